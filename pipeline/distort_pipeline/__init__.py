@@ -1,0 +1,22 @@
+"""Learns how pictures go bad, and makes corpora of distorted pictures for image-quality research."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distort_pipeline.stores.corpora import open_corpus
+    from distort_pipeline.stores.pairs import open_pairs
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "open_corpus", "open_pairs"]
+
+_LAZY = {"open_corpus": "distort_pipeline.stores.corpora", "open_pairs": "distort_pipeline.stores.pairs"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the readers when first asked for, so that `import distort_pipeline` stays light."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,333 @@
+"""`distort-pipeline WORD`: options and parameter file → settings → step; prints the step's report.
+
+Each word imports its step when it runs, so that `--help` starts without TensorFlow, Dask and OpenCV.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from distort_pipeline import __version__
+from distort_pipeline.config import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
+from distort_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from distort_pipeline.execution import Workers
+    from distort_pipeline.records import Report
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PARAMS_FILE = Path("params.yaml")
+EXIT_USER = 2
+EXIT_BROKEN = 1
+EXIT_INTERRUPTED = 130
+
+
+class Words(click.Group):
+    """The group of words: turns what a user can cause into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the word."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"distort-pipeline: {error}", err=True)
+            ctx.exit(EXIT_USER)
+        except KeyboardInterrupt:
+            click.echo("\ndistort-pipeline: stopped; the same command goes on where this one was", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(
+    cls=Words,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="The path: ingest → pairs → train → evaluate → generate → export. `distort-pipeline WORD --help` has examples.",
+)
+@click.version_option(__version__, prog_name="distort-pipeline")
+@click.option("--params", type=click.Path(path_type=Path), help="Parameter file; ./params.yaml is used if it is ours.")
+@click.pass_context
+def main(ctx: click.Context, params: Path | None) -> None:
+    """Learn how pictures go bad, and make corpora of distorted pictures for image-quality research."""
+    ctx.obj = params
+
+
+def settings(ctx: click.Context) -> Params:
+    """Return the settings of the parameter file that was named, or of ours in this folder, or the defaults."""
+    named: Path | None = ctx.obj
+    if named is None and PARAMS_FILE.is_file():
+        if says_it_is_ours(PARAMS_FILE):
+            named = PARAMS_FILE
+        else:
+            click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
+    if named is None:
+        return Params()
+    click.echo(f"settings from {named}", err=True)
+    return load_params(named)
+
+
+def examples(*lines: str) -> str:
+    """Return an epilog of example commands, kept line by line."""
+    return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
+
+
+def show(report: Report) -> None:
+    """Print what a step did."""
+    for line in report.lines:
+        click.echo(line)
+
+
+def worker_options(command: Command) -> Command:
+    """Add the options that say where tasks run."""
+    options = (
+        click.option("--workers", type=int, help="Local processes; 0 runs everything here, one task after another."),
+        click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786."),
+        click.option("--scheduler-file", type=click.Path(path_type=Path), help="File that a Dask scheduler wrote."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, threads: int = 1) -> Workers:
+    """Return where tasks run."""
+    from distort_pipeline.execution import Workers
+
+    return Workers(config.workers, threads, scheduler, str(scheduler_file) if scheduler_file else None)
+
+
+@main.command(epilog=examples("ingest photos/ --out manifest.jsonl", "ingest photos.zip --val-count 44"))
+@click.argument("source", required=False)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
+@click.option("--rejected", type=click.Path(path_type=Path), help="Where to list what is no use, with reasons.")
+@click.option("--val-count", type=int, help="How many pictures are for validation, exactly.")
+@click.option("--val-fraction", type=float, help="Which fraction is, about.")
+@click.option("--min-side-px", type=int, help="Smaller pictures are rejected.")
+@click.option("--licence", help="Licence of pictures that come without one.")
+@click.option("--workers", type=int, help="Threads that decode.")
+@click.pass_context
+def ingest(ctx: click.Context, source: str | None, out: Path, rejected: Path | None, **changes: Any) -> None:
+    """List pristine pictures in a manifest.
+
+    SOURCE is a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
+    """
+    from distort_pipeline.steps import ingest as step
+
+    show(step.run(replaced(settings(ctx).ingest, source=source, **changes), out, rejected))
+
+
+@main.command(
+    epilog=examples(
+        "pairs manifest.jsonl --out pairs",
+        "pairs manifest.jsonl --distortions jpeg,jp2k --preset kadid --levels 1,3,5",
+        "pairs manifest.jsonl --distortions '' --brought camera=shots/degraded",
+    )
+)
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("pairs"), show_default=True)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
+@click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
+@click.option("--preset", help="Whose levels: paper_like, waterloo, kadid, dbcnn.")
+@click.option("--levels", help="Level numbers of the preset, separated by commas.")
+@click.option("--tile-px", type=int)
+@click.option("--tiles-per-picture", type=int)
+@click.option("--seed", type=int)
+@worker_options
+@click.pass_context
+def pairs(
+    ctx: click.Context,
+    manifest: Path,
+    out: Path,
+    root: Path | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    distortions: str | None,
+    brought: tuple[str, ...],
+    levels: str | None,
+    **changes: Any,
+) -> None:
+    """Make the pair store: pristine tiles, each beside its distorted ones."""
+    from distort_pipeline.steps import pairs as step
+
+    config = replaced(
+        settings(ctx).pairs,
+        distortions=names_in(distortions),
+        brought=dict(named_path(text) for text in brought) or None,
+        levels=numbers_in(levels),
+        **changes,
+    )
+    show(step.run(config, manifest, out, root=root, workers=workers_of(config, scheduler, scheduler_file)))
+
+
+@main.command(
+    epilog=examples(
+        "train pairs --distortion jpeg --out models/jpeg",
+        "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
+    )
+)
+@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
+@click.option("--steps", type=int)
+@click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
+@click.option("--discriminator-filters", type=int)
+@click.option("--batch", type=int)
+@click.option("--crop-px", type=int)
+@click.option("--sparsity-weight", type=float, help="The paper's lambda.")
+@click.option("--noise-channels", type=int, help="z channels a scale; 0 is the paper's deterministic generator.")
+@click.option("--precision", help="float32 or mixed_bfloat16.")
+@click.option("--seed", type=int)
+@click.option("--threads", type=int)
+@click.pass_context
+def train(ctx: click.Context, pair_store: Path, distortion: str, out: Path | None, **changes: Any) -> None:
+    """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
+    from distort_pipeline.steps import train as step
+
+    config = replaced(settings(ctx).train, **changes)
+    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion))
+
+
+@main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
+@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
+@click.option("--strips", type=int, help="How many pictures are shown side by side.")
+@click.option("--seed", type=int)
+@click.pass_context
+def evaluate(ctx: click.Context, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
+    """Hold the generators against the true distortions on validation pictures: the paper's table, and more."""
+    from distort_pipeline.steps import evaluate as step
+
+    show(step.run(replaced(settings(ctx).evaluate, **changes), pair_store, models, out))
+
+
+@main.command(
+    epilog=examples(
+        "generate --manifest manifest.jsonl --models models --count 100000",
+        "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
+        "generate --whole-pictures --count 80",
+    )
+)
+@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
+@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("corpus"), show_default=True)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
+@click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
+@click.option("--tile-px", type=int, help="A multiple of 128.")
+@click.option("--whole-pictures", is_flag=True, default=None, help="Whole pictures instead of tiles.")
+@click.option("--splits", help="Which photographs: train, val, test, separated by commas.")
+@click.option("--batch-samples", type=int, help="One batch is one shard, one task and one report.")
+@click.option("--allow-repeats", is_flag=True, default=None, help="Let deterministic models see a tile again.")
+@click.option("--truth-pictures", type=int, help="Pictures a batch whose true distortion is made for its report.")
+@click.option("--precision", help="float32 or mixed_bfloat16.")
+@click.option("--on-drift", help="flag or stop, when a batch is out of bounds.")
+@click.option("--seed", type=int)
+@worker_options
+@click.pass_context
+def generate(
+    ctx: click.Context,
+    manifest: Path,
+    models: Path,
+    out: Path,
+    root: Path | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    distortions: str | None,
+    splits: str | None,
+    **changes: Any,
+) -> None:
+    """Make a corpus of distorted tiles, with a report of every batch."""
+    from distort_pipeline.steps import generate as step
+
+    config = replaced(settings(ctx).generate, distortions=names_in(distortions), splits=names_in(splits), **changes)
+    workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
+    show(step.run(config, manifest, models, out, root=root, workers=workers))
+
+
+@main.command(epilog=examples("export corpus --format png_folder --out pictures", "export corpus --limit 100"))
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
+@click.option("--format", help="Which files to write.")
+@click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
+@worker_options
+@click.pass_context
+def export(
+    ctx: click.Context,
+    corpus: Path,
+    out: Path,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    **changes: Any,
+) -> None:
+    """Write a corpus as files that other tools open."""
+    from distort_pipeline.steps import export as step
+
+    config = replaced(settings(ctx).export, **changes)
+    show(step.run(config, corpus, out, workers=workers_of(config, scheduler, scheduler_file)))
+
+
+@main.command(epilog=examples("verify corpus", "verify pairs models/jpeg"))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_context
+def verify(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+    """Recompute every digest of a manifest, pair store, model, corpus or export.
+
+    Names what is missing or damaged, and then exits with 1.
+    """
+    from distort_pipeline.commands.verify import verify as check
+
+    broken = False
+    for path in paths:
+        found = check(path)
+        for problem in found.problems:
+            click.echo(f"{path}: {problem}", err=True)
+        broken = broken or bool(found.problems)
+        click.echo(f"{path}: {found.summary}")
+    ctx.exit(EXIT_BROKEN if broken else 0)
+
+
+@main.command(epilog=examples("doctor"))
+def doctor() -> None:
+    """Tell what is installed and found, and what to do about what is missing."""
+    from distort_pipeline.commands.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        click.echo(finding.line())
+    sys.exit(0 if all(finding.fine for finding in findings) else EXIT_BROKEN)
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Return the names of a comma-separated option, or None if it was not given.
+
+    >>> names_in("jpeg, jp2k"), names_in(""), names_in(None)
+    (['jpeg', 'jp2k'], [], None)
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers_in(text: str | None) -> list[int] | None:
+    """Return the whole numbers of a comma-separated option, or None if it was not given."""
+    names = names_in(text)
+    try:
+        return None if names is None else [int(name) for name in names]
+    except ValueError:
+        raise PipelineError(f"--levels must be whole numbers separated by commas, got {text!r}") from None
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """Return name and path of a NAME=PATH option.
+
+    >>> named_path("camera=shots/degraded")
+    ('camera', 'shots/degraded')
+    """
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise PipelineError(f"--brought wants NAME=PATH, got {text!r}")
+    return name, path

@@ -1,0 +1,117 @@
+"""doctor: what is installed and found, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.versions import package_versions
+
+ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
+EXTRAS = {"dvc": "dvc", "dvclive": "dvc", "jax": "jax", "torch": "torch", "s3fs": "s3"}
+CPU_PRECISION_FLAGS = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what was found, whether that will do, and the remedy if not."""
+
+    what: str
+    found: str
+    fine: bool = True
+    remedy: str = ""
+
+    def line(self) -> str:
+        """Return the finding as a line of text."""
+        mark = "ok  " if self.fine else "FAIL"
+        return f"{mark}  {self.what}: {self.found}" + (f" → {self.remedy}" if self.remedy else "")
+
+
+def examine() -> list[Finding]:
+    """Return what is found of everything that the path needs, in the order in which it is needed."""
+    looks: tuple[Callable[[], Finding], ...] = (
+        _python, _opencv, _openjpeg, _zarr, _dask, _tensorflow, _bfloat16, _extras, _disk,
+    )  # fmt: skip
+    return [look() for look in looks]
+
+
+def _python() -> Finding:
+    version = platform.python_version_tuple()
+    fine = (3, 11) <= (int(version[0]), int(version[1])) <= (3, 13)
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return Finding("Python", found, fine, "" if fine else "use Python 3.11, 3.12 or 3.13")
+
+
+def _opencv() -> Finding:
+    try:
+        from distort_pipeline.distortions import codec_versions
+
+        versions = codec_versions(["jpeg"])
+    except ImportError as error:
+        return Finding("OpenCV", f"does not load ({error})", False, "pip install opencv-python-headless")
+    return Finding("OpenCV", f"{versions['opencv']}, JPEG by {versions['libjpeg']}")
+
+
+def _openjpeg() -> Finding:
+    try:
+        from distort_pipeline.distortions.openjpeg import openjpeg_status
+
+        version, origin = openjpeg_status()
+    except (PipelineError, ImportError) as error:
+        return Finding("OpenJPEG", "not found", False, str(error))
+    return Finding("OpenJPEG", f"{version} from {origin.replace(str(Path.home()), '~')}")
+
+
+def _zarr() -> Finding:
+    return _packages("Zarr and Parquet", ["zarr", "numcodecs", "pyarrow", "numpy", "scipy"])
+
+
+def _dask() -> Finding:
+    return _packages("Dask", ["dask", "distributed"])
+
+
+def _packages(what: str, names: list[str]) -> Finding:
+    versions = package_versions(names)
+    missing = sorted(set(names) - set(versions))
+    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing"
+    return Finding(what, found, not missing, f"pip install {' '.join(missing)}" if missing else "")
+
+
+def _tensorflow() -> Finding:
+    try:
+        import distort_pipeline.networks  # noqa: F401  (quietens TensorFlow before it is imported)
+        import tensorflow as tf
+    except ImportError as error:
+        return Finding("TensorFlow", f"does not load ({error})", False, "pip install tensorflow")
+    gpus = tf.config.list_physical_devices("GPU")
+    devices = ", ".join(device.name.removeprefix("/physical_device:") for device in gpus) or "no GPU, trains on the CPU"
+    remedy = "" if gpus else "for an NVIDIA GPU: pip install 'distort-pipeline[gpu]'"
+    return Finding("TensorFlow", f"{tf.__version__}, Keras {package_versions(['keras'])['keras']}; {devices}", True, remedy)
+
+
+def _bfloat16() -> Finding:
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    native = [flag for flag in CPU_PRECISION_FLAGS if flag in text]
+    if native:
+        return Finding("bfloat16", f"in this processor ({', '.join(native)}): mixed_bfloat16 is about twice as fast")
+    return Finding("bfloat16", "not found in this processor: stay with float32 on the CPU")
+
+
+def _extras() -> Finding:
+    versions = package_versions(list(EXTRAS))
+    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
+    missing = sorted({extra for name, extra in EXTRAS.items() if name not in versions})
+    return Finding("extras", found, True, f"not installed: {', '.join(missing)}" if missing else "")
+
+
+def _disk() -> Finding:
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    fine = free_gb >= 1
+    remedy = "" if free_gb >= ROOMY_GB else f"a corpus of 100,000 tiles takes about {2 * ROOMY_GB} GB"
+    return Finding("free disk here", f"{free_gb:.1f} GB", fine, remedy)

@@ -1,0 +1,374 @@
+"""Settings: one frozen dataclass for each section of params.yaml, checked at the door.
+
+An unknown key is an error, so that a typo cannot become a default; a bad value names itself, its place and what is
+allowed. Config objects stop at `steps/`: the functions below take plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+
+PARAMS_KEY = "distort_pipeline"  # the first key of a params.yaml that is ours; its value is the format's version
+PARAMS_VERSION = 1
+NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
+CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+Section = TypeVar("Section", bound="ConfigSection")
+
+
+class ConfigSection:
+    """What all sections share: `require` names a bad value, its place and what is allowed."""
+
+    section: typing.ClassVar[str] = ""
+
+    def require(self, fine: bool, name: str, allowed: str) -> None:
+        """Raise PipelineError that `name` must be `allowed`, unless `fine`."""
+        if not fine:
+            raise PipelineError(f"{self.section}.{name} must be {allowed}, got {getattr(self, name)!r}")
+
+    def require_positive(self, *names: str) -> None:
+        """Raise PipelineError unless each of the settings `names` is positive."""
+        for name in names:
+            self.require(getattr(self, name) > 0, name, "positive")
+
+
+@dataclass(frozen=True)
+class IngestConfig(ConfigSection):
+    """Which pictures, and how they are split."""
+
+    section: typing.ClassVar[str] = "ingest"
+
+    source: str = "data/sample"  # folder, archive, CSV or JSONL list, or a manifest
+    min_side_px: int = 256
+    max_megapixels: float = 200.0  # a larger picture is rejected before it is decoded
+    val_fraction: float = 0.1
+    val_count: int | None = None  # a fixed number instead, as the paper's 44
+    split_salt: str = ""  # another salt, another split
+    licence: str = "unknown"  # for pictures whose list says nothing
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        self.require_positive("min_side_px", "max_megapixels")
+        self.require(0 < self.val_fraction < 1, "val_fraction", "between 0 and 1, both excluded")
+        self.require(self.val_count is None or self.val_count > 0, "val_count", "positive, or null")
+        self.require(self.workers >= 0, "workers", "0 or more")
+
+
+@dataclass(frozen=True)
+class PairsConfig(ConfigSection):
+    """Which distortions of which pictures, cut into which tiles."""
+
+    section: typing.ClassVar[str] = "pairs"
+
+    distortions: tuple[str, ...] = ("jpeg", "jp2k", "white_noise", "pink_noise")
+    preset: str = "paper_like"
+    levels: tuple[int, ...] = (1,)
+    brought: dict[str, str] = field(default_factory=dict)  # name → folder of distorted pictures, or CSV of pairs
+    tile_px: int = 384
+    tiles_per_picture: int = 4
+    tiles_per_shard: int = 64
+    tiles_per_chunk: int = 16
+    min_tile_px: int = 256  # a smaller picture gives no training tile
+    seed: int = 0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        self.require_positive("tile_px", "tiles_per_picture", "tiles_per_shard", "tiles_per_chunk", "min_tile_px")
+        self.require(self.tile_px % NETWORK_MULTIPLE_PX == 0, "tile_px", f"a multiple of {NETWORK_MULTIPLE_PX}")
+        self.require(self.min_tile_px <= self.tile_px, "min_tile_px", f"at most tile_px ({self.tile_px})")
+        self.require(
+            self.tiles_per_shard % self.tiles_per_chunk == 0,
+            "tiles_per_shard",
+            f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
+        )
+        self.require(
+            self.tiles_per_picture <= self.tiles_per_shard,
+            "tiles_per_picture",
+            f"at most tiles_per_shard ({self.tiles_per_shard}): a picture's tiles share a shard",
+        )
+        self.require(
+            bool(self.distortions or self.brought), "distortions", "at least one, unless pairs.brought names some"
+        )
+        self.require(len(set(self.distortions)) == len(self.distortions), "distortions", "without repeats")
+        self.require(not set(self.distortions) & set(self.brought), "brought", "named unlike every distortion")
+        self.require(
+            all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.brought),
+            "brought",
+            "named with letters, digits, - and _ only, and not 'pristine': these names become arrays and folders",
+        )
+        self.require(bool(self.levels) and min(self.levels) >= 1, "levels", "a list of levels from 1")
+        self.require(self.workers >= 0, "workers", "0 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig(ConfigSection):
+    """The networks, the losses and the loop; defaults are the paper's where it states them."""
+
+    section: typing.ClassVar[str] = "train"
+
+    base_filters: int = 64
+    discriminator_filters: int = 64
+    crop_px: int = 256
+    crop_align: int = 16
+    batch: int = 16
+    steps: int = 20_000
+    generator_rate: float = 3e-4
+    discriminator_rate: float = 1e-4
+    beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
+    beta_2: float = 0.999
+    sparsity_weight: float = 0.1  # the paper's lambda
+    sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
+    sparsity_span: float = 255.0  # white minus black on the scale where the sparsity is taken
+    noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
+    pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
+    averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
+    precision: str = "float32"
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    validation_tiles: int = 64
+    seed: int = 0
+    threads: int = 0  # of TensorFlow; 0: as many as there are cores
+
+    def __post_init__(self) -> None:
+        self.require_positive(
+            "base_filters", "discriminator_filters", "batch", "steps", "generator_rate", "discriminator_rate",
+            "sparsity_span", "checkpoint_every", "validate_every", "validation_tiles",
+        )  # fmt: skip
+        self.require(
+            self.crop_px > 0 and self.crop_px % NETWORK_MULTIPLE_PX == 0,
+            "crop_px",
+            f"a positive multiple of {NETWORK_MULTIPLE_PX}",
+        )
+        self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
+        self.require(self.sparsity_weight >= 0, "sparsity_weight", "0 or more")
+        self.require(self.sparsity_reduction in ("mean", "sum"), "sparsity_reduction", "'mean' or 'sum'")
+        self.require(
+            self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null"
+        )
+        self.require(
+            self.pair_view in ("plain", "amplified_difference"), "pair_view", "'plain' or 'amplified_difference'"
+        )
+        for name in ("averaging", "beta_1", "beta_2"):
+            self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")
+        self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
+        self.require(self.threads >= 0, "threads", "0 or more")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(ConfigSection):
+    """How the table of divergences is made."""
+
+    section: typing.ClassVar[str] = "evaluate"
+
+    strips: int = 3  # pictures shown side by side
+    draws: int = 1  # draws of a stochastic generator for each picture
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        self.require_positive("draws")
+        self.require(self.strips >= 0, "strips", "0 or more")
+
+
+@dataclass(frozen=True)
+class GenerateConfig(ConfigSection):
+    """How large a corpus, of what, and when to distrust it."""
+
+    section: typing.ClassVar[str] = "generate"
+
+    count: int = 2000  # distorted tiles in all, split evenly over the models
+    distortions: tuple[str, ...] = ()  # none named: every model there is
+    tile_px: int = 256
+    whole_pictures: bool = False
+    splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
+    batch_samples: int = 256  # one batch = one shard = one task = one report
+    tiles_per_chunk: int = 16
+    crop_align: int | None = None  # null: the one the models were trained with
+    allow_repeats: bool = False
+    truth_pictures: int = 8  # photographs of each batch whose true distortion is made for its report
+    labels: tuple[str, ...] = ("psnr", "ssim")
+    precision: str = "float32"
+    network_batch: int = 16
+    on_drift: str = "flag"
+    seed: int = 0
+    workers: int = 2
+    threads_per_worker: int = 1
+
+    def __post_init__(self) -> None:
+        self.require_positive(
+            "count", "batch_samples", "tiles_per_chunk", "network_batch", "threads_per_worker", "truth_pictures"
+        )
+        self.require(
+            self.tile_px > 0 and self.tile_px % NETWORK_MULTIPLE_PX == 0,
+            "tile_px",
+            f"a positive multiple of {NETWORK_MULTIPLE_PX}",
+        )
+        self.require(
+            self.batch_samples % self.tiles_per_chunk == 0,
+            "batch_samples",
+            f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
+        )
+        self.require(
+            self.crop_align is None or self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}, or null"
+        )
+        self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
+        self.require(self.on_drift in ("flag", "stop"), "on_drift", "'flag' or 'stop'")
+        self.require(
+            bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
+        )
+        self.require(set(self.labels) <= {"psnr", "ssim"}, "labels", "among psnr and ssim")
+        self.require(self.workers >= 0, "workers", "0 or more")
+
+
+@dataclass(frozen=True)
+class ExportConfig(ConfigSection):
+    """Which files a corpus becomes."""
+
+    section: typing.ClassVar[str] = "export"
+
+    format: str = "png_folder"
+    limit: int | None = None
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        self.require(self.limit is None or self.limit > 0, "limit", "positive, or null")
+        self.require(self.workers >= 0, "workers", "0 or more")
+
+
+@dataclass(frozen=True)
+class Params:
+    """All sections of a params.yaml."""
+
+    ingest: IngestConfig = IngestConfig()
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    generate: GenerateConfig = GenerateConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def load_params(path: Path) -> Params:
+    """Return the settings of the params.yaml at `path`; PipelineError names what is wrong in it, and where."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"there is no parameter file {path}") from None
+    except OSError as error:
+        raise PipelineError(f"cannot read the parameter file {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not is_ours(document):
+        raise PipelineError(f"{path} is not a parameter file of this program: its first key is not '{PARAMS_KEY}'")
+    if document[PARAMS_KEY] != PARAMS_VERSION:
+        raise PipelineError(
+            f"{path} says {PARAMS_KEY}: {document[PARAMS_KEY]!r}; this version reads {PARAMS_VERSION} only"
+        )
+    known = {part.name: part for part in dataclasses.fields(Params)}
+    sections: dict[str, Any] = {}
+    for name, values in document.items():
+        if name == PARAMS_KEY:
+            continue
+        if name not in known:
+            raise PipelineError(f"{path}: unknown section {name!r}{did_you_mean(str(name), known)}")
+        sections[name] = parse_section(SECTIONS[name], {} if values is None else values, where=str(path))
+    return Params(**sections)
+
+
+def is_ours(document: object) -> bool:
+    """Return whether a parsed YAML `document` says in its first key that it belongs to this program.
+
+    >>> is_ours({"distort_pipeline": 1}), is_ours({"train": {}}), is_ours(None)
+    (True, False, False)
+    """
+    return isinstance(document, dict) and next(iter(document), None) == PARAMS_KEY
+
+
+def says_it_is_ours(path: Path) -> bool:
+    """Return whether the file at `path` is YAML that says in its first key that it belongs to this program."""
+    try:
+        return is_ours(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return False
+
+
+def parse_section(kind: type[Section], values: object, *, where: str = "settings") -> Section:
+    """Return the section `kind` made of a mapping of `values`, each checked against its declared type."""
+    if not isinstance(values, Mapping):
+        raise PipelineError(f"{where}: {kind.section} must be a mapping of settings, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    names = {part.name for part in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    settled = {}
+    for name, value in values.items():
+        if name not in names:
+            raise PipelineError(f"{where}: unknown setting {kind.section}.{name}{did_you_mean(str(name), names)}")
+        settled[name] = _typed(hints[name], value, f"{kind.section}.{name}")
+    return kind(**settled)
+
+
+def replaced(section: Section, **changes: Any) -> Section:
+    """Return `section` with those `changes` that are not None, checked like a parameter file's values."""
+    hints = typing.get_type_hints(type(section))
+    given = {
+        name: _typed(hints[name], value, f"{section.section}.{name}")
+        for name, value in changes.items()
+        if value is not None
+    }
+    return dataclasses.replace(section, **given)  # type: ignore[type-var]
+
+
+def _typed(hint: Any, value: object, place: str) -> Any:
+    """Return `value` as the declared type `hint`; integers pass for floats, nothing else is converted silently."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(next(part for part in arguments if part is not type(None)), value, place)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise PipelineError(f"{place} must be a list, got {value!r}")
+        return tuple(_typed(arguments[0], part, place) for part in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise PipelineError(f"{place} must be a mapping, got {value!r}")
+        return {_typed(str, key, place): _typed(arguments[1], part, place) for key, part in value.items()}
+    if hint is float and not isinstance(value, bool):
+        if isinstance(value, int | float):
+            return _finite(value, place)
+        if isinstance(value, str) and _is_number(value):  # YAML 1.1 reads 3e-4 as text
+            return _finite(float(value), place)
+    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    raise PipelineError(f"{place} must be of type {hint.__name__}, got {value!r}")
+
+
+def _finite(value: float, place: str) -> float:
+    if not abs(value) <= sys.float_info.max:  # also an integer that no float can hold
+        raise PipelineError(f"{place} must be a finite number, got {value if isinstance(value, float) else 'more'}")
+    return float(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+SECTIONS: dict[str, type[Any]] = {
+    kind.section: kind
+    for kind in (IngestConfig, PairsConfig, TrainConfig, EvaluateConfig, GenerateConfig, ExportConfig)
+}

@@ -1,0 +1,45 @@
+"""JPEG compression by OpenCV's libjpeg-turbo, chroma at half size both ways (4:2:0)."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+
+from distort_pipeline.distortions import DISTORTIONS, Distorted
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Picture
+
+MAX_SIDE_PX = 65_500  # JPEG_MAX_DIMENSION of libjpeg
+
+
+@DISTORTIONS.add("jpeg")
+def jpeg(picture: Picture, *, quality: int) -> Distorted:
+    """Return `picture` after JPEG at libjpeg's `quality` 0-100 (0 equals 1); the fact `bytes` is the file's size."""
+    stream = encode(picture, quality=quality)
+    decoded = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_COLOR)
+    return Distorted(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), {"bytes": len(stream)})
+
+
+def encode(picture: Picture, *, quality: int) -> bytes:
+    """Return `picture` as a baseline JPEG stream, 4:2:0."""
+    if quality not in range(101):
+        raise PipelineError(f"jpeg: quality must be a whole number from 0 to 100, got {quality!r}")
+    if max(picture.shape) > MAX_SIDE_PX:
+        raise PipelineError(f"jpeg: a side may be {MAX_SIDE_PX} px at most, got {picture.shape[1]}×{picture.shape[0]}")
+    options = [
+        *(cv2.IMWRITE_JPEG_QUALITY, int(quality)),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+    ]
+    fine, stream = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not fine:
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} at quality {quality}")
+    return bytes(stream)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of OpenCV and of the libjpeg it was built with."""
+    built_with = re.search(r"^\s*JPEG:\s*(\S.*?)\s*\(ver ([^)]+)\)", cv2.getBuildInformation(), re.MULTILINE)
+    libjpeg = f"{built_with[1].removeprefix('build-')} {built_with[2]}" if built_with else "unknown"
+    return {"opencv": cv2.__version__, "libjpeg": libjpeg}

@@ -1,0 +1,106 @@
+"""Glymur with an OpenJPEG library that works, and the file it needs. Registers no distortion.
+
+Glymur's wheel brings no OpenJPEG: it imports without one and fails at the first use. A library that Glymur finds by
+itself (the system's, or one that the user's glymurrc names) wins; else it is given the one inside Pillow's wheel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Picture
+
+OLDEST_OPENJPEG = (2, 4)  # what Glymur asks for
+RESOLUTIONS = 6  # OpenJPEG's default, five halvings
+MEMORY_FOLDER = Path("/dev/shm")  # exists on Linux only
+
+_loading = threading.Lock()
+
+
+def round_trip(picture: Picture, *, ratio: float) -> tuple[Picture, int]:
+    """Return `picture` after one layer of irreversible JPEG 2000 at `ratio`, and the size of the .jp2 in bytes.
+
+    Glymur writes to paths only, and first reads what is there: each call has a new folder, deleted in every case.
+    """
+    glymur = load_glymur()
+    with tempfile.TemporaryDirectory(prefix="distort-pipeline-", dir=temp_root(picture.nbytes)) as folder:
+        path = Path(folder) / "picture.jp2"
+        written = glymur.Jp2k(
+            path,
+            data=np.ascontiguousarray(picture),
+            cratios=[ratio],
+            irreversible=True,  # the 9-7 wavelet
+            mct=True,  # multi-component transform: RGB is coded as YCbCr
+            numres=min(RESOLUTIONS, min(picture.shape[:2]).bit_length()),  # a side under 32 px has fewer halvings
+        )
+        return written[:], path.stat().st_size
+
+
+def load_glymur() -> Any:
+    """Return the module `glymur` with a working OpenJPEG; PipelineError says what to install if there is none."""
+    with _loading:  # two threads would load the library in the middle of each other's work
+        import glymur
+
+        if not _works(glymur):
+            _give_bundled(glymur)
+        if not _works(glymur):
+            raise PipelineError(
+                f"JPEG 2000 needs OpenJPEG {'.'.join(map(str, OLDEST_OPENJPEG))} or newer, and there is none: install"
+                " the system's (package libopenjp2-7 or openjpeg2), or Pillow from its wheel (pip install pillow)"
+            )
+        return glymur
+
+
+def openjpeg_status() -> tuple[str, str]:
+    """Return the version of the OpenJPEG in use and the file it was loaded from; PipelineError if there is none."""
+    glymur = load_glymur()
+    return glymur.version.openjpeg_version, glymur.lib.openjp2.OPENJP2._name
+
+
+def bundled_library() -> Path | None:
+    """Return the path of the OpenJPEG inside Pillow's wheel (Linux, macOS), or None if there is none."""
+    package = Path(PIL.__file__).parent
+    found = [*package.parent.glob("pillow.libs/libopenjp2*.so*"), *package.glob(".dylibs/libopenjp2*.dylib")]
+    return min(found, default=None)
+
+
+def temp_root(size: int) -> Path:
+    """Return a folder with room for `size` bytes: memory if it can be, else where temporary files go."""
+    in_memory = os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free > 2 * size
+    return MEMORY_FOLDER if in_memory else Path(tempfile.gettempdir())
+
+
+def _works(glymur: Any) -> bool:
+    return bool(glymur.version.openjpeg_version_tuple >= OLDEST_OPENJPEG)  # (0, 0, 0) without a library
+
+
+def _give_bundled(glymur: Any) -> None:
+    """Let Glymur use the library in Pillow's wheel, if there is one.
+
+    Glymur fixes its library, and structures that depend on its version, when its modules are imported: the two
+    concerned are loaded once more with a finder that knows where to look. The documented way, a file glymurrc under
+    $XDG_CONFIG_HOME, would need the environment changed for all threads, and comes too late if somebody else has
+    imported Glymur before.
+    """
+    path = bundled_library()
+    if path is None:
+        return
+    library = ctypes.CDLL(str(path))
+    find = glymur.config.glymur_config
+    glymur.config.glymur_config = lambda _name: library
+    try:
+        importlib.reload(glymur.lib.openjp2)
+        importlib.reload(glymur.version)
+    finally:
+        glymur.config.glymur_config = find

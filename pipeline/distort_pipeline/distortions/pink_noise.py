@@ -1,0 +1,54 @@
+"""Pink noise: additive, Gaussian, its spectrum's amplitude falling as 1/f."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from distort_pipeline.distortions import DISTORTIONS
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Picture, to_uint8
+
+
+@DISTORTIONS.add("pink_noise")
+def pink_noise(picture: Picture, *, sigma_grey: float, rng: np.random.Generator) -> Picture:
+    """Return `picture` with a draw of pink noise in each channel, of exactly `sigma_grey` (0-255), clipped."""
+    if not 0 <= sigma_grey < math.inf:
+        raise PipelineError(f"pink_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
+    height, width, channels = picture.shape
+    noisy = np.empty_like(picture)
+    for channel in range(channels):
+        noise = np.float32(sigma_grey) * pink_field(height, width, rng)
+        noisy[..., channel] = to_uint8(picture[..., channel] + noise)
+    return noisy
+
+
+def pink_field(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a (height, width) draw of pink noise with mean 0 and population standard deviation 1.
+
+    White noise is shaped in the Fourier domain: amplitude ∝ 1/f (power ∝ 1/f²) over the radial frequency f.
+    """
+    if height * width < 2:
+        raise PipelineError("pink_noise: a picture of one pixel has no frequency to put noise in")
+    spectrum = fft.rfft2(rng.standard_normal((height, width), dtype=np.float32), workers=1)
+    spectrum *= _inverse_frequency(height, width)
+    shaped: NDArray[np.float32] = fft.irfft2(spectrum, s=(height, width), workers=1)
+    shaped /= shaped.std(dtype=np.float64)
+    return shaped
+
+
+def versions() -> dict[str, str]:
+    """Return the version of SciPy, whose Fourier transform rounds in its own way."""
+    return {"scipy": version("scipy")}
+
+
+def _inverse_frequency(height: int, width: int) -> NDArray[np.float32]:
+    """Return 1/f over the half-plane that a real transform keeps, f in cycles per pixel; 0 at f = 0."""
+    frequency = np.hypot(fft.fftfreq(height)[:, np.newaxis], fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    gain: NDArray[np.float32] = (1 / frequency).astype(np.float32)
+    return gain

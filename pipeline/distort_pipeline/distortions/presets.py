@@ -1,0 +1,77 @@
+"""Levels of distortion as published databases use them, as parameter values. Registers no distortion.
+
+A level's number means different strengths in different databases, so records keep the values.
+
+- waterloo: K. Ma et al., "Waterloo Exploration Database", IEEE TIP 26(2), 2017.
+- kadid: H. Lin, V. Hosu, D. Saupe, "KADID-10k: A large-scale artificially distorted IQA database", QoMEX 2019.
+- dbcnn: W. Zhang et al., "Blind image quality assessment using a deep bilinear convolutional neural network", IEEE
+  TCSVT 30(1), 2020; Waterloo's levels and pink noise beside them.
+- paper_like: our guess, as the paper that this project implements states no level. One level, about as strong in each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+
+Levels = tuple[Mapping[str, float], ...]  # parameters of level 1, 2, …
+
+RAW_BPP = 24  # bits per pixel of 8-bit RGB
+WHITE_GREY = 255
+
+
+def _levels(parameter: str, values: Iterable[float]) -> Levels:
+    return tuple({parameter: value} for value in values)
+
+
+def _ratios(rates_bpp: Iterable[float]) -> list[float]:
+    return [RAW_BPP / rate_bpp for rate_bpp in rates_bpp]
+
+
+def _sigmas(variances: Iterable[float]) -> list[float]:
+    """Return standard deviations on 0-255 for `variances` on [0, 1]."""
+    return [WHITE_GREY * math.sqrt(variance) for variance in variances]
+
+
+_WATERLOO: Mapping[str, Levels] = {
+    "jpeg": _levels("quality", [43, 12, 7, 4, 0]),
+    "jp2k": _levels("ratio", _ratios([0.46, 0.16, 0.07, 0.04, 0.02])),
+    "white_noise": _levels("sigma_grey", _sigmas(2**power for power in [-10, -7.5, -5.5, -3.5, 0])),
+}
+
+PRESETS: Mapping[str, Mapping[str, Levels]] = {
+    "waterloo": _WATERLOO,
+    "kadid": {
+        "jpeg": _levels("quality", [43, 36, 24, 7, 4]),
+        "jp2k": _levels("ratio", [16, 32, 45, 120, 400]),
+        "white_noise": _levels("sigma_grey", _sigmas([0.001, 0.002, 0.003, 0.005, 0.01])),
+    },
+    "dbcnn": {**_WATERLOO, "pink_noise": _levels("sigma_grey", [16, 37, 64, 107, 214])},
+    "paper_like": {
+        "jpeg": _levels("quality", [12]),
+        "jp2k": _levels("ratio", [150]),
+        "white_noise": _levels("sigma_grey", [19]),
+        "pink_noise": _levels("sigma_grey", [25]),
+    },
+}
+
+
+def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
+    """Return the parameters of `distortion` at `level` (from 1) of `preset`; PipelineError says what there is instead.
+
+    >>> parameters("waterloo", "jp2k", 2)
+    {'ratio': 150.0}
+    """
+    if preset not in PRESETS:
+        raise PipelineError(f"no preset is called {preset!r}{did_you_mean(preset, PRESETS)}")
+    if distortion not in PRESETS[preset]:
+        others = [name for name, distortions in PRESETS.items() if distortion in distortions]
+        hint = f"; presets that have it: {', '.join(others)}" if others else did_you_mean(distortion, PRESETS[preset])
+        raise PipelineError(f"the preset {preset} has no levels of {distortion!r}{hint}")
+    levels = PRESETS[preset][distortion]
+    if not 1 <= level <= len(levels):
+        allowed = f"1 to {len(levels)}" if len(levels) > 1 else "1 only"
+        raise PipelineError(f"the preset {preset} has {distortion} at level {allowed}, got {level!r}")
+    return dict(levels[level - 1])

@@ -1,0 +1,20 @@
+"""White noise, approximated as additive and Gaussian."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from distort_pipeline.distortions import DISTORTIONS
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Picture, to_uint8
+
+
+@DISTORTIONS.add("white_noise")
+def white_noise(picture: Picture, *, sigma_grey: float, rng: np.random.Generator) -> Picture:
+    """Return `picture` with noise of standard deviation `sigma_grey` (0-255) in each channel, rounded and clipped."""
+    if not 0 <= sigma_grey < math.inf:
+        raise PipelineError(f"white_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
+    noise = rng.standard_normal(picture.shape, dtype=np.float32)
+    return to_uint8(picture + np.float32(sigma_grey) * noise)

@@ -1,0 +1,203 @@
+"""Reference tiles: cut once, stored once, and the true distortions of some of them measured once for all models."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.distortions import apply
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning import ReferenceTile
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import TileRecord, digest, digest_rows
+from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture
+from distort_pipeline.stores.corpora import PRISTINE, picture_array
+from distort_pipeline.stores.files import Ledger, write_bytes
+from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.tables import write_table
+
+EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
+EXAMPLE_PX = 256  # of a whole picture, its middle
+TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the truth it is compared with
+
+
+@dataclass(frozen=True)
+class TrueDistortion:
+    """A distortion of the registry, as a model learned it."""
+
+    name: str
+    level: int
+    parameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """All that a worker needs to make one shard of reference tiles."""
+
+    work: Path
+    root: Path
+    number: int
+    tiles: tuple[ReferenceTile, ...]
+    truths: tuple[TrueDistortion, ...]
+    truth_pictures: int
+    seed: int
+    whole_pictures: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger and among the record files."""
+        return f"tiles-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of one shard's reference tiles.
+
+    `pristine` (n, 103) holds the headline histogram of every tile; `rows` (m,) says for which of them the true
+    distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
+    `example_rows` (e,) and `examples` by distortion are pixels for strips.
+    """
+
+    first_tile: int
+    pristine: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    histograms: Mapping[str, NDArray[np.int64]]
+    psnr: Mapping[str, NDArray[np.float64]]
+    ssim: Mapping[str, NDArray[np.float64]]
+    example_rows: NDArray[np.int64]
+    examples: Mapping[str, NDArray[np.uint8]]
+
+
+def make_tile_shard(task: TileTask) -> str:
+    """Make one shard of reference tiles: pixels, records, truth, then its line in the ledger. Return its name."""
+    tiles = [_cut(read_ingested(task.root, reference.picture), reference) for reference in task.tiles]
+    group = create_group(task.work)
+    if task.whole_pictures:
+        for reference, tile in zip(task.tiles, tiles, strict=True):
+            write_picture(group, picture_array(PRISTINE, reference.number), tile)
+    else:
+        first = task.tiles[0].number
+        group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
+    records = [
+        TileRecord(
+            tile=reference.number,
+            picture=reference.picture.id,
+            picture_digest=reference.picture.picture_digest,
+            split=reference.picture.split,
+            y=reference.tile.y,
+            x=reference.tile.x,
+            height=reference.tile.height,
+            width=reference.tile.width,
+        )
+        for reference in task.tiles
+    ]
+    write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
+    truth = _truth(task, tiles)
+    write_bytes(_truth_path(task.work, task.number), truth)
+    entry = {
+        "shard": task.name,
+        "tiles": len(tiles),
+        "pixels": pixel_digest(tiles),
+        "records": digest_rows(records),
+    }
+    Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)})
+    return task.name
+
+
+def read_truth(work: Path, number: int) -> Truth:
+    """Return what is true of the reference tiles of shard `number`."""
+    path = _truth_path(work, number)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path} is missing or damaged: {error}") from None
+
+    def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
+        return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
+
+    return Truth(
+        int(arrays["first_tile"]),
+        arrays["pristine"],
+        arrays["rows"],
+        by_distortion("histogram"),
+        by_distortion("psnr"),
+        by_distortion("ssim"),
+        arrays["example_rows"],
+        by_distortion("example"),
+    )
+
+
+def _truth(task: TileTask, tiles: Sequence[Picture]) -> bytes:
+    """Return the truth file of a shard: statistics of the true distortions of its first pictures' tiles."""
+    chosen = list(dict.fromkeys(reference.picture.id for reference in task.tiles))[: task.truth_pictures]
+    rows = [row for row, reference in enumerate(task.tiles) if reference.picture.id in chosen]
+    if not task.truths:
+        rows = []
+    firsts = {task.tiles[row].picture.id: row for row in reversed(rows)}
+    example_rows = sorted(firsts.values())[:EXAMPLES]
+    arrays: dict[str, NDArray[Any]] = {
+        "first_tile": np.array(task.tiles[0].number),
+        "pristine": np.stack([product_histogram(tile) for tile in tiles]),
+        "rows": np.array(rows, np.int64),
+        "example_rows": np.array(example_rows, np.int64),
+    }
+    for truth in task.truths:
+        made = _truly_distorted(task, truth, rows)
+        arrays[f"histogram/{truth.name}"] = np.stack([product_histogram(tile) for tile in made])
+        arrays[f"psnr/{truth.name}"] = np.array([_finite(psnr(tiles[r], t)) for r, t in zip(rows, made, strict=True)])
+        arrays[f"ssim/{truth.name}"] = np.array([ssim(tiles[r], t) for r, t in zip(rows, made, strict=True)])
+        arrays[f"example/{truth.name}"] = np.stack([middle(made[rows.index(row)]) for row in example_rows])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _truly_distorted(task: TileTask, truth: TrueDistortion, rows: Sequence[int]) -> list[Picture]:
+    """Return the tiles of `rows` cut from their truly distorted pictures; each picture is distorted whole, once."""
+    made: list[Picture] = []
+    picture_id, distorted = "", None
+    for row in rows:  # tiles of one picture follow each other
+        reference = task.tiles[row]
+        if reference.picture.id != picture_id or distorted is None:
+            seed = sample_seed(task.seed, reference.picture.picture_digest, truth.name, truth.level, TRUTH_DRAW)
+            pristine = read_ingested(task.root, reference.picture)
+            distorted = apply(truth.name, pristine, truth.parameters, generator(seed)).picture
+            picture_id = reference.picture.id
+        made.append(_cut(distorted, reference))
+    return made
+
+
+def middle(picture: Picture) -> Picture:
+    """Return the middle of a picture, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
+    height, width = picture.shape[:2]
+    y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
+    part = picture[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
+    if part.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
+        return part
+    filled = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
+    filled[: part.shape[0], : part.shape[1]] = part
+    return filled
+
+
+def _cut(picture: Picture, reference: ReferenceTile) -> Picture:
+    tile = reference.tile
+    return picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _truth_path(work: Path, number: int) -> Path:
+    return work / "truth" / f"tiles-{number:05d}.npz"

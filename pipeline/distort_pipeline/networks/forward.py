@@ -1,0 +1,85 @@
+"""A generator at work on 8-bit pictures: padding, noise, a fixed batch shape, and the way back to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
+from distort_pipeline.ranges import NetworkPixels, Picture, Pictures, from_network, to_network
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.seeds import generator as rng_of
+
+
+class Forward:
+    """Distorts pictures with a trained generator in inference mode.
+
+    The batch shape is fixed and a last, smaller batch is filled up, so that a picture's output depends on nothing but
+    the picture and its seed.
+    """
+
+    def __init__(self, model: keras.Model, *, noise_channels: int, batch: int) -> None:
+        self.model = model
+        self.noise_channels = noise_channels
+        self.batch = batch
+        self._call = _compiled(model)
+
+    def distort(self, pictures: Pictures, seeds: Sequence[int]) -> Pictures:
+        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed (N of them)."""
+        height, width = pictures.shape[1:3]
+        padded = pad_to_multiple(pictures)
+        made = np.empty_like(pictures)
+        for start in range(0, len(pictures), self.batch):
+            part = padded[start : start + self.batch]
+            filled = np.zeros((self.batch, *part.shape[1:]), np.uint8)
+            filled[: len(part)] = part
+            noises = noise_maps(
+                list(seeds[start : start + len(part)]), part.shape[1], part.shape[2], self.noise_channels, self.batch
+            )
+            values = np.asarray(self._call(generator_inputs(to_network(filled), noises)))
+            made[start : start + len(part)] = from_network(values[: len(part), :height, :width])
+        return made
+
+    def distort_picture(self, picture: Picture, seed: int) -> Picture:
+        """Return one whole `picture` (H, W, 3) distorted."""
+        return self.distort(picture[None], [seed])[0]
+
+
+def pad_to_multiple(pictures: Pictures) -> Pictures:
+    """Return `pictures` (N, H, W, 3) reflected at the bottom and right to multiples of 128.
+
+    Padding at the top or left would move the 8 x 8 grid that JPEG's distortions live on.
+    """
+    height, width = pictures.shape[1:3]
+    down, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
+    # a picture smaller than its padding cannot be reflected once; repeated reflection is what "symmetric" chains do
+    mode: Any = "reflect" if down < height and right < width else "symmetric"
+    return np.pad(pictures, ((0, 0), (0, down), (0, right), (0, 0)), mode=mode)
+
+
+def noise_maps(seeds: list[int], height: int, width: int, channels: int, batch: int) -> list[NetworkPixels]:
+    """Return the noise maps of a batch, coarsest first; every picture's come from its own seed, zeros fill the rest."""
+    maps = [np.zeros((batch, *shape), np.float32) for shape in noise_shapes(height, width, channels)]
+    for place, seed in enumerate(seeds):
+        rng = rng_of(derive_seed(seed, "z"))
+        for scale in maps:
+            rng.standard_normal(dtype=np.float32, out=scale[place])
+    return maps
+
+
+def _compiled(model: keras.Model) -> Callable[[Any], Any]:
+    """Return the model in inference mode, compiled by the backend in use."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        trainable = [variable.value for variable in model.trainable_variables]
+        fixed = [variable.value for variable in model.non_trainable_variables]
+        return jax.jit(lambda inputs: model.stateless_call(trainable, fixed, inputs, training=False)[0])
+    return lambda inputs: model(inputs, training=False)

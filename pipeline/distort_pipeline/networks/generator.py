@@ -1,0 +1,98 @@
+"""The generator G: a 14-layer U-Net that adds a learned residual to the picture (section II-A, figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from distort_pipeline.networks.upsampling import UpsampledConv2D
+
+ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
+DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of the residual
+BLOCKS = len(ENCODER_WIDTHS)
+MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
+LEAK = 0.2
+BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
+
+
+def build_generator(
+    *, base_filters: int = 64, noise_channels: int = 0, precision: str = "float32", side_px: int | None = None
+) -> keras.Model:
+    """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
+
+    With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
+    noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
+    """
+    picture = keras.Input((side_px, side_px, 3), name="pristine")
+    # Keras wants one array for each scale; the coarsest comes first
+    noises = [
+        keras.Input(
+            (*(side and side // 2**halvings for side in (side_px, side_px)), noise_channels), name=f"z{block}"
+        )
+        for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
+        if noise_channels
+    ]
+    skips = []
+    features = picture
+    for block, width in enumerate(ENCODER_WIDTHS, start=1):
+        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision)
+        skips.append(features)
+    skips.pop()  # the bottleneck is the decoder's input, not its neighbour
+    for block, width in enumerate(DECODER_WIDTHS, start=1):
+        noise = noises[block - 1] if noises else None
+        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision)
+        features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
+    last = f"decoder_{BLOCKS}"
+    residual = UpsampledConv2D(3, use_bias=True, name=f"{last}_conv", dtype=precision)(features)
+    terms = [picture, residual]
+    if noises:
+        terms.append(_noise_conv(3, f"{last}_noise", precision)(noises[-1]))
+    # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
+    distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
+    return keras.Model([picture, *noises] if noises else picture, distorted, name="generator")
+
+
+def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tuple[int, int, int]]:
+    """Return the shape (h, w, noise_channels) of each noise map for a padded picture, coarsest first.
+
+    >>> noise_shapes(256, 128, 3)[0], noise_shapes(256, 128, 3)[-1], len(noise_shapes(256, 128, 3))
+    ((4, 2, 3), (256, 128, 3), 7)
+    """
+    if not noise_channels:
+        return []
+    return [
+        (height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))
+    ]
+
+
+def generator_inputs(pictures: Any, noises: Sequence[Any]) -> Any:
+    """Return what the model is called with: the pictures alone, or with their noise maps behind them."""
+    return [pictures, *noises] if len(noises) else pictures
+
+
+def _encoder_block(features: Any, filters: int, name: str, precision: str) -> Any:
+    features = keras.layers.Conv2D(
+        filters, 4, strides=2, padding="same", use_bias=False, name=f"{name}_conv", dtype=precision
+    )(features)
+    return _normalised(features, name, precision)
+
+
+def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str) -> Any:
+    features = UpsampledConv2D(filters, name=f"{name}_conv", dtype=precision)(features)
+    if noise is not None:
+        injected = _noise_conv(filters, f"{name}_noise", precision)(noise)
+        features = keras.layers.Add(name=f"{name}_inject", dtype=precision)([features, injected])
+    return _normalised(features, name, precision)
+
+
+def _noise_conv(filters: int, name: str, precision: str) -> keras.layers.Layer:
+    return keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name, dtype=precision)
+
+
+def _normalised(features: Any, name: str, precision: str) -> Any:
+    features = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)(
+        features
+    )
+    return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)

@@ -1,0 +1,34 @@
+"""The losses (section II-B), over patch logits of D and pictures in [-1, 1]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+RANGE_SPAN = 2.0  # white minus black on the networks' scale
+
+
+def discriminator_hinge(real: Any, fake: Any) -> Any:
+    """Return the hinge loss of D, equation 4, over the patch logits `real` = D(x, y) and `fake` = D(x, G(x)).
+
+    The paper prints its signs the other way round, which is unbounded below and not adversarial; the hinge loss that
+    it cites pushes D(x, y) above 1 and D(x, G(x)) below -1, and so does this.
+    """
+    return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
+
+
+def generator_adversarial(fake: Any) -> Any:
+    """Return -E[D(x, G(x))], equation 2, over the patch logits `fake`."""
+    return -ops.mean(fake)
+
+
+def sparsity(distorted: Any, pristine: Any, *, span: float, reduction: str) -> Any:
+    """Return E‖G(x) - x‖₁, equation 3, with white - black = `span`: a mean over values, or a sum over each picture.
+
+    The paper states neither the scale nor the reduction; for a 256 x 256 crop sum and mean differ by 196,608 times.
+    """
+    absolute = ops.abs(distorted - pristine) * (span / RANGE_SPAN)
+    if reduction == "mean":
+        return ops.mean(absolute)
+    return ops.mean(ops.sum(absolute, axis=(1, 2, 3)))

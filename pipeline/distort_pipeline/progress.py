@@ -1,0 +1,44 @@
+"""How far a run has come: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
+    """Yield `items` while showing on stderr how many of `total` are through; `done` were so before the run."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, initial=done, desc=label, unit=f" {unit}", smoothing=0.05)
+        return
+    yield from _track_in_lines(items, total, label, unit, done)
+
+
+def _track_in_lines(items: Iterable[Item], total: int, label: str, unit: str, done: int) -> Iterator[Item]:
+    started = last = time.monotonic()
+    made = 0
+    for item in items:
+        yield item
+        made += 1
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
+            last = now
+            print(progress_line(label, unit, done + made, total, made / max(now - started, 1e-9)), file=sys.stderr)
+
+
+def progress_line(label: str, unit: str, done: int, total: int, per_second: float) -> str:
+    """Return one plain line of progress.
+
+    >>> progress_line("pairs", "shards", 5, 20, 2.5)
+    'pairs: 5/20 shards, 2.5 shards/s, 6 s left'
+    """
+    left = (total - done) / per_second if per_second else 0.0
+    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {left:.0f} s left"

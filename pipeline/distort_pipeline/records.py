@@ -1,0 +1,131 @@
+"""The rows that the steps leave behind, and how they are written so that their digests never change."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One accepted pristine picture: a row of a manifest."""
+
+    id: str  # unique in its manifest, safe as a file name: made of the path's stem and the digest
+    path: str  # relative to the source root, POSIX; members of archives as archive.zip/inner/name.png
+    picture_digest: str  # SHA-256 over the decoded 8-bit RGB pixels and their shape: identity, split, seeds
+    file_digest: str  # SHA-256 of the file: integrity
+    width: int
+    height: int
+    mode: str  # the mode of the file before it became 8-bit RGB, as Pillow names it
+    licence: str
+    source: str  # where it comes from, in the words of the list or folder it came with
+    split: str  # train, val or test
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One file that is no use, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """One distorted tile or picture of a pair store, beside its pristine one."""
+
+    split: str
+    shard: int
+    slot: int  # index of the pristine tile along its array; in the val split, 0
+    picture: str  # PictureRecord.id
+    picture_digest: str
+    y: int  # offset of the tile in the full picture, px
+    x: int
+    height: int  # valid extent of the tile, px: smaller than the tile where the picture was
+    width: int
+    distortion: str
+    level: int
+    level_index: int  # index along the level axis of the distortion's array
+    seed: int
+    parameters: str  # canonical JSON of the values used
+    facts: str  # canonical JSON of what came out: bytes reached, flags
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """One pristine reference tile of a corpus."""
+
+    tile: int  # index into the corpus's pristine tiles
+    picture: str
+    picture_digest: str
+    split: str
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One generated tile of a corpus."""
+
+    sample: int  # index over the whole corpus
+    distortion: str
+    batch: int  # of this distortion
+    slot: int  # index along the distortion's array
+    tile: int  # TileRecord.tile
+    picture: str
+    split: str
+    y: int
+    x: int
+    height: int
+    width: int
+    level: int
+    draw: int
+    seed: int
+    model: str  # digest of the generator
+    precision: str
+    pixel_digest: str  # SHA-256 over the shape and the pixels of the sample
+    psnr: float | None  # dB against the pristine tile; none where the two are identical
+    ssim: float | None
+    clipped: float  # fraction of pixel values at 0 or 255 that were not there in the pristine tile
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a step did, in numbers that add up and in lines for a person."""
+
+    step: str
+    counts: Mapping[str, int | float | str]
+    lines: tuple[str, ...] = field(default_factory=tuple)
+
+
+def row(record: Any) -> dict[str, Any]:
+    """Return a record as a flat mapping in the order of its fields."""
+    return {part.name: getattr(record, part.name) for part in dataclasses.fields(record)}
+
+
+def canonical(value: object) -> str:
+    """Return the one JSON text of `value`: sorted keys, no spaces, no NaN.
+
+    >>> canonical({"b": 1, "a": [1.5, None]})
+    '{"a":[1.5,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def digest_rows(records: Iterable[Any]) -> str:
+    """Return the SHA-256 over the canonical lines of `records`, in order."""
+    sha = hashlib.sha256()
+    for record in records:
+        sha.update(canonical(row(record)).encode() + b"\n")
+    return sha.hexdigest()

@@ -1,0 +1,214 @@
+"""Small charts as inline SVG text: no script, no library, colours that follow the page into the dark."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+
+BINS = 101  # equal bins on [-SPAN, SPAN]; one more at each end counts what lies beyond
+SPAN = 2.0
+WIDTH, HEIGHT = 360, 250  # small on purpose: a phone shows it at full size, a desk shows three abreast
+LEFT, RIGHT, TOP, BOTTOM = 66, 8, 30, 40
+OVERFLOW_SPAN = (2.18, 2.46)  # where the overflow bins are drawn: beside the axis, detached from it
+LOWEST_SHARE = 1e-5  # one product in 100,000; below it, a logarithmic axis shows mostly chance
+SPIKE = 2.0  # a centre bin this many times above all others is cut off, so that the others can be seen
+
+Scale = Callable[[float], float]
+
+# Okabe and Ito's colours (2008), which colour-blind readers can tell apart; on paper, dashes and widths do.
+SERIES_STYLES = {
+    "pristine": "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:2 2",
+    "true": "stroke:var(--true,#0072b2);stroke-width:3.2;stroke-opacity:.55",
+    "generated": "stroke:var(--generated,#d55e00);stroke-width:1.4",
+}
+OTHER_STYLES = (
+    "stroke:var(--other-1,#009e73);stroke-width:1.4;stroke-dasharray:6 2",
+    "stroke:var(--other-2,#cc79a7);stroke-width:1.4;stroke-dasharray:8 2 2 2",
+)
+
+
+def histogram_chart(
+    series: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    description: str = "",
+    log: bool = False,
+    x_label: str = "product of diagonal neighbours (MSCN)",
+) -> str:
+    """Return the normalised histograms `series`, laid over each other as step lines, as SVG.
+
+    Each has BINS + 2 counts, the first and the last beyond the axis; they are drawn detached, under "<" and ">".
+    """
+    shares = {name: _shares(name, counts) for name, counts in series.items()}
+    highest, beside = _highest(shares.values())
+    note = ""
+    if log:
+        lowest = min((value for values in shares.values() for value in values if value > 0), default=1.0)
+        bottom = math.floor(math.log10(max(lowest, LOWEST_SHARE)))
+        top = max(math.ceil(math.log10(highest)), bottom + 1)
+        y = _scale(bottom, top, HEIGHT - BOTTOM, TOP)
+        place = lambda share: y(math.log10(max(share, 10.0**bottom)))  # noqa: E731
+        ticks = [(y(power), _power(power)) for power in range(bottom, top + 1)]
+    else:
+        cut = beside > 0 and highest > SPIKE * beside
+        steps = _nice_ticks(100 * (beside if cut else highest))
+        y = _scale(0, steps[-1], HEIGHT - BOTTOM, TOP)
+        place = lambda share: y(min(share * 100, steps[-1] * 1.02))  # noqa: E731
+        ticks = [(y(step), f"{step:g} %") for step in steps]
+        note = f"bin at 0: up to {highest * 100:.0f} %" if cut else ""
+    x = _scale(-2.5, 2.5, LEFT, WIDTH - RIGHT)
+    parts = [_frame(ticks, x_label, "share of products")]
+    for value in (-2, -1, 0, 1, 2):
+        parts.append(_text(x(value), HEIGHT - BOTTOM + 14, f"{value}".replace("-", "−"), "middle"))
+    for sign, word in ((-1, "<"), (1, ">")):
+        middle = sign * sum(OVERFLOW_SPAN) / 2
+        parts.append(_text(x(middle), HEIGHT - BOTTOM + 14, word, "middle"))
+    for number, (name, values) in enumerate(shares.items()):
+        style = _series_style(name, number)
+        parts.append(f'<path d="{_steps(values, x, place)}" style="fill:none;{style}"/>')
+    if note:
+        parts.append(_text(x(0.12), TOP + 12, note))
+    parts.append(_legend([(name, _series_style(name, number)) for number, name in enumerate(shares)]))
+    return _svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
+
+
+def drift_chart(
+    values: Sequence[float],
+    bounds: Sequence[float],
+    *,
+    title: str,
+    description: str = "",
+    flagged: Sequence[bool] | None = None,
+    batches: Sequence[int] | None = None,
+    floor: float | None = None,
+) -> str:
+    """Return JSD_NSS in bits per batch as dots, with `bounds` as a line and the sampling `floor` dotted, as SVG.
+
+    Flagged batches (by default those above their bound) are red *and* diamonds: colour alone is not enough.
+    """
+    if len(values) != len(bounds):
+        raise ValueError(f"{len(values)} values need as many bounds, got {len(bounds)}")
+    flags = [value > bound for value, bound in zip(values, bounds, strict=True)] if flagged is None else list(flagged)
+    numbers = list(range(len(values))) if batches is None else list(batches)
+    steps = _nice_ticks(max([*values, *bounds, floor or 0.0, 1e-6]) * 1.08)
+    y = _scale(0, steps[-1] * 1.04, HEIGHT - BOTTOM, TOP)
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    x = _scale(first - 0.6, last + 0.6, LEFT, WIDTH - RIGHT)
+    parts = [_frame([(y(step), f"{step:g}") for step in steps], "batch", "JSD_NSS, bits")]
+    for number in range(first, last + 1, max(1, math.ceil((last - first + 1) / 10))):
+        parts.append(_text(x(number), HEIGHT - BOTTOM + 14, str(number), "middle"))
+    bound_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
+    floor_style = "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:1 3"
+    line = "".join(
+        f"{'V' if place else f'M{x(number - 0.5):.1f} '}{y(bound):.1f}H{x(number + 0.5):.1f}"
+        for place, (number, bound) in enumerate(zip(numbers, bounds, strict=True))
+    )
+    parts.append(f'<path d="{line}" style="fill:none;{bound_style}"/>')
+    if floor is not None:
+        parts.append(f'<path d="M{LEFT} {y(floor):.1f}H{WIDTH - RIGHT}" style="fill:none;{floor_style}"/>')
+    for number, value, flag in zip(numbers, values, flags, strict=True):
+        parts.append(_dot(x(number), y(value), flag, f"batch {number}: {value:.4f} bits"))
+    legend = [("bound", bound_style), *([("floor", floor_style)] if floor is not None else [])]
+    parts.append(_legend(legend, marks=True))
+    out = sum(flags)
+    return _svg(title, description or f"{len(values)} batches, {out} of them out of bounds.", parts)
+
+
+def _shares(name: str, counts: Sequence[float]) -> list[float]:
+    total = math.fsum(counts)
+    if len(counts) != BINS + 2 or total <= 0:
+        raise ValueError(f"the histogram {name!r} needs {BINS + 2} counts above 0 in all, got {len(counts)}: {total}")
+    return [count / total for count in counts]
+
+
+def _highest(shares: Iterable[Sequence[float]]) -> tuple[float, float]:
+    """Return the highest share of all bins, and the highest of those beside the one that holds 0."""
+    centre = 1 + BINS // 2
+    every = list(shares)
+    beside = (value for values in every for value in [*values[:centre], *values[centre + 1 :]])
+    return max((max(values) for values in every), default=1.0), max(beside, default=1.0)
+
+
+def _steps(values: Sequence[float], x: Scale, y: Scale) -> str:
+    """Return the path of a step line: the left overflow bin, the bins of the axis, the right overflow bin."""
+    near, far = OVERFLOW_SPAN
+    path = f"M{x(-far):.1f} {y(values[0]):.1f}H{x(-near):.1f}"
+    path += f"M{x(-SPAN):.1f} {y(values[1]):.1f}"
+    for number, value in enumerate(values[1:-1]):
+        path += f"V{y(value):.1f}H{x(-SPAN + (number + 1) * 2 * SPAN / BINS):.1f}"
+    return path + f"M{x(near):.1f} {y(values[-1]):.1f}H{x(far):.1f}"
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    """Return the straight map of [low, high] onto [start, end], in user units of the drawing."""
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def _nice_ticks(highest: float) -> list[float]:
+    """Return three to six round values from 0, the last one at or above `highest`.
+
+    >>> _nice_ticks(0.047)
+    [0.0, 0.01, 0.02, 0.03, 0.04, 0.05]
+    """
+    size = 10.0 ** math.floor(math.log10(highest))
+    step = next(part * size for part in (0.2, 0.5, 1, 2) if highest / (part * size) <= 5)
+    return [round(number * step, 12) for number in range(math.ceil(highest / step) + 1)]
+
+
+def _power(power: int) -> str:
+    return f"{10.0**power * 100:.10f}".rstrip("0").rstrip(".") + " %"
+
+
+def _series_style(name: str, number: int) -> str:
+    return SERIES_STYLES.get(name) or OTHER_STYLES[number % len(OTHER_STYLES)]
+
+
+def _frame(ticks: Sequence[tuple[float, str]], x_label: str, y_label: str) -> str:
+    """Return grid lines with their values, and the names of both axes."""
+    grid = "".join(f"M{LEFT} {place:.1f}H{WIDTH - RIGHT}" for place, _ in ticks)
+    words = "".join(_text(LEFT - 5, place + 4, word, "end") for place, word in ticks)
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    return (
+        f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{words}'
+        + _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 7, x_label, "middle")
+        + f'<g transform="rotate(-90 9 {middle:.0f})">{_text(9, middle, y_label, "middle")}</g>'
+    )
+
+
+def _dot(x: float, y: float, flagged: bool, words: str) -> str:
+    label = f"<title>{escape(words)}{', out of bounds' if flagged else ''}</title>"
+    if not flagged:
+        place = f'cx="{x:.1f}" cy="{y:.1f}" r="3.5"'
+        return f'<circle class="within" {place} style="fill:var(--true,#0072b2)">{label}</circle>'
+    path = f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z"
+    return f'<path class="flagged" d="{path}" style="fill:var(--bad,#c00);stroke:var(--ground,#fff)">{label}</path>'
+
+
+def _legend(lines: Sequence[tuple[str, str]], *, marks: bool = False) -> str:
+    """Return a row of named line samples above the drawing, after the two marks of a drift chart if asked for."""
+    parts, x = [], float(LEFT)
+    if marks:
+        for flagged, word in ((False, "within"), (True, "out")):
+            shape = _dot(x + 5, 14, flagged, word).replace("class=", "data-legend=")
+            parts.append(shape + _text(x + 15, 18, word))
+            x += 24 + 7 * len(word)
+    for name, style in lines:
+        parts.append(f'<path d="M{x:.0f} 14h22" style="fill:none;{style}"/>{_text(x + 27, 18, name)}')
+        x += 40 + 7 * len(name)
+    return "".join(parts)
+
+
+def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    style = "font:12px system-ui,sans-serif;fill:var(--text,#222)"
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
+
+
+def _svg(title: str, description: str, parts: Sequence[str]) -> str:
+    mark = "chart-" + hashlib.sha256("\0".join((title, description, *parts)).encode()).hexdigest()[:12]
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{mark}-t" aria-describedby="{mark}-d">'
+        f'<title id="{mark}-t">{escape(title)}</title><desc id="{mark}-d">{escape(description)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,278 @@
+"""The files of an evaluation for programs: metrics, tables, and the data of plots. The same figures, the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from distort_pipeline.statistics.divergence import NATS_PER_BIT
+from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
+from distort_pipeline.statistics.histograms import centres
+from distort_pipeline.statistics.measured import Severity
+from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures, slope
+from distort_pipeline.statistics.vector import VECTOR
+from distort_pipeline.stores.files import write_bytes, write_json
+
+DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the last digits that libraries differ in
+
+# Chen et al. 2020, table I: rows generated, columns true. Levels, sizes, bins and logarithm are not stated there.
+PAPER_COLUMNS = ("jpeg", "jp2k", "white_noise", "pink_noise")
+PAPER_TABLE: Mapping[str, tuple[float, ...]] = {
+    "jpeg": (0.0107, 0.0043, 0.2191, 0.0470),
+    "jp2k": (0.0116, 0.0031, 0.2321, 0.0541),
+    "white_noise": (0.1847, 0.2149, 0.0008, 0.0959),
+    "pink_noise": (0.0195, 0.0317, 0.1377, 0.0062),
+}
+PAPER_CAVEAT = (
+    "The paper states no distortion levels, picture sizes, bins or logarithm, so the two tables compare in their "
+    "pattern, not number by number."
+)
+
+
+def write_files(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """Write every file but strips and page into `folder` and return the metrics."""
+    figures = metrics(evaluation)
+    write_json(folder / "metrics.json", figures)
+    write_json(folder / "residuals.json", residuals(evaluation))
+    write_bytes(folder / "table.md", markdown(evaluation).encode())
+    for name, rows in csv_files(evaluation):
+        write_bytes(folder / name, csv_bytes(rows))
+    return figures
+
+
+def metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
+    found = {
+        "table": evaluation.table,
+        "pristine": evaluation.pristine,
+        "models": {name: model_metrics(evaluation, name) for name in evaluation.models},
+        "floors": {
+            column: {"sampling": floors.sampling, "content": floors.content}
+            for column, floors in evaluation.floors.items()
+        },
+        "pictures": len(evaluation.pictures),
+        "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
+    }
+    return _tidy(found)
+
+
+def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    """Return the numbers of one generator; None where there is no such number."""
+    model = evaluation.models[name]
+    floors = evaluation.floors[model.learned]
+    return {
+        "jsd_nss": evaluation.own(name),
+        "jsd_nss_nats": evaluation.own(name) * NATS_PER_BIT,
+        "jsd_nss_pooled": evaluation.pooled_table[name][model.learned],
+        "jsd_nss_pristine": evaluation.pristine[model.learned],
+        "sampling_floor": floors.sampling,
+        "nearest_own": int(evaluation.nearest_own(name)),
+        **severity_means(evaluation, name),
+        **_draw_metrics(model.draws),
+    }
+
+
+def severity_means(evaluation: Evaluation, name: str) -> dict[str, float | None]:
+    """Return mean PSNR and SSIM of generated and true, and generated minus true, over the pictures that have them."""
+    columns = list(zip(*(values for _, values in _severities(evaluation, name)), strict=True))
+    return {label: _mean(column) for label, column in zip(SEVERITY, columns, strict=True)}
+
+
+SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
+
+
+def residuals(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the statistics of residuals, generated beside true, and of two draws, by model."""
+    return {
+        name: {
+            **{kind: _residual_values(figures) for kind, figures in model.residuals.items()},
+            "draws": _tidy({kind: vars(draws) for kind, draws in model.draws.items()}),
+        }
+        for name, model in evaluation.models.items()
+    }
+
+
+def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
+    """Yield the name of each CSV file and its rows, the header first."""
+    columns = evaluation.columns
+    for file, rows, pristine in (
+        ("table.csv", evaluation.table, evaluation.pristine),
+        ("pooled.csv", evaluation.pooled_table, evaluation.pooled_pristine),
+    ):
+        every = [*rows.items(), ("pristine", pristine)]
+        yield file, [["generated", *columns], *([name, *(row[column] for column in columns)] for name, row in every)]
+        if file == "table.csv":
+            long = [[name, column, row[column]] for name, row in every for column in columns]
+            yield "plots/table.csv", [["generated", "true", "bits"], *long]
+    yield "floors.csv", [
+        ["distortion", "sampling", "sampling_between", "content"],
+        *(
+            [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
+            for name, floors in evaluation.floors.items()
+        ),
+    ]
+    yield "vector.csv", [
+        ["model", "true", "compared", *VECTOR],
+        *(
+            [name, model.learned, kind, *(vector[component] for component in VECTOR)]
+            for name, model in evaluation.models.items()
+            for kind, vector in model.vectors.items()
+        ),
+    ]
+    yield "severity.csv", [["model", "picture", *SEVERITY], *_severity_rows(evaluation)]
+    for name, model in evaluation.models.items():
+        yield f"plots/histogram_{name}.csv", _histogram_rows(model)
+        yield f"plots/spectrum_{name}.csv", _spectrum_rows(model)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Return the table as Markdown, the paper's beside it, with the smallest of rows and columns marked."""
+    columns = evaluation.columns
+    ours = {name: [row[column] for column in columns] for name, row in evaluation.table.items()}
+    nothing = [evaluation.pristine[column] for column in columns]
+    lines = [
+        "# JSD_NSS in bits, mean over validation pictures",
+        "",
+        f"Rows: generated. Columns: true. {len(evaluation.pictures)} pictures. The row *pristine* is what doing nothing "
+        "scores. **Bold**: smallest of its row; ↓: smallest of its column.",
+        "",
+        *_markdown_table(columns, ours, nothing),
+        "",
+        "The paper's table (Chen et al., IEEE Signal Processing Letters 27, 2020). " + PAPER_CAVEAT,
+        "",
+        *_markdown_table(PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def text_table(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the table of `metrics` as aligned lines for a terminal.
+
+    >>> print(*text_table({"table": {"jpeg": {"jpeg": 0.01}}, "pristine": {"jpeg": 0.077}}), sep=chr(10))
+    generated \\ true    jpeg
+    jpeg              0.0100
+    pristine          0.0770
+    """
+    columns = list(figures["pristine"])
+    rows = [*figures["table"].items(), ("pristine", figures["pristine"])]
+    first = max(len("generated \\ true"), *(len(name) for name, _ in rows))
+    widths = [max(6, len(column)) for column in columns]
+    head = [f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)]
+    body = [
+        "  ".join(
+            [f"{name:<{first}}", *(f"{row[column]:>{width}.4f}" for column, width in zip(columns, widths, strict=True))]
+        )
+        for name, row in rows
+    ]
+    return ("  ".join([f"{'generated \\ true':<{first}}", *head]), *body)
+
+
+def smallest(rows: Sequence[Sequence[float]]) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+    """Return the places (row, column) of the smallest values of all rows, and those of all columns.
+
+    >>> smallest([[1.0, 2.0], [3.0, 4.0]])
+    ({(0, 0), (1, 0)}, {(0, 0), (0, 1)})
+    """
+    table = np.asarray(rows)
+    of_rows = table == table.min(1, keepdims=True)
+    of_columns = table == table.min(0, keepdims=True)
+    return _places(of_rows), _places(of_columns)
+
+
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return `rows` as a CSV file; floats rounded, None empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([_tidy(value) for value in row] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def _draw_metrics(draws: Mapping[str, Draws]) -> dict[str, float | None]:
+    found = {f"draw_correlation_{kind}": one.correlation for kind, one in draws.items()}
+    if set(draws) == {"generated", "true"} and draws["true"].variance > 0:
+        found["draw_variance_ratio"] = draws["generated"].variance / draws["true"].variance
+    return found
+
+
+def _severities(evaluation: Evaluation, name: str) -> list[tuple[str, tuple[float | None, ...]]]:
+    return [
+        (picture.picture, _severity_values(picture.beside[name].generated, picture.beside[name].true))
+        for picture in evaluation.pictures
+        if name in picture.beside
+    ]
+
+
+def _severity_values(generated: Severity, true: Severity) -> tuple[float | None, ...]:
+    """Return the values of SEVERITY; no PSNR difference to or from identical pictures."""
+    difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
+    return generated.psnr, true.psnr, difference, generated.ssim, true.ssim, generated.ssim - true.ssim
+
+
+def _severity_rows(evaluation: Evaluation) -> Iterator[Sequence[object]]:
+    for name in evaluation.models:
+        for picture, values in _severities(evaluation, name):
+            yield [name, picture, *values]
+        yield [name, "mean of all", *severity_means(evaluation, name).values()]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else None
+
+
+def _residual_values(figures: ResidualFigures) -> dict[str, Any]:
+    values = {name: values for name, values in figures.items() if name != "power"}
+    spectrum = {"frequency": FREQUENCIES, "amplitude": np.sqrt(figures["power"])}
+    return _tidy({**values, "spectrum": spectrum, "spectral_slope": slope(figures["power"])})
+
+
+def _histogram_rows(model: ModelFigures) -> list[Sequence[object]]:
+    shares = [counts / counts.sum() for counts in model.histograms.values()]
+    rows = zip(centres().tolist(), *(share.tolist() for share in shares), strict=True)
+    return [["centre", *model.histograms], *rows]
+
+
+def _spectrum_rows(model: ModelFigures) -> list[Sequence[object]]:
+    amplitudes = (np.sqrt(model.residuals[kind]["power"]).tolist() for kind in ("true", "generated"))
+    return [["frequency", "true", "generated"], *zip(FREQUENCIES.tolist(), *amplitudes, strict=True)]
+
+
+def _markdown_table(
+    columns: Sequence[str], rows: Mapping[str, Sequence[float]], pristine: Sequence[float] | None
+) -> list[str]:
+    every = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
+    of_rows, of_columns = smallest([row for _, row in every])
+    lines = [f"| generated \\ true | {' | '.join(map(_cell, columns))} |", "|---" + "|---:" * len(columns) + "|"]
+    for number, (name, row) in enumerate(every):
+        cells = [_cell(f"*{name}*" if number == len(rows) else name)]
+        for place, bits in enumerate(row):
+            bold = (number, place) in of_rows and number < len(rows)  # nobody asks what doing nothing is nearest to
+            arrow = " ↓" if (number, place) in of_columns else ""
+            cells.append(f"**{bits:.4f}**{arrow}" if bold else f"{bits:.4f}{arrow}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _places(marked: Any) -> set[tuple[int, int]]:
+    return {(int(row), int(column)) for row, column in np.argwhere(marked)}
+
+
+def _tidy(value: Any) -> Any:
+    """Return `value` as plain JSON with rounded numbers; entries of mappings that are None are left out."""
+    if isinstance(value, Mapping):
+        return {name: _tidy(part) for name, part in value.items() if part is not None}
+    if isinstance(value, np.ndarray):
+        return _tidy(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_tidy(part) for part in value]
+    return round(value, DECIMALS) if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""Natural scene statistics and full-reference measures; pure."""

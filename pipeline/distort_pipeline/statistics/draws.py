@@ -1,0 +1,39 @@
+"""How much of a random distortion is drawn anew: two draws on one picture, compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distort_pipeline.ranges import Picture
+
+# Pristine greys that noise hardly clips: 64 steps to black and white are 2.5 standard deviations of our pink noise
+DARKEST_GREY, BRIGHTEST_GREY = 64, 191
+FEWEST_VALUES = 1000  # ours; chance alone correlates a thousand pairs by 0.03
+
+
+@dataclass(frozen=True)
+class DrawLikeness:
+    """How alike the residuals of two draws are, over pixel values away from black and white."""
+
+    correlation: float | None  # Pearson's: 0 for fresh noise, 1 for the same again; None without any variation
+    variance: float  # of a pixel value from draw to draw, mean over pixel values, in squared greys
+
+
+def compare_draws(pristine: Picture, first: Picture, second: Picture) -> DrawLikeness | None:
+    """Return how alike two distorted versions of `pristine` are; None if hardly a pixel is away from clipping.
+
+    The choice of pixels looks at the pristine picture only: to leave out what came out clipped would cut the tails of
+    the very noise that is measured.
+    """
+    inside = (pristine >= DARKEST_GREY) & (pristine <= BRIGHTEST_GREY)
+    if np.count_nonzero(inside) < FEWEST_VALUES:
+        return None
+    clean = pristine[inside].astype(np.float64)
+    one, other = first[inside] - clean, second[inside] - clean
+    variance = float(np.mean((one - other) ** 2)) / 2  # of two values: half their squared difference
+    spread = one.std() * other.std()
+    if spread == 0:
+        return DrawLikeness(None, variance)
+    return DrawLikeness(float(np.mean((one - one.mean()) * (other - other.mean())) / spread), variance)

@@ -1,0 +1,97 @@
+"""One validation picture measured: all histograms, and each generator beside the true distortion that it learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Picture
+from distort_pipeline.statistics.draws import DrawLikeness, compare_draws
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.residual_figures import ResidualFigures, residual_figures
+from distort_pipeline.statistics.vector import vector_histograms
+
+Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each name of VECTOR
+
+SMALLEST_SIDE_PX = 32  # the spectrum of a smaller picture has no frequency in most rings, and SSIM hardly a window
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything that was made of one pristine picture. Columns name true distortions, models generators."""
+
+    pristine: Picture
+    true: Mapping[str, Picture]  # by column
+    true_again: Mapping[str, Picture]  # by column: another draw, of random distortions that we can make ourselves
+    generated: Mapping[str, Sequence[Picture]]  # by model: one for each draw
+    generated_again: Mapping[str, Picture]  # by model: a second draw, of random generators
+
+
+@dataclass(frozen=True)
+class Severity:
+    """How far a distorted picture is from the pristine one."""
+
+    psnr: float | None  # dB; None for identical pictures
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A generator's first draw of one picture, and the true distortion of that picture, each against the pristine."""
+
+    generated: Severity
+    true: Severity
+    generated_residual: ResidualFigures
+    true_residual: ResidualFigures
+    generated_draws: DrawLikeness | None
+    true_draws: DrawLikeness | None
+
+
+@dataclass(frozen=True)
+class MeasuredPicture:
+    """What is kept of one picture: small enough for thousands of pictures."""
+
+    picture: str
+    pristine: Histograms
+    true: Mapping[str, Histograms]  # by column
+    true_again: Mapping[str, Histograms]  # by column
+    generated: Mapping[str, tuple[Histograms, ...]]  # by model
+    beside: Mapping[str, Beside]  # by model, where the picture has the true distortion that the model learned
+
+
+def measure(picture: str, made: Made, learned: Mapping[str, str]) -> MeasuredPicture:
+    """Return the measurements of the picture called `picture`; `learned` tells the column of each model."""
+    return MeasuredPicture(
+        picture,
+        pristine=vector_histograms(made.pristine),
+        true={column: vector_histograms(true) for column, true in made.true.items()},
+        true_again={column: vector_histograms(true) for column, true in made.true_again.items()},
+        generated={model: tuple(map(vector_histograms, drawn)) for model, drawn in made.generated.items()},
+        beside={model: _beside(made, model, column) for model, column in learned.items() if column in made.true},
+    )
+
+
+def _beside(made: Made, model: str, column: str) -> Beside:
+    pristine, true, generated = made.pristine, made.true[column], made.generated[model][0]
+    return Beside(
+        generated=_severity(pristine, generated),
+        true=_severity(pristine, true),
+        generated_residual=residual_figures(pristine, generated),
+        true_residual=residual_figures(pristine, true),
+        generated_draws=_draws(pristine, generated, made.generated_again.get(model)),
+        true_draws=_draws(pristine, true, made.true_again.get(column)),
+    )
+
+
+def _severity(pristine: Picture, distorted: Picture) -> Severity:
+    ratio = psnr(pristine, distorted)
+    return Severity(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
+
+
+def _draws(pristine: Picture, first: Picture, second: Picture | None) -> DrawLikeness | None:
+    return None if second is None else compare_draws(pristine, first, second)

@@ -1,0 +1,50 @@
+"""Mean-subtracted, contrast-normalised (MSCN) coefficients: a picture without its local mean and contrast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Grey, Picture
+
+# Mittal et al., "No-reference image quality assessment in the spatial domain", IEEE TIP 21(12) 2012, section II
+WINDOW_PX = 7
+WINDOW_SIGMA_PX = 7 / 6
+STABILISER = 1.0  # their C; belongs to greys on the 0-255 scale
+
+_OFFSETS_PX = np.arange(WINDOW_PX) - WINDOW_PX // 2
+_BELL = np.exp(-0.5 * (_OFFSETS_PX / WINDOW_SIGMA_PX) ** 2)
+WINDOW: NDArray[np.float64] = _BELL / _BELL.sum()  # (7,); the two-dimensional window is its outer product
+
+
+def luma(picture: Picture) -> NDArray[np.uint8]:
+    """Return the BT.601 luma of `picture`, (H, W), rounded to 8 bits as OpenCV does."""
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+
+def mscn(grey: NDArray[np.uint8] | Grey) -> NDArray[np.floating[Any]]:
+    """Return (I - mean) / (deviation + 1) of the greys I, (H, W) on 0-255, over a Gaussian window; borders replicated.
+
+    float64 greys give float64, the reference; 8-bit and float32 ones float32, whose divergences agree to 1e-5 bits.
+    """
+    # E[I²] - mean² cancels in flat regions, so it is taken in float64 throughout. In float32, even with mid-grey off
+    # before squaring, divergences from JPEG pictures were wrong by up to 3.4e-4 bits, in 60 % of the time.
+    mean = _windowed(grey)
+    variance = _windowed(np.square(grey, dtype=np.uint16 if grey.dtype == np.uint8 else np.float64))
+    variance -= mean * mean
+    working = np.float64 if grey.dtype == np.float64 else np.float32
+    field: NDArray[np.floating[Any]] = (grey - mean).astype(working)
+    deviation: NDArray[np.floating[Any]] = variance.astype(working)
+    np.maximum(deviation, 0, out=deviation)  # rounding can leave a variance of -1e-11
+    np.sqrt(deviation, out=deviation)
+    deviation += working(STABILISER)
+    field /= deviation
+    return field
+
+
+def _windowed(values: NDArray[np.integer[Any]] | NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the Gaussian-weighted mean around each of `values` (H, W)."""
+    return cv2.sepFilter2D(values, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)

@@ -1,0 +1,107 @@
+"""Statistics of residuals, distorted minus pristine: level, colour correlation, spectrum, and the 8×8 grid."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.statistics.mscn import luma
+
+Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), greys, -255 to 255
+
+JPEG_BLOCK_PX = 8
+SPECTRUM_LOW = 1 / 64  # cycles per pixel: a period of 64 px, still several frequencies above 0 on a tile of 256 px
+SPECTRUM_HIGH = 1 / 2  # the highest along an axis; the corners of the plane beyond it have no full circle
+SPECTRUM_BINS = 16
+
+
+def residual(pristine: Picture, distorted: Picture) -> Residual:
+    """Return what the distortion added, in greys."""
+    if pristine.shape != distorted.shape:
+        raise ValueError(f"pictures must have one shape, got {pristine.shape} and {distorted.shape}")
+    return distorted.astype(np.float32) - pristine.astype(np.float32)
+
+
+def residual_mean(residual: Residual) -> NDArray[np.float64]:
+    """Return the mean of each channel in greys, (3,): away from 0 where colours are shifted."""
+    return residual.mean((0, 1), dtype=np.float64)
+
+
+def residual_variance(residual: Residual) -> NDArray[np.float64]:
+    """Return the population variance of each channel in squared greys, (3,)."""
+    return residual.var((0, 1), dtype=np.float64)
+
+
+def channel_correlation(residual: Residual) -> NDArray[np.float64]:
+    """Return Pearson's correlation between the channels, (3, 3); a constant channel correlates with itself only."""
+    centred = residual.reshape(-1, residual.shape[-1]) - residual_mean(residual)
+    covariance = centred.T @ centred
+    deviation = np.sqrt(np.diag(covariance))
+    scale = np.outer(deviation, deviation)
+    correlation = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
+    np.fill_diagonal(correlation, 1)
+    return correlation
+
+
+def radial_amplitude(
+    field: Grey, *, low: float = SPECTRUM_LOW, high: float = SPECTRUM_HIGH, bins: int = SPECTRUM_BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return frequencies in cycles per pixel and the root-mean-square amplitude of `field` (H, W) on rings around them.
+
+    Rings are equally wide in log frequency from `low` to `high`; those without a frequency of the grid are left out.
+    White noise of standard deviation σ has the amplitude σ at all frequencies. The mean is taken off and a Hann window
+    laid over, so that opposite borders that do not meet leave no cross in the spectrum.
+    """
+    height, width = field.shape
+    window = np.outer(_hann(height), _hann(width))
+    spectrum = scipy.fft.fft2((field - field.mean(dtype=np.float64)) * window)
+    power = np.abs(spectrum) ** 2 / np.sum(window**2)
+    frequency = np.hypot(scipy.fft.fftfreq(height)[:, None], scipy.fft.fftfreq(width))
+    inside = (frequency >= low) & (frequency <= high)
+    edges = np.geomspace(low, high, bins + 1)
+    ring = np.digitize(frequency[inside], edges[1:-1])
+    members = np.bincount(ring, minlength=bins)
+    filled = members > 0
+    log_frequency = np.bincount(ring, np.log(frequency[inside]), bins)[filled] / members[filled]
+    mean_power = np.bincount(ring, power[inside], bins)[filled] / members[filled]
+    return np.exp(log_frequency), np.sqrt(mean_power)
+
+
+def spectral_slope(field: Grey, low: float = SPECTRUM_LOW, high: float = SPECTRUM_HIGH) -> float:
+    """Return the slope of log amplitude over log frequency of `field` (H, W): 0 for white noise, -1 for pink.
+
+    ValueError for a field too small for two rings between `low` and `high` cycles per pixel, or without variation.
+    """
+    frequencies, amplitudes = radial_amplitude(field, low=low, high=high)
+    if len(frequencies) < 2 or not (amplitudes > 0).all():
+        raise ValueError(f"a field of shape {field.shape} has no slope from {low} to {high} cycles per pixel")
+    return float(np.polyfit(np.log(frequencies), np.log(amplitudes), 1)[0])
+
+
+def grid_profile(picture: Picture, period: int = JPEG_BLOCK_PX) -> NDArray[np.float64]:
+    """Return the mean absolute luma step by its place in a grid of `period` px, (period,), in greys.
+
+    Entry k is the step from pixel k - 1 to pixel k of a block, averaged over both directions; entry 0 crosses the
+    border between blocks. Flat over k without blocking, high at 0 with it. The picture starts on the grid, and both
+    its sides are longer than `period`.
+    """
+    grey = luma(picture).astype(np.int16)
+    if min(grey.shape) <= period:
+        raise ValueError(f"a grid of {period} px needs sides longer than that, got the shape {picture.shape}")
+    across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
+    return (_by_phase(across, period) + _by_phase(down, period)) / 2
+
+
+def _by_phase(steps: NDArray[np.floating[Any]], period: int) -> NDArray[np.float64]:
+    """Return the means of `steps` by phase; the first entry is the step from pixel 0 to pixel 1, so phase 1."""
+    phase = np.arange(1, len(steps) + 1) % period
+    return np.bincount(phase, steps, period) / np.bincount(phase, minlength=period)
+
+
+def _hann(length: int) -> NDArray[np.float64]:
+    """Return a Hann window of `length` px that is nowhere 0."""
+    return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2

@@ -1,0 +1,1 @@
+"""The path: ingest, pairs, train, evaluate, generate, export; each (config, inputs, out) -> Report."""

@@ -1,0 +1,263 @@
+"""evaluate: set every trained generator beside the true distortions, on whole pictures that none of them has seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distort_pipeline.config import EvaluateConfig
+from distort_pipeline.distortions import DISTORTIONS, apply, is_random
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.progress import track
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import PairRecord, Report, digest
+from distort_pipeline.reports.evaluation import write_page
+from distort_pipeline.reports.evaluation_files import text_table, write_files
+from distort_pipeline.reports.strips import amplified_residual, strip
+from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.statistics.evaluation import summarise
+from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
+from distort_pipeline.stores.files import Build, read_json, write_bytes, write_json
+from distort_pipeline.stores.models import model_folders, read_card
+from distort_pipeline.stores.pairs import PairStore, distorted_column, open_pairs
+from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.versions import package_versions
+
+if TYPE_CHECKING:
+    from distort_pipeline.trained import TrainedGenerator
+
+KIND = "evaluation"
+VERSION = 1
+CROP_PX = 256  # of a picture in a strip
+STRIP_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One true distortion of the pair store."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    redrawn: bool  # whether another draw of it can be made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared with what."""
+
+    pairs: PairStore
+    columns: tuple[Column, ...]
+    learned: Mapping[str, str]  # model → name of the column that it learned
+    pictures: Mapping[str, Mapping[str, PairRecord]]  # picture id → column → record
+    too_small: int
+
+
+def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
+    """Measure every finished model in `models` on the validation pictures of a pair store, and leave figures in `out`."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    started = time.monotonic()
+    pairs = open_pairs(pairs_path)
+    folders = model_folders(models)
+    cards = {name: read_card(folder) for name, folder in folders.items()}
+    settings = settings_of(config, pairs, cards)
+    build = Build(out, digest(settings))
+    if build.complete():
+        return _report(out, read_json(out / "metrics.json"), (f"{out} is already evaluated; nothing to do",))
+    plan = plan_of(pairs, cards)
+    work = build.start()
+    generators = _load(folders, config.threads)
+    shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
+    measured = [
+        _measured(plan, picture, made, shown, config.strips)
+        for picture, made in track(_make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures")
+    ]
+    evaluation = summarise(measured, plan.learned, seed=config.seed)
+    figures = write_files(evaluation, work)
+    for name, rows in shown.items():
+        if rows:
+            write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
+    header = _header(plan, settings, cards, figures)
+    write_page(work, evaluation, header)
+    write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
+    build.publish(header)
+    left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
+    return _report(out, figures, left_out if plan.too_small else ())
+
+
+def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return all that decides the figures, as plain values."""
+    values = dataclasses.asdict(config)
+    del values["threads"]  # nor do threads decide any
+    return {
+        "format": KIND,
+        "version": VERSION,
+        "evaluate": values,
+        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "pairs_digest": pairs.header["digest"],
+    }
+
+
+def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """Return what is compared: every distortion of the store at the levels that models learned, else at its first."""
+    levels: dict[str, set[int]] = {}
+    for name, card in cards.items():
+        levels.setdefault(card["distortion"], set()).add(_learned_level(pairs, name, card))
+    columns = [
+        Column(_column_name(recipe, levels), recipe, _can_redraw(recipe))
+        for distortion in pairs.distortions
+        for recipe in pairs.recipes(distortion)
+        if recipe["level"] in levels.get(distortion, {pairs.levels(distortion)[0]})
+    ]
+    names = {(column.recipe["distortion"], column.recipe["level"]): column.name for column in columns}
+    learned = {
+        name: names[card["distortion"], _learned_level(pairs, name, card)]
+        for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
+    }
+    pictures: dict[str, dict[str, PairRecord]] = {}
+    too_small: set[str] = set()
+    for record in pairs.records("val"):
+        if min(record.height, record.width) < SMALLEST_SIDE_PX:
+            too_small.add(record.picture)
+        elif (record.distortion, record.level) in names:
+            pictures.setdefault(record.picture, {})[names[record.distortion, record.level]] = record
+    there = {column for records in pictures.values() for column in records}
+    for name, column in learned.items():
+        if column not in there:
+            raise PipelineError(f"{pairs.folder} holds no validation picture of {column}, which {name} has learned")
+    return Plan(pairs, tuple(column for column in columns if column.name in there), learned, pictures, len(too_small))
+
+
+def _learned_level(pairs: PairStore, name: str, card: Mapping[str, Any]) -> int:
+    """Return the level of the store whose parameters the model learned; level numbers alone mean different things."""
+    recipes = pairs.recipes(card["distortion"])
+    for recipe in recipes:
+        if recipe["parameters"] == card["parameters"]:
+            return int(recipe["level"])
+    held = ", ".join(str(recipe["parameters"]) for recipe in recipes)
+    raise PipelineError(
+        f"the model {name} learned {card['distortion']} with {card['parameters']}, {pairs.folder} holds it with {held}; "
+        "evaluate with the pairs that it was trained on, or train again"
+    )
+
+
+def _column_name(recipe: Mapping[str, Any], levels: Mapping[str, set[int]]) -> str:
+    distortion = recipe["distortion"]
+    several = len(levels.get(distortion, ())) > 1
+    return distorted_column(distortion, recipe["level"]) if several else str(distortion)
+
+
+def _can_redraw(recipe: Mapping[str, Any]) -> bool:
+    name = recipe["distortion"]
+    return not recipe["brought"] and name in DISTORTIONS.names() and is_random(name)
+
+
+def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerator]:
+    import tensorflow as tf
+
+    from distort_pipeline.trained import load_generator
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    return {name: load_generator(folder, batch=1) for name, folder in folders.items()}
+
+
+def _make(
+    plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
+) -> Iterator[tuple[str, Made]]:
+    """Yield each picture's id with all that is made of it."""
+    from distort_pipeline.trained import is_random as draws_anew
+
+    for picture, records in plan.pictures.items():
+        pristine = plan.pairs.val_picture(picture)
+        identity = next(iter(records.values())).picture_digest
+        generated: dict[str, list[Picture]] = {}
+        again: dict[str, Picture] = {}
+        for name in plan.learned:
+            trained = generators[name]
+            random = draws_anew(trained.card)
+            seeds = [
+                derive_seed(config.seed, trained.card["distortion"], identity, draw)
+                for draw in range(max(config.draws, 2) if random else 1)
+            ]
+            drawn = [trained.forward.distort_picture(pristine, seed) for seed in seeds]
+            generated[name] = drawn[: config.draws]
+            if random:
+                again[name] = drawn[1]
+        true = {
+            column: plan.pairs.val_picture(picture, record.distortion, record.level)
+            for column, record in records.items()
+        }
+        yield picture, Made(pristine, true, _true_again(plan, pristine, records), generated, again)
+
+
+def _true_again(plan: Plan, pristine: Picture, records: Mapping[str, PairRecord]) -> dict[str, Picture]:
+    """Return another draw of each random true distortion of a picture."""
+    seed = plan.pairs.header["settings"]["pairs"]["seed"]
+    again = {}
+    for column in plan.columns:
+        record = records.get(column.name)
+        if column.redrawn and record is not None:
+            own = sample_seed(seed, record.picture_digest, record.distortion, record.level, draw=1)
+            made = apply(record.distortion, pristine, column.recipe["parameters"], generator(own))
+            again[column.name] = made.picture
+    return again
+
+
+def _measured(
+    plan: Plan, picture: str, made: Made, shown: Mapping[str, list[list[Picture]]], strips: int
+) -> MeasuredPicture:
+    """Return the measurements of one picture; its crops join `shown` while a model has fewer than `strips` rows."""
+    for name, column in plan.learned.items():
+        if column in made.true and len(shown[name]) < strips:
+            pristine, true, generated = (
+                _centre(one) for one in (made.pristine, made.true[column], made.generated[name][0])
+            )
+            shown[name].append(
+                [pristine, true, generated, *(amplified_residual(pristine, one) for one in (true, generated))]
+            )
+    return measure(picture, made, plan.learned)
+
+
+def _centre(picture: Picture) -> Picture:
+    y, x = (max(0, side - CROP_PX) // 2 for side in picture.shape[:2])
+    return picture[y : y + CROP_PX, x : x + CROP_PX]
+
+
+def _header(
+    plan: Plan, settings: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        "digest": digest(figures),
+        "settings": settings,
+        "models": {
+            name: {"digest": cards[name]["weights_digest"], "steps": cards[name]["steps"], "learned": column}
+            for name, column in plan.learned.items()
+        },
+        "distortions": {column.name: dict(column.recipe) for column in plan.columns},
+        "counts": {"pictures": len(plan.pictures), "too_small": plan.too_small},
+        "pairs_digest": plan.pairs.header["digest"],
+        "manifest_digest": plan.pairs.header["manifest_digest"],
+        "packages": package_versions(["tensorflow", "keras", "numpy", "opencv-python-headless", "scipy"]),
+    }
+
+
+def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> Report:
+    own = {f"jsd_nss_{name}": model["jsd_nss"] for name, model in figures["models"].items()}
+    models = len(figures["models"])
+    return Report(
+        "evaluate",
+        {"models": models, "pictures": figures["pictures"], "nearest_own": figures["nearest_own"], **own},
+        (
+            f"JSD_NSS in bits, mean over {figures['pictures']} validation pictures:",
+            *text_table(figures),
+            f"{figures['nearest_own']} of {models} generators are the nearest to what they learned, and to nothing else",
+            *remarks,
+            f"page: {out / 'index.html'}; table: {out / 'table.md'}; figures: {out / 'metrics.json'}",
+        ),
+    )

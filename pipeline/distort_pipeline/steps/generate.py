@@ -1,0 +1,268 @@
+"""generate: distort any number of tiles with the trained generators, each batch with its own report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.distortions import DISTORTIONS, codec_versions
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.generation.batches import BatchTask, make_batch
+from distort_pipeline.generation.tiles import TileTask, TrueDistortion, make_tile_shard
+from distort_pipeline.planning import CorpusPlan, overlap, plan_corpus
+from distort_pipeline.progress import track
+from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
+from distort_pipeline.reports.page import write_page
+from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
+from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_json, write_json
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.models import model_folders, read_card
+from distort_pipeline.stores.tables import read_records
+from distort_pipeline.trained import is_random
+from distort_pipeline.versions import package_versions
+
+Cards = Mapping[str, dict[str, Any]]
+UNDECISIVE = ("workers", "threads_per_worker", "on_drift")  # settings that decide no byte of a corpus
+
+
+def run(
+    config: GenerateConfig,
+    manifest_path: Path,
+    models: Path,
+    out: Path,
+    *,
+    root: Path | None = None,
+    workers: Workers | None = None,
+) -> Report:
+    """Make the corpus `out`; batches that an interrupted run finished are kept."""
+    started = time.monotonic()
+    manifest = read_manifest(manifest_path)
+    root = root or manifest.root
+    workers = workers or Workers(config.workers, config.threads_per_worker)
+    folders = _chosen(model_folders(models), config.distortions)
+    cards = {name: read_card(folder) for name, folder in folders.items()}
+    pictures = [picture for picture in manifest.records if picture.split in config.splits]
+    align_px = config.crop_align or _trained_align(cards)
+    plan = plan_corpus(
+        pictures,
+        {name: is_random(card) for name, card in cards.items()},
+        count=config.count,
+        tile_px=None if config.whole_pictures else config.tile_px,
+        batch_samples=config.batch_samples,
+        align_px=align_px,
+        seed=config.seed,
+        allow_repeats=config.allow_repeats,
+    )
+    settings = _settings(config, cards, manifest.digest, align_px)
+    build = Build(out, digest(settings))
+    if build.complete():
+        return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
+    work = build.start()
+    check_free_space(out, _bytes_needed(plan, Ledger(work)))
+    _create_arrays(work, config, plan)
+    tile_tasks = _tile_tasks(config, cards, plan, work, root)
+    _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
+    batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
+    made = _make_batches(config, batch_tasks, work, workers)
+    header = _header(config, plan, cards, pictures, settings, work, align_px)
+    seconds = time.monotonic() - started
+    write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
+    write_json(work / "store.json", header)
+    write_page(work)
+    build.publish(header)
+    return _report(out, header)
+
+
+def _chosen(folders: dict[str, Path], names: Sequence[str]) -> dict[str, Path]:
+    for name in names:
+        if name not in folders:
+            raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
+    return {name: folder for name, folder in folders.items() if not names or name in names}
+
+
+def _trained_align(cards: Cards) -> int:
+    """Return the crop offset that suits all models: the coarsest grid that one of them was trained on."""
+    return max(card["settings"]["train"]["crop_align"] for card in cards.values())
+
+
+def _settings(config: GenerateConfig, cards: Cards, manifest_digest: str, align_px: int) -> dict[str, Any]:
+    """Return all that decides the corpus's bytes, as plain values."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNDECISIVE}
+    return {
+        "format": KIND,
+        "version": VERSION,
+        "generate": {**values, "crop_align": align_px},
+        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "manifest_digest": manifest_digest,
+        "codecs": codec_versions([name for name in cards if name in DISTORTIONS.names()]),
+    }
+
+
+def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None:
+    group = create_group(work)
+    if config.whole_pictures:
+        return
+    slots = Counter(batch.distortion for batch in plan.batches for _ in batch.samples)
+    for name, count in {PRISTINE: len(plan.tiles), **{distorted_array(n): c for n, c in slots.items()}}.items():
+        create_samples(
+            group,
+            name,
+            slots=count,
+            tile_px=config.tile_px,
+            per_shard=config.batch_samples,
+            per_chunk=config.tiles_per_chunk,
+        )
+
+
+def _tile_tasks(
+    config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Path, root: Path
+) -> list[TileTask]:
+    truths = tuple(
+        TrueDistortion(name, card["level"], card["parameters"]) for name, card in cards.items() if not card["brought"]
+    )
+    return [
+        TileTask(
+            work,
+            root,
+            number,
+            plan.tiles[first : first + config.batch_samples],
+            truths,
+            config.truth_pictures,
+            config.seed,
+            config.whole_pictures,
+        )
+        for number, first in enumerate(range(0, len(plan.tiles), config.batch_samples))
+    ]
+
+
+def _batch_tasks(
+    config: GenerateConfig, plan: CorpusPlan, folders: Mapping[str, Path], work: Path, threads: int
+) -> list[BatchTask]:
+    return [
+        BatchTask(
+            work,
+            folders[batch.distortion],
+            batch,
+            tuple(plan.tiles[sample.tile] for sample in batch.samples),
+            config.batch_samples,
+            config.network_batch,
+            config.precision,
+            config.labels,
+            config.whole_pictures,
+            config.seed,
+            threads,
+        )
+        for batch in plan.batches
+    ]
+
+
+def _run(
+    function: Any, tasks: Sequence[Any], work: Path, workers: Workers, *, label: str, names: Sequence[str]
+) -> None:
+    finished = Ledger(work).finished(names)
+    left = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
+    for _ in track(run_tasks(function, left, workers), total=len(tasks), label=label, unit="shards", done=len(finished)):
+        pass
+
+
+def _make_batches(config: GenerateConfig, tasks: Sequence[BatchTask], work: Path, workers: Workers) -> int:
+    """Make the batches that are not there yet and return how many; stop at a drifting one if that is wanted."""
+    finished = Ledger(work).finished(task.batch.name for task in tasks)
+    left = [task for task in tasks if task.batch.name not in finished]
+    results = run_tasks(make_batch, left, workers)
+    for entry in track(results, total=len(tasks), label="generate", unit="batches", done=len(finished)):
+        if config.on_drift == "stop" and not entry["within_bounds"]:
+            reasons = read_json(work / "reports" / f"{entry['shard']}.json")["reasons"]
+            raise PipelineError(
+                f"batch {entry['shard']} is out of bounds: {'; '.join(reasons)}; "
+                "run again with --on-drift flag to go on all the same"
+            )
+    return len(left)
+
+
+def _header(
+    config: GenerateConfig,
+    plan: CorpusPlan,
+    cards: Cards,
+    pictures: Sequence[PictureRecord],
+    settings: dict[str, Any],
+    work: Path,
+    align_px: int,
+) -> dict[str, Any]:
+    names = [batch.name for batch in plan.batches]
+    tile_shards = -(-len(plan.tiles) // config.batch_samples)
+    entries = Ledger(work).entries([f"tiles-{number:05d}" for number in range(tile_shards)] + names)
+    used = {tile.picture.picture_digest for tile in plan.tiles}
+    records = read_records([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
+    samples = Counter(record.distortion for record in records)
+    return {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        "digest": digest([settings, [entry["digest"] for entry in entries]]),
+        "settings": settings,
+        "tile_px": None if config.whole_pictures else config.tile_px,
+        "tile_shards": tile_shards,
+        "samples": {name: samples[name] for name in sorted(samples)},
+        "batches": dict(Counter(batch.distortion for batch in plan.batches)),
+        "counts": {
+            "samples": len(records),
+            "tiles": len(plan.tiles),
+            "tiles_available": plan.available_tiles,
+            "pictures": len(used),
+            "batches": len(names),
+            "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
+            "duplicates": len(records) - len({record.pixel_digest for record in records}),
+        },
+        "overlap": overlap(plan.tiles, align_px=align_px),
+        "models": {
+            name: {
+                "digest": card["weights_digest"],
+                "steps": card["steps"],
+                "level": card["level"],
+                "parameters": card["parameters"],
+                "random": is_random(card),
+            }
+            for name, card in cards.items()
+        },
+        "licences": dict(Counter(picture.licence for picture in pictures if picture.picture_digest in used)),
+        "packages": package_versions(["tensorflow", "keras", "numpy", "zarr", "distort-pipeline"]),
+        "codecs": settings["codecs"],
+        "manifest_digest": settings["manifest_digest"],
+    }
+
+
+def _bytes_needed(plan: CorpusPlan, ledger: Ledger) -> int:
+    """Return how many bytes the unfinished batches need at most: pixels that do not compress at all."""
+    finished = ledger.finished(batch.name for batch in plan.batches)
+    areas = [tile.tile.height * tile.tile.width for tile in plan.tiles]
+    samples = sum(
+        areas[sample.tile] for batch in plan.batches if batch.name not in finished for sample in batch.samples
+    )
+    return 3 * (samples + sum(areas))
+
+
+def _report(out: Path, header: dict[str, Any]) -> Report:
+    counts = header["counts"]
+    shares = ", ".join(f"{count} {name}" for name, count in header["samples"].items())
+    verdict = (
+        f"{counts['flagged']} of {counts['batches']} batches are out of their bounds"
+        if counts["flagged"]
+        else f"all {counts['batches']} batches lie within their bounds"
+    )
+    return Report(
+        "generate",
+        counts,
+        (
+            f"{counts['samples']} samples ({shares}) of {counts['tiles']} tiles from {counts['pictures']} pictures",
+            verdict,
+            f"corpus: {out} (digest {header['digest'][:16]})",
+            f"report: {out / 'index.html'}",
+        ),
+    )

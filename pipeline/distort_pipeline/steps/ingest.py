@@ -1,0 +1,162 @@
+"""ingest: pictures of every kind become a manifest of those that are fit for use, and a list of the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from distort_pipeline.config import IngestConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.progress import track
+from distort_pipeline.records import PictureRecord, Rejected, Report
+from distort_pipeline.splits import assign_splits
+from distort_pipeline.stores.lists import Entry
+from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
+from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
+from distort_pipeline.stores.sources import open_source, read_bytes
+
+IN_FLIGHT_PER_WORKER = 2  # one being decoded, one waiting: what is in memory does not grow with the source
+SLUG_CHARACTERS = 40
+REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One usable picture, without its pixels."""
+
+    entry: Entry
+    picture_digest: str
+    file_digest: str
+    width: int
+    height: int
+    mode: str
+
+
+def run(config: IngestConfig, out: Path, rejected: Path | None = None) -> Report:
+    """Return the counts of an ingest of `config.source` into the manifest `out`; they add up.
+
+    Files that are no use go to the CSV `rejected` (default: beside `out`, ending in .rejected.csv) with a reason each.
+    PipelineError if the source is missing or empty, nothing in it is usable, or a split stays empty.
+    """
+    rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
+    source = open_source(Path(config.source))
+    entries = source.entries()
+    if not entries and not source.refused:
+        raise PipelineError(f"the source {config.source} holds no pictures")
+    examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
+    usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
+    refused = [*source.refused, *(item for item in examined if isinstance(item, Rejected)), *duplicates]
+    refused.sort(key=lambda row: row.path)
+    write_rejected(rejected, refused)
+    if not usable:
+        first = refused[0]
+        raise PipelineError(
+            f"nothing in the source {config.source} is usable: {len(refused)} rejected, the first is {first.path} "
+            f"({first.reason}); all are in {rejected}"
+        )
+    splits = assign_splits(
+        [item.picture_digest for item in usable],
+        val_fraction=config.val_fraction,
+        val_count=config.val_count,
+        salt=config.split_salt,
+        given={item.picture_digest: item.entry.split for item in usable if item.entry.split is not None},
+    )
+    origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
+    digest = write_manifest(out, _records(usable, splits, config.licence, origin), source.root)
+    sizes = Counter(splits.values())
+    counts = {
+        "found": len(usable) + len(refused),
+        "accepted": len(usable),
+        "rejected": len(refused),
+        **{split: sizes[split] for split in SPLITS if sizes[split] or split != "test"},
+    }
+    return Report("ingest", counts, (f"manifest {out}, digest {digest[:12]}", *_reason_lines(refused, rejected)))
+
+
+def picture_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
+    """Return a name for a picture that is safe as a file name and holds no dot.
+
+    >>> picture_id("photos.zip/Blaue Tür (2).png", "0123456789abcdef")
+    'blaue-tur-2-01234567'
+    """
+    plain = unicodedata.normalize("NFKD", PurePosixPath(path).stem).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9_]+", "-", plain)[:SLUG_CHARACTERS].strip("-")
+    return f"{slug or 'picture'}-{digest[:hex_digits]}"
+
+
+def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> Iterator[Examined | Rejected]:
+    """Yield what became of each entry, in their order, on as many threads as there are workers."""
+    if config.workers == 0:
+        for entry in entries:
+            yield _examine(entry, root, config)
+        return
+    waiting = iter(entries)
+    running: deque[Future[Examined | Rejected]] = deque()
+    with ThreadPoolExecutor(config.workers) as pool:  # Pillow decodes without Python's lock
+        for entry in islice(waiting, config.workers * IN_FLIGHT_PER_WORKER):
+            running.append(pool.submit(_examine, entry, root, config))
+        while running:
+            done = running.popleft().result()
+            for entry in islice(waiting, 1):
+                running.append(pool.submit(_examine, entry, root, config))
+            yield done
+
+
+def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejected:
+    try:
+        data = read_bytes(root, entry.path)
+        picture, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+    except UnusablePicture as unusable:
+        return Rejected(entry.path, unusable.reason)
+    digest = picture_digest(picture)
+    if entry.picture_digest not in (None, digest):
+        return Rejected(entry.path, "its pixels are not the ones that the manifest names")
+    height, width = picture.shape[:2]
+    return Examined(entry, digest, hashlib.sha256(data).hexdigest(), width, height, mode)
+
+
+def _unique(examined: Iterable[Examined]) -> tuple[list[Examined], list[Rejected]]:
+    """Return the first picture of each digest, and the later ones as rejected."""
+    first: dict[str, Examined] = {}
+    duplicates = []
+    for item in examined:
+        kept = first.setdefault(item.picture_digest, item)
+        if kept is not item:
+            duplicates.append(Rejected(item.entry.path, f"duplicate of {kept.entry.path}"))
+    return list(first.values()), duplicates
+
+
+def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, origin: str) -> list[PictureRecord]:
+    records: dict[str, PictureRecord] = {}
+    for item in usable:
+        name = picture_id(item.entry.path, item.picture_digest)
+        if name in records:  # one stem, and 32 bits of the digests alike: happens among a million pictures
+            name = picture_id(item.entry.path, item.picture_digest, hex_digits=64)
+        records[name] = PictureRecord(
+            id=name,
+            path=item.entry.path,
+            picture_digest=item.picture_digest,
+            file_digest=item.file_digest,
+            width=item.width,
+            height=item.height,
+            mode=item.mode,
+            licence=item.entry.licence or licence,
+            source=item.entry.source or origin,
+            split=splits[item.picture_digest],
+        )
+    return list(records.values())
+
+
+def _reason_lines(refused: Sequence[Rejected], rejected: Path) -> Iterator[str]:
+    """Yield the first reasons, and where the others are."""
+    for row in refused[:REASONS_SHOWN]:
+        yield f"rejected {row.path}: {row.reason}"
+    if len(refused) > REASONS_SHOWN:
+        yield f"and {len(refused) - REASONS_SHOWN} more in {rejected}"

@@ -1,0 +1,210 @@
+"""train: teach one generator one distortion from the shards of a pair store."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.config import TrainConfig
+from distort_pipeline.distortions import DISTORTIONS, is_random
+from distort_pipeline.records import Report, digest
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
+from distort_pipeline.stores.files import Build, write_bytes, write_json
+from distort_pipeline.stores.models import (
+    KIND,
+    VERSION,
+    WEIGHTS,
+    ValidationHistograms,
+    arrays_digest,
+    write_arrays,
+    write_histograms,
+)
+from distort_pipeline.stores.pairs import PairStore, open_pairs
+from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.training.crops import Crops
+from distort_pipeline.training.validation import summary, validation_strip, validation_tiles
+from distort_pipeline.versions import package_versions
+
+NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
+CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
+FINAL_TILES = 8  # times the tiles of a validation along the way
+
+
+def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
+    """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    started = time.monotonic()
+    pairs = open_pairs(pairs_path)
+    recipe = pairs.recipes(distortion)[0]
+    noise_channels = settled_noise_channels(config, distortion)
+    settings = {
+        "format": KIND,
+        "version": VERSION,
+        "distortion": distortion,
+        "train": {**dataclasses.asdict(config), "noise_channels": noise_channels},
+        "pairs_digest": pairs.header["digest"],
+    }
+    build = Build(out, digest(settings))
+    if build.complete():
+        return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
+    work = build.start()
+    trainer, device = _trainer(config, noise_channels, derive_seed(config.seed, distortion))
+    first, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels)
+    from distort_pipeline.trained import weights_of
+
+    weights = weights_of(trainer.averaged)
+    write_arrays(work / WEIGHTS, weights)
+    write_histograms(work, histograms)
+    seconds = time.monotonic() - started
+    write_json(
+        work / "run.json",
+        {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
+    )
+    card = {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        "distortion": distortion,
+        "parameters": recipe["parameters"],
+        "level": recipe["level"],
+        "brought": recipe["brought"],
+        "network": {"base_filters": config.base_filters, "noise_channels": noise_channels},
+        "settings": settings,
+        "steps": config.steps,
+        "figures": figures,
+        "bounds_bits": _bounds(histograms, config.seed),
+        "weights_digest": arrays_digest(weights),
+        "data": {
+            "pairs_digest": pairs.header["digest"],
+            "manifest_digest": pairs.header["manifest_digest"],
+            "train_tiles": pairs.header["counts"]["train_tiles"],
+            "val_pictures": pairs.header["counts"]["val_pictures"],
+        },
+        "device": device,
+        "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
+    }
+    write_bytes(work / "README.md", card_text(card).encode())
+    build.publish(card)
+    shutil.rmtree(out / "checkpoints")  # the whole state of the optimisers: of use only on the way here
+    return Report(
+        "train",
+        {"steps": config.steps, "seconds": round(seconds, 1), **figures},
+        (
+            f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation pictures after {config.steps} steps "
+            f"(doing nothing scores {figures['jsd_nss_pristine']:.4f})",
+            f"model: {out}",
+        ),
+    )
+
+
+def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
+    """Return how many noise channels each scale gets: as set, else some for a distortion that is itself random."""
+    if config.noise_channels is not None:
+        return config.noise_channels
+    return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
+
+
+def _trainer(config: TrainConfig, noise_channels: int, seed: int) -> tuple[Any, str]:
+    import tensorflow as tf
+
+    from distort_pipeline.trained import pin_backend_threads
+    from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+
+    pin_backend_threads(config.threads)
+    shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in shared}
+    networks = Networks(**{**values, "noise_channels": noise_channels, "seed": seed % 2**31})
+    gpus = tf.config.list_physical_devices("GPU")
+    return TensorflowTrainer(networks), f"{len(gpus)} GPU" if gpus else "CPU"
+
+
+def _train(
+    config: TrainConfig, pairs: PairStore, distortion: str, trainer: Any, work: Path, noise_channels: int
+) -> tuple[int, dict[str, float], ValidationHistograms]:
+    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.training.loop import train
+
+    seed = derive_seed(config.seed, distortion)
+    crops = Crops(
+        pairs, distortion, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
+    )
+    forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch)
+    tiles = validation_tiles(pairs, distortion, count=config.validation_tiles, seed=config.seed)
+
+    def validate(step: int) -> Mapping[str, float]:
+        histograms, generated = tiles.histograms(forward, seed)
+        write_bytes(work / "strips" / f"{step:08d}.png", encode_png(validation_strip(tiles, generated)))
+        figures = summary(histograms)
+        print(
+            f"{distortion}, step {step}: JSD_NSS {figures['jsd_nss']:.4f} bits "
+            f"(pristine {figures['jsd_nss_pristine']:.4f})",
+            file=sys.stderr,
+        )
+        return figures
+
+    first = train(
+        trainer,
+        crops,
+        work,
+        label=f"train {distortion}",
+        steps=config.steps,
+        checkpoint_every=config.checkpoint_every,
+        validate_every=config.validate_every,
+        validate=validate,
+    )
+    every = validation_tiles(pairs, distortion, count=FINAL_TILES * config.validation_tiles, seed=config.seed)
+    histograms, _ = every.histograms(forward, seed)
+    return first, summary(histograms), histograms
+
+
+def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, float]]:
+    """Return what a batch of each size may score: the 99 % quantile of bootstrapped batches of validation tiles."""
+    bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
+    pool = histograms.true.sum(0)
+    for size in CARD_BATCHES:
+        rng = generator(derive_seed(seed, "bound", size))
+        own = histograms.pictures
+        bounds["paired"][str(size)] = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
+        bounds["unpaired"][str(size)] = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+    return bounds
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """Return the model card for people, as Markdown."""
+    figures, network, train = card["figures"], card["network"], card["settings"]["train"]
+    parameters = ", ".join(f"{name} {value:g}" for name, value in card["parameters"].items()) or "brought pairs"
+    bounds = "\n".join(
+        f"| {size} | {card['bounds_bits']['paired'][size]:.4f} | {card['bounds_bits']['unpaired'][size]:.4f} |"
+        for size in card["bounds_bits"]["paired"]
+    )
+    noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
+    return f"""# Generator: {card["distortion"]}
+
+Learned to distort photographs as **{card["distortion"]}** does ({parameters}); level {card["level"]}.
+
+| | |
+|---|---|
+| network | U-Net, {network["base_filters"]} base filters, {noise} |
+| trained | {card["steps"]} steps of {train["batch"]} crops of {train["crop_px"]} px, {train["precision"]}, on {card["device"]} |
+| data | {card["data"]["train_tiles"]} training tiles, {card["data"]["val_pictures"]} validation pictures, pair store {card["data"]["pairs_digest"][:16]} |
+| JSD_NSS to the true distortion, mean over validation pictures | {figures["jsd_nss"]:.4f} bits |
+| the same, pooled | {figures["jsd_nss_pooled"]:.4f} bits |
+| the pristine pictures to the true distortion | {figures["jsd_nss_pristine"]:.4f} bits |
+| weights | SHA-256 {card["weights_digest"]} |
+
+A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of bootstrapped batches of
+validation tiles, in bits:
+
+| tiles in the batch | paired with true tiles | against the pooled true histogram |
+|---|---|---|
+{bounds}
+
+Limits: it knows one level of one distortion, and photographs like those it was trained on. All settings are in
+`store.json`.
+"""

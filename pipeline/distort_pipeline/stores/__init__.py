@@ -1,0 +1,1 @@
+"""Everything that touches disk: pictures, manifests, pair stores, corpora, models."""

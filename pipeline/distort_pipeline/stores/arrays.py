@@ -1,0 +1,106 @@
+"""Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from distort_pipeline.errors import PipelineError
+
+PIXELS = "pixels.zarr"
+DIMENSIONS = ("level", "slot", "y", "x", "channel")
+# zstd's own checksum makes a flipped bit an error instead of another picture
+CODEC = ZstdCodec(level=1, checksum=True)
+
+
+def create_group(folder: Path) -> zarr.Group:
+    """Return the (new or existing) group of pixels in `folder`, to write."""
+    # of an array that is opened rather than created, nothing else says so: its all-black shards would go missing
+    zarr.config.set({"array.write_empty_chunks": True})
+    return zarr.open_group(folder / PIXELS, mode="a")
+
+
+def open_group(folder: Path) -> zarr.Group:
+    """Return the group of pixels in `folder`, to read."""
+    try:
+        return zarr.open_group(folder / PIXELS, mode="r")
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise PipelineError(f"the pixels of {folder} are missing or damaged: {error}") from None
+
+
+def create_tiles(
+    group: zarr.Group, name: str, *, levels: int, slots: int, tile_px: int, per_shard: int, per_chunk: int
+) -> None:
+    """Make the array `name` (levels, slots, tile_px, tile_px, 3) unless it is there; one shard holds one level."""
+    if name in group:
+        return
+    group.create_array(
+        name,
+        shape=(levels, slots, tile_px, tile_px, 3),
+        shards=(1, per_shard, tile_px, tile_px, 3),
+        chunks=(1, per_chunk, tile_px, tile_px, 3),
+        dtype="uint8",
+        compressors=CODEC,
+        fill_value=0,
+        dimension_names=DIMENSIONS,
+        config={"write_empty_chunks": True},  # an all-black shard is a shard, not a missing one
+    )
+
+
+def write_shard(array: Any, level: int, first_slot: int, tiles: NDArray[np.uint8]) -> None:
+    """Write one whole shard: `tiles` (n, tile_px, tile_px, 3), n at most a shard's slots, zeros behind them."""
+    per_shard = array.shards[1]
+    end = min(first_slot + per_shard, array.shape[1])
+    whole = tiles
+    if len(tiles) < end - first_slot:
+        whole = np.zeros((end - first_slot, *tiles.shape[1:]), np.uint8)
+        whole[: len(tiles)] = tiles
+    array[level, first_slot:end] = whole
+
+
+def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, per_shard: int, per_chunk: int) -> None:
+    """Make the array `name` (slots, tile_px, tile_px, 3) unless it is there."""
+    if name in group:
+        return
+    group.create_array(
+        name,
+        shape=(slots, tile_px, tile_px, 3),
+        shards=(per_shard, tile_px, tile_px, 3),
+        chunks=(per_chunk, tile_px, tile_px, 3),
+        dtype="uint8",
+        compressors=CODEC,
+        fill_value=0,
+        dimension_names=DIMENSIONS[1:],
+        config={"write_empty_chunks": True},
+    )
+
+
+def write_picture(group: zarr.Group, name: str, picture: NDArray[np.uint8]) -> None:
+    """Write one whole picture (H, W, 3) as an array of its own, replacing what a killed run left."""
+    group.create_array(
+        name,
+        shape=picture.shape,
+        chunks=picture.shape,
+        dtype="uint8",
+        compressors=CODEC,
+        fill_value=0,
+        dimension_names=DIMENSIONS[2:],
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )[:] = picture
+
+
+def pixel_digest(arrays: Sequence[NDArray[np.uint8]]) -> str:
+    """Return the SHA-256 over the shapes and the bytes of decoded `arrays`, in order."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(repr(array.shape).encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()

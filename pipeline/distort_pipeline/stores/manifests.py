@@ -1,0 +1,135 @@
+"""Manifests: which pictures, by path and digest, never pixels. JSON Lines: a header, then one PictureRecord a line."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import PictureRecord, Rejected, canonical, digest_rows, row
+from distort_pipeline.stores.files import write_bytes
+
+FORMAT = "distort-pipeline/manifest"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The accepted pictures in the order of their paths, and the folder that the paths start from."""
+
+    records: tuple[PictureRecord, ...]
+    root: Path
+    digest: str  # digest_rows of the records: the same wherever the folders lie
+
+
+def write_manifest(path: Path, records: Sequence[PictureRecord], root: Path) -> str:
+    """Return the digest of `records`, which now stand, sorted by path, in the manifest at `path`; all or nothing.
+
+    The root is written relative to the manifest, so that both can move together.
+    """
+    ordered = sorted(records, key=lambda record: record.path)
+    relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
+    digest = digest_rows(ordered)
+    header = {"format": FORMAT, "version": VERSION, "root": relative, "digest": digest}
+    lines = [json.dumps(header), *(canonical(row(record)) for record in ordered)]
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    return digest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest at `path`; PipelineError names the line if it is damaged, changed or of another version."""
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise PipelineError(f"there is no manifest {path}; `distort-pipeline ingest` makes one") from None
+    except UnicodeDecodeError:
+        raise PipelineError(f"{path} is not a manifest: it is not UTF-8 text") from None
+    except OSError as error:
+        raise PipelineError(f"the manifest {path} cannot be read: {error.strerror}") from None
+    header = _header(lines[0], path)
+    records = [_record(line, path, number) for number, line in enumerate(lines[1:], start=2)]
+    seen: dict[str, int] = {}
+    for number, record in enumerate(records, start=2):
+        if record.id in seen:
+            raise _damaged(path, number, f"id {record.id!r} stands in line {seen[record.id]} already")
+        seen[record.id] = number
+    if digest_rows(records) != header["digest"]:
+        raise PipelineError(
+            f"{path}, line 1: the rows are not those that its digest was taken of: some were changed, added or lost; "
+            "make it again with `distort-pipeline ingest`, or give your changes as a CSV list to ingest"
+        )
+    return Manifest(tuple(records), (path.parent / header["root"]).resolve(), header["digest"])
+
+
+def is_manifest(first_line: str) -> bool:
+    """Return whether a file with this first line is a manifest, of whatever version.
+
+    >>> is_manifest('{"format": "distort-pipeline/manifest", "version": 99}'), is_manifest('{"path": "a.png"}')
+    (True, False)
+    """
+    try:
+        header = json.loads(first_line)
+    except ValueError:
+        return False
+    return isinstance(header, dict) and header.get("format") == FORMAT
+
+
+def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
+    """Write the files that are no use, and why, as the CSV at `path`, all or nothing."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["path", "reason"])
+    table.writerows((rejected.path, rejected.reason) for rejected in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _header(line: str, path: Path) -> dict[str, Any]:
+    if not is_manifest(line):
+        raise PipelineError(f"{path}, line 1: no header of a manifest; `distort-pipeline ingest` makes manifests")
+    header: dict[str, Any] = json.loads(line)
+    if header.get("version") != VERSION:
+        raise PipelineError(
+            f"{path}, line 1: manifest version {header.get('version')!r}, but this program reads {VERSION}; "
+            "make it again with `distort-pipeline ingest`"
+        )
+    fields = {"format", "version", "root", "digest"}
+    if set(header) != fields or not all(isinstance(header[name], str) for name in ("root", "digest")):
+        raise _damaged(path, 1, f"the header must have {', '.join(sorted(fields))} and nothing else")
+    if PurePosixPath(header["root"]).is_absolute():
+        raise _damaged(path, 1, "root must be relative to the manifest")
+    return header
+
+
+def _record(line: str, path: Path, number: int) -> PictureRecord:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        raise _damaged(path, number, "not a line of JSON") from None
+    kinds = typing.get_type_hints(PictureRecord)
+    names = [part.name for part in dataclasses.fields(PictureRecord)]
+    if not isinstance(values, dict):
+        raise _damaged(path, number, "not a mapping")
+    for name in values:
+        if name not in names:
+            raise _damaged(path, number, f"unknown field {name!r}")
+    for name in names:
+        if type(values.get(name)) is not kinds[name]:
+            raise _damaged(path, number, f"{name} must be there, as {kinds[name].__name__}")
+    if any("\ud800" <= letter <= "\udfff" for letter in canonical(values)):
+        raise _damaged(path, number, "text that is not Unicode")
+    if values["split"] not in SPLITS:
+        raise _damaged(path, number, f"split must be one of {', '.join(SPLITS)}, got {values['split']!r}")
+    return PictureRecord(**values)
+
+
+def _damaged(path: Path, number: int, what: str) -> PipelineError:
+    return PipelineError(f"{path}, line {number}: {what}; make the manifest again with `distort-pipeline ingest`")

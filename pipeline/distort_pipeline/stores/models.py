@@ -1,0 +1,114 @@
+"""A trained generator on disk, and the checkpoints on the way to it. Arrays only: nothing in these files can run.
+
+    models/jpeg/store.json                    the model card for programs: settings, data, figures, digest
+    models/jpeg/README.md                     the same for people
+    models/jpeg/generator.safetensors         the weights that generation uses, float32
+    models/jpeg/validation_histograms.npz     per-tile histograms that the bounds of batch reports are drawn from
+    models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
+    models/jpeg/strips/                       pictures while it learned
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.files import read_header, write_bytes
+
+KIND = "model"
+VERSION = 1
+WEIGHTS = "generator.safetensors"
+HISTOGRAMS = "validation_histograms.npz"
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays as safetensors, whole or not at all."""
+    # np.ascontiguousarray would give a scalar, such as an optimiser's step count, an axis
+    contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
+    write_bytes(path, save(contiguous, metadata=dict(metadata or {})))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the named arrays of a safetensors file and its metadata; PipelineError if it is missing or damaged."""
+    try:
+        arrays = load(path.read_bytes())
+        with safetensors.safe_open(path, "numpy") as file:
+            return arrays, dict(file.metadata() or {})
+    except FileNotFoundError:
+        raise PipelineError(f"there is no file {path}") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise PipelineError(f"{path} is damaged: {error}") from None
+
+
+def arrays_digest(arrays: Arrays) -> str:
+    """Return the SHA-256 over names, shapes, types and bytes of `arrays`, sorted by name."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class ValidationHistograms:
+    """Histograms of the headline products for each validation tile; counts (n, 103), `pictures` (n,) which it is of."""
+
+    pristine: NDArray[np.int64]
+    true: NDArray[np.int64]
+    generated: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    tile_px: int
+
+
+def write_histograms(folder: Path, histograms: ValidationHistograms) -> None:
+    """Write the histograms that bounds are drawn from."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        pristine=histograms.pristine,
+        true=histograms.true,
+        generated=histograms.generated,
+        pictures=histograms.pictures,
+        tile_px=np.asarray(histograms.tile_px),
+    )
+    write_bytes(folder / HISTOGRAMS, buffer.getvalue())
+
+
+def read_histograms(folder: Path) -> ValidationHistograms:
+    """Return the histograms of a model folder; PipelineError if they are missing or damaged."""
+    try:
+        with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
+            return ValidationHistograms(
+                stored["pristine"], stored["true"], stored["generated"], stored["pictures"], int(stored["tile_px"])
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return the model card of `folder`, checked for its version."""
+    return read_header(folder, KIND, VERSION)
+
+
+def model_folders(models: Path) -> dict[str, Path]:
+    """Return name → folder of each finished model in `models`, sorted by name; PipelineError if there is none."""
+    if not models.is_dir():
+        raise PipelineError(f"there is no folder of models {models}; train first, or name one with --models")
+    found = {path.parent.name: path.parent for path in sorted(models.glob("*/store.json"))}
+    if not found:
+        raise PipelineError(f"no finished model lies in {models}; train first")
+    return found

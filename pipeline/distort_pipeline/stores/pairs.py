@@ -1,0 +1,148 @@
+"""The pair store: pristine tiles and pictures, each beside its distorted ones, with a record of how those came to be.
+
+    pairs/store.json                    format, settings, versions, digests, counts
+    pairs/pixels.zarr/train/pristine    (1, slots, tile_px, tile_px, 3) uint8
+    pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, and so for each distortion
+    pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole pictures (H, W, 3)
+    pairs/records/<shard>.parquet       a PairRecord for each distorted tile or picture
+    pairs/ledger/<shard>.json           counts and digests of each finished shard
+    pairs/run.json                      when, where and how fast: no part of any digest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import PairRecord
+from distort_pipeline.stores.arrays import open_group
+from distort_pipeline.stores.files import Ledger, read_header
+from distort_pipeline.stores.tables import read_records, read_table
+
+KIND = "pairs"
+VERSION = 1
+
+
+def val_name(picture_id: str, column: str) -> str:
+    """Return the array name of one whole validation picture; `column` is pristine or `distorted_column`."""
+    return f"val/{picture_id}/{column}"
+
+
+def distorted_column(distortion: str, level: int) -> str:
+    """Return the name of a distorted picture among a validation picture's arrays."""
+    return f"{distortion}-{level}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pristine and distorted, (H, W, 3) for one pair or (N, H, W, 3) for a slice of tiles, and the records."""
+
+    pristine: NDArray[np.uint8]
+    distorted: NDArray[np.uint8]
+    records: tuple[PairRecord, ...]
+
+
+class PairStore:
+    """A finished pair store, to read. `len`, an index and a slice go over the training pairs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = read_header(folder, KIND, VERSION)
+        self._group = open_group(folder)
+        self._records: dict[str, list[PairRecord]] = {}
+
+    @property
+    def distortions(self) -> tuple[str, ...]:
+        """The distortions and brought sources in this store."""
+        return tuple(self.header["distortions"])
+
+    def levels(self, distortion: str) -> tuple[int, ...]:
+        """Return the levels of `distortion`, in the order of its arrays' first axis."""
+        return tuple(recipe["level"] for recipe in self.recipes(distortion))
+
+    def recipes(self, distortion: str) -> list[dict[str, Any]]:
+        """Return the recipe of each level of `distortion`; PipelineError if the store does not hold it."""
+        found = [recipe for recipe in self.header["recipes"] if recipe["distortion"] == distortion]
+        if not found:
+            hint = did_you_mean(distortion, self.distortions)
+            raise PipelineError(f"{self.folder} holds no pairs of {distortion!r}{hint}")
+        return found
+
+    def shard_names(self, split: str) -> list[str]:
+        """Return the names of the shards of `split`, in order."""
+        return [f"{split}-{number:05d}" for number in range(self.header["shards"][split])]
+
+    def records(self, split: str = "train") -> list[PairRecord]:
+        """Return the records of `split`, in the store's order."""
+        if split not in self._records:
+            self._records[split] = read_records(self._record_paths(split), PairRecord)
+        return self._records[split]
+
+    def table(self, split: str = "train") -> pa.Table:
+        """Return the records of `split` as an Arrow table."""
+        return read_table(self._record_paths(split), PairRecord)
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return the ledger entries of all shards, in order."""
+        return Ledger(self.folder).entries(self.shard_names("train") + self.shard_names("val"))
+
+    def array(self, name: str) -> Any:
+        """Return the Zarr array called `name`, such as train/pristine; PipelineError if it is missing."""
+        try:
+            return self._group[name]
+        except (KeyError, FileNotFoundError, ValueError) as error:
+            raise PipelineError(f"{self.folder} lacks its array {name}: {error}") from None
+
+    def validation(self, distortion: str, level: int | None = None) -> Iterator[tuple[PairRecord, Picture, Picture]]:
+        """Yield (record, pristine, distorted) for each whole validation picture of `distortion`."""
+        level = self.levels(distortion)[0] if level is None else level
+        for record in self.records("val"):
+            if (record.distortion, record.level) == (distortion, level):
+                yield record, self.val_picture(record.picture), self.val_picture(record.picture, distortion, level)
+
+    def val_picture(self, picture_id: str, distortion: str | None = None, level: int = 1) -> Picture:
+        """Return a whole validation picture, pristine or distorted."""
+        column = "pristine" if distortion is None else distorted_column(distortion, level)
+        return np.asarray(self.array(val_name(picture_id, column))[:])
+
+    def __len__(self) -> int:
+        return len(self.records())
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pair: ...
+    def __getitem__(self, index: int | slice) -> Pair:
+        """Return one training pair, cut to what the picture fills, or a slice of whole stored tiles."""
+        if isinstance(index, slice):
+            chosen = tuple(self.records()[index])
+            pristine = [self._tile("train/pristine", 0, record.slot) for record in chosen]
+            distorted = [self._tile(f"train/{r.distortion}", r.level_index, r.slot) for r in chosen]
+            empty = np.zeros((0, *self.array("train/pristine").shape[2:]), np.uint8)
+            return Pair(np.stack(pristine) if chosen else empty, np.stack(distorted) if chosen else empty, chosen)
+        record = self.records()[index]
+        inside = (slice(record.height), slice(record.width))
+        return Pair(
+            self._tile("train/pristine", 0, record.slot)[inside],
+            self._tile(f"train/{record.distortion}", record.level_index, record.slot)[inside],
+            (record,),
+        )
+
+    def _tile(self, name: str, level_index: int, slot: int) -> Picture:
+        return np.asarray(self.array(name)[level_index, slot])
+
+    def _record_paths(self, split: str) -> list[Path]:
+        return [self.folder / "records" / f"{name}.parquet" for name in self.shard_names(split)]
+
+
+def open_pairs(path: str | Path) -> PairStore:
+    """Return the pair store at `path`; PipelineError if there is none, or one of another version."""
+    return PairStore(Path(path))

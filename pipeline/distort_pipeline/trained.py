@@ -1,0 +1,86 @@
+"""A trained generator, found in its folder and made ready to distort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, read_card
+
+if TYPE_CHECKING:
+    import keras
+
+    from distort_pipeline.networks.forward import Forward
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A model card and the generator that it describes."""
+
+    card: dict[str, Any]
+    forward: Forward
+
+    @property
+    def digest(self) -> str:
+        """The digest of the weights."""
+        return str(self.card["weights_digest"])
+
+
+def is_random(card: dict[str, Any]) -> bool:
+    """Return whether the model of this card draws anew for every seed."""
+    return bool(card["network"]["noise_channels"])
+
+
+def load_generator(folder: Path, *, batch: int, precision: str = "float32") -> TrainedGenerator:
+    """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged."""
+    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch, precision)
+
+
+@lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
+def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> TrainedGenerator:
+    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.networks.generator import build_generator
+
+    card = read_card(folder)
+    weights, _ = read_arrays(folder / WEIGHTS)
+    if arrays_digest(weights) != weights_digest:
+        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
+    network = card["network"]
+    model = build_generator(
+        base_filters=network["base_filters"], noise_channels=network["noise_channels"], precision=precision
+    )
+    assign_weights(model, weights)
+    return TrainedGenerator(card, Forward(model, noise_channels=network["noise_channels"], batch=batch))
+
+
+def weights_of(model: keras.Model) -> dict[str, Any]:
+    """Return path → array of every variable of `model`."""
+    import numpy as np
+
+    return {variable.path: np.asarray(variable) for variable in model.variables}
+
+
+def assign_weights(model: keras.Model, weights: dict[str, Any]) -> None:
+    """Give `model` the arrays of `weights`; PipelineError names what is missing or of another shape."""
+    for variable in model.variables:
+        if variable.path not in weights:
+            raise PipelineError(f"the weights lack {variable.path}")
+        if tuple(variable.shape) != weights[variable.path].shape:
+            raise PipelineError(
+                f"{variable.path} is of shape {weights[variable.path].shape}, the network wants {tuple(variable.shape)}"
+            )
+        variable.assign(weights[variable.path])
+
+
+def pin_backend_threads(threads: int) -> None:
+    """Make TensorFlow use `threads` threads in this process, if it has not started to compute yet."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        return  # it has: the process that trained or tested before keeps its threads, at most slower

@@ -1,0 +1,1 @@
+"""The loop, its checkpoints and logs, and one training step for each backend."""

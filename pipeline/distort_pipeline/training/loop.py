@@ -1,0 +1,106 @@
+"""The loop: batches into steps, losses into the log, checkpoints and validations at their turns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.progress import track
+from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
+from distort_pipeline.training.crops import Crops
+from distort_pipeline.training.log import open_log
+
+LOG_EVERY = 10
+DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is the largest figure that can be meant
+
+
+class Trainer(Protocol):
+    """What a backend gives the loop."""
+
+    def step(self, pristine: NDArray[Any], distorted: NDArray[Any], number: int) -> Mapping[str, Any]:
+        """Train on one batch and return the losses, as numbers or as the backend's scalars."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the next step depends on."""
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go back to a state."""
+
+
+def train(
+    trainer: Trainer,
+    crops: Crops,
+    folder: Path,
+    *,
+    label: str,
+    steps: int,
+    checkpoint_every: int,
+    validate_every: int,
+    validate: Callable[[int], Mapping[str, float]],
+) -> int:
+    """Train up to `steps` steps in `folder`, from its newest checkpoint if there is one; return the first step made.
+
+    A loss that is not finite or out of all proportion raises PipelineError that names the last good checkpoint.
+    """
+    checkpoints = folder / "checkpoints"
+    first = _resume(trainer, checkpoints)
+    log = open_log(folder / "live", first)
+    sums: dict[str, float] = {}
+    summed = 0
+    pending: list[Mapping[str, Any]] = []
+
+    def settle(step: int) -> None:
+        """Turn the pending scalars into numbers, check them and log their means."""
+        nonlocal summed
+        for losses in pending:
+            summed += 1
+            for name, value in losses.items():
+                number = float(value)
+                if not math.isfinite(number) or abs(number) > DIVERGED:
+                    raise PipelineError(_diverged(label, name, number, step, checkpoints))
+                sums[name] = sums.get(name, 0.0) + number
+        pending.clear()
+        if summed:
+            log.log(step, {name: total / summed for name, total in sums.items()})
+        sums.clear()
+        summed = 0
+
+    with closing(crops.ahead(first, steps)) as batches:  # its thread ends with the loop, also when that raises
+        for batch in track(batches, total=steps, label=label, unit="steps", done=first):
+            pending.append(trainer.step(batch.pristine, batch.distorted, batch.step))
+            done = batch.step + 1
+            at_checkpoint = done % checkpoint_every == 0 or done == steps
+            if done % LOG_EVERY == 0 or at_checkpoint:
+                settle(done)
+            if done % validate_every == 0 or done == steps:
+                log.log(done, validate(done))
+            if at_checkpoint:
+                save_checkpoint(checkpoints, done, trainer.state())
+    return first
+
+
+def _resume(trainer: Trainer, checkpoints: Path) -> int:
+    found = load_checkpoint(checkpoints)
+    if found is None:
+        return 0
+    step, state = found
+    try:
+        trainer.restore(state)
+    except (KeyError, ValueError) as error:
+        raise PipelineError(f"the checkpoint in {checkpoints} is of other networks ({error}); delete it") from None
+    return step
+
+
+def _diverged(label: str, name: str, value: float, step: int, checkpoints: Path) -> str:
+    kept = sorted(path.name for path in checkpoints.glob("*.safetensors"))
+    last = f"the last good checkpoint is {checkpoints / kept[-1]}" if kept else "no checkpoint was reached"
+    return (
+        f"{label} diverged: {name} was {value} within the steps up to {step}; {last}; "
+        "try a lower train.generator_rate, another train.seed, or train.precision: float32"
+    )

@@ -1,0 +1,104 @@
+"""Validation tiles: how far a generator's statistics are from the true distortion's, on photographs it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning import TILE_ALIGN_PX, spread_tiles
+from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.reports.strips import amplified_residual, strip
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.models import ValidationHistograms
+from distort_pipeline.stores.pairs import PairStore
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.forward import Forward
+
+TILE_PX = 256
+STRIP_ROWS = 3
+
+
+@dataclass(frozen=True)
+class ValidationTiles:
+    """Tiles of the validation pictures, (N, 256, 256, 3), and which picture each is of."""
+
+    pristine: Pictures
+    true: Pictures
+    pictures: NDArray[np.int64]
+
+    def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Pictures]:
+        """Return the headline histograms of every tile, and the generated tiles."""
+        seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
+        generated = forward.distort(self.pristine, seeds)
+        pristine, true, made = (
+            np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
+        )
+        return ValidationHistograms(pristine, true, made, self.pictures, TILE_PX), generated
+
+
+def validation_tiles(pairs: PairStore, distortion: str, *, count: int, seed: int) -> ValidationTiles:
+    """Return about `count` tiles, as many of each validation picture, far apart in it."""
+    records = [record for record in pairs.records("val") if record.distortion == distortion]
+    if not records:
+        raise PipelineError(f"{pairs.folder} holds no validation picture of {distortion}")
+    level = records[0].level
+    pristine: list[Picture] = []
+    true: list[Picture] = []
+    pictures: list[int] = []
+    for place, (record, clean, bad) in enumerate(pairs.validation(distortion, level)):
+        tiles = spread_tiles(
+            record.height,
+            record.width,
+            tile_px=TILE_PX,
+            count=-(-count // len(records)),
+            align_px=TILE_ALIGN_PX,
+            seed=derive_seed(seed, "validation", record.picture_digest),
+        )
+        for tile in tiles:
+            if min(tile.height, tile.width) < TILE_PX:
+                continue
+            inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
+            pristine.append(clean[inside])
+            true.append(bad[inside])
+            pictures.append(place)
+    if not pristine:
+        raise PipelineError(f"no validation picture of {distortion} is {TILE_PX} px on both sides")
+    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures))
+
+
+def summary(histograms: ValidationHistograms) -> dict[str, float]:
+    """Return JSD_NSS in bits as the mean over pictures (the paper's cell) and pooled, and what doing nothing scores."""
+    per_picture, doing_nothing = [], []
+    for picture in np.unique(histograms.pictures):
+        own = histograms.pictures == picture
+        true = histograms.true[own].sum(0)
+        per_picture.append(jsd_bits(true, histograms.generated[own].sum(0)))
+        doing_nothing.append(jsd_bits(true, histograms.pristine[own].sum(0)))
+    return {
+        "jsd_nss": float(np.mean(per_picture)),
+        "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
+        "jsd_nss_pristine": float(np.mean(doing_nothing)),
+    }
+
+
+def validation_strip(tiles: ValidationTiles, generated: Pictures) -> Picture:
+    """Return a strip of a tile of each of the first pictures: pristine, true, generated and both residuals."""
+    firsts = [int(np.flatnonzero(tiles.pictures == picture)[0]) for picture in np.unique(tiles.pictures)[:STRIP_ROWS]]
+    rows = [
+        [
+            tiles.pristine[place],
+            tiles.true[place],
+            generated[place],
+            amplified_residual(tiles.pristine[place], tiles.true[place]),
+            amplified_residual(tiles.pristine[place], generated[place]),
+        ]
+        for place in firsts
+    ]
+    return strip(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])

@@ -1,0 +1,185 @@
+"""JPEG 2000: sizes, flags, the file that must vanish, and the library that must be found."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import distort_pipeline
+from distort_pipeline.distortions import openjpeg
+from distort_pipeline.distortions.jp2k import jp2k
+from distort_pipeline.errors import PipelineError
+
+RATIOS = [16, 24 / 0.46, 150, 24 / 0.07, 600, 1200]
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Busy at every scale, as photographs are."""
+    rng = np.random.default_rng(11)
+    layers = [
+        cv2.resize(rng.normal(0, 3 * 2**power, (704 >> power, 960 >> power, 3)), (960, 704)) for power in range(6)
+    ]
+    return np.clip(128 + sum(layers), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_file_has_the_size_that_was_asked_for(picture, ratio):
+    facts = jp2k(picture, ratio=ratio).facts
+    wanted = picture.size / ratio
+    assert abs(facts["bytes"] - wanted) <= max(0.03 * wanted, 150)
+    assert facts["reached"] is True
+
+
+def test_error_grows_with_the_ratio(picture):
+    errors = [np.square(jp2k(picture, ratio=ratio).picture.astype(float) - picture).mean() for ratio in (16, 150, 1200)]
+    assert errors == sorted(errors)
+    assert len(set(errors)) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "ratio"),
+    [
+        ("plain", 16),  # nothing to spend the bytes on
+        ("small", 1200),  # the headers alone are larger
+    ],
+)
+def test_a_ratio_out_of_reach_is_flagged(picture, content, ratio):
+    shown = np.full((512, 512, 3), 90, np.uint8) if content == "plain" else picture[:64, :64]
+    facts = jp2k(shown, ratio=ratio).facts
+    assert facts["reached"] is False
+    assert facts["bytes"] > 0
+
+
+def test_colours_keep_their_order():
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    assert np.abs(jp2k(red, ratio=16).picture.astype(int) - red).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (31, 32), (33, 17)])
+def test_sides_under_32_px_work(picture, size):
+    shown = picture[: size[0], : size[1]]
+    assert np.abs(jp2k(shown, ratio=1).picture.astype(int) - shown).max() <= 3
+
+
+def test_the_stream_is_one_irreversible_layer_with_colour_transform(picture, monkeypatch):
+    glymur = openjpeg.load_glymur()
+    seen = {}
+
+    def look(written, _index):
+        cod = next(part for part in written.get_codestream().segment if part.marker_id == "COD")
+        seen.update(layers=cod.layers, colour=cod.mct, wavelet=cod.xform, suffix=written.path.suffix)
+        return picture
+
+    monkeypatch.setattr(glymur.Jp2k, "__getitem__", look)
+    jp2k(picture, ratio=150)
+    assert seen == {"layers": 1, "colour": 1, "wavelet": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
+
+
+def test_a_ratio_below_one_is_refused(picture):
+    with pytest.raises(PipelineError, match=r"ratio must be 1 or more, got 0\.5"):
+        jp2k(picture, ratio=0.5)
+
+
+def test_no_file_stays_behind(picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(openjpeg, "temp_root", lambda _size: tmp_path)
+    seen = []
+
+    def fail(_self, _index):
+        seen.extend(path.name for path in tmp_path.rglob("*.jp2"))
+        raise OSError("the codec gave up")
+
+    jp2k(picture[:64, :64], ratio=16)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(openjpeg.load_glymur().Jp2k, "__getitem__", fail)
+    with pytest.raises(OSError, match="the codec gave up"):
+        jp2k(picture[:64, :64], ratio=16)
+    assert seen == ["picture.jp2"]  # it was there when the codec failed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_go_where_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(openjpeg, "MEMORY_FOLDER", tmp_path / "none")
+    elsewhere = openjpeg.temp_root(1)
+    assert elsewhere.is_dir()
+    monkeypatch.setattr(openjpeg, "MEMORY_FOLDER", tmp_path)
+    assert openjpeg.temp_root(1) == tmp_path
+    assert openjpeg.temp_root(1 << 60) == elsewhere
+
+
+SCRIPT = """
+import ctypes.util, json, os, sys
+os.environ.pop("XDG_CONFIG_HOME", None)
+mode = sys.argv[1]
+if mode != "as it is":
+    ctypes.util.find_library = lambda name: None  # a machine without OpenJPEG
+if mode == "imported before":
+    import glymur
+    assert glymur.version.openjpeg_version == "0.0.0"
+import cv2  # changes LD_LIBRARY_PATH, which is not our doing
+import numpy as np
+from distort_pipeline.distortions import apply, openjpeg
+from distort_pipeline.errors import PipelineError
+if mode == "none at all":
+    openjpeg.bundled_library = lambda: None
+before = dict(os.environ)
+picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+try:
+    distorted = apply("jp2k", picture, {"ratio": 16}, np.random.default_rng(0))
+    answer = [*openjpeg.openjpeg_status(), distorted.facts["reached"]]
+except PipelineError as error:
+    answer = str(error)
+assert dict(os.environ) == before
+print(json.dumps(answer))
+"""
+
+
+def answer_of_a_fresh_process(mode, folder):
+    environment = {**os.environ, "PYTHONPATH": str(Path(distort_pipeline.__file__).parents[1]), "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT, mode],
+        env=environment, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)  # nothing else was printed
+
+
+def test_a_fresh_process_finds_a_library(tmp_path):
+    version, origin, reached = answer_of_a_fresh_process("as it is", tmp_path)
+    assert tuple(map(int, version.split("."))) >= openjpeg.OLDEST_OPENJPEG
+    assert origin
+    assert reached
+
+
+@pytest.mark.skipif(openjpeg.bundled_library() is None, reason="this Pillow brings no OpenJPEG")
+@pytest.mark.parametrize("mode", ["no system library", "imported before"])
+def test_pillows_library_serves_where_the_system_has_none(mode, tmp_path):
+    _, origin, reached = answer_of_a_fresh_process(mode, tmp_path)
+    assert origin == str(openjpeg.bundled_library())
+    assert reached
+
+
+def test_without_any_library_it_says_what_to_install(tmp_path):
+    message = answer_of_a_fresh_process("none at all", tmp_path)
+    assert "JPEG 2000 needs OpenJPEG 2.4 or newer" in message
+    assert "pip install pillow" in message
+
+
+def round_trip_in_a_worker(picture):
+    return jp2k(picture, ratio=16).picture
+
+
+def test_a_spawned_worker_gives_the_same_pixels(picture):
+    shown = picture[:96, :80]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        theirs = pool.submit(round_trip_in_a_worker, shown).result()
+    np.testing.assert_array_equal(theirs, jp2k(shown, ratio=16).picture)

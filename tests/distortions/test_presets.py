@@ -1,0 +1,74 @@
+"""The published levels, and what is said to those who ask for others."""
+
+import cv2
+import numpy as np
+import pytest
+
+from distort_pipeline import distortions
+from distort_pipeline.distortions.presets import PRESETS, parameters
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.seeds import generator
+
+# Written out a second time, in the units of the sources: quality; bits per pixel or ratio; variance on [0, 1]
+TABLE = [
+    ("waterloo", "jpeg", "quality", [43, 12, 7, 4, 0]),
+    ("waterloo", "jp2k", "ratio", [52.1739, 150, 342.857, 600, 1200]),
+    ("waterloo", "white_noise", "sigma_grey", [7.96875, 18.9531, 37.9061, 75.8122, 255]),
+    ("kadid", "jpeg", "quality", [43, 36, 24, 7, 4]),
+    ("kadid", "jp2k", "ratio", [16, 32, 45, 120, 400]),
+    ("kadid", "white_noise", "sigma_grey", [8.06381, 11.4039, 13.9669, 18.0312, 25.5]),
+    ("dbcnn", "jpeg", "quality", [43, 12, 7, 4, 0]),
+    ("dbcnn", "jp2k", "ratio", [52.1739, 150, 342.857, 600, 1200]),
+    ("dbcnn", "white_noise", "sigma_grey", [7.96875, 18.9531, 37.9061, 75.8122, 255]),
+    ("dbcnn", "pink_noise", "sigma_grey", [16, 37, 64, 107, 214]),
+    ("paper_like", "jpeg", "quality", [12]),
+    ("paper_like", "jp2k", "ratio", [150]),
+    ("paper_like", "white_noise", "sigma_grey", [19]),
+    ("paper_like", "pink_noise", "sigma_grey", [25]),
+]
+
+
+@pytest.mark.parametrize(("preset", "distortion", "word", "values"), TABLE)
+def test_levels_are_those_of_the_source(preset, distortion, word, values):
+    levels = [parameters(preset, distortion, level) for level in range(1, len(values) + 1)]
+    assert [list(level) for level in levels] == [[word]] * len(values)
+    assert [level[word] for level in levels] == pytest.approx(values, rel=1e-5)
+
+
+def test_there_are_no_others():
+    there = {(preset, name): len(levels) for preset, named in PRESETS.items() for name, levels in named.items()}
+    assert there == {(preset, name): len(values) for preset, name, _, values in TABLE}
+
+
+def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
+    rng = np.random.default_rng(0)
+    shapes = cv2.resize(rng.integers(40, 216, (24, 20, 3), np.uint8), (240, 288), interpolation=cv2.INTER_CUBIC)
+    picture = (shapes + rng.normal(0, 4, shapes.shape)).clip(0, 255).astype(np.uint8)
+    for preset, name, _, values in TABLE:
+        errors = []
+        for level in range(1, len(values) + 1):
+            distorted = distortions.apply(name, picture, parameters(preset, name, level), generator(1)).picture
+            errors.append(np.square(distorted.astype(float) - picture).mean())
+        assert errors == sorted(errors), (preset, name)
+
+
+def test_what_is_returned_may_be_changed_without_changing_the_preset():
+    parameters("kadid", "jpeg", 1)["quality"] = 99
+    assert parameters("kadid", "jpeg", 1) == {"quality": 43}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (("kadit", "jpeg", 1), "no preset is called 'kadit'; did you mean kadid?"),
+        (("kadid", "pink_noise", 1), "kadid has no levels of 'pink_noise'; presets that have it: dbcnn, paper_like"),
+        (("kadid", "jpg", 1), "kadid has no levels of 'jpg'; did you mean jpeg?"),
+        (("kadid", "jpeg", 6), "kadid has jpeg at level 1 to 5, got 6"),
+        (("kadid", "jpeg", 0), "kadid has jpeg at level 1 to 5, got 0"),
+        (("paper_like", "jpeg", 2), "paper_like has jpeg at level 1 only, got 2"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is(asked, answer):
+    with pytest.raises(PipelineError) as caught:
+        parameters(*asked)
+    assert answer in str(caught.value)

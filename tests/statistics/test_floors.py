@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.floors import (
+    bootstrap_bound,
+    bootstrap_bound_unpaired,
+    content_floor,
+    expected_floor_bits,
+    halves_floor,
+)
+
+BINS = 103
+
+
+def tiles(seed, mean=40.0, pictures=20, each=4):
+    """Histograms of `pictures` × `each` tiles; those of one picture resemble each other, as in photographs."""
+    rng = np.random.default_rng(seed)
+    contents = np.random.default_rng(99).gamma(5, mean / 5, (pictures, BINS))
+    return rng.poisson(np.repeat(contents, each, axis=0)), np.repeat(np.arange(pictures), each)
+
+
+def test_expected_floor_is_what_sampling_gives():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(BINS, 5.0))
+    found = [jsd_bits(*rng.multinomial(20_000, shares, size=2)) for _ in range(300)]
+    assert np.mean(found) == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
+
+
+def test_halves_floor_is_that_of_two_whole_pictures():
+    counts = np.random.default_rng(0).multinomial(20_000, np.random.default_rng(1).dirichlet(np.full(BINS, 5.0)))
+    rng = np.random.default_rng(2)
+    found = np.mean([halves_floor(counts, rng) for _ in range(300)])
+    assert found == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
+    assert halves_floor(counts, np.random.default_rng(3)) == halves_floor(counts, np.random.default_rng(3))
+
+
+def test_halves_are_of_the_values_themselves():
+    """Against the plain way: shuffle the values, cut, count."""
+    counts = np.array([500, 30, 1, 0, 469])
+    values = np.repeat(np.arange(5), counts)
+    rng = np.random.default_rng(4)
+    plain = []
+    for _ in range(2000):
+        rng.shuffle(values)
+        plain.append(jsd_bits(np.bincount(values[:500], minlength=5), np.bincount(values[500:], minlength=5)) / 2)
+    ours = [halves_floor(counts, rng) for _ in range(2000)]
+    assert np.mean(ours) == pytest.approx(np.mean(plain), rel=0.12)
+
+
+def test_content_floor_pools_the_halves_of_the_ordering():
+    histograms, _ = tiles(0, pictures=5, each=1)
+    expected = jsd_bits(histograms[3] + histograms[1], histograms[0] + histograms[2] + histograms[4])
+    assert content_floor(histograms, [3, 1, 4, 0, 2]) == pytest.approx(expected)
+    assert content_floor(np.repeat(histograms[:1], 6, axis=0), range(6)) == 0
+
+
+@pytest.mark.parametrize("ordering", [[0, 0, 1], [0, 1], [1, 2, 3]])
+def test_content_floor_wants_a_permutation(ordering):
+    with pytest.raises(ValueError, match="permutation"):
+        content_floor(tiles(0)[0][:3], ordering)
+
+
+def paired(size, seed=0, **options):
+    generated, groups = tiles(1)
+    true, _ = tiles(2)
+    return bootstrap_bound(generated, true, groups, size, draws=400, rng=np.random.default_rng(seed), **options)
+
+
+def unpaired(size, seed=0, **options):
+    generated, groups = tiles(1)
+    pool = tiles(2)[0].sum(0)
+    return bootstrap_bound_unpaired(
+        generated, pool, groups, size, draws=400, rng=np.random.default_rng(seed), **options
+    )
+
+
+@pytest.mark.parametrize("bound", [paired, unpaired])
+def test_bound_is_repeatable_and_grows_as_the_batch_shrinks(bound):
+    assert bound(64) == bound(64)
+    assert bound(64) != bound(64, seed=1)
+    assert 0 < bound(256) < bound(64) < bound(8)
+
+
+@pytest.mark.parametrize("bound", [paired, unpaired])
+def test_bound_is_the_quantile_asked_for(bound):
+    assert bound(64, quantile=0.1) < bound(64, quantile=0.5) < bound(64, quantile=0.99)
+
+
+def test_unpaired_bound_holds_content_too():
+    assert unpaired(64) > paired(64)
+
+
+def test_the_same_tiles_are_pooled_on_both_sides():
+    generated, groups = tiles(1)
+    assert bootstrap_bound(generated, generated, groups, 16, draws=50, rng=np.random.default_rng(0)) == 0
+
+
+def test_bound_covers_fresh_batches_and_flags_changed_ones():
+    """About 1 in 100 batches of the same generator lies above the 99 % bound; one of another generator does."""
+    generated, groups = tiles(1, pictures=60)
+    true, _ = tiles(2, pictures=60)
+    bound = bootstrap_bound(generated, true, groups, 64, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(5)
+    chosen = [rng.integers(0, len(true), 64) for _ in range(200)]
+    above = np.mean([jsd_bits(generated[rows].sum(0), true[rows].sum(0)) > bound for rows in chosen])
+    assert above <= 0.06
+    changed = np.roll(generated, 1, axis=1)
+    assert jsd_bits(changed[chosen[0]].sum(0), true[chosen[0]].sum(0)) > bound
+
+
+def test_pictures_are_resampled_not_only_tiles():
+    """With one picture unlike the rest, whole draws without it or with it twice widen the bound."""
+    generated, groups = tiles(1)
+    true = generated.copy()
+    true[groups == 0] = np.roll(true[groups == 0], 20, axis=1)
+    by_picture = bootstrap_bound(generated, true, groups, 400, rng=np.random.default_rng(0))
+    by_tile = bootstrap_bound(generated, true, np.arange(len(true)), 400, rng=np.random.default_rng(0))
+    assert by_picture > 1.3 * by_tile
+
+
+def test_what_cannot_be_resampled_is_refused():
+    histograms, groups = tiles(1)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="one shape"):
+        bootstrap_bound(histograms, histograms[1:], groups, 8, rng=rng)
+    with pytest.raises(ValueError, match="one group for each"):
+        bootstrap_bound(histograms, histograms, groups[1:], 8, rng=rng)
+    with pytest.raises(ValueError, match="size 0"):
+        bootstrap_bound_unpaired(histograms, histograms[0], groups, 0, rng=rng)

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import plane_histogram, product_histogram
+from distort_pipeline.statistics.vector import HEADLINE, VECTOR, half_size, vector_divergence, vector_histograms
+
+SAMPLE = Path(__file__).parents[2] / "data/sample"
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return cv2.cvtColor(cv2.imread(str(sorted(SAMPLE.glob("*.png"))[0])), cv2.COLOR_BGR2RGB)[:257, :301]
+
+
+def test_names_and_shape(photograph):
+    assert len(set(VECTOR)) == 12
+    counts = vector_histograms(photograph)
+    assert counts.shape == (12, 103)
+    assert counts.dtype == np.int64
+    sizes = dict(zip(VECTOR, counts.sum(1).tolist(), strict=True))
+    assert sizes["mscn_1"] == 257 * 301
+    assert sizes["h_1"] == 257 * 300
+    assert sizes["v_1"] == 256 * 301
+    assert sizes["d2_1"] == sizes["cb"] == sizes["cr"] == 256 * 300
+    assert sizes["mscn_2"] == 128 * 150  # odd edges are cropped
+    assert sizes["d1_2"] == 127 * 149
+
+
+def test_headline_is_a_component(photograph):
+    np.testing.assert_array_equal(vector_histograms(photograph)[VECTOR.index(HEADLINE)], product_histogram(photograph))
+
+
+def test_half_size_is_the_mean_of_boxes():
+    plane = np.random.default_rng(0).integers(0, 256, (7, 9), np.uint8)
+    expected = [[plane[i : i + 2, j : j + 2].mean() for j in range(0, 8, 2)] for i in range(0, 6, 2)]
+    assert half_size(plane).dtype == np.float32
+    np.testing.assert_array_equal(half_size(plane), expected)
+    assert half_size(plane.astype(np.float64)).dtype == np.float64
+
+
+def test_chroma_rows_are_the_right_planes():
+    """Only blue varies, and red and green together undo it in the luma: Cb sees it far more than Cr."""
+    picture = np.full((64, 64, 3), 128, np.uint8)
+    picture[..., 2] = np.random.default_rng(0).integers(0, 256, (64, 64))
+    counts = dict(zip(VECTOR, vector_histograms(picture), strict=True))
+    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    assert planes[..., 2].std() > 3 * planes[..., 1].std()
+    np.testing.assert_array_equal(counts["cb"], plane_histogram(planes[..., 2]))
+    np.testing.assert_array_equal(counts["cr"], plane_histogram(planes[..., 1]))
+
+
+def test_divergences_carry_the_names(photograph):
+    rows = vector_histograms(photograph)
+    blurred = vector_histograms(cv2.blur(photograph, (3, 3)))
+    found = vector_divergence(rows, blurred)
+    assert tuple(found) == VECTOR
+    assert all(found[name] == pytest.approx(jsd_bits(*pair)) for name, *pair in zip(VECTOR, rows, blurred, strict=True))
+    assert min(found.values()) > 0
+    assert set(vector_divergence(rows, rows).values()) == {0.0}
+
+
+def test_blocking_shows_in_h_and_v_more_than_in_the_headline(photograph):
+    """Nearest-neighbour blocks of 8 × 1 and 1 × 8 px are flat in one direction only."""
+    rows = vector_histograms(photograph)
+    stripes = np.repeat(photograph[:, ::8], 8, axis=1)[:, : photograph.shape[1]]
+    found = vector_divergence(rows, vector_histograms(stripes))
+    assert found["h_1"] > 1.2 * found["v_1"]
+
+
+def test_another_number_of_rows_is_refused(photograph):
+    rows = vector_histograms(photograph)
+    with pytest.raises(ValueError, match="12 histograms"):
+        vector_divergence(rows[:3], rows[:3])

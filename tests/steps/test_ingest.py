@@ -1,0 +1,178 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distort_pipeline.config import IngestConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.steps import ingest
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.pictures import encode_png, picture_digest
+from distort_pipeline.stores.sources import read_picture
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def pixels(seed, height=32, width=40):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder with pictures in files and in an archive, and one file for each reason to be rejected."""
+    folder = tmp_path / "mixed"
+    (folder / "in").mkdir(parents=True)
+    for number in range(6):
+        (folder / f"Shot {number}.png").write_bytes(encode_png(pixels(number)))
+    Image.fromarray(pixels(1)).save(folder / "in" / "again.tif")
+    Image.fromarray(pixels(9, 31, 90)).save(folder / "small.png")
+    Image.fromarray(pixels(10, 64, 90)).save(folder / "huge.png")
+    (folder / "words.png").write_text("no picture", encoding="utf-8")
+    (folder / "cut.png").write_bytes(encode_png(pixels(11))[:1500])
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("x/inside.png", encode_png(pixels(20)))
+        archive.writestr("../escape.png", b"")
+    (folder / "SOURCES.csv").write_text("file,licence,source\nShot 2.png,CC0-1.0,a walk\n", encoding="utf-8")
+    return folder
+
+
+def settings(source, **changes):
+    plain = {"min_side_px": 32, "max_megapixels": 0.005, "val_count": 2, "workers": 0}
+    return IngestConfig(source=str(source), **{**plain, **changes})
+
+
+def test_every_file_is_accepted_or_has_a_reason_and_the_counts_add_up(mixed, tmp_path):
+    report = ingest.run(settings(mixed), tmp_path / "m.jsonl")
+    assert report.step == "ingest"
+    assert report.counts == {"found": 13, "accepted": 7, "rejected": 6, "train": 5, "val": 2}
+    with (tmp_path / "m.rejected.csv").open(newline="", encoding="utf-8") as file:
+        rejected = dict(list(csv.reader(file))[1:])
+    assert rejected.pop("cut.png").startswith("broken picture")
+    assert rejected == {
+        "huge.png": "too large: 0.00576 megapixels, at most 0.005",
+        "in/again.tif": "duplicate of Shot 1.png",
+        "more.zip/../escape.png": "its name leads out of the archive",
+        "small.png": "too small: 90x31, a side needs 32 px",
+        "words.png": "not a picture in a format that is read here",
+    }
+
+
+def test_the_manifest_says_what_is_known_of_each_picture(mixed, tmp_path):
+    ingest.run(settings(mixed, licence="all mine"), tmp_path / "m.jsonl")
+    manifest = read_manifest(tmp_path / "m.jsonl")
+    rows = {row.path: row for row in manifest.records}
+    assert list(rows) == [*(f"Shot {number}.png" for number in range(6)), "more.zip/x/inside.png"]
+    row = rows["Shot 2.png"]
+    assert (row.licence, row.source, row.mode) == ("CC0-1.0", "a walk", "RGB")
+    assert (row.height, row.width) == (32, 40)
+    assert row.picture_digest == picture_digest(pixels(2))
+    assert row.id == f"shot-2-{row.picture_digest[:8]}"
+    assert (rows["Shot 3.png"].licence, rows["Shot 3.png"].source) == ("all mine", "mixed")
+    for row in manifest.records:
+        read_picture(manifest.root, row.path, expected=row.picture_digest)
+
+
+def test_workers_change_nothing(mixed, tmp_path):
+    for workers in (0, 1, 5):
+        ingest.run(settings(mixed, workers=workers), tmp_path / f"{workers}" / "m.jsonl")
+    texts = {(tmp_path / f"{workers}" / "m.jsonl").read_bytes() for workers in (0, 1, 5)}
+    tables = {(tmp_path / f"{workers}" / "m.rejected.csv").read_bytes() for workers in (0, 1, 5)}
+    assert len(texts) == len(tables) == 1
+
+
+def test_no_more_pictures_are_in_flight_than_workers_can_take(mixed, monkeypatch):
+    entries = [object()] * 40
+    started = []
+    monkeypatch.setattr(ingest, "_examine", lambda entry, *_: started.append(entry) or entry)
+    results = ingest._examine_all(entries, mixed, settings(mixed, workers=3))
+    next(results)
+    assert len(started) <= 3 * ingest.IN_FLIGHT_PER_WORKER + 1
+    assert len(list(results)) == 39
+
+
+def test_splits_of_a_list_and_of_an_earlier_manifest_are_kept(mixed, tmp_path):
+    rows = "".join(f"Shot {number}.png,{split}\n" for number, split in enumerate(["val", "test", "train", "", "", ""]))
+    (mixed / "list.csv").write_text("path,split\n" + rows + "gone.png,val\n", encoding="utf-8")
+    report = ingest.run(settings(mixed / "list.csv"), tmp_path / "first.jsonl")
+    assert report.counts == {"found": 7, "accepted": 6, "rejected": 1, "train": 3, "val": 2, "test": 1}
+    assert "rejected gone.png: there is no such file" in report.lines
+    first = read_manifest(tmp_path / "first.jsonl").records
+    assert [row.split for row in first][:3] == ["val", "test", "train"]
+
+    (mixed / "Shot 5.png").write_bytes(encode_png(pixels(50)))
+    report = ingest.run(settings(tmp_path / "first.jsonl", split_salt="another"), tmp_path / "deep/second.jsonl")
+    assert read_manifest(tmp_path / "deep/second.jsonl").records == first[:5]
+    assert "rejected Shot 5.png: its pixels are not the ones that the manifest names" in report.lines
+
+
+def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(mixed, tmp_path):
+    with pytest.raises(PipelineError, match=r"nothing in the source .* 13 rejected.*m\.rejected\.csv"):
+        ingest.run(settings(mixed, min_side_px=1000), tmp_path / "m.jsonl")
+    assert (tmp_path / "m.rejected.csv").exists()
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):
+    with pytest.raises(PipelineError, match="there is no source"):
+        ingest.run(settings(tmp_path / "none"), tmp_path / "m.jsonl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PipelineError, match="holds no pictures"):
+        ingest.run(settings(tmp_path / "empty"), tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a/My Photo (1).final.PNG", "my-photo-1-final-01234567"),
+        ("x" * 60 + ".png", "x" * 40 + "-01234567"),
+        ("日本.png", "picture-01234567"),
+        ("photos.zip/in/Été_2.jpg", "ete_2-01234567"),
+    ],
+)
+def test_ids_are_safe_as_file_names(path, expected):
+    assert ingest.picture_id(path, "0123456789" * 6) == expected
+
+
+def test_two_pictures_whose_short_ids_meet_stay_two():
+    entry = ingest.Entry("a.png", None, None, None, None)
+    twins = [ingest.Examined(entry, "01234567" + rest * 56, "f", 1, 1, "RGB") for rest in "ab"]
+    records = ingest._records(twins, {twin.picture_digest: "train" for twin in twins}, "MIT", "here")
+    assert len({record.id for record in records}) == 2
+
+
+def test_the_sample_gives_the_manifest_in_the_repository(tmp_path):
+    shutil.copytree(REPOSITORY / "data/sample", tmp_path / "data/sample")
+    report = ingest.run(
+        IngestConfig(source=str(tmp_path / "data/sample"), val_count=4), tmp_path / "manifests/sample.jsonl"
+    )
+    assert report.counts == {"found": 20, "accepted": 20, "rejected": 0, "train": 16, "val": 4}
+    ours = (tmp_path / "manifests/sample.jsonl").read_bytes()
+    assert ours == (REPOSITORY / "manifests/sample.jsonl").read_bytes()
+    assert json.loads(ours.split(b"\n")[0])["root"] == "../data/sample"
+    assert all(row.licence != "unknown" for row in read_manifest(tmp_path / "manifests/sample.jsonl").records)
+
+
+def test_the_example_list_opens(tmp_path):
+    shutil.copy(REPOSITORY / "manifests/example.csv", tmp_path)
+    for number, name in enumerate(("birds/owl.png", "birds/jay.jpg", "from-ann.zip")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                archive.writestr("harbour.png", encode_png(pixels(number)))
+        else:
+            Image.fromarray(pixels(number)).save(tmp_path / name)
+    report = ingest.run(settings(tmp_path / "example.csv", val_count=None), tmp_path / "m.jsonl")
+    assert report.counts["accepted"] == 3
+
+
+def test_ingest_needs_no_heavy_library():
+    heavy = "tensorflow keras dask distributed cv2 zarr scipy pyarrow"
+    code = f"import sys, distort_pipeline.steps.ingest; print(*set('{heavy}'.split()) & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

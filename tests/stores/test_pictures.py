@@ -1,0 +1,377 @@
+"""Every kind of file becomes the pixels that the rule in stores/pictures.py promises, or a reason."""
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from distort_pipeline.stores.pictures import UnusablePicture, decode, encode_png, picture_digest
+
+RNG = np.random.default_rng(7)
+RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+WIDE = RNG.integers(0, 65536, (20, 30, 4)).astype(np.uint16)
+SMOOTH = np.stack(np.meshgrid(np.arange(64) * 3, np.arange(48) * 4), -1).astype(np.uint8)
+SMOOTH = np.dstack([SMOOTH, np.full((48, 64), 90, np.uint8)])
+
+
+def saved(pixels, kind, mode=None, **options):
+    image = Image.fromarray(pixels)
+    file = io.BytesIO()
+    (image if mode is None else image.convert(mode)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png16(values, colour_type, extra=b""):
+    """A 16-bit PNG written by hand: what is tested must not come from the library that reads it."""
+    height, width = values.shape[:2]
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    data = chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def tiff16(values, *, photometric=2, orientation=1, extra=None, bits=16):
+    """An uncompressed 16-bit TIFF written by hand."""
+    height, width, samples = values.shape
+    pixels = values.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 0, 274: orientation, 277: samples}
+    tags |= {278: height, 279: len(pixels)} | ({} if extra is None else {338: extra})
+    after = 8 + 2 + 12 * len(tags) + 4
+    depths = struct.pack(f"<{samples}H", *[bits] * samples)
+    tags[273] = after + len(depths)
+    file = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    for tag, value in sorted(tags.items()):
+        count = samples if tag == 258 else 1
+        long = tag in (257, 256, 273, 278, 279) or count > 2
+        file += struct.pack("<HHI", tag, 3 if tag == 258 else (4 if long else 3), count)
+        file += struct.pack("<I", after if count > 2 else value)
+    return file + struct.pack("<I", 0) + depths + pixels
+
+
+def bmp_bitfields(pixels, bits, masks):
+    """A BMP with BI_BITFIELDS and three or four masks, rows from the bottom, written by hand."""
+    height, width = pixels.shape[:2]
+    words = np.zeros((height, width), np.uint32)
+    for channel, mask in enumerate(masks):
+        low = (mask & -mask).bit_length() - 1
+        depth = mask.bit_length() - low
+        words |= (pixels[..., channel].astype(np.uint32) >> (8 - depth)) << low
+    rows = b"".join(line.astype("<u2" if bits == 16 else "<u4").tobytes().ljust(-(-width * bits // 32) * 4, b"\0")
+                    for line in words[::-1])  # fmt: skip
+    size = 40 if len(masks) == 3 else 56  # the fourth mask belongs to a later, longer header
+    info = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, 3, len(rows), 2835, 2835, 0, 0)
+    head = struct.pack("<2sIHHI", b"BM", 54 + 4 * len(masks) + len(rows), 0, 0, 54 + 4 * len(masks))
+    return head + info + struct.pack(f"<{len(masks)}I", *masks) + rows
+
+
+def icc_profile(space, curves, colorants=(), gamma=1.0):
+    """A minimal ICC version 2 profile: matrix and gamma for RGB, gamma alone for grey."""
+    curve = struct.pack(">4sIIH", b"curv", 0, 1, round(gamma * 256)) + b"\0\0"
+    tags = dict.fromkeys(curves, curve)
+    places = {b"wtpt": (0.9642, 1.0, 0.8249)} | dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=False))
+    for name, xyz in places.items():
+        tags[name] = struct.pack(">4sI3i", b"XYZ ", 0, *[round(value * 65536) for value in xyz])
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        table += struct.pack(">4sII", name, start + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI4s4s4s", start + len(body), b"lcms", 0x02400000, b"mntr", space, b"XYZ ")
+    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
+    head += struct.pack(">3i", *[round(value * 65536) for value in (0.9642, 1.0, 0.8249)])
+    return head.ljust(128, b"\0") + table + body
+
+
+# colorants of Adobe RGB (1998) and of sRGB, both adapted to D50
+ADOBE_D50 = np.array([[0.60974, 0.31111, 0.01947], [0.20528, 0.62567, 0.06087], [0.14919, 0.06322, 0.74457]])
+SRGB_D50 = np.array([[0.43607, 0.22249, 0.01392], [0.38515, 0.71687, 0.09708], [0.14307, 0.06061, 0.71410]])
+ADOBE = icc_profile(b"RGB ", (b"rTRC", b"gTRC", b"bTRC"), ADOBE_D50, gamma=2.19921875)
+LINEAR_GREY = icc_profile(b"GRAY", (b"kTRC",))
+
+
+def srgb_encoded(linear):
+    linear = np.clip(linear, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "mode"),
+    [
+        pytest.param(saved(RGB, "PNG"), RGB, "RGB", id="png"),
+        pytest.param(saved(RGB, "BMP"), RGB, "RGB", id="bmp"),
+        pytest.param(saved(RGB, "TIFF", compression="tiff_lzw"), RGB, "RGB", id="tiff"),
+        pytest.param(saved(RGB, "WEBP", lossless=True), RGB, "RGB", id="webp"),
+        pytest.param(saved(RGB, "JPEG2000", irreversible=False), RGB, "RGB", id="jp2"),
+        pytest.param(saved(RGB, "PPM"), RGB, "RGB", id="ppm"),
+        pytest.param(saved(GREY, "PNG"), np.dstack([GREY] * 3), "L", id="grey"),
+        pytest.param(
+            saved(GREY, "PNG", "1"),
+            np.dstack([np.asarray(Image.fromarray(GREY).convert("1").convert("L"))] * 3),
+            "1",
+            id="bilevel",
+        ),
+        pytest.param(
+            saved(RGB, "PNG", "P"), np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")), "P", id="palette"
+        ),
+    ],
+)
+def test_lossless_files_keep_their_pixels(data, expected, mode):
+    picture, found = decode(data)
+    assert found == mode
+    assert picture.dtype == np.uint8
+    assert picture.flags.writeable
+    np.testing.assert_array_equal(picture, expected)
+
+
+def rounded(values, white=65535):
+    return np.floor(values.astype(float) * 255 / white + 0.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "values", "mode"),
+    [
+        pytest.param(png16(WIDE[..., :3], 2), WIDE[..., :3], "RGB;16", id="png-colour"),
+        pytest.param(tiff16(WIDE[..., :3]), WIDE[..., :3], "RGB;16", id="tiff-colour"),
+        pytest.param(tiff16(WIDE, extra=0), WIDE[..., :3], "RGB;16", id="tiff-fourth-channel-means-nothing"),
+        pytest.param(png16(WIDE[..., :1], 0), WIDE[..., [0, 0, 0]], "I;16", id="png-grey"),
+        pytest.param(tiff16(WIDE[..., :1], photometric=1), WIDE[..., [0, 0, 0]], "I;16", id="tiff-grey"),
+        pytest.param(tiff16(65535 - WIDE[..., :1], photometric=0), WIDE[..., [0, 0, 0]], "I;16", id="white-is-zero"),
+    ],
+)
+def test_sixteen_bits_are_rounded_not_cut(data, values, mode):
+    picture, found = decode(data)
+    assert found == mode
+    np.testing.assert_array_equal(picture, rounded(values))
+
+
+def test_wide_alpha_is_composited_over_white():
+    picture, mode = decode(png16(WIDE, 6))
+    colour, alpha = rounded(WIDE[..., :3]).astype(float), rounded(WIDE[..., 3:]).astype(float)
+    assert mode == "RGBA;16"
+    np.testing.assert_allclose(picture, (colour * alpha + 255 * (255 - alpha)) / 255, atol=1)
+
+
+def test_premultiplied_wide_alpha_is_refused_rather_than_misread():
+    with pytest.raises(UnusablePicture, match="disagree"):
+        decode(tiff16(WIDE, extra=1))
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_a_transparent_wide_colour_becomes_white(colour_type):
+    values = WIDE[..., : 1 if colour_type == 0 else 3].copy()
+    values[values == values[0, 0]] -= 1  # so that one pixel alone has the colour
+    values[3, 4] = 0x1234
+    picture, _ = decode(png16(values, colour_type, chunk(b"tRNS", values[3, 4].astype(">u2").tobytes())))
+    assert picture[3, 4].tolist() == [255, 255, 255]
+    assert picture[3, 5, 0] == rounded(values)[3, 5, 0]
+
+
+def test_alpha_is_composited_over_white_and_opaque_alpha_changes_nothing():
+    alpha = np.full(GREY.shape, 255, np.uint8)
+    alpha[0, 0], alpha[0, 1] = 0, 128
+    picture, mode = decode(saved(np.dstack([RGB, alpha]), "PNG"))
+    assert mode == "RGBA"
+    assert picture[0, 0].tolist() == [255, 255, 255]
+    np.testing.assert_allclose(picture[0, 1], (RGB[0, 1] * 128.0 + 255 * 127) / 255, atol=1)
+    np.testing.assert_array_equal(picture[1:], RGB[1:])
+
+
+def test_transparent_palette_entries_and_grey_alpha_become_white():
+    levels = (np.arange(600).reshape(20, 30) % 4).astype(np.uint8)
+    image = Image.fromarray(levels)
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 1, 2, 3])
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=1)
+    picture, _ = decode(file.getvalue())
+    assert picture[0, :4].tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90], [1, 2, 3]]
+    grey, mode = decode(saved(np.dstack([GREY, np.zeros_like(GREY)]), "PNG"))
+    assert mode == "LA"
+    assert grey.min() == 255
+
+
+@pytest.mark.parametrize(
+    ("bits", "masks"),
+    [(16, (0xF800, 0x07E0, 0x001F)), (16, (0x7C00, 0x03E0, 0x001F)), (32, (0xFF0000, 0xFF00, 0xFF))],
+)
+def test_bitfield_bmps_are_read(bits, masks):
+    picture, mode = decode(bmp_bitfields(RGB, bits, masks))
+    depths = np.array([bin(mask).count("1") for mask in masks])
+    kept = (RGB >> (8 - depths)).astype(float)
+    assert mode == "RGB"
+    np.testing.assert_allclose(picture, kept * 255 / (2**depths - 1), atol=1)
+
+
+def test_alpha_of_a_bitfield_bmp_counts_unless_it_is_padding():
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    padded, _ = decode(bmp_bitfields(np.dstack([RGB, np.zeros_like(GREY)]), 32, masks))
+    np.testing.assert_array_equal(padded, RGB)
+    alpha = np.full_like(GREY, 255)
+    alpha[2, 3] = 0
+    picture, mode = decode(bmp_bitfields(np.dstack([RGB, alpha]), 32, masks))
+    assert mode == "RGBA"
+    assert picture[2, 3].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(picture[3:], RGB[3:])
+
+
+UPRIGHT = {  # EXIF 2.32, table 6: where row 0 and column 0 of the stored pixels are seen
+    1: lambda p: p,
+    2: np.fliplr,
+    3: lambda p: np.rot90(p, 2),
+    4: np.flipud,
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: np.rot90(p.swapaxes(0, 1), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied_once(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    seen = UPRIGHT[orientation](RGB)
+    for kind in ("PNG", "TIFF", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        np.testing.assert_array_equal(decode(saved(RGB, kind, exif=exif, **options))[0], seen, err_msg=kind)
+    wide = UPRIGHT[orientation](rounded(WIDE[..., :3]))
+    np.testing.assert_array_equal(decode(tiff16(WIDE[..., :3], orientation=orientation))[0], wide)
+    wide_png = png16(WIDE[..., :3], 2, chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    np.testing.assert_array_equal(decode(wide_png)[0], wide)
+
+
+def test_an_adobe_rgb_profile_is_converted_to_srgb():
+    colours = np.array([[[128, 128, 128], [150, 120, 100], [90, 140, 110], [255, 255, 255]]], np.uint8)
+    linear = (colours / 255) ** 2.19921875 @ ADOBE_D50 @ np.linalg.inv(SRGB_D50)
+    for kind in ("PNG", "TIFF"):
+        picture, _ = decode(saved(colours, kind, icc_profile=ADOBE))
+        np.testing.assert_allclose(picture, srgb_encoded(linear), atol=1.5)
+    assert np.abs(picture.astype(int) - colours)[0, 1:3].max() > 10  # or the profile was not looked at
+
+
+def test_a_profile_is_applied_to_sixteen_bits_too():
+    colours = np.array([[[150, 120, 100], [90, 140, 110]]], np.uint8)
+    wide = png16(colours.astype(np.uint16) * 257, 2, chunk(b"iCCP", b"x\0\0" + zlib.compress(ADOBE)))
+    np.testing.assert_array_equal(decode(wide)[0], decode(saved(colours, "PNG", icc_profile=ADOBE))[0])
+
+
+def test_a_grey_profile_is_converted():
+    grey = np.array([[0, 13, 55, 128, 255]], np.uint8)
+    picture, _ = decode(saved(grey, "PNG", icc_profile=LINEAR_GREY))
+    np.testing.assert_allclose(picture[0, :, 0], srgb_encoded(grey[0] / 255), atol=1.5)
+
+
+def test_an_srgb_profile_and_an_unfit_one_leave_pixels_alone():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, LINEAR_GREY, b"no profile at all"):
+        np.testing.assert_array_equal(decode(saved(RGB, "PNG", icc_profile=profile))[0], RGB)
+
+
+def test_cmyk_without_a_profile_takes_the_plain_conversion():
+    cmyk = Image.fromarray(SMOOTH).convert("CMYK")
+    file = io.BytesIO()
+    cmyk.save(file, "TIFF")
+    picture, mode = decode(file.getvalue())
+    assert mode == "CMYK"
+    np.testing.assert_array_equal(picture, SMOOTH)  # without black ink, 255 - (255 - value)
+    jpeg = io.BytesIO()
+    cmyk.save(jpeg, "JPEG", quality=98)
+    np.testing.assert_allclose(decode(jpeg.getvalue())[0].astype(int), SMOOTH, atol=12)
+
+
+def test_the_first_picture_of_a_jpeg_with_annexes_counts():
+    annex = Image.fromarray(SMOOTH[::2, ::2])
+    data = saved(SMOOTH, "MPO", save_all=True, append_images=[annex], quality=98)
+    picture, _ = decode(data)
+    assert picture.shape == SMOOTH.shape
+    np.testing.assert_allclose(picture.astype(int), SMOOTH, atol=12)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_frames_are_refused(kind):
+    data = saved(RGB, kind, save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    with pytest.raises(UnusablePicture, match="2 frames"):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a picture"),
+        (b"only words\n", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not a picture"),  # would start Ghostscript
+        (saved(RGB, "PNG")[:900], "broken picture"),
+        (saved(SMOOTH, "JPEG")[:-200], "broken picture"),
+        (png16(WIDE, 6)[:-900], "broken picture"),
+        (saved(GREY.astype(np.float32), "TIFF"), "no stated range"),
+        (saved(GREY.astype(np.int32), "TIFF"), "no stated range"),
+    ],
+)
+def test_what_is_no_whole_picture_is_refused_with_a_reason(data, reason):
+    with pytest.raises(UnusablePicture, match=reason) as refusal:
+        decode(data)
+    assert "0x" not in refusal.value.reason  # an address would make every list of rejected files another one
+
+
+def test_size_is_judged_before_anything_is_decoded():
+    head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"never looked at") + chunk(b"IEND", b"")
+    with pytest.raises(UnusablePicture, match=r"too large: 10000 megapixels, at most 200"):
+        decode(bomb, max_megapixels=200)
+    with pytest.raises(UnusablePicture, match="too small: 30x20, a side needs 21 px"):
+        decode(saved(RGB, "PNG"), min_side_px=21)
+    assert decode(saved(RGB, "PNG"), min_side_px=20, max_megapixels=0.0006)[0].shape == (20, 30, 3)
+
+
+def test_pillows_own_limit_neither_stops_us_nor_is_lost(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(saved(RGB, "PNG"))[0].shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on the damage too
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "PNG16"])
+def test_damage_is_a_reason_not_a_crash(kind):
+    Image.init()
+    if kind not in Image.SAVE and kind != "PNG16":
+        pytest.skip(f"this Pillow does not write {kind}")
+    data = png16(WIDE, 6) if kind == "PNG16" else saved(SMOOTH, kind)
+    draw = random.Random(kind)
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(data)
+        for _ in range(draw.choice([1, 5, 20])):
+            damaged[draw.randrange(min(len(damaged), draw.choice([60, 400, 10**6])))] = draw.randrange(256)
+        try:
+            picture, _ = decode(bytes(damaged), max_megapixels=5)
+        except UnusablePicture:
+            refused += 1
+        else:
+            assert picture.ndim == 3
+            assert picture.shape[2] == 3
+    assert refused
+
+
+def test_the_digest_knows_pixels_and_shape_but_not_files():
+    png, _ = decode(saved(RGB, "PNG"))
+    tiff, _ = decode(saved(RGB, "TIFF"))
+    assert picture_digest(png) == picture_digest(tiff)
+    assert picture_digest(RGB.reshape(30, 20, 3)) != picture_digest(RGB)
+    assert picture_digest(np.asfortranarray(RGB)) == picture_digest(RGB)
+    assert picture_digest(np.arange(6, dtype=np.uint8).reshape(1, 2, 3)) == GOLDEN
+
+
+# printf '[1,2,3]\\x00\\x01\\x02\\x03\\x04\\x05' | sha256sum: the shape, then the bytes 0 to 5
+GOLDEN = "499c2c1a3a8e5b6fa0e8bb1db531e4c16dee8e1e804801a78ed57d871982a145"
+
+
+def test_png_keeps_every_pixel():
+    np.testing.assert_array_equal(decode(encode_png(RGB))[0], RGB)
