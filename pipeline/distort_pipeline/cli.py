@@ -29,7 +29,11 @@ EXIT_INTERRUPTED = 130
 
 
 class Words(click.Group):
-    """The group of words: turns what a user can cause into one line and exit code 2."""
+    """The group of words, in the path's order: turns what a user can cause into one line and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the words in the order in which they stand here, which is the path's."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the word."""
@@ -46,7 +50,7 @@ class Words(click.Group):
 @click.group(
     cls=Words,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="The path: ingest → pairs → train → evaluate → generate → export. `distort-pipeline WORD --help` has examples.",
+    epilog="The path: ingest → pairs → train → evaluate → generate → export. `WORD --help` has examples.",
 )
 @click.version_option(__version__, prog_name="distort-pipeline")
 @click.option("--params", type=click.Path(path_type=Path), help="Parameter file; ./params.yaml is used if it is ours.")
@@ -66,8 +70,9 @@ def settings(ctx: click.Context) -> Params:
             click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
     if named is None:
         return Params()
+    params = load_params(named)
     click.echo(f"settings from {named}", err=True)
-    return load_params(named)
+    return params
 
 
 def examples(*lines: str) -> str:
@@ -110,7 +115,7 @@ def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, 
 @click.option("--licence", help="Licence of pictures that come without one.")
 @click.option("--workers", type=int, help="Threads that decode.")
 @click.pass_context
-def ingest(ctx: click.Context, source: str | None, out: Path, rejected: Path | None, **changes: Any) -> None:
+def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path | None, **changes: Any) -> None:
     """List pristine pictures in a manifest.
 
     SOURCE is a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
@@ -141,6 +146,7 @@ def ingest(ctx: click.Context, source: str | None, out: Path, rejected: Path | N
 @click.pass_context
 def pairs(
     ctx: click.Context,
+    /,
     manifest: Path,
     out: Path,
     root: Path | None,
@@ -173,6 +179,7 @@ def pairs(
 @click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
+@click.option("--base", type=click.Path(path_type=Path), help="Folder of a trained model to start from.")
 @click.option("--steps", type=int)
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
@@ -184,12 +191,14 @@ def pairs(
 @click.option("--seed", type=int)
 @click.option("--threads", type=int)
 @click.pass_context
-def train(ctx: click.Context, pair_store: Path, distortion: str, out: Path | None, **changes: Any) -> None:
+def train(
+    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: Path | None, **changes: Any
+) -> None:
     """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, **changes)
-    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion))
+    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=base))
 
 
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
@@ -199,7 +208,7 @@ def train(ctx: click.Context, pair_store: Path, distortion: str, out: Path | Non
 @click.option("--strips", type=int, help="How many pictures are shown side by side.")
 @click.option("--seed", type=int)
 @click.pass_context
-def evaluate(ctx: click.Context, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
+def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
     """Hold the generators against the true distortions on validation pictures: the paper's table, and more."""
     from distort_pipeline.steps import evaluate as step
 
@@ -232,6 +241,7 @@ def evaluate(ctx: click.Context, pair_store: Path, models: Path, out: Path, **ch
 @click.pass_context
 def generate(
     ctx: click.Context,
+    /,
     manifest: Path,
     models: Path,
     out: Path,
@@ -259,6 +269,7 @@ def generate(
 @click.pass_context
 def export(
     ctx: click.Context,
+    /,
     corpus: Path,
     out: Path,
     scheduler: str | None,
@@ -275,7 +286,7 @@ def export(
 @main.command(epilog=examples("verify corpus", "verify pairs models/jpeg"))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_context
-def verify(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+def verify(ctx: click.Context, /, paths: tuple[Path, ...]) -> None:
     """Recompute every digest of a manifest, pair store, model, corpus or export.
 
     Names what is missing or damaged, and then exits with 1.

@@ -132,6 +132,9 @@ class TrainConfig(ConfigSection):
     sparsity_weight: float = 0.1  # the paper's lambda
     sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
     sparsity_span: float = 255.0  # white minus black on the scale where the sparsity is taken
+    adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
+    pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
+    pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
     averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
@@ -153,11 +156,11 @@ class TrainConfig(ConfigSection):
             f"a positive multiple of {NETWORK_MULTIPLE_PX}",
         )
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
-        self.require(self.sparsity_weight >= 0, "sparsity_weight", "0 or more")
+        for name in ("sparsity_weight", "adversarial_weight", "pixel_weight"):
+            self.require(getattr(self, name) >= 0, name, "0 or more")
+        self.require(self.pixel_norm in ("l1", "l2"), "pixel_norm", "'l1' or 'l2'")
         self.require(self.sparsity_reduction in ("mean", "sum"), "sparsity_reduction", "'mean' or 'sum'")
-        self.require(
-            self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null"
-        )
+        self.require(self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null")
         self.require(
             self.pair_view in ("plain", "amplified_difference"), "pair_view", "'plain' or 'amplified_difference'"
         )

@@ -55,9 +55,7 @@ def pin_threads(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def _run_on(
-    client: Any, function: Callable[[Task], Result], tasks: Sequence[Task], threads: int
-) -> Iterator[Result]:
+def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> Iterator[Result]:
     from distributed import as_completed
 
     slots = max(1, sum(client.nthreads().values()))

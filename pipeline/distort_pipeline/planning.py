@@ -121,9 +121,7 @@ def plan_pairs(
     return PairPlan(tuple(shards), too_small)
 
 
-def spread_tiles(
-    height: int, width: int, *, tile_px: int, count: int, align_px: int, seed: int
-) -> list[Tile]:
+def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px: int, seed: int) -> list[Tile]:
     """Return up to `count` different tiles of a picture, far apart: each next one where the others are farthest.
 
     Offsets are multiples of `align_px`. Where the picture is smaller than a tile, the tile starts at 0 and its extent
@@ -247,9 +245,7 @@ def plan_corpus(
         samples = []
         for place in range(shares[name]):
             tile, draw = tiles[place % len(tiles)], place // len(tiles)
-            own = sample_seed(
-                derive_seed(seed, tile.tile.y, tile.tile.x), tile.picture.picture_digest, name, 1, draw
-            )
+            own = sample_seed(derive_seed(seed, tile.tile.y, tile.tile.x), tile.picture.picture_digest, name, 1, draw)
             samples.append(PlannedSample(first + place, place, tile.number, draw, own))
         batches += [
             Batch(name, number, tuple(samples[start : start + batch_samples]))
@@ -300,9 +296,9 @@ def even_quotas(capacities: Sequence[int], wanted: int) -> list[int]:
     left = min(wanted, sum(capacities))
     while left:
         open_places = [place for place, capacity in enumerate(capacities) if quotas[place] < capacity]
-        share, rest = divmod(left, len(open_places))
-        for turn, place in enumerate(open_places):
-            given = min(share + (turn < rest), capacities[place] - quotas[place])
+        share = max(left // len(open_places), 1)  # the same for all who can, so that they stay level
+        for place in open_places[:left]:
+            given = min(share, capacities[place] - quotas[place])
             quotas[place] += given
             left -= given
     return quotas

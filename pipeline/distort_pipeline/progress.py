@@ -24,10 +24,8 @@ def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int
 
 def _track_in_lines(items: Iterable[Item], total: int, label: str, unit: str, done: int) -> Iterator[Item]:
     started = last = time.monotonic()
-    made = 0
-    for item in items:
+    for made, item in enumerate(items, start=1):
         yield item
-        made += 1
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
             last = now

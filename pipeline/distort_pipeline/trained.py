@@ -73,14 +73,3 @@ def assign_weights(model: keras.Model, weights: dict[str, Any]) -> None:
                 f"{variable.path} is of shape {weights[variable.path].shape}, the network wants {tuple(variable.shape)}"
             )
         variable.assign(weights[variable.path])
-
-
-def pin_backend_threads(threads: int) -> None:
-    """Make TensorFlow use `threads` threads in this process, if it has not started to compute yet."""
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:
-        return  # it has: the process that trained or tested before keeps its threads, at most slower

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from distort_pipeline.backend import start_backend
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.versions import package_versions
 
@@ -84,14 +85,16 @@ def _packages(what: str, names: list[str]) -> Finding:
 
 def _tensorflow() -> Finding:
     try:
-        import distort_pipeline.networks  # noqa: F401  (quietens TensorFlow before it is imported)
+        start_backend()
         import tensorflow as tf
     except ImportError as error:
         return Finding("TensorFlow", f"does not load ({error})", False, "pip install tensorflow")
     gpus = tf.config.list_physical_devices("GPU")
     devices = ", ".join(device.name.removeprefix("/physical_device:") for device in gpus) or "no GPU, trains on the CPU"
     remedy = "" if gpus else "for an NVIDIA GPU: pip install 'distort-pipeline[gpu]'"
-    return Finding("TensorFlow", f"{tf.__version__}, Keras {package_versions(['keras'])['keras']}; {devices}", True, remedy)
+    return Finding(
+        "TensorFlow", f"{tf.__version__}, Keras {package_versions(['keras'])['keras']}; {devices}", True, remedy
+    )
 
 
 def _bfloat16() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.generation.tiles import Truth, middle, read_truth
 from distort_pipeline.planning import Batch, ReferenceTile
 from distort_pipeline.ranges import Picture
@@ -24,7 +26,7 @@ from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_a
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, read_histograms
 from distort_pipeline.stores.tables import write_table
-from distort_pipeline.trained import TrainedGenerator, load_generator, pin_backend_threads
+from distort_pipeline.trained import TrainedGenerator, load_generator
 
 LIMITS = (0, 255)
 
@@ -68,7 +70,8 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         "report": digest(report),
         "within_bounds": report["within_bounds"],
     }
-    entry = {**entry, "digest": digest(entry)}
+    # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
+    entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(strip_rows).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
     return entry
 
@@ -157,14 +160,11 @@ def _report(
     measures = BatchMeasures(
         records=records,
         generated=histograms,
-        pristine=np.stack(
-            [truths[n // task.tiles_per_shard].pristine[n % task.tiles_per_shard] for n in numbers]
-        ),
+        pristine=np.stack([truths[n // task.tiles_per_shard].pristine[n % task.tiles_per_shard] for n in numbers]),
         truth=_truth_measures(truths, numbers, task.tiles_per_shard),
     )
-    report = batch_report(
-        measures, model.card, _stored_histograms(task.model), batch=task.batch.number, seed=task.seed
-    )
+    stored = _stored_histograms(task.model, model.digest)
+    report = batch_report(measures, model.card, stored, batch=task.batch.number, seed=task.seed)
     return report, png_bytes(_strip(task, truths, numbers, pristine, distorted))
 
 
@@ -202,7 +202,11 @@ def _strip(
             if number not in numbers or own not in truth.examples:
                 continue
             place = numbers.index(number)
-            clean, made, true = middle(pristine[place]), middle(distorted[place]), truth.examples[own][place_in_examples]
+            clean, made, true = (
+                middle(pristine[place]),
+                middle(distorted[place]),
+                truth.examples[own][place_in_examples],
+            )
             rows.append([clean, made, true, amplified_residual(clean, made), amplified_residual(clean, true)])
     if rows:
         return strip(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
@@ -213,8 +217,6 @@ def _strip(
     )
 
 
-@lru_cache(maxsize=8)
-def _stored_histograms(model: Path) -> ValidationHistograms:
+@lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder
+def _stored_histograms(model: Path, weights_digest: str) -> ValidationHistograms:  # noqa: ARG001
     return read_histograms(model)
-
-

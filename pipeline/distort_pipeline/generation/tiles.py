@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from distort_pipeline.stores.arrays import create_group, pixel_digest, write_pic
 from distort_pipeline.stores.corpora import PRISTINE, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes
 from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
 
 EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
@@ -35,7 +38,8 @@ TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the
 class TrueDistortion:
     """A distortion of the registry, as a model learned it."""
 
-    name: str
+    name: str  # of the model: two models may have learned one distortion
+    distortion: str
     level: int
     parameters: Mapping[str, float]
 
@@ -103,12 +107,13 @@ def make_tile_shard(task: TileTask) -> str:
     ]
     write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
     truth = _truth(task, tiles)
-    write_bytes(_truth_path(task.work, task.number), truth)
+    write_bytes(_truth_path(task.work, task.number), _packed(truth))
     entry = {
         "shard": task.name,
         "tiles": len(tiles),
         "pixels": pixel_digest(tiles),
         "records": digest_rows(records),
+        "truth": arrays_digest(truth),
     }
     Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)})
     return task.name
@@ -116,12 +121,7 @@ def make_tile_shard(task: TileTask) -> str:
 
 def read_truth(work: Path, number: int) -> Truth:
     """Return what is true of the reference tiles of shard `number`."""
-    path = _truth_path(work, number)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{path} is missing or damaged: {error}") from None
+    arrays = read_truth_arrays(work, number)
 
     def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
         return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
@@ -138,8 +138,18 @@ def read_truth(work: Path, number: int) -> Truth:
     )
 
 
-def _truth(task: TileTask, tiles: Sequence[Picture]) -> bytes:
-    """Return the truth file of a shard: statistics of the true distortions of its first pictures' tiles."""
+def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the truth file of shard `number`; PipelineError if it is missing or damaged."""
+    path = _truth_path(work, number)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(f"{path} is missing or damaged: {error}") from None
+
+
+def _truth(task: TileTask, tiles: Sequence[Picture]) -> dict[str, NDArray[Any]]:
+    """Return what is true of a shard: statistics of the true distortions of its first pictures' tiles."""
     chosen = list(dict.fromkeys(reference.picture.id for reference in task.tiles))[: task.truth_pictures]
     rows = [row for row, reference in enumerate(task.tiles) if reference.picture.id in chosen]
     if not task.truths:
@@ -158,8 +168,13 @@ def _truth(task: TileTask, tiles: Sequence[Picture]) -> bytes:
         arrays[f"psnr/{truth.name}"] = np.array([_finite(psnr(tiles[r], t)) for r, t in zip(rows, made, strict=True)])
         arrays[f"ssim/{truth.name}"] = np.array([ssim(tiles[r], t) for r, t in zip(rows, made, strict=True)])
         arrays[f"example/{truth.name}"] = np.stack([middle(made[rows.index(row)]) for row in example_rows])
+    return arrays
+
+
+def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    save: Any = np.savez_compressed  # its stub takes the arrays for its own options
+    save(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -170,9 +185,9 @@ def _truly_distorted(task: TileTask, truth: TrueDistortion, rows: Sequence[int])
     for row in rows:  # tiles of one picture follow each other
         reference = task.tiles[row]
         if reference.picture.id != picture_id or distorted is None:
-            seed = sample_seed(task.seed, reference.picture.picture_digest, truth.name, truth.level, TRUTH_DRAW)
+            seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
             pristine = read_ingested(task.root, reference.picture)
-            distorted = apply(truth.name, pristine, truth.parameters, generator(seed)).picture
+            distorted = apply(truth.distortion, pristine, truth.parameters, generator(seed)).picture
             picture_id = reference.picture.id
         made.append(_cut(distorted, reference))
     return made

@@ -2,6 +2,6 @@
 L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656.
 """
 
-import os
+from distort_pipeline.backend import start_backend
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr otherwise, in every worker
+start_backend()

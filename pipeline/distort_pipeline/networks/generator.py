@@ -14,6 +14,8 @@ DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
+RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
+NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
 
 
@@ -28,9 +30,7 @@ def build_generator(
     picture = keras.Input((side_px, side_px, 3), name="pristine")
     # Keras wants one array for each scale; the coarsest comes first
     noises = [
-        keras.Input(
-            (*(side and side // 2**halvings for side in (side_px, side_px)), noise_channels), name=f"z{block}"
-        )
+        keras.Input((*(side and side // 2**halvings for side in (side_px, side_px)), noise_channels), name=f"z{block}")
         for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
         if noise_channels
     ]
@@ -45,10 +45,17 @@ def build_generator(
         features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision)
         features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
     last = f"decoder_{BLOCKS}"
-    residual = UpsampledConv2D(3, use_bias=True, name=f"{last}_conv", dtype=precision)(features)
+    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START)
+    residual = UpsampledConv2D(3, use_bias=True, kernel_initializer=start, name=f"{last}_conv", dtype=precision)(
+        features
+    )
     terms = [picture, residual]
     if noises:
-        terms.append(_noise_conv(3, f"{last}_noise", precision)(noises[-1]))
+        terms.append(
+            _noise_conv(3, f"{last}_noise", precision, start=keras.initializers.RandomNormal(stddev=NOISE_START))(
+                noises[-1]
+            )
+        )
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
     return keras.Model([picture, *noises] if noises else picture, distorted, name="generator")
@@ -62,9 +69,7 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
     """
     if not noise_channels:
         return []
-    return [
-        (height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))
-    ]
+    return [(height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))]
 
 
 def generator_inputs(pictures: Any, noises: Sequence[Any]) -> Any:
@@ -87,8 +92,10 @@ def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision
     return _normalised(features, name, precision)
 
 
-def _noise_conv(filters: int, name: str, precision: str) -> keras.layers.Layer:
-    return keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name, dtype=precision)
+def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot_uniform") -> keras.layers.Layer:
+    return keras.layers.Conv2D(
+        filters, 3, padding="same", use_bias=False, kernel_initializer=start, name=name, dtype=precision
+    )
 
 
 def _normalised(features: Any, name: str, precision: str) -> Any:

@@ -32,3 +32,12 @@ def sparsity(distorted: Any, pristine: Any, *, span: float, reduction: str) -> A
     if reduction == "mean":
         return ops.mean(absolute)
     return ops.mean(ops.sum(absolute, axis=(1, 2, 3)))
+
+
+def pixel_distance(distorted: Any, true: Any, *, norm: str, span: float = 255.0) -> Any:
+    """Return the mean of |G(x) - y| ("l1") or of its square ("l2"), with white - black = `span`.
+
+    Not part of the paper's loss: alone it is what its figure 4 compares with, beside the adversarial one it is a help.
+    """
+    difference = (distorted - true) * (span / RANGE_SPAN)
+    return ops.mean(ops.abs(difference) if norm == "l1" else ops.square(difference))

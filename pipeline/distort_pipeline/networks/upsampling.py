@@ -20,15 +20,20 @@ KERNEL_PX = 4
 class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
     """Maps (N, h, w, c) to (N, 2h, 2w, filters): `UpSampling2D(2)` then `Conv2D(filters, 4, padding="same")`."""
 
-    def __init__(self, filters: int, *, use_bias: bool = False, **options: Any) -> None:
+    def __init__(
+        self, filters: int, *, use_bias: bool = False, kernel_initializer: Any = "glorot_uniform", **options: Any
+    ) -> None:
         super().__init__(**options)
         self.filters = filters
         self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the 4x4 kernel, and the bias if there is one."""
         self.kernel = self.add_weight(
-            name="kernel", shape=(KERNEL_PX, KERNEL_PX, input_shape[-1], self.filters), initializer="glorot_uniform"
+            name="kernel",
+            shape=(KERNEL_PX, KERNEL_PX, input_shape[-1], self.filters),
+            initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
 
@@ -47,7 +52,12 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
-        return {**super().get_config(), "filters": self.filters, "use_bias": self.use_bias}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
 
 
 def composed_kernel(kernel: Any) -> Any:

@@ -52,12 +52,12 @@ def batch_report(
 ) -> dict[str, Any]:
     """Return the report of a batch by the model of `card`, whose validation tiles' histograms are `stored`.
 
-    The judge is the divergence paired with the true distortion of the same tiles, where there is one; only where no
-    true distortion exists (brought pairs) it is the one to the model's stored true histogram, which measures content
-    too. Bounds are the 99 % quantile of bootstrapped batches of validation tiles of the same number of pixels.
+    The judge is the divergence paired with the true distortion of the same tiles, where there is one; only where none
+    of the batch's tiles has one (brought pairs) it is the one to the model's stored true histogram, which measures
+    content too. Bounds are the 99 % quantile of bootstrapped batches of validation tiles of the same number of pixels.
     """
-    name = card["distortion"]
     records, truth = measures.records, measures.truth
+    name = records[0].distortion  # of the model, which need not be called as the distortion that it learned
     own_true = truth.histograms.get(name)
     generated = measures.generated.sum(0)
     tile_pixels = float(np.mean([record.height * record.width for record in records]))

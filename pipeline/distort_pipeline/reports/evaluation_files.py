@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from distort_pipeline.reports.divergence_tables import markdown
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
 from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
 from distort_pipeline.statistics.histograms import centres
@@ -19,20 +20,8 @@ from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFi
 from distort_pipeline.statistics.vector import VECTOR
 from distort_pipeline.stores.files import write_bytes, write_json
 
+SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
 DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the last digits that libraries differ in
-
-# Chen et al. 2020, table I: rows generated, columns true. Levels, sizes, bins and logarithm are not stated there.
-PAPER_COLUMNS = ("jpeg", "jp2k", "white_noise", "pink_noise")
-PAPER_TABLE: Mapping[str, tuple[float, ...]] = {
-    "jpeg": (0.0107, 0.0043, 0.2191, 0.0470),
-    "jp2k": (0.0116, 0.0031, 0.2321, 0.0541),
-    "white_noise": (0.1847, 0.2149, 0.0008, 0.0959),
-    "pink_noise": (0.0195, 0.0317, 0.1377, 0.0062),
-}
-PAPER_CAVEAT = (
-    "The paper states no distortion levels, picture sizes, bins or logarithm, so the two tables compare in their "
-    "pattern, not number by number."
-)
 
 
 def write_files(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
@@ -84,7 +73,13 @@ def severity_means(evaluation: Evaluation, name: str) -> dict[str, float | None]
     return {label: _mean(column) for label, column in zip(SEVERITY, columns, strict=True)}
 
 
-SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
+def severity_table(evaluation: Evaluation) -> list[Sequence[object]]:
+    """Return rows of model, picture and the values of SEVERITY; the last one of each model is the mean."""
+    rows: list[Sequence[object]] = []
+    for name in evaluation.models:
+        rows += [[name, picture, *values] for picture, values in _severities(evaluation, name)]
+        rows.append([name, "mean", *severity_means(evaluation, name).values()])
+    return rows
 
 
 def residuals(evaluation: Evaluation) -> dict[str, Any]:
@@ -110,79 +105,31 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
         if file == "table.csv":
             long = [[name, column, row[column]] for name, row in every for column in columns]
             yield "plots/table.csv", [["generated", "true", "bits"], *long]
-    yield "floors.csv", [
-        ["distortion", "sampling", "sampling_between", "content"],
-        *(
-            [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
-            for name, floors in evaluation.floors.items()
-        ),
-    ]
-    yield "vector.csv", [
-        ["model", "true", "compared", *VECTOR],
-        *(
-            [name, model.learned, kind, *(vector[component] for component in VECTOR)]
-            for name, model in evaluation.models.items()
-            for kind, vector in model.vectors.items()
-        ),
-    ]
-    yield "severity.csv", [["model", "picture", *SEVERITY], *_severity_rows(evaluation)]
+    yield (
+        "floors.csv",
+        [
+            ["distortion", "sampling", "sampling_between", "content"],
+            *(
+                [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
+                for name, floors in evaluation.floors.items()
+            ),
+        ],
+    )
+    yield (
+        "vector.csv",
+        [
+            ["model", "true", "compared", *VECTOR],
+            *(
+                [name, model.learned, kind, *(vector[component] for component in VECTOR)]
+                for name, model in evaluation.models.items()
+                for kind, vector in model.vectors.items()
+            ),
+        ],
+    )
+    yield "severity.csv", [["model", "picture", *SEVERITY], *severity_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
         yield f"plots/spectrum_{name}.csv", _spectrum_rows(model)
-
-
-def markdown(evaluation: Evaluation) -> str:
-    """Return the table as Markdown, the paper's beside it, with the smallest of rows and columns marked."""
-    columns = evaluation.columns
-    ours = {name: [row[column] for column in columns] for name, row in evaluation.table.items()}
-    nothing = [evaluation.pristine[column] for column in columns]
-    lines = [
-        "# JSD_NSS in bits, mean over validation pictures",
-        "",
-        f"Rows: generated. Columns: true. {len(evaluation.pictures)} pictures. The row *pristine* is what doing nothing "
-        "scores. **Bold**: smallest of its row; ↓: smallest of its column.",
-        "",
-        *_markdown_table(columns, ours, nothing),
-        "",
-        "The paper's table (Chen et al., IEEE Signal Processing Letters 27, 2020). " + PAPER_CAVEAT,
-        "",
-        *_markdown_table(PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def text_table(figures: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the table of `metrics` as aligned lines for a terminal.
-
-    >>> print(*text_table({"table": {"jpeg": {"jpeg": 0.01}}, "pristine": {"jpeg": 0.077}}), sep=chr(10))
-    generated \\ true    jpeg
-    jpeg              0.0100
-    pristine          0.0770
-    """
-    columns = list(figures["pristine"])
-    rows = [*figures["table"].items(), ("pristine", figures["pristine"])]
-    first = max(len("generated \\ true"), *(len(name) for name, _ in rows))
-    widths = [max(6, len(column)) for column in columns]
-    head = [f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)]
-    body = [
-        "  ".join(
-            [f"{name:<{first}}", *(f"{row[column]:>{width}.4f}" for column, width in zip(columns, widths, strict=True))]
-        )
-        for name, row in rows
-    ]
-    return ("  ".join([f"{'generated \\ true':<{first}}", *head]), *body)
-
-
-def smallest(rows: Sequence[Sequence[float]]) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Return the places (row, column) of the smallest values of all rows, and those of all columns.
-
-    >>> smallest([[1.0, 2.0], [3.0, 4.0]])
-    ({(0, 0), (1, 0)}, {(0, 0), (0, 1)})
-    """
-    table = np.asarray(rows)
-    of_rows = table == table.min(1, keepdims=True)
-    of_columns = table == table.min(0, keepdims=True)
-    return _places(of_rows), _places(of_columns)
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -214,13 +161,6 @@ def _severity_values(generated: Severity, true: Severity) -> tuple[float | None,
     return generated.psnr, true.psnr, difference, generated.ssim, true.ssim, generated.ssim - true.ssim
 
 
-def _severity_rows(evaluation: Evaluation) -> Iterator[Sequence[object]]:
-    for name in evaluation.models:
-        for picture, values in _severities(evaluation, name):
-            yield [name, picture, *values]
-        yield [name, "mean of all", *severity_means(evaluation, name).values()]
-
-
 def _mean(values: Iterable[float | None]) -> float | None:
     there = [value for value in values if value is not None]
     return fmean(there) if there else None
@@ -229,7 +169,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _residual_values(figures: ResidualFigures) -> dict[str, Any]:
     values = {name: values for name, values in figures.items() if name != "power"}
     spectrum = {"frequency": FREQUENCIES, "amplitude": np.sqrt(figures["power"])}
-    return _tidy({**values, "spectrum": spectrum, "spectral_slope": slope(figures["power"])})
+    grid = figures["grid"]
+    blocking = float(grid[0] / grid[1:].mean()) if grid[1:].any() else None
+    return _tidy({**values, "spectrum": spectrum, "spectral_slope": slope(figures["power"]), "blocking": blocking})
 
 
 def _histogram_rows(model: ModelFigures) -> list[Sequence[object]]:
@@ -241,30 +183,6 @@ def _histogram_rows(model: ModelFigures) -> list[Sequence[object]]:
 def _spectrum_rows(model: ModelFigures) -> list[Sequence[object]]:
     amplitudes = (np.sqrt(model.residuals[kind]["power"]).tolist() for kind in ("true", "generated"))
     return [["frequency", "true", "generated"], *zip(FREQUENCIES.tolist(), *amplitudes, strict=True)]
-
-
-def _markdown_table(
-    columns: Sequence[str], rows: Mapping[str, Sequence[float]], pristine: Sequence[float] | None
-) -> list[str]:
-    every = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
-    of_rows, of_columns = smallest([row for _, row in every])
-    lines = [f"| generated \\ true | {' | '.join(map(_cell, columns))} |", "|---" + "|---:" * len(columns) + "|"]
-    for number, (name, row) in enumerate(every):
-        cells = [_cell(f"*{name}*" if number == len(rows) else name)]
-        for place, bits in enumerate(row):
-            bold = (number, place) in of_rows and number < len(rows)  # nobody asks what doing nothing is nearest to
-            arrow = " ↓" if (number, place) in of_columns else ""
-            cells.append(f"**{bits:.4f}**{arrow}" if bold else f"{bits:.4f}{arrow}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _places(marked: Any) -> set[tuple[int, int]]:
-    return {(int(row), int(column)) for row, column in np.argwhere(marked)}
 
 
 def _tidy(value: Any) -> Any:

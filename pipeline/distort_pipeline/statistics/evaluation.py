@@ -1,4 +1,4 @@
-"""The numbers of an evaluation: divergences over all validation pictures, floors to judge them by, and who is nearest."""
+"""The numbers of an evaluation: divergences over all pictures, floors to judge them by, and who is nearest."""
 
 from __future__ import annotations
 
@@ -93,16 +93,17 @@ class Evaluation:
         return self.beats_pristine(model) and not self.strays(model) and not self.rivals(model)
 
 
-def summarise(pictures: Sequence[MeasuredPicture], learned: Mapping[str, str], *, seed: int) -> Evaluation:
-    """Return the figures over measured `pictures`; `learned` tells the true distortion of each model.
+def summarise(
+    pictures: Sequence[MeasuredPicture], columns: Sequence[str], learned: Mapping[str, str], *, seed: int
+) -> Evaluation:
+    """Return the figures over measured `pictures`; `columns` are the true distortions, `learned` has each model's.
 
-    Each true distortion, and each that a model learned, is there for one of the pictures at least.
+    Pictures may lack a true distortion and then do not count for it; one picture at least has each.
     """
-    columns = tuple(dict.fromkeys(column for picture in pictures for column in picture.true))
     rows = {model: {picture.picture: picture.generated[model] for picture in pictures} for model in learned}
     nothing = {picture.picture: (picture.pristine,) for picture in pictures}
     return Evaluation(
-        columns=columns,
+        columns=tuple(columns),
         pictures=tuple(pictures),
         table={model: _mean_row(pictures, columns, rows[model]) for model in learned},
         pristine=_mean_row(pictures, columns, nothing),

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.reports.evaluation import write_page
-from distort_pipeline.reports.evaluation_files import text_table, write_files
-from distort_pipeline.reports.strips import amplified_residual, strip
+from distort_pipeline.reports.divergence_tables import text_table
+from distort_pipeline.reports.evaluation import STRIP_COLUMNS, strip_row, write_page
+from distort_pipeline.reports.evaluation_files import write_files
+from distort_pipeline.reports.strips import strip
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 
 KIND = "evaluation"
 VERSION = 1
-CROP_PX = 256  # of a picture in a strip
-STRIP_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Plan:
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
-    """Measure every finished model in `models` on the validation pictures of a pair store, and leave figures in `out`."""
+    """Measure every finished model in `models` on the validation pictures of a pair store; figures go to `out`."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
@@ -74,9 +74,11 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
     measured = [
         _measured(plan, picture, made, shown, config.strips)
-        for picture, made in track(_make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures")
+        for picture, made in track(
+            _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
+        )
     ]
-    evaluation = summarise(measured, plan.learned, seed=config.seed)
+    evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
     figures = write_files(evaluation, work)
     for name, rows in shown.items():
         if rows:
@@ -140,8 +142,8 @@ def _learned_level(pairs: PairStore, name: str, card: Mapping[str, Any]) -> int:
             return int(recipe["level"])
     held = ", ".join(str(recipe["parameters"]) for recipe in recipes)
     raise PipelineError(
-        f"the model {name} learned {card['distortion']} with {card['parameters']}, {pairs.folder} holds it with {held}; "
-        "evaluate with the pairs that it was trained on, or train again"
+        f"the model {name} learned {card['distortion']} with {card['parameters']}, {pairs.folder} holds it with "
+        f"{held}; evaluate with the pairs that it was trained on, or train again"
     )
 
 
@@ -161,13 +163,13 @@ def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerat
 
     from distort_pipeline.trained import load_generator
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    if threads:
+        with suppress(RuntimeError):  # TensorFlow has started in this process already, and keeps its threads
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
     return {name: load_generator(folder, batch=1) for name, folder in folders.items()}
 
 
-def _make(
-    plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
-) -> Iterator[tuple[str, Made]]:
+def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig) -> Iterator[tuple[str, Made]]:
     """Yield each picture's id with all that is made of it."""
     from distort_pipeline.trained import is_random as draws_anew
 
@@ -213,18 +215,8 @@ def _measured(
     """Return the measurements of one picture; its crops join `shown` while a model has fewer than `strips` rows."""
     for name, column in plan.learned.items():
         if column in made.true and len(shown[name]) < strips:
-            pristine, true, generated = (
-                _centre(one) for one in (made.pristine, made.true[column], made.generated[name][0])
-            )
-            shown[name].append(
-                [pristine, true, generated, *(amplified_residual(pristine, one) for one in (true, generated))]
-            )
+            shown[name].append(strip_row(made.pristine, made.true[column], made.generated[name][0]))
     return measure(picture, made, plan.learned)
-
-
-def _centre(picture: Picture) -> Picture:
-    y, x = (max(0, side - CROP_PX) // 2 for side in picture.shape[:2])
-    return picture[y : y + CROP_PX, x : x + CROP_PX]
 
 
 def _header(
@@ -256,7 +248,7 @@ def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> 
         (
             f"JSD_NSS in bits, mean over {figures['pictures']} validation pictures:",
             *text_table(figures),
-            f"{figures['nearest_own']} of {models} generators are the nearest to what they learned, and to nothing else",
+            f"nearest to what they learned, and to nothing else: {figures['nearest_own']} of {models} generators",
             *remarks,
             f"page: {out / 'index.html'}; table: {out / 'table.md'}; figures: {out / 'metrics.json'}",
         ),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.distortions import DISTORTIONS, codec_versions
+from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.generation.batches import BatchTask, make_batch
@@ -29,6 +30,7 @@ from distort_pipeline.trained import is_random
 from distort_pipeline.versions import package_versions
 
 Cards = Mapping[str, dict[str, Any]]
+TAKEN = ("pristine", "tiles")  # other things of a corpus have these names
 UNDECISIVE = ("workers", "threads_per_worker", "on_drift")  # settings that decide no byte of a corpus
 
 
@@ -49,6 +51,8 @@ def run(
     folders = _chosen(model_folders(models), config.distortions)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     pictures = [picture for picture in manifest.records if picture.split in config.splits]
+    if not pictures:
+        raise PipelineError(f"{manifest_path} has no picture in the splits {', '.join(config.splits)}")
     align_px = config.crop_align or _trained_align(cards)
     plan = plan_corpus(
         pictures,
@@ -62,10 +66,11 @@ def run(
     )
     settings = _settings(config, cards, manifest.digest, align_px)
     build = Build(out, digest(settings))
+    _check_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
     work = build.start()
-    check_free_space(out, _bytes_needed(plan, Ledger(work)))
+    check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
     _create_arrays(work, config, plan)
     tile_tasks = _tile_tasks(config, cards, plan, work, root)
     _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
@@ -87,6 +92,16 @@ def _chosen(folders: dict[str, Path], names: Sequence[str]) -> dict[str, Path]:
     return {name: folder for name, folder in folders.items() if not names or name in names}
 
 
+def _check_names(names: Iterable[str]) -> None:
+    """Raise PipelineError for a model whose name cannot be that of its batches, arrays and reports."""
+    for name in names:
+        if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise PipelineError(
+                f"a model cannot be called {name!r} here: its folder's name becomes that of arrays and files, so it "
+                f"must be made of letters, digits, _, - and . and not be {' or '.join(TAKEN)}; rename the folder"
+            )
+
+
 def _trained_align(cards: Cards) -> int:
     """Return the crop offset that suits all models: the coarsest grid that one of them was trained on."""
     return max(card["settings"]["train"]["crop_align"] for card in cards.values())
@@ -101,7 +116,7 @@ def _settings(config: GenerateConfig, cards: Cards, manifest_digest: str, align_
         "generate": {**values, "crop_align": align_px},
         "models": {name: card["weights_digest"] for name, card in cards.items()},
         "manifest_digest": manifest_digest,
-        "codecs": codec_versions([name for name in cards if name in DISTORTIONS.names()]),
+        "codecs": codec_versions([card["distortion"] for card in cards.values() if not card["brought"]]),
     }
 
 
@@ -121,11 +136,11 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
         )
 
 
-def _tile_tasks(
-    config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Path, root: Path
-) -> list[TileTask]:
+def _tile_tasks(config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Path, root: Path) -> list[TileTask]:
     truths = tuple(
-        TrueDistortion(name, card["level"], card["parameters"]) for name, card in cards.items() if not card["brought"]
+        TrueDistortion(name, card["distortion"], card["level"], card["parameters"])
+        for name, card in cards.items()
+        if not card["brought"]
     )
     return [
         TileTask(
@@ -168,7 +183,9 @@ def _run(
 ) -> None:
     finished = Ledger(work).finished(names)
     left = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
-    for _ in track(run_tasks(function, left, workers), total=len(tasks), label=label, unit="shards", done=len(finished)):
+    for _ in track(
+        run_tasks(function, left, workers), total=len(tasks), label=label, unit="shards", done=len(finished)
+    ):
         pass
 
 
@@ -177,14 +194,22 @@ def _make_batches(config: GenerateConfig, tasks: Sequence[BatchTask], work: Path
     finished = Ledger(work).finished(task.batch.name for task in tasks)
     left = [task for task in tasks if task.batch.name not in finished]
     results = run_tasks(make_batch, left, workers)
+    if config.on_drift == "stop":  # also at what an earlier run made: running again must not hide it
+        for entry in Ledger(work).entries(sorted(finished)):
+            _stop_at_drift(entry, work)
     for entry in track(results, total=len(tasks), label="generate", unit="batches", done=len(finished)):
-        if config.on_drift == "stop" and not entry["within_bounds"]:
-            reasons = read_json(work / "reports" / f"{entry['shard']}.json")["reasons"]
-            raise PipelineError(
-                f"batch {entry['shard']} is out of bounds: {'; '.join(reasons)}; "
-                "run again with --on-drift flag to go on all the same"
-            )
+        if config.on_drift == "stop":
+            _stop_at_drift(entry, work)
     return len(left)
+
+
+def _stop_at_drift(entry: Mapping[str, Any], work: Path) -> None:
+    if not entry["within_bounds"]:
+        reasons = read_json(work / "reports" / f"{entry['shard']}.json")["reasons"]
+        raise PipelineError(
+            f"batch {entry['shard']} is out of bounds: {'; '.join(reasons)}; "
+            "run again with --on-drift flag to go on all the same"
+        )
 
 
 def _header(
@@ -238,14 +263,16 @@ def _header(
     }
 
 
-def _bytes_needed(plan: CorpusPlan, ledger: Ledger) -> int:
-    """Return how many bytes the unfinished batches need at most: pixels that do not compress at all."""
-    finished = ledger.finished(batch.name for batch in plan.batches)
+def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int:
+    """Return how many bytes the unfinished shards need at most: pixels that do not compress at all."""
+    shards = [f"tiles-{number:05d}" for number in range(-(-len(plan.tiles) // tiles_per_shard))]
+    finished = ledger.finished([*shards, *(batch.name for batch in plan.batches)])
     areas = [tile.tile.height * tile.tile.width for tile in plan.tiles]
     samples = sum(
         areas[sample.tile] for batch in plan.batches if batch.name not in finished for sample in batch.samples
     )
-    return 3 * (samples + sum(areas))
+    tiles = sum(area for number, area in enumerate(areas) if shards[number // tiles_per_shard] not in finished)
+    return 3 * (samples + tiles)
 
 
 def _report(out: Path, header: dict[str, Any]) -> Report:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import apply, codec_versions
 from distort_pipeline.distortions.presets import parameters
-from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning import PairPlan, PlacedPicture, Recipe, Shard, plan_pairs
 from distort_pipeline.progress import track
@@ -26,7 +25,6 @@ from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.stores.arrays import (
     create_group,
     create_tiles,
-    open_group,
     pixel_digest,
     write_picture,
     write_shard,
@@ -36,7 +34,8 @@ from distort_pipeline.stores.files import Build, Ledger, check_free_space, write
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION, distorted_column, val_name
-from distort_pipeline.stores.sources import read_picture
+from distort_pipeline.stores.pictures import UnusablePicture, decode
+from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.versions import package_versions
 
@@ -93,10 +92,10 @@ def run(
     for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
         pass
     entries = ledger.entries([shard.name for shard in plan.shards])
-    header = _header(config, manifest, plan, recipes, settings, entries)
+    header = _header(manifest, plan, recipes, settings, entries)
     write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
     build.publish(header)
-    return _report(out, header, found)
+    return _report(out, header)
 
 
 def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
@@ -109,16 +108,12 @@ def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
     return (*made, *(Recipe(name, 1, 0, {}, place) for name, place in config.brought.items()))
 
 
-def settings_of(
-    config: PairsConfig, manifest: Manifest, found: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
+def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return all that decides the store's bytes, as plain values."""
     values = dataclasses.asdict(config)
     del values["workers"]  # nor do workers decide any
     values["brought"] = {
-        name: {
-            picture: _file_digest(brought_root(Path(config.brought[name])), path) for picture, path in pairs.items()
-        }
+        name: {picture: _file_digest(brought_root(Path(config.brought[name])), path) for picture, path in pairs.items()}
         for name, pairs in found.items()
     }
     return {
@@ -206,9 +201,7 @@ def _write_column(
 def cut_tiles(picture: Picture, placed: PlacedPicture, into: NDArray[np.uint8]) -> None:
     """Copy the tiles of `placed` out of `picture` into their slots of `into` (slots, tile_px, tile_px, 3)."""
     for slot, tile in enumerate(placed.tiles, start=placed.first_slot):
-        into[slot, : tile.height, : tile.width] = picture[
-            tile.y : tile.y + tile.height, tile.x : tile.x + tile.width
-        ]
+        into[slot, : tile.height, : tile.width] = picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
 def _records(
@@ -266,7 +259,6 @@ def _create_arrays(work: Path, config: PairsConfig, plan: PairPlan, recipes: tup
             per_shard=config.tiles_per_shard,
             per_chunk=config.tiles_per_chunk,
         )
-    open_group(work)
 
 
 def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, tile_px: int) -> int:
@@ -283,7 +275,6 @@ def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, til
 
 
 def _header(
-    config: PairsConfig,
     manifest: Manifest,
     plan: PairPlan,
     recipes: tuple[Recipe, ...],
@@ -324,7 +315,7 @@ def _header(
     }
 
 
-def _report(out: Path, header: dict[str, Any], found: Mapping[str, Mapping[str, str]]) -> Report:
+def _report(out: Path, header: dict[str, Any]) -> Report:
     counts = header["counts"]
     lines = [
         f"{counts['pairs']} pairs of {', '.join(header['distortions'])}: {counts['train_tiles']} training tiles, "
@@ -333,5 +324,6 @@ def _report(out: Path, header: dict[str, Any], found: Mapping[str, Mapping[str, 
     ]
     if counts["too_small"]:
         lines.append(f"{counts['too_small']} training pictures are too small for a tile and were left out")
-    lines += [f"{absent['picture']}: {absent['distortion']} left out, {absent['reason']}" for absent in header["missing"]]
+    for absent in header["missing"]:
+        lines.append(f"{absent['picture']}: {absent['distortion']} left out, {absent['reason']}")
     return Report("pairs", counts, tuple(lines))

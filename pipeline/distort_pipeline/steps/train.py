@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import sys
 import time
@@ -11,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.records import Report, digest
+from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
 from distort_pipeline.stores.files import Build, write_bytes, write_json
@@ -23,6 +24,8 @@ from distort_pipeline.stores.models import (
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
+    read_arrays,
+    read_card,
     write_arrays,
     write_histograms,
 )
@@ -30,6 +33,7 @@ from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.validation import summary, validation_strip, validation_tiles
+from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.versions import package_versions
 
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
@@ -38,8 +42,10 @@ FINAL_TILES = 8  # times the tiles of a validation along the way
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
-    """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on.
+
+    `base` is a trained model of the same networks to start from; without it, weights start at random.
+    """
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
     recipe = pairs.recipes(distortion)[0]
@@ -50,15 +56,16 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "distortion": distortion,
         "train": {**dataclasses.asdict(config), "noise_channels": noise_channels},
         "pairs_digest": pairs.header["digest"],
+        "base": read_card(base)["weights_digest"] if base else None,
     }
     build = Build(out, digest(settings))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     work = build.start()
     trainer, device = _trainer(config, noise_channels, derive_seed(config.seed, distortion))
+    if base is not None:
+        _start_from(trainer, base)
     first, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels)
-    from distort_pipeline.trained import weights_of
-
     weights = weights_of(trainer.averaged)
     write_arrays(work / WEIGHTS, weights)
     write_histograms(work, histograms)
@@ -110,10 +117,16 @@ def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
+def _start_from(trainer: Any, base: Path) -> None:
+    """Give both copies of the generator the weights of the trained model `base`."""
+    weights, _ = read_arrays(base / WEIGHTS)
+    for network in (trainer.generator, trainer.averaged):
+        assign_weights(network, weights)
+
+
 def _trainer(config: TrainConfig, noise_channels: int, seed: int) -> tuple[Any, str]:
     import tensorflow as tf
 
-    from distort_pipeline.trained import pin_backend_threads
     from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
 
     pin_backend_threads(config.threads)
@@ -173,38 +186,3 @@ def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, 
         bounds["paired"][str(size)] = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
         bounds["unpaired"][str(size)] = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
     return bounds
-
-
-def card_text(card: Mapping[str, Any]) -> str:
-    """Return the model card for people, as Markdown."""
-    figures, network, train = card["figures"], card["network"], card["settings"]["train"]
-    parameters = ", ".join(f"{name} {value:g}" for name, value in card["parameters"].items()) or "brought pairs"
-    bounds = "\n".join(
-        f"| {size} | {card['bounds_bits']['paired'][size]:.4f} | {card['bounds_bits']['unpaired'][size]:.4f} |"
-        for size in card["bounds_bits"]["paired"]
-    )
-    noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
-    return f"""# Generator: {card["distortion"]}
-
-Learned to distort photographs as **{card["distortion"]}** does ({parameters}); level {card["level"]}.
-
-| | |
-|---|---|
-| network | U-Net, {network["base_filters"]} base filters, {noise} |
-| trained | {card["steps"]} steps of {train["batch"]} crops of {train["crop_px"]} px, {train["precision"]}, on {card["device"]} |
-| data | {card["data"]["train_tiles"]} training tiles, {card["data"]["val_pictures"]} validation pictures, pair store {card["data"]["pairs_digest"][:16]} |
-| JSD_NSS to the true distortion, mean over validation pictures | {figures["jsd_nss"]:.4f} bits |
-| the same, pooled | {figures["jsd_nss_pooled"]:.4f} bits |
-| the pristine pictures to the true distortion | {figures["jsd_nss_pristine"]:.4f} bits |
-| weights | SHA-256 {card["weights_digest"]} |
-
-A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of bootstrapped batches of
-validation tiles, in bits:
-
-| tiles in the batch | paired with true tiles | against the pooled true histogram |
-|---|---|---|
-{bounds}
-
-Limits: it knows one level of one distortion, and photographs like those it was trained on. All settings are in
-`store.json`.
-"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ PIXELS = "pixels.zarr"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
 # zstd's own checksum makes a flipped bit an error instead of another picture
 CODEC = ZstdCodec(level=1, checksum=True)
+# all that Zarr and its codecs raised when every part of a shard and of its metadata was damaged in turn
+DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
 
 def create_group(folder: Path) -> zarr.Group:
@@ -31,8 +33,34 @@ def open_group(folder: Path) -> zarr.Group:
     """Return the group of pixels in `folder`, to read."""
     try:
         return zarr.open_group(folder / PIXELS, mode="r")
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         raise PipelineError(f"the pixels of {folder} are missing or damaged: {error}") from None
+
+
+def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
+    """Return the array `name` of a group of pixels in `folder`; PipelineError if it is missing or damaged."""
+    try:
+        return group[name]
+    except DAMAGE as error:
+        raise PipelineError(f"{folder} lacks its array {name}, or it is damaged: {error}") from None
+
+
+def read_pixels(array: Any, selection: Any = ...) -> NDArray[np.uint8]:
+    """Return the pixels of `array` at `selection`, decoded; PipelineError if a checksum says that they are damaged."""
+    try:
+        return np.asarray(array[selection])
+    except DAMAGE as error:
+        raise PipelineError(
+            f"pixels of the array {array.path} are damaged: {error}; `distort-pipeline verify` names all that are"
+        ) from None
+
+
+def shard_file(folder: Path, array: Any, position: tuple[int, ...]) -> Path:
+    """Return the file that holds the element of `array` at `position`, given from the first axis on."""
+    sides = array.shards or array.chunks
+    whole = (*position, *(0 for _ in array.shape[len(position) :]))
+    key = array.metadata.encode_chunk_key(tuple(place // side for place, side in zip(whole, sides, strict=True)))
+    return folder / PIXELS / array.path / key
 
 
 def create_tiles(
@@ -97,7 +125,7 @@ def write_picture(group: zarr.Group, name: str, picture: NDArray[np.uint8]) -> N
     )[:] = picture
 
 
-def pixel_digest(arrays: Sequence[NDArray[np.uint8]]) -> str:
+def pixel_digest(arrays: Iterable[NDArray[np.uint8]]) -> str:
     """Return the SHA-256 over the shapes and the bytes of decoded `arrays`, in order."""
     sha = hashlib.sha256()
     for array in arrays:

@@ -50,10 +50,10 @@ def _listed_partners(table: Path, pictures: Sequence[PictureRecord]) -> dict[str
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PipelineError(f"cannot read the pairs in {table}: {error}") from None
-    columns = set(reader.fieldnames or ())
     if not {"pristine", "distorted"} <= columns:
         raise PipelineError(
             f"{table} must have the columns pristine and distorted, it has: {', '.join(sorted(columns)) or 'none'}"

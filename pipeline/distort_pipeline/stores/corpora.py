@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
-from distort_pipeline.stores.arrays import open_group
+from distort_pipeline.stores.arrays import find_array, open_group, read_pixels
 from distort_pipeline.stores.files import Ledger, read_header, read_json
 from distort_pipeline.stores.tables import read_records, read_table
 
@@ -89,9 +89,7 @@ class CorpusStore:
 
     def batch_names(self) -> list[str]:
         """Return the names of all batches, in the corpus's order."""
-        return [
-            f"{name}-{number:05d}" for name in self.distortions for number in range(self.header["batches"][name])
-        ]
+        return [f"{name}-{number:05d}" for name in self.distortions for number in range(self.header["batches"][name])]
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
@@ -103,6 +101,10 @@ class CorpusStore:
         if self._records is None:
             self._records = read_records(self._paths(self.batch_names()), SampleRecord)
         return self._records
+
+    def batch_records(self, batch: str) -> list[SampleRecord]:
+        """Return the records of one batch, without reading those of the others."""
+        return read_records(self._paths([batch]), SampleRecord)
 
     def table(self) -> pa.Table:
         """Return the records of all samples as an Arrow table."""
@@ -124,6 +126,10 @@ class CorpusStore:
         """Return one reference tile."""
         return self._one(PRISTINE, tile)
 
+    def distorted(self, distortion: str, slot: int) -> Picture:
+        """Return one sample's pixels by its place among those of its distortion."""
+        return self._one(distorted_array(distortion), slot)
+
     def __len__(self) -> int:
         return self._starts[-1]
 
@@ -133,13 +139,14 @@ class CorpusStore:
             return self._slice(range(len(self))[index])
         place = range(len(self))[index]
         record = self.records[place]
-        return Sample(
-            self.pristine(record.tile), self._one(distorted_array(record.distortion), record.slot), record
-        )
+        return Sample(self.pristine(record.tile), self._one(distorted_array(record.distortion), record.slot), record)
 
     def _slice(self, places: range) -> Samples:
         if self.whole_pictures:
             raise PipelineError(f"{self.folder} holds whole pictures of different sizes; read them one by one")
+        if places.step < 0:  # Zarr only steps forwards
+            there = self._slice(places[::-1])
+            return Samples(there.pristine[::-1], there.distorted[::-1], there.records[::-1])
         tile_px = self.header["tile_px"]
         distorted = np.empty((len(places), tile_px, tile_px, 3), np.uint8)
         pristine = np.empty_like(distorted)
@@ -147,22 +154,20 @@ class CorpusStore:
         for start, stop in _runs(places, self._starts):
             first, last = records[start], records[stop - 1]
             source = self.array(distorted_array(first.distortion))
-            distorted[start:stop] = source[first.slot : last.slot + 1 : places.step]
+            distorted[start:stop] = read_pixels(source, slice(first.slot, last.slot + 1, places.step))
         for start, stop in _consecutive([record.tile for record in records]):
-            pristine[start:stop] = self.array(PRISTINE)[records[start].tile : records[stop - 1].tile + 1]
+            source = self.array(PRISTINE)
+            pristine[start:stop] = read_pixels(source, slice(records[start].tile, records[stop - 1].tile + 1))
         return Samples(pristine, distorted, records)
 
     def array(self, name: str) -> Any:
         """Return a Zarr array; PipelineError if it is missing."""
-        try:
-            return self._group[name]
-        except (KeyError, FileNotFoundError, ValueError) as error:
-            raise PipelineError(f"{self.folder} lacks its array {name}: {error}") from None
+        return find_array(self._group, name, self.folder)
 
     def _one(self, column: str, slot: int) -> Picture:
         if self.whole_pictures:
-            return np.asarray(self.array(picture_array(column, slot))[:])
-        return np.asarray(self.array(column)[slot])
+            return read_pixels(self.array(picture_array(column, slot)))
+        return read_pixels(self.array(column), slot)
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
@@ -179,8 +184,6 @@ def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:
     >>> _runs(range(1, 9, 2), [0, 4, 10])
     [(0, 2), (2, 4)]
     """
-    if places.step < 0:
-        return [(place, place + 1) for place in range(len(places))]
     runs: list[tuple[int, int]] = []
     for position, place in enumerate(places):
         own = bisect_right(starts, place)

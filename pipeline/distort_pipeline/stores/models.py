@@ -1,11 +1,11 @@
 """A trained generator on disk, and the checkpoints on the way to it. Arrays only: nothing in these files can run.
 
-    models/jpeg/store.json                    the model card for programs: settings, data, figures, digest
-    models/jpeg/README.md                     the same for people
-    models/jpeg/generator.safetensors         the weights that generation uses, float32
-    models/jpeg/validation_histograms.npz     per-tile histograms that the bounds of batch reports are drawn from
-    models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
-    models/jpeg/strips/                       pictures while it learned
+models/jpeg/store.json                    the model card for programs: settings, data, figures, digest
+models/jpeg/README.md                     the same for people
+models/jpeg/generator.safetensors         the weights that generation uses, float32
+models/jpeg/validation_histograms.npz     per-tile histograms that the bounds of batch reports are drawn from
+models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
+models/jpeg/strips/                       pictures while it learned
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The pair store: pristine tiles and pictures, each beside its distorted ones, with a record of how those came to be.
 
-    pairs/store.json                    format, settings, versions, digests, counts
-    pairs/pixels.zarr/train/pristine    (1, slots, tile_px, tile_px, 3) uint8
-    pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, and so for each distortion
-    pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole pictures (H, W, 3)
-    pairs/records/<shard>.parquet       a PairRecord for each distorted tile or picture
-    pairs/ledger/<shard>.json           counts and digests of each finished shard
-    pairs/run.json                      when, where and how fast: no part of any digest
+pairs/store.json                    format, settings, versions, digests, counts
+pairs/pixels.zarr/train/pristine    (1, slots, tile_px, tile_px, 3) uint8
+pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, and so for each distortion
+pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole pictures (H, W, 3)
+pairs/records/<shard>.parquet       a PairRecord for each distorted tile or picture
+pairs/ledger/<shard>.json           counts and digests of each finished shard
+pairs/run.json                      when, where and how fast: no part of any digest
 """
 
 from __future__ import annotations

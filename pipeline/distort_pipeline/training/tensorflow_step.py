@@ -39,6 +39,9 @@ class Networks:
     sparsity_reduction: str
     averaging: float
     seed: int
+    adversarial_weight: float = 1.0
+    pixel_weight: float = 0.0
+    pixel_norm: str = "l1"
 
 
 class TensorflowTrainer:
@@ -68,7 +71,9 @@ class TensorflowTrainer:
                 precision=networks.precision,
             )
             self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
-            self.discriminator_optimizer = self._adam("discriminator_adam", networks.discriminator_rate, self.discriminator)
+            self.discriminator_optimizer = self._adam(
+                "discriminator_adam", networks.discriminator_rate, self.discriminator
+            )
         self._step = tf.function(self._distributed_step, autograph=False)
 
     def step(self, pristine: Pictures, distorted: Pictures, number: int) -> dict[str, float]:
@@ -128,7 +133,10 @@ class TensorflowTrainer:
             sparse = losses.sparsity(
                 fake, x, span=self.settings.sparsity_span, reduction=self.settings.sparsity_reduction
             )
-            generator_loss = adversarial + self.settings.sparsity_weight * sparse
+            generator_loss = self.settings.adversarial_weight * adversarial + self.settings.sparsity_weight * sparse
+            if self.settings.pixel_weight:
+                distance = losses.pixel_distance(fake, y, norm=self.settings.pixel_norm)
+                generator_loss += self.settings.pixel_weight * distance
         _apply(self.generator_optimizer, generator_tape, generator_loss, self.generator, self._share())
         self._average(number)
         return {

@@ -1,0 +1,62 @@
+# make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
+# make test     run the tests
+# make check    formatter, linter, strict types, directions of imports
+# make lock     pin the dependencies anew; needs uv
+# make clean    remove what the above have made
+#
+# Each makes its own environment in .venv first: Python 3.11, 3.12 or 3.13 and make are all that it needs.
+
+PYTHON ?= python3
+PROFILE ?=
+
+VENV := .venv
+READY := $(VENV)/ready
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate \
+  --custom-compile-command 'make lock' --quiet
+
+.PHONY: repro test check lock clean
+.DELETE_ON_ERROR:
+
+repro: $(READY)
+	if [ -n "$(PROFILE)" ]; then python -m profiles.apply "$(PROFILE)"; fi
+	@# dvc.lock holds digests of trained weights, which differ between machines: git is told to look away
+	-@git update-index --skip-worktree dvc.lock
+	dvc repro
+	@python -m stages.summary
+
+test: $(READY)
+	python -m pytest
+
+check: $(READY)
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+# One set of pins for Python 3.11 to 3.13; hashes and no addresses, so that any index will do.
+lock:
+	echo 'setuptools>=77' | uv pip compile $(LOCKED) --upgrade --output-file requirements-build.lock -
+	uv pip compile $(LOCKED) --upgrade --constraints requirements-build.lock --extra dvc --extra dev \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# The build tools come first, as one dependency has to be built; so nothing that is not pinned is ever fetched.
+$(READY): requirements.lock requirements-build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is not: make PYTHON=python3.12, say" >&2; exit 2; }
+	@echo "making $(VENV): about 160 packages, of which TensorFlow is the largest; a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --require-hashes -r requirements-build.lock
+	@$(PIP) install --no-build-isolation --require-hashes -r requirements.lock \
+	  | awk '/^Collecting/ { if (++n % 20 == 0) { print "  " n " packages"; fflush() } } /^Installing/ { print "  installing them"; fflush() }'
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,52 @@
+"""Starts the backend of Keras: which one, how loud, on how many threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOUD = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own switch; 2.21 greets on stderr whatever it says, unless it is 0 here
+
+
+def start_backend() -> None:
+    """Import the backend that KERAS_BACKEND names, TensorFlow unless set, without its greetings."""
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow" and "tensorflow" not in sys.modules:
+        with _quiet():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices("GPU")
+
+
+def pin_backend_threads(threads: int) -> None:
+    """Make TensorFlow use `threads` threads in this process (0: one a core), if it has not started to compute yet."""
+    start_backend()
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        return
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        return  # it has: the process that trained or tested before keeps its threads
+    with _quiet():
+        tf.constant(0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what libraries write to stderr nowhere, unless the user wants to see it."""
+    if os.environ.setdefault(LOUD, "3") == "0":
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,51 @@
+"""The model card for people: what the generator is, what it was made of, how good it is, what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TEXT = """# Generator: {distortion}
+
+Learned to distort photographs as **{distortion}** does ({parameters}); level {level}.
+
+| | |
+|---|---|
+{facts}
+
+A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of bootstrapped batches of
+validation tiles, in bits:
+
+| tiles in the batch | paired with true tiles | against the pooled true histogram |
+|---|---|---|
+{bounds}
+
+Limits: it knows one level of one distortion, and photographs like those it was trained on. All settings are in
+`store.json`.
+"""
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown."""
+    figures, network, data = card["figures"], card["network"], card["data"]
+    train = card["settings"]["train"]
+    noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
+    crops = f"{train['batch']} crops of {train['crop_px']} px"
+    facts = {
+        "network": f"U-Net, {network['base_filters']} base filters, {noise}",
+        "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
+        "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
+        "pair store": f"digest {data['pairs_digest']}",
+        "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.4f} bits",
+        "the same, pooled": f"{figures['jsd_nss_pooled']:.4f} bits",
+        "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.4f} bits",
+        "weights": f"SHA-256 {card['weights_digest']}",
+    }
+    paired, unpaired = card["bounds_bits"]["paired"], card["bounds_bits"]["unpaired"]
+    return TEXT.format(
+        distortion=card["distortion"],
+        level=card["level"],
+        parameters=", ".join(f"{name} {value:g}" for name, value in card["parameters"].items()) or "brought pairs",
+        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        bounds="\n".join(f"| {size} | {paired[size]:.4f} | {unpaired[size]:.4f} |" for size in paired),
+    )

@@ -1,0 +1,7 @@
+"""`python -m stages.ingest`: lists the pictures that are fit for use, in a manifest."""
+
+from distort_pipeline.steps import ingest
+from stages.face import BUILD, show
+
+if __name__ == "__main__":
+    show(lambda params: ingest.run(params.ingest, BUILD / "manifest.jsonl"))

@@ -1,0 +1,14 @@
+"""`python -m stages.summary`: the table of divergences, and where everything lies."""
+
+from distort_pipeline.reports.divergence_tables import text_table
+from distort_pipeline.stores.files import read_json
+from stages.face import BUILD
+
+if __name__ == "__main__":
+    print("\nJSD_NSS in bits, mean over the validation pictures:\n")
+    print(*text_table(read_json(BUILD / "evaluation" / "metrics.json")), sep="\n")
+    print(f"""
+corpus             {BUILD / "corpus"}
+its report         {BUILD / "corpus" / "index.html"}
+evaluation         {BUILD / "evaluation" / "index.html"}
+exported pictures  {BUILD / "export"}""")

@@ -1,0 +1,166 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from distort_pipeline.ranges import to_uint8
+from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
+from distort_pipeline.reports.evaluation import remarks, render, verdict
+from distort_pipeline.reports.evaluation_files import metrics
+from distort_pipeline.reports.strips import Shown
+from distort_pipeline.statistics.evaluation import summarise
+from distort_pipeline.statistics.measured import Made, measure
+
+NASTY = "<script>alert(1)</script>"
+
+
+def scene(seed):
+    """A smooth picture with edges, 96 px."""
+    y, x = np.mgrid[:96, :96]
+    waves = 128 + 50 * np.sin((x + 7 * seed) / 9) * np.cos(y / 13) + 30 * (x + y > 90 + seed)
+    return to_uint8(np.repeat(waves[..., None], 3, axis=2))
+
+
+def noise(picture, seed, sigma):
+    return to_uint8(picture + sigma * np.random.default_rng(seed).standard_normal(picture.shape))
+
+
+def coarse(picture, step):
+    return to_uint8(picture // step * step + step / 2)
+
+
+def evaluation(generated, pictures=2):
+    """Truths: noise and coarse greys. `generated` is model → (what it learned, function of picture and seed)."""
+    measured = []
+    for number in range(pictures):
+        pristine = scene(number)
+        made = Made(
+            pristine,
+            true={"noise": noise(pristine, number, 12), "coarse": coarse(pristine, 32)},
+            true_again={"noise": noise(pristine, 50 + number, 12)},
+            generated={name: [function(pristine, 100 + number)] for name, (_, function) in generated.items()},
+            generated_again={},
+        )
+        measured.append(measure(f"picture {number}", made, {name: learned for name, (learned, _) in generated.items()}))
+    learned = {name: learned for name, (learned, _) in generated.items()}
+    return summarise(measured, ["noise", "coarse"], learned, seed=1)
+
+
+def good_noise(picture, seed):
+    return noise(picture, seed, 12)
+
+
+def header(models, **more):
+    return {
+        "format": "distort-pipeline/evaluation", "version": 1, "settings": {"evaluate": {"draws": 1}},
+        "counts": {"pictures": 2, "too_small": 0}, "pairs_digest": "ab" * 32, "packages": {"numpy": "2"},
+        "distortions": {"noise": {"parameters": {"sigma": 12}, "brought": False}, "coarse": {"brought": True}},
+        "models": {name: {"learned": "noise", "steps": 1000, "digest": "cd" * 32} for name in models}, **more,
+    }  # fmt: skip
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.open = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "input", "br"):
+            self.open.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_startendtag(self, tag, _):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_generator_near_to_its_own_distortion_is_praised():
+    found = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
+    assert verdict(found)[0] == "good"
+    assert verdict(found)[1].startswith("All 2 generators are nearest")
+    assert remarks(found) == []
+
+
+def test_doing_nothing_is_no_success():
+    found = evaluation({"lazy": ("noise", lambda picture, _: picture)})
+    assert found.table["lazy"] == found.pristine
+    assert verdict(found) == ("bad", "1 of 1 generators is not the nearest to what was learned: lazy.")
+    assert "no nearer to true noise" in remarks(found)[0]
+
+
+def test_a_generator_that_learned_another_distortion_is_named_with_both_distances():
+    found = evaluation({"swapped": ("coarse", good_noise)})
+    (said,) = remarks(found)
+    assert f"nearer to true noise ({found.table['swapped']['noise']:.4f})" in said
+    assert f"true coarse ({found.own('swapped'):.4f} bits)" in said
+
+
+def test_a_rival_of_another_distortion_is_named_but_one_of_the_same_is_not():
+    found = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("noise", good_noise)})
+    assert found.own("near") < found.own("far")
+    assert found.rivals("far") == []
+    other = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("coarse", good_noise)})
+    assert other.rivals("far") == ["near"]
+
+
+def test_the_right_pattern_at_the_wrong_strength_is_not_simply_good():
+    found = evaluation({"loud": ("noise", lambda p, s: noise(p, s, 24))})
+    assert found.nearest_own("loud")
+    assert verdict(found)[0] == "unknown"
+    assert "dB stronger" in remarks(found)[0]
+
+
+def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
+    found = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
+    text = render(found, header(found.models), {NASTY: Shown("data:image/png;base64,AAAA", False)})
+    page = Page(text)
+    assert "script" not in page.tags
+    assert NASTY not in text
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert page.tags.count("svg") == 4
+    assert 'content="width=device-width' in text
+    assert "prefers-color-scheme: dark" in text
+    for value in (found.own("coarse"), 0.0107, 0.2321):
+        assert f"{value:.4f}" in text
+    assert text.count('class="own') == 2 + 2 + 4  # the diagonals of our tables and of the paper's
+
+
+def test_one_picture_has_no_content_floor_and_still_a_page():
+    found = evaluation({"noise": ("noise", good_noise)}, pictures=1)
+    assert found.floors["noise"].content is None
+    assert "content" not in metrics(found)["floors"]["noise"]
+    assert "–" in render(found, header(found.models), {})
+
+
+def test_tables_mark_the_smallest_and_the_paper_confuses_its_jpeg_with_jp2k():
+    of_rows, of_columns = smallest([PAPER_TABLE[name] for name in PAPER_COLUMNS])
+    assert of_rows == {(0, 1), (1, 1), (2, 2), (3, 3)}
+    assert of_columns == {(0, 0), (1, 1), (2, 2), (3, 3)}
+    found = evaluation({"a|b": ("noise", good_noise)})
+    text = markdown(found)
+    assert f"| a\\|b | **{found.own('a|b'):.4f}** ↓ |" in text
+    assert "| jpeg | 0.0107 ↓ | **0.0043** | 0.2191 | 0.0470 |" in text
+
+
+def test_lines_for_a_terminal_stand_in_columns():
+    lines = text_table(
+        metrics(evaluation({"noise": ("noise", good_noise), "a_rather_long_name": ("coarse", good_noise)}))
+    )
+    assert len({len(line) for line in lines}) == 1
+    assert [line.split()[0] for line in lines[1:]] == ["noise", "a_rather_long_name", "pristine"]
+
+
+@pytest.mark.parametrize("model", ["noise", "coarse"])
+def test_metrics_hold_numbers_only(model):
+    found = metrics(evaluation({model: (model, good_noise)}))
+
+    def leaves(value):
+        return [leaf for part in value.values() for leaf in leaves(part)] if isinstance(value, dict) else [value]
+
+    assert all(isinstance(leaf, int | float) for leaf in leaves(found))
+    assert found["models"][model]["jsd_nss"] == found["table"][model][model]

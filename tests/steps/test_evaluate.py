@@ -1,0 +1,254 @@
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
+from distort_pipeline.distortions import apply
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.records import PairRecord
+from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.statistics.divergence import jsd_nss
+from distort_pipeline.steps import evaluate, ingest, pairs
+from distort_pipeline.stores.files import write_json
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.stores.pictures import decode, encode_png
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
+SIZES = ((256, 300), (290, 260), (257, 256))
+BROUGHT = "faded-film"  # a distortion that the registry does not know
+
+
+@pytest.fixture(scope="module")
+def pair_store(tmp_path_factory):
+    """Three crops, two of them for validation, under two distortions and a brought one that a picture lacks."""
+    root = tmp_path_factory.mktemp("evaluate")
+    for folder in ("pristine", "brought"):
+        (root / folder).mkdir()
+    for name, (height, width) in zip(NAMES, SIZES, strict=True):
+        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
+        crop = whole[60 : 60 + height, 100 : 100 + width]
+        (root / "pristine" / f"{name}.png").write_bytes(encode_png(crop))
+        (root / "brought" / f"{name}.png").write_bytes(encode_png(cv2.GaussianBlur(crop, (0, 0), 1.5)))
+    ingest.run(IngestConfig(source=str(root / "pristine"), val_count=2, workers=0), root / "manifest.jsonl")
+    lacking = next(one for one in read_manifest(root / "manifest.jsonl").records if one.split == "val")
+    (root / "brought" / lacking.path).unlink()
+    config = PairsConfig(
+        distortions=("jpeg", "white_noise"),
+        brought={BROUGHT: str(root / "brought")},
+        tile_px=256,
+        tiles_per_picture=1,
+        tiles_per_shard=4,
+        tiles_per_chunk=2,
+        seed=5,
+    )
+    pairs.run(config, root / "manifest.jsonl", root / "pairs", workers=Workers(0))
+    return root / "pairs"
+
+
+def write_model(folder, distortion, parameters, *, noise=0.0):
+    """A generator that returns the picture itself, plus white noise of the standard deviation `noise` in greys."""
+    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.trained import weights_of
+
+    channels = 3 if noise else 0
+    weights = weights_of(build_generator(base_filters=4, noise_channels=channels))
+    for name in ("decoder_7_conv/kernel", "decoder_7_conv/bias"):
+        weights[name] = np.zeros_like(weights[name])
+    if noise:
+        kernel = np.zeros_like(weights["decoder_7_noise/kernel"])
+        kernel[1, 1] = np.eye(3) * noise / 127.5
+        weights["decoder_7_noise/kernel"] = kernel
+    write_arrays(folder / WEIGHTS, weights)
+    card = {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        "distortion": distortion,
+        "parameters": parameters,
+        "network": {"base_filters": 4, "noise_channels": channels},
+        "steps": 1,
+        "weights_digest": arrays_digest(weights),
+    }
+    write_json(folder / "store.json", card)
+
+
+@pytest.fixture(scope="module")
+def evaluated(pair_store):
+    """An evaluation of two generators that do nothing and one that makes white noise of nearly the right strength."""
+    models = pair_store.parent / "models"
+    write_model(models / "jpeg", "jpeg", {"quality": 12})
+    write_model(models / "noisy", "white_noise", {"sigma_grey": 19}, noise=18)
+    write_model(models / BROUGHT, BROUGHT, {})
+    out = pair_store.parent / "evaluation"
+    report = evaluate.run(EvaluateConfig(strips=1), pair_store, models, out)
+    return out, report
+
+
+def metrics_of(out):
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_generator_that_changes_nothing_scores_exactly_what_doing_nothing_scores(evaluated):
+    metrics = metrics_of(evaluated[0])
+    assert metrics["table"]["jpeg"] == metrics["pristine"]
+    assert metrics["table"][BROUGHT] == metrics["pristine"]
+    assert metrics["models"]["jpeg"]["nearest_own"] == 0  # no better than nothing
+    assert "psnr_generated" not in metrics["models"]["jpeg"]  # identical pictures have no PSNR
+    assert metrics["models"]["jpeg"]["ssim_generated"] == 1
+
+
+def test_cells_are_the_mean_over_pictures_of_the_divergence_and_lacking_pictures_do_not_count(evaluated, pair_store):
+    store, metrics = open_pairs(pair_store), metrics_of(evaluated[0])
+    for column, pictures in (("jpeg", 2), (BROUGHT, 1)):
+        each = [jsd_nss(true, pristine) for _, pristine, true in store.validation(column)]
+        assert len(each) == pictures
+        assert metrics["pristine"][column] == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_white_noise_is_found_nearest_to_white_noise_fresh_in_every_draw_and_of_its_strength(evaluated):
+    metrics = metrics_of(evaluated[0])
+    noisy = metrics["models"]["noisy"]
+    assert noisy["nearest_own"] == 1
+    assert noisy["jsd_nss"] < 0.003 < 0.05 < noisy["jsd_nss_pristine"]
+    assert abs(noisy["psnr_difference"] - 20 * np.log10(19 / 18)) < 0.1
+    assert abs(noisy["draw_correlation_generated"]) < 0.02
+    assert noisy["draw_variance_ratio"] == pytest.approx((18 / 19) ** 2, rel=0.03)
+    residuals = json.loads((evaluated[0] / "residuals.json").read_text(encoding="utf-8"))["noisy"]
+    assert residuals["generated"]["spectral_slope"] == pytest.approx(residuals["true"]["spectral_slope"], abs=0.05)
+
+
+def test_the_sampling_floor_of_noise_is_between_the_stored_draw_and_a_second_one(evaluated, pair_store):
+    floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "floors.csv")}
+    each = []
+    for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
+        seed = sample_seed(5, record.picture_digest, "white_noise", 1, draw=1)
+        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, generator(seed)).picture))
+    assert float(floors["white_noise"]["sampling"]) == pytest.approx(np.mean(each), abs=1e-6)
+    assert {name: row["sampling_between"] for name, row in floors.items()} == {
+        "jpeg": "random halves", "white_noise": "two draws", BROUGHT: "random halves"
+    }  # fmt: skip
+    assert floors[BROUGHT]["content"] == ""  # a single picture has it
+    assert 0 < float(floors["jpeg"]["sampling"]) < float(floors["jpeg"]["content"])
+
+
+def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
+    out, report = evaluated
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    per_model = {
+        file.format(name)
+        for name in ("jpeg", "noisy", BROUGHT)
+        for file in ("strips/{}.png", "plots/histogram_{}.csv", "plots/spectrum_{}.csv")
+    }
+    assert files == per_model | {
+        "store.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
+        "plots/table.csv", "floors.csv", "vector.csv", "severity.csv", "index.html",
+    }  # fmt: skip
+    shares = rows_of(out / "plots" / "histogram_noisy.csv")
+    assert len(shares) == 103
+    assert sum(float(row["generated"]) for row in shares) == pytest.approx(1, abs=1e-4)
+    table = rows_of(out / "table.csv")
+    assert [row["generated"] for row in table] == ["jpeg", "noisy", BROUGHT, "pristine"]
+    assert f"{float(table[1]['white_noise']):.4f}" in next(line for line in report.lines if line.startswith("noisy"))
+    assert (report.counts["models"], report.counts["pictures"], report.counts["nearest_own"]) == (3, 2, 1)
+    strip, _ = decode((out / "strips" / "noisy.png").read_bytes())
+    assert strip.shape[1] > 5 * 256
+
+
+def test_vectors_stand_beside_doing_nothing_and_a_second_true_draw(evaluated):
+    vectors = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "vector.csv")}
+    assert set(vectors) == {
+        ("jpeg", "generated"), ("jpeg", "pristine"), (BROUGHT, "generated"), (BROUGHT, "pristine"),
+        ("noisy", "generated"), ("noisy", "pristine"), ("noisy", "true again"),
+    }  # fmt: skip
+    metrics = metrics_of(evaluated[0])
+    assert float(vectors["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
+    assert float(vectors["noisy", "true again"]["d1_1"]) == metrics["floors"]["white_noise"]["sampling"]
+
+
+def test_severity_is_told_for_each_picture_that_has_the_distortion(evaluated):
+    rows = rows_of(evaluated[0] / "severity.csv")
+    assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [BROUGHT] * 2  # each with its mean
+    for row in rows:
+        difference = float(row["ssim_generated"]) - float(row["ssim_true"])
+        assert float(row["ssim_difference"]) == pytest.approx(difference, abs=2e-6)
+
+
+def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(evaluated, pair_store):
+    out, report = evaluated
+    models, other = pair_store.parent / "models", pair_store.parent / "again"
+    evaluate.run(EvaluateConfig(strips=1), pair_store, models, other)
+    for path in out.rglob("*"):
+        if path.is_file() and path.name != "run.json":
+            assert path.read_bytes() == (other / path.relative_to(out)).read_bytes(), path.name
+    before = (out / "metrics.json").stat().st_mtime_ns
+    again = evaluate.run(EvaluateConfig(strips=1), pair_store, models, out)
+    assert (out / "metrics.json").stat().st_mtime_ns == before
+    assert again.counts == report.counts
+    assert any("nothing to do" in line for line in again.lines)
+    with pytest.raises(PipelineError, match="other settings or inputs"):
+        evaluate.run(EvaluateConfig(strips=2), pair_store, models, out)
+
+
+@pytest.mark.parametrize(
+    ("distortion", "parameters", "said"),
+    [("jpeg", {"quality": 43}, "learned jpeg with"), ("jp2k", {"ratio": 150}, "no pairs of 'jp2k'")],
+)
+def test_a_model_that_the_pairs_cannot_judge_is_refused(pair_store, tmp_path, distortion, parameters, said):
+    write_model(tmp_path / "models" / "odd", distortion, parameters)
+    with pytest.raises(PipelineError, match=said):
+        evaluate.run(EvaluateConfig(), pair_store, tmp_path / "models", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class TwoLevels:
+    """What a plan asks of a pair store, with JPEG at two levels and noise that no model learned."""
+
+    folder = Path("pairs")
+    distortions = ("jpeg", "white_noise")
+
+    def recipes(self, distortion):
+        values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_grey", 9), ("sigma_grey", 19)]}
+        return [
+            {"distortion": distortion, "level": level, "parameters": {word: value}, "brought": False}
+            for level, (word, value) in enumerate(values[distortion], start=1)
+        ]
+
+    def levels(self, distortion):
+        return tuple(recipe["level"] for recipe in self.recipes(distortion))
+
+    def records(self, split):
+        plain = {"split": split, "shard": 0, "slot": 0, "picture_digest": "", "y": 0, "x": 0, "level_index": 0}
+        return [
+            PairRecord(
+                **plain, picture=picture, height=side, width=300, distortion=distortion, level=level, seed=0,
+                parameters="{}", facts="{}",
+            )
+            for picture, side in (("a", 300), ("tiny", 20))
+            for distortion in self.distortions
+            for level in (1, 2)
+        ]  # fmt: skip
+
+
+def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_pictures_are_counted():
+    cards = {f"jpeg{quality}": {"distortion": "jpeg", "parameters": {"quality": quality}} for quality in (12, 43)}
+    plan = evaluate.plan_of(TwoLevels(), cards)
+    assert [column.name for column in plan.columns] == ["jpeg-1", "jpeg-2", "white_noise"]
+    assert plan.learned == {"jpeg12": "jpeg-2", "jpeg43": "jpeg-1"}
+    assert {column: record.level for column, record in plan.pictures["a"].items()} == {
+        "jpeg-1": 1, "jpeg-2": 2, "white_noise": 1
+    }  # fmt: skip
+    assert (list(plan.pictures), plan.too_small) == (["a"], 1)
+    one = evaluate.plan_of(TwoLevels(), {"only": cards["jpeg12"]})
+    assert [(column.name, column.recipe["level"]) for column in one.columns] == [("jpeg", 2), ("white_noise", 1)]

@@ -1,0 +1,275 @@
+import dataclasses
+import json
+import shutil
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from distort_pipeline.config import PairsConfig
+from distort_pipeline.distortions import apply
+from distort_pipeline.distortions.presets import parameters
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.steps import pairs as step
+from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.stores.pictures import encode_png
+
+
+@pytest.fixture
+def plain(small_settings):
+    """Settings for the small photographs under JPEG and white noise."""
+    return PairsConfig(**small_settings)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, small_settings, small_manifest):
+    """The store of `plain`, made undisturbed in this process."""
+    out = tmp_path_factory.mktemp("reference") / "pairs"
+    step.run(PairsConfig(**small_settings), small_manifest, out)
+    return open_pairs(out)
+
+
+def true_picture(photographs, record):
+    """The whole distorted picture that a record says its tile is of."""
+    pristine = photographs[record.picture.removesuffix("-1")]
+    if record.distortion == "faded":
+        return pristine // 2 + 100
+    return apply(record.distortion, pristine, json.loads(record.parameters), generator(record.seed)).picture
+
+
+def test_tiles_are_cut_from_the_distorted_whole_picture(pair_store, photographs):
+    for record, place in zip(pair_store.records(), range(len(pair_store)), strict=True):
+        pristine = photographs[record.picture.removesuffix("-1")]
+        inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
+        pair = pair_store[place]
+        assert np.array_equal(pair.pristine, pristine[inside])
+        assert np.array_equal(pair.distorted, true_picture(photographs, record)[inside])
+
+
+def test_validation_pictures_are_whole_and_true(pair_store, photographs):
+    for distortion in pair_store.distortions:
+        for record, pristine, bad in pair_store.validation(distortion):
+            assert np.array_equal(pristine, photographs[record.picture.removesuffix("-1")])
+            assert np.array_equal(bad, true_picture(photographs, record))
+            assert (record.y, record.x, record.height, record.width) == (0, 0, *pristine.shape[:2])
+
+
+def test_records_say_how_each_tile_came_to_be(pair_store):
+    for record in pair_store.records() + pair_store.records("val"):
+        if record.distortion == "faded":
+            assert json.loads(record.facts) == {"file": f"{record.picture.removesuffix('-1')}.png"}
+            assert (record.parameters, record.seed) == ("{}", 0)
+            continue
+        assert json.loads(record.parameters) == parameters("paper_like", record.distortion, record.level)
+        assert record.seed == sample_seed(0, record.picture_digest, record.distortion, record.level)
+        assert record.distortion != "jpeg" or json.loads(record.facts)["bytes"] > 500
+
+
+def test_slots_are_global_and_each_distortion_has_its_own(pair_store):
+    for distortion in pair_store.distortions:
+        own = [record for record in pair_store.records() if record.distortion == distortion]
+        slots = [record.slot for record in own]
+        assert len(set(slots)) == len(slots)
+        assert all(record.slot // 4 == record.shard for record in own)
+        assert max(slots) < pair_store.array(f"train/{distortion}").shape[1]
+        assert Counter(record.picture for record in own).keys() == {"wren-1", "osprey-1", "flower-1"}
+    assert {record.shard for record in pair_store.records()} == {0, 1, 2}
+
+
+def test_a_smaller_picture_is_padded_and_says_its_extent(pair_store):
+    small = [record for record in pair_store.records() if record.picture == "flower-1"]
+    assert {(record.y, record.height, record.width) for record in small} == {(0, 200, 256)}
+    assert {record.x % 16 for record in small} == {0}
+
+
+def test_the_header_tells_what_was_made(pair_store, small_manifest):
+    header = pair_store.header
+    tiles = header["counts"]["train_tiles"]
+    assert header["counts"]["pairs"] == 3 * (tiles + 2) == len(pair_store) + len(pair_store.records("val"))
+    assert [entry["shard"] for entry in pair_store.ledger()] == [f"train-0000{n}" for n in range(3)] + [
+        "val-00000",
+        "val-00001",
+    ]
+    assert header["codecs"].keys() >= {"opencv", "libjpeg", "numpy"}
+    assert {recipe["distortion"]: recipe["brought"] for recipe in header["recipes"]} == {
+        "jpeg": False,
+        "white_noise": False,
+        "faded": True,
+    }
+    assert header["manifest_digest"] == json.loads(small_manifest.read_text(encoding="utf-8").splitlines()[0])["digest"]
+    assert not list(pair_store.folder.parent.glob(".*"))  # no work folder is left
+    assert not {"seconds", "made_now"} & header.keys()  # what depends on the run is in run.json
+
+
+def test_a_second_run_has_nothing_to_do(reference, plain, small_manifest):
+    before = (reference.folder / "store.json").stat().st_mtime_ns
+    report = step.run(plain, small_manifest, reference.folder)
+    assert "nothing to do" in report.lines[0]
+    assert (reference.folder / "store.json").stat().st_mtime_ns == before
+
+
+def test_any_workers_make_the_same_store(reference, plain, small_manifest, tmp_path):
+    # spawned processes, as `distort-pipeline pairs --workers 2` runs them
+    report = step.run(plain, small_manifest, tmp_path / "pairs", workers=Workers(2))
+    found = open_pairs(tmp_path / "pairs")
+    assert found.header["digest"] == reference.header["digest"]
+    assert found.ledger() == reference.ledger()
+    assert report.counts == reference.header["counts"]
+
+
+def test_workers_and_the_settings_for_them_decide_nothing(reference, plain, small_manifest):
+    report = step.run(dataclasses.replace(plain, workers=7), small_manifest, reference.folder)
+    assert "nothing to do" in report.lines[0]
+
+
+def test_after_a_kill_only_the_rest_is_made_and_the_store_is_the_same(
+    reference, plain, small_manifest, tmp_path, monkeypatch
+):
+    out = tmp_path / "pairs"
+    made = []
+
+    def killed(function, tasks, workers):
+        for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order than usual
+            made.append(function(task))
+            yield made[-1]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "run_tasks", killed)
+        with pytest.raises(KeyboardInterrupt):
+            step.run(plain, small_manifest, out)
+    assert not out.exists()
+    (work,) = tmp_path.glob(".pairs.*.building")
+    # one shard was written but not yet noted, and a writer died in the middle of two files
+    (work / "ledger" / f"{made[0]}.json").unlink()
+    (work / "pixels.zarr" / "train" / "jpeg" / "c.0123.partial").write_bytes(b"half")
+    (work / "records" / ".train-00000.parquet.0123.partial").write_bytes(b"half")
+    now = []
+    original = step.make_shard
+    monkeypatch.setattr(step, "make_shard", lambda task: now.append(task.shard.name) or original(task))
+    step.run(plain, small_manifest, out)
+    assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(made[1:])
+    assert open_pairs(out).header["digest"] == reference.header["digest"]
+    assert not list(out.rglob("*.partial"))
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["made_now"] == len(now) == 3
+
+
+def test_other_settings_make_another_store_and_never_replace_one(reference, plain, small_manifest, tmp_path):
+    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
+        step.run(dataclasses.replace(plain, seed=1), small_manifest, reference.folder)
+    step.run(dataclasses.replace(plain, seed=1), small_manifest, tmp_path / "pairs")
+    assert open_pairs(tmp_path / "pairs").header["digest"] != reference.header["digest"]
+
+
+def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest, photographs, tmp_path):
+    config = dataclasses.replace(plain, distortions=("jpeg",), preset="kadid", levels=(5, 1))
+    step.run(config, small_manifest, tmp_path / "pairs")
+    found = open_pairs(tmp_path / "pairs")
+    assert found.levels("jpeg") == (5, 1)
+    assert found.array("train/jpeg").shape[0] == 2
+    for place, record in enumerate(found.records()):
+        assert record.level_index == (5, 1).index(record.level)
+        inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
+        assert np.array_equal(found[place].distorted, true_picture(photographs, record)[inside])
+    assert {record.level for record, _, _ in found.validation("jpeg", 1)} == {1}
+    assert {json.loads(record.parameters)["quality"] for record in found.records()} == {4, 43}
+
+
+def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_manifest, small_settings, tmp_path):
+    names = ["wren", "osprey", "flower", "maple"]
+    manifest = make_manifest(
+        tmp_path / "in", {name: (photographs[name], "val" if name == "maple" else "train") for name in names}
+    )
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "1.png").write_bytes(encode_png(255 - photographs["wren"]))
+    (bad / "2.png").write_bytes(encode_png(photographs["osprey"][:-1]))  # a row short
+    (bad / "3.png").write_bytes(b"no picture")
+    (bad / "pairs.csv").write_text(
+        "pristine,distorted\nwren.png,1.png\nosprey.png,2.png\nflower.png,3.png\nmaple.png,4.png\n", encoding="utf-8"
+    )
+    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad / "pairs.csv")})
+    report = step.run(config, manifest, tmp_path / "pairs")
+    assert report.counts["missing"] == 3
+    assert report.counts["pairs"] == 3  # the wren's tiles
+    said = "\n".join(report.lines)
+    assert "osprey-1: scan left out, its partner 2.png is 304 x 287 px, the picture 304 x 288 px" in said
+    assert "flower-1: scan left out, its partner 3.png is no use: not a picture" in said
+    assert "maple-1: scan left out, its partner 4.png is no use: there is no such file" in said
+    found = open_pairs(tmp_path / "pairs")
+    assert {record.picture for record in found.records()} == {"wren-1"}
+    assert np.array_equal(found[0].distorted, 255 - found[0].pristine)
+    assert found.records("val") == []
+
+
+def test_pictures_without_a_partner_in_a_folder_are_counted(photographs, small_manifest, small_settings, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
+    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad)})
+    report = step.run(config, small_manifest, tmp_path / "pairs")
+    assert report.counts["missing"] == 4
+    assert "flower-1: scan left out, no distorted partner" in "\n".join(report.lines)
+
+
+def test_another_partner_makes_another_store(small_manifest, small_settings, photographs, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
+    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad)})
+    step.run(config, small_manifest, tmp_path / "pairs")
+    moved = shutil.move(bad, tmp_path / "elsewhere")  # where it lies decides nothing
+    elsewhere = dataclasses.replace(config, brought={"scan": str(moved)})
+    assert "nothing to do" in step.run(elsewhere, small_manifest, tmp_path / "pairs").lines[0]
+    (tmp_path / "elsewhere" / "wren.png").write_bytes(encode_png(photographs["wren"]))
+    with pytest.raises(PipelineError, match="already exists"):
+        step.run(elsewhere, small_manifest, tmp_path / "pairs")
+
+
+def test_a_pristine_picture_that_changed_since_ingest_stops_the_run(photographs, make_manifest, plain, tmp_path):
+    manifest = make_manifest(
+        tmp_path / "in", {"wren": (photographs["wren"], "train"), "x": (photographs["hills"], "val")}
+    )
+    changed = photographs["wren"].copy()
+    changed[0, 0, 0] ^= 1
+    (tmp_path / "in" / "wren.png").write_bytes(encode_png(changed))
+    read_ingested.cache_clear()
+    with pytest.raises(PipelineError, match=r"wren\.png .*other pixels than when it was ingested; run ingest again"):
+        step.run(plain, manifest, tmp_path / "pairs")
+    (tmp_path / "in" / "wren.png").unlink()
+    with pytest.raises(PipelineError, match=r"wren\.png .*no such file"):
+        step.run(plain, manifest, tmp_path / "pairs")
+    assert not (tmp_path / "pairs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"distortions": ("jpegg",)}, "'jpegg'.*did you mean jpeg"),
+        ({"preset": "kadidd"}, r"no preset is called 'kadidd'; did you mean kadid\?"),
+        ({"levels": (2,)}, "jpeg at level 1 only, got 2"),
+        ({"distortions": ("pink_noise",), "preset": "kadid"}, "presets that have it: dbcnn, paper_like"),
+        ({"min_tile_px": 256, "tile_px": 512}, None),
+        ({"min_tile_px": 384, "tile_px": 384}, "no training picture is at least 384 px"),
+        ({"brought": {"scan": "nowhere"}}, "there is no folder or CSV of distorted pictures at nowhere"),
+    ],
+)
+def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest, tmp_path, changes, said):
+    config = dataclasses.replace(plain, **changes)
+    if said is None:
+        assert step.run(config, small_manifest, tmp_path / "pairs").counts["too_small"] == 1
+        return
+    with pytest.raises(PipelineError, match=said):
+        step.run(config, small_manifest, tmp_path / "pairs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_disk_is_said_before_the_work(plain, small_manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(PipelineError, match=r"needs about 0\.0\d GB and the disk has 0\.00 GB free"):
+        step.run(plain, small_manifest, tmp_path / "pairs")
+    assert not list(tmp_path.rglob("*.zarr"))

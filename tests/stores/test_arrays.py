@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.arrays import (
+    PIXELS,
+    create_group,
+    create_tiles,
+    open_group,
+    pixel_digest,
+    write_picture,
+    write_shard,
+)
+
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def store(tmp_path):
+    create_tiles(create_group(tmp_path), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
+    return tmp_path
+
+
+def shard_files(store):
+    return sorted(
+        path.relative_to(store / PIXELS).as_posix() for path in (store / PIXELS).rglob("c/**/0") if path.is_file()
+    )
+
+
+def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
+    array = create_group(store)["train/a"]
+    full, short = noise(1, 4, 32, 32, 3), noise(2, 3, 32, 32, 3)
+    write_shard(array, 0, 4, full)
+    write_shard(array, 1, 0, short)
+    found = open_group(store)["train/a"][:]
+    assert np.array_equal(found[0, 4:], full)
+    assert np.array_equal(found[1, :3], short)
+    assert not found[1, 3].any()
+    assert not found[0, :4].any()
+    assert not found[1, 4:].any()
+
+
+def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
+    assert shard_files(store) == []
+    write_shard(create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
+    assert shard_files(store) == ["train/a/c/1/1/0/0/0"]
+    write_picture(create_group(store), "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
+    assert (store / PIXELS / "val/black/pristine/c/0/0/0").is_file()
+
+
+def test_arrays_that_are_there_are_kept(store):
+    write_shard(create_group(store)["train/a"], 0, 0, noise(3, 4, 32, 32, 3))
+    create_tiles(create_group(store), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
+    assert open_group(store)["train/a"][0, :4].any()
+
+
+def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
+    write_shard(create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
+    path = store / PIXELS / "train/a/c/0/0/0/0/0"
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises((RuntimeError, ValueError)):
+        open_group(store)["train/a"][0, :2]
+
+
+def test_whole_pictures_of_any_size_are_replaced_whole(store):
+    group = create_group(store)
+    write_picture(group, "val/x/jpeg-1", noise(5, 40, 50, 3))
+    again = noise(6, 30, 61, 3)
+    write_picture(group, "val/x/jpeg-1", again)
+    assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], again)
+
+
+def test_a_store_without_pixels_says_so(tmp_path):
+    with pytest.raises(PipelineError, match="missing or damaged"):
+        open_group(tmp_path)
+
+
+def test_the_digest_is_of_pixels_shapes_and_order():
+    a, b = noise(7, 4, 6, 3), noise(8, 4, 6, 3)
+    digests = {
+        pixel_digest([a, b]),
+        pixel_digest([b, a]),
+        pixel_digest([a]),
+        pixel_digest([a.reshape(6, 4, 3), b]),
+        pixel_digest([np.concatenate([a, b])]),
+    }
+    assert len(digests) == 5
+    assert pixel_digest([np.asfortranarray(a), b[::-1][::-1]]) == pixel_digest([a, b])

@@ -1,0 +1,72 @@
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import PictureRecord
+from distort_pipeline.stores.brought import brought_root, partners
+
+
+def picture(name, path):
+    return PictureRecord(name, path, name, name, 9, 9, "RGB", "CC0-1.0", "tests", "train")
+
+
+PICTURES = [picture("a", "birds/owl.png"), picture("b", "birds/jay.jpg"), picture("c", "zoo.zip/cat.png")]
+
+
+def fill(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def listed(tmp_path, text):
+    path = tmp_path / "pairs.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_folder_is_matched_by_path_then_by_a_stem_that_only_one_file_has(tmp_path):
+    folder = fill(tmp_path / "bad", "birds/owl.png", "other/owl.png", "jay.png", "deep/cat.jp2", "stray.png")
+    assert partners(folder, PICTURES) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
+    assert brought_root(folder) == folder
+
+
+def test_an_ambiguous_stem_is_nobodys_partner(tmp_path):
+    folder = fill(tmp_path / "bad", "1/jay.png", "2/jay.png", "birds/owl.png")
+    assert partners(folder, PICTURES) == {"a": "birds/owl.png"}
+
+
+def test_a_csv_names_pairs_by_path_or_file_name(tmp_path):
+    path = listed(
+        tmp_path, "pristine,distorted,note\nbirds/owl.png,bad/1.png,x\njay.jpg,bad/2.png,\nnobody.png,3.png,\n"
+    )
+    assert partners(path, PICTURES) == {"a": "bad/1.png", "b": "bad/2.png"}
+    assert brought_root(path) == tmp_path
+
+
+def test_a_csv_from_a_spreadsheet_may_start_with_a_byte_order_mark(tmp_path):
+    path = listed(tmp_path, "\ufeffpristine,distorted\r\nowl.png,1.png\r\n")
+    assert partners(path, PICTURES) == {"a": "1.png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("reference,distorted\na,b\n", "columns pristine and distorted, it has: distorted, reference"),
+        ("", "it has: none"),
+        ("pristine,distorted\nowl.png,\n", "line 2: a pair needs both"),
+        ("pristine,distorted\nowl.png,1.png\nowl.png,2.png\n", "line 3: owl.png has a partner already"),
+        ("pristine,distorted\nowl.png\n", "line 2: a pair needs both"),
+        ("pristine,distorted\nwolf.png,1.png\n", "no `pristine` of .* is a picture of the manifest"),
+    ],
+)
+def test_csvs_that_are_no_lists_of_pairs_say_why(tmp_path, text, said):
+    with pytest.raises(PipelineError, match=said):
+        partners(listed(tmp_path, text), PICTURES)
+
+
+def test_a_source_without_a_single_partner_is_a_mistake(tmp_path):
+    with pytest.raises(PipelineError, match="has the name of a picture"):
+        partners(fill(tmp_path / "bad", "wolf.png"), PICTURES)
+    with pytest.raises(PipelineError, match="there is no folder or CSV"):
+        partners(tmp_path / "none", PICTURES)

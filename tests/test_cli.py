@@ -1,0 +1,114 @@
+"""The command line: what a user types, and what a user can get wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from distort_pipeline.cli import main
+
+WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "doctor")
+HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), catch_exceptions=False)
+
+
+def test_help_lists_the_path_in_order() -> None:
+    text = typed("--help").output
+    places = [text.index(f"\n  {word} ") for word in WORDS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_has_help_with_an_example(word: str) -> None:
+    result = typed(word, "--help")
+    assert result.exit_code == 0
+    assert f"distort-pipeline {word}" in result.output.split("Examples:")[1]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("ingest", "--help"), ("generate", "--help")])
+def test_help_starts_without_the_heavy_libraries(words: tuple[str, ...]) -> None:
+    code = (
+        "import sys\nfrom distort_pipeline.cli import main\n"
+        f"try:\n    main({list(words)!r})\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_the_module_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "distort_pipeline", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("distort-pipeline, version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ingest", "nowhere"), "nowhere"),
+        (("pairs", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("train", "nowhere", "--distortion", "jpeg"), "nowhere"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("generate", "--count", "0"), "generate.count must be positive, got 0"),
+        (("generate", "--count", "-5"), "generate.count must be positive, got -5"),
+        (("generate", "--tile-px", "200"), "generate.tile_px must be a positive multiple of 128, got 200"),
+        (("export", "nowhere"), "nowhere"),
+        (("pairs", "x", "--levels", "one"), "whole numbers"),
+        (("pairs", "x", "--brought", "camera"), "NAME=PATH"),
+        (("--params", "nowhere.yaml", "ingest", "."), "there is no parameter file nowhere.yaml"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_line_and_exit_code_2(
+    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = typed(*words)
+    assert result.exit_code == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("distort-pipeline: ")
+    assert said in lines[0]
+
+
+def test_a_misspelt_word_is_answered_with_the_nearest() -> None:
+    result = typed("trian")
+    assert result.exit_code == 2
+    assert "train" in result.stderr
+
+
+def test_parameters_here_are_used_only_if_they_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("generate: {count: -1}\n")
+    foreign = typed("generate")
+    assert "is not used: its first key is not distort_pipeline" in foreign.stderr
+    (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: -1}\n")
+    ours = typed("generate")
+    assert "settings from params.yaml" in ours.stderr
+    assert "generate.count must be positive, got -1" in ours.stderr
+
+
+def test_a_typing_error_in_the_parameters_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    params = tmp_path / "mine.yaml"
+    params.write_text("distort_pipeline: 1\ntrain: {bach: 4}\n")
+    result = typed("--params", str(params), "ingest", str(tmp_path))
+    assert result.exit_code == 2
+    assert "unknown setting train.bach; did you mean batch?" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from distort_pipeline.steps import ingest
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ingest, "run", interrupted)
+    monkeypatch.chdir(tmp_path)
+    result = typed("ingest", ".")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr

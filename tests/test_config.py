@@ -1,0 +1,143 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distort_pipeline.config import (
+    SECTIONS,
+    GenerateConfig,
+    PairsConfig,
+    Params,
+    TrainConfig,
+    load_params,
+    parse_section,
+    replaced,
+)
+from distort_pipeline.errors import PipelineError
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def params(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_repositorys_parameters_load():
+    found = load_params(REPOSITORY / "params.yaml")
+    assert found.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise")
+    assert found.train.generator_rate == 3e-4
+    assert found.train.discriminator_rate == 1e-4
+    assert found.train.sparsity_weight == 0.1
+
+
+def test_sections_are_the_fields_of_params():
+    assert set(SECTIONS) == {part.name for part in dataclasses.fields(Params)}
+
+
+def test_absent_and_empty_sections_are_defaults(tmp_path):
+    assert load_params(params(tmp_path, "distort_pipeline: 1\ntrain:\n")) == Params()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("distort_pipeline: 1\ntrian: {}\n", ["unknown section 'trian'", "did you mean train?"]),
+        ("distort_pipeline: 1\ntrain: {bach: 3}\n", ["train.bach", "did you mean batch?"]),
+        ("distort_pipeline: 1\ntrain: 0\n", ["train must be a mapping", "got 0"]),
+        ("distort_pipeline: 1\ntrain: []\n", ["train must be a mapping"]),
+        ("distort_pipeline: 1\ntrain: {batch: 4.5}\n", ["train.batch", "int", "4.5"]),
+        ("distort_pipeline: 1\ntrain: {batch: true}\n", ["train.batch", "int", "True"]),  # YAML's yes is not 1
+        ("distort_pipeline: 1\ntrain: {batch: '4'}\n", ["train.batch", "int", "'4'"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: .nan}\n", ["train.generator_rate", "finite"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: fast}\n", ["train.generator_rate", "float", "'fast'"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: 1" + 400 * "0" + "}\n", ["train.generator_rate", "finite"]),
+        ("distort_pipeline: 1\npairs: {tile_px: 200}\n", ["pairs.tile_px must be a multiple of 128, got 200"]),
+        ("distort_pipeline: 1\npairs: {levels: 1}\n", ["pairs.levels must be a list", "1"]),
+        ("distort_pipeline: 1\npairs: {levels: [0]}\n", ["pairs.levels", "from 1"]),
+        ("distort_pipeline: 1\npairs: {distortions: [jpeg, jpeg]}\n", ["pairs.distortions", "without repeats"]),
+        ("distort_pipeline: 1\npairs: {brought: {jpeg: a}}\n", ["pairs.brought"]),
+        ("distort_pipeline: 1\npairs: {brought: {pristine: a}}\n", ["pairs.brought", "pristine"]),
+        ("distort_pipeline: 1\npairs: {brought: {a/b: a}}\n", ["pairs.brought", "a/b"]),
+        ("distort_pipeline: 1\npairs: {brought: {1: a}}\n", ["pairs.brought", "str"]),
+        ("distort_pipeline: 1\ngenerate: {splits: [vla]}\n", ["generate.splits", "vla"]),
+        ("distort_pipeline: 2\n", ["distort_pipeline: 2", "reads 1 only"]),
+        ("train: {}\ndistort_pipeline: 1\n", ["first key"]),
+        ("", ["first key"]),
+        ("a: [1\n", ["not YAML"]),
+    ],
+)
+def test_what_is_wrong_names_itself(tmp_path, text, said):
+    with pytest.raises(PipelineError) as caught:
+        load_params(params(tmp_path, text))
+    assert all(part in str(caught.value) for part in said), str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
+    with pytest.raises(PipelineError, match="there is no parameter file"):
+        load_params(tmp_path / "none.yaml")
+    with pytest.raises(PipelineError, match="cannot read the parameter file"):
+        load_params(tmp_path)
+
+
+def test_numbers_as_yaml_reads_them(tmp_path):
+    # YAML 1.1 takes 3e-4 for text and 1 for an integer: both are numbers to people
+    found = load_params(params(tmp_path, "distort_pipeline: 1\ntrain: {generator_rate: 3e-4, discriminator_rate: 1}\n"))
+    assert found.train.generator_rate == 3e-4
+    assert isinstance(found.train.discriminator_rate, float)
+
+
+def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
+    changed = replaced(TrainConfig(batch=3), steps=7, seed=None)
+    assert (changed.batch, changed.steps, changed.seed) == (3, 7, 0)
+    with pytest.raises(PipelineError, match=r"train\.steps must be positive, got 0"):
+        replaced(TrainConfig(), steps=0)
+    with pytest.raises(PipelineError, match=r"train\.steps must be of type int"):
+        replaced(TrainConfig(), steps="7")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (TrainConfig, "crop_px", 192),
+        (TrainConfig, "crop_align", 4),
+        (TrainConfig, "sparsity_weight", -0.1),
+        (TrainConfig, "beta_1", 1.0),
+        (TrainConfig, "precision", "float16"),
+        (TrainConfig, "pair_view", "sideways"),
+        (TrainConfig, "sparsity_reduction", "median"),
+        (TrainConfig, "noise_channels", -1),
+        (PairsConfig, "tiles_per_shard", 50),
+        (PairsConfig, "tiles_per_picture", 65),
+        (PairsConfig, "min_tile_px", 512),
+        (PairsConfig, "workers", -1),
+        (GenerateConfig, "tile_px", 0),
+        (GenerateConfig, "batch_samples", 100),
+        (GenerateConfig, "on_drift", "shrug"),
+    ],
+)
+def test_values_out_of_range_are_refused(kind, name, value):
+    with pytest.raises(PipelineError, match=rf"{kind.section}\.{name} must be .*, got {value!r}"):
+        kind(**{name: value})
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(min_value=10**300) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", list(SECTIONS.values()), ids=list(SECTIONS))
+def test_whatever_a_file_says_is_a_section_or_an_error_for_people(kind, data):
+    names = st.sampled_from([part.name for part in dataclasses.fields(kind)])
+    values = data.draw(anything | st.dictionaries(names, anything, max_size=3))
+    try:
+        assert isinstance(parse_section(kind, values), kind)
+    except PipelineError:
+        return

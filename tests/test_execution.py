@@ -1,0 +1,73 @@
+import os
+import socket
+import time
+
+import pytest
+
+from distort_pipeline import execution
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+
+
+def square(number):
+    return number, number**2, os.getpid()
+
+
+def refuse_three(number):
+    if number == 3:
+        raise PipelineError("three is refused; choose another")
+    return number
+
+
+def test_without_workers_tasks_run_here_one_after_another():
+    made = []
+
+    def note(number):
+        made.append(number)
+        return number
+
+    results = run_tasks(note, [3, 1, 2], Workers(0))
+    assert made == []  # nothing runs before the first result is asked for
+    assert next(results) == 3
+    assert made == [3]
+    assert list(results) == [1, 2]
+
+
+def test_an_error_of_a_task_arrives_as_it_is():
+    with pytest.raises(PipelineError, match="three is refused"):
+        list(run_tasks(refuse_three, [1, 3], Workers(0)))
+
+
+def test_two_processes_give_the_same_results_and_the_same_errors():
+    found = list(run_tasks(square, range(9), Workers(2)))
+    assert sorted(found)[4][:2] == (4, 16)
+    assert sorted(result[:2] for result in found) == [square(number)[:2] for number in range(9)]
+    assert os.getpid() not in {result[2] for result in found}
+    with pytest.raises(PipelineError, match="three is refused; choose another"):
+        list(run_tasks(refuse_three, range(9), Workers(2)))
+
+
+def test_no_tasks_start_no_cluster(monkeypatch):
+    monkeypatch.setattr(execution, "_client", lambda *_: pytest.fail("a cluster was started"))
+    assert list(run_tasks(square, [], Workers(2))) == []
+
+
+def test_a_scheduler_that_is_not_there_is_an_error_for_people(monkeypatch, tmp_path):
+    monkeypatch.setattr(execution, "CONNECT_SECONDS", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    started = time.monotonic()
+    with pytest.raises(PipelineError, match=f"no Dask scheduler answers at {address}"):
+        list(run_tasks(square, [1], Workers(scheduler=address)))
+    assert time.monotonic() - started < 15
+    with pytest.raises(PipelineError, match="there is no scheduler file"):
+        list(run_tasks(square, [1], Workers(scheduler_file=str(tmp_path / "none.json"))))
+
+
+def test_a_scheduler_elsewhere_runs_the_tasks():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        found = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
+    assert sorted(result[:2] for result in found) == [(number, number**2) for number in range(7)]

@@ -1,0 +1,200 @@
+import hashlib
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning import (
+    TILE_ALIGN_PX,
+    even_quotas,
+    offsets_available,
+    plan_corpus,
+    plan_pairs,
+    spread_tiles,
+)
+from distort_pipeline.records import PictureRecord
+
+sides = st.integers(60, 900)
+quick = settings(max_examples=60, deadline=None)
+
+
+def picture(number, height, width, split="train"):
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return PictureRecord(
+        f"p{number}", f"p{number}.png", digest, digest, width, height, "RGB", "CC0-1.0", "tests", split
+    )
+
+
+@st.composite
+def albums(draw):
+    sizes = draw(st.lists(st.tuples(sides, sides, st.sampled_from(["train", "train", "val", "test"])), max_size=12))
+    return [picture(0, 500, 400), *(picture(number, *size) for number, size in enumerate(sizes, start=1))]
+
+
+def planned(album, **changes):
+    plain = {"tile_px": 256, "tiles_per_picture": 3, "tiles_per_shard": 8, "min_tile_px": 128, "seed": 0}
+    return plan_pairs(album, **{**plain, **changes})
+
+
+def tiles_of(plan):
+    return {placed.picture.id: placed.tiles for shard in plan.of("train") for placed in shard.pictures}
+
+
+@quick
+@given(sides, sides, st.sampled_from([128, 256]), st.integers(1, 40), st.sampled_from([1, 8, 16]), st.integers(0, 9))
+def test_tiles_lie_inside_on_the_grid_and_differ(height, width, tile_px, count, align_px, seed):
+    tiles = spread_tiles(height, width, tile_px=tile_px, count=count, align_px=align_px, seed=seed)
+    assert len(set(tiles)) == len(tiles)
+    for tile in tiles:
+        assert tile.y % align_px == tile.x % align_px == 0
+        assert (tile.height, tile.width) == (min(tile_px, height), min(tile_px, width))
+        assert 0 <= tile.y <= height - tile.height
+        assert 0 <= tile.x <= width - tile.width
+    there = offsets_available(max(height, tile_px), max(width, tile_px), tile_px=tile_px, align_px=align_px)
+    assert len(tiles) == min(count, there)
+
+
+def test_tiles_are_far_apart():
+    # four tiles of a picture of three by three: none may share a pixel with another where so much room is left
+    for seed in range(5):
+        tiles = spread_tiles(768, 768, tile_px=128, count=4, align_px=16, seed=seed)
+        gaps = [max(abs(a.y - b.y), abs(a.x - b.x)) for a in tiles for b in tiles if a != b]
+        assert min(gaps) >= 256
+
+
+def test_another_seed_gives_other_tiles():
+    plans = [spread_tiles(900, 900, tile_px=256, count=2, align_px=16, seed=seed) for seed in range(4)]
+    assert len({tuple(plan) for plan in plans}) == 4
+
+
+@quick
+@given(albums(), st.integers(0, 3))
+def test_shards_hold_each_picture_once_and_whole(album, seed):
+    plan = planned(album, seed=seed)
+    assert [shard.number for shard in plan.of("train")] == list(range(len(plan.of("train"))))
+    assert len({shard.name for shard in plan.shards}) == len(plan.shards)
+    where = Counter(placed.picture.id for shard in plan.of("train") for placed in shard.pictures)
+    assert set(where.values()) <= {1}
+    for shard in plan.of("train"):
+        taken = [slot for p in shard.pictures for slot in range(p.first_slot, p.first_slot + len(p.tiles))]
+        assert taken == list(range(len(taken)))
+        assert 0 < len(taken) <= 8
+    assert len(where) + plan.too_small == sum(record.split == "train" for record in album)
+    whole = {p.picture.id: p.tiles for shard in plan.of("val") for p in shard.pictures}
+    assert whole.keys() == {record.id for record in album if record.split == "val"}
+    for record in album:
+        if record.split == "val":
+            (tile,) = whole[record.id]
+            assert (tile.y, tile.x, tile.height, tile.width) == (0, 0, record.height, record.width)
+
+
+@quick
+@given(albums(), sides, sides, st.sampled_from(["train", "val"]))
+def test_a_further_picture_moves_no_tile_of_another(album, height, width, split):
+    before = tiles_of(planned(album))
+    after = tiles_of(planned([*album, picture(99, height, width, split)]))
+    assert {name: after[name] for name in before} == before
+
+
+def test_the_order_of_the_manifest_decides_nothing():
+    album = [picture(number, 300 + 20 * number, 500, "train" if number % 3 else "val") for number in range(9)]
+    assert planned(album) == planned(album[::-1])
+
+
+def test_too_small_pictures_are_counted_and_none_at_all_is_an_error():
+    plan = planned([picture(0, 300, 300), picture(1, 127, 400), picture(2, 130, 400)])
+    assert plan.too_small == 1
+    assert [(t.height, t.width) for t in tiles_of(plan)["p2"]] == [(130, 256)] * 3
+    assert all(tile.y == 0 and tile.x % TILE_ALIGN_PX == 0 for tile in tiles_of(plan)["p2"])
+    with pytest.raises(PipelineError, match="128 px on both sides"):
+        planned([picture(1, 127, 400), picture(2, 400, 400, "val")])
+
+
+MODELS = {"jpeg": False, "jp2k": False, "white_noise": True}
+
+
+def corpus(album, count, models=MODELS, **changes):
+    plain = {"tile_px": 256, "batch_samples": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
+    return plan_corpus(album, models, count=count, **{**plain, **changes})
+
+
+@quick
+@given(albums(), st.integers(1, 200), st.booleans(), st.sampled_from([None, 128, 256]), st.integers(1, 32))
+def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
+    try:
+        plan = corpus(album, count, allow_repeats=allow_repeats, tile_px=tile_px, batch_samples=batch_samples)
+    except PipelineError:
+        assert not allow_repeats
+        return
+    samples = [sample for batch in plan.batches for sample in batch.samples]
+    assert [sample.sample for sample in samples] == list(range(count))
+    assert [tile.number for tile in plan.tiles] == list(range(len(plan.tiles)))
+    assert len({(tile.picture.id, tile.tile) for tile in plan.tiles}) == len(plan.tiles) <= plan.available_tiles
+    assert len({sample.seed for sample in samples}) == count
+    shares = Counter()
+    for batch in plan.batches:
+        assert 0 < len(batch.samples) <= batch_samples
+        assert batch.samples[0].slot == batch.number * batch_samples
+        shares[batch.distortion] += len(batch.samples)
+    assert max(shares.values()) - min(shares[name] for name in MODELS) <= 1
+    for name, is_random in MODELS.items():
+        own = [sample for batch in plan.batches if batch.distortion == name for sample in batch.samples]
+        assert [sample.slot for sample in own] == list(range(len(own)))
+        assert len({(sample.tile, sample.draw) for sample in own}) == len(own)
+        if not is_random and not allow_repeats:
+            assert {sample.draw for sample in own} <= {0}
+
+
+def test_one_tile_is_distorted_by_every_model():
+    plan = corpus([picture(0, 512, 512)], 9)
+    tiles = {
+        name: [s.tile for batch in plan.batches if batch.distortion == name for s in batch.samples] for name in MODELS
+    }
+    assert tiles["jpeg"] == tiles["jp2k"] == tiles["white_noise"] == [0, 1, 2]
+
+
+def test_too_much_asked_says_how_much_there_is():
+    album = [picture(0, 272, 272), picture(1, 256, 256), picture(2, 255, 900)]  # 4 + 1 + 0 tiles
+    assert corpus(album, 15).available_tiles == 5
+    with pytest.raises(PipelineError, match=r"5 different tiles .* jp2k would need 6") as caught:
+        corpus(album, 16)
+    assert "--allow-repeats" in str(caught.value)
+    again = corpus(album, 16, allow_repeats=True)
+    assert max(sample.draw for batch in again.batches for sample in batch.samples) == 1
+    assert len(corpus(album, 50, {"white_noise": True}).tiles) == 5  # noise is drawn anew, no tile is new
+    with pytest.raises(PipelineError, match="no picture is at least 512 px"):
+        corpus(album, 1, tile_px=512)
+
+
+def test_the_corpus_seed_and_the_tile_decide_the_samples_seeds():
+    album = [picture(0, 400, 400), picture(1, 300, 500)]
+    first, again, other = (corpus(album, 12, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+
+    def seeds(plan):
+        return {sample.seed for batch in plan.batches for sample in batch.samples}
+
+    assert not seeds(first) & seeds(other)
+
+
+def test_batches_of_a_split_album_follow_its_pictures():
+    album = [picture(number, 400, 400) for number in range(6)]
+    plan = corpus(album, 60, {"jpeg": False})
+    pictures = [plan.tiles[sample.tile].picture.id for batch in plan.batches for sample in batch.samples]
+    changes = sum(a != b for a, b in pairwise(pictures))
+    assert changes == len(album) - 1  # each picture is read for one run of samples
+    assert set(Counter(pictures).values()) == {10}
+
+
+@quick
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=10), st.integers(0, 200))
+def test_quotas_are_even_and_within_capacities(capacities, wanted):
+    quotas = even_quotas(capacities, wanted)
+    assert sum(quotas) == min(wanted, sum(capacities))
+    assert all(0 <= quota <= capacity for quota, capacity in zip(quotas, capacities, strict=True))
+    unfilled = [quota for quota, capacity in zip(quotas, capacities, strict=True) if quota < capacity]
+    if unfilled:
+        assert max(quotas) - min(unfilled) <= 1
