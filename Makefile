@@ -25,7 +25,7 @@ LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-ha
 .DELETE_ON_ERROR:
 
 repro: $(READY)
-	if [ -n "$(PROFILE)" ]; then python -m profiles.apply "$(PROFILE)"; fi
+	@if [ -n "$(PROFILE)" ]; then python -m profiles.apply "$(PROFILE)"; fi
 	@# dvc.lock holds digests of trained weights, which differ between machines: git is told to look away
 	-@git update-index --skip-worktree dvc.lock
 	dvc repro
@@ -37,7 +37,7 @@ test: $(READY)
 check: $(READY)
 	ruff format --check .
 	ruff check .
-	mypy
+	mypy -p distort_pipeline -p stages -p profiles
 	lint-imports
 
 # One set of pins for Python 3.11 to 3.13; hashes and no addresses, so that any index will do.

@@ -110,3 +110,47 @@ def pair_store(tmp_path_factory, small_manifest, small_settings, faded):
     out = tmp_path_factory.mktemp("pairs") / "pairs"
     pairs_step.run(PairsConfig(**small_settings, brought={"faded": str(faded)}), small_manifest, out)
     return open_pairs(out)
+
+
+@pytest.fixture(scope="session")
+def make_trainer():
+    """A function that makes a small trainer of 128 px crops, two in a batch, with one noise channel."""
+
+    def make(**changes):
+        from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+
+        plain = {
+            "base_filters": 2,
+            "discriminator_filters": 2,
+            "noise_channels": 1,
+            "pair_view": "amplified_difference",
+            "precision": "float32",
+            "crop_px": 128,
+            "batch": 2,
+            "generator_rate": 1e-3,
+            "discriminator_rate": 1e-3,
+            "beta_1": 0.5,
+            "beta_2": 0.999,
+            "sparsity_weight": 0.1,
+            "sparsity_span": 255.0,
+            "sparsity_reduction": "mean",
+            "averaging": 0.9,
+            "seed": 3,
+        }
+        return TensorflowTrainer(Networks(**{**plain, **changes}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _one_trainer(make_trainer):
+    trainer = make_trainer()
+    return trainer, trainer.state()
+
+
+@pytest.fixture
+def trainer(_one_trainer):
+    """The small trainer in its first state."""
+    made, first = _one_trainer
+    made.restore(first)
+    return made

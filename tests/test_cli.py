@@ -87,10 +87,10 @@ def test_parameters_here_are_used_only_if_they_are_ours(tmp_path: Path, monkeypa
     (tmp_path / "params.yaml").write_text("generate: {count: -1}\n")
     foreign = typed("generate")
     assert "is not used: its first key is not distort_pipeline" in foreign.stderr
+    (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: 3}\n")
+    assert "settings from params.yaml" in typed("generate").stderr
     (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: -1}\n")
-    ours = typed("generate")
-    assert "settings from params.yaml" in ours.stderr
-    assert "generate.count must be positive, got -1" in ours.stderr
+    assert "generate.count must be positive, got -1" in typed("generate").stderr
 
 
 def test_a_typing_error_in_the_parameters_is_answered_with_the_nearest(tmp_path: Path) -> None:

@@ -29,9 +29,13 @@ def params(tmp_path, text):
 def test_the_repositorys_parameters_load():
     found = load_params(REPOSITORY / "params.yaml")
     assert found.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise")
-    assert found.train.generator_rate == 3e-4
-    assert found.train.discriminator_rate == 1e-4
-    assert found.train.sparsity_weight == 0.1
+    assert found != Params()  # its values are read, not passed over
+
+
+def test_defaults_are_the_papers_where_it_states_them():
+    train = TrainConfig()
+    assert (train.generator_rate, train.discriminator_rate, train.sparsity_weight) == (3e-4, 1e-4, 0.1)
+    assert (train.crop_px, train.batch) == (256, 16)
 
 
 def test_sections_are_the_fields_of_params():

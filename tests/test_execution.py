@@ -68,6 +68,6 @@ def test_a_scheduler_that_is_not_there_is_an_error_for_people(monkeypatch, tmp_p
 def test_a_scheduler_elsewhere_runs_the_tasks():
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         found = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
     assert sorted(result[:2] for result in found) == [(number, number**2) for number in range(7)]

@@ -94,7 +94,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
         n_workers=workers.count,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None would take port 8787 of every network interface
         local_directory=scratch,
         memory_limit=0,  # tasks bound their own memory; a nanny that kills at a guess loses work
         silence_logs=40,

@@ -132,7 +132,7 @@ def test_after_a_kill_only_the_rest_is_made_and_the_store_is_the_same(
     out = tmp_path / "pairs"
     made = []
 
-    def killed(function, tasks, workers):
+    def killed(function, tasks, _):
         for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order than usual
             made.append(function(task))
             yield made[-1]
@@ -253,19 +253,22 @@ def test_a_pristine_picture_that_changed_since_ingest_stops_the_run(photographs,
         ({"preset": "kadidd"}, r"no preset is called 'kadidd'; did you mean kadid\?"),
         ({"levels": (2,)}, "jpeg at level 1 only, got 2"),
         ({"distortions": ("pink_noise",), "preset": "kadid"}, "presets that have it: dbcnn, paper_like"),
-        ({"min_tile_px": 256, "tile_px": 512}, None),
         ({"min_tile_px": 384, "tile_px": 384}, "no training picture is at least 384 px"),
         ({"brought": {"scan": "nowhere"}}, "there is no folder or CSV of distorted pictures at nowhere"),
     ],
 )
 def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest, tmp_path, changes, said):
     config = dataclasses.replace(plain, **changes)
-    if said is None:
-        assert step.run(config, small_manifest, tmp_path / "pairs").counts["too_small"] == 1
-        return
     with pytest.raises(PipelineError, match=said):
         step.run(config, small_manifest, tmp_path / "pairs")
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_too_small_for_a_tile_are_counted(plain, small_manifest, tmp_path):
+    report = step.run(dataclasses.replace(plain, min_tile_px=256), small_manifest, tmp_path / "pairs")
+    assert report.counts["too_small"] == 1
+    assert "1 training pictures are too small" in "\n".join(report.lines)
+    assert "flower-1" not in {record.picture for record in open_pairs(tmp_path / "pairs").records()}
 
 
 def test_too_little_disk_is_said_before_the_work(plain, small_manifest, tmp_path, monkeypatch):

@@ -50,9 +50,18 @@ def read_pixels(array: Any, selection: Any = ...) -> NDArray[np.uint8]:
     try:
         return np.asarray(array[selection])
     except DAMAGE as error:
-        raise PipelineError(
-            f"pixels of the array {array.path} are damaged: {error}; `distort-pipeline verify` names all that are"
-        ) from None
+        raise PipelineError(f"pixels of the array {array.path} are damaged: {error}") from None
+
+
+def missing_shards(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
+    """Return the files of `array` that hold its elements `first` to `stop` along `axis` and are not there, or empty.
+
+    Zarr reads them as zeros, silently.
+    """
+    side = (array.shards or array.chunks)[axis]
+    starts = range(first - first % side, stop, side)
+    files = [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
+    return [file for file in files if not (file.is_file() and file.stat().st_size)]
 
 
 def shard_file(folder: Path, array: Any, position: tuple[int, ...]) -> Path:

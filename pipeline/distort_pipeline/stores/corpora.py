@@ -17,6 +17,7 @@ A corpus of whole pictures has one array for each picture instead: pristine/0000
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
-from distort_pipeline.stores.arrays import find_array, open_group, read_pixels
+from distort_pipeline.stores.arrays import find_array, missing_shards, open_group, read_pixels
 from distort_pipeline.stores.files import Ledger, read_header, read_json
 from distort_pipeline.stores.tables import read_records, read_table
 
@@ -126,9 +127,19 @@ class CorpusStore:
         """Return one reference tile."""
         return self._one(PRISTINE, tile)
 
-    def distorted(self, distortion: str, slot: int) -> Picture:
-        """Return one sample's pixels by its place among those of its distortion."""
-        return self._one(distorted_array(distortion), slot)
+    def pictures(self, column: str, numbers: Iterable[int]) -> Iterator[Picture]:
+        """Yield the pictures `numbers` of `column` (pristine, or a `distorted_array`); fast where they ascend."""
+        if self.whole_pictures:
+            yield from (self._one(column, number) for number in numbers)
+            return
+        array = self.array(column)
+        per_chunk = array.chunks[0]
+        held, chunk = -1, np.empty(0, np.uint8)
+        for number in numbers:
+            if number // per_chunk != held:
+                held = number // per_chunk
+                chunk = self._read(array, slice(held * per_chunk, min((held + 1) * per_chunk, array.shape[0])))
+            yield chunk[number % per_chunk]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -154,10 +165,10 @@ class CorpusStore:
         for start, stop in _runs(places, self._starts):
             first, last = records[start], records[stop - 1]
             source = self.array(distorted_array(first.distortion))
-            distorted[start:stop] = read_pixels(source, slice(first.slot, last.slot + 1, places.step))
+            distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, places.step))
         for start, stop in _consecutive([record.tile for record in records]):
             source = self.array(PRISTINE)
-            pristine[start:stop] = read_pixels(source, slice(records[start].tile, records[stop - 1].tile + 1))
+            pristine[start:stop] = self._read(source, slice(records[start].tile, records[stop - 1].tile + 1))
         return Samples(pristine, distorted, records)
 
     def array(self, name: str) -> Any:
@@ -166,8 +177,15 @@ class CorpusStore:
 
     def _one(self, column: str, slot: int) -> Picture:
         if self.whole_pictures:
-            return read_pixels(self.array(picture_array(column, slot)))
-        return read_pixels(self.array(column), slot)
+            whole = self.array(picture_array(column, slot))
+            return self._read(whole, slice(whole.shape[0]))
+        return self._read(self.array(column), slice(slot, slot + 1))[0]
+
+    def _read(self, array: Any, part: slice) -> NDArray[np.uint8]:
+        """Return a part of `array` along its first axis; PipelineError if it is damaged, or a file of it is missing."""
+        for missing in missing_shards(self.folder, array, part.start or 0, part.stop):
+            raise PipelineError(f"{missing} is missing or empty, its pixels would all be black")
+        return read_pixels(array, part)
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]

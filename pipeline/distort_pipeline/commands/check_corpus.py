@@ -1,0 +1,221 @@
+"""Whether a corpus is what it was when it was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.commands.checks import (
+    UNREAD,
+    Findings,
+    check_counts,
+    check_digests,
+    check_fields,
+    check_file,
+    check_json,
+    check_strays,
+    checked_records,
+    ledger_entry,
+)
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.generation.tiles import read_truth_arrays
+from distort_pipeline.progress import track
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import SampleRecord, TileRecord
+from distort_pipeline.stores.arrays import pixel_digest
+from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.stores.models import arrays_digest
+
+NEEDED = {
+    "samples": dict,
+    "batches": dict,
+    "tile_shards": int,
+    "counts": dict,
+    "licences": dict,
+    "models": dict,
+    "settings.models": dict,
+    "settings.generate.batch_samples": int,
+    "settings.generate.whole_pictures": bool,
+}
+
+
+@dataclass(frozen=True)
+class CorpusShard:
+    """One shard of tiles, or one batch: all that a worker needs to check it."""
+
+    folder: Path
+    name: str
+    number: int
+    distortion: str | None  # None: reference tiles
+    per_shard: int
+    slots: int  # of the whole array
+    pixels: bool  # whether the pixels can be opened at all
+
+
+def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+    """Return what is wrong with the corpus in `folder`: every shard is read, one after the other in each worker."""
+    found = Findings()
+    if not (check_fields(found, header, NEEDED) and _counts_are_numbers(found, header)):
+        return found
+    pixels = False
+    with found.noting():
+        open_corpus(folder)
+        pixels = True
+    shards = _shards(folder, header, pixels)
+    for part in track(run_tasks(check_shard, shards, workers), total=len(shards), label="verify", unit="shards"):
+        found.add(part)
+    ledger = Findings()  # the shards have noted what is wrong with it
+    entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
+    check_digests(found, header, entries)
+    _check_settings(found, header)
+    if all(entries):
+        _check_counts(found, header, shards)
+    names = [shard.name for shard in shards]
+    batches = [shard.name for shard in shards if shard.distortion]
+    check_strays(
+        found,
+        folder,
+        {
+            "ledger": [f"{name}.json" for name in names],
+            "records": [f"{name}.parquet" for name in names],
+            "reports": [f"{name}.{kind}" for name in batches for kind in ("json", "png")],
+            "truth": [f"{shard.name}.npz" for shard in shards if not shard.distortion],
+        },
+    )
+    found.expect((folder / "index.html").is_file(), f"{folder / 'index.html'} is missing")
+    return found
+
+
+def _counts_are_numbers(found: Findings, header: Mapping[str, Any]) -> bool:
+    numbers = [*header["samples"].values(), *header["batches"].values(), header["counts"].get("tiles")]
+    fine = all(isinstance(number, int) for number in numbers) and set(header["samples"]) == set(header["batches"])
+    return found.expect(
+        fine and "tile_px" in header, "store.json is damaged: it does not say how much there is of what"
+    )
+
+
+def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[CorpusShard]:
+    per_shard = header["settings"]["generate"]["batch_samples"]
+    tiles = header["counts"]["tiles"]
+    found = [
+        CorpusShard(folder, f"tiles-{number:05d}", number, None, per_shard, tiles, pixels)
+        for number in range(header["tile_shards"])
+    ]
+    for name, samples in header["samples"].items():
+        found += [
+            CorpusShard(folder, f"{name}-{number:05d}", number, name, per_shard, samples, pixels)
+            for number in range(header["batches"][name])
+        ]
+    return found
+
+
+def check_shard(shard: CorpusShard) -> Findings:
+    """Return what is wrong with one shard."""
+    found = Findings()
+    found.counts["shards"] += 1
+    entry = ledger_entry(found, shard.folder, shard.name)
+    if not entry:
+        return found
+    if shard.distortion is None:
+        _check_tiles(found, shard, entry)
+    else:
+        _check_batch(found, shard, entry)
+    return found
+
+
+def _check_tiles(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
+    records = checked_records(found, shard.folder, shard.name, TileRecord, entry.get("records"))
+    found.names |= {f"picture {record.picture_digest}" for record in records or ()}
+    found.sums["tiles"] += entry["tiles"]
+    with found.noting():
+        truth = read_truth_arrays(shard.folder, shard.number)
+        found.counts["files"] += 1
+        same = arrays_digest(truth) == entry.get("truth")
+        found.expect(same, f"truth/{shard.name}.npz was changed: its digest is not the ledger's")
+    _check_pixels(found, shard, PRISTINE, entry["tiles"], entry.get("pixels"))
+
+
+def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
+    assert shard.distortion is not None  # check_shard saw to that
+    records = checked_records(found, shard.folder, shard.name, SampleRecord, entry.get("records"))
+    found.names |= {f"sample {record.pixel_digest}" for record in records or ()}
+    found.sums["samples"] += entry["samples"]
+    found.sums[f"samples of {shard.distortion}"] += entry["samples"]
+    found.sums["flagged"] += entry.get("within_bounds") is False
+    report = check_json(found, shard.folder / "reports" / f"{shard.name}.json", entry.get("report"))
+    if isinstance(report, dict):
+        same = report.get("within_bounds") == entry.get("within_bounds")
+        found.expect(same, f"{shard.name}: report and ledger do not agree on whether it is within bounds")
+    check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("strip"))
+    made = _check_pixels(found, shard, distorted_array(shard.distortion), entry["samples"], entry.get("pixels"))
+    for record, own in zip(records or (), made, strict=False):
+        if not found.expect(record.pixel_digest == own, f"{shard.name}: sample {record.sample} has other pixels"):
+            break  # the shard's digest has been named already
+
+
+def _check_pixels(found: Findings, shard: CorpusShard, column: str, count: int, expected: object) -> list[str]:
+    """Return the digest of each picture of a shard; note it if together they are not what the ledger says."""
+    digests: list[str] = []
+    if not shard.pixels:
+        return digests
+    first = shard.number * shard.per_shard
+    with found.noting(shard.name):
+        corpus = open_corpus(shard.folder)
+        if not corpus.whole_pictures:
+            _require_shape(corpus, column, shard.slots)
+        own = pixel_digest(_noting_each(corpus.pictures(column, range(first, first + count)), digests))
+        found.counts["pictures"] += count
+        found.expect(own == expected, f"{shard.name}: the pixels in {column} are not those that the ledger tells of")
+    return digests
+
+
+def _noting_each(pictures: Iterable[Picture], digests: list[str]) -> Iterable[Picture]:
+    for picture in pictures:
+        digests.append(pixel_digest([picture]))
+        yield picture
+
+
+def _require_shape(corpus: CorpusStore, column: str, slots: int) -> None:
+    """Raise PipelineError unless an array is as large as the header says: reading would go by the wrong one."""
+    wanted, there = (slots, *(corpus.header["tile_px"],) * 2, 3), corpus.array(column).shape
+    if there != wanted:
+        raise PipelineError(f"the array {column} is of shape {there}, the header says {wanted}")
+
+
+def _check_counts(found: Findings, header: Mapping[str, Any], shards: list[CorpusShard]) -> None:
+    batches = Counter(shard.distortion for shard in shards if shard.distortion)
+    check_counts(
+        found,
+        header,
+        {
+            "samples": found.sums["samples"],
+            "tiles": found.sums["tiles"],
+            "flagged": found.sums["flagged"],
+            "batches": batches.total(),
+        },
+    )
+    for name, samples in header["samples"].items():
+        there = found.sums[f"samples of {name}"]
+        found.expect(samples == there, f"store.json counts {samples} samples of {name}, there are {there}")
+    if not found.sums[UNREAD]:
+        pictures, different = (sum(name.startswith(kind) for name in found.names) for kind in ("picture ", "sample "))
+        check_counts(found, header, {"pictures": pictures, "duplicates": found.sums["samples"] - different})
+        same = sum(header["licences"].values()) == pictures
+        found.expect(same, "store.json: its licences are not of as many pictures")
+    found.counts["samples"] = found.sums["samples"]
+
+
+def _check_settings(found: Findings, header: Mapping[str, Any]) -> None:
+    models = {name: model.get("digest") for name, model in header["models"].items()}
+    found.expect(models == header["settings"]["models"], "store.json names other models than its settings")
+    whole = header["settings"]["generate"]["whole_pictures"]
+    tile_px = None if whole else header["settings"]["generate"].get("tile_px")
+    found.expect(header.get("tile_px") == tile_px, "store.json says another tile_px than its settings")
+    found.expect(
+        header.get("manifest_digest") == header["settings"].get("manifest_digest"),
+        "store.json names another manifest than its settings",
+    )

@@ -1,0 +1,172 @@
+"""Whether a pair store is what it was when it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.commands.checks import (
+    Findings,
+    check_counts,
+    check_digests,
+    check_fields,
+    check_strays,
+    checked_records,
+    ledger_entry,
+)
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.progress import track
+from distort_pipeline.records import PairRecord
+from distort_pipeline.stores.arrays import missing_shards, pixel_digest, read_pixels
+from distort_pipeline.stores.pairs import distorted_column, open_pairs, val_name
+
+NEEDED = {
+    "recipes": list,
+    "counts": dict,
+    "shards.train": int,
+    "shards.val": int,
+    "settings.pairs.tile_px": int,
+    "settings.pairs.tiles_per_shard": int,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of the pair store: pristine, or a distortion at a level."""
+
+    name: str  # as the ledger calls it
+    distortion: str | None
+    level_index: int
+
+
+@dataclass(frozen=True)
+class PairShard:
+    """One shard of training tiles, or one validation picture: all that a worker needs to check it."""
+
+    folder: Path
+    split: str
+    number: int
+    per_shard: int
+    tile_px: int
+    columns: tuple[Column, ...]
+    pixels: bool  # whether the pixels can be opened at all
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger and among the record files."""
+        return f"{self.split}-{self.number:05d}"
+
+
+def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+    """Return what is wrong with the pair store in `folder`."""
+    found = Findings()
+    if not check_fields(found, header, NEEDED):
+        return found
+    columns = _columns(found, header["recipes"])
+    pixels = False
+    with found.noting():
+        open_pairs(folder)
+        pixels = True
+    settings = header["settings"]["pairs"]
+    shards = [
+        PairShard(folder, split, number, settings["tiles_per_shard"], settings["tile_px"], columns, pixels)
+        for split in ("train", "val")
+        for number in range(header["shards"][split])
+    ]
+    for part in track(run_tasks(check_shard, shards, workers), total=len(shards), label="verify", unit="shards"):
+        found.add(part)
+    ledger = Findings()  # the shards have noted what is wrong with it
+    entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
+    check_digests(found, header, entries)
+    if all(entries):
+        names = ("pairs", "train_tiles", "val_pictures", "missing")
+        check_counts(found, header, {name: found.sums[name] for name in names})
+        missing = [absent for entry in entries for absent in entry["missing"]]
+        found.expect(header.get("missing") == missing, "store.json and the ledger do not agree on what is missing")
+    found.expect(
+        header.get("manifest_digest") == header["settings"].get("manifest_digest"),
+        "store.json names another manifest than its settings",
+    )
+    check_strays(
+        found,
+        folder,
+        {
+            "ledger": [f"{shard.name}.json" for shard in shards],
+            "records": [f"{shard.name}.parquet" for shard in shards],
+        },
+    )
+    found.counts["pairs"] = found.sums["pairs"]
+    return found
+
+
+def _columns(found: Findings, recipes: list[Any]) -> tuple[Column, ...]:
+    columns = [Column("pristine", None, 0)]
+    for recipe in recipes:
+        fine = isinstance(recipe, dict) and {"distortion", "level", "level_index"} <= set(recipe)
+        if found.expect(fine, f"store.json is damaged: {recipe!r} is no recipe"):
+            name = distorted_column(recipe["distortion"], recipe["level"])
+            columns.append(Column(name, recipe["distortion"], recipe["level_index"]))
+    return tuple(columns)
+
+
+def check_shard(shard: PairShard) -> Findings:
+    """Return what is wrong with one shard."""
+    found = Findings()
+    found.counts["shards"] += 1
+    entry = ledger_entry(found, shard.folder, shard.name)
+    if not entry:
+        return found
+    records = checked_records(found, shard.folder, shard.name, PairRecord, entry["records"])
+    if records is not None:
+        found.expect(len(records) == entry["pairs"], f"{shard.name}: there are {len(records)} records of its pairs")
+    found.sums["pairs"] += entry["pairs"]
+    found.sums["missing"] += len(entry["missing"])
+    found.sums["train_tiles" if shard.split == "train" else "val_pictures"] += entry["tiles"]
+    same = set(entry["arrays"]) == {column.name for column in shard.columns}
+    found.expect(same, f"ledger/{shard.name}.json tells of other arrays than the recipes in store.json")
+    pictures = [record.picture for record in records or ()] + [absent["picture"] for absent in entry["missing"]]
+    for column in shard.columns:
+        if not (shard.pixels and column.name in entry["arrays"]):
+            continue
+        with found.noting(f"{shard.name}, {column.name}"):
+            if shard.split == "train":
+                own = pixel_digest([_tiles(shard, column, entry["tiles"])])
+            elif _is_missing(column, entry["missing"]):
+                own = pixel_digest([])
+            elif pictures:
+                own = pixel_digest([_whole_picture(shard, column, pictures[0])])
+            else:
+                continue  # its records are gone, which has been noted: nothing says which picture it was
+            found.counts["arrays"] += 1
+            if own != entry["arrays"][column.name]:
+                raise PipelineError("the pixels are not those that the ledger tells of")
+    return found
+
+
+def _is_missing(column: Column, missing: list[dict[str, str]]) -> bool:
+    return any(absent["distortion"] == column.distortion for absent in missing)
+
+
+def _tiles(shard: PairShard, column: Column, count: int) -> NDArray[np.uint8]:
+    """Return the tiles of one shard of a training array, (count, tile_px, tile_px, 3)."""
+    name = "train/pristine" if column.distortion is None else f"train/{column.distortion}"
+    array = open_pairs(shard.folder).array(name)
+    first = shard.number * shard.per_shard
+    if array.shape[2:] != (shard.tile_px, shard.tile_px, 3) or array.shape[1] < first + count:
+        raise PipelineError(f"the array {name} is of shape {array.shape}, which is not what store.json says")
+    for missing in missing_shards(shard.folder, array, first, first + count, axis=1, level=column.level_index):
+        raise PipelineError(f"{missing} is missing or empty")
+    return read_pixels(array, (column.level_index, slice(first, first + count)))
+
+
+def _whole_picture(shard: PairShard, column: Column, picture_id: str) -> NDArray[np.uint8]:
+    array = open_pairs(shard.folder).array(val_name(picture_id, column.name))
+    for missing in missing_shards(shard.folder, array, 0, array.shape[0]):
+        raise PipelineError(f"{missing} is missing or empty")
+    return read_pixels(array)

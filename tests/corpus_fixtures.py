@@ -1,0 +1,88 @@
+"""Fixtures for corpora: untrained generators that look trained, and a corpus made with them, once a session.
+
+A test module takes them with `pytest_plugins = ["corpus_fixtures"]`.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+from small_models import NETWORK_BATCH, PARAMETERS, TILE_PX, write_model
+
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.distortions import apply
+from distort_pipeline.seeds import generator
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.models import ValidationHistograms
+
+
+@pytest.fixture(scope="session")
+def histograms_of(photographs):
+    """A function that gives validation histograms for a distortion, as if its generator were the `made` one."""
+    tiles = [
+        photograph[y : y + TILE_PX, x : x + TILE_PX]
+        for photograph in photographs.values()
+        for y, x in ((0, 0), (0, 128), (64, 64), (70, 128))
+    ]
+    pictures = np.repeat(np.arange(len(photographs)), 4)
+
+    def make(true, made):
+        rows = [np.stack([product_histogram(change(tile)) for tile in tiles]) for change in (np.copy, true, made)]
+        return ValidationHistograms(*rows, pictures, TILE_PX)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def truly():
+    """A function that gives a true distortion as a function of the picture."""
+    return lambda name: lambda picture: apply(name, picture, PARAMETERS[name], generator(1)).picture
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory, histograms_of, truly):
+    """Two generators: `jpeg`, a function of the picture, and `white_noise`, which draws. Their bounds are wide."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
+        histograms = histograms_of(truly(name), lambda picture: 255 - picture // 3 * 2)
+        wide = ValidationHistograms(
+            histograms.pristine, histograms.true, np.roll(histograms.generated, 40, 1), histograms.pictures, TILE_PX
+        )
+        write_model(folder / name, name, wide, noise_channels=noise_channels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_corpus_settings():
+    """Settings for 40 samples in batches of 8."""
+    return {
+        "count": 40,
+        "tile_px": TILE_PX,
+        "batch_samples": 8,
+        "tiles_per_chunk": 4,
+        "network_batch": NETWORK_BATCH,
+        "truth_pictures": 1,
+        "workers": 0,
+    }
+
+
+@pytest.fixture(scope="session")
+def finished_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
+    """The folder of a finished corpus: nobody may change it."""
+    out = tmp_path_factory.mktemp("corpus") / "corpus"
+    generate.run(GenerateConfig(**small_corpus_settings), small_manifest, models, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def corpus(finished_corpus):
+    """The finished corpus, opened."""
+    return open_corpus(finished_corpus)
+
+
+@pytest.fixture
+def damaged(finished_corpus, tmp_path):
+    """The folder of a copy of the finished corpus, to be damaged."""
+    return shutil.copytree(finished_corpus, tmp_path / "corpus")

@@ -1,0 +1,125 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from small_models import NETWORK_BATCH, write_model
+
+from distort_pipeline.generation.batches import BatchTask, make_batch
+from distort_pipeline.generation.tiles import read_truth
+from distort_pipeline.planning import Batch, PlannedSample, ReferenceTile, Tile
+from distort_pipeline.records import digest
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.trained import load_generator
+
+pytest_plugins = ["corpus_fixtures"]
+
+
+@pytest.fixture
+def task_of(damaged, models, small_manifest):
+    """A function that gives the task of a batch of a finished corpus again."""
+    store = open_corpus(damaged)
+    pictures = {record.id: record for record in read_manifest(small_manifest).records}
+    tiles = [
+        ReferenceTile(tile.tile, pictures[tile.picture], Tile(tile.y, tile.x, tile.height, tile.width))
+        for tile in store.tiles()
+    ]
+
+    def make(name, **changes):
+        records = store.batch_records(name)
+        samples = tuple(PlannedSample(r.sample, r.slot, r.tile, r.draw, r.seed) for r in records)
+        task = BatchTask(
+            work=damaged,
+            model=models / records[0].distortion,
+            batch=Batch(records[0].distortion, records[0].batch, samples),
+            tiles=tuple(tiles[record.tile] for record in records),
+            tiles_per_shard=8,
+            network_batch=NETWORK_BATCH,
+            precision="float32",
+            labels=("psnr", "ssim"),
+            whole_pictures=False,
+            seed=0,
+            threads=1,
+        )
+        return dataclasses.replace(task, **changes)
+
+    return make
+
+
+def test_a_batch_made_again_is_the_same_batch(task_of, damaged, corpus):
+    for name in ("jpeg-00001", "white_noise-00002"):
+        task = task_of(name)
+        before = json.loads((damaged / "ledger" / f"{name}.json").read_text())
+        for lost in (f"ledger/{name}.json", f"records/{name}.parquet", f"reports/{name}.json", f"reports/{name}.png"):
+            (damaged / lost).unlink()
+        assert make_batch(task) == before
+        assert json.loads((damaged / "ledger" / f"{name}.json").read_text()) == before
+    np.testing.assert_array_equal(open_corpus(damaged)[:].distorted, corpus[:].distorted)
+
+
+def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of):
+    entry = make_batch(task_of("jpeg-00000"))
+    covered = {"shard", "samples", "pixels", "records", "report", "within_bounds"}
+    assert set(entry) == covered | {"digest", "strip"}
+    assert entry["digest"] == digest({name: entry[name] for name in covered})
+
+
+def test_the_report_compares_the_same_tiles(task_of, damaged):
+    make_batch(task_of("jpeg-00001"))
+    store, truth = open_corpus(damaged), read_truth(damaged, 1)
+    report = store.reports()[1]
+    of_truth = [product_histogram(store[8 + row].distorted) for row in truth.rows]
+    generated, pristine = np.sum(of_truth, 0), truth.pristine[truth.rows].sum(0)
+    true = truth.histograms["jpeg"].sum(0)
+    assert report["paired"]["samples"] == len(truth.rows) < 8
+    assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
+    assert report["against"]["pristine"] == jsd_bits(pristine, generated)
+    assert report["against"]["white_noise"] == jsd_bits(truth.histograms["white_noise"].sum(0), generated)
+    assert report["histograms"] == {
+        "pristine": pristine.tolist(), "true": true.tolist(), "generated": generated.tolist()
+    }  # fmt: skip
+    assert report["psnr"]["true_mean"] == pytest.approx(truth.psnr["jpeg"].mean())
+
+
+def test_labels_that_are_not_wanted_are_left_out(task_of, damaged):
+    make_batch(task_of("jpeg-00000", labels=()))
+    record = open_corpus(damaged).batch_records("jpeg-00000")[0]
+    assert (record.psnr, record.ssim) == (None, None)
+    assert json.loads((damaged / "reports" / "jpeg-00000.json").read_text())["psnr"] is None
+
+
+def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histograms_of, truly):
+    exact = histograms_of(truly("jpeg"), truly("jpeg"))
+    poor = histograms_of(truly("jpeg"), lambda picture: 255 - picture // 3)
+    folder = tmp_path / "jpeg"
+    write_model(folder, "jpeg", poor)
+    assert make_batch(task_of("jpeg-00000", model=folder))["samples"] == 8
+    first = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
+    write_model(folder, "jpeg", exact, noise_channels=3)
+    make_batch(task_of("jpeg-00000", model=folder))
+    second = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
+    assert first["model"] != second["model"]
+    assert first["paired"]["bound_bits"] > second["paired"]["bound_bits"] == 0
+
+
+def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of, damaged):
+    task = task_of("white_noise-00002")
+    store = open_corpus(damaged)
+    numbers = [18, 19, 0, 1]
+    samples = tuple(
+        dataclasses.replace(sample, tile=number) for sample, number in zip(task.batch.samples, numbers, strict=True)
+    )
+    tiles = {tile.number: tile for name in ("jpeg-00000", "jpeg-00002") for tile in task_of(name).tiles}
+    batch = dataclasses.replace(task.batch, samples=samples)
+    make_batch(dataclasses.replace(task, batch=batch, tiles=tuple(tiles[number] for number in numbers)))
+    made = open_corpus(damaged)
+    records = made.batch_records("white_noise-00002")
+    assert [record.tile for record in records] == numbers
+    assert records[2].picture == store.tiles()[0].picture
+    forward = load_generator(task.model, batch=NETWORK_BATCH).forward
+    for record in records:
+        expected = forward.distort_picture(store.pristine(record.tile), record.seed)
+        np.testing.assert_array_equal(made[record.sample].distorted, expected)

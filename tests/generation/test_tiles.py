@@ -1,0 +1,120 @@
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from distort_pipeline.distortions import apply
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.generation.tiles import (
+    EXAMPLE_PX,
+    TRUTH_DRAW,
+    TileTask,
+    TrueDistortion,
+    make_tile_shard,
+    middle,
+    read_truth,
+)
+from distort_pipeline.planning import ReferenceTile, Tile
+from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.files import read_json
+from distort_pipeline.stores.manifests import read_manifest
+
+pytest_plugins = ["corpus_fixtures"]
+
+NOISE = TrueDistortion("grain", "white_noise", 1, {"sigma_grey": 19})
+JPEG = TrueDistortion("jpeg", "jpeg", 1, {"quality": 12})
+
+
+@pytest.fixture
+def task(tmp_path, small_manifest):
+    """The second shard of three tiles each: two of one photograph, one of another."""
+    manifest = read_manifest(small_manifest)
+    osprey, wren = (record for record in manifest.records if record.id in ("osprey-1", "wren-1"))
+    cuts = ((osprey, 0, 16), (osprey, 32, 48), (wren, 160, 64))
+    tiles = tuple(ReferenceTile(3 + place, picture, Tile(y, x, 128, 128)) for place, (picture, y, x) in enumerate(cuts))
+    create_samples(create_group(tmp_path), "pristine", slots=6, tile_px=128, per_shard=3, per_chunk=1)
+    return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False)
+
+
+def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, photographs):
+    for tile in corpus.tiles():
+        photograph = photographs[tile.picture.removesuffix("-1")]
+        cut = photograph[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        np.testing.assert_array_equal(corpus.pristine(tile.tile), cut)
+        assert tile.y % 16 == tile.x % 16 == 0
+    assert len({(tile.picture, tile.y, tile.x) for tile in corpus.tiles()}) == 20
+    assert {tile.picture for tile in corpus.tiles()} == {f"{name}-1" for name in photographs}
+
+
+def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_pictures(task, photographs):
+    assert make_tile_shard(task) == "tiles-00001"
+    truth = read_truth(task.work, 1)
+    assert truth.first_tile == 3
+    assert truth.rows.tolist() == [0, 1]  # the tiles of one photograph, as truth_pictures says
+    osprey = task.tiles[0].picture
+    for one in (NOISE, JPEG):
+        seed = sample_seed(7, osprey.picture_digest, one.distortion, 1, TRUTH_DRAW)
+        whole = apply(one.distortion, photographs["osprey"], one.parameters, generator(seed)).picture
+        for row, (y, x) in enumerate(((0, 16), (32, 48))):
+            tile, clean = (picture[y : y + 128, x : x + 128] for picture in (whole, photographs["osprey"]))
+            np.testing.assert_array_equal(truth.histograms[one.name][row], product_histogram(tile))
+            assert truth.psnr[one.name][row] == psnr(clean, tile)
+            assert truth.ssim[one.name][row] == ssim(clean, tile)
+        np.testing.assert_array_equal(truth.examples[one.name][0], middle(whole[:128, 16:144]))
+    assert truth.pristine.shape == (3, 103)
+    np.testing.assert_array_equal(truth.pristine[2], product_histogram(photographs["wren"][160:288, 64:192]))
+
+
+def test_the_ledger_comes_last_and_a_shard_made_again_is_the_same(task):
+    make_tile_shard(task)
+    entry = read_json(task.work / "ledger" / "tiles-00001.json")
+    assert (entry["shard"], entry["tiles"]) == ("tiles-00001", 3)
+    make_tile_shard(task)
+    assert read_json(task.work / "ledger" / "tiles-00001.json") == entry
+
+
+def test_without_true_distortions_there_are_only_pristine_histograms(task):
+    make_tile_shard(TileTask(**{**vars(task), "truths": ()}))
+    truth = read_truth(task.work, 1)
+    assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
+
+
+def test_an_infinite_psnr_becomes_nan(task):
+    unchanging = TrueDistortion("nothing", "white_noise", 1, {"sigma_grey": 0})
+    make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
+    truth = read_truth(task.work, 1)
+    assert np.isnan(truth.psnr["nothing"]).all()
+    assert truth.ssim["nothing"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("place", [0, 26, 28, 40, -4, -20, -40, -60, -80])
+def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, place):
+    make_tile_shard(task)
+    before = read_truth(task.work, 1)
+    path = task.work / "truth" / "tiles-00001.npz"
+    data = path.read_bytes()
+    for bit in range(8):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        with suppress(PipelineError):  # any other error fails the test
+            np.testing.assert_array_equal(read_truth(task.work, 1).pristine, before.pristine)
+    for left in (0, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:left])
+        with pytest.raises(PipelineError, match=r"tiles-00001\.npz is missing or damaged"):
+            read_truth(task.work, 1)
+    path.unlink()
+    with pytest.raises(PipelineError, match="is missing or damaged"):
+        read_truth(task.work, 1)
+
+
+def test_the_middle_of_a_picture_is_of_one_size():
+    ramp = np.arange(300 * 400 * 3, dtype=np.uint32).reshape(300, 400, 3).astype(np.uint8)
+    np.testing.assert_array_equal(middle(ramp), ramp[22:278, 72:328])
+    small = middle(ramp[:100, :300])
+    assert small.shape == (EXAMPLE_PX, EXAMPLE_PX, 3)
+    np.testing.assert_array_equal(small[:100], ramp[:100, 22:278])
+    assert (small[100:] == 128).all()

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.networks.forward import Forward, noise_maps, pad_to_multiple
+from distort_pipeline.networks.generator import build_generator
+
+
+def pictures(number, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (number, height, width, 3), dtype=np.uint8)
+
+
+def lively(noise_channels):
+    """A generator whose residual is large enough to be seen in 8 bits."""
+    model = build_generator(base_filters=2, noise_channels=noise_channels)
+    head = model.get_layer("decoder_7_conv")
+    rng = np.random.default_rng(0)
+    head.set_weights([rng.normal(0, 0.5, weights.shape) for weights in head.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Forward(lively(0), noise_channels=0, batch=3)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return Forward(lively(1), noise_channels=1, batch=3)
+
+
+@pytest.mark.parametrize("kind", ["plain", "noisy"])
+def test_a_picture_alone_and_in_company_comes_out_the_same(kind, request):
+    forward = request.getfixturevalue(kind)
+    batch = pictures(7, 128, 128)
+    seeds = list(range(100, 107))
+    together = forward.distort(batch, seeds)
+    assert together.shape == batch.shape
+    assert together.dtype == np.uint8
+    assert not np.array_equal(together, batch)
+    for place in (0, 2, 4, 6):
+        assert np.array_equal(forward.distort_picture(batch[place], seeds[place]), together[place])
+    turned = forward.distort(batch[::-1], seeds[::-1])
+    assert np.array_equal(turned[::-1], together)
+
+
+def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
+    picture = pictures(1, 128, 128)[0]
+    assert np.array_equal(noisy.distort_picture(picture, 1), noisy.distort_picture(picture, 1))
+    assert not np.array_equal(noisy.distort_picture(picture, 1), noisy.distort_picture(picture, 2))
+    assert np.array_equal(plain.distort_picture(picture, 1), plain.distort_picture(picture, 2))
+    first, second = noise_maps([5, 6], 128, 128, 2, 3), noise_maps([6], 128, 128, 2, 3)
+    for own, other in zip(first, second, strict=True):
+        assert np.array_equal(own[1], other[0])
+        assert not own[2].any()
+    assert abs(float(first[-1][0].std()) - 1) < 0.02
+    assert abs(float(first[-1][0].mean())) < 0.03
+
+
+def test_a_batch_statistic_never_enters(plain):
+    # in training mode a bright neighbour would darken the others through the batch norms
+    batch = pictures(3, 128, 128)
+    among_others = np.concatenate([batch[:1], np.full((2, 128, 128, 3), 255, np.uint8)])
+    assert np.array_equal(plain.distort(batch, [0, 0, 0])[0], plain.distort(among_others, [0, 0, 0])[0])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "padded"), [(128, 128, (128, 128)), (129, 200, (256, 256)), (384, 100, (384, 128))]
+)
+def test_padding_is_at_the_bottom_and_right_by_reflection(height, width, padded):
+    batch = pictures(2, height, width)
+    found = pad_to_multiple(batch)
+    assert found.shape == (2, *padded, 3)
+    assert np.array_equal(found[:, :height, :width], batch)
+    down, right = padded[0] - height, padded[1] - width
+    if 0 < down < height:
+        assert np.array_equal(found[:, height, :width], batch[:, height - 2])
+        assert np.array_equal(found[:, height + down - 1, :width], batch[:, height - 1 - down])
+    if 0 < right < width:
+        assert np.array_equal(found[:, :height, width], batch[:, :, width - 2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 300), (1, 1), (64, 64)])
+def test_pictures_smaller_than_their_padding_are_padded_with_themselves(height, width, plain):
+    batch = pictures(1, height, width)
+    found = pad_to_multiple(batch)
+    assert found.shape[1] % 128 == found.shape[2] % 128 == 0
+    assert np.array_equal(found[:, :height, :width], batch)
+    assert set(np.unique(found)) <= set(np.unique(batch))
+    assert plain.distort(batch, [0]).shape == batch.shape
+
+
+def test_a_padded_picture_is_the_corner_of_the_larger_one(plain):
+    picture = pictures(1, 150, 140)
+    larger = pad_to_multiple(picture)
+    assert np.array_equal(plain.distort(picture, [3]), plain.distort(larger, [3])[:, :150, :140])
+
+
+def test_no_pictures_are_no_pictures(plain):
+    assert plain.distort(pictures(0, 128, 128), []).shape == (0, 128, 128, 3)

@@ -1,0 +1,83 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from distort_pipeline.networks.upsampling import UpsampledConv2D, composed_kernel
+
+
+def both(channels, filters, seed=0, **options):
+    """The layer, and the plain form that it stands for, with the same weights."""
+    layer = UpsampledConv2D(filters, use_bias=True, **options)
+    plain = keras.Sequential([keras.layers.UpSampling2D(2), keras.layers.Conv2D(filters, 4, padding="same")])
+    layer.build((None, None, None, channels))
+    plain.build((None, None, None, channels))
+    rng = np.random.default_rng(seed)
+    weights = [rng.standard_normal((4, 4, channels, filters)), rng.standard_normal(filters)]
+    layer.set_weights(weights)
+    plain.set_weights(weights)
+    return layer, plain
+
+
+def pixels(*shape, seed=1):
+    return tf.constant(np.random.default_rng(seed).standard_normal(shape), tf.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 7), (1, 1), (1, 6), (2, 3), (16, 9)])
+def test_it_is_upsampling_and_convolution_borders_included(height, width):
+    layer, plain = both(3, 5)
+    inputs = pixels(2, height, width, 3)
+    assert layer(inputs).shape == (2, 2 * height, 2 * width, 5)
+    np.testing.assert_allclose(layer(inputs), plain(inputs), rtol=0, atol=2e-5)  # sums of 48 standard normals
+
+
+def test_its_gradients_are_those_of_the_plain_form():
+    layer, plain = both(3, 5)
+    inputs = pixels(2, 5, 7, 3)
+    target = pixels(2, 10, 14, 5, seed=2)
+    gradients = []
+    for network in (layer, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(network(inputs) * target)
+        variables = network.trainable_variables
+        assert [tuple(variable.shape) for variable in variables] == [(4, 4, 3, 5), (5,)]
+        gradients.append(tape.gradient(loss, [inputs, *variables]))
+    for own, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(own, other, rtol=0, atol=2e-4)  # sums of up to 280 products
+
+
+def test_one_impulse_shows_the_kernel_and_its_place():
+    layer, plain = both(1, 1)
+    layer.set_weights([np.arange(16.0).reshape(4, 4, 1, 1), np.zeros(1)])
+    plain.set_weights(layer.get_weights())
+    impulse = np.zeros((1, 5, 5, 1), np.float32)
+    impulse[0, 2, 2, 0] = 1
+    found = np.asarray(layer(impulse))[0, :, :, 0]
+    assert np.array_equal(found, np.asarray(plain(impulse))[0, :, :, 0])
+    # the impulse fills output pixels 4 and 5, which the kernel's rows and columns reach from 2 to 6
+    rows, columns = np.nonzero(found)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 2, 6)
+
+
+def test_the_composed_kernel_keeps_every_weight_four_times():
+    kernel = np.random.default_rng(0).standard_normal((4, 4, 2, 3)).astype(np.float32)
+    composed = np.asarray(composed_kernel(kernel))
+    assert composed.shape == (5, 5, 3, 2)
+    np.testing.assert_allclose(composed.sum((0, 1)).T, 4 * kernel.sum((0, 1)), rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_made_again_from_its_settings():
+    layer = UpsampledConv2D(5, use_bias=True, name="up")
+    again = UpsampledConv2D.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert layer.compute_output_shape((2, 3, None, 4)) == (2, 6, None, 5)
+
+
+def test_in_bfloat16_it_is_close():
+    layer, plain = both(8, 4, dtype="mixed_bfloat16")
+    inputs = pixels(1, 8, 8, 8)
+    found = layer(inputs)
+    assert found.dtype == tf.bfloat16
+    exact = np.asarray(plain(inputs))
+    assert np.abs(np.asarray(tf.cast(found, tf.float32)) - exact).max() < 0.03 * np.abs(exact).max()

@@ -1,0 +1,49 @@
+"""Generators of random weights in folders like those that training leaves."""
+
+import json
+
+from distort_pipeline.records import digest
+from distort_pipeline.stores.files import write_bytes, write_json
+from distort_pipeline.stores.models import WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.training.validation import summary
+
+TILE_PX = 128
+PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19}}
+NETWORK_BATCH = 8
+
+
+def write_model(folder, distortion, histograms, *, noise_channels=0, brought=False, parameters=None, steps=0):
+    """Write a model of random weights, with the card that training would have written."""
+    import keras
+
+    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.trained import weights_of
+
+    keras.utils.set_random_seed(len(distortion))
+    weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels))
+    settings = {"format": "model", "version": 1, "distortion": distortion, "train": {"crop_align": 16}}
+    write_arrays(folder / WEIGHTS, weights)
+    write_histograms(folder, histograms)
+    write_bytes(folder / "README.md", b"# Generator\n")
+    card = {
+        "format": "distort-pipeline/model",
+        "version": 1,
+        "distortion": distortion,
+        "parameters": PARAMETERS.get(distortion, {}) if parameters is None else parameters,
+        "level": 1,
+        "brought": brought,
+        "network": {"base_filters": 4, "noise_channels": noise_channels},
+        "settings": settings,
+        "steps": steps,
+        "figures": summary(histograms),
+        "weights_digest": arrays_digest(weights),
+        "key": digest(settings),
+    }
+    write_json(folder / "store.json", card)
+    return folder
+
+
+def change_card(folder, **changes):
+    """Change fields of a model card."""
+    card = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    write_json(folder / "store.json", {**card, **changes})

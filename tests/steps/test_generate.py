@@ -1,0 +1,263 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from small_models import NETWORK_BATCH, PARAMETERS, TILE_PX, write_model
+
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.arrays import pixel_digest
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.files import Build
+from distort_pipeline.trained import load_generator
+
+pytest_plugins = ["corpus_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def make(small_manifest, models, small_corpus_settings):
+    """A function that makes a corpus with changed settings, here unless workers are named."""
+
+    def run(out, *, models=models, workers=None, **changes):
+        config = GenerateConfig(**{**small_corpus_settings, **changes})
+        return generate.run(config, small_manifest, models, out, workers=workers)
+
+    return run
+
+
+@pytest.fixture
+def strict_models(tmp_path, histograms_of, truly, models):
+    """One model whose validation says that it was perfect, so that its bound is zero."""
+    shutil.copytree(models / "jpeg", tmp_path / "strict" / "jpeg")
+    write_model(tmp_path / "strict" / "jpeg", "jpeg", histograms_of(truly("jpeg"), truly("jpeg")))
+    return tmp_path / "strict"
+
+
+def test_samples_are_split_evenly_and_each_batch_has_one_distortion(corpus):
+    assert corpus.header["samples"] == {"jpeg": 20, "white_noise": 20}
+    assert corpus.header["batches"] == {"jpeg": 3, "white_noise": 3}
+    counts = corpus.header["counts"]
+    assert (counts["samples"], counts["tiles"], counts["batches"]) == (40, 20, 6)
+    sizes = Counter((record.distortion, record.batch) for record in corpus.records)
+    assert list(sizes.values()) == [8, 8, 4, 8, 8, 4]
+    for name in corpus.batch_names():
+        assert {f"{record.distortion}-{record.batch:05d}" for record in corpus.batch_records(name)} == {name}
+    assert [record.sample for record in corpus.records] == list(range(40))
+
+
+def test_an_uneven_count_gives_the_first_model_one_more(make, tmp_path):
+    assert make(tmp_path / "c", count=5).counts["samples"] == 5
+    assert open_corpus(tmp_path / "c").header["samples"] == {"jpeg": 3, "white_noise": 2}
+
+
+def test_records_agree_with_the_pixels(corpus):
+    tiles = corpus.tiles()
+    for sample in map(corpus.__getitem__, range(len(corpus))):
+        record, tile = sample.record, tiles[sample.record.tile]
+        assert record.pixel_digest == pixel_digest([sample.distorted])
+        assert record.psnr == pytest.approx(psnr(sample.pristine, sample.distorted))
+        newly = (np.isin(sample.distorted, (0, 255)) & (sample.distorted != sample.pristine)).mean()
+        assert record.clipped == pytest.approx(newly)
+        assert (record.y, record.x, record.picture, record.split) == (tile.y, tile.x, tile.picture, tile.split)
+        assert sample.pristine.shape == (record.height, record.width, 3) == (TILE_PX, TILE_PX, 3)
+
+
+def test_the_models_share_the_reference_tiles(corpus):
+    by_model = {name: [r.tile for r in corpus.records if r.distortion == name] for name in corpus.distortions}
+    assert by_model["jpeg"] == by_model["white_noise"] == list(range(20))
+    assert corpus.array("pristine").shape == (20, TILE_PX, TILE_PX, 3)
+
+
+@pytest.mark.parametrize("place", [0, 13, 19, 20, 27, 39])
+def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, place):
+    sample = corpus[place]
+    model = load_generator(models / sample.record.distortion, batch=NETWORK_BATCH)
+    made = model.forward.distort_picture(sample.pristine, sample.record.seed)
+    np.testing.assert_array_equal(made, sample.distorted)
+    assert sample.record.model == model.digest
+    assert (made != sample.pristine).any()
+
+
+def test_seeds_differ_and_decide_the_noise(corpus, models):
+    assert len({record.seed for record in corpus.records}) == 40
+    sample = corpus[25]
+    model = load_generator(models / "white_noise", batch=NETWORK_BATCH)
+    assert (model.forward.distort_picture(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
+
+
+def test_every_batch_has_a_report_and_a_strip(corpus):
+    for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
+        assert f"{report['distortion']}-{report['batch']:05d}" == name
+        assert report["judged_by"] == "paired"
+        assert report["within_bounds"]
+        assert not report["reasons"]
+        assert report["samples"] == len(corpus.batch_records(name))
+        assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
+        strip = cv2.imread(str(corpus.folder / "reports" / f"{name}.png"))
+        assert strip is not None
+        assert strip.std() > 0
+    assert (corpus.folder / "index.html").stat().st_size > 1000
+    assert corpus.header["counts"]["flagged"] == 0
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path):
+    out = tmp_path / "corpus"
+    work = Build(out, corpus.header["key"]).work
+    shutil.copytree(corpus.folder, work)
+    for lost in ("ledger/jpeg-00001.json", "pixels.zarr/distorted/jpeg/c/1/0/0/0", "store.json", "index.html"):
+        (work / lost).unlink()
+    for lost in ("ledger/tiles-00002.json", "pixels.zarr/pristine/c/2/0/0/0", "records/tiles-00002.parquet"):
+        (work / lost).unlink()
+    make(out)
+    assert open_corpus(out).header["digest"] == corpus.header["digest"]
+    assert json.loads((out / "run.json").read_text())["batches_now"] == 1
+    np.testing.assert_array_equal(open_corpus(out)[8:16].distorted, corpus[8:16].distorted)
+    np.testing.assert_array_equal(open_corpus(out)[16:20].pristine, corpus[16:20].pristine)
+    assert not work.exists()
+
+
+def test_two_workers_make_the_same_corpus_as_none(make, corpus, tmp_path):
+    make(tmp_path / "corpus", workers=Workers(2))
+    there = open_corpus(tmp_path / "corpus")
+    assert there.header["digest"] == corpus.header["digest"]
+    assert there.table().equals(corpus.table())
+
+
+def test_a_finished_corpus_is_left_alone_and_another_is_refused(make, corpus):
+    before = (corpus.folder / "store.json").stat().st_mtime_ns
+    assert "nothing to do" in make(corpus.folder).lines[0]
+    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
+        make(corpus.folder, seed=1)
+    assert (corpus.folder / "store.json").stat().st_mtime_ns == before
+
+
+def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_path):
+    few = {"splits": ("val",), "tile_px": 256, "count": 16, "distortions": ("jpeg",)}
+    with pytest.raises(
+        PipelineError, match=r"^7 different tiles are available and jpeg would need 16;.*--allow-repeats"
+    ):
+        make(tmp_path / "c", **few)
+    both = {**few, "count": 18, "distortions": (), "allow_repeats": True}
+    make(tmp_path / "c", **both)
+    corpus = open_corpus(tmp_path / "c")
+    assert corpus.header["counts"]["tiles"] == 7
+    for name in ("jpeg", "white_noise"):
+        own = [(record.tile, record.draw) for record in corpus.records if record.distortion == name]
+        assert own == [(place % 7, place // 7) for place in range(9)]
+    assert corpus.header["counts"]["duplicates"] == 2  # of the deterministic model; the other draws anew
+    np.testing.assert_array_equal(corpus[7].distorted, corpus[0].distorted)
+    assert (corpus[9 + 7].distorted != corpus[9].distorted).any()
+    np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
+
+
+def test_whole_pictures_keep_their_sizes(make, tmp_path, photographs):
+    make(tmp_path / "c", whole_pictures=True, count=5, distortions=("jpeg",))
+    corpus = open_corpus(tmp_path / "c")
+    assert corpus.whole_pictures
+    assert corpus.header["counts"]["samples"] == 5
+    for sample in map(corpus.__getitem__, range(5)):
+        photograph = photographs[sample.record.picture.removesuffix("-1")]
+        np.testing.assert_array_equal(sample.pristine, photograph)
+        assert sample.distorted.shape == photograph.shape
+        assert sample.record.pixel_digest == pixel_digest([sample.distorted])
+    assert {report["tile_px"] for report in corpus.reports()} == {None}
+    with pytest.raises(PipelineError, match="whole pictures of different sizes"):
+        corpus[:2]
+
+
+def test_a_brought_model_is_judged_by_its_stored_histogram(make, tmp_path, histograms_of):
+    fade = histograms_of(lambda picture: picture // 2 + 100, lambda picture: picture // 4 + 100)
+    write_model(tmp_path / "m" / "faded", "faded", fade, brought=True)
+    make(tmp_path / "c", models=tmp_path / "m", count=8)
+    (report,) = open_corpus(tmp_path / "c").reports()
+    assert (report["judged_by"], report["paired"]) == ("unpaired", None)
+    assert report["floors"] == {"sampling_bits": None, "content_bits": None}
+    assert report["histograms"]["true"] == fade.true.sum(0).tolist()
+    assert report["within_bounds"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["bound_bits"])
+
+
+def test_a_model_need_not_be_called_as_what_it_learned(make, tmp_path, models):
+    shutil.copytree(models / "jpeg", tmp_path / "m" / "jpeg_small")
+    make(tmp_path / "c", models=tmp_path / "m", count=8)
+    corpus = open_corpus(tmp_path / "c")
+    (report,) = corpus.reports()
+    assert (report["distortion"], report["judged_by"]) == ("jpeg_small", "paired")
+    assert report["parameters"] == PARAMETERS["jpeg"]
+    assert set(corpus.header["codecs"]) >= {"opencv"}
+
+
+@pytest.mark.parametrize("name", ["tiles", "pristine", "a model"])
+def test_a_model_whose_name_is_taken_is_refused(make, tmp_path, models, name):
+    shutil.copytree(models / "jpeg", tmp_path / "m" / name)
+    with pytest.raises(PipelineError, match=f"cannot be called '{name}'.*rename the folder"):
+        make(tmp_path / "c", models=tmp_path / "m", count=8)
+    assert not list(tmp_path.glob(".c.*"))
+
+
+def test_drift_is_flagged_or_stops_the_run_and_leaves_the_work_to_go_on(make, tmp_path, strict_models):
+    drifting = {"models": strict_models, "count": 16}
+    for _ in range(2):  # running it again does not hide the drift
+        with pytest.raises(PipelineError, match=r"batch jpeg-00000 is out of bounds: JSD_NSS .* --on-drift flag"):
+            make(tmp_path / "c", **drifting, on_drift="stop")
+        assert not (tmp_path / "c").exists()
+    report = make(tmp_path / "c", **drifting)
+    assert "2 of 2 batches are out of their bounds" in report.lines
+    (batch, _) = open_corpus(tmp_path / "c").reports()
+    assert batch["paired"]["bound_bits"] == 0
+    assert batch["reasons"] == [f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits is above 0.0000"]
+    assert json.loads((tmp_path / "c" / "run.json").read_text())["batches_now"] == 1
+    assert open_corpus(tmp_path / "c").header["counts"]["flagged"] == 2
+
+
+def test_what_cannot_be_made_is_said_before_anything_is_written(make, tmp_path):
+    for changes, words in (
+        ({"distortions": ("jpge",)}, "no model of 'jpge' is trained; did you mean jpeg?"),
+        ({"splits": ("test",)}, "has no picture in the splits test"),
+        ({"tile_px": 512}, "no picture is at least 512 px on both sides"),
+    ):
+        with pytest.raises(PipelineError) as error:
+            make(tmp_path / "c", **changes)
+        assert words in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_work(make, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * 60 * TILE_PX**2 - 1))
+    with pytest.raises(PipelineError, match=r"needs about 0\.00 GB and the disk has"):
+        make(tmp_path / "c")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * 60 * TILE_PX**2))
+    monkeypatch.setattr(generate, "_create_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # it got past the check
+        make(tmp_path / "c")
+
+
+def test_a_picture_that_has_changed_since_ingest_is_named(tmp_path, small_manifest, models, small_corpus_settings):
+    moved = shutil.copytree(small_manifest.parent, tmp_path / "pictures")
+    for path in moved.glob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path)) ^ 1)
+    with pytest.raises(PipelineError, match="has other pixels than when it was ingested"):
+        generate.run(GenerateConfig(**small_corpus_settings), moved / "manifest.jsonl", models, tmp_path / "c")
+
+
+def test_settings_that_decide_no_byte_do_not_make_another_corpus(make, corpus):
+    for changes in ({"threads_per_worker": 2}, {"on_drift": "stop"}):
+        assert "nothing to do" in make(corpus.folder, **changes).lines[0]
+    assert "nothing to do" in make(corpus.folder, workers=Workers(5)).lines[0]
+
+
+def test_planning_and_reading_need_neither_tensorflow_nor_dask():
+    code = (
+        "import sys; import distort_pipeline.steps.generate, distort_pipeline.stores.corpora;"
+        "print([name for name in ('tensorflow', 'keras', 'dask', 'distributed') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

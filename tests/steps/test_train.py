@@ -1,0 +1,160 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distort_pipeline.config import TrainConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.steps import train as step
+from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, read_card, read_histograms
+from distort_pipeline.trained import is_random, load_generator
+
+TINY = TrainConfig(
+    base_filters=4,
+    discriminator_filters=2,
+    crop_px=128,
+    batch=2,
+    steps=2,
+    checkpoint_every=1,
+    validate_every=1,
+    validation_tiles=2,
+)
+
+
+@pytest.fixture(scope="module")
+def model(pair_store, tmp_path_factory):
+    """A generator of the pictures that were brought, after two steps."""
+    out = tmp_path_factory.mktemp("models") / "faded"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(out.parent)  # out of any DVC project
+        report = step.run(TINY, pair_store.folder, out, distortion="faded")
+    return out, report
+
+
+def test_brought_pairs_leave_a_model_folder_with_all_its_parts(model):
+    out, report = model
+    assert report.counts["steps"] == 2
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert there >= {
+        *("store.json", "README.md", "run.json", WEIGHTS, "validation_histograms.npz"),
+        *("strips/00000001.png", "strips/00000002.png"),
+        *("live/plots/metrics/generator_loss.tsv", "live/plots/metrics/jsd_nss.tsv"),
+    }
+    assert not (out / "checkpoints").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["faded"]
+
+
+def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_store):
+    out, report = model
+    card = read_card(out)
+    assert (card["distortion"], card["brought"], card["level"], card["parameters"]) == ("faded", True, 1, {})
+    assert card["network"] == {"base_filters": 4, "noise_channels": 0}
+    assert not is_random(card)
+    assert card["data"]["pairs_digest"] == pair_store.header["digest"]
+    assert card["settings"]["train"]["generator_rate"] == 3e-4
+    for name in ("jsd_nss", "jsd_nss_pooled", "jsd_nss_pristine"):
+        assert card["figures"][name] == report.counts[name]
+        assert 0 <= card["figures"][name] <= 1
+    assert card["bounds_bits"].keys() == {"paired", "unpaired"}
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert "# Generator: faded" in text
+    assert "brought pairs" in text
+    assert card["weights_digest"] in text
+
+
+def test_the_weights_are_the_averaged_ones_and_make_the_generator_again(model, pair_store):
+    out, _ = model
+    weights, _ = read_arrays(out / WEIGHTS)
+    assert arrays_digest(weights) == read_card(out)["weights_digest"]
+    found = load_generator(out, batch=2)
+    assert found.digest == arrays_digest(weights)
+    assert load_generator(out, batch=2) is found  # once in a process
+    picture = pair_store.val_picture("maple-1")
+    distorted = found.forward.distort_picture(picture, 0)
+    assert distorted.shape == picture.shape
+    # two steps at 3e-4 on a picture that it copies at first: close to it, but not it
+    assert 0 < np.abs(distorted.astype(int) - picture).mean() < 100
+
+
+def test_the_log_holds_a_line_for_each_turn(model):
+    out, _ = model
+    with (out / "live/plots/metrics/jsd_nss.tsv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    assert [row[0] for row in rows] == ["step", "1", "2"]
+    with (out / "live/plots/metrics/true_residual.tsv").open(newline="", encoding="utf-8") as file:
+        assert all(float(row["true_residual"]) > 1 for row in csv.DictReader(file, delimiter="\t"))
+
+
+def test_strips_and_histograms_are_of_the_validation_pictures(model):
+    out, _ = model
+    with Image.open(out / "strips/00000002.png") as strip:
+        assert strip.width > 5 * 256
+        assert strip.height > 2 * 256  # a row for each of the two pictures
+    histograms = read_histograms(out)
+    assert set(histograms.pictures.tolist()) == {0, 1}
+    assert (histograms.true.sum(1) == 255 * 255).all()  # diagonal neighbours in a tile of 256 px
+    assert not np.array_equal(histograms.true, histograms.pristine)
+
+
+def test_a_second_run_has_nothing_to_do_and_another_setting_is_refused(model, pair_store):
+    out, _ = model
+    report = step.run(TINY, pair_store.folder, out, distortion="faded")
+    assert "already trained; nothing to do" in report.lines[0]
+    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
+        step.run(TrainConfig(), pair_store.folder, out, distortion="faded")
+    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
+        step.run(TINY, pair_store.folder, out, distortion="jpeg")
+
+
+def test_a_distortion_that_the_store_lacks_is_named(pair_store, tmp_path):
+    with pytest.raises(PipelineError, match=r"holds no pairs of 'fadet'; did you mean faded\?"):
+        step.run(TINY, pair_store.folder, tmp_path / "m", distortion="fadet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_noise_types_get_noise_channels_and_settings_overrule():
+    assert step.settled_noise_channels(TINY, "white_noise") == 3
+    assert step.settled_noise_channels(TINY, "jpeg") == 0
+    assert step.settled_noise_channels(TINY, "faded") == 0
+    assert step.settled_noise_channels(TrainConfig(noise_channels=5), "jpeg") == 5
+    assert step.settled_noise_channels(TrainConfig(noise_channels=0), "white_noise") == 0
+
+
+def copied(model, folder):
+    for name in ("store.json", WEIGHTS):
+        (folder / name).write_bytes((model[0] / name).read_bytes())
+    return folder
+
+
+def test_damaged_weights_are_not_used(model, tmp_path):
+    folder = copied(model, tmp_path)
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[-5] ^= 64
+    (folder / WEIGHTS).write_bytes(data)
+    with pytest.raises(PipelineError, match="is damaged: its digest is not the one in the model card"):
+        load_generator(folder, batch=2)
+
+
+def test_a_model_that_was_trained_again_is_loaded_again(model, tmp_path):
+    # a worker outlives the training that replaces the folder
+    folder = copied(model, tmp_path)
+    first = load_generator(folder, batch=2)
+    weights, _ = read_arrays(folder / WEIGHTS)
+    changed = {name: array + np.float32(0.01) for name, array in weights.items()}
+    step.write_arrays(folder / WEIGHTS, changed)
+    card = {**json.loads((folder / "store.json").read_text(encoding="utf-8")), "weights_digest": arrays_digest(changed)}
+    (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
+    second = load_generator(folder, batch=2)
+    assert second.digest != first.digest
+    assert not np.array_equal(second.forward.model.get_weights()[0], first.forward.model.get_weights()[0])
+
+
+def test_weights_of_another_network_are_named(model, tmp_path):
+    folder = copied(model, tmp_path)
+    card = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    card["network"]["base_filters"] = 2
+    (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"encoder_1_conv/kernel is of shape \(4, 4, 3, 4\), the network wants"):
+        load_generator(folder, batch=3)

@@ -1,0 +1,184 @@
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from distort_pipeline.config import PairsConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.steps import pairs as pairs_step
+from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.training.crops import BATCHES_AHEAD, Crops
+
+PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
+
+
+def crops_of(pair_store, distortion="jpeg", **changes):
+    return Crops(pair_store, distortion, **{**PLAIN, **changes})
+
+
+def places(crops, batch):
+    """Where in the store each crop of a batch is from: every (slot, y, x) whose pixels are the crop's."""
+    found = []
+    for crop in batch.pristine:
+        size = len(crop)
+        here = []
+        for record in crops.records:
+            tile = crops._pristine[0, record.slot][: record.height, : record.width]
+            corners = tile[: record.height - size + 1, : record.width - size + 1]
+            for y, x in np.argwhere((corners == crop[0, 0]).all(-1)).tolist():
+                if np.array_equal(tile[y : y + size, x : x + size], crop):
+                    here.append((record.slot, y, x))
+        found.append(here)
+    return found
+
+
+def test_a_batch_depends_on_the_seed_and_the_step_only(pair_store):
+    running = crops_of(pair_store)
+    batches = [running.at(step) for step in range(9)]
+    for step in (8, 0, 3):  # a new object at any step, and the old one sent back
+        for crops in (crops_of(pair_store), running):
+            again = crops.at(step)
+            assert np.array_equal(again.pristine, batches[step].pristine)
+            assert np.array_equal(again.distorted, batches[step].distorted)
+    assert not np.array_equal(crops_of(pair_store, seed=6).at(0).pristine, batches[0].pristine)
+    assert not np.array_equal(batches[0].pristine, batches[1].pristine)
+
+
+@pytest.mark.parametrize("align", [1, 16])
+def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_picture(pair_store, align):
+    crops = crops_of(pair_store, crop_align=align)
+    extents = {record.slot: (record.height, record.width) for record in crops.records}
+    offsets = set()
+    for step in range(3):
+        batch = crops.at(step)
+        for (slot, y, x), distorted in zip((p[0] for p in places(crops, batch)), batch.distorted, strict=True):
+            assert y % align == x % align == 0
+            assert y + 128 <= extents[slot][0]
+            assert x + 128 <= extents[slot][1]
+            offsets.add((y, x))
+            # the same place of the same tile, distorted
+            tile = pair_store.array("train/jpeg")[0, slot]
+            assert np.array_equal(distorted, tile[y : y + 128, x : x + 128])
+    assert len(offsets) > 6
+    assert any(y % 16 or x % 16 for y, x in offsets) == (align == 1)
+
+
+def test_every_epoch_visits_each_tile_once(pair_store):
+    crops = crops_of(pair_store, batch=1, crop_px=128)
+    tiles = len(crops.records)
+    assert tiles == 8  # the flower has room for two only
+    orders = []
+    for epoch in range(2):
+        slots = []
+        for step in range(epoch * tiles, (epoch + 1) * tiles):
+            overlapping = {slot for slot, _, _ in places(crops, crops.at(step))[0]}
+            slots.append(overlapping)
+        # tiles of one picture overlap: a crop may lie in several, and one choice of them must be each slot once
+        assert max_matching(slots) == tiles
+        orders.append([min(slot) for slot in slots])
+    assert orders[0] != orders[1]
+
+
+def max_matching(choices):
+    """Return how many of `choices` (sets) can each be given an element of their own."""
+    owner = {}
+
+    def assign(place, seen):
+        for element in choices[place] - seen:
+            seen.add(element)
+            if element not in owner or assign(owner[element], seen):
+                owner[element] = place
+                return True
+        return False
+
+    return sum(assign(place, set()) for place in range(len(choices)))
+
+
+def test_a_batch_may_be_larger_than_an_epoch(pair_store):
+    crops = crops_of(pair_store, batch=20)
+    assert np.array_equal(crops.at(1).pristine, crops_of(pair_store, batch=20).at(1).pristine)
+    singles = crops_of(pair_store, batch=1)
+    assert np.array_equal(
+        crops.at(1).pristine[7], singles.at(27).pristine[0]
+    )  # 1 · 20 + 7: one stream, cut into batches
+
+
+def test_tiles_smaller_than_the_crop_are_left_out(pair_store):
+    assert {record.picture for record in crops_of(pair_store, crop_px=256).records} == {"wren-1", "osprey-1"}
+    with pytest.raises(PipelineError, match="no training tile of jpeg that is 384 px wide"):
+        crops_of(pair_store, crop_px=384)
+    with pytest.raises(PipelineError, match="did you mean jpeg"):
+        crops_of(pair_store, "jpg")
+
+
+def test_only_the_first_level_is_learned(small_settings, small_manifest, tmp_path):
+    config = PairsConfig(**{**small_settings, "distortions": ("jpeg",)}, preset="kadid", levels=(5, 1))
+    pairs_step.run(config, small_manifest, tmp_path / "pairs")
+    crops = crops_of(open_pairs(tmp_path / "pairs"))
+    assert Counter(record.level for record in crops.records) == {5: 8}
+
+
+def test_ahead_gives_the_steps_in_order(pair_store):
+    crops, again = crops_of(pair_store), crops_of(pair_store)
+    found = list(crops.ahead(2, 9))
+    assert [batch.step for batch in found] == list(range(2, 9))
+    for batch in found:
+        assert np.array_equal(batch.distorted, again.at(batch.step).distorted)
+    assert list(crops.ahead(3, 3)) == []
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if thread.name == "crops"]
+
+
+def test_ahead_reads_only_so_far_and_stops_with_its_consumer(pair_store, monkeypatch):
+    crops = crops_of(pair_store)
+    read = []
+    at = crops.at
+    monkeypatch.setattr(crops, "at", lambda step: read.append(step) or at(step))
+    ahead = crops.ahead(0, 1000)
+    assert next(ahead).step == 0
+    deadline = time.monotonic() + 10
+    while len(read) < BATCHES_AHEAD + 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert len(read) == BATCHES_AHEAD + 2  # one taken, four waiting, one in hand
+    assert len(readers()) == 1
+    ahead.close()
+    assert readers() == []
+
+
+def failing_at(crops, step):
+    at = crops.at
+
+    def read(wanted):
+        if wanted == step:
+            raise OSError("the disk went away")
+        return at(wanted)
+
+    return read
+
+
+def test_ahead_passes_errors_on(pair_store, monkeypatch):
+    crops = crops_of(pair_store)
+    monkeypatch.setattr(crops, "at", failing_at(crops, 2))
+    ahead = crops.ahead(0, 9)
+    assert [next(ahead).step, next(ahead).step] == [0, 1]
+    with pytest.raises(OSError, match="the disk went away"):
+        next(ahead)
+    assert readers() == []
+
+
+def test_an_error_behind_a_full_queue_does_not_hold_the_consumer(pair_store, monkeypatch):
+    crops = crops_of(pair_store)
+    monkeypatch.setattr(crops, "at", failing_at(crops, BATCHES_AHEAD + 1))
+    ahead = crops.ahead(0, 1000)
+    next(ahead)
+    time.sleep(0.5)  # the reader fails with all places taken
+    closer = threading.Thread(target=ahead.close, daemon=True)
+    closer.start()
+    closer.join(5)
+    assert not closer.is_alive()
+    assert readers() == []

@@ -1,0 +1,155 @@
+import csv
+import itertools
+import math
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
+from distort_pipeline.training.crops import Crops
+from distort_pipeline.training.loop import train
+
+PLAIN = {"label": "train jpeg", "checkpoint_every": 2, "validate_every": 2}
+
+
+class Counting:
+    """A trainer that only counts; its losses are what it is told."""
+
+    def __init__(self, losses=lambda step: {"loss": float(step)}):
+        self.losses = losses
+        self.made = []
+        self.count = np.zeros((), np.int64)
+
+    def step(self, pristine, distorted, number):
+        assert pristine.shape == distorted.shape
+        self.made.append(number)
+        self.count = self.count + 1
+        return self.losses(number)
+
+    def state(self):
+        return {"count": self.count}
+
+    def restore(self, state):
+        self.count = state["count"]
+
+
+def crops_of(pair_store):
+    return Crops(pair_store, "jpeg", crop_px=128, crop_align=16, batch=2, seed=1)
+
+
+def logged(folder):
+    found = {}
+    for path in sorted((folder / "live" / "plots" / "metrics").glob("*.tsv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            found[path.stem] = list(csv.reader(file, delimiter="\t"))[1:]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def outside_dvc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_resumed_training_is_the_undisturbed_one(pair_store, trainer, make_trainer, tmp_path):
+    def run(who, folder, validate):
+        first = train(who, crops_of(pair_store), folder, **PLAIN, steps=4, validate=validate)
+        return first, who.state(), logged(folder)
+
+    def figures(who):
+        return {"jsd_nss": float(np.abs(who.averaged.get_weights()[0]).sum())}
+
+    def validate_and_keep(step):
+        if step == 4:  # as the disk is if the process dies in the fourth step
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+        return figures(trainer)
+
+    first, whole, rows = run(trainer, tmp_path / "whole", validate_and_keep)
+    assert first == 0
+    assert load_checkpoint(tmp_path / "killed" / "checkpoints")[0] == 2
+    fresh = make_trainer()
+    first, resumed, rows_again = run(fresh, tmp_path / "killed", lambda _: figures(fresh))
+    assert first == 2
+    assert whole.keys() == resumed.keys()
+    assert [name for name, array in whole.items() if not np.array_equal(array, resumed[name])] == []
+    assert rows_again == rows
+    assert [step for step, _ in rows["jsd_nss"]] == ["2", "4"]
+    assert [step for step, _ in rows["generator_loss"]] == ["2", "4"]
+
+
+def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
+    validated = []
+    who = Counting()
+    train(
+        who,
+        crops_of(pair_store),
+        tmp_path,
+        label="x",
+        steps=25,
+        checkpoint_every=7,
+        validate_every=12,
+        validate=lambda step: validated.append(step) or {"jsd_nss": 1 / step},
+    )
+    assert who.made == list(range(25))
+    assert validated == [12, 24, 25]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "00000021.safetensors",
+        "00000025.safetensors",
+    ]
+    # means since the line before: at every tenth step, at checkpoints and at the end
+    ends = [7, 10, 14, 20, 21, 25]
+    means = [np.mean(range(first, last)) for first, last in itertools.pairwise([0, *ends])]
+    assert logged(tmp_path)["loss"] == [[str(end), str(float(mean))] for end, mean in zip(ends, means, strict=True)]
+
+
+def test_a_finished_training_makes_no_step(pair_store, tmp_path):
+    save_checkpoint(tmp_path / "checkpoints", 4, {"count": np.asarray(4)})
+    who = Counting()
+    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {}) == 4
+    assert who.made == []
+    assert who.count == 4
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e12])
+def test_losses_that_diverge_stop_the_run_and_name_the_last_good_checkpoint(pair_store, tmp_path, bad):
+    who = Counting(lambda step: {"loss": 1.0, "adversarial": bad if step == 6 else 1.0})
+    with pytest.raises(PipelineError) as caught:
+        train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=20, validate=lambda _: {})
+    said = str(caught.value)
+    assert "train jpeg diverged: adversarial was" in said
+    assert f"the last good checkpoint is {tmp_path / 'checkpoints' / '00000006.safetensors'}" in said
+    assert "train.generator_rate" in said
+    assert load_checkpoint(tmp_path / "checkpoints")[0] == 6  # the bad state was not saved
+    assert not [thread for thread in threading.enumerate() if thread.name == "crops"]
+
+
+def test_divergence_before_the_first_checkpoint_says_so(pair_store, tmp_path):
+    who = Counting(lambda _: {"loss": math.nan})
+    with pytest.raises(PipelineError, match="no checkpoint was reached"):
+        train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {})
+
+
+def test_a_sum_over_a_crop_is_not_taken_for_divergence(pair_store, tmp_path):
+    # sparsity_reduction "sum" on 0-255: 40 grey levels over a 256 px crop
+    who = Counting(lambda _: {"sparsity": 40.0 * 256 * 256 * 3})
+    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=2, validate=lambda _: {}) == 0
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(pair_store, tmp_path):
+    train(Counting(), crops_of(pair_store), tmp_path, **PLAIN, steps=6, validate=lambda _: {})
+    newest = tmp_path / "checkpoints" / "00000006.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-4])
+    before = logged(tmp_path)
+    who = Counting()
+    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=6, validate=lambda _: {}) == 4
+    assert who.made == [4, 5]
+    assert who.count == 6
+    assert logged(tmp_path) == before
+
+
+def test_a_checkpoint_of_other_networks_is_named(pair_store, trainer, tmp_path):
+    save_checkpoint(tmp_path / "checkpoints", 2, {"count": np.asarray(2)})
+    with pytest.raises(PipelineError, match="is of other networks"):
+        train(trainer, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {})

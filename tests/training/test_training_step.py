@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from distort_pipeline.networks import losses
+from distort_pipeline.networks.generator import generator_inputs
+from distort_pipeline.ranges import to_network
+
+
+@pytest.fixture(scope="module")
+def batch(pair_store):
+    """Two crops, pristine and distorted, 8 bits."""
+    pairs = [pair_store[place] for place, record in enumerate(pair_store.records()) if record.distortion == "jpeg"][:2]
+    return tuple(np.stack([getattr(p, name)[:128, :128] for p in pairs]) for name in ("pristine", "distorted"))
+
+
+def weights(network):
+    return [np.asarray(variable) for variable in network.variables]
+
+
+def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
+    x, y = (tf.constant(to_network(pixels)) for pixels in batch)
+    noises = trainer._noises(tf.constant(0, tf.int64))
+    before = trainer.state()
+    fake = trainer.generator(generator_inputs(x, noises), training=True)
+    old_d = keras.models.clone_model(trainer.discriminator)
+    old_d.set_weights(trainer.discriminator.get_weights())
+    trainer.restore(before)
+    found = trainer.step(*batch, 0)
+
+    def hinge(network, generated):
+        return float(losses.discriminator_hinge(network([x, y], training=True), network([x, generated], training=True)))
+
+    assert found["discriminator_loss"] == pytest.approx(hinge(old_d, fake), rel=1e-4)
+    assert hinge(trainer.discriminator, fake) < found["discriminator_loss"]
+
+    def generator_loss(generated):
+        adversarial = losses.generator_adversarial(trainer.discriminator([x, generated], training=True))
+        return float(adversarial + 0.1 * losses.sparsity(generated, x, span=255.0, reduction="mean"))
+
+    # G's loss is measured through the D that has just been updated
+    assert found["generator_loss"] == pytest.approx(generator_loss(fake), rel=1e-4)
+    assert found["adversarial"] != pytest.approx(
+        float(losses.generator_adversarial(old_d([x, fake], training=True))), rel=1e-3
+    )
+    new = trainer.generator(generator_inputs(x, noises), training=True)
+    assert generator_loss(new) < found["generator_loss"]
+
+
+def test_what_a_step_reports_adds_up(trainer, batch):
+    found = trainer.step(*batch, 0)
+    assert found["generator_loss"] == pytest.approx(found["adversarial"] + 0.1 * found["sparsity"], rel=1e-5)
+    residual = np.abs(batch[1].astype(float) - batch[0]).mean()
+    assert found["true_residual"] == pytest.approx(residual, rel=1e-3)  # grey levels
+    assert found.keys() == {
+        *("generator_loss", "adversarial", "sparsity", "discriminator_loss", "logit_gap", "true_residual")
+    }
+
+
+def test_the_discriminator_learns_to_tell(trainer, batch):
+    gaps = [trainer.step(*batch, step)["logit_gap"] for step in range(12)]
+    assert np.mean(gaps[-3:]) > np.mean(gaps[:3])
+
+
+def test_a_step_depends_on_the_state_the_batch_and_its_number(trainer, batch):
+    first = trainer.state()
+    trainer.step(*batch, 7)
+    after = trainer.state()
+    trainer.restore(first)
+    trainer.step(*batch, 7)
+    assert all(np.array_equal(after[name], array) for name, array in trainer.state().items())
+    trainer.restore(first)
+    trainer.step(*batch, 8)  # other noise
+    assert not all(np.array_equal(after[name], array) for name, array in trainer.state().items())
+
+
+def test_the_average_follows_the_generator(trainer, batch):
+    assert all(np.array_equal(a, b) for a, b in zip(weights(trainer.averaged), weights(trainer.generator), strict=True))
+    start = weights(trainer.generator)
+    trainer.step(*batch, 0)
+    decay = 1 / 10  # (1 + 0) / (10 + 0): early on the average is nearly the generator
+    for old, new, average in zip(start, weights(trainer.generator), weights(trainer.averaged), strict=True):
+        np.testing.assert_allclose(average, decay * old + (1 - decay) * new, atol=1e-6)
+    late = weights(trainer.averaged)
+    trainer.step(*batch, 10**6)
+    for old, new, average in zip(late, weights(trainer.generator), weights(trainer.averaged), strict=True):
+        np.testing.assert_allclose(average, 0.9 * old + 0.1 * new, atol=1e-5)
+
+
+def test_the_state_is_all_there_is_and_fits_any_trainer_of_its_settings(trainer, make_trainer):
+    state = trainer.state()
+    other = make_trainer(seed=4)
+    assert other.state().keys() == state.keys()
+    other.restore(state)  # the optimisers of a later trainer must not be called otherwise
+    assert all(np.array_equal(state[name], array) for name, array in other.state().items())
+    with pytest.raises((KeyError, ValueError)):
+        make_trainer(base_filters=3).restore(state)
+    with pytest.raises(KeyError):
+        make_trainer(noise_channels=2, base_filters=2).restore({})
+
+
+def test_the_seed_decides_the_first_weights(trainer, make_trainer):
+    first, same = trainer.state(), make_trainer().state()
+    assert all(np.array_equal(same[name], array) for name, array in first.items())
+    name = next(name for name in first if "encoder_1_conv" in name)
+    assert not np.array_equal(make_trainer(seed=4).state()[name], first[name])
