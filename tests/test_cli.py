@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from distort_pipeline.cli import main
 
 WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "doctor")

@@ -27,7 +27,7 @@ def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
     old_d = keras.models.clone_model(trainer.discriminator)
     old_d.set_weights(trainer.discriminator.get_weights())
     trainer.restore(before)
-    found = trainer.step(*batch, 0)
+    found = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
 
     def hinge(network, generated):
         return float(losses.discriminator_hinge(network([x, y], training=True), network([x, generated], training=True)))
@@ -49,7 +49,7 @@ def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
 
 
 def test_what_a_step_reports_adds_up(trainer, batch):
-    found = trainer.step(*batch, 0)
+    found = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
     assert found["generator_loss"] == pytest.approx(found["adversarial"] + 0.1 * found["sparsity"], rel=1e-5)
     residual = np.abs(batch[1].astype(float) - batch[0]).mean()
     assert found["true_residual"] == pytest.approx(residual, rel=1e-3)  # grey levels
@@ -59,7 +59,7 @@ def test_what_a_step_reports_adds_up(trainer, batch):
 
 
 def test_the_discriminator_learns_to_tell(trainer, batch):
-    gaps = [trainer.step(*batch, step)["logit_gap"] for step in range(12)]
+    gaps = [float(trainer.step(*batch, step)["logit_gap"]) for step in range(12)]
     assert np.mean(gaps[-3:]) > np.mean(gaps[:3])
 
 

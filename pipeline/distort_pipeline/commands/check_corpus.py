@@ -16,6 +16,7 @@ from distort_pipeline.commands.checks import (
     check_fields,
     check_file,
     check_json,
+    check_page,
     check_strays,
     checked_records,
     ledger_entry,
@@ -86,7 +87,7 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
             "truth": [f"{shard.name}.npz" for shard in shards if not shard.distortion],
         },
     )
-    found.expect((folder / "index.html").is_file(), f"{folder / 'index.html'} is missing")
+    check_page(found, folder / "index.html")
     return found
 
 

@@ -18,6 +18,7 @@ from distort_pipeline.commands.checks import (
     check_file,
     check_json,
     check_key,
+    check_page,
     check_strays,
     ledger_entry,
 )
@@ -81,7 +82,7 @@ def check_evaluation(folder: Path, header: Mapping[str, Any], workers: Workers) 
     if check_fields(found, header, {"settings": dict, "digest": str}):
         check_key(found, header)
         check_json(found, folder / "metrics.json", header["digest"])
-        found.expect((folder / "index.html").is_file(), f"{folder / 'index.html'} is missing")
+        check_page(found, folder / "index.html")
         check_strays(found, folder, {})
     return found
 

@@ -147,6 +147,12 @@ def check_json(found: Findings, path: Path, expected: object) -> Any:
     return document
 
 
+def check_page(found: Findings, path: Path) -> None:
+    """Check that a page for people is there to its end; its text is no part of any digest."""
+    whole = path.is_file() and path.read_bytes().rstrip().endswith(b"</html>")
+    found.expect(whole, f"{path} is missing, or its end is")
+
+
 def check_strays(found: Findings, folder: Path, expected: Mapping[str, Sequence[str]]) -> None:
     """Note files that no shard has in the folders `expected` (folder → names of files), and what kills left behind."""
     for place, names in expected.items():

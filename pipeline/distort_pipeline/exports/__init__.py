@@ -53,7 +53,7 @@ EXPORTS: Registry[type[ExportFormat]] = Registry("export format", "distort_pipel
 def distorted_pictures(
     corpus: CorpusStore, distortion: str, records: Iterable[SampleRecord]
 ) -> Iterator[tuple[SampleRecord, Picture]]:
-    """Yield each of one distortion's `records` with its pixels; PipelineError if they are others than when it was made."""
+    """Yield `records`, all of one distortion, each with its pixels; PipelineError if these are not as recorded."""
     kept = list(records)
     found = corpus.pictures(distorted_array(distortion), [record.slot for record in kept])
     for record, picture in zip(kept, found, strict=True):

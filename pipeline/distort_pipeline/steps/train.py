@@ -31,9 +31,9 @@ from distort_pipeline.stores.models import (
 )
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.validation import summary, validation_strip, validation_tiles
-from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.versions import package_versions
 
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent

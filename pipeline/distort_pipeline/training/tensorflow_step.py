@@ -76,10 +76,10 @@ class TensorflowTrainer:
             )
         self._step = tf.function(self._distributed_step, autograph=False)
 
-    def step(self, pristine: Pictures, distorted: Pictures, number: int) -> dict[str, float]:
-        """Train on one batch of 8-bit crops, the `number`-th, and return the losses."""
-        found = self._step(tf.constant(pristine), tf.constant(distorted), tf.constant(number, tf.int64))
-        return {name: float(value) for name, value in found.items()}
+    def step(self, pristine: Pictures, distorted: Pictures, number: int) -> dict[str, Any]:
+        """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
+        found: dict[str, Any] = self._step(tf.constant(pristine), tf.constant(distorted), tf.constant(number, tf.int64))
+        return found
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that the next step depends on."""
