@@ -13,7 +13,7 @@ from distort_pipeline.steps import generate
 from distort_pipeline.stores.arrays import create_group
 from distort_pipeline.stores.files import write_json
 
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 JPEG_SHARD = "pixels.zarr/distorted/jpeg/c/1/0/0/0"
 

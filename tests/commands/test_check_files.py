@@ -9,7 +9,7 @@ from distort_pipeline.records import digest
 from distort_pipeline.stores.files import write_json
 from distort_pipeline.stores.pictures import encode_png
 
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 
 def test_a_damaged_model_is_found(model):

@@ -9,7 +9,7 @@ from distort_pipeline.records import digest
 from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture
 from distort_pipeline.stores.files import write_json
 
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 
 def test_a_deleted_black_picture_is_found(tmp_path):

@@ -9,7 +9,7 @@ from distort_pipeline.commands.verify import verify
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 JPEG_SHARD = "pixels.zarr/distorted/jpeg/c/1/0/0/0"
 

@@ -1,4 +1,7 @@
-"""Copies of finished stores, to be damaged."""
+"""Copies of finished stores, to be damaged.
+
+A test module takes them with `pytest_plugins = ["corpus_fixtures", "store_copies"]`.
+"""
 
 import shutil
 
