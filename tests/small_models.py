@@ -3,7 +3,7 @@
 import json
 
 from distort_pipeline.records import digest
-from distort_pipeline.stores.files import write_bytes, write_json
+from distort_pipeline.stores.files import sealed, write_bytes, write_json
 from distort_pipeline.stores.models import WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.training.validation import summary
 
@@ -39,11 +39,11 @@ def write_model(folder, distortion, histograms, *, noise_channels=0, brought=Fal
         "weights_digest": arrays_digest(weights),
         "key": digest(settings),
     }
-    write_json(folder / "store.json", card)
+    write_json(folder / "store.json", sealed(card))
     return folder
 
 
 def change_card(folder, **changes):
     """Change fields of a model card."""
     card = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    write_json(folder / "store.json", {**card, **changes})
+    write_json(folder / "store.json", sealed({**card, **changes}))

@@ -5,17 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distort_pipeline.config import (
-    SECTIONS,
-    GenerateConfig,
-    PairsConfig,
-    Params,
-    TrainConfig,
-    load_params,
-    parse_section,
-    replaced,
-)
+from distort_pipeline.config import GenerateConfig, PairsConfig, TrainConfig
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.params import SECTIONS, Params, load_params, parse_section, replaced
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning import (
-    TILE_ALIGN_PX,
-    even_quotas,
-    offsets_available,
-    plan_corpus,
-    plan_pairs,
-    spread_tiles,
-)
+from distort_pipeline.planning.corpora import even_quotas, plan_corpus
+from distort_pipeline.planning.pairs import plan_pairs
+from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
 from distort_pipeline.records import PictureRecord
 
 sides = st.integers(60, 900)

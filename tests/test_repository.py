@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from distort_pipeline.cli import main
-from distort_pipeline.config import SECTIONS, load_params
+from distort_pipeline.params import SECTIONS, load_params
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from distort_pipeline import __version__
-from distort_pipeline.config import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
 
 if TYPE_CHECKING:
     from distort_pipeline.execution import Workers

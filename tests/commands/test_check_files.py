@@ -6,7 +6,7 @@ from small_models import write_model
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.records import digest
-from distort_pipeline.stores.files import write_json
+from distort_pipeline.stores.files import sealed, write_json
 from distort_pipeline.stores.pictures import encode_png
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
@@ -83,7 +83,7 @@ def test_changed_pictures_of_a_manifest_are_found(small_manifest, tmp_path, phot
 def test_an_evaluation_has_the_figures_that_its_header_says(tmp_path):
     settings, figures = {"format": "evaluation"}, {"jsd_nss": 0.25, "models": {}}
     header = {"format": "distort-pipeline/evaluation", "version": 1, "settings": settings, "key": digest(settings)}
-    write_json(tmp_path / "store.json", {**header, "digest": digest(figures)})
+    write_json(tmp_path / "store.json", sealed({**header, "digest": digest(figures)}))
     write_json(tmp_path / "metrics.json", figures)
     (tmp_path / "index.html").write_text("<html></html>\n")
     assert verify(tmp_path).problems == ()

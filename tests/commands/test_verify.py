@@ -100,3 +100,8 @@ def test_where_nothing_of_ours_lies_that_is_said(tmp_path):
     ):
         with pytest.raises(PipelineError, match=words):
             verify(path)
+
+
+def test_a_header_field_that_no_other_digest_covers_is_sealed(model):
+    change_json(model / "store.json", network={"base_filters": 5, "noise_channels": 0})
+    assert only_problem(model) == "store.json was changed: its seal is not the one of its fields"

@@ -12,6 +12,7 @@ from distort_pipeline.stores.files import (
     check_free_space,
     read_header,
     read_json,
+    sealed,
     write_bytes,
     write_json,
 )
@@ -109,7 +110,7 @@ def test_a_build_is_at_out_only_when_whole(tmp_path):
     build.publish({"format": "x"})
     assert build.complete()
     assert not work.exists()
-    assert read_json(build.out / "store.json") == {"format": "x", "key": build.key}
+    assert read_json(build.out / "store.json") == sealed({"format": "x", "key": build.key})
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         Build(build.out, "f" * 64).complete()
 

@@ -23,13 +23,13 @@ from distort_pipeline.commands.checks import (
 )
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.generation.tiles import read_truth_arrays
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 from distort_pipeline.stores.models import arrays_digest
+from distort_pipeline.tasks.reference_tiles import read_truth_arrays
 
 NEEDED = {
     "samples": dict,

@@ -47,7 +47,7 @@ def ssim(reference: Picture, distorted: Picture) -> float:
     y_mean += MID_GREY
     likeness = (2 * x_mean * y_mean + SSIM_C1) * (2 * covariance + SSIM_C2)
     likeness /= (x_mean * x_mean + y_mean * y_mean + SSIM_C1) * (variances + SSIM_C2)
-    return float(likeness.mean(dtype=np.float64))
+    return min(1.0, float(likeness.mean(dtype=np.float64)))  # rounding can leave 1 + 1e-9
 
 
 def _windowed(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, Part
-from distort_pipeline.planning import even_quotas
+from distort_pipeline.planning.corpora import even_quotas
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus

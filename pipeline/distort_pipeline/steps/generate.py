@@ -14,9 +14,7 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.generation.batches import BatchTask, make_batch
-from distort_pipeline.generation.tiles import TileTask, TrueDistortion, make_tile_shard
-from distort_pipeline.planning import CorpusPlan, overlap, plan_corpus
+from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.page import write_page
@@ -26,6 +24,8 @@ from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.tables import read_records
+from distort_pipeline.tasks.batches import BatchTask, make_batch
+from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
 from distort_pipeline.trained import is_random
 from distort_pipeline.versions import package_versions
 

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import digest
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -120,10 +121,16 @@ class Build:
         """Write the header and move the finished work folder to `out`, without what killed writers left in it."""
         for leftover in self.work.rglob("*.partial"):
             leftover.unlink(missing_ok=True)
-        write_json(self.work / "store.json", {**header, "key": self.key})
+        write_json(self.work / "store.json", sealed({**header, "key": self.key}))
         if self.out.is_dir():
             self.out.rmdir()  # empty, or complete() would have refused
         self.work.rename(self.out)
+
+
+def sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `header` with the digest of all its other fields, by which `verify` knows that none was changed."""
+    fields = {name: value for name, value in header.items() if name != "seal"}
+    return {**fields, "seal": digest(fields)}
 
 
 class Ledger:

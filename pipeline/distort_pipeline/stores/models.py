@@ -95,7 +95,7 @@ def read_histograms(folder: Path) -> ValidationHistograms:
             return ValidationHistograms(
                 stored["pristine"], stored["true"], stored["generated"], stored["pictures"], int(stored["tile_px"])
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None
 
 
@@ -108,7 +108,7 @@ def model_folders(models: Path) -> dict[str, Path]:
     """Return name → folder of each finished model in `models`, sorted by name; PipelineError if there is none."""
     if not models.is_dir():
         raise PipelineError(f"there is no folder of models {models}; train first, or name one with --models")
-    found = {path.parent.name: path.parent for path in sorted(models.glob("*/store.json"))}
+    found = {path.parent.name: path.parent for path in sorted(models.glob("[!.]*/store.json"))}  # not one in the making
     if not found:
         raise PipelineError(f"no finished model lies in {models}; train first")
     return found

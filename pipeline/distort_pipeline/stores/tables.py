@@ -34,14 +34,18 @@ def read_table(paths: Sequence[Path], kind: type[Any]) -> pa.Table:
     """Return the rows of all `paths`, in that order."""
     try:
         parts = [pq.read_table(path, schema=schema_of(kind), partitioning=None) for path in paths]
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise PipelineError(f"a record file is missing or damaged: {error}") from None
     return pa.concat_tables(parts) if parts else schema_of(kind).empty_table()
 
 
 def read_records(paths: Sequence[Path], kind: type[Record]) -> list[Record]:
     """Return the rows of all `paths` as records of the dataclass `kind`, in that order."""
-    return [kind(**values) for values in read_table(paths, kind).to_pylist()]
+    table = read_table(paths, kind)
+    try:
+        return [kind(**values) for values in table.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"a record file is damaged: {error}") from None
 
 
 def schema_of(kind: type[Any]) -> pa.Schema:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning import TILE_ALIGN_PX, spread_tiles
+from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.reports.strips import amplified_residual, strip
 from distort_pipeline.seeds import derive_seed

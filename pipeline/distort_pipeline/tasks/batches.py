@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.generation.tiles import Truth, middle, read_truth
-from distort_pipeline.planning import Batch, ReferenceTile
+from distort_pipeline.planning.corpora import Batch, ReferenceTile
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
@@ -26,6 +25,7 @@ from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_a
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, read_histograms
 from distort_pipeline.stores.tables import write_table
+from distort_pipeline.tasks.reference_tiles import Truth, middle, read_truth
 from distort_pipeline.trained import TrainedGenerator, load_generator
 
 LIMITS = (0, 255)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning import ReferenceTile
+from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from small_models import NETWORK_BATCH, write_model
 
-from distort_pipeline.generation.batches import BatchTask, make_batch
-from distort_pipeline.generation.tiles import read_truth
-from distort_pipeline.planning import Batch, PlannedSample, ReferenceTile, Tile
+from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile
+from distort_pipeline.planning.tiles import Tile
 from distort_pipeline.records import digest
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.tasks.batches import BatchTask, make_batch
+from distort_pipeline.tasks.reference_tiles import read_truth
 from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]

@@ -5,7 +5,15 @@ import pytest
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.generation.tiles import (
+from distort_pipeline.planning.corpora import ReferenceTile
+from distort_pipeline.planning.tiles import Tile
+from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.files import read_json
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.tasks.reference_tiles import (
     EXAMPLE_PX,
     TRUTH_DRAW,
     TileTask,
@@ -14,13 +22,6 @@ from distort_pipeline.generation.tiles import (
     middle,
     read_truth,
 )
-from distort_pipeline.planning import ReferenceTile, Tile
-from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.statistics.full_reference import psnr, ssim
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.arrays import create_group, create_samples
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.manifests import read_manifest
 
 pytest_plugins = ["corpus_fixtures"]
 
