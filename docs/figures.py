@@ -37,7 +37,9 @@ def draw_strip() -> None:
         made = load_generator(folders[name], batch=1).forward.distort_picture(pristine, seed=0)
         clean, bad, learned = (_middle(picture) for picture in (pristine, true, made))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])
-    (DOCS / "strip.png").write_bytes(png_bytes(strip(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER])))
+    (DOCS / "strip.png").write_bytes(
+        png_bytes(strip(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER]))
+    )
 
 
 def shoot_report() -> None:

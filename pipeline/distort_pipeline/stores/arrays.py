@@ -134,10 +134,25 @@ def write_picture(group: zarr.Group, name: str, picture: NDArray[np.uint8]) -> N
     )[:] = picture
 
 
+class PixelDigest:
+    """The SHA-256 over the shapes and the bytes of decoded arrays, added one after the other."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, array: NDArray[np.uint8]) -> None:
+        """Take in one more array."""
+        self._sha.update(repr(array.shape).encode())
+        self._sha.update(np.ascontiguousarray(array).data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all arrays so far."""
+        return self._sha.hexdigest()
+
+
 def pixel_digest(arrays: Iterable[NDArray[np.uint8]]) -> str:
     """Return the SHA-256 over the shapes and the bytes of decoded `arrays`, in order."""
-    sha = hashlib.sha256()
+    pixels = PixelDigest()
     for array in arrays:
-        sha.update(repr(array.shape).encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
+        pixels.add(array)
+    return pixels.hexdigest()

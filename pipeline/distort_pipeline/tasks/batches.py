@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.planning.corpora import Batch, ReferenceTile
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.records import SampleRecord, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
 from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture
+from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, read_histograms
 from distort_pipeline.stores.tables import write_table
-from distort_pipeline.tasks.reference_tiles import Truth, middle, read_truth
+from distort_pipeline.tasks.reference_tiles import EXAMPLES, Truth, middle, read_truth
 from distort_pipeline.trained import TrainedGenerator, load_generator
 
 LIMITS = (0, 255)
@@ -52,88 +53,102 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
     pin_backend_threads(task.threads)
     model = load_generator(task.model, batch=1 if task.whole_pictures else task.network_batch, precision=task.precision)
-    group = create_group(task.work)
-    pristine = _read_tiles(group, task)
-    seeds = [sample.seed for sample in task.batch.samples]
-    distorted = _distort(model, pristine, seeds, task.whole_pictures)
-    _write_samples(group, task, distorted)
-    records = _records(task, model, pristine, distorted)
+    truths = {shard: read_truth(task.work, shard) for shard in sorted({_shard_of(task, tile) for tile in task.tiles})}
+    examples = _example_places(task, truths)
+    pixels = PixelDigest()
+    records, histograms, shown = [], [], {}
+    for place, (clean, made) in enumerate(_distorted(task, model)):
+        pixels.add(made)
+        records.append(_record(task, model, place, clean, made))
+        histograms.append(product_histogram(made))
+        if place in examples:
+            shown[place] = (middle(clean), middle(made))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
-    report, strip_rows = _report(task, model, records, pristine, distorted)
+    report = _report(task, model, records, np.stack(histograms), truths)
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
-    write_bytes(task.work / "reports" / f"{task.batch.name}.png", strip_rows)
+    drawn = png_bytes(_strip([(*shown[place], true) for place, true in examples.items()]))
+    write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
     entry = {
         "shard": task.batch.name,
         "samples": len(records),
-        "pixels": pixel_digest(distorted),
+        "pixels": pixels.hexdigest(),
         "records": digest_rows(records),
         "report": digest(report),
         "within_bounds": report["within_bounds"],
     }
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
-    entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(strip_rows).hexdigest()}
+    entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(drawn).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
     return entry
 
 
-def _read_tiles(group: Any, task: BatchTask) -> list[Picture]:
-    numbers = [tile.number for tile in task.tiles]
-    if task.whole_pictures:
-        return [np.asarray(group[picture_array(PRISTINE, number)][:]) for number in numbers]
-    array = group[PRISTINE]
-    if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        return list(np.asarray(array[numbers[0] : numbers[0] + len(numbers)]))
-    unique = sorted(set(numbers))  # a batch that starts again at the first tile
-    found = {number: np.asarray(array[number]) for number in unique}
-    return [found[number] for number in numbers]
-
-
-def _distort(
-    model: TrainedGenerator, pristine: Sequence[Picture], seeds: Sequence[int], whole_pictures: bool
-) -> list[Picture]:
-    if whole_pictures:
-        return [model.forward.distort_picture(picture, seed) for picture, seed in zip(pristine, seeds, strict=True)]
-    return list(model.forward.distort(np.stack(pristine), seeds))
-
-
-def _write_samples(group: Any, task: BatchTask, distorted: Sequence[Picture]) -> None:
+def _distorted(task: BatchTask, model: TrainedGenerator) -> Iterator[tuple[Picture, Picture]]:
+    """Write the batch's pixels and yield (pristine, distorted) of each sample; whole pictures are made one by one."""
+    group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.distortion)
-    samples = task.batch.samples
     if task.whole_pictures:
-        for sample, picture in zip(samples, distorted, strict=True):
-            write_picture(group, picture_array(column, sample.slot), picture)
-    else:
-        group[column][samples[0].slot : samples[0].slot + len(samples)] = np.stack(distorted)
+        for sample, tile in zip(samples, task.tiles, strict=True):
+            clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
+            made = model.forward.distort_picture(clean, sample.seed)
+            write_picture(group, picture_array(column, sample.slot), made)
+            yield clean, made
+        return
+    pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])
+    distorted = model.forward.distort(pristine, [sample.seed for sample in samples])
+    group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
+    yield from zip(pristine, distorted, strict=True)
 
 
-def _records(
-    task: BatchTask, model: TrainedGenerator, pristine: Sequence[Picture], distorted: Sequence[Picture]
-) -> list[SampleRecord]:
-    return [
-        SampleRecord(
-            sample=sample.sample,
-            distortion=task.batch.distortion,
-            batch=task.batch.number,
-            slot=sample.slot,
-            tile=sample.tile,
-            picture=reference.picture.id,
-            split=reference.picture.split,
-            y=reference.tile.y,
-            x=reference.tile.x,
-            height=reference.tile.height,
-            width=reference.tile.width,
-            level=model.card["level"],
-            draw=sample.draw,
-            seed=sample.seed,
-            model=model.digest,
-            precision=task.precision,
-            pixel_digest=pixel_digest([made]),
-            psnr=_finite_or_none(psnr(clean, made)) if "psnr" in task.labels else None,
-            ssim=ssim(clean, made) if "ssim" in task.labels else None,
-            clipped=_newly_clipped(clean, made),
-        )
-        for sample, reference, clean, made in zip(task.batch.samples, task.tiles, pristine, distorted, strict=True)
-    ]
+def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:
+    if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+        return np.asarray(array[numbers[0] : numbers[0] + len(numbers)])
+    found = {number: np.asarray(array[number]) for number in sorted(set(numbers))}  # it starts again at the first tile
+    return np.stack([found[number] for number in numbers])
+
+
+def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
+    return tile.number // task.tiles_per_shard
+
+
+def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Picture | None]:
+    """Return which of the batch's samples its strip shows, each with its true picture, or None where none is known."""
+    place_of = {tile.number: place for place, tile in reversed(list(enumerate(task.tiles)))}
+    found: dict[int, Picture | None] = {}
+    for truth in truths.values():
+        true = truth.examples.get(task.batch.distortion)
+        for turn, row in enumerate(truth.example_rows):
+            place = place_of.get(truth.first_tile + int(row))
+            if true is not None and place is not None:
+                found[place] = true[turn]
+    return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
+
+
+def _record(
+    task: BatchTask, model: TrainedGenerator, place: int, pristine: Picture, distorted: Picture
+) -> SampleRecord:
+    sample, reference = task.batch.samples[place], task.tiles[place]
+    return SampleRecord(
+        sample=sample.sample,
+        distortion=task.batch.distortion,
+        batch=task.batch.number,
+        slot=sample.slot,
+        tile=sample.tile,
+        picture=reference.picture.id,
+        split=reference.picture.split,
+        y=reference.tile.y,
+        x=reference.tile.x,
+        height=reference.tile.height,
+        width=reference.tile.width,
+        level=model.card["level"],
+        draw=sample.draw,
+        seed=sample.seed,
+        model=model.digest,
+        precision=task.precision,
+        pixel_digest=pixel_digest([distorted]),
+        psnr=_finite_or_none(psnr(pristine, distorted)) if "psnr" in task.labels else None,
+        ssim=ssim(pristine, distorted) if "ssim" in task.labels else None,
+        clipped=_newly_clipped(pristine, distorted),
+    )
 
 
 def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
@@ -150,13 +165,10 @@ def _report(
     task: BatchTask,
     model: TrainedGenerator,
     records: Sequence[SampleRecord],
-    pristine: Sequence[Picture],
-    distorted: Sequence[Picture],
-) -> tuple[dict[str, Any], bytes]:
-    """Return the report of the batch and its strip as PNG."""
-    histograms = np.stack([product_histogram(tile) for tile in distorted])
+    histograms: NDArray[np.int64],
+    truths: Mapping[int, Truth],
+) -> dict[str, Any]:
     numbers = [tile.number for tile in task.tiles]
-    truths = {shard: read_truth(task.work, shard) for shard in sorted({n // task.tiles_per_shard for n in numbers})}
     measures = BatchMeasures(
         records=records,
         generated=histograms,
@@ -164,11 +176,10 @@ def _report(
         truth=_truth_measures(truths, numbers, task.tiles_per_shard),
     )
     stored = _stored_histograms(task.model, model.digest)
-    report = batch_report(measures, model.card, stored, batch=task.batch.number, seed=task.seed)
-    return report, png_bytes(_strip(task, truths, numbers, pristine, distorted))
+    return batch_report(measures, model.card, stored, batch=task.batch.number, seed=task.seed)
 
 
-def _truth_measures(truths: dict[int, Truth], numbers: Sequence[int], per_shard: int) -> TruthMeasures:
+def _truth_measures(truths: Mapping[int, Truth], numbers: Sequence[int], per_shard: int) -> TruthMeasures:
     """Return the true distortions' measures of those samples of the batch whose tiles have them."""
     places, found = [], []
     for place, number in enumerate(numbers):
@@ -186,35 +197,17 @@ def _truth_measures(truths: dict[int, Truth], numbers: Sequence[int], per_shard:
     )
 
 
-def _strip(
-    task: BatchTask,
-    truths: dict[int, Truth],
-    numbers: Sequence[int],
-    pristine: Sequence[Picture],
-    distorted: Sequence[Picture],
-) -> Picture:
-    """Return pristine, generated, true and residuals of the batch's examples side by side."""
-    own = task.batch.distortion
-    rows = []
-    for truth in truths.values():
-        for place_in_examples, row in enumerate(truth.example_rows):
-            number = truth.first_tile + int(row)
-            if number not in numbers or own not in truth.examples:
-                continue
-            place = numbers.index(number)
-            clean, made, true = (
-                middle(pristine[place]),
-                middle(distorted[place]),
-                truth.examples[own][place_in_examples],
-            )
-            rows.append([clean, made, true, amplified_residual(clean, made), amplified_residual(clean, true)])
-    if rows:
-        return strip(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
-    examples = [(middle(clean), middle(made)) for clean, made in zip(pristine[:2], distorted[:2], strict=True)]
-    return strip(
-        [[clean, made, amplified_residual(clean, made)] for clean, made in examples],
-        ["pristine", "generated", "generated residual x4"],
-    )
+def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Picture:
+    """Return pristine, generated, true (where it is known) and residuals of the examples side by side."""
+    if any(true is None for _, _, true in examples):
+        columns = ["pristine", "generated", "generated residual x4"]
+        return strip([[clean, made, amplified_residual(clean, made)] for clean, made, _ in examples], columns)
+    rows = [
+        [clean, made, true, amplified_residual(clean, made), amplified_residual(clean, true)]
+        for clean, made, true in examples
+        if true is not None
+    ]
+    return strip(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
 
 
 @lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder

@@ -6,7 +6,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from distort_pipeline.records import TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture
+from distort_pipeline.stores.arrays import PixelDigest, create_group, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes
 from distort_pipeline.stores.ingested import read_ingested
@@ -84,14 +84,7 @@ class Truth:
 
 def make_tile_shard(task: TileTask) -> str:
     """Make one shard of reference tiles: pixels, records, truth, then its line in the ledger. Return its name."""
-    tiles = [_cut(read_ingested(task.root, reference.picture), reference) for reference in task.tiles]
-    group = create_group(task.work)
-    if task.whole_pictures:
-        for reference, tile in zip(task.tiles, tiles, strict=True):
-            write_picture(group, picture_array(PRISTINE, reference.number), tile)
-    else:
-        first = task.tiles[0].number
-        group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
+    pixels, histograms = _write_tiles(task)
     records = [
         TileRecord(
             tile=reference.number,
@@ -106,17 +99,35 @@ def make_tile_shard(task: TileTask) -> str:
         for reference in task.tiles
     ]
     write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
-    truth = _truth(task, tiles)
+    truth = _truth(task, histograms)
     write_bytes(_truth_path(task.work, task.number), _packed(truth))
     entry = {
         "shard": task.name,
-        "tiles": len(tiles),
-        "pixels": pixel_digest(tiles),
+        "tiles": len(records),
+        "pixels": pixels,
         "records": digest_rows(records),
         "truth": arrays_digest(truth),
     }
     Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)})
     return task.name
+
+
+def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
+    """Write the pixels of the shard, whole pictures one by one, and return their digest and the tiles' histograms."""
+    group, pixels = create_group(task.work), PixelDigest()
+    histograms, tiles = [], []
+    for reference in task.tiles:
+        tile = _pristine(task, reference)
+        pixels.add(tile)
+        histograms.append(product_histogram(tile))
+        if task.whole_pictures:
+            write_picture(group, picture_array(PRISTINE, reference.number), tile)
+        else:
+            tiles.append(tile.copy())  # a view would keep its whole picture in memory
+    if tiles:
+        first = task.tiles[0].number
+        group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
+    return pixels.hexdigest(), np.stack(histograms)
 
 
 def read_truth(work: Path, number: int) -> Truth:
@@ -148,27 +159,34 @@ def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
         raise PipelineError(f"{path} is missing or damaged: {error}") from None
 
 
-def _truth(task: TileTask, tiles: Sequence[Picture]) -> dict[str, NDArray[Any]]:
+def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Return what is true of a shard: statistics of the true distortions of its first pictures' tiles."""
-    chosen = list(dict.fromkeys(reference.picture.id for reference in task.tiles))[: task.truth_pictures]
-    rows = [row for row, reference in enumerate(task.tiles) if reference.picture.id in chosen]
-    if not task.truths:
-        rows = []
-    firsts = {task.tiles[row].picture.id: row for row in reversed(rows)}
-    example_rows = sorted(firsts.values())[:EXAMPLES]
-    arrays: dict[str, NDArray[Any]] = {
-        "first_tile": np.array(task.tiles[0].number),
-        "pristine": np.stack([product_histogram(tile) for tile in tiles]),
-        "rows": np.array(rows, np.int64),
-        "example_rows": np.array(example_rows, np.int64),
+    by_picture: dict[str, list[int]] = {}
+    for row, reference in enumerate(task.tiles):
+        by_picture.setdefault(reference.picture.id, []).append(row)
+    chosen = list(by_picture.values())[: task.truth_pictures] if task.truths else []
+    rows = [row for own in chosen for row in own]
+    examples = [own[0] for own in chosen[:EXAMPLES]]
+    found: dict[str, list[Any]] = {
+        f"{kind}/{truth.name}": [] for truth in task.truths for kind in ("histogram", "psnr", "ssim", "example")
     }
-    for truth in task.truths:
-        made = _truly_distorted(task, truth, rows)
-        arrays[f"histogram/{truth.name}"] = np.stack([product_histogram(tile) for tile in made])
-        arrays[f"psnr/{truth.name}"] = np.array([_finite(psnr(tiles[r], t)) for r, t in zip(rows, made, strict=True)])
-        arrays[f"ssim/{truth.name}"] = np.array([ssim(tiles[r], t) for r, t in zip(rows, made, strict=True)])
-        arrays[f"example/{truth.name}"] = np.stack([middle(made[rows.index(row)]) for row in example_rows])
-    return arrays
+    for own in chosen:
+        for truth in task.truths:
+            distorted = _truly_distorted(task, truth, task.tiles[own[0]])
+            for row in own:
+                clean, true = _pristine(task, task.tiles[row]), _cut(distorted, task.tiles[row])
+                found[f"histogram/{truth.name}"].append(product_histogram(true))
+                found[f"psnr/{truth.name}"].append(_finite(psnr(clean, true)))
+                found[f"ssim/{truth.name}"].append(ssim(clean, true))
+                if row in examples:
+                    found[f"example/{truth.name}"].append(middle(true))
+    return {
+        "first_tile": np.array(task.tiles[0].number),
+        "pristine": histograms,
+        "rows": np.array(rows, np.int64),
+        "example_rows": np.array(examples, np.int64),
+        **{name: np.stack(values) for name, values in found.items()},
+    }
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -178,19 +196,15 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _truly_distorted(task: TileTask, truth: TrueDistortion, rows: Sequence[int]) -> list[Picture]:
-    """Return the tiles of `rows` cut from their truly distorted pictures; each picture is distorted whole, once."""
-    made: list[Picture] = []
-    picture_id, distorted = "", None
-    for row in rows:  # tiles of one picture follow each other
-        reference = task.tiles[row]
-        if reference.picture.id != picture_id or distorted is None:
-            seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
-            pristine = read_ingested(task.root, reference.picture)
-            distorted = apply(truth.distortion, pristine, truth.parameters, generator(seed)).picture
-            picture_id = reference.picture.id
-        made.append(_cut(distorted, reference))
-    return made
+def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Picture:
+    """Return the whole picture of `reference`, truly distorted."""
+    seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
+    pristine = read_ingested(task.root, reference.picture)
+    return apply(truth.distortion, pristine, truth.parameters, generator(seed)).picture
+
+
+def _pristine(task: TileTask, reference: ReferenceTile) -> Picture:
+    return _cut(read_ingested(task.root, reference.picture), reference)
 
 
 def middle(picture: Picture) -> Picture:
