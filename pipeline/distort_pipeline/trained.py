@@ -41,6 +41,7 @@ def load_generator(folder: Path, *, batch: int, precision: str = "float32") -> T
 
 @lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
 def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> TrainedGenerator:
+    from distort_pipeline.networks.folding import folded_weights
     from distort_pipeline.networks.forward import Forward
     from distort_pipeline.networks.generator import build_generator
 
@@ -50,9 +51,12 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
         raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
     network = card["network"]
     model = build_generator(
-        base_filters=network["base_filters"], noise_channels=network["noise_channels"], precision=precision
+        base_filters=network["base_filters"],
+        noise_channels=network["noise_channels"],
+        precision=precision,
+        folded=True,
     )
-    assign_weights(model, weights)
+    assign_weights(model, folded_weights(weights))
     return TrainedGenerator(card, Forward(model, noise_channels=network["noise_channels"], batch=batch))
 
 

@@ -20,12 +20,18 @@ BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 
 
 
 def build_generator(
-    *, base_filters: int = 64, noise_channels: int = 0, precision: str = "float32", side_px: int | None = None
+    *,
+    base_filters: int = 64,
+    noise_channels: int = 0,
+    precision: str = "float32",
+    side_px: int | None = None,
+    folded: bool = False,
 ) -> keras.Model:
     """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
 
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
+    A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
     """
     picture = keras.Input((side_px, side_px, 3), name="pristine")
     # Keras wants one array for each scale; the coarsest comes first
@@ -37,12 +43,12 @@ def build_generator(
     skips = []
     features = picture
     for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision)
+        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded)
         skips.append(features)
     skips.pop()  # the bottleneck is the decoder's input, not its neighbour
     for block, width in enumerate(DECODER_WIDTHS, start=1):
         noise = noises[block - 1] if noises else None
-        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision)
+        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
         features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
     last = f"decoder_{BLOCKS}"
     start = keras.initializers.RandomNormal(stddev=RESIDUAL_START)
@@ -77,19 +83,19 @@ def generator_inputs(pictures: Any, noises: Sequence[Any]) -> Any:
     return [pictures, *noises] if len(noises) else pictures
 
 
-def _encoder_block(features: Any, filters: int, name: str, precision: str) -> Any:
+def _encoder_block(features: Any, filters: int, name: str, precision: str, folded: bool) -> Any:
     features = keras.layers.Conv2D(
-        filters, 4, strides=2, padding="same", use_bias=False, name=f"{name}_conv", dtype=precision
+        filters, 4, strides=2, padding="same", use_bias=folded, name=f"{name}_conv", dtype=precision
     )(features)
-    return _normalised(features, name, precision)
+    return _activated(features, name, precision, folded)
 
 
-def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str) -> Any:
-    features = UpsampledConv2D(filters, name=f"{name}_conv", dtype=precision)(features)
+def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str, folded: bool) -> Any:
+    features = UpsampledConv2D(filters, use_bias=folded, name=f"{name}_conv", dtype=precision)(features)
     if noise is not None:
         injected = _noise_conv(filters, f"{name}_noise", precision)(noise)
         features = keras.layers.Add(name=f"{name}_inject", dtype=precision)([features, injected])
-    return _normalised(features, name, precision)
+    return _activated(features, name, precision, folded)
 
 
 def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot_uniform") -> keras.layers.Layer:
@@ -98,8 +104,8 @@ def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot
     )
 
 
-def _normalised(features: Any, name: str, precision: str) -> Any:
-    features = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)(
-        features
-    )
+def _activated(features: Any, name: str, precision: str, folded: bool) -> Any:
+    if not folded:
+        norm = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
+        features = norm(features)
     return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)
