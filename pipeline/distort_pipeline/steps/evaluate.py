@@ -18,8 +18,8 @@ from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, Report, digest
 from distort_pipeline.reports.divergence_tables import text_table
-from distort_pipeline.reports.evaluation import STRIP_COLUMNS, strip_row, write_page
 from distort_pipeline.reports.evaluation_files import write_files
+from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
 from distort_pipeline.reports.strips import strip
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
 from distort_pipeline.statistics.evaluation import summarise

@@ -13,7 +13,7 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import drift_chart, histogram_chart
-from distort_pipeline.reports.page import write_page
+from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -220,7 +220,7 @@ def test_page_tells_no_place_and_does_not_change(tmp_path: Path):
 
 
 def test_many_large_strips_do_not_swell_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("distort_pipeline.reports.page.STRIP_BYTES", 100_000)
+    monkeypatch.setattr("distort_pipeline.reports.corpus_page.STRIP_BYTES", 100_000)
     corpus = fake_corpus(tmp_path, batches=3, out=(("jpeg", 1),))
     text = write_page(corpus).read_text()
     assert len(text) < 100_000 * 4 / 3 + 60_000

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import drift_chart, histogram_chart
+from distort_pipeline.reports.html import template
 from distort_pipeline.reports.strips import Shown, carry
+from distort_pipeline.stores.files import write_bytes
 
 STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 1
 PAGE_NAME = "index.html"
@@ -51,9 +52,8 @@ def write_page(corpus: Path) -> Path:
     store = _read(corpus / "store.json", STORE_FORMAT)
     batches = read_batches(corpus / "reports")
     page = corpus / PAGE_NAME
-    unfinished = corpus / f"{PAGE_NAME}.partial"
-    unfinished.write_text(render(store, batches), encoding="utf-8")
-    return unfinished.replace(page)
+    write_bytes(page, render(store, batches).encode())
+    return page
 
 
 def read_batches(folder: Path) -> list[Batch]:
@@ -64,15 +64,6 @@ def read_batches(folder: Path) -> list[Batch]:
 
 def render(store: Mapping[str, Any], batches: Sequence[Batch]) -> str:
     """Return the page as HTML; reads the strips of `batches` that it shows."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("distort_pipeline.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
-    environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
     names = sorted({batch.distortion for batch in batches})
     summaries = [summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
     settings = store.get("settings", {}).get("generate", {})
@@ -84,7 +75,7 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch]) -> str:
         examples[one["name"]] = [batch for batch in carried if not batch.flagged] or carried[:1]
     # Only fields known to hold no path, so that a page handed on does not tell where it was made.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
-    return environment.get_template("corpus.html.j2").render(
+    return template("corpus.html.j2").render(
         store=store,
         counts=store.get("counts", {}),
         verdict=verdict(batches, store.get("counts", {}).get("batches")),

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.charts import histogram_chart
 from distort_pipeline.reports.divergence_tables import PAPER_CAVEAT, PAPER_COLUMNS, PAPER_TABLE, smallest
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
+from distort_pipeline.reports.html import template
 from distort_pipeline.reports.strips import Shown, amplified_residual, carry
 from distort_pipeline.statistics.evaluation import Evaluation
 from distort_pipeline.statistics.vector import VECTOR
@@ -38,16 +38,7 @@ def write_page(folder: Path, evaluation: Evaluation, header: Mapping[str, Any]) 
 
 def render(evaluation: Evaluation, header: Mapping[str, Any], shown: Mapping[str, Shown]) -> str:
     """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips by model."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("distort_pipeline.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
-    environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
-    return environment.get_template("evaluation.html.j2").render(
+    return template("evaluation.html.j2").render(
         evaluation=evaluation,
         header=header,
         verdict=verdict(evaluation),

@@ -5,8 +5,8 @@ import pytest
 
 from distort_pipeline.ranges import to_uint8
 from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
-from distort_pipeline.reports.evaluation import remarks, render, verdict
 from distort_pipeline.reports.evaluation_files import metrics
+from distort_pipeline.reports.evaluation_page import remarks, render, verdict
 from distort_pipeline.reports.strips import Shown
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import Made, measure

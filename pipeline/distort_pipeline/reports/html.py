@@ -1,0 +1,22 @@
+"""Pages from templates: every text that goes into one is escaped, a missing one is an error."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jinja2
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """Return the template `name` of this folder's `templates`, with the filters that all of them use."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("distort_pipeline.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
+    environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    return environment.get_template(name)
