@@ -146,6 +146,11 @@ class TrainConfig(ConfigSection):
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
         for name in ("sparsity_weight", "adversarial_weight", "pixel_weight"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
+        self.require(
+            self.adversarial_weight + self.pixel_weight > 0,
+            "adversarial_weight",
+            "positive, unless train.pixel_weight is: something has to teach",
+        )
         self.require(self.pixel_norm in ("l1", "l2"), "pixel_norm", "'l1' or 'l2'")
         self.require(self.sparsity_reduction in ("mean", "sum"), "sparsity_reduction", "'mean' or 'sum'")
         self.require(self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null")

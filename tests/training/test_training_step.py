@@ -105,3 +105,12 @@ def test_the_seed_decides_the_first_weights(trainer, make_trainer):
     assert all(np.array_equal(same[name], array) for name, array in first.items())
     name = next(name for name in first if "encoder_1_conv" in name)
     assert not np.array_equal(make_trainer(seed=4).state()[name], first[name])
+
+
+def test_without_an_adversary_the_pixels_alone_teach_and_the_discriminator_rests(make_trainer, batch):
+    trainer = make_trainer(adversarial_weight=0.0, pixel_weight=1.0, pixel_norm="l2", sparsity_weight=0.0)
+    before = [np.asarray(weight) for weight in trainer.discriminator.weights]
+    found = [trainer.step(*batch, step) for step in range(8)]
+    assert set(found[0]) == {"true_residual", "sparsity", "pixel_distance", "generator_loss"}
+    assert float(found[-1]["pixel_distance"]) < float(found[0]["pixel_distance"])
+    assert all(np.array_equal(old, new) for old, new in zip(before, trainer.discriminator.weights, strict=True))

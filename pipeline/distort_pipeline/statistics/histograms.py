@@ -15,7 +15,7 @@ from distort_pipeline.statistics.products import pair_products
 BINS = 101  # ours; odd, so that 0, where flat regions gather, is in the middle of a bin
 LIMIT = 2.0  # ours; the equal bins cover [-2, 2]
 COUNTS = BINS + 2  # and one overflow bin at each end: mass outside is counted, never dropped
-BLOCK = 32_768  # values counted at a time, in cache: see benchmarks/statistics.py
+BLOCK = 65_536  # values counted at a time, in cache: see benchmarks/statistics.py
 
 Counts: TypeAlias = NDArray[np.int64]  # (103,): below -2, the 101 bins from left to right, above 2
 

@@ -124,37 +124,34 @@ class TensorflowTrainer:
 
     def _replica_step(self, pristine: Any, distorted: Any, number: Any) -> dict[str, Any]:
         x, y = (tf.cast(pixels, tf.float32) / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
-        noises = self._noises(number)
+        settings, noises = self.settings, self._noises(number)
+        found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         with tf.GradientTape() as generator_tape:
             fake = self.generator(generator_inputs(x, noises), training=True)
-            with generator_tape.stop_recording():
-                discriminator_loss, spread = self._discriminator_update(x, y, tf.stop_gradient(fake))
-            adversarial = losses.generator_adversarial(self.discriminator([x, fake], training=True))
-            sparse = losses.sparsity(
-                fake, x, span=self.settings.sparsity_span, reduction=self.settings.sparsity_reduction
+            found["sparsity"] = losses.sparsity(
+                fake, x, span=settings.sparsity_span, reduction=settings.sparsity_reduction
             )
-            generator_loss = self.settings.adversarial_weight * adversarial + self.settings.sparsity_weight * sparse
-            if self.settings.pixel_weight:
-                distance = losses.pixel_distance(fake, y, norm=self.settings.pixel_norm)
-                generator_loss += self.settings.pixel_weight * distance
-        _apply(self.generator_optimizer, generator_tape, generator_loss, self.generator, self._share())
+            loss = settings.sparsity_weight * found["sparsity"]
+            if settings.adversarial_weight:
+                with generator_tape.stop_recording():
+                    found |= self._discriminator_update(x, y, tf.stop_gradient(fake))
+                found["adversarial"] = losses.generator_adversarial(self.discriminator([x, fake], training=True))
+                loss += settings.adversarial_weight * found["adversarial"]
+            if settings.pixel_weight:
+                found["pixel_distance"] = losses.pixel_distance(fake, y, norm=settings.pixel_norm)
+                loss += settings.pixel_weight * found["pixel_distance"]
+        _apply(self.generator_optimizer, generator_tape, loss, self.generator, self._share())
         self._average(number)
-        return {
-            "generator_loss": generator_loss,
-            "adversarial": adversarial,
-            "sparsity": sparse,
-            "discriminator_loss": discriminator_loss,
-            "logit_gap": spread,  # mean D(x, y) - mean D(x, G(x)): 0 when D cannot tell
-            "true_residual": losses.sparsity(y, x, span=255.0, reduction="mean"),
-        }
+        return {**found, "generator_loss": loss}
 
-    def _discriminator_update(self, x: Any, y: Any, fake: Any) -> tuple[Any, Any]:
+    def _discriminator_update(self, x: Any, y: Any, fake: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             real_logits = self.discriminator([x, y], training=True)
             fake_logits = self.discriminator([x, fake], training=True)
             loss = losses.discriminator_hinge(real_logits, fake_logits)
         _apply(self.discriminator_optimizer, tape, loss, self.discriminator, self._share())
-        return loss, tf.reduce_mean(real_logits) - tf.reduce_mean(fake_logits)
+        gap = tf.reduce_mean(real_logits) - tf.reduce_mean(fake_logits)  # 0 when D cannot tell
+        return {"discriminator_loss": loss, "logit_gap": gap}
 
     def _noises(self, number: Any) -> list[Any]:
         """Return the noise maps of a step, drawn from (seed, step, scale, replica) alone."""
