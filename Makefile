@@ -18,7 +18,7 @@ SHELL := bash
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate \
+LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
 .PHONY: repro test check lock clean
