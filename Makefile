@@ -1,5 +1,6 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
+# make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; some 15 minutes
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
@@ -21,7 +22,7 @@ export DVC_NO_ANALYTICS := 1
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test check lock clean
+.PHONY: repro test bench check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -34,10 +35,13 @@ repro: $(READY)
 test: $(READY)
 	python -m pytest
 
+bench: $(READY)
+	python -m benchmarks
+
 check: $(READY)
 	ruff format --check .
 	ruff check .
-	mypy -p distort_pipeline -p stages -p profiles
+	mypy -p distort_pipeline -p stages -p profiles -p benchmarks
 	lint-imports
 
 # One set of pins for Python 3.11 to 3.13; hashes and no addresses, so that any index will do.

@@ -58,7 +58,7 @@ def test_a_scheduler_that_is_not_there_is_an_error_for_people(monkeypatch, tmp_p
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     started = time.monotonic()
-    with pytest.raises(PipelineError, match=f"no Dask scheduler answers at {address}"):
+    with pytest.raises(PipelineError, match=f"no Dask scheduler with a worker answers at {address}"):
         list(run_tasks(square, [1], Workers(scheduler=address)))
     assert time.monotonic() - started < 15
     with pytest.raises(PipelineError, match="there is no scheduler file"):

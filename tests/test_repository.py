@@ -23,7 +23,17 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 CODE = DVC["vars"][0]["code"]
 
 # Modules that a step imports though they decide none of its bytes: settings are tracked as parameters, one by one.
-DECIDES_NOTHING = {"backend", "config", "errors", "execution", "progress", "registry", "stores.files", "versions"}
+DECIDES_NOTHING = {
+    "backend",
+    "config",
+    "errors",
+    "execution",
+    "interrupts",
+    "progress",
+    "registry",
+    "stores.files",
+    "versions",
+}
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
 # what words the model card or lays out strips.
 CARRIES = {

@@ -13,7 +13,7 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import drift_chart, histogram_chart
-from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_page import cautions, is_astray, read_batches, summaries_of, verdict, write_page
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -302,3 +302,19 @@ def test_flagged_dots_differ_in_shape_and_colour():
     assert len(judged.findall("path[@class='flagged']")) == 1  # what the report says, not the number alone
     with pytest.raises(ValueError, match="as many bounds"):
         drift_chart([0.1], [], title="drift")
+
+
+def test_a_generator_that_does_nothing_gets_no_good_verdict(tmp_path):
+    corpus = fake_corpus(tmp_path)
+    for path in (corpus / "reports").glob("*.json"):
+        report = json.loads(path.read_text())
+        report.update(within_bounds=True, reasons=[])
+        report["against"] |= {"pristine": 0.0}  # nearer to the untouched tiles than to anything else
+        path.write_text(json.dumps(report))
+    batches = read_batches(corpus / "reports")
+    astray = [one["name"] for one in summaries_of(batches) if is_astray(one)]
+    state, words = verdict(batches, len(batches), astray)
+    assert astray
+    assert state == "unknown"
+    assert "nearer to something else than to what was learned" in words
+    assert len([said for said in cautions(corpus) if "nearer to the pristine pictures" in said]) == len(astray)

@@ -91,7 +91,7 @@ def test_a_finished_export_is_left_alone_and_another_is_refused(finished_corpus,
 def test_a_folder_that_is_no_export_is_not_touched(finished_corpus, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(PipelineError, match="already exists"):
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
         run(finished_corpus, tmp_path / "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

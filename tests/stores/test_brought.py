@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from distort_pipeline.errors import PipelineError
@@ -9,6 +11,7 @@ def picture(name, path):
     return PictureRecord(name, path, name, name, 9, 9, "RGB", "CC0-1.0", "tests", "train")
 
 
+ROOT = Path("photographs")  # where the manifest's pictures lie
 PICTURES = [picture("a", "birds/owl.png"), picture("b", "birds/jay.jpg"), picture("c", "zoo.zip/cat.png")]
 
 
@@ -27,26 +30,26 @@ def listed(tmp_path, text):
 
 def test_a_folder_is_matched_by_path_then_by_a_stem_that_only_one_file_has(tmp_path):
     folder = fill(tmp_path / "bad", "birds/owl.png", "other/owl.png", "jay.png", "deep/cat.jp2", "stray.png")
-    assert partners(folder, PICTURES) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
+    assert partners(folder, PICTURES, ROOT) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
     assert brought_root(folder) == folder
 
 
 def test_an_ambiguous_stem_is_nobodys_partner(tmp_path):
     folder = fill(tmp_path / "bad", "1/jay.png", "2/jay.png", "birds/owl.png")
-    assert partners(folder, PICTURES) == {"a": "birds/owl.png"}
+    assert partners(folder, PICTURES, ROOT) == {"a": "birds/owl.png"}
 
 
 def test_a_csv_names_pairs_by_path_or_file_name(tmp_path):
     path = listed(
         tmp_path, "pristine,distorted,note\nbirds/owl.png,bad/1.png,x\njay.jpg,bad/2.png,\nnobody.png,3.png,\n"
     )
-    assert partners(path, PICTURES) == {"a": "bad/1.png", "b": "bad/2.png"}
+    assert partners(path, PICTURES, ROOT) == {"a": "bad/1.png", "b": "bad/2.png"}
     assert brought_root(path) == tmp_path
 
 
 def test_a_csv_from_a_spreadsheet_may_start_with_a_byte_order_mark(tmp_path):
     path = listed(tmp_path, "\ufeffpristine,distorted\r\nowl.png,1.png\r\n")
-    assert partners(path, PICTURES) == {"a": "1.png"}
+    assert partners(path, PICTURES, ROOT) == {"a": "1.png"}
 
 
 @pytest.mark.parametrize(
@@ -62,11 +65,16 @@ def test_a_csv_from_a_spreadsheet_may_start_with_a_byte_order_mark(tmp_path):
 )
 def test_csvs_that_are_no_lists_of_pairs_say_why(tmp_path, text, said):
     with pytest.raises(PipelineError, match=said):
-        partners(listed(tmp_path, text), PICTURES)
+        partners(listed(tmp_path, text), PICTURES, ROOT)
 
 
 def test_a_source_without_a_single_partner_is_a_mistake(tmp_path):
     with pytest.raises(PipelineError, match="has the name of a picture"):
-        partners(fill(tmp_path / "bad", "wolf.png"), PICTURES)
+        partners(fill(tmp_path / "bad", "wolf.png"), PICTURES, ROOT)
     with pytest.raises(PipelineError, match="there is no folder or CSV"):
-        partners(tmp_path / "none", PICTURES)
+        partners(tmp_path / "none", PICTURES, ROOT)
+
+
+def test_a_csv_may_name_pictures_from_where_it_lies(tmp_path):
+    table = listed(tmp_path, "pristine,distorted\nclean/birds/owl.png,bad/1.png\n")
+    assert partners(table, PICTURES, tmp_path / "clean") == {"a": "bad/1.png"}

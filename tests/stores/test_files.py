@@ -107,12 +107,21 @@ def test_a_build_is_at_out_only_when_whole(tmp_path):
     assert Build(build.out, build.key).start() == work  # the same command finds its work again
     assert (work / "part").exists()
     assert Build(build.out, "f" * 64).start() != work  # and no other command does
-    build.publish({"format": "x"})
+    build.publish({"format": "distort-pipeline/x"})
     assert build.complete()
     assert not work.exists()
-    assert read_json(build.out / "store.json") == sealed({"format": "x", "key": build.key})
+    assert read_json(build.out / "store.json") == sealed({"format": "distort-pipeline/x", "key": build.key})
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         Build(build.out, "f" * 64).complete()
+
+
+def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
+    build = Build(tmp_path / "out", "0" * 64)
+    (build.start() / "plots").mkdir()
+    (build.work / "plots" / "a.csv").write_text("a", encoding="utf-8")
+    (build.work / "page.html").write_text("b", encoding="utf-8")
+    build.publish({"format": "distort-pipeline/x"}, files=("plots/*", "*.html"))
+    assert set(read_json(build.out / "store.json")["files"]) == {"plots/a.csv", "page.html"}
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"key": "other"}', "{}"])
@@ -120,11 +129,11 @@ def test_what_stands_at_out_is_never_overwritten(tmp_path, content):
     out = tmp_path / "out"
     out.mkdir()
     (out / "store.json").write_text(content, encoding="utf-8")
-    with pytest.raises(PipelineError, match="already exists"):
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
         Build(out, "a" * 64).complete()
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
-    with pytest.raises(PipelineError, match="already exists"):
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
         Build(file, "a" * 64).complete()
 
 

@@ -1,7 +1,9 @@
 import csv
 import itertools
 import math
+import os
 import shutil
+import signal
 import threading
 
 import numpy as np
@@ -153,3 +155,21 @@ def test_a_checkpoint_of_other_networks_is_named(pair_store, trainer, tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 2, {"count": np.asarray(2)})
     with pytest.raises(PipelineError, match="is of other networks"):
         train(trainer, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {})
+
+
+def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on_behind_it(pair_store, tmp_path):
+    def interrupted_at_two(step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return {"loss": float(step)}
+
+    settings = {**PLAIN, "checkpoint_every": 100, "validate_every": 100, "steps": 6, "validate": lambda step: {}}  # noqa: ARG005
+    stopped = Counting(interrupted_at_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, crops_of(pair_store), tmp_path, **settings)
+    assert stopped.made == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = Counting()
+    assert train(again, crops_of(pair_store), tmp_path, **settings) == 3
+    assert again.made == [3, 4, 5]
+    assert again.count == 6

@@ -17,7 +17,7 @@ from distort_pipeline.commands.checks import Findings, interrupted, work_folders
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.stores import corpora, models, pairs
-from distort_pipeline.stores.files import read_header, read_json, sealed
+from distort_pipeline.stores.files import file_digests, read_header, read_json, sealed
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
 EVALUATION = "evaluation"
@@ -91,6 +91,9 @@ def _check_store(found: Findings, folder: Path, manifest_digest: str | None, wor
         own = check(folder, header, workers)
         if not any("store.json" in problem for problem in own.problems):  # else what was changed has been named
             own.expect(header == sealed(header), "store.json was changed: its seal is not the one of its fields")
+        for name, expected in header.get("files", {}).items():
+            there = file_digests(folder, [name]).get(name)
+            own.expect(there == expected, f"{name} {'was changed' if there else 'is missing'}")
         found.add(own)
         if manifest_digest and header.get("manifest_digest", manifest_digest) != manifest_digest:
             raise PipelineError(f"{folder} was made of another manifest")

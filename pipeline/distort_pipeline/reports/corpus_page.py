@@ -64,8 +64,7 @@ def read_batches(folder: Path) -> list[Batch]:
 
 def render(store: Mapping[str, Any], batches: Sequence[Batch]) -> str:
     """Return the page as HTML; reads the strips of `batches` that it shows."""
-    names = sorted({batch.distortion for batch in batches})
-    summaries = [summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
+    summaries = summaries_of(batches)
     settings = store.get("settings", {}).get("generate", {})
     shown = choose_strips(batches)
     examples = {}
@@ -78,7 +77,9 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch]) -> str:
     return template("corpus.html.j2").render(
         store=store,
         counts=store.get("counts", {}),
-        verdict=verdict(batches, store.get("counts", {}).get("batches")),
+        verdict=verdict(
+            batches, store.get("counts", {}).get("batches"), [one["name"] for one in summaries if is_astray(one)]
+        ),
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
         references=sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n)),
@@ -91,8 +92,18 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch]) -> str:
     )
 
 
-def verdict(batches: Sequence[Batch], expected: int | None) -> tuple[str, str]:
-    """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home."""
+def cautions(corpus: Path) -> list[str]:
+    """Return what the page of the folder `corpus` says beside its verdict, one sentence each."""
+    batches = read_batches(corpus / "reports")
+    return remarks(_read(corpus / "store.json", STORE_FORMAT), batches, summaries_of(batches))
+
+
+def verdict(batches: Sequence[Batch], expected: int | None, astray: Sequence[str] = ()) -> tuple[str, str]:
+    """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home.
+
+    Bounds say whether a batch is as its model was in validation, not whether the model was any good: distortions that
+    are `astray`, nearer to something else than to what they learned, keep the verdict from being good.
+    """
     total, out = len(batches), [batch.name for batch in batches if batch.flagged]
     missing = max(0, (expected or 0) - total)
     if not batches:
@@ -106,9 +117,18 @@ def verdict(batches: Sequence[Batch], expected: int | None) -> tuple[str, str]:
         words = (
             f"All {total} batches lie within their bounds." if total > 1 else "The only batch lies within its bounds."
         )
+    if astray and not out:
+        words = f"{words.removesuffix('.')}, but {', '.join(astray)} {'is' if len(astray) == 1 else 'are'} nearer to "
+        words += "something else than to what was learned."
     if missing:
         words += f" {missing} more {'has' if missing == 1 else 'have'} no report."
-    return "bad" if out else "unknown" if missing else "good", words
+    return "bad" if out else "unknown" if missing or astray else "good", words
+
+
+def summaries_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Return the summary of each distortion, by name."""
+    names = sorted({batch.distortion for batch in batches})
+    return [summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
 
 
 def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -162,7 +182,7 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
     """Return what else speaks for caution, one sentence each."""
     said = []
     for one in summaries:
-        if one["nearest"] not in (None, one["name"]) and one["name"] in one["against"]:
+        if is_astray(one):
             own, other = one["against"][one["name"]], one["against"][one["nearest"]]
             whom = "the pristine pictures" if one["nearest"] == "pristine" else f"true {one['nearest']}"
             own_words = f"true {one['name']} ({own:.4f})"
@@ -179,6 +199,11 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
         if counts.get(name, number) != number:
             said.append(f"The corpus counts {counts[name]} {name}, its reports {number}: they do not belong together.")
     return said
+
+
+def is_astray(one: Mapping[str, Any]) -> bool:
+    """Return whether a distortion's summary shows it nearer to something else than to what its model learned."""
+    return one["nearest"] not in (None, one["name"]) and one["name"] in one["against"]
 
 
 def choose_strips(batches: Sequence[Batch]) -> dict[str, Shown]:

@@ -16,6 +16,7 @@ SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
 SSIM_C1 = (0.01 * DATA_RANGE) ** 2
 SSIM_C2 = (0.03 * DATA_RANGE) ** 2
+SSIM_BLOCK_PX = 8_192  # rows are worked on so many centres at a time: in cache, twice as fast as whole pictures
 MID_GREY = np.float32(128)  # taken off before squaring: float32 squares of small numbers keep more digits
 
 
@@ -39,15 +40,34 @@ def ssim(reference: Picture, distorted: Picture) -> float:
     _require_same_shape(reference, distorted)
     if min(reference.shape[:2]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs sides of {SSIM_WINDOW_PX} px or more, got the shape {reference.shape}")
-    x, y = reference.astype(np.float32) - MID_GREY, distorted.astype(np.float32) - MID_GREY
+    height, width = (side - SSIM_WINDOW_PX + 1 for side in reference.shape[:2])  # of the window's centres
+    block_rows = max(SSIM_BLOCK_PX // width, 1)
+    total = 0.0
+    for first in range(0, height, block_rows):
+        rows = slice(first, min(first + block_rows, height) + SSIM_WINDOW_PX - 1)
+        total += _likeness_sum(reference[rows], distorted[rows])
+    return min(1.0, total / (height * width * reference.shape[2]))  # rounding can leave 1 + 1e-9
+
+
+def _likeness_sum(reference: Picture, distorted: Picture) -> float:
+    """Return the sum of the likeness over the centres and channels of some rows."""
+    x, y = reference.astype(np.float32), distorted.astype(np.float32)
+    x -= MID_GREY
+    y -= MID_GREY
     x_mean, y_mean = _windowed(x), _windowed(y)
-    variances = _windowed(x * x + y * y) - x_mean * x_mean - y_mean * y_mean  # of x and y, added up
-    covariance = _windowed(x * y) - x_mean * y_mean
+    covariance = _windowed(x * y)
+    covariance -= x_mean * y_mean
+    x *= x
+    y *= y
+    x += y
+    variances = _windowed(x)  # of x and y, added up
+    variances -= x_mean * x_mean
+    variances -= y_mean * y_mean
     x_mean += MID_GREY
     y_mean += MID_GREY
     likeness = (2 * x_mean * y_mean + SSIM_C1) * (2 * covariance + SSIM_C2)
     likeness /= (x_mean * x_mean + y_mean * y_mean + SSIM_C1) * (variances + SSIM_C2)
-    return min(1.0, float(likeness.mean(dtype=np.float64)))  # rounding can leave 1 + 1e-9
+    return float(likeness.sum(dtype=np.float64))
 
 
 def _windowed(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.errors import PipelineError
@@ -59,7 +58,6 @@ class Plan:
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
     """Measure every finished model in `models` on the validation pictures of a pair store; figures go to `out`."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
     folders = model_folders(models)
@@ -86,7 +84,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     header = _header(plan, settings, cards, figures)
     write_page(work, evaluation, header)
     write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
-    build.publish(header)
+    build.publish(header, files=("*.csv", "*.md", "*.html", "residuals.json", "plots/*", "strips/*"))
     left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
     return _report(out, figures, left_out if plan.too_small else ())
 
@@ -159,13 +157,9 @@ def _can_redraw(recipe: Mapping[str, Any]) -> bool:
 
 
 def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerator]:
-    import tensorflow as tf
-
     from distort_pipeline.trained import load_generator
 
-    if threads:
-        with suppress(RuntimeError):  # TensorFlow has started in this process already, and keeps its threads
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+    pin_backend_threads(threads)
     return {name: load_generator(folder, batch=1) for name, folder in folders.items()}
 
 

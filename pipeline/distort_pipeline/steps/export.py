@@ -42,6 +42,7 @@ def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | Non
     """
     started = time.monotonic()
     exporter = EXPORTS.get(config.format)()
+    corpus = corpus.resolve()  # workers may stand in another folder
     store = open_corpus(corpus)
     settings = {
         "format": KIND,

@@ -17,7 +17,7 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
-from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_page import cautions, write_page
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
 from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_json, write_json
@@ -46,9 +46,9 @@ def run(
     """Make the corpus `out`; batches that an interrupted run finished are kept."""
     started = time.monotonic()
     manifest = read_manifest(manifest_path)
-    root = root or manifest.root
+    root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
-    folders = _chosen(model_folders(models), config.distortions)
+    folders = _chosen(model_folders(models.resolve()), config.distortions)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     pictures = [picture for picture in manifest.records if picture.split in config.splits]
     if not pictures:
@@ -81,7 +81,7 @@ def run(
     write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
     write_json(work / "store.json", header)
     write_page(work)
-    build.publish(header)
+    build.publish(header, files=("index.html",))
     return _report(out, header)
 
 
@@ -289,6 +289,7 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
         (
             f"{counts['samples']} samples ({shares}) of {counts['tiles']} tiles from {counts['pictures']} pictures",
             verdict,
+            *cautions(out),
             f"corpus: {out} (digest {header['digest'][:16]})",
             f"report: {out / 'index.html'}",
         ),

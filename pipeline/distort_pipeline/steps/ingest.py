@@ -77,7 +77,13 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None) -> Report
         "rejected": len(refused),
         **{split: sizes[split] for split in SPLITS if sizes[split] or split != "test"},
     }
-    return Report("ingest", counts, (f"manifest {out}, digest {digest[:12]}", *_reason_lines(refused, rejected)))
+    shares = ", ".join(f"{sizes[split]} {split}" for split in SPLITS if sizes[split])
+    lines = (
+        f"{counts['accepted']} of {counts['found']} files accepted ({shares}), {counts['rejected']} rejected",
+        f"manifest {out}, digest {digest[:12]}",
+        *_reason_lines(refused, rejected),
+    )
+    return Report("ingest", counts, lines)
 
 
 def picture_id(path: str, digest: str, *, hex_digits: int = 8) -> str:

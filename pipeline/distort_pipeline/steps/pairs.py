@@ -36,7 +36,7 @@ def run(
     """Make the pair store `out` of the pictures of a manifest; what an earlier, interrupted run finished is kept."""
     started = time.monotonic()
     manifest = read_manifest(manifest_path)
-    root = root or manifest.root
+    root = (root or manifest.root).resolve()
     recipes = recipes_of(config)
     plan = plan_pairs(
         manifest.records,
@@ -46,7 +46,7 @@ def run(
         min_tile_px=config.min_tile_px,
         seed=config.seed,
     )
-    found = {name: partners(Path(place), manifest.records) for name, place in config.brought.items()}
+    found = {name: partners(Path(place), manifest.records, root) for name, place in config.brought.items()}
     settings = settings_of(config, manifest, found)
     build = Build(out, digest(settings))
     if build.complete():
@@ -81,7 +81,7 @@ def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
         for name in config.distortions
         for place, level in enumerate(config.levels)
     ]
-    return (*made, *(Recipe(name, 1, 0, {}, place) for name, place in config.brought.items()))
+    return (*made, *(Recipe(name, 1, 0, {}, str(Path(place).resolve())) for name, place in config.brought.items()))
 
 
 def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
     }
     write_bytes(work / "README.md", card_text(card).encode())
-    build.publish(card)
+    build.publish(card, files=("README.md", "live/**/*", "strips/*"))
     shutil.rmtree(out / "checkpoints")  # the whole state of the optimisers: of use only on the way here
     return Report(
         "train",
@@ -125,11 +125,11 @@ def _start_from(trainer: Any, base: Path) -> None:
 
 
 def _trainer(config: TrainConfig, noise_channels: int, seed: int) -> tuple[Any, str]:
+    pin_backend_threads(config.threads)
     import tensorflow as tf
 
     from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
 
-    pin_backend_threads(config.threads)
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
     networks = Networks(**{**values, "noise_channels": noise_channels, "seed": seed % 2**31})

@@ -10,16 +10,17 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import PictureRecord
 
 
-def partners(source: Path, pictures: Sequence[PictureRecord]) -> dict[str, str]:
+def partners(source: Path, pictures: Sequence[PictureRecord], root: Path) -> dict[str, str]:
     """Return picture id → path of its distorted partner relative to `brought_root(source)`; those without are absent.
 
     In a folder the partner has the picture's own relative path, or else the same stem if only one file there has it.
-    A CSV has the columns `pristine` (the manifest's path, or the file's name) and `distorted` (relative to the CSV).
+    A CSV has the columns `pristine` (the manifest's path, the file's name, or a path from the CSV to the picture, which
+    lies below `root`) and `distorted` (a path from the CSV).
     """
     if source.is_dir():
         return _folder_partners(source, pictures)
     if source.is_file():
-        return _listed_partners(source, pictures)
+        return _listed_partners(source, pictures, root)
     raise PipelineError(f"there is no folder or CSV of distorted pictures at {source}")
 
 
@@ -46,7 +47,7 @@ def _folder_partners(folder: Path, pictures: Sequence[PictureRecord]) -> dict[st
     return found
 
 
-def _listed_partners(table: Path, pictures: Sequence[PictureRecord]) -> dict[str, str]:
+def _listed_partners(table: Path, pictures: Sequence[PictureRecord], root: Path) -> dict[str, str]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -65,11 +66,17 @@ def _listed_partners(table: Path, pictures: Sequence[PictureRecord]) -> dict[str
         if pair["pristine"] in listed:
             raise PipelineError(f"{table}, line {line}: {pair['pristine']} has a partner already")
         listed[pair["pristine"]] = pair["distorted"]
+    from_table = {(table.parent / pristine).resolve(): distorted for pristine, distorted in listed.items()}
     found = {}
     for picture in pictures:
-        partner = listed.get(picture.path) or listed.get(PurePosixPath(picture.path).name)
+        partner = (
+            listed.get(picture.path)
+            or listed.get(PurePosixPath(picture.path).name)
+            or from_table.get((root / picture.path).resolve())
+        )
         if partner:
             found[picture.id] = partner
     if not found:
-        raise PipelineError(f"no `pristine` of {table} is a picture of the manifest")
+        wanted = f"; one would be {pictures[0].path}" if pictures else ""
+        raise PipelineError(f"no `pristine` of {table} is a picture of the manifest{wanted}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -94,7 +95,8 @@ class Build:
     @property
     def work(self) -> Path:
         """The folder to work in."""
-        return self.out.parent / f".{self.out.name}.{self.key[:16]}.building"
+        out = self.out.resolve()  # workers may stand in another folder
+        return out.parent / f".{out.name}.{self.key[:16]}.building"
 
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError if it holds something else."""
@@ -104,6 +106,8 @@ class Build:
         header = read_json(path) if path.is_file() else None
         if isinstance(header, dict) and header.get("key") == self.key:
             return True
+        if not isinstance(header, dict) or not str(header.get("format")).startswith("distort-pipeline/"):
+            raise PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
         raise PipelineError(
             f"{self.out} already exists and was made with other settings or inputs; "
             "name another place with --out, or delete it first"
@@ -117,14 +121,24 @@ class Build:
             raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, header: dict[str, Any]) -> None:
-        """Write the header and move the finished work folder to `out`, without what killed writers left in it."""
+    def publish(self, header: dict[str, Any], *, files: Iterable[str] = ()) -> None:
+        """Write the header and move the finished work folder to `out`, without what killed writers left in it.
+
+        `files` are patterns, relative to the folder, of files whose digests the header keeps for `verify`.
+        """
         for leftover in self.work.rglob("*.partial"):
             leftover.unlink(missing_ok=True)
-        write_json(self.work / "store.json", sealed({**header, "key": self.key}))
+        kept = {"files": file_digests(self.work, files)} if files else {}
+        write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
         if self.out.is_dir():
             self.out.rmdir()  # empty, or complete() would have refused
         self.work.rename(self.out)
+
+
+def file_digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
+    """Return path → SHA-256 of the files below `folder` that match one of `patterns`."""
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def sealed(header: Mapping[str, Any]) -> dict[str, Any]:

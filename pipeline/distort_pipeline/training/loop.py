@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.interrupts import stop_when_asked
 from distort_pipeline.progress import track
 from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.log import open_log
 
 LOG_EVERY = 10
+CHECKPOINT_SECONDS = 300  # at most that much work is lost, however slow the steps
 DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is the largest figure that can be meant
 
 
@@ -46,7 +49,8 @@ def train(
 ) -> int:
     """Train up to `steps` steps in `folder`, from its newest checkpoint if there is one; return the first step made.
 
-    A loss that is not finite or out of all proportion raises PipelineError that names the last good checkpoint.
+    A loss that is not finite or out of all proportion raises PipelineError that names the last good checkpoint. Ctrl-C
+    saves one after the step in hand, and then arrives as KeyboardInterrupt.
     """
     checkpoints = folder / "checkpoints"
     first = _resume(trainer, checkpoints)
@@ -71,17 +75,23 @@ def train(
         sums.clear()
         summed = 0
 
-    with closing(crops.ahead(first, steps)) as batches:  # its thread ends with the loop, also when that raises
+    saved = time.monotonic()
+    # the reader's thread ends with the loop, also when that raises
+    with stop_when_asked() as asked, closing(crops.ahead(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.step))
             done = batch.step + 1
-            at_checkpoint = done % checkpoint_every == 0 or done == steps
+            overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
+            at_checkpoint = done % checkpoint_every == 0 or done == steps or asked() or overdue
             if done % LOG_EVERY == 0 or at_checkpoint:
                 settle(done)
             if done % validate_every == 0 or done == steps:
                 log.log(done, validate(done))
             if at_checkpoint:
                 save_checkpoint(checkpoints, done, trainer.state())
+                saved = time.monotonic()
+            if asked() and done < steps:
+                raise KeyboardInterrupt
     return first
 
 

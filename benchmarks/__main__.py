@@ -1,0 +1,73 @@
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--pictures DIR]`; writes results/*.json and RESULTS.md.
+
+Each runs in a process of its own, so that threads, imports and memory of one do not touch another's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.harness import RESULTS, SAMPLE, Options, machine, write_result
+from benchmarks.results_page import read_results, render
+
+NAMES = ("statistics", "cli_start", "dask_overhead", "crops", "pairs", "training_step", "generation")
+NOT_YET = (
+    "100,000 tiles with the starter-size network: time and peak memory",
+    "how cost grows with the number of pictures, the size of tiles and the number of workers",
+    "a GPU: training step and generation in pictures/s, share of the matrix peak, cores to keep it busy",
+    "a table of JSD_NSS of both precisions on the same tiles",
+)
+
+
+def main() -> None:
+    """Run the named benchmarks, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
+    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG pictures")
+    parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if not asked.page:
+        names = asked.names or NAMES
+        if len(names) == 1:
+            run_here(names[0], Options(asked.quick, asked.pictures))
+        else:
+            _run_each(names, asked)
+            return
+    if not asked.quick:
+        page = RESULTS.parent / "RESULTS.md"
+        page.write_text(render(read_results(RESULTS, NAMES), NOT_YET), encoding="utf-8")
+
+
+def run_here(name: str, options: Options) -> None:
+    """Run one benchmark in this process, show its figures and, unless it was a quick one, keep them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    began, started = machine(), time.monotonic()
+    result = importlib.import_module(f"benchmarks.{name}").measure(options)
+    seconds = time.monotonic() - started
+    for figure in result.figures:
+        verdict = {None: "", True: "reached", False: "MISSED"}[figure.reached]
+        print(f"{name}: {figure.what} / {figure.against}: {figure.spread.median:.4g} {figure.unit} {verdict}")
+    if not options.quick:
+        write_result(name, result, began, seconds)
+
+
+def _run_each(names: list[str] | tuple[str, ...], asked: argparse.Namespace) -> None:
+    for name in names:
+        quick = ["--quick"] if asked.quick else []
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks", name, *quick, "--pictures", str(asked.pictures)], check=True
+        )
+
+
+if __name__ == "__main__":  # workers are spawned, and import this file again
+    main()

@@ -1,0 +1,44 @@
+"""How long `distort-pipeline --help` and `ingest --help` take, beside an empty Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios, spread
+from distort_pipeline.versions import package_versions
+
+BAR_SECONDS = 0.4
+HEAVY = ("tensorflow", "dask", "distributed", "cv2")
+CODE = "import sys; sys.argv = ['distort-pipeline', *sys.argv[1:]]; from distort_pipeline.cli import main; main()"
+
+
+def measure(options: Options) -> Result:
+    """Return wall seconds of both, and their ratios to `python -c pass`."""
+    ours = {"--help": ["--help"], "ingest --help": ["ingest", "--help"]}
+    commands = {"python -c pass": ["-c", "pass"], **{name: ["-c", CODE, *words] for name, words in ours.items()}}
+    seconds = in_turn({name: partial(_run, words) for name, words in commands.items()}, 3 if options.quick else 15)
+    figures = []
+    for name in ours:
+        figures.append(Figure(f"`{name}`", "wall seconds", spread(seconds[name]), "s", BAR_SECONDS, at_least=False))
+        figures.append(Figure(f"`{name}`", "`python -c pass`", ratios(seconds[name], seconds["python -c pass"])))
+    loaded = {name: _loaded(words) for name, words in ours.items()}
+    remarks = [
+        f"`{name}` imports {', '.join(found) or 'none'} of {', '.join(HEAVY)}." for name, found in loaded.items()
+    ]
+    return Result("start of the command line", figures, remarks, packages=package_versions(["click", "numpy"]))
+
+
+def _run(words: list[str]) -> None:
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def _loaded(words: list[str]) -> list[str]:
+    """Return which heavy libraries a command has imported when it ends."""
+    tell = f"print(*sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)"
+    code = f"import atexit, sys; atexit.register(lambda: {tell})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {CODE}", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    return done.stderr.decode().split()

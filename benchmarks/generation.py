@@ -1,0 +1,202 @@
+"""Generation of one batch, end to end, against the bare forward pass and against the plain way of doing it.
+
+End to end is the task of the generate step: read tiles, network, statistics, records, digests, report, write. The bare
+pass is the same compiled network on the same tiles and seeds, 8-bit pictures in and out. The plain way is what a user
+would write: `model.predict` on the usual Keras form in float32, PNG files by Pillow, statistics by SciPy in float64.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_pictures, spread
+from benchmarks.sample_store import make_manifest
+from benchmarks.statistics import plain_histogram
+from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.records import digest
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import PRISTINE
+from distort_pipeline.stores.files import sealed, write_bytes, write_json
+from distort_pipeline.stores.models import (
+    WEIGHTS,
+    ValidationHistograms,
+    arrays_digest,
+    write_arrays,
+    write_histograms,
+)
+from distort_pipeline.tasks.batches import BatchTask, make_batch
+from distort_pipeline.trained import load_generator
+from distort_pipeline.versions import package_versions
+
+TILE_PX = 256
+BARS = {"off": 0.90, "on": 0.75}
+PLAIN_BAR = 5.0
+LABELS = {"off": (), "on": ("psnr", "ssim")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large a network is measured on how many tiles, and whether the issue's bars are about it."""
+
+    filters: int
+    tiles: int
+    rounds: int
+    barred: bool
+
+
+class BatchWantedError(Exception):
+    """Stops the generate step where it would make its first batch, and carries the task."""
+
+    def __init__(self, task: BatchTask) -> None:
+        super().__init__(task.batch.name)
+        self.task = task
+
+
+def measure(options: Options) -> Result:
+    """Return end to end against both, in float32 and in bfloat16, at starter size and at full size."""
+    pin_backend_threads(1)
+    sizes = [Size(4, 16, 1, False)] if options.quick else [Size(16, 128, 3, False), Size(64, 16, 2, True)]
+    figures: list[Figure] = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            figures += _size(options, size, Path(folder))
+    return Result(
+        "one batch of 256² tiles, one process, one thread",
+        figures,
+        [
+            "Weights are random: they cost what trained ones cost. No noise maps, as for JPEG.",
+            "The bars are written for the full-size network in mixed_bfloat16; a small network leaves less time for "
+            "all else, so its shares are lower.",
+            "Profile of a batch of 64 tiles, 16 filters, mixed_bfloat16 (2026-11-23, before SSIM was made twice as "
+            "fast): network 53 %, SSIM 15 %, the PNG of the report's strip 14 % (once a batch, with optimize=True), "
+            "Zarr 5 %, statistics 3 %, digests 2 %, to and from 8 bits 3 %. The network waits while the rest is done.",
+        ],
+        ["two workers", "JPEG and noise models beside each other"],
+        package_versions(["tensorflow", "keras", "zarr", "scipy", "pillow"]),
+    )
+
+
+def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
+    model = folder / "models" / "jpeg"
+    _write_model(model, size.filters, read_pictures(options.pictures, 4))
+    figures = []
+    plain = _plain_way(size.filters, folder)
+    for precision in ("float32", "mixed_bfloat16"):
+        task = _task(options, size, folder, precision)
+        pristine = _pristine(task)
+        forward = load_generator(model, batch=task.network_batch, precision=precision).forward
+        seeds = [sample.seed for sample in task.batch.samples]
+        forms: dict[str, Callable[[], object]] = {"bare": partial(forward.distort, pristine, seeds)}
+        for labels, names in LABELS.items():
+            forms[labels] = partial(make_batch, dataclasses.replace(task, labels=names))
+        if precision == "mixed_bfloat16":
+            forms["plain"] = partial(plain, pristine)
+        seconds = in_turn(forms, size.rounds)
+        named = f"{precision}, {size.filters} filters, {size.tiles} tiles"
+        barred = size.barred and precision == "mixed_bfloat16"
+        for labels in LABELS:
+            rate = size.tiles / sorted(seconds[labels])[size.rounds // 2]
+            figures.append(
+                Figure(
+                    f"{named}, PSNR and SSIM {labels}",
+                    "bare forward pass, share of its speed",
+                    ratios(seconds["bare"], seconds[labels]),
+                    bar=BARS[labels] if barred else None,
+                    note=f"{rate:.1f} tiles/s",
+                )
+            )
+        if "plain" in seconds:
+            found = ratios(seconds["plain"], seconds["off"])
+            against = "the plain way, float32"
+            figures.append(Figure(f"{named}, PSNR and SSIM off", against, found, bar=PLAIN_BAR if barred else None))
+            rates = spread([size.tiles / one for one in seconds["plain"]])
+            figures.append(Figure(f"the plain way, {size.filters} filters", "–", rates, "tiles/s"))
+    return figures
+
+
+def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTask:
+    """Return the task of one batch; its reference tiles are cut and stored by the generate step itself."""
+    manifest = make_manifest(options.pictures, folder)
+    config = GenerateConfig(
+        count=size.tiles, batch_samples=size.tiles, workers=0, precision=precision, truth_pictures=1, crop_align=16
+    )
+
+    def take(task: BatchTask) -> None:
+        raise BatchWantedError(dataclasses.replace(task, work=shutil.copytree(task.work, folder / f"work-{precision}")))
+
+    with patch.object(generate, "make_batch", take):
+        try:
+            generate.run(config, manifest, folder / "models", folder / precision)
+        except BatchWantedError as wanted:
+            return wanted.task
+    raise RuntimeError("the generate step made no batch")
+
+
+def _pristine(task: BatchTask) -> NDArray[np.uint8]:
+    from distort_pipeline.stores.arrays import create_group
+
+    group = create_group(task.work)
+    return np.stack([np.asarray(group[PRISTINE][tile.number]) for tile in task.tiles])
+
+
+def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None]:
+    from PIL import Image
+
+    from benchmarks.plain_networks import build_plain_generator
+
+    model = build_plain_generator(base_filters=filters)
+    out = folder / "plain"
+    out.mkdir()
+
+    def plain(pristine: NDArray[np.uint8]) -> None:
+        made = model.predict(pristine.astype(np.float32) / 127.5 - 1, batch_size=16, verbose=0)
+        pictures = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)
+        for number, picture in enumerate(pictures):
+            plain_histogram(picture)
+            Image.fromarray(picture).save(out / f"{number:05d}.png")
+
+    return plain
+
+
+def _write_model(folder: Path, filters: int, pictures: list[NDArray[np.uint8]]) -> None:
+    """Write a model of random weights in the form that training leaves."""
+    import keras
+
+    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.trained import weights_of
+    from distort_pipeline.training.validation import summary
+
+    keras.utils.set_random_seed(0)
+    weights = weights_of(build_generator(base_filters=filters))
+    counts = np.stack([product_histogram(tile) for tile in cut_tiles(pictures, 16, TILE_PX)])
+    histograms = ValidationHistograms(counts, counts, counts, np.repeat(np.arange(4), 4), TILE_PX)
+    settings = {"format": "model", "version": 1, "distortion": "jpeg", "train": {"crop_align": 16}}
+    write_arrays(folder / WEIGHTS, weights)
+    write_histograms(folder, histograms)
+    write_bytes(folder / "README.md", b"# Generator\n")
+    card = {
+        "format": "distort-pipeline/model",
+        "version": 1,
+        "distortion": "jpeg",
+        "parameters": {"quality": 12},
+        "level": 1,
+        "brought": False,
+        "network": {"base_filters": filters, "noise_channels": 0},
+        "settings": settings,
+        "steps": 0,
+        "figures": summary(histograms),
+        "weights_digest": arrays_digest(weights),
+        "key": digest(settings),
+    }
+    write_json(folder / "store.json", sealed(card))

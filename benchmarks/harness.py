@@ -1,0 +1,163 @@
+"""What the benchmarks share: forms timed in turn, figures with their spread, the machine in words, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.versions import package_versions
+
+RESULTS = Path(__file__).parent / "results"
+SAMPLE = Path("data/sample")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a benchmark is run with; `quick` is for seeing that it works, and its figures are not kept."""
+
+    quick: bool = False
+    pictures: Path = SAMPLE
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing."""
+
+    runs: int
+    minimum: float
+    median: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number, and the bar that it is held against, if any: `bar` at least, or at most."""
+
+    what: str
+    against: str
+    spread: Spread
+    unit: str = "×"
+    bar: float | None = None
+    at_least: bool = True
+    every: bool = False  # whether the bar is for every single run, not for the median
+    note: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the bar is reached; None without one."""
+        if self.bar is None:
+            return None
+        if self.at_least:
+            return (self.spread.minimum if self.every else self.spread.median) >= self.bar
+        return (self.spread.maximum if self.every else self.spread.median) <= self.bar
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one benchmark: figures, what has to be said beside them, and what was not measured."""
+
+    title: str
+    figures: Sequence[Figure]
+    remarks: Sequence[str] = ()
+    not_measured: Sequence[str] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+def in_turn(forms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return seconds of each form: A B A B …, `rounds` of each, after one of each that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(rounds + 1):
+        for name, form in forms.items():
+            started = time.perf_counter()
+            form()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratios(above: Iterable[float], below: Iterable[float]) -> Spread:
+    """Return the spread of above / below, each of a pair measured next to the other.
+
+    >>> ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0])
+    Spread(runs=3, minimum=2.0, median=3.0, maximum=4.0)
+    """
+    return spread([one / other for one, other in zip(above, below, strict=True)])
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return how many `values` there are, the least, the median and the greatest."""
+    return Spread(len(values), min(values), statistics.median(values), max(values))
+
+
+def machine() -> dict[str, Any]:
+    """Return the machine in words: processor, cores, AVX-512 BF16 and AMX, how busy others kept it. No names."""
+    cpuinfo = Path("/proc/cpuinfo")
+    described = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    facts = dict(line.split(":", 1) for line in described.splitlines() if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    return {
+        "processor": facts.get("model name", platform.machine()),
+        "cores": os.cpu_count(),
+        "avx512_bf16": "avx512_bf16" in flags,
+        "amx": "amx_tile" in flags,
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 1),
+    }
+
+
+def read_pictures(folder: Path, count: int | None = None) -> list[NDArray[np.uint8]]:
+    """Return the first `count` PNG pictures of `folder`, 8-bit RGB, each (H, W, 3)."""
+    paths = sorted(folder.glob("*.png"))[:count]
+    if not paths:
+        raise FileNotFoundError(f"no PNG pictures in {folder}; name a folder of them with --pictures")
+    return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+
+
+def cut_tiles(pictures: Iterable[NDArray[np.uint8]], count: int, tile_px: int = 256) -> NDArray[np.uint8]:
+    """Return `count` tiles (count, tile_px, tile_px, 3), in rows and columns of each picture, repeated if too few."""
+    tiles = [
+        picture[y : y + tile_px, x : x + tile_px]
+        for picture in pictures
+        for y in range(0, picture.shape[0] - tile_px + 1, tile_px // 2)
+        for x in range(0, picture.shape[1] - tile_px + 1, tile_px // 2)
+    ]
+    return np.stack([tiles[number % len(tiles)] for number in range(count)])
+
+
+def write_result(name: str, result: Result, began: Mapping[str, Any], seconds: float, folder: Path = RESULTS) -> None:
+    """Write the result of the benchmark `name` into `folder`, with date, machine and versions."""
+    figures = [{**asdict(figure), "reached": figure.reached} for figure in result.figures]
+    written = {
+        "name": name,
+        "date": date.today().isoformat(),
+        "machine": dict(began),
+        "seconds": round(seconds, 1),
+        **asdict(result),
+        "figures": figures,
+        "packages": dict(result.packages) or package_versions(["numpy", "opencv-python-headless", "distort-pipeline"]),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(_rounded(written), indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return value

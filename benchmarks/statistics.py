@@ -1,0 +1,117 @@
+"""Statistics: picture → luma → MSCN → diagonal products → histogram, against the definition in SciPy, float64.
+
+One thread each. SciPy's is what a reader of the paper would write: the window applied along rows and columns, each
+step on the whole picture in float64, `np.histogram`. The two-dimensional window is timed beside it, as some write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate, correlate1d
+
+from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_pictures, spread
+from distort_pipeline.distortions import apply
+from distort_pipeline.distortions.presets import PRESETS
+from distort_pipeline.seeds import generator
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.versions import package_versions
+
+BAR = 4.0
+JSD_BAR_BITS = 2e-5
+SIGMA_PX = 7 / 6
+
+
+def measure(options: Options) -> Result:
+    """Return the speed on photographs and on tiles, and how far the divergences are from float64's."""
+    cv2.setNumThreads(1)
+    pictures = read_pictures(options.pictures, 2 if options.quick else 20)
+    tiles = list(cut_tiles(pictures, 8 if options.quick else 64))
+    rounds = 3 if options.quick else 15
+    figures = []
+    for name, images in (("photographs", pictures), ("tiles of 256²", tiles)):
+        forms: dict[str, Callable[[], object]] = {
+            "scipy": partial(_each, plain_histogram, images),
+            "ours": partial(_each, product_histogram, images),
+        }
+        seconds = in_turn(forms, rounds)
+        sizes = f"{len(images)} of {sum(i.shape[0] * i.shape[1] for i in images) / len(images) / 1e6:.2g} MP on average"
+        found = ratios(seconds["scipy"], seconds["ours"])
+        figures.append(
+            Figure(f"speed on {name}", "SciPy float64, window along rows and columns", found, bar=BAR, note=sizes)
+        )
+    squares = in_turn(
+        {
+            "scipy": lambda: [plain_histogram(t, square=True) for t in tiles],
+            "ours": lambda: list(map(product_histogram, tiles)),
+        },
+        2 if options.quick else 5,
+    )
+    figures.append(
+        Figure(
+            "speed on tiles of 256²", "SciPy float64, two-dimensional window", ratios(squares["scipy"], squares["ours"])
+        )
+    )
+    figures.append(_accuracy(pictures[: 1 if options.quick else 10]))
+    return Result(
+        "picture → luma → MSCN → diagonal products → histogram, one thread",
+        figures,
+        ["Luma is OpenCV's 8-bit one in both, as the definition of JSD_NSS here has it."],
+        [*_peers()],
+        package_versions(["numpy", "scipy", "opencv-python-headless"]),
+    )
+
+
+def plain_histogram(picture: NDArray[np.uint8], *, square: bool = False) -> NDArray[np.int64]:
+    """Return the histogram of the D1 products, written down as defined; `square` with the window in two dimensions."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    offsets = np.arange(-3, 4)
+    window = np.exp(-(offsets**2) / (2 * SIGMA_PX**2))
+    window /= window.sum()
+
+    def around(values: NDArray[Any]) -> NDArray[Any]:
+        if square:
+            return correlate(values, np.outer(window, window), mode="nearest")
+        return correlate1d(correlate1d(values, window, axis=0, mode="nearest"), window, axis=1, mode="nearest")
+
+    mean = around(grey)
+    deviation = np.sqrt(np.maximum(around(grey**2) - mean**2, 0))
+    field = (grey - mean) / (deviation + 1)
+    products = field[:-1, :-1] * field[1:, 1:]
+    inner, _ = np.histogram(products, bins=101, range=(-2, 2))
+    return np.concatenate([[np.sum(products < -2)], inner, [np.sum(products > 2)]])
+
+
+def _accuracy(pictures: list[NDArray[np.uint8]]) -> Figure:
+    """Return how far JSD_NSS between pristine and distorted is from that of the plain form, over all distortions."""
+    errors = []
+    for picture in pictures:
+        clean, plain_clean = product_histogram(picture), plain_histogram(picture)
+        for name, levels in PRESETS["paper_like"].items():
+            bad = apply(name, picture, levels[0], generator(0)).picture
+            exact = jsd_bits(plain_clean, plain_histogram(bad))
+            errors.append(abs(jsd_bits(clean, product_histogram(bad)) - exact))
+    return Figure(
+        "JSD_NSS of pristine and distorted, difference", "SciPy float64", spread(errors), "bits", JSD_BAR_BITS,
+        at_least=False, every=True,
+    )  # fmt: skip
+
+
+def _each(histogram: Callable[[NDArray[np.uint8]], Any], images: list[NDArray[np.uint8]]) -> None:
+    for image in images:
+        histogram(image)
+
+
+def _peers() -> list[str]:
+    wanted = [name for name in ("pyiqa", "piq") if find_spec(name) is None]
+    lines = [f"MSCN of {name}: not installed (`pip install .[bench]`)" for name in wanted]
+    return lines + [
+        f"MSCN of {name}: installed, and not written yet" for name in ("pyiqa", "piq") if name not in wanted
+    ]
