@@ -119,7 +119,7 @@ def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
 def png_bytes(picture: Picture) -> bytes:
     """Return `picture` as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
