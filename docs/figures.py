@@ -25,7 +25,7 @@ SIDE_PX = 160
 COLUMNS = ["pristine", "true", "generated", "true residual x4", "generated residual x4"]
 ORDER = ("white_noise", "pink_noise", "jpeg", "jp2k")
 PICTURE = 2  # of the validation pictures: one with texture
-REPORT_PX = (1180, 1010)
+REPORT_PX = (1280, 1010)
 
 
 def draw_strip() -> None:
