@@ -144,6 +144,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 @click.option("--preset", help="Whose levels: paper_like, waterloo, kadid, dbcnn.")
 @click.option("--levels", help="Level numbers of the preset, separated by commas.")
 @click.option("--tile-px", type=int)
+@click.option("--min-tile-px", type=int, help="Pictures smaller than this give no training tile.")
 @click.option("--tiles-per-picture", type=int)
 @click.option("--seed", type=int)
 @worker_options
@@ -190,6 +191,8 @@ def pairs(
 @click.option("--batch", type=int)
 @click.option("--crop-px", type=int)
 @click.option("--sparsity-weight", type=float, help="The paper's lambda.")
+@click.option("--discriminator-rate", type=float, help="Learning rate of the discriminator; the paper's is 0.0001.")
+@click.option("--checkpoint-every", type=int, help="Steps; every five minutes there is one in any case.")
 @click.option("--noise-channels", type=int, help="z channels a scale; 0 is the paper's deterministic generator.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
 @click.option("--seed", type=int)

@@ -29,6 +29,8 @@ from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.tasks.pair_shards import ShardTask, make_shard
 from distort_pipeline.versions import package_versions
 
+MISSING_SHOWN = 10
+
 
 def run(
     config: PairsConfig, manifest_path: Path, out: Path, *, root: Path | None = None, workers: Workers | None = None
@@ -194,6 +196,9 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
     ]
     if counts["too_small"]:
         lines.append(f"{counts['too_small']} training pictures are too small for a tile and were left out")
-    for absent in header["missing"]:
+    missing = header["missing"]
+    for absent in missing[:MISSING_SHOWN]:
         lines.append(f"{absent['picture']}: {absent['distortion']} left out, {absent['reason']}")
+    if len(missing) > MISSING_SHOWN:
+        lines.append(f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}")
     return Report("pairs", counts, tuple(lines))
