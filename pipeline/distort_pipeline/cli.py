@@ -8,21 +8,19 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from distort_pipeline import __version__
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.options import examples, named_path, names_in, numbers_in, worker_options
 from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
 
 if TYPE_CHECKING:
     from distort_pipeline.execution import Workers
     from distort_pipeline.records import Report
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 PARAMS_FILE = Path("params.yaml")
 EXIT_USER = 2
@@ -79,27 +77,10 @@ def settings(ctx: click.Context) -> Params:
     return params
 
 
-def examples(*lines: str) -> str:
-    """Return an epilog of example commands, kept line by line."""
-    return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
-
-
 def show(report: Report) -> None:
     """Print what a step did."""
     for line in report.lines:
         click.echo(line)
-
-
-def worker_options(command: Command) -> Command:
-    """Add the options that say where tasks run."""
-    options = (
-        click.option("--workers", type=int, help="Local processes; 0 runs everything here, one task after another."),
-        click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786."),
-        click.option("--scheduler-file", type=click.Path(path_type=Path), help="File that a Dask scheduler wrote."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, threads: int = 1) -> Workers:
@@ -319,33 +300,3 @@ def doctor() -> None:
     for finding in findings:
         click.echo(finding.line())
     sys.exit(0 if all(finding.fine for finding in findings) else EXIT_BROKEN)
-
-
-def names_in(text: str | None) -> list[str] | None:
-    """Return the names of a comma-separated option, or None if it was not given.
-
-    >>> names_in("jpeg, jp2k"), names_in(""), names_in(None)
-    (['jpeg', 'jp2k'], [], None)
-    """
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def numbers_in(text: str | None) -> list[int] | None:
-    """Return the whole numbers of a comma-separated option, or None if it was not given."""
-    names = names_in(text)
-    try:
-        return None if names is None else [int(name) for name in names]
-    except ValueError:
-        raise PipelineError(f"--levels must be whole numbers separated by commas, got {text!r}") from None
-
-
-def named_path(text: str) -> tuple[str, str]:
-    """Return name and path of a NAME=PATH option.
-
-    >>> named_path("camera=shots/degraded")
-    ('camera', 'shots/degraded')
-    """
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise PipelineError(f"--brought wants NAME=PATH, got {text!r}")
-    return name, path

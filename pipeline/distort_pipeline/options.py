@@ -1,0 +1,60 @@
+"""What the words of the command line share: how options are written, and what their texts mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from distort_pipeline.errors import PipelineError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def examples(*lines: str) -> str:
+    """Return an epilog of example commands, kept line by line."""
+    return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
+
+
+def worker_options(command: Command) -> Command:
+    """Add the options that say where tasks run."""
+    options = (
+        click.option("--workers", type=int, help="Local processes; 0 runs everything here, one task after another."),
+        click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786."),
+        click.option("--scheduler-file", type=click.Path(path_type=Path), help="File that a Dask scheduler wrote."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Return the names of a comma-separated option, or None if it was not given.
+
+    >>> names_in("jpeg, jp2k"), names_in(""), names_in(None)
+    (['jpeg', 'jp2k'], [], None)
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers_in(text: str | None) -> list[int] | None:
+    """Return the whole numbers of a comma-separated option, or None if it was not given."""
+    names = names_in(text)
+    try:
+        return None if names is None else [int(name) for name in names]
+    except ValueError:
+        raise PipelineError(f"--levels must be whole numbers separated by commas, got {text!r}") from None
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """Return name and path of a NAME=PATH option.
+
+    >>> named_path("camera=shots/degraded")
+    ('camera', 'shots/degraded')
+    """
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise PipelineError(f"--brought wants NAME=PATH, got {text!r}")
+    return name, path
