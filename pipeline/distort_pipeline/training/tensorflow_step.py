@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.discriminator import build_discriminator
-from distort_pipeline.networks.generator import build_generator, generator_inputs, noise_shapes
+from distort_pipeline.networks.generator import (
+    NO_TRANSFORM,
+    RESPONSES,
+    build_generator,
+    generator_inputs,
+    noise_shapes,
+)
 from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
 
 AVERAGING_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
@@ -39,6 +45,7 @@ class Networks:
     sparsity_reduction: str
     averaging: float
     seed: int
+    transform: str = NO_TRANSFORM
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
@@ -60,6 +67,7 @@ class TensorflowTrainer:
                 build_generator(
                     base_filters=networks.base_filters,
                     noise_channels=networks.noise_channels,
+                    transform=networks.transform,
                     precision=networks.precision,
                 )
                 for _ in range(2)
@@ -125,11 +133,12 @@ class TensorflowTrainer:
     def _replica_step(self, pristine: Any, distorted: Any, number: Any) -> dict[str, Any]:
         x, y = (tf.cast(pixels, tf.float32) / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
         settings, noises = self.settings, self._noises(number)
+        explained = self._explained(x)
         found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         with tf.GradientTape() as generator_tape:
             fake = self.generator(generator_inputs(x, noises), training=True)
             found["sparsity"] = losses.sparsity(
-                fake, x, span=settings.sparsity_span, reduction=settings.sparsity_reduction
+                fake, explained, span=settings.sparsity_span, reduction=settings.sparsity_reduction
             )
             loss = settings.sparsity_weight * found["sparsity"]
             if settings.adversarial_weight:
@@ -152,6 +161,12 @@ class TensorflowTrainer:
         _apply(self.discriminator_optimizer, tape, loss, self.discriminator, self._share())
         gap = tf.reduce_mean(real_logits) - tf.reduce_mean(fake_logits)  # 0 when D cannot tell
         return {"discriminator_loss": loss, "logit_gap": gap}
+
+    def _explained(self, x: Any) -> Any:
+        """Return what G adds its learned residual to: x, or x + T(x) where responses have been fitted."""
+        if self.settings.transform == NO_TRANSFORM:
+            return x
+        return x + self.generator.get_layer(RESPONSES)(x)
 
     def _noises(self, number: Any) -> list[Any]:
         """Return the noise maps of a step, drawn from (seed, step, scale, replica) alone."""
