@@ -22,7 +22,7 @@ TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
 @dataclass(frozen=True)
 class Curves:
-    """How finely a band is looked at: `count` curves, one for each coefficient, over `knots` values, `spacing` apart."""
+    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` apart."""
 
     count: int
     knots: int
