@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.records import Report, digest
@@ -94,7 +94,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "val_pictures": pairs.header["counts"]["val_pictures"],
         },
         "device": device,
-        "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
+        "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
     }
     write_bytes(work / "README.md", card_text(card).encode())
     build.publish(card, files=("README.md", "live/**/*", "strips/*"))
@@ -126,15 +126,12 @@ def _start_from(trainer: Any, base: Path) -> None:
 
 def _trainer(config: TrainConfig, noise_channels: int, seed: int) -> tuple[Any, str]:
     pin_backend_threads(config.threads)
-    import tensorflow as tf
-
-    from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+    from distort_pipeline.training.adversaries import Networks
+    from distort_pipeline.training.backends import make_trainer
 
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
-    networks = Networks(**{**values, "noise_channels": noise_channels, "seed": seed % 2**31})
-    gpus = tf.config.list_physical_devices("GPU")
-    return TensorflowTrainer(networks), f"{len(gpus)} GPU" if gpus else "CPU"
+    return make_trainer(Networks(**{**values, "noise_channels": noise_channels, "seed": seed % 2**31}))
 
 
 def _train(
