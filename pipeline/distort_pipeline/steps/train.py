@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
@@ -75,7 +75,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     trainer, device = _trainer(config, noise_channels, responses.transform, derive_seed(config.seed, distortion))
     if base is not None:
         _start_from(trainer, base)
-    _give_responses(trainer, responses)
+    if responses.weights:
+        trainer.give_responses(responses.weights)
     keep = config.keep or ("best" if responses.weights else "last")
     first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
     weights = weights_of(trainer.averaged)
@@ -112,7 +113,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "val_pictures": pairs.header["counts"]["val_pictures"],
         },
         "device": device,
-        "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
+        "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
     }
     write_bytes(work / "README.md", card_text(card).encode())
     (work / RESPONSES).unlink(missing_ok=True)  # its curves are among the weights
@@ -156,13 +157,6 @@ def _responses(config: TrainConfig, pairs: PairStore, distortion: str, work: Pat
     return fitted
 
 
-def _give_responses(trainer: Any, responses: Fitted) -> None:
-    """Give both copies of the generator the fitted curves, if any."""
-    for network in (trainer.generator, trainer.averaged):
-        for variable in network.get_layer("responses").variables if responses.weights else ():
-            variable.assign(responses.weights[variable.name])
-
-
 def _start_from(trainer: Any, base: Path) -> None:
     """Give both copies of the generator the weights of the trained model `base`."""
     weights, _ = read_arrays(base / WEIGHTS)
@@ -171,15 +165,13 @@ def _start_from(trainer: Any, base: Path) -> None:
 
 
 def _trainer(config: TrainConfig, noise_channels: int, transform: str, seed: int) -> tuple[Any, str]:
-    import tensorflow as tf
-
-    from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+    from distort_pipeline.training.adversaries import Networks
+    from distort_pipeline.training.backends import make_trainer
 
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
-    networks = Networks(**{**values, "noise_channels": noise_channels, "transform": transform, "seed": seed % 2**31})
-    gpus = tf.config.list_physical_devices("GPU")
-    return TensorflowTrainer(networks), f"{len(gpus)} GPU" if gpus else "CPU"
+    settled = {"noise_channels": noise_channels, "transform": transform, "seed": seed % 2**31}
+    return make_trainer(Networks(**{**values, **settled}))
 
 
 def _train(
