@@ -120,7 +120,7 @@ class TrainConfig(ConfigSection):
     beta_2: float = 0.999
     sparsity_weight: float = 0.1  # the paper's lambda
     sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
-    sparsity_span: float = 255.0  # white minus black on the scale where the sparsity is taken
+    sparsity_span: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
     adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
     pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
     pixel_norm: str = "l1"

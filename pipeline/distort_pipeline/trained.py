@@ -54,6 +54,7 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
         base_filters=network["base_filters"],
         noise_channels=network["noise_channels"],
         transform=network.get("transform", "none"),
+        noise_pyramid=network.get("noise_pyramid", False),
         precision=precision,
         folded=True,
     )
