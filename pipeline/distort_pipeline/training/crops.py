@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,15 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.stores.inner_chunks import InnerChunks
 from distort_pipeline.stores.pairs import PairStore
 
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
+CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk
 BATCHES_AHEAD = 4
+READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
+
+Key = tuple[int, int]  # level index, number of the chunk
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,10 @@ class Crops:
         if not self.records:
             raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {crop_px} px wide")
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
-        self._pristine = pairs.array("train/pristine")
-        self._distorted = pairs.array(f"train/{distortion}")
-        self._chunk_slots = self._pristine.chunks[1]
-        self._cache: OrderedDict[tuple[int, int], tuple[Pictures, Pictures]] = OrderedDict()
+        self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
+        self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
+        self._cache: OrderedDict[Key, tuple[Pictures, Pictures]] = OrderedDict()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="chunks")
         self._epoch = -1
         self._order: NDArray[np.int64] = np.zeros(0, np.int64)
         self._offsets: NDArray[np.int64] = np.zeros((0, 2), np.int64)
@@ -64,15 +69,11 @@ class Crops:
         """Return the batch of `step`."""
         pristine = np.empty((self.batch, self.crop_px, self.crop_px, 3), np.uint8)
         distorted = np.empty_like(pristine)
-        for place in range(self.batch):
-            epoch, turn = divmod(step * self.batch + place, len(self.records))
-            if epoch != self._epoch:
-                self._start(epoch)
-            record = self.records[self._order[turn]]
-            y, x = self._offsets[turn]
-            tiles, distorted_tiles = self._chunk(record)
-            slot = record.slot % self._chunk_slots
-            inside = (slot, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
+        chosen = [self._choice(step * self.batch + place) for place in range(self.batch)]
+        self._load({self._key(record) for record, _ in chosen})
+        for place, (record, (y, x)) in enumerate(chosen):
+            tiles, distorted_tiles = self._cache[self._key(record)]
+            inside = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
             pristine[place], distorted[place] = tiles[inside], distorted_tiles[inside]
         return CropBatch(step, pristine, distorted)
 
@@ -108,6 +109,13 @@ class Crops:
             stopped.set()
             reader.join()
 
+    def _choice(self, number: int) -> tuple[PairRecord, NDArray[np.int64]]:
+        """Return which tile the crop `number`, counted from the first step on, is cut from, and where (y, x)."""
+        epoch, turn = divmod(number, len(self.records))
+        if epoch != self._epoch:
+            self._start(epoch)
+        return self.records[self._order[turn]], self._offsets[turn]
+
     def _start(self, epoch: int) -> None:
         rng = generator(derive_seed(self.seed, "crops", epoch))
         self._epoch = epoch
@@ -125,18 +133,23 @@ class Crops:
             order.append(rng.permutation(np.flatnonzero(np.isin(chunk_of, chunks[start : start + WINDOW_CHUNKS]))))
         return np.concatenate(order)
 
-    def _key(self, record: PairRecord) -> tuple[int, int]:
-        return record.level_index, record.slot // self._chunk_slots
+    def _key(self, record: PairRecord) -> Key:
+        return record.level_index, record.slot // self._pristine.slots
 
-    def _chunk(self, record: PairRecord) -> tuple[Pictures, Pictures]:
-        key = self._key(record)
-        if key not in self._cache:
-            while len(self._cache) >= 2 * WINDOW_CHUNKS:
-                self._cache.popitem(last=False)
-            slots = slice(key[1] * self._chunk_slots, (key[1] + 1) * self._chunk_slots)
-            self._cache[key] = (_read(self._pristine, 0, slots), _read(self._distorted, key[0], slots))
-        return self._cache[key]
-
-
-def _read(array: Any, level_index: int, slots: slice) -> Pictures:
-    return np.asarray(array[level_index, slots])
+    def _load(self, keys: Iterable[Key]) -> None:
+        """Bring the chunks `keys` into the cache, in the memory of those that have been there longest."""
+        wanted = set(keys)
+        new = sorted(wanted - self._cache.keys())
+        old = [key for key in self._cache if key not in wanted][: max(0, len(self._cache) + len(new) - CACHED_CHUNKS)]
+        freed = [self._cache.pop(key) for key in old]
+        room = [*freed, *([(None, None)] * (len(new) - len(freed)))]
+        reading = [
+            (
+                key,
+                self._readers.submit(self._pristine.read, 0, key[1], clean),
+                self._readers.submit(self._distorted.read, *key, bad),
+            )
+            for key, (clean, bad) in zip(new, room, strict=False)
+        ]
+        for key, clean, bad in reading:
+            self._cache[key] = (clean.result(), bad.result())
