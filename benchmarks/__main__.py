@@ -1,4 +1,4 @@
-"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--pictures DIR]`; writes results/*.json and RESULTS.md.
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--pictures DIR]`; writes results/*.json and RESULTS.md.
 
 Each runs in a process of its own, so that threads, imports and memory of one do not touch another's figures.
 """
@@ -30,7 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
-    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG pictures")
+    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine pictures (PNG, WebP, TIFF, BMP)")
+    parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
     parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(NAMES)
@@ -39,7 +40,7 @@ def main() -> None:
     if not asked.page:
         names = asked.names or NAMES
         if len(names) == 1:
-            run_here(names[0], Options(asked.quick, asked.pictures))
+            run_here(names[0], Options(asked.quick, asked.pictures, asked.rounds))
         else:
             _run_each(names, asked)
             return
@@ -63,10 +64,10 @@ def run_here(name: str, options: Options) -> None:
 
 def _run_each(names: list[str] | tuple[str, ...], asked: argparse.Namespace) -> None:
     for name in names:
-        quick = ["--quick"] if asked.quick else []
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks", name, *quick, "--pictures", str(asked.pictures)], check=True
-        )
+        options = [*(["--quick"] if asked.quick else []), "--pictures", str(asked.pictures)]
+        if asked.rounds:
+            options += ["--rounds", str(asked.rounds)]
+        subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
 
 
 if __name__ == "__main__":  # workers are spawned, and import this file again
