@@ -1,4 +1,6 @@
-"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--pictures DIR]`; writes results/*.json and RESULTS.md.
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--pictures DIR]`.
+
+Writes results/*.json and RESULTS.md.
 
 Each runs in a process of its own, so that threads, imports and memory of one do not touch another's figures.
 """
@@ -30,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
-    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine pictures (PNG, WebP, TIFF, BMP)")
+    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG or WebP pictures")
     parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
     parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
     asked = parser.parse_args()

@@ -18,28 +18,18 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_pictures, spread
+from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.statistics import plain_histogram
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.records import digest
-from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.corpora import PRISTINE
-from distort_pipeline.stores.files import sealed, write_bytes, write_json
-from distort_pipeline.stores.models import (
-    WEIGHTS,
-    ValidationHistograms,
-    arrays_digest,
-    write_arrays,
-    write_histograms,
-)
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.trained import load_generator
 from distort_pipeline.versions import package_versions
 
-TILE_PX = 256
 BARS = {"off": 0.90, "on": 0.75}
 PLAIN_BAR = 5.0
 LABELS = {"off": (), "on": ("psnr", "ssim")}
@@ -89,7 +79,7 @@ def measure(options: Options) -> Result:
 
 def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     model = folder / "models" / "jpeg"
-    _write_model(model, size.filters, read_pictures(options.pictures, 4))
+    write_model(model, size.filters, read_pictures(options.pictures, 4))
     figures = []
     plain = _plain_way(size.filters, folder)
     for precision in ("float32", "mixed_bfloat16"):
@@ -167,36 +157,3 @@ def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None
             Image.fromarray(picture).save(out / f"{number:05d}.png")
 
     return plain
-
-
-def _write_model(folder: Path, filters: int, pictures: list[NDArray[np.uint8]]) -> None:
-    """Write a model of random weights in the form that training leaves."""
-    import keras
-
-    from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
-    from distort_pipeline.training.validation import summary
-
-    keras.utils.set_random_seed(0)
-    weights = weights_of(build_generator(base_filters=filters))
-    counts = np.stack([product_histogram(tile) for tile in cut_tiles(pictures, 16, TILE_PX)])
-    histograms = ValidationHistograms(counts, counts, counts, np.repeat(np.arange(4), 4), TILE_PX)
-    settings = {"format": "model", "version": 1, "distortion": "jpeg", "train": {"crop_align": 16}}
-    write_arrays(folder / WEIGHTS, weights)
-    write_histograms(folder, histograms)
-    write_bytes(folder / "README.md", b"# Generator\n")
-    card = {
-        "format": "distort-pipeline/model",
-        "version": 1,
-        "distortion": "jpeg",
-        "parameters": {"quality": 12},
-        "level": 1,
-        "brought": False,
-        "network": {"base_filters": filters, "noise_channels": 0},
-        "settings": settings,
-        "steps": 0,
-        "figures": summary(histograms),
-        "weights_digest": arrays_digest(weights),
-        "key": digest(settings),
-    }
-    write_json(folder / "store.json", sealed(card))

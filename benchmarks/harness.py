@@ -21,7 +21,7 @@ from distort_pipeline.versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path("data/sample")
-SUFFIXES = (".png", ".webp", ".tif", ".bmp")  # of pristine pictures
+SUFFIXES = (".png", ".webp")  # of pristine pictures
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def main() -> None:
     """Run one of the two and print its seconds."""
     name, manifest, settings, out = sys.argv[1:]
     importlib.import_module(name)
-    config = PairsConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(settings).items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(settings).items()}
+    config = PairsConfig(**values)
     Path(out).mkdir(parents=True, exist_ok=True)
     seconds = {"datasets": with_datasets, "litdata": with_litdata}[name](Path(manifest), config, Path(out))
     print(seconds)

@@ -21,6 +21,10 @@ def store(tmp_path):
     return tmp_path
 
 
+def read_both(chunks):
+    return [chunks.read(1, number) for number in range(2)]
+
+
 def chunks_of(store):
     return InnerChunks(store, open_group(store)["train/a"])
 
@@ -55,8 +59,7 @@ def test_a_shard_that_is_missing_cut_or_changed_anywhere_is_an_error(store):
         damaged[place] ^= 16
         path.write_bytes(damaged)
         with pytest.raises(PipelineError, match="missing or damaged"):
-            for number in range(2):
-                chunks.read(1, number)
+            read_both(chunks)
     for kept in (0, 3, 40, len(whole) - 1):
         path.write_bytes(whole[:kept])
         with pytest.raises(PipelineError, match="missing or damaged"):

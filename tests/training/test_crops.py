@@ -53,7 +53,9 @@ def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_picture(pai
     offsets = set()
     for step in range(3):
         batch = crops.at(step)
-        for (slot, y, x), distorted in zip((p[0] for p in places(pair_store, crops, batch)), batch.distorted, strict=True):
+        for (slot, y, x), distorted in zip(
+            (p[0] for p in places(pair_store, crops, batch)), batch.distorted, strict=True
+        ):
             assert y % align == x % align == 0
             assert y + 128 <= extents[slot][0]
             assert x + 128 <= extents[slot][1]

@@ -70,4 +70,3 @@ class InnerChunks:
                 raise ValueError(f"its chunk {place} is not there")
             file.seek(offset)
             return file.read(size)
-

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.ahead import ahead
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.records import PairRecord
@@ -79,35 +77,7 @@ class Crops:
 
     def ahead(self, first: int, last: int) -> Generator[CropBatch, None, None]:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
-        ready: queue.Queue[CropBatch | BaseException] = queue.Queue(BATCHES_AHEAD)
-        stopped = threading.Event()
-
-        def hand_over(got: CropBatch | BaseException) -> None:
-            while not stopped.is_set():
-                with suppress(queue.Full):
-                    ready.put(got, timeout=0.1)
-                    return
-
-        def read() -> None:
-            try:
-                for step in range(first, last):
-                    if stopped.is_set():
-                        return
-                    hand_over(self.at(step))
-            except BaseException as error:  # handed to the consumer, who raises it
-                hand_over(error)
-
-        reader = threading.Thread(target=read, daemon=True, name="crops")
-        reader.start()
-        try:
-            for _ in range(first, last):
-                got = ready.get()
-                if isinstance(got, BaseException):
-                    raise got
-                yield got
-        finally:
-            stopped.set()
-            reader.join()
+        yield from ahead((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
     def _choice(self, number: int) -> tuple[PairRecord, NDArray[np.int64]]:
         """Return which tile the crop `number`, counted from the first step on, is cut from, and where (y, x)."""
