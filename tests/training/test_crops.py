@@ -9,6 +9,7 @@ from distort_pipeline.config import PairsConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import pairs as pairs_step
 from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.training import crops as crops_module
 from distort_pipeline.training.crops import BATCHES_AHEAD, Crops
 
 PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
@@ -96,6 +97,20 @@ def max_matching(choices):
         return False
 
     return sum(assign(place, set()) for place in range(len(choices)))
+
+
+@pytest.mark.parametrize(("kept", "read_ahead"), [(1, 0), (1, 128), (2, 4), (3, 2)])
+def test_what_is_kept_and_read_ahead_changes_no_crop(pair_store, monkeypatch, kept, read_ahead):
+    usual = crops_of(pair_store, batch=2)
+    expected = [usual.at(step) for step in range(20)]
+    monkeypatch.setattr(crops_module, "CACHED_CHUNKS", kept)
+    monkeypatch.setattr(crops_module, "READ_AHEAD", read_ahead)
+    crops = crops_of(pair_store, batch=2)
+    for batch in expected:
+        found = crops.at(batch.step)
+        assert np.array_equal(found.pristine, batch.pristine)
+        assert np.array_equal(found.distorted, batch.distorted)
+    assert len(crops._cache) >= kept
 
 
 def test_a_batch_may_be_larger_than_an_epoch(pair_store):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,12 @@ from distort_pipeline.stores.pairs import PairStore
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
 CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk
 BATCHES_AHEAD = 4
+READ_AHEAD = 128  # crops, half a window: the next chunks are read and decompressed while crops of these are in use
+EPOCHS_KNOWN = 3  # this one, the next one's beginning, and one more for batches that are larger than an epoch
 READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
 
 Key = tuple[int, int]  # level index, number of the chunk
+Columns = tuple[Future[Pictures], Future[Pictures]]  # pristine and distorted tiles of one chunk
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,19 @@ class Crops:
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
         self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
         self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
-        self._cache: OrderedDict[Key, tuple[Pictures, Pictures]] = OrderedDict()
+        self._cache: OrderedDict[Key, Columns] = OrderedDict()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="chunks")
-        self._epoch = -1
-        self._order: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._offsets: NDArray[np.int64] = np.zeros((0, 2), np.int64)
+        self._epochs: OrderedDict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = OrderedDict()
 
     def at(self, step: int) -> CropBatch:
         """Return the batch of `step`."""
         pristine = np.empty((self.batch, self.crop_px, self.crop_px, 3), np.uint8)
         distorted = np.empty_like(pristine)
-        chosen = [self._choice(step * self.batch + place) for place in range(self.batch)]
-        self._load({self._key(record) for record, _ in chosen})
+        chosen = self._choices(step)
+        soon = self._choices(step + max(1, READ_AHEAD // self.batch))
+        cached = self._request(*({self._key(record) for record, _ in choices} for choices in (chosen, soon)))
         for place, (record, (y, x)) in enumerate(chosen):
-            tiles, distorted_tiles = self._cache[self._key(record)]
+            tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
             inside = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
             pristine[place], distorted[place] = tiles[inside], distorted_tiles[inside]
         return CropBatch(step, pristine, distorted)
@@ -79,21 +81,27 @@ class Crops:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
         yield from ahead((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
-    def _choice(self, number: int) -> tuple[PairRecord, NDArray[np.int64]]:
-        """Return which tile the crop `number`, counted from the first step on, is cut from, and where (y, x)."""
-        epoch, turn = divmod(number, len(self.records))
-        if epoch != self._epoch:
-            self._start(epoch)
-        return self.records[self._order[turn]], self._offsets[turn]
+    def _choices(self, step: int) -> list[tuple[PairRecord, NDArray[np.int64]]]:
+        """Return which tiles the crops of `step` are cut from, and where (y, x)."""
+        chosen = []
+        for number in range(step * self.batch, (step + 1) * self.batch):
+            epoch, turn = divmod(number, len(self.records))
+            order, offsets = self._epoch(epoch)
+            chosen.append((self.records[order[turn]], offsets[turn]))
+        return chosen
 
-    def _start(self, epoch: int) -> None:
-        rng = generator(derive_seed(self.seed, "crops", epoch))
-        self._epoch = epoch
-        self._order = self._windowed_order(rng)
-        room = np.array(
-            [(self.records[i].height - self.crop_px, self.records[i].width - self.crop_px) for i in self._order]
-        )
-        self._offsets = self.crop_align * rng.integers(0, room // self.crop_align + 1)
+    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the order of the tiles in an epoch and the offset (y, x) of the crop in each."""
+        if epoch not in self._epochs:
+            rng = generator(derive_seed(self.seed, "crops", epoch))
+            order = self._windowed_order(rng)
+            room = np.array(
+                [(self.records[i].height - self.crop_px, self.records[i].width - self.crop_px) for i in order]
+            )
+            self._epochs[epoch] = order, self.crop_align * rng.integers(0, room // self.crop_align + 1)
+            if len(self._epochs) > EPOCHS_KNOWN:
+                self._epochs.popitem(last=False)
+        return self._epochs[epoch]
 
     def _windowed_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         chunk_of = np.array([self._key(record)[1] for record in self.records])
@@ -106,20 +114,22 @@ class Crops:
     def _key(self, record: PairRecord) -> Key:
         return record.level_index, record.slot // self._pristine.slots
 
-    def _load(self, keys: Iterable[Key]) -> None:
-        """Bring the chunks `keys` into the cache, in the memory of those that have been there longest."""
-        wanted = set(keys)
-        new = sorted(wanted - self._cache.keys())
-        old = [key for key in self._cache if key not in wanted][: max(0, len(self._cache) + len(new) - CACHED_CHUNKS)]
-        freed = [self._cache.pop(key) for key in old]
-        room = [*freed, *([(None, None)] * (len(new) - len(freed)))]
-        reading = [
-            (
-                key,
-                self._readers.submit(self._pristine.read, 0, key[1], clean),
-                self._readers.submit(self._distorted.read, *key, bad),
+    def _request(self, now: set[Key], soon: set[Key]) -> dict[Key, Columns]:
+        """Return the chunks `now`, pristine and distorted; those of them and of `soon` that are not cached are read.
+
+        They take the memory of the chunk that came before all others and is in neither.
+        """
+        for key in [*sorted(now - self._cache.keys()), *sorted(soon - now - self._cache.keys())]:
+            full = len(self._cache) >= CACHED_CHUNKS
+            old = next((cached for cached in self._cache if cached not in now | soon), None) if full else None
+            clean, bad = (None, None) if old is None else self._cache.pop(old)
+            self._cache[key] = (
+                self._readers.submit(_read, self._pristine, (0, key[1]), clean),
+                self._readers.submit(_read, self._distorted, key, bad),
             )
-            for key, (clean, bad) in zip(new, room, strict=False)
-        ]
-        for key, clean, bad in reading:
-            self._cache[key] = (clean.result(), bad.result())
+        return {key: self._cache[key] for key in now}
+
+
+def _read(column: InnerChunks, key: Key, old: Future[Pictures] | None) -> Pictures:
+    """Return a chunk, in the memory of one that is no longer wanted, if given."""
+    return column.read(*key, None if old is None else old.result())
