@@ -21,6 +21,7 @@ from distort_pipeline.versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path("data/sample")
+MODELS = Path("build/models")
 SUFFIXES = (".png", ".webp")  # of pristine pictures
 
 
@@ -30,6 +31,7 @@ class Options:
 
     quick: bool = False
     pictures: Path = SAMPLE
+    models: Path = MODELS  # trained ones
     rounds: int | None = None  # of what takes minutes; None: as many as the benchmark thinks fit
 
     def rounds_or(self, usual: int) -> int:

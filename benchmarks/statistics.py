@@ -68,8 +68,8 @@ def measure(options: Options) -> Result:
         figures,
         [
             "Luma is OpenCV's 8-bit one in all, as the definition of JSD_NSS here has it.",
-            "The MSCN of the others goes on into slices of tensors and `torch.histc`, pictures of one size together, in "
-            "float32 without a word on E[I²] - mean² in flat regions.",
+            "The MSCN of the others goes on into slices of tensors and `torch.histc`, pictures of one size together. "
+            "It is float32 throughout, which shows in flat regions; ours takes E[I²] - mean² in float64.",
         ],
         [f"MSCN of {name}: not installed (`pip install .[bench]`)" for name in NAMES if name not in installed()],
         package_versions(["numpy", "scipy", "opencv-python-headless", "torch", *NAMES]),
@@ -111,7 +111,7 @@ def _accuracy(pictures: list[NDArray[np.uint8]]) -> Figure:
     )  # fmt: skip
 
 
-def _each(histogram: Callable[[NDArray[np.uint8]], Any], images: list[NDArray[np.uint8]]) -> None:
+def _each(histogram: Callable[[NDArray[np.uint8]], Any], images: Sequence[NDArray[np.uint8]]) -> None:
     for image in images:
         histogram(image)
 
