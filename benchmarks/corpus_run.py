@@ -43,7 +43,7 @@ def run_corpus(folder: Path, pictures: Path, settings: Mapping[str, Any]) -> Cor
         run = subprocess.Popen(words, stdout=log, stderr=log)
         peak = 0.0
         while run.poll() is None:
-            peak = max(peak, _memory_mb(run.pid))
+            peak = max(peak, memory_mb(run.pid))
             time.sleep(LOOK_SECONDS)
         seconds = time.perf_counter() - started
         if run.returncode:
@@ -61,7 +61,7 @@ def _prepare(folder: Path, pictures: Path) -> None:
         subprocess.run(words, check=True, capture_output=True)
 
 
-def _memory_mb(root: int) -> float:
+def memory_mb(root: int) -> float:
     """Return the memory of a process and all below it, in MB; pages that several hold are shared out among them."""
     import psutil
 
