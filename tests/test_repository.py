@@ -31,7 +31,10 @@ DECIDES_NOTHING = {
     "interrupts",
     "progress",
     "registry",
+    "scratch",
+    "stores.builds",
     "stores.files",
+    "stores.leases",
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is

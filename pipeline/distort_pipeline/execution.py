@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.scratch import scratch_folder
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -114,14 +114,14 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
         except (OSError, TimeoutError, ValueError) as error:
             place = workers.scheduler or workers.scheduler_file
             raise PipelineError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
-    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="distort-pipeline-dask-"))
+    scratch = stack.enter_context(scratch_folder())
     with _deaf_to_interrupts():
         cluster = LocalCluster(
             n_workers=workers.count,
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",  # None would take port 8787 of every network interface
-            local_directory=scratch,
+            local_directory=str(scratch),
             memory_limit=0,  # tasks bound their own memory; a nanny that kills at a guess loses work
             silence_logs=50,  # what goes wrong in a task arrives here, as its exception
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
-from distort_pipeline.stores.files import Build, write_bytes, write_json
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
     KIND,
     VERSION,
@@ -58,47 +58,47 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "pairs_digest": pairs.header["digest"],
         "base": read_card(base)["weights_digest"] if base else None,
     }
-    build = Build(out, digest(settings))
+    # checkpoints are the whole state of the optimisers: of use only on the way here
+    build = Build(out, digest(settings), on_the_way=("checkpoints",))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
-    work = build.start()
-    trainer, device = _trainer(config, noise_channels, derive_seed(config.seed, distortion))
-    if base is not None:
-        _start_from(trainer, base)
-    first, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels)
-    weights = weights_of(trainer.averaged)
-    write_arrays(work / WEIGHTS, weights)
-    write_histograms(work, histograms)
-    seconds = time.monotonic() - started
-    write_json(
-        work / "run.json",
-        {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
-    )
-    card = {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "distortion": distortion,
-        "parameters": recipe["parameters"],
-        "level": recipe["level"],
-        "brought": recipe["brought"],
-        "network": {"base_filters": config.base_filters, "noise_channels": noise_channels},
-        "settings": settings,
-        "steps": config.steps,
-        "figures": figures,
-        "bounds_bits": _bounds(histograms, config.seed),
-        "weights_digest": arrays_digest(weights),
-        "data": {
-            "pairs_digest": pairs.header["digest"],
-            "manifest_digest": pairs.header["manifest_digest"],
-            "train_tiles": pairs.header["counts"]["train_tiles"],
-            "val_pictures": pairs.header["counts"]["val_pictures"],
-        },
-        "device": device,
-        "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
-    }
-    write_bytes(work / "README.md", card_text(card).encode())
-    build.publish(card, files=("README.md", "live/**/*", "strips/*"))
-    shutil.rmtree(out / "checkpoints")  # the whole state of the optimisers: of use only on the way here
+    with build.writing() as work:
+        trainer, device = _trainer(config, noise_channels, derive_seed(config.seed, distortion))
+        if base is not None:
+            _start_from(trainer, base)
+        first, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels)
+        weights = weights_of(trainer.averaged)
+        write_arrays(work / WEIGHTS, weights)
+        write_histograms(work, histograms)
+        seconds = time.monotonic() - started
+        write_json(
+            work / "run.json",
+            {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
+        )
+        card = {
+            "format": f"distort-pipeline/{KIND}",
+            "version": VERSION,
+            "distortion": distortion,
+            "parameters": recipe["parameters"],
+            "level": recipe["level"],
+            "brought": recipe["brought"],
+            "network": {"base_filters": config.base_filters, "noise_channels": noise_channels},
+            "settings": settings,
+            "steps": config.steps,
+            "figures": figures,
+            "bounds_bits": _bounds(histograms, config.seed),
+            "weights_digest": arrays_digest(weights),
+            "data": {
+                "pairs_digest": pairs.header["digest"],
+                "manifest_digest": pairs.header["manifest_digest"],
+                "train_tiles": pairs.header["counts"]["train_tiles"],
+                "val_pictures": pairs.header["counts"]["val_pictures"],
+            },
+            "device": device,
+            "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
+        }
+        write_bytes(work / "README.md", card_text(card).encode())
+        build.publish(card, files=("*.safetensors", "*.npz", "README.md", "live/**/*", "strips/*"))
     return Report(
         "train",
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},

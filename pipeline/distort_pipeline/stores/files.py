@@ -9,7 +9,6 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,60 +78,6 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
             f"{folder} needs about {needed_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
             "make room, or name another place with --out"
         )
-
-
-@dataclass(frozen=True)
-class Build:
-    """A store in the making: work goes to a folder beside `out`, keyed by its settings, and is moved in when whole.
-
-    So what stands at `out` is always complete, and what a kill leaves behind is found again by the same command and
-    by no other. The folder is not inside `out`, because DVC empties a stage's outputs before it runs the stage.
-    """
-
-    out: Path
-    key: str  # digest of everything that decides the store's bytes
-
-    @property
-    def work(self) -> Path:
-        """The folder to work in."""
-        out = self.out.resolve()  # workers may stand in another folder
-        return out.parent / f".{out.name}.{self.key[:16]}.building"
-
-    def complete(self) -> bool:
-        """Return whether `out` already holds exactly this store; PipelineError if it holds something else."""
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
-            return False
-        path = self.out / "store.json"
-        header = read_json(path) if path.is_file() else None
-        if isinstance(header, dict) and header.get("key") == self.key:
-            return True
-        if not isinstance(header, dict) or not str(header.get("format")).startswith("distort-pipeline/"):
-            raise PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
-        raise PipelineError(
-            f"{self.out} already exists and was made with other settings or inputs; "
-            "name another place with --out, or delete it first"
-        )
-
-    def start(self) -> Path:
-        """Return the work folder, made if need be."""
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
-        return self.work
-
-    def publish(self, header: dict[str, Any], *, files: Iterable[str] = ()) -> None:
-        """Write the header and move the finished work folder to `out`, without what killed writers left in it.
-
-        `files` are patterns, relative to the folder, of files whose digests the header keeps for `verify`.
-        """
-        for leftover in self.work.rglob("*.partial"):
-            leftover.unlink(missing_ok=True)
-        kept = {"files": file_digests(self.work, files)} if files else {}
-        write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
-        if self.out.is_dir():
-            self.out.rmdir()  # empty, or complete() would have refused
-        self.work.rename(self.out)
 
 
 def file_digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
