@@ -225,7 +225,8 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             place = workers.scheduler or workers.scheduler_file
             raise PipelineError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
     scratch = stack.enter_context(scratch_folder())
-    with _deaf_to_interrupts():
+    # the scheduler has its own files: without a word it leaves a folder where all temporary files go
+    with _deaf_to_interrupts(), dask.config.set({"temporary-directory": str(scratch)}):
         cluster = LocalCluster(
             n_workers=workers.count,
             threads_per_worker=1,
