@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,12 @@ def show(report: Report) -> None:
     """Print what a step did."""
     for line in report.lines:
         click.echo(line)
+
+
+def say_problems(path: Path, problems: Iterable[str]) -> None:
+    """Print what is wrong with the store at `path`."""
+    for problem in problems:
+        click.echo(f"{path}: {problem}", err=True)
 
 
 def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, threads: int = 1) -> Workers:
@@ -271,23 +278,64 @@ def export(
     show(step.run(config, corpus, out, workers=workers_of(config, scheduler, scheduler_file)))
 
 
-@main.command(epilog=examples("verify corpus", "verify pairs models/jpeg"))
+@main.command(
+    epilog=examples(
+        "verify corpus",
+        "verify pairs models/jpeg",
+        "verify corpus --repair --manifest manifest.jsonl --models models",
+        "verify corpus --against corpus-of-the-other-machine --tolerance 1",
+    )
+)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Make damaged shards again, and no others.")
+@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), help="To repair from.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="To repair a corpus from.")
+@click.option("--corpus", type=click.Path(path_type=Path), default=Path("corpus"), help="To repair an export from.")
+@click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs, to repair a pair store from.")
+@click.option("--against", type=click.Path(path_type=Path), help="Another corpus that should be the same.")
+@click.option("--tolerance", type=int, default=0, help="By how much its pixels may differ, of 255.  [default: 0]")
+@worker_options
 @click.pass_context
-def verify(ctx: click.Context, /, paths: tuple[Path, ...]) -> None:
+def verify(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    repair: bool,
+    brought: tuple[str, ...],
+    against: Path | None,
+    tolerance: int,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    **inputs: Any,
+) -> None:
     """Recompute every digest of a manifest, pair store, model, corpus or export.
 
     Names what is missing or damaged, and then exits with 1.
     """
+    from distort_pipeline.commands.compare import compare
+    from distort_pipeline.commands.repair import repair as mend
     from distort_pipeline.commands.verify import verify as check
+    from distort_pipeline.execution import Workers
+    from distort_pipeline.remaking import Inputs, remaker
 
+    where = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
+    made_of = Inputs(**inputs, brought=dict(named_path(text) for text in brought))
     broken = False
     for path in paths:
-        found = check(path)
-        for problem in found.problems:
-            click.echo(f"{path}: {problem}", err=True)
-        broken = broken or bool(found.problems)
+        found = check(path, workers=where)
+        if repair and found.problems:
+            say_problems(path, found.problems)
+            found = mend(path, found, remaker(path, made_of, where), workers=where)
+        problems = found.problems
+        if against is not None:
+            difference = compare(path, against, tolerance=tolerance, workers=where)
+            click.echo(f"{path}: against {against}: {difference.summary}")
+            problems += difference.problems
+        say_problems(path, problems)
         click.echo(f"{path}: {found.summary}")
+        broken = broken or bool(problems)
     ctx.exit(EXIT_BROKEN if broken else 0)
 
 

@@ -3,7 +3,7 @@ import pytest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores import builds
 from distort_pipeline.stores.builds import Build
-from distort_pipeline.stores.files import read_json, sealed, write_json
+from distort_pipeline.stores.files import read_json, read_listing, sealed, write_bytes, write_json
 
 
 def test_what_was_finished_and_not_moved_in_is_moved_in_by_the_next_command(tmp_path):
@@ -55,18 +55,20 @@ def test_a_build_is_at_out_only_when_whole(tmp_path):
     build.publish({"format": "distort-pipeline/x"})
     assert build.complete()
     assert not work.exists()
-    assert read_json(build.out / "store.json") == sealed({"format": "distort-pipeline/x", "key": build.key})
+    header = read_json(build.out / "store.json")
+    assert header == sealed({"format": "distort-pipeline/x", "key": build.key, "files": header["files"]})
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         Build(build.out, "f" * 64).complete()
 
 
 def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
-    build = Build(tmp_path / "out", "0" * 64)
-    (build.start() / "plots").mkdir()
-    (build.work / "plots" / "a.csv").write_text("a", encoding="utf-8")
-    (build.work / "page.html").write_text("b", encoding="utf-8")
-    build.publish({"format": "distort-pipeline/x"}, files=("plots/*", "*.html"))
-    assert set(read_json(build.out / "store.json")["files"]) == {"plots/a.csv", "page.html"}
+    for listed in (True, False):
+        build = Build(tmp_path / f"out-{listed}", "0" * 64, on_the_way=("checkpoints",))
+        for name in ("plots/a.csv", "page.html", "run.json", "checkpoints/1"):
+            write_bytes(build.work / name, b"a")
+        build.publish({"format": "distort-pipeline/x"}, listed=listed)
+        assert set(read_json(build.out / "store.json").get("files", {})) == ({"files.json"} if listed else set())
+        assert set(read_listing(build.out)) == ({"plots/a.csv", "page.html"} if listed else set())
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"key": "other"}', "{}"])
@@ -93,7 +95,7 @@ def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_i
     (work / "deep" / ".a.json.0a1b.partial").write_bytes(b"half a record")
     (work / "deep" / "c").write_bytes(b"whole")
     build.publish({})
-    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["c", "store.json"]
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["c", "files.json", "store.json"]
 
 
 def test_a_place_where_no_work_can_be_done_is_named(tmp_path):

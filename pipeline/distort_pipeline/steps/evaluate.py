@@ -85,7 +85,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         header = _header(plan, settings, cards, figures)
         write_page(work, evaluation, header)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
-        build.publish(header, files=("*.csv", "*.md", "*.html", "residuals.json", "plots/*", "strips/*"))
+        build.publish(header)
     left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
     return _report(out, figures, left_out if plan.too_small else ())
 

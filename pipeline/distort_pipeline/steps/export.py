@@ -67,7 +67,7 @@ def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | Non
         _note(ledger, TABLES, exporter.finish(store, parts, work), work)
         header = _header(store, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
-        build.publish(header)
+        build.publish(header, listed=False)  # the ledger has the digest of every file
     counts = header["counts"]
     return Report(
         "export",

@@ -82,7 +82,7 @@ def run(
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
         write_json(work / "store.json", header)
         write_page(work)
-        build.publish(header, files=("index.html",))
+        build.publish(header)
     return _report(out, header)
 
 

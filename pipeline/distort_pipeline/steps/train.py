@@ -98,7 +98,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
         }
         write_bytes(work / "README.md", card_text(card).encode())
-        build.publish(card, files=("*.safetensors", "*.npz", "README.md", "live/**/*", "strips/*"))
+        build.publish(card)
     return Report(
         "train",
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},

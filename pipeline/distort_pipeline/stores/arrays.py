@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,26 @@ def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
         raise PipelineError(f"{folder} lacks its array {name}, or it is damaged: {error}") from None
 
 
-def read_pixels(array: Any, selection: Any = ...) -> NDArray[np.uint8]:
-    """Return the pixels of `array` at `selection`, decoded; PipelineError if a checksum says that they are damaged."""
+def read_pixels(array: Any, selection: Any = ..., files: Sequence[Path] = ()) -> NDArray[np.uint8]:
+    """Return the pixels of `array` at `selection`, which lie in `files`, decoded.
+
+    PipelineError if a file is missing, as Zarr would read it as zeros, or a checksum says that one is damaged.
+    """
+    for file in files:
+        if not (file.is_file() and file.stat().st_size):
+            raise PipelineError(f"{file} is missing or empty, its pixels would all be black")
     try:
         return np.asarray(array[selection])
     except DAMAGE as error:
-        raise PipelineError(f"pixels of the array {array.path} are damaged: {error}") from None
+        where = f" in {', '.join(map(str, files))}" if files else ""
+        raise PipelineError(f"pixels of the array {array.path} are damaged{where}: {error}") from None
 
 
-def missing_shards(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
-    """Return the files of `array` that hold its elements `first` to `stop` along `axis` and are not there, or empty.
-
-    Zarr reads them as zeros, silently.
-    """
+def shard_files(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
+    """Return the files of `array` that hold its elements `first` to `stop` along `axis`."""
     side = (array.shards or array.chunks)[axis]
     starts = range(first - first % side, stop, side)
-    files = [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
-    return [file for file in files if not (file.is_file() and file.stat().st_size)]
+    return [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
 
 
 def shard_file(folder: Path, array: Any, position: tuple[int, ...]) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
-from distort_pipeline.stores.files import file_digests, read_json, sealed, write_json
+from distort_pipeline.stores.files import read_json, sealed, write_json, write_listing
 from distort_pipeline.stores.leases import held
 
 
@@ -75,13 +75,13 @@ class Build:
             raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, header: dict[str, Any], *, files: Iterable[str] = ()) -> None:
+    def publish(self, header: dict[str, Any], *, listed: bool = True) -> None:
         """Write the header and move the finished work folder to `out`, without what killed writers left in it.
 
-        `files` are patterns, relative to the folder, of files whose digests the header keeps for `verify`.
+        If it is `listed`, the digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        kept = {"files": file_digests(self.work, files)} if files else {}
+        kept = {"files": write_listing(self.work, self.on_the_way)} if listed else {}
         write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
         self._move_in()
 

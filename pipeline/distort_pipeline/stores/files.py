@@ -8,12 +8,17 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
+
+LISTING = "files.json"
+UNLISTED = ("store.json", "run.json")
+LISTING_THREADS = 4
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -34,7 +39,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as readable JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return `value` as `write_json` writes it; ValueError for NaN, which is no JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
@@ -80,10 +90,33 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def file_digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """Return path → SHA-256 of the files below `folder` that match one of `patterns`."""
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+    """Write the SHA-256 of every file in `folder` into its files.json, and return that file's own, by its name.
+
+    Not listed are what is written behind it (store.json), what no two runs have alike (run.json), and the folders
+    `without`.
+    """
+    left_out = {folder / name for name in (LISTING, *UNLISTED, *without)}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & {path, *path.parents}]
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib lets go of Python's lock
+        digests = list(pool.map(file_digest, paths))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
+    return {LISTING: file_digest(folder / LISTING)}
+
+
+def read_listing(folder: Path) -> dict[str, str]:
+    """Return path → SHA-256 of the files of a store; empty for stores that were made before there were listings."""
+    found = read_json(folder / LISTING) if (folder / LISTING).is_file() else {}
+    if not (isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values())):
+        raise PipelineError(f"{folder / LISTING} is damaged: it is no list of digests")
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed(header: Mapping[str, Any]) -> dict[str, Any]:
