@@ -7,67 +7,15 @@ import subprocess
 import time
 
 import pytest
-from commands import Place, header, kill
+from commands import header, kill
 from tally import tally
 
 from distort_pipeline.scratch import LOCK, MEMORY_FOLDER, PREFIX
 
 pytestmark = pytest.mark.slow
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "fault_places"]
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "20"))  # of each command
-SETTINGS = {
-    "ingest": {"val_count": 4},
-    "pairs": {
-        "tile_px": 128,
-        "min_tile_px": 128,
-        "tiles_per_picture": 4,
-        "tiles_per_shard": 4,
-        "tiles_per_chunk": 2,
-        "workers": 2,
-    },
-    "train": {
-        "base_filters": 2,
-        "discriminator_filters": 2,
-        "crop_px": 128,
-        "batch": 2,
-        "steps": 60,
-        "checkpoint_every": 5,
-        "validate_every": 30,
-        "validation_tiles": 2,
-        "threads": 1,
-    },
-    "generate": {
-        "count": 320,
-        "tile_px": 128,
-        "batch_samples": 16,
-        "tiles_per_chunk": 4,
-        "network_batch": 8,
-        "truth_pictures": 1,
-        "workers": 2,
-    },
-    "export": {"workers": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, sample):
-    """A place with the sample's manifest and its pairs."""
-    found = Place(tmp_path_factory.mktemp("kills"), SETTINGS)
-    found.made("ingest", sample, "--out", "manifest.jsonl")
-    return found
-
-
-@pytest.fixture(scope="module")
-def pairs(place):
-    place.made("pairs", "manifest.jsonl", "--out", "pairs")
-    return place.folder / "pairs"
-
-
-@pytest.fixture(scope="module")
-def corpus(place, models):
-    place.made("generate", "--models", models, "--out", "corpus")
-    return place.folder / "corpus"
 
 
 def finished_files(work):
