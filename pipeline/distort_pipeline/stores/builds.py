@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
-from distort_pipeline.stores.files import read_json, sealed, write_json, write_listing
+from distort_pipeline.stores.files import cannot_write, read_json, sealed, write_json, write_listing
 from distort_pipeline.stores.leases import held
+
+# a disk that is full, read-only, somebody else's or failing: for the user to mend
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,12 @@ class Build:
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
-            yield work
+            try:
+                yield work
+            except OSError as error:  # of Zarr and others that know of no PipelineError
+                if error.errno in DISK_FAULTS:
+                    raise PipelineError(cannot_write(self.out, error)) from error
+                raise
 
     def start(self) -> Path:
         """Return the work folder, made if need be."""

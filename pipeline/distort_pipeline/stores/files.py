@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,7 +35,18 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # the folder may be what is wrong
             partial.unlink(missing_ok=True)
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
+        raise PipelineError(cannot_write(path, error)) from None
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """Return why nothing can be written at `path`, and what to do where it is for want of room."""
+    said = f"cannot write {path}: {error.strerror or error}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return said
+    return (
+        f"{said}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same command again: it "
+        "goes on where this one was, and says first how much it still needs"
+    )
 
 
 def write_json(path: Path, value: object) -> None:
@@ -79,10 +91,15 @@ def _said(header: object, key: str) -> str:
     return repr(header.get(key)) if isinstance(header, dict) else "something else"
 
 
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk of `path`, which need not be there yet."""
+    place = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    return shutil.disk_usage(place).free
+
+
 def check_free_space(folder: Path, needed_bytes: int) -> None:
     """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`."""
-    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if free < needed_bytes:
         raise PipelineError(
             f"{folder} needs about {needed_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
