@@ -6,6 +6,7 @@ nothing. So any order, any number of workers and any retry give the same stores.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ LARGEST_GROUP = 64
 LOOK_SECONDS = 2.0  # how often the watchdog looks when nothing finishes
 ANSWER_SECONDS = 10.0  # for which the watchdog waits to hear from a scheduler
 SAY_SECONDS = 60.0  # how often it says what is waited for
+# of lost connections they print tracebacks: what goes wrong arrives here as an exception, or as the watchdog's word
+NOISY_LOGGERS = ("distributed", "tornado.application", "asyncio")
 WORKERLESS_SECONDS = 60.0  # after which nobody will come: a batch system replaces a lost worker sooner
 
 
@@ -212,6 +215,8 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
     import dask
     from distributed import Client, LocalCluster
 
+    for logger in NOISY_LOGGERS:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.worker.daemon": True, "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s"})
     if workers.scheduler or workers.scheduler_file:
         if workers.scheduler_file and not Path(workers.scheduler_file).is_file():
