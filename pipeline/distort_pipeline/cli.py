@@ -16,7 +16,7 @@ import click
 
 from distort_pipeline import __version__
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.options import examples, named_path, names_in, numbers_in, worker_options
+from distort_pipeline.options import PLACE, examples, named_path, names_in, numbers_in, worker_options
 from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     )
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("pairs"), show_default=True)
+@click.option("--out", type=PLACE, default=Path("pairs"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
@@ -169,7 +169,7 @@ def pairs(
         "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
     )
 )
-@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
 @click.option("--base", type=click.Path(path_type=Path), help="Folder of a trained model to start from.")
@@ -197,7 +197,7 @@ def train(
 
 
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
-@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
 @click.option("--strips", type=int, help="How many pictures are shown side by side.")
@@ -219,7 +219,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 )
 @click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("corpus"), show_default=True)
+@click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
@@ -256,7 +256,7 @@ def generate(
 
 
 @main.command(epilog=examples("export corpus --format png_folder --out pictures", "export corpus --limit 100"))
-@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("corpus", type=PLACE)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
 @click.option("--format", help="Which files to write.")
 @click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
@@ -286,7 +286,7 @@ def export(
         "verify corpus --against corpus-of-the-other-machine --tolerance 1",
     )
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=PLACE)
 @click.option("--repair", is_flag=True, help="Make damaged shards again, and no others.")
 @click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), help="To repair from.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")

@@ -184,6 +184,7 @@ def _go_on(tasks: Sequence[Any]) -> str:
 def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
     """Return what a group of tasks gave; PipelineError if its workers died, or the scheduler that knew of it."""
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         while True:
@@ -198,7 +199,7 @@ def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
             f"{killed.allowed_failures + 1} workers died one after the other over {task_name(tasks[0])}: out of "
             f"memory, perhaps; with fewer workers each has more. {_go_on(tasks)}"
         ) from None
-    except CancelledError:
+    except (CancelledError, CommClosedError):
         raise PipelineError(f"the Dask scheduler is gone; {_go_on(tasks)}") from None
     finally:
         future.release()

@@ -30,18 +30,17 @@ class Place:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def start(self, *words, **options):
-        """Return the started process of a command; its output is kept in a file, as pipes fill up."""
+    def start(self, *words, before=()):
+        """Return the started process of a command, behind the words `before`; its output goes to a file."""
         with (self.folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "distort_pipeline", *map(str, words)],
+                [*before, sys.executable, "-m", "distort_pipeline", *map(str, words)],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **options,
             )
 
     def run(self, *words, seconds=SECONDS, **options):

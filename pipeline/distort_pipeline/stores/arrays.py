@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.remote import RemotePath, network_errors, storage_options
 
 PIXELS = "pixels.zarr"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
@@ -26,15 +27,23 @@ def create_group(folder: Path) -> zarr.Group:
     """Return the (new or existing) group of pixels in `folder`, to write."""
     # of an array that is opened rather than created, nothing else says so: its all-black shards would go missing
     zarr.config.set({"array.write_empty_chunks": True})
-    return zarr.open_group(folder / PIXELS, mode="a")
+    return _opened(folder, "a")
 
 
 def open_group(folder: Path) -> zarr.Group:
     """Return the group of pixels in `folder`, to read."""
     try:
-        return zarr.open_group(folder / PIXELS, mode="r")
+        return _opened(folder, "r")
+    except network_errors() as error:
+        raise PipelineError(f"the object store does not give the pixels of {folder}: {error}") from None
     except DAMAGE as error:
         raise PipelineError(f"the pixels of {folder} are missing or damaged: {error}") from None
+
+
+def _opened(folder: Path, mode: Literal["r", "a"]) -> zarr.Group:
+    if isinstance(folder, RemotePath):
+        return zarr.open_group(str(folder / PIXELS), mode=mode, storage_options=storage_options())
+    return zarr.open_group(folder / PIXELS, mode=mode)
 
 
 def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
@@ -55,6 +64,8 @@ def read_pixels(array: Any, selection: Any = ..., files: Sequence[Path] = ()) ->
             raise PipelineError(f"{file} is missing or empty, its pixels would all be black")
     try:
         return np.asarray(array[selection])
+    except network_errors() as error:
+        raise PipelineError(f"the object store does not give the pixels of the array {array.path}: {error}") from None
     except DAMAGE as error:
         where = f" in {', '.join(map(str, files))}" if files else ""
         raise PipelineError(f"pixels of the array {array.path} are damaged{where}: {error}") from None

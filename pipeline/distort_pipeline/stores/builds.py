@@ -15,7 +15,9 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
 from distort_pipeline.stores.files import cannot_write, read_json, sealed, write_json, write_listing
 from distort_pipeline.stores.leases import held
+from distort_pipeline.stores.remote import RemotePath, network_errors
 
+NOTE = "building.json"  # in an object store: whose unfinished work this is
 # a disk that is full, read-only, somebody else's or failing: for the user to mend
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -26,6 +28,9 @@ class Build:
 
     So what stands at `out` is always complete, and what a kill leaves behind is found again by the same command and
     by no other. The folder is not inside `out`, because DVC empties a stage's outputs before it runs the stage.
+
+    Object stores can move nothing. There the work is done in `out` itself, with a note of whose it is; what is there
+    counts when store.json is, which is written last.
     """
 
     out: Path
@@ -35,6 +40,8 @@ class Build:
     @property
     def work(self) -> Path:
         """The folder to work in."""
+        if self._is_remote:
+            return self.out
         out = self.out.resolve()  # workers may stand in another folder
         return out.parent / f".{out.name}.{self.key[:16]}.building"
 
@@ -43,6 +50,8 @@ class Build:
 
         A store that a kill left finished, but not yet in its place, is moved there.
         """
+        if self._is_remote:
+            return self._is_complete_remotely()
         if self._is_finished():
             self._move_in()
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
@@ -52,11 +61,32 @@ class Build:
         if isinstance(header, dict) and header.get("key") == self.key:
             return True
         if not isinstance(header, dict) or not str(header.get("format")).startswith("distort-pipeline/"):
-            raise PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
-        raise PipelineError(
+            raise self._not_ours()
+        raise self._other()
+
+    def _is_complete_remotely(self) -> bool:
+        for name in ("store.json", NOTE):
+            header = read_json(self.out / name) if (self.out / name).is_file() else {}
+            if "key" in header:  # there is none in a store.json that was written on the way
+                if header["key"] != self.key:
+                    raise self._other()
+                return name == "store.json"
+        if self.out.exists():
+            raise self._not_ours()
+        return False
+
+    def _not_ours(self) -> PipelineError:
+        return PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
+
+    def _other(self) -> PipelineError:
+        return PipelineError(
             f"{self.out} already exists and was made with other settings or inputs; "
             "name another place with --out, or delete it first"
         )
+
+    @property
+    def _is_remote(self) -> bool:
+        return isinstance(self.out, RemotePath)
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -72,12 +102,17 @@ class Build:
             try:
                 yield work
             except OSError as error:  # of Zarr and others that know of no PipelineError
-                if error.errno in DISK_FAULTS:
+                if error.errno in DISK_FAULTS or self._is_remote:
                     raise PipelineError(cannot_write(self.out, error)) from error
                 raise
+            except network_errors() as error:
+                raise PipelineError(f"cannot write {self.out}: {error}; the same command goes on from here") from error
 
     def start(self) -> Path:
         """Return the work folder, made if need be."""
+        if self._is_remote:
+            write_json(self.out / NOTE, {"key": self.key})
+            return self.out
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,9 +125,12 @@ class Build:
         If it is `listed`, the digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        kept = {"files": write_listing(self.work, self.on_the_way)} if listed else {}
+        kept = {"files": write_listing(self.work, (*self.on_the_way, NOTE))} if listed else {}
         write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
-        self._move_in()
+        if self._is_remote:
+            (self.out / NOTE).unlink(missing_ok=True)
+        else:
+            self._move_in()
 
     def _is_finished(self) -> bool:
         path = self.work / "store.json"
@@ -116,5 +154,7 @@ class Build:
 
 
 def _delete_partial(work: Path) -> None:
+    if isinstance(work, RemotePath):
+        return  # nothing is ever half there
     for leftover in work.rglob("*.partial"):
         leftover.unlink(missing_ok=True)

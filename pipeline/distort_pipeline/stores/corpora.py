@@ -31,6 +31,7 @@ from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.files import Ledger, read_header, read_json
+from distort_pipeline.stores.remote import place_of
 from distort_pipeline.stores.tables import read_records, read_table
 
 KIND = "corpus"
@@ -190,8 +191,8 @@ class CorpusStore:
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
-    """Return the corpus at `path`; PipelineError if there is none, or one of another version."""
-    return CorpusStore(Path(path))
+    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
+    return CorpusStore(place_of(path))
 
 
 def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:

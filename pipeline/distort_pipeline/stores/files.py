@@ -16,6 +16,7 @@ from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
+from distort_pipeline.stores.remote import RemotePath
 
 LISTING = "files.json"
 UNLISTED = ("store.json", "run.json")
@@ -24,6 +25,9 @@ LISTING_THREADS = 4
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, also after a kill, sees all of it or nothing."""
+    if isinstance(path, RemotePath):
+        _write_object(path, data)
+        return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +42,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise PipelineError(cannot_write(path, error)) from None
 
 
+def _write_object(path: RemotePath, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def cannot_write(path: Path, error: OSError) -> str:
     """Return why nothing can be written at `path`, and what to do where it is for want of room."""
     said = f"cannot write {path}: {error.strerror or error}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(path, RemotePath):
         return said
     return (
         f"{said}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same command again: it "
@@ -98,7 +109,9 @@ def free_bytes(path: Path) -> int:
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`."""
+    """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`; object stores always have."""
+    if isinstance(folder, RemotePath):
+        return
     free = free_bytes(folder)
     if free < needed_bytes:
         raise PipelineError(

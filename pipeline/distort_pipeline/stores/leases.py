@@ -23,6 +23,7 @@ from pathlib import Path
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.stores.remote import RemotePath
 
 BEAT_SECONDS = 5.0
 EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store misses some
@@ -141,6 +142,10 @@ def _age(path: Path) -> float:
 
 def _create(path: Path, holder: Holder) -> None:
     """Write a lease that was not there, unless somebody else was faster."""
+    if isinstance(path, RemotePath):  # no object is made only if there is none: the one that stays has it
+        _write(path, holder)
+        threading.Event().wait(SETTLE_SECONDS)
+        return
     mine = path.with_name(f"{path.name}.{holder.token}.partial")
     _write(mine, holder)
     try:
