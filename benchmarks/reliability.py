@@ -26,7 +26,7 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
     ),
     "Ctrl-C": (
         "SIGINT to the process group in the middle of the work, once or twice. Once: what is in flight is finished. "
-        "Twice: it ends at once. Exit code 130 and a word on how to go on; the same command then gives the same digest.",
+        "Twice: it ends at once. Exit code 130 and a word on how to go on; the same command gives the same digest.",
         ("interrupts-",),
     ),
     "Workers and schedulers": (
@@ -40,8 +40,8 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
         ("disk-",),
     ),
     "Bit rot and repair": (
-        "One random flipped bit, truncation or deletion at a time, in a pair store, a corpus, a model, an export, and a "
-        "manifest with its pictures: `verify` has to name the file. Repair: one to four at a time, then "
+        "One random flipped bit, truncation or deletion at a time, in a pair store, a corpus, a model, an export, and "
+        "a manifest with its pictures: `verify` has to name the file. Repair: one to four at a time, then "
         "`verify --repair`; made again may be only what was damaged.",
         ("bit-rot", "repair"),
     ),
@@ -51,8 +51,8 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
         ("hostile-", "fuzzed-", "outputs"),
     ),
     "Object stores": (
-        "Pair stores and corpora at s3://, on moto's server on loopback, behind a proxy that answers some requests with "
-        "500, some late, and cuts some answers in the middle (`faulty`), or fails altogether for a while (`down`).",
+        "Pair stores and corpora at s3://, on moto's server on loopback, behind a proxy that answers some requests "
+        "with 500, some late, and cuts some answers in the middle (`faulty`), or fails altogether for a while (`down`).",
         ("objects-",),
     ),
 }

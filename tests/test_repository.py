@@ -35,6 +35,7 @@ DECIDES_NOTHING = {
     "stores.builds",
     "stores.files",
     "stores.leases",
+    "stores.remote",
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
