@@ -1,6 +1,7 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
+# make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
@@ -22,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test bench check lock clean
+.PHONY: repro test bench faults check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -37,6 +38,11 @@ test: $(READY)
 
 bench: $(READY)
 	python -m benchmarks
+
+# Each test has limits of its own on time, the whole has this one; FAULTS_KILLS=3 and the like make it shorter.
+faults: $(READY)
+	FAULTS_TALLY=$(CURDIR)/benchmarks/results/faults timeout 7200 python -m pytest -m slow tests/faults
+	python -m benchmarks.reliability
 
 check: $(READY)
 	ruff format --check .

@@ -32,7 +32,11 @@ DECIDES_NOTHING = {
     "interrupts",
     "progress",
     "registry",
+    "scratch",
+    "stores.builds",
     "stores.files",
+    "stores.leases",
+    "stores.remote",
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is

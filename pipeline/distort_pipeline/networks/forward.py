@@ -77,7 +77,8 @@ def _compiled(model: keras.Model) -> Callable[[Any], Any]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False)
+        # autograph writes a file for temporary files, which a kill would leave
+        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 

@@ -17,8 +17,9 @@ from distort_pipeline.exports import EXPORTS, KIND, VERSION, Part
 from distort_pipeline.planning.corpora import even_quotas
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
-from distort_pipeline.stores.files import Build, Ledger, check_free_space, write_json
+from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
@@ -54,19 +55,19 @@ def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | Non
     if build.complete():
         return Report("export", {}, (f"{out} is already complete; nothing to do",))
     parts = plan_parts(store, config.limit)
-    work = build.start()
-    ledger = Ledger(work)
-    finished = ledger.finished(part.batch for part in parts)
-    left = [part for part in parts if part.batch not in finished]
-    check_free_space(out, _bytes_needed(store, left))
-    tasks = [PartTask(corpus, work, config.format, part) for part in left]
-    results = run_tasks(write_part, tasks, workers or Workers(config.workers))
-    for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
-        pass
-    _note(ledger, TABLES, exporter.finish(store, parts, work), work)
-    header = _header(store, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
-    write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
-    build.publish(header)
+    with build.writing() as work:
+        ledger = Ledger(work)
+        finished = ledger.finished(part.batch for part in parts)
+        left = [part for part in parts if part.batch not in finished]
+        check_free_space(out, _bytes_needed(store, left))
+        tasks = [PartTask(corpus, work, config.format, part) for part in left]
+        results = run_tasks(write_part, tasks, workers or Workers(config.workers))
+        for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
+            pass
+        _note(ledger, TABLES, exporter.finish(store, parts, work), work)
+        header = _header(store, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
+        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
+        build.publish(header, listed=False)  # the ledger has the digest of every file
     counts = header["counts"]
     return Report(
         "export",

@@ -20,8 +20,9 @@ from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import cautions, write_page
 from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
-from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_json, write_json
+from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.tables import read_table
@@ -70,19 +71,19 @@ def run(
     _check_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
-    work = build.start()
-    check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
-    _create_arrays(work, config, plan)
-    tile_tasks = _tile_tasks(config, cards, plan, work, root)
-    _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
-    batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
-    made = _make_batches(config, batch_tasks, work, workers)
-    header = _header(config, plan, cards, pictures, settings, work, align_px)
-    seconds = time.monotonic() - started
-    write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
-    write_json(work / "store.json", header)
-    write_page(work)
-    build.publish(header, files=("index.html",))
+    with build.writing() as work:
+        check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
+        _create_arrays(work, config, plan)
+        tile_tasks = _tile_tasks(config, cards, plan, work, root)
+        _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
+        batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
+        made = _make_batches(config, batch_tasks, work, workers)
+        header = _header(config, plan, cards, pictures, settings, work, align_px)
+        seconds = time.monotonic() - started
+        write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
+        write_json(work / "store.json", header)
+        write_page(work)
+        build.publish(header)
     return _report(out, header)
 
 
