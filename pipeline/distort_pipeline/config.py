@@ -129,6 +129,7 @@ class TrainConfig(ConfigSection):
         None  # whose coefficients have response curves: blocks, wavelet, none (the paper's); null: best
     )
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
+    head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
     keep: str | None = None  # weights of the best or the last validation; null: best with responses, else last
     averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
     precision: str = "float32"
@@ -168,6 +169,7 @@ class TrainConfig(ConfigSection):
             "transform",
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
         )
+        self.require(self.head_start is None or self.head_start >= 0, "head_start", "0 or more, or null")
         self.require(self.keep in (None, "best", "last"), "keep", "'best' or 'last', or null")
         for name in ("averaging", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")

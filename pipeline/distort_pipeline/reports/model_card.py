@@ -36,6 +36,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         **_start(card),
         "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
         "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
+        **({"photographs": data["photographs"]} if "photographs" in data else {}),
         "pair store": f"digest {data['pairs_digest']}",
         "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.4f} bits",
         "the same, pooled": f"{figures['jsd_nss_pooled']:.4f} bits",

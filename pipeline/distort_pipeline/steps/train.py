@@ -41,6 +41,7 @@ from distort_pipeline.versions import package_versions
 if TYPE_CHECKING:
     from distort_pipeline.training.start import Start
 
+LONGEST_HEAD_START = 500
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -136,6 +137,13 @@ def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
+def settled_head_start(config: TrainConfig, start: Start) -> int:
+    """Return how many steps D learns alone: an untrained D would lead a generator that starts well astray."""
+    if config.head_start is not None:
+        return config.head_start
+    return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
+
+
 def _fitted_start(
     config: TrainConfig, pairs: PairStore, distortion: str, work: Path, noise_channels: int, base: Path | None
 ) -> Start:
@@ -175,6 +183,7 @@ def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) 
         "noise_channels": noise_channels,
         "transform": start.transform,
         "noise_pyramid": start.noise is not None,
+        "head_start": settled_head_start(config, start),
         "seed": seed % 2**31,
     }
     return make_trainer(Networks(**{**values, **settled}))

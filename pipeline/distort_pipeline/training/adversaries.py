@@ -42,6 +42,7 @@ class Networks:
     seed: int
     transform: str = NO_TRANSFORM
     noise_pyramid: bool = False
+    head_start: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
@@ -120,6 +121,10 @@ class Adversaries:
         """Take over the fitted matrices of the noise pyramid; they are constants of the training."""
         for network in (self.generator, self.averaged):
             network.get_layer(NOISE_PYRAMID).matrices.assign(matrices)
+
+    def turn(self, number: Any) -> Any:
+        """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""
+        return ops.cast(number >= self.settings.head_start, "float32")
 
     def decay(self, number: Any) -> Any:
         """Return the decay of the moving average in the `number`-th step."""
