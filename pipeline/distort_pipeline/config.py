@@ -113,7 +113,7 @@ class TrainConfig(ConfigSection):
     crop_px: int = 256
     crop_align: int = 16
     batch: int = 16
-    steps: int = 20_000
+    steps: int = 20_000  # 0: only what least squares read off the pairs
     generator_rate: float = 3e-4
     discriminator_rate: float = 1e-4
     beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
@@ -141,7 +141,7 @@ class TrainConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "base_filters", "discriminator_filters", "batch", "steps", "generator_rate", "discriminator_rate",
+            "base_filters", "discriminator_filters", "batch", "generator_rate", "discriminator_rate",
             "sparsity_span", "checkpoint_every", "validate_every", "validation_tiles",
         )  # fmt: skip
         self.require(
@@ -150,6 +150,7 @@ class TrainConfig(ConfigSection):
             f"a positive multiple of {NETWORK_MULTIPLE_PX}",
         )
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
+        self.require(self.steps >= 0, "steps", "0 or more")
         for name in ("sparsity_weight", "adversarial_weight", "pixel_weight"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
         self.require(

@@ -32,7 +32,7 @@ def card_text(card: Mapping[str, Any]) -> str:
     noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
     crops = f"{train['batch']} crops of {train['crop_px']} px"
     facts = {
-        "network": f"U-Net, {network['base_filters']} base filters, {noise}",
+        "network": f"{_unet(network)}, {noise}",
         **_start(card),
         "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
         "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
@@ -52,6 +52,13 @@ def card_text(card: Mapping[str, Any]) -> str:
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         bounds="\n".join(f"| {size} | {paired[size]:.4f} | {unpaired[size]:.4f} |" for size in paired),
     )
+
+
+def _unet(network: Mapping[str, Any]) -> str:
+    """Return the words for the U-Net, or for that there is none."""
+    if network["base_filters"]:
+        return f"U-Net, {network['base_filters']} base filters"
+    return "no U-Net, as no step of the adversarial training validated better than the start"
 
 
 def _start(card: Mapping[str, Any]) -> dict[str, str]:
