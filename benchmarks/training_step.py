@@ -66,9 +66,9 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
 
 def _trainer(filters: int, batch: int, crop_px: int, precision: str, *, plain: bool = False) -> Any:
     from benchmarks.plain_networks import build_plain_generator
-    from distort_pipeline.training import tensorflow_step
+    from distort_pipeline.training import adversaries, tensorflow_step
 
-    networks = tensorflow_step.Networks(
+    networks = adversaries.Networks(
         base_filters=filters,
         discriminator_filters=filters,
         noise_channels=0,

@@ -117,7 +117,8 @@ def make_trainer():
     """A function that makes a small trainer of 128 px crops, two in a batch, with one noise channel."""
 
     def make(**changes):
-        from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+        from distort_pipeline.training.adversaries import Networks
+        from distort_pipeline.training.tensorflow_step import TensorflowTrainer
 
         plain = {
             "base_filters": 2,

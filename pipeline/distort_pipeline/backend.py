@@ -1,4 +1,8 @@
-"""Starts the backend of Keras: which one, how loud, on how many threads."""
+"""Starts the backend of Keras: which one, how loud, on how many threads.
+
+The environment variable KERAS_BACKEND chooses it, as wherever Keras is used: one choice for a process and all that it
+starts. It is no setting of a step, as it decides no more than a device does: weights and checkpoints fit either.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,23 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+from distort_pipeline.errors import PipelineError
 
 LOUD = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own switch; 2.21 greets on stderr whatever it says, unless it is 0 here
 
 
+def backend_name() -> str:
+    """Return the backend that KERAS_BACKEND names, TensorFlow unless set."""
+    return os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
 def start_backend() -> None:
-    """Import the backend that KERAS_BACKEND names, TensorFlow unless set, without its greetings."""
-    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow" and "tensorflow" not in sys.modules:
+    """Import the backend, TensorFlow without its greetings; PipelineError if JAX is asked for and missing."""
+    if backend_name() == "jax" and find_spec("jax") is None:
+        raise PipelineError("KERAS_BACKEND is jax, but JAX is not installed: pip install 'distort-pipeline[jax]'")
+    if backend_name() == "tensorflow" and "tensorflow" not in sys.modules:
         with _quiet():
             import tensorflow as tf
 
@@ -23,7 +37,7 @@ def start_backend() -> None:
 def pin_backend_threads(threads: int) -> None:
     """Make TensorFlow use `threads` threads in this process (0: one a core), if it has not started to compute yet."""
     start_backend()
-    if os.environ["KERAS_BACKEND"] != "tensorflow":
+    if backend_name() != "tensorflow":
         return
     import tensorflow as tf
 

@@ -14,6 +14,7 @@ from distort_pipeline.errors import PipelineError
 
 NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
+TRANSFORMS = ("none", "blocks", "wavelet")  # that response curves can be fitted in
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -124,7 +125,11 @@ class TrainConfig(ConfigSection):
     pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
+    transform: str | None = (
+        None  # whose coefficients have response curves: blocks, wavelet, none (the paper's); null: best
+    )
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
+    keep: str | None = None  # weights of the best or the last validation; null: best with responses, else last
     averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
     precision: str = "float32"
     checkpoint_every: int = 500
@@ -157,6 +162,13 @@ class TrainConfig(ConfigSection):
         self.require(
             self.pair_view in ("plain", "amplified_difference"), "pair_view", "'plain' or 'amplified_difference'"
         )
+        self.require(self.transform in (None, *TRANSFORMS), "transform", f"one of {TRANSFORMS}, or null")
+        self.require(
+            self.transform in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
+            "transform",
+            f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
+        )
+        self.require(self.keep in (None, "best", "last"), "keep", "'best' or 'last', or null")
         for name in ("averaging", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")

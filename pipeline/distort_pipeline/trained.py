@@ -53,6 +53,7 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
     model = build_generator(
         base_filters=network["base_filters"],
         noise_channels=network["noise_channels"],
+        transform=network.get("transform", "none"),
         precision=precision,
         folded=True,
     )

@@ -50,7 +50,9 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     out, report = model
     card = read_card(out)
     assert (card["distortion"], card["brought"], card["level"], card["parameters"]) == ("faded", True, 1, {})
-    assert card["network"] == {"base_filters": 4, "noise_channels": 0}
+    assert card["network"] == {"base_filters": 4, "noise_channels": 0, "transform": "blocks"}
+    assert set(card["explained"]) == {"blocks", "wavelet"}
+    assert card["kept_step"] in (0, 1, 2)  # with responses, the best of the validations
     assert not is_random(card)
     assert card["data"]["pairs_digest"] == pair_store.header["digest"]
     assert card["settings"]["train"]["generator_rate"] == 3e-4
@@ -82,7 +84,7 @@ def test_the_log_holds_a_line_for_each_turn(model):
     out, _ = model
     with (out / "live/plots/metrics/jsd_nss.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file, delimiter="\t"))
-    assert [row[0] for row in rows] == ["step", "1", "2"]
+    assert [row[0] for row in rows] == ["step", "0", "1", "2"]
     with (out / "live/plots/metrics/true_residual.tsv").open(newline="", encoding="utf-8") as file:
         assert all(float(row["true_residual"]) > 1 for row in csv.DictReader(file, delimiter="\t"))
 

@@ -77,7 +77,7 @@ def test_a_resumed_training_is_the_undisturbed_one(pair_store, trainer, make_tra
     assert whole.keys() == resumed.keys()
     assert [name for name, array in whole.items() if not np.array_equal(array, resumed[name])] == []
     assert rows_again == rows
-    assert [step for step, _ in rows["jsd_nss"]] == ["2", "4"]
+    assert [step for step, _ in rows["jsd_nss"]] == ["0", "2", "4"]
     assert [step for step, _ in rows["generator_loss"]] == ["2", "4"]
 
 
@@ -92,10 +92,10 @@ def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
         steps=25,
         checkpoint_every=7,
         validate_every=12,
-        validate=lambda step: validated.append(step) or {"jsd_nss": 1 / step},
+        validate=lambda step: validated.append(step) or {"jsd_nss": 1 / (1 + step)},
     )
     assert who.made == list(range(25))
-    assert validated == [12, 24, 25]
+    assert validated == [0, 12, 24, 25]  # 0: what the start scores
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "00000021.safetensors",
         "00000025.safetensors",

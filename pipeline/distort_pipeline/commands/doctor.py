@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.backend import start_backend
+from distort_pipeline.backend import backend_name, start_backend
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.versions import package_versions
 
@@ -36,7 +36,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Return what is found of everything that the path needs, in the order in which it is needed."""
     looks: tuple[Callable[[], Finding], ...] = (
-        _python, _opencv, _openjpeg, _zarr, _dask, _tensorflow, _bfloat16, _extras, _disk,
+        _python, _opencv, _openjpeg, _zarr, _dask, _backend, _bfloat16, _extras, _disk,
     )  # fmt: skip
     return [look() for look in looks]
 
@@ -81,6 +81,22 @@ def _packages(what: str, names: list[str]) -> Finding:
     missing = sorted(set(names) - set(versions))
     found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing"
     return Finding(what, found, not missing, f"pip install {' '.join(missing)}" if missing else "")
+
+
+def _backend() -> Finding:
+    return _jax() if backend_name() == "jax" else _tensorflow()
+
+
+def _jax() -> Finding:
+    try:
+        start_backend()
+        import jax
+    except (PipelineError, ImportError) as error:
+        return Finding("JAX", f"does not load ({error})", False, "pip install jax, or unset KERAS_BACKEND")
+    devices = ", ".join(str(device) for device in jax.devices())
+    return Finding(
+        "JAX, by KERAS_BACKEND", f"{jax.__version__}, Keras {package_versions(['keras'])['keras']}; {devices}"
+    )
 
 
 def _tensorflow() -> Finding:

@@ -80,7 +80,11 @@ def _compiled(model: keras.Model) -> Callable[[Any], Any]:
     if keras.backend.backend() == "jax":
         import jax
 
-        trainable = [variable.value for variable in model.trainable_variables]
-        fixed = [variable.value for variable in model.non_trainable_variables]
-        return jax.jit(lambda inputs: model.stateless_call(trainable, fixed, inputs, training=False)[0])
+        call = jax.jit(lambda weights, fixed, inputs: model.stateless_call(weights, fixed, inputs, training=False)[0])
+
+        def with_present_weights(inputs: Any) -> Any:  # a model may be trained on between two calls
+            kinds = (model.trainable_variables, model.non_trainable_variables)
+            return call(*([variable.value for variable in kind] for kind in kinds), inputs)
+
+        return with_present_weights
     return lambda inputs: model(inputs, training=False)

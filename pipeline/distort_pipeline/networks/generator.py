@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.upsampling import UpsampledConv2D
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
@@ -15,6 +16,9 @@ BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
 RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
+RESIDUAL_LEFT = 0.0002  # the same where responses have explained most of it
+NO_TRANSFORM = "none"
+RESPONSES = "responses"  # name of the layer
 NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
 
@@ -23,6 +27,7 @@ def build_generator(
     *,
     base_filters: int = 64,
     noise_channels: int = 0,
+    transform: str = NO_TRANSFORM,
     precision: str = "float32",
     side_px: int | None = None,
     folded: bool = False,
@@ -31,6 +36,7 @@ def build_generator(
 
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
+    With a `transform` ("blocks" or "wavelet") it is x + T(x) + residual(x), see `responses.py`; without, the paper's.
     A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
     """
     picture = keras.Input((side_px, side_px, 3), name="pristine")
@@ -51,11 +57,13 @@ def build_generator(
         features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
         features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
     last = f"decoder_{BLOCKS}"
-    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START)
+    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START if transform == NO_TRANSFORM else RESIDUAL_LEFT)
     residual = UpsampledConv2D(3, use_bias=True, kernel_initializer=start, name=f"{last}_conv", dtype=precision)(
         features
     )
     terms = [picture, residual]
+    if transform != NO_TRANSFORM:
+        terms.append(Responses(transform, name=RESPONSES)(picture))
     if noises:
         terms.append(
             _noise_conv(3, f"{last}_noise", precision, start=keras.initializers.RandomNormal(stddev=NOISE_START))(

@@ -33,12 +33,14 @@ def card_text(card: Mapping[str, Any]) -> str:
     crops = f"{train['batch']} crops of {train['crop_px']} px"
     facts = {
         "network": f"U-Net, {network['base_filters']} base filters, {noise}",
+        **_responses(card),
         "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
         "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
         "pair store": f"digest {data['pairs_digest']}",
         "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.4f} bits",
         "the same, pooled": f"{figures['jsd_nss_pooled']:.4f} bits",
         "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.4f} bits",
+        "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
         "weights": f"SHA-256 {card['weights_digest']}",
     }
     paired, unpaired = card["bounds_bits"]["paired"], card["bounds_bits"]["unpaired"]
@@ -49,3 +51,15 @@ def card_text(card: Mapping[str, Any]) -> str:
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         bounds="\n".join(f"| {size} | {paired[size]:.4f} | {unpaired[size]:.4f} |" for size in paired),
     )
+
+
+def _responses(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the card says of response curves, if there are any."""
+    transform = card["network"]["transform"]
+    if transform == "none":
+        return {}
+    return {
+        "response curves": f"of {transform}, fitted to the training tiles before the adversarial training; "
+        f"they explain {card['explained'][transform]:.0%} of the squared difference on pictures held out",
+        "weights of step": f"{card['kept_step']}, the best of the validations" if "kept_step" in card else "the last",
+    }

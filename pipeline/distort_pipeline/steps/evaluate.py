@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.errors import PipelineError
@@ -230,7 +230,7 @@ def _header(
         "counts": {"pictures": len(plan.pictures), "too_small": plan.too_small},
         "pairs_digest": plan.pairs.header["digest"],
         "manifest_digest": plan.pairs.header["manifest_digest"],
-        "packages": package_versions(["tensorflow", "keras", "numpy", "opencv-python-headless", "scipy"]),
+        "packages": package_versions([backend_name(), "keras", "numpy", "opencv-python-headless", "scipy"]),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distort_pipeline.backend import backend_name
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
@@ -258,7 +259,7 @@ def _header(
             for name, card in cards.items()
         },
         "licences": dict(Counter(picture.licence for picture in pictures if picture.picture_digest in used)),
-        "packages": package_versions(["tensorflow", "keras", "numpy", "zarr", "distort-pipeline"]),
+        "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
         "codecs": settings["codecs"],
         "manifest_digest": settings["manifest_digest"],
     }

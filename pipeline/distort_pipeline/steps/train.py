@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.distortions import DISTORTIONS, is_random
+from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
@@ -32,10 +34,16 @@ from distort_pipeline.stores.models import (
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
+from distort_pipeline.training.best import BestWeights
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.validation import summary, validation_strip, validation_tiles
+from distort_pipeline.training.fit_tiles import fit_tiles
+from distort_pipeline.training.validation import strength_db, summary, validation_strip, validation_tiles
 from distort_pipeline.versions import package_versions
 
+if TYPE_CHECKING:
+    from distort_pipeline.training.response_fit import Fitted
+
+RESPONSES = "responses.safetensors"
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -63,10 +71,15 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
-        trainer, device = _trainer(config, noise_channels, derive_seed(config.seed, distortion))
+        pin_backend_threads(config.threads)
+        responses = _responses(config, pairs, distortion, work)
+        trainer, device = _trainer(config, noise_channels, responses.transform, derive_seed(config.seed, distortion))
         if base is not None:
             _start_from(trainer, base)
-        first, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels)
+        if responses.weights:
+            trainer.give_responses(responses.weights)
+        keep = config.keep or ("best" if responses.weights else "last")
+        first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
         weights = weights_of(trainer.averaged)
         write_arrays(work / WEIGHTS, weights)
         write_histograms(work, histograms)
@@ -82,9 +95,15 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "parameters": recipe["parameters"],
             "level": recipe["level"],
             "brought": recipe["brought"],
-            "network": {"base_filters": config.base_filters, "noise_channels": noise_channels},
+            "network": {
+                "base_filters": config.base_filters,
+                "noise_channels": noise_channels,
+                "transform": responses.transform,
+            },
+            "explained": dict(responses.explained),
             "settings": settings,
             "steps": config.steps,
+            "kept_step": kept,
             "figures": figures,
             "bounds_bits": _bounds(histograms, config.seed),
             "weights_digest": arrays_digest(weights),
@@ -95,9 +114,10 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
                 "val_pictures": pairs.header["counts"]["val_pictures"],
             },
             "device": device,
-            "packages": package_versions(["tensorflow", "keras", "numpy", "distort-pipeline"]),
+            "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
         }
         write_bytes(work / "README.md", card_text(card).encode())
+        (work / RESPONSES).unlink(missing_ok=True)  # its curves are among the weights
         build.publish(card)
     return Report(
         "train",
@@ -117,6 +137,26 @@ def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
+def _responses(config: TrainConfig, pairs: PairStore, distortion: str, work: Path) -> Fitted:
+    """Return the response curves of `distortion`, fitted now or by the run that this one goes on from."""
+    from distort_pipeline.training.response_fit import Fitted, fit_best
+
+    kept = work / RESPONSES
+    if kept.is_file():
+        weights, metadata = read_arrays(kept)
+        return Fitted(metadata["transform"], weights, json.loads(metadata["explained"]))
+    # codecs' blocks move under crops of any other alignment
+    wanted = config.transform if config.crop_align == TILE_ALIGN_PX else "none"
+    if wanted == "none":
+        return Fitted("none", {}, {})
+    tiles = fit_tiles(pairs, distortion, least_px=config.crop_px)
+    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
+    write_arrays(kept, fitted.weights, {"transform": fitted.transform, "explained": json.dumps(dict(fitted.explained))})
+    said = ", ".join(f"{name} {share:.2f}" for name, share in fitted.explained.items())
+    print(f"{distortion}: response curves of {fitted.transform}; share explained: {said}", file=sys.stderr)
+    return fitted
+
+
 def _start_from(trainer: Any, base: Path) -> None:
     """Give both copies of the generator the weights of the trained model `base`."""
     weights, _ = read_arrays(base / WEIGHTS)
@@ -124,22 +164,20 @@ def _start_from(trainer: Any, base: Path) -> None:
         assign_weights(network, weights)
 
 
-def _trainer(config: TrainConfig, noise_channels: int, seed: int) -> tuple[Any, str]:
-    pin_backend_threads(config.threads)
-    import tensorflow as tf
-
-    from distort_pipeline.training.tensorflow_step import Networks, TensorflowTrainer
+def _trainer(config: TrainConfig, noise_channels: int, transform: str, seed: int) -> tuple[Any, str]:
+    from distort_pipeline.training.adversaries import Networks
+    from distort_pipeline.training.backends import make_trainer
 
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
-    networks = Networks(**{**values, "noise_channels": noise_channels, "seed": seed % 2**31})
-    gpus = tf.config.list_physical_devices("GPU")
-    return TensorflowTrainer(networks), f"{len(gpus)} GPU" if gpus else "CPU"
+    settled = {"noise_channels": noise_channels, "transform": transform, "seed": seed % 2**31}
+    return make_trainer(Networks(**{**values, **settled}))
 
 
 def _train(
-    config: TrainConfig, pairs: PairStore, distortion: str, trainer: Any, work: Path, noise_channels: int
-) -> tuple[int, dict[str, float], ValidationHistograms]:
+    config: TrainConfig, pairs: PairStore, distortion: str, trainer: Any, work: Path, noise_channels: int, keep: str
+) -> tuple[int, int, dict[str, float], ValidationHistograms]:
+    """Return the first step made, the step whose weights are kept, and what these score on many validation tiles."""
     from distort_pipeline.networks.forward import Forward
     from distort_pipeline.training.loop import train
 
@@ -147,13 +185,16 @@ def _train(
     crops = Crops(
         pairs, distortion, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
     )
+    best = BestWeights(work / "checkpoints" / "best")
     forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch)
     tiles = validation_tiles(pairs, distortion, count=config.validation_tiles, seed=config.seed)
 
     def validate(step: int) -> Mapping[str, float]:
         histograms, generated = tiles.histograms(forward, seed)
         write_bytes(work / "strips" / f"{step:08d}.png", encode_png(validation_strip(tiles, generated)))
-        figures = summary(histograms)
+        figures = {**summary(histograms), "strength_db": strength_db(tiles, generated)}
+        if keep == "best":
+            best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.averaged))
         print(
             f"{distortion}, step {step}: JSD_NSS {figures['jsd_nss']:.4f} bits "
             f"(pristine {figures['jsd_nss_pristine']:.4f})",
@@ -171,9 +212,13 @@ def _train(
         validate_every=config.validate_every,
         validate=validate,
     )
+    kept = config.steps
+    if keep == "best":
+        kept = best.step()
+        assign_weights(trainer.averaged, best.weights())
     every = validation_tiles(pairs, distortion, count=FINAL_TILES * config.validation_tiles, seed=config.seed)
-    histograms, _ = every.histograms(forward, seed)
-    return first, summary(histograms), histograms
+    histograms, generated = every.histograms(forward, seed)
+    return first, kept, {**summary(histograms), "strength_db": strength_db(every, generated)}, histograms
 
 
 def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, float]]:

@@ -54,7 +54,9 @@ def train(
     """
     checkpoints = folder / "checkpoints"
     first = _resume(trainer, checkpoints)
-    log = open_log(folder / "live", first)
+    log = open_log(folder / "live", first or -1)
+    if first == 0:
+        log.log(0, validate(0))  # what the start scores
     sums: dict[str, float] = {}
     summed = 0
     pending: list[Mapping[str, Any]] = []

@@ -14,6 +14,7 @@ from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.reports.strips import amplified_residual, strip
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.models import ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
@@ -86,6 +87,16 @@ def summary(histograms: ValidationHistograms) -> dict[str, float]:
         "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
         "jsd_nss_pristine": float(np.mean(doing_nothing)),
     }
+
+
+def strength_db(tiles: ValidationTiles, generated: Pictures) -> float:
+    """Return the mean PSNR against pristine, generated minus true, in dB: positive where too little is distorted."""
+    differences = [
+        psnr(pristine, made) - psnr(pristine, true)
+        for pristine, true, made in zip(tiles.pristine, tiles.true, generated, strict=True)
+    ]
+    finite = [difference for difference in differences if np.isfinite(difference)]  # some tile may be untouched
+    return float(np.mean(finite)) if finite else 0.0
 
 
 def validation_strip(tiles: ValidationTiles, generated: Pictures) -> Picture:

@@ -1,0 +1,152 @@
+"""The transforms that codecs work in, as pure functions on keras.ops: cosine blocks and the 9/7 wavelet.
+
+A transform takes planes (N, H, W, 3), luma and two colour differences in greys, apart into bands, and puts bands
+together again; both are linear and (nearly) orthonormal. A band is (N, h, w, k): k coefficients at each of h x w
+places. What is lost in which band is not said here: that is learned from pairs, see `responses.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from keras import ops
+from scipy.fft import dct
+
+# luma and colour differences of full-range RGB, ITU-T T.871 (JFIF); the irreversible transform of JPEG 2000 is the same
+TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` apart."""
+
+    count: int
+    knots: int
+    spacing: float
+
+
+class Transform(Protocol):
+    """Planes into bands and back. The sides of pictures are multiples of 128."""
+
+    @property
+    def curves(self) -> Sequence[Curves]:
+        """How finely each band is looked at."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the codec chooses its coarseness anew for every picture."""
+
+    def analyse(self, planes: Any) -> list[Any]:
+        """Return the bands of `planes` (N, H, W, 3)."""
+
+    def synthesise(self, bands: Sequence[Any]) -> Any:
+        """Return the planes (N, H, W, 3) of `bands`."""
+
+
+class CosineBlocks:
+    """The orthonormal DCT-II of blocks: 8 x 8 in luma, 16 x 16 in both colour differences, which codecs halve."""
+
+    curves = (Curves(64, 2049, 1.0), Curves(256, 257, 8.0), Curves(256, 257, 8.0))
+    scaled = False
+
+    def analyse(self, planes: Any) -> list[Any]:
+        """Return three bands: (N, H/8, W/8, 64), and twice (N, H/16, W/16, 256)."""
+        return [_to_blocks(planes[..., 0], 8), _to_blocks(planes[..., 1], 16), _to_blocks(planes[..., 2], 16)]
+
+    def synthesise(self, bands: Sequence[Any]) -> Any:
+        """Return the planes of the three bands."""
+        return ops.stack([_from_blocks(bands[0], 8), _from_blocks(bands[1], 16), _from_blocks(bands[2], 16)], axis=-1)
+
+
+def _to_blocks(plane: Any, side: int) -> Any:
+    _, height, width = ops.shape(plane)
+    blocks = ops.reshape(plane, (-1, height // side, side, width // side, side))
+    basis = _cosines(side)
+    columns = ops.einsum("ui,nhiwj->nhuwj", basis, blocks)
+    coefficients = ops.einsum("vj,nhuwj->nhwuv", basis, columns)
+    return ops.reshape(coefficients, (-1, height // side, width // side, side * side))
+
+
+def _from_blocks(band: Any, side: int) -> Any:
+    _, rows, columns, _ = ops.shape(band)
+    coefficients = ops.reshape(band, (-1, rows, columns, side, side))
+    basis = _cosines(side)
+    inner = ops.einsum("ui,nhwuv->nhiwv", basis, coefficients)
+    blocks = ops.einsum("vj,nhiwv->nhiwj", basis, inner)
+    return ops.reshape(blocks, (-1, rows * side, columns * side))
+
+
+def _cosines(side: int) -> Any:
+    return dct(np.eye(side), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
+
+
+class Wavelet:
+    """Five levels of the biorthogonal 9/7 wavelet of Cohen, Daubechies and Feauveau, the lossy one of JPEG 2000.
+
+    By lifting (Daubechies and Sweldens 1998, section 7.9), borders mirrored: in place, and exact backwards whatever
+    the coefficients. The scale of the bands makes the transform nearly orthonormal.
+    """
+
+    levels = 5
+    scaled = True
+    # steps of a picture's own coarseness, not greys; the same curves for luma and each colour difference
+    curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * levels + 1))
+
+    def analyse(self, planes: Any) -> list[Any]:
+        """Return 16 bands (N, h, w, 3): columns', rows' and both details of each level, finest first; then the rest."""
+        bands = []
+        smooth = planes
+        for _ in range(self.levels):
+            low, high = _lift(smooth, axis=2)
+            smooth, rows = _lift(low, axis=1)
+            columns, both = _lift(high, axis=1)
+            bands += [columns, rows, both]
+        return [*bands, smooth]
+
+    def synthesise(self, bands: Sequence[Any]) -> Any:
+        """Return the planes of the 16 bands."""
+        smooth = bands[-1]
+        for level in reversed(range(self.levels)):
+            columns, rows, both = bands[3 * level : 3 * level + 3]
+            smooth = _unlift(_unlift(smooth, rows, axis=1), _unlift(columns, both, axis=1), axis=2)
+        return smooth
+
+
+LIFTING = (-1.586134342, -0.052980118, 0.882911075, 0.443506852)  # predict, update, predict, update
+LIFTING_SCALE = 1.230174105 / 2**0.5  # of the details; its inverse for the rest
+
+
+def _lift(values: Any, axis: int) -> tuple[Any, Any]:
+    even, odd = _every_other(values, 0, axis), _every_other(values, 1, axis)
+    for predict, update in (LIFTING[:2], LIFTING[2:]):
+        odd = odd + predict * (even + _shifted(even, 1, axis))
+        even = even + update * (odd + _shifted(odd, -1, axis))
+    return even / LIFTING_SCALE, odd * LIFTING_SCALE
+
+
+def _unlift(low: Any, high: Any, axis: int) -> Any:
+    even, odd = low * LIFTING_SCALE, high / LIFTING_SCALE
+    for predict, update in (LIFTING[2:], LIFTING[:2]):
+        even = even - update * (odd + _shifted(odd, -1, axis))
+        odd = odd - predict * (even + _shifted(even, 1, axis))
+    shape = list(ops.shape(even))
+    shape[axis] = 2 * shape[axis]
+    return ops.reshape(ops.stack([even, odd], axis=axis + 1), shape)
+
+
+def _every_other(values: Any, first: int, axis: int) -> Any:
+    return values[:, first::2] if axis == 1 else values[:, :, first::2]
+
+
+def _shifted(values: Any, by: int, axis: int) -> Any:
+    """Return each value's neighbour, the next (`by` 1) or the one before (-1); at the border it is its own."""
+    ahead, last = (slice(1, None), slice(-1, None)) if by > 0 else (slice(None, 1), slice(None, -1))
+    parts = [values[:, ahead], values[:, last]] if axis == 1 else [values[:, :, ahead], values[:, :, last]]
+    return ops.concatenate(parts, axis=axis)
+
+
+TRANSFORMS: dict[str, Transform] = {"blocks": CosineBlocks(), "wavelet": Wavelet()}

@@ -1,0 +1,149 @@
+"""What every backend trains: both networks, their losses and optimisers, a moving average, and the state of it all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from distort_pipeline.networks import losses
+from distort_pipeline.networks.discriminator import build_discriminator
+from distort_pipeline.networks.generator import NO_TRANSFORM, RESPONSES, build_generator
+from distort_pipeline.networks.responses import Responses
+
+AVERAGING_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The settings of both networks, their losses and their optimisers; see TrainConfig for each."""
+
+    base_filters: int
+    discriminator_filters: int
+    noise_channels: int
+    pair_view: str
+    precision: str
+    crop_px: int
+    batch: int
+    generator_rate: float
+    discriminator_rate: float
+    beta_1: float
+    beta_2: float
+    sparsity_weight: float
+    sparsity_span: float
+    sparsity_reduction: str
+    averaging: float
+    seed: int
+    transform: str = NO_TRANSFORM
+    adversarial_weight: float = 1.0
+    pixel_weight: float = 0.0
+    pixel_norm: str = "l1"
+
+
+class Adversaries:
+    """Both networks, their optimisers and the moving average of G's weights.
+
+    A backend adds the step. Losses are written and variables are named here, so that all of them teach the same and a
+    checkpoint of one is a checkpoint of any other.
+    """
+
+    def __init__(self, networks: Networks) -> None:
+        self.settings = networks
+        # what Keras's initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow as well
+        random.seed(networks.seed % 2**32)
+        self.generator, self.averaged = (
+            build_generator(
+                base_filters=networks.base_filters,
+                noise_channels=networks.noise_channels,
+                transform=networks.transform,
+                precision=networks.precision,
+            )
+            for _ in range(2)
+        )
+        self.averaged.set_weights(self.generator.get_weights())
+        self.responses: Responses | None = None
+        if networks.transform != NO_TRANSFORM:
+            self.responses = Responses(networks.transform)  # beside the networks: a constant of the step
+            self.responses.build((None, None, None, 3))
+        self.discriminator = build_discriminator(
+            base_filters=networks.discriminator_filters,
+            pair_view=networks.pair_view,
+            precision=networks.precision,
+        )
+        self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
+        self.discriminator_optimizer = self._adam("discriminator_adam", networks.discriminator_rate, self.discriminator)
+
+    def discriminator_loss(self, real: Any, fake: Any) -> tuple[Any, dict[str, Any]]:
+        """Return D's loss over its logits of (x, y) and of (x, G(x)), and the figures of it."""
+        loss = losses.discriminator_hinge(real, fake)
+        # the gap is 0 when D cannot tell
+        return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
+
+    def generator_loss(self, x: Any, y: Any, fake: Any, logits: Any | None) -> tuple[Any, dict[str, Any]]:
+        """Return G's loss for `fake` = G(x), and its parts; `logits` = D(x, G(x)), or None without an adversary."""
+        settings = self.settings
+        found = {
+            "sparsity": losses.sparsity(
+                fake, self.explained(x), span=settings.sparsity_span, reduction=settings.sparsity_reduction
+            )
+        }
+        loss = settings.sparsity_weight * found["sparsity"]
+        if logits is not None:
+            found["adversarial"] = losses.generator_adversarial(logits)
+            loss += settings.adversarial_weight * found["adversarial"]
+        if settings.pixel_weight:
+            found["pixel_distance"] = losses.pixel_distance(fake, y, norm=settings.pixel_norm)
+            loss += settings.pixel_weight * found["pixel_distance"]
+        return loss, {**found, "generator_loss": loss}
+
+    def explained(self, x: Any) -> Any:
+        """Return what G adds its learned residual to: x as in the paper, or x + T(x) where responses were fitted."""
+        return x if self.responses is None else x + self.responses(x)
+
+    def give_responses(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over fitted response curves, variable name → array; they are constants of the training."""
+        if self.responses is None:
+            raise ValueError("these networks were built without responses")
+        for layer in (self.generator.get_layer(RESPONSES), self.averaged.get_layer(RESPONSES), self.responses):
+            for variable in layer.variables:
+                variable.assign(weights[variable.name])
+
+    def decay(self, number: Any) -> Any:
+        """Return the decay of the moving average in the `number`-th step."""
+        steps = ops.cast(number, "float32")
+        return ops.minimum(self.settings.averaging, (1 + steps) / (AVERAGING_START + steps))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the next step depends on."""
+        return {
+            f"{part}/{place:03d}/{variable.path}": np.asarray(variable)
+            for part, variables in self._parts().items()
+            for place, variable in enumerate(variables)
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go back to a `state`; KeyError if it is of other networks."""
+        for part, variables in self._parts().items():
+            for place, variable in enumerate(variables):
+                variable.assign(state[f"{part}/{place:03d}/{variable.path}"])
+
+    def _parts(self) -> dict[str, list[Any]]:
+        return {
+            "generator": self.generator.variables,
+            "averaged": self.averaged.variables,
+            "discriminator": self.discriminator.variables,
+            "generator_optimizer": self.generator_optimizer.variables,
+            "discriminator_optimizer": self.discriminator_optimizer.variables,
+        }
+
+    def _adam(self, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
+        # without a name Keras counts them through the process, and a checkpoint would fit the first trainer only
+        optimizer = keras.optimizers.Adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
+        optimizer.build(network.trainable_variables)
+        return optimizer

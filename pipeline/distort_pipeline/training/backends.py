@@ -1,0 +1,33 @@
+"""The trainer of the backend that Keras runs on: KERAS_BACKEND is tensorflow, as it is unless set, or jax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distort_pipeline.backend import backend_name, start_backend
+from distort_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from distort_pipeline.training.adversaries import Adversaries, Networks
+
+
+def make_trainer(networks: Networks) -> tuple[Adversaries, str]:
+    """Return a trainer of `networks`, a `loop.Trainer`, and the words for what it trains on, such as "2 GPU".
+
+    PipelineError if the backend has no training step.
+    """
+    start_backend()
+    if backend_name() == "tensorflow":
+        import tensorflow as tf
+
+        from distort_pipeline.training.tensorflow_step import TensorflowTrainer
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        return TensorflowTrainer(networks), f"{gpus} GPU" if gpus else "CPU"
+    if backend_name() == "jax":
+        import jax
+
+        from distort_pipeline.training.jax_step import JaxTrainer
+
+        return JaxTrainer(networks), "CPU, JAX" if jax.default_backend() == "cpu" else "1 GPU, JAX"
+    raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training wants tensorflow or jax")

@@ -1,0 +1,120 @@
+"""One training step on JAX: D on (x, y) and (x, G(x)), then G through the updated D. TensorFlow is not imported.
+
+The step is a pure function of all variables' values; Keras keeps them between steps. Noise maps are drawn on the
+device, by JAX's own generator: a training that changes the backend goes on with other noise of the same kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import jax
+import keras
+
+from distort_pipeline.networks import losses
+from distort_pipeline.networks.generator import generator_inputs, noise_shapes
+from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
+from distort_pipeline.training.adversaries import Adversaries, Networks
+
+Values: TypeAlias = list[jax.Array]
+Network: TypeAlias = tuple[Values, Values]  # the trainable variables, and the moving averages of batch norms
+Figures: TypeAlias = dict[str, jax.Array]
+
+
+class JaxTrainer(Adversaries):
+    """The adversaries, trained by JAX on one device."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
+        self._step = jax.jit(self.update, donate_argnums=0)
+
+    def step(self, pristine: Pictures, distorted: Pictures, number: int) -> Figures:
+        """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
+        values, found = self._step(self.values(), pristine, distorted, number)
+        for variable, value in zip(jax.tree.leaves(self._variables()), jax.tree.leaves(values), strict=True):
+            variable.assign(value)
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all variables, as `update` takes them."""
+        return jax.tree.map(lambda variable: variable.value, self._variables())
+
+    def update(
+        self, values: dict[str, Any], pristine: jax.Array, distorted: jax.Array, number: jax.Array
+    ) -> tuple[dict[str, Any], Figures]:
+        """Return the values after a step, and its losses: a pure function."""
+        x, y = (pixels.astype("float32") / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
+        inputs = generator_inputs(x, self._noises(number))
+        found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
+        weights, norms = values["generator"]
+        fake, pull_back, norms = jax.vjp(
+            lambda weights: self.generator.stateless_call(weights, norms, inputs, training=True), weights, has_aux=True
+        )
+        judge, judge_memory = values["discriminator"], values["discriminator_optimizer"]
+        if self.settings.adversarial_weight:
+            judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake)
+            found |= figures
+        towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y)
+        (gradients,) = pull_back(towards)
+        weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
+        decay = self.decay(number)
+        averaged = jax.tree.map(
+            lambda average, current: decay * average + (1 - decay) * current, values["averaged"], (weights, norms)
+        )
+        values = {
+            "generator": (weights, norms),
+            "averaged": averaged,
+            "discriminator": judge,
+            "generator_optimizer": memory,
+            "discriminator_optimizer": judge_memory,
+        }
+        return values, found | figures
+
+    def _discriminator_update(
+        self, judge: Network, memory: Values, x: jax.Array, y: jax.Array, fake: jax.Array
+    ) -> tuple[Network, Values, Figures]:
+        def loss_of(weights: Values, norms: Values) -> tuple[jax.Array, tuple[Values, Figures]]:
+            real_logits, norms = self.discriminator.stateless_call(weights, norms, [x, y], training=True)
+            fake_logits, norms = self.discriminator.stateless_call(weights, norms, [x, fake], training=True)
+            loss, figures = self.discriminator_loss(real_logits, fake_logits)
+            return loss, (norms, figures)
+
+        weights, norms = judge
+        gradients, (norms, figures) = jax.grad(loss_of, has_aux=True)(weights, norms)
+        weights, memory = self.discriminator_optimizer.stateless_apply(memory, gradients, weights)
+        return (weights, norms), memory, figures
+
+    def _loss_of_fake(
+        self, fake: jax.Array, judge: Network, x: jax.Array, y: jax.Array
+    ) -> tuple[jax.Array, tuple[Network, Figures]]:
+        """Return G's loss as a function of G(x), and D with the moving averages of this pass."""
+        weights, norms = judge
+        logits = None
+        if self.settings.adversarial_weight:
+            logits, norms = self.discriminator.stateless_call(weights, norms, [x, fake], training=True)
+        loss, figures = self.generator_loss(x, y, fake, logits)
+        return loss, ((weights, norms), figures)
+
+    def _noises(self, number: jax.Array) -> list[jax.Array]:
+        """Return the noise maps of a step, drawn from (seed, step, scale) alone."""
+        settings = self.settings
+        step_key = jax.random.fold_in(jax.random.key(settings.seed), number)
+        return [
+            jax.random.normal(jax.random.fold_in(step_key, scale), (settings.batch, *shape))
+            for scale, shape in enumerate(noise_shapes(settings.crop_px, settings.crop_px, settings.noise_channels))
+        ]
+
+    def _variables(self) -> dict[str, Any]:
+        """Return the variables in the places where `update` has their values."""
+        return {
+            **{name: _split(network) for name, network in self._networks().items()},
+            "generator_optimizer": self.generator_optimizer.variables,
+            "discriminator_optimizer": self.discriminator_optimizer.variables,
+        }
+
+    def _networks(self) -> dict[str, keras.Model]:
+        return {"generator": self.generator, "averaged": self.averaged, "discriminator": self.discriminator}
+
+
+def _split(network: keras.Model) -> tuple[list[Any], list[Any]]:
+    return network.trainable_variables, network.non_trainable_variables

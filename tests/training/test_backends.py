@@ -1,0 +1,152 @@
+"""TensorFlow and JAX: the same step from the same weights and batch, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distort_pipeline.networks.forward import Forward
+from distort_pipeline.networks.generator import build_generator, noise_shapes
+from distort_pipeline.records import digest
+from distort_pipeline.stores.files import sealed, write_json
+from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, write_arrays
+from distort_pipeline.trained import load_generator, weights_of
+from distort_pipeline.training.validation import summary, validation_tiles
+
+ROOT = Path(__file__).parents[2]
+CLOSE = 1e-4  # relative, in L2 norm, float32
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+pytestmark = pytest.mark.skipif(
+    find_spec("jax") is None, reason="JAX is not installed: pip install 'distort-pipeline[jax]'"
+)
+
+
+def run_on(backend, *words):
+    paths = [str(ROOT), str(ROOT / "pipeline"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {
+        **os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": QUICK_COMPILATION, "PYTHONPATH": os.pathsep.join(paths)
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def crops(photographs):
+    """Four crops of photographs, and what is to be learned of them: a tenth less contrast, and a cast."""
+    crops = [picture[y : y + 128, 10:138] for picture in list(photographs.values())[:2] for y in (0, 130)]
+    pristine = np.stack(crops)
+    return pristine, (pristine * 0.9 + np.array([20, 10, 5])).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stepped(crops, tmp_path_factory):
+    """Backend → (losses, state after the step, what was printed)."""
+    folder = tmp_path_factory.mktemp("backends")
+    rng = np.random.default_rng(0)
+    shapes = noise_shapes(128, 128, 1)
+    noises = {f"z{scale}": rng.standard_normal((4, *shape), dtype=np.float32) for scale, shape in enumerate(shapes)}
+    np.savez(folder / "batch.npz", pristine=crops[0], distorted=crops[1], **noises)
+    found = {}
+    for backend in ("tensorflow", "jax"):
+        printed = run_on(backend, "-m", "tests.training.one_step", str(folder))
+        losses = json.loads((folder / f"{backend}.json").read_text(encoding="utf-8"))
+        found[backend] = losses, read_arrays(folder / f"{backend}.safetensors")[0], printed
+    return found
+
+
+def apart(one, other):
+    """The relative L2 distance of two arrays."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    return float(np.linalg.norm(one - other) / np.linalg.norm(one))
+
+
+def before_a_norm(name):
+    """Whether a variable of D is a bias that a batch norm takes off again: its gradient is rounding noise, exactly 0
+    on paper, and so the same on no two backends."""
+    return any(f"block_{block}_conv/bias" in name or f"block_{block}_conv_bias" in name for block in (2, 3, 4))
+
+
+def test_losses_agree(stepped):
+    reference, other = stepped["tensorflow"][0], stepped["jax"][0]
+    assert reference.keys() == other.keys()
+    for name, loss in reference.items():
+        # the gap is a difference of two means that are nearly equal at the start
+        assert other[name] == pytest.approx(loss, rel=CLOSE, abs=1e-5 if name == "logit_gap" else 0), name
+
+
+def test_every_gradient_and_every_weight_after_a_step_of_descent_agrees(stepped):
+    reference, other = stepped["tensorflow"][1], stepped["jax"][1]
+    assert reference.keys() == other.keys()  # a checkpoint of one is a checkpoint of the other
+    gradients = [name for name in reference if name.endswith("_gradient")]
+    assert len(gradients) > 50
+    compared = [name for name in reference if not before_a_norm(name)]
+    assert {name: distance for name in compared if (distance := apart(reference[name], other[name])) > CLOSE} == {}
+    for name in set(gradients) - set(compared):
+        assert max(np.linalg.norm(state[name]) for state in (reference, other)) < 1e-5
+
+
+def test_a_step_changes_what_is_compared(stepped):
+    after = stepped["jax"][1]
+    moved = [name for name in after if name.endswith("_gradient") and not before_a_norm(name)]
+    assert min(np.abs(after[name]).max() for name in moved) > 1e-6
+
+
+def test_tensorflow_is_not_imported_on_the_way_of_jax(stepped):
+    assert stepped["jax"][2].split("imported:")[1].split() == ["jax"]
+
+
+GENERATION = """
+import sys
+import numpy as np
+from pathlib import Path
+from distort_pipeline.trained import load_generator
+folder = Path(sys.argv[1])
+pictures = np.load(folder / "pictures.npy")
+trained = load_generator(folder, batch=2)
+np.save(folder / "jax.npy", trained.forward.distort(pictures, [1, 2, 3, 4]))
+assert np.array_equal(trained.forward.distort_picture(pictures[3], 4), np.load(folder / "jax.npy")[3])
+print("tensorflow" in sys.modules)
+"""
+
+
+def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp_path):
+    model = build_generator(base_filters=4, noise_channels=1)
+    model.get_layer("decoder_7_noise").kernel.assign(10 * model.get_layer("decoder_7_noise").kernel)
+    weights = weights_of(model)
+    write_arrays(tmp_path / WEIGHTS, weights)
+    card = {
+        "format": "distort-pipeline/model", "version": 1, "distortion": "white_noise",
+        "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
+    }  # fmt: skip
+    write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
+    np.save(tmp_path / "pictures.npy", crops[0])
+    assert run_on("jax", "-c", GENERATION, str(tmp_path)).split() == ["False"]
+    reference = load_generator(tmp_path, batch=2).forward
+    assert isinstance(reference, Forward)
+    own, other = reference.distort(crops[0], [1, 2, 3, 4]).astype(int), np.load(tmp_path / "jax.npy").astype(int)
+    assert np.abs(own - crops[0]).mean() > 3  # it does distort
+    assert np.abs(own - other).max() <= 1  # a value on the edge between two greys may be rounded either way
+    assert (own != other).mean() < 1e-3
+
+
+@pytest.mark.slow
+def test_a_whole_training_on_jax(pair_store, tmp_path):
+    words = (
+        f"train {pair_store.folder} --distortion jpeg --out {tmp_path / 'jpeg'} --steps 2 --base-filters 2 "
+        "--discriminator-filters 2 --crop-px 128 --batch 2"
+    )
+    run_on("jax", "-m", "distort_pipeline", *words.split())
+    card = json.loads((tmp_path / "jpeg" / "store.json").read_text(encoding="utf-8"))
+    assert card["device"].endswith("JAX")
+    assert "jax" in card["packages"]
+    # what was validated on JAX is what TensorFlow makes of the weights that lie there
+    tiles = validation_tiles(pair_store, "jpeg", count=8 * 64, seed=0)
+    histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch=2).forward, 0)
+    assert card["figures"]["jsd_nss"] == pytest.approx(summary(histograms)["jsd_nss"], abs=1e-4)
