@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop loses little
 CONNECT_SECONDS = 20
+CLOSE_SECONDS = 5
 GROUP_SECONDS = (
     0.1  # shorter tasks travel together, as sending one costs some milliseconds: benchmarks/dask_overhead.py
 )
@@ -242,8 +243,13 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             memory_limit=0,  # tasks bound their own memory; a nanny that kills at a guess loses work
             silence_logs=50,  # what goes wrong in a task arrives here, as its exception
         )
-    stack.callback(cluster.close, timeout=5)
+    stack.callback(_close, cluster)
     return stack.enter_context(_closing(Client(cluster)))
+
+
+def _close(cluster: Any) -> None:
+    with suppress(TimeoutError):  # on a busy machine workers are slow to go; as daemons they end with this process
+        cluster.close(timeout=CLOSE_SECONDS)
 
 
 @contextmanager
