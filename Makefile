@@ -1,6 +1,6 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
-# make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; some 15 minutes
+# make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv

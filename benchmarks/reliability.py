@@ -52,7 +52,7 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
     ),
     "Object stores": (
         "Pair stores and corpora at s3://, on moto's server on loopback, behind a proxy that answers some requests "
-        "with 500, some late, and cuts some in the middle (`faulty`), or fails altogether for a while (`down`).",
+        "with 500, some late, and cuts some answers in the middle (`faulty`), or fails for a while (`down`).",
         ("objects-",),
     ),
 }

@@ -172,7 +172,7 @@ def pairs(
 @click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
-@click.option("--base", type=click.Path(path_type=Path), help="Folder of a trained model to start from.")
+@click.option("--base", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
 @click.option("--steps", type=int)
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
@@ -187,13 +187,15 @@ def pairs(
 @click.option("--threads", type=int)
 @click.pass_context
 def train(
-    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: Path | None, **changes: Any
+    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: str | None, **changes: Any
 ) -> None:
     """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
+    from distort_pipeline.builtin import starter
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, **changes)
-    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=base))
+    start = starter(distortion) if base == "starter" else Path(base) if base else None
+    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
 
 
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
@@ -212,13 +214,16 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 
 @main.command(
     epilog=examples(
-        "generate --manifest manifest.jsonl --models models --count 100000",
+        "generate --count 200",
+        "generate photos/ --count 5000",
+        "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
         "generate --whole-pictures --count 80",
     )
 )
-@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
+@click.argument("pictures", type=click.Path(path_type=Path), required=False)
+@click.option("--manifest", type=click.Path(path_type=Path), help="The same as PICTURES.")
+@click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
 @click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
@@ -237,8 +242,9 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 def generate(
     ctx: click.Context,
     /,
-    manifest: Path,
-    models: Path,
+    pictures: Path | None,
+    manifest: Path | None,
+    models: Path | None,
     out: Path,
     root: Path | None,
     scheduler: str | None,
@@ -247,12 +253,18 @@ def generate(
     splits: str | None,
     **changes: Any,
 ) -> None:
-    """Make a corpus of distorted tiles, with a report of every batch."""
+    """Make a corpus of distorted tiles, with a report of every batch.
+
+    PICTURES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
+    manifest.jsonl, and where there is none, the built-in photographs.
+    """
+    from distort_pipeline.inputs import manifest_of, models_or_starters
     from distort_pipeline.steps import generate as step
 
     config = replaced(settings(ctx).generate, distortions=names_in(distortions), splits=names_in(splits), **changes)
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    show(step.run(config, manifest, models, out, root=root, workers=workers))
+    listed = manifest_of(pictures or manifest, out, settings(ctx).ingest)
+    show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
 
 
 @main.command(epilog=examples("export corpus --format png_folder --out pictures", "export corpus --limit 100"))

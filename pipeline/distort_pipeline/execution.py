@@ -248,7 +248,8 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
 
 
 def _close(cluster: Any) -> None:
-    with suppress(TimeoutError):  # on a busy machine workers are slow to go; as daemons they end with this process
+    """End the workers. On a busy machine that can take longer than is worth waiting for: all work is done and noted."""
+    with suppress(TimeoutError):  # they are daemons, and end with this process at the latest
         cluster.close(timeout=CLOSE_SECONDS)
 
 

@@ -25,7 +25,7 @@ from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_a
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.tables import read_records
+from distort_pipeline.stores.tables import read_table
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
 from distort_pipeline.trained import is_random
@@ -227,8 +227,8 @@ def _header(
     tile_shards = -(-len(plan.tiles) // config.batch_samples)
     entries = Ledger(work).entries([f"tiles-{number:05d}" for number in range(tile_shards)] + names)
     used = {tile.picture.picture_digest for tile in plan.tiles}
-    records = read_records([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    samples = Counter(record.distortion for record in records)
+    records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
+    samples = Counter(records.column("distortion").to_pylist())
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
@@ -245,7 +245,7 @@ def _header(
             "pictures": len(used),
             "batches": len(names),
             "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
-            "duplicates": len(records) - len({record.pixel_digest for record in records}),
+            "duplicates": len(records) - len(records.column("pixel_digest").unique()),
         },
         "overlap": overlap(plan.tiles, align_px=align_px),
         "models": {
