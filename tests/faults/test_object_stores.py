@@ -123,6 +123,7 @@ def test_a_remote_path_answers_like_a_folder():
     path = folder / "deep" / "a.json"
     assert (path.read_text(), path.stat().st_size, path.stem, path.suffix) == ("abc", 3, "a", ".json")
     assert path.relative_to(folder).as_posix() == "deep/a.json"
+    assert path.with_suffix(".png") == folder / "deep" / "a.png"
     assert abs(path.stat().st_mtime - time.time()) < 60
     assert path.parents == [folder / "deep", folder, RemotePath("s3://bucket")]
     path.unlink()
