@@ -17,7 +17,7 @@ from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
+from distort_pipeline.statistics.floors import LEAST_BOUND_BITS, bootstrap_bound, bootstrap_bound_unpaired
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
@@ -248,12 +248,14 @@ def _train(
 
 
 def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, float]]:
-    """Return what a batch of each size may score: the 99 % quantile of bootstrapped batches of validation tiles."""
+    """Return what a batch of each size may score: the 99 % quantile of bootstrapped validation batches, or 0.002."""
     bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
     pool = histograms.true.sum(0)
     for size in CARD_BATCHES:
         rng = generator(derive_seed(seed, "bound", size))
         own = histograms.pictures
-        bounds["paired"][str(size)] = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
-        bounds["unpaired"][str(size)] = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+        paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
+        unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+        bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
+        bounds["unpaired"][str(size)] = max(unpaired, LEAST_BOUND_BITS)
     return bounds
