@@ -28,6 +28,8 @@ def judge(
         for model, column in learned.items()
         if sum(column in own.true for own in photographs) >= FEWEST_PHOTOGRAPHS
     }
+    if not tested:
+        return Doubts({}, None)
     classifier = TileClassifier(2, steps=steps)
 
     def told(kind: str, name: str, pairs: Sequence[tuple[Pictures, Pictures]]) -> Accuracy:
