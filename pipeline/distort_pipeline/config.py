@@ -186,11 +186,16 @@ class EvaluateConfig(ConfigSection):
 
     strips: int = 3  # pictures shown side by side
     draws: int = 1  # draws of a stochastic generator for each picture
+    classifier_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
+    classifier_tiles: int = 1536  # of 64 px and of each kind, over all photographs
+    classifier_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        self.require_positive("draws")
+        self.require_positive("draws", "classifier_tiles")
+        self.require(self.classifier_steps >= 0, "classifier_steps", "0 or more")
+        self.require(self.classifier_folds >= 2, "classifier_folds", "2 or more")
         self.require(self.strips >= 0, "strips", "0 or more")
 
 
