@@ -75,6 +75,7 @@ def write_page(corpus: Path) -> Path:
 def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examples, index: PictureIndex) -> str:
     """Return the page as HTML, with the examples that there is room for."""
     summaries = summaries_of(batches)
+    astray = [one["name"] for one in summaries if is_astray(one)]
     settings = store.get("settings", {}).get("generate", {})
     rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
@@ -86,9 +87,8 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     return template("corpus.html.j2").render(
         store=store,
         counts=store.get("counts", {}),
-        verdict=verdict(
-            batches, store.get("counts", {}).get("batches"), [one["name"] for one in summaries if is_astray(one)]
-        ),
+        verdict=verdict(batches, store.get("counts", {}).get("batches"), astray),
+        astray=astray,
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
         references=sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n)),
