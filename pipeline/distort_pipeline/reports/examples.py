@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.reports.strips import amplified_residual
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array
-from distort_pipeline.stores.truths import Truth, middle, read_truth
+from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
 
 GAIN = 4  # of a residual
 COLUMNS = ("pristine", "generated", "true", "generated residual", "true residual")
@@ -40,24 +38,36 @@ class Example:
 def batch_examples(corpus: CorpusStore, batch: str, count: int) -> list[Example]:
     """Return at most `count` examples of a batch: samples whose true pictures the corpus keeps, else its first ones."""
     records = corpus.batch_records(batch)
+    true = _kept_true(corpus, records)
+    chosen = [record for record in records if record.sample in true] or records
+    return [_example(corpus, record, true) for record in chosen[:count]]
+
+
+def picture_examples(corpus: CorpusStore, distortion: str, picture: str, count: int) -> list[Example]:
+    """Return at most `count` examples of one picture by one distortion, those whose true pictures are kept first."""
+    pictures = corpus.table()["picture"].to_numpy()
+    places = corpus.select([distortion])
+    records = [corpus.record(int(place)) for place in places[pictures[places] == picture]]
+    true = _kept_true(corpus, records)
+    chosen = sorted(records, key=lambda record: record.sample not in true)
+    return [_example(corpus, record, true) for record in chosen[:count]]
+
+
+def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
+    """Return sample → true picture for those of `records`, all of one distortion, of which the corpus keeps it."""
     per_shard = corpus.header["settings"]["generate"]["batch_samples"]
-    shards = dict.fromkeys(record.tile // per_shard for record in records)
-    kept = (pair for shard in shards for pair in _kept(read_truth(corpus.folder, shard), records))
-    chosen: list[tuple[SampleRecord, Any]] = list(islice(kept, count)) or [(one, None) for one in records[:count]]
-    return [_example(corpus, record, true) for record, true in chosen]
+    true: dict[int, Picture] = {}  # by tile
+    for shard in dict.fromkeys(record.tile // per_shard for record in records):
+        truth = read_truth(corpus.folder, shard)
+        numbers = [truth.first_tile + int(row) for row in truth.example_rows]
+        true |= zip(numbers, truth.examples.get(records[0].distortion, ()), strict=False)
+    first = {record.tile: record.sample for record in reversed(records)}  # a repeated tile is shown once
+    return {first[tile]: picture for tile, picture in true.items() if tile in first}
 
 
-def _kept(truth: Truth, records: list[SampleRecord]) -> Iterator[tuple[SampleRecord, Picture]]:
-    """Yield the first of `records` of each tile whose true picture is kept, and that picture."""
-    true = truth.examples.get(records[0].distortion)
-    first = {record.tile: record for record in reversed(records)}
-    for turn, row in enumerate(truth.example_rows):
-        record = first.get(truth.first_tile + int(row))
-        if true is not None and record is not None:
-            yield record, true[turn]
-
-
-def _example(corpus: CorpusStore, record: SampleRecord, true: Picture | None) -> Example:
+def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Picture]) -> Example:
     (pristine,) = corpus.pictures(PRISTINE, [record.tile])
     (generated,) = corpus.pictures(distorted_array(record.distortion), [record.slot])
-    return Example(record, middle(pristine), middle(generated), true)
+    filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
+    kept = true.get(record.sample)
+    return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])
