@@ -81,6 +81,7 @@ class CorpusStore:
         self.header = read_header(folder, KIND, VERSION)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
+        self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
         self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
         self._starts = [0]
         for name in self.distortions:
@@ -257,7 +258,14 @@ class CorpusStore:
         if self.whole_pictures:
             whole = self.array(picture_array(column, slot))
             return self._read(whole, slice(whole.shape[0]))
-        return self._read(self.array(column), slice(slot, slot + 1))[0]
+        number, place = divmod(slot, self.header["settings"]["generate"]["tiles_per_chunk"])
+        held = self._chunks.get(column)
+        if held is None or held[0] != number:  # the neighbours have been decompressed as well: they may be next
+            first = slot - place
+            array = self.array(column)
+            held = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
+            self._chunks[column] = held
+        return held[1][place].copy()
 
     def _read(self, array: Any, part: slice) -> NDArray[np.uint8]:
         """Return a part of `array` along its first axis; PipelineError if it is damaged, or a file of it is missing."""
