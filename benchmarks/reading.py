@@ -29,7 +29,7 @@ Form = Callable[[], object]
 
 def measure(options: Options) -> Result:
     """Return samples a second of each reader, and how many times the PNG folder's that is."""
-    samples, rounds = (64, 1) if options.quick else (512, 5)
+    samples, rounds = (64, 1) if options.quick else (256, 3)
     figures: list[Figure] = []
     left: list[str] = []
     with tempfile.TemporaryDirectory() as place:
