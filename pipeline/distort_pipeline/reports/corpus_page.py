@@ -80,7 +80,7 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
-    places = {one["name"]: place for place, one in enumerate(summaries)}
+    marks = {one["name"]: f"batch-{place}" for place, one in enumerate(summaries)}  # a name may hold any character
     script = (files("distort_pipeline.reports") / "templates" / "corpus.js").read_text(encoding="utf-8")
     # Only fields known to hold no path, so that a page handed on does not tell where it was made.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
@@ -96,12 +96,12 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
         total=len(batches),
         flagged=flagged[:DESCRIBED],
         all_flagged=len(flagged),
-        marks={batch.key: f"batch-{places[batch.distortion]}-{batch.number}" for batch in batches},
+        marks={batch.key: f"{marks[batch.distortion]}-{batch.number}" for batch in batches},
         rows={one["name"]: [row for row in rows if row.batch.distortion == one["name"]] for one in summaries},
         shown={row.batch.key: row for row in rows},
         gain=GAIN,
         index=index,
-        search_data=_search_data(index, batches, rows),
+        search_data=_search_data(index, batches, rows, marks),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         settings={name: settings[name] for name in known},
@@ -148,13 +148,14 @@ def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) ->
         yield Row(batch, example, cells, (width, height))
 
 
-def _search_data(index: PictureIndex, batches: Sequence[Batch], rows: Sequence[Row]) -> str:
+def _search_data(index: PictureIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[str, str]) -> str:
     """Return the JSON that the page's script searches; no `<` in it, so that it can end no element."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(row.example.record.picture, []).append(row.mark)
     data = {
         "distortions": index.distortions,
+        "marks": [marks.get(name, "") for name in index.distortions],
         "flagged": [
             [batch.number for batch in batches if batch.flagged and batch.distortion == name]
             for name in index.distortions

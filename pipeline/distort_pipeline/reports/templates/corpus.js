@@ -27,7 +27,7 @@
     for (let batch = firstBatch; batch <= lastBatch; batch++) {
       const out = data.flagged[place].includes(batch) ? " (flagged)" : "";
       if (batch > firstBatch) parts.push(", ");
-      parts.push(link(`batch-${place}-${batch}`, `${batch}${out}`));
+      parts.push(link(`${data.marks[place]}-${batch}`, `${batch}${out}`));
       if (batch - firstBatch > 8) { parts.push(` to ${lastBatch}`); break; }
     }
     if (psnr !== null) parts.push(`; PSNR ${psnr.toFixed(2)} dB`);
