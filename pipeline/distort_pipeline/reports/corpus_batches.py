@@ -66,7 +66,7 @@ def _batch(path: Path) -> Batch:
         flagged=not report["within_bounds"],
         jsd=float(judged["jsd_bits"]),
         bound=float(judged["bound_bits"]),
-        picture=path.with_suffix(".png"),
+        picture=path.with_name(f"{path.stem}.png"),
     )
 
 
