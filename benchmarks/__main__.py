@@ -29,6 +29,7 @@ NAMES = (
     "training_store",
     "generation",
     "precision",
+    "reading",
     "growth",
     "large_corpus",
 )

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from distort_pipeline.cli import main
 
-WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "doctor")
+WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "gallery", "model", "doctor")
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
 
 
@@ -60,6 +60,8 @@ def test_the_module_runs_as_the_command() -> None:
         (("generate", "--count", "-5"), "generate.count must be positive, got -5"),
         (("generate", "--tile-px", "200"), "generate.tile_px must be a positive multiple of 128, got 200"),
         (("export", "nowhere"), "nowhere"),
+        (("gallery", "nowhere"), "nowhere"),
+        (("model", "export", "nowhere", "--format", "keras"), "nowhere"),
         (("pairs", "x", "--levels", "one"), "whole numbers"),
         (("pairs", "x", "--brought", "camera"), "NAME=PATH"),
         (("--params", "nowhere.yaml", "ingest", "."), "there is no parameter file nowhere.yaml"),

@@ -38,6 +38,9 @@ DECIDES_NOTHING = {
     "stores.files",
     "stores.leases",
     "stores.remote",
+    "stores.tensorflow_corpus",
+    "stores.torch_corpus",
+    "stores.xarray_corpus",
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is

@@ -351,6 +351,44 @@ def verify(
     ctx.exit(EXIT_BROKEN if broken else 0)
 
 
+@main.command(
+    epilog=examples(
+        "gallery corpus --out figure --rows 3 --crop-px 160",
+        "gallery corpus --columns pristine,generated,true --distortions jpeg",
+        "gallery corpus --picture canyon-wren-864970cc",
+    )
+)
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True)
+@click.option("--distortions", help="Names, separated by commas.  [default: all there are]")
+@click.option("--rows", type=int, default=4, show_default=True, help="Samples of each distortion.")
+@click.option("--columns", help="pristine, generated, true, generated residual, true residual; all by default.")
+@click.option("--crop-px", type=int, help="Only the middle of each sample.")
+@click.option("--picture", help="Only samples of the picture of this id.")
+@click.option("--labels/--no-labels", default=True, show_default=True, help="Headings and row labels.")
+def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:
+    """Write contact sheets of a corpus as PNG files, for a paper's figure."""
+    from distort_pipeline.commands.gallery import gallery as write
+
+    show(write(corpus, out, distortions=names_in(distortions) or (), columns=names_in(columns) or (), **options))
+
+
+@main.group(epilog=examples("model export models/jpeg --format onnx"))
+def model() -> None:
+    """Trained generators as files that other programs open."""
+
+
+@model.command("export", epilog=examples("model export models/jpeg --format onnx --out jpeg-onnx"))
+@click.argument("folder", metavar="MODEL", type=click.Path(path_type=Path))
+@click.option("--format", "form", required=True, help="keras, saved_model or onnx.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: MODEL's name-FORMAT]")
+def export_model(folder: Path, form: str, out: Path | None) -> None:
+    """Write a generator, batch norms folded in, float32; checked against what it was made of."""
+    from distort_pipeline.commands import model as command
+
+    show(command.export_model(folder, out or Path(f"{folder.resolve().name}-{form}"), form))
+
+
 @main.command(epilog=examples("doctor"))
 def doctor() -> None:
     """Tell what is installed and found, and what to do about what is missing."""

@@ -1,5 +1,9 @@
+"""The page of a corpus: what it says and shows, that names stay text, and that it stays small."""
+
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -7,94 +11,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from fake_reports import NASTY, fake_corpus, page_of
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import drift_chart, histogram_chart
-from distort_pipeline.reports.corpus_page import cautions, is_astray, read_batches, summaries_of, verdict, write_page
-from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.corpus_batches import read_batches
+from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_page
+from distort_pipeline.reports.corpus_summaries import summaries_of
+from distort_pipeline.reports.corpus_verdict import cautions, is_astray, verdict
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.pictures import decode
 
-SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-NASTY = "<script>alert(1)</script>"
-SAMPLES = 256
-
-
-def products(picture: np.ndarray) -> list[int]:
-    """103 counts of the products of diagonal neighbours; near enough to the real statistic to look like it."""
-    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 128
-    mean = cv2.GaussianBlur(luma, (7, 7), 7 / 6)
-    spread = np.sqrt(np.maximum(cv2.GaussianBlur(luma * luma, (7, 7), 7 / 6) - mean * mean, 0))
-    normal = (luma - mean) / (spread + 1)
-    edges = np.concatenate(([-np.inf], np.linspace(-2, 2, 102), [np.inf]))
-    return [int(count) for count in np.histogram(normal[:-1, :-1] * normal[1:, 1:], edges)[0]]
-
-
-def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-
-
-def fake_corpus(
-    folder: Path,
-    *,
-    distortions: tuple[str, ...] = ("jpeg", "jp2k"),
-    batches: int = 4,
-    out: tuple[tuple[str, int], ...] = (),
-    tile_px: int = 64,
-    rows: int = 2,
-    licence: str = "CC0-1.0",
-) -> Path:
-    """Write what the page reads: as "true" a JPEG, as "generated" the same slightly blurred. `out` is flagged."""
-    reports = folder / "reports"
-    reports.mkdir(parents=True)
-    pictures = [cv2.imread(str(path))[:, :, ::-1] for path in sorted(SAMPLE.glob("*.png"))]
-    for place, distortion in enumerate(distortions):
-        for batch in range(batches):
-            lines, counts = [], {"pristine": [0] * 103, "true": [0] * 103, "generated": [0] * 103}
-            for row in range(rows):
-                whole = pictures[(batch * rows + row) % len(pictures)]
-                pristine = np.ascontiguousarray(whole[64 : 64 + tile_px, 64 : 64 + tile_px])
-                true = jpeg(pristine, 12 - 4 * place)
-                generated = cv2.GaussianBlur(true, (3, 3), 0.35 + 0.1 * place)
-                residuals = [amplified_residual(pristine, other) for other in (generated, true)]
-                lines.append([pristine, generated, true, *residuals])
-                for name, picture in zip(counts, (pristine, true, generated), strict=True):
-                    counts[name] = [a + b for a, b in zip(counts[name], products(picture), strict=True)]
-            flagged = (distortion, batch) in out
-            jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
-            report = {
-                "format": "distort-pipeline/report", "version": 1, "distortion": distortion, "batch": batch,
-                "samples": SAMPLES, "tiles": SAMPLES, "pictures": 20, "tile_px": tile_px, "level": 1,
-                "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
-                "precision": "float32",
-                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "pictures": 8, "bound_bits": 0.02},
-                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "bound_bits": 0.04},
-                "judged_by": "paired", "within_bounds": not flagged,
-                "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
-                "floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
-                "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
-                "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0, "true_mean": 27.52},
-                "ssim": {"mean": 0.801, "std": 0.05, "min": 0.6, "max": 0.91, "true_mean": 0.805},
-                "clipped_fraction": 0.0012, "duplicates": 0, "histograms": counts,
-            }  # fmt: skip
-            name = f"batch-{place}-{batch:05d}"  # the page takes names from inside, whatever the file is called
-            (reports / f"{name}.json").write_text(json.dumps(report))
-            columns = ("pristine", "generated", "true", "residual of generated, ×4", "residual of true, ×4")
-            (reports / f"{name}.png").write_bytes(png_bytes(strip(lines, columns)))
-    total = batches * len(distortions)
-    store = {
-        "format": "distort-pipeline/corpus", "version": 1, "digest": "cd" * 32,
-        "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "place": "/home/someone"}},
-        "counts": {"samples": SAMPLES * total, "tiles": 500, "pictures": 20, "batches": total, "flagged": len(out)},
-        "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
-        "models": {name: {"digest": "ef" * 32, "steps": 300, "parameters": {"quality": 12}} for name in distortions},
-        "licences": {licence: 9, "BSD-2-clause": 11},
-        "packages": {"tensorflow": "2.21.0", "numpy": "2.3.1"}, "codecs": {"openjpeg": "2.5.4"},
-        "manifest_digest": "01" * 32,
-    }  # fmt: skip
-    (folder / "store.json").write_text(json.dumps(store))
-    return folder
+pytest_plugins = ["corpus_fixtures"]
 
 
 def change(path: Path, edit: Any) -> None:
@@ -131,16 +61,13 @@ class Tags(HTMLParser):
 
 
 def test_verdict_when_all_is_well(tmp_path: Path):
-    page = write_page(fake_corpus(tmp_path))
-    assert page == tmp_path / "index.html"
-    text = page.read_text()
+    text = page_of(fake_corpus(tmp_path))
     assert heading(text) == "good: All 8 batches lie within their bounds."
     assert "Flagged batches" not in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "reports", "store.json"]
 
 
 def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):
-    text = write_page(fake_corpus(tmp_path, out=(("jpeg", 1), ("jpeg", 3)))).read_text()
+    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1), ("jpeg", 3))))
     assert heading(text) == "bad: 2 of 8 batches are out of bounds: jpeg 1, jpeg 3."
     assert "jpeg: 2 of 4 batches out; JSD_NSS 0.0250 bits on average, bound 0.0200" in text
     every = text[text.index('id="batches"') :]
@@ -151,28 +78,27 @@ def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):
 
 def test_verdict_when_everything_is_flagged(tmp_path: Path):
     out = tuple((name, batch) for name in ("jpeg", "jp2k") for batch in range(4))
-    text = write_page(fake_corpus(tmp_path, out=out)).read_text()
+    text = page_of(fake_corpus(tmp_path, out=out))
     assert heading(text) == "bad: All 8 batches are out of bounds."
-    examples = text[text.index('id="strips"') : text.index('id="against"')]
-    assert examples.count("<img") == 2  # each distortion is seen at once, flagged or not
-    assert "jp2k 0: 0.0310 bits, bound 0.0200, flagged." in examples
-    assert text.count("<img") == 8
+    assert text.index('id="flagged"') < text.index('id="overview"')  # what is wrong comes first
+    assert [text.count(f">{name} {batch}</a> (flagged)") for name in ("jpeg", "jp2k") for batch in range(4)] == [1] * 8
+    assert text.count("<img") == 8 * 5
 
 
 def test_verdict_without_all_reports_is_not_good(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
     (corpus / "reports" / "batch-1-00000.json").unlink()
-    text = write_page(corpus).read_text()
+    text = page_of(corpus)
     assert heading(text) == "unknown: The only batch lies within its bounds. 1 more has no report."
     assert "its reports 1: they do not belong together" in text
     (corpus / "reports" / "batch-0-00000.json").unlink()
-    assert heading(write_page(corpus).read_text()).startswith("unknown: No batch has a report")
+    assert heading(page_of(corpus)).startswith("unknown: No batch has a report")
 
 
 def test_a_distortion_that_resembles_another_is_remarked(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
     change(corpus / "reports" / "batch-0-00000.json", lambda report: report["against"].update(jp2k=0.004))
-    assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in write_page(corpus).read_text()
+    assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
 def test_names_are_text_wherever_they_stand(tmp_path: Path):
@@ -181,23 +107,42 @@ def test_names_are_text_wherever_they_stand(tmp_path: Path):
         corpus / "reports" / "batch-0-00000.json",
         lambda report: report.update(reasons=[NASTY], parameters={NASTY: NASTY}),
     )
-    text = write_page(corpus).read_text()
-    assert "<script" not in text
+    text = page_of(corpus, pictures=(NASTY, "wren-1"))
+    assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
-    assert not [tag for tag, _ in Tags(text).seen if tag == "script"]
+    ours = [attributes for tag, attributes in Tags(text).seen if tag == "script"]
+    assert ours == [{"type": "application/json", "id": "picture-data"}, {}]
+    data = json.loads(data_of(text))
+    assert [picture[0] for picture in data["pictures"]] == [NASTY, "wren-1"]
+
+
+def data_of(page: str) -> str:
+    found = re.search(r'<script type="application/json" id="picture-data">(.*?)</script>', page)
+    assert found is not None
+    return found[1]
+
+
+def test_only_our_own_script_may_run(tmp_path: Path):
+    text = page_of(fake_corpus(tmp_path, batches=1))
+    policy = re.search(r"script-src 'sha256-(.*?)'", text)
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert policy is not None
+    assert script is not None
+    assert policy[1] == base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert "innerHTML" not in script[1]
 
 
 def test_page_is_whole_in_itself_and_well_nested(tmp_path: Path):
-    text = write_page(fake_corpus(tmp_path, out=(("jpeg", 1),))).read_text()
+    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1),)))
     tags = Tags(text)
     assert tags.open == []
     assert "http://" not in text
     assert "https://" not in text
     assert "@import" not in text
     assert "url(" not in text
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags.seen}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in tags.seen}
     sources = [attributes["src"] or "" for _, attributes in tags.seen if "src" in attributes]
-    assert len(sources) == 5  # two of each distortion, and the flagged one
+    assert len(sources) == (2 * EXAMPLES + 1) * 5  # of each distortion, and of the flagged batch
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in tags.seen if tag == "img")
     marks = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
@@ -208,29 +153,59 @@ def test_page_is_whole_in_itself_and_well_nested(tmp_path: Path):
         if (attributes.get("href") or "").startswith("#")
     }
     assert inner <= set(marks)
-    assert "This page carries 5 of 8 strips" in text
 
 
 def test_page_tells_no_place_and_does_not_change(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
-    text = write_page(corpus).read_text()
+    text = page_of(corpus)
     assert str(tmp_path) not in text
     assert "/home/someone" not in text
-    assert write_page(corpus).read_text() == text
+    assert page_of(corpus) == text
 
 
-def test_many_large_strips_do_not_swell_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("distort_pipeline.reports.corpus_page.STRIP_BYTES", 100_000)
-    corpus = fake_corpus(tmp_path, batches=3, out=(("jpeg", 1),))
-    text = write_page(corpus).read_text()
-    assert len(text) < 100_000 * 4 / 3 + 60_000
-    assert "First rows only" in text
+def test_samples_stop_at_the_budget_after_one_of_each_distortion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("distort_pipeline.reports.corpus_page.IMAGE_BYTES", 110_000)
+    text = page_of(fake_corpus(tmp_path, batches=3, out=(("jpeg", 1),)))  # one sample takes some 50,000
+    assert text.count("<img") == 2 * 5
+    assert [name for name in ("jpeg 0", "jp2k 0") if f">{name}</a>" in text] == ["jpeg 0", "jp2k 0"]
+    assert len(text) < 110_000 * 4 / 3 + 90_000
+
+
+def test_a_page_of_very_many_batches_lists_a_part_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("distort_pipeline.reports.corpus_page.LISTED", 5)
+    monkeypatch.setattr("distort_pipeline.reports.corpus_page.DESCRIBED", 2)
+    text = page_of(fake_corpus(tmp_path, batches=8, out=tuple(("jp2k", batch) for batch in range(4))))
+    assert "The first 2 of 4" in text
+    assert "the first 5 are listed" in text
+    listed = text[text.index('id="batches"') : text.index('id="provenance"')]
+    assert len(re.findall(r'<th scope="row">', listed)) == 5
+    assert Tags(text).open == []
+
+
+def test_samples_are_spread_over_the_corpus_and_flagged_ones_come_early(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=9, out=(("jpeg", 3),))
+    chosen = [batch.name for batch in choose_batches(read_batches(corpus / "reports"))]
+    assert chosen == ["jp2k 0", "jpeg 0", "jpeg 3", "jp2k 4", "jpeg 4", "jp2k 8", "jpeg 8"]
+
+
+def test_the_page_of_a_real_corpus_shows_its_own_pixels(damaged: Path):
+    page = write_page(damaged)
+    text = page.read_text()
+    corpus = open_corpus(damaged)
+    sample = next(batch for batch in corpus.batch_records("jpeg-00000") if f'id="sample-{batch.sample}"' in text)
+    figure = text[text.index(f'id="sample-{sample.sample}"') :]
+    addresses = re.findall(r'src="data:image/png;base64,([^"]*)"', figure)
+    pristine, generated = (decode(base64.b64decode(address))[0][:128, :128] for address in addresses[:2])
+    np.testing.assert_array_equal(pristine, corpus[sample.sample].pristine)
+    np.testing.assert_array_equal(generated, corpus[sample.sample].distorted)
+    assert str(damaged) not in text
+    assert write_page(damaged).read_text() == text
 
 
 def test_charts_are_valid_svg(tmp_path: Path):
-    text = write_page(fake_corpus(tmp_path, out=(("jpeg", 1),))).read_text()
+    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1),)))
     charts = [ElementTree.fromstring(chart) for chart in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-    assert len(charts) == 6  # of each distortion: drift, histograms twice
+    assert len(charts) == 8  # of each distortion: drift, ladder, histograms twice
     assert all(chart.find("title") is not None and chart.find("desc") is not None for chart in charts)
 
 
@@ -245,7 +220,7 @@ def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
     nulls = {"paired": None, "psnr": None, "ssim": None, "judged_by": "unpaired"}
     change(corpus / "reports" / "batch-1-00000.json", lambda report: report.update(nulls))
     change(corpus / "reports" / "batch-1-00000.json", lambda report: report["histograms"].update(true=None))
-    text = write_page(corpus).read_text()
+    text = page_of(corpus)
     assert heading(text) == "good: All 2 batches lie within their bounds."
     assert "0.0190" in text  # the unpaired divergence, and not the paired one
 

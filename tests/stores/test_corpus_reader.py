@@ -121,4 +121,7 @@ def test_damaged_and_missing_pixels_are_errors_and_not_black_pictures(damaged):
 def test_a_missing_record_file_is_named(damaged):
     (damaged / "records" / "jpeg-00001.parquet").unlink()
     with pytest.raises(PipelineError, match="a record file is missing or damaged"):
-        open_corpus(damaged)[39]
+        open_corpus(damaged)[9]
+    assert open_corpus(damaged)[39].record.sample == 39  # and is missed by those only who need it
+    with pytest.raises(PipelineError, match="a record file is missing or damaged"):
+        open_corpus(damaged).table()

@@ -13,8 +13,8 @@ from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.truths import read_truth
 from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.tasks.reference_tiles import read_truth
 from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]

@@ -13,14 +13,12 @@ from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.tasks.reference_tiles import (
-    EXAMPLE_PX,
     TRUTH_DRAW,
     TileTask,
     TrueDistortion,
     make_tile_shard,
-    middle,
-    read_truth,
 )
 
 pytest_plugins = ["corpus_fixtures"]

@@ -33,7 +33,7 @@ from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 from distort_pipeline.stores.models import arrays_digest
-from distort_pipeline.tasks.reference_tiles import read_truth_arrays
+from distort_pipeline.stores.truths import read_truth_arrays
 
 NEEDED = {
     "samples": dict,

@@ -35,8 +35,10 @@ def strip(
     *,
     row_labels: Sequence[str] | None = None,
     gap_px: int = 4,
+    ground_grey: int = BACKGROUND_GREY,
+    text_grey: int = TEXT_GREY,
 ) -> Picture:
-    """Return `rows` of pictures under the headings `columns` on a dark neutral ground, pixel for pixel.
+    """Return `rows` of pictures under the headings `columns` on a neutral ground, dark by default, pixel for pixel.
 
     Pictures may differ in size: each stands at the upper left of its cell. A row label runs upwards beside its row
     and is shortened when the row is lower than the text is long.
@@ -55,16 +57,17 @@ def strip(
     left = gap_px + (line_px + gap_px if row_labels else 0)
     top = line_px + 2 * gap_px
     size = (left + sum(widths) + gap_px * len(widths), top + sum(heights) + gap_px * len(heights))
-    canvas = Image.new("RGB", size, (BACKGROUND_GREY,) * 3)
+    ground, ink = (ground_grey,) * 3, (text_grey,) * 3
+    canvas = Image.new("RGB", size, ground)
     draw = ImageDraw.Draw(canvas)
     x = left
     for heading, width in zip(columns, widths, strict=True):
-        draw.text((x, gap_px), heading, font=font, fill=(TEXT_GREY,) * 3)
+        draw.text((x, gap_px), heading, font=font, fill=ink)
         x += width + gap_px
     y = top
     for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
         if row_labels:
-            canvas.paste(_upright(_plain(row_labels[number]), font, line_px, height), (gap_px, y))
+            canvas.paste(_upright(_plain(row_labels[number]), font, (height, line_px), ground, ink), (gap_px, y))
         x = left
         for picture, width in zip(row, widths, strict=True):
             canvas.paste(Image.fromarray(picture), (x, y))
@@ -130,15 +133,17 @@ def _row_ends(strip_pixels: Picture) -> list[int]:
     return [*(int(start) for start in starts[2:]), len(strip_pixels)]
 
 
-def _upright(label: str, font: Font, width: int, length: int) -> Image.Image:
-    """Return `label` as an image of width × length whose text runs upwards from its foot."""
+def _upright(
+    label: str, font: Font, size: tuple[int, int], ground: tuple[int, ...], ink: tuple[int, ...]
+) -> Image.Image:
+    """Return `label` as an image, shortened to `size` (length, height) and turned so that it runs upwards."""
     text = label
-    while len(text) > 1 and _length(font, text) > length:
+    while len(text) > 1 and _length(font, text) > size[0]:
         text = text.rstrip(".")[:-1] + "..."
         if text == "...":
             break
-    image = Image.new("RGB", (length, width), (BACKGROUND_GREY,) * 3)
-    ImageDraw.Draw(image).text((0, 0), text, font=font, fill=(TEXT_GREY,) * 3)
+    image = Image.new("RGB", size, ground)
+    ImageDraw.Draw(image).text((0, 0), text, font=font, fill=ink)
     return image.transpose(Image.Transpose.ROTATE_90)
 
 

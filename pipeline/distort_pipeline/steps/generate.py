@@ -18,7 +18,8 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
-from distort_pipeline.reports.corpus_page import cautions, write_page
+from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array

@@ -17,22 +17,28 @@ A corpus of whole pictures has one array for each picture instead: pristine/0000
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.files import Ledger, read_header, read_json
 from distort_pipeline.stores.remote import place_of
 from distort_pipeline.stores.tables import read_records, read_table
+
+if TYPE_CHECKING:
+    import xarray
+
+    from distort_pipeline.stores.torch_corpus import TorchCorpus
 
 KIND = "corpus"
 VERSION = 1
@@ -75,6 +81,8 @@ class CorpusStore:
         self.header = read_header(folder, KIND, VERSION)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
+        self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
+        self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
         self._starts = [0]
         for name in self.distortions:
             self._starts.append(self._starts[-1] + self.header["samples"][name])
@@ -103,6 +111,17 @@ class CorpusStore:
         if self._records is None:
             self._records = read_records(self._paths(self.batch_names()), SampleRecord)
         return self._records
+
+    def record(self, index: int) -> SampleRecord:
+        """Return the record of one sample; only those of its batch are read, and kept while the next ask for them."""
+        place = range(len(self))[index]
+        which = bisect_right(self._starts, place) - 1
+        slot = place - self._starts[which]
+        size = self.header["settings"]["generate"]["batch_samples"]
+        batch = f"{self.distortions[which]}-{slot // size:05d}"
+        if self._held[0] != batch:
+            self._held = (batch, self.batch_records(batch))
+        return self._held[1][slot % size]
 
     def batch_records(self, batch: str) -> list[SampleRecord]:
         """Return the records of one batch, without reading those of the others."""
@@ -149,8 +168,7 @@ class CorpusStore:
         """Return one Sample, or the Samples of a slice (of tiles; whole pictures do not stack)."""
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
-        place = range(len(self))[index]
-        record = self.records[place]
+        record = self.record(index)
         return Sample(self.pristine(record.tile), self._one(distorted_array(record.distortion), record.slot), record)
 
     def _slice(self, places: range) -> Samples:
@@ -159,28 +177,95 @@ class CorpusStore:
         if places.step < 0:  # Zarr only steps forwards
             there = self._slice(places[::-1])
             return Samples(there.pristine[::-1], there.distorted[::-1], there.records[::-1])
-        tile_px = self.header["tile_px"]
-        distorted = np.empty((len(places), tile_px, tile_px, 3), np.uint8)
-        pristine = np.empty_like(distorted)
-        records = tuple(self.records[place] for place in places)
+        pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
+        records = tuple(self.record(place) for place in places)
         for start, stop in _runs(places, self._starts):
             first, last = records[start], records[stop - 1]
             source = self.array(distorted_array(first.distortion))
             distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, places.step))
-        for start, stop in _consecutive([record.tile for record in records]):
+        for start, stop in consecutive([record.tile for record in records]):
             source = self.array(PRISTINE)
             pristine[start:stop] = self._read(source, slice(records[start].tile, records[stop - 1].tile + 1))
         return Samples(pristine, distorted, records)
+
+    def take(self, places: Sequence[int]) -> Samples:
+        """Return the samples at `places`, in that order; each chunk that holds some of them is read once."""
+        if self.whole_pictures:
+            raise PipelineError(f"{self.folder} holds whole pictures of different sizes; read them one by one")
+        order = sorted(range(len(places)), key=lambda turn: range(len(self))[places[turn]])
+        records = [self.record(places[turn]) for turn in order]
+        pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
+        for name, own in groupby(zip(order, records, strict=True), key=lambda one: one[1].distortion):
+            turns, slots = zip(*((turn, record.slot) for turn, record in own), strict=True)
+            distorted[list(turns)] = list(self.pictures(distorted_array(name), slots))
+        by_tile = sorted(zip(order, records, strict=True), key=lambda one: one[1].tile)
+        for (turn, _), tile in zip(by_tile, self.pictures(PRISTINE, [one.tile for _, one in by_tile]), strict=True):
+            pristine[turn] = tile
+        ordered = dict(zip(order, records, strict=True))
+        return Samples(pristine, distorted, tuple(ordered[turn] for turn in range(len(places))))
+
+    def empty_tiles(self, count: int) -> NDArray[np.uint8]:
+        """Return room for `count` tiles."""
+        return np.empty((count, self.header["tile_px"], self.header["tile_px"], 3), np.uint8)
+
+    def to_torch(self, **options: Any) -> TorchCorpus:
+        """Return a map-style PyTorch dataset of this corpus; options are those of `TorchCorpus`."""
+        from distort_pipeline.stores.torch_corpus import TorchCorpus
+
+        return TorchCorpus(self.folder, **options)
+
+    def to_tf(self, **options: Any) -> Any:
+        """Return a `tf.data.Dataset` of this corpus; options are those of `tensorflow_corpus`."""
+        from distort_pipeline.stores.tensorflow_corpus import tensorflow_corpus
+
+        return tensorflow_corpus(self, **options)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return an `xarray.Dataset` of this corpus, one entry a sample, whose pixels are read when they are needed."""
+        from distort_pipeline.stores.xarray_corpus import xarray_corpus
+
+        return xarray_corpus(self)
+
+    def select(self, distortions: Sequence[str] = (), splits: Sequence[str] = ()) -> NDArray[np.int64]:
+        """Return the places of the samples of these distortions and splits, in order; none named: of all."""
+        for name in distortions:
+            if name not in self.distortions:
+                raise PipelineError(f"{self.folder} has no {name!r}{did_you_mean(name, self.distortions)}")
+        table = self.table().select(["distortion", "split"])
+        wanted = np.ones(table.num_rows, bool)
+        for column, names in (("distortion", distortions), ("split", splits)):
+            if names:
+                wanted &= np.isin(table[column].to_numpy(), list(names))
+        if not wanted.any():
+            raise PipelineError(f"{self.folder} has no sample of {', '.join([*distortions, *splits])}")
+        return np.flatnonzero(wanted)
+
+    def chunk_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for each of `places` that those in one chunk of pixels share."""
+        which = np.searchsorted(self._starts, places, side="right") - 1
+        starts = np.asarray(self._starts)[which]
+        return which * len(self) + (places - starts) // self.header["settings"]["generate"]["tiles_per_chunk"]
 
     def array(self, name: str) -> Any:
         """Return a Zarr array; PipelineError if it is missing."""
         return find_array(self._group, name, self.folder)
 
+    def read(self, name: str, part: slice) -> NDArray[np.uint8]:
+        """Return a part of the array `name` along its first axis, checked."""
+        return self._read(self.array(name), part)
+
     def _one(self, column: str, slot: int) -> Picture:
         if self.whole_pictures:
             whole = self.array(picture_array(column, slot))
             return self._read(whole, slice(whole.shape[0]))
-        return self._read(self.array(column), slice(slot, slot + 1))[0]
+        number, place = divmod(slot, self.header["settings"]["generate"]["tiles_per_chunk"])
+        held = self._chunks.get(column)
+        if held is None or held[0] != number:  # the neighbours have been decompressed as well: they may be next
+            first = slot - place
+            array = self.array(column)
+            held = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
+            self._chunks[column] = held
+        return held[1][place].copy()
 
     def _read(self, array: Any, part: slice) -> NDArray[np.uint8]:
         """Return a part of `array` along its first axis; PipelineError if it is damaged, or a file of it is missing."""
@@ -211,10 +296,10 @@ def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _consecutive(numbers: list[int]) -> list[tuple[int, int]]:
+def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
     """Return (start, stop) of the stretches in which numbers grow by one.
 
-    >>> _consecutive([4, 5, 6, 0, 1])
+    >>> consecutive([4, 5, 6, 0, 1])
     [(0, 3), (3, 5)]
     """
     runs: list[tuple[int, int]] = []

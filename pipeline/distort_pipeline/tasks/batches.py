@@ -27,7 +27,8 @@ from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_a
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, read_histograms
 from distort_pipeline.stores.tables import write_table
-from distort_pipeline.tasks.reference_tiles import EXAMPLES, Truth, middle, read_truth
+from distort_pipeline.stores.truths import Truth, middle, read_truth
+from distort_pipeline.tasks.reference_tiles import EXAMPLES
 from distort_pipeline.trained import TrainedGenerator, load_generator
 
 LIMITS = (0, 255)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import TileRecord, digest, digest_rows
@@ -24,13 +20,13 @@ from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.arrays import PixelDigest, create_group, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, picture_array
-from distort_pipeline.stores.files import Ledger, write_bytes
+from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
+from distort_pipeline.stores.truths import middle, write_truth_arrays
 
 EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
-EXAMPLE_PX = 256  # of a whole picture, its middle
 TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the truth it is compared with
 
 
@@ -63,25 +59,6 @@ class TileTask:
         return f"tiles-{self.number:05d}"
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What is true of one shard's reference tiles.
-
-    `pristine` (n, 103) holds the headline histogram of every tile; `rows` (m,) says for which of them the true
-    distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
-    `example_rows` (e,) and `examples` by distortion are pixels for strips.
-    """
-
-    first_tile: int
-    pristine: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    histograms: Mapping[str, NDArray[np.int64]]
-    psnr: Mapping[str, NDArray[np.float64]]
-    ssim: Mapping[str, NDArray[np.float64]]
-    example_rows: NDArray[np.int64]
-    examples: Mapping[str, NDArray[np.uint8]]
-
-
 def make_tile_shard(task: TileTask) -> str:
     """Make one shard of reference tiles: pixels, records, truth, then its line in the ledger. Return its name."""
     pixels, histograms = _write_tiles(task)
@@ -100,7 +77,7 @@ def make_tile_shard(task: TileTask) -> str:
     ]
     write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
     truth = _truth(task, histograms)
-    write_bytes(_truth_path(task.work, task.number), _packed(truth))
+    write_truth_arrays(task.work, task.number, truth)
     entry = {
         "shard": task.name,
         "tiles": len(records),
@@ -128,35 +105,6 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
         first = task.tiles[0].number
         group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
     return pixels.hexdigest(), np.stack(histograms)
-
-
-def read_truth(work: Path, number: int) -> Truth:
-    """Return what is true of the reference tiles of shard `number`."""
-    arrays = read_truth_arrays(work, number)
-
-    def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
-        return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
-
-    return Truth(
-        int(arrays["first_tile"]),
-        arrays["pristine"],
-        arrays["rows"],
-        by_distortion("histogram"),
-        by_distortion("psnr"),
-        by_distortion("ssim"),
-        arrays["example_rows"],
-        by_distortion("example"),
-    )
-
-
-def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of the truth file of shard `number`; PipelineError if it is missing or damaged."""
-    path = _truth_path(work, number)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise PipelineError(f"{path} is missing or damaged: {error}") from None
 
 
 def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -189,13 +137,6 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
     }
 
 
-def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    buffer = io.BytesIO()
-    save: Any = np.savez_compressed  # its stub takes the arrays for its own options
-    save(buffer, **arrays)
-    return buffer.getvalue()
-
-
 def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Picture:
     """Return the whole picture of `reference`, truly distorted."""
     seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
@@ -207,18 +148,6 @@ def _pristine(task: TileTask, reference: ReferenceTile) -> Picture:
     return _cut(read_ingested(task.root, reference.picture), reference)
 
 
-def middle(picture: Picture) -> Picture:
-    """Return the middle of a picture, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
-    height, width = picture.shape[:2]
-    y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
-    part = picture[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
-    if part.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
-        return part
-    filled = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
-    filled[: part.shape[0], : part.shape[1]] = part
-    return filled
-
-
 def _cut(picture: Picture, reference: ReferenceTile) -> Picture:
     tile = reference.tile
     return picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
@@ -226,7 +155,3 @@ def _cut(picture: Picture, reference: ReferenceTile) -> Picture:
 
 def _finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
-
-
-def _truth_path(work: Path, number: int) -> Path:
-    return work / "truth" / f"tiles-{number:05d}.npz"

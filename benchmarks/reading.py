@@ -1,0 +1,188 @@
+"""Reading a corpus in PyTorch, tf.data, xarray and plain NumPy, each beside a plain folder of PNG files of its tiles.
+
+The folder has two files a sample, read with OpenCV, or with TensorFlow's own decoder inside tf.data. One process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_pictures, spread
+from benchmarks.random_models import write_model
+from benchmarks.sample_store import make_manifest
+from distort_pipeline import open_corpus
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import CorpusStore
+from distort_pipeline.versions import package_versions
+
+BATCH = 32
+KINDS = ("pristine", "distorted")
+Form = Callable[[], object]
+
+
+def measure(options: Options) -> Result:
+    """Return samples a second of each reader, and how many times the PNG folder's that is."""
+    samples, rounds = (64, 1) if options.quick else (256, 3)
+    figures: list[Figure] = []
+    left: list[str] = []
+    with tempfile.TemporaryDirectory() as place:
+        corpus, png = _corpus(options.pictures, Path(place), samples), Path(place) / "png"
+        _write_png(corpus, png)
+        for measured, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
+            try:
+                forms = measured(corpus, png)
+            except ModuleNotFoundError:
+                left.append(f"{package}: not installed")
+                continue
+            figures += _figures(forms, samples, rounds)
+        sizes = [_bytes(folder) / samples for folder in (corpus.folder / "pixels.zarr", png)]
+    return Result(
+        f"{samples} samples of two 256² tiles, one process; random against in order",
+        figures,
+        [
+            "A sample is a pristine and a distorted tile: 393 KB of pixels. Files lie in the disk cache.",
+            f"On the disk a sample takes {sizes[0] / 1000:.0f} KB in the corpus and {sizes[1] / 1000:.0f} KB as PNG.",
+            "In random order each sample costs two chunks of 16 tiles, of which two tiles are used; `chunk_batches` "
+            "shuffles and reads each chunk once.",
+        ],
+        left,
+        package_versions(["zarr", "numpy", "opencv-python-headless", "torch", "tensorflow", "xarray"]),
+    )
+
+
+def _figures(forms: Mapping[str, Form], samples: int, rounds: int) -> list[Figure]:
+    """Return rate and ratio of each form; each is compared with the PNG form of the same order."""
+    seconds = in_turn(forms, rounds)
+    figures = []
+    for name, own in seconds.items():
+        rate = spread([samples / one for one in own])
+        plain = next((other for other in forms if other.startswith("PNG") and other.endswith(_order(name))), None)
+        if plain is None or plain == name:
+            figures.append(Figure(name, "–", rate, "samples/s"))
+        else:
+            note = f"{rate.median:.0f} samples/s"
+            figures.append(Figure(name, plain, ratios(seconds[plain], own), note=note))
+    return figures
+
+
+def _order(name: str) -> str:
+    return "random" if "random" in name else "in order"
+
+
+def _numpy(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    places = np.random.default_rng(0).permutation(len(corpus)).tolist()
+
+    def indices(order: Any) -> None:
+        for place in order:
+            corpus[place]
+
+    def slices() -> None:
+        for start in range(0, len(corpus), BATCH):
+            corpus[start : start + BATCH]
+
+    def folder(order: Any) -> None:
+        for place in order:
+            _read_png(png, place)
+
+    return {
+        "PNG files with OpenCV, in order": lambda: folder(range(len(corpus))),
+        "PNG files with OpenCV, random": lambda: folder(places),
+        f"NumPy, slices of {BATCH}, in order": slices,
+        "NumPy, one by one, random": lambda: indices(places),
+    }
+
+
+def _torch(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    torch.set_num_threads(1)
+
+    class PngFolder(Dataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return len(corpus)
+
+        def __getitem__(self, index: int) -> Any:
+            return [torch.from_numpy(one.transpose(2, 0, 1).copy()) for one in _read_png(png, index)]
+
+    def load(dataset: Any, **options: Any) -> None:
+        for _ in DataLoader(dataset, **options):
+            pass
+
+    ours, plain = corpus.to_torch(), PngFolder()
+    return {
+        "PNG files in a DataLoader, in order": lambda: load(plain, batch_size=BATCH),
+        "PNG files in a DataLoader, random": lambda: load(plain, batch_size=BATCH, shuffle=True),
+        "to_torch(), in order": lambda: load(ours, batch_size=BATCH),
+        "to_torch(), shuffle=True, random": lambda: load(ours, batch_size=BATCH, shuffle=True),
+        "to_torch(), chunk_batches, random": lambda: load(ours, batch_sampler=ours.chunk_batches(BATCH)),
+    }
+
+
+def _tensorflow(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    import tensorflow as tf
+
+    names = [[str(png / f"{number:05d}.{kind}.png") for kind in KINDS] for number in range(len(corpus))]
+    plain = tf.data.Dataset.from_tensor_slices(names).map(
+        lambda pair: [tf.io.decode_png(tf.io.read_file(pair[turn]), 3) for turn in range(2)]
+    )
+
+    def load(dataset: Any) -> None:
+        for _ in dataset.batch(BATCH):
+            pass
+
+    return {
+        "PNG files in tf.data, in order": lambda: load(plain),
+        "to_tf(), in order": lambda: load(corpus.to_tf()),
+        "to_tf(), chunks shuffled, in order within": lambda: load(corpus.to_tf(shuffle_seed=0)),
+    }
+
+
+def _xarray(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    import xarray
+
+    assert xarray is not None
+    data = corpus.to_xarray()
+
+    def parts() -> None:
+        for start in range(0, len(corpus), BATCH):
+            data[list(KINDS)].isel(sample=slice(start, start + BATCH)).compute(scheduler="synchronous")
+
+    def folder() -> None:
+        for start in range(0, len(corpus), BATCH):
+            np.stack([_read_png(png, place) for place in range(start, start + BATCH)])
+
+    return {"PNG files, stacked, in order": folder, f"to_xarray(), slices of {BATCH}, in order": parts}
+
+
+def _read_png(folder: Path, number: int) -> list[Any]:
+    return [cv2.cvtColor(cv2.imread(str(folder / f"{number:05d}.{kind}.png")), cv2.COLOR_BGR2RGB) for kind in KINDS]
+
+
+def _write_png(corpus: CorpusStore, folder: Path) -> None:
+    folder.mkdir()
+    for number in range(len(corpus)):
+        sample = corpus[number]
+        for kind in KINDS:
+            picture = cv2.cvtColor(getattr(sample, kind), cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / f"{number:05d}.{kind}.png"), picture)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _corpus(pictures: Path, folder: Path, samples: int) -> CorpusStore:
+    """Return a corpus of two generators of random weights, which change little: their pixels cost what others' cost."""
+    for name in ("jpeg", "jp2k"):
+        write_model(folder / "models" / name, 4, read_pictures(pictures, 4))
+    config = GenerateConfig(count=samples, truth_pictures=1, labels=(), workers=0)
+    generate.run(config, make_manifest(pictures, folder), folder / "models", folder / "corpus")
+    return open_corpus(folder / "corpus")

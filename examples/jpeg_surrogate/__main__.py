@@ -1,0 +1,77 @@
+"""`python -m examples.jpeg_surrogate`: how many bits of a watermark survive JPEG, by what it was trained with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.commands.model import export_model
+from distort_pipeline.ranges import Picture
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.manifests import read_manifest
+from examples.jpeg_surrogate.experiment import BITS, bits_right, straight_through, surrogate, train_marker
+
+GRID_PX = 16  # crops lie on JPEG's grid, chroma's included, as the generator's training crops did
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Export the generator, train a watermark through each channel, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m examples.jpeg_surrogate", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("build/models/jpeg"))
+    parser.add_argument("--manifest", type=Path, default=Path("build/manifest.jsonl"))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop-px", type=int, default=128)
+    parser.add_argument("--strength", type=float, default=6.0, help="deviation of the mark in greys")
+    parser.add_argument("--test-crops", type=int, default=128)
+    asked = parser.parse_args(arguments)
+    card = json.loads((asked.model / "store.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        export_model(asked.model, Path(folder) / "jpeg", "keras")
+        stand_in = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
+    channels = {
+        "nothing": lambda pictures: pictures,
+        "the generator": surrogate(stand_in),
+        "JPEG, straight through": straight_through(card["parameters"]),
+    }
+    pictures = {split: _pictures(asked.manifest, split) for split in ("train", "val")}
+    held_out = list(islice(_crops(pictures["val"], asked.crop_px, 1), asked.test_crops))
+    print(f"{BITS} bits in {asked.crop_px} px crops, a mark of {asked.strength:g} greys; JPEG {card['parameters']}")
+    print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
+    for name, channel in channels.items():
+        crops = _batches(pictures["train"], asked.crop_px, asked.batch)
+        marker = train_marker(crops, channel, steps=asked.steps, strength_grey=asked.strength, seed=0)
+        clean, jpeg = bits_right(marker, held_out, card["parameters"], strength_grey=asked.strength, seed=5)
+        print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
+
+
+def _pictures(manifest: Path, split: str) -> list[Picture]:
+    listed = read_manifest(manifest)
+    return [read_ingested(listed.root, record) for record in listed.records if record.split == split]
+
+
+def _crops(pictures: list[Picture], crop_px: int, seed: int) -> Iterator[Picture]:
+    rng = generator(derive_seed(seed, "crops"))
+    while True:
+        picture = pictures[rng.integers(len(pictures))]
+        y, x = (GRID_PX * rng.integers((side - crop_px) // GRID_PX + 1) for side in picture.shape[:2])
+        yield picture[y : y + crop_px, x : x + crop_px]
+
+
+def _batches(pictures: list[Picture], crop_px: int, batch: int) -> Iterator[NDArray[np.uint8]]:
+    crops = _crops(pictures, crop_px, 0)
+    while True:
+        yield np.stack([next(crops) for _ in range(batch)])
+
+
+if __name__ == "__main__":
+    main()

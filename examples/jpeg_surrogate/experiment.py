@@ -1,0 +1,130 @@
+"""A watermark that has to survive JPEG, trained through a generator that stands in for JPEG.
+
+JPEG rounds, so it has no useful gradient; the exported generator has one. The mark is one pattern for each bit, added
+to luma; the reader is linear behind a learned filter. Everything is small, so that what differs between trainings is
+the channel in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from distort_pipeline.distortions import apply
+from distort_pipeline.ranges import GREYS_PER_UNIT, Picture, from_network, to_network
+from distort_pipeline.seeds import derive_seed, generator
+
+BITS = 16
+PATTERN_PX = 32  # a pattern repeats over the crop; a multiple of JPEG's grid
+FILTER_PX = 7
+RATE = 3e-3
+LUMA = (0.299, 0.587, 0.114)  # BT.601
+
+Channel = Callable[[Any], Any]  # pixels (N, H, W, 3) in [-1, 1] → the same, differentiable
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What is trained: a pattern for each bit, and a reader of its own."""
+
+    patterns: Any  # (PATTERN_PX, PATTERN_PX, BITS)
+    filter: Any  # (FILTER_PX, FILTER_PX, 1, 1), before reading: takes the photograph out
+    reader: Any  # (PATTERN_PX, PATTERN_PX, BITS)
+    gain: Any
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that an optimiser may change."""
+        return [self.patterns, self.filter, self.reader, self.gain]
+
+    def mark(self, pictures: Any, message: Any, strength_grey: float) -> Any:
+        """Return `pictures` (N, H, W, 3) with the ±1 `message` (N, BITS) in them, as a mark of that deviation."""
+        mark = tf.einsum("yxb,nb->nyx", self.patterns, message)
+        mark *= strength_grey / GREYS_PER_UNIT / (tf.math.reduce_std(mark, (1, 2), keepdims=True) + 1e-6)
+        times = (1, pictures.shape[1] // PATTERN_PX, pictures.shape[2] // PATTERN_PX)
+        return tf.clip_by_value(pictures + tf.tile(mark, times)[..., None], -1.0, 1.0)
+
+    def read(self, pictures: Any) -> Any:
+        """Return a logit for each bit, (N, BITS)."""
+        luma = tf.tensordot(pictures, tf.constant(LUMA), 1)[..., None]
+        clean = tf.nn.conv2d(luma, self.filter, 1, "SAME")[..., 0]
+        down, across = clean.shape[1] // PATTERN_PX, clean.shape[2] // PATTERN_PX
+        folded = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
+        return self.gain * tf.einsum("yxb,nyx->nb", self.reader, folded)
+
+
+def new_marker(seed: int) -> Marker:
+    """Return a marker of random patterns that its reader knows, behind a filter that takes local means out."""
+    rng = generator(seed)
+    patterns = rng.standard_normal((PATTERN_PX, PATTERN_PX, BITS)).astype(np.float32)
+    sharpen = np.full((FILTER_PX, FILTER_PX, 1, 1), -1 / FILTER_PX**2, np.float32)
+    sharpen[FILTER_PX // 2, FILTER_PX // 2] += 1
+    return Marker(tf.Variable(patterns), tf.Variable(sharpen), tf.Variable(patterns), tf.Variable(np.float32(1)))
+
+
+def train_marker(
+    crops: Iterator[NDArray[np.uint8]], channel: Channel, *, steps: int, strength_grey: float, seed: int
+) -> Marker:
+    """Return a marker trained on `steps` batches of `crops` whose marked pictures went through `channel`."""
+    marker = new_marker(seed)
+    optimiser = keras.optimizers.Adam(RATE)
+    rng = generator(derive_seed(seed, "messages"))
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(pictures: Any, message: Any) -> Any:
+        with tf.GradientTape() as tape:
+            logits = marker.read(channel(marker.mark(pictures, message, strength_grey)))
+            loss = tf.reduce_mean(tf.nn.softplus(-message * logits))
+        optimiser.apply(tape.gradient(loss, marker.variables), marker.variables)
+        return loss
+
+    for _, batch in zip(range(steps), crops, strict=False):
+        step(tf.constant(to_network(batch)), tf.constant(random_messages(len(batch), rng)))
+    return marker
+
+
+def random_messages(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return `count` messages of ±1, (count, BITS)."""
+    return rng.choice(np.array([-1, 1], np.float32), (count, BITS))
+
+
+def true_jpeg(pictures: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
+    """Return network pixels (N, H, W, 3) after 8 bits and the real codec."""
+    rng = generator(0)  # JPEG draws nothing from it
+    return to_network(np.stack([apply("jpeg", one, parameters, rng).picture for one in from_network(pictures)]))
+
+
+def straight_through(parameters: Mapping[str, float]) -> Channel:
+    """Return the real codec with the gradient of doing nothing: the usual trick, to compare with."""
+
+    def channel(pictures: Any) -> Any:
+        real = tf.numpy_function(lambda values: true_jpeg(values, parameters), [pictures], tf.float32)
+        real.set_shape(pictures.shape)
+        return pictures + tf.stop_gradient(real - pictures)
+
+    return channel
+
+
+def surrogate(model: keras.Model) -> Channel:
+    """Return the exported generator as a channel; its weights stay as they are."""
+    model.trainable = False
+    return lambda pictures: model(pictures, training=False)
+
+
+def bits_right(
+    marker: Marker, crops: Sequence[Picture], parameters: Mapping[str, float], *, strength_grey: float, seed: int
+) -> tuple[float, float]:
+    """Return the shares of bits read rightly from marked crops: untouched, and after the real JPEG."""
+    message = random_messages(len(crops), generator(seed))
+    marked = np.asarray(marker.mark(tf.constant(to_network(np.stack(crops))), tf.constant(message), strength_grey))
+    untouched, after = (
+        float(np.mean(np.asarray(marker.read(tf.constant(kind))) * message > 0))
+        for kind in (to_network(from_network(marked)), true_jpeg(marked, parameters))
+    )
+    return untouched, after

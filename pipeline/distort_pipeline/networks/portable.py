@@ -1,0 +1,41 @@
+"""The generator made of Keras's own layers alone, so that whoever opens its file needs none of our code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from distort_pipeline.networks.upsampling import UpsampledConv2D, composed_kernel
+
+AHEAD, BEHIND = 2, 1  # rows and columns that the transposed convolution adds before and behind; see upsampling.py
+
+
+def portable_generator(generator: keras.Model) -> keras.Model:
+    """Return a model that does what `generator`, a folded one, does: convolutions, LeakyReLU and sums, float32.
+
+    Our upsampling layer becomes the transposed convolution that it stands for, with its kernel composed for good.
+    """
+    copy = keras.models.clone_model(generator, clone_function=_plain_layer)
+    for layer in generator.layers:
+        twin = copy.get_layer(layer.name)
+        if isinstance(layer, UpsampledConv2D):
+            twin.set_weights([np.asarray(composed_kernel(layer.kernel)), *layer.get_weights()[1:]])
+        else:
+            twin.set_weights(layer.get_weights())
+    return copy
+
+
+def _plain_layer(layer: keras.layers.Layer) -> Any:
+    if not isinstance(layer, UpsampledConv2D):
+        return layer.__class__.from_config(layer.get_config())
+    return keras.Sequential(
+        [
+            keras.layers.Conv2DTranspose(
+                layer.filters, 5, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
+            ),
+            keras.layers.Cropping2D(((AHEAD, BEHIND), (AHEAD, BEHIND)), name="crop"),
+        ],
+        name=layer.name,
+    )

@@ -1,0 +1,85 @@
+"""The reports of a corpus's batches, read and checked: what its page is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from distort_pipeline.errors import PipelineError
+
+STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch's report, with what the page says of it most often."""
+
+    report: Mapping[str, Any]
+    distortion: str
+    number: int
+    flagged: bool
+    jsd: float  # bits, by the comparison that it was judged by
+    bound: float  # bits, of the same comparison
+    picture: Path  # of its strip, whether or not there is one
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return f"{self.distortion} {self.number}"
+
+    @property
+    def key(self) -> str:
+        """The name of its files."""
+        return self.picture.stem
+
+    @property
+    def link(self) -> str:
+        """The address of its strip, from the page."""
+        return f"{quote(self.picture.parent.name)}/{quote(self.picture.name)}"
+
+
+def read_store(corpus: Path) -> dict[str, Any]:
+    """Return the store.json of the folder `corpus`; PipelineError if it is missing or of an unknown version."""
+    return _read(corpus / "store.json", STORE_FORMAT)
+
+
+def read_batches(folder: Path) -> list[Batch]:
+    """Return the reports in `folder`, by distortion and number."""
+    return sorted(map(_batch, folder.glob("*.json")), key=lambda batch: (batch.distortion, batch.number))
+
+
+def _batch(path: Path) -> Batch:
+    report = _read(path, REPORT_FORMAT)
+    judged = report.get(str(report.get("judged_by")))
+    lacking = {"distortion", "batch", "samples", "within_bounds"} - set(report)
+    if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "bound_bits"} <= set(judged):
+        wanted = ", ".join(sorted(lacking)) or "the divergence and the bound that it was judged by"
+        raise PipelineError(f"the report {path.name} lacks {wanted}; generate that batch again")
+    return Batch(
+        report=report,
+        distortion=str(report["distortion"]),
+        number=int(report["batch"]),
+        flagged=not report["within_bounds"],
+        jsd=float(judged["jsd_bits"]),
+        bound=float(judged["bound_bits"]),
+        picture=path.with_name(f"{path.stem}.png"),
+    )
+
+
+def _read(path: Path, form: str) -> dict[str, Any]:
+    """Return the JSON object at `path`, which must say that it is of the format `form` and of our version."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"there is no {path.name} in {path.parent}; is that the folder of a corpus?") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is not JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise PipelineError(f"{path} is not a {form} document")
+    if document.get("version") != VERSION:
+        raise PipelineError(f"{path} is of version {document.get('version')!r}; this program reads {VERSION} only")
+    return document

@@ -1,0 +1,128 @@
+"""What the page of a corpus says of each distortion: means over its batches, and its charts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from distort_pipeline.reports.charts import drift_chart, histogram_chart
+from distort_pipeline.reports.corpus_batches import Batch
+from distort_pipeline.reports.ladder_chart import ladder_chart
+
+SERIES = ("pristine", "true", "generated")
+
+
+def summaries_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Return the summary of each distortion, by name."""
+    names = sorted({batch.distortion for batch in batches})
+    return [summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
+
+
+def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return what the page says of one distortion: means over its batches, weighted by samples, and its charts."""
+    out = [batch for batch in batches if batch.flagged]
+    against = {
+        reference: _mean(batches, "against", reference)
+        for reference in dict.fromkeys(key for batch in batches for key in batch.report.get("against") or {})
+    }
+    distances = {reference: value for reference, value in against.items() if value is not None}
+    bounds = [batch.bound for batch in batches]
+    worst = max(batches, key=lambda batch: batch.jsd / batch.bound if batch.bound > 0 else 0.0)
+    floor = _mean(batches, "floors", "sampling_bits")
+    histograms = _pooled(batches)
+    drift = drift_chart(
+        [batch.jsd for batch in batches],
+        bounds,
+        title=f"JSD_NSS of each batch of {name}",
+        flagged=[batch.flagged for batch in batches],
+        batches=[batch.report["batch"] for batch in batches],
+        floor=floor,
+    )
+    jsd = _weighted(batches, lambda batch: batch.jsd)
+    content = _mean(batches, "floors", "content_bits")
+    nearest = min(distances, key=lambda reference: distances[reference]) if distances else None
+    return {
+        "name": name,
+        "batches": batches,
+        "flagged": out,
+        "samples": sum(batch.report["samples"] for batch in batches),
+        "jsd": jsd,
+        "bounds": (min(bounds), max(bounds)),
+        "worst": worst.jsd / worst.bound if worst.bound > 0 else None,
+        "judged_by": sorted({str(batch.report["judged_by"]) for batch in batches}),
+        "sampling_floor": floor,
+        "content_floor": content,
+        "duplicates": sum(batch.report.get("duplicates") or 0 for batch in batches),
+        "clipped": _mean(batches, "clipped_fraction"),
+        "labels": {
+            label: (_mean(batches, label, "mean"), _mean(batches, label, "true_mean")) for label in ("psnr", "ssim")
+        },
+        "against": distances,
+        "nearest": nearest,
+        "drift": Markup(drift),
+        "ladder": Markup(
+            ladder_chart(
+                _rungs(name, jsd, max(bounds), floor, content, distances),
+                marked="generated",
+                title=f"JSD_NSS of {name} between its floors and doing nothing",
+            )
+        ),
+        "histograms": [
+            Markup(histogram_chart(histograms, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log))
+            for log in (False, True)
+            if histograms
+        ],
+    }
+
+
+def _rungs(
+    name: str,
+    jsd: float | None,
+    bound: float,
+    sampling: float | None,
+    content: float | None,
+    distances: Mapping[str, float],
+) -> dict[str, float]:
+    """Return what to hold a distortion's JSD_NSS against, in bits by name: those known."""
+    rivals = {reference: bits for reference, bits in distances.items() if reference not in (name, "pristine")}
+    rungs = {
+        "sampling floor": sampling,
+        "content floor": content,
+        "generated": jsd,
+        "bound": bound,
+        "to pristine": distances.get("pristine"),
+    }
+    if rivals:
+        rival = min(rivals, key=lambda reference: rivals[reference])
+        rungs[f"to {rival}"] = rivals[rival]
+    return {label: bits for label, bits in rungs.items() if bits is not None}
+
+
+def _pooled(batches: Iterable[Batch]) -> dict[str, list[int]]:
+    """Return the sum of the batches' histograms for each series that any of them has."""
+    pooled: dict[str, list[int]] = {}
+    for name in SERIES:
+        counts = [found[name] for batch in batches if (found := batch.report.get("histograms") or {}).get(name)]
+        if counts and any(map(any, counts)):
+            pooled[name] = [sum(column) for column in zip(*counts, strict=True)]
+    return pooled
+
+
+def _mean(batches: Sequence[Batch], *keys: str) -> float | None:
+    """Return the mean of the value at `keys` over the batches that have it, weighted by samples."""
+
+    def value(batch: Batch) -> float | None:
+        found: Any = batch.report
+        for key in keys:
+            found = (found or {}).get(key)
+        return None if found is None else float(found)
+
+    return _weighted(batches, value)
+
+
+def _weighted(batches: Sequence[Batch], value: Callable[[Batch], float | None]) -> float | None:
+    pairs = [(number, max(1, batch.report["samples"])) for batch in batches if (number := value(batch)) is not None]
+    return statistics.fmean(*zip(*pairs, strict=True)) if pairs else None

@@ -1,0 +1,73 @@
+"""What a hurried reader takes home from a corpus's reports: a verdict, and what speaks for caution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
+from distort_pipeline.reports.corpus_summaries import summaries_of
+
+NAMED = 6  # batches that the verdict names; the list below it has all
+
+
+def cautions(corpus: Path) -> list[str]:
+    """Return what the page of the folder `corpus` says beside its verdict, one sentence each."""
+    batches = read_batches(corpus / "reports")
+    return remarks(read_store(corpus), batches, summaries_of(batches))
+
+
+def verdict(batches: Sequence[Batch], expected: int | None, astray: Sequence[str] = ()) -> tuple[str, str]:
+    """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home.
+
+    Bounds say whether a batch is as its model was in validation, not whether the model was any good: distortions that
+    are `astray`, nearer to something else than to what they learned, keep the verdict from being good.
+    """
+    total, out = len(batches), [batch.name for batch in batches if batch.flagged]
+    missing = max(0, (expected or 0) - total)
+    if not batches:
+        return "unknown", "No batch has a report, so nothing is known about this corpus."
+    if out:
+        named = ", ".join(out[:NAMED]) + (f" and {len(out) - NAMED} more" if len(out) > NAMED else "")
+        few = f"{len(out)} of {total} batches {'is' if len(out) == 1 else 'are'} out of bounds: {named}."
+        every = f"All {total} batches are out of bounds." if total > 1 else f"The only batch is out of bounds: {named}."
+        words = every if len(out) == total else few
+    else:
+        words = (
+            f"All {total} batches lie within their bounds." if total > 1 else "The only batch lies within its bounds."
+        )
+    if astray and not out:
+        words = f"{words.removesuffix('.')}, but {', '.join(astray)} {'is' if len(astray) == 1 else 'are'} nearer to "
+        words += "something else than to what was learned."
+    if missing:
+        words += f" {missing} more {'has' if missing == 1 else 'have'} no report."
+    return "bad" if out else "unknown" if missing or astray else "good", words
+
+
+def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what else speaks for caution, one sentence each."""
+    said = []
+    for one in summaries:
+        if is_astray(one):
+            own, other = one["against"][one["name"]], one["against"][one["nearest"]]
+            whom = "the pristine pictures" if one["nearest"] == "pristine" else f"true {one['nearest']}"
+            own_words = f"true {one['name']} ({own:.4f})"
+            said.append(f"Generated {one['name']} is nearer to {whom} ({other:.4f} bits) than to {own_words}.")
+        if one["duplicates"]:
+            said.append(f"{one['name']} has {one['duplicates']} duplicate samples.")
+    counts = store.get("counts", {})
+    found = {
+        "batches": len(batches),
+        "samples": sum(batch.report["samples"] for batch in batches),
+        "flagged": sum(batch.flagged for batch in batches),
+    }
+    for name, number in found.items():
+        if counts.get(name, number) != number:
+            said.append(f"The corpus counts {counts[name]} {name}, its reports {number}: they do not belong together.")
+    return said
+
+
+def is_astray(one: Mapping[str, Any]) -> bool:
+    """Return whether a distortion's summary shows it nearer to something else than to what its model learned."""
+    return one["nearest"] not in (None, one["name"]) and one["name"] in one["against"]

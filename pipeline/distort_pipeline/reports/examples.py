@@ -1,0 +1,73 @@
+"""Samples of a corpus to look at: pristine, generated and, where that is kept, true, with what each changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import SampleRecord
+from distort_pipeline.reports.strips import amplified_residual
+from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array
+from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
+
+GAIN = 4  # of a residual
+COLUMNS = ("pristine", "generated", "true", "generated residual", "true residual")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample of a corpus, the middle of it if it is large; `true` is None where no true picture is kept."""
+
+    record: SampleRecord
+    pristine: Picture
+    generated: Picture
+    true: Picture | None
+
+    def cells(self) -> dict[str, Picture]:
+        """Return its pictures by COLUMNS, all of one size: those there are, residuals amplified by GAIN."""
+        found = {"pristine": self.pristine, "generated": self.generated}
+        if self.true is not None:
+            found["true"] = self.true
+        found["generated residual"] = amplified_residual(self.pristine, self.generated, GAIN)
+        if self.true is not None:
+            found["true residual"] = amplified_residual(self.pristine, self.true, GAIN)
+        return found
+
+
+def batch_examples(corpus: CorpusStore, batch: str, count: int) -> list[Example]:
+    """Return at most `count` examples of a batch: samples whose true pictures the corpus keeps, else its first ones."""
+    records = corpus.batch_records(batch)
+    true = _kept_true(corpus, records)
+    chosen = [record for record in records if record.sample in true] or records
+    return [_example(corpus, record, true) for record in chosen[:count]]
+
+
+def picture_examples(corpus: CorpusStore, distortion: str, picture: str, count: int) -> list[Example]:
+    """Return at most `count` examples of one picture by one distortion, those whose true pictures are kept first."""
+    pictures = corpus.table()["picture"].to_numpy()
+    places = corpus.select([distortion])
+    records = [corpus.record(int(place)) for place in places[pictures[places] == picture]]
+    true = _kept_true(corpus, records)
+    chosen = sorted(records, key=lambda record: record.sample not in true)
+    return [_example(corpus, record, true) for record in chosen[:count]]
+
+
+def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
+    """Return sample → true picture for those of `records`, all of one distortion, of which the corpus keeps it."""
+    per_shard = corpus.header["settings"]["generate"]["batch_samples"]
+    true: dict[int, Picture] = {}  # by tile
+    for shard in dict.fromkeys(record.tile // per_shard for record in records):
+        truth = read_truth(corpus.folder, shard)
+        numbers = [truth.first_tile + int(row) for row in truth.example_rows]
+        true |= zip(numbers, truth.examples.get(records[0].distortion, ()), strict=False)
+    first = {record.tile: record.sample for record in reversed(records)}  # a repeated tile is shown once
+    return {first[tile]: picture for tile, picture in true.items() if tile in first}
+
+
+def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Picture]) -> Example:
+    (pristine,) = corpus.pictures(PRISTINE, [record.tile])
+    (generated,) = corpus.pictures(distorted_array(record.distortion), [record.slot])
+    filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
+    kept = true.get(record.sample)
+    return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])

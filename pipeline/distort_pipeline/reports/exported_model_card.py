@@ -1,0 +1,76 @@
+"""The README beside an exported generator: what it does, what it takes and gives, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distort_pipeline.records import canonical
+
+CALLS = {
+    "keras": """import keras
+
+generator = keras.models.load_model("{name}", compile=False)
+y = generator({inputs}, training=False)""",
+    "saved_model": """import tensorflow as tf
+
+generator = tf.saved_model.load("{name}")
+y = generator.serve({inputs})""",
+    "onnx": """import onnxruntime
+
+generator = onnxruntime.InferenceSession("{name}")
+(y,) = generator.run(None, dict(zip([one.name for one in generator.get_inputs()], {listed})))""",
+}
+
+
+def facts(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a program may want to know of an exported model, as text by key."""
+    return {
+        "distortion": card["distortion"],
+        "parameters": canonical(card["parameters"]),
+        "weights_digest": card["weights_digest"],
+        "noise_channels": str(card["network"]["noise_channels"]),
+        "pixel_range": "-1 1",
+        "multiple_px": "128",
+    }
+
+
+def exported_card_text(card: Mapping[str, Any], form: str, name: str) -> str:
+    """Return the README of the model of `card` in the file `name`, exported as `form`."""
+    channels = card["network"]["noise_channels"]
+    listed = "[x, *z]" if channels else "[x]"
+    noise = (
+        f"""
+z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {channels})).astype(np.float32)
+     for k in range(6, -1, -1)]  # noise at seven scales, coarsest first: every draw is another distortion
+"""
+        if channels
+        else ""
+    )
+    call = CALLS[form].format(name=name, listed=listed, inputs=listed if channels else "x")
+    said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
+    return f"""# A generator of {card["distortion"]}
+
+Distorts RGB pictures as it learned from pairs of pristine and distorted photographs, with distort-pipeline.
+On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f} bits; doing nothing scores
+{card["figures"]["jsd_nss_pristine"]:.4f}. Batch norms are folded in; computation is float32.
+
+| | |
+|---|---|
+{said}
+
+It takes x, (N, H, W, 3) float32 in [-1, 1], sides multiples of 128, and gives x + residual(x) of the same shape, not
+clipped. Pad smaller pictures by reflection at the bottom and right only, and crop afterwards: padding at the top or
+left would move the 8 x 8 grid that JPEG distortions live on.
+
+```python
+import numpy as np
+
+x = picture[None].astype(np.float32) / 127.5 - 1  # picture: (H, W, 3) uint8
+{noise}
+{call}
+distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.uint8)
+```
+
+The file holds built-in layers and numbers only: opening it runs no code of its maker.
+"""

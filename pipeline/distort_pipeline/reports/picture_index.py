@@ -1,0 +1,63 @@
+"""Which samples of a corpus are of which picture: what the search on its page looks through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+INDEX_BYTES = 1_500_000  # about 9,000 pictures with four distortions each
+COLUMNS = ("picture", "split", "distortion", "sample", "batch", "psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class PictureIndex:
+    """What a page carries of a corpus's pictures, as plain JSON values.
+
+    `pictures` has (id, split, parts) of each; a part is (place of its distortion among `distortions`, first sample,
+    last sample, how many, first batch, last batch, mean PSNR, mean SSIM), means None where there is no such label.
+    """
+
+    distortions: tuple[str, ...]
+    pictures: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
+    left_out: int  # pictures that it had no room for
+
+
+def picture_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> PictureIndex:
+    """Return the index of the sample records of a corpus, by picture id; those called `first` are left out last."""
+    groups = records.select(COLUMNS).group_by(["picture", "split", "distortion"])
+    rows = groups.aggregate(
+        [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
+         ("psnr", "mean"), ("ssim", "mean")]
+    ).to_pylist()  # fmt: skip
+    distortions = tuple(sorted({row["distortion"] for row in rows}))
+    places = {name: place for place, name in enumerate(distortions)}
+    found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        part = (
+            places[row["distortion"]],
+            *(row[name] for name in ("sample_min", "sample_max", "sample_count", "batch_min", "batch_max")),
+            _rounded(row["psnr_mean"], 2),
+            _rounded(row["ssim_mean"], 3),
+        )
+        found.setdefault((row["picture"], row["split"]), []).append(part)
+    urgent = sorted(found, key=lambda picture: (picture[0] not in first, picture))
+    kept = _fitting([(*key, tuple(sorted(found[key]))) for key in urgent], limit_bytes)
+    return PictureIndex(distortions, tuple(sorted(kept)), len(found) - len(kept))
+
+
+def _fitting(pictures: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
+    """Return the first of `pictures` that about `limit_bytes` of JSON hold."""
+    kept, left = [], limit_bytes
+    for picture in pictures:
+        left -= len(repr(picture))
+        if left < 0:
+            break
+        kept.append(picture)
+    return kept
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,92 @@
+"""What is true of a corpus's reference tiles: one file a shard, with statistics, and pixels of a few examples."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Picture
+from distort_pipeline.stores.files import write_bytes
+
+EXAMPLE_PX = 256  # of a whole picture, its middle
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of one shard's reference tiles.
+
+    `pristine` (n, 103) holds the headline histogram of every tile; `rows` (m,) says for which of them the true
+    distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
+    `example_rows` (e,) and `examples` by distortion are pixels for strips.
+    """
+
+    first_tile: int
+    pristine: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    histograms: Mapping[str, NDArray[np.int64]]
+    psnr: Mapping[str, NDArray[np.float64]]
+    ssim: Mapping[str, NDArray[np.float64]]
+    example_rows: NDArray[np.int64]
+    examples: Mapping[str, NDArray[np.uint8]]
+
+
+def write_truth_arrays(work: Path, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the named arrays of the truth file of shard `number`."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed  # its stub takes the arrays for its own options
+    save(buffer, **arrays)
+    write_bytes(_truth_path(work, number), buffer.getvalue())
+
+
+def read_truth(work: Path, number: int) -> Truth:
+    """Return what is true of the reference tiles of shard `number`."""
+    arrays = read_truth_arrays(work, number)
+
+    def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
+        return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
+
+    return Truth(
+        int(arrays["first_tile"]),
+        arrays["pristine"],
+        arrays["rows"],
+        by_distortion("histogram"),
+        by_distortion("psnr"),
+        by_distortion("ssim"),
+        arrays["example_rows"],
+        by_distortion("example"),
+    )
+
+
+def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the truth file of shard `number`; PipelineError if it is missing or damaged."""
+    path = _truth_path(work, number)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(f"{path} is missing or damaged: {error}") from None
+
+
+def middle(picture: Picture) -> Picture:
+    """Return the middle of a picture, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
+    height, width = picture.shape[:2]
+    y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
+    part = picture[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
+    if part.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
+        return part
+    filled = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
+    filled[: part.shape[0], : part.shape[1]] = part
+    return filled
+
+
+def _truth_path(work: Path, number: int) -> Path:
+    return work / "truth" / f"tiles-{number:05d}.npz"

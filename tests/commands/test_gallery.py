@@ -1,0 +1,84 @@
+"""gallery: contact sheets whose pixels are those of the corpus."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from distort_pipeline.commands.gallery import gallery
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.pictures import decode
+
+pytest_plugins = ["corpus_fixtures"]
+
+
+def sheet(path):
+    return decode(path.read_bytes())[0]
+
+
+def listed(folder):
+    with (folder / "gallery.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def holds(canvas, picture):
+    corners = np.argwhere((canvas == picture[0, 0]).all(axis=2))
+    height, width = picture.shape[:2]
+    return any(np.array_equal(canvas[y : y + height, x : x + width], picture) for y, x in corners)
+
+
+def test_sheets_show_the_samples_that_the_list_names(finished_corpus, corpus, tmp_path):
+    report = gallery(finished_corpus, tmp_path / "out", rows=3)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "gallery.csv", "jpeg.png", "overview.png", "white_noise.png",
+    ]  # fmt: skip
+    assert report.counts == {"sheets": 3, "samples": 6}
+    rows = listed(tmp_path / "out")
+    assert len(rows) == 2 + 3 + 3
+    assert [row["distortion"] for row in rows if row["file"] == "overview.png"] == ["jpeg", "white_noise"]
+    assert len({row["sample"] for row in rows if row["file"] == "jpeg.png"}) == 3
+    for row in rows:
+        canvas, sample = sheet(tmp_path / "out" / row["file"]), corpus[int(row["sample"])]
+        assert sample.record.picture == row["picture"]
+        assert holds(canvas, sample.pristine)
+        assert holds(canvas, sample.distorted)
+    assert (canvas[0, 0] == 255).all()  # white, for paper
+
+
+def test_columns_and_a_crop_alone_without_labels(finished_corpus, corpus, tmp_path):
+    gallery(
+        finished_corpus, tmp_path / "out", distortions=["jpeg"], rows=1, columns=["generated", "true"], crop_px=50,
+        labels=False,
+    )  # fmt: skip
+    assert not (tmp_path / "out" / "overview.png").exists()  # it would show the same row
+    canvas = sheet(tmp_path / "out" / "jpeg.png")
+    (row,) = listed(tmp_path / "out")
+    assert holds(canvas, corpus[int(row["sample"])].distorted[39:89, 39:89])
+    assert canvas.shape[1] < 2 * 50 + 20
+
+
+def test_one_picture(finished_corpus, tmp_path):
+    gallery(finished_corpus, tmp_path / "out", picture="osprey-1")
+    assert {row["picture"] for row in listed(tmp_path / "out")} == {"osprey-1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"distortions": ["jpg"]}, "has no distortion 'jpg'; did you mean jpeg"),
+        ({"columns": ["truth"]}, "has no column 'truth'"),
+        ({"rows": 0}, "must be positive"),
+        ({"picture": "nobody"}, "no sample of the picture 'nobody'"),
+    ],
+)
+def test_a_users_mistakes_are_named(finished_corpus, tmp_path, options, said):
+    with pytest.raises(PipelineError, match=said):
+        gallery(finished_corpus, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(finished_corpus, tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(PipelineError, match="already exists"):
+        gallery(finished_corpus, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]

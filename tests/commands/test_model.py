@@ -1,0 +1,85 @@
+"""model export: what is written gives what the model gives, and needs none of our code."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from distort_pipeline.commands.model import NAMES, export_model
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.forward import noise_maps
+from distort_pipeline.trained import load_generator
+
+pytest_plugins = ["corpus_fixtures"]
+
+
+@pytest.fixture
+def form(request):
+    if request.param == "onnx":
+        for name in ("onnx", "onnxruntime", "tf2onnx"):
+            pytest.importorskip(name)
+    return request.param
+
+
+@pytest.mark.parametrize("form", NAMES, indirect=True)
+@pytest.mark.parametrize("name", ["jpeg", "white_noise"])
+def test_the_readme_beside_an_export_works_and_gives_what_the_model_gives(
+    form, name, models, photographs, tmp_path, monkeypatch
+):
+    out = tmp_path / "exported"
+    report = export_model(models / name, out, form)
+    assert 0 <= report.counts["difference"] < 1e-4
+    trained = load_generator(models / name, batch=1)
+    picture = np.ascontiguousarray(photographs["wren"][:256, :384])
+    maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
+    wanted = trained.forward.distort_picture(picture, 11)
+    drawn = iter(maps)
+    monkeypatch.setattr(np.random, "standard_normal", lambda shape: next(drawn).reshape(shape))
+    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(out)
+    places = {"picture": picture}
+    exec(code, places)
+    off = np.abs(places["distorted"].astype(int) - wanted)
+    assert off.max() <= 1  # a value that lies on the edge between two greys
+    assert (off > 0).mean() < 1e-3
+
+
+def test_a_keras_file_opens_without_our_package(models, tmp_path):
+    export_model(models / "jpeg", tmp_path / "out", "keras")
+    code = (
+        "import sys, keras; model = keras.models.load_model('generator.keras', safe_mode=True);"
+        "print({type(layer).__module__.split('.')[0] for layer in model.layers}, 'distort_pipeline' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "{'keras'} False"
+
+
+def test_onnx_says_what_it_is(models, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    export_model(models / "jpeg", tmp_path / "out", "onnx")
+    said = {one.key: one.value for one in onnx.load(tmp_path / "out" / "generator.onnx").metadata_props}
+    assert said["distortion"] == "jpeg"
+    assert said["weights_digest"] == load_generator(models / "jpeg", batch=1).digest
+
+
+def test_what_differs_from_the_model_is_not_kept(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("distort_pipeline.commands.model.TOLERANCE", -1.0)
+    with pytest.raises(PipelineError, match="gives other values than the model"):
+        export_model(models / "jpeg", tmp_path / "out", "keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_mistakes_are_named(models, tmp_path):
+    with pytest.raises(PipelineError, match="no form of a model is called 'onx'; did you mean onnx"):
+        export_model(models / "jpeg", tmp_path / "out", "onx")
+    with pytest.raises(PipelineError, match="holds no model"):
+        export_model(tmp_path, tmp_path / "out", "keras")
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(PipelineError, match="already exists"):
+        export_model(models / "jpeg", tmp_path, "keras")
+    assert (tmp_path / "kept").read_text() == "mine"

@@ -1,0 +1,88 @@
+"""The watermark experiment at a tiny size: the mark is as strong as asked, it learns, and JPEG is the real one."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from distort_pipeline.distortions import apply
+from distort_pipeline.ranges import GREYS_PER_UNIT, from_network, to_network
+from distort_pipeline.seeds import generator
+from examples.jpeg_surrogate.__main__ import main
+from examples.jpeg_surrogate.experiment import (
+    BITS,
+    bits_right,
+    new_marker,
+    random_messages,
+    straight_through,
+    surrogate,
+    train_marker,
+    true_jpeg,
+)
+
+pytest_plugins = ["corpus_fixtures"]
+QUALITY = {"quality": 12}
+
+
+@pytest.fixture
+def crops(photographs):
+    """A function that gives batches of four crops without end."""
+
+    def make():
+        rng = generator(3)
+        while True:
+            chosen = [list(photographs.values())[turn] for turn in rng.integers(len(photographs), size=4)]
+            corners = [16 * rng.integers((np.array(one.shape[:2]) - 64) // 16 + 1) for one in chosen]
+            yield np.stack([one[y : y + 64, x : x + 64] for one, (y, x) in zip(chosen, corners, strict=True)])
+
+    return make
+
+
+def test_a_mark_is_as_strong_as_asked_and_says_its_message():
+    marker = new_marker(0)
+    grey = tf.zeros((3, 64, 64, 3))
+    message = random_messages(3, generator(1))
+    marked = np.asarray(marker.mark(grey, tf.constant(message), 6.0))
+    np.testing.assert_allclose(marked.std((1, 2, 3)) * GREYS_PER_UNIT, 6.0, rtol=1e-3)
+    assert (np.sign(np.asarray(marker.read(tf.constant(marked)))) == message).mean() > 0.95
+
+
+def test_training_through_nothing_reads_untouched_pictures_better(crops):
+    held_out = list(next(crops())) * 4
+    before, after = (
+        bits_right(
+            train_marker(crops(), lambda one: one, steps=steps, strength_grey=0.5, seed=0), held_out, QUALITY,
+            strength_grey=0.5, seed=2,
+        )[0]
+        for steps in (0, 60)
+    )  # fmt: skip
+    assert after > before + 0.05
+
+
+def test_straight_through_gives_the_real_jpeg_and_a_gradient(crops):
+    pictures = tf.constant(to_network(next(crops())))
+    with tf.GradientTape() as tape:
+        tape.watch(pictures)
+        out = straight_through(QUALITY)(pictures)
+    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).picture for one in from_network(pictures)])
+    np.testing.assert_array_equal(from_network(out), real)
+    np.testing.assert_array_equal(from_network(true_jpeg(pictures, QUALITY)), real)
+    np.testing.assert_allclose(np.asarray(tape.gradient(out, pictures)), 1.0)
+
+
+def test_a_generator_in_the_loop_teaches_the_mark_and_learns_nothing_itself(crops):
+    model = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(3, 5, padding="same")])
+    weights = [value.copy() for value in model.get_weights()]
+    trained = train_marker(crops(), surrogate(model), steps=2, strength_grey=6.0, seed=0)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert np.abs(np.asarray(trained.patterns) - np.asarray(new_marker(0).patterns)).max() > 0
+
+
+def test_the_program_prints_a_row_for_each_channel(models, small_manifest, capsys):
+    sizes = ["--steps", "1", "--batch", "2", "--crop-px", "128", "--test-crops", "2"]
+    main(["--model", str(models / "jpeg"), "--manifest", str(small_manifest), *sizes])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{BITS} bits in 128 px crops")
+    assert [line[:36].strip() for line in lines[2:]] == ["nothing", "the generator", "JPEG, straight through"]
+    assert all(0 <= float(value) <= 1 for line in lines[2:] for value in line[36:].split())

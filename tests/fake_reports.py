@@ -1,0 +1,122 @@
+"""A corpus of which there is only what its page is made of: reports, a header, and samples made up for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from distort_pipeline.records import SampleRecord, row
+from distort_pipeline.reports.corpus_batches import read_batches, read_store
+from distort_pipeline.reports.corpus_page import render
+from distort_pipeline.reports.examples import Example
+from distort_pipeline.reports.picture_index import picture_index
+from distort_pipeline.reports.strips import png_bytes, strip
+from distort_pipeline.stores.tables import schema_of
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+NASTY = "<script>alert(1)</script>"
+SAMPLES = 256
+
+
+def products(picture: np.ndarray) -> list[int]:
+    """103 counts of the products of diagonal neighbours; near enough to the real statistic to look like it."""
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 128
+    mean = cv2.GaussianBlur(luma, (7, 7), 7 / 6)
+    spread = np.sqrt(np.maximum(cv2.GaussianBlur(luma * luma, (7, 7), 7 / 6) - mean * mean, 0))
+    normal = (luma - mean) / (spread + 1)
+    edges = np.concatenate(([-np.inf], np.linspace(-2, 2, 102), [np.inf]))
+    return [int(count) for count in np.histogram(normal[:-1, :-1] * normal[1:, 1:], edges)[0]]
+
+
+def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def fake_corpus(
+    folder: Path,
+    *,
+    distortions: tuple[str, ...] = ("jpeg", "jp2k"),
+    batches: int = 4,
+    out: tuple[tuple[str, int], ...] = (),
+    tile_px: int = 64,
+    rows: int = 2,
+    licence: str = "CC0-1.0",
+) -> Path:
+    """Write what the page reads: as "true" a JPEG, as "generated" the same slightly blurred. `out` is flagged."""
+    reports = folder / "reports"
+    reports.mkdir(parents=True)
+    pictures = [cv2.imread(str(path))[:, :, ::-1] for path in sorted(SAMPLE.glob("*.png"))]
+    for place, distortion in enumerate(distortions):
+        for batch in range(batches):
+            counts = {"pristine": [0] * 103, "true": [0] * 103, "generated": [0] * 103}
+            for turn in range(rows):
+                whole = pictures[(batch * rows + turn) % len(pictures)]
+                pristine = np.ascontiguousarray(whole[64 : 64 + tile_px, 64 : 64 + tile_px])
+                true = jpeg(pristine, 12 - 4 * place)
+                generated = cv2.GaussianBlur(true, (3, 3), 0.35 + 0.1 * place)
+                for name, picture in zip(counts, (pristine, true, generated), strict=True):
+                    counts[name] = [a + b for a, b in zip(counts[name], products(picture), strict=True)]
+            flagged = (distortion, batch) in out
+            jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
+            report = {
+                "format": "distort-pipeline/report", "version": 1, "distortion": distortion, "batch": batch,
+                "samples": SAMPLES, "tiles": SAMPLES, "pictures": 20, "tile_px": tile_px, "level": 1,
+                "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
+                "precision": "float32",
+                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "pictures": 8, "bound_bits": 0.02},
+                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "bound_bits": 0.04},
+                "judged_by": "paired", "within_bounds": not flagged,
+                "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
+                "floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
+                "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
+                "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0, "true_mean": 27.52},
+                "ssim": {"mean": 0.801, "std": 0.05, "min": 0.6, "max": 0.91, "true_mean": 0.805},
+                "clipped_fraction": 0.0012, "duplicates": 0, "histograms": counts,
+            }  # fmt: skip
+            name = f"batch-{place}-{batch:05d}"  # the page takes names from inside, whatever the file is called
+            (reports / f"{name}.json").write_text(json.dumps(report))
+            (reports / f"{name}.png").write_bytes(png_bytes(strip([[pristine, generated, true]], ("a", "b", "c"))))
+    total = batches * len(distortions)
+    store = {
+        "format": "distort-pipeline/corpus", "version": 1, "digest": "cd" * 32,
+        "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "place": "/home/someone"}},
+        "counts": {"samples": SAMPLES * total, "tiles": 500, "pictures": 20, "batches": total, "flagged": len(out)},
+        "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
+        "models": {name: {"digest": "ef" * 32, "steps": 300, "parameters": {"quality": 12}} for name in distortions},
+        "licences": {licence: 9, "BSD-2-clause": 11},
+        "packages": {"tensorflow": "2.21.0", "numpy": "2.3.1"}, "codecs": {"openjpeg": "2.5.4"},
+        "manifest_digest": "01" * 32,
+    }  # fmt: skip
+    (folder / "store.json").write_text(json.dumps(store))
+    return folder
+
+
+def made_up_records(batches, pictures=("wren-1", "osprey-1")):
+    """Two samples a batch, one of each of `pictures`."""
+    return [
+        SampleRecord(
+            sample=2 * place + turn, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + turn,
+            tile=turn, picture=picture, split="train", y=0, x=16, height=64, width=64, level=1, draw=0, seed=0,
+            model="ab", precision="float32", pixel_digest="cd", psnr=27.5 + turn, ssim=0.8, clipped=0.0,
+        )
+        for place, batch in enumerate(batches)
+        for turn, picture in enumerate(pictures)
+    ]  # fmt: skip
+
+
+def page_of(folder: Path, *, pictures=("wren-1", "osprey-1"), side_px: int = 64) -> str:
+    """The page of a fake corpus, with an example for each batch."""
+    batches = read_batches(folder / "reports")
+    records = made_up_records(batches, pictures)
+    first = {(one.distortion, one.batch): one for one in reversed(records)}
+
+    def example_of(batch):
+        noise = np.random.default_rng(batch.number).integers(0, 256, (3, side_px, side_px, 3), dtype=np.uint8)
+        return Example(first[batch.distortion, batch.number], *noise)
+
+    table = pa.Table.from_pylist([row(record) for record in records], schema=schema_of(SampleRecord))
+    return render(read_store(folder), batches, example_of, picture_index(table))

@@ -1,0 +1,21 @@
+"""The chart that says where a divergence stands."""
+
+import xml.etree.ElementTree as ElementTree
+
+from distort_pipeline.reports.ladder_chart import ladder_chart
+
+
+def words(chart):
+    return [text.text for text in ElementTree.fromstring(chart).iter("text")]
+
+
+def test_rungs_go_from_the_smallest_to_the_largest():
+    said = words(ladder_chart({"bound": 0.02, "floor": 0.0005, "generated": 0.01}, marked="generated", title="t"))
+    assert [word for word in said if word in ("floor", "generated", "bound")] == ["floor", "generated", "bound"]
+    assert {"0.00050", "0.0100", "0.0200", "10⁻⁴", "10⁻¹"} <= set(said)
+
+
+def test_nothing_and_markup_can_be_drawn():
+    chart = ladder_chart({"<b>": 0.0, "a name that is far too long": 0.3}, marked="<b>", title="<script>")
+    assert {"<b>", "a name that is…"} <= set(words(chart))
+    ElementTree.fromstring(ladder_chart({"all": 0.0}, marked="x", title="t"))
