@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from distort_pipeline.cli import main
 
-WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "doctor")
+WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "label", "verify", "doctor")
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
 
 

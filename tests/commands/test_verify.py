@@ -20,7 +20,7 @@ def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, model
         (pair_store.folder, "pairs", {"shards": 5, "records": 30, "pairs": 30, "arrays": 20}),
         (models / "jpeg", "model", {"histograms": 20}),
         (models / "white_noise", "model", {"histograms": 20}),
-        (exported, "export", {"files": 9}),
+        (exported, "export", {"files": 11}),
         (small_manifest, "manifest", {"pictures": 5}),
     ):
         report = verify(path)

@@ -20,6 +20,7 @@ from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import cautions, write_page
 from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
 from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
@@ -82,7 +83,10 @@ def run(
     write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
     write_json(work / "store.json", header)
     write_page(work)
-    build.publish(header, files=("index.html",))
+    used = {tile.picture.picture_digest for tile in plan.tiles}
+    owed = attributions_of(picture for picture in pictures if picture.picture_digest in used)
+    write_attributions(work / ATTRIBUTIONS, owed)
+    build.publish(header, files=("index.html", ATTRIBUTIONS))
     return _report(out, header)
 
 
