@@ -3,6 +3,9 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,20 @@ def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus,
     assert files_in(out) == files_in(whole_export[0])
     assert json.loads((out / "run.json").read_text())["made_now"] == 1
     assert (out / "distorted" / "jpeg" / "00000000.png").stat().st_mtime_ns == times
+
+
+def test_a_killed_export_goes_on_where_it_was(finished_corpus, whole_export, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "distort_pipeline", "export", finished_corpus, "--out", out, "--workers", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".killed.*.building/ledger/*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    run(finished_corpus, out)
+    assert files_in(out) == files_in(whole_export[0])
+    assert json.loads((out / "run.json").read_text())["made_now"] < 6
 
 
 def test_a_finished_export_is_left_alone_and_another_is_refused(finished_corpus, whole_export):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from distort_pipeline.exports.png import encode_png
 from distort_pipeline.exports.source import Exported, ExportSource
 from distort_pipeline.planning.exports import Part
 from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.stores.pictures import encode_png
 
 
 class PngTree:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from distort_pipeline.exports.png import encode_png
 from distort_pipeline.exports.source import Exported, ExportSource
 from distort_pipeline.planning.exports import Part
-from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.stores.streams import whole_file
 
 Encoded = tuple[Exported, bytes, bytes]  # a sample, its pristine tile and itself as PNG

@@ -48,12 +48,22 @@ text as bytes; what a sample does not have is left out. A shard holds one distor
         """Write a file of Examples, each the same bytes whenever it is written."""
         import tensorflow as tf
 
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for sample, reference, distorted in samples:
-                values = {"reference": reference, "distorted": distorted, **sample.row()}
-                features = {name: _feature(value) for name, value in values.items() if value is not None}
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString(deterministic=True))
+        try:
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for encoded in samples:
+                    writer.write(_example(encoded))
+        except tf.errors.OpError as error:  # TensorFlow's way to say that the disk is full
+            raise OSError(error.message) from None
+
+
+def _example(encoded: Encoded) -> bytes:
+    import tensorflow as tf
+
+    sample, reference, distorted = encoded
+    values = {"reference": reference, "distorted": distorted, **sample.row()}
+    features = {name: _feature(value) for name, value in values.items() if value is not None}
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _feature(value: Any) -> Any:
