@@ -37,7 +37,7 @@ test: $(READY)
 	python -m pytest
 
 consumers: $(READY)
-	$(PIP) install --quiet --editable '.[consumers]'
+	$(PIP) install --quiet --no-build-isolation --editable '.[consumers]'
 	python -m pytest -m consumers tests/consumers
 
 bench: $(READY)
