@@ -1,7 +1,8 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
 # make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
-# make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; some 15 minutes
+# make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
+# make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
@@ -23,7 +24,7 @@ export DVC_NO_ANALYTICS := 1
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test consumers bench check lock clean
+.PHONY: repro test consumers bench faults check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -42,6 +43,11 @@ consumers: $(READY)
 
 bench: $(READY)
 	python -m benchmarks
+
+# Each test has limits of its own on time, the whole has this one; FAULTS_KILLS=3 and the like make it shorter.
+faults: $(READY)
+	FAULTS_TALLY=$(CURDIR)/benchmarks/results/faults timeout 7200 python -m pytest -m slow tests/faults
+	python -m benchmarks.reliability
 
 check: $(READY)
 	ruff format --check .

@@ -1,4 +1,6 @@
-"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--pictures DIR]`; writes results/*.json and RESULTS.md.
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--pictures DIR]`.
+
+Writes results/*.json and RESULTS.md.
 
 Each runs in a process of its own, so that threads, imports and memory of one do not touch another's figures.
 """
@@ -13,33 +15,46 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.harness import RESULTS, SAMPLE, Options, machine, write_result
+from benchmarks.harness import MODELS, RESULTS, SAMPLE, Options, machine, write_result
 from benchmarks.results_page import read_results, render
 
-NAMES = ("statistics", "cli_start", "dask_overhead", "crops", "pairs", "training_step", "generation")
-NOT_YET = (
-    "100,000 tiles with the starter-size network: time and peak memory",
-    "how cost grows with the number of pictures, the size of tiles and the number of workers",
-    "a GPU: training step and generation in pictures/s, share of the matrix peak, cores to keep it busy",
-    "a table of JSD_NSS of both precisions on the same tiles",
+NAMES = (
+    "statistics",
+    "cli_start",
+    "dask_overhead",
+    "crops",
+    "pairs",
+    "training_step",
+    "training_alike",
+    "training_store",
+    "generation",
+    "precision",
+    "growth",
+    "large_corpus",
 )
+LONG = ("growth", "large_corpus")  # only when named: `python -m benchmarks growth`
+NOT_YET = ("a GPU: training step and generation in pictures/s, share of the matrix peak, cores to keep it busy",)
 
 
 def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all but {', '.join(LONG)}"
+    )
     parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
-    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG pictures")
+    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG or WebP pictures")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder of trained models (precision)")
+    parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
     parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if not asked.page:
-        names = asked.names or NAMES
+        names = asked.names or [name for name in NAMES if name not in LONG]
         if len(names) == 1:
-            run_here(names[0], Options(asked.quick, asked.pictures))
+            run_here(names[0], Options(asked.quick, asked.pictures, asked.models, asked.rounds))
         else:
             _run_each(names, asked)
             return
@@ -61,12 +76,13 @@ def run_here(name: str, options: Options) -> None:
         write_result(name, result, began, seconds)
 
 
-def _run_each(names: list[str] | tuple[str, ...], asked: argparse.Namespace) -> None:
+def _run_each(names: list[str], asked: argparse.Namespace) -> None:
     for name in names:
-        quick = ["--quick"] if asked.quick else []
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks", name, *quick, "--pictures", str(asked.pictures)], check=True
-        )
+        options = ["--pictures", str(asked.pictures), "--models", str(asked.models)]
+        options += ["--quick"] if asked.quick else []
+        if asked.rounds:
+            options += ["--rounds", str(asked.rounds)]
+        subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
 
 
 if __name__ == "__main__":  # workers are spawned, and import this file again

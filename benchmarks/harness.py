@@ -21,6 +21,8 @@ from distort_pipeline.versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path("data/sample")
+MODELS = Path("build/models")
+SUFFIXES = (".png", ".webp")  # of pristine pictures
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Options:
 
     quick: bool = False
     pictures: Path = SAMPLE
+    models: Path = MODELS  # trained ones
+    rounds: int | None = None  # of what takes minutes; None: as many as the benchmark thinks fit
+
+    def rounds_or(self, usual: int) -> int:
+        """Return how often to measure: once if quick, else as asked for or as `usual`."""
+        return 1 if self.quick else self.rounds or usual
 
 
 @dataclass(frozen=True)
@@ -119,10 +127,10 @@ def machine() -> dict[str, Any]:
 
 
 def read_pictures(folder: Path, count: int | None = None) -> list[NDArray[np.uint8]]:
-    """Return the first `count` PNG pictures of `folder`, 8-bit RGB, each (H, W, 3)."""
-    paths = sorted(folder.glob("*.png"))[:count]
+    """Return the first `count` pictures of `folder`, 8-bit RGB, each (H, W, 3)."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:count]
     if not paths:
-        raise FileNotFoundError(f"no PNG pictures in {folder}; name a folder of them with --pictures")
+        raise FileNotFoundError(f"no {', '.join(SUFFIXES)} in {folder}; name a folder of them with --pictures")
     return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
 
 

@@ -22,9 +22,15 @@ def make_manifest(pictures: Path, folder: Path) -> Path:
 
 def make_pairs(
     manifest: Path, out: Path, *, distortions: tuple[str, ...] = DISTORTIONS, levels: tuple[int, ...] = (1,),
-    preset: str = "paper_like", workers: int = 0, tiles_per_shard: int = 64,
+    preset: str = "paper_like", workers: int = 0, tiles_per_shard: int = 64, tiles_per_picture: int = 4,
 ) -> PairStore:  # fmt: skip
     """Return the pair store that the pairs step makes of `manifest`."""
-    config = PairsConfig(distortions=distortions, preset=preset, levels=levels, tiles_per_shard=tiles_per_shard)
+    config = PairsConfig(
+        distortions=distortions,
+        preset=preset,
+        levels=levels,
+        tiles_per_shard=tiles_per_shard,
+        tiles_per_picture=tiles_per_picture,
+    )
     pairs_step.run(config, manifest, out, workers=Workers(workers))
     return open_pairs(out)

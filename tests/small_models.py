@@ -3,7 +3,7 @@
 import json
 
 from distort_pipeline.records import digest
-from distort_pipeline.stores.files import sealed, write_bytes, write_json
+from distort_pipeline.stores.files import sealed, write_bytes, write_json, write_listing
 from distort_pipeline.stores.models import WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.training.validation import summary
 
@@ -39,7 +39,7 @@ def write_model(folder, distortion, histograms, *, noise_channels=0, brought=Fal
         "weights_digest": arrays_digest(weights),
         "key": digest(settings),
     }
-    write_json(folder / "store.json", sealed(card))
+    write_json(folder / "store.json", sealed({**card, "files": write_listing(folder)}))
     return folder
 
 

@@ -1,16 +1,35 @@
 """The cheap parts of the benchmarks: figures against bars, and the page made of them. Times are never asserted."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import NAMES
-from benchmarks.harness import Figure, Result, Spread, in_turn, machine, ratios, spread, write_result
+from benchmarks.corpus_run import memory_mb
+from benchmarks.harness import (
+    Figure,
+    Options,
+    Result,
+    Spread,
+    in_turn,
+    machine,
+    ratios,
+    read_pictures,
+    spread,
+    write_result,
+)
+from benchmarks.pair_floor import distort, picture_tasks
+from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
 from benchmarks.statistics import plain_histogram
+from distort_pipeline.config import PairsConfig
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.ingested import read_ingested
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -36,6 +55,39 @@ def test_each_benchmark_is_a_file_of_its_name_and_the_readme_knows_it():
 def test_a_bar_is_for_the_median_or_for_every_run(at_least, every, bar, reached):
     figure = Figure("ours", "theirs", Spread(3, 2.0, 3.0, 4.0), bar=bar, at_least=at_least, every=every)
     assert figure.reached is reached
+
+
+def test_pictures_may_be_png_or_webp_and_others_are_left_out(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    for name in ("b.png", "a.webp"):
+        options = [cv2.IMWRITE_WEBP_QUALITY, 101] if name.endswith("webp") else []  # above 100: without loss
+        assert cv2.imwrite(str(tmp_path / name), picture[..., ::-1], options)
+    (tmp_path / "SOURCES.csv").write_text("file\n")
+    found = read_pictures(tmp_path)
+    assert len(found) == 2
+    assert all(np.array_equal(one, picture) for one in found)
+    assert len(read_pictures(tmp_path, 1)) == 1
+
+
+def test_quick_measures_once_and_others_as_often_as_asked():
+    assert Options(quick=True, rounds=5).rounds_or(3) == 1
+    assert Options(rounds=5).rounds_or(3) == 5
+    assert Options().rounds_or(3) == 3
+
+
+def test_memory_is_that_of_a_process_and_all_below_it():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
+    hold = "import sys; held = bytearray(80_000_000); print('held', flush=True); sys.stdin.read()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code.format(hold)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "held\n"
+        assert memory_mb(child.pid) > 80
+    finally:
+        child.stdin.close()
+        child.wait()
+    assert memory_mb(child.pid) == 0
 
 
 def test_forms_take_turns_and_their_first_turn_does_not_count():
@@ -73,3 +125,43 @@ def test_stored_results_are_those_of_the_page():
 def test_the_plain_statistics_are_the_same_statistics(photographs):
     for picture in photographs.values():
         assert np.abs(plain_histogram(picture) - product_histogram(picture)).sum() <= 20  # edges, float32 and float64
+
+
+def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_order():
+    from benchmarks.plain_networks import build_plain_generator
+    from distort_pipeline.networks.generator import build_generator
+
+    plain, ours = build_plain_generator(base_filters=2), build_generator(base_filters=2)
+    rng = np.random.default_rng(0)
+    weights = [rng.uniform(0.05, 0.3, one.shape).astype(np.float32) for one in plain.get_weights()]
+    for network in (plain, ours):
+        network.set_weights(weights)
+    pictures = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
+    found, expected = (np.asarray(network(pictures, training=False)) for network in (ours, plain))
+    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_the_floor_distorts_as_the_step_does(pair_store, small_manifest, small_settings):
+    config = PairsConfig(**small_settings)
+    for task in picture_tasks(small_manifest, config):
+        if task.record.split == "val":
+            pristine = read_ingested(task.root, task.record)
+            for recipe in task.recipes:
+                stored = pair_store.val_picture(task.record.id, recipe.distortion, recipe.level)
+                assert np.array_equal(distort(task, recipe, pristine).picture, stored)
+
+
+def test_the_others_rows_are_the_tiles_that_the_step_stores(pair_store, small_manifest, small_settings):
+    config = PairsConfig(**small_settings)
+    stored = {
+        (pair.records[0].picture, pair.records[0].y, pair.records[0].x, pair.records[0].distortion): pair
+        for pair in (pair_store[place] for place in range(len(pair_store)))
+    }
+    rows = [row for task in picture_tasks(small_manifest, config) for row in rows_of(task, config)]
+    checked = 0
+    for row in rows:
+        place = (row["picture"], row["y"], row["x"], row["distortion"])
+        if row["split"] == "train" and place in stored:
+            assert row["pixels"] == stored[place].distorted.tobytes()
+            checked += 1
+    assert checked == len([key for key in stored if key[3] != "faded"]) > 6

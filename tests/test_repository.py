@@ -24,6 +24,7 @@ CODE = DVC["vars"][0]["code"]
 
 # Modules that a step imports though they decide none of its bytes: settings are tracked as parameters, one by one.
 DECIDES_NOTHING = {
+    "ahead",
     "backend",
     "config",
     "errors",
@@ -31,15 +32,19 @@ DECIDES_NOTHING = {
     "interrupts",
     "progress",
     "registry",
+    "scratch",
+    "stores.builds",
     "stores.files",
+    "stores.leases",
+    "stores.remote",
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
 # what words the model card or lays out strips.
 CARRIES = {
     "train": {
-        "planning", "records", "reports.model_card", "reports.strips", "stores.arrays", "stores.pairs",
-        "stores.pictures", "stores.tables",
+        "planning", "records", "reports.model_card", "reports.strips", "stores.arrays",
+        "stores.inner_chunks", "stores.pairs", "stores.pictures", "stores.tables",
     },
 }  # fmt: skip
 # Settings that decide no byte either.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from distort_pipeline import __version__
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
+    PLACE,
     examples,
     named_path,
     names_in,
@@ -91,6 +93,12 @@ def show(report: Report) -> None:
         click.echo(line)
 
 
+def say_problems(path: Path, problems: Iterable[str]) -> None:
+    """Print what is wrong with the store at `path`."""
+    for problem in problems:
+        click.echo(f"{path}: {problem}", err=True)
+
+
 def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, threads: int = 1) -> Workers:
     """Return where tasks run."""
     from distort_pipeline.execution import Workers
@@ -126,7 +134,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     )
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("pairs"), show_default=True)
+@click.option("--out", type=PLACE, default=Path("pairs"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
@@ -170,10 +178,10 @@ def pairs(
         "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
     )
 )
-@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
-@click.option("--base", type=click.Path(path_type=Path), help="Folder of a trained model to start from.")
+@click.option("--base", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
 @click.option("--steps", type=int)
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
@@ -188,17 +196,19 @@ def pairs(
 @click.option("--threads", type=int)
 @click.pass_context
 def train(
-    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: Path | None, **changes: Any
+    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: str | None, **changes: Any
 ) -> None:
     """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
+    from distort_pipeline.builtin import starter
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, **changes)
-    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=base))
+    start = starter(distortion) if base == "starter" else Path(base) if base else None
+    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
 
 
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
-@click.argument("pair_store", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
 @click.option("--strips", type=int, help="How many pictures are shown side by side.")
@@ -213,14 +223,17 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 
 @main.command(
     epilog=examples(
-        "generate --manifest manifest.jsonl --models models --count 100000",
+        "generate --count 200",
+        "generate photos/ --count 5000",
+        "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
         "generate --whole-pictures --count 80",
     )
 )
-@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("corpus"), show_default=True)
+@click.argument("pictures", type=click.Path(path_type=Path), required=False)
+@click.option("--manifest", type=click.Path(path_type=Path), help="The same as PICTURES.")
+@click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
+@click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
@@ -238,8 +251,9 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 def generate(
     ctx: click.Context,
     /,
-    manifest: Path,
-    models: Path,
+    pictures: Path | None,
+    manifest: Path | None,
+    models: Path | None,
     out: Path,
     root: Path | None,
     scheduler: str | None,
@@ -248,12 +262,18 @@ def generate(
     splits: str | None,
     **changes: Any,
 ) -> None:
-    """Make a corpus of distorted tiles, with a report of every batch."""
+    """Make a corpus of distorted tiles, with a report of every batch.
+
+    PICTURES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
+    manifest.jsonl, and where there is none, the built-in photographs.
+    """
+    from distort_pipeline.inputs import manifest_of, models_or_starters
     from distort_pipeline.steps import generate as step
 
     config = replaced(settings(ctx).generate, distortions=names_in(distortions), splits=names_in(splits), **changes)
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    show(step.run(config, manifest, models, out, root=root, workers=workers))
+    listed = manifest_of(pictures or manifest, out, settings(ctx).ingest)
+    show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
 
 
 @main.command(
@@ -263,7 +283,7 @@ def generate(
         "export corpus --format study --limit 400 --study-sessions 30",
     )
 )
-@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("corpus", type=PLACE)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
 @click.option("--format", help=f"Which files to write: {EXPORT_FORMATS}.")
 @click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
@@ -327,23 +347,64 @@ def label(
         show(command.by_table(corpus, table, name=name or "rating", lower_better=lower_better))
 
 
-@main.command(epilog=examples("verify corpus", "verify pairs models/jpeg"))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@main.command(
+    epilog=examples(
+        "verify corpus",
+        "verify pairs models/jpeg",
+        "verify corpus --repair --manifest manifest.jsonl --models models",
+        "verify corpus --against corpus-of-the-other-machine --tolerance 1",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, type=PLACE)
+@click.option("--repair", is_flag=True, help="Make damaged shards again, and no others.")
+@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), help="To repair from.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="To repair a corpus from.")
+@click.option("--corpus", type=click.Path(path_type=Path), default=Path("corpus"), help="To repair an export from.")
+@click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs, to repair a pair store from.")
+@click.option("--against", type=click.Path(path_type=Path), help="Another corpus that should be the same.")
+@click.option("--tolerance", type=int, default=0, help="By how much its pixels may differ, of 255.  [default: 0]")
+@worker_options
 @click.pass_context
-def verify(ctx: click.Context, /, paths: tuple[Path, ...]) -> None:
+def verify(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    repair: bool,
+    brought: tuple[str, ...],
+    against: Path | None,
+    tolerance: int,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    **inputs: Any,
+) -> None:
     """Recompute every digest of a manifest, pair store, model, corpus or export.
 
     Names what is missing or damaged, and then exits with 1.
     """
+    from distort_pipeline.commands.compare import compare
+    from distort_pipeline.commands.repair import repair as mend
     from distort_pipeline.commands.verify import verify as check
+    from distort_pipeline.execution import Workers
+    from distort_pipeline.remaking import Inputs, remaker
 
+    where = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
+    made_of = Inputs(**inputs, brought=dict(named_path(text) for text in brought))
     broken = False
     for path in paths:
-        found = check(path)
-        for problem in found.problems:
-            click.echo(f"{path}: {problem}", err=True)
-        broken = broken or bool(found.problems)
+        found = check(path, workers=where)
+        if repair and found.problems:
+            say_problems(path, found.problems)
+            found = mend(path, found, remaker(path, made_of, where), workers=where)
+        problems = found.problems
+        if against is not None:
+            difference = compare(path, against, tolerance=tolerance, workers=where)
+            click.echo(f"{path}: against {against}: {difference.summary}")
+            problems += difference.problems
+        say_problems(path, problems)
         click.echo(f"{path}: {found.summary}")
+        broken = broken or bool(problems)
     ctx.exit(EXIT_BROKEN if broken else 0)
 
 

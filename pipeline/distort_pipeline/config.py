@@ -120,7 +120,7 @@ class TrainConfig(ConfigSection):
     beta_2: float = 0.999
     sparsity_weight: float = 0.1  # the paper's lambda
     sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
-    sparsity_span: float = 255.0  # white minus black on the scale where the sparsity is taken
+    sparsity_span: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
     adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
     pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
     pixel_norm: str = "l1"
@@ -129,6 +129,7 @@ class TrainConfig(ConfigSection):
         None  # whose coefficients have response curves: blocks, wavelet, none (the paper's); null: best
     )
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
+    head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
     keep: str | None = None  # weights of the best or the last validation; null: best with responses, else last
     averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
     precision: str = "float32"
@@ -168,6 +169,7 @@ class TrainConfig(ConfigSection):
             "transform",
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
         )
+        self.require(self.head_start is None or self.head_start >= 0, "head_start", "0 or more, or null")
         self.require(self.keep in (None, "best", "last"), "keep", "'best' or 'last', or null")
         for name in ("averaging", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")

@@ -6,29 +6,41 @@ nothing. So any order, any number of workers and any retry give the same stores.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.interrupts import stop_when_asked
+from distort_pipeline.scratch import scratch_folder
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop loses little
 CONNECT_SECONDS = 20
+CLOSE_SECONDS = 5
 GROUP_SECONDS = (
     0.1  # shorter tasks travel together, as sending one costs some milliseconds: benchmarks/dask_overhead.py
 )
 LARGEST_GROUP = 64
+LOOK_SECONDS = 2.0  # how often the watchdog looks when nothing finishes
+ANSWER_SECONDS = 10.0  # for which the watchdog waits to hear from a scheduler
+SAY_SECONDS = 60.0  # how often it says what is waited for
+# of lost connections they print tracebacks: what goes wrong arrives here as an exception, or as the watchdog's word
+NOISY_LOGGERS = ("distributed", "tornado.application", "asyncio")
+WORKERLESS_SECONDS = 60.0  # after which nobody will come: a batch system replaces a lost worker sooner
 
 
 @dataclass(frozen=True)
@@ -45,13 +57,21 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
     """Yield the result of `function` for each task, as they finish; longest tasks should come first."""
     if workers.scheduler is None and workers.scheduler_file is None and workers.count == 0:
         pin_threads(workers.threads)
-        yield from map(function, tasks)
+        yield from _run_here(function, tasks)
         return
     if not tasks:
         return  # a repeated command: no cluster need start to do nothing
     with ExitStack() as stack:
         client = _client(workers, stack)
         yield from _run_on(client, function, tasks, workers.threads)
+
+
+def _run_here(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    with stop_when_asked() as asked:
+        for made, task in enumerate(tasks, start=1):
+            yield function(task)
+            if asked() and made < len(tasks):
+                raise KeyboardInterrupt
 
 
 def pin_threads(threads: int) -> None:
@@ -74,21 +94,116 @@ def group_size(seconds: float, tasks: int) -> int:
 
 
 def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> Iterator[Result]:
-    from distributed import as_completed
-
     slots = max(1, sum(client.nthreads().values()))
     waiting = iter(tasks)
+    finished: Queue[Any] = Queue()
+    in_flight: dict[Any, list[Task]] = {}
 
-    def send(group: list[Task]) -> Any:
-        return client.submit(_run_group, function, group, threads, pure=False)
+    def send(group: list[Task]) -> None:
+        future = client.submit(_run_group, function, group, threads, pure=False)
+        in_flight[future] = group
+        future.add_done_callback(finished.put)
 
-    futures = as_completed([send([task]) for task in islice(waiting, slots * IN_FLIGHT_PER_WORKER)])
-    for future in futures:
-        results, seconds = future.result()
-        yield from results
+    with stop_when_asked() as asked:
+        for task in islice(waiting, slots * IN_FLIGHT_PER_WORKER):
+            send([task])
+        watchdog = Watchdog(client)
+        while in_flight:
+            try:
+                future = finished.get(timeout=LOOK_SECONDS)
+            except Empty:
+                watchdog.look([task for group in in_flight.values() for task in group])
+                continue
+            watchdog.pet()
+            results, seconds = _result(future, in_flight[future], watchdog)
+            del in_flight[future]
+            yield from results
+            if not asked() and (group := list(islice(waiting, group_size(seconds, len(results))))):
+                send(group)
+        if next(waiting, None) is not None:
+            raise KeyboardInterrupt
+
+
+class Watchdog:
+    """Says what a run waits for when nothing finishes, and stops it when nobody is left to finish anything."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._place = f"the Dask scheduler at {client.scheduler.address}"
+        self.pet()
+
+    def pet(self) -> None:
+        """Take note that something has finished."""
+        self._finished = self._said = self._seen_workers = time.monotonic()
+
+    def look(self, tasks: Sequence[Any]) -> None:
+        """Say what is waited for, at times; PipelineError if the scheduler is gone, or its workers are for long."""
+        if self._client.status in ("closing", "closed"):
+            raise PipelineError(f"{self._place} is gone; {_go_on(tasks)}")
+        now = time.monotonic()
+        workers = self._workers()
+        if workers:
+            self._seen_workers = now
+        elif now - self._seen_workers > WORKERLESS_SECONDS:
+            lacking = "no worker is connected to" if workers == 0 else "no answer comes from"
+            raise PipelineError(f"for {now - self._seen_workers:.0f} s {lacking} {self._place}; {_go_on(tasks)}")
+        if now - self._said > SAY_SECONDS:
+            self._said = now
+            print(
+                f"nothing has finished for {now - self._finished:.0f} s: {self._place} has {workers or 0} workers and "
+                f"{len(tasks)} tasks in hand, first {task_name(tasks[0])}",
+                file=sys.stderr,
+            )
+
+    def _workers(self) -> int | None:
+        """Return how many workers there are, or None if the scheduler does not answer."""
+        try:
+            return len(self._client.sync(self._client.scheduler.ncores, callback_timeout=ANSWER_SECONDS))
+        except (OSError, TimeoutError):
+            return None
+
+
+def task_name(task: object) -> str:
+    """Return what to call a task when speaking of it: its own name, or its shard's, part's or batch's.
+
+    >>> task_name(7)
+    '7'
+    """
+    for part in (task, *(getattr(task, word, None) for word in ("shard", "batch", "part"))):
+        if isinstance(name := getattr(part, "name", None) or getattr(part, "batch", None), str):
+            return name
+    return repr(task)[:80]
+
+
+def _go_on(tasks: Sequence[Any]) -> str:
+    return (
+        f"{len(tasks)} tasks were in hand, first {task_name(tasks[0])}. "
+        "What is finished is kept, the same command goes on from there"
+    )
+
+
+def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
+    """Return what a group of tasks gave; PipelineError if its workers died, or the scheduler that knew of it."""
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        while True:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except TimeoutError:  # of the way here: its worker may have died since
+                if future.status == "error":
+                    raise
+                watchdog.look(tasks)
+    except KilledWorker as killed:
+        raise PipelineError(
+            f"{killed.allowed_failures + 1} workers died one after the other over {task_name(tasks[0])}: out of "
+            f"memory, perhaps; with fewer workers each has more. {_go_on(tasks)}"
+        ) from None
+    except (CancelledError, CommClosedError):
+        raise PipelineError(f"the Dask scheduler is gone; {_go_on(tasks)}") from None
+    finally:
         future.release()
-        if group := list(islice(waiting, group_size(seconds, len(results)))):
-            futures.add(send(group))
 
 
 def _run_group(function: Callable[[Task], Result], group: Sequence[Task], threads: int) -> tuple[list[Result], float]:
@@ -102,6 +217,8 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
     import dask
     from distributed import Client, LocalCluster
 
+    for logger in NOISY_LOGGERS:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.worker.daemon": True, "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s"})
     if workers.scheduler or workers.scheduler_file:
         if workers.scheduler_file and not Path(workers.scheduler_file).is_file():
@@ -114,19 +231,26 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
         except (OSError, TimeoutError, ValueError) as error:
             place = workers.scheduler or workers.scheduler_file
             raise PipelineError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
-    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="distort-pipeline-dask-"))
-    with _deaf_to_interrupts():
+    scratch = stack.enter_context(scratch_folder())
+    # the scheduler has its own files: without a word it leaves a folder where all temporary files go
+    with _deaf_to_interrupts(), dask.config.set({"temporary-directory": str(scratch)}):
         cluster = LocalCluster(
             n_workers=workers.count,
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",  # None would take port 8787 of every network interface
-            local_directory=scratch,
+            local_directory=str(scratch),
             memory_limit=0,  # tasks bound their own memory; a nanny that kills at a guess loses work
             silence_logs=50,  # what goes wrong in a task arrives here, as its exception
         )
-    stack.callback(cluster.close, timeout=5)
+    stack.callback(_close, cluster)
     return stack.enter_context(_closing(Client(cluster)))
+
+
+def _close(cluster: Any) -> None:
+    """End the workers. On a busy machine that can take longer than is worth waiting for: all work is done and noted."""
+    with suppress(TimeoutError):  # they are daemons, and end with this process at the latest
+        cluster.close(timeout=CLOSE_SECONDS)
 
 
 @contextmanager

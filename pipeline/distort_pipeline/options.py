@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.remote import place_of
 
 SELECTABLE = ("distortion", "level", "split")
 EXPORT_FORMATS = (  # a test holds it against the registry, which --help should not load
@@ -33,6 +34,19 @@ def worker_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+class Place(click.ParamType[Path]):
+    """A folder, or s3://bucket/name."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
+        """Return the path of a folder, or what stands for it in an object store."""
+        return place_of(value)
+
+
+PLACE = Place()
 
 
 def names_in(text: str | None) -> list[str] | None:

@@ -24,7 +24,10 @@ def to_network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     >>> to_network(np.array([0, 255], np.uint8)).tolist()
     [-1.0, 1.0]
     """
-    return pixels.astype(np.float32) / np.float32(GREYS_PER_UNIT) - np.float32(1)
+    values = pixels.astype(np.float32)
+    values /= np.float32(GREYS_PER_UNIT)  # in place, here and below: new memory costs more than the arithmetic
+    values -= np.float32(1)
+    return values
 
 
 def from_network(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -33,7 +36,9 @@ def from_network(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     >>> from_network(np.array([-1.2, 0.0, 1.0], np.float32)).tolist()
     [0, 128, 255]
     """
-    return to_uint8((np.asarray(values, np.float32) + np.float32(1)) * np.float32(GREYS_PER_UNIT))
+    greys = np.asarray(values, np.float32) + np.float32(1)
+    greys *= np.float32(GREYS_PER_UNIT)
+    return to_uint8(greys)
 
 
 def to_uint8(greys: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -42,4 +47,6 @@ def to_uint8(greys: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     >>> to_uint8(np.array([-3.0, 1.5, 300.0])).tolist()
     [0, 2, 255]
     """
-    return np.clip(np.rint(greys), 0, 255).astype(np.uint8)
+    rounded = np.rint(greys)
+    np.clip(rounded, 0, 255, out=rounded)
+    return rounded.astype(np.uint8)

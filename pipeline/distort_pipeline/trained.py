@@ -49,11 +49,14 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
     weights, _ = read_arrays(folder / WEIGHTS)
     if arrays_digest(weights) != weights_digest:
         raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
+    # starter weights rest in half precision
+    weights = {path: array.astype("float32") for path, array in weights.items()}
     network = card["network"]
     model = build_generator(
         base_filters=network["base_filters"],
         noise_channels=network["noise_channels"],
         transform=network.get("transform", "none"),
+        noise_pyramid=network.get("noise_pyramid", False),
         precision=precision,
         folded=True,
     )

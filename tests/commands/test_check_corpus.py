@@ -57,6 +57,7 @@ def test_pixels_that_are_sound_but_others_are_found(damaged):
     assert found == (
         "jpeg-00001: the pixels in distorted/jpeg are not those that the ledger tells of",
         "jpeg-00001: sample 11 has other pixels",
+        f"{damaged / JPEG_SHARD} was changed: it has other bytes than when it was made",
     )
 
 
@@ -168,6 +169,7 @@ def test_damaged_array_metadata_is_found_and_the_rest_still_checked(damaged):
             "jpeg-00001",
             "jpeg-00002",
             "white_noise-00000",
+            f"{meta} was changed",
         ]
     (damaged / "pixels.zarr" / "zarr.json").write_text("{")
     (damaged / "records" / "jpeg-00000.parquet").unlink()

@@ -53,7 +53,7 @@ def test_damage_in_a_pair_store_is_found(pairs):
 
 def test_a_missing_training_shard_of_a_pair_store_is_found(pairs):
     (pairs / "pixels.zarr/train/pristine/c/0/1/0/0/0").unlink()
-    assert only_problem(pairs).endswith("train/pristine/c/0/1/0/0/0 is missing or empty")
+    assert only_problem(pairs).endswith("c/0/1/0/0/0 is missing or empty, its pixels would all be black")
     assert only_problem(pairs).startswith("train-00001, pristine: ")
 
 

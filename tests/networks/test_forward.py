@@ -43,6 +43,13 @@ def test_a_picture_alone_and_in_company_comes_out_the_same(kind, request):
     assert np.array_equal(turned[::-1], together)
 
 
+def test_parts_are_the_whole_in_order(noisy):
+    batch, seeds = pictures(7, 128, 128), list(range(7))
+    parts = list(noisy.distort_by_parts(batch, seeds))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(parts), noisy.distort(batch, seeds))
+
+
 def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
     picture = pictures(1, 128, 128)[0]
     assert np.array_equal(noisy.distort_picture(picture, 1), noisy.distort_picture(picture, 1))

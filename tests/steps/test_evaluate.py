@@ -152,7 +152,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
         for file in ("strips/{}.png", "plots/histogram_{}.csv", "plots/spectrum_{}.csv")
     }
     assert files == per_model | {
-        "store.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
+        "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
         "plots/table.csv", "floors.csv", "vector.csv", "severity.csv", "index.html",
     }  # fmt: skip
     shares = rows_of(out / "plots" / "histogram_noisy.csv")

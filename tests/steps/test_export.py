@@ -16,8 +16,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import export
 from distort_pipeline.stores.arrays import create_group
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import Build
 
 pytest_plugins = ["corpus_fixtures"]
 

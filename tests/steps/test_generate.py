@@ -15,8 +15,8 @@ from distort_pipeline.execution import Workers
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.arrays import pixel_digest
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import Build
 from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]

@@ -50,7 +50,7 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     out, report = model
     card = read_card(out)
     assert (card["distortion"], card["brought"], card["level"], card["parameters"]) == ("faded", True, 1, {})
-    assert card["network"] == {"base_filters": 4, "noise_channels": 0, "transform": "blocks"}
+    assert card["network"] == {"base_filters": 4, "noise_channels": 0, "transform": "blocks", "noise_pyramid": False}
     assert set(card["explained"]) == {"blocks", "wavelet"}
     assert card["kept_step"] in (0, 1, 2)  # with responses, the best of the validations
     assert not is_random(card)

@@ -7,12 +7,10 @@ import pytest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores import files
 from distort_pipeline.stores.files import (
-    Build,
     Ledger,
     check_free_space,
     read_header,
     read_json,
-    sealed,
     write_bytes,
     write_json,
 )
@@ -95,66 +93,6 @@ def test_free_space_is_asked_of_the_disk_that_will_be_written(tmp_path, monkeypa
     assert asked == [tmp_path]
     with pytest.raises(PipelineError, match=r"needs about 5\.01 GB and the disk has 5\.00 GB free"):
         check_free_space(tmp_path / "a", 5_010_000_000)
-
-
-def test_a_build_is_at_out_only_when_whole(tmp_path):
-    build = Build(tmp_path / "out", "0123456789abcdef" * 4)
-    assert not build.complete()
-    work = build.start()
-    (work / "part").write_text("1", encoding="utf-8")
-    assert not build.out.exists()
-    assert not build.complete()
-    assert Build(build.out, build.key).start() == work  # the same command finds its work again
-    assert (work / "part").exists()
-    assert Build(build.out, "f" * 64).start() != work  # and no other command does
-    build.publish({"format": "distort-pipeline/x"})
-    assert build.complete()
-    assert not work.exists()
-    assert read_json(build.out / "store.json") == sealed({"format": "distort-pipeline/x", "key": build.key})
-    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
-        Build(build.out, "f" * 64).complete()
-
-
-def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
-    build = Build(tmp_path / "out", "0" * 64)
-    (build.start() / "plots").mkdir()
-    (build.work / "plots" / "a.csv").write_text("a", encoding="utf-8")
-    (build.work / "page.html").write_text("b", encoding="utf-8")
-    build.publish({"format": "distort-pipeline/x"}, files=("plots/*", "*.html"))
-    assert set(read_json(build.out / "store.json")["files"]) == {"plots/a.csv", "page.html"}
-
-
-@pytest.mark.parametrize("content", ["[1]", '{"key": "other"}', "{}"])
-def test_what_stands_at_out_is_never_overwritten(tmp_path, content):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "store.json").write_text(content, encoding="utf-8")
-    with pytest.raises(PipelineError, match="holds files that this program has not made"):
-        Build(out, "a" * 64).complete()
-    file = tmp_path / "file"
-    file.write_text("mine", encoding="utf-8")
-    with pytest.raises(PipelineError, match="holds files that this program has not made"):
-        Build(file, "a" * 64).complete()
-
-
-def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_in_it(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()  # as DVC leaves it
-    build = Build(out, "a" * 64)
-    assert not build.complete()
-    work = build.start()
-    (work / "deep").mkdir()
-    (work / "deep" / "c.0a1b.partial").write_bytes(b"half a shard")
-    (work / "deep" / ".a.json.0a1b.partial").write_bytes(b"half a record")
-    (work / "deep" / "c").write_bytes(b"whole")
-    build.publish({})
-    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["c", "store.json"]
-
-
-def test_a_place_where_no_work_can_be_done_is_named(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(PipelineError, match="cannot write in"):
-        Build(tmp_path / "file" / "out", "a" * 64).start()
 
 
 def test_the_ledger_knows_what_is_finished(tmp_path):

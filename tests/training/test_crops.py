@@ -9,6 +9,7 @@ from distort_pipeline.config import PairsConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import pairs as pairs_step
 from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.training import crops as crops_module
 from distort_pipeline.training.crops import BATCHES_AHEAD, Crops
 
 PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
@@ -18,14 +19,14 @@ def crops_of(pair_store, distortion="jpeg", **changes):
     return Crops(pair_store, distortion, **{**PLAIN, **changes})
 
 
-def places(crops, batch):
+def places(store, crops, batch):
     """Where in the store each crop of a batch is from: every (slot, y, x) whose pixels are the crop's."""
     found = []
     for crop in batch.pristine:
         size = len(crop)
         here = []
         for record in crops.records:
-            tile = crops._pristine[0, record.slot][: record.height, : record.width]
+            tile = store.array("train/pristine")[0, record.slot][: record.height, : record.width]
             corners = tile[: record.height - size + 1, : record.width - size + 1]
             for y, x in np.argwhere((corners == crop[0, 0]).all(-1)).tolist():
                 if np.array_equal(tile[y : y + size, x : x + size], crop):
@@ -53,7 +54,9 @@ def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_picture(pai
     offsets = set()
     for step in range(3):
         batch = crops.at(step)
-        for (slot, y, x), distorted in zip((p[0] for p in places(crops, batch)), batch.distorted, strict=True):
+        for (slot, y, x), distorted in zip(
+            (p[0] for p in places(pair_store, crops, batch)), batch.distorted, strict=True
+        ):
             assert y % align == x % align == 0
             assert y + 128 <= extents[slot][0]
             assert x + 128 <= extents[slot][1]
@@ -73,7 +76,7 @@ def test_every_epoch_visits_each_tile_once(pair_store):
     for epoch in range(2):
         slots = []
         for step in range(epoch * tiles, (epoch + 1) * tiles):
-            overlapping = {slot for slot, _, _ in places(crops, crops.at(step))[0]}
+            overlapping = {slot for slot, _, _ in places(pair_store, crops, crops.at(step))[0]}
             slots.append(overlapping)
         # tiles of one picture overlap: a crop may lie in several, and one choice of them must be each slot once
         assert max_matching(slots) == tiles
@@ -94,6 +97,20 @@ def max_matching(choices):
         return False
 
     return sum(assign(place, set()) for place in range(len(choices)))
+
+
+@pytest.mark.parametrize(("kept", "read_ahead"), [(1, 0), (1, 128), (2, 4), (3, 2)])
+def test_what_is_kept_and_read_ahead_changes_no_crop(pair_store, monkeypatch, kept, read_ahead):
+    usual = crops_of(pair_store, batch=2)
+    expected = [usual.at(step) for step in range(20)]
+    monkeypatch.setattr(crops_module, "CACHED_CHUNKS", kept)
+    monkeypatch.setattr(crops_module, "READ_AHEAD", read_ahead)
+    crops = crops_of(pair_store, batch=2)
+    for batch in expected:
+        found = crops.at(batch.step)
+        assert np.array_equal(found.pristine, batch.pristine)
+        assert np.array_equal(found.distorted, batch.distorted)
+    assert len(crops._cache) >= kept
 
 
 def test_a_batch_may_be_larger_than_an_epoch(pair_store):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distort_pipeline.commands.check_listing import check_listing
 from distort_pipeline.commands.checks import (
     UNREAD,
     Findings,
@@ -20,6 +23,7 @@ from distort_pipeline.commands.checks import (
     check_strays,
     checked_records,
     ledger_entry,
+    stem_in,
 )
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
@@ -88,7 +92,27 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
         },
     )
     check_page(found, folder / "index.html")
+    check_listing(
+        found, folder, header, workers, partial(shard_of, per_shard=header["settings"]["generate"]["batch_samples"])
+    )
     return found
+
+
+def shard_of(path: str, *, per_shard: int) -> str | None:
+    """Return the shard that a file of a corpus belongs to, or None for one of the whole corpus.
+
+    >>> shard_of("pixels.zarr/distorted/jpeg/c/2/0/0/0", per_shard=8), shard_of("reports/jpeg-00002.png", per_shard=8)
+    ('jpeg-00002', 'jpeg-00002')
+    >>> shard_of("pixels.zarr/pristine/00000017/zarr.json", per_shard=8), shard_of("index.html", per_shard=8)
+    ('tiles-00002', None)
+    """
+    if shard := stem_in(path, ("ledger", "records", "reports", "truth")):
+        return shard
+    found = re.fullmatch(r"pixels\.zarr/(?:pristine|distorted/([^/]+))/(?:c/(\d+)|(\d{8}))/.*", path)
+    if not found:
+        return None
+    name, number, picture = found.groups()
+    return f"{name or 'tiles'}-{int(number) if number else int(picture) // per_shard:05d}"
 
 
 def _counts_are_numbers(found: Findings, header: Mapping[str, Any]) -> bool:
@@ -116,6 +140,13 @@ def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[Corpu
 
 def check_shard(shard: CorpusShard) -> Findings:
     """Return what is wrong with one shard."""
+    found = _shard_findings(shard)
+    if found.problems:
+        found.damaged.add(shard.name)
+    return found
+
+
+def _shard_findings(shard: CorpusShard) -> Findings:
     found = Findings()
     found.counts["shards"] += 1
     entry = ledger_entry(found, shard.folder, shard.name)

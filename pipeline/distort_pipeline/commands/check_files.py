@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from distort_pipeline.commands.check_listing import check_listing
 from distort_pipeline.commands.checks import (
     Findings,
     check_counts,
@@ -27,7 +29,7 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord
 from distort_pipeline.statistics.histograms import COUNTS
-from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.stores.manifests import manifest_bytes, read_manifest
 from distort_pipeline.stores.models import WEIGHTS, ValidationHistograms, arrays_digest, read_arrays, read_histograms
 from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
 from distort_pipeline.stores.sources import read_bytes
@@ -37,7 +39,7 @@ PICTURES_PER_TASK = 16
 CLOSE = 1e-9  # figures are computed again: another NumPy may add in another order
 
 
-def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:  # noqa: ARG001
+def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the model in `folder`: its weights, its histograms and the figures drawn from them."""
     found = Findings()
     if not check_fields(found, header, {"settings": dict, "figures": dict, "weights_digest": str}):
@@ -57,6 +59,7 @@ def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
         _check_histograms(found, histograms, header["figures"])
     found.expect((folder / "README.md").is_file(), f"{folder / 'README.md'} is missing")
     check_strays(found, folder, {})
+    check_listing(found, folder, header, workers)
     return found
 
 
@@ -76,7 +79,7 @@ def _check_histograms(found: Findings, histograms: ValidationHistograms, figures
         found.expect(same, f"store.json says {name} {said}, the histograms say {value}")
 
 
-def check_evaluation(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:  # noqa: ARG001
+def check_evaluation(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the evaluation in `folder`."""
     found = Findings()
     if check_fields(found, header, {"settings": dict, "digest": str}):
@@ -84,6 +87,7 @@ def check_evaluation(folder: Path, header: Mapping[str, Any], workers: Workers) 
         check_json(found, folder / "metrics.json", header["digest"])
         check_page(found, folder / "index.html")
         check_strays(found, folder, {})
+        check_listing(found, folder, header, workers)
     return found
 
 
@@ -92,6 +96,7 @@ class ExportedPart:
     """The files of one part of an export."""
 
     folder: Path
+    name: str
     files: Mapping[str, str]  # path → SHA-256
 
 
@@ -102,7 +107,8 @@ def check_export(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
         return found
     names = [*header["parts"], "tables"]
     entries = [ledger_entry(found, folder, str(name)) for name in names]
-    parts = [ExportedPart(folder, entry["files"]) for entry in entries if entry]
+    found.damaged |= {str(name) for name, entry in zip(names, entries, strict=True) if not entry}
+    parts = [ExportedPart(folder, entry["shard"], entry["files"]) for entry in entries if entry]
     for own in track(run_tasks(check_exported, parts, workers), total=len(parts), label="verify", unit="parts"):
         found.add(own)
     check_digests(found, header, entries)
@@ -122,6 +128,8 @@ def check_exported(part: ExportedPart) -> Findings:
     found = Findings()
     for path, expected in part.files.items():
         check_file(found, part.folder / path, expected)
+    if found.problems:
+        found.damaged.add(part.name)
     return found
 
 
@@ -138,6 +146,10 @@ def check_manifest(path: Path, workers: Workers) -> Findings:
     found = Findings()
     with found.noting():
         manifest = read_manifest(path)
+        data = path.read_bytes()
+        root = str(json.loads(data.partition(b"\n")[0])["root"])
+        as_written = data == manifest_bytes(manifest.records, root, manifest.digest)
+        found.expect(as_written, f"{path} was changed: it is not written the way ingest writes")
         if not manifest.root.is_dir():
             raise PipelineError(
                 f"its pictures should lie in {manifest.root}, which is no folder: they were not checked"

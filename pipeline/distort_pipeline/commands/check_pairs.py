@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.commands.check_listing import check_listing
 from distort_pipeline.commands.checks import (
     Findings,
     check_counts,
@@ -18,13 +22,15 @@ from distort_pipeline.commands.checks import (
     check_strays,
     checked_records,
     ledger_entry,
+    stem_in,
 )
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.progress import track
 from distort_pipeline.records import PairRecord
-from distort_pipeline.stores.arrays import missing_shards, pixel_digest, read_pixels
+from distort_pipeline.stores.arrays import pixel_digest, read_pixels, shard_files
 from distort_pipeline.stores.pairs import distorted_column, open_pairs, val_name
+from distort_pipeline.stores.tables import read_records
 
 NEEDED = {
     "recipes": list,
@@ -102,6 +108,36 @@ def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
         },
     )
     found.counts["pairs"] = found.sums["pairs"]
+    check_listing(found, folder, header, workers, partial(shard_of, pictures=_validation_pictures(folder, shards)))
+    return found
+
+
+def shard_of(path: str, *, pictures: Mapping[str, str]) -> str | None:
+    """Return the shard that a file of a pair store belongs to, or None for one of the whole store.
+
+    `pictures` says the shard of each validation picture.
+
+    >>> shard_of("pixels.zarr/train/jpeg/c/0/3/0/0/0", pictures={}), shard_of("ledger/val-00001.json", pictures={})
+    ('train-00003', 'val-00001')
+    >>> shard_of("pixels.zarr/val/wren-1/pristine/zarr.json", pictures={"wren-1": "val-00000"})
+    'val-00000'
+    """
+    if shard := stem_in(path, ("ledger", "records")):
+        return shard
+    if found := re.fullmatch(r"pixels\.zarr/train/[^/]+/c/\d+/(\d+)/.*", path):
+        return f"train-{int(found[1]):05d}"
+    found = re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path)
+    return pictures.get(found[1]) if found else None
+
+
+def _validation_pictures(folder: Path, shards: list[PairShard]) -> dict[str, str]:
+    """Return validation picture → shard, of those shards whose records can be read: others are damaged anyway."""
+    found: dict[str, str] = {}
+    for shard in shards:
+        if shard.split == "val":
+            with suppress(PipelineError, ValueError):
+                records = read_records([folder / "records" / f"{shard.name}.parquet"], PairRecord)
+                found |= {record.picture: shard.name for record in records}
     return found
 
 
@@ -117,6 +153,13 @@ def _columns(found: Findings, recipes: list[Any]) -> tuple[Column, ...]:
 
 def check_shard(shard: PairShard) -> Findings:
     """Return what is wrong with one shard."""
+    found = _shard_findings(shard)
+    if found.problems:
+        found.damaged.add(shard.name)
+    return found
+
+
+def _shard_findings(shard: PairShard) -> Findings:
     found = Findings()
     found.counts["shards"] += 1
     entry = ledger_entry(found, shard.folder, shard.name)
@@ -160,13 +203,10 @@ def _tiles(shard: PairShard, column: Column, count: int) -> NDArray[np.uint8]:
     first = shard.number * shard.per_shard
     if array.shape[2:] != (shard.tile_px, shard.tile_px, 3) or array.shape[1] < first + count:
         raise PipelineError(f"the array {name} is of shape {array.shape}, which is not what store.json says")
-    for missing in missing_shards(shard.folder, array, first, first + count, axis=1, level=column.level_index):
-        raise PipelineError(f"{missing} is missing or empty")
-    return read_pixels(array, (column.level_index, slice(first, first + count)))
+    files = shard_files(shard.folder, array, first, first + count, axis=1, level=column.level_index)
+    return read_pixels(array, (column.level_index, slice(first, first + count)), files)
 
 
 def _whole_picture(shard: PairShard, column: Column, picture_id: str) -> NDArray[np.uint8]:
     array = open_pairs(shard.folder).array(val_name(picture_id, column.name))
-    for missing in missing_shards(shard.folder, array, 0, array.shape[0]):
-        raise PipelineError(f"{missing} is missing or empty")
-    return read_pixels(array)
+    return read_pixels(array, ..., shard_files(shard.folder, array, 0, array.shape[0]))

@@ -29,6 +29,8 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     sums: Counter[str] = field(default_factory=Counter)  # to be held against the header's counts
     names: set[str] = field(default_factory=set)  # digests whose number the header counts, such as different pixels
+    damaged: set[str] = field(default_factory=set)  # shards with a problem
+    changed: set[str] = field(default_factory=set)  # files with other bytes than when they were listed
 
     def add(self, other: Findings) -> None:
         """Take in what was found of a part."""
@@ -36,6 +38,8 @@ class Findings:
         self.problems += other.problems
         self.sums += other.sums
         self.names |= other.names
+        self.damaged |= other.damaged
+        self.changed |= other.changed
 
     def expect(self, fine: bool, problem: str) -> bool:
         """Return `fine`, noting the `problem` if it is not."""
@@ -50,6 +54,16 @@ class Findings:
             yield
         except PipelineError as error:
             self.problems.append(f"{where}: {error}" if where else str(error))
+
+
+def stem_in(path: str, folders: Sequence[str]) -> str | None:
+    """Return the stem of a file that lies in one of `folders`, or None if it lies elsewhere.
+
+    >>> stem_in("ledger/jpeg-00001.json", ["ledger"]), stem_in("index.html", ["ledger"])
+    ('jpeg-00001', None)
+    """
+    folder, slash, name = path.partition("/")
+    return name.partition(".")[0] if slash and folder in folders else None
 
 
 def check_fields(found: Findings, header: Mapping[str, Any], needed: Mapping[str, type]) -> bool:
@@ -130,7 +144,7 @@ def check_file(found: Findings, path: Path, expected: object) -> None:
         found.problems.append(f"{path} cannot be read: {error.strerror}")
         return
     found.counts["files"] += 1
-    found.expect(own == expected, f"{path} was changed: its digest is not the ledger's")
+    found.expect(own == expected, f"{path} was changed: its digest is not the one noted")
 
 
 def check_json(found: Findings, path: Path, expected: object) -> Any:

@@ -15,8 +15,9 @@ from distort_pipeline.labels import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.stores.answers import Answers, read_answers
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
-from distort_pipeline.stores.files import Build, Ledger
+from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
 from distort_pipeline.tasks.metric_labels import MetricTask, load_metric, measure_batch
 from distort_pipeline.versions import package_versions
@@ -42,14 +43,15 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     build = _build(store, settings)
     if build.complete():
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
-    work = build.start()
     batches = store.batch_names()
-    finished = Ledger(work).finished(batches)
-    tasks = [MetricTask(store.folder, work, metric, name, workers.threads) for name in batches if name not in finished]
-    results = run_tasks(measure_batch, tasks, workers)
-    for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
-        pass
-    _publish(build, store, settings)
+    with build.writing() as work:
+        finished = Ledger(work).finished(batches)
+        left = [batch for batch in batches if batch not in finished]
+        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads) for batch in left]
+        results = run_tasks(measure_batch, tasks, workers)
+        for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
+            pass
+        _publish(build, store, settings)
     label = LabelStore(build.out)
     return Report("label", {"samples": len(store)}, (f"{len(store)} samples measured: column {label.column}",))
 
@@ -73,11 +75,11 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
     build = _build(store, settings)
     if build.complete():
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
-    work = build.start()
-    for batch in store.batch_names():
-        ratings = [rating(answers, record.sample) for record in store.batch_records(batch)]
-        write_values(work, batch, ratings, Rating)
-    _publish(build, store, settings)
+    with build.writing() as work:
+        for batch in store.batch_names():
+            ratings = [rating(answers, record.sample) for record in store.batch_records(batch)]
+            write_values(work, batch, ratings, Rating)
+        _publish(build, store, settings)
     return _table_report(store, answers, LabelStore(build.out))
 
 
@@ -128,7 +130,8 @@ def _publish(build: Build, store: CorpusStore, settings: dict[str, Any]) -> None
             "corpus_digest": settings["corpus_digest"],
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
-        }
+        },
+        listed=False,  # the ledger has the digest of all values
     )
 
 

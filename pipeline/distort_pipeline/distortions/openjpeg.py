@@ -20,10 +20,10 @@ import PIL
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
+from distort_pipeline.scratch import MEMORY_FOLDER, scratch_folder
 
 OLDEST_OPENJPEG = (2, 4)  # what Glymur asks for
 RESOLUTIONS = 6  # OpenJPEG's default, five halvings
-MEMORY_FOLDER = Path("/dev/shm")  # exists on Linux only
 
 _loading = threading.Lock()
 
@@ -34,8 +34,8 @@ def round_trip(picture: Picture, *, ratio: float) -> tuple[Picture, int]:
     Glymur writes to paths only, and first reads what is there: each call has a new folder, deleted in every case.
     """
     glymur = load_glymur()
-    with tempfile.TemporaryDirectory(prefix="distort-pipeline-", dir=temp_root(picture.nbytes)) as folder:
-        path = Path(folder) / "picture.jp2"
+    with scratch_folder(temp_root(picture.nbytes)) as folder:
+        path = folder / "picture.jp2"
         written = glymur.Jp2k(
             path,
             data=np.ascontiguousarray(picture),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from importlib.metadata import version
 
 import numpy as np
@@ -22,8 +23,10 @@ def pink_noise(picture: Picture, *, sigma_grey: float, rng: np.random.Generator)
     height, width, channels = picture.shape
     noisy = np.empty_like(picture)
     for channel in range(channels):
-        noise = np.float32(sigma_grey) * pink_field(height, width, rng)
-        noisy[..., channel] = to_uint8(picture[..., channel] + noise)
+        noise = pink_field(height, width, rng)
+        noise *= np.float32(sigma_grey)
+        noise += picture[..., channel]
+        noisy[..., channel] = to_uint8(noise)
     return noisy
 
 
@@ -46,9 +49,11 @@ def versions() -> dict[str, str]:
     return {"scipy": version("scipy")}
 
 
+@lru_cache(maxsize=1)  # the channels of a picture share it
 def _inverse_frequency(height: int, width: int) -> NDArray[np.float32]:
     """Return 1/f over the half-plane that a real transform keeps, f in cycles per pixel; 0 at f = 0."""
     frequency = np.hypot(fft.fftfreq(height)[:, np.newaxis], fft.rfftfreq(width))
     frequency[0, 0] = np.inf
     gain: NDArray[np.float32] = (1 / frequency).astype(np.float32)
+    gain.setflags(write=False)
     return gain

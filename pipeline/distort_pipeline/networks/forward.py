@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -29,19 +29,21 @@ class Forward:
 
     def distort(self, pictures: Pictures, seeds: Sequence[int]) -> Pictures:
         """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed (N of them)."""
+        parts = list(self.distort_by_parts(pictures, seeds))
+        return np.concatenate(parts) if parts else np.empty_like(pictures)
+
+    def distort_by_parts(self, pictures: Pictures, seeds: Sequence[int]) -> Iterator[Pictures]:
+        """Yield what `distort` returns, part by part: as many pictures as the network takes at once, or fewer."""
         height, width = pictures.shape[1:3]
-        padded = pad_to_multiple(pictures)
-        made = np.empty_like(pictures)
         for start in range(0, len(pictures), self.batch):
-            part = padded[start : start + self.batch]
+            part = pad_to_multiple(pictures[start : start + self.batch])
             filled = np.zeros((self.batch, *part.shape[1:]), np.uint8)
             filled[: len(part)] = part
             noises = noise_maps(
                 list(seeds[start : start + len(part)]), part.shape[1], part.shape[2], self.noise_channels, self.batch
             )
             values = np.asarray(self._call(generator_inputs(to_network(filled), noises)))
-            made[start : start + len(part)] = from_network(values[: len(part), :height, :width])
-        return made
+            yield from_network(values[: len(part), :height, :width])
 
     def distort_picture(self, picture: Picture, seed: int) -> Picture:
         """Return one whole `picture` (H, W, 3) distorted."""
@@ -75,7 +77,8 @@ def _compiled(model: keras.Model) -> Callable[[Any], Any]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False)
+        # autograph writes a file for temporary files, which a kill would leave
+        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.upsampling import UpsampledConv2D
 
@@ -16,9 +17,9 @@ BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
 RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
-RESIDUAL_LEFT = 0.0002  # the same where responses have explained most of it
+START_LEFT = 0.0002  # the same for both kernels where responses or a noise pyramid have explained most of it
 NO_TRANSFORM = "none"
-RESPONSES = "responses"  # name of the layer
+RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
 
@@ -28,6 +29,7 @@ def build_generator(
     base_filters: int = 64,
     noise_channels: int = 0,
     transform: str = NO_TRANSFORM,
+    noise_pyramid: bool = False,
     precision: str = "float32",
     side_px: int | None = None,
     folded: bool = False,
@@ -37,6 +39,7 @@ def build_generator(
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
     With a `transform` ("blocks" or "wavelet") it is x + T(x) + residual(x), see `responses.py`; without, the paper's.
+    With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`.
     A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
     """
     picture = keras.Input((side_px, side_px, 3), name="pristine")
@@ -57,7 +60,7 @@ def build_generator(
         features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
         features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
     last = f"decoder_{BLOCKS}"
-    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START if transform == NO_TRANSFORM else RESIDUAL_LEFT)
+    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START if transform == NO_TRANSFORM else START_LEFT)
     residual = UpsampledConv2D(3, use_bias=True, kernel_initializer=start, name=f"{last}_conv", dtype=precision)(
         features
     )
@@ -65,11 +68,10 @@ def build_generator(
     if transform != NO_TRANSFORM:
         terms.append(Responses(transform, name=RESPONSES)(picture))
     if noises:
-        terms.append(
-            _noise_conv(3, f"{last}_noise", precision, start=keras.initializers.RandomNormal(stddev=NOISE_START))(
-                noises[-1]
-            )
-        )
+        start = keras.initializers.RandomNormal(stddev=START_LEFT if noise_pyramid else NOISE_START)
+        terms.append(_noise_conv(3, f"{last}_noise", precision, start=start)(noises[-1]))
+    if noise_pyramid:
+        terms.append(NoisePyramid(name=NOISE_PYRAMID)(noises))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
     return keras.Model([picture, *noises] if noises else picture, distorted, name="generator")

@@ -33,15 +33,16 @@ def card_text(card: Mapping[str, Any]) -> str:
     crops = f"{train['batch']} crops of {train['crop_px']} px"
     facts = {
         "network": f"U-Net, {network['base_filters']} base filters, {noise}",
-        **_responses(card),
+        **_start(card),
         "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
         "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
+        **({"photographs": data["photographs"]} if "photographs" in data else {}),
         "pair store": f"digest {data['pairs_digest']}",
         "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.4f} bits",
         "the same, pooled": f"{figures['jsd_nss_pooled']:.4f} bits",
         "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.4f} bits",
         "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
-        "weights": f"SHA-256 {card['weights_digest']}",
+        "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
     paired, unpaired = card["bounds_bits"]["paired"], card["bounds_bits"]["unpaired"]
     return TEXT.format(
@@ -53,13 +54,16 @@ def card_text(card: Mapping[str, Any]) -> str:
     )
 
 
-def _responses(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the card says of response curves, if there are any."""
-    transform = card["network"]["transform"]
-    if transform == "none":
-        return {}
-    return {
-        "response curves": f"of {transform}, fitted to the training tiles before the adversarial training; "
-        f"they explain {card['explained'][transform]:.0%} of the squared difference on pictures held out",
-        "weights of step": f"{card['kept_step']}, the best of the validations" if "kept_step" in card else "the last",
-    }
+def _start(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the card says of where the adversarial training started, and where it was best."""
+    network, found = card["network"], {}
+    if network["transform"] != "none":
+        found["response curves"] = (
+            f"of {network['transform']}, fitted to the training tiles before the adversarial training; "
+            f"they explain {card['explained'][network['transform']]:.0%} of the squared difference on pictures held out"
+        )
+    if network["noise_pyramid"]:
+        found["noise pyramid"] = "fitted to the training tiles before the adversarial training"
+    if card["kept_step"] != card["steps"]:
+        found["weights"] = f"of step {card['kept_step']}, which validated best"
+    return found

@@ -23,7 +23,8 @@ from distort_pipeline.reports.strips import strip
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
-from distort_pipeline.stores.files import Build, read_json, write_bytes, write_json
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, distorted_column, open_pairs
 from distort_pipeline.stores.pictures import encode_png
@@ -67,24 +68,24 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     if build.complete():
         return _report(out, read_json(out / "metrics.json"), (f"{out} is already evaluated; nothing to do",))
     plan = plan_of(pairs, cards)
-    work = build.start()
-    generators = _load(folders, config.threads)
-    shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
-    measured = [
-        _measured(plan, picture, made, shown, config.strips)
-        for picture, made in track(
-            _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
-        )
-    ]
-    evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
-    figures = write_files(evaluation, work)
-    for name, rows in shown.items():
-        if rows:
-            write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
-    header = _header(plan, settings, cards, figures)
-    write_page(work, evaluation, header)
-    write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
-    build.publish(header, files=("*.csv", "*.md", "*.html", "residuals.json", "plots/*", "strips/*"))
+    with build.writing() as work:
+        generators = _load(folders, config.threads)
+        shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
+        measured = [
+            _measured(plan, picture, made, shown, config.strips)
+            for picture, made in track(
+                _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
+            )
+        ]
+        evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
+        figures = write_files(evaluation, work)
+        for name, rows in shown.items():
+            if rows:
+                write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
+        header = _header(plan, settings, cards, figures)
+        write_page(work, evaluation, header)
+        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
+        build.publish(header)
     left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
     return _report(out, figures, left_out if plan.too_small else ())
 

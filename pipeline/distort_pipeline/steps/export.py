@@ -22,7 +22,8 @@ from distort_pipeline.exports.source import StudySettings
 from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.files import Build, Ledger, check_free_space, write_json
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
@@ -57,20 +58,20 @@ def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | Non
         return Report("export", {}, (f"{out} is already complete; nothing to do",))
     parts, without_score = plan(config, source, scored=exporter.scored)
     _require_bounds(config, source, parts)
-    work = build.start()
-    ledger = Ledger(work)
-    finished = ledger.finished(part.batch for part in parts)
-    left = [part for part in parts if part.batch not in finished]
-    check_free_space(out, _bytes_needed(source, left))
-    tasks = [PartTask(corpus, work, config.format, config.label, part) for part in left]
-    results = run_tasks(write_part, tasks, workers or Workers(config.workers))
-    for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
-        pass
-    files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
-    _note_tables(ledger, files, work, [part.batch for part in parts])
-    header = _header(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
-    write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
-    build.publish(header)
+    with build.writing() as work:
+        ledger = Ledger(work)
+        finished = ledger.finished(part.batch for part in parts)
+        left = [part for part in parts if part.batch not in finished]
+        check_free_space(out, _bytes_needed(source, left))
+        tasks = [PartTask(corpus, work, config.format, config.label, part) for part in left]
+        results = run_tasks(write_part, tasks, workers or Workers(config.workers))
+        for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
+            pass
+        files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
+        _note_tables(ledger, files, work, [part.batch for part in parts])
+        header = _header(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
+        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
+        build.publish(header, listed=False)  # the ledger has the digest of every file
     return _report(config, out, header, without_score)
 
 

@@ -21,11 +21,12 @@ from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import cautions, write_page
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
+from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
-from distort_pipeline.stores.files import Build, Ledger, check_free_space, read_json, write_json
+from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.tables import read_records
+from distort_pipeline.stores.tables import read_table
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
 from distort_pipeline.trained import is_random
@@ -71,22 +72,22 @@ def run(
     _check_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
-    work = build.start()
-    check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
-    _create_arrays(work, config, plan)
-    tile_tasks = _tile_tasks(config, cards, plan, work, root)
-    _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
-    batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
-    made = _make_batches(config, batch_tasks, work, workers)
-    header = _header(config, plan, cards, pictures, settings, work, align_px)
-    seconds = time.monotonic() - started
-    write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
-    write_json(work / "store.json", header)
-    write_page(work)
-    used = {tile.picture.picture_digest for tile in plan.tiles}
-    owed = attributions_of(picture for picture in pictures if picture.picture_digest in used)
-    write_attributions(work / ATTRIBUTIONS, owed)
-    build.publish(header, files=("index.html", ATTRIBUTIONS))
+    with build.writing() as work:
+        check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
+        _create_arrays(work, config, plan)
+        tile_tasks = _tile_tasks(config, cards, plan, work, root)
+        _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
+        batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
+        made = _make_batches(config, batch_tasks, work, workers)
+        header = _header(config, plan, cards, pictures, settings, work, align_px)
+        seconds = time.monotonic() - started
+        write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
+        write_json(work / "store.json", header)
+        write_page(work)
+        used = {tile.picture.picture_digest for tile in plan.tiles}
+        owed = attributions_of(picture for picture in pictures if picture.picture_digest in used)
+        write_attributions(work / ATTRIBUTIONS, owed)
+        build.publish(header)
     return _report(out, header)
 
 
@@ -230,8 +231,8 @@ def _header(
     tile_shards = -(-len(plan.tiles) // config.batch_samples)
     entries = Ledger(work).entries([f"tiles-{number:05d}" for number in range(tile_shards)] + names)
     used = {tile.picture.picture_digest for tile in plan.tiles}
-    records = read_records([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    samples = Counter(record.distortion for record in records)
+    records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
+    samples = Counter(records.column("distortion").to_pylist())
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
@@ -248,7 +249,7 @@ def _header(
             "pictures": len(used),
             "batches": len(names),
             "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
-            "duplicates": len(records) - len({record.pixel_digest for record in records}),
+            "duplicates": len(records) - len(records.column("pixel_digest").unique()),
         },
         "overlap": overlap(plan.tiles, align_px=align_px),
         "models": {

@@ -21,7 +21,8 @@ from distort_pipeline.stores.arrays import (
     create_tiles,
 )
 from distort_pipeline.stores.brought import brought_root, partners
-from distort_pipeline.stores.files import Build, Ledger, check_free_space, write_json
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
 from distort_pipeline.stores.pictures import UnusablePicture
@@ -53,26 +54,33 @@ def run(
     build = Build(out, digest(settings))
     if build.complete():
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
-    work = build.start()
-    ledger = Ledger(work)
-    check_free_space(out, _bytes_left(plan, recipes, ledger, config.tile_px))
-    _create_arrays(work, config, plan, recipes)
-    finished = ledger.finished(shard.name for shard in plan.shards)
-    tasks = [
-        ShardTask(
-            work, root, shard, recipes, _partners_of(found, shard), config.tile_px, config.tiles_per_shard, config.seed
-        )
-        for shard in plan.shards
-        if shard.name not in finished
-    ]
-    tasks.sort(key=lambda task: -sum(p.picture.width * p.picture.height for p in task.shard.pictures))
-    results = run_tasks(make_shard, tasks, workers or Workers(config.workers))
-    for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
-        pass
-    entries = ledger.entries([shard.name for shard in plan.shards])
-    header = _header(manifest, plan, recipes, settings, entries)
-    write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
-    build.publish(header)
+    with build.writing() as work:
+        ledger = Ledger(work)
+        check_free_space(out, _bytes_left(plan, recipes, ledger, config.tile_px))
+        _create_arrays(work, config, plan, recipes)
+        finished = ledger.finished(shard.name for shard in plan.shards)
+        tasks = [
+            ShardTask(
+                work,
+                root,
+                shard,
+                recipes,
+                _partners_of(found, shard),
+                config.tile_px,
+                config.tiles_per_shard,
+                config.seed,
+            )
+            for shard in plan.shards
+            if shard.name not in finished
+        ]
+        tasks.sort(key=lambda task: -sum(p.picture.width * p.picture.height for p in task.shard.pictures))
+        results = run_tasks(make_shard, tasks, workers or Workers(config.workers))
+        for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
+            pass
+        entries = ledger.entries([shard.name for shard in plan.shards])
+        header = _header(manifest, plan, recipes, settings, entries)
+        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
+        build.publish(header)
     return _report(out, header)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -19,7 +17,8 @@ from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
-from distort_pipeline.stores.files import Build, write_bytes, write_json
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
     KIND,
     VERSION,
@@ -36,14 +35,13 @@ from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.validation import strength_db, summary, validation_strip, validation_tiles
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
-    from distort_pipeline.training.response_fit import Fitted
+    from distort_pipeline.training.start import Start
 
-RESPONSES = "responses.safetensors"
+LONGEST_HEAD_START = 500
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -66,59 +64,61 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "pairs_digest": pairs.header["digest"],
         "base": read_card(base)["weights_digest"] if base else None,
     }
-    build = Build(out, digest(settings))
+    # checkpoints are the whole state of the optimisers: of use only on the way here
+    build = Build(out, digest(settings), on_the_way=("checkpoints",))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
-    work = build.start()
-    pin_backend_threads(config.threads)
-    responses = _responses(config, pairs, distortion, work)
-    trainer, device = _trainer(config, noise_channels, responses.transform, derive_seed(config.seed, distortion))
-    if base is not None:
-        _start_from(trainer, base)
-    if responses.weights:
-        trainer.give_responses(responses.weights)
-    keep = config.keep or ("best" if responses.weights else "last")
-    first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
-    weights = weights_of(trainer.averaged)
-    write_arrays(work / WEIGHTS, weights)
-    write_histograms(work, histograms)
-    seconds = time.monotonic() - started
-    write_json(
-        work / "run.json",
-        {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
-    )
-    card = {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "distortion": distortion,
-        "parameters": recipe["parameters"],
-        "level": recipe["level"],
-        "brought": recipe["brought"],
-        "network": {
-            "base_filters": config.base_filters,
-            "noise_channels": noise_channels,
-            "transform": responses.transform,
-        },
-        "explained": dict(responses.explained),
-        "settings": settings,
-        "steps": config.steps,
-        "kept_step": kept,
-        "figures": figures,
-        "bounds_bits": _bounds(histograms, config.seed),
-        "weights_digest": arrays_digest(weights),
-        "data": {
-            "pairs_digest": pairs.header["digest"],
-            "manifest_digest": pairs.header["manifest_digest"],
-            "train_tiles": pairs.header["counts"]["train_tiles"],
-            "val_pictures": pairs.header["counts"]["val_pictures"],
-        },
-        "device": device,
-        "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
-    }
-    write_bytes(work / "README.md", card_text(card).encode())
-    (work / RESPONSES).unlink(missing_ok=True)  # its curves are among the weights
-    build.publish(card, files=("README.md", "live/**/*", "strips/*"))
-    shutil.rmtree(out / "checkpoints")  # the whole state of the optimisers: of use only on the way here
+    with build.writing() as work:
+        pin_backend_threads(config.threads)
+        start = _fitted_start(config, pairs, distortion, work, noise_channels, base)
+        trainer, device = _trainer(config, noise_channels, start, derive_seed(config.seed, distortion))
+        if base is not None:
+            _start_from(trainer, base)
+        if start.responses:
+            trainer.give_responses(start.responses)
+        if start.noise is not None:
+            trainer.give_noise(start.noise)
+        keep = config.keep or ("best" if start.fitted else "last")
+        first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
+        weights = weights_of(trainer.averaged)
+        write_arrays(work / WEIGHTS, weights)
+        write_histograms(work, histograms)
+        seconds = time.monotonic() - started
+        write_json(
+            work / "run.json",
+            {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
+        )
+        card = {
+            "format": f"distort-pipeline/{KIND}",
+            "version": VERSION,
+            "distortion": distortion,
+            "parameters": recipe["parameters"],
+            "level": recipe["level"],
+            "brought": recipe["brought"],
+            "network": {
+                "base_filters": config.base_filters,
+                "noise_channels": noise_channels,
+                "transform": start.transform,
+                "noise_pyramid": start.noise is not None,
+            },
+            "explained": dict(start.explained or {}),
+            "settings": settings,
+            "steps": config.steps,
+            "kept_step": kept,
+            "figures": figures,
+            "bounds_bits": _bounds(histograms, config.seed),
+            "weights_digest": arrays_digest(weights),
+            "data": {
+                "pairs_digest": pairs.header["digest"],
+                "manifest_digest": pairs.header["manifest_digest"],
+                "train_tiles": pairs.header["counts"]["train_tiles"],
+                "val_pictures": pairs.header["counts"]["val_pictures"],
+            },
+            "device": device,
+            "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
+        }
+        write_bytes(work / "README.md", card_text(card).encode())
+        build.publish(card)
     return Report(
         "train",
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},
@@ -137,24 +137,33 @@ def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
-def _responses(config: TrainConfig, pairs: PairStore, distortion: str, work: Path) -> Fitted:
-    """Return the response curves of `distortion`, fitted now or by the run that this one goes on from."""
-    from distort_pipeline.training.response_fit import Fitted, fit_best
+def settled_head_start(config: TrainConfig, start: Start) -> int:
+    """Return how many steps D learns alone: an untrained D would lead a generator that starts well astray."""
+    if config.head_start is not None:
+        return config.head_start
+    return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
 
-    kept = work / RESPONSES
-    if kept.is_file():
-        weights, metadata = read_arrays(kept)
-        return Fitted(metadata["transform"], weights, json.loads(metadata["explained"]))
-    # codecs' blocks move under crops of any other alignment
-    wanted = config.transform if config.crop_align == TILE_ALIGN_PX else "none"
-    if wanted == "none":
-        return Fitted("none", {}, {})
-    tiles = fit_tiles(pairs, distortion, least_px=config.crop_px)
-    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
-    write_arrays(kept, fitted.weights, {"transform": fitted.transform, "explained": json.dumps(dict(fitted.explained))})
-    said = ", ".join(f"{name} {share:.2f}" for name, share in fitted.explained.items())
-    print(f"{distortion}: response curves of {fitted.transform}; share explained: {said}", file=sys.stderr)
-    return fitted
+
+def _fitted_start(
+    config: TrainConfig, pairs: PairStore, distortion: str, work: Path, noise_channels: int, base: Path | None
+) -> Start:
+    from distort_pipeline.training.start import fitted_start
+
+    wanted = config.transform if base is None else read_card(base)["network"].get("transform", "none")
+    if config.crop_align != TILE_ALIGN_PX:
+        wanted = "none"  # codecs' blocks move under crops of any other alignment
+    start = fitted_start(
+        pairs,
+        distortion,
+        work / "checkpoints" / "start",
+        wanted=wanted,
+        noise_channels=noise_channels,
+        least_px=config.crop_px,
+    )
+    if start.explained:
+        said = ", ".join(f"{share:.2f} by {name}" for name, share in start.explained.items())
+        print(f"{distortion}: response curves of {start.transform}; explained {said}", file=sys.stderr)
+    return start
 
 
 def _start_from(trainer: Any, base: Path) -> None:
@@ -164,13 +173,19 @@ def _start_from(trainer: Any, base: Path) -> None:
         assign_weights(network, weights)
 
 
-def _trainer(config: TrainConfig, noise_channels: int, transform: str, seed: int) -> tuple[Any, str]:
+def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) -> tuple[Any, str]:
     from distort_pipeline.training.adversaries import Networks
     from distort_pipeline.training.backends import make_trainer
 
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
-    settled = {"noise_channels": noise_channels, "transform": transform, "seed": seed % 2**31}
+    settled = {
+        "noise_channels": noise_channels,
+        "transform": start.transform,
+        "noise_pyramid": start.noise is not None,
+        "head_start": settled_head_start(config, start),
+        "seed": seed % 2**31,
+    }
     return make_trainer(Networks(**{**values, **settled}))
 
 

@@ -25,6 +25,8 @@ from distort_pipeline.stores.pictures import UnusablePicture
 
 MAX_FILE_BYTES = 2**30  # of one file or member: 170 megapixels of 16-bit RGB still fit without compression
 MAX_UNPACKED_BYTES = 64 * 2**30  # of one compressed tar: it fills the temporary disk
+MAX_EXPANSION = 200  # photographs without compression pack to a tenth at best; a bomb, to a thousandth
+FREE_EXPANSION_BYTES = 16 * 2**20  # for flat pictures made by hand
 OPEN_ARCHIVES = 16  # kept open at a time
 
 UNPACKERS: dict[str, Callable[..., Any]] = {
@@ -109,7 +111,9 @@ class _Zip:
         if member not in self._infos:
             raise UnusablePicture("there is no such member in the archive")
         info = self._infos[member]
-        _bounded(info.file_size)  # zipfile stops at the size that the directory states, whatever is packed
+        _bounded(
+            info.file_size, info.compress_size
+        )  # zipfile stops at the size that the directory states, whatever is packed
         try:
             with self._lock:
                 return self._zip.read(info)
@@ -138,7 +142,7 @@ class _Tar:
         if member not in self._infos:
             raise UnusablePicture("there is no such member in the archive")
         info = self._infos[member]
-        _bounded(info.size)
+        _bounded(info.size, info.size)
         try:
             with self._lock:
                 file = self._tar.extractfile(info)
@@ -154,10 +158,13 @@ def _plain_tar(path: Path) -> IO[bytes]:
     if unpacker is None:
         return path.open("rb")
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - stays open with the archive
+    most = _most_unpacked(path.stat().st_size)
     with unpacker(path, "rb") as packed:
         while block := packed.read(2**20):
             if spool.tell() > MAX_UNPACKED_BYTES:
                 raise ValueError(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes; unpack it into a folder")
+            if spool.tell() > most:
+                raise ValueError(f"unpacks to more than {MAX_EXPANSION} times its size, as no photographs do")
             spool.write(block)
     spool.seek(0)
     return spool
@@ -173,6 +180,12 @@ def _tidy(name: str) -> str:
     return PurePosixPath(name).as_posix()
 
 
-def _bounded(size: int) -> None:
+def _bounded(size: int, packed: int) -> None:
     if size > MAX_FILE_BYTES:
         raise UnusablePicture(f"its file is too large: {size} bytes, at most {MAX_FILE_BYTES}")
+    if size > _most_unpacked(packed):
+        raise UnusablePicture(f"unpacks to more than {MAX_EXPANSION} times its size, as no photograph does")
+
+
+def _most_unpacked(packed: int) -> int:
+    return max(MAX_EXPANSION * packed, FREE_EXPANSION_BYTES)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.remote import RemotePath, network_errors, storage_options
 
 PIXELS = "pixels.zarr"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
-# zstd's own checksum makes a flipped bit an error instead of another picture
-CODEC = ZstdCodec(level=1, checksum=True)
+# zstd's own checksum makes a flipped bit an error instead of another picture; level 2 writes as fast as level 1 and
+# keeps a quarter less, higher ones take longer, negative ones keep more: benchmarks/crops.py
+CODEC = ZstdCodec(level=2, checksum=True)
 # all that Zarr and its codecs raised when every part of a shard and of its metadata was damaged in turn
 DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
@@ -26,15 +28,23 @@ def create_group(folder: Path) -> zarr.Group:
     """Return the (new or existing) group of pixels in `folder`, to write."""
     # of an array that is opened rather than created, nothing else says so: its all-black shards would go missing
     zarr.config.set({"array.write_empty_chunks": True})
-    return zarr.open_group(folder / PIXELS, mode="a")
+    return _opened(folder, "a")
 
 
 def open_group(folder: Path) -> zarr.Group:
     """Return the group of pixels in `folder`, to read."""
     try:
-        return zarr.open_group(folder / PIXELS, mode="r")
+        return _opened(folder, "r")
+    except network_errors() as error:
+        raise PipelineError(f"the object store does not give the pixels of {folder}: {error}") from None
     except DAMAGE as error:
         raise PipelineError(f"the pixels of {folder} are missing or damaged: {error}") from None
+
+
+def _opened(folder: Path, mode: Literal["r", "a"]) -> zarr.Group:
+    if isinstance(folder, RemotePath):
+        return zarr.open_group(str(folder / PIXELS), mode=mode, storage_options=storage_options())
+    return zarr.open_group(folder / PIXELS, mode=mode)
 
 
 def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
@@ -45,23 +55,28 @@ def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
         raise PipelineError(f"{folder} lacks its array {name}, or it is damaged: {error}") from None
 
 
-def read_pixels(array: Any, selection: Any = ...) -> NDArray[np.uint8]:
-    """Return the pixels of `array` at `selection`, decoded; PipelineError if a checksum says that they are damaged."""
+def read_pixels(array: Any, selection: Any = ..., files: Sequence[Path] = ()) -> NDArray[np.uint8]:
+    """Return the pixels of `array` at `selection`, which lie in `files`, decoded.
+
+    PipelineError if a file is missing, as Zarr would read it as zeros, or a checksum says that one is damaged.
+    """
+    for file in files:
+        if not (file.is_file() and file.stat().st_size):
+            raise PipelineError(f"{file} is missing or empty, its pixels would all be black")
     try:
         return np.asarray(array[selection])
+    except network_errors() as error:
+        raise PipelineError(f"the object store does not give the pixels of the array {array.path}: {error}") from None
     except DAMAGE as error:
-        raise PipelineError(f"pixels of the array {array.path} are damaged: {error}") from None
+        where = f" in {', '.join(map(str, files))}" if files else ""
+        raise PipelineError(f"pixels of the array {array.path} are damaged{where}: {error}") from None
 
 
-def missing_shards(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
-    """Return the files of `array` that hold its elements `first` to `stop` along `axis` and are not there, or empty.
-
-    Zarr reads them as zeros, silently.
-    """
+def shard_files(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
+    """Return the files of `array` that hold its elements `first` to `stop` along `axis`."""
     side = (array.shards or array.chunks)[axis]
     starts = range(first - first % side, stop, side)
-    files = [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
-    return [file for file in files if not (file.is_file() and file.stat().st_size)]
+    return [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
 
 
 def shard_file(folder: Path, array: Any, position: tuple[int, ...]) -> Path:

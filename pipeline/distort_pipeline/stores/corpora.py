@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
-from distort_pipeline.stores.arrays import find_array, missing_shards, open_group, read_pixels
+from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.stores.files import Ledger, read_header, read_json
+from distort_pipeline.stores.remote import place_of
 from distort_pipeline.stores.tables import read_records, read_table
 
 KIND = "corpus"
@@ -190,17 +191,15 @@ class CorpusStore:
 
     def _read(self, array: Any, part: slice) -> NDArray[np.uint8]:
         """Return a part of `array` along its first axis; PipelineError if it is damaged, or a file of it is missing."""
-        for missing in missing_shards(self.folder, array, part.start or 0, part.stop):
-            raise PipelineError(f"{missing} is missing or empty, its pixels would all be black")
-        return read_pixels(array, part)
+        return read_pixels(array, part, shard_files(self.folder, array, part.start or 0, part.stop))
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
-    """Return the corpus at `path`; PipelineError if there is none, or one of another version."""
-    return CorpusStore(Path(path))
+    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
+    return CorpusStore(place_of(path))
 
 
 def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
+from distort_pipeline.stores.remote import RemotePath
+
+LISTING = "files.json"
+UNLISTED = ("store.json", "run.json")
+LISTING_THREADS = 4
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, also after a kill, sees all of it or nothing."""
+    if isinstance(path, RemotePath):
+        _write_object(path, data)
+        return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,12 +39,35 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # the folder may be what is wrong
             partial.unlink(missing_ok=True)
+        raise PipelineError(cannot_write(path, error)) from None
+
+
+def _write_object(path: RemotePath, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
         raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """Return why nothing can be written at `path`, and what to do where it is for want of room."""
+    said = f"cannot write {path}: {error.strerror or error}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(path, RemotePath):
+        return said
+    return (
+        f"{said}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same command again: it "
+        "goes on where this one was, and says first how much it still needs"
+    )
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as readable JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return `value` as `write_json` writes it; ValueError for NaN, which is no JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
@@ -54,7 +86,8 @@ def read_header(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the store.json of `folder`, checked to be of `kind` and `version`."""
     path = folder / "store.json"
     if not path.is_file():
-        unfinished = folder.is_dir() or any(folder.parent.glob(f".{folder.name}.*.building"))
+        beside = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
+        unfinished = folder.is_dir() or any(beside)
         hint = "; its making was interrupted: run the same command again" if unfinished else ""
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
     header = read_json(path)
@@ -71,10 +104,17 @@ def _said(header: object, key: str) -> str:
     return repr(header.get(key)) if isinstance(header, dict) else "something else"
 
 
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk of `path`, which need not be there yet."""
+    place = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    return shutil.disk_usage(place).free
+
+
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`."""
-    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
+    """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`; object stores always have."""
+    if isinstance(folder, RemotePath):
+        return
+    free = free_bytes(folder)
     if free < needed_bytes:
         raise PipelineError(
             f"{folder} needs about {needed_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
@@ -82,64 +122,33 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Build:
-    """A store in the making: work goes to a folder beside `out`, keyed by its settings, and is moved in when whole.
+def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+    """Write the SHA-256 of every file in `folder` into its files.json, and return that file's own, by its name.
 
-    So what stands at `out` is always complete, and what a kill leaves behind is found again by the same command and
-    by no other. The folder is not inside `out`, because DVC empties a stage's outputs before it runs the stage.
+    Not listed are what is written behind it (store.json), what no two runs have alike (run.json), and the folders
+    `without`.
     """
-
-    out: Path
-    key: str  # digest of everything that decides the store's bytes
-
-    @property
-    def work(self) -> Path:
-        """The folder to work in."""
-        out = self.out.resolve()  # workers may stand in another folder
-        return out.parent / f".{out.name}.{self.key[:16]}.building"
-
-    def complete(self) -> bool:
-        """Return whether `out` already holds exactly this store; PipelineError if it holds something else."""
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
-            return False
-        path = self.out / "store.json"
-        header = read_json(path) if path.is_file() else None
-        if isinstance(header, dict) and header.get("key") == self.key:
-            return True
-        if not isinstance(header, dict) or not str(header.get("format")).startswith("distort-pipeline/"):
-            raise PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
-        raise PipelineError(
-            f"{self.out} already exists and was made with other settings or inputs; "
-            "name another place with --out, or delete it first"
-        )
-
-    def start(self) -> Path:
-        """Return the work folder, made if need be."""
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
-        return self.work
-
-    def publish(self, header: dict[str, Any], *, files: Iterable[str] = ()) -> None:
-        """Write the header and move the finished work folder to `out`, without what killed writers left in it.
-
-        `files` are patterns, relative to the folder, of files whose digests the header keeps for `verify`.
-        """
-        for leftover in self.work.rglob("*.partial"):
-            leftover.unlink(missing_ok=True)
-        kept = {"files": file_digests(self.work, files)} if files else {}
-        write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
-        if self.out.is_dir():
-            self.out.rmdir()  # empty, or complete() would have refused
-        self.work.rename(self.out)
+    left_out = {folder / name for name in (LISTING, *UNLISTED, *without)}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & {path, *path.parents}]
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib lets go of Python's lock
+        digests = list(pool.map(file_digest, paths))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
+    return {LISTING: file_digest(folder / LISTING)}
 
 
-def file_digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """Return path → SHA-256 of the files below `folder` that match one of `patterns`."""
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+def read_listing(folder: Path) -> dict[str, str]:
+    """Return path → SHA-256 of the files of a store; empty for stores that were made before there were listings."""
+    found = read_json(folder / LISTING) if (folder / LISTING).is_file() else {}
+    if not (isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values())):
+        raise PipelineError(f"{folder / LISTING} is damaged: it is no list of digests")
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,10 +39,15 @@ def write_manifest(path: Path, records: Sequence[PictureRecord], root: Path) -> 
     ordered = sorted(records, key=lambda record: record.path)
     relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
     digest = digest_rows(ordered)
-    header = {"format": FORMAT, "version": VERSION, "root": relative, "digest": digest}
-    lines = [json.dumps(header), *(canonical(row(record)) for record in ordered)]
-    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    write_bytes(path, manifest_bytes(ordered, relative, digest))
     return digest
+
+
+def manifest_bytes(records: Sequence[PictureRecord], relative_root: str, digest: str) -> bytes:
+    """Return a manifest as it is written."""
+    header = {"format": FORMAT, "version": VERSION, "root": relative_root, "digest": digest}
+    lines = [json.dumps(header), *(canonical(row(record)) for record in records)]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def read_manifest(path: Path) -> Manifest:

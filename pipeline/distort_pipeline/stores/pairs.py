@@ -25,6 +25,7 @@ from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord
 from distort_pipeline.stores.arrays import open_group
 from distort_pipeline.stores.files import Ledger, read_header
+from distort_pipeline.stores.remote import place_of
 from distort_pipeline.stores.tables import read_records, read_table
 
 KIND = "pairs"
@@ -144,5 +145,5 @@ class PairStore:
 
 
 def open_pairs(path: str | Path) -> PairStore:
-    """Return the pair store at `path`; PipelineError if there is none, or one of another version."""
-    return PairStore(Path(path))
+    """Return the pair store at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
+    return PairStore(place_of(path))

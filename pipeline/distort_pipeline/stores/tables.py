@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import row
 from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.stores.remote import RemotePath
 
 Record = TypeVar("Record")
 
@@ -33,10 +34,14 @@ def write_table(path: Path, records: Sequence[Any], kind: type[Any]) -> None:
 def read_table(paths: Sequence[Path], kind: type[Any]) -> pa.Table:
     """Return the rows of all `paths`, in that order."""
     try:
-        parts = [pq.read_table(path, schema=schema_of(kind), partitioning=None) for path in paths]
+        parts = [pq.read_table(_readable(path), schema=schema_of(kind), partitioning=None) for path in paths]
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise PipelineError(f"a record file is missing or damaged: {error}") from None
     return pa.concat_tables(parts) if parts else schema_of(kind).empty_table()
+
+
+def _readable(path: Path) -> Path | pa.BufferReader:
+    return pa.BufferReader(path.read_bytes()) if isinstance(path, RemotePath) else path
 
 
 def read_records(paths: Sequence[Path], kind: type[Record]) -> list[Record]:

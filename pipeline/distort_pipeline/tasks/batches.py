@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.planning.corpora import Batch, ReferenceTile
 from distort_pipeline.ranges import Picture, Pictures
@@ -29,6 +30,7 @@ from distort_pipeline.tasks.reference_tiles import EXAMPLES, Truth, middle, read
 from distort_pipeline.trained import TrainedGenerator, load_generator
 
 LIMITS = (0, 255)
+PARTS_AHEAD = 2  # that the network may be ahead of the statistics
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,34 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
 
 
 def _distorted(task: BatchTask, model: TrainedGenerator) -> Iterator[tuple[Picture, Picture]]:
-    """Write the batch's pixels and yield (pristine, distorted) of each sample; whole pictures are made one by one."""
+    """Write the batch's pixels and yield (pristine, distorted) of each sample; whole pictures are made one by one.
+
+    The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
+    """
     group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.distortion)
     if task.whole_pictures:
-        for sample, tile in zip(samples, task.tiles, strict=True):
-            clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
-            made = model.forward.distort_picture(clean, sample.seed)
+        for sample, (clean, made) in zip(samples, ahead(_pictures(task, model, group), 1, name="network"), strict=True):
             write_picture(group, picture_array(column, sample.slot), made)
             yield clean, made
         return
     pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])
-    distorted = model.forward.distort(pristine, [sample.seed for sample in samples])
+    parts = model.forward.distort_by_parts(pristine, [sample.seed for sample in samples])
+    distorted = np.empty_like(pristine)
+    first = 0
+    for part in ahead(parts, PARTS_AHEAD, name="network"):
+        own = slice(first, first + len(part))
+        distorted[own] = part
+        yield from zip(pristine[own], distorted[own], strict=True)
+        first = own.stop
     group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
-    yield from zip(pristine, distorted, strict=True)
+
+
+def _pictures(task: BatchTask, model: TrainedGenerator, group: Any) -> Iterator[tuple[Picture, Picture]]:
+    """Yield (pristine, distorted) of whole pictures."""
+    for sample, tile in zip(task.batch.samples, task.tiles, strict=True):
+        clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
+        yield clean, model.forward.distort_picture(clean, sample.seed)
 
 
 def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:

@@ -153,7 +153,7 @@ def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
     """Return the named arrays of the truth file of shard `number`; PipelineError if it is missing or damaged."""
     path = _truth_path(work, number)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise PipelineError(f"{path} is missing or damaged: {error}") from None

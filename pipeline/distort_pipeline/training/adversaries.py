@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.discriminator import build_discriminator
-from distort_pipeline.networks.generator import NO_TRANSFORM, RESPONSES, build_generator
+from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES, build_generator
 from distort_pipeline.networks.responses import Responses
 
 AVERAGING_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
@@ -41,6 +41,8 @@ class Networks:
     averaging: float
     seed: int
     transform: str = NO_TRANSFORM
+    noise_pyramid: bool = False
+    head_start: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
@@ -62,6 +64,7 @@ class Adversaries:
                 base_filters=networks.base_filters,
                 noise_channels=networks.noise_channels,
                 transform=networks.transform,
+                noise_pyramid=networks.noise_pyramid,
                 precision=networks.precision,
             )
             for _ in range(2)
@@ -113,6 +116,15 @@ class Adversaries:
         for layer in (self.generator.get_layer(RESPONSES), self.averaged.get_layer(RESPONSES), self.responses):
             for variable in layer.variables:
                 variable.assign(weights[variable.name])
+
+    def give_noise(self, matrices: NDArray[np.float32]) -> None:
+        """Take over the fitted matrices of the noise pyramid; they are constants of the training."""
+        for network in (self.generator, self.averaged):
+            network.get_layer(NOISE_PYRAMID).matrices.assign(matrices)
+
+    def turn(self, number: Any) -> Any:
+        """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""
+        return ops.cast(number >= self.settings.head_start, "float32")
 
     def decay(self, number: Any) -> Any:
         """Return the decay of the moving average in the `number`-th step."""

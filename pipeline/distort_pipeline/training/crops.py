@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import OrderedDict
 from collections.abc import Generator
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.ahead import ahead
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.stores.inner_chunks import InnerChunks
 from distort_pipeline.stores.pairs import PairStore
 
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
+CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk
 BATCHES_AHEAD = 4
+READ_AHEAD = 128  # crops, half a window: the next chunks are read and decompressed while crops of these are in use
+EPOCHS_KNOWN = 3  # this one, the next one's beginning, and one more for batches that are larger than an epoch
+READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
+
+Key = tuple[int, int]  # level index, number of the chunk
+Columns = tuple[Future[Pictures], Future[Pictures]]  # pristine and distorted tiles of one chunk
 
 
 @dataclass(frozen=True)
@@ -52,70 +58,50 @@ class Crops:
         if not self.records:
             raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {crop_px} px wide")
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
-        self._pristine = pairs.array("train/pristine")
-        self._distorted = pairs.array(f"train/{distortion}")
-        self._chunk_slots = self._pristine.chunks[1]
-        self._cache: OrderedDict[tuple[int, int], tuple[Pictures, Pictures]] = OrderedDict()
-        self._epoch = -1
-        self._order: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._offsets: NDArray[np.int64] = np.zeros((0, 2), np.int64)
+        self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
+        self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
+        self._cache: OrderedDict[Key, Columns] = OrderedDict()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="chunks")
+        self._epochs: OrderedDict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = OrderedDict()
 
     def at(self, step: int) -> CropBatch:
         """Return the batch of `step`."""
         pristine = np.empty((self.batch, self.crop_px, self.crop_px, 3), np.uint8)
         distorted = np.empty_like(pristine)
-        for place in range(self.batch):
-            epoch, turn = divmod(step * self.batch + place, len(self.records))
-            if epoch != self._epoch:
-                self._start(epoch)
-            record = self.records[self._order[turn]]
-            y, x = self._offsets[turn]
-            tiles, distorted_tiles = self._chunk(record)
-            slot = record.slot % self._chunk_slots
-            inside = (slot, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
+        chosen = self._choices(step)
+        soon = self._choices(step + max(1, READ_AHEAD // self.batch))
+        cached = self._request(*({self._key(record) for record, _ in choices} for choices in (chosen, soon)))
+        for place, (record, (y, x)) in enumerate(chosen):
+            tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
+            inside = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
             pristine[place], distorted[place] = tiles[inside], distorted_tiles[inside]
         return CropBatch(step, pristine, distorted)
 
     def ahead(self, first: int, last: int) -> Generator[CropBatch, None, None]:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
-        ready: queue.Queue[CropBatch | BaseException] = queue.Queue(BATCHES_AHEAD)
-        stopped = threading.Event()
+        yield from ahead((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
-        def hand_over(got: CropBatch | BaseException) -> None:
-            while not stopped.is_set():
-                with suppress(queue.Full):
-                    ready.put(got, timeout=0.1)
-                    return
+    def _choices(self, step: int) -> list[tuple[PairRecord, NDArray[np.int64]]]:
+        """Return which tiles the crops of `step` are cut from, and where (y, x)."""
+        chosen = []
+        for number in range(step * self.batch, (step + 1) * self.batch):
+            epoch, turn = divmod(number, len(self.records))
+            order, offsets = self._epoch(epoch)
+            chosen.append((self.records[order[turn]], offsets[turn]))
+        return chosen
 
-        def read() -> None:
-            try:
-                for step in range(first, last):
-                    if stopped.is_set():
-                        return
-                    hand_over(self.at(step))
-            except BaseException as error:  # handed to the consumer, who raises it
-                hand_over(error)
-
-        reader = threading.Thread(target=read, daemon=True, name="crops")
-        reader.start()
-        try:
-            for _ in range(first, last):
-                got = ready.get()
-                if isinstance(got, BaseException):
-                    raise got
-                yield got
-        finally:
-            stopped.set()
-            reader.join()
-
-    def _start(self, epoch: int) -> None:
-        rng = generator(derive_seed(self.seed, "crops", epoch))
-        self._epoch = epoch
-        self._order = self._windowed_order(rng)
-        room = np.array(
-            [(self.records[i].height - self.crop_px, self.records[i].width - self.crop_px) for i in self._order]
-        )
-        self._offsets = self.crop_align * rng.integers(0, room // self.crop_align + 1)
+    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the order of the tiles in an epoch and the offset (y, x) of the crop in each."""
+        if epoch not in self._epochs:
+            rng = generator(derive_seed(self.seed, "crops", epoch))
+            order = self._windowed_order(rng)
+            room = np.array(
+                [(self.records[i].height - self.crop_px, self.records[i].width - self.crop_px) for i in order]
+            )
+            self._epochs[epoch] = order, self.crop_align * rng.integers(0, room // self.crop_align + 1)
+            if len(self._epochs) > EPOCHS_KNOWN:
+                self._epochs.popitem(last=False)
+        return self._epochs[epoch]
 
     def _windowed_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         chunk_of = np.array([self._key(record)[1] for record in self.records])
@@ -125,18 +111,25 @@ class Crops:
             order.append(rng.permutation(np.flatnonzero(np.isin(chunk_of, chunks[start : start + WINDOW_CHUNKS]))))
         return np.concatenate(order)
 
-    def _key(self, record: PairRecord) -> tuple[int, int]:
-        return record.level_index, record.slot // self._chunk_slots
+    def _key(self, record: PairRecord) -> Key:
+        return record.level_index, record.slot // self._pristine.slots
 
-    def _chunk(self, record: PairRecord) -> tuple[Pictures, Pictures]:
-        key = self._key(record)
-        if key not in self._cache:
-            while len(self._cache) >= 2 * WINDOW_CHUNKS:
-                self._cache.popitem(last=False)
-            slots = slice(key[1] * self._chunk_slots, (key[1] + 1) * self._chunk_slots)
-            self._cache[key] = (_read(self._pristine, 0, slots), _read(self._distorted, key[0], slots))
-        return self._cache[key]
+    def _request(self, now: set[Key], soon: set[Key]) -> dict[Key, Columns]:
+        """Return the chunks `now`, pristine and distorted; those of them and of `soon` that are not cached are read.
+
+        They take the memory of the chunk that came before all others and is in neither.
+        """
+        for key in [*sorted(now - self._cache.keys()), *sorted(soon - now - self._cache.keys())]:
+            full = len(self._cache) >= CACHED_CHUNKS
+            old = next((cached for cached in self._cache if cached not in now | soon), None) if full else None
+            clean, bad = (None, None) if old is None else self._cache.pop(old)
+            self._cache[key] = (
+                self._readers.submit(_read, self._pristine, (0, key[1]), clean),
+                self._readers.submit(_read, self._distorted, key, bad),
+            )
+        return {key: self._cache[key] for key in now}
 
 
-def _read(array: Any, level_index: int, slots: slice) -> Pictures:
-    return np.asarray(array[level_index, slots])
+def _read(column: InnerChunks, key: Key, old: Future[Pictures] | None) -> Pictures:
+    """Return a chunk, in the memory of one that is no longer wanted, if given."""
+    return column.read(*key, None if old is None else old.result())

@@ -55,7 +55,7 @@ class JaxTrainer(Adversaries):
             judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake)
             found |= figures
         towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y)
-        (gradients,) = pull_back(towards)
+        (gradients,) = pull_back(jax.tree.map(lambda gradient: self.turn(number) * gradient, towards))
         weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
         decay = self.decay(number)
         averaged = jax.tree.map(

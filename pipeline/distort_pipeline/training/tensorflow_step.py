@@ -55,7 +55,7 @@ class TensorflowTrainer(Adversaries):
                     found |= self._discriminator_update(x, y, tf.stop_gradient(fake))
                 logits = self.discriminator([x, fake], training=True)
             loss, figures = self.generator_loss(x, y, fake, logits)
-        _apply(self.generator_optimizer, generator_tape, loss, self.generator, self._share())
+        _apply(self.generator_optimizer, generator_tape, loss, self.generator, self._share() * self.turn(number))
         self._average(number)
         return found | figures
 

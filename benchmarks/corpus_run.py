@@ -1,0 +1,98 @@
+"""One run of the generate step in processes of its own: how long it takes, and how much memory all of them hold.
+
+`python -m benchmarks.corpus_run FOLDER PICTURES SETTINGS` makes models of random weights (all four distortions, the
+random ones with noise) and a manifest in FOLDER unless they are there, and then a corpus by SETTINGS, in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import read_pictures
+from benchmarks.sample_store import make_manifest
+
+FILTERS = 16  # the starter size
+LOOK_SECONDS = 0.5
+NOISE_CHANNELS = {"jpeg": 0, "jp2k": 0, "white_noise": 3, "pink_noise": 3}  # as training chooses them
+
+
+@dataclass(frozen=True)
+class CorpusRun:
+    """What one corpus cost."""
+
+    seconds: float  # all of it: Python, the cluster's start, plan, tiles, batches, page
+    peak_mb: float  # of all processes together, memory that they share counted once
+    store_mb: float  # on disk
+
+
+def run_corpus(folder: Path, pictures: Path, settings: Mapping[str, Any]) -> CorpusRun:
+    """Make a corpus by `settings` of GenerateConfig in new processes, measure it and delete it."""
+    _prepare(folder, pictures)
+    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(pictures), json.dumps(settings)]
+    started = time.perf_counter()
+    # nobody reads what it says while it runs: into a file, as a full pipe would stop it
+    with (folder / "log.txt").open("w+") as log:
+        run = subprocess.Popen(words, stdout=log, stderr=log)
+        peak = 0.0
+        while run.poll() is None:
+            peak = max(peak, memory_mb(run.pid))
+            time.sleep(LOOK_SECONDS)
+        seconds = time.perf_counter() - started
+        if run.returncode:
+            log.seek(0)
+            raise RuntimeError(f"generate stopped: {log.read()[-2000:]}")
+    corpus = folder / "corpus"
+    size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file()) / 1e6
+    shutil.rmtree(corpus)
+    return CorpusRun(seconds, peak, size)
+
+
+def _prepare(folder: Path, pictures: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(pictures), "{}"]
+    if not (folder / "models").is_dir():
+        subprocess.run(words, check=True, capture_output=True)
+
+
+def memory_mb(root: int) -> float:
+    """Return the memory of a process and all below it, in MB; pages that several hold are shared out among them."""
+    import psutil
+
+    total = 0
+    try:
+        process = psutil.Process(root)
+        for one in [process, *process.children(recursive=True)]:
+            try:
+                total += one.memory_full_info().pss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue  # it ended meanwhile
+    except psutil.NoSuchProcess:
+        return 0.0
+    return total / 1e6
+
+
+def main() -> None:
+    """Make what is missing of models and manifest, and the corpus if there are settings."""
+    folder, pictures, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    if settings:
+        from distort_pipeline.config import GenerateConfig
+        from distort_pipeline.steps import generate
+
+        generate.run(GenerateConfig(**settings), folder / "manifest.jsonl", folder / "models", folder / "corpus")
+        return
+    from benchmarks.random_models import write_model
+
+    make_manifest(pictures, folder)
+    for name, channels in NOISE_CHANNELS.items():
+        write_model(folder / "models" / name, FILTERS, read_pictures(pictures, 4), noise_channels=channels)
+
+
+if __name__ == "__main__":  # workers are spawned, and import this file again
+    main()

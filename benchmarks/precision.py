@@ -1,0 +1,130 @@
+"""JSD_NSS of the float32 path and of the mixed_bfloat16 path, by trained models on the same tiles with the same seeds.
+
+The difference is held against noise: what another draw of the same model makes of JSD_NSS, for one that draws at
+random; for others the sampling floor, the divergence that the number of values alone leaves between two halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import Figure, Options, Result, read_pictures, spread
+from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.distortions import apply
+from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.floors import halves_floor
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.models import model_folders, read_card
+from distort_pipeline.trained import is_random, load_generator
+from distort_pipeline.versions import package_versions
+
+TILE_PX = 256
+TILES_EACH = 4
+PICTURES = 20
+Counts = NDArray[np.int64]
+
+
+def measure(options: Options) -> Result:
+    """Return JSD_NSS of both paths for each trained model, and their difference beside the noise."""
+    pin_backend_threads(0)
+    if not options.models.is_dir():
+        return Result(
+            "no trained models",
+            [],
+            [],
+            [f"no models in {options.models}: `make repro` makes them, --models names some"],
+        )
+    pictures = read_pictures(options.pictures, 2 if options.quick else PICTURES)
+    figures: list[Figure] = []
+    for name, folder in model_folders(options.models).items():
+        card = read_card(folder)
+        if not card["brought"]:
+            figures += _model(name, folder, card, pictures)
+    return Result(
+        f"float32 and mixed_bfloat16 on the same {TILES_EACH} tiles of 256² of each of {len(pictures)} pictures",
+        figures,
+        [
+            "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
+            "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
+            "Noise is what another draw changes, or the sampling floor where there is no other draw.",
+        ],
+        packages=package_versions(["tensorflow", "keras", "numpy"]),
+    )
+
+
+def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDArray[np.uint8]]) -> list[Figure]:
+    pristine, true = _tiles(card, pictures)
+    true_counts = _pooled(true)
+    made = {precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")}
+    counts = {precision: _pooled(tiles) for precision, tiles in made.items()}
+    scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
+    if is_random(card):
+        again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
+        noise = abs(float(np.mean(again) - np.mean(scores["float32"])))
+        noise = max(noise, _floor(counts["float32"]))
+    else:
+        noise = _floor(counts["float32"])
+    apart = np.abs(made["float32"].astype(np.int16) - made["mixed_bfloat16"])
+    difference = abs(float(np.mean(scores["mixed_bfloat16"]) - np.mean(scores["float32"])))
+    return [
+        *(
+            Figure(f"{name}, {precision}: JSD_NSS", "the true distortion", spread(found), "bits", note=_mean(found))
+            for precision, found in scores.items()
+        ),
+        Figure(
+            f"{name}: difference of the means",
+            f"noise, {noise:.2g} bits",
+            spread([difference]),
+            "bits",
+            bar=noise,
+            at_least=False,
+            note=f"pixels differ by {apart.mean():.3f} greys on average, {apart.max()} at most",
+        ),
+    ]
+
+
+def _tiles(card: dict[str, Any], pictures: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return pristine and truly distorted tiles, TILES_EACH of every picture, which is distorted whole."""
+    pristine, true = [], []
+    for number, picture in enumerate(pictures):
+        seed = derive_seed(0, "precision", number)
+        bad = apply(card["distortion"], picture, card["parameters"], generator(seed)).picture
+        height, width = picture.shape[:2]
+        tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
+        for place in range(TILES_EACH):
+            tile = tiles[place % len(tiles)]
+            inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
+            pristine.append(picture[inside])
+            true.append(bad[inside])
+    return np.stack(pristine), np.stack(true)
+
+
+def _distorted(folder: Path, precision: str, tiles: NDArray[np.uint8], draw: str) -> NDArray[np.uint8]:
+    seeds = [derive_seed(0, draw, place) for place in range(len(tiles))]
+    return load_generator(folder, batch=16, precision=precision).forward.distort(tiles, seeds)
+
+
+def _pooled(tiles: NDArray[np.uint8]) -> list[Counts]:
+    """Return the histogram of each picture's tiles."""
+    counts = [product_histogram(tile) for tile in tiles]
+    return [np.sum(counts[first : first + TILES_EACH], axis=0) for first in range(0, len(counts), TILES_EACH)]
+
+
+def _scores(made: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
+    return [jsd_bits(own, other) for own, other in zip(true, made, strict=True)]
+
+
+def _floor(counts: Sequence[Counts]) -> float:
+    rng = generator(0)
+    return float(np.mean([halves_floor(one, rng) for one in counts]))
+
+
+def _mean(scores: Sequence[float]) -> str:
+    return f"mean {np.mean(scores):.4f}"

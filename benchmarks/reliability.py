@@ -1,0 +1,103 @@
+"""Writes RELIABILITY.md from what the campaigns of tests/faults have counted: `python -m benchmarks.reliability`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "faults"
+PAGE = Path(__file__).parent / "RELIABILITY.md"
+HEAD = """# What was broken on purpose, and what came of it
+
+Written by `make faults` from `results/faults/*.json`, which the tests in `tests/faults` leave; do not edit. A test that
+fails leaves nothing: each row below is a campaign that passed in full, with what it counted. Settings are small (tiles
+of 128 px, networks of 2 and 4 filters, the built-in photographs); the commands are those of a user, in processes of
+their own.
+
+"""
+SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was done, and the campaigns' names begin so
+    "Kills": (
+        "SIGKILL to the whole process group at a random moment, then the same command, until the store is made: its "
+        "digest (of a model: of the weights) is that of an undisturbed run, `verify` passes, no temporary file stays, "
+        "and no record or ledger line that was there when a command started was written again.",
+        ("kills-",),
+    ),
+    "Ctrl-C": (
+        "SIGINT to the process group in the middle of the work, once or twice. Once: what is in flight is finished. "
+        "Twice: it ends at once. Exit code 130 and a word on how to go on; the same command gives the same digest.",
+        ("interrupts-",),
+    ),
+    "Workers and schedulers": (
+        "`dask scheduler` and `dask worker` processes started by hand on loopback, killed while `generate` depends on "
+        "them; a worker of a local cluster killed; and the same stores by 0, 1, 2 and 4 workers.",
+        ("workers-",),
+    ),
+    "Disks": (
+        "A small disk in memory that fills up during the run (64 KiB are left): it stops with a message, and goes on "
+        "after room is made.",
+        ("disk-",),
+    ),
+    "Bit rot and repair": (
+        "One random flipped bit, truncation or deletion at a time, in a pair store, a corpus, a model, an export, and "
+        "a manifest with its pictures: `verify` has to name the file. Repair: one to four at a time, then "
+        "`verify --repair`; made again may be only what was damaged.",
+        ("bit-rot", "repair"),
+    ),
+    "Hostile and broken input": (
+        "Mutated pictures of every format, bombs and archives through `ingest`; documents of any content through their "
+        "readers; names and secrets through the whole path.",
+        ("hostile-", "fuzzed-", "outputs"),
+    ),
+    "Object stores": (
+        "Pair stores and corpora at s3://, on moto's server on loopback, behind a proxy that answers some requests "
+        "with 500, some late, and cuts some answers in the middle (`faulty`), or fails for a while (`down`).",
+        ("objects-",),
+    ),
+}
+
+
+def main() -> None:
+    """Write the page."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text(render(found), encoding="utf-8")
+    print(f"{PAGE}: {len(found)} campaigns")
+
+
+def render(campaigns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page for the counts of each of the `campaigns`, by name."""
+    parts = [HEAD]
+    for heading, (what, names) in SECTIONS.items():
+        own = {name: counts for name, counts in campaigns.items() if name.startswith(names)}
+        parts.append(f"## {heading}\n\n{what}\n\n{_table(own) if own else 'Not run.'}\n\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _table(campaigns: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = ["| campaign | counted | day | load |", "|---|---|---|---|"]
+    for name, counts in campaigns.items():
+        told = [f"{_words(key)} {_value(value)}" for key, value in counts.items() if key not in ("date", "load")]
+        rows.append(f"| {name} | {'; '.join(told)} | {counts['date']} | {counts['load']} |")
+    return "\n".join(rows)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _value(value: object) -> str:
+    """Return a count in words.
+
+    >>> _value({"bit": 70, "deletion": 65}), _value([0, 2])
+    ('(bit 70, deletion 65)', '0, 2')
+    """
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{name} {count}' for name, count in value.items())})"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Trainers that benchmarks take steps with; the settings are those of the steps, but for size and precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from distort_pipeline.training.tensorflow_step import TensorflowTrainer
+
+
+def trainer_of(
+    filters: int, batch: int, crop_px: int, precision: str, *, plain: bool = False, seed: int = 0
+) -> TensorflowTrainer:
+    """Return a trainer of our networks, or with the plain generator in the place of ours."""
+    from benchmarks.plain_networks import build_plain_generator
+    from distort_pipeline.training import adversaries, tensorflow_step
+
+    networks = adversaries.Networks(
+        base_filters=filters,
+        discriminator_filters=filters,
+        noise_channels=0,
+        pair_view="amplified_difference",
+        precision=precision,
+        crop_px=crop_px,
+        batch=batch,
+        generator_rate=3e-4,
+        discriminator_rate=1e-4,
+        beta_1=0.5,
+        beta_2=0.999,
+        sparsity_weight=0.1,
+        sparsity_span=255.0,
+        sparsity_reduction="mean",
+        averaging=0.999,
+        seed=seed,
+    )
+    if not plain:
+        return tensorflow_step.TensorflowTrainer(networks)
+    with patch.object(tensorflow_step, "build_generator", build_plain_generator):
+        return tensorflow_step.TensorflowTrainer(networks)

@@ -1,0 +1,65 @@
+"""Training on crops out of a pair store against training on one batch that never changes: what reading costs.
+
+The store is read by `Crops.ahead`, as the train step reads it; both take turns, some steps each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios
+from benchmarks.sample_store import make_manifest, make_pairs
+from benchmarks.trainers import trainer_of
+from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.training.crops import CropBatch, Crops
+from distort_pipeline.versions import package_versions
+
+BAR = 0.97
+DISTORTION = "white_noise"  # compresses least, so that its chunks take longest
+
+
+def measure(options: Options) -> Result:
+    """Return the share of its speed that training keeps when it reads, small and at full size."""
+    pin_backend_threads(0)
+    sizes = ((4, 2, 2, 1),) if options.quick else ((16, 8, 12, 5), (64, 16, 3, 2))
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = make_manifest(options.pictures, Path(folder))
+        store = make_pairs(manifest, Path(folder) / "pairs", distortions=(DISTORTION,))
+        for filters, batch, steps, rounds in sizes:
+            figures.append(_size(store, filters, batch, steps, options.rounds_or(rounds)))
+    return Result(
+        "steps of training, mixed_bfloat16, 256² crops, all cores",
+        figures,
+        ["The store's chunks are decompressed in the measured steps as far as they are not in the cache yet."],
+        packages=package_versions(["tensorflow", "keras", "zarr"]),
+    )
+
+
+def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -> Figure:
+    crops = Crops(store, DISTORTION, crop_px=256, crop_align=16, batch=batch, seed=0)
+    trainer = trainer_of(filters, batch, 256, "mixed_bfloat16")
+    constant = crops.at(0)
+    reading = crops.ahead(1, 1 + steps * (rounds + 1))
+
+    def train(batches: Iterator[CropBatch]) -> None:
+        for _ in range(steps):
+            found = next(batches)
+            float(trainer.step(found.pristine, found.distorted, 1)["generator_loss"])
+
+    def repeated() -> Iterator[CropBatch]:
+        while True:
+            yield constant
+
+    seconds = in_turn({"constant": lambda: train(repeated()), "store": lambda: train(reading)}, rounds)
+    rate = steps * batch / sorted(seconds["store"])[len(seconds["store"]) // 2]
+    return Figure(
+        f"from the store, {filters} filters, batch {batch}",
+        "one constant batch, share of its speed",
+        ratios(seconds["constant"], seconds["store"]),
+        bar=BAR,
+        note=f"{steps} steps a turn, {rate:.2f} pictures/s",
+    )

@@ -1,0 +1,49 @@
+"""What `generate` works on when little is named: any pictures, or the built-in ones; starter generators."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from distort_pipeline.builtin import STARTERS, sample_folder
+from distort_pipeline.config import IngestConfig
+from distort_pipeline.params import replaced
+from distort_pipeline.stores.manifests import is_manifest
+
+MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
+
+
+def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
+    """Return the manifest of `pictures`: itself, or made beside `out` of anything that `ingest` takes.
+
+    Without pictures that is the manifest.jsonl of this folder, or one of the built-in photographs.
+    """
+    from distort_pipeline.steps import ingest
+
+    if pictures is None and MANIFEST.is_file():
+        return MANIFEST
+    if pictures is not None and _is_manifest(pictures):
+        return pictures
+    source = sample_folder() if pictures is None else pictures
+    made = out.parent / f"{out.name}.manifest.jsonl"
+    # how they are split matters to training only; without a picture to validate on there would be no manifest
+    ingest.run(replaced(config, source=str(source), val_count=1), made)
+    print(f"pictures: {'the built-in sample' if pictures is None else source}, listed in {made}", file=sys.stderr)
+    return made
+
+
+def models_or_starters(models: Path | None) -> Path:
+    """Return `models`, else the folder models here, else the starter generators."""
+    if models is not None:
+        return models
+    if MODELS.is_dir():
+        return MODELS
+    print("models: the starter generators that come with the package", file=sys.stderr)
+    return STARTERS
+
+
+def _is_manifest(path: Path) -> bool:
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return is_manifest(file.readline())

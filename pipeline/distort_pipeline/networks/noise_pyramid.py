@@ -1,0 +1,67 @@
+"""A pyramid of noise: the second-order statistics of a random distortion, told in one colour matrix for each octave.
+
+White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
+resolutions anyway; here each is coloured and carried up to the picture's resolution, and the sum is added to the
+picture. The matrices are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="distort_pipeline")
+class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
+    """Maps noise maps (N, h, w, c), coarsest first and each twice as large as the one before, to (N, H, W, 3).
+
+    The matrices are fitted beforehand and not trained; at the start they are 0, and so is the sum.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "dtype": "float32", "trainable": False})
+
+    def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
+        """Make a matrix from noise channels to colours for each map."""
+        self.matrices = self.add_weight(
+            name="matrices", shape=(len(input_shape), input_shape[0][-1], 3), initializer="zeros", trainable=False
+        )
+
+    def call(self, maps: Sequence[Any]) -> Any:
+        """Return the coloured sum of the maps."""
+        total = ops.matmul(maps[0], self.matrices[0])
+        for level, noise in enumerate(maps[1:], start=1):
+            total = doubled(total) + ops.matmul(noise, self.matrices[level])
+        return total
+
+    def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """Return the shape of the picture."""
+        return (*input_shape[-1][:-1], 3)
+
+
+def doubled(values: Any) -> Any:
+    """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
+
+    That is bilinear interpolation with borders repeated; all new pixels of white noise have the same variance.
+    """
+    for axis in (1, 2):
+        before = ops.concatenate([_end(values, axis, first=True), _all_but(values, axis, last=True)], axis=axis)
+        after = ops.concatenate([_all_but(values, axis, last=False), _end(values, axis, first=False)], axis=axis)
+        pair = ops.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=axis + 1)
+        shape = list(ops.shape(values))
+        shape[axis] = 2 * shape[axis]
+        values = ops.reshape(pair, shape)
+    return values
+
+
+def _end(values: Any, axis: int, *, first: bool) -> Any:
+    part = slice(None, 1) if first else slice(-1, None)
+    return values[:, part] if axis == 1 else values[:, :, part]
+
+
+def _all_but(values: Any, axis: int, *, last: bool) -> Any:
+    part = slice(None, -1) if last else slice(1, None)
+    return values[:, part] if axis == 1 else values[:, :, part]

@@ -1,0 +1,72 @@
+"""Inner chunks of the sharded arrays of tiles, read straight into memory that is there: for reading at full speed.
+
+Zarr reads the same bytes through an event loop and three copies, each into new memory; benchmarks/crops.py says what
+that costs. Laid out by the Zarr v3 specification, "sharding_indexed": chunks, then where each of them begins and how
+long it is, then a CRC-32C of that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google_crc32c import value as crc32c
+from numcodecs import Zstd
+from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.ranges import Pictures
+from distort_pipeline.stores.arrays import shard_file
+
+INDEX_ENTRY = np.dtype([("offset", "<u8"), ("nbytes", "<u8")])
+CRC_BYTES = 4
+
+
+class InnerChunks:
+    """The inner chunks of one array (levels, slots, tile_px, tile_px, 3) of a store in `folder`.
+
+    Any number of threads may read at a time: decompression leaves the interpreter to the others.
+    """
+
+    def __init__(self, folder: Path, array: Any) -> None:
+        codecs = array.metadata.codecs
+        inner = codecs[0].codecs if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec) else ()
+        if [type(codec) for codec in inner] != [BytesCodec, ZstdCodec]:
+            raise PipelineError(f"{folder} keeps {array.path} in another form than this program writes it in")
+        self._folder, self._array, self._codec = folder, array, Zstd(checksum=True)
+        self.slots: int = array.chunks[1]  # of one chunk
+        self.shape: tuple[int, ...] = array.chunks[1:]  # (slots, tile_px, tile_px, 3)
+
+    def read(self, level_index: int, number: int, into: Pictures | None = None) -> Pictures:
+        """Return chunk `number` of a level, counted over all shards; in the memory of `into`, of `shape`, if given.
+
+        PipelineError if its file is missing or damaged.
+        """
+        tiles = np.empty(self.shape, np.uint8) if into is None else into
+        path = shard_file(self._folder, self._array, (level_index, number * self.slots))
+        try:
+            self._codec.decode(self._compressed(path, number % self._per_shard), out=tiles)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise PipelineError(f"{path} is missing or damaged: {error}") from None
+        return tiles
+
+    @property
+    def _per_shard(self) -> int:
+        return int(self._array.shards[1] // self.slots)
+
+    def _compressed(self, path: Path, place: int) -> bytes:
+        """Return the bytes of the chunk at `place` of a shard."""
+        index_bytes = self._per_shard * INDEX_ENTRY.itemsize
+        with path.open("rb", buffering=0) as file:
+            end = file.seek(0, 2)
+            file.seek(end - index_bytes - CRC_BYTES)
+            read = file.read(index_bytes + CRC_BYTES)
+            index, crc = read[:index_bytes], read[index_bytes:]
+            if crc32c(index) != int.from_bytes(crc, "little"):
+                raise ValueError("its index does not have the checksum that stands behind it")
+            offset, size = (int(number) for number in np.frombuffer(index, INDEX_ENTRY)[place])
+            if offset + size > end:
+                raise ValueError(f"its chunk {place} is not there")
+            file.seek(offset)
+            return file.read(size)

@@ -1,0 +1,66 @@
+"""Where an adversarial training starts: what least squares read off the pairs, kept so that a resumed one knows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID
+from distort_pipeline.stores.models import read_arrays, write_arrays
+from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.training.fit_tiles import fit_tiles
+from distort_pipeline.training.noise_fit import fit_noise
+from distort_pipeline.training.response_fit import fit_best
+
+NAME = "start.safetensors"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The transform of response curves and their weights, if any, and the matrices of a noise pyramid, if any."""
+
+    transform: str = NO_TRANSFORM
+    explained: Mapping[str, float] | None = None  # share of the squared difference, by each transform that was tried
+    responses: Mapping[str, NDArray[Any]] | None = None
+    noise: NDArray[Any] | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether anything was."""
+        return bool(self.responses) or self.noise is not None
+
+
+def fitted_start(
+    pairs: PairStore, distortion: str, folder: Path, *, wanted: str | None, noise_channels: int, least_px: int
+) -> Start:
+    """Return what can be said of `distortion` before training; from `folder` if it was found there by an earlier run.
+
+    `wanted` is a transform, "none" for the paper's start without any of this, or None for what explains most.
+    """
+    if wanted == NO_TRANSFORM:
+        return Start()
+    if (folder / NAME).is_file():
+        return _read(folder / NAME)
+    tiles = fit_tiles(pairs, distortion, least_px=least_px)
+    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
+    noise = fit_noise(tiles.pristine, tiles.distorted, channels=noise_channels) if noise_channels else None
+    start = Start(fitted.transform, fitted.explained, fitted.weights, noise)
+    _write(folder / NAME, start)
+    return start
+
+
+def _write(path: Path, start: Start) -> None:
+    arrays = {**(start.responses or {}), **({} if start.noise is None else {NOISE_PYRAMID: start.noise})}
+    write_arrays(path, arrays, {"transform": start.transform, "explained": json.dumps(dict(start.explained or {}))})
+
+
+def _read(path: Path) -> Start:
+    arrays, said = read_arrays(path)
+    noise = arrays.pop(NOISE_PYRAMID, None)
+    return Start(said["transform"], json.loads(said["explained"]), arrays, None if noise is None else np.asarray(noise))

@@ -1,0 +1,57 @@
+import dataclasses
+
+import pyarrow.parquet as pq
+import pytest
+from damage import change_json
+
+from distort_pipeline.commands.compare import compare
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import SampleRecord
+from distort_pipeline.stores.arrays import create_group
+from distort_pipeline.stores.tables import write_table
+
+pytest_plugins = ["corpus_fixtures", "store_copies"]
+
+
+def test_the_same_corpus_does_not_differ(finished_corpus, damaged):
+    found = compare(finished_corpus, damaged)
+    assert (found.different, found.largest, found.problems) == (0, 0, ())
+    assert found.summary == f"0.000% of {40 * 128 * 128 * 3} pixel values differ, by at most 0 of 255"
+
+
+def test_pixels_may_differ_by_the_tolerance_and_no_more(finished_corpus, damaged, corpus):
+    array = create_group(damaged)["distorted/jpeg"]
+    tiles = array[8:16]
+    tiles[3, 100, 50, 1] ^= 2
+    array[8:16] = tiles
+    record = next(record for record in corpus.records if (record.distortion, record.slot) == ("jpeg", 11))
+    path = damaged / "records" / "jpeg-00001.parquet"
+    rows = [SampleRecord(**row) for row in pq.read_table(path).to_pylist()]
+    write_table(path, [dataclasses.replace(r, psnr=1.0) if r == record else r for r in rows], SampleRecord)
+    assert compare(finished_corpus, damaged, tolerance=2).problems == ()
+    found = compare(finished_corpus, damaged, tolerance=1)
+    assert (found.different, found.largest) == (1, 2)
+    (problem,) = found.problems
+    assert problem.startswith("jpeg-00001: 0.000% of")
+
+
+def test_other_records_and_other_reference_tiles_are_never_tolerated(finished_corpus, damaged):
+    array = create_group(damaged)["pristine"]
+    tiles = array[16:20]
+    tiles[0, 0, 0, 0] ^= 1
+    array[16:20] = tiles
+    path = damaged / "records" / "white_noise-00000.parquet"
+    rows = [SampleRecord(**row) for row in pq.read_table(path).to_pylist()]
+    write_table(path, [dataclasses.replace(row, seed=row.seed + 1) for row in rows], SampleRecord)
+    found = compare(finished_corpus, damaged, tolerance=255)
+    assert set(found.problems) == {
+        "white_noise-00000: the records differ",
+        "jpeg-00002: the reference tiles differ",
+        "white_noise-00002: the reference tiles differ",
+    }
+
+
+def test_corpora_of_other_settings_are_not_compared(finished_corpus, damaged):
+    change_json(damaged / "store.json", settings={})
+    with pytest.raises(PipelineError, match="were made with other settings, models or pictures"):
+        compare(finished_corpus, damaged)

@@ -1,0 +1,82 @@
+import json
+import shutil
+
+import pytest
+from damage import change_json, flip
+
+from distort_pipeline.commands.repair import repair
+from distort_pipeline.commands.verify import verify
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.remaking import Inputs, remaker
+
+pytest_plugins = ["corpus_fixtures", "store_copies"]
+
+
+def times(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def mended(path, **inputs):
+    return repair(path, verify(path), remaker(path, Inputs(**inputs), Workers()))
+
+
+def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_manifest, models, finished_corpus):
+    before = times(damaged)
+    flip(damaged / "pixels.zarr/distorted/jpeg/c/1/0/0/0", 60)
+    (damaged / "pixels.zarr/pristine/c/2/0/0/0").unlink()
+    (damaged / "records/white_noise-00002.parquet").write_bytes(b"")
+    flip(damaged / "pixels.zarr/distorted/white_noise/zarr.json", 10)  # of no single shard
+    assert verify(damaged).damaged >= {"jpeg-00001", "tiles-00002", "white_noise-00002"}
+    assert mended(damaged, manifest=small_manifest, models=models).problems == ()
+    header = json.loads((damaged / "store.json").read_text())
+    assert header["digest"] == json.loads((finished_corpus / "store.json").read_text())["digest"]
+    after = times(damaged)
+    again = {path for path in after if before.get(path) != after[path] and path.endswith((".parquet", "/0"))}
+    assert again == {
+        *("pixels.zarr/distorted/jpeg/c/1/0/0/0", "records/jpeg-00001.parquet"),
+        *("pixels.zarr/pristine/c/2/0/0/0", "records/tiles-00002.parquet"),
+        *("pixels.zarr/distorted/white_noise/c/2/0/0/0", "records/white_noise-00002.parquet"),
+    }
+
+
+def test_a_pair_store_is_repaired_with_the_pictures_that_were_brought(pairs, small_manifest, faded):
+    digest = json.loads((pairs / "store.json").read_text())["digest"]
+    flip(pairs / "pixels.zarr/train/faded/c/0/1/0/0/0", 99)
+    flip(pairs / "pixels.zarr/val/hills-1/jpeg-1/zarr.json", 3)
+    (pairs / "ledger/train-00000.json").unlink()
+    with pytest.raises(PipelineError, match="was made with other settings or inputs"):
+        mended(pairs, manifest=small_manifest)
+    assert (pairs / "store.json").is_file()
+    assert mended(pairs, manifest=small_manifest, brought={"faded": str(faded)}).problems == ()
+    assert json.loads((pairs / "store.json").read_text())["digest"] == digest
+
+
+def test_an_export_is_repaired_from_its_corpus(exported, finished_corpus):
+    flip(exported / "distorted/jpeg/00000001.png", 100)
+    (exported / "metadata.csv").unlink()
+    (exported / "ledger/white_noise-00000.json").write_text("{")
+    assert mended(exported, corpus=finished_corpus).problems == ()
+
+
+def test_a_sound_store_is_left_alone(damaged):
+    before = times(damaged)
+    assert mended(damaged).problems == ()
+    assert times(damaged) == before
+
+
+def test_what_cannot_be_repaired_is_said_and_left_as_it_is(damaged, model, small_manifest, models, tmp_path):
+    flip(model / "generator.safetensors", 2000)
+    with pytest.raises(PipelineError, match="has no shards to repair: train it again"):
+        repair(model, verify(model), lambda: None)
+    (damaged / "ledger/jpeg-00000.json").unlink()
+    other = shutil.copytree(models, tmp_path / "models")
+    change_json(other / "jpeg" / "store.json", weights_digest="0")
+    with pytest.raises(PipelineError, match="was made with other settings or inputs"):
+        mended(damaged, manifest=small_manifest, models=other)
+    change_json(damaged / "store.json", overlap={})
+    with pytest.raises(PipelineError, match=r"store\.json is damaged, and nothing else says how the store was made"):
+        mended(damaged, manifest=small_manifest, models=models)
+    assert damaged.is_dir()

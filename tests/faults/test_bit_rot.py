@@ -1,0 +1,116 @@
+"""Random flipped bits, truncations and deletions: `verify` finds each one, names the file, and `--repair` undoes it."""
+
+import os
+import random
+import shutil
+from collections import Counter
+
+import pytest
+from commands import header
+from tally import tally
+
+from distort_pipeline.commands.repair import repair
+from distort_pipeline.commands.verify import verify
+from distort_pipeline.config import ExportConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.remaking import Inputs, remaker
+from distort_pipeline.steps import export
+
+pytestmark = pytest.mark.slow
+pytest_plugins = ["corpus_fixtures"]
+
+DAMAGES = int(os.environ.get("FAULTS_DAMAGES", "200"))
+REPAIRS = 12  # of a pair store, a corpus and an export each, several damages a time
+OUTSIDE = ("run.json",)  # what depends on the run is no part of any digest
+KINDS = ("bit", "truncation", "deletion")
+
+
+@pytest.fixture(scope="module")
+def stores(pair_store, finished_corpus, models, small_manifest, tmp_path_factory):
+    """Name → folder of a copy of a store of each kind, with the manifest and its pictures."""
+    folder = tmp_path_factory.mktemp("rot")
+    made = folder / "made"
+    export.run(ExportConfig(workers=0), finished_corpus, made)
+    originals = {
+        "pairs": pair_store.folder,
+        "corpus": finished_corpus,
+        "model": models / "jpeg",
+        "export": made,
+        "pictures": small_manifest.parent,
+    }
+    return {name: shutil.copytree(path, folder / name) for name, path in originals.items()}
+
+
+def damage(path, kind, rng):
+    """Damage the file at `path` and return its bytes as they were."""
+    before = path.read_bytes()
+    if kind == "deletion":
+        path.unlink()
+    elif kind == "truncation":
+        path.write_bytes(before[: rng.randrange(len(before))])
+    else:
+        place = rng.randrange(len(before))
+        path.write_bytes(before[:place] + bytes([before[place] ^ 1 << rng.randrange(8)]) + before[place + 1 :])
+    return before
+
+
+def files_of(store):
+    return sorted(path for path in store.rglob("*") if path.is_file() and path.name not in OUTSIDE)
+
+
+def kind_of(path):
+    """What to call a file of a store, for the table: its folder's name, or its own."""
+    return path.parts[0] if len(path.parts) > 1 else path.name
+
+
+def test_verify_finds_every_damage_and_names_the_file(stores):
+    rng = random.Random(6)
+    found, hit = Counter(), Counter()
+    targets = {name: store / "manifest.jsonl" if name == "pictures" else store for name, store in stores.items()}
+    for turn in range(DAMAGES):
+        name, kind = list(stores)[turn % len(stores)], KINDS[turn // len(stores) % len(KINDS)]
+        path = rng.choice(files_of(stores[name]))
+        before = damage(path, kind, rng)
+        try:
+            problems = verify(targets[name]).problems
+        except PipelineError as error:  # of a manifest that is gone
+            problems = (str(error),)
+        assert any(path.name in problem for problem in problems), (kind, path, problems)
+        path.write_bytes(before)
+        found[kind] += 1
+        hit[f"{name}: {kind_of(path.relative_to(stores[name]))}"] += 1
+    for target in targets.values():
+        assert verify(target).problems == ()
+    tally("bit-rot", damages=DAMAGES, found=found.total(), kinds=found, files=hit)
+
+
+def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manifest, models, faded):
+    rng = random.Random(7)
+    inputs = Inputs(small_manifest, models, stores["corpus"], brought={"faded": str(faded)})
+    damages = made_again = kept = 0
+    for _ in range(REPAIRS):
+        for name in ("export", "corpus", "pairs"):
+            store = stores[name]
+            digest = header(store)["digest"]
+            chosen = rng.sample([path for path in files_of(store) if path.name != "store.json"], rng.randint(1, 4))
+            before = {path: path.stat().st_mtime_ns for path in files_of(store) if path.suffix in (".parquet", ".png")}
+            for path in chosen:
+                damage(path, rng.choice(KINDS), rng)
+            found = verify(store)
+            assert repair(store, found, remaker(store, inputs, Workers())).problems == ()
+            assert header(store)["digest"] == digest
+            again = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
+            if name != "export" and "files.json" not in {path.name for path in chosen}:
+                assert {path.stem for path in again} == found.damaged
+            damages += len(chosen)
+            made_again += len(again)
+            kept += len(before) - len(again)
+    tally(
+        "repair",
+        repairs=3 * REPAIRS,
+        damages=damages,
+        files_made_again=made_again,
+        files_kept=kept,
+        same_digest=3 * REPAIRS,
+    )

@@ -1,0 +1,208 @@
+"""Pair stores and corpora at s3://bucket, on moto's server on loopback, behind a proxy that fails at times."""
+
+import os
+import shutil
+import time
+
+import pytest
+from commands import Place, header, kill
+from faulty_proxy import FaultyProxy
+from tally import tally
+
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.stores.remote import RemotePath, place_of
+
+moto = pytest.importorskip("moto.server", reason="object stores are tried on moto's server: pip install moto[server]")
+pytest.importorskip("s3fs", reason="object stores need the extra s3")
+
+pytestmark = pytest.mark.slow
+pytest_plugins = ["corpus_fixtures"]
+
+FAULTS = {"error": 0.05, "slow": 0.01, "cut": 0.02}
+SETTINGS = {
+    "ingest": {"val_count": 2},
+    "pairs": {
+        "distortions": ["jpeg", "white_noise"],
+        "tile_px": 128,
+        "min_tile_px": 128,
+        "tiles_per_picture": 4,
+        "tiles_per_shard": 4,
+        "tiles_per_chunk": 2,
+        "workers": 2,
+    },
+    "train": {
+        "base_filters": 2,
+        "discriminator_filters": 2,
+        "crop_px": 128,
+        "batch": 2,
+        "steps": 2,
+        "validation_tiles": 2,
+    },
+    "generate": {
+        "count": 64,
+        "tile_px": 128,
+        "batch_samples": 16,
+        "tiles_per_chunk": 8,
+        "network_batch": 8,
+        "truth_pictures": 1,
+        "workers": 2,
+    },
+    "export": {"workers": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory):
+    """moto's server behind a proxy, and the environment that leads every request there."""
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    found = FaultyProxy(server._server.server_port)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", found.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path_factory.mktemp("aws") / "none"))
+        import s3fs
+
+        s3fs.S3FileSystem(use_listings_cache=False).mkdir("bucket")
+        yield found
+    found.close()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, sample, models):
+    """A place with a manifest of a few pictures, and the pair store and the corpus that are made of them here."""
+    place = Place(tmp_path_factory.mktemp("local"), SETTINGS)
+    (place.folder / "pictures").mkdir()
+    for picture in sorted(sample.glob("*.png"))[:6]:
+        shutil.copy(picture, place.folder / "pictures")
+    place.made("ingest", "pictures", "--out", "manifest.jsonl")
+    for name in ("pairs", "generate"):
+        place.made(*words_of(name, models), "--out", name)
+    return place
+
+
+@pytest.fixture
+def store(local, proxy):
+    """The place, whose commands find the object store, which does not fail yet."""
+    local.environment.update({name: value for name, value in os.environ.items() if name.startswith("AWS_")})
+    proxy.faults = {}
+    proxy.done.clear()
+    return local
+
+
+@pytest.fixture
+def wanted(local):
+    return {name: header(local.folder / name)["digest"] for name in ("pairs", "generate")}
+
+
+def words_of(name, models):
+    return ("pairs", "manifest.jsonl") if name == "pairs" else ("generate", "--models", models)
+
+
+def digest_at(url):
+    return header(place_of(url))["digest"]
+
+
+@pytest.mark.usefixtures("proxy")
+def test_a_remote_path_answers_like_a_folder():
+    folder = place_of("s3://bucket/paths")
+    (folder / "deep" / "a.json").write_bytes(b"abc")
+    (folder / "b.json").write_bytes(b"")
+    assert folder.exists()
+    assert folder.is_dir()
+    assert not folder.is_file()
+    assert not (folder / "none").exists()
+    assert [path.name for path in folder.iterdir()] == ["b.json", "deep"]
+    assert list(folder.glob("*.json")) == [folder / "b.json"]
+    assert list(folder.rglob("*.json")) == [folder / "b.json", folder / "deep" / "a.json"]
+    assert list((folder / "none").rglob("*")) == list((folder / "none").iterdir()) == []
+    path = folder / "deep" / "a.json"
+    assert (path.read_text(), path.stat().st_size, path.stem, path.suffix) == ("abc", 3, "a", ".json")
+    assert path.relative_to(folder).as_posix() == "deep/a.json"
+    assert abs(path.stat().st_mtime - time.time()) < 60
+    assert path.parents == [folder / "deep", folder, RemotePath("s3://bucket")]
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        path.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        path.unlink()
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["pairs", "generate"])
+def test_a_store_there_is_the_store_here(store, models, wanted, name):
+    url = f"s3://bucket/{name}"
+    store.made(*words_of(name, models), "--out", url)
+    assert digest_at(url) == wanted[name]
+    assert "all as it was made" in store.made("verify", url)
+    assert "already complete" in store.made(*words_of(name, models), "--out", url)
+    if name == "generate":
+        assert open_corpus(url)[7].distorted.shape == (128, 128, 3)
+        store.made("export", url, "--out", "export-of-remote", "--limit", 20)
+    else:
+        assert open_pairs(url)[0].pristine.shape == (128, 128, 3)
+        words = ("train", url, "--distortion", "jpeg", "--out", "trained-on-remote")
+        store.made(*words)
+    tally(f"objects-{name}", stores=1, same_digest=1)
+
+
+@pytest.mark.parametrize("name", ["pairs", "generate"])
+def test_requests_that_fail_at_times_are_made_again(store, proxy, models, wanted, name):
+    url = f"s3://bucket/faulty-{name}"
+    proxy.faults = FAULTS
+    store.made(*words_of(name, models), "--out", url)
+    proxy.faults = {}
+    assert digest_at(url) == wanted[name]
+    assert "all as it was made" in store.made("verify", url)
+    assert proxy.done["error"] > 5
+    assert proxy.done["cut"] > 1
+    tally(f"objects-faulty-{name}", **proxy.done, same_digest=1)
+
+
+@pytest.mark.parametrize("name", ["pairs", "generate"])
+def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(store, proxy, models, wanted, name):
+    url = f"s3://bucket/down-{name}"
+    process = store.start(*words_of(name, models), "--out", url)
+    end = time.monotonic() + 300
+    while process.poll() is None and len(list(place_of(f"{url}/ledger").glob("*.json"))) < 2:
+        assert time.monotonic() < end, store.said()
+        time.sleep(0.1)
+    proxy.faults = {"error": 1.0}
+    down = time.monotonic()
+    process.wait(300)
+    seconds = time.monotonic() - down
+    said = store.said()
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert f"s3://bucket/down-{name}" in said
+    proxy.faults = {}
+    kept = len(list(place_of(f"{url}/ledger").glob("*.json")))
+    store.made(*words_of(name, models), "--out", url)
+    assert digest_at(url) == wanted[name]
+    tally(f"objects-down-{name}", shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
+
+
+def test_a_killed_run_goes_on_and_a_second_writer_is_refused(store, models, wanted):
+    url = "s3://bucket/killed"
+    words = (*words_of("generate", models), "--out", url)
+    process = store.start(*words)
+    end = time.monotonic() + 300
+    while process.poll() is None and len(list(place_of(f"{url}/ledger").glob("*.json"))) < 2:
+        assert time.monotonic() < end, store.said()
+        time.sleep(0.1)
+    first = store.said()
+    code, said = store.run(*words)
+    assert code == 2, first
+    assert f"{url} is being written by process" in said
+    kill(process)
+    assert "taking over" in store.made(*words)
+    assert digest_at(url) == wanted["generate"]
+    assert not [path for path in place_of("s3://bucket").iterdir() if path.name.endswith((".lease", ".partial"))]
+    code, said = store.run(*words[:-2], "--count", 16, "--out", url)
+    assert code == 2
+    assert "was made with other settings or inputs" in said
+    tally("objects-killed", kills=1, second_writers_refused=1, same_digest=1)

@@ -1,0 +1,26 @@
+"""One digest for 0, 1, 2 and 4 workers."""
+
+import pytest
+from commands import header
+from tally import tally
+
+pytestmark = pytest.mark.slow
+pytest_plugins = ["corpus_fixtures", "fault_places"]
+
+WORKERS = (0, 1, 2, 4)
+
+
+@pytest.mark.parametrize("name", ["pairs", "generate", "export"])
+def test_any_number_of_workers_makes_the_same_store(place, models, corpus, name):
+    words = {
+        "pairs": ("pairs", "manifest.jsonl"),
+        "generate": ("generate", "--models", models),
+        "export": ("export", corpus),
+    }
+    digests = set()
+    for workers in WORKERS:
+        out = f"{name}-by-{workers}"
+        place.made(*words[name], "--workers", workers, "--out", out)
+        digests.add(header(place.folder / out)["digest"])
+    assert len(digests) == 1
+    tally(f"workers-same-digest-{name}", workers=list(WORKERS), digests=1)

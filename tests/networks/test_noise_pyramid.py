@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.networks.generator import noise_shapes
+from distort_pipeline.networks.noise_pyramid import NoisePyramid, doubled
+
+
+def pyramid(matrices):
+    layer = NoisePyramid()
+    layer.build([(None, None, None, matrices.shape[1])] * len(matrices))
+    layer.matrices.assign(matrices)
+    return layer
+
+
+def maps(count, side, channels, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((count, *shape), dtype=np.float32) for shape in noise_shapes(side, side, channels)]
+
+
+def test_before_a_fit_it_adds_nothing():
+    assert not np.any(pyramid(np.zeros((7, 3, 3), np.float32))(maps(1, 128, 3)))
+
+
+def test_the_finest_matrix_colours_independent_pixels():
+    matrices = np.zeros((7, 2, 3), np.float32)
+    matrices[-1] = [[3, 0, 3], [0, 2, 0]]
+    found = np.asarray(pyramid(matrices)(maps(4, 128, 2)))
+    covariance = np.cov(found.reshape(-1, 3).T)
+    np.testing.assert_allclose(covariance, [[9, 0, 9], [0, 4, 0], [9, 0, 9]], atol=0.3)
+    np.testing.assert_allclose(np.mean(found[:, :, 1:] * found[:, :, :-1]), 0, atol=0.1)
+
+
+def test_doubling_keeps_a_constant_and_gives_every_pixel_of_white_noise_the_same_variance():
+    assert np.all(np.asarray(doubled(np.full((1, 4, 6, 2), 5.0, np.float32))) == 5)
+    noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
+    inner = np.asarray(doubled(noise))[:, 2:-2, 2:-2, 0].var(0)
+    np.testing.assert_allclose(inner, 0.625**2, rtol=0.1)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_doubling_puts_three_quarters_on_the_parent(axis):
+    rows = np.array([[0.0, 4.0]], np.float32)
+    given = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
+    found = np.asarray(doubled(given))[0, :, :, 0]
+    assert (found if axis else found.T)[0].tolist() == [0, 1, 3, 4]
