@@ -1,5 +1,6 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
+# make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
@@ -23,7 +24,7 @@ export DVC_NO_ANALYTICS := 1
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test bench faults check lock clean
+.PHONY: repro test consumers bench faults check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -35,6 +36,10 @@ repro: $(READY)
 
 test: $(READY)
 	python -m pytest
+
+consumers: $(READY)
+	$(PIP) install --quiet --no-build-isolation --editable '.[consumers]'
+	python -m pytest -m consumers tests/consumers
 
 bench: $(READY)
 	python -m benchmarks

@@ -82,6 +82,15 @@ def corpus(finished_corpus):
     return open_corpus(finished_corpus)
 
 
+@pytest.fixture(scope="session")
+def whole_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
+    """The folder of a corpus of two whole pictures."""
+    out = tmp_path_factory.mktemp("whole") / "corpus"
+    settings = {**small_corpus_settings, "whole_pictures": True, "count": 2, "distortions": ("jpeg",)}
+    generate.run(GenerateConfig(**settings), small_manifest, models, out)
+    return out
+
+
 @pytest.fixture
 def damaged(finished_corpus, tmp_path):
     """The folder of a copy of the finished corpus, to be damaged."""

@@ -11,7 +11,9 @@ from click.testing import CliRunner, Result
 
 from distort_pipeline.cli import main
 
-WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export", "verify", "gallery", "model", "doctor")
+WORDS = (
+    *("ingest", "pairs", "train", "evaluate", "generate", "export", "label", "verify", "gallery", "model", "doctor"),
+)
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
 
 

@@ -16,7 +16,16 @@ import click
 
 from distort_pipeline import __version__
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.options import PLACE, examples, named_path, names_in, numbers_in, worker_options
+from distort_pipeline.options import (
+    EXPORT_FORMATS,
+    PLACE,
+    examples,
+    named_path,
+    names_in,
+    numbers_in,
+    selection,
+    worker_options,
+)
 from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
 
 if TYPE_CHECKING:
@@ -267,11 +276,23 @@ def generate(
     show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
 
 
-@main.command(epilog=examples("export corpus --format png_folder --out pictures", "export corpus --limit 100"))
+@main.command(
+    epilog=examples(
+        "export corpus --format png_folder --out pictures",
+        "export corpus --format pyiqa_fr --label ms_ssim --select split=train",
+        "export corpus --format study --limit 400 --study-sessions 30",
+    )
+)
 @click.argument("corpus", type=PLACE)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
-@click.option("--format", help="Which files to write.")
+@click.option("--format", help=f"Which files to write: {EXPORT_FORMATS}.")
 @click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
+@click.option("--select", multiple=True, help="distortion=NAMES, level=NUMBERS or split=NAMES; can be given again.")
+@click.option("--label", help="The score of formats that carry one.  [default: ssim]")
+@click.option("--allow-flagged", is_flag=True, default=None, help="Also batches that are out of their bounds.")
+@click.option("--seed", type=int, help="Of a study's trials.")
+@click.option("--study-sessions", type=int)
+@click.option("--study-trials", type=int, help="In each session.")
 @worker_options
 @click.pass_context
 def export(
@@ -281,13 +302,49 @@ def export(
     out: Path,
     scheduler: str | None,
     scheduler_file: Path | None,
+    select: tuple[str, ...],
     **changes: Any,
 ) -> None:
     """Write a corpus as files that other tools open."""
     from distort_pipeline.steps import export as step
 
-    config = replaced(settings(ctx).export, **changes)
+    config = replaced(settings(ctx).export, **selection(select), **changes)
     show(step.run(config, corpus, out, workers=workers_of(config, scheduler, scheduler_file)))
+
+
+@main.command(
+    epilog=examples(
+        "label corpus --metric lpips",
+        "label corpus --table acr_trials.csv --name rating",
+    )
+)
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.option("--metric", help="A metric of pyiqa, where its weights are present.")
+@click.option("--table", type=click.Path(path_type=Path), help="What people answered: a study's list, filled in.")
+@click.option("--name", help="What the label is called.  [default: the metric's name; for a table, rating]")
+@click.option("--lower-better", is_flag=True, help="For a table whose scale grows with the damage.")
+@click.option("--workers", type=int, default=0, show_default=True, help="Local processes for a metric.")
+@click.pass_context
+def label(
+    ctx: click.Context,  # noqa: ARG001
+    /,
+    corpus: Path,
+    metric: str | None,
+    table: Path | None,
+    name: str | None,
+    lower_better: bool,
+    workers: int,
+) -> None:
+    """Add to a finished corpus what a metric, or what people, say of its samples."""
+    from distort_pipeline.commands import label as command
+    from distort_pipeline.execution import Workers
+
+    if (metric is None) == (table is None):
+        raise PipelineError("give either --metric or --table")
+    if metric is not None:
+        show(command.by_metric(corpus, metric, name=name, workers=Workers(workers)))
+    elif table is not None:
+        show(command.by_table(corpus, table, name=name or "rating", lower_better=lower_better))
 
 
 @main.command(

@@ -215,7 +215,7 @@ class GenerateConfig(ConfigSection):
     crop_align: int | None = None  # null: the one the models were trained with
     allow_repeats: bool = False
     truth_pictures: int = 8  # photographs of each batch whose true distortion is made for its report
-    labels: tuple[str, ...] = ("psnr", "ssim")
+    labels: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
     precision: str = "float32"
     network_batch: int = 16
     on_drift: str = "flag"
@@ -245,7 +245,7 @@ class GenerateConfig(ConfigSection):
         self.require(
             bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
         )
-        self.require(set(self.labels) <= {"psnr", "ssim"}, "labels", "among psnr and ssim")
+        self.require(set(self.labels) <= set(GenerateConfig.labels), "labels", f"among {GenerateConfig.labels}")
         self.require(self.workers >= 0, "workers", "0 or more")
 
 
@@ -256,9 +256,20 @@ class ExportConfig(ConfigSection):
     section: typing.ClassVar[str] = "export"
 
     format: str = "png_folder"
-    limit: int | None = None
+    limit: int | None = None  # samples in all, evenly over the distortions
+    distortions: tuple[str, ...] = ()  # none named: all; so for levels and splits
+    levels: tuple[int, ...] = ()
+    splits: tuple[str, ...] = ()
+    label: str = "ssim"  # the score of formats that carry one number a sample
+    allow_flagged: bool = False  # also batches out of the bounds of their generators
+    seed: int = 0  # of the trials of a study
+    study_sessions: int = 20
+    study_trials: int = 60  # in each session, repeats and anchors among them
     workers: int = 2
 
     def __post_init__(self) -> None:
         self.require(self.limit is None or self.limit > 0, "limit", "positive, or null")
+        self.require(set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test")
+        self.require_positive("study_sessions")
+        self.require(self.study_trials >= 10, "study_trials", "10 or more")
         self.require(self.workers >= 0, "workers", "0 or more")

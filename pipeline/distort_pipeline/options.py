@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,11 @@ import click
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.remote import place_of
+
+SELECTABLE = ("distortion", "level", "split")
+EXPORT_FORMATS = (  # a test holds it against the registry, which --help should not load
+    "png_folder, pyiqa_fr, pyiqa_nr, iqadataset, kadid, ranked, webdataset, parquet, imagefolder, tfrecord, study"
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,13 +58,13 @@ def names_in(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def numbers_in(text: str | None) -> list[int] | None:
+def numbers_in(text: str | None, option: str = "--levels") -> list[int] | None:
     """Return the whole numbers of a comma-separated option, or None if it was not given."""
     names = names_in(text)
     try:
         return None if names is None else [int(name) for name in names]
     except ValueError:
-        raise PipelineError(f"--levels must be whole numbers separated by commas, got {text!r}") from None
+        raise PipelineError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
 
 
 def named_path(text: str) -> tuple[str, str]:
@@ -72,3 +77,19 @@ def named_path(text: str) -> tuple[str, str]:
     if not (name and equals and path):
         raise PipelineError(f"--brought wants NAME=PATH, got {text!r}")
     return name, path
+
+
+def selection(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the settings that --select options name: distortions, levels and splits.
+
+    >>> selection(["distortion=jpeg, jp2k", "level=1"])
+    {'distortions': ['jpeg', 'jp2k'], 'levels': [1]}
+    """
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in SELECTABLE or not names_in(values):
+            raise PipelineError(f"--select wants {', '.join(f'{known}=…' for known in SELECTABLE)}, got {text!r}")
+        wanted = numbers_in(values, "--select level") if name == "level" else names_in(values)
+        found.setdefault(f"{name}s", []).extend(wanted or ())
+    return found

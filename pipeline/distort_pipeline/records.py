@@ -92,6 +92,8 @@ class SampleRecord:
     pixel_digest: str  # SHA-256 over the shape and the pixels of the sample
     psnr: float | None  # dB against the pristine tile; none where the two are identical
     ssim: float | None
+    ms_ssim: float | None  # none where a side is below 176 px
+    gmsd: float | None  # lower is better
     clipped: float  # fraction of pixel values at 0 or 255 that were not there in the pristine tile
 
 

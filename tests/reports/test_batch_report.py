@@ -29,7 +29,7 @@ def record(place, **changes):
         "sample": place, "distortion": "jpeg", "batch": 3, "slot": place, "tile": place, "picture": f"p{place // 2}",
         "split": "train", "y": 0, "x": 0, "height": 128, "width": 128, "level": 2, "draw": 0, "seed": place,
         "model": "w" * 64, "precision": "float32", "pixel_digest": f"{place:064d}", "psnr": 20.0 + place, "ssim": 0.5,
-        "clipped": 0.25,
+        "ms_ssim": None, "gmsd": 0.1, "clipped": 0.25,
     }  # fmt: skip
     return SampleRecord(**{**values, **changes})
 

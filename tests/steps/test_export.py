@@ -1,10 +1,16 @@
 import csv
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
@@ -37,8 +43,8 @@ def whole_export(finished_corpus, tmp_path_factory):
 
 def test_everything_is_exported_and_counted(whole_export):
     out, report = whole_export
-    assert report.counts == {"samples": 40, "tiles": 20, "files": 40 + 20 + 3}
-    assert report.lines == ("40 samples of 20 tiles as png_folder: 63 files", f"export: {out}")
+    assert report.counts == {"samples": 40, "tiles": 20, "files": 40 + 20 + 5}
+    assert report.lines == ("40 samples of 20 tiles as png_folder: 65 files", f"export: {out}")
     header = json.loads((out / "store.json").read_text())
     assert (header["format"], header["version"]) == ("distort-pipeline/export", 1)
     assert header["counts"] == report.counts
@@ -47,20 +53,91 @@ def test_everything_is_exported_and_counted(whole_export):
 
 
 def test_a_limit_takes_the_first_samples_of_each_distortion(finished_corpus, tmp_path):
-    assert run(finished_corpus, tmp_path / "e", limit=21).counts == {"samples": 21, "tiles": 11, "files": 35}
+    assert run(finished_corpus, tmp_path / "e", limit=21).counts == {"samples": 21, "tiles": 11, "files": 21 + 11 + 5}
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
         samples = [int(row["sample"]) for row in csv.DictReader(file)]
     assert samples == [*range(11), *range(20, 30)]
 
 
-def test_parts_share_tiles_and_a_limit_beyond_all_is_all(corpus):
-    parts = export.plan_parts(corpus, None)
-    assert [part.batch for part in parts] == corpus.batch_names()
-    assert [part.samples for part in parts] == [8, 8, 4, 8, 8, 4]
-    assert [part.new_tiles for part in parts[:3]] == [tuple(range(8)), tuple(range(8, 16)), tuple(range(16, 20))]
-    assert all(part.new_tiles == () for part in parts[3:])
-    assert export.plan_parts(corpus, 10_000) == parts
-    assert [(part.batch, part.samples) for part in export.plan_parts(corpus, 1)] == [("jpeg-00000", 1)]
+def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):
+    run(finished_corpus, tmp_path / "e", distortions=("jpeg",), splits=("val",), levels=(1,))
+    chosen = [r.sample for r in corpus.records if (r.distortion, r.split) == ("jpeg", "val")]
+    with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        assert [int(row["sample"]) for row in csv.DictReader(file)] == chosen
+    assert {path.parent.name for path in (tmp_path / "e" / "distorted").rglob("*.png")} == {"jpeg"}
+    owed = (tmp_path / "e" / "attributions.csv").read_text()
+    assert "maple-1" in owed
+    assert "wren-1" not in owed
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"distortions": ("jepg",)}, r"no sample has the distortion 'jepg'; did you mean jpeg\?"),
+        ({"levels": (3,)}, "no sample has the level 3; known are: 1"),
+        ({"splits": ("test",)}, "no sample has the split 'test'; known are: train, val"),
+        ({"label": "lpips"}, r"has no label 'lpips'; known are: gmsd, ms_ssim, psnr, ssim"),
+        ({"label": "ms_ssim", "format": "pyiqa_nr"}, "no sample has the label ms_ssim; choose another with --label"),
+    ],
+)
+def test_what_cannot_be_selected_is_said_and_nothing_is_left(finished_corpus, tmp_path, changes, said):
+    with pytest.raises(PipelineError, match=said):
+        run(finished_corpus, tmp_path / "e", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def flag(corpus, batch):
+    """Say in the ledger that a batch is out of its bounds."""
+    path = corpus / "ledger" / f"{batch}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "within_bounds": False}))
+
+
+def test_flagged_batches_are_exported_only_if_that_is_said(damaged, tmp_path):
+    flag(damaged, "jpeg-00001")
+    with pytest.raises(PipelineError, match=r"1 of 6 batches .* \(jpeg-00001\).*--allow-flagged"):
+        run(damaged, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+    run(damaged, tmp_path / "noise", distortions=("white_noise",))
+    run(damaged, tmp_path / "e", allow_flagged=True)
+    with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        flagged = [int(row["sample"]) for row in csv.DictReader(file) if row["within_bounds"] == "False"]
+    assert flagged == list(range(8, 16))
+    assert "**8 samples come from batches that are out of the bounds" in (tmp_path / "e" / "README.md").read_text()
+
+
+def test_a_disk_that_fills_up_is_said_and_the_export_goes_on_when_there_is_room(
+    finished_corpus, whole_export, tmp_path, monkeypatch
+):
+    real, left = os.fsync, [30]
+
+    def full_soon(descriptor):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_soon)
+    with pytest.raises(PipelineError, match=r"cannot write .*: No space left on device"):
+        run(finished_corpus, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+    monkeypatch.setattr(os, "fsync", real)
+    run(finished_corpus, tmp_path / "e")
+    assert files_in(tmp_path / "e") == files_in(whole_export[0])
+
+
+def test_an_added_label_is_a_column_and_another_export(damaged, tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("sample,score\n0,4\n0,5\n3,1\n")
+    run(damaged, tmp_path / "before")
+    by_table(damaged, table, name="rating")
+    with pytest.raises(PipelineError, match="was made with other settings or inputs"):
+        run(damaged, tmp_path / "before")
+    report = run(damaged, tmp_path / "e", format="pyiqa_nr", label="rating")
+    assert report.counts["samples"] == 2
+    assert "38 samples have no rating and are left out" in report.lines
+    with (tmp_path / "e" / "meta_info.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["rating_mean_higher_better"] for row in csv.DictReader(file)] == ["4.5", "1.0"]
+    assert "what people said; higher is better" in (tmp_path / "e" / "README.md").read_text()
 
 
 def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus, whole_export, tmp_path):
@@ -77,6 +154,20 @@ def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus,
     assert files_in(out) == files_in(whole_export[0])
     assert json.loads((out / "run.json").read_text())["made_now"] == 1
     assert (out / "distorted" / "jpeg" / "00000000.png").stat().st_mtime_ns == times
+
+
+def test_a_killed_export_goes_on_where_it_was(finished_corpus, whole_export, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "distort_pipeline", "export", finished_corpus, "--out", out, "--workers", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".killed.*.building/ledger/*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    run(finished_corpus, out)
+    assert files_in(out) == files_in(whole_export[0])
+    assert json.loads((out / "run.json").read_text())["made_now"] < 6
 
 
 def test_a_finished_export_is_left_alone_and_another_is_refused(finished_corpus, whole_export):

@@ -41,7 +41,7 @@ def task_of(damaged, models, small_manifest):
             tiles_per_shard=8,
             network_batch=NETWORK_BATCH,
             precision="float32",
-            labels=("psnr", "ssim"),
+            labels=("psnr", "ssim", "ms_ssim", "gmsd"),
             whole_pictures=False,
             seed=0,
             threads=1,

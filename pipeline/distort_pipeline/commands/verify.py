@@ -12,11 +12,12 @@ from typing import Any
 from distort_pipeline import exports
 from distort_pipeline.commands.check_corpus import check_corpus
 from distort_pipeline.commands.check_files import check_evaluation, check_export, check_manifest, check_model
+from distort_pipeline.commands.check_labels import check_labels
 from distort_pipeline.commands.check_pairs import check_pairs
 from distort_pipeline.commands.checks import Findings, interrupted, work_folders
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.stores import corpora, models, pairs
+from distort_pipeline.stores import corpora, labels, models, pairs
 from distort_pipeline.stores.files import json_bytes, read_header, read_json, sealed
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
@@ -29,6 +30,7 @@ CHECKS: dict[str, tuple[int, Check]] = {  # kind → version, and how a store of
     models.KIND: (models.VERSION, check_model),
     EVALUATION: (1, check_evaluation),
     corpora.KIND: (corpora.VERSION, check_corpus),
+    labels.KIND: (labels.VERSION, check_labels),
     exports.KIND: (exports.VERSION, check_export),
 }
 
@@ -96,6 +98,8 @@ def _check_store(found: Findings, folder: Path, manifest_digest: str | None, wor
         if not any("store.json" in problem for problem in own.problems):  # else what was changed has been named
             _check_seal(own, folder / "store.json", header)
         found.add(own)
+        if kind == corpora.KIND:
+            _check_added_labels(found, folder, header, workers)
         if manifest_digest and header.get("manifest_digest", manifest_digest) != manifest_digest:
             raise PipelineError(f"{folder} was made of another manifest")
     return kind
@@ -106,6 +110,18 @@ def _check_seal(found: Findings, path: Path, header: Mapping[str, Any]) -> None:
         found.problems.append("store.json was changed: its seal is not the one of its fields")
     elif path.read_bytes() != json_bytes(header):
         found.problems.append("store.json was changed: its fields are written in another way")
+
+
+def _check_added_labels(found: Findings, folder: Path, header: Mapping[str, Any], workers: Workers) -> None:
+    """Add what is wrong with labels that were added to a corpus."""
+    for label in sorted((folder / labels.FOLDER).glob("[!.]*")):
+        own = Findings()
+        _check_store(own, label, None, workers)
+        with own.noting():
+            if read_json(label / "store.json").get("corpus_digest") != header.get("digest"):
+                raise PipelineError("it belongs to another corpus")
+        own.problems = [f"{label.relative_to(folder)}: {problem}" for problem in own.problems]
+        found.add(own)
 
 
 def _check_folder(found: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> None:

@@ -1,65 +1,47 @@
 """Export formats: one file each, found by name. A format turns a corpus into files that other tools open.
 
 A format is a class without state. Its `write_part` runs in a worker, once for each part and perhaps again after a kill:
-it writes only files that belong to that part, the same ones each time. What can be said only of the whole (tables,
-cards) is written by `finish`, afterwards and in one place; it can name every file again from the records alone.
+it writes only files that belong to that part, the same ones each time. What can be said only of the whole is written
+by `finish`, afterwards and in one place; it can name every file again from the records alone.
+
+Every export also gets what `documents.py` writes: a table of its samples, a card, Croissant, attributions, checksums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
-from distort_pipeline.records import SampleRecord
+from distort_pipeline.exports.source import Exported, ExportSource, Score
+from distort_pipeline.planning.exports import Part
 from distort_pipeline.registry import Registry
-from distort_pipeline.stores.arrays import pixel_digest
-from distort_pipeline.stores.corpora import CorpusStore, distorted_array
 
 KIND = "export"
 VERSION = 1
 
-
-@dataclass(frozen=True)
-class Part:
-    """One batch of a corpus, or its first samples where a limit cuts it."""
-
-    batch: str  # its name in the corpus
-    distortion: str
-    samples: int
-    new_tiles: tuple[int, ...]  # reference tiles that no earlier part of this export has, for formats that share them
-
-    def records(self, corpus: CorpusStore) -> list[SampleRecord]:
-        """Return the records of the part's samples, in order."""
-        return corpus.batch_records(self.batch)[: self.samples]
+__all__ = ["EXPORTS", "KIND", "VERSION", "ExportFormat", "ExportSource", "Exported", "Part", "Score"]
 
 
 class ExportFormat(Protocol):
-    """What every format does; both give the files they wrote, all below `out`."""
+    """What every format does; both `write_part` and `finish` give the files they wrote, all below `out`."""
 
-    def write_part(self, corpus: CorpusStore, part: Part, out: Path) -> Sequence[Path]:
+    table: str  # the file that lists all samples
+    scored: bool  # whether it is no use without a score: samples that have none are left out
+    files: tuple[str, str]  # pattern and media type of the files that hold pictures, for Croissant
+    about: str  # how the files lie and how to open them, Markdown
+
+    def card_head(self, splits: Sequence[str]) -> Mapping[str, object]:
+        """Return what the head of the card says besides, for tools that read it."""
+
+    def places(self, part: Part, sample: Exported) -> dict[str, str]:
+        """Return where a sample lies: columns of the table, with paths from the folder of the export."""
+
+    def write_part(self, source: ExportSource, part: Part, out: Path) -> Sequence[Path]:
         """Write the files of one part."""
 
-    def finish(self, corpus: CorpusStore, parts: Sequence[Part], out: Path) -> Sequence[Path]:
-        """Write what belongs to all parts."""
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> Sequence[Path]:
+        """Write what belongs to all parts and no other format has."""
 
 
 EXPORTS: Registry[type[ExportFormat]] = Registry("export format", "distort_pipeline.exports")
-
-
-def distorted_pictures(
-    corpus: CorpusStore, distortion: str, records: Iterable[SampleRecord]
-) -> Iterator[tuple[SampleRecord, Picture]]:
-    """Yield `records`, all of one distortion, each with its pixels; PipelineError if these are not as recorded."""
-    kept = list(records)
-    found = corpus.pictures(distorted_array(distortion), [record.slot for record in kept])
-    for record, picture in zip(kept, found, strict=True):
-        if pixel_digest([picture]) != record.pixel_digest:
-            raise PipelineError(
-                f"{corpus.folder}: sample {record.sample} has other pixels than when it was made; "
-                "`distort-pipeline verify` names all that is damaged"
-            )
-        yield record, picture

@@ -25,7 +25,7 @@ def psnr(reference: Picture, distorted: Picture) -> float:
 
     JSON and SampleRecord know no infinity: a record of identical pictures carries None.
     """
-    _require_same_shape(reference, distorted)
+    require_same_shape(reference, distorted)
     squares = cv2.norm(reference, distorted, cv2.NORM_L2SQR)
     return math.inf if squares == 0 else 10 * math.log10(DATA_RANGE**2 * reference.size / squares)
 
@@ -37,7 +37,7 @@ def ssim(reference: Picture, distorted: Picture) -> float:
     The same as scikit-image with gaussian_weights, sigma 1.5, use_sample_covariance off and data_range 255. ValueError
     for pictures smaller than the window.
     """
-    _require_same_shape(reference, distorted)
+    require_same_shape(reference, distorted)
     if min(reference.shape[:2]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs sides of {SSIM_WINDOW_PX} px or more, got the shape {reference.shape}")
     height, width = (side - SSIM_WINDOW_PX + 1 for side in reference.shape[:2])  # of the window's centres
@@ -54,13 +54,13 @@ def _likeness_sum(reference: Picture, distorted: Picture) -> float:
     x, y = reference.astype(np.float32), distorted.astype(np.float32)
     x -= MID_GREY
     y -= MID_GREY
-    x_mean, y_mean = _windowed(x), _windowed(y)
-    covariance = _windowed(x * y)
+    x_mean, y_mean = windowed(x), windowed(y)
+    covariance = windowed(x * y)
     covariance -= x_mean * y_mean
     x *= x
     y *= y
     x += y
-    variances = _windowed(x)  # of x and y, added up
+    variances = windowed(x)  # of x and y, added up
     variances -= x_mean * x_mean
     variances -= y_mean * y_mean
     x_mean += MID_GREY
@@ -70,13 +70,14 @@ def _likeness_sum(reference: Picture, distorted: Picture) -> float:
     return float(likeness.sum(dtype=np.float64))
 
 
-def _windowed(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+def windowed(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the Gaussian-weighted means of `planes` (H, W, 3) where the window fits, (H - 10, W - 10, 3)."""
     margin = SSIM_WINDOW_PX // 2
     means = cv2.GaussianBlur(planes, (SSIM_WINDOW_PX, SSIM_WINDOW_PX), SSIM_SIGMA_PX)
     return means[margin:-margin, margin:-margin]
 
 
-def _require_same_shape(reference: Picture, distorted: Picture) -> None:
+def require_same_shape(reference: Picture, distorted: Picture) -> None:
+    """Raise ValueError unless both pictures have one shape."""
     if reference.shape != distorted.shape:
         raise ValueError(f"pictures must have one shape, got {reference.shape} and {distorted.shape}")

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.exports import EXPORTS, KIND, VERSION, Part
-from distort_pipeline.planning.corpora import even_quotas
+from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part
+from distort_pipeline.exports.documents import write_checksums, write_documents
+from distort_pipeline.exports.source import StudySettings
+from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.stores.builds import Build
-from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
+UNDECISIVE = ("workers", "allow_flagged")  # settings that decide no byte of an export
+FLAGGED_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,90 +38,128 @@ class PartTask:
     corpus: Path
     work: Path
     format: str
+    label: str
     part: Part
 
 
 def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | None = None) -> Report:
     """Write the corpus as `config.format` into `out`; parts that an interrupted run finished are kept.
 
-    A limit takes as many samples of each distortion, each time its first ones, so that the distortions share their
-    reference tiles.
+    PipelineError if a batch that would be exported is out of its bounds, unless flagged ones are allowed.
     """
     started = time.monotonic()
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
-    store = open_corpus(corpus)
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "export": {"format": config.format, "limit": config.limit},
-        "corpus_digest": store.header["digest"],
-    }
+    study = StudySettings(config.seed, config.study_sessions, config.study_trials)
+    source = ExportSource(corpus, config.label, study)
+    settings = _settings(config, source)
     build = Build(out, digest(settings))
     if build.complete():
         return Report("export", {}, (f"{out} is already complete; nothing to do",))
-    parts = plan_parts(store, config.limit)
+    parts, without_score = plan(config, source, scored=exporter.scored)
+    _require_bounds(config, source, parts)
     with build.writing() as work:
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
         left = [part for part in parts if part.batch not in finished]
-        check_free_space(out, _bytes_needed(store, left))
-        tasks = [PartTask(corpus, work, config.format, part) for part in left]
+        check_free_space(out, _bytes_needed(source, left))
+        tasks = [PartTask(corpus, work, config.format, config.label, part) for part in left]
         results = run_tasks(write_part, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
-        _note(ledger, TABLES, exporter.finish(store, parts, work), work)
-        header = _header(store, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
+        files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
+        _note_tables(ledger, files, work, [part.batch for part in parts])
+        header = _header(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
         build.publish(header, listed=False)  # the ledger has the digest of every file
-    counts = header["counts"]
-    return Report(
-        "export",
-        counts,
-        (
-            f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files",
-            f"export: {out}",
-        ),
-    )
+    return _report(config, out, header, without_score)
 
 
-def plan_parts(corpus: CorpusStore, limit: int | None) -> tuple[Part, ...]:
-    """Return the parts of an export: for each distortion its first batches, evenly up to `limit` samples in all."""
-    available = [corpus.header["samples"][name] for name in corpus.distortions]
-    quotas = available if limit is None else even_quotas(available, limit)
-    table = corpus.table().select(["batch", "tile"])
-    batches, tiles = (table[name].to_numpy() for name in ("batch", "tile"))
-    parts: list[Part] = []
-    seen = np.zeros(int(tiles.max()) + 1, bool)
-    first = 0
-    for name, quota, own in zip(corpus.distortions, quotas, available, strict=True):
-        numbers, starts, lengths = np.unique(batches[first : first + quota], return_index=True, return_counts=True)
-        for number, start, length in zip(numbers, first + starts, lengths, strict=True):
-            used = np.unique(tiles[start : start + length])
-            new = used[~seen[used]]
-            seen[new] = True
-            parts.append(Part(f"{name}-{number:05d}", name, int(length), tuple(new.tolist())))
-        first += own
-    return tuple(parts)
+def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[tuple[Part, ...], int]:
+    """Return the parts of an export, and how many samples are left out because they have no score."""
+    table = source.corpus.table()
+    columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
+    wanted = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
+    if not wanted.any():
+        raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
+    without = 0
+    if scored:
+        having = _having_score(source, wanted)
+        without = int(np.sum(wanted & ~having))
+        wanted &= having
+        if not wanted.any():
+            raise PipelineError(f"no sample has the label {config.label}; choose another with --label")
+    return plan_parts(columns, source.corpus.distortions, wanted, config.limit), without
 
 
 def write_part(task: PartTask) -> str:
     """Write one part, then its line in the ledger. Return its name."""
     exporter = EXPORTS.get(task.format)()
-    files = exporter.write_part(open_corpus(task.corpus), task.part, task.work)
-    _note(Ledger(task.work), task.part.batch, files, task.work)
+    files = exporter.write_part(ExportSource(task.corpus, task.label), task.part, task.work)
+    _note(Ledger(task.work), task.part.batch, _digests(files, task.work))
     return task.part.batch
 
 
-def _note(ledger: Ledger, name: str, files: Sequence[Path], work: Path) -> None:
-    """Write the digest of each file into the ledger: an export *is* its files, so bytes count here, not pixels."""
-    digests = {path.relative_to(work).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    entry = {"shard": name, "files": digests}
+def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
+    """Return all that decides the export's bytes, as plain values."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNDECISIVE}
+    return {
+        "format": KIND,
+        "version": VERSION,
+        "export": values,
+        "corpus_digest": source.corpus.header["digest"],
+        "labels": source.label_digests,
+    }
+
+
+def _having_score(source: ExportSource, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return (samples,) which samples have a score; batches of which none is wanted are not looked at."""
+    having = np.zeros(len(wanted), bool)
+    place = 0
+    for batch in source.corpus.batch_names():
+        count = len(source.corpus.batch_records(batch))
+        if wanted[place : place + count].any():
+            whole = Part(batch, batch.rsplit("-", 1)[0], tuple(range(count)), ())
+            having[place : place + count] = [sample.score is not None for sample in source.samples(whole)]
+        place += count
+    return having
+
+
+def _require_bounds(config: ExportConfig, source: ExportSource, parts: Sequence[Part]) -> None:
+    flagged = [part.batch for part in parts if part.batch in source.flagged]
+    if flagged and not config.allow_flagged:
+        shown = ", ".join(flagged[:FLAGGED_SHOWN]) + (" and others" if len(flagged) > FLAGGED_SHOWN else "")
+        raise PipelineError(
+            f"{len(flagged)} of {len(parts)} batches of {source.corpus.folder} are out of the bounds of their "
+            f"generators ({shown}); its index.html says why. Leave them out with --select, or export them all the "
+            "same with --allow-flagged: the column within_bounds will tell"
+        )
+
+
+def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
+    """Return path → SHA-256: an export *is* its files, so bytes count here, not pixels."""
+    digests = {}
+    for path in files:
+        with path.open("rb") as file:
+            digests[path.relative_to(work).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _note(ledger: Ledger, name: str, digests: Mapping[str, str]) -> None:
+    entry = {"shard": name, "files": dict(digests)}
     ledger.note(name, {**entry, "digest": digest(entry)})
 
 
+def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:
+    """Write the checksums of all files, and the ledger's line of what belongs to all parts."""
+    own = _digests(files, work)
+    parts = {path: sha for entry in ledger.entries(names) for path, sha in entry["files"].items()}
+    checksums = write_checksums(work, {**parts, **own})
+    _note(ledger, TABLES, {**own, **_digests([checksums], work)})
+
+
 def _header(
-    corpus: CorpusStore, parts: Sequence[Part], settings: dict[str, Any], entries: Sequence[dict[str, Any]]
+    source: ExportSource, parts: Sequence[Part], settings: dict[str, Any], entries: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         "format": f"distort-pipeline/{KIND}",
@@ -129,15 +173,24 @@ def _header(
             "files": sum(len(entry["files"]) for entry in entries),
         },
         "corpus_digest": settings["corpus_digest"],
-        "manifest_digest": corpus.header["manifest_digest"],
-        "packages": package_versions(["pillow", "numpy", "zarr", "distort-pipeline"]),
+        "manifest_digest": source.corpus.header["manifest_digest"],
+        "packages": package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
     }
 
 
-def _bytes_needed(corpus: CorpusStore, parts: Sequence[Part]) -> int:
+def _report(config: ExportConfig, out: Path, header: Mapping[str, Any], without_score: int) -> Report:
+    counts = header["counts"]
+    lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
+    if without_score:
+        lines.append(f"{without_score} samples have no {config.label} and are left out")
+    return Report("export", counts, (*lines, f"export: {out}"))
+
+
+def _bytes_needed(source: ExportSource, parts: Sequence[Part]) -> int:
     """Return how many bytes `parts` need at most: pixels that do not compress, samples and tiles apart."""
     largest = 0
     for part in parts:
-        areas = [record.height * record.width for record in part.records(corpus)]
+        records = source.corpus.batch_records(part.batch)
+        areas = [records[place].height * records[place].width for place in part.rows]
         largest += sum(areas) + max(areas) * len(part.new_tiles)
     return 3 * largest

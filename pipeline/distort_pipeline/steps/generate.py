@@ -21,6 +21,7 @@ from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.stores.arrays import create_group, create_samples
+from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
@@ -84,6 +85,9 @@ def run(
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
         write_json(work / "store.json", header)
         write_page(work)
+        used = {tile.picture.picture_digest for tile in plan.tiles}
+        owed = attributions_of(picture for picture in pictures if picture.picture_digest in used)
+        write_attributions(work / ATTRIBUTIONS, owed)
         build.publish(header)
     return _report(out, header)
 

@@ -8,6 +8,8 @@
     corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its pictures
     corpus/truth/tiles-00000.npz           statistics of the true distortions of some reference tiles
     corpus/ledger/...                      counts and digests of each finished shard
+    corpus/attributions.csv                under which licence each photograph is, and where it comes from
+    corpus/labels/...                      what `distort-pipeline label` added: outside the corpus's digest
     corpus/index.html                      all reports on one page
     corpus/run.json                        when, where and how fast: no part of any digest
 
@@ -31,6 +33,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
+from distort_pipeline.stores.attributions import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.stores.files import Ledger, read_header, read_json
 from distort_pipeline.stores.remote import place_of
 from distort_pipeline.stores.tables import read_records, read_table
@@ -134,6 +137,10 @@ class CorpusStore:
     def tiles(self) -> list[TileRecord]:
         """Return the record of every reference tile, in order."""
         return read_records(self._paths(self.tile_shard_names()), TileRecord)
+
+    def attributions(self) -> list[Attribution]:
+        """Return licence and origin of every photograph that is in the corpus, in the order of their names."""
+        return read_attributions(self.folder / ATTRIBUTIONS)
 
     def reports(self) -> list[dict[str, Any]]:
         """Return the report of every batch, in order."""

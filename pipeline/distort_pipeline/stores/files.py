@@ -86,7 +86,9 @@ def read_header(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the store.json of `folder`, checked to be of `kind` and `version`."""
     path = folder / "store.json"
     if not path.is_file():
-        hint = "; its making was interrupted: run the same command again" if folder.is_dir() else ""
+        beside = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
+        unfinished = folder.is_dir() or any(beside)
+        hint = "; its making was interrupted: run the same command again" if unfinished else ""
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
     header = read_json(path)
     if not isinstance(header, dict) or header.get("format") != f"distort-pipeline/{kind}":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +19,8 @@ from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.records import SampleRecord, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
-from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.measured_labels import measured_labels
 from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
@@ -162,9 +161,8 @@ def _record(
         model=model.digest,
         precision=task.precision,
         pixel_digest=pixel_digest([distorted]),
-        psnr=_finite_or_none(psnr(pristine, distorted)) if "psnr" in task.labels else None,
-        ssim=ssim(pristine, distorted) if "ssim" in task.labels else None,
         clipped=_newly_clipped(pristine, distorted),
+        **measured_labels(pristine, distorted, task.labels),
     )
 
 
@@ -172,10 +170,6 @@ def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
     """Return the fraction of values that stand at a limit of the range and did not in the pristine tile."""
     newly = sum(np.count_nonzero((distorted == limit) & (pristine != limit)) for limit in LIMITS)
     return newly / distorted.size
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _report(

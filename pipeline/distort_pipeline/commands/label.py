@@ -1,0 +1,152 @@
+"""label: add to a finished corpus what a metric or what people say of its samples; the corpus's digest stays."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.labels import COMPUTED
+from distort_pipeline.progress import track
+from distort_pipeline.records import Report, digest
+from distort_pipeline.stores.answers import Answers, read_answers
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.corpora import CorpusStore, open_corpus
+from distort_pipeline.stores.files import Ledger
+from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
+from distort_pipeline.tasks.metric_labels import MetricTask, load_metric, measure_batch
+from distort_pipeline.versions import package_versions
+
+METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
+
+
+def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Workers | None = None) -> Report:
+    """Measure every sample with a metric of pyiqa; batches that an interrupted run measured are kept."""
+    store = open_corpus(corpus.resolve())  # workers may stand in another folder
+    workers = workers or Workers()
+    loaded = load_metric(metric, workers.threads)
+    settings = {
+        "format": KIND,
+        "version": VERSION,
+        "origin": METRIC,
+        "name": _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric)),
+        "metric": metric,
+        "lower_better": loaded.lower_better,
+        "corpus_digest": store.header["digest"],
+        "packages": package_versions(METRIC_PACKAGES),
+    }
+    build = _build(store, settings)
+    if build.complete():
+        return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
+    batches = store.batch_names()
+    with build.writing() as work:
+        finished = Ledger(work).finished(batches)
+        left = [batch for batch in batches if batch not in finished]
+        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads) for batch in left]
+        results = run_tasks(measure_batch, tasks, workers)
+        for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
+            pass
+        _publish(build, store, settings)
+    label = LabelStore(build.out)
+    return Report("label", {"samples": len(store)}, (f"{len(store)} samples measured: column {label.column}",))
+
+
+def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False) -> Report:
+    """Join what people answered: mean, standard deviation and count for each sample."""
+    store = open_corpus(corpus.resolve())
+    answers = read_answers(table, range(len(store)))
+    if not answers.values:
+        raise PipelineError(f"{table} holds no answer about a sample")
+    settings = {
+        "format": KIND,
+        "version": VERSION,
+        "origin": PEOPLE,
+        "name": _checked(name),
+        "answers": answers.kind,
+        "lower_better": lower_better,
+        "corpus_digest": store.header["digest"],
+        "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
+    }
+    build = _build(store, settings)
+    if build.complete():
+        return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
+    with build.writing() as work:
+        for batch in store.batch_names():
+            ratings = [rating(answers, record.sample) for record in store.batch_records(batch)]
+            write_values(work, batch, ratings, Rating)
+        _publish(build, store, settings)
+    return _table_report(store, answers, LabelStore(build.out))
+
+
+def rating(answers: Answers, sample: int) -> Rating:
+    """Return what people said of one sample, each session counting once."""
+    own = answers.of_sample(sample)
+    std = statistics.stdev(own) if len(own) > 1 else None
+    return Rating(sample, statistics.fmean(own) if own else None, std, len(own))
+
+
+def _checked(name: str) -> str:
+    """Return the name of a label, which becomes that of a folder and of columns."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_+-]*", name) or "split" in name:
+        raise PipelineError(
+            f"a label is called by letters, digits, _, + and - without 'split' (pyiqa takes such a column for one), "
+            f"got {name!r}: give another --name"
+        )
+    if name in COMPUTED:
+        raise PipelineError(f"every corpus has its own {name}: give another --name")
+    return name
+
+
+def _build(store: CorpusStore, settings: dict[str, Any]) -> Build:
+    """Return where the label is made; PipelineError if the corpus has one of that name that is not this one."""
+    out = store.folder / FOLDER / settings["name"]
+    build = Build(out, digest(settings))
+    try:
+        build.complete()
+    except PipelineError:
+        raise PipelineError(
+            f"{store.folder} has another label {settings['name']!r} already: give this one another --name, or delete "
+            f"{out}"
+        ) from None
+    return build
+
+
+def _publish(build: Build, store: CorpusStore, settings: dict[str, Any]) -> None:
+    entries: Sequence[dict[str, Any]] = Ledger(build.work).entries(store.batch_names())
+    build.publish(
+        {
+            "format": f"distort-pipeline/{KIND}",
+            "version": VERSION,
+            "digest": digest([settings, [entry["digest"] for entry in entries]]),
+            "settings": settings,
+            "name": settings["name"],
+            "origin": settings["origin"],
+            "lower_better": settings["lower_better"],
+            "corpus_digest": settings["corpus_digest"],
+            "batches": store.batch_names(),
+            "counts": {"samples": len(store)},
+        },
+        listed=False,  # the ledger has the digest of all values
+    )
+
+
+def _table_report(store: CorpusStore, answers: Answers, label: LabelStore) -> Report:
+    given = sum(len(own) for sessions in answers.values.values() for own in sessions.values())
+    what = "ratings" if answers.kind == "rating" else "verdicts of choices"
+    counts = {
+        "samples": len(answers.values),
+        "answers": given,
+        "pristine": answers.pristine,
+        "unanswered": answers.unanswered,
+    }
+    lines = (
+        f"{given} {what} of {len(answers.values)} samples joined; {len(store) - len(answers.values)} samples have none",
+        f"passed over: {answers.pristine} trials with something pristine, {answers.unanswered} without an answer",
+        f"columns: {', '.join(label.columns)}",
+    )
+    return Report("label", counts, lines)

@@ -1,0 +1,36 @@
+"""What is in an export, counted while its table is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from distort_pipeline.exports.source import Exported
+
+
+@dataclass
+class Contents:
+    """Counts of an export's samples, and the columns of its table that say where they lie."""
+
+    samples: Counter[str] = field(default_factory=Counter)  # by distortion
+    splits: Counter[str] = field(default_factory=Counter)
+    places: tuple[str, ...] = ()  # columns that say where a sample lies
+    pictures: set[str] = field(default_factory=set)  # photographs
+    tiles: set[int] = field(default_factory=set)
+    sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
+    flagged: int = 0  # samples in batches out of their bounds
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return self.samples.total()
+
+    def add(self, sample: Exported) -> None:
+        """Count one sample."""
+        record = sample.record
+        self.samples[record.distortion] += 1
+        self.splits[record.split] += 1
+        self.pictures.add(record.picture)
+        self.tiles.add(record.tile)
+        self.sizes.add((record.height, record.width))
+        self.flagged += not sample.within_bounds

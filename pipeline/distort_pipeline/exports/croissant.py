@@ -1,0 +1,151 @@
+"""Croissant 1.0: what an export is, as JSON-LD for machines, with the fields of the RAI extension.
+
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-spec.html. Croissant knows no Zarr, and
+of shards of pictures only that they are files, so its one record set is the table of all samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distort_pipeline.exports import ExportFormat, ExportSource
+from distort_pipeline.exports.card import PAPER, licence_id, title
+from distort_pipeline.exports.contents import Contents
+
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}  # the standard one: readers warn about any other
+TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # all else is sc:Text
+METHOD = "https://doi.org/10.1109/LSP.2020.3040656"
+
+
+def croissant(
+    name: str,
+    exporter: ExportFormat,
+    source: ExportSource,
+    contents: Contents,
+    licences: Mapping[str, int],
+    table_digest: str,
+) -> dict[str, Any]:
+    """Return the document of an export in the format `name`; `table_digest` is the SHA-256 of its table's file."""
+    asked = any(store.of_people for store in source.added)
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": f"distorted-pictures-{source.corpus.header['digest'][:12]}-{name}",
+        "description": f"{title(contents)}: photographs and the same photographs distorted by trained generators.",
+        "license": licence_id(licences),
+        "url": METHOD,
+        "citeAs": " ".join(PAPER.split()),
+        "version": "1.0.0",
+        "keywords": ["image quality assessment", "image distortion", *contents.samples],
+        **_responsibility(contents, asked=asked),
+        "distribution": _distribution(exporter, table_digest),
+        "recordSet": [_record_set({**dict.fromkeys(contents.places, str), **source.column_types})],
+    }
+
+
+def _responsibility(contents: Contents, *, asked: bool) -> dict[str, Any]:
+    """Return the fields of the RAI extension."""
+    scores = (
+        "People rated some samples; columns ending in _count say how many answers there are."
+        if asked
+        else "There are no human scores: every label is computed from the pixels and is no opinion score."
+    )
+    return {
+        "rai:dataCollection": (
+            f"Tiles cut from {len(contents.pictures)} photographs, distorted by generators that had learned a "
+            "distortion from pairs of pristine and distorted pictures."
+        ),
+        "rai:dataCollectionType": ["Others"],
+        "rai:dataPreprocessingProtocol": ["Photographs were converted to 8-bit sRGB; tiles keep their offsets."],
+        "rai:dataAnnotationProtocol": scores,
+        "rai:dataUseCases": ["Training, pretraining and testing of image-quality measures."],
+        "rai:dataLimitations": [
+            "A generator only comes near the distortion that it learned; the corpus's report says how near.",
+            scores,
+        ],
+        "rai:dataBiases": ["Content is that of the photographs given, which were not chosen to represent anything."],
+        "rai:personalSensitiveInformation": ["Photographs can show people; nothing is recorded about them."],
+        "rai:dataReleaseMaintenancePlan": "None: what is made anew has another digest.",
+    }
+
+
+def _distribution(exporter: ExportFormat, table_digest: str) -> list[dict[str, Any]]:
+    table = {
+        "@type": "cr:FileObject",
+        "@id": "table",
+        "name": "table",
+        "description": "A row for each sample.",
+        "contentUrl": exporter.table,
+        "encodingFormat": "text/csv",
+        "sha256": table_digest,
+    }
+    pattern, media = exporter.files
+    pictures = {
+        "@type": "cr:FileSet",
+        "@id": "pictures",
+        "name": "pictures",
+        "description": "The files that hold the pictures.",
+        "includes": pattern,
+        "encodingFormat": media,
+    }
+    return [table, pictures]
+
+
+def _record_set(columns: Mapping[str, type]) -> dict[str, Any]:
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"samples/{column}",
+            "name": column,
+            "dataType": TYPES.get(kind, "sc:Text"),
+            "source": {"fileObject": {"@id": "table"}, "extract": {"column": column}},
+        }
+        for column, kind in columns.items()
+    ]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "description": "Each sample: where it lies, how it was made, its labels.",
+        "key": {"@id": "samples/sample"},
+        "field": fields,
+    }

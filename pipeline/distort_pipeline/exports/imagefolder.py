@@ -1,0 +1,58 @@
+"""Hugging Face's imagefolder: pictures in a folder for each split, and metadata.csv inside it.
+
+export/train/distorted/jpeg/00000000.png, export/train/pristine/00000000.png
+export/train/metadata.csv    paths are relative to it: file_name and reference_file_name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
+from distort_pipeline.exports.card import hub_splits
+from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.stores.streams import write_csv
+
+
+@EXPORTS.add("imagefolder")
+class ImageFolder(PngTree):
+    """PNG files that `datasets` finds through the metadata of their split."""
+
+    scored = False
+    about = """
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("path/to/this/folder", split="train")
+dataset[0]["image"], dataset[0]["reference"]  # Pillow pictures: a sample and its reference tile
+```
+
+`datasets` calls the split `val` `validation`.
+"""
+
+    def card_head(self, splits: Sequence[str]) -> dict[str, object]:
+        """Return which files make which split."""
+        return hub_splits({split: f"{split}/**" for split in splits})
+
+    def reference_path(self, sample: Exported) -> str:
+        """Return where the reference tile of a sample lies."""
+        return f"{sample.record.split}/{super().reference_path(sample)}"
+
+    def sample_path(self, sample: Exported) -> str:
+        """Return where a sample lies."""
+        return f"{sample.record.split}/{super().sample_path(sample)}"
+
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
+        """Write the metadata of each split that there is."""
+        splits = sorted({sample.record.split for part in parts for sample in source.samples(part)})
+        columns = ("file_name", "reference_file_name", *source.column_types)
+        return [write_csv(out / split / "metadata.csv", columns, self._rows(source, parts, split)) for split in splits]
+
+    def _rows(self, source: ExportSource, parts: Sequence[Part], split: str) -> Iterator[dict[str, object]]:
+        for part in parts:
+            for sample in source.samples(part):
+                if sample.record.split == split:
+                    paths = (self.sample_path(sample), self.reference_path(sample))
+                    own, reference = (str(PurePosixPath(path).relative_to(split)) for path in paths)
+                    yield {"file_name": own, "reference_file_name": reference, **sample.row()}

@@ -1,0 +1,88 @@
+"""The layout of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019): all pictures in one folder, and dmos.csv.
+
+export/images/I00000012.png                 reference tile 12
+export/images/I00000012_10_01.png           the same, of distortion type 10 (JPEG) at level 1
+export/images/I00000012_11_01_03.png        the same again, its third draw after the first
+export/dmos.csv                             dist_img,ref_img,dmos,var and further columns
+export/types.csv                            which number of type is which distortion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from distort_pipeline.exports import EXPORTS, ExportSource, Part
+from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.exports.source import Exported
+from distort_pipeline.stores.streams import write_csv
+
+KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # its own numbers, of 25 types
+FIRST_OWN_TYPE = 26
+NO_OPINION = "nan"  # readers want a number
+
+
+@EXPORTS.add("kadid")
+class Kadid(PngTree):
+    """KADID's names and its table; `dmos` holds what people said, and nothing else."""
+
+    scored = False
+    about = """
+All pictures lie in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` the same with distortion
+type 10 at level 1; a further draw of the same has a fourth number. Types 9, 10 and 11 are KADID's own numbers of
+JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
+
+`dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, and more behind them. `dmos` and `var` are for
+what people said (higher is better, 1 to 5, and the variance of single answers). **Where nobody was asked they are
+`nan`**, and computed labels stand in columns of their own names. To fill them, add scores to the corpus with
+`distort-pipeline label --table`, and export with `--label` and their name.
+"""
+
+    def reference_path(self, sample: Exported) -> str:
+        """Return where the reference tile of a sample lies."""
+        return f"images/{reference_name(sample)}"
+
+    def sample_path(self, sample: Exported) -> str:
+        """Return where a sample lies."""
+        return f"images/{sample_name(sample)}"
+
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
+        """Write dmos.csv and the numbers of the types."""
+        columns = ("dist_img", "ref_img", "dmos", "var", *source.label_columns, "distortion", "split")
+        table = write_csv(out / "dmos.csv", columns, _rows(source, parts))
+        firsts = {part.distortion: source.samples(part)[0] for part in parts}
+        types = [(f"{type_number(sample):02d}", name) for name, sample in firsts.items()]
+        return [table, write_csv(out / "types.csv", ("type", "distortion"), types)]
+
+
+def reference_name(sample: Exported) -> str:
+    """Return the file name of a reference tile."""
+    return f"I{sample.record.tile:08d}.png"
+
+
+def sample_name(sample: Exported) -> str:
+    """Return the file name of a sample."""
+    record = sample.record
+    draw = f"_{record.draw:02d}" if record.draw else ""
+    return f"I{record.tile:08d}_{type_number(sample):02d}_{record.level:02d}{draw}.png"
+
+
+def type_number(sample: Exported) -> int:
+    """Return the number of a sample's type: KADID's where it knows the distortion."""
+    return KADID_TYPES.get(sample.record.distortion, FIRST_OWN_TYPE + sample.distortion_number)
+
+
+def _rows(source: ExportSource, parts: Sequence[Part]) -> Iterator[list[object]]:
+    for part in parts:
+        for sample in source.samples(part):
+            names = [sample_name(sample), reference_name(sample)]
+            record = sample.record
+            yield [*names, *_opinion(source, sample), *sample.labels.values(), record.distortion, record.split]
+
+
+def _opinion(source: ExportSource, sample: Exported) -> tuple[object, object]:
+    """Return mean and variance of what people said, if the score is theirs."""
+    if not source.score.of_people or sample.score is None:
+        return NO_OPINION, NO_OPINION
+    deviation = sample.labels[f"{source.score.name}_std"]
+    return sample.score, NO_OPINION if deviation is None else float(deviation) ** 2

@@ -1,0 +1,68 @@
+"""Parquet with embedded pictures, as Hugging Face's `datasets` reads it: one file for each batch and split.
+
+export/data/train/jpeg-00000.parquet    columns: reference and distorted (pictures), and those of samples.csv
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distort_pipeline.exports import EXPORTS, ExportSource
+from distort_pipeline.exports.card import hub_splits
+from distort_pipeline.exports.shards import Encoded, ShardFormat, key
+
+PICTURES = ("reference", "distorted")
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+ROWS_PER_GROUP = 128  # some 30 MB of 256 px tiles: what a reader holds at once
+
+
+@EXPORTS.add("parquet")
+class Parquet(ShardFormat):
+    """Tables whose cells hold pictures."""
+
+    folder = "data/"
+    suffix = ".parquet"
+    files = ("data/*/*.parquet", "application/vnd.apache.parquet")
+    about = """
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("path/to/this/folder", split="train")
+dataset[0]["distorted"], dataset[0]["reference"]  # Pillow pictures
+```
+
+`datasets` calls the split `val` `validation`. Other readers of Parquet find the bytes of a PNG file in the field
+`bytes` of either column.
+"""
+
+    def card_head(self, splits: Sequence[str]) -> dict[str, object]:
+        """Return which files make which split."""
+        return hub_splits({split: f"data/{split}/*.parquet" for split in splits})
+
+    def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
+        """Write one table; which columns are pictures, the schema says to `datasets`."""
+        rows = [
+            {
+                "reference": {"bytes": reference, "path": f"{key(sample)}.ref.png"},
+                "distorted": {"bytes": distorted, "path": f"{key(sample)}.dist.png"},
+                **sample.row(),
+            }
+            for sample, reference, distorted in samples
+        ]
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=_schema(source)), path, row_group_size=ROWS_PER_GROUP, compression="zstd"
+        )
+
+
+def _schema(source: ExportSource) -> Any:
+    features = {name: {"_type": "Image"} for name in PICTURES}
+    fields = [(name, PICTURE) for name in PICTURES]
+    fields += [(name, ARROW[kind]) for name, kind in source.column_types.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -1,0 +1,54 @@
+"""A tree of PNG files, as most tools want it: each reference tile once, each sample once, without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distort_pipeline.exports.png import encode_png
+from distort_pipeline.exports.source import Exported, ExportSource
+from distort_pipeline.planning.exports import Part
+from distort_pipeline.stores.files import write_bytes
+
+
+class PngTree:
+    """What formats with PNG files share; one with names of its own says them in `reference_path` and `sample_path`."""
+
+    table: str = "samples.csv"
+    scored: bool = True
+    files: tuple[str, str] = ("**/*.png", "image/png")
+    about: str = ""
+
+    def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
+        """Return nothing: no tool reads the card's head for these files."""
+        return {}
+
+    def reference_path(self, sample: Exported) -> str:
+        """Return where the reference tile of a sample lies."""
+        return f"pristine/{sample.record.tile:08d}.png"
+
+    def sample_path(self, sample: Exported) -> str:
+        """Return where a sample lies."""
+        record = sample.record
+        return f"distorted/{record.distortion}/{record.sample:08d}.png"
+
+    def places(self, part: Part, sample: Exported) -> dict[str, str]:  # noqa: ARG002
+        """Return both paths: tools that read image folders look for file_name."""
+        return {"file_name": self.sample_path(sample), "reference": self.reference_path(sample)}
+
+    def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
+        """Write the samples of a part, and the reference tiles that are new with it."""
+        samples = source.samples(part)
+        of_tile = {sample.record.tile: sample for sample in samples}
+        files = []
+        for tile, picture in source.new_tiles(part):
+            files.append(out / self.reference_path(of_tile[tile]))
+            write_bytes(files[-1], encode_png(picture))
+        for sample, picture in source.pixels(part, samples):
+            files.append(out / self.sample_path(sample))
+            write_bytes(files[-1], encode_png(picture))
+        return files
+
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
+        """Write nothing more than every export has."""
+        return []

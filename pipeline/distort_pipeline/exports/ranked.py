@@ -1,0 +1,69 @@
+"""Ranked lists for pairwise training: a reference tile, a better picture of it and a worse one.
+
+export/ranked.csv            reference,better,worse,by,score_better,score_worse,split,...
+export/ranked_train.csv      the same for each split
+export/pristine/..., export/distorted/...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
+from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.stores.streams import write_csv
+
+COLUMNS = (
+    "reference", "better", "worse", "by", "score_better", "score_worse",
+    "distortion_better", "distortion_worse", "picture", "split",
+)  # fmt: skip
+PRISTINE = "pristine"
+
+
+@EXPORTS.add("ranked")
+class Ranked(PngTree):
+    """Pictures in folders, and every pair of pictures of one tile of which one is better."""
+
+    about = """
+`ranked.csv`, and `ranked_train.csv` and so on for each split, have the columns `reference`, `better` and `worse`, paths
+from here. `by` says what the order rests on: `pristine` where the better one is the reference itself, else the score
+named above; pairs of equal scores are left out. The further two scores are apart, the surer the order:
+`score_better` and `score_worse` are there to choose by.
+"""
+
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
+        """Write the list of all pairs, and that of each split."""
+        by_tile: dict[int, list[Exported]] = {}
+        for part in parts:
+            for sample in source.samples(part):
+                by_tile.setdefault(sample.record.tile, []).append(sample)
+        splits = sorted({samples[0].record.split for samples in by_tile.values()})
+        files = [write_csv(out / "ranked.csv", COLUMNS, self._rows(source.score, by_tile, splits))]
+        for split in splits:
+            files.append(write_csv(out / f"ranked_{split}.csv", COLUMNS, self._rows(source.score, by_tile, [split])))
+        return files
+
+    def _rows(self, score: Score, by_tile: dict[int, list[Exported]], splits: Sequence[str]) -> Iterator[list[object]]:
+        for _, samples in sorted(by_tile.items()):
+            record = samples[0].record
+            if record.split not in splits:
+                continue
+            reference = self.reference_path(samples[0])
+            end = [record.picture, record.split]
+            for worse in samples:
+                scores = [PRISTINE, None, worse.score, None, worse.record.distortion]
+                yield [reference, reference, self.sample_path(worse), *scores, *end]
+            for better, worse in ordered_pairs(samples, lower_better=score.lower_better):
+                scores = [score.column, better.score, worse.score, better.record.distortion, worse.record.distortion]
+                yield [reference, self.sample_path(better), self.sample_path(worse), *scores, *end]
+
+
+def ordered_pairs(samples: Sequence[Exported], *, lower_better: bool) -> Iterator[tuple[Exported, Exported]]:
+    """Yield (better, worse) of every two `samples` whose scores are not the same."""
+    for first, second in combinations(samples, 2):
+        if first.score is None or second.score is None or first.score == second.score:
+            continue
+        first_is_better = (first.score < second.score) == lower_better
+        yield (first, second) if first_is_better else (second, first)

@@ -1,0 +1,184 @@
+"""What an export is made of: a corpus, the labels that were added to it, and the one that becomes the score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
+from distort_pipeline.planning.exports import Part
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import SampleRecord, canonical, row
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.stores.arrays import pixel_digest
+from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.stores.labels import LabelStore, labels_of
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The label that formats with one number a sample carry."""
+
+    name: str  # as the user says it
+    column: str  # as tables call it
+    lower_better: bool
+    of_people: bool
+
+    @property
+    def words(self) -> str:
+        """What it is, for a card."""
+        origin = "what people said" if self.of_people else "computed from the pixels, nobody's opinion"
+        return f"`{self.column}` ({origin}; {'lower' if self.lower_better else 'higher'} is better)"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One sample of an export: its record and its labels, by the names of their columns."""
+
+    record: SampleRecord
+    labels: Mapping[str, Value]
+    score: float | None
+    within_bounds: bool  # whether its batch lies within the bounds of its model
+    parameters: str  # canonical JSON of what its generator learned
+    distortion_number: int  # place of its distortion among those of the corpus
+
+    def row(self) -> dict[str, Value]:
+        """Return all that is known of it, by column; in their order, `ExportSource.column_types`."""
+        plain = {name: value for name, value in row(self.record).items() if name not in COMPUTED}
+        ordered = {name: plain.pop(name) for name in FIRST}
+        return {**ordered, **self.labels, "within_bounds": self.within_bounds, "parameters": self.parameters, **plain}
+
+
+FIRST = ("distortion", "level", "sample", "tile", "picture", "split", "y", "x", "height", "width")
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How long a study with people is."""
+
+    seed: int = 0
+    sessions: int = 20
+    trials: int = 60
+
+    def plan(self, kind: str) -> dict[str, int]:
+        """Return what `plan_sessions` wants to know, for one kind of trials."""
+        return {"sessions": self.sessions, "trials": self.trials, "seed": derive_seed(self.seed, kind)}
+
+
+class ExportSource:
+    """A corpus, to be exported. It is opened again in each worker."""
+
+    def __init__(self, folder: Path, label: str, study: StudySettings = StudySettings()) -> None:
+        self.study = study
+        self.corpus: CorpusStore = open_corpus(folder)
+        self.added: tuple[LabelStore, ...] = labels_of(self.corpus)
+        self.score = self._score(label)
+
+    @cached_property
+    def label_columns(self) -> dict[str, type]:
+        """The columns of all labels and the types of their values, in the order of tables."""
+        own = {label_column(name, lower_better=LOWER_IS_BETTER[name]): float for name in COMPUTED}
+        return {**own, **{column: kind for store in self.added for column, kind in store.columns.items()}}
+
+    @cached_property
+    def column_types(self) -> dict[str, type]:
+        """The columns of an `Exported.row` and the types of their values; any but FIRST can be None."""
+        plain = {name: plain_type(hint) for name, hint in get_type_hints(SampleRecord).items() if name not in COMPUTED}
+        first = {name: plain.pop(name) for name in FIRST}
+        return {**first, **self.label_columns, "within_bounds": bool, "parameters": str, **plain}
+
+    @property
+    def label_digests(self) -> dict[str, str]:
+        """The digest of each added label: another one is another export."""
+        return {store.name: store.header["digest"] for store in self.added}
+
+    def samples(self, part: Part) -> list[Exported]:
+        """Return the samples of a part, in order."""
+        records = self.corpus.batch_records(part.batch)
+        added = [store.rows(part.batch) for store in self.added]
+        parameters = canonical(self.corpus.header["models"][part.distortion]["parameters"])
+        within = part.batch not in self.flagged
+        return [
+            self._exported(records[place], [rows[place] for rows in added], within, parameters) for place in part.rows
+        ]
+
+    def new_tiles(self, part: Part) -> Iterator[tuple[int, Picture]]:
+        """Yield number and pixels of the reference tiles that are new with a part."""
+        yield from zip(part.new_tiles, self.corpus.pictures(PRISTINE, part.new_tiles), strict=True)
+
+    def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Picture]]:
+        """Yield each of the `samples` of a part with its pixels; PipelineError if these are not as recorded."""
+        slots = [sample.record.slot for sample in samples]
+        found = self.corpus.pictures(distorted_array(part.distortion), slots)
+        for sample, picture in zip(samples, found, strict=True):
+            if pixel_digest([picture]) != sample.record.pixel_digest:
+                raise PipelineError(
+                    f"{self.corpus.folder}: sample {sample.record.sample} has other pixels than when it was made; "
+                    "`distort-pipeline verify` names all that is damaged"
+                )
+            yield sample, picture
+
+    def pairs(self, part: Part) -> Iterator[tuple[Exported, Picture, Picture]]:
+        """Yield each sample of a part with its reference tile and its own pixels."""
+        samples = self.samples(part)
+        references = self.corpus.pictures(PRISTINE, [sample.record.tile for sample in samples])
+        for (sample, picture), reference in zip(self.pixels(part, samples), references, strict=True):
+            yield sample, reference, picture
+
+    @cached_property
+    def flagged(self) -> frozenset[str]:
+        """The batches that are out of the bounds of their models."""
+        return frozenset(entry["shard"] for entry in self.corpus.ledger() if entry.get("within_bounds") is False)
+
+    def _exported(
+        self, record: SampleRecord, added: list[dict[str, Any]], within_bounds: bool, parameters: str
+    ) -> Exported:
+        labels: dict[str, Value] = {
+            label_column(name, lower_better=LOWER_IS_BETTER[name]): getattr(record, name) for name in COMPUTED
+        }
+        for columns in added:
+            labels.update(columns)
+        score = labels[self.score.column]
+        number = self.corpus.distortions.index(record.distortion)
+        return Exported(record, labels, None if score is None else float(score), within_bounds, parameters, number)
+
+    def _score(self, label: str) -> Score:
+        known = {
+            name: Score(name, label_column(name, lower_better=LOWER_IS_BETTER[name]), LOWER_IS_BETTER[name], False)
+            for name in COMPUTED
+        }
+        for store in self.added:
+            known[store.name] = Score(store.name, store.column, store.header["lower_better"], store.of_people)
+        for score in list(known.values()):
+            known.setdefault(score.column, score)
+        if label not in known:
+            names = {score.name for score in known.values()}
+            raise PipelineError(f"{self.corpus.folder} has no label {label!r}{did_you_mean(label, names)}")
+        return known[label]
+
+
+def parameters_text(parameters: str) -> str:
+    """Return canonical JSON parameters for people.
+
+    >>> parameters_text('{"quality":12}'), parameters_text("{}")
+    ('quality 12', 'pairs that somebody brought')
+    """
+    said = ", ".join(f"{name} {value:g}" for name, value in json.loads(parameters).items())
+    return said or "pairs that somebody brought"
+
+
+def plain_type(hint: Any) -> type:
+    """Return what a value is if it is not None.
+
+    >>> plain_type(float | None), plain_type(str)
+    (<class 'float'>, <class 'str'>)
+    """
+    return next((kind for kind in get_args(hint) if kind is not NoneType), hint)

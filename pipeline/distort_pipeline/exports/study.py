@@ -1,0 +1,110 @@
+"""A study with people: pictures under names that tell nothing, and balanced, seeded lists of trials.
+
+export/stimuli/3f9a….png         samples and reference tiles; the name is part of a digest
+export/acr_trials.csv            one picture at a time, to be rated from 1 (bad) to 5 (excellent)
+export/pairwise_trials.csv       two pictures of one tile side by side: which is better, left or right?
+
+The lists come back with a column `score` or `choice` filled in, and `distort-pipeline label --table` reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
+from distort_pipeline.exports.png_tree import PngTree
+from distort_pipeline.planning.studies import ANCHOR, plan_sessions
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.stores.streams import write_csv
+
+NAME_DIGITS = 16
+PRISTINE = -1  # stands for the reference tile in a pair
+Pair = tuple[int, int]
+ACR_COLUMNS = ("session", "position", "kind", "stimulus", "sample", "score")
+PAIR_COLUMNS = ("session", "position", "kind", "left", "right", "left_sample", "right_sample", "choice")
+
+
+@EXPORTS.add("study")
+class Study(PngTree):
+    """What one needs to ask people, and to find their answers' way back to the samples."""
+
+    scored = False
+    about = """
+`stimuli/` holds all pictures under names that tell nothing. Two lists say what to show, session after session:
+
+- `acr_trials.csv`: one picture (`stimulus`) at a time, rated from 1 (bad) to 5 (excellent) in `score` (absolute
+  category rating, ITU-T P.910).
+- `pairwise_trials.csv`: `left` and `right`, two pictures of one tile; the better one, `left`, `right` or `same`, goes
+  into `choice`.
+
+`kind` is `sample`; `repeat` for a second showing in the same session, in pairs with the sides changed; or `anchor`: a
+pristine picture, or a pair with one, whose answer is known. Every sample is shown about as often as every other.
+Fill in the answers, and give the list back to the corpus:
+
+```sh
+distort-pipeline label CORPUS --table acr_trials.csv --name rating
+```
+
+Asking people needs their consent, and where you work perhaps an ethics board's. What is in `session` must not tell who
+somebody is.
+"""
+
+    def reference_path(self, sample: Exported) -> str:
+        """Return where the reference tile of a sample lies."""
+        return f"stimuli/{_name('tile', sample.record.picture, sample.record.tile)}.png"
+
+    def sample_path(self, sample: Exported) -> str:
+        """Return where a sample lies."""
+        return f"stimuli/{_name('sample', sample.record.pixel_digest, sample.record.sample)}.png"
+
+    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
+        """Write both lists of trials."""
+        samples = {sample.record.sample: sample for part in parts for sample in source.samples(part)}
+        single = self._single(source, samples)
+        pairs = self._pairs(source, samples)
+        return [
+            write_csv(out / "acr_trials.csv", ACR_COLUMNS, single),
+            write_csv(out / "pairwise_trials.csv", PAIR_COLUMNS, pairs),
+        ]
+
+    def _single(self, source: ExportSource, samples: Mapping[int, Exported]) -> Iterator[list[object]]:
+        by_distortion: dict[str, list[int]] = {}
+        for number, sample in samples.items():
+            by_distortion.setdefault(sample.record.distortion, []).append(number)
+        first_of_tile = {sample.record.tile: number for number, sample in reversed(list(samples.items()))}
+        trials = plan_sessions(by_distortion, sorted(first_of_tile.values()), **source.study.plan("acr"))
+        for trial in trials:
+            shown = samples[trial.stimulus]
+            pristine = trial.kind == ANCHOR
+            path = self.reference_path(shown) if pristine else self.sample_path(shown)
+            yield [trial.session, trial.position, trial.kind, path, None if pristine else trial.stimulus, None]
+
+    def _pairs(self, source: ExportSource, samples: Mapping[int, Exported]) -> Iterator[list[object]]:
+        by_tile: dict[int, list[int]] = {}
+        for number, sample in samples.items():
+            by_tile.setdefault(sample.record.tile, []).append(number)
+        by_kinds: dict[str, list[Pair]] = {}
+        for numbers in by_tile.values():
+            for pair in combinations(numbers, 2):
+                by_kinds.setdefault(" ".join(samples[n].record.distortion for n in pair), []).append(pair)
+        anchors = [(PRISTINE, numbers[0]) for numbers in by_tile.values()]
+        turns: Counter[Pair] = Counter()
+        for trial in plan_sessions(by_kinds, anchors, **source.study.plan("pairwise")):
+            first, second = trial.stimulus
+            if (turns[trial.stimulus] + derive_seed(source.study.seed, first, second)) % 2:
+                first, second = second, first
+            turns[trial.stimulus] += 1  # the next time, also as a repeat, with the sides changed
+            paths = [
+                self.reference_path(samples[other]) if number == PRISTINE else self.sample_path(samples[number])
+                for number, other in ((first, second), (second, first))
+            ]
+            shown = [None if number == PRISTINE else number for number in (first, second)]
+            yield [trial.session, trial.position, trial.kind, *paths, *shown, None]
+
+
+def _name(*parts: str | int) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:NAME_DIGITS]

@@ -1,0 +1,54 @@
+"""Attributions: under which licence each photograph is, and where it comes from, as a CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import PictureRecord
+from distort_pipeline.stores.files import write_bytes
+
+ATTRIBUTIONS = "attributions.csv"
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What is owed to the maker of one photograph."""
+
+    picture: str  # PictureRecord.id
+    licence: str
+    source: str  # where it comes from, in the words of the list or folder it came with
+    picture_digest: str
+
+
+COLUMNS = tuple(part.name for part in dataclasses.fields(Attribution))
+
+
+def attributions_of(pictures: Iterable[PictureRecord]) -> list[Attribution]:
+    """Return what is owed for `pictures`, by their names."""
+    owed = [Attribution(one.id, one.licence, one.source, one.picture_digest) for one in pictures]
+    return sorted(owed, key=lambda one: one.picture)
+
+
+def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:
+    """Write the CSV of `attributions`, whole or not at all."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(dataclasses.astuple(one) for one in attributions)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_attributions(path: Path) -> list[Attribution]:
+    """Return the attributions at `path`; PipelineError if they are missing or damaged."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [Attribution(**row) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error, TypeError) as error:
+        raise PipelineError(f"{path} is missing or damaged: {error}") from None

@@ -1,0 +1,103 @@
+"""Labels that were added to a corpus after it was made: a folder for each, outside the corpus's digest.
+
+corpus/labels/lpips/store.json                   what was measured, with which version, of which corpus
+corpus/labels/lpips/values/jpeg-00000.parquet    a MeasuredValue or a Rating for each sample, one file a batch
+corpus/labels/lpips/ledger/jpeg-00000.json       digest of the values of that batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.labels import label_column
+from distort_pipeline.records import digest, digest_rows
+from distort_pipeline.stores.corpora import CorpusStore
+from distort_pipeline.stores.files import Ledger, read_header
+from distort_pipeline.stores.tables import read_records, write_table
+
+KIND = "labels"
+VERSION = 1
+FOLDER = "labels"
+PEOPLE, METRIC = "people", "metric"  # where values come from
+
+
+@dataclass(frozen=True)
+class MeasuredValue:
+    """What a metric says of one sample."""
+
+    sample: int
+    value: float | None  # none where it is not finite
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What people said of one sample."""
+
+    sample: int
+    mean: float | None  # none where nobody was asked
+    std: float | None  # of the single answers, with n - 1; none of fewer than two
+    count: int
+
+
+class LabelStore:
+    """The values of one label, for each sample of a corpus."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = read_header(folder, KIND, VERSION)
+        self.name: str = self.header["name"]
+
+    @property
+    def of_people(self) -> bool:
+        """Whether people gave these values."""
+        return bool(self.header["origin"] == PEOPLE)
+
+    @property
+    def column(self) -> str:
+        """What tables call the value that can be a score."""
+        name = f"{self.name}_mean" if self.of_people else self.name
+        return label_column(name, lower_better=self.header["lower_better"])
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """All columns that tables have of it, and the types of their values."""
+        if not self.of_people:
+            return {self.column: float}
+        return {self.column: float, f"{self.name}_std": float, f"{self.name}_count": int}
+
+    def rows(self, batch: str) -> list[dict[str, float | int | None]]:
+        """Return column → value for each sample of a batch, in order."""
+        path = value_path(self.folder, batch)
+        if self.of_people:
+            return [
+                dict(zip(self.columns, (rating.mean, rating.std, rating.count), strict=True))
+                for rating in read_records([path], Rating)
+            ]
+        return [{self.column: measured.value} for measured in read_records([path], MeasuredValue)]
+
+
+def value_path(folder: Path, batch: str) -> Path:
+    """Return where the values of a batch lie."""
+    return folder / "values" / f"{batch}.parquet"
+
+
+def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> None:
+    """Write the values of one batch, then their line in the ledger."""
+    write_table(value_path(folder, batch), values, kind)
+    entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
+    Ledger(folder).note(batch, {**entry, "digest": digest(entry)})
+
+
+def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
+    """Return the labels that were added to `corpus`, by name; PipelineError for one of another corpus."""
+    folder = corpus.folder / FOLDER
+    names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    stores = tuple(LabelStore(folder / name) for name in names)
+    for store in stores:
+        if store.header["corpus_digest"] != corpus.header["digest"]:
+            raise PipelineError(f"{store.folder} belongs to another corpus; delete it, and label this one again")
+    return stores

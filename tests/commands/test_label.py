@@ -1,0 +1,160 @@
+import csv
+import json
+import statistics
+import sys
+
+import numpy as np
+import pytest
+
+from distort_pipeline.commands.label import by_metric, by_table
+from distort_pipeline.commands.verify import verify
+from distort_pipeline.config import ExportConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.steps import export
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.files import Ledger
+from distort_pipeline.stores.labels import labels_of
+from distort_pipeline.tasks import metric_labels
+from distort_pipeline.tasks.metric_labels import Metric
+
+pytest_plugins = ["corpus_fixtures"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("session,sample,score\na,0,4\nb,0,5\nc,0,3\na,39,2\n")
+    return path
+
+
+def rows(corpus):
+    (label,) = labels_of(open_corpus(corpus))
+    return [row for batch in open_corpus(corpus).batch_names() for row in label.rows(batch)]
+
+
+def test_scores_come_back_as_mean_deviation_and_count(damaged, table):
+    report = by_table(damaged, table, name="rating")
+    assert report.lines[0] == "4 ratings of 2 samples joined; 38 samples have none"
+    found = rows(damaged)
+    assert len(found) == 40
+    assert found[0] == {"rating_mean_higher_better": 4.0, "rating_std": statistics.stdev([4, 5, 3]), "rating_count": 3}
+    assert found[39] == {"rating_mean_higher_better": 2.0, "rating_std": None, "rating_count": 1}
+    assert found[1] == {"rating_mean_higher_better": None, "rating_std": None, "rating_count": 0}
+
+
+def test_the_corpus_stays_what_it_was_and_its_labels_are_verified(damaged, table):
+    before = open_corpus(damaged).header["digest"]
+    by_table(damaged, table, name="rating", lower_better=True)
+    assert open_corpus(damaged).header["digest"] == before
+    assert verify(damaged).problems == ()
+    entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))
+    (problem,) = [one for one in verify(damaged).problems if "ledger" in one]
+    assert problem.startswith("labels/rating: ledger/jpeg-00000.json was changed")
+    (damaged / "labels" / "rating" / "values" / "jpeg-00001.parquet").unlink()
+    assert any("jpeg-00001" in one for one in verify(damaged).problems)
+
+
+def test_the_same_table_again_changes_nothing_and_another_needs_a_name(damaged, table):
+    by_table(damaged, table, name="rating")
+    assert "already complete" in by_table(damaged, table, name="rating").lines[0]
+    table.write_text("sample,score\n0,1\n")
+    with pytest.raises(PipelineError, match="has another label 'rating' already: give this one another --name"):
+        by_table(damaged, table, name="rating")
+    by_table(damaged, table, name="second")
+    assert [label.name for label in labels_of(open_corpus(damaged))] == ["rating", "second"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a/b", "called by letters"), ("split", "'split'"), ("ssim", "every corpus has its own ssim"), ("", "called by")],
+)
+def test_names_that_would_not_do_are_refused(damaged, table, name, said):
+    with pytest.raises(PipelineError, match=said):
+        by_table(damaged, table, name=name)
+    assert not (damaged / "labels").exists()
+
+
+def test_a_study_s_lists_are_answered_and_come_back(damaged, tmp_path):
+    out = tmp_path / "study"
+    export.run(ExportConfig(format="study", study_sessions=6, study_trials=30, workers=0), damaged, out)
+    truth = {record.sample: record.gmsd for record in open_corpus(damaged).records}
+    for name, answer in (
+        ("acr", lambda row: {"score": 5 if not row["sample"] else max(1, round(5 - 10 * truth[int(row["sample"])]))}),
+        ("pairwise", lambda row: {"choice": choice(row, truth)}),
+    ):
+        path = out / f"{name}_trials.csv"
+        with path.open(newline="") as file:
+            answered = [{**row, **answer(row)} for row in csv.DictReader(file)]
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(answered[0]))
+            writer.writeheader()
+            writer.writerows(answered)
+        report = by_table(damaged, tmp_path / f"{name}.csv", name=name)
+        assert report.counts["pristine"] > 0
+        assert report.counts["unanswered"] == 0
+    acr, pairwise = labels_of(open_corpus(damaged))
+    for batch in open_corpus(damaged).batch_names():
+        for record, row in zip(open_corpus(damaged).batch_records(batch), acr.rows(batch), strict=True):
+            if row["acr_count"]:
+                assert row["acr_mean_higher_better"] == max(1, round(5 - 10 * record.gmsd))
+    assert 0 <= pairwise.rows("jpeg-00000")[0]["pairwise_mean_higher_better"] <= 1
+
+
+def choice(row, truth):
+    """Who always prefers the smaller deviation, and the pristine picture to any."""
+    left, right = (truth[int(row[f"{side}_sample"])] if row[f"{side}_sample"] else -1 for side in ("left", "right"))
+    return "left" if left < right else "right"
+
+
+@pytest.fixture
+def _brightness(monkeypatch):
+    """In place of pyiqa: what it calls a metric is the mean of the distorted picture."""
+    metric = Metric(lower_better=True, full_reference=False, measure=np.mean)
+    for place in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.tasks.metric_labels.load_metric"):
+        monkeypatch.setattr(place, lambda *_: metric)
+    monkeypatch.setattr(
+        metric_labels, "_measured", lambda metric, _, pairs: [float(metric.measure(made)) for made, _ in pairs]
+    )
+
+
+@pytest.mark.usefixtures("_brightness")
+def test_a_metric_measures_every_sample(damaged):
+    by_metric(damaged, "brightness")
+    corpus = open_corpus(damaged)
+    expected = [float(np.mean(corpus[number].distorted)) for number in range(40)]
+    assert [row["brightness_lower_better"] for row in rows(damaged)] == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("_brightness")
+def test_an_interrupted_labelling_goes_on(damaged, monkeypatch):
+    real = Ledger.note
+
+    def killed_at_the_third(self, name, entry):
+        if name == "jpeg-00002":
+            raise KeyboardInterrupt
+        real(self, name, entry)
+
+    monkeypatch.setattr(Ledger, "note", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        by_metric(damaged, "brightness")
+    assert labels_of(open_corpus(damaged)) == ()
+    monkeypatch.setattr(Ledger, "note", real)
+    by_metric(damaged, "brightness")
+    assert len(rows(damaged)) == 40
+    assert verify(damaged).problems == ()
+
+
+def test_without_pyiqa_it_is_said_what_to_install(finished_corpus, monkeypatch):
+    metric_labels.load_metric.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install 'distort-pipeline\[consumers\]'"):
+        by_metric(finished_corpus, "lpips")
+
+
+def test_labels_of_another_corpus_are_refused(damaged, table):
+    by_table(damaged, table, name="rating")
+    header = json.loads((damaged / "labels/rating/store.json").read_text())
+    (damaged / "labels/rating/store.json").write_text(json.dumps({**header, "corpus_digest": "0"}))
+    with pytest.raises(PipelineError, match="belongs to another corpus"):
+        labels_of(open_corpus(damaged))

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning.exports import matching, plan_parts
+
+COLUMNS = {
+    "distortion": np.array(["jpeg"] * 5 + ["noise"] * 4),
+    "batch": np.array([0, 0, 1, 1, 2, 0, 0, 1, 1]),
+    "tile": np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]),
+    "split": np.array(["train", "val", "train", "val", "train", "train", "val", "train", "val"]),
+}
+NAMES = ("jpeg", "noise")
+ALL = np.ones(9, bool)
+
+
+def plan(wanted=ALL, limit=None):
+    return [(part.batch, part.rows, part.new_tiles) for part in plan_parts(COLUMNS, NAMES, wanted, limit)]
+
+
+def test_everything_is_planned_once_and_a_tile_comes_with_its_first_part():
+    assert plan() == [
+        ("jpeg-00000", (0, 1), (0, 1)),
+        ("jpeg-00001", (0, 1), (2, 3)),
+        ("jpeg-00002", (0,), (4,)),
+        ("noise-00000", (0, 1), ()),
+        ("noise-00001", (0, 1), ()),
+    ]
+
+
+def test_a_selection_keeps_places_in_the_batch_and_leaves_out_empty_batches():
+    wanted = matching(COLUMNS, {"split": ["val"], "distortion": []})
+    assert plan(wanted) == [
+        ("jpeg-00000", (1,), (1,)),
+        ("jpeg-00001", (1,), (3,)),
+        ("noise-00000", (1,), ()),
+        ("noise-00001", (1,), ()),
+    ]
+    assert [batch for batch, *_ in plan(matching(COLUMNS, {"distortion": ["noise"]}))] == ["noise-00000", "noise-00001"]
+
+
+def test_a_limit_is_shared_by_the_distortions_that_are_selected():
+    assert [(batch, rows) for batch, rows, _ in plan(limit=5)] == [
+        ("jpeg-00000", (0, 1)),
+        ("jpeg-00001", (0,)),
+        ("noise-00000", (0, 1)),
+    ]
+    assert plan(limit=100) == plan()
+    assert [batch for batch, *_ in plan(COLUMNS["distortion"] == "noise", limit=2)] == ["noise-00000"]
+
+
+def test_selections_are_joined_and_unknown_values_are_named():
+    both = matching(COLUMNS, {"split": ["train"], "distortion": ["noise"]})
+    assert np.flatnonzero(both).tolist() == [5, 7]
+    with pytest.raises(PipelineError, match=r"no sample has the distortion 'jepg'; did you mean jpeg\?"):
+        matching(COLUMNS, {"distortion": ["jepg"]})
+    with pytest.raises(PipelineError, match="no sample has the batch 9; known are: 0, 1, 2"):
+        matching(COLUMNS, {"batch": [9]})
