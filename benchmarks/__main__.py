@@ -57,10 +57,12 @@ def main() -> None:
             run_here(names[0], Options(asked.quick, asked.pictures, asked.models, asked.rounds))
         else:
             _run_each(names, asked)
-            return
     if not asked.quick:
         page = RESULTS.parent / "RESULTS.md"
-        page.write_text(render(read_results(RESULTS, NAMES), NOT_YET), encoding="utf-8")
+        results = read_results(RESULTS, NAMES)
+        measured = {result["name"] for result in results}
+        missing = [f"{name}: `python -m benchmarks {name}`" for name in NAMES if name not in measured]
+        page.write_text(render(results, [*missing, *NOT_YET]), encoding="utf-8")
 
 
 def run_here(name: str, options: Options) -> None:

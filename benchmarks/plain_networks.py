@@ -15,11 +15,12 @@ DECODER = (8, 8, 8, 4, 2, 1)
 
 
 def build_plain_generator(
-    *, base_filters: int = 64, noise_channels: int = 0, precision: str = "float32", side_px: int | None = None
-) -> keras.Model:
+    *, base_filters: int = 64, noise_channels: int = 0, transform: str = "none", precision: str = "float32",
+    side_px: int | None = None,
+) -> keras.Model:  # fmt: skip
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
-    if precision != "float32":
-        raise ValueError("the plain form is for comparison in float32 only")
+    if (precision, transform) != ("float32", "none"):
+        raise ValueError("the plain form is the paper's network in float32, for comparison only")
     picture = keras.Input((side_px, side_px, 3))
     noises = [keras.Input((None, None, noise_channels)) for _ in range(7) if noise_channels]
     features, skips = picture, []

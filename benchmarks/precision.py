@@ -1,7 +1,8 @@
 """JSD_NSS of the float32 path and of the mixed_bfloat16 path, by trained models on the same tiles with the same seeds.
 
-The difference is held against noise: what another draw of the same model makes of JSD_NSS, for one that draws at
-random; for others the sampling floor, the divergence that the number of values alone leaves between two halves.
+The difference is held against the standard error of JSD_NSS over the pictures: what as many others would change.
+Smaller noises stand beside it: the sampling floor, which is what the number of values alone leaves between two halves,
+and for models that draw at random what another draw changes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ def measure(options: Options) -> Result:
         [
             "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
             "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
-            "Noise is what another draw changes, or the sampling floor where there is no other draw.",
         ],
         packages=package_versions(["tensorflow", "keras", "numpy"]),
     )
@@ -65,13 +65,13 @@ def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDA
     made = {precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")}
     counts = {precision: _pooled(tiles) for precision, tiles in made.items()}
     scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
+    noise = float(np.std(scores["float32"], ddof=1)) / len(pictures) ** 0.5
+    notes = [f"sampling floor {_floor(counts['float32']):.2g} bits"]
     if is_random(card):
         again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
-        noise = abs(float(np.mean(again) - np.mean(scores["float32"])))
-        noise = max(noise, _floor(counts["float32"]))
-    else:
-        noise = _floor(counts["float32"])
+        notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
     apart = np.abs(made["float32"].astype(np.int16) - made["mixed_bfloat16"])
+    notes.append(f"pixels differ by {apart.mean():.3f} greys on average, {apart.max()} at most")
     difference = abs(float(np.mean(scores["mixed_bfloat16"]) - np.mean(scores["float32"])))
     return [
         *(
@@ -80,12 +80,12 @@ def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDA
         ),
         Figure(
             f"{name}: difference of the means",
-            f"noise, {noise:.2g} bits",
+            "standard error over pictures",
             spread([difference]),
             "bits",
             bar=noise,
             at_least=False,
-            note=f"pixels differ by {apart.mean():.3f} greys on average, {apart.max()} at most",
+            note="; ".join(notes),
         ),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "faults"
@@ -70,7 +71,7 @@ def render(campaigns: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [HEAD]
     for heading, (what, names) in SECTIONS.items():
         own = {name: counts for name, counts in campaigns.items() if name.startswith(names)}
-        parts.append(f"## {heading}\n\n{what}\n\n{_table(own) if own else 'Not run.'}\n\n")
+        parts.append(f"## {heading}\n\n{fill(what, 120)}\n\n{_table(own) if own else 'Not run.'}\n\n")
     return "".join(parts).rstrip("\n") + "\n"
 
 

@@ -36,5 +36,5 @@ def trainer_of(
     )
     if not plain:
         return tensorflow_step.TensorflowTrainer(networks)
-    with patch.object(tensorflow_step, "build_generator", build_plain_generator):
+    with patch.object(adversaries, "build_generator", build_plain_generator):
         return tensorflow_step.TensorflowTrainer(networks)

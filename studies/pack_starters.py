@@ -2,8 +2,9 @@
 
     python -m studies.pack_starters MODELS --data "84 photographs of Debian's wallpaper and education packages"
 
-For each model folder in MODELS: the card, the histograms that bounds are drawn from, the last strip, and the weights as
-float16 (halves 21 MB; a residual of 30 greys moves by 0.01). A starter that is already there is replaced.
+For each model folder in MODELS: the card, the histograms that bounds are drawn from, and the weights as float16 (a
+residual of 30 greys moves by 0.01). No pictures: those that it was trained on may not be ours to show. A starter that
+is already there is replaced.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ def pack(folder: Path, out: Path, data: str) -> int:
     with build.writing() as work:
         write_weights(work / WEIGHTS, weights)
         shutil.copyfile(folder / HISTOGRAMS, work / HISTOGRAMS)
-        shutil.copyfile(sorted((folder / "strips").glob("*.png"))[-1], work / "strip.png")
         write_bytes(work / "README.md", card_text(card).encode())
         build.publish(card)
     return (out / WEIGHTS).stat().st_size

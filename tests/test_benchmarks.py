@@ -27,6 +27,7 @@ from benchmarks.pair_floor import distort, picture_tasks
 from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
 from benchmarks.statistics import plain_histogram
+from benchmarks.trainers import trainer_of
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.ingested import read_ingested
@@ -139,6 +140,14 @@ def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_or
     pictures = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
     found, expected = (np.asarray(network(pictures, training=False)) for network in (ours, plain))
     assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_plain_trainer_trains_the_plain_generator():
+    kinds = [
+        {type(layer).__name__ for layer in trainer_of(2, 1, 128, "float32", plain=plain).generator.layers}
+        for plain in (True, False)
+    ]
+    assert "UpSampling2D" in kinds[0] - kinds[1]
 
 
 def test_the_floor_distorts_as_the_step_does(pair_store, small_manifest, small_settings):

@@ -89,8 +89,8 @@ def test_numbers_as_yaml_reads_them(tmp_path):
 def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
     changed = replaced(TrainConfig(batch=3), steps=7, seed=None)
     assert (changed.batch, changed.steps, changed.seed) == (3, 7, 0)
-    with pytest.raises(PipelineError, match=r"train\.steps must be positive, got 0"):
-        replaced(TrainConfig(), steps=0)
+    with pytest.raises(PipelineError, match=r"train\.batch must be positive, got 0"):
+        replaced(TrainConfig(), batch=0)
     with pytest.raises(PipelineError, match=r"train\.steps must be of type int"):
         replaced(TrainConfig(), steps="7")
 

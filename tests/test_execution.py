@@ -76,3 +76,16 @@ def test_a_scheduler_elsewhere_runs_the_tasks():
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         found = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
     assert sorted(result[:2] for result in found) == [(number, number**2) for number in range(7)]
+
+
+def test_workers_that_are_slow_to_go_do_not_spoil_a_run(monkeypatch):
+    from distributed import LocalCluster
+
+    close = LocalCluster.close
+
+    def slow(cluster, timeout=None):
+        close(cluster, timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(LocalCluster, "close", slow)
+    assert [result[:2] for result in run_tasks(square, [3], Workers(1))] == [(3, 9)]

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from distort_pipeline.cli import main
 from distort_pipeline.params import SECTIONS, load_params
+from distort_pipeline.reports.residual_plots import PLOTS
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export")
@@ -177,7 +178,8 @@ def test_each_distortion_of_the_sample_has_its_plots():
     text = yaml.safe_dump(DVC["plots"])
     for name in load_params(ROOT / "params.yaml").pairs.distortions:
         assert f"build/models/{name}/live/plots/metrics/jsd_nss.tsv" in text
-        assert f"build/evaluation/plots/histogram_{name}.csv" in text
+        for plot in ("histogram", "spectrum", "grid", *PLOTS):
+            assert f"build/evaluation/plots/{plot}_{name}.csv" in text
 
 
 @pytest.fixture

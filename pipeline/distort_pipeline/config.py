@@ -113,7 +113,7 @@ class TrainConfig(ConfigSection):
     crop_px: int = 256
     crop_align: int = 16
     batch: int = 16
-    steps: int = 20_000
+    steps: int = 20_000  # 0: only what least squares read off the pairs
     generator_rate: float = 3e-4
     discriminator_rate: float = 1e-4
     beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
@@ -141,7 +141,7 @@ class TrainConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "base_filters", "discriminator_filters", "batch", "steps", "generator_rate", "discriminator_rate",
+            "base_filters", "discriminator_filters", "batch", "generator_rate", "discriminator_rate",
             "sparsity_span", "checkpoint_every", "validate_every", "validation_tiles",
         )  # fmt: skip
         self.require(
@@ -150,6 +150,7 @@ class TrainConfig(ConfigSection):
             f"a positive multiple of {NETWORK_MULTIPLE_PX}",
         )
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
+        self.require(self.steps >= 0, "steps", "0 or more")
         for name in ("sparsity_weight", "adversarial_weight", "pixel_weight"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
         self.require(
@@ -185,11 +186,16 @@ class EvaluateConfig(ConfigSection):
 
     strips: int = 3  # pictures shown side by side
     draws: int = 1  # draws of a stochastic generator for each picture
+    classifier_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
+    classifier_tiles: int = 1536  # of 64 px and of each kind, over all photographs
+    classifier_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        self.require_positive("draws")
+        self.require_positive("draws", "classifier_tiles")
+        self.require(self.classifier_steps >= 0, "classifier_steps", "0 or more")
+        self.require(self.classifier_folds >= 2, "classifier_folds", "2 or more")
         self.require(self.strips >= 0, "strips", "0 or more")
 
 

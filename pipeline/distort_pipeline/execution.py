@@ -39,7 +39,7 @@ LOOK_SECONDS = 2.0  # how often the watchdog looks when nothing finishes
 ANSWER_SECONDS = 10.0  # for which the watchdog waits to hear from a scheduler
 SAY_SECONDS = 60.0  # how often it says what is waited for
 # of lost connections they print tracebacks: what goes wrong arrives here as an exception, or as the watchdog's word
-NOISY_LOGGERS = ("distributed", "tornado.application", "asyncio")
+NOISY_LOGGERS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 WORKERLESS_SECONDS = 60.0  # after which nobody will come: a batch system replaces a lost worker sooner
 
 

@@ -15,6 +15,7 @@ class FaultyProxy:
 
     def __init__(self, port):
         self.faults = {}
+        self.down_after = None  # so many requests; then every one fails
         self.done = Counter()
         self._rng = random.Random(8)
         self._lock = threading.Lock()
@@ -67,6 +68,9 @@ class FaultyProxy:
         """Return how the next request fails, or None."""
         with self._lock:
             self.done["requests"] += 1
+            if self.down_after is not None and self.done["requests"] > self.down_after:
+                self.done["error"] += 1
+                return "error"
             draw = self._rng.random()
             for fault, share in self.faults.items():
                 draw -= share

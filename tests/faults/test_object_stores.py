@@ -9,6 +9,10 @@ from commands import Place, header, kill
 from faulty_proxy import FaultyProxy
 from tally import tally
 
+from distort_pipeline.commands.verify import verify
+from distort_pipeline.config import GenerateConfig, PairsConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.steps import generate, pairs
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.stores.remote import RemotePath, place_of
@@ -107,6 +111,20 @@ def digest_at(url):
     return header(place_of(url))["digest"]
 
 
+@pytest.fixture
+def make(small_manifest, small_settings, models, small_corpus_settings):
+    """A function that makes a small pair store or corpus in this process, and gives its digest."""
+
+    def run(name, out):
+        if name == "pairs":
+            pairs.run(PairsConfig(**small_settings), small_manifest, place_of(out))
+        else:
+            generate.run(GenerateConfig(**small_corpus_settings), small_manifest, models, place_of(out))
+        return digest_at(out)
+
+    return run
+
+
 @pytest.mark.usefixtures("proxy")
 def test_a_remote_path_answers_like_a_folder():
     folder = place_of("s3://bucket/paths")
@@ -123,6 +141,7 @@ def test_a_remote_path_answers_like_a_folder():
     path = folder / "deep" / "a.json"
     assert (path.read_text(), path.stat().st_size, path.stem, path.suffix) == ("abc", 3, "a", ".json")
     assert path.relative_to(folder).as_posix() == "deep/a.json"
+    assert path.with_suffix(".png") == folder / "deep" / "a.png"
     assert abs(path.stat().st_mtime - time.time()) < 60
     assert path.parents == [folder / "deep", folder, RemotePath("s3://bucket")]
     path.unlink()
@@ -134,55 +153,40 @@ def test_a_remote_path_answers_like_a_folder():
 
 
 @pytest.mark.parametrize("name", ["pairs", "generate"])
-def test_a_store_there_is_the_store_here(store, models, wanted, name):
-    url = f"s3://bucket/{name}"
-    store.made(*words_of(name, models), "--out", url)
-    assert digest_at(url) == wanted[name]
-    assert "all as it was made" in store.made("verify", url)
-    assert "already complete" in store.made(*words_of(name, models), "--out", url)
-    if name == "generate":
-        assert open_corpus(url)[7].distorted.shape == (128, 128, 3)
-        store.made("export", url, "--out", "export-of-remote", "--limit", 20)
-    else:
-        assert open_pairs(url)[0].pristine.shape == (128, 128, 3)
-        words = ("train", url, "--distortion", "jpeg", "--out", "trained-on-remote")
-        store.made(*words)
-    tally(f"objects-{name}", stores=1, same_digest=1)
-
-
-@pytest.mark.parametrize("name", ["pairs", "generate"])
-def test_requests_that_fail_at_times_are_made_again(store, proxy, models, wanted, name):
-    url = f"s3://bucket/faulty-{name}"
+def test_a_store_there_is_the_store_here_and_requests_that_fail_at_times_are_made_again(proxy, make, tmp_path, name):
+    wanted = make(name, str(tmp_path / name))
+    proxy.faults = {}
+    assert make(name, f"s3://bucket/{name}") == wanted
+    proxy.done.clear()
     proxy.faults = FAULTS
-    store.made(*words_of(name, models), "--out", url)
+    assert make(name, f"s3://bucket/faulty-{name}") == wanted
     proxy.faults = {}
-    assert digest_at(url) == wanted[name]
-    assert "all as it was made" in store.made("verify", url)
-    assert proxy.done["error"] > 5
-    assert proxy.done["cut"] > 1
-    tally(f"objects-faulty-{name}", **proxy.done, same_digest=1)
+    done = dict(proxy.done)
+    assert done["error"]
+    assert done["cut"]
+    for url in (f"s3://bucket/{name}", f"s3://bucket/faulty-{name}"):
+        assert verify(place_of(url)).problems == ()
+    if name == "generate":
+        assert open_corpus(f"s3://bucket/{name}")[7].distorted.shape == (128, 128, 3)
+    else:
+        assert open_pairs(f"s3://bucket/{name}")[0].pristine.shape == (256, 256, 3)
+    tally(f"objects-faulty-{name}", **done, same_digest=2)
 
 
 @pytest.mark.parametrize("name", ["pairs", "generate"])
-def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(store, proxy, models, wanted, name):
+def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(proxy, make, tmp_path, name):
+    wanted = make(name, str(tmp_path / name))
     url = f"s3://bucket/down-{name}"
-    process = store.start(*words_of(name, models), "--out", url)
-    end = time.monotonic() + 300
-    while process.poll() is None and len(list(place_of(f"{url}/ledger").glob("*.json"))) < 2:
-        assert time.monotonic() < end, store.said()
-        time.sleep(0.1)
-    proxy.faults = {"error": 1.0}
-    down = time.monotonic()
-    process.wait(300)
-    seconds = time.monotonic() - down
-    said = store.said()
-    assert process.returncode == 2, said
-    assert "Traceback" not in said
-    assert f"s3://bucket/down-{name}" in said
     proxy.faults = {}
+    proxy.done.clear()
+    proxy.down_after = 120
+    began = time.monotonic()
+    with pytest.raises(PipelineError, match=f"s3://bucket/down-{name}"):
+        make(name, url)
+    seconds = time.monotonic() - began
+    proxy.down_after = None
     kept = len(list(place_of(f"{url}/ledger").glob("*.json")))
-    store.made(*words_of(name, models), "--out", url)
-    assert digest_at(url) == wanted[name]
+    assert make(name, url) == wanted
     tally(f"objects-down-{name}", shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
 
 

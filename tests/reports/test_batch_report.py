@@ -5,6 +5,7 @@ import pytest
 
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
+from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.stores.models import ValidationHistograms
 
 BINS = 103
@@ -93,7 +94,7 @@ def test_without_a_truth_the_stored_histogram_judges():
     report = report_of(peak(10, tiles=2), truth([]), kept=kept)
     assert (report["judged_by"], report["paired"]) == ("unpaired", None)
     assert report["unpaired"]["jsd_bits"] == pytest.approx(1)
-    assert report["unpaired"]["bound_bits"] == 0
+    assert report["unpaired"]["bound_bits"] == LEAST_BOUND_BITS
     assert report["within_bounds"] is False
     assert set(report["against"]) == {"pristine"}
     assert report["histograms"]["true"] == kept.true.sum(0).tolist()

@@ -10,6 +10,7 @@ from distort_pipeline.reports.evaluation_page import remarks, render, verdict
 from distort_pipeline.reports.strips import Shown
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import Made, measure
+from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, Trial
 
 NASTY = "<script>alert(1)</script>"
 
@@ -122,7 +123,7 @@ def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
     assert "script" not in page.tags
     assert NASTY not in text
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 2 * (2 + 6)  # for each: histograms, and residuals as lines and points
     assert 'content="width=device-width' in text
     assert "prefers-color-scheme: dark" in text
     for value in (found.own("coarse"), 0.0107, 0.2321):
@@ -164,3 +165,34 @@ def test_metrics_hold_numbers_only(model):
 
     assert all(isinstance(leaf, int | float) for leaf in leaves(found))
     assert found["models"][model]["jsd_nss"] == found["table"][model][model]
+
+
+def accuracy(share):
+    return Accuracy(share, share - 0.1, min(share + 0.1, 1), 4, 128)
+
+
+@pytest.mark.parametrize(
+    ("share", "weaker", "state", "chip"),
+    [
+        (0.9, 0.9, "unknown", "◆ told apart"),
+        (0.5, 0.9, "good", "● within the goal"),
+        (0.5, 0.5, "good", "○ no evidence"),
+    ],
+)
+def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, weaker, state, chip):
+    found = evaluation({NASTY: ("noise", good_noise)})
+    named = np.array([[60, 4], [4, 60]])
+    lesson = Lesson(("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": named, "true": named})
+    doubts = Doubts({NASTY: Trial(accuracy(share), accuracy(0.5), True, accuracy(weaker))}, lesson)
+    assert verdict(found, doubts)[0] == state
+    assert any("by a classifier" in remark for remark in remarks(found, doubts)) == (share == 0.9)
+    text = render(found, header(found.models), {}, doubts)
+    page = Page(text)
+    assert NASTY not in text
+    assert page.tags.count("svg") == 2 + 6 + 1
+    assert chip in text
+    assert "teach 89% of what true ones teach" in text
+    assert "94 %" in text  # 60 of 64
+    told = metrics(found, doubts)
+    assert told["models"][NASTY]["told_apart_weaker"] == weaker
+    assert told["lesson"]["meaningful"] == 1

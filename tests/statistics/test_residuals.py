@@ -6,6 +6,7 @@ import pytest
 
 from distort_pipeline.statistics.residuals import (
     channel_correlation,
+    grid_autocorrelation,
     grid_profile,
     radial_amplitude,
     residual,
@@ -106,3 +107,15 @@ def test_jpeg_leaves_its_grid_and_a_photograph_has_none():
 def test_a_picture_smaller_than_the_grid_is_refused():
     with pytest.raises(ValueError, match="grid of 8 px"):
         grid_profile(np.zeros((8, 30, 3), np.uint8))
+
+
+def test_steps_at_the_borders_of_blocks_are_found_at_their_distance():
+    rng = np.random.default_rng(2)
+    blocks = np.kron(rng.normal(0, 20, (20, 24)), np.ones((8, 8)))[..., None].repeat(3, axis=2).astype(np.float32)
+    found = grid_autocorrelation(blocks)
+    assert found.shape == (24,)
+    assert found[[7, 15, 23]] == pytest.approx(1, abs=0.25)  # entry k is the lag k + 1
+    assert np.abs(np.delete(found, [7, 15, 23])).max() < 0.3
+    white = rng.normal(0, 20, (256, 256, 3)).astype(np.float32)
+    assert np.abs(grid_autocorrelation(white)).max() < 0.75
+    assert not grid_autocorrelation(np.zeros((64, 64, 3), np.float32)).any()

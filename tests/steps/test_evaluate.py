@@ -11,6 +11,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import PairRecord
+from distort_pipeline.reports.residual_plots import PLOTS
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.steps import evaluate, ingest, pairs
@@ -23,6 +24,7 @@ from distort_pipeline.stores.pictures import decode, encode_png
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
+SETTINGS = EvaluateConfig(strips=1, classifier_steps=4, classifier_tiles=16, classifier_folds=2)
 BROUGHT = "faded-film"  # a distortion that the registry does not know
 
 
@@ -87,7 +89,7 @@ def evaluated(pair_store):
     write_model(models / "noisy", "white_noise", {"sigma_grey": 19}, noise=18)
     write_model(models / BROUGHT, BROUGHT, {})
     out = pair_store.parent / "evaluation"
-    report = evaluate.run(EvaluateConfig(strips=1), pair_store, models, out)
+    report = evaluate.run(SETTINGS, pair_store, models, out)
     return out, report
 
 
@@ -149,11 +151,12 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     per_model = {
         file.format(name)
         for name in ("jpeg", "noisy", BROUGHT)
-        for file in ("strips/{}.png", "plots/histogram_{}.csv", "plots/spectrum_{}.csv")
+        for file in ("strips/{}.png", *(f"plots/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)))
     }
     assert files == per_model | {
         "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
-        "plots/table.csv", "floors.csv", "vector.csv", "severity.csv", "index.html",
+        "plots/table.csv", "floors.csv", "vector.csv", "severity.csv", "index.html", "told_apart.csv", "lesson.csv",
+        "plots/told_apart.csv",
     }  # fmt: skip
     shares = rows_of(out / "plots" / "histogram_noisy.csv")
     assert len(shares) == 103
@@ -188,17 +191,52 @@ def test_severity_is_told_for_each_picture_that_has_the_distortion(evaluated):
 def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(evaluated, pair_store):
     out, report = evaluated
     models, other = pair_store.parent / "models", pair_store.parent / "again"
-    evaluate.run(EvaluateConfig(strips=1), pair_store, models, other)
+    evaluate.run(SETTINGS, pair_store, models, other)
     for path in out.rglob("*"):
         if path.is_file() and path.name != "run.json":
             assert path.read_bytes() == (other / path.relative_to(out)).read_bytes(), path.name
     before = (out / "metrics.json").stat().st_mtime_ns
-    again = evaluate.run(EvaluateConfig(strips=1), pair_store, models, out)
+    again = evaluate.run(SETTINGS, pair_store, models, out)
     assert (out / "metrics.json").stat().st_mtime_ns == before
     assert again.counts == report.counts
     assert any("nothing to do" in line for line in again.lines)
     with pytest.raises(PipelineError, match="other settings or inputs"):
         evaluate.run(EvaluateConfig(strips=2), pair_store, models, out)
+
+
+def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true_or_not(evaluated):
+    metrics = metrics_of(evaluated[0])
+    rows = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "told_apart.csv")}
+    # the brought distortion has one picture: none to be fitted on and another to be judged
+    assert {model for model, _ in rows} == {"jpeg", "noisy"}
+    assert rows["noisy", "another true draw"]["photographs"] == "2"
+    assert ("jpeg", "other true tiles") in rows
+    assert metrics["models"]["noisy"]["told_apart"] == float(rows["noisy", "generated"]["accuracy"])
+    assert (
+        metrics["models"]["noisy"]["draws_as_true"] == 0
+    )  # (18/19)² is within 10 % of 1, and the clipped tails are not
+    assert 0 <= metrics["lesson"]["taught_by_generated"] <= 1
+    assert metrics["lesson"]["ratio"] == pytest.approx(
+        metrics["lesson"]["taught_by_generated"] / metrics["lesson"]["taught_by_true"], abs=1e-5
+    )
+
+
+def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
+    write_model(tmp_path / "models" / "jpeg", "jpeg", {"quality": 12})
+    evaluate.run(EvaluateConfig(strips=0, classifier_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    assert "told_apart" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
+    assert not (tmp_path / "out" / "told_apart.csv").exists()
+    assert (
+        "classifier" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8").split('<h2 id="provenance')[0]
+    )
+
+
+def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path):
+    write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_grey": 19})
+    evaluate.run(EvaluateConfig(strips=0, classifier_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    figures = metrics_of(tmp_path / "out")["models"]["frozen"]
+    assert (figures["draws_as_true"], figures["draw_variance_ratio"]) == (0, 0)
+    assert "repeats its noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

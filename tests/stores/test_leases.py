@@ -96,3 +96,10 @@ def test_a_damaged_lease_is_nobodys(path):
     path.write_text("{")
     with held(path, "corpus"):
         pass
+
+
+def test_a_lease_that_this_process_could_not_let_go_does_not_lock_it_out(path, capsys):
+    take(path, host=leases.socket.gethostname(), process=os.getpid(), born=leases._born(os.getpid()))
+    with held(path, "corpus"):
+        pass
+    assert "which could not let go" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTil
 from distort_pipeline.planning.tiles import Tile
 from distort_pipeline.records import digest
 from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.manifests import read_manifest
@@ -103,7 +104,7 @@ def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histogra
     make_batch(task_of("jpeg-00000", model=folder))
     second = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     assert first["model"] != second["model"]
-    assert first["paired"]["bound_bits"] > second["paired"]["bound_bits"] == 0
+    assert first["paired"]["bound_bits"] > second["paired"]["bound_bits"] == LEAST_BOUND_BITS
 
 
 def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of, damaged):

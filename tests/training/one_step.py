@@ -17,10 +17,13 @@ from distort_pipeline.training.adversaries import Networks
 from distort_pipeline.training.backends import make_trainer
 
 RATE = 0.05
+# Leaky ReLU has a kink: a value within rounding of 0 gets another slope on another backend, and moves small networks'
+# gradients by a hundredth. With this seed and this batch none lies there.
+SEED = 3
 NETWORKS = Networks(
     base_filters=4, discriminator_filters=4, noise_channels=1, pair_view="amplified_difference", precision="float32",
     crop_px=128, batch=4, generator_rate=RATE, discriminator_rate=RATE, beta_1=0.5, beta_2=0.999, sparsity_weight=0.1,
-    sparsity_span=255.0, sparsity_reduction="mean", averaging=0.9, seed=3, pixel_weight=0.01,
+    sparsity_span=255.0, sparsity_reduction="mean", averaging=0.9, seed=SEED, pixel_weight=0.01,
 )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
 RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
-START_LEFT = 0.0002  # the same for both kernels where responses or a noise pyramid have explained most of it
 NO_TRANSFORM = "none"
 RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
@@ -39,7 +38,8 @@ def build_generator(
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
     With a `transform` ("blocks" or "wavelet") it is x + T(x) + residual(x), see `responses.py`; without, the paper's.
-    With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`.
+    With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
+    transform, 0 `base_filters` leave the U-Net out.
     A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
     """
     picture = keras.Input((side_px, side_px, 3), name="pristine")
@@ -49,27 +49,12 @@ def build_generator(
         for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
         if noise_channels
     ]
-    skips = []
-    features = picture
-    for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded)
-        skips.append(features)
-    skips.pop()  # the bottleneck is the decoder's input, not its neighbour
-    for block, width in enumerate(DECODER_WIDTHS, start=1):
-        noise = noises[block - 1] if noises else None
-        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
-        features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
-    last = f"decoder_{BLOCKS}"
-    start = keras.initializers.RandomNormal(stddev=RESIDUAL_START if transform == NO_TRANSFORM else START_LEFT)
-    residual = UpsampledConv2D(3, use_bias=True, kernel_initializer=start, name=f"{last}_conv", dtype=precision)(
-        features
-    )
-    terms = [picture, residual]
+    terms = [picture]
+    if base_filters:
+        fitted = transform != NO_TRANSFORM or noise_pyramid
+        terms += _residuals(picture, noises, base_filters, precision, folded, fitted=fitted)
     if transform != NO_TRANSFORM:
         terms.append(Responses(transform, name=RESPONSES)(picture))
-    if noises:
-        start = keras.initializers.RandomNormal(stddev=START_LEFT if noise_pyramid else NOISE_START)
-        terms.append(_noise_conv(3, f"{last}_noise", precision, start=start)(noises[-1]))
     if noise_pyramid:
         terms.append(NoisePyramid(name=NOISE_PYRAMID)(noises))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
@@ -91,6 +76,32 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
 def generator_inputs(pictures: Any, noises: Sequence[Any]) -> Any:
     """Return what the model is called with: the pictures alone, or with their noise maps behind them."""
     return [pictures, *noises] if len(noises) else pictures
+
+
+def _residuals(
+    picture: Any, noises: Sequence[Any], base_filters: int, precision: str, folded: bool, *, fitted: bool
+) -> list[Any]:
+    """Return the U-Net's residual, and that of the finest noise; where something was `fitted`, both start at 0."""
+    skips = []
+    features = picture
+    for block, width in enumerate(ENCODER_WIDTHS, start=1):
+        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded)
+        skips.append(features)
+    skips.pop()  # the bottleneck is the decoder's input, not its neighbour
+    for block, width in enumerate(DECODER_WIDTHS, start=1):
+        noise = noises[block - 1] if noises else None
+        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
+        features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
+    last = f"decoder_{BLOCKS}"
+    starts = [
+        keras.initializers.Zeros() if fitted else keras.initializers.RandomNormal(stddev=deviation)
+        for deviation in (RESIDUAL_START, NOISE_START)
+    ]
+    upsampled = UpsampledConv2D(3, use_bias=True, kernel_initializer=starts[0], name=f"{last}_conv", dtype=precision)
+    residuals = [upsampled(features)]
+    if noises:
+        residuals.append(_noise_conv(3, f"{last}_noise", precision, start=starts[1])(noises[-1]))
+    return residuals
 
 
 def _encoder_block(features: Any, filters: int, name: str, precision: str, folded: bool) -> Any:

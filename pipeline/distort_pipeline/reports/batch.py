@@ -13,6 +13,7 @@ from distort_pipeline.records import SampleRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits, jsd_nats
 from distort_pipeline.statistics.floors import (
+    LEAST_BOUND_BITS,
     QUANTILE,
     bootstrap_bound,
     bootstrap_bound_unpaired,
@@ -119,12 +120,14 @@ class _Bounds:
 
     def paired(self, samples: int) -> float:
         size, rng = self._settled(samples)
-        return bootstrap_bound(self._stored.generated, self._stored.true, self._stored.pictures, size, rng=rng)
+        bound = bootstrap_bound(self._stored.generated, self._stored.true, self._stored.pictures, size, rng=rng)
+        return max(bound, LEAST_BOUND_BITS)
 
     def unpaired(self, samples: int) -> float:
         size, rng = self._settled(samples)
         pool = self._stored.true.sum(0)
-        return bootstrap_bound_unpaired(self._stored.generated, pool, self._stored.pictures, size, rng=rng)
+        bound = bootstrap_bound_unpaired(self._stored.generated, pool, self._stored.pictures, size, rng=rng)
+        return max(bound, LEAST_BOUND_BITS)
 
     def _settled(self, samples: int) -> tuple[int, np.random.Generator]:
         size = max(1, round(samples * self._tiles_each))

@@ -48,30 +48,30 @@ def histogram_chart(
         lowest = min((value for values in shares.values() for value in values if value > 0), default=1.0)
         bottom = math.floor(math.log10(max(lowest, LOWEST_SHARE)))
         top = max(math.ceil(math.log10(highest)), bottom + 1)
-        y = _scale(bottom, top, HEIGHT - BOTTOM, TOP)
+        y = scaled(bottom, top, HEIGHT - BOTTOM, TOP)
         place = lambda share: y(math.log10(max(share, 10.0**bottom)))  # noqa: E731
         ticks = [(y(power), _power(power)) for power in range(bottom, top + 1)]
     else:
         cut = beside > 0 and highest > SPIKE * beside
         steps = _nice_ticks(100 * (beside if cut else highest))
-        y = _scale(0, steps[-1], HEIGHT - BOTTOM, TOP)
+        y = scaled(0, steps[-1], HEIGHT - BOTTOM, TOP)
         place = lambda share: y(min(share * 100, steps[-1] * 1.02))  # noqa: E731
         ticks = [(y(step), f"{step:g} %") for step in steps]
         note = f"bin at 0: up to {highest * 100:.0f} %" if cut else ""
-    x = _scale(-2.5, 2.5, LEFT, WIDTH - RIGHT)
+    x = scaled(-2.5, 2.5, LEFT, WIDTH - RIGHT)
     parts = [_frame(ticks, x_label, "share of products")]
     for value in (-2, -1, 0, 1, 2):
-        parts.append(_text(x(value), HEIGHT - BOTTOM + 14, f"{value}".replace("-", "−"), "middle"))
+        parts.append(text(x(value), HEIGHT - BOTTOM + 14, f"{value}".replace("-", "−"), "middle"))
     for sign, word in ((-1, "<"), (1, ">")):
         middle = sign * sum(OVERFLOW_SPAN) / 2
-        parts.append(_text(x(middle), HEIGHT - BOTTOM + 14, word, "middle"))
+        parts.append(text(x(middle), HEIGHT - BOTTOM + 14, word, "middle"))
     for number, (name, values) in enumerate(shares.items()):
         style = _series_style(name, number)
         parts.append(f'<path d="{_steps(values, x, place)}" style="fill:none;{style}"/>')
     if note:
-        parts.append(_text(x(0.12), TOP + 12, note))
+        parts.append(text(x(0.12), TOP + 12, note))
     parts.append(_legend([(name, _series_style(name, number)) for number, name in enumerate(shares)]))
-    return _svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
+    return svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
 
 
 def drift_chart(
@@ -93,12 +93,12 @@ def drift_chart(
     flags = [value > bound for value, bound in zip(values, bounds, strict=True)] if flagged is None else list(flagged)
     numbers = list(range(len(values))) if batches is None else list(batches)
     steps = _nice_ticks(max([*values, *bounds, floor or 0.0, 1e-6]) * 1.08)
-    y = _scale(0, steps[-1] * 1.04, HEIGHT - BOTTOM, TOP)
+    y = scaled(0, steps[-1] * 1.04, HEIGHT - BOTTOM, TOP)
     first, last = min(numbers, default=0), max(numbers, default=0)
-    x = _scale(first - 0.6, last + 0.6, LEFT, WIDTH - RIGHT)
+    x = scaled(first - 0.6, last + 0.6, LEFT, WIDTH - RIGHT)
     parts = [_frame([(y(step), f"{step:g}") for step in steps], "batch", "JSD_NSS, bits")]
     for number in range(first, last + 1, max(1, math.ceil((last - first + 1) / 10))):
-        parts.append(_text(x(number), HEIGHT - BOTTOM + 14, str(number), "middle"))
+        parts.append(text(x(number), HEIGHT - BOTTOM + 14, str(number), "middle"))
     bound_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
     floor_style = "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:1 3"
     line = "".join(
@@ -113,7 +113,7 @@ def drift_chart(
     legend = [("bound", bound_style), *([("floor", floor_style)] if floor is not None else [])]
     parts.append(_legend(legend, marks=True))
     out = sum(flags)
-    return _svg(title, description or f"{len(values)} batches, {out} of them out of bounds.", parts)
+    return svg(title, description or f"{len(values)} batches, {out} of them out of bounds.", parts)
 
 
 def _shares(name: str, counts: Sequence[float]) -> list[float]:
@@ -141,7 +141,7 @@ def _steps(values: Sequence[float], x: Scale, y: Scale) -> str:
     return path + f"M{x(near):.1f} {y(values[-1]):.1f}H{x(far):.1f}"
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Scale:
+def scaled(low: float, high: float, start: float, end: float) -> Scale:
     """Return the straight map of [low, high] onto [start, end], in user units of the drawing."""
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
@@ -168,12 +168,12 @@ def _series_style(name: str, number: int) -> str:
 def _frame(ticks: Sequence[tuple[float, str]], x_label: str, y_label: str) -> str:
     """Return grid lines with their values, and the names of both axes."""
     grid = "".join(f"M{LEFT} {place:.1f}H{WIDTH - RIGHT}" for place, _ in ticks)
-    words = "".join(_text(LEFT - 5, place + 4, word, "end") for place, word in ticks)
+    words = "".join(text(LEFT - 5, place + 4, word, "end") for place, word in ticks)
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return (
         f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{words}'
-        + _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 7, x_label, "middle")
-        + f'<g transform="rotate(-90 9 {middle:.0f})">{_text(9, middle, y_label, "middle")}</g>'
+        + text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 7, x_label, "middle")
+        + f'<g transform="rotate(-90 9 {middle:.0f})">{text(9, middle, y_label, "middle")}</g>'
     )
 
 
@@ -192,23 +192,25 @@ def _legend(lines: Sequence[tuple[str, str]], *, marks: bool = False) -> str:
     if marks:
         for flagged, word in ((False, "within"), (True, "out")):
             shape = _dot(x + 5, 14, flagged, word).replace("class=", "data-legend=")
-            parts.append(shape + _text(x + 15, 18, word))
+            parts.append(shape + text(x + 15, 18, word))
             x += 24 + 7 * len(word)
     for name, style in lines:
-        parts.append(f'<path d="M{x:.0f} 14h22" style="fill:none;{style}"/>{_text(x + 27, 18, name)}')
+        parts.append(f'<path d="M{x:.0f} 14h22" style="fill:none;{style}"/>{text(x + 27, 18, name)}')
         x += 40 + 7 * len(name)
     return "".join(parts)
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    """Return `words` as SVG text at (x, y), escaped; `anchor` is start, middle or end."""
     style = "font:12px system-ui,sans-serif;fill:var(--text,#222)"
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
 
 
-def _svg(title: str, description: str, parts: Sequence[str]) -> str:
+def svg(title: str, description: str, parts: Sequence[str], *, height: int = HEIGHT) -> str:
+    """Return a whole drawing made of `parts`, WIDTH × `height` units, that screen readers can name and describe."""
     mark = "chart-" + hashlib.sha256("\0".join((title, description, *parts)).encode()).hexdigest()[:12]
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{mark}-t" aria-describedby="{mark}-d">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{mark}-t" aria-describedby="{mark}-d">'
         f'<title id="{mark}-t">{escape(title)}</title><desc id="{mark}-d">{escape(description)}</desc>'
         f"{''.join(parts)}</svg>"
     )

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.reports.divergence_tables import markdown
+from distort_pipeline.reports.residual_plots import residual_csv
+from distort_pipeline.reports.told_tables import lesson_metrics, told_csv, trial_metrics
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
+from distort_pipeline.statistics.draws import Freshness
 from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
 from distort_pipeline.statistics.histograms import centres
 from distort_pipeline.statistics.measured import Severity
 from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures, slope
+from distort_pipeline.statistics.told import Doubts
 from distort_pipeline.statistics.vector import VECTOR
 from distort_pipeline.stores.files import write_bytes, write_json
 
@@ -24,29 +28,32 @@ SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", 
 DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the last digits that libraries differ in
 
 
-def write_files(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
-    """Write every file but strips and page into `folder` and return the metrics."""
-    figures = metrics(evaluation)
+def write_files(evaluation: Evaluation, doubts: Doubts | None, folder: Path) -> dict[str, Any]:
+    """Write every file but strips and page into `folder` and return the metrics; `doubts` are a sceptic's findings."""
+    figures = metrics(evaluation, doubts)
     write_json(folder / "metrics.json", figures)
     write_json(folder / "residuals.json", residuals(evaluation))
     write_bytes(folder / "table.md", markdown(evaluation).encode())
-    for name, rows in csv_files(evaluation):
+    for name, rows in (*csv_files(evaluation), *(told_csv(doubts) if doubts else ())):
         write_bytes(folder / name, csv_bytes(rows))
     return figures
 
 
-def metrics(evaluation: Evaluation) -> dict[str, Any]:
+def metrics(evaluation: Evaluation, doubts: Doubts | None = None) -> dict[str, Any]:
     """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
     found = {
         "table": evaluation.table,
         "pristine": evaluation.pristine,
-        "models": {name: model_metrics(evaluation, name) for name in evaluation.models},
+        "models": {
+            name: {**model_metrics(evaluation, name), **trial_metrics(doubts, name)} for name in evaluation.models
+        },
         "floors": {
             column: {"sampling": floors.sampling, "content": floors.content}
             for column, floors in evaluation.floors.items()
         },
         "pictures": len(evaluation.pictures),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
+        "lesson": lesson_metrics(doubts),
     }
     return _tidy(found)
 
@@ -63,7 +70,7 @@ def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "sampling_floor": floors.sampling,
         "nearest_own": int(evaluation.nearest_own(name)),
         **severity_means(evaluation, name),
-        **_draw_metrics(model.draws),
+        **_draw_metrics(model.draws, evaluation.freshness(name)),
     }
 
 
@@ -129,7 +136,7 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
     yield "severity.csv", [["model", "picture", *SEVERITY], *severity_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
-        yield f"plots/spectrum_{name}.csv", _spectrum_rows(model)
+        yield from residual_csv(evaluation, name)
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -140,10 +147,11 @@ def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _draw_metrics(draws: Mapping[str, Draws]) -> dict[str, float | None]:
+def _draw_metrics(draws: Mapping[str, Draws], freshness: Freshness | None) -> dict[str, float | None]:
     found = {f"draw_correlation_{kind}": one.correlation for kind, one in draws.items()}
-    if set(draws) == {"generated", "true"} and draws["true"].variance > 0:
-        found["draw_variance_ratio"] = draws["generated"].variance / draws["true"].variance
+    if freshness is not None:
+        found["draw_variance_ratio"] = freshness.variance_ratio
+        found["draws_as_true"] = int(freshness.new_every_time and freshness.varied_enough)
     return found
 
 
@@ -178,11 +186,6 @@ def _histogram_rows(model: ModelFigures) -> list[Sequence[object]]:
     shares = [counts / counts.sum() for counts in model.histograms.values()]
     rows = zip(centres().tolist(), *(share.tolist() for share in shares), strict=True)
     return [["centre", *model.histograms], *rows]
-
-
-def _spectrum_rows(model: ModelFigures) -> list[Sequence[object]]:
-    amplitudes = (np.sqrt(model.residuals[kind]["power"]).tolist() for kind in ("true", "generated"))
-    return [["frequency", "true", "generated"], *zip(FREQUENCIES.tolist(), *amplitudes, strict=True)]
 
 
 def _tidy(value: Any) -> Any:

@@ -9,12 +9,17 @@ from typing import Any
 from markupsafe import Markup
 
 from distort_pipeline.ranges import Picture
+from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import histogram_chart
 from distort_pipeline.reports.divergence_tables import PAPER_CAVEAT, PAPER_COLUMNS, PAPER_TABLE, smallest
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
 from distort_pipeline.reports.html import template
+from distort_pipeline.reports.residual_plots import residual_charts
 from distort_pipeline.reports.strips import Shown, amplified_residual, carry
+from distort_pipeline.reports.told_tables import compared_in, lesson_words, trial_words
+from distort_pipeline.statistics.draws import CORRELATION_GOAL, VARIANCE_GOAL
 from distort_pipeline.statistics.evaluation import Evaluation
+from distort_pipeline.statistics.told import GOAL, Doubts
 from distort_pipeline.statistics.vector import VECTOR
 from distort_pipeline.stores.files import write_bytes
 
@@ -25,28 +30,37 @@ STRENGTH_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local
 STRIP_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
 
 
-def write_page(folder: Path, evaluation: Evaluation, header: Mapping[str, Any]) -> Path:
+def write_page(folder: Path, evaluation: Evaluation, doubts: Doubts | None, header: Mapping[str, Any]) -> Path:
     """Write the page into `folder`, with the strips that lie there, and return its path."""
     pictures = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
     there = [path for path in pictures.values() if path.exists()]
     carried = carry(there, STRIP_BYTES)
     shown = {name: carried[path] for name, path in pictures.items() if path in carried}
     page = folder / PAGE_NAME
-    write_bytes(page, render(evaluation, header, shown).encode())
+    write_bytes(page, render(evaluation, header, shown, doubts).encode())
     return page
 
 
-def render(evaluation: Evaluation, header: Mapping[str, Any], shown: Mapping[str, Shown]) -> str:
+def render(
+    evaluation: Evaluation, header: Mapping[str, Any], shown: Mapping[str, Shown], doubts: Doubts | None = None
+) -> str:
     """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips by model."""
     return template("evaluation.html.j2").render(
         evaluation=evaluation,
         header=header,
-        verdict=verdict(evaluation),
-        remarks=remarks(evaluation),
+        verdict=verdict(evaluation, doubts),
+        remarks=remarks(evaluation, doubts),
         tables=tables(evaluation),
         caveat=PAPER_CAVEAT,
         models={name: model_metrics(evaluation, name) for name in evaluation.models},
         charts={name: _charts(evaluation, name) for name in evaluation.models},
+        residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
+        doubts=doubts,
+        told_charts=_told_charts(doubts),
+        compared_in=compared_in,
+        trial_words=trial_words,
+        lesson_words=lesson_words,
+        goals={"told": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
         residuals=residuals(evaluation),
         components=VECTOR,
         severity=SEVERITY,
@@ -62,7 +76,7 @@ def strip_row(pristine: Picture, true: Picture, generated: Picture) -> list[Pict
     return [clean, bad, made, amplified_residual(clean, bad), amplified_residual(clean, made)]
 
 
-def verdict(evaluation: Evaluation) -> tuple[str, str]:
+def verdict(evaluation: Evaluation, doubts: Doubts | None = None) -> tuple[str, str]:
     """Return 'good', 'unknown' or 'bad', and the sentence that a hurried reader takes home."""
     models = list(evaluation.models)
     astray = [name for name in models if not evaluation.nearest_own(name)]
@@ -74,16 +88,22 @@ def verdict(evaluation: Evaluation) -> tuple[str, str]:
     off = [name for name in models if _too_strong(evaluation, name) is not None]
     if off:
         return "unknown", f"{words}, but not of its strength: {', '.join(off)}."
+    stale = [name for name in models if _draws_unlike_true(evaluation, name)]
+    if stale:
+        return "unknown", f"{words}, but not drawn like it: {', '.join(stale)}."
+    told = [name for name, trial in doubts.trials.items() if trial.state == "bad"] if doubts else []
+    if told:
+        return "unknown", f"{words}, but a classifier tells {', '.join(told)} from true."
     return "good", f"{words}."
 
 
-def remarks(evaluation: Evaluation) -> list[str]:
+def remarks(evaluation: Evaluation, doubts: Doubts | None = None) -> list[str]:
     """Return, for each generator that something speaks against, what does."""
-    against = {name: "; ".join(_objections(evaluation, name)) for name in evaluation.models}
+    against = {name: "; ".join(_objections(evaluation, doubts, name)) for name in evaluation.models}
     return [f"Generated {name} {objections}." for name, objections in against.items() if objections]
 
 
-def _objections(evaluation: Evaluation, name: str) -> list[str]:
+def _objections(evaluation: Evaluation, doubts: Doubts | None, name: str) -> list[str]:
     own, learned = evaluation.own(name), evaluation.models[name].learned
     truth = f"true {learned} ({own:.4f} bits)"
     said = []
@@ -98,6 +118,22 @@ def _objections(evaluation: Evaluation, name: str) -> list[str]:
     if stronger := _too_strong(evaluation, name):
         how = "stronger" if stronger > 0 else "weaker"
         said.append(f"is {abs(stronger):.1f} dB {how} by PSNR than true {learned}, which JSD_NSS hardly sees")
+    said += _draws_unlike_true(evaluation, name)
+    trial = doubts.trials.get(name) if doubts else None
+    if trial and trial.state == "bad":
+        said.append(f"is told from true {learned} by a classifier, in {trial.generated.share:.0%} of unseen tiles")
+    return said
+
+
+def _draws_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
+    """Return what two draws of a generator have unlike two draws of the truth, in words; nothing if all is well."""
+    draws = evaluation.freshness(name)
+    said = []
+    if draws and not draws.new_every_time:
+        alike = f"two draws correlate by {draws.correlation:.2f}, true ones by {draws.true_correlation:.2f}"
+        said.append(f"repeats its noise: {alike}")
+    if draws and not draws.varied_enough:
+        said.append(f"varies from draw to draw {draws.variance_ratio:.2f} times as much as true, in variance")
     return said
 
 
@@ -144,6 +180,14 @@ def _table(
             }
             for number, (name, row) in enumerate(every)
         ],
+    }
+
+
+def _told_charts(doubts: Doubts | None) -> dict[str, Markup]:
+    trials = doubts.trials if doubts else {}
+    return {
+        name: Markup(accuracy_chart(compared_in(trial), title=f"How often {name} is told from true"))
+        for name, trial in trials.items()
     }
 
 

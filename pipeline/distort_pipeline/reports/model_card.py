@@ -14,7 +14,7 @@ Learned to distort photographs as **{distortion}** does ({parameters}); level {l
 {facts}
 
 A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of bootstrapped batches of
-validation tiles, in bits:
+validation tiles, in bits (never less than 0.002, which other photographs alone differ by):
 
 | tiles in the batch | paired with true tiles | against the pooled true histogram |
 |---|---|---|
@@ -31,16 +31,17 @@ def card_text(card: Mapping[str, Any]) -> str:
     train = card["settings"]["train"]
     noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
     crops = f"{train['batch']} crops of {train['crop_px']} px"
+    trained = f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}"
     facts = {
-        "network": f"U-Net, {network['base_filters']} base filters, {noise}",
+        "network": f"{_unet(card)}, {noise}",
         **_start(card),
-        "trained": f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}",
+        **({"trained": trained} if card["steps"] else {}),
         "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
         **({"photographs": data["photographs"]} if "photographs" in data else {}),
         "pair store": f"digest {data['pairs_digest']}",
-        "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.4f} bits",
-        "the same, pooled": f"{figures['jsd_nss_pooled']:.4f} bits",
-        "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.4f} bits",
+        "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.5f} bits",
+        "the same, pooled": f"{figures['jsd_nss_pooled']:.5f} bits",
+        "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.5f} bits",
         "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
         "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
@@ -50,8 +51,17 @@ def card_text(card: Mapping[str, Any]) -> str:
         level=card["level"],
         parameters=", ".join(f"{name} {value:g}" for name, value in card["parameters"].items()) or "brought pairs",
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        bounds="\n".join(f"| {size} | {paired[size]:.4f} | {unpaired[size]:.4f} |" for size in paired),
+        bounds="\n".join(f"| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired),
     )
+
+
+def _unet(card: Mapping[str, Any]) -> str:
+    """Return the words for the U-Net, or for that there is none."""
+    if card["network"]["base_filters"]:
+        return f"U-Net, {card['network']['base_filters']} base filters"
+    if card["steps"]:
+        return "no U-Net, as no step of the adversarial training validated better than the start"
+    return "no U-Net, as it was not trained: this is what least squares say of the pairs"
 
 
 def _start(card: Mapping[str, Any]) -> dict[str, str]:

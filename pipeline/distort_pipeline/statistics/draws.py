@@ -10,6 +10,8 @@ from distort_pipeline.ranges import Picture
 
 # Pristine greys that noise hardly clips: 64 steps to black and white are 2.5 standard deviations of our pink noise
 DARKEST_GREY, BRIGHTEST_GREY = 64, 191
+CORRELATION_GOAL = 0.05  # ours: how far apart the correlations of two draws may be, generated and true
+VARIANCE_GOAL = 0.10  # ours: how far from 1 the ratio of the variances may be
 FEWEST_VALUES = 1000  # ours; chance alone correlates a thousand pairs by 0.03
 
 
@@ -19,6 +21,25 @@ class DrawLikeness:
 
     correlation: float | None  # Pearson's: 0 for fresh noise, 1 for the same again; None without any variation
     variance: float  # of a pixel value from draw to draw, mean over pixel values, in squared greys
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Two draws of a generator beside two draws of the truth."""
+
+    correlation: float  # between the generator's; 1 is the same again
+    true_correlation: float
+    variance_ratio: float  # of a pixel value from draw to draw, generated over true
+
+    @property
+    def new_every_time(self) -> bool:
+        """Whether the generator's draws are no more alike than true ones."""
+        return abs(self.correlation - self.true_correlation) <= CORRELATION_GOAL
+
+    @property
+    def varied_enough(self) -> bool:
+        """Whether pixels vary from draw to draw as much as true ones."""
+        return abs(self.variance_ratio - 1) <= VARIANCE_GOAL
 
 
 def compare_draws(pristine: Picture, first: Picture, second: Picture) -> DrawLikeness | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.draws import DrawLikeness
+from distort_pipeline.statistics.draws import DrawLikeness, Freshness
 from distort_pipeline.statistics.floors import content_floor, halves_floor
 from distort_pipeline.statistics.histograms import Counts
 from distort_pipeline.statistics.measured import Histograms, MeasuredPicture
@@ -87,6 +87,15 @@ class Evaluation:
     def beats_pristine(self, model: str) -> bool:
         """Return whether `model` is nearer to its true distortion than the untouched pictures are."""
         return self.own(model) < self.pristine[self.models[model].learned]
+
+    def freshness(self, model: str) -> Freshness | None:
+        """Return how `model` draws beside the truth; None where nothing is random or there is no second true draw."""
+        made, true = (self.models[model].draws.get(kind) for kind in ("generated", "true"))
+        if made is None or true is None or true.correlation is None or not true.variance:
+            return None
+        # without any variation the second draw is the first one
+        correlation = 1.0 if made.correlation is None else made.correlation
+        return Freshness(correlation, true.correlation, made.variance / true.variance)
 
     def nearest_own(self, model: str) -> bool:
         """Return whether the diagonal is the smallest of its row and of its column, the pristine row included."""

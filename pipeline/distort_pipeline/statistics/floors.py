@@ -13,6 +13,9 @@ from distort_pipeline.statistics.histograms import Counts
 
 QUANTILE = 0.99
 DRAWS = 1000
+# bits: what twenty photographs differ from twenty others by, under one true distortion. A bound is never tighter: a
+# generator whose validation was better than that would be distrusted for the content of a batch.
+LEAST_BOUND_BITS = 0.002
 
 
 def expected_floor_bits(bins: int, n: int) -> float:

@@ -14,6 +14,7 @@ from distort_pipeline.statistics.residuals import (
     SPECTRUM_HIGH,
     SPECTRUM_LOW,
     channel_correlation,
+    grid_autocorrelation,
     grid_profile,
     radial_amplitude,
     residual,
@@ -21,16 +22,19 @@ from distort_pipeline.statistics.residuals import (
     residual_variance,
 )
 
-ResidualFigures: TypeAlias = Mapping[str, NDArray[np.float64]]  # mean, variance, correlation, power, grid
+ResidualFigures: TypeAlias = Mapping[
+    str, NDArray[np.float64]
+]  # mean, variance, correlation, power, grid, autocorrelation
 
 _EDGES = np.geomspace(SPECTRUM_LOW, SPECTRUM_HIGH, SPECTRUM_BINS + 1)
 FREQUENCIES: NDArray[np.float64] = np.sqrt(_EDGES[:-1] * _EDGES[1:])  # (16,) cycles per pixel: the rings' middles
 
 
 def residual_figures(pristine: Picture, distorted: Picture) -> ResidualFigures:
-    """Return mean (3,), variance (3,), correlation (3, 3), power (16,) at FREQUENCIES and grid (8,) of one picture.
+    """Return mean, variance (3,), correlation (3, 3), power (16,) at FREQUENCIES, grid (8,) and autocorrelation (24,).
 
-    `power` is in squared greys, the mean over the channels; `grid` is the profile of the distorted picture itself.
+    `power` is in squared greys, the mean over the channels; `grid` is the profile of the distorted picture itself,
+    `autocorrelation` is that of the residual's steps. All of one picture.
     Sides of 32 px or more.
     """
     added = residual(pristine, distorted)
@@ -40,6 +44,7 @@ def residual_figures(pristine: Picture, distorted: Picture) -> ResidualFigures:
         "correlation": channel_correlation(added),
         "power": np.mean([_power(added[..., channel]) for channel in range(3)], axis=0),
         "grid": grid_profile(distorted),
+        "autocorrelation": grid_autocorrelation(added),
     }
 
 

@@ -17,6 +17,8 @@ JPEG_BLOCK_PX = 8
 SPECTRUM_LOW = 1 / 64  # cycles per pixel: a period of 64 px, still several frequencies above 0 on a tile of 256 px
 SPECTRUM_HIGH = 1 / 2  # the highest along an axis; the corners of the plane beyond it have no full circle
 SPECTRUM_BINS = 16
+GRID_LAGS_PX = 24  # three blocks
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601
 
 
 def residual(pristine: Picture, distorted: Picture) -> Residual:
@@ -94,6 +96,25 @@ def grid_profile(picture: Picture, period: int = JPEG_BLOCK_PX) -> NDArray[np.fl
         raise ValueError(f"a grid of {period} px needs sides longer than that, got the shape {picture.shape}")
     across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
     return (_by_phase(across, period) + _by_phase(down, period)) / 2
+
+
+def grid_autocorrelation(residual: Residual, lags_px: int = GRID_LAGS_PX) -> NDArray[np.float64]:
+    """Return the autocorrelation at 1 to `lags_px` px of where the residual's luma steps, (lags_px,), -1 to 1.
+
+    What is correlated is the mean absolute step between neighbouring columns (and rows), along the picture: a residual
+    that jumps at the borders of blocks has peaks at multiples of their size. 0 for a residual without steps.
+    """
+    grey = residual @ np.array(LUMA_WEIGHTS, np.float32)
+    profiles = (np.abs(np.diff(grey, axis=axis)).mean(1 - axis, dtype=np.float64) for axis in (0, 1))
+    return np.mean([_autocorrelation(profile, lags_px) for profile in profiles], axis=0)
+
+
+def _autocorrelation(values: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+    centred = values - values.mean()
+    power = float(np.mean(centred**2))
+    if power == 0:
+        return np.zeros(lags)
+    return np.array([np.mean(centred[:-lag] * centred[lag:]) for lag in range(1, lags + 1)]) / power
 
 
 def _by_phase(steps: NDArray[np.floating[Any]], period: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,11 @@ from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
 from distort_pipeline.reports.strips import strip
+from distort_pipeline.sceptic.tiles import PhotographTiles, cut_tiles
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
+from distort_pipeline.statistics.told import Doubts
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.models import model_folders, read_card
@@ -71,19 +73,21 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     with build.writing() as work:
         generators = _load(folders, config.threads)
         shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
-        measured = [
-            _measured(plan, picture, made, shown, config.strips)
-            for picture, made in track(
-                _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
-            )
-        ]
+        measured = []
+        tiles = []
+        for picture, made in track(
+            _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
+        ):
+            measured.append(_measured(plan, picture, made, shown, config.strips))
+            tiles.append(_tiles(plan, picture, made, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
-        figures = write_files(evaluation, work)
+        doubts = _doubts(tiles, plan, config)
+        figures = write_files(evaluation, doubts, work)
         for name, rows in shown.items():
             if rows:
                 write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
         header = _header(plan, settings, cards, figures)
-        write_page(work, evaluation, header)
+        write_page(work, evaluation, doubts, header)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
         build.publish(header)
     left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
@@ -168,6 +172,7 @@ def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: Evalua
     """Yield each picture's id with all that is made of it."""
     from distort_pipeline.trained import is_random as draws_anew
 
+    column_of = {column.name: column for column in plan.columns}
     for picture, records in plan.pictures.items():
         pristine = plan.pairs.val_picture(picture)
         identity = next(iter(records.values())).picture_digest
@@ -184,6 +189,8 @@ def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: Evalua
             generated[name] = drawn[: config.draws]
             if random:
                 again[name] = drawn[1]
+            elif column_of[plan.learned[name]].redrawn:
+                again[name] = drawn[0]  # the paper's generator has the same noise every time
         true = {
             column: plan.pairs.val_picture(picture, record.distortion, record.level)
             for column, record in records.items()
@@ -212,6 +219,26 @@ def _measured(
         if column in made.true and len(shown[name]) < strips:
             shown[name].append(strip_row(made.pristine, made.true[column], made.generated[name][0]))
     return measure(picture, made, plan.learned)
+
+
+def _tiles(plan: Plan, picture: str, made: Made, config: EvaluateConfig) -> PhotographTiles | None:
+    """Return what a sceptic's classifiers see of a picture: its share of the tiles, two or more."""
+    if not config.classifier_steps:
+        return None
+    share = max(2, round(config.classifier_tiles / len(plan.pictures)))
+    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", picture))
+
+
+def _doubts(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> Doubts | None:
+    """Return what classifiers can tell; None without tiles."""
+    there = [own for own in tiles if own is not None]
+    if not there:
+        return None
+    from distort_pipeline.sceptic.judge import judge
+
+    return judge(
+        there, plan.learned, steps=config.classifier_steps, fold_count=config.classifier_folds, seed=config.seed
+    )
 
 
 def _header(

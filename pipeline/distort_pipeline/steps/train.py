@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.distortions import DISTORTIONS, is_random
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.floors import bootstrap_bound, bootstrap_bound_unpaired
+from distort_pipeline.statistics.floors import LEAST_BOUND_BITS, bootstrap_bound, bootstrap_bound_unpaired
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from distort_pipeline.training.start import Start
 
 LONGEST_HEAD_START = 500
+FITTED_LAYERS = ("responses", "noise_pyramid")
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -71,6 +73,10 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     with build.writing() as work:
         pin_backend_threads(config.threads)
         start = _fitted_start(config, pairs, distortion, work, noise_channels, base)
+        if config.steps == 0 and not start.fitted:
+            raise PipelineError(
+                f"train.steps is 0, but least squares found nothing to say of {distortion}; it takes adversarial steps"
+            )
         trainer, device = _trainer(config, noise_channels, start, derive_seed(config.seed, distortion))
         if base is not None:
             _start_from(trainer, base)
@@ -80,7 +86,12 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             trainer.give_noise(start.noise)
         keep = config.keep or ("best" if start.fitted else "last")
         first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
-        weights = weights_of(trainer.averaged)
+        residual = kept > 0 or not start.fitted  # else no step was better than what the U-Net started from: nothing
+        weights = {
+            path: array
+            for path, array in weights_of(trainer.averaged).items()
+            if residual or path.split("/")[0] in FITTED_LAYERS
+        }
         write_arrays(work / WEIGHTS, weights)
         write_histograms(work, histograms)
         seconds = time.monotonic() - started
@@ -96,7 +107,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "level": recipe["level"],
             "brought": recipe["brought"],
             "network": {
-                "base_filters": config.base_filters,
+                "base_filters": config.base_filters if residual else 0,
                 "noise_channels": noise_channels,
                 "transform": start.transform,
                 "noise_pyramid": start.noise is not None,
@@ -237,12 +248,14 @@ def _train(
 
 
 def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, float]]:
-    """Return what a batch of each size may score: the 99 % quantile of bootstrapped batches of validation tiles."""
+    """Return what a batch of each size may score: the 99 % quantile of bootstrapped validation batches, or 0.002."""
     bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
     pool = histograms.true.sum(0)
     for size in CARD_BATCHES:
         rng = generator(derive_seed(seed, "bound", size))
         own = histograms.pictures
-        bounds["paired"][str(size)] = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
-        bounds["unpaired"][str(size)] = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+        paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
+        unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+        bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
+        bounds["unpaired"][str(size)] = max(unpaired, LEAST_BOUND_BITS)
     return bounds

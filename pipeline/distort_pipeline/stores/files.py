@@ -51,7 +51,7 @@ def _write_object(path: RemotePath, data: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> str:
     """Return why nothing can be written at `path`, and what to do where it is for want of room."""
-    said = f"cannot write {path}: {error.strerror or error}"
+    said = f"cannot write {path}: {error.strerror or error or type(error).__name__}"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(path, RemotePath):
         return said
     return (

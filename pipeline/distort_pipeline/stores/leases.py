@@ -29,6 +29,8 @@ BEAT_SECONDS = 5.0
 EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store misses some
 SETTLE_SECONDS = 0.5  # of two that take over at once, the one whose file stays has it
 
+_held_here: set[str] = set()  # tokens of this process
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -48,6 +50,7 @@ class Lease:
 
     def __init__(self, path: Path, holder: Holder) -> None:
         self._path, self._holder = path, holder
+        _held_here.add(holder.token)
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heart.start()
@@ -60,6 +63,7 @@ class Lease:
         """Let others write."""
         self._over.set()
         self._heart.join()
+        _held_here.discard(self._holder.token)
         if not self.lost():
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -106,6 +110,8 @@ def _free(path: Path, found: Holder) -> str | None:
     """Return why the lease of `found` is free to take, or None if it is not."""
     if found.host == socket.gethostname() and _born(found.process) != found.born:
         return "which is gone"
+    if found.host == socket.gethostname() and found.process == os.getpid() and found.token not in _held_here:
+        return "which could not let go"
     age = _age(path)
     return f"not heard of for {age:.0f} s" if age > EXPIRES_SECONDS else None
 

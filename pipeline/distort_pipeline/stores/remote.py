@@ -146,6 +146,10 @@ class RemotePath:
         """Return the neighbour called `name`."""
         return self.parent / name
 
+    def with_suffix(self, suffix: str) -> RemotePath:
+        """Return the neighbour whose name ends in `suffix` instead."""
+        return self.with_name(PurePosixPath(self.name).with_suffix(suffix).name)
+
     def relative_to(self, other: RemotePath) -> PurePosixPath:
         """Return the path from `other`, which this lies in."""
         return PurePosixPath(self.url.removeprefix(other.url + "/"))

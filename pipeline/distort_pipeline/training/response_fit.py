@@ -22,7 +22,9 @@ from distort_pipeline.networks.responses import (
     scale_features,
 )
 from distort_pipeline.networks.transforms import TRANSFORMS
-from distort_pipeline.ranges import Pictures, to_network
+from distort_pipeline.ranges import Pictures, from_network, to_network
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import COUNTS, product_histogram
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +52,7 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
     """Return the fit of the `wanted` transform, or of the best (None), to tiles (N, H, W, 3) of the named pictures.
 
     Sides are multiples of 128. Without a wish, a transform has to explain a quarter of the squared difference on
-    pictures that it was not fitted to; otherwise the answer is "none", without weights.
+    pictures that it was not fitted to, and to lower their JSD_NSS; otherwise the answer is "none", without weights.
     """
     if wanted == NONE:
         return Fitted(NONE, {}, {})
@@ -61,10 +63,14 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
     layers = {
         name: _fit(name, pristine[fitted_to], distorted[fitted_to]) for name in TRANSFORMS if wanted in (None, name)
     }
-    explained = {name: _explained(layer, pristine[held], distorted[held]) for name, layer in layers.items()}
-    best = max(explained, key=lambda name: explained[name])
-    if wanted is None and explained[best] < LEAST_EXPLAINED:
+    judged = {name: _judged(layer, pristine[held], distorted[held]) for name, layer in layers.items()}
+    explained = {name: share for name, (share, _) in judged.items()}
+    useful = [
+        name for name, (share, nearer) in judged.items() if wanted == name or (share >= LEAST_EXPLAINED and nearer)
+    ]
+    if not useful:
         return Fitted(NONE, {}, explained)
+    best = max(useful, key=lambda name: explained[name])
     weights = {variable.name: np.asarray(variable) for variable in layers[best].variables}
     return Fitted(best, weights, explained)
 
@@ -80,13 +86,19 @@ def _fit(transform: str, pristine: Pictures, distorted: Pictures) -> Responses:
     return layer
 
 
-def _explained(layer: Responses, pristine: Pictures, distorted: Pictures) -> float:
+def _judged(layer: Responses, pristine: Pictures, distorted: Pictures) -> tuple[float, bool]:
+    """Return the share of the squared difference that T explains, and whether it brings the statistics nearer."""
     left = there = 0.0
+    histograms = [np.zeros(COUNTS, np.int64) for _ in range(3)]  # true, made, pristine
     for group in _groups(len(pristine)):
         x, y = to_network(pristine[group]), to_network(distorted[group])
-        left += float(np.square(y - x - np.asarray(layer(x))).sum())
+        made = x + np.asarray(layer(x))
+        left += float(np.square(y - made).sum())
         there += float(np.square(y - x).sum())
-    return 1 - left / there if there else 0.0
+        for histogram, tiles in zip(histograms, (distorted[group], from_network(made), pristine[group]), strict=True):
+            histogram += sum(product_histogram(tile) for tile in tiles)
+    true, generated, nothing = histograms
+    return 1 - left / there if there else 0.0, jsd_bits(true, generated) < jsd_bits(true, nothing)
 
 
 class CurveFit:

@@ -1,0 +1,71 @@
+"""A small convolutional network that learns to name the kind of a tile, from few tiles and in seconds."""
+
+from __future__ import annotations
+
+import random
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Pictures, to_network
+from distort_pipeline.sceptic.tiles import TILE_PX
+
+WIDTHS = (24, 32, 48)  # filters; each block halves the sides, so that 8 px, a block of JPEG, are one step at the end
+DETAIL_GAIN = 8.0  # of what a 3 x 3 mean leaves over: distortions are small beside the picture that they are in
+BATCH = 64
+RATE = 3e-3  # for Adam, falling to 0 along a cosine
+
+
+class TileClassifier:
+    """Names the kind, 0 to `kinds` - 1, of tiles (N, 64, 64, 3). One network, fitted afresh as often as wanted."""
+
+    def __init__(self, kinds: int, *, steps: int) -> None:
+        self.steps = steps
+        self._network = _network(kinds)
+        rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
+        self._network.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self._network.optimizer.build(self._network.trainable_variables)
+
+    def fit(self, tiles: Pictures, kinds: NDArray[np.int64], rng: np.random.Generator) -> None:
+        """Learn from `tiles` and their `kinds`, from new weights; all is drawn from `rng`."""
+        self._start_again(rng)
+        order = np.concatenate([rng.permutation(len(tiles)) for _ in range(-(-self.steps * BATCH // len(tiles)))])
+        for step in range(self.steps):
+            chosen = order[step * BATCH : (step + 1) * BATCH]
+            self._network.train_on_batch(_turned(tiles[chosen], rng), kinds[chosen])
+
+    def name(self, tiles: Pictures) -> NDArray[np.int64]:
+        """Return the likeliest kind of each of `tiles`."""
+        filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
+        filled[: len(tiles)] = tiles
+        batches = [filled[start : start + BATCH] for start in range(0, len(filled), BATCH)]
+        logits = [self._network.predict_on_batch(to_network(batch)) for batch in batches]
+        return np.argmax(np.concatenate(logits)[: len(tiles)], axis=-1)
+
+    def _start_again(self, rng: np.random.Generator) -> None:
+        random.seed(int(rng.integers(2**31)))  # what Keras's initialisers draw their seeds from
+        fresh = _network(self._network.output_shape[-1])
+        self._network.set_weights(fresh.get_weights())
+        for variable in self._network.optimizer.variables:
+            if variable.path.split("/")[-1] != "learning_rate":
+                variable.assign(np.zeros(variable.shape))
+
+
+def _network(kinds: int) -> keras.Model:
+    tiles = keras.Input((TILE_PX, TILE_PX, 3))
+    smooth = keras.layers.AveragePooling2D(3, strides=1, padding="same")(tiles)
+    detail = keras.layers.Rescaling(DETAIL_GAIN)(keras.layers.Subtract()([tiles, smooth]))
+    features = keras.layers.Concatenate()([tiles, detail])
+    for width in WIDTHS:
+        features = keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(features)
+        features = keras.layers.BatchNormalization(momentum=0.9)(features)
+        features = keras.layers.ReLU()(features)
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(tiles, keras.layers.Dense(kinds)(features))
+
+
+def _turned(tiles: Pictures, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the tiles on the networks' range, half of them mirrored: tiles of whole blocks keep JPEG's grid so."""
+    mirrored = rng.random(len(tiles)) < 0.5
+    return to_network(np.where(mirrored[:, None, None, None], tiles[:, :, ::-1], tiles))

@@ -1,0 +1,104 @@
+"""What classifiers could tell: accuracies with their intervals, and what they say about a generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+GOAL = 0.60  # ours: two of five tiles are named wrongly, where chance names one of two
+WEAKER = 0.8  # of the true strength: what a classifier has to notice before its silence counts
+TOO_EASY = 0.99  # accuracy on true tiles above which a ratio to it says nothing
+TAUGHT_GOAL = 0.95  # ours: of the accuracy that true tiles teach
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of tiles named rightly, of photographs that the classifier was not fitted on, with its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+    photographs: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One generator before a classifier that has to tell its tiles from true ones at the same places: 0.5 is chance."""
+
+    generated: Accuracy
+    control: Accuracy  # true against true: no classifier should do better than chance
+    second_draw: bool  # whether the control is another draw at the same places, else it is random halves of the tiles
+    weaker: Accuracy  # true against true of WEAKER strength: a classifier that does not notice cannot judge
+
+    @property
+    def noticing(self) -> bool:
+        """Whether the classifier is good enough to be believed: it notices what is a fifth too weak."""
+        return self.weaker.share > GOAL
+
+    @property
+    def state(self) -> str:
+        """Return 'good', 'bad', or 'unknown' where generated tiles pass before a classifier that notices nothing."""
+        if self.generated.share > GOAL:
+            return "bad"
+        return "good" if self.noticing else "unknown"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How well a classifier names true tiles, pristine or which distortion, taught by generated or by true ones."""
+
+    kinds: tuple[str, ...]
+    by_generated: Accuracy
+    by_true: Accuracy
+    named: Mapping[str, NDArray[np.int64]]  # 'generated' and 'true' → (kinds, kinds): true tiles by kind, as named
+
+    @property
+    def ratio(self) -> float:
+        """Return the accuracy that generated tiles teach, over the one that true tiles teach."""
+        return self.by_generated.share / self.by_true.share if self.by_true.share else 1.0
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the task is hard enough to say anything."""
+        return self.by_true.share <= TOO_EASY
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What a sceptic found out: a trial for each generator, and the lesson, where there was enough to test with."""
+
+    trials: Mapping[str, Trial]
+    lesson: Lesson | None
+
+
+def accuracy(right: Sequence[int], tiles: Sequence[int]) -> Accuracy:
+    """Return the accuracy from how many of the `tiles` of each photograph were named `right`.
+
+    Tiles of one photograph are alike, so the interval is Student's over the photographs' shares; where those happen to
+    agree too well it is Wilson's over the tiles, which is never of width 0.
+
+    >>> accuracy([5, 5], [10, 10])
+    Accuracy(share=0.5, low=0.299, high=0.701, photographs=2, tiles=20)
+    """
+    count, shares = sum(tiles), np.divide(right, tiles)
+    share = sum(right) / count
+    low, high = _wilson(share, count)
+    if len(shares) > 1:
+        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shares) - 1) * scipy.stats.sem(shares))
+        low, high = min(low, share - half), max(high, share + half)
+    return Accuracy(round(share, 6), round(max(low, 0.0), 3), round(min(high, 1.0), 3), len(shares), count)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """Return Wilson's interval (1927) of a share among `count`."""
+    z = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return centre - half, centre + half
