@@ -10,6 +10,7 @@ import pytest
 from distort_pipeline.commands.model import NAMES, export_model
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.forward import noise_maps
+from distort_pipeline.reports.exported_model_card import exported_card_text
 from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]
@@ -56,6 +57,22 @@ def test_a_keras_file_opens_without_our_package(models, tmp_path):
         [sys.executable, "-I", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "{'keras'} False"
+
+
+def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file():
+    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.portable import needs_our_layers, portable_generator
+
+    plain = build_generator(base_filters=1, folded=True)
+    fitted = build_generator(base_filters=1, transform="blocks", folded=True)
+    assert [needs_our_layers(portable_generator(one)) for one in (plain, fitted)] == [False, True]
+    card = {
+        "distortion": "jpeg", "parameters": {}, "weights_digest": "ab", "network": {"noise_channels": 0},
+        "figures": {"jsd_nss": 0.1, "jsd_nss_pristine": 0.2},
+    }  # fmt: skip
+    said = exported_card_text(card, "keras", "generator.keras", own_layers=True)
+    assert "import distort_pipeline.networks.generator" in said
+    assert "built-in layers" not in said
 
 
 def test_onnx_says_what_it_is(models, tmp_path):

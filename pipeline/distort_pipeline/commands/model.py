@@ -38,7 +38,7 @@ def export_model(folder: Path, out: Path, form: str) -> Report:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PipelineError(f"{out} already exists; name another place with --out, or delete it first")
     trained = load_generator(folder, batch=1)
-    from distort_pipeline.networks.portable import portable_generator
+    from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     inputs = _trial(trained.card)
     wanted = np.asarray(trained.forward.model(_call_form(inputs), training=False))
@@ -52,7 +52,9 @@ def export_model(folder: Path, out: Path, form: str) -> Report:
         difference = float(np.abs(run(inputs) - wanted).max())
         if not difference <= TOLERANCE:
             raise PipelineError(f"{form} gives other values than the model, by {difference:.2g}: nothing is written")
-        write_bytes(work / "README.md", exported_card_text(trained.card, form, NAMES[form]).encode())
+        own = form == "keras" and needs_our_layers(portable)
+        text = exported_card_text(trained.card, form, NAMES[form], own_layers=own)
+        write_bytes(work / "README.md", text.encode())
         if out.is_dir():
             out.rmdir()  # empty, or it would have been refused
         work.rename(out)

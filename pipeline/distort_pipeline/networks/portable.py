@@ -1,4 +1,8 @@
-"""The generator made of Keras's own layers alone, so that whoever opens its file needs none of our code."""
+"""The generator made of Keras's own layers as far as can be, so that whoever opens its file needs none of our code.
+
+What was fitted beside the U-Net (response curves, noise pyramid) stays a layer of ours: as a graph, in a SavedModel or
+an ONNX file, it is made of plain operations all the same; a Keras file names its class.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,11 @@ def portable_generator(generator: keras.Model) -> keras.Model:
         else:
             twin.set_weights(layer.get_weights())
     return copy
+
+
+def needs_our_layers(model: keras.Model) -> bool:
+    """Return whether a Keras file of `model` opens only where this package is imported."""
+    return any(type(layer).__module__.startswith("distort_pipeline") for layer in model.layers)
 
 
 def _plain_layer(layer: keras.layers.Layer) -> Any:

@@ -35,8 +35,11 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def exported_card_text(card: Mapping[str, Any], form: str, name: str) -> str:
-    """Return the README of the model of `card` in the file `name`, exported as `form`."""
+def exported_card_text(card: Mapping[str, Any], form: str, name: str, *, own_layers: bool) -> str:
+    """Return the README of the model of `card` in the file `name`, exported as `form`.
+
+    With `own_layers` whoever opens the file needs this package for their classes.
+    """
     channels = card["network"]["noise_channels"]
     listed = "[x, *z]" if channels else "[x]"
     noise = (
@@ -47,7 +50,9 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
         if channels
         else ""
     )
-    call = CALLS[form].format(name=name, listed=listed, inputs=listed if channels else "x")
+    imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
+    holds = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
+    call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels else "x")
     said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
     return f"""# A generator of {card["distortion"]}
 
@@ -72,5 +77,5 @@ x = picture[None].astype(np.float32) / 127.5 - 1  # picture: (H, W, 3) uint8
 distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.uint8)
 ```
 
-The file holds built-in layers and numbers only: opening it runs no code of its maker.
+The file holds {holds} only: opening it runs no code of its maker.
 """
