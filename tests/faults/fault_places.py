@@ -49,12 +49,12 @@ def place(tmp_path_factory, sample):
 
 
 @pytest.fixture(scope="module")
-def pairs(place):
+def placed_pairs(place):
     place.made("pairs", "manifest.jsonl", "--out", "pairs")
     return place.folder / "pairs"
 
 
 @pytest.fixture(scope="module")
-def corpus(place, models):
+def placed_corpus(place, models):
     place.made("generate", "--models", models, "--out", "corpus")
     return place.folder / "corpus"

@@ -34,12 +34,12 @@ def remount(folder, options):
 
 
 @pytest.fixture(scope="module")
-def commands(place, models, corpus):  # noqa: ARG001 - the place has the manifest
+def commands(place, models, placed_corpus):  # noqa: ARG001 - the place has the manifest
     """Name → the words of a command, without --out."""
     return {
         "pairs": ("pairs", "manifest.jsonl"),
         "generate": ("generate", "--models", models),
-        "export": ("export", corpus),
+        "export": ("export", placed_corpus),
     }
 
 

@@ -43,8 +43,8 @@ def test_pairs_stop_when_asked_and_go_on(place, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_export_stops_when_asked_and_goes_on(place, corpus, workers):
-    interrupt("export", place, ("export", corpus), workers)
+def test_export_stops_when_asked_and_goes_on(place, placed_corpus, workers):
+    interrupt("export", place, ("export", placed_corpus), workers)
 
 
 def test_generate_stops_when_asked_and_goes_on(place, models):

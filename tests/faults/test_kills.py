@@ -107,9 +107,9 @@ def test_generate_survives(place, models):
     survive("generate", place, "generate-0", "generate", "--models", models, digest=store_digest)
 
 
-def test_export_survives(place, corpus):
-    survive("export", place, "export-0", "export", corpus, digest=store_digest)
+def test_export_survives(place, placed_corpus):
+    survive("export", place, "export-0", "export", placed_corpus, digest=store_digest)
 
 
-def test_train_survives(place, pairs):
-    survive("train", place, "train-0", "train", pairs, "--distortion", "white_noise", digest=weights_digest)
+def test_train_survives(place, placed_pairs):
+    survive("train", place, "train-0", "train", placed_pairs, "--distortion", "white_noise", digest=weights_digest)

@@ -11,11 +11,11 @@ WORKERS = (0, 1, 2, 4)
 
 
 @pytest.mark.parametrize("name", ["pairs", "generate", "export"])
-def test_any_number_of_workers_makes_the_same_store(place, models, corpus, name):
+def test_any_number_of_workers_makes_the_same_store(place, models, placed_corpus, name):
     words = {
         "pairs": ("pairs", "manifest.jsonl"),
         "generate": ("generate", "--models", models),
-        "export": ("export", corpus),
+        "export": ("export", placed_corpus),
     }
     digests = set()
     for workers in WORKERS:
