@@ -75,7 +75,7 @@ def measure(options: Options) -> Result:
             "Profile, processor time of one tile beside 56 ms for the full-size network and 6 ms for that of 16 "
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
             "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the PNG of the strip and 8 "
-            "ms for the report. Tiles go to and from 8 bits in memory that is there, in half the time of before.",
+            "ms for the report.",
             f"The plain way is timed on one tile in {PLAIN_PART}, and its seconds multiplied.",
         ],
         packages=package_versions(["tensorflow", "keras", "zarr", "scipy", "pillow"]),

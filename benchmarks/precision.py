@@ -1,8 +1,8 @@
 """JSD_NSS of the float32 path and of the mixed_bfloat16 path, by trained models on the same tiles with the same seeds.
 
-The difference is held against the standard error of JSD_NSS over the pictures: what as many others would change.
-Smaller noises stand beside it: the sampling floor, which is what the number of values alone leaves between two halves,
-and for models that draw at random what another draw changes.
+The difference is held against the sampling floor: what the number of values alone leaves between two halves. Both paths
+see the same tiles, so what other pictures would change cancels; the standard error over pictures is larger, stands
+beside it, and is no bar. For models that draw at random, what another draw changes stands beside it as well.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDA
     made = {precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")}
     counts = {precision: _pooled(tiles) for precision, tiles in made.items()}
     scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
-    noise = float(np.std(scores["float32"], ddof=1)) / len(pictures) ** 0.5
-    notes = [f"sampling floor {_floor(counts['float32']):.2g} bits"]
+    error = float(np.std(scores["float32"], ddof=1)) / len(pictures) ** 0.5
+    notes = [f"standard error over pictures {error:.2g} bits"]
     if is_random(card):
         again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
         notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
@@ -80,10 +80,10 @@ def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDA
         ),
         Figure(
             f"{name}: difference of the means",
-            "standard error over pictures",
+            "sampling floor",
             spread([difference]),
             "bits",
-            bar=noise,
+            bar=_floor(counts["float32"]),
             at_least=False,
             note="; ".join(notes),
         ),

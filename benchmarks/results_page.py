@@ -76,7 +76,10 @@ def _section(result: Mapping[str, Any]) -> str:
             f"| {_bar(figure)} | {figure['note']} |"
         )
     versions = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
-    lines = [f"## {result['name']}: {result['title']}", "", f"{result['date']}; {versions}.", "", *rows, ""]
+    where = (
+        f"{result['date']}, {result['machine']['processor'].strip()}, load before {result['machine']['load_before']}"
+    )
+    lines = [f"## {result['name']}: {result['title']}", "", f"{where}; {versions}.", "", *rows, ""]
     lines += [f"- {remark}" for remark in result["remarks"]]
     return "\n".join(lines) + "\n"
 
