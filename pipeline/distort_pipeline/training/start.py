@@ -20,7 +20,7 @@ from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import model_weights
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
-from distort_pipeline.training.response_fit import fit_best
+from distort_pipeline.training.response_fit import explained_by, fit_best
 
 NAME = "start.safetensors"
 
@@ -59,7 +59,10 @@ def fitted_start(
         return _read(folder / NAME)
     tiles = fit_tiles(pairs, distortion, least_px=least_px)
     fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
-    noise = fit_noise(tiles.pristine, tiles.distorted, channels=noise_channels) if noise_channels else None
+    noise = None
+    if noise_channels:
+        explained = explained_by(fitted, tiles.pristine)
+        noise = fit_noise(explained, tiles.distorted, channels=noise_channels)
     start = Start(fitted.transform, fitted.explained, fitted.weights, noise)
     _write(folder / NAME, start)
     return start
