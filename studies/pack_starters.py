@@ -20,8 +20,15 @@ from distort_pipeline.records import digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.stores.models import HISTOGRAMS, WEIGHTS, arrays_digest, model_folders, read_arrays, read_card
-from distort_pipeline.stores.models import write_arrays as write_weights
+from distort_pipeline.stores.models import (
+    HISTOGRAMS,
+    WEIGHTS,
+    arrays_digest,
+    model_folders,
+    read_arrays,
+    read_card,
+    write_arrays,
+)
 
 HALF = np.float16
 
@@ -37,7 +44,7 @@ def pack(folder: Path, out: Path, data: str) -> int:
     shutil.rmtree(out, ignore_errors=True)
     build = Build(out, digest({"packed": card["weights_digest"], "data": data}))
     with build.writing() as work:
-        write_weights(work / WEIGHTS, weights)
+        write_arrays(work / WEIGHTS, weights)
         shutil.copyfile(folder / HISTOGRAMS, work / HISTOGRAMS)
         write_bytes(work / "README.md", card_text(card).encode())
         build.publish(card)

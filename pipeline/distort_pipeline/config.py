@@ -125,12 +125,10 @@ class TrainConfig(ConfigSection):
     pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
-    transform: str | None = (
-        None  # whose coefficients have response curves: blocks, wavelet, none (the paper's); null: best
-    )
+    transform: str | None = None  # of the response curves: blocks, wavelet or none (the paper's); null: the best
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
     head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
-    keep: str | None = None  # weights of the best or the last validation; null: best with responses, else last
+    keep: str | None = None  # weights of the best or the last validation; null: best after a fit, else last
     averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
     precision: str = "float32"
     checkpoint_every: int = 500

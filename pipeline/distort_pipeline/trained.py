@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,11 +47,7 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
     from distort_pipeline.networks.generator import build_generator
 
     card = read_card(folder)
-    weights, _ = read_arrays(folder / WEIGHTS)
-    if arrays_digest(weights) != weights_digest:
-        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
-    # starter weights rest in half precision
-    weights = {path: array.astype("float32") for path, array in weights.items()}
+    weights = model_weights(folder, weights_digest)
     network = card["network"]
     model = build_generator(
         base_filters=network["base_filters"],
@@ -64,6 +61,14 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
     return TrainedGenerator(card, Forward(model, noise_channels=network["noise_channels"], batch=batch))
 
 
+def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
+    """Return path → array, float32, of a model folder; PipelineError if its weights are not those of the digest."""
+    weights, _ = read_arrays(folder / WEIGHTS)
+    if arrays_digest(weights) != weights_digest:
+        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
+    return {path: array.astype("float32") for path, array in weights.items()}  # starters' rest in half precision
+
+
 def weights_of(model: keras.Model) -> dict[str, Any]:
     """Return path → array of every variable of `model`."""
     import numpy as np
@@ -71,7 +76,7 @@ def weights_of(model: keras.Model) -> dict[str, Any]:
     return {variable.path: np.asarray(variable) for variable in model.variables}
 
 
-def assign_weights(model: keras.Model, weights: dict[str, Any]) -> None:
+def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
     """Give `model` the arrays of `weights`; PipelineError names what is missing or of another shape."""
     for variable in model.variables:
         if variable.path not in weights:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distort_pipeline.builtin import starter
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import train as step
@@ -196,3 +197,56 @@ def test_without_steps_and_without_a_fit_there_is_no_model(pair_store, tmp_path)
     config = dataclasses.replace(TINY, steps=0, transform="none")
     with pytest.raises(PipelineError, match=r"train.steps is 0"):
         step.run(config, pair_store.folder, tmp_path / "model", distortion="faded")
+
+
+@pytest.mark.parametrize(("steps", "filters"), [(0, 0), (1, 4)])
+def test_a_training_goes_on_from_another_model_with_or_without_a_u_net(fitted, pair_store, tmp_path, steps, filters):
+    config = dataclasses.replace(TINY, steps=steps, keep="last")
+    step.run(config, pair_store.folder, tmp_path / "next", distortion="white_noise", base=fitted)
+    card = read_card(tmp_path / "next")
+    assert card["settings"]["base"] == read_card(fitted)["weights_digest"]
+    assert card["network"] == {**read_card(fitted)["network"], "base_filters": filters}
+    matrices, given = (
+        read_arrays(folder / WEIGHTS)[0]["noise_pyramid/matrices"] for folder in (tmp_path / "next", fitted)
+    )
+    np.testing.assert_allclose(matrices, given, rtol=1e-6)
+    assert f"digest of the weights {read_card(fitted)['weights_digest']}" in (tmp_path / "next/README.md").read_text(
+        "utf-8"
+    )
+
+
+def test_a_base_that_stays_the_best_keeps_its_u_net(fitted, pair_store, tmp_path):
+    config = dataclasses.replace(TINY, steps=1, keep="last", head_start=0)
+    step.run(config, pair_store.folder, tmp_path / "base", distortion="white_noise", base=fitted)
+    spoiling = dataclasses.replace(config, keep="best", generator_rate=1.0)
+    step.run(spoiling, pair_store.folder, tmp_path / "next", distortion="white_noise", base=tmp_path / "base")
+    base, card = (read_card(tmp_path / name) for name in ("base", "next"))
+    assert card["kept_step"] == 0
+    assert card["network"]["base_filters"] == 4
+    assert card["weights_digest"] == base["weights_digest"]
+    assert card["figures"] == base["figures"]
+
+
+@pytest.mark.parametrize("changes", [{"base_filters": 2}, {"noise_channels": 1}, {"transform": "blocks"}])
+def test_a_base_of_other_networks_is_refused(model, pair_store, tmp_path, changes):
+    ((name, value),) = changes.items()
+    with pytest.raises(PipelineError, match=f"train.{name} is {value}, but .*faded has"):
+        step.run(
+            dataclasses.replace(TINY, **changes), pair_store.folder, tmp_path / "m", distortion="faded", base=model[0]
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_of_a_base_stay_on_their_grid(pair_store, tmp_path):
+    config = dataclasses.replace(TINY, crop_align=1)
+    with pytest.raises(PipelineError, match="crop_align has to be 16, got 1"):
+        step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", base=starter("jpeg"))
+
+
+def test_a_generator_without_an_adversary_waits_for_none():
+    from distort_pipeline.training.start import Start
+
+    fitted = Start(noise=np.zeros((7, 3, 3)))
+    assert step.settled_head_start(TrainConfig(steps=1000), fitted) == 250
+    assert step.settled_head_start(TrainConfig(steps=1000), Start()) == 0
+    assert step.settled_head_start(TrainConfig(steps=1000, adversarial_weight=0.0, pixel_weight=1.0), fitted) == 0

@@ -136,6 +136,49 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
     assert (own != other).mean() < 1e-3
 
 
+FITTED_LAYERS = """
+import sys
+import numpy as np
+from pathlib import Path
+from distort_pipeline.backend import backend_name
+from distort_pipeline.networks.generator import noise_shapes
+from distort_pipeline.networks.noise_pyramid import NoisePyramid
+from distort_pipeline.networks.responses import Responses
+folder = Path(sys.argv[1])
+x = np.load(folder / "pictures.npy") / np.float32(127.5) - 1
+rng = np.random.default_rng(0)
+found = {}
+for transform in ("blocks", "wavelet"):
+    layer = Responses(transform)
+    layer.build((None, None, None, 3))
+    for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
+        knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+        widths = 16 * curves.spacing * rng.uniform(0.5, 2, (curves.count, 1))  # about a codec's steps, and as steep
+        variable.assign((widths * np.sin(2 * np.pi * knots / widths) / 8).astype(np.float32))
+    if layer.transform.scaled:
+        layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
+        layer.scale_bias.assign(np.array([2.0], np.float32))
+    found[transform] = np.asarray(layer(x))
+layer = NoisePyramid()
+maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
+layer.build([each.shape for each in maps])
+layer.matrices.assign(rng.standard_normal(layer.matrices.shape).astype(np.float32))
+found["noise_pyramid"] = np.asarray(layer(maps))
+np.savez(folder / f"{backend_name()}.npz", **found)
+"""
+
+
+def test_responses_and_noise_pyramid_agree(crops, tmp_path):
+    np.save(tmp_path / "pictures.npy", crops[0][:2])
+    for backend in ("tensorflow", "jax"):
+        run_on(backend, "-c", FITTED_LAYERS, str(tmp_path))
+    with np.load(tmp_path / "tensorflow.npz") as reference, np.load(tmp_path / "jax.npz") as other:
+        assert set(reference) == set(other) == {"blocks", "wavelet", "noise_pyramid"}
+        for name in reference:
+            assert np.abs(reference[name]).max() > 2 / 255, name  # more than a grey: there is something to compare
+            assert apart(reference[name], other[name]) < CLOSE, name
+
+
 @pytest.mark.slow
 def test_a_whole_training_on_jax(pair_store, tmp_path):
     words = (

@@ -63,3 +63,8 @@ def test_noise_that_is_the_same_in_all_colours_needs_one_channel():
     greys = np.abs(matrices[-1, 0]) * GREYS_PER_UNIT
     np.testing.assert_allclose(greys, 10, rtol=0.1)
     np.testing.assert_allclose(greys, greys[0], rtol=0.01)
+
+
+def test_where_nothing_differs_there_is_no_noise():
+    pristine = np.full((8, 128, 128, 3), 128, np.uint8)
+    assert not np.any(fit_noise(pristine, pristine, channels=2))

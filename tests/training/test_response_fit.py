@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.responses import Responses
-from distort_pipeline.ranges import from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.pictures import decode
-from distort_pipeline.training.response_fit import CurveFit, fit_best
+from distort_pipeline.training.response_fit import CurveFit, explained_by, fit_best
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19.0}, "jp2k": {"ratio": 150.0}}
@@ -56,12 +54,7 @@ def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distort
 def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photographs):
     pristine, distorted = tiles_of(photographs, "jpeg")
     fitted = fit_best(pristine[:14], distorted[:14], [str(place) for place in range(14)], "blocks")
-    layer = Responses("blocks")
-    layer.build((None, None, None, 3))
-    for variable in layer.variables:
-        variable.assign(fitted.weights[variable.name])
-    x = to_network(pristine[14:])
-    made = from_network(x + np.asarray(layer(x)))
+    made = explained_by(fitted, pristine[14:])
     scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
     nothing = [
         jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], pristine[14:], strict=True)

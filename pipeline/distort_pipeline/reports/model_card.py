@@ -67,12 +67,14 @@ def _unet(card: Mapping[str, Any]) -> str:
 def _start(card: Mapping[str, Any]) -> dict[str, str]:
     """Return what the card says of where the adversarial training started, and where it was best."""
     network, found = card["network"], {}
-    if network["transform"] != "none":
+    if card["settings"]["base"]:
+        found["start"] = f"a trained model, digest of the weights {card['settings']['base']}"
+    elif network["transform"] != "none":
         found["response curves"] = (
             f"of {network['transform']}, fitted to the training tiles before the adversarial training; "
             f"they explain {card['explained'][network['transform']]:.0%} of the squared difference on pictures held out"
         )
-    if network["noise_pyramid"]:
+    if network["noise_pyramid"] and not card["settings"]["base"]:
         found["noise pyramid"] = "fitted to the training tiles before the adversarial training"
     if card["kept_step"] != card["steps"]:
         found["weights"] = f"of step {card['kept_step']}, which validated best"

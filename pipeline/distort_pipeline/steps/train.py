@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
-from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.floors import LEAST_BOUND_BITS, bootstrap_bound, bootstrap_bound_unpaired
+from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
@@ -26,7 +26,6 @@ from distort_pipeline.stores.models import (
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
-    read_arrays,
     read_card,
     write_arrays,
     write_histograms,
@@ -36,28 +35,41 @@ from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.validation import strength_db, summary, validation_strip, validation_tiles
+from distort_pipeline.training.validation import batch_bounds, strength_db, summary, validation_strip, validation_tiles
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
     from distort_pipeline.training.start import Start
 
 LONGEST_HEAD_START = 500
-FITTED_LAYERS = ("responses", "noise_pyramid")
+FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What a training came to: its first step of this run, the step whose weights are kept, and what these score."""
+
+    first: int
+    kept: int
+    figures: dict[str, float]
+    histograms: ValidationHistograms
+
+
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
     """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on.
 
-    `base` is a trained model of the same networks to start from; without it, weights start at random.
+    `base` is a trained model of the same networks to start from: nothing is fitted then. Without it, the start is
+    fitted to the pairs, and all other weights are random.
     """
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
     recipe = pairs.recipes(distortion)[0]
-    noise_channels = settled_noise_channels(config, distortion)
+    noise_channels = settled_noise_channels(config, distortion, base)
+    if base is not None:
+        _require_same_networks(config, noise_channels, base)
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -72,59 +84,38 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _fitted_start(config, pairs, distortion, work, noise_channels, base)
-        if config.steps == 0 and not start.fitted:
-            raise PipelineError(
-                f"train.steps is 0, but least squares found nothing to say of {distortion}; it takes adversarial steps"
-            )
+        start = _start(config, pairs, distortion, work, noise_channels, base)
         trainer, device = _trainer(config, noise_channels, start, derive_seed(config.seed, distortion))
-        if base is not None:
-            _start_from(trainer, base)
-        if start.responses:
-            trainer.give_responses(start.responses)
-        if start.noise is not None:
-            trainer.give_noise(start.noise)
         keep = config.keep or ("best" if start.fitted else "last")
-        first, kept, figures, histograms = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
-        residual = kept > 0 or not start.fitted  # else no step was better than what the U-Net started from: nothing
-        weights = {
-            path: array
-            for path, array in weights_of(trainer.averaged).items()
-            if residual or path.split("/")[0] in FITTED_LAYERS
-        }
+        trained = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
+        figures = trained.figures
+        residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
+        weights = weights_of(trainer.averaged)
+        if not residual:
+            weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
         write_arrays(work / WEIGHTS, weights)
-        write_histograms(work, histograms)
+        write_histograms(work, trained.histograms)
         seconds = time.monotonic() - started
         write_json(
             work / "run.json",
-            {"seconds": round(seconds, 1), "steps_now": config.steps - first, "device": device},
+            {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device},
         )
+        network = {
+            "base_filters": config.base_filters if residual else 0,
+            "noise_channels": noise_channels,
+            "transform": start.transform,
+            "noise_pyramid": start.noise is not None,
+        }
         card = {
-            "format": f"distort-pipeline/{KIND}",
-            "version": VERSION,
-            "distortion": distortion,
-            "parameters": recipe["parameters"],
-            "level": recipe["level"],
-            "brought": recipe["brought"],
-            "network": {
-                "base_filters": config.base_filters if residual else 0,
-                "noise_channels": noise_channels,
-                "transform": start.transform,
-                "noise_pyramid": start.noise is not None,
-            },
+            **_origin(pairs, recipe),
+            "network": network,
             "explained": dict(start.explained or {}),
             "settings": settings,
             "steps": config.steps,
-            "kept_step": kept,
+            "kept_step": trained.kept,
             "figures": figures,
-            "bounds_bits": _bounds(histograms, config.seed),
+            "bounds_bits": batch_bounds(trained.histograms, sizes=CARD_BATCHES, seed=config.seed),
             "weights_digest": arrays_digest(weights),
-            "data": {
-                "pairs_digest": pairs.header["digest"],
-                "manifest_digest": pairs.header["manifest_digest"],
-                "train_tiles": pairs.header["counts"]["train_tiles"],
-                "val_pictures": pairs.header["counts"]["val_pictures"],
-            },
             "device": device,
             "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
         }
@@ -141,10 +132,12 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     )
 
 
-def settled_noise_channels(config: TrainConfig, distortion: str) -> int:
-    """Return how many noise channels each scale gets: as set, else some for a distortion that is itself random."""
+def settled_noise_channels(config: TrainConfig, distortion: str, base: Path | None = None) -> int:
+    """Return how many noise channels each scale gets: as set, else as `base`, else some for a random distortion."""
     if config.noise_channels is not None:
         return config.noise_channels
+    if base is not None:
+        return int(read_card(base)["network"]["noise_channels"])
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
@@ -152,15 +145,38 @@ def settled_head_start(config: TrainConfig, start: Start) -> int:
     """Return how many steps D learns alone: an untrained D would lead a generator that starts well astray."""
     if config.head_start is not None:
         return config.head_start
+    if not config.adversarial_weight:
+        return 0  # there is no D to wait for
     return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
 
 
-def _fitted_start(
+def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path) -> None:
+    """PipelineError if a training of these settings cannot go on from the trained model `base`."""
+    network = read_card(base)["network"]
+    transform = network.get("transform", "none")
+    for name, wanted, there in (
+        # a base without a U-Net takes one of any width
+        ("base_filters", config.base_filters, network["base_filters"] or config.base_filters),
+        ("noise_channels", noise_channels, network["noise_channels"]),
+        ("transform", config.transform or transform, transform),
+    ):
+        if wanted != there:
+            raise PipelineError(f"train.{name} is {wanted}, but {base} has {there}: set it to that, or start elsewhere")
+    if transform != "none" and config.crop_align != TILE_ALIGN_PX:
+        raise PipelineError(
+            f"train.crop_align has to be {TILE_ALIGN_PX}, got {config.crop_align}: {base} has blocks on that grid"
+        )
+
+
+def _start(
     config: TrainConfig, pairs: PairStore, distortion: str, work: Path, noise_channels: int, base: Path | None
 ) -> Start:
-    from distort_pipeline.training.start import fitted_start
+    """Return where G starts; PipelineError if it is to make no step from there, and nothing is known."""
+    from distort_pipeline.training.start import fitted_start, start_of
 
-    wanted = config.transform if base is None else read_card(base)["network"].get("transform", "none")
+    if base is not None:
+        return start_of(base)
+    wanted = config.transform
     if config.crop_align != TILE_ALIGN_PX:
         wanted = "none"  # codecs' blocks move under crops of any other alignment
     start = fitted_start(
@@ -174,17 +190,15 @@ def _fitted_start(
     if start.explained:
         said = ", ".join(f"{share:.2f} by {name}" for name, share in start.explained.items())
         print(f"{distortion}: response curves of {start.transform}; explained {said}", file=sys.stderr)
+    if config.steps == 0 and not start.fitted:
+        raise PipelineError(
+            f"train.steps is 0, but least squares found nothing to say of {distortion}; it takes adversarial steps"
+        )
     return start
 
 
-def _start_from(trainer: Any, base: Path) -> None:
-    """Give both copies of the generator the weights of the trained model `base`."""
-    weights, _ = read_arrays(base / WEIGHTS)
-    for network in (trainer.generator, trainer.averaged):
-        assign_weights(network, weights)
-
-
 def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) -> tuple[Any, str]:
+    """Return the trainer, where `start` says, and the words for its device."""
     from distort_pipeline.training.adversaries import Networks
     from distort_pipeline.training.backends import make_trainer
 
@@ -197,13 +211,21 @@ def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) 
         "head_start": settled_head_start(config, start),
         "seed": seed % 2**31,
     }
-    return make_trainer(Networks(**{**values, **settled}))
+    trainer, device = make_trainer(Networks(**{**values, **settled}))
+    if start.model is not None:
+        for network in (trainer.generator, trainer.averaged):
+            assign_weights(network, start.model)
+    if start.responses:
+        trainer.give_responses(start.responses)
+    if start.noise is not None:
+        trainer.give_noise(start.noise)
+    return trainer, device
 
 
 def _train(
     config: TrainConfig, pairs: PairStore, distortion: str, trainer: Any, work: Path, noise_channels: int, keep: str
-) -> tuple[int, int, dict[str, float], ValidationHistograms]:
-    """Return the first step made, the step whose weights are kept, and what these score on many validation tiles."""
+) -> _Trained:
+    """Train, and leave in the averaged generator the weights that are kept."""
     from distort_pipeline.networks.forward import Forward
     from distort_pipeline.training.loop import train
 
@@ -244,18 +266,20 @@ def _train(
         assign_weights(trainer.averaged, best.weights())
     every = validation_tiles(pairs, distortion, count=FINAL_TILES * config.validation_tiles, seed=config.seed)
     histograms, generated = every.histograms(forward, seed)
-    return first, kept, {**summary(histograms), "strength_db": strength_db(every, generated)}, histograms
+    return _Trained(first, kept, {**summary(histograms), "strength_db": strength_db(every, generated)}, histograms)
 
 
-def _bounds(histograms: ValidationHistograms, seed: int) -> dict[str, dict[str, float]]:
-    """Return what a batch of each size may score: the 99 % quantile of bootstrapped validation batches, or 0.002."""
-    bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
-    pool = histograms.true.sum(0)
-    for size in CARD_BATCHES:
-        rng = generator(derive_seed(seed, "bound", size))
-        own = histograms.pictures
-        paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
-        unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
-        bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
-        bounds["unpaired"][str(size)] = max(unpaired, LEAST_BOUND_BITS)
-    return bounds
+def _origin(pairs: PairStore, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model card says of what was learned, and from which pairs."""
+    header = pairs.header
+    return {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        **{name: recipe[name] for name in ("distortion", "parameters", "level", "brought")},
+        "data": {
+            "pairs_digest": header["digest"],
+            "manifest_digest": header["manifest_digest"],
+            "train_tiles": header["counts"]["train_tiles"],
+            "val_pictures": header["counts"]["val_pictures"],
+        },
+    }

@@ -49,14 +49,8 @@ class Crops:
     def __init__(
         self, pairs: PairStore, distortion: str, *, crop_px: int, crop_align: int, batch: int, seed: int
     ) -> None:
-        level = pairs.levels(distortion)[0]
-        self.records = [
-            record
-            for record in pairs.records("train")
-            if (record.distortion, record.level) == (distortion, level) and min(record.height, record.width) >= crop_px
-        ]
-        if not self.records:
-            raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {crop_px} px wide")
+        places = training_places(pairs, distortion, least_px=crop_px)
+        self.records = [pairs.records("train")[place] for place in places]
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
         self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
         self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
@@ -128,6 +122,22 @@ class Crops:
                 self._readers.submit(_read, self._distorted, key, bad),
             )
         return {key: self._cache[key] for key in now}
+
+
+def training_places(pairs: PairStore, distortion: str, *, least_px: int) -> list[int]:
+    """Return which training pairs are of the first level of `distortion` and `least_px` wide and high, or more.
+
+    PipelineError if none is.
+    """
+    level = pairs.levels(distortion)[0]
+    places = [
+        place
+        for place, record in enumerate(pairs.records("train"))
+        if (record.distortion, record.level) == (distortion, level) and min(record.height, record.width) >= least_px
+    ]
+    if not places:
+        raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {least_px} px wide")
+    return places
 
 
 def _read(column: InnerChunks, key: Key, old: Future[Pictures] | None) -> Pictures:

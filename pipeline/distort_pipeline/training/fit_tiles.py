@@ -8,6 +8,7 @@ import numpy as np
 
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.training.crops import training_places
 
 MOST = 512  # tiles; four times as many changed JSD_NSS by less than 0.001 bits
 MULTIPLE_PX = 128
@@ -25,18 +26,11 @@ class FitTiles:
 def fit_tiles(pairs: PairStore, distortion: str, *, least_px: int) -> FitTiles:
     """Return up to 512 tiles at the first level of `distortion`, cut to the side that all have in common.
 
-    Tiles that are smaller than `least_px` are left out, as they are in training.
+    Tiles that are smaller than `least_px` are left out, as they are in training; PipelineError if all are.
     """
-    level = pairs.levels(distortion)[0]
-    numbers = [
-        number
-        for number, record in enumerate(pairs.records("train"))
-        if (record.distortion, record.level) == (distortion, level) and min(record.height, record.width) >= least_px
-    ]
-    chosen = [
-        numbers[place] for place in np.unique(np.linspace(0, len(numbers) - 1, min(MOST, len(numbers))).astype(int))
-    ]
-    found = [pairs[number] for number in chosen]
+    places = training_places(pairs, distortion, least_px=least_px)
+    spread = np.unique(np.linspace(0, len(places) - 1, min(MOST, len(places))).astype(int))
+    found = [pairs[places[turn]] for turn in spread]
     smallest = min(min(pair.pristine.shape[:2]) for pair in found)
     side = smallest // MULTIPLE_PX * MULTIPLE_PX
     return FitTiles(

@@ -1,8 +1,8 @@
 """The colour matrices of a noise pyramid, read off pairs: power spectrum and colour covariance of what is left.
 
-The power spectrum of the difference y - x is a sum of those of the pyramid's levels, each times a power that cannot
-be negative: non-negative least squares over radial frequencies, on relative errors. Clipped pixels say nothing of
-noise; tiles with many are left out.
+What is left is the difference y - x, without T(x) where responses were fitted. Its power spectrum is a sum of those of
+the pyramid's levels, each times a power that cannot be negative: non-negative least squares over radial frequencies,
+on relative errors. Clipped pixels say nothing of noise; tiles with many are left out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ MOST_CLIPPED = 0.02  # share of values at 0 or 255
 LEAST_TILES = 8
 
 
-def fit_noise(pristine: Pictures, distorted: Pictures, *, channels: int) -> Floats:
-    """Return matrices (7, channels, 3) of a `NoisePyramid`, coarsest first, for tiles (N, H, W, 3), sides from 128."""
+def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> Floats:
+    """Return matrices (7, channels, 3) of a `NoisePyramid`, coarsest first, for tiles (N, H, W, 3), sides from 128.
+
+    `explained` is what noise is to be added to: x + T(x), or the pristine tiles alone. Without a difference all is 0.
+    """
     clipped = ((distorted == 0) | (distorted == 255)).mean((1, 2, 3))
     order = np.argsort(clipped, kind="stable")
     chosen = order[: max(LEAST_TILES, int((clipped <= MOST_CLIPPED).sum()))]
-    fields = np.concatenate([_fields(distorted[i].astype(np.float32) - pristine[i]) for i in chosen]) / GREYS_PER_UNIT
+    fields = np.concatenate([_fields(distorted[i].astype(np.float32) - explained[i]) for i in chosen]) / GREYS_PER_UNIT
+    if not fields.any():
+        return np.zeros((LEVELS, channels, 3), np.float32)
     wanted = _spectrum(fields)
     levels = np.stack([_spectrum(_drawn(level)) for level in range(LEVELS)], axis=1)
     powers, _ = nnls(levels / wanted[:, None], np.ones(len(wanted)))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
+from distort_pipeline.networks.generator import NO_TRANSFORM
 from distort_pipeline.networks.responses import (
     HIGHEST_SCALE,
     LOWEST_SCALE,
@@ -28,7 +29,6 @@ from distort_pipeline.statistics.histograms import COUNTS, product_histogram
 
 Floats = NDArray[np.float32]
 
-NONE = "none"
 LEAST_EXPLAINED = 0.25  # of the squared difference on held-out pictures; white noise explains 0.02 by its clipping
 HELD_OUT = 8  # one picture in so many judges the transforms
 GROUP = 16  # tiles in memory as bands at a time
@@ -41,7 +41,7 @@ SCALE_RIDGE = 3.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """The transform that explains a distortion best, its weights, and which share of the difference it explains."""
+    """The transform that explains a distortion best, its weights, and which share of the difference is explained."""
 
     transform: str
     weights: Mapping[str, Floats]
@@ -53,13 +53,14 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
 
     Sides are multiples of 128. Without a wish, a transform has to explain a quarter of the squared difference on
     pictures that it was not fitted to, and to lower their JSD_NSS; otherwise the answer is "none", without weights.
+    A single picture judges what was fitted to it.
     """
-    if wanted == NONE:
-        return Fitted(NONE, {}, {})
+    if wanted == NO_TRANSFORM:
+        return Fitted(NO_TRANSFORM, {}, {})
     names = sorted(set(pictures))
     held_names = set(names[HELD_OUT // 2 :: HELD_OUT]) or set(names[-1:])
     held = np.array([picture in held_names for picture in pictures])
-    fitted_to = ~held if (~held).any() else held  # a single picture has to serve as both
+    fitted_to = ~held if (~held).any() else held
     layers = {
         name: _fit(name, pristine[fitted_to], distorted[fitted_to]) for name in TRANSFORMS if wanted in (None, name)
     }
@@ -69,10 +70,25 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
         name for name, (share, nearer) in judged.items() if wanted == name or (share >= LEAST_EXPLAINED and nearer)
     ]
     if not useful:
-        return Fitted(NONE, {}, explained)
+        return Fitted(NO_TRANSFORM, {}, explained)
     best = max(useful, key=lambda name: explained[name])
     weights = {variable.name: np.asarray(variable) for variable in layers[best].variables}
     return Fitted(best, weights, explained)
+
+
+def explained_by(fitted: Fitted, pristine: Pictures) -> Pictures:
+    """Return x + T(x) of `pristine` (N, H, W, 3) in 8 bits, or `pristine` itself if no transform was fitted."""
+    if fitted.transform == NO_TRANSFORM:
+        return pristine
+    layer = Responses(fitted.transform)
+    layer.build((None, None, None, 3))
+    for variable in layer.variables:
+        variable.assign(fitted.weights[variable.name])
+    made = np.empty_like(pristine)
+    for group in _groups(len(pristine)):
+        x = to_network(pristine[group])
+        made[group] = from_network(x + np.asarray(layer(x)))
+    return made
 
 
 def _fit(transform: str, pristine: Pictures, distorted: Pictures) -> Responses:

@@ -1,4 +1,7 @@
-"""Where an adversarial training starts: what least squares read off the pairs, kept so that a resumed one knows it."""
+"""Where an adversarial training starts: at what least squares read off the pairs, or at another trained model.
+
+A fit is kept on disk, so that a resumed training knows it.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID
-from distort_pipeline.stores.models import read_arrays, write_arrays
+from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES
+from distort_pipeline.stores.models import read_arrays, read_card, write_arrays
 from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.trained import model_weights
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
-from distort_pipeline.training.response_fit import fit_best
+from distort_pipeline.training.response_fit import explained_by, fit_best
 
 NAME = "start.safetensors"
 
 
 @dataclass(frozen=True)
 class Start:
-    """The transform of response curves and their weights, if any, and the matrices of a noise pyramid, if any."""
+    """The transform of response curves and their weights, the matrices of a noise pyramid, a trained model: if any."""
 
     transform: str = NO_TRANSFORM
     explained: Mapping[str, float] | None = None  # share of the squared difference, by each transform that was tried
     responses: Mapping[str, NDArray[Any]] | None = None
-    noise: NDArray[Any] | None = None
+    noise: NDArray[Any] | None = None  # (scales, channels, 3)
+    model: Mapping[str, NDArray[Any]] | None = None  # every weight of a trained G, whose U-Net goes on learning
 
     @property
     def fitted(self) -> bool:
-        """Whether anything was."""
+        """Whether there are curves or matrices."""
         return bool(self.responses) or self.noise is not None
+
+    @property
+    def untaught(self) -> bool:
+        """Whether G is nothing but curves and matrices: its U-Net's residual starts at 0."""
+        return self.fitted and self.model is None
 
 
 def fitted_start(
@@ -49,10 +59,31 @@ def fitted_start(
         return _read(folder / NAME)
     tiles = fit_tiles(pairs, distortion, least_px=least_px)
     fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
-    noise = fit_noise(tiles.pristine, tiles.distorted, channels=noise_channels) if noise_channels else None
+    noise = None
+    if noise_channels:
+        explained = explained_by(fitted, tiles.pristine)
+        noise = fit_noise(explained, tiles.distorted, channels=noise_channels)
     start = Start(fitted.transform, fitted.explained, fitted.weights, noise)
     _write(folder / NAME, start)
     return start
+
+
+def start_of(base: Path) -> Start:
+    """Return where the trained model in the folder `base` ended; its curves and matrices are not fitted anew.
+
+    PipelineError if the weights are damaged. A model without a U-Net leaves that to be learned from 0.
+    """
+    card = read_card(base)
+    network = card["network"]
+    weights = model_weights(base, card["weights_digest"])
+    responses = {path.split("/")[1]: array for path, array in weights.items() if path.startswith(f"{RESPONSES}/")}
+    return Start(
+        network.get("transform", NO_TRANSFORM),
+        card.get("explained"),
+        responses,
+        weights.get(f"{NOISE_PYRAMID}/matrices"),
+        weights if network["base_filters"] else None,
+    )
 
 
 def _write(path: Path, start: Start) -> None:

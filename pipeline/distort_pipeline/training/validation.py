@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.reports.strips import amplified_residual, strip
-from distort_pipeline.seeds import derive_seed
+from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.floors import LEAST_BOUND_BITS, bootstrap_bound, bootstrap_bound_unpaired
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.models import ValidationHistograms
@@ -87,6 +89,23 @@ def summary(histograms: ValidationHistograms) -> dict[str, float]:
         "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
         "jsd_nss_pristine": float(np.mean(doing_nothing)),
     }
+
+
+def batch_bounds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
+    """Return "paired" and "unpaired" → number of tiles, as text → bits that a batch of so many may score.
+
+    That is the 99 % quantile of bootstrapped validation batches, or 0.002 where that is more.
+    """
+    bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
+    pool = histograms.true.sum(0)
+    for size in sizes:
+        rng = generator(derive_seed(seed, "bound", size))
+        own = histograms.pictures
+        paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
+        unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
+        bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
+        bounds["unpaired"][str(size)] = max(unpaired, LEAST_BOUND_BITS)
+    return bounds
 
 
 def strength_db(tiles: ValidationTiles, generated: Pictures) -> float:
