@@ -59,8 +59,8 @@ def measure(options: Options) -> Result:
             "chunks are kept; a store that is smaller is decompressed in the first epoch only.",
             "Tried (2026-11-24, processor time, 909 tiles of dev/, white noise and JPEG): reading by Zarr 3.1.6 "
             "decompressed 650 MB a second, past it 1,600; its event loop copies three times, each time into new "
-            "memory. Zstandard's levels 1, 2 and -5 keep 673, 514 and 750 MB of that store and take as long to write in "
-            "the pairs step (15.6, 14.6 and 14.4 s, machine shared); level -5 decompresses 2.2 times as fast as level 2. "
+            "memory. Zstandard's levels 1, 2 and -5 keep 673, 514 and 750 MB of that store and take as long to "
+            "write (15.6, 14.6 and 14.4 s for the pairs step, machine shared); -5 decompresses 2.2 times as fast as 2. "
             "Level 2 was taken, as the smaller files are also the faster ones from a disk of 1.5 GB a second or less. "
             "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much again. "
             "Chunks smaller than a tile would not help: a crop of 256² touches nearly all of a tile of 384².",

@@ -54,7 +54,8 @@ def measure(options: Options) -> Result:
             "The bar is reached by grouping: tasks shorter than 0.1 s travel in groups of up to 64. One that is sent "
             "alone costs about 4 ms of processor time in this process (2026-11-23), and more on the clock of a busy "
             "machine. A real shard takes seconds, of which this is well under a hundredth.",
-            "Tried for tasks that are sent alone, processor time of one (2026-11-24, one run each on a busy machine): as now 3.5 ms; results fetched "
+            "Tried for tasks that are sent alone, processor time of one (2026-11-24, one run each, busy machine): as "
+            "now 3.5 ms; results fetched "
             "with `as_completed` 3.9 ms; `Client.map` of 4 tasks whenever 4 have come back 2.2 ms, of 8 2.2 ms, of 32 "
             "2.0 ms. So 2 ms are Dask's own for any task (scheduler, messages to the worker and back), and the rest "
             "is won only by more tasks waiting with each worker, which costs more at the end of a run than it saves "
