@@ -1,0 +1,56 @@
+"""Holds the starter generators against the true distortions on the twenty photographs of the sample, whole.
+
+    python -m studies.judge_starters
+
+Neither the fit of the starters nor any decision on the way there saw these photographs: those of them that there are
+larger versions of were left out. Prints JSD_NSS in bits (mean, median, largest) and strength in
+dB (PSNR against pristine, generated minus true, mean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import numpy as np
+
+from distort_pipeline.builtin import STARTERS, sample_folder
+from distort_pipeline.distortions import apply
+from distort_pipeline.ranges import Picture
+from distort_pipeline.seeds import generator
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.models import model_folders
+from distort_pipeline.stores.pictures import decode
+from distort_pipeline.trained import TrainedGenerator, load_generator
+
+
+def judged(starter: TrainedGenerator) -> Iterator[tuple[float, float, float]]:
+    """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
+    card = starter.card
+    for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
+        pristine: Picture = decode(path.read_bytes())[0]
+        true = apply(card["distortion"], pristine, card["parameters"], generator(seed)).picture
+        made = starter.forward.distort_picture(pristine, seed)
+        wanted = product_histogram(true)
+        yield (
+            jsd_bits(wanted, product_histogram(made)),
+            jsd_bits(wanted, product_histogram(pristine)),
+            psnr(pristine, made) - psnr(pristine, true),
+        )
+
+
+@click.command()
+def main() -> None:
+    """Print a line for each starter."""
+    for name, folder in model_folders(STARTERS).items():
+        scores, nothing, strength = np.array(list(judged(load_generator(folder, batch=1)))).T
+        click.echo(
+            f"{name}: mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits "
+            f"(doing nothing {nothing.mean():.4f}); {strength.mean():+.2f} dB"
+        )
+
+
+if __name__ == "__main__":
+    main()
