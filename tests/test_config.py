@@ -106,6 +106,10 @@ def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
         (TrainConfig, "pair_view", "sideways"),
         (TrainConfig, "sparsity_reduction", "median"),
         (TrainConfig, "noise_channels", -1),
+        (TrainConfig, "steps", -1),
+        (TrainConfig, "transform", "fourier"),
+        (TrainConfig, "keep", "first"),
+        (TrainConfig, "head_start", 20_000),  # as many as there are steps
         (PairsConfig, "tiles_per_shard", 50),
         (PairsConfig, "tiles_per_picture", 65),
         (PairsConfig, "min_tile_px", 512),

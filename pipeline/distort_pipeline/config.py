@@ -169,6 +169,11 @@ class TrainConfig(ConfigSection):
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
         )
         self.require(self.head_start is None or self.head_start >= 0, "head_start", "0 or more, or null")
+        self.require(
+            self.head_start is None or self.steps == 0 or self.head_start < self.steps,
+            "head_start",
+            f"below train.steps ({self.steps}), or the generator never learns",
+        )
         self.require(self.keep in (None, "best", "last"), "keep", "'best' or 'last', or null")
         for name in ("averaging", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")

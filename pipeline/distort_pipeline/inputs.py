@@ -26,8 +26,7 @@ def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
         return pictures
     source = sample_folder() if pictures is None else pictures
     made = out.parent / f"{out.name}.manifest.jsonl"
-    # how they are split matters to training only; without a picture to validate on there would be no manifest
-    ingest.run(replaced(config, source=str(source), val_count=1), made)
+    ingest.run(replaced(config, source=str(source), val_count=1), made, for_training=False)
     print(f"pictures: {'the built-in sample' if pictures is None else source}, listed in {made}", file=sys.stderr)
     return made
 

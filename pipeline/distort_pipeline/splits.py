@@ -18,12 +18,13 @@ def assign_splits(
     val_count: int | None = None,
     salt: str = "",
     given: Mapping[str, str] | None = None,
+    for_training: bool = True,
 ) -> dict[str, str]:
     """Return the split of each picture digest; those `given` (digest → split) keep theirs.
 
     Every other digest is hashed with `salt` to a place in [0, 1) and belongs to val below `val_fraction`: further
     pictures never move earlier ones. With `val_count` the pictures nearest to 0 fill val up to that many, those given
-    as val included. Raises PipelineError if train or val comes out empty.
+    as val included. PipelineError if train or val comes out empty, unless nothing is to be trained on them.
 
     >>> splits = assign_splits(["a", "b", "c"], val_fraction=0.1, val_count=1, given={"c": "val"})
     >>> splits
@@ -39,7 +40,8 @@ def assign_splits(
         wanted = val_count - sum(given.get(digest) == "val" for digest in set(digests))
         val = set(free[: max(wanted, 0)])
     splits = {digest: given.get(digest, "val" if digest in val else "train") for digest in digests}
-    _require_both(splits, val_fraction, val_count)
+    if for_training:
+        _require_both(splits, val_fraction, val_count)
     return splits
 
 

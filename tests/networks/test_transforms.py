@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from distort_pipeline import config
 from distort_pipeline.networks.transforms import TO_PLANES, TO_RGB, TRANSFORMS, CosineBlocks, Wavelet
 
 
@@ -64,3 +65,7 @@ def test_planes_are_luma_and_colour_differences():
     found = colours.astype(np.float32) @ TO_PLANES.T
     np.testing.assert_allclose(found, np.stack([luma, blue - 128, red - 128], -1), atol=1.0)  # OpenCV rounds twice
     np.testing.assert_allclose(TO_RGB @ TO_PLANES, np.eye(3), atol=1e-5)
+
+
+def test_settings_name_every_transform_there_is():
+    assert set(config.TRANSFORMS) == {"none", *TRANSFORMS}  # config.py is read without Keras

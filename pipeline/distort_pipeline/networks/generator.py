@@ -13,12 +13,12 @@ from distort_pipeline.networks.upsampling import UpsampledConv2D
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of the residual
+NO_TRANSFORM = "none"
+RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
 RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
-NO_TRANSFORM = "none"
-RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
 

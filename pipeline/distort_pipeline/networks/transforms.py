@@ -22,7 +22,10 @@ TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
 @dataclass(frozen=True)
 class Curves:
-    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` apart."""
+    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` apart.
+
+    The spacing is in greys, or in units of a picture's own coarseness where the transform is `scaled`.
+    """
 
     count: int
     knots: int
@@ -144,8 +147,8 @@ def _every_other(values: Any, first: int, axis: int) -> Any:
 
 def _shifted(values: Any, by: int, axis: int) -> Any:
     """Return each value's neighbour, the next (`by` 1) or the one before (-1); at the border it is its own."""
-    ahead, last = (slice(1, None), slice(-1, None)) if by > 0 else (slice(None, 1), slice(None, -1))
-    parts = [values[:, ahead], values[:, last]] if axis == 1 else [values[:, :, ahead], values[:, :, last]]
+    first, second = (slice(1, None), slice(-1, None)) if by > 0 else (slice(None, 1), slice(None, -1))
+    parts = [values[:, first], values[:, second]] if axis == 1 else [values[:, :, first], values[:, :, second]]
     return ops.concatenate(parts, axis=axis)
 
 

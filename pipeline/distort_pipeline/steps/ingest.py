@@ -39,11 +39,11 @@ class Examined:
     mode: str
 
 
-def run(config: IngestConfig, out: Path, rejected: Path | None = None) -> Report:
+def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_training: bool = True) -> Report:
     """Return the counts of an ingest of `config.source` into the manifest `out`; they add up.
 
     Files that are no use go to the CSV `rejected` (default: beside `out`, ending in .rejected.csv) with a reason each.
-    PipelineError if the source is missing or empty, nothing in it is usable, or a split stays empty.
+    PipelineError if the source is missing or empty, nothing in it is usable, or, for training, a split stays empty.
     """
     rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
     source = open_source(Path(config.source))
@@ -67,6 +67,7 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None) -> Report
         val_count=config.val_count,
         salt=config.split_salt,
         given={item.picture_digest: item.entry.split for item in usable if item.entry.split is not None},
+        for_training=for_training,
     )
     origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
     digest = write_manifest(out, _records(usable, splits, config.licence, origin), source.root)
