@@ -84,7 +84,8 @@ def interrupt(name, place, words, workers):
         assert process.returncode == 130 or (turn % 2 and process.returncode == -signal.SIGINT), said
         assert "the same command goes on where this one was" in said
         assert "Traceback" not in said
-        if not turn % 2:
+        # between its tiles and its batches, nothing of generate is in hand
+        if not turn % 2 and name != "generate":
             assert "stopping when what is in hand is saved" in said
         assert ledger_of(place, out) >= before
         kept += len(ledger_of(place, out))
