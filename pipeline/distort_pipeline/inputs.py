@@ -37,7 +37,7 @@ def models_or_starters(models: Path | None) -> Path:
         return models
     if MODELS.is_dir():
         return MODELS
-    print("models: the starter generators that come with the package", file=sys.stderr)
+    print(f"models: the starter generators that come with the package, in {STARTERS}", file=sys.stderr)
     return STARTERS
 
 

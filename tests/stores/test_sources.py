@@ -282,6 +282,17 @@ def test_a_missing_source_is_said(tmp_path):
         open_source(tmp_path / "nowhere")
 
 
+def test_stores_of_ours_are_no_photographs(tmp_path):
+    put(tmp_path / "a.png")
+    put(tmp_path / "corpus/reports/strip.png")
+    put(tmp_path / "other/b.png")
+    put(tmp_path / "corpus/store.json", b'{"format": "distort-pipeline/corpus"}')
+    put(tmp_path / "other/store.json", b'{"format": "of somebody else"}')
+    assert [entry.path for entry in open_source(tmp_path).entries()] == ["a.png", "other/b.png"]
+    with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine pictures"):
+        open_source(tmp_path / "corpus")
+
+
 def test_later_steps_get_exactly_the_ingested_pixels(tmp_path):
     make_zip(tmp_path / "p.zip", {"a.png": PNG})
     np.testing.assert_array_equal(read_picture(tmp_path, "p.zip/a.png"), PIXELS)

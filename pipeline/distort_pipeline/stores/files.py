@@ -21,6 +21,11 @@ from distort_pipeline.stores.remote import RemotePath
 LISTING = "files.json"
 UNLISTED = ("store.json", "run.json")
 LISTING_THREADS = 4
+MADE_BY = {  # where nothing is, what a user may want
+    "pairs": "; `distort-pipeline pairs` makes one",
+    "corpus": "; `distort-pipeline generate` makes one",
+    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` says where the starters lie",
+}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -88,7 +93,7 @@ def read_header(folder: Path, kind: str, version: int) -> dict[str, Any]:
     if not path.is_file():
         beside = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
         unfinished = folder.is_dir() or any(beside)
-        hint = "; its making was interrupted: run the same command again" if unfinished else ""
+        hint = "; its making was interrupted: run the same command again" if unfinished else MADE_BY.get(kind, "")
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
     header = read_json(path)
     if not isinstance(header, dict) or header.get("format") != f"distort-pipeline/{kind}":

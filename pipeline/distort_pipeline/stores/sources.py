@@ -10,12 +10,14 @@ In folders and archives a `SOURCES.csv` beside the pictures is such a list too, 
 source and split of the pictures that it names, and adds none.
 
 What is passed over in silence: hidden files, what DVC and operating systems leave behind, and files that clearly are
-text or data (`ASIDE` below, and README, LICENSE and the like). Every other file counts: it is accepted or rejected
+text or data (`ASIDE` below, and README, LICENSE and the like), and the stores of this program: a corpus made inside the
+folder of photographs is no photograph. Every other file counts: it is accepted or rejected
 with a reason. Links to folders, and archive members that are links or lead outside, are rejected.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +31,7 @@ from distort_pipeline.stores.lists import Entry, csv_rows, jsonl_rows, list_text
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
 
+OURS = "distort-pipeline/"  # how the format of a store's header begins
 TABLE_OF_SOURCES = "SOURCES.csv"
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini", "dvc.yaml", "dvc.lock")
 ASIDE = (
@@ -54,6 +57,8 @@ class Source:
 def open_source(path: Path) -> Source:
     """Return what lies in the source at `path`; PipelineError if it is missing or no source at all."""
     if path.is_dir():
+        if kind := _store_kind(path):
+            raise PipelineError(f"{path} is a {kind} of this program, and no pristine pictures; give the photographs")
         return _walked(path, list(_walk(path)))
     if not path.is_file():
         raise PipelineError(f"there is no source {path}: give a folder, an archive, a CSV or JSONL list, or a manifest")
@@ -120,7 +125,7 @@ def _walk(root: Path) -> Iterator[str | Rejected]:
         for name in sorted(folders):
             if not _is_litter(name) and (here / name).is_symlink():
                 yield Rejected(_relative(here / name, root), "a link to a folder, not followed; give it as the source")
-        folders[:] = sorted(name for name in folders if not _is_litter(name))
+        folders[:] = sorted(name for name in folders if not _is_litter(name) and not _store_kind(here / name))
         for name in sorted(files):
             if _is_litter(name):
                 continue
@@ -204,6 +209,16 @@ def _source(root: Path, entries: list[Entry], refused: list[Rejected]) -> Source
         tuple(sorted(entries, key=lambda entry: entry.path)),
         tuple(sorted(shown, key=lambda row: row.path)),
     )
+
+
+def _store_kind(folder: Path) -> str | None:
+    """Return which kind of store of ours `folder` is, None for any other folder."""
+    try:
+        header = json.loads((folder / "store.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    said = header.get("format") if isinstance(header, dict) else None
+    return said.removeprefix(OURS) if isinstance(said, str) and said.startswith(OURS) else None
 
 
 def _relative(path: Path, root: Path) -> str:
