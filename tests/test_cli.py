@@ -34,6 +34,12 @@ def test_every_word_has_help_with_an_example(word: str) -> None:
     assert f"distort-pipeline {word}" in result.output.split("Examples:")[1]
 
 
+def test_help_says_the_default_of_a_setting() -> None:
+    assert "[default: 2000]" in typed("generate", "--help").output
+    assert "[default: jpeg,jp2k,white_noise,pink_noise]" in " ".join(typed("pairs", "--help").output.split())
+    assert " ".join(typed("train", "--help").output.split()).count("[default: 16]") == 1
+
+
 @pytest.mark.parametrize("words", [("--help",), ("ingest", "--help"), ("generate", "--help")])
 def test_help_starts_without_the_heavy_libraries(words: tuple[str, ...]) -> None:
     code = (

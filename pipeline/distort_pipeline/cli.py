@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distort_pipeline import __version__
+from distort_pipeline.config import (
+    EvaluateConfig,
+    ExportConfig,
+    GenerateConfig,
+    IngestConfig,
+    PairsConfig,
+    TrainConfig,
+)
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
@@ -24,6 +32,7 @@ from distort_pipeline.options import (
     names_in,
     numbers_in,
     selection,
+    with_defaults,
     worker_options,
 )
 from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
@@ -62,7 +71,8 @@ class Words(click.Group):
 @click.group(
     cls=Words,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="The path: ingest → pairs → train → evaluate → generate → export. `WORD --help` has examples.",
+    epilog="The path: ingest → pairs → train → evaluate → generate → export. `WORD --help` has examples, and defaults, "
+    "which a parameter file changes.",
 )
 @click.version_option(__version__, prog_name="distort-pipeline")
 @click.option("--params", type=click.Path(path_type=Path), help="Parameter file; ./params.yaml is used if it is ours.")
@@ -106,6 +116,7 @@ def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, 
     return Workers(config.workers, threads, scheduler, str(scheduler_file) if scheduler_file else None)
 
 
+@with_defaults(IngestConfig)
 @main.command(epilog=examples("ingest photos/ --out manifest.jsonl", "ingest photos.zip --val-count 44"))
 @click.argument("source", required=False)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
@@ -126,6 +137,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     show(step.run(replaced(settings(ctx).ingest, source=source, **changes), out, rejected))
 
 
+@with_defaults(PairsConfig)
 @main.command(
     epilog=examples(
         "pairs manifest.jsonl --out pairs",
@@ -172,9 +184,11 @@ def pairs(
     show(step.run(config, manifest, out, root=root, workers=workers_of(config, scheduler, scheduler_file)))
 
 
+@with_defaults(TrainConfig)
 @main.command(
     epilog=examples(
-        "train pairs --distortion jpeg --out models/jpeg",
+        "train pairs --distortion jpeg --steps 0",
+        "train pairs --distortion jpeg --base starter --steps 2000 --out models/my-jpeg",
         "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
     )
 )
@@ -182,18 +196,18 @@ def pairs(
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
 @click.option("--base", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
-@click.option("--steps", type=int)
+@click.option("--steps", type=int, help="0: only what least squares read off the pairs, a minute or two.")
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
-@click.option("--batch", type=int)
-@click.option("--crop-px", type=int)
+@click.option("--batch", type=int, help="Crops a step.")
+@click.option("--crop-px", type=int, help="A multiple of 128.")
 @click.option("--sparsity-weight", type=float, help="The paper's lambda.")
 @click.option("--discriminator-rate", type=float, help="Learning rate of the discriminator; the paper's is 0.0001.")
 @click.option("--checkpoint-every", type=int, help="Steps; every five minutes there is one in any case.")
 @click.option("--noise-channels", type=int, help="z channels a scale; 0 is the paper's deterministic generator.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
 @click.option("--seed", type=int)
-@click.option("--threads", type=int)
+@click.option("--threads", type=int, help="Of TensorFlow; 0: one for each core.")
 @click.pass_context
 def train(
     ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: str | None, **changes: Any
@@ -207,6 +221,7 @@ def train(
     show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
 
 
+@with_defaults(EvaluateConfig)
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
 @click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
@@ -221,6 +236,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
     show(step.run(replaced(settings(ctx).evaluate, **changes), pair_store, models, out))
 
 
+@with_defaults(GenerateConfig)
 @main.command(
     epilog=examples(
         "generate --count 200",
@@ -276,6 +292,7 @@ def generate(
     show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
 
 
+@with_defaults(ExportConfig)
 @main.command(
     epilog=examples(
         "export corpus --format png_folder --out pictures",
@@ -288,7 +305,7 @@ def generate(
 @click.option("--format", help=f"Which files to write: {EXPORT_FORMATS}.")
 @click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
 @click.option("--select", multiple=True, help="distortion=NAMES, level=NUMBERS or split=NAMES; can be given again.")
-@click.option("--label", help="The score of formats that carry one.  [default: ssim]")
+@click.option("--label", help="The score of formats that carry one.")
 @click.option("--allow-flagged", is_flag=True, default=None, help="Also batches that are out of their bounds.")
 @click.option("--seed", type=int, help="Of a study's trials.")
 @click.option("--study-sessions", type=int)

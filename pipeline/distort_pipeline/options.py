@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,28 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def examples(*lines: str) -> str:
     """Return an epilog of example commands, kept line by line."""
     return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
+
+
+def with_defaults(section: type) -> Callable[[click.Command], click.Command]:
+    """Return a decorator that ends the help of each option with its default in `section`, where it has a plain one."""
+    values = {field.name: field.default for field in dataclasses.fields(section)}
+
+    def tell(command: click.Command) -> click.Command:
+        for option in command.params:
+            value = values.get(option.name or "")
+            if not isinstance(option, click.Option) or not _tellable(value) or "[default" in (option.help or ""):
+                continue
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            option.help = f"{option.help or ''}  [default: {text}]".lstrip()
+        return command
+
+    return tell
+
+
+def _tellable(value: object) -> bool:
+    if isinstance(value, tuple):
+        return bool(value)
+    return isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
 
 
 def worker_options(command: Command) -> Command:

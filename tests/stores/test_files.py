@@ -79,6 +79,7 @@ def test_a_missing_store_is_not_called_interrupted(tmp_path):
     with pytest.raises(PipelineError, match="holds no corpus") as caught:
         read_header(tmp_path / "none", "corpus", 1)
     assert "interrupted" not in str(caught.value)
+    assert str(caught.value).endswith("`distort-pipeline generate` makes one")
 
 
 def test_free_space_is_asked_of_the_disk_that_will_be_written(tmp_path, monkeypatch):

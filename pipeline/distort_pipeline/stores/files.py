@@ -21,6 +21,11 @@ from distort_pipeline.stores.remote import RemotePath
 LISTING = "files.json"
 UNLISTED = ("store.json", "run.json")
 LISTING_THREADS = 4
+MADE_BY = {  # where nothing is, what a user may want
+    "pairs": "; `distort-pipeline pairs` makes one",
+    "corpus": "; `distort-pipeline generate` makes one",
+    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` says where the starters lie",
+}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
