@@ -1,4 +1,4 @@
-"""`python docs/figures.py`: draws the README's figures from what `make repro` left in build/.
+"""`python docs/figures.py`: draws the README's figures from the built-in photographs and the starter generators.
 
 The report's figure is a screenshot and needs a Chromium on the path; without one it stays as it is.
 """
@@ -7,34 +7,38 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from distort_pipeline import open_pairs
+from distort_pipeline.builtin import sample_folder, starter
+from distort_pipeline.distortions import apply
 from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
-from distort_pipeline.stores.models import model_folders
+from distort_pipeline.seeds import generator
 from distort_pipeline.stores.pictures import decode
 from distort_pipeline.trained import load_generator
 
-BUILD, DOCS = Path("build"), Path("docs")
-SIDE_PX = 160
+DOCS = Path(__file__).parent
+SIDE_PX = 144
 COLUMNS = ["pristine", "true", "generated", "true residual x4", "generated residual x4"]
 ORDER = ("white_noise", "pink_noise", "jpeg", "jp2k")
-PICTURE = 2  # of the validation pictures: one with texture
-REPORT_PX = (1280, 1010)
+PICTURE = "budgie-backgrounds__sunning-anhinga.png"  # one with texture, and with a smooth background
+SAMPLES = 2000
+REPORT_PX = (1440, 1740)
 
 
 def draw_strip() -> None:
-    """Draw a row for each distortion: the middle of one validation picture, pristine, true and generated."""
-    pairs, folders = open_pairs(BUILD / "pairs"), model_folders(BUILD / "models")
+    """Draw a row for each distortion: the middle of one photograph, pristine, true and generated."""
+    pristine, _ = decode((sample_folder() / PICTURE).read_bytes())
     rows = []
     for name in ORDER:
-        _, pristine, true = list(pairs.validation(name))[PICTURE]
-        made = load_generator(folders[name], batch=1).forward.distort_picture(pristine, seed=0)
+        trained = load_generator(starter(name), batch=1)
+        true = apply(name, pristine, trained.card["parameters"], generator(0)).picture
+        made = trained.forward.distort_picture(pristine, seed=1)
         clean, bad, learned = (_middle(picture) for picture in (pristine, true, made))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])
     (DOCS / "strip.png").write_bytes(
@@ -43,20 +47,24 @@ def draw_strip() -> None:
 
 
 def shoot_report() -> None:
-    """Take a picture of the top of the corpus's report, in a few colours to keep it small."""
+    """Make a corpus, and take a picture of the top of its report."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         print("no Chromium: docs/report.png stays as it is")
         return
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "report.png"
+        # there, as neither a manifest nor models of ours may lie in the folder
+        subprocess.run(
+            [sys.executable, "-m", "distort_pipeline", "generate", "--count", str(SAMPLES)], cwd=folder, check=True
+        )
         subprocess.run(
             [
                 *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
-                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+                *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),
                 *(f"--user-data-dir={folder}/profile", f"--screenshot={shot}"),
                 f"--window-size={REPORT_PX[0]},{REPORT_PX[1]}",
-                (BUILD / "corpus" / "index.html").resolve().as_uri(),
+                (Path(folder) / "corpus" / "index.html").as_uri(),
             ],
             check=True,
             capture_output=True,
