@@ -56,6 +56,7 @@ def test_starters_stand_in_for_models_that_are_not_there(elsewhere, capsys):
     assert "starter generators" in capsys.readouterr().err
     (elsewhere / "models").mkdir()
     assert models_or_starters(None).name == "models"
+    assert "those in the folder models here" in capsys.readouterr().err
     assert models_or_starters(elsewhere / "others") == elsewhere / "others"
 
 

@@ -36,6 +36,7 @@ def models_or_starters(models: Path | None) -> Path:
     if models is not None:
         return models
     if MODELS.is_dir():
+        print(f"models: those in the folder {MODELS} here, in place of the starter generators", file=sys.stderr)
         return MODELS
     print(f"models: the starter generators that come with the package, in {STARTERS}", file=sys.stderr)
     return STARTERS

@@ -210,7 +210,7 @@ def test_drift_is_flagged_or_stops_the_run_and_leaves_the_work_to_go_on(make, tm
             make(tmp_path / "c", **drifting, on_drift="stop")
         assert not (tmp_path / "c").exists()
     report = make(tmp_path / "c", **drifting)
-    assert "2 of 2 batches are out of their bounds" in report.lines
+    assert "2 of 2 batches out of bounds; the report says which" in report.lines
     (batch, _) = open_corpus(tmp_path / "c").reports()
     assert batch["paired"]["bound_bits"] == LEAST_BOUND_BITS
     assert batch["reasons"] == [f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits is above 0.0020"]

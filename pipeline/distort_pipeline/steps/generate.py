@@ -286,7 +286,7 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
     counts = header["counts"]
     shares = ", ".join(f"{count} {name}" for name, count in header["samples"].items())
     verdict = (
-        f"{counts['flagged']} of {counts['batches']} batches are out of their bounds"
+        f"{counts['flagged']} of {counts['batches']} batches out of bounds; the report says which"
         if counts["flagged"]
         else f"all {counts['batches']} batches lie within their bounds"
     )
