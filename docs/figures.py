@@ -28,7 +28,7 @@ COLUMNS = ["pristine", "true", "generated", "true residual x4", "generated resid
 ORDER = ("white_noise", "pink_noise", "jpeg", "jp2k")
 PICTURE = "budgie-backgrounds__sunning-anhinga.png"  # one with texture, and with a smooth background
 SAMPLES = 2000
-REPORT_PX = (1440, 1740)
+REPORT_PX = (1440, 1545)
 
 
 def draw_strip() -> None:
