@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from distort_pipeline.stores.streams import whole_file
 Encoded = tuple[Exported, bytes, bytes]  # a sample, its pristine tile and itself as PNG
 
 
-class ShardFormat:
+class ShardFormat(ABC):
     """One file for each batch and split, so that one task writes it alone."""
 
     folder: str = ""  # in which the folders of the splits lie, with a slash behind it
@@ -48,9 +49,9 @@ class ShardFormat:
                 self.write_shard(source, partial, samples)
         return files
 
+    @abstractmethod
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
         """Write one shard to `path`."""
-        raise NotImplementedError
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
         """Write nothing more than every export has."""
