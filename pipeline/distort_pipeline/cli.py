@@ -150,7 +150,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
-@click.option("--preset", help="Whose levels: paper_like, waterloo, kadid, dbcnn.")
+@click.option("--preset", help="Whose levels: paper_like, ladder, waterloo, kadid, dbcnn.")
 @click.option("--levels", help="Level numbers of the preset, separated by commas.")
 @click.option("--tile-px", type=int)
 @click.option("--min-tile-px", type=int, help="Pictures smaller than this give no training tile.")
