@@ -141,6 +141,7 @@ def training_places(pairs: PairStore, distortion: str, levels: Sequence[int], *,
 
     PipelineError if none is.
     """
+    pairs.levels(distortion)  # names a distortion that the store does not hold
     places = [
         place
         for place, record in enumerate(pairs.records("train"))
