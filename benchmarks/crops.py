@@ -70,7 +70,7 @@ def measure(options: Options) -> Result:
 
 
 def _crops(store: PairStore) -> Crops:
-    return Crops(store, DISTORTION, crop_px=256, crop_align=16, batch=BATCH, seed=0)
+    return Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch=BATCH, seed=0)
 
 
 def _rate(crops: Crops, first: int, last: int) -> float:

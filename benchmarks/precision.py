@@ -95,7 +95,7 @@ def _tiles(card: dict[str, Any], pictures: Sequence[NDArray[np.uint8]]) -> tuple
     pristine, true = [], []
     for number, picture in enumerate(pictures):
         seed = derive_seed(0, "precision", number)
-        bad = apply(card["distortion"], picture, card["parameters"], generator(seed)).picture
+        bad = apply(card["distortion"], picture, card["levels"][-1]["parameters"], generator(seed)).picture
         height, width = picture.shape[:2]
         tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
         for place in range(TILES_EACH):

@@ -11,7 +11,14 @@ from benchmarks.harness import cut_tiles
 from distort_pipeline.records import digest
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.files import sealed, write_bytes, write_json
-from distort_pipeline.stores.models import WEIGHTS, ValidationHistograms, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.stores.models import (
+    VERSION,
+    WEIGHTS,
+    ValidationHistograms,
+    arrays_digest,
+    write_arrays,
+    write_histograms,
+)
 
 TILE_PX = 256
 PARAMETERS: dict[str, dict[str, float]] = {
@@ -36,14 +43,15 @@ def write_model(folder: Path, filters: int, pictures: list[NDArray[np.uint8]], *
     histograms = ValidationHistograms(counts, counts, counts, np.repeat(np.arange(4), 4), TILE_PX)
     settings = {"format": "model", "version": 1, "distortion": folder.name, "train": {"crop_align": 16}}
     write_arrays(folder / WEIGHTS, weights)
-    write_histograms(folder, histograms)
+    write_histograms(folder, [histograms])
     write_bytes(folder / "README.md", b"# Generator\n")
     card = {
         "format": "distort-pipeline/model",
-        "version": 1,
+        "version": VERSION,
         "distortion": folder.name,
-        "parameters": PARAMETERS[folder.name],
-        "level": 1,
+        "levels": [
+            {"level": 1, "parameters": PARAMETERS[folder.name], "severity": 1.0, "figures": summary(histograms)}
+        ],
         "brought": False,
         "network": {"base_filters": filters, "noise_channels": noise_channels},
         "settings": settings,

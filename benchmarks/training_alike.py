@@ -75,10 +75,10 @@ def _train(
         start = trainer.generator.get_weights()
     for network in (trainer.generator, trainer.averaged):
         network.set_weights(start)  # the variables are the same ones in the same order
-    crops = Crops(store, "jpeg", crop_px=CROP_PX, crop_align=16, batch=BATCH, seed=seed)
+    crops = Crops(store, "jpeg", [1], crop_px=CROP_PX, crop_align=16, batch=BATCH, seed=seed)
     kept: dict[str, list[float]] = {}
     for batch in crops.ahead(0, steps):
-        losses = trainer.step(batch.pristine, batch.distorted, batch.step + 1)
+        losses = trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step + 1)
         if batch.step >= steps - last:
             for name in LOSSES:
                 kept.setdefault(name, []).append(float(losses[name]))

@@ -42,7 +42,9 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
         "mixed_bfloat16": trainer_of(filters, batch, crop_px, "mixed_bfloat16"),
     }
     steps = {
-        name: lambda trainer=trainer: float(trainer.step(pristine, distorted, 1)["generator_loss"])
+        name: lambda trainer=trainer: float(
+            trainer.step(pristine, distorted, np.ones((batch, 1), np.float32), 1)["generator_loss"]
+        )
         for name, trainer in trainers.items()
     }
     seconds = in_turn(steps, rounds)

@@ -40,7 +40,7 @@ def measure(options: Options) -> Result:
 
 
 def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -> Figure:
-    crops = Crops(store, DISTORTION, crop_px=256, crop_align=16, batch=batch, seed=0)
+    crops = Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch=batch, seed=0)
     trainer = trainer_of(filters, batch, 256, "mixed_bfloat16")
     constant = crops.at(0)
     reading = crops.ahead(1, 1 + steps * (rounds + 1))
@@ -48,7 +48,7 @@ def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -
     def train(batches: Iterator[CropBatch]) -> None:
         for _ in range(steps):
             found = next(batches)
-            float(trainer.step(found.pristine, found.distorted, 1)["generator_loss"])
+            float(trainer.step(found.pristine, found.distorted, found.severities, 1)["generator_loss"])
 
     def repeated() -> Iterator[CropBatch]:
         while True:

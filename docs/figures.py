@@ -37,7 +37,7 @@ def draw_strip() -> None:
     rows = []
     for name in ORDER:
         trained = load_generator(starter(name), batch=1)
-        true = apply(name, pristine, trained.card["parameters"], generator(0)).picture
+        true = apply(name, pristine, trained.card["levels"][-1]["parameters"], generator(0)).picture
         made = trained.forward.distort_picture(pristine, seed=1)
         clean, bad, learned = (_middle(picture) for picture in (pristine, true, made))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])

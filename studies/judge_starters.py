@@ -31,7 +31,7 @@ def judged(starter: TrainedGenerator) -> Iterator[tuple[float, float, float]]:
     card = starter.card
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
         pristine: Picture = decode(path.read_bytes())[0]
-        true = apply(card["distortion"], pristine, card["parameters"], generator(seed)).picture
+        true = apply(card["distortion"], pristine, card["levels"][-1]["parameters"], generator(seed)).picture
         made = starter.forward.distort_picture(pristine, seed)
         wanted = product_histogram(true)
         yield (

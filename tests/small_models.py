@@ -4,7 +4,7 @@ import json
 
 from distort_pipeline.records import digest
 from distort_pipeline.stores.files import sealed, write_bytes, write_json, write_listing
-from distort_pipeline.stores.models import WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.training.validation import summary
 
 TILE_PX = 128
@@ -12,25 +12,32 @@ PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19}}
 NETWORK_BATCH = 8
 
 
-def write_model(folder, distortion, histograms, *, noise_channels=0, brought=False, parameters=None, steps=0):
-    """Write a model of random weights, with the card that training would have written."""
+def write_model(folder, distortion, histograms, *, noise_channels=0, brought=False, parameters=None, steps=0, levels=1):
+    """Write a model of random weights, with the card that training would have written.
+
+    With several `levels`, `parameters` are one mapping for each, and `histograms` those of all.
+    """
     import keras
 
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.trained import weights_of
 
     keras.utils.set_random_seed(len(distortion))
-    weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels))
+    weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels, levels=levels))
+    one = PARAMETERS.get(distortion, {}) if parameters is None else parameters
+    each = [one] if levels == 1 else one
     settings = {"format": "model", "version": 1, "distortion": distortion, "train": {"crop_align": 16}}
     write_arrays(folder / WEIGHTS, weights)
-    write_histograms(folder, histograms)
+    write_histograms(folder, [histograms] * levels)
     write_bytes(folder / "README.md", b"# Generator\n")
     card = {
         "format": "distort-pipeline/model",
-        "version": 1,
+        "version": VERSION,
         "distortion": distortion,
-        "parameters": PARAMETERS.get(distortion, {}) if parameters is None else parameters,
-        "level": 1,
+        "levels": [
+            {"level": rank, "parameters": own, "severity": rank / levels, "figures": summary(histograms)}
+            for rank, own in enumerate(each, start=1)
+        ],
         "brought": brought,
         "network": {"base_filters": 4, "noise_channels": noise_channels},
         "settings": settings,

@@ -75,7 +75,9 @@ def test_a_starter_is_near_to_what_it_learned_on_photographs_it_was_not_fitted_t
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::4]):
         picture = decode(path.read_bytes())[0]
-        true = apply(distortion, picture, generator.card["parameters"], np.random.default_rng(seed)).picture
+        true = apply(
+            distortion, picture, generator.card["levels"][-1]["parameters"], np.random.default_rng(seed)
+        ).picture
         made = generator.forward.distort_picture(picture, seed)
         scores.append(jsd_bits(product_histogram(true), product_histogram(made)))
     assert np.median(scores) < bits

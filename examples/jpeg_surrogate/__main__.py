@@ -34,23 +34,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--strength", type=float, default=6.0, help="deviation of the mark in greys")
     parser.add_argument("--test-crops", type=int, default=128)
     asked = parser.parse_args(arguments)
-    card = json.loads((asked.model / "store.json").read_text(encoding="utf-8"))
+    parameters = json.loads((asked.model / "store.json").read_text(encoding="utf-8"))["levels"][-1]["parameters"]
     with tempfile.TemporaryDirectory() as folder:
         export_model(asked.model, Path(folder) / "jpeg", "keras")
         stand_in = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
     channels = {
         "nothing": lambda pictures: pictures,
         "the generator": surrogate(stand_in),
-        "JPEG, straight through": straight_through(card["parameters"]),
+        "JPEG, straight through": straight_through(parameters),
     }
     pictures = {split: _pictures(asked.manifest, split) for split in ("train", "val")}
     held_out = list(islice(_crops(pictures["val"], asked.crop_px, 1), asked.test_crops))
-    print(f"{BITS} bits in {asked.crop_px} px crops, a mark of {asked.strength:g} greys; JPEG {card['parameters']}")
+    print(f"{BITS} bits in {asked.crop_px} px crops, a mark of {asked.strength:g} greys; JPEG {parameters}")
     print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
     for name, channel in channels.items():
         crops = _batches(pictures["train"], asked.crop_px, asked.batch)
         marker = train_marker(crops, channel, steps=asked.steps, strength_grey=asked.strength, seed=0)
-        clean, jpeg = bits_right(marker, held_out, card["parameters"], strength_grey=asked.strength, seed=5)
+        clean, jpeg = bits_right(marker, held_out, parameters, strength_grey=asked.strength, seed=5)
         print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
 
 

@@ -150,7 +150,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
-@click.option("--preset", help="Whose levels: paper_like, waterloo, kadid, dbcnn.")
+@click.option("--preset", help="Whose levels: paper_like, ladder, waterloo, kadid, dbcnn.")
 @click.option("--levels", help="Level numbers of the preset, separated by commas.")
 @click.option("--tile-px", type=int)
 @click.option("--min-tile-px", type=int, help="Pictures smaller than this give no training tile.")
@@ -188,6 +188,7 @@ def pairs(
 @main.command(
     epilog=examples(
         "train pairs --distortion jpeg --steps 0",
+        "train pairs --distortion jpeg --steps 0 --levels 1,2,3,4,5",
         "train pairs --distortion jpeg --base starter --steps 2000 --out models/my-jpeg",
         "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
     )
@@ -196,6 +197,7 @@ def pairs(
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
 @click.option("--base", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
+@click.option("--levels", help="Several make a dial: G takes a severity.  [default: the pairs' first level]")
 @click.option("--steps", type=int, help="0: only what least squares read off the pairs, a minute or two.")
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
@@ -210,13 +212,20 @@ def pairs(
 @click.option("--threads", type=int, help="Of TensorFlow; 0: one for each core.")
 @click.pass_context
 def train(
-    ctx: click.Context, /, pair_store: Path, distortion: str, out: Path | None, base: str | None, **changes: Any
+    ctx: click.Context,
+    /,
+    pair_store: Path,
+    distortion: str,
+    out: Path | None,
+    base: str | None,
+    levels: str | None,
+    **changes: Any,
 ) -> None:
     """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
     from distort_pipeline.builtin import starter
     from distort_pipeline.steps import train as step
 
-    config = replaced(settings(ctx).train, **changes)
+    config = replaced(settings(ctx).train, levels=numbers_in(levels), **changes)
     start = starter(distortion) if base == "starter" else Path(base) if base else None
     show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
 

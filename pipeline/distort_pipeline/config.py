@@ -125,6 +125,7 @@ class TrainConfig(ConfigSection):
     pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
+    levels: tuple[int, ...] | None = None  # of the pair store; null: its first alone, as in the paper
     transform: str | None = None  # of the response curves: blocks, wavelet or none (the paper's); null: the best
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
     head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
@@ -161,6 +162,11 @@ class TrainConfig(ConfigSection):
         self.require(self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null")
         self.require(
             self.pair_view in ("plain", "amplified_difference"), "pair_view", "'plain' or 'amplified_difference'"
+        )
+        self.require(
+            self.levels is None or (len(self.levels) > 0 and len(set(self.levels)) == len(self.levels)),
+            "levels",
+            "a list of different levels of the pair store, or null",
         )
         self.require(self.transform in (None, *TRANSFORMS), "transform", f"one of {TRANSFORMS}, or null")
         self.require(

@@ -30,6 +30,25 @@ class TrainedGenerator:
         return str(self.card["weights_digest"])
 
 
+@dataclass(frozen=True)
+class LearnedLevel:
+    """One level of a distortion that a model has learned: its number and parameters in the pairs, and its severity."""
+
+    level: int
+    parameters: Mapping[str, float]
+    severity: float  # k / n for the k-th of n
+
+
+def learned_levels(card: Mapping[str, Any]) -> tuple[LearnedLevel, ...]:
+    """Return the levels that the model of this card has learned, weakest first."""
+    return tuple(LearnedLevel(one["level"], one["parameters"], one["severity"]) for one in card["levels"])
+
+
+def is_graded(card: Mapping[str, Any]) -> bool:
+    """Return whether the model of this card has learned several levels, and takes any severity from 0 to 1."""
+    return len(card["levels"]) > 1
+
+
 def is_random(card: dict[str, Any]) -> bool:
     """Return whether the model of this card draws anew for every seed."""
     return bool(card["network"]["noise_channels"])
@@ -54,11 +73,13 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
         noise_channels=network["noise_channels"],
         transform=network.get("transform", "none"),
         noise_pyramid=network.get("noise_pyramid", False),
+        levels=len(card["levels"]),
         precision=precision,
         folded=True,
     )
     assign_weights(model, folded_weights(weights))
-    return TrainedGenerator(card, Forward(model, noise_channels=network["noise_channels"], batch=batch))
+    forward = Forward(model, noise_channels=network["noise_channels"], batch=batch, graded=is_graded(card))
+    return TrainedGenerator(card, forward)
 
 
 def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:

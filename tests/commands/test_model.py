@@ -67,7 +67,7 @@ def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file
     fitted = build_generator(base_filters=1, transform="blocks", folded=True)
     assert [needs_our_layers(portable_generator(one)) for one in (plain, fitted)] == [False, True]
     card = {
-        "distortion": "jpeg", "parameters": {}, "weights_digest": "ab", "network": {"noise_channels": 0},
+        "distortion": "jpeg", "levels": [{"parameters": {}}], "weights_digest": "ab", "network": {"noise_channels": 0},
         "figures": {"jsd_nss": 0.1, "jsd_nss_pristine": 0.2},
     }  # fmt: skip
     said = exported_card_text(card, "keras", "generator.keras", own_layers=True)

@@ -25,6 +25,10 @@ TABLE = [
     ("paper_like", "jp2k", "ratio", [150]),
     ("paper_like", "white_noise", "sigma_grey", [19]),
     ("paper_like", "pink_noise", "sigma_grey", [25]),
+    ("ladder", "jpeg", "quality", [50, 24, 12, 7, 4]),
+    ("ladder", "jp2k", "ratio", [30, 70, 150, 300, 600]),
+    ("ladder", "white_noise", "sigma_grey", [5, 10, 19, 36, 64]),
+    ("ladder", "pink_noise", "sigma_grey", [8, 14, 25, 45, 80]),
 ]
 
 
@@ -50,6 +54,11 @@ def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
             distorted = distortions.apply(name, picture, parameters(preset, name, level), generator(1)).picture
             errors.append(np.square(distorted.astype(float) - picture).mean())
         assert errors == sorted(errors), (preset, name)
+
+
+def test_the_third_rung_of_the_ladder_is_what_one_level_is():
+    for name, (only,) in PRESETS["paper_like"].items():
+        assert parameters("ladder", name, 3) == only
 
 
 def test_what_is_returned_may_be_changed_without_changing_the_preset():

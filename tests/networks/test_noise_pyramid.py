@@ -8,7 +8,7 @@ from distort_pipeline.networks.noise_pyramid import NoisePyramid, doubled
 def pyramid(matrices):
     layer = NoisePyramid()
     layer.build([(None, None, None, matrices.shape[1])] * len(matrices))
-    layer.matrices.assign(matrices)
+    layer.matrices.assign(matrices[None])
     return layer
 
 

@@ -12,6 +12,17 @@ def built(transform):
     return layer
 
 
+def staircase(layer, band):
+    """Curves that round every coefficient of a band to whole steps."""
+    curves = layer.transform.curves[band]
+    steps = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+    return np.tile(np.rint(steps) - steps, (1, curves.count, 1)).astype(np.float32)
+
+
+def to_network_floats(greys):
+    return greys / np.float32(127.5) - 1
+
+
 def pictures(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
@@ -26,42 +37,67 @@ def test_curves_that_cancel_every_coefficient_leave_mid_grey(transform):
     layer = built(transform)
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        variable.assign(np.tile(-knots, (curves.count, 1)).astype(np.float32))
+        variable.assign(np.tile(-knots, (1, curves.count, 1)).astype(np.float32))
     if layer.transform.scaled:
-        layer.scale_bias.assign([np.log(200.0).astype(np.float32)])  # so that no coefficient is beyond the last knot
+        layer.scale_bias.assign([[np.log(200.0).astype(np.float32)]])  # so that no coefficient is beyond the last knot
+    else:
+        for variable in layer.log_steps:
+            variable.assign(np.full(variable.shape, np.log(300.0), np.float32))
     x = pictures(1, 128, 128, 3) * 0.5
-    np.testing.assert_allclose(x + np.asarray(layer(x)), 0, atol=1e-3)
+    np.testing.assert_allclose(x + np.asarray(layer(x)), 0.5 / 127.5, atol=1e-3)  # a coefficient is 0 where 128 is
 
 
 def test_a_staircase_of_one_coefficient_rounds_that_coefficient():
     layer = built("blocks")
-    curves = np.zeros((64, 2049), np.float32)
-    greys = np.arange(2049) - 1024.0
-    curves[0] = 64 * np.rint(greys / 64) - greys
-    layer.curves[0].assign(curves)
-    grey = np.full((1, 128, 128, 3), 1 / 127.5, np.float32)  # one grey above the middle: 8 in the DCT's scale
-    grey[:, :, 64:] = 5 / 127.5  # 40, which rounds up to 64, eight greys
-    found = 127.5 * (grey + np.asarray(layer(grey)))
-    np.testing.assert_allclose(found[:, :, :64], 0, atol=1e-3)
-    np.testing.assert_allclose(found[:, :, 64:], 8, atol=1e-3)
+    layer.curves[0].assign(staircase(layer, 0))
+    layer.log_steps[0].assign([[np.log(64.0).astype(np.float32)]])
+    grey = np.full((1, 128, 128, 3), 129, np.float32)  # one grey above 128: 8 in the DCT's scale, an eighth of a step
+    grey[:, :, 64:] = 133  # 40, which rounds up to 64, eight greys
+    found = 127.5 + 127.5 * (to_network_floats(grey) + np.asarray(layer(to_network_floats(grey))))
+    np.testing.assert_allclose(found[:, :, :64], 128, atol=1e-3)
+    np.testing.assert_allclose(found[:, :, 64:], 136, atol=1e-3)
 
 
 def test_the_scale_is_read_off_the_picture_and_stretches_the_curves():
     layer = built("wavelet")
-    layer.scale_bias.assign([np.log(8.0).astype(np.float32)])
-    kernel = np.zeros((32, 1), np.float32)
-    kernel[0] = 1.0
+    layer.scale_bias.assign([[np.log(8.0).astype(np.float32)]])
+    kernel = np.zeros((1, 32), np.float32)
+    kernel[0, 0] = 1.0
     layer.scale_kernel.assign(kernel)
     quiet, loud = 0.05 * pictures(1, 128, 128, 3), 0.2 * pictures(1, 128, 128, 3)
-    scales = [float(np.asarray(layer.scale(layer.analyse(x))).item()) for x in (quiet, loud)]
+    whole = np.ones((1, 1), np.float32)
+    scales = [float(np.asarray(layer.scale(layer.analyse(x), whole)).item()) for x in (quiet, loud)]
     first = [float(np.asarray(scale_features(layer.analyse(x)))[0, 0]) for x in (quiet, loud)]
     np.testing.assert_allclose(scales, 8 * np.exp(first), rtol=1e-4)
 
 
-def test_values_are_placed_between_knots():
-    index, rest = curve_places(np.array([-99.0, -1.0, 0.0, 0.75, 99.0], np.float32), spacing=1.0, knots=5)
-    assert np.asarray(index).tolist() == [0, 1, 2, 2, 3]
-    np.testing.assert_allclose(rest, [0, 0, 0, 0.75, 1], atol=2e-3)
+def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats():
+    values = np.array([-99.25, -1.0, 0.0, 0.75, 2.0, 99.5], np.float32)
+    index, rest = (np.asarray(part) for part in curve_places(values, spacing=0.5, knots=9))
+    np.testing.assert_allclose(0.5 * (index + rest) - 2, [-1.25, -1, 0, 0.75, 2, 1.5], atol=1e-3)
+
+
+def test_between_two_levels_a_staircase_has_steps_in_between():
+    layer = Responses("blocks", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([[32.0], [128.0]], np.float32)))
+    grey = to_network_floats(np.full((3, 128, 128, 3), 128 + 9, np.float32))  # 72 in the DCT's scale
+    severities = np.array([[0.5], [0.75], [1.0]], np.float32)  # steps of 32, 64 and 128
+    found = 127.5 + 127.5 * (grey + np.asarray(layer([grey, severities])))
+    np.testing.assert_allclose(found[:, 0, 0, 0] - 128, [64 / 8, 64 / 8, 128 / 8], atol=1e-2)
+
+
+def test_below_the_first_level_steps_shrink_until_nothing_is_left():
+    layer = Responses("blocks", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([[32.0], [128.0]], np.float32)))
+    x = pictures(4, 128, 128, 3)
+    severities = np.array([[0.0], [0.125], [0.25], [0.5]], np.float32)
+    moved = np.abs(np.asarray(layer([x, severities]))).max((1, 2, 3))
+    assert moved[0] < 1e-4
+    assert (np.diff(moved) > 0).all()
 
 
 def test_it_is_rebuilt_from_its_configuration_without_code():

@@ -11,8 +11,7 @@ from distort_pipeline.stores.models import ValidationHistograms
 BINS = 103
 CARD = {
     "distortion": "jpeg",
-    "level": 2,
-    "parameters": {"quality": 12},
+    "levels": [{"level": 2, "parameters": {"quality": 12}, "severity": 1.0}],
     "weights_digest": "w" * 64,
 }
 

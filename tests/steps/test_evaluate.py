@@ -73,7 +73,7 @@ def write_model(folder, distortion, parameters, *, noise=0.0):
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
         "distortion": distortion,
-        "parameters": parameters,
+        "levels": [{"level": 1, "parameters": parameters, "severity": 1.0}],
         "network": {"base_filters": 4, "noise_channels": channels},
         "steps": 1,
         "weights_digest": arrays_digest(weights),
@@ -280,7 +280,13 @@ class TwoLevels:
 
 
 def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_pictures_are_counted():
-    cards = {f"jpeg{quality}": {"distortion": "jpeg", "parameters": {"quality": quality}} for quality in (12, 43)}
+    cards = {
+        f"jpeg{quality}": {
+            "distortion": "jpeg",
+            "levels": [{"level": 1, "parameters": {"quality": quality}, "severity": 1.0}],
+        }
+        for quality in (12, 43)
+    }
     plan = evaluate.plan_of(TwoLevels(), cards)
     assert [column.name for column in plan.columns] == ["jpeg-1", "jpeg-2", "white_noise"]
     assert plan.learned == {"jpeg12": "jpeg-2", "jpeg43": "jpeg-1"}

@@ -58,8 +58,8 @@ def histograms():
 
 
 def test_histograms_come_back(tmp_path):
-    write_histograms(tmp_path, histograms())
-    found = read_histograms(tmp_path)
+    write_histograms(tmp_path, [histograms()])
+    (found,) = read_histograms(tmp_path)
     for name in ("pristine", "true", "generated", "pictures"):
         assert np.array_equal(getattr(found, name), getattr(histograms(), name))
     assert found.tile_px == 256
@@ -67,7 +67,7 @@ def test_histograms_come_back(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda _: b"PK\x03\x04", lambda _: b"", None])
 def test_damaged_histograms_are_errors_for_people(tmp_path, damage):
-    write_histograms(tmp_path, histograms())
+    write_histograms(tmp_path, [histograms()])
     path = tmp_path / HISTOGRAMS
     if damage is None:
         data = bytearray(path.read_bytes())

@@ -57,7 +57,7 @@ def main(folder):
         trainer._noises = lambda _: [
             keras.ops.convert_to_tensor(noise) for noise in noises
         ]  # each backend draws with a generator of its own
-        figures = trainer.step(batch["pristine"], batch["distorted"], 0)
+        figures = trainer.step(batch["pristine"], batch["distorted"], np.ones((NETWORKS.batch, 1), np.float32), 0)
     write_arrays(folder / f"{backend_name()}.safetensors", trainer.state())
     losses = {name: float(value) for name, value in figures.items()}
     (folder / f"{backend_name()}.json").write_text(json.dumps(losses), encoding="utf-8")

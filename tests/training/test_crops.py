@@ -16,7 +16,7 @@ PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
 
 
 def crops_of(pair_store, distortion="jpeg", **changes):
-    return Crops(pair_store, distortion, **{**PLAIN, **changes})
+    return Crops(pair_store, distortion, [1], **{**PLAIN, **changes})
 
 
 def places(store, crops, batch):
@@ -130,11 +130,20 @@ def test_tiles_smaller_than_the_crop_are_left_out(pair_store):
         crops_of(pair_store, "jpg")
 
 
-def test_only_the_first_level_is_learned(small_settings, small_manifest, tmp_path):
-    config = PairsConfig(**{**small_settings, "distortions": ("jpeg",)}, preset="kadid", levels=(5, 1))
+def test_the_levels_that_are_asked_for_are_learned_each_with_its_severity(small_settings, small_manifest, tmp_path):
+    config = PairsConfig(**{**small_settings, "distortions": ("jpeg",)}, preset="kadid", levels=(5, 1, 3))
     pairs_step.run(config, small_manifest, tmp_path / "pairs")
-    crops = crops_of(open_pairs(tmp_path / "pairs"))
-    assert Counter(record.level for record in crops.records) == {5: 8}
+    store = open_pairs(tmp_path / "pairs")
+    one = Crops(store, "jpeg", [5], **PLAIN)
+    assert Counter(record.level for record in one.records) == {5: 8}
+    assert (one.at(0).severities == 1).all()
+    two = Crops(store, "jpeg", [1, 5], **PLAIN)
+    assert Counter(record.level for record in two.records) == {1: 8, 5: 8}
+    batches = [two.at(step) for step in range(4)]  # an epoch: each tile at both levels
+    assert Counter(float(severity) for batch in batches for severity in batch.severities[:, 0]) == {0.5: 8, 1.0: 8}
+    for batch in batches:
+        strength = np.square(batch.distorted.astype(float) - batch.pristine).mean((1, 2, 3))
+        assert strength[batch.severities[:, 0] == 1].min(initial=np.inf) > 0
 
 
 def test_ahead_gives_the_steps_in_order(pair_store):

@@ -7,13 +7,13 @@ from distort_pipeline.training.fit_tiles import fit_tiles
 
 
 def test_tiles_are_pairs_of_the_store_cut_to_a_side_that_networks_take(pair_store):
-    found = fit_tiles(pair_store, "jpeg", least_px=128)
-    assert found.pristine.shape == found.distorted.shape
+    found = fit_tiles(pair_store, "jpeg", [1], least_px=128)
+    assert found.pristine.shape == found.distorted[0].shape
     assert found.pristine.shape[1] % 128 == 0
     assert len(found.pictures) == len(found.pristine) == len({*map(bytes, found.pristine)})
     side = found.pristine.shape[1]
     stored = [pair_store[place] for place, record in enumerate(pair_store.records()) if record.distortion == "jpeg"]
-    for pristine, distorted, picture in zip(found.pristine, found.distorted, found.pictures, strict=True):
+    for pristine, distorted, picture in zip(found.pristine, found.distorted[0], found.pictures, strict=True):
         assert any(
             pair.records[0].picture == picture
             and np.array_equal(pair.pristine[:side, :side], pristine)
@@ -23,12 +23,12 @@ def test_tiles_are_pairs_of_the_store_cut_to_a_side_that_networks_take(pair_stor
 
 
 def test_no_more_than_are_useful_from_the_first_to_the_last(pair_store, monkeypatch):
-    every = fit_tiles(pair_store, "jpeg", least_px=128)
+    every = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     monkeypatch.setattr(fit_tiles_module, "MOST", 2)
-    two = fit_tiles(pair_store, "jpeg", least_px=128)
+    two = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     assert two.pictures == (every.pictures[0], every.pictures[-1])
 
 
 def test_where_every_tile_is_too_small_that_is_said(pair_store):
     with pytest.raises(PipelineError, match="holds no training tile of jpeg that is 1024 px wide"):
-        fit_tiles(pair_store, "jpeg", least_px=1024)
+        fit_tiles(pair_store, "jpeg", [1], least_px=1024)

@@ -25,7 +25,7 @@ class Counting:
         self.made = []
         self.count = np.zeros((), np.int64)
 
-    def step(self, pristine, distorted, number):
+    def step(self, pristine, distorted, severities, number):
         assert pristine.shape == distorted.shape
         self.made.append(number)
         self.count = self.count + 1
@@ -39,7 +39,7 @@ class Counting:
 
 
 def crops_of(pair_store):
-    return Crops(pair_store, "jpeg", crop_px=128, crop_align=16, batch=2, seed=1)
+    return Crops(pair_store, "jpeg", [1], crop_px=128, crop_align=16, batch=2, seed=1)
 
 
 def logged(folder):

@@ -22,7 +22,7 @@ trainer = step.TensorflowTrainer(step.Networks(
     batch=4, generator_rate=3e-4, discriminator_rate=1e-4, beta_1=0.5, beta_2=0.999, sparsity_weight=0.1,
     sparsity_span=255.0, sparsity_reduction="mean", averaging=0.9, seed=1))
 pristine = np.random.default_rng(0).integers(0, 240, (4, 128, 128, 3), np.uint8)
-losses = [trainer.step(pristine, pristine + 9, number) for number in range(2)]
+losses = [trainer.step(pristine, pristine + 9, np.ones((4, 1), np.float32), number) for number in range(2)]
 copies = [np.stack([np.asarray(copy) for copy in variable.value.values])
           for variable in trainer.generator.trainable_variables]
 print(json.dumps({

@@ -4,7 +4,7 @@ import pytest
 from distort_pipeline.distortions import apply
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.ranges import GREYS_PER_UNIT
-from distort_pipeline.training.noise_fit import LEVELS, fit_noise
+from distort_pipeline.training.noise_fit import SCALES, fit_noise
 
 
 def noisy(distortion, parameters, count=12):
@@ -27,10 +27,10 @@ def fitted(request):
 
 def drawn(matrices, count=12):
     layer = NoisePyramid()
-    layer.build([(None, None, None, 3)] * LEVELS)
-    layer.matrices.assign(matrices)
+    layer.build([(None, None, None, 3)] * SCALES)
+    layer.matrices.assign(matrices[None])
     rng = np.random.default_rng(1)
-    sides = [384 // 2**halvings for halvings in reversed(range(LEVELS))]
+    sides = [384 // 2**halvings for halvings in reversed(range(SCALES))]
     maps = [rng.standard_normal((count, side, side, 3), dtype=np.float32) for side in sides]
     return np.asarray(layer(maps)) * GREYS_PER_UNIT
 

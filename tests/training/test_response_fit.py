@@ -46,14 +46,14 @@ def test_where_nothing_was_seen_nothing_changes():
 @pytest.mark.parametrize(("distortion", "transform"), [("jpeg", "blocks"), ("white_noise", "none")])
 def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, transform):
     pristine, distorted = tiles_of(photographs, distortion)
-    fitted = fit_best(pristine, distorted, [str(place) for place in range(len(pristine))], None)
+    fitted = fit_best(pristine, [distorted], [str(place) for place in range(len(pristine))], None)
     assert fitted.transform == transform
     assert bool(fitted.weights) == (transform != "none")
 
 
 def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photographs):
     pristine, distorted = tiles_of(photographs, "jpeg")
-    fitted = fit_best(pristine[:14], distorted[:14], [str(place) for place in range(14)], "blocks")
+    fitted = fit_best(pristine[:14], [distorted[:14]], [str(place) for place in range(14)], "blocks")
     made = explained_by(fitted, pristine[14:])
     scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
     nothing = [
@@ -65,12 +65,12 @@ def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photo
 def test_a_fit_is_the_same_every_time(photographs):
     pristine, distorted = tiles_of(photographs[:4], "jpeg")
     names = ["a", "a", "b", "c"]
-    first, again = (fit_best(pristine, distorted, names, "wavelet") for _ in range(2))
+    first, again = (fit_best(pristine, [distorted], names, "wavelet") for _ in range(2))
     assert first.weights.keys() == again.weights.keys()
     assert all(np.array_equal(first.weights[name], again.weights[name]) for name in first.weights)
 
 
 def test_without_a_wish_for_responses_nothing_is_fitted():
     assert (
-        fit_best(np.zeros((0, 128, 128, 3), np.uint8), np.zeros((0, 128, 128, 3), np.uint8), [], "none").weights == {}
+        fit_best(np.zeros((0, 128, 128, 3), np.uint8), [np.zeros((0, 128, 128, 3), np.uint8)], [], "none").weights == {}
     )

@@ -8,7 +8,7 @@ from distort_pipeline.training.start import Start, fitted_start
 
 def start(pair_store, folder, **changes):
     return fitted_start(pair_store, **{
-        "distortion": "jpeg", "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128, **changes
+        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128, **changes
     })  # fmt: skip
 
 
@@ -24,8 +24,8 @@ def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_p
 
 def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
     found = start(pair_store, tmp_path)
-    tiles = fit_tiles(pair_store, "jpeg", least_px=128)
-    whole = fit_noise(tiles.pristine, tiles.distorted, channels=2)  # JPEG a second time, as noise
+    tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
+    whole = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
     assert np.square(found.noise).sum() < 0.5 * np.square(whole).sum()
 
 

@@ -10,9 +10,10 @@ from distort_pipeline.ranges import to_network
 
 @pytest.fixture(scope="module")
 def batch(pair_store):
-    """Two crops, pristine and distorted, 8 bits."""
+    """Two crops, pristine and distorted, 8 bits, and their severities."""
     pairs = [pair_store[place] for place, record in enumerate(pair_store.records()) if record.distortion == "jpeg"][:2]
-    return tuple(np.stack([getattr(p, name)[:128, :128] for p in pairs]) for name in ("pristine", "distorted"))
+    crops = (np.stack([getattr(p, name)[:128, :128] for p in pairs]) for name in ("pristine", "distorted"))
+    return (*crops, np.array([[0.5], [1.0]], np.float32))
 
 
 def weights(network):
@@ -20,7 +21,7 @@ def weights(network):
 
 
 def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
-    x, y = (tf.constant(to_network(pixels)) for pixels in batch)
+    x, y = (tf.constant(to_network(pixels)) for pixels in batch[:2])
     noises = trainer._noises(tf.constant(0, tf.int64))
     before = trainer.state()
     fake = trainer.generator(generator_inputs(x, noises), training=True)
@@ -114,3 +115,17 @@ def test_without_an_adversary_the_pixels_alone_teach_and_the_discriminator_rests
     assert set(found[0]) == {"true_residual", "sparsity", "pixel_distance", "generator_loss"}
     assert float(found[-1]["pixel_distance"]) < float(found[0]["pixel_distance"])
     assert all(np.array_equal(old, new) for old, new in zip(before, trainer.discriminator.weights, strict=True))
+
+
+def test_with_several_levels_both_networks_are_told_the_severity(make_trainer, batch):
+    trainer = make_trainer(levels=2)
+    assert [one.name for one in trainer.generator.inputs][:2] == ["pristine", "severity"]
+    pristine, distorted, severities = batch
+    state = trainer.state()
+    first = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])
+    trainer.restore(state)
+    again = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])
+    trainer.restore(state)
+    swapped = float(trainer.step(pristine, distorted, severities[::-1], 0)["discriminator_loss"])
+    assert first == again
+    assert swapped != first

@@ -42,7 +42,7 @@ CLOSE = 1e-9  # figures are computed again: another NumPy may add in another ord
 def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the model in `folder`: its weights, its histograms and the figures drawn from them."""
     found = Findings()
-    if not check_fields(found, header, {"settings": dict, "figures": dict, "weights_digest": str}):
+    if not check_fields(found, header, {"settings": dict, "figures": dict, "levels": list, "weights_digest": str}):
         return found
     check_key(found, header)
     with found.noting():
@@ -55,8 +55,10 @@ def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
             histograms = read_histograms(folder)
         except RuntimeError as error:  # zipfile, of a file whose flags were damaged
             raise PipelineError(f"the histograms in {folder} are damaged: {error}") from None
-        found.counts["histograms"] += len(histograms.pictures)
-        _check_histograms(found, histograms, header["figures"])
+        found.expect(len(histograms) == len(header["levels"]), f"{folder} lacks histograms of some of its levels")
+        for own, level in zip(histograms, header["levels"], strict=False):
+            found.counts["histograms"] += len(own.pictures)
+            _check_histograms(found, own, level["figures"])
     found.expect((folder / "README.md").is_file(), f"{folder / 'README.md'} is missing")
     check_strays(found, folder, {})
     check_listing(found, folder, header, workers)

@@ -16,7 +16,7 @@ from distort_pipeline.records import Report
 from distort_pipeline.reports.exported_model_card import exported_card_text, facts
 from distort_pipeline.seeds import generator as rng_of
 from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.trained import load_generator
+from distort_pipeline.trained import is_graded, load_generator
 
 if TYPE_CHECKING:
     import keras
@@ -75,13 +75,14 @@ def _call_form(inputs: list[Values]) -> Any:
 
 
 def _trial(card: dict[str, Any]) -> list[Values]:
-    """Return a picture of noise, and noise maps where the model takes them: a batch of two."""
+    """Return a picture of noise, and severities and noise maps where the model takes them: a batch of two."""
     from distort_pipeline.networks.generator import noise_shapes
 
     rng = rng_of(0)
     picture = rng.uniform(-1, 1, (2, *TRIAL_SIDES_PX, 3)).astype(np.float32)
     shapes = noise_shapes(*TRIAL_SIDES_PX, card["network"]["noise_channels"])
-    return [picture, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
+    severity = [np.array([[0.3], [1.0]], np.float32)] if is_graded(card) else []
+    return [picture, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
 
 
 Run = Callable[[list[Values]], Values]

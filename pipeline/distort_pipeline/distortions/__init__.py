@@ -2,7 +2,8 @@
 
 A distortion is a function `name(picture, *, <parameters>)` that leaves `picture` alone and returns one of the same
 shape; one that draws at random also takes `rng` by keyword. A file that depends on a codec tells its versions in a
-function `versions()`. Its values are the parameters themselves, never a level: levels live in `presets`.
+function `versions()`; one that can be had at any strength names its scale in a constant `DIAL`, see `dial`. Its values
+are the parameters themselves, never a level: levels live in `presets`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted, openjpeg
+from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 
@@ -32,6 +33,10 @@ def is_near(size: int, wanted: float) -> bool:
     (True, False, False)
     """
     return abs(size - wanted) <= max(SIZE_TOLERANCE * wanted, SIZE_TOLERANCE_BYTES)
+
+
+# nothing is saved at a ratio of 1
+DIAL = Dial("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted
+from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 
@@ -36,6 +37,27 @@ def encode(picture: Picture, *, quality: int) -> bytes:
     if not fine:
         raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} at quality {quality}")
     return bytes(stream)
+
+
+def coarseness(quality: float) -> float:
+    """Return by how many per cent libjpeg scales its tables at `quality`: 0 at 100, 5000 at 1 (jpeg_quality_scaling).
+
+    >>> [coarseness(quality) for quality in (100, 50, 25, 1, 0)]
+    [0, 100, 200.0, 5000.0, 5000.0]
+    """
+    return 200 - 2 * quality if quality >= 50 else 5000 / max(quality, 1)
+
+
+def quality_of(coarseness_percent: float) -> int:
+    """Return the whole quality nearest to a coarseness; the inverse of `coarseness`.
+
+    >>> [quality_of(percent) for percent in (0, 100, 200, 5000, 51)]
+    [100, 50, 25, 1, 74]
+    """
+    return round(5000 / coarseness_percent if coarseness_percent > 100 else 100 - coarseness_percent / 2)
+
+
+DIAL = Dial("quality", amount=coarseness, value=quality_of, geometric=True)
 
 
 def versions() -> dict[str, str]:

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from distort_pipeline.distortions import DISTORTIONS
+from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture, to_uint8
+
+DIAL = Dial("sigma_grey", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("pink_noise")

@@ -7,6 +7,8 @@ A level's number means different strengths in different databases, so records ke
 - dbcnn: W. Zhang et al., "Blind image quality assessment using a deep bilinear convolutional neural network", IEEE
   TCSVT 30(1), 2020; Waterloo's levels and pink noise beside them.
 - paper_like: our guess, as the paper that this project implements states no level. One level, about as strong in each.
+- ladder: ours, for generators with a dial. Five levels about equally far apart to the eye, the third as in paper_like:
+  from hardly visible to severe, 2.5 to 5 dB of PSNR a level.
 """
 
 from __future__ import annotations
@@ -54,6 +56,12 @@ PRESETS: Mapping[str, Mapping[str, Levels]] = {
         "jp2k": _levels("ratio", [150]),
         "white_noise": _levels("sigma_grey", [19]),
         "pink_noise": _levels("sigma_grey", [25]),
+    },
+    "ladder": {
+        "jpeg": _levels("quality", [50, 24, 12, 7, 4]),
+        "jp2k": _levels("ratio", [30, 70, 150, 300, 600]),
+        "white_noise": _levels("sigma_grey", [5, 10, 19, 36, 64]),
+        "pink_noise": _levels("sigma_grey", [8, 14, 25, 45, 80]),
     },
 }
 

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.severity import severity_map
+
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2
 AMPLIFICATION = 10.0  # of the difference: a visible distortion is a tenth of the pixels' range, see studies/
@@ -17,17 +19,25 @@ def build_discriminator(
     *,
     base_filters: int = 64,
     pair_view: str = "plain",
+    levels: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
 ) -> keras.Model:
     """Return D: [x, y], both (N, H, W, 3) in [-1, 1] → patch logits (N, H/8 - 2, W/8 - 2, 1), float32, no sigmoid.
 
     `pair_view` "plain" shows D the pair as it is, as the paper does; "amplified_difference" shows (x, 10 (y - x)), an
-    invertible linear change of the same input, from which D learns small distortions much sooner.
+    invertible linear change of the same input, from which D learns small distortions much sooner. With several
+    `levels` the inputs are [x, y, severity], severity (N, 1) in [0, 1], which D sees as a map beside the pair.
     """
     pristine = keras.Input((side_px, side_px, 3), name="pristine")
     distorted = keras.Input((side_px, side_px, 3), name="distorted")
     features = PairView(pair_view, name="pair_view", dtype="float32")([pristine, distorted])
+    inputs = [pristine, distorted]
+    if levels > 1:
+        severity = keras.Input((1,), name="severity")
+        inputs.append(severity)
+        beside = severity_map(severity, pristine)
+        features = keras.layers.Concatenate(name="beside", dtype="float32")([features, beside])
     for block, width in enumerate(WIDTHS, start=1):
         name = f"block_{block}"
         strided = block < len(WIDTHS)
@@ -47,7 +57,7 @@ def build_discriminator(
     features = keras.layers.ZeroPadding2D(name="logits_pad", dtype=precision)(features)
     logits = keras.layers.Conv2D(1, 4, padding="valid", name="logits_conv", dtype=precision)(features)
     logits = keras.layers.Activation("linear", name="logits", dtype="float32")(logits)
-    return keras.Model([pristine, distorted], logits, name="discriminator")
+    return keras.Model(inputs, logits, name="discriminator")
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")

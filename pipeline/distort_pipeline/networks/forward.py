@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
 from distort_pipeline.ranges import NetworkPixels, Picture, Pictures, from_network, to_network
 from distort_pipeline.seeds import derive_seed
@@ -21,19 +22,34 @@ class Forward:
     the picture and its seed.
     """
 
-    def __init__(self, model: keras.Model, *, noise_channels: int, batch: int) -> None:
+    def __init__(self, model: keras.Model, *, noise_channels: int, batch: int, graded: bool = False) -> None:
         self.model = model
+        self.graded = graded  # whether it takes a severity
         self.noise_channels = noise_channels
         self.batch = batch
         self._call = _compiled(model)
 
-    def distort(self, pictures: Pictures, seeds: Sequence[int]) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed (N of them)."""
-        parts = list(self.distort_by_parts(pictures, seeds))
+    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float] | None = None) -> Pictures:
+        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
+
+        Severities are from 0, nothing, to 1, the strongest level that was learned; None is 1 for all. PipelineError if
+        another is asked of a generator that has learned one level.
+        """
+        parts = list(self.distort_by_parts(pictures, seeds, severities))
         return np.concatenate(parts) if parts else np.empty_like(pictures)
 
-    def distort_by_parts(self, pictures: Pictures, seeds: Sequence[int]) -> Iterator[Pictures]:
+    def distort_by_parts(
+        self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float] | None = None
+    ) -> Iterator[Pictures]:
         """Yield what `distort` returns, part by part: as many pictures as the network takes at once, or fewer."""
+        wanted = np.ones(len(pictures), np.float32) if severities is None else np.asarray(severities, np.float32)
+        if not ((wanted >= 0) & (wanted <= 1)).all():
+            raise PipelineError(f"a severity is a number from 0 to 1, got {wanted.min():g} to {wanted.max():g}")
+        if not self.graded and (wanted != 1).any():
+            raise PipelineError(
+                f"this generator has learned one level, which is severity 1, and was asked for {wanted.min():g}; "
+                "train it at several levels (train.levels)"
+            )
         height, width = pictures.shape[1:3]
         for start in range(0, len(pictures), self.batch):
             part = pad_to_multiple(pictures[start : start + self.batch])
@@ -42,12 +58,16 @@ class Forward:
             noises = noise_maps(
                 list(seeds[start : start + len(part)]), part.shape[1], part.shape[2], self.noise_channels, self.batch
             )
-            values = np.asarray(self._call(generator_inputs(to_network(filled), noises)))
+            severity = None
+            if self.graded:
+                severity = np.ones((self.batch, 1), np.float32)
+                severity[: len(part), 0] = wanted[start : start + len(part)]
+            values = np.asarray(self._call(generator_inputs(to_network(filled), noises, severity)))
             yield from_network(values[: len(part), :height, :width])
 
-    def distort_picture(self, picture: Picture, seed: int) -> Picture:
+    def distort_picture(self, picture: Picture, seed: int, severity: float = 1.0) -> Picture:
         """Return one whole `picture` (H, W, 3) distorted."""
-        return self.distort(picture[None], [seed])[0]
+        return self.distort(picture[None], [seed], [severity])[0]
 
 
 def pad_to_multiple(pictures: Pictures) -> Pictures:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.responses import Responses
+from distort_pipeline.networks.severity import fade, severity_map
 from distort_pipeline.networks.upsampling import UpsampledConv2D
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
@@ -29,6 +31,7 @@ def build_generator(
     noise_channels: int = 0,
     transform: str = NO_TRANSFORM,
     noise_pyramid: bool = False,
+    levels: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
     folded: bool = False,
@@ -40,6 +43,8 @@ def build_generator(
     With a `transform` ("blocks" or "wavelet") it is x + T(x) + residual(x), see `responses.py`; without, the paper's.
     With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
     transform, 0 `base_filters` leave the U-Net out.
+    With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the
+    U-Net sees it as a map beside the picture, and nothing is added at severity 0.
     A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
     """
     picture = keras.Input((side_px, side_px, 3), name="pristine")
@@ -49,17 +54,28 @@ def build_generator(
         for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
         if noise_channels
     ]
+    severity = keras.Input((1,), name="severity") if levels > 1 else None
+    graded = [] if severity is None else [severity]
     terms = [picture]
     if base_filters:
         fitted = transform != NO_TRANSFORM or noise_pyramid
-        terms += _residuals(picture, noises, base_filters, precision, folded, fitted=fitted)
+        seen = picture
+        if severity is not None:
+            seen = keras.layers.Concatenate(name="beside", dtype="float32")([picture, severity_map(severity, picture)])
+        residuals = _residuals(seen, noises, base_filters, precision, folded, fitted=fitted)
+        if severity is not None:
+            left = ops.reshape(fade(severity, levels), (-1, 1, 1, 1))
+            residuals = [left * ops.cast(residual, "float32") for residual in residuals]
+        terms += residuals
     if transform != NO_TRANSFORM:
-        terms.append(Responses(transform, name=RESPONSES)(picture))
+        responses = Responses(transform, levels, name=RESPONSES)
+        terms.append(responses([picture, *graded] if graded else picture))
     if noise_pyramid:
-        terms.append(NoisePyramid(name=NOISE_PYRAMID)(noises))
+        terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*graded, *noises]))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
-    return keras.Model([picture, *noises] if noises else picture, distorted, name="generator")
+    inputs = [picture, *graded, *noises]
+    return keras.Model(inputs if len(inputs) > 1 else picture, distorted, name="generator")
 
 
 def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tuple[int, int, int]]:
@@ -73,9 +89,10 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
     return [(height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))]
 
 
-def generator_inputs(pictures: Any, noises: Sequence[Any]) -> Any:
-    """Return what the model is called with: the pictures alone, or with their noise maps behind them."""
-    return [pictures, *noises] if len(noises) else pictures
+def generator_inputs(pictures: Any, noises: Sequence[Any], severity: Any | None = None) -> Any:
+    """Return what the model is called with: the pictures alone, or with severity and noise maps behind them."""
+    inputs = [pictures, *([] if severity is None else [severity]), *noises]
+    return inputs if len(inputs) > 1 else pictures
 
 
 def _residuals(

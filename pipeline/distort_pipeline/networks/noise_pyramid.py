@@ -13,33 +13,47 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.severity import fade, level_shares, shared
+
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     """Maps noise maps (N, h, w, c), coarsest first and each twice as large as the one before, to (N, H, W, 3).
 
-    The matrices are fitted beforehand and not trained; at the start they are 0, and so is the sum.
+    With several `levels` it is called with [severity, maps...], see `severity.py`. The matrices are fitted beforehand
+    and not trained; at the start they are 0, and so is the sum.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, levels: int = 1, **options: Any) -> None:
         super().__init__(**{**options, "dtype": "float32", "trainable": False})
+        self.levels = levels
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make a matrix from noise channels to colours for each map."""
+        """Make a matrix from noise channels to colours for each level and each map."""
+        maps = input_shape[1:] if self.levels > 1 else input_shape
         self.matrices = self.add_weight(
-            name="matrices", shape=(len(input_shape), input_shape[0][-1], 3), initializer="zeros", trainable=False
+            name="matrices", shape=(self.levels, len(maps), maps[0][-1], 3), initializer="zeros", trainable=False
         )
 
-    def call(self, maps: Sequence[Any]) -> Any:
+    def call(self, inputs: Sequence[Any]) -> Any:
         """Return the coloured sum of the maps."""
-        total = ops.matmul(maps[0], self.matrices[0])
-        for level, noise in enumerate(maps[1:], start=1):
-            total = doubled(total) + ops.matmul(noise, self.matrices[level])
+        severity, maps = (inputs[0], inputs[1:]) if self.levels > 1 else (None, inputs)
+        if severity is None:
+            matrices = self.matrices
+        else:
+            matrices = shared(fade(severity, self.levels) * level_shares(severity, self.levels), self.matrices)
+        total = ops.matmul(maps[0], matrices[:, None, 0])
+        for scale, noise in enumerate(maps[1:], start=1):
+            total = doubled(total) + ops.matmul(noise, matrices[:, None, scale])
         return total
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return the shape of the picture."""
         return (*input_shape[-1][:-1], 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs."""
+        return {"name": super().get_config()["name"], "levels": self.levels}
 
 
 def doubled(values: Any) -> Any:

@@ -22,10 +22,7 @@ TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
 @dataclass(frozen=True)
 class Curves:
-    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` apart.
-
-    The spacing is in greys, or in units of a picture's own coarseness where the transform is `scaled`.
-    """
+    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` steps apart."""
 
     count: int
     knots: int
@@ -51,18 +48,24 @@ class Transform(Protocol):
 
 
 class CosineBlocks:
-    """The orthonormal DCT-II of blocks: 8 x 8 in luma, 16 x 16 in both colour differences, which codecs halve."""
+    """The orthonormal DCT-II of blocks: 8 x 8 in luma, 16 x 16 in both colour differences, which codecs halve.
 
-    curves = (Curves(64, 2049, 1.0), Curves(256, 257, 8.0), Curves(256, 257, 8.0))
+    The mean of a luma block stands apart from its waves, as it goes through many more steps: black, white and skies of
+    one colour are many blocks with one mean, which a curve must not take for what happens to others.
+    """
+
+    curves = (Curves(1, 8193, 1 / 64), Curves(63, 1025, 1 / 64), Curves(256, 257, 1 / 32), Curves(256, 257, 1 / 32))
     scaled = False
 
     def analyse(self, planes: Any) -> list[Any]:
-        """Return three bands: (N, H/8, W/8, 64), and twice (N, H/16, W/16, 256)."""
-        return [_to_blocks(planes[..., 0], 8), _to_blocks(planes[..., 1], 16), _to_blocks(planes[..., 2], 16)]
+        """Return four bands: (N, H/8, W/8, 1), (N, H/8, W/8, 63), and twice (N, H/16, W/16, 256)."""
+        luma = _to_blocks(planes[..., 0], 8)
+        return [luma[..., :1], luma[..., 1:], _to_blocks(planes[..., 1], 16), _to_blocks(planes[..., 2], 16)]
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
-        """Return the planes of the three bands."""
-        return ops.stack([_from_blocks(bands[0], 8), _from_blocks(bands[1], 16), _from_blocks(bands[2], 16)], axis=-1)
+        """Return the planes of the four bands."""
+        luma = _from_blocks(ops.concatenate(bands[:2], axis=-1), 8)
+        return ops.stack([luma, _from_blocks(bands[2], 16), _from_blocks(bands[3], 16)], axis=-1)
 
 
 def _to_blocks(plane: Any, side: int) -> Any:
@@ -96,7 +99,7 @@ class Wavelet:
 
     levels = 5
     scaled = True
-    # steps of a picture's own coarseness, not greys; the same curves for luma and each colour difference
+    # the same curves everywhere in luma, and everywhere in each colour difference
     curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * levels + 1))
 
     def analyse(self, planes: Any) -> list[Any]:

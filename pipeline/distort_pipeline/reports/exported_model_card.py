@@ -27,7 +27,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
     """Return what a program may want to know of an exported model, as text by key."""
     return {
         "distortion": card["distortion"],
-        "parameters": canonical(card["parameters"]),
+        "parameters": canonical([level["parameters"] for level in card["levels"]]),
         "weights_digest": card["weights_digest"],
         "noise_channels": str(card["network"]["noise_channels"]),
         "pixel_range": "-1 1",
@@ -40,8 +40,16 @@ def exported_card_text(card: Mapping[str, Any], form: str, name: str, *, own_lay
 
     With `own_layers` whoever opens the file needs this package for their classes.
     """
-    channels = card["network"]["noise_channels"]
-    listed = "[x, *z]" if channels else "[x]"
+    channels, levels = card["network"]["noise_channels"], card["levels"]
+    graded = len(levels) > 1
+    listed = f"[x{', s' if graded else ''}{', *z' if channels else ''}]"
+    severity = (
+        f"""
+s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 changes nothing, level k of {len(levels)} is k / {len(levels)}
+"""
+        if graded
+        else ""
+    )
     noise = (
         f"""
 z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {channels})).astype(np.float32)
@@ -52,7 +60,7 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
     )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
     holds = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
-    call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels else "x")
+    call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or graded else "x")
     said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
     return f"""# A generator of {card["distortion"]}
 
@@ -72,7 +80,7 @@ left would move the 8 x 8 grid that JPEG distortions live on.
 import numpy as np
 
 x = picture[None].astype(np.float32) / 127.5 - 1  # picture: (H, W, 3) uint8
-{noise}
+{severity}{noise}
 {call}
 distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.uint8)
 ```

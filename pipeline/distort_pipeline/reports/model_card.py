@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEXT = """# Generator: {distortion}
 
-Learned to distort photographs as **{distortion}** does ({parameters}); level {level}.
+Learned to distort photographs as **{distortion}** does {levels}.
 
 | | |
 |---|---|
 {facts}
 
-A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of bootstrapped batches of
-validation tiles, in bits (never less than 0.002, which other photographs alone differ by):
+{by_level}A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of
+bootstrapped batches of validation tiles, in bits (never less than 0.002, which other photographs alone differ by):
 
-| tiles in the batch | paired with true tiles | against the pooled true histogram |
-|---|---|---|
+| {level_column}tiles in the batch | paired with true tiles | against the pooled true histogram |
+|{level_rule}---|---|---|
 {bounds}
 
-Limits: it knows one level of one distortion, and photographs like those it was trained on. All settings are in
+Limits: it knows {knows}, and photographs like those it was trained on. All settings are in
 `store.json`.
 """
 
@@ -45,14 +45,47 @@ def card_text(card: Mapping[str, Any]) -> str:
         "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
         "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
-    paired, unpaired = card["bounds_bits"]["paired"], card["bounds_bits"]["unpaired"]
+    levels = card["levels"]
+    several = len(levels) > 1
     return TEXT.format(
         distortion=card["distortion"],
-        level=card["level"],
-        parameters=", ".join(f"{name} {value:g}" for name, value in card["parameters"].items()) or "brought pairs",
+        levels=f"at {len(levels)} levels, and between them" if several else f"({_parameters(levels[0])})",
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        bounds="\n".join(f"| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired),
+        by_level=_by_level(levels) if several else "",
+        level_column="level | " if several else "",
+        level_rule="---|" if several else "",
+        bounds="\n".join(line for one in levels for line in _bound_lines(one, several=several)),
+        knows=f"{len(levels)} levels of one distortion" if several else "one level of one distortion",
     )
+
+
+BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | of the pristine pictures | PSNR, generated minus true |
+|---|---|---|---|---|---|
+{lines}
+
+Severity is what it is asked for: 0 leaves the picture alone, and between two levels the step from one to the other is
+taken on the scale of the distortion. JSD_NSS and strength in the table above are means over the levels.
+
+"""
+
+
+def _by_level(levels: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        f"| {one['level']} | {_parameters(one)} | {one['severity']:g} | {one['figures']['jsd_nss']:.5f} | "
+        f"{one['figures']['jsd_nss_pristine']:.5f} | {one['figures']['strength_db']:+.2f} dB |"
+        for one in levels
+    ]
+    return BY_LEVEL.format(lines="\n".join(lines))
+
+
+def _bound_lines(level: Mapping[str, Any], *, several: bool) -> list[str]:
+    paired, unpaired = level["bounds_bits"]["paired"], level["bounds_bits"]["unpaired"]
+    first = f"| {level['level']} " if several else ""
+    return [f"{first}| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired]
+
+
+def _parameters(level: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in level["parameters"].items()) or "brought pairs"
 
 
 def _unet(card: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, distorted_column, open_pairs
 from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.trained import learned_levels
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -141,12 +142,12 @@ def _learned_level(pairs: PairStore, name: str, card: Mapping[str, Any]) -> int:
     """Return the level of the store whose parameters the model learned; level numbers alone mean different things."""
     recipes = pairs.recipes(card["distortion"])
     for recipe in recipes:
-        if recipe["parameters"] == card["parameters"]:
+        if recipe["parameters"] == learned_levels(card)[-1].parameters:
             return int(recipe["level"])
     held = ", ".join(str(recipe["parameters"]) for recipe in recipes)
     raise PipelineError(
-        f"the model {name} learned {card['distortion']} with {card['parameters']}, {pairs.folder} holds it with "
-        f"{held}; evaluate with the pairs that it was trained on, or train again"
+        f"the model {name} learned {card['distortion']} with {learned_levels(card)[-1].parameters}, {pairs.folder} "
+        f"holds it with {held}; evaluate with the pairs that it was trained on, or train again"
     )
 
 

@@ -30,7 +30,7 @@ from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.tables import read_table
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
-from distort_pipeline.trained import is_random
+from distort_pipeline.trained import is_random, learned_levels
 from distort_pipeline.versions import package_versions
 
 Cards = Mapping[str, dict[str, Any]]
@@ -145,8 +145,9 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
 
 def _tile_tasks(config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Path, root: Path) -> list[TileTask]:
     truths = tuple(
-        TrueDistortion(name, card["distortion"], card["level"], card["parameters"])
+        TrueDistortion(name, card["distortion"], learned.level, learned.parameters)
         for name, card in cards.items()
+        for learned in learned_levels(card)[-1:]
         if not card["brought"]
     )
     return [
@@ -257,8 +258,8 @@ def _header(
             name: {
                 "digest": card["weights_digest"],
                 "steps": card["steps"],
-                "level": card["level"],
-                "parameters": card["parameters"],
+                "level": learned_levels(card)[-1].level,
+                "parameters": dict(learned_levels(card)[-1].parameters),
                 "random": is_random(card),
             }
             for name, card in cards.items()

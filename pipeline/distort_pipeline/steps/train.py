@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
@@ -35,12 +36,20 @@ from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.validation import batch_bounds, strength_db, summary, validation_strip, validation_tiles
+from distort_pipeline.training.validation import (
+    ValidationTiles,
+    batch_bounds,
+    strength_db,
+    summary,
+    validation_strip,
+    validation_tiles,
+)
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
     from distort_pipeline.training.start import Start
 
+Figures = dict[str, float]
 LONGEST_HEAD_START = 500
 FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
@@ -54,8 +63,8 @@ class _Trained:
 
     first: int
     kept: int
-    figures: dict[str, float]
-    histograms: ValidationHistograms
+    figures: list[Figures]  # of each level, weakest first, and so below
+    histograms: list[ValidationHistograms]
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
@@ -66,15 +75,16 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     """
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
-    recipe = pairs.recipes(distortion)[0]
+    recipes = learned_recipes(pairs, distortion, config.levels)
+    levels = [int(recipe["level"]) for recipe in recipes]
     noise_channels = settled_noise_channels(config, distortion, base)
     if base is not None:
-        _require_same_networks(config, noise_channels, base)
+        _require_same_networks(config, noise_channels, len(levels), base)
     settings = {
         "format": KIND,
         "version": VERSION,
         "distortion": distortion,
-        "train": {**dataclasses.asdict(config), "noise_channels": noise_channels},
+        "train": {**dataclasses.asdict(config), "noise_channels": noise_channels, "levels": levels},
         "pairs_digest": pairs.header["digest"],
         "base": read_card(base)["weights_digest"] if base else None,
     }
@@ -84,11 +94,12 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _start(config, pairs, distortion, work, noise_channels, base)
-        trainer, device = _trainer(config, noise_channels, start, derive_seed(config.seed, distortion))
+        start = _start(config, pairs, distortion, levels, work, noise_channels, base)
+        seed = derive_seed(config.seed, distortion)
+        trainer, device = _trainer(config, noise_channels, len(levels), start, seed)
         keep = config.keep or ("best" if start.fitted else "last")
-        trained = _train(config, pairs, distortion, trainer, work, noise_channels, keep)
-        figures = trained.figures
+        trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, keep)
+        figures = mean_figures(trained.figures)
         residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
         weights = weights_of(trainer.averaged)
         if not residual:
@@ -107,14 +118,14 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "noise_pyramid": start.noise is not None,
         }
         card = {
-            **_origin(pairs, recipe),
+            **_origin(pairs, recipes),
+            "levels": _levels(recipes, trained, config.seed),
             "network": network,
             "explained": dict(start.explained or {}),
             "settings": settings,
             "steps": config.steps,
             "kept_step": trained.kept,
             "figures": figures,
-            "bounds_bits": batch_bounds(trained.histograms, sizes=CARD_BATCHES, seed=config.seed),
             "weights_digest": arrays_digest(weights),
             "device": device,
             "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
@@ -126,10 +137,32 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},
         (
             f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation pictures after {config.steps} steps "
-            f"(doing nothing scores {figures['jsd_nss_pristine']:.4f})",
+            f"(doing nothing scores {figures['jsd_nss_pristine']:.4f})"
+            + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
             f"model: {out}",
         ),
     )
+
+
+def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[dict[str, Any]]:
+    """Return the recipes of the `levels` of `distortion`, weakest first, of the store's first one if None.
+
+    PipelineError if the store holds one of them not.
+    """
+    there = pairs.recipes(distortion)
+    if levels is None:
+        return there[:1]
+    by_level = {int(recipe["level"]): recipe for recipe in there}
+    for level in levels:
+        if level not in by_level:
+            held = ", ".join(map(str, sorted(by_level)))
+            raise PipelineError(f"train.levels names level {level} of {distortion}; {pairs.folder} holds: {held}")
+    return [by_level[level] for level in sorted(levels)]
+
+
+def mean_figures(figures: Sequence[Figures]) -> Figures:
+    """Return the mean over levels of each figure."""
+    return {name: fmean(own[name] for own in figures) for name in figures[0]}
 
 
 def settled_noise_channels(config: TrainConfig, distortion: str, base: Path | None = None) -> int:
@@ -150,9 +183,12 @@ def settled_head_start(config: TrainConfig, start: Start) -> int:
     return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
 
 
-def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path) -> None:
+def _require_same_networks(config: TrainConfig, noise_channels: int, levels: int, base: Path) -> None:
     """PipelineError if a training of these settings cannot go on from the trained model `base`."""
-    network = read_card(base)["network"]
+    card = read_card(base)
+    network = card["network"]
+    if levels != len(card["levels"]):
+        raise PipelineError(f"{base} has learned {len(card['levels'])} levels, and train.levels asks for {levels}")
     transform = network.get("transform", "none")
     for name, wanted, there in (
         # a base without a U-Net takes one of any width
@@ -169,7 +205,13 @@ def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path)
 
 
 def _start(
-    config: TrainConfig, pairs: PairStore, distortion: str, work: Path, noise_channels: int, base: Path | None
+    config: TrainConfig,
+    pairs: PairStore,
+    distortion: str,
+    levels: Sequence[int],
+    work: Path,
+    noise_channels: int,
+    base: Path | None,
 ) -> Start:
     """Return where G starts; PipelineError if it is to make no step from there, and nothing is known."""
     from distort_pipeline.training.start import fitted_start, start_of
@@ -182,6 +224,7 @@ def _start(
     start = fitted_start(
         pairs,
         distortion,
+        levels,
         work / "checkpoints" / "start",
         wanted=wanted,
         noise_channels=noise_channels,
@@ -197,7 +240,7 @@ def _start(
     return start
 
 
-def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) -> tuple[Any, str]:
+def _trainer(config: TrainConfig, noise_channels: int, levels: int, start: Start, seed: int) -> tuple[Any, str]:
     """Return the trainer, where `start` says, and the words for its device."""
     from distort_pipeline.training.adversaries import Networks
     from distort_pipeline.training.backends import make_trainer
@@ -205,6 +248,7 @@ def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) 
     shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
     settled = {
+        "levels": levels,
         "noise_channels": noise_channels,
         "transform": start.transform,
         "noise_pyramid": start.noise is not None,
@@ -223,7 +267,14 @@ def _trainer(config: TrainConfig, noise_channels: int, start: Start, seed: int) 
 
 
 def _train(
-    config: TrainConfig, pairs: PairStore, distortion: str, trainer: Any, work: Path, noise_channels: int, keep: str
+    config: TrainConfig,
+    pairs: PairStore,
+    distortion: str,
+    levels: Sequence[int],
+    trainer: Any,
+    work: Path,
+    noise_channels: int,
+    keep: str,
 ) -> _Trained:
     """Train, and leave in the averaged generator the weights that are kept."""
     from distort_pipeline.networks.forward import Forward
@@ -231,16 +282,31 @@ def _train(
 
     seed = derive_seed(config.seed, distortion)
     crops = Crops(
-        pairs, distortion, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
+        pairs, distortion, levels, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
     )
     best = BestWeights(work / "checkpoints" / "best")
-    forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch)
-    tiles = validation_tiles(pairs, distortion, count=config.validation_tiles, seed=config.seed)
+    forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch, graded=len(levels) > 1)
+
+    def validated(level: int, tiles: ValidationTiles, step: int | None = None) -> tuple[Figures, ValidationHistograms]:
+        histograms, generated = tiles.histograms(forward, seed)
+        if step is not None:
+            own = f"-level-{level}" if len(levels) > 1 else ""
+            write_bytes(work / "strips" / f"{step:08d}{own}.png", encode_png(validation_strip(tiles, generated)))
+        return {**summary(histograms), "strength_db": strength_db(tiles, generated)}, histograms
+
+    def tiles_of(count: int) -> Iterator[tuple[int, ValidationTiles]]:
+        """Yield each level with about `count` tiles at it; only one level's at a time are kept."""
+        for rank, level in enumerate(levels, start=1):
+            severity = rank / len(levels)
+            yield (
+                level,
+                validation_tiles(pairs, distortion, level, severity=severity, count=count, seed=config.seed),
+            )
+
+    along = list(tiles_of(-(-config.validation_tiles // len(levels))))
 
     def validate(step: int) -> Mapping[str, float]:
-        histograms, generated = tiles.histograms(forward, seed)
-        write_bytes(work / "strips" / f"{step:08d}.png", encode_png(validation_strip(tiles, generated)))
-        figures = {**summary(histograms), "strength_db": strength_db(tiles, generated)}
+        figures = mean_figures([validated(level, tiles, step)[0] for level, tiles in along])
         if keep == "best":
             best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.averaged))
         print(
@@ -264,18 +330,32 @@ def _train(
     if keep == "best":
         kept = best.step()
         assign_weights(trainer.averaged, best.weights())
-    every = validation_tiles(pairs, distortion, count=FINAL_TILES * config.validation_tiles, seed=config.seed)
-    histograms, generated = every.histograms(forward, seed)
-    return _Trained(first, kept, {**summary(histograms), "strength_db": strength_db(every, generated)}, histograms)
+    final = [validated(level, tiles) for level, tiles in tiles_of(FINAL_TILES * config.validation_tiles)]
+    return _Trained(first, kept, [figures for figures, _ in final], [histograms for _, histograms in final])
 
 
-def _origin(pairs: PairStore, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _levels(recipes: Sequence[Mapping[str, Any]], trained: _Trained, seed: int) -> list[dict[str, Any]]:
+    """Return what a model card says of each level."""
+    found = zip(recipes, trained.figures, trained.histograms, strict=True)
+    return [
+        {
+            "level": recipe["level"],
+            "parameters": recipe["parameters"],
+            "severity": rank / len(recipes),
+            "figures": figures,
+            "bounds_bits": batch_bounds(histograms, sizes=CARD_BATCHES, seed=seed),
+        }
+        for rank, (recipe, figures, histograms) in enumerate(found, start=1)
+    ]
+
+
+def _origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a model card says of what was learned, and from which pairs."""
     header = pairs.header
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
-        **{name: recipe[name] for name in ("distortion", "parameters", "level", "brought")},
+        **{name: recipes[0][name] for name in ("distortion", "brought")},
         "data": {
             "pairs_digest": header["digest"],
             "manifest_digest": header["manifest_digest"],

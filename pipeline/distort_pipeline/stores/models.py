@@ -14,7 +14,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import read_header, write_bytes
 
 KIND = "model"
-VERSION = 1
+VERSION = 2
 WEIGHTS = "generator.safetensors"
 HISTOGRAMS = "validation_histograms.npz"
 
@@ -65,7 +65,10 @@ def arrays_digest(arrays: Arrays) -> str:
 
 @dataclass(frozen=True)
 class ValidationHistograms:
-    """Histograms of the headline products for each validation tile; counts (n, 103), `pictures` (n,) which it is of."""
+    """Histograms of the headline products for each validation tile, at one level.
+
+    Counts are (n, 103), and `pictures` (n,) says which picture each is of.
+    """
 
     pristine: NDArray[np.int64]
     true: NDArray[np.int64]
@@ -74,26 +77,28 @@ class ValidationHistograms:
     tile_px: int
 
 
-def write_histograms(folder: Path, histograms: ValidationHistograms) -> None:
-    """Write the histograms that bounds are drawn from."""
+def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> None:
+    """Write the histograms that bounds are drawn from, one of each level, all of the same tiles."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        pristine=histograms.pristine,
-        true=histograms.true,
-        generated=histograms.generated,
-        pictures=histograms.pictures,
-        tile_px=np.asarray(histograms.tile_px),
+        pristine=levels[0].pristine,
+        true=np.stack([histograms.true for histograms in levels]),
+        generated=np.stack([histograms.generated for histograms in levels]),
+        pictures=levels[0].pictures,
+        tile_px=np.asarray(levels[0].tile_px),
     )
     write_bytes(folder / HISTOGRAMS, buffer.getvalue())
 
 
-def read_histograms(folder: Path) -> ValidationHistograms:
-    """Return the histograms of a model folder; PipelineError if they are missing or damaged."""
+def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
+    """Return the histograms of a model folder, one of each level, weakest first; PipelineError if they are damaged."""
     try:
         with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
-            return ValidationHistograms(
-                stored["pristine"], stored["true"], stored["generated"], stored["pictures"], int(stored["tile_px"])
+            pristine, pictures, tile_px = stored["pristine"], stored["pictures"], int(stored["tile_px"])
+            return tuple(
+                ValidationHistograms(pristine, true, generated, pictures, tile_px)
+                for true, generated in zip(stored["true"], stored["generated"], strict=True)
             )
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None

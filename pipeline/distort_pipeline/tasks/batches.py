@@ -28,7 +28,7 @@ from distort_pipeline.stores.models import ValidationHistograms, read_histograms
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import Truth, middle, read_truth
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
-from distort_pipeline.trained import TrainedGenerator, load_generator
+from distort_pipeline.trained import TrainedGenerator, learned_levels, load_generator
 
 LIMITS = (0, 255)
 PARTS_AHEAD = 2  # that the network may be ahead of the statistics
@@ -155,7 +155,7 @@ def _record(
         x=reference.tile.x,
         height=reference.tile.height,
         width=reference.tile.width,
-        level=model.card["level"],
+        level=learned_levels(model.card)[-1].level,
         draw=sample.draw,
         seed=sample.seed,
         model=model.digest,
@@ -223,4 +223,4 @@ def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Pictu
 
 @lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder
 def _stored_histograms(model: Path, weights_digest: str) -> ValidationHistograms:  # noqa: ARG001
-    return read_histograms(model)
+    return read_histograms(model)[-1]

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.discriminator import build_discriminator
-from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES, build_generator
+from distort_pipeline.networks.generator import (
+    NO_TRANSFORM,
+    NOISE_PYRAMID,
+    RESPONSES,
+    build_generator,
+    generator_inputs,
+)
 from distort_pipeline.networks.responses import Responses
 
+Severities = NDArray[np.float32]  # (N, 1): k / n for level k of n
 AVERAGING_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
 
 
@@ -42,6 +49,7 @@ class Networks:
     seed: int
     transform: str = NO_TRANSFORM
     noise_pyramid: bool = False
+    levels: int = 1
     head_start: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
@@ -65,6 +73,7 @@ class Adversaries:
                 noise_channels=networks.noise_channels,
                 transform=networks.transform,
                 noise_pyramid=networks.noise_pyramid,
+                levels=networks.levels,
                 precision=networks.precision,
             )
             for _ in range(2)
@@ -72,11 +81,14 @@ class Adversaries:
         self.averaged.set_weights(self.generator.get_weights())
         self.responses: Responses | None = None
         if networks.transform != NO_TRANSFORM:
-            self.responses = Responses(networks.transform)  # beside the networks: a constant of the step
+            self.responses = Responses(
+                networks.transform, networks.levels
+            )  # beside the networks: a constant of the step
             self.responses.build((None, None, None, 3))
         self.discriminator = build_discriminator(
             base_filters=networks.discriminator_filters,
             pair_view=networks.pair_view,
+            levels=networks.levels,
             precision=networks.precision,
         )
         self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
@@ -88,12 +100,22 @@ class Adversaries:
         # the gap is 0 when D cannot tell
         return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
 
-    def generator_loss(self, x: Any, y: Any, fake: Any, logits: Any | None) -> tuple[Any, dict[str, Any]]:
+    def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
+        """Return what G is called with; `severity` (N, 1) counts with several levels only."""
+        return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
+
+    def judged(self, x: Any, y: Any, severity: Any) -> list[Any]:
+        """Return what D is called with to judge the pair (x, y)."""
+        return [x, y, severity] if self.settings.levels > 1 else [x, y]
+
+    def generator_loss(
+        self, x: Any, y: Any, severity: Any, fake: Any, logits: Any | None
+    ) -> tuple[Any, dict[str, Any]]:
         """Return G's loss for `fake` = G(x), and its parts; `logits` = D(x, G(x)), or None without an adversary."""
         settings = self.settings
         found = {
             "sparsity": losses.sparsity(
-                fake, self.explained(x), span=settings.sparsity_span, reduction=settings.sparsity_reduction
+                fake, self.explained(x, severity), span=settings.sparsity_span, reduction=settings.sparsity_reduction
             )
         }
         loss = settings.sparsity_weight * found["sparsity"]
@@ -105,9 +127,11 @@ class Adversaries:
             loss += settings.pixel_weight * found["pixel_distance"]
         return loss, {**found, "generator_loss": loss}
 
-    def explained(self, x: Any) -> Any:
+    def explained(self, x: Any, severity: Any) -> Any:
         """Return what G adds its learned residual to: x as in the paper, or x + T(x) where responses were fitted."""
-        return x if self.responses is None else x + self.responses(x)
+        if self.responses is None:
+            return x
+        return x + self.responses([x, severity] if self.settings.levels > 1 else x)
 
     def give_responses(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take over fitted response curves, variable name → array; they are constants of the training."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,25 +31,35 @@ Columns = tuple[Future[Pictures], Future[Pictures]]  # pristine and distorted ti
 
 @dataclass(frozen=True)
 class CropBatch:
-    """A batch of aligned crops (N, crop_px, crop_px, 3) and the step it belongs to."""
+    """A batch of aligned crops (N, crop_px, crop_px, 3), their severities (N, 1), and the step it belongs to."""
 
     step: int
     pristine: Pictures
     distorted: Pictures
+    severities: NDArray[np.float32]  # k / n for level k of n
 
 
 class Crops:
-    """The training crops of one distortion at the first of its levels in the store: a model learns one.
+    """The training crops of one distortion at some of its `levels` in the store, weakest first.
 
-    Every epoch visits each tile once, in an order and at offsets that depend on (seed, epoch) only: a run that is
-    resumed at a step sees what the undisturbed run would have seen. Tiles are shuffled inside windows of chunks that
-    are themselves in random order, so that a large store is read chunk by chunk.
+    Every epoch visits each tile at each level once, in an order and at offsets that depend on (seed, epoch) only: a run
+    that is resumed at a step sees what the undisturbed run would have seen. Tiles are shuffled inside windows of chunks
+    that are themselves in random order, so that a large store is read chunk by chunk.
     """
 
     def __init__(
-        self, pairs: PairStore, distortion: str, *, crop_px: int, crop_align: int, batch: int, seed: int
+        self,
+        pairs: PairStore,
+        distortion: str,
+        levels: Sequence[int],
+        *,
+        crop_px: int,
+        crop_align: int,
+        batch: int,
+        seed: int,
     ) -> None:
-        places = training_places(pairs, distortion, least_px=crop_px)
+        places = training_places(pairs, distortion, levels, least_px=crop_px)
+        self._severity = {level: rank / len(levels) for rank, level in enumerate(levels, start=1)}
         self.records = [pairs.records("train")[place] for place in places]
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
         self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
@@ -69,7 +79,8 @@ class Crops:
             tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
             inside = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
             pristine[place], distorted[place] = tiles[inside], distorted_tiles[inside]
-        return CropBatch(step, pristine, distorted)
+        severities = np.array([[self._severity[record.level]] for record, _ in chosen], np.float32)
+        return CropBatch(step, pristine, distorted, severities)
 
     def ahead(self, first: int, last: int) -> Generator[CropBatch, None, None]:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
@@ -98,8 +109,9 @@ class Crops:
         return self._epochs[epoch]
 
     def _windowed_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        chunk_of = np.array([self._key(record)[1] for record in self.records])
-        chunks = rng.permutation(np.unique(chunk_of))
+        numbers = {key: number for number, key in enumerate(sorted({self._key(record) for record in self.records}))}
+        chunk_of = np.array([numbers[self._key(record)] for record in self.records])
+        chunks = rng.permutation(len(numbers))
         order = []
         for start in range(0, len(chunks), WINDOW_CHUNKS):
             order.append(rng.permutation(np.flatnonzero(np.isin(chunk_of, chunks[start : start + WINDOW_CHUNKS]))))
@@ -124,16 +136,16 @@ class Crops:
         return {key: self._cache[key] for key in now}
 
 
-def training_places(pairs: PairStore, distortion: str, *, least_px: int) -> list[int]:
-    """Return which training pairs are of the first level of `distortion` and `least_px` wide and high, or more.
+def training_places(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> list[int]:
+    """Return which training pairs are of the `levels` of `distortion` and `least_px` wide and high, or more.
 
     PipelineError if none is.
     """
-    level = pairs.levels(distortion)[0]
+    pairs.levels(distortion)  # names a distortion that the store does not hold
     places = [
         place
         for place, record in enumerate(pairs.records("train"))
-        if (record.distortion, record.level) == (distortion, level) and min(record.height, record.width) >= least_px
+        if record.distortion == distortion and record.level in levels and min(record.height, record.width) >= least_px
     ]
     if not places:
         raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {least_px} px wide")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,25 +17,31 @@ MULTIPLE_PX = 128
 
 @dataclass(frozen=True)
 class FitTiles:
-    """Tiles (N, side, side, 3), sides a multiple of 128, and the picture that each is of."""
+    """Tiles (N, side, side, 3), sides a multiple of 128, distorted at each level, and the picture that each is of."""
 
     pristine: Pictures
-    distorted: Pictures
+    distorted: tuple[Pictures, ...]  # weakest level first
     pictures: tuple[str, ...]
 
 
-def fit_tiles(pairs: PairStore, distortion: str, *, least_px: int) -> FitTiles:
-    """Return up to 512 tiles at the first level of `distortion`, cut to the side that all have in common.
+def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> FitTiles:
+    """Return up to 512 tiles at the `levels` of `distortion`, cut to the side that all have in common.
 
     Tiles that are smaller than `least_px` are left out, as they are in training; PipelineError if all are.
     """
-    places = training_places(pairs, distortion, least_px=least_px)
-    spread = np.unique(np.linspace(0, len(places) - 1, min(MOST, len(places))).astype(int))
-    found = [pairs[places[turn]] for turn in spread]
-    smallest = min(min(pair.pristine.shape[:2]) for pair in found)
+    records = pairs.records("train")
+    at_level = [
+        {records[place].slot: place for place in training_places(pairs, distortion, [level], least_px=least_px)}
+        for level in levels
+    ]
+    tiles = [tile for tile in at_level[0] if all(tile in own for own in at_level)]
+    chosen = [tiles[turn] for turn in np.unique(np.linspace(0, len(tiles) - 1, min(MOST, len(tiles))).astype(int))]
+    smallest = min(min(records[at_level[0][tile]].height, records[at_level[0][tile]].width) for tile in chosen)
     side = smallest // MULTIPLE_PX * MULTIPLE_PX
+    firsts = [pairs[at_level[0][tile]] for tile in chosen]
+    others = [[pairs[own[tile]].distorted[:side, :side] for tile in chosen] for own in at_level[1:]]
     return FitTiles(
-        np.stack([pair.pristine[:side, :side] for pair in found]),
-        np.stack([pair.distorted[:side, :side] for pair in found]),
-        tuple(pair.records[0].picture for pair in found),
+        np.stack([pair.pristine[:side, :side] for pair in firsts]),
+        tuple(np.stack(own) for own in [[pair.distorted[:side, :side] for pair in firsts], *others]),
+        tuple(pair.records[0].picture for pair in firsts),
     )

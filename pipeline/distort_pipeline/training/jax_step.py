@@ -12,9 +12,9 @@ import jax
 import keras
 
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.generator import generator_inputs, noise_shapes
+from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
-from distort_pipeline.training.adversaries import Adversaries, Networks
+from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
 
 Values: TypeAlias = list[jax.Array]
 Network: TypeAlias = tuple[Values, Values]  # the trainable variables, and the moving averages of batch norms
@@ -28,9 +28,9 @@ class JaxTrainer(Adversaries):
         super().__init__(networks)
         self._step = jax.jit(self.update, donate_argnums=0)
 
-    def step(self, pristine: Pictures, distorted: Pictures, number: int) -> Figures:
+    def step(self, pristine: Pictures, distorted: Pictures, severities: Severities, number: int) -> Figures:
         """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
-        values, found = self._step(self.values(), pristine, distorted, number)
+        values, found = self._step(self.values(), pristine, distorted, severities, number)
         for variable, value in zip(jax.tree.leaves(self._variables()), jax.tree.leaves(values), strict=True):
             variable.assign(value)
         return found
@@ -40,11 +40,16 @@ class JaxTrainer(Adversaries):
         return jax.tree.map(lambda variable: variable.value, self._variables())
 
     def update(
-        self, values: dict[str, Any], pristine: jax.Array, distorted: jax.Array, number: jax.Array
+        self,
+        values: dict[str, Any],
+        pristine: jax.Array,
+        distorted: jax.Array,
+        severity: jax.Array,
+        number: jax.Array,
     ) -> tuple[dict[str, Any], Figures]:
         """Return the values after a step, and its losses: a pure function."""
         x, y = (pixels.astype("float32") / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
-        inputs = generator_inputs(x, self._noises(number))
+        inputs = self.inputs(x, self._noises(number), severity)
         found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         weights, norms = values["generator"]
         fake, pull_back, norms = jax.vjp(
@@ -52,9 +57,9 @@ class JaxTrainer(Adversaries):
         )
         judge, judge_memory = values["discriminator"], values["discriminator_optimizer"]
         if self.settings.adversarial_weight:
-            judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake)
+            judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake, severity)
             found |= figures
-        towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y)
+        towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y, severity)
         (gradients,) = pull_back(jax.tree.map(lambda gradient: self.turn(number) * gradient, towards))
         weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
         decay = self.decay(number)
@@ -71,11 +76,12 @@ class JaxTrainer(Adversaries):
         return values, found | figures
 
     def _discriminator_update(
-        self, judge: Network, memory: Values, x: jax.Array, y: jax.Array, fake: jax.Array
+        self, judge: Network, memory: Values, x: jax.Array, y: jax.Array, fake: jax.Array, severity: jax.Array
     ) -> tuple[Network, Values, Figures]:
         def loss_of(weights: Values, norms: Values) -> tuple[jax.Array, tuple[Values, Figures]]:
-            real_logits, norms = self.discriminator.stateless_call(weights, norms, [x, y], training=True)
-            fake_logits, norms = self.discriminator.stateless_call(weights, norms, [x, fake], training=True)
+            real, made = self.judged(x, y, severity), self.judged(x, fake, severity)
+            real_logits, norms = self.discriminator.stateless_call(weights, norms, real, training=True)
+            fake_logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
             loss, figures = self.discriminator_loss(real_logits, fake_logits)
             return loss, (norms, figures)
 
@@ -85,14 +91,15 @@ class JaxTrainer(Adversaries):
         return (weights, norms), memory, figures
 
     def _loss_of_fake(
-        self, fake: jax.Array, judge: Network, x: jax.Array, y: jax.Array
+        self, fake: jax.Array, judge: Network, x: jax.Array, y: jax.Array, severity: jax.Array
     ) -> tuple[jax.Array, tuple[Network, Figures]]:
         """Return G's loss as a function of G(x), and D with the moving averages of this pass."""
         weights, norms = judge
         logits = None
         if self.settings.adversarial_weight:
-            logits, norms = self.discriminator.stateless_call(weights, norms, [x, fake], training=True)
-        loss, figures = self.generator_loss(x, y, fake, logits)
+            made = self.judged(x, fake, severity)
+            logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
+        loss, figures = self.generator_loss(x, y, severity, fake, logits)
         return loss, ((weights, norms), figures)
 
     def _noises(self, number: jax.Array) -> list[jax.Array]:

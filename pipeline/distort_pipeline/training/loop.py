@@ -26,7 +26,9 @@ DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is th
 class Trainer(Protocol):
     """What a backend gives the loop."""
 
-    def step(self, pristine: NDArray[Any], distorted: NDArray[Any], number: int) -> Mapping[str, Any]:
+    def step(
+        self, pristine: NDArray[Any], distorted: NDArray[Any], severities: NDArray[Any], number: int
+    ) -> Mapping[str, Any]:
         """Train on one batch and return the losses, as numbers or as the backend's scalars."""
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -81,7 +83,7 @@ def train(
     # the reader's thread ends with the loop, also when that raises
     with stop_when_asked() as asked, closing(crops.ahead(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
-            pending.append(trainer.step(batch.pristine, batch.distorted, batch.step))
+            pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
             done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             at_checkpoint = done % checkpoint_every == 0 or done == steps or asked() or overdue

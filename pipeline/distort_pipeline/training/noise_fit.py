@@ -1,7 +1,7 @@
 """The colour matrices of a noise pyramid, read off pairs: power spectrum and colour covariance of what is left.
 
 What is left is the difference y - x, without T(x) where responses were fitted. Its power spectrum is a sum of those of
-the pyramid's levels, each times a power that cannot be negative: non-negative least squares over radial frequencies,
+the pyramid's scales, each times a power that cannot be negative: non-negative least squares over radial frequencies,
 on relative errors. Clipped pixels say nothing of noise; tiles with many are left out.
 """
 
@@ -17,9 +17,9 @@ from distort_pipeline.seeds import generator
 
 Floats = NDArray[np.floating]
 
-LEVELS = 7
+SCALES = 7
 FIELD_PX = 128  # the coarsest map of so small a field has 2 x 2 values
-FIELDS = 64  # drawn of each level, for its spectrum: to within 2 %
+FIELDS = 64  # drawn of each scale, for its spectrum: to within 2 %
 RADII = np.geomspace(1.0, FIELD_PX / 2, 14)  # cycles a field, limits of the radial bins
 MOST_CLIPPED = 0.02  # share of values at 0 or 255
 LEAST_TILES = 8
@@ -30,16 +30,21 @@ def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> Flo
 
     `explained` is what noise is to be added to: x + T(x), or the pristine tiles alone. Without a difference all is 0.
     """
-    clipped = ((distorted == 0) | (distorted == 255)).mean((1, 2, 3))
+    clipped = np.array([((tile == 0) | (tile == 255)).mean() for tile in distorted])
     order = np.argsort(clipped, kind="stable")
     chosen = order[: max(LEAST_TILES, int((clipped <= MOST_CLIPPED).sum()))]
-    fields = np.concatenate([_fields(distorted[i].astype(np.float32) - explained[i]) for i in chosen]) / GREYS_PER_UNIT
-    if not fields.any():
-        return np.zeros((LEVELS, channels, 3), np.float32)
-    wanted = _spectrum(fields)
-    levels = np.stack([_spectrum(_drawn(level)) for level in range(LEVELS)], axis=1)
-    powers, _ = nnls(levels / wanted[:, None], np.ones(len(wanted)))
-    colours = _colours(fields, channels)
+    power, covariance = np.zeros((FIELD_PX, FIELD_PX)), np.zeros((3, 3))
+    for tile in chosen:  # one at a time: as numbers all tiles take gigabytes
+        fields = _fields(distorted[tile].astype(np.float32) - explained[tile]) / GREYS_PER_UNIT
+        flat = fields.reshape(-1, 3).astype(np.float64)
+        power += _power(fields) / len(chosen)
+        covariance += flat.T @ flat / len(flat) / len(chosen)
+    if not covariance.any():
+        return np.zeros((SCALES, channels, 3), np.float32)
+    wanted = _radial(power)
+    scales = np.stack([_radial(_power(_drawn(scale))) for scale in range(SCALES)], axis=1)
+    powers, _ = nnls(scales / wanted[:, None], np.ones(len(wanted)))
+    colours = _colours(covariance, channels)
     return (np.sqrt(powers)[:, None, None] * colours).astype(np.float32)
 
 
@@ -50,36 +55,44 @@ def _fields(difference: Floats) -> Floats:
     return cut.reshape(rows, FIELD_PX, columns, FIELD_PX, 3).swapaxes(1, 2).reshape(-1, FIELD_PX, FIELD_PX, 3)
 
 
-def _spectrum(fields: Floats) -> Floats:
-    """Return the power of fields (n, 128, 128, c), mean over fields and channels, in each radial bin."""
-    power = np.square(np.abs(np.fft.fft2(fields, axes=(1, 2), norm="ortho"))).mean((0, 3))
+def _power(fields: Floats) -> Floats:
+    """Return the power spectrum of fields (n, 128, 128, c), mean over fields and channels, (128, 128)."""
+    power: Floats = np.square(np.abs(np.fft.fft2(fields, axes=(1, 2), norm="ortho"))).mean((0, 3))
+    return power
+
+
+def _radial(power: Floats) -> Floats:
+    """Return the mean of a power spectrum (128, 128) in each radial bin."""
     cycles = np.fft.fftfreq(FIELD_PX, 1 / FIELD_PX)
     ring = np.digitize(np.hypot(cycles[:, None], cycles[None, :]), RADII)  # 0: brightness, the slowest waves
     sums, counts = (np.bincount(ring.ravel(), weights, len(RADII) + 1) for weights in (power.ravel(), None))
     return sums / counts
 
 
-def _drawn(level: int) -> Floats:
-    """Return fields of the pyramid with unit power at one level."""
+def _drawn(scale: int) -> Floats:
+    """Return fields of the pyramid with unit power at one scale."""
     pyramid = NoisePyramid()
-    sides = [FIELD_PX // 2**halvings for halvings in reversed(range(LEVELS))]
+    sides = [FIELD_PX // 2**halvings for halvings in reversed(range(SCALES))]
     pyramid.build([(None, side, side, 1) for side in sides])
-    matrices = np.zeros((LEVELS, 1, 3), np.float32)
-    matrices[level] = 1
+    matrices = np.zeros((1, SCALES, 1, 3), np.float32)
+    matrices[0, scale] = 1
     pyramid.matrices.assign(matrices)
-    rng = generator(level)
+    rng = generator(scale)
     maps = [rng.standard_normal((FIELDS, side, side, 1), dtype=np.float32) for side in sides]
     return np.asarray(pyramid(maps))[..., :1]
 
 
-def _colours(fields: Floats, channels: int) -> Floats:
-    """Return a matrix (channels, 3) that colours independent unit noise like `fields`, scaled to a mean power of 1.
+def _colours(covariance: Floats, channels: int) -> Floats:
+    """Return a matrix (channels, 3) that colours independent unit noise with `covariance`, scaled to a mean power of 1.
 
-    With fewer channels than colours, the directions of most power are kept.
+    With three channels or more it is the symmetric root, which changes smoothly from level to level; with fewer the
+    directions of most power are kept.
     """
-    flat = fields.reshape(-1, 3).astype(np.float64)
-    powers, directions = np.linalg.eigh(flat.T @ flat / len(flat))
-    root = (np.sqrt(np.maximum(powers, 0))[:, None] * directions.T)[::-1]  # rounding can leave -1e-12
+    powers, directions = np.linalg.eigh(covariance)
+    roots = np.sqrt(np.maximum(powers, 0))  # rounding can leave -1e-12
     matrix = np.zeros((channels, 3))
-    matrix[: min(channels, 3)] = root[:channels]
+    if channels >= len(roots):
+        matrix[: len(roots)] = directions * roots @ directions.T
+    else:
+        matrix[:] = (roots[:, None] * directions.T)[::-1][:channels]
     return matrix / np.sqrt(np.square(matrix).sum() / 3)

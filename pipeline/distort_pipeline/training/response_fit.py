@@ -1,8 +1,9 @@
 """Response curves read off pairs: which transform explains a distortion, and what each coefficient becomes.
 
 For each coefficient the curve is the least-squares one, E[y - x | x] with straight lines between knots: a tridiagonal
-system over all places where the coefficient occurs. Where a codec chooses its coarseness for each picture, that is
-estimated beside the curves in turns, and then predicted from the pristine picture alone.
+system over all places where the coefficient occurs, once for each level. Steps come first: each coefficient's from the
+size below which it vanishes; where a codec chooses its coarseness for each picture, that is estimated beside the curves
+in turns, and then predicted from the pristine picture alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ LADDER = np.exp(np.arange(np.log(LOWEST_SCALE), np.log(HIGHEST_SCALE), 0.2)).ast
 SEARCH_BANDS = range(6, 12)  # details of the third and fourth level: coarse enough to survive, fine enough to be cut
 KNOT_RIDGE = 0.3  # observations' worth of "nothing changes" at each knot; a knot without any stays at 0
 SCALE_RIDGE = 3.0
+SIZE_GREY, SIZES = 0.25, 4096  # sizes of coefficients are told apart so finely, up to 1024 greys
+FIRST_SIZE = 4  # a grey: smaller coefficients are the rounding of 8-bit pixels
+LEAST_SEEN = 50  # coefficients that did not vanish; with fewer the size where they do is not known
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,13 @@ class Fitted:
     explained: Mapping[str, float]  # of each transform that was tried, on held-out pictures
 
 
-def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], wanted: str | None) -> Fitted:
+def fit_best(pristine: Pictures, levels: Sequence[Pictures], pictures: Sequence[str], wanted: str | None) -> Fitted:
     """Return the fit of the `wanted` transform, or of the best (None), to tiles (N, H, W, 3) of the named pictures.
 
-    Sides are multiples of 128. Without a wish, a transform has to explain a quarter of the squared difference on
-    pictures that it was not fitted to, and to lower their JSD_NSS; otherwise the answer is "none", without weights.
-    A single picture judges what was fitted to it.
+    `levels` are the same tiles distorted, weakest level first. Sides are multiples of 128. Without a wish, a transform
+    has to explain a quarter of the squared difference on pictures that it was not fitted to, and to lower their
+    JSD_NSS, mean over levels; otherwise the answer is "none", without weights. A single picture judges what was fitted
+    to it.
     """
     if wanted == NO_TRANSFORM:
         return Fitted(NO_TRANSFORM, {}, {})
@@ -62,9 +67,14 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
     held = np.array([picture in held_names for picture in pictures])
     fitted_to = ~held if (~held).any() else held
     layers = {
-        name: _fit(name, pristine[fitted_to], distorted[fitted_to]) for name in TRANSFORMS if wanted in (None, name)
+        name: _fit(name, pristine[fitted_to], [distorted[fitted_to] for distorted in levels])
+        for name in TRANSFORMS
+        if wanted in (None, name)
     }
-    judged = {name: _judged(layer, pristine[held], distorted[held]) for name, layer in layers.items()}
+    judged = {
+        name: _judged(layer, pristine[held], [distorted[held] for distorted in levels])
+        for name, layer in layers.items()
+    }
     explained = {name: share for name, (share, _) in judged.items()}
     useful = [
         name for name, (share, nearer) in judged.items() if wanted == name or (share >= LEAST_EXPLAINED and nearer)
@@ -76,45 +86,74 @@ def fit_best(pristine: Pictures, distorted: Pictures, pictures: Sequence[str], w
     return Fitted(best, weights, explained)
 
 
-def explained_by(fitted: Fitted, pristine: Pictures) -> Pictures:
-    """Return x + T(x) of `pristine` (N, H, W, 3) in 8 bits, or `pristine` itself if no transform was fitted."""
+def explained_by(fitted: Fitted, pristine: Pictures, *, level: int = 1, levels: int = 1) -> Pictures:
+    """Return x + T(x) of `pristine` (N, H, W, 3) in 8 bits at one of the fitted `levels`, or `pristine` without a T."""
     if fitted.transform == NO_TRANSFORM:
         return pristine
-    layer = Responses(fitted.transform)
+    layer = Responses(fitted.transform, levels)
     layer.build((None, None, None, 3))
     for variable in layer.variables:
         variable.assign(fitted.weights[variable.name])
     made = np.empty_like(pristine)
     for group in _groups(len(pristine)):
-        x = to_network(pristine[group])
-        made[group] = from_network(x + np.asarray(layer(x)))
+        made[group] = from_network(_made(layer, pristine[group], level))
     return made
 
 
-def _fit(transform: str, pristine: Pictures, distorted: Pictures) -> Responses:
-    layer = Responses(transform)
+def _made(layer: Responses, pristine: Pictures, level: int) -> Floats:
+    """Return x + T(x) at `level`, from 1."""
+    x = to_network(pristine)
+    severity = np.full((len(x), 1), level / layer.levels, np.float32)
+    return x + np.asarray(layer([x, severity] if layer.levels > 1 else x))
+
+
+def _fit(transform: str, pristine: Pictures, levels: Sequence[Pictures]) -> Responses:
+    layer = Responses(transform, len(levels))
     layer.build((None, None, None, 3))
-    scales = np.ones(len(pristine), np.float32)
+    if not layer.transform.scaled:
+        _fit_steps(layer, pristine, levels)
+    curves: list[list[Floats]] = []
+    readings = []
+    for place, distorted in enumerate(levels):
+        scales = np.ones(len(pristine), np.float32)
+        if layer.transform.scaled:
+            scales = _fitted_scales(layer, pristine, distorted)
+            readings.append(_fitted_scale(layer, pristine, scales))
+            curves.append(_fitted_curves(layer, pristine, distorted, scales=scales))
+        else:
+            steps = [np.exp(np.asarray(log_steps)[place]) for log_steps in layer.log_steps]
+            curves.append(_fitted_curves(layer, pristine, distorted, scales=scales, steps=steps))
+    for band, variable in enumerate(layer.curves):
+        variable.assign(np.stack([own[band] for own in curves]))
     if layer.transform.scaled:
-        scales = _fitted_scales(layer, pristine, distorted)
-        _fit_scale(layer, pristine, scales)
-    _fit_curves(layer, pristine, distorted, scales)
+        layer.scale_kernel.assign(np.stack([kernel for kernel, _ in readings]))
+        layer.scale_bias.assign(np.stack([bias for _, bias in readings]))
     return layer
 
 
-def _judged(layer: Responses, pristine: Pictures, distorted: Pictures) -> tuple[float, bool]:
-    """Return the share of the squared difference that T explains, and whether it brings the statistics nearer."""
-    left = there = 0.0
-    histograms = [np.zeros(COUNTS, np.int64) for _ in range(3)]  # true, made, pristine
-    for group in _groups(len(pristine)):
-        x, y = to_network(pristine[group]), to_network(distorted[group])
-        made = x + np.asarray(layer(x))
-        left += float(np.square(y - made).sum())
-        there += float(np.square(y - x).sum())
-        for histogram, tiles in zip(histograms, (distorted[group], from_network(made), pristine[group]), strict=True):
-            histogram += sum(product_histogram(tile) for tile in tiles)
-    true, generated, nothing = histograms
-    return 1 - left / there if there else 0.0, jsd_bits(true, generated) < jsd_bits(true, nothing)
+def _judged(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> tuple[float, bool]:
+    """Return the share of the squared difference that T explains, and whether it brings the statistics nearer.
+
+    Both are means over levels, of each level's share and divergence.
+    """
+    shares, made_bits, nothing_bits = [], [], []
+    for level, distorted in enumerate(levels, start=1):
+        left = there = 0.0
+        histograms = [np.zeros(COUNTS, np.int64) for _ in range(3)]  # true, made, pristine
+        for group in _groups(len(pristine)):
+            x, y = to_network(pristine[group]), to_network(distorted[group])
+            made = _made(layer, pristine[group], level)
+            left += float(np.square(y - made).sum())
+            there += float(np.square(y - x).sum())
+            for histogram, tiles in zip(
+                histograms, (distorted[group], from_network(made), pristine[group]), strict=True
+            ):
+                histogram += sum(product_histogram(tile) for tile in tiles)
+        shares.append(1 - left / there if there else 0.0)
+        true, generated, nothing = histograms
+        made_bits.append(jsd_bits(true, generated))
+        nothing_bits.append(jsd_bits(true, nothing))
+    return float(np.mean(shares)), float(np.mean(made_bits)) < float(np.mean(nothing_bits))
 
 
 class CurveFit:
@@ -148,16 +187,25 @@ class CurveFit:
         return curves
 
 
-def _fit_curves(layer: Responses, pristine: Pictures, distorted: Pictures, scales: Floats) -> None:
+def _fitted_curves(
+    layer: Responses,
+    pristine: Pictures,
+    distorted: Pictures,
+    *,
+    scales: Floats,
+    steps: Sequence[Floats] | None = None,
+) -> list[Floats]:
+    """Return the curves (count, knots) of each band at one level.
+
+    A coefficient's step is that of its tile, `scales` (N,), or its own where there are `steps`, (count,) for each band.
+    """
     fits = [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
     for group in _groups(len(pristine)):
-        scale = scales[group, None, None, None]
-        for fit, before, after in zip(
-            fits, _bands(layer, pristine[group]), _bands(layer, distorted[group]), strict=True
-        ):
-            fit.add(before / scale, (after - before) / scale)
-    for variable, fit in zip(layer.curves, fits, strict=True):
-        variable.assign(fit.solve())
+        bands = zip(_bands(layer, pristine[group]), _bands(layer, distorted[group]), strict=True)
+        for band, (before, after) in enumerate(bands):
+            step = steps[band] if steps is not None else scales[group, None, None, None]
+            fits[band].add(before / step, (after - before) / step)
+    return [fit.solve() for fit in fits]
 
 
 def _fitted_scales(layer: Responses, pristine: Pictures, distorted: Pictures) -> Floats:
@@ -198,8 +246,8 @@ def _vanishing(before: Sequence[Floats], after: Sequence[Floats]) -> float:
     return float(np.clip(np.percentile(lost, 97), LOWEST_SCALE, HIGHEST_SCALE)) if len(lost) else LOWEST_SCALE
 
 
-def _fit_scale(layer: Responses, pristine: Pictures, scales: Floats) -> None:
-    """Give `layer` the ridge regression of log `scales` on the features of the pristine tiles."""
+def _fitted_scale(layer: Responses, pristine: Pictures, scales: Floats) -> tuple[Floats, Floats]:
+    """Return kernel and bias of the ridge regression of log `scales` on the features of the pristine tiles."""
     features = np.concatenate(
         [np.asarray(scale_features(_bands(layer, pristine[group]))) for group in _groups(len(pristine))]
     ).astype(np.float64)
@@ -207,8 +255,65 @@ def _fit_scale(layer: Responses, pristine: Pictures, scales: Floats) -> None:
     standard, wanted = (features - mean) / deviation, np.log(scales.astype(np.float64))
     normal = standard.T @ standard + SCALE_RIDGE * np.eye(features.shape[1])
     kernel = np.linalg.solve(normal, standard.T @ (wanted - wanted.mean())) / deviation
-    layer.scale_kernel.assign(kernel[:, None].astype(np.float32))
-    layer.scale_bias.assign(np.array([wanted.mean() - mean @ kernel], np.float32))
+    return kernel.astype(np.float32), np.array([wanted.mean() - mean @ kernel], np.float32)
+
+
+def _fit_steps(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> None:
+    """Give `layer` the step of each coefficient at each level: twice the size below which it vanishes."""
+    tables = [[VanishingFit(curves.count) for curves in layer.transform.curves] for _ in levels]
+    for group in _groups(len(pristine)):
+        before = _bands(layer, pristine[group])
+        for own, distorted in zip(tables, levels, strict=True):
+            for table, b, a in zip(own, before, _bands(layer, distorted[group]), strict=True):
+                table.add(b, a)
+    for band, log_steps in enumerate(layer.log_steps):
+        log_steps.assign(
+            settled_steps(*(np.stack(part) for part in zip(*(own[band].steps() for own in tables), strict=True)))
+        )
+
+
+class VanishingFit:
+    """Counts of what became of coefficients of each size, added up group by group."""
+
+    def __init__(self, count: int) -> None:
+        self.gone, self.there = (np.zeros((count, SIZES), np.int64) for _ in range(2))
+
+    def add(self, before: Floats, after: Floats) -> None:
+        """Take in coefficients (N, h, w, count) and what became of them, in greys."""
+        count = len(self.gone)
+        size = np.abs(before)
+        gone = np.abs(after) < size / 2
+        place = np.minimum((size / SIZE_GREY).astype(np.int64), SIZES - 1) + SIZES * np.arange(count)
+        for table, chosen in ((self.gone, gone), (self.there, ~gone)):
+            table += np.bincount(place[chosen], minlength=table.size).reshape(table.shape)
+
+    def steps(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return the logarithm of each step in greys, and whether it was seen or is only the least that it can be.
+
+        The size that splits those that vanish from those that stay with the fewest errors is half a step.
+        """
+        gone, there = self.gone[:, FIRST_SIZE:], self.there[:, FIRST_SIZE:]  # the smallest are rounding of 8-bit pixels
+        errors = np.cumsum(there, 1) - np.cumsum(gone, 1)  # below the split those that stay, less those that vanish
+        split = errors.argmin(1) + 1
+        largest = SIZES - FIRST_SIZE - (np.cumsum((gone + there)[:, ::-1], 1) == 0).sum(1)
+        stayed = there.sum(1) - np.take_along_axis(np.cumsum(there, 1), split[:, None] - 1, 1)[:, 0]
+        seen = stayed >= LEAST_SEEN
+        half = FIRST_SIZE + np.where(seen, split, np.maximum(largest, 1))
+        return np.log(2 * SIZE_GREY * half).astype(np.float32), seen
+
+
+def settled_steps(log_steps: Floats, seen: NDArray[np.bool_]) -> Floats:
+    """Return log steps (levels, count) with those that were not seen filled in from the other levels.
+
+    A coefficient that is gone at a coarse level has the step that it has at a finer one, times the mean ratio of both
+    levels' steps. One that no level ever let pass keeps the least that its step can be at the finest.
+    """
+    settled = log_steps.copy()
+    for level in range(1, len(settled)):
+        both = seen[level] & seen[level - 1]
+        ratio = np.median(log_steps[level][both] - log_steps[level - 1][both]) if both.any() else 0.0
+        settled[level] = np.where(seen[level], log_steps[level], settled[level - 1] + ratio)
+    return settled
 
 
 def _bands(layer: Responses, tiles: Pictures) -> list[Floats]:

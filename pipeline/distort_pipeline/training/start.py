@@ -6,7 +6,7 @@ A fit is kept on disk, so that a resumed training knows it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Start:
     transform: str = NO_TRANSFORM
     explained: Mapping[str, float] | None = None  # share of the squared difference, by each transform that was tried
     responses: Mapping[str, NDArray[Any]] | None = None
-    noise: NDArray[Any] | None = None  # (scales, channels, 3)
+    noise: NDArray[Any] | None = None  # (levels, scales, channels, 3)
     model: Mapping[str, NDArray[Any]] | None = None  # every weight of a trained G, whose U-Net goes on learning
 
     @property
@@ -47,7 +47,14 @@ class Start:
 
 
 def fitted_start(
-    pairs: PairStore, distortion: str, folder: Path, *, wanted: str | None, noise_channels: int, least_px: int
+    pairs: PairStore,
+    distortion: str,
+    levels: Sequence[int],
+    folder: Path,
+    *,
+    wanted: str | None,
+    noise_channels: int,
+    least_px: int,
 ) -> Start:
     """Return what can be said of `distortion` before training; from `folder` if it was found there by an earlier run.
 
@@ -57,12 +64,20 @@ def fitted_start(
         return Start()
     if (folder / NAME).is_file():
         return _read(folder / NAME)
-    tiles = fit_tiles(pairs, distortion, least_px=least_px)
+    tiles = fit_tiles(pairs, distortion, levels, least_px=least_px)
     fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
     noise = None
     if noise_channels:
-        explained = explained_by(fitted, tiles.pristine)
-        noise = fit_noise(explained, tiles.distorted, channels=noise_channels)
+        noise = np.stack(
+            [
+                fit_noise(
+                    explained_by(fitted, tiles.pristine, level=level, levels=len(levels)),
+                    distorted,
+                    channels=noise_channels,
+                )
+                for level, distorted in enumerate(tiles.distorted, start=1)
+            ]
+        )
     start = Start(fitted.transform, fitted.explained, fitted.weights, noise)
     _write(folder / NAME, start)
     return start

@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.generator import generator_inputs, noise_shapes
+from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
-from distort_pipeline.training.adversaries import Adversaries, Networks
+from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
 
 
 class TensorflowTrainer(Adversaries):
@@ -26,43 +26,45 @@ class TensorflowTrainer(Adversaries):
             super().__init__(networks)
         self._step = tf.function(self._distributed_step, autograph=False)
 
-    def step(self, pristine: Pictures, distorted: Pictures, number: int) -> dict[str, Any]:
+    def step(self, pristine: Pictures, distorted: Pictures, severities: Severities, number: int) -> dict[str, Any]:
         """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
-        found: dict[str, Any] = self._step(tf.constant(pristine), tf.constant(distorted), tf.constant(number, tf.int64))
+        batch = (tf.constant(part) for part in (pristine, distorted, severities))
+        found: dict[str, Any] = self._step(*batch, tf.constant(number, tf.int64))
         return found
 
-    def _distributed_step(self, pristine: Any, distorted: Any, number: Any) -> dict[str, Any]:
+    def _distributed_step(self, pristine: Any, distorted: Any, severities: Any, number: Any) -> dict[str, Any]:
         if self.strategy.num_replicas_in_sync == 1:
-            return self._replica_step(pristine, distorted, number)
+            return self._replica_step(pristine, distorted, severities, number)
 
-        def shares(pictures: Any) -> Any:
+        def shares(batch: Any) -> Any:
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: pictures[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
+                lambda context: batch[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
             )
 
-        found = self.strategy.run(self._replica_step, (shares(pristine), shares(distorted), number))
+        own = (shares(pristine), shares(distorted), shares(severities), number)
+        found = self.strategy.run(self._replica_step, own)
         return {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in found.items()}
 
-    def _replica_step(self, pristine: Any, distorted: Any, number: Any) -> dict[str, Any]:
+    def _replica_step(self, pristine: Any, distorted: Any, severity: Any, number: Any) -> dict[str, Any]:
         x, y = (tf.cast(pixels, tf.float32) / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
         noises = self._noises(number)
         found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         with tf.GradientTape() as generator_tape:
-            fake = self.generator(generator_inputs(x, noises), training=True)
+            fake = self.generator(self.inputs(x, noises, severity), training=True)
             logits = None
             if self.settings.adversarial_weight:
                 with generator_tape.stop_recording():
-                    found |= self._discriminator_update(x, y, tf.stop_gradient(fake))
-                logits = self.discriminator([x, fake], training=True)
-            loss, figures = self.generator_loss(x, y, fake, logits)
+                    found |= self._discriminator_update(x, y, tf.stop_gradient(fake), severity)
+                logits = self.discriminator(self.judged(x, fake, severity), training=True)
+            loss, figures = self.generator_loss(x, y, severity, fake, logits)
         _apply(self.generator_optimizer, generator_tape, loss, self.generator, self._share() * self.turn(number))
         self._average(number)
         return found | figures
 
-    def _discriminator_update(self, x: Any, y: Any, fake: Any) -> dict[str, Any]:
+    def _discriminator_update(self, x: Any, y: Any, fake: Any, severity: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            real_logits = self.discriminator([x, y], training=True)
-            fake_logits = self.discriminator([x, fake], training=True)
+            real_logits = self.discriminator(self.judged(x, y, severity), training=True)
+            fake_logits = self.discriminator(self.judged(x, fake, severity), training=True)
             loss, figures = self.discriminator_loss(real_logits, fake_logits)
         _apply(self.discriminator_optimizer, tape, loss, self.discriminator, self._share())
         return figures

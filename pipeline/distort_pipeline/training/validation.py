@@ -30,28 +30,30 @@ STRIP_ROWS = 3
 
 @dataclass(frozen=True)
 class ValidationTiles:
-    """Tiles of the validation pictures, (N, 256, 256, 3), and which picture each is of."""
+    """Tiles of the validation pictures, (N, 256, 256, 3), at one severity, and which picture each is of."""
 
     pristine: Pictures
     true: Pictures
     pictures: NDArray[np.int64]
+    severity: float
 
     def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Pictures]:
         """Return the headline histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
-        generated = forward.distort(self.pristine, seeds)
+        generated = forward.distort(self.pristine, seeds, [self.severity] * len(seeds))
         pristine, true, made = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
         )
         return ValidationHistograms(pristine, true, made, self.pictures, TILE_PX), generated
 
 
-def validation_tiles(pairs: PairStore, distortion: str, *, count: int, seed: int) -> ValidationTiles:
-    """Return about `count` tiles, as many of each validation picture, far apart in it."""
-    records = [record for record in pairs.records("val") if record.distortion == distortion]
+def validation_tiles(
+    pairs: PairStore, distortion: str, level: int, *, severity: float, count: int, seed: int
+) -> ValidationTiles:
+    """Return about `count` tiles at `level`, as many of each validation picture, far apart in it."""
+    records = [record for record in pairs.records("val") if (record.distortion, record.level) == (distortion, level)]
     if not records:
-        raise PipelineError(f"{pairs.folder} holds no validation picture of {distortion}")
-    level = records[0].level
+        raise PipelineError(f"{pairs.folder} holds no validation picture of {distortion} at level {level}")
     pristine: list[Picture] = []
     true: list[Picture] = []
     pictures: list[int] = []
@@ -73,7 +75,7 @@ def validation_tiles(pairs: PairStore, distortion: str, *, count: int, seed: int
             pictures.append(place)
     if not pristine:
         raise PipelineError(f"no validation picture of {distortion} is {TILE_PX} px on both sides")
-    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures))
+    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures), severity)
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:

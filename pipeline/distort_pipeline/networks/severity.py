@@ -1,0 +1,37 @@
+"""Severity as networks see it: how much of each learned level a picture gets.
+
+A graded network has learned n levels, weakest first. Level k lies at severity k / n, the untouched picture at 0, and
+between two levels what was learned is interpolated. Not in the paper, which trains one level.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+
+def level_shares(severity: Any, levels: int) -> Any:
+    """Return the share of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, the sum is 1.
+
+    Below the first level it is the first alone, see `fade`.
+    """
+    place = ops.clip(severity * levels - 1, 0.0, levels - 1.0)
+    return ops.relu(1 - ops.abs(place - np.arange(levels, dtype=np.float32)))
+
+
+def fade(severity: Any, levels: int) -> Any:
+    """Return how much of the first level is left, (N, 1): 0 at `severity` 0, 1 from the first level on."""
+    return ops.minimum(severity * levels, 1.0)
+
+
+def shared(shares: Any, weights: Any) -> Any:
+    """Return for each picture the mean of `weights` (levels, ...) with its `shares` (N, levels): (N, ...)."""
+    flat = ops.reshape(weights, (weights.shape[0], -1))
+    return ops.reshape(ops.matmul(shares, flat), (-1, *weights.shape[1:]))
+
+
+def severity_map(severity: Any, pictures: Any) -> Any:
+    """Return `severity` (N, 1) as a map beside `pictures` (N, H, W, c): (N, H, W, 1)."""
+    return ops.zeros_like(pictures[..., :1]) + ops.reshape(severity, (-1, 1, 1, 1))

@@ -1,0 +1,69 @@
+"""What a graded generator's card says of its dial."""
+
+import numpy as np
+import pytest
+
+from distort_pipeline.ranges import to_uint8
+from distort_pipeline.statistics.calibrated import CALIBRATED, expected, severity_for
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.training.calibration import calibrate
+
+SEEDS = (11, 12, 13)
+
+
+class Grain:
+    """A graded generator: white noise of up to `most` greys; `stuck` changes nothing below a severity of 0.2."""
+
+    def __init__(self, most=40.0, stuck=0.0):
+        self.most, self.stuck = most, stuck
+
+    def distort(self, pictures, seeds, severities):
+        made = [
+            picture + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=picture.shape)
+            for picture, seed, severity in zip(pictures, seeds, severities, strict=True)
+        ]
+        return to_uint8(np.stack(made))
+
+
+class Unsteady(Grain):
+    """One that is milder at 0.5 than at 0.45."""
+
+    def distort(self, pictures, seeds, severities):
+        return super().distort(pictures, seeds, [0.3 if one == 0.5 else one for one in severities])
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    y, x = np.mgrid[:64, :64]
+    return np.stack([
+        to_uint8(np.stack([120 + 40 * np.sin((x + 9 * number) / 7), 90 + y, 130 + 20 * np.cos(x * y / 200)], axis=2))
+        for number in range(len(SEEDS))
+    ])  # fmt: skip
+
+
+def test_means_are_those_of_the_tiles_at_that_severity(tiles):
+    found = calibrate(Grain(), tiles, SEEDS)
+    assert found["severity"] == pytest.approx(np.arange(21) / 20)
+    made = Grain().distort(tiles, SEEDS, [0.75] * 3)
+    for measure, function in (("psnr", psnr), ("ssim", ssim)):
+        mean = np.mean([function(clean, bad) for clean, bad in zip(tiles, made, strict=True)])
+        assert expected(found, measure, 0.75) == pytest.approx(mean, abs=1e-6)
+
+
+def test_an_untouched_picture_counts_60_db_and_quality_falls_from_there(tiles):
+    found = calibrate(Grain(stuck=0.2), tiles, SEEDS)
+    assert (found["psnr"][:5], found["ssim"][:5], found["gmsd"][:5]) == ([60] * 5, [1] * 5, [0] * 5)
+    for measure in CALIBRATED:
+        assert severity_for(found, measure, found[measure][12]) == pytest.approx(0.6)
+
+
+def test_a_step_back_is_levelled_in_every_measure(tiles):
+    found, steady = (calibrate(kind(), tiles, SEEDS) for kind in (Unsteady, Grain))
+    for measure, worse in (("psnr", -1), ("ssim", -1), ("gmsd", 1)):
+        assert np.all(np.diff(found[measure]) * worse >= 0)
+        assert found[measure][9] == found[measure][10]
+        assert found[measure][14:] == steady[measure][14:]
+
+
+def test_measuring_again_gives_the_same(tiles):
+    assert calibrate(Grain(), tiles, SEEDS) == calibrate(Grain(), tiles, SEEDS)
