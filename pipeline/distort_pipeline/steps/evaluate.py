@@ -219,7 +219,8 @@ def _remarks(plan: Plan, dials: Mapping[str, Dial]) -> Iterator[str]:
     for name, dial in dials.items():
         yield f"dial of {name}: {dial_words(dial)}"
         if lacking := plan.dials[name].lacking:
-            yield f"{lacking} levels that {name} has learned are not in the pairs, and are not judged"
+            are = "is" if lacking == 1 else "are"
+            yield f"{lacking} of the levels that {name} has learned {are} not in the pairs, and not judged"
     if plan.too_small:
         yield f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out"
 
