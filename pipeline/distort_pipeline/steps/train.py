@@ -35,6 +35,7 @@ from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
+from distort_pipeline.training.calibration import calibrate
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.validation import (
     ValidationTiles,
@@ -65,6 +66,7 @@ class _Trained:
     kept: int
     figures: list[Figures]  # of each level, weakest first, and so below
     histograms: list[ValidationHistograms]
+    calibration: dict[str, list[float]] | None  # of several levels
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
@@ -126,6 +128,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "steps": config.steps,
             "kept_step": trained.kept,
             "figures": figures,
+            **({"calibration": trained.calibration} if trained.calibration else {}),
             "weights_digest": arrays_digest(weights),
             "device": device,
             "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
@@ -331,7 +334,15 @@ def _train(
         kept = best.step()
         assign_weights(trainer.averaged, best.weights())
     final = [validated(level, tiles) for level, tiles in tiles_of(FINAL_TILES * config.validation_tiles)]
-    return _Trained(first, kept, [figures for figures, _ in final], [histograms for _, histograms in final])
+    calibration = None
+    if len(levels) > 1:
+        some = validation_tiles(
+            pairs, distortion, levels[-1], severity=1.0, count=config.validation_tiles, seed=config.seed
+        ).pristine
+        calibration = calibrate(forward, some, [derive_seed(seed, "calibration", place) for place in range(len(some))])
+    return _Trained(
+        first, kept, [figures for figures, _ in final], [histograms for _, histograms in final], calibration
+    )
 
 
 def _levels(recipes: Sequence[Mapping[str, Any]], trained: _Trained, seed: int) -> list[dict[str, Any]]:
