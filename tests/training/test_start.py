@@ -8,7 +8,8 @@ from distort_pipeline.training.start import Start, fitted_start
 
 def start(pair_store, folder, **changes):
     return fitted_start(pair_store, **{
-        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128, **changes
+        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128,
+        **changes
     })  # fmt: skip
 
 

@@ -102,6 +102,12 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         keep = config.keep or ("best" if start.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, keep)
         figures = mean_figures(trained.figures)
+        if config.steps == 0 and figures["jsd_nss"] >= figures["jsd_nss_pristine"]:
+            raise PipelineError(
+                f"what least squares say of {distortion} scores {figures['jsd_nss']:.4f} bits, and doing nothing scores "
+                f"{figures['jsd_nss_pristine']:.4f}: with train.steps 0 there is nothing to gain; it takes adversarial "
+                "steps, or other train.noise_channels"
+            )
         residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
         weights = weights_of(trainer.averaged)
         if not residual:
