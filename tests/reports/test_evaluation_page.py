@@ -91,7 +91,7 @@ def test_a_generator_of_the_only_distortion_is_not_praised_for_being_nearest():
     words = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
     assert words == (
         "good",
-        "The generator is nearer to the distortion learned than doing nothing; no other is here to compare with.",
+        "The generator is nearer to the distortion learned, the only one here, than doing nothing.",
     )
 
 

@@ -94,7 +94,7 @@ def verdict(evaluation: Evaluation, doubts: Doubts | None = None) -> tuple[str, 
     if len(evaluation.columns) > 1:
         words += " nearest to the distortion learned, and to no other"
     else:
-        words += " nearer to the distortion learned than doing nothing; no other is here to compare with"
+        words += " nearer to the distortion learned, the only one here, than doing nothing"
     off = [name for name in models if _too_strong(evaluation, name) is not None]
     if off:
         return "unknown", f"{words}, but not of its strength: {', '.join(off)}."
