@@ -12,6 +12,7 @@ BINS = 103
 CARD = {
     "distortion": "jpeg",
     "levels": [{"level": 2, "parameters": {"quality": 12}, "severity": 1.0}],
+    "brought": False,
     "weights_digest": "w" * 64,
 }
 
@@ -97,8 +98,17 @@ def test_without_a_truth_the_stored_histogram_judges():
     assert report["within_bounds"] is False
     assert set(report["against"]) == {"pristine"}
     assert report["histograms"]["true"] == kept.true.sum(0).tolist()
-    assert report["floors"] == {"sampling_bits": None, "content_bits": None}
+    assert report["floors"] == {"sampling_bits": 0, "content_bits": 0}  # of the stored tiles, which are all alike
     assert report_of(peak(50, tiles=2), truth([]), kept=kept)["within_bounds"] is True
+
+
+def test_without_a_truth_doing_nothing_and_other_photographs_are_held_against_the_stored_histogram():
+    kept = stored(peak(50, tiles=4), np.concatenate([peak(50), peak(20)] * 2))  # two photographs, nothing in common
+    report = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(90, tiles=2))
+    assert report["unpaired"]["pristine_bits"] == pytest.approx(1)
+    assert report["floors"]["content_bits"] == pytest.approx(1)
+    half_right = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(50, tiles=2))["unpaired"]
+    assert half_right["pristine_bits"] == half_right["jsd_bits"] > 0
 
 
 def test_other_models_truths_do_not_judge():

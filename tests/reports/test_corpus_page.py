@@ -101,6 +101,32 @@ def test_a_distortion_that_resembles_another_is_remarked(tmp_path: Path):
     assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
+def brought_page(folder: Path, pristine_bits: float) -> str:
+    """Return the page of one batch by a model of brought pairs, 0.01 bits from these."""
+    corpus = fake_corpus(folder, batches=1)
+
+    def edit(report: dict[str, Any]) -> None:
+        report.update(brought=True, parameters={}, paired=None, judged_by="unpaired", against={"pristine": 0.002})
+        report["unpaired"].update(jsd_bits=0.01, bound_bits=0.05, pristine_bits=pristine_bits)
+
+    change(corpus / "reports" / "batch-0-00000.json", edit)
+    return page_of(corpus)
+
+
+def test_a_brought_distortion_is_near_to_nothing_in_particular_and_held_against_doing_nothing(tmp_path: Path):
+    page = brought_page(tmp_path, 0.08)
+    assert heading(page).startswith("good")
+    assert "learned from brought pairs" in page
+    assert "doing nothing 0.0800" in page
+    assert not re.search(r'class="left">pristine</td>', page)
+
+
+def test_a_brought_distortion_no_nearer_than_doing_nothing_gets_no_good_verdict(tmp_path: Path):
+    page = brought_page(tmp_path, 0.01)
+    assert heading(page).startswith("unknown")
+    assert "no nearer to its model&#39;s true pictures (0.0100 bits) than the untouched tiles are (0.0100)" in page
+
+
 def test_names_are_text_wherever_they_stand(tmp_path: Path):
     corpus = fake_corpus(tmp_path, distortions=("jpeg", NASTY), batches=2, out=((NASTY, 1),), licence=NASTY)
     change(

@@ -77,6 +77,7 @@ def batch_report(
     unpaired = {
         "jsd_bits": jsd_bits(pool, generated),
         "jsd_nats": jsd_nats(pool, generated),
+        "pristine_bits": jsd_bits(pool, measures.pristine.sum(0)),  # what doing nothing to these tiles scores
         "bound_bits": bounds.unpaired(len(records)),
     }
     judge = paired or unpaired
@@ -93,6 +94,7 @@ def batch_report(
         "tile_px": _common_side(records),
         "level": card["levels"][-1]["level"],
         "parameters": dict(card["levels"][-1]["parameters"]),
+        "brought": card["brought"],
         "model": card["weights_digest"],
         "precision": records[0].precision,
         "paired": paired,
@@ -101,7 +103,7 @@ def batch_report(
         "quantile": QUANTILE,
         "within_bounds": within,
         "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['bound_bits']:.4f}"],
-        "floors": _floors(records, truth, own_true, seed),
+        "floors": _floors(records, truth, own_true, stored, seed),
         "against": _against(measures),
         "psnr": _spread([record.psnr for record in records], truth.psnr.get(name)),
         "ssim": _spread([record.ssim for record in records], truth.ssim.get(name)),
@@ -135,16 +137,24 @@ class _Bounds:
 
 
 def _floors(
-    records: Sequence[SampleRecord], truth: TruthMeasures, own_true: Counts | None, seed: int
+    records: Sequence[SampleRecord],
+    truth: TruthMeasures,
+    own_true: Counts | None,
+    stored: ValidationHistograms,
+    seed: int,
 ) -> dict[str, float | None]:
-    """Return what a perfect generator would score: for the number of values alone, and for other photographs."""
-    if own_true is None:
-        return {"sampling_bits": None, "content_bits": None}
+    """Return what a perfect generator would score: for the number of values alone, and for other photographs.
+
+    Without a true distortion of the batch's own tiles they are those of the validation tiles that judge it.
+    """
     rng = generator(derive_seed(seed, "floors"))
-    names = [records[place].picture for place in truth.places]
-    by_picture = np.stack([own_true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
+    if own_true is None:
+        true, names = stored.true, stored.pictures.tolist()
+    else:
+        true, names = own_true, [records[place].picture for place in truth.places]
+    by_picture = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
     content = content_floor(by_picture, rng.permutation(len(by_picture))) if len(by_picture) > 1 else None
-    return {"sampling_bits": halves_floor(own_true.sum(0), rng), "content_bits": content}
+    return {"sampling_bits": halves_floor(true.sum(0), rng), "content_bits": content}
 
 
 def _against(measures: BatchMeasures) -> dict[str, float]:

@@ -91,6 +91,7 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
         astray=astray,
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
+        brought=[one["name"] for one in summaries if one["brought"]],
         references=sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n)),
         batches=listed,
         total=len(batches),

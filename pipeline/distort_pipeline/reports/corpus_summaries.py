@@ -43,7 +43,9 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
     )
     jsd = _weighted(batches, lambda batch: batch.jsd)
     content = _mean(batches, "floors", "content_bits")
-    nearest = min(distances, key=lambda reference: distances[reference]) if distances else None
+    # without a true distortion of the same tiles nobody knows what is nearest
+    nearest = min(distances, key=lambda reference: distances[reference]) if name in distances else None
+    nothing = None if name in distances else _mean(batches, "unpaired", "pristine_bits")
     return {
         "name": name,
         "batches": batches,
@@ -62,10 +64,12 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         },
         "against": distances,
         "nearest": nearest,
+        "nothing": nothing,
+        "brought": any(batch.report.get("brought") for batch in batches),
         "drift": Markup(drift),
         "ladder": Markup(
             ladder_chart(
-                _rungs(name, jsd, max(bounds), floor, content, distances),
+                _rungs(name, jsd, max(bounds), floor, content, nothing, distances),
                 marked="generated",
                 title=f"JSD_NSS of {name} between its floors and doing nothing",
             )
@@ -84,6 +88,7 @@ def _rungs(
     bound: float,
     sampling: float | None,
     content: float | None,
+    nothing: float | None,
     distances: Mapping[str, float],
 ) -> dict[str, float]:
     """Return what to hold a distortion's JSD_NSS against, in bits by name: those known."""
@@ -94,6 +99,7 @@ def _rungs(
         "generated": jsd,
         "bound": bound,
         "to pristine": distances.get("pristine"),
+        "doing nothing": nothing,
     }
     if rivals:
         rival = min(rivals, key=lambda reference: rivals[reference])

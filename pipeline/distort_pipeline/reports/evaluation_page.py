@@ -12,7 +12,13 @@ from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import histogram_chart
 from distort_pipeline.reports.dial_tables import dial_charts, parameter_words
-from distort_pipeline.reports.divergence_tables import PAPER_CAVEAT, PAPER_COLUMNS, PAPER_TABLE, smallest
+from distort_pipeline.reports.divergence_tables import (
+    PAPER_CAVEAT,
+    PAPER_COLUMNS,
+    PAPER_TABLE,
+    in_the_paper,
+    smallest,
+)
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.residual_plots import residual_charts
@@ -64,6 +70,7 @@ def render(
         remarks=remarks(evaluation, doubts),
         tables=tables(evaluation),
         caveat=PAPER_CAVEAT,
+        in_the_paper=in_the_paper(evaluation.columns),
         models={name: model_metrics(evaluation, name) for name in evaluation.models},
         charts={name: _charts(evaluation, name) for name in evaluation.models},
         residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
@@ -100,7 +107,10 @@ def verdict(evaluation: Evaluation, doubts: Doubts | None = None) -> tuple[str, 
         few = f"{len(astray)} of {len(models)} generators {'is' if len(astray) == 1 else 'are'} not"
         return "bad", f"{few} the nearest to what was learned: {', '.join(astray)}."
     words = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
-    words += " nearest to the distortion learned, and to no other"
+    if len(evaluation.columns) > 1:
+        words += " nearest to the distortion learned, and to no other"
+    else:
+        words += " nearer to the distortion learned, the only one here, than doing nothing"
     off = [name for name in models if _too_strong(evaluation, name) is not None]
     if off:
         return "unknown", f"{words}, but not of its strength: {', '.join(off)}."

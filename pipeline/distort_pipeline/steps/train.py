@@ -104,7 +104,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         figures = mean_figures(trained.figures)
         if config.steps == 0 and figures["jsd_nss"] >= figures["jsd_nss_pristine"]:
             raise PipelineError(
-                f"what least squares say of {distortion} scores {figures['jsd_nss']:.4f} bits, and doing nothing scores "
+                f"what least squares say of {distortion} scores {figures['jsd_nss']:.4f} bits, doing nothing "
                 f"{figures['jsd_nss_pristine']:.4f}: with train.steps 0 there is nothing to gain; it takes adversarial "
                 "steps, or other train.noise_channels"
             )
