@@ -81,7 +81,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     levels = [int(recipe["level"]) for recipe in recipes]
     noise_channels = settled_noise_channels(config, distortion, base)
     if base is not None:
-        _require_same_networks(config, noise_channels, len(levels), base)
+        _require_same_networks(config, noise_channels, base)
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -96,7 +96,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _start(config, pairs, distortion, levels, work, noise_channels, base)
+        start = _start(config, pairs, distortion, recipes, work, noise_channels, base)
         seed = derive_seed(config.seed, distortion)
         trainer, device = _trainer(config, noise_channels, len(levels), start, seed)
         keep = config.keep or ("best" if start.fitted else "last")
@@ -192,12 +192,9 @@ def settled_head_start(config: TrainConfig, start: Start) -> int:
     return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
 
 
-def _require_same_networks(config: TrainConfig, noise_channels: int, levels: int, base: Path) -> None:
+def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path) -> None:
     """PipelineError if a training of these settings cannot go on from the trained model `base`."""
-    card = read_card(base)
-    network = card["network"]
-    if levels != len(card["levels"]):
-        raise PipelineError(f"{base} has learned {len(card['levels'])} levels, and train.levels asks for {levels}")
+    network = read_card(base)["network"]
     transform = network.get("transform", "none")
     for name, wanted, there in (
         # a base without a U-Net takes one of any width
@@ -217,7 +214,7 @@ def _start(
     config: TrainConfig,
     pairs: PairStore,
     distortion: str,
-    levels: Sequence[int],
+    recipes: Sequence[Mapping[str, Any]],
     work: Path,
     noise_channels: int,
     base: Path | None,
@@ -226,14 +223,14 @@ def _start(
     from distort_pipeline.training.start import fitted_start, start_of
 
     if base is not None:
-        return start_of(base)
+        return start_of(base, [recipe["parameters"] for recipe in recipes])
     wanted = config.transform
     if config.crop_align != TILE_ALIGN_PX:
         wanted = "none"  # codecs' blocks move under crops of any other alignment
     start = fitted_start(
         pairs,
         distortion,
-        levels,
+        [int(recipe["level"]) for recipe in recipes],
         work / "checkpoints" / "start",
         wanted=wanted,
         noise_channels=noise_channels,
