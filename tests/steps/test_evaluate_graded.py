@@ -2,20 +2,16 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from ladder_pairs import ladder_pairs
 
-from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
-from distort_pipeline.execution import Workers
-from distort_pipeline.steps import evaluate, ingest, pairs
+from distort_pipeline.config import EvaluateConfig
+from distort_pipeline.steps import evaluate
 from distort_pipeline.stores.files import write_json
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
-from distort_pipeline.stores.pictures import decode, encode_png
 
-SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIGMAS = (5, 10, 19)
 SETTINGS = EvaluateConfig(strips=1, classifier_steps=0)
 
@@ -23,18 +19,7 @@ SETTINGS = EvaluateConfig(strips=1, classifier_steps=0)
 @pytest.fixture(scope="module")
 def pair_store(tmp_path_factory):
     """Three crops, two of them for validation, under two distortions at the first three rungs of the ladder."""
-    root = tmp_path_factory.mktemp("graded")
-    (root / "pristine").mkdir()
-    for name in NAMES:
-        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
-        (root / "pristine" / f"{name}.png").write_bytes(encode_png(whole[60:330, 100:400]))
-    ingest.run(IngestConfig(source=str(root / "pristine"), val_count=2, workers=0), root / "manifest.jsonl")
-    config = PairsConfig(
-        distortions=("jpeg", "white_noise"), preset="ladder", levels=(1, 2, 3), tile_px=256, tiles_per_picture=1,
-        tiles_per_shard=4, tiles_per_chunk=2,
-    )  # fmt: skip
-    pairs.run(config, root / "manifest.jsonl", root / "pairs", workers=Workers(0))
-    return root / "pairs"
+    return ladder_pairs(tmp_path_factory.mktemp("graded"), ("jpeg", "white_noise"), (1, 2, 3), val_count=2)
 
 
 def write_noise(folder, learned, made):

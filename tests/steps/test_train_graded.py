@@ -1,22 +1,17 @@
 """train with several levels: what the card says of the dial."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from ladder_pairs import ladder_pairs
 
-from distort_pipeline.config import IngestConfig, PairsConfig, TrainConfig
-from distort_pipeline.execution import Workers
+from distort_pipeline.config import TrainConfig
 from distort_pipeline.statistics.calibrated import CALIBRATED, expected, severity_for
 from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.steps import ingest, pairs, train
+from distort_pipeline.steps import train
 from distort_pipeline.stores.models import read_card
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.pictures import decode, encode_png
 from distort_pipeline.trained import load_generator
 
-SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch=2, validation_tiles=2)
 
 
@@ -24,16 +19,7 @@ FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px
 def trained(tmp_path_factory):
     """White noise at two levels of the ladder, read off two crops, and one level of it alone."""
     root = tmp_path_factory.mktemp("graded")
-    (root / "pristine").mkdir()
-    for name in NAMES:
-        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
-        (root / "pristine" / f"{name}.png").write_bytes(encode_png(whole[60:330, 100:400]))
-    ingest.run(IngestConfig(source=str(root / "pristine"), val_count=1, workers=0), root / "manifest.jsonl")
-    config = PairsConfig(
-        distortions=("white_noise",), preset="ladder", levels=(2, 4), tile_px=256, tiles_per_picture=1,
-        tiles_per_shard=4, tiles_per_chunk=2,
-    )  # fmt: skip
-    pairs.run(config, root / "manifest.jsonl", root / "pairs", workers=Workers(0))
+    ladder_pairs(root, ("white_noise",), (2, 4), val_count=1)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(root)  # out of any DVC project
         both = TrainConfig(**{**vars(FIT_ONLY), "levels": (2, 4)})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from statistics import fmean
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,9 @@ class AtBetween:
     def nearest(self) -> bool:
         """Whether turning the dial gets nearer to the truth than staying at either level."""
         return self.bits < min(self.below_bits, self.above_bits)
+
+
+Measured = TypeVar("Measured", AtLevel, AtBetween)
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,11 @@ def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betw
     """Return the figures over measured `pictures`, all of which have these `levels` and `betweens`."""
     each = [falls(picture.errors) for picture in pictures]
     untouched = [picture.untouched_db for picture in pictures]
+    level_means = [_mean(measured) for measured in zip(*(one.levels for one in pictures), strict=True)]
+    between_means = [_mean(measured) for measured in zip(*(one.betweens for one in pictures), strict=True)]
     return Dial(
-        levels=tuple(zip(levels, map(_mean_level, zip(*(one.levels for one in pictures), strict=True)), strict=True)),
-        betweens=tuple(
-            zip(betweens, map(_mean_between, zip(*(one.betweens for one in pictures), strict=True)), strict=True)
-        ),
+        levels=tuple(zip(levels, level_means, strict=True)),
+        betweens=tuple(zip(betweens, between_means, strict=True)),
         falling=int(sum(one.sum() for one in each)),
         tiles=sum(one.size for one in each),
         untouched_db=fmean(untouched),
@@ -156,26 +160,15 @@ def capped(psnr_db: float | None) -> float:
     return HIGHEST_PSNR_DB if psnr_db is None else min(psnr_db, HIGHEST_PSNR_DB)
 
 
-def _mean_level(pictures: Sequence[AtLevel]) -> AtLevel:
-    return AtLevel(
-        bits=fmean(one.bits for one in pictures),
-        pristine_bits=fmean(one.pristine_bits for one in pictures),
-        floor_bits=fmean(one.floor_bits for one in pictures),
-        generated=_mean_severity(one.generated for one in pictures),
-        true=_mean_severity(one.true for one in pictures),
-    )
+def _mean(pictures: Sequence[Measured]) -> Measured:
+    """Return the mean over pictures of every number at one place on the dial."""
+    each = {part.name: [getattr(one, part.name) for one in pictures] for part in fields(pictures[0])}
+    means: dict[str, Any] = {
+        name: _mean_severity(values) if isinstance(values[0], Severity) else fmean(values)
+        for name, values in each.items()
+    }
+    return type(pictures[0])(**means)
 
 
-def _mean_between(pictures: Sequence[AtBetween]) -> AtBetween:
-    return AtBetween(
-        bits=fmean(one.bits for one in pictures),
-        below_bits=fmean(one.below_bits for one in pictures),
-        above_bits=fmean(one.above_bits for one in pictures),
-        generated=_mean_severity(one.generated for one in pictures),
-        true=_mean_severity(one.true for one in pictures),
-    )
-
-
-def _mean_severity(severities: Iterable[Severity]) -> Severity:
-    every = list(severities)
-    return Severity(fmean(capped(one.psnr) for one in every), fmean(one.ssim for one in every))
+def _mean_severity(severities: Sequence[Severity]) -> Severity:
+    return Severity(fmean(capped(one.psnr) for one in severities), fmean(one.ssim for one in severities))
