@@ -64,12 +64,12 @@ def measure(options: Options) -> Result:
         [
             f"A crop here is a pristine and a distorted one, aligned: 393 KB of pixels. Of each column {CACHED_CHUNKS} "
             "chunks are kept; a store that is smaller is decompressed in the first epoch only.",
-            "Tried (2026-11-24, processor time, 909 tiles of dev/): reading by Zarr 3.1.6 decompressed 650 MB a second, "
-            "past it 1,600; its event loop copies three times, each time into new memory.",
+            "Tried (2026-11-24, processor time, 909 tiles of dev/): reading by Zarr 3.1.6 decompressed 650 MB a "
+            "second, past it 1,600; its event loop copies three times, each time into new memory.",
             "Zstandard's levels, what they keep of the pixels and how much they read and write a second (2026-11-24, "
             f"processor time, the pristine tiles / those with white noise): {LEVELS_TRIED}. The whole store takes 414 "
-            "MB at level 2 and 583 at -1; a crop of the next epoch takes 780 µs of processor time at level 2 and 500 at "
-            "-1, one of the first 1,090 and 790; the pairs step of four distortions 4.77 and 4.68 s. Level -1 was "
+            "MB at level 2 and 583 at -1; a crop of the next epoch takes 780 µs of processor time at level 2 and 500 "
+            "at -1, one of the first 1,090 and 790; the pairs step of four distortions 4.77 and 4.68 s. Level -1 was "
             "taken for training tiles, as two cores do not decompress 2,000 crops a second at level 2; where a disk "
             "gives less than a GB a second and the store is read once, level 2 would be faster. Validation pictures "
             "and corpora have level 2. Negative levels leave Huffman's code out, which is what takes the time of 2.",
