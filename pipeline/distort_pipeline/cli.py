@@ -252,6 +252,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate photos/ --count 5000",
         "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
+        "generate --count 5000 --levels 5",
         "generate --whole-pictures --count 80",
     )
 )
@@ -260,8 +261,9 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
 @click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
-@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
+@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
+@click.option("--levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
 @click.option("--tile-px", type=int, help="A multiple of 128.")
 @click.option("--whole-pictures", is_flag=True, default=None, help="Whole pictures instead of tiles.")
 @click.option("--splits", help="Which photographs: train, val, test, separated by commas.")

@@ -210,12 +210,13 @@ class EvaluateConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class GenerateConfig(ConfigSection):
-    """How large a corpus, of what, and when to distrust it."""
+    """How large a corpus, of what, how strong, and when to distrust it."""
 
     section: typing.ClassVar[str] = "generate"
 
     count: int = 2000  # distorted tiles in all, split evenly over the models
     distortions: tuple[str, ...] = ()  # none named: every model there is
+    levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
     tile_px: int = 256
     whole_pictures: bool = False
     splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
@@ -249,6 +250,7 @@ class GenerateConfig(ConfigSection):
         self.require(
             self.crop_align is None or self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}, or null"
         )
+        self.require(self.levels is None or self.levels > 0, "levels", "positive, or null")
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
         self.require(self.on_drift in ("flag", "stop"), "on_drift", "'flag' or 'stop'")
         self.require(
