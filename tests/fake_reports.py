@@ -105,8 +105,8 @@ def made_up_records(batches, pictures=("wren-1", "osprey-1")):
         SampleRecord(
             sample=2 * place + turn, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + turn,
             tile=turn, picture=picture, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
-            parameters="{}", target=None, draw=0, seed=0, model="ab", precision="float32", pixel_digest="cd", psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9,
-            gmsd=0.1, clipped=0.0,
+            parameters="{}", target=None, draw=0, seed=0, model="ab", precision="float32", pixel_digest="cd",
+            psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9, gmsd=0.1, clipped=0.0,
         )
         for place, batch in enumerate(batches)
         for turn, picture in enumerate(pictures)

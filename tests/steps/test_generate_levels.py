@@ -74,7 +74,7 @@ def test_slices_and_lists_of_places_cross_the_levels(graded_corpus):
 
 
 def test_a_level_is_judged_by_its_own_truth(graded_corpus):
-    truth = read_truth(graded_corpus.folder, 0)
+    truth = read_truth(graded_corpus.folder, "tiles-00000")
     assert set(truth.histograms) == set(SERIES)
     for report in graded_corpus.reports():
         series = f"{report['distortion']}-{report['level']}"

@@ -37,6 +37,7 @@ def task_of(damaged, models, small_manifest):
         samples = tuple(PlannedSample(r.sample, r.slot, r.tile, r.draw, r.seed, r.severity) for r in records)
         task = BatchTask(
             work=damaged,
+            root=small_manifest.parent,
             models={name: models / name},
             batch=Batch(Series(name, (name,), 1, 1, Asked(SEVERITY, 1.0, 1.0), False), records[0].batch, samples),
             tiles=tuple(tiles[record.tile] for record in records),
@@ -47,6 +48,7 @@ def task_of(damaged, models, small_manifest):
             precision="float32",
             labels=("psnr", "ssim", "ms_ssim", "gmsd"),
             whole_pictures=False,
+            truth_pictures=1,
             seed=0,
             threads=1,
         )
@@ -75,7 +77,7 @@ def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of
 
 def test_the_report_compares_the_same_tiles(task_of, damaged):
     make_batch(task_of("jpeg-00001"))
-    store, truth = open_corpus(damaged), read_truth(damaged, 1)
+    store, truth = open_corpus(damaged), read_truth(damaged, "tiles-00001")
     report = store.reports()[1]
     of_truth = [product_histogram(store[8 + row].distorted) for row in truth.rows]
     generated, pristine = np.sum(of_truth, 0), truth.pristine[truth.rows].sum(0)

@@ -58,6 +58,7 @@ class CorpusShard:
     number: int
     series: str | None  # None: reference tiles
     kind: tuple[object, object]  # distortion and level of the series, as the header has them
+    own_truth: bool  # whether there is a truth file of it
     per_shard: int
     slots: int  # of the whole array
     pixels: bool  # whether the pixels can be opened at all
@@ -90,7 +91,7 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
             "ledger": [f"{name}.json" for name in names],
             "records": [f"{name}.parquet" for name in names],
             "reports": [f"{name}.{kind}" for name in batches for kind in ("json", "png")],
-            "truth": [f"{shard.name}.npz" for shard in shards if not shard.series],
+            "truth": [f"{shard.name}.npz" for shard in shards if shard.own_truth],
         },
     )
     check_page(found, folder / "index.html")
@@ -131,13 +132,14 @@ def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[Corpu
     per_shard = header["settings"]["generate"]["batch_samples"]
     tiles = header["counts"]["tiles"]
     found = [
-        CorpusShard(folder, f"tiles-{number:05d}", number, None, (None, None), per_shard, tiles, pixels)
+        CorpusShard(folder, f"tiles-{number:05d}", number, None, (None, None), True, per_shard, tiles, pixels)
         for number in range(header["tile_shards"])
     ]
     for name, samples in header["samples"].items():
         kind = (header["series"][name]["distortion"], header["series"][name]["level"])
+        own_truth = bool(header["series"][name].get("own_truths"))
         found += [
-            CorpusShard(folder, f"{name}-{number:05d}", number, name, kind, per_shard, samples, pixels)
+            CorpusShard(folder, f"{name}-{number:05d}", number, name, kind, own_truth, per_shard, samples, pixels)
             for number in range(header["batches"][name])
         ]
     return found
@@ -168,12 +170,16 @@ def _check_tiles(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) 
     records = checked_records(found, shard.folder, shard.name, TileRecord, entry.get("records"))
     found.names |= {f"picture {record.picture_digest}" for record in records or ()}
     found.sums["tiles"] += entry["tiles"]
+    _check_truth(found, shard, entry)
+    _check_pixels(found, shard, PRISTINE, entry["tiles"], entry.get("pixels"))
+
+
+def _check_truth(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
     with found.noting():
-        truth = read_truth_arrays(shard.folder, shard.number)
+        truth = read_truth_arrays(shard.folder, shard.name)
         found.counts["files"] += 1
         same = arrays_digest(truth) == entry.get("truth")
         found.expect(same, f"truth/{shard.name}.npz was changed: its digest is not the ledger's")
-    _check_pixels(found, shard, PRISTINE, entry["tiles"], entry.get("pixels"))
 
 
 def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
@@ -188,6 +194,8 @@ def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) 
         same = report.get("within_bounds") == entry.get("within_bounds")
         found.expect(same, f"{shard.name}: report and ledger do not agree on whether it is within bounds")
     check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("strip"))
+    if shard.own_truth:
+        _check_truth(found, shard, entry)
     _check_series(found, shard, records or ())
     made = _check_pixels(found, shard, distorted_array(shard.series), entry["samples"], entry.get("pixels"))
     for record, own in zip(records or (), made, strict=False):

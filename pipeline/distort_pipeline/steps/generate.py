@@ -16,7 +16,7 @@ from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
-from distort_pipeline.planning.series import Series, peers_of, plan_series, rungs_of
+from distort_pipeline.planning.series import MIXED, Series, peers_of, plan_series, rungs_of
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import write_page
@@ -54,7 +54,7 @@ def run(
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
-    folders = _chosen(model_folders(models.resolve()), config.distortions)
+    folders = _chosen(model_folders(models.resolve()), config)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     pictures = [picture for picture in manifest.records if picture.split in config.splits]
     if not pictures:
@@ -81,7 +81,7 @@ def run(
         _create_arrays(work, config, plan)
         tile_tasks = _tile_tasks(config, cards, series, plan, work, root)
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
-        batch_tasks = _batch_tasks(config, series, plan, folders, work, workers.threads)
+        batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
         header = _header(config, plan, cards, pictures, settings, work, align_px)
         seconds = time.monotonic() - started
@@ -95,19 +95,33 @@ def run(
     return _report(out, header)
 
 
-def _chosen(folders: dict[str, Path], names: Sequence[str]) -> dict[str, Path]:
-    for name in names:
+def _chosen(folders: Mapping[str, Path], config: GenerateConfig) -> dict[str, Path]:
+    """Return the models that are needed: those named, those of mixes, or all where none is named."""
+    mixed = [name for mix in config.mix for name in mix.split(MIXED)]
+    for name in (*config.distortions, *mixed):
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
-    return {name: folder for name, folder in folders.items() if not names or name in names}
+    wanted = {*config.distortions, *mixed} or set(folders)
+    return {name: folder for name, folder in folders.items() if name in wanted}
 
 
 def _series(config: GenerateConfig, cards: Cards) -> tuple[Series, ...]:
     """Return the series of the corpus; PipelineError where a model cannot make, or be held against, what is asked."""
-    abilities = {name: ability(card) for name, card in cards.items()}
-    series = plan_series(abilities, sorted(cards), levels=config.levels)
+    brought = [name for mix in config.mix for name in mix.split(MIXED) if cards[name]["brought"]]
+    if brought:
+        raise PipelineError(
+            f"{brought[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
+            "distortion of another's pictures to hold the mix against"
+        )
+    series = plan_series(
+        {name: ability(card) for name, card in cards.items()},
+        config.distortions or ([] if config.mix else sorted(cards)),
+        levels=config.levels,
+        severity=config.severity,
+        mixes=config.mix,
+    )
     for one in series:
-        for severity in (one.asked.first, one.asked.last):
+        for severity in (one.asked.first, (one.asked.first + one.asked.last) / 2, one.asked.last):
             chained_parameters({name: cards[name] for name in one.models}, severity)
     return series
 
@@ -191,11 +205,13 @@ def _batch_tasks(
     plan: CorpusPlan,
     folders: Mapping[str, Path],
     work: Path,
+    root: Path,
     threads: int,
 ) -> list[BatchTask]:
     return [
         BatchTask(
             work,
+            root,
             {name: folders[name] for name in batch.series.models},
             batch,
             tuple(plan.tiles[sample.tile] for sample in batch.samples),
@@ -206,6 +222,7 @@ def _batch_tasks(
             config.precision,
             config.labels,
             config.whole_pictures,
+            config.truth_pictures,
             config.seed,
             threads,
         )
@@ -307,6 +324,7 @@ def _told(series: Series) -> dict[str, Any]:
         "models": list(series.models),
         "level": series.level,
         "asked": dataclasses.asdict(series.asked),
+        "own_truths": not series.is_plain,
     }
 
 

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.planning.corpora import Batch, ReferenceTile
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
-from distort_pipeline.reports.batch import BatchMeasures, batch_report
+from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
-from distort_pipeline.severities import chained_parameters, levels_near
+from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured_labels import measured_labels
 from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
-from distort_pipeline.stores.models import ValidationHistograms, read_histograms
+from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.stores.tables import write_table
-from distort_pipeline.stores.truths import Truth, middle, read_truth
+from distort_pipeline.stores.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
 from distort_pipeline.tasks.chains import Chain, load_chain
+from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
 from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
 
@@ -41,6 +41,7 @@ class BatchTask:
     """All that a worker needs to make one batch."""
 
     work: Path
+    root: Path  # of the photographs
     models: Mapping[str, Path]  # of the batch's series, in the order of application
     batch: Batch
     tiles: tuple[ReferenceTile, ...]  # of the batch's samples, in their order
@@ -51,6 +52,7 @@ class BatchTask:
     precision: str
     labels: tuple[str, ...]
     whole_pictures: bool
+    truth_pictures: int
     seed: int
     threads: int
 
@@ -60,7 +62,8 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     pin_backend_threads(task.threads)
     network_batch = 1 if task.whole_pictures else task.network_batch
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
-    truths = {shard: read_truth(task.work, shard) for shard in sorted({_shard_of(task, tile) for tile in task.tiles})}
+    shards = sorted({_shard_of(task, tile) for tile in task.tiles})
+    truths = {shard: read_truth(task.work, f"tiles-{shard:05d}") for shard in shards}
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
@@ -71,7 +74,15 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         if place in examples:
             shown[place] = (middle(clean), middle(made))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
-    report = _report(task, chain, records, np.stack(histograms), truths)
+    noted: dict[str, str] = {}
+    if task.batch.series.is_plain:
+        numbers = [tile.number for tile in task.tiles]
+        truth = truth_measures(truths, numbers, task.tiles_per_shard, peers=task.peers, rungs=task.rungs)
+    else:
+        truth, kept, noted = _own_truth(task, chain, [record.severity for record in records])
+        examples.update(kept)
+    pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
+    report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth))
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
     drawn = png_bytes(_strip([(*shown[place], true) for place, true in examples.items()]))
     write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
@@ -81,6 +92,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         "pixels": pixels.hexdigest(),
         "records": digest_rows(records),
         "report": digest(report),
+        **noted,
         "within_bounds": report["within_bounds"],
     }
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
@@ -135,6 +147,8 @@ def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
 
 def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Picture | None]:
     """Return which of the batch's samples its strip shows, each with its true picture, or None where none is known."""
+    if not task.batch.series.is_plain:  # the truths are made when the severities of the samples are known
+        return dict.fromkeys(rows_to_show(task.tiles, task.truth_pictures))
     found: dict[int, Picture | None] = {}
     found.update(true_examples(truths, [tile.number for tile in task.tiles], task.batch.series.name))
     return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
@@ -176,25 +190,29 @@ def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
     return newly / distorted.size
 
 
-def _report(
-    task: BatchTask,
-    chain: Chain,
-    records: Sequence[SampleRecord],
-    histograms: NDArray[np.int64],
-    truths: Mapping[int, Truth],
-) -> dict[str, Any]:
-    numbers, per_shard = [tile.number for tile in task.tiles], task.tiles_per_shard
-    measures = BatchMeasures(
-        records=records,
-        generated=histograms,
-        pristine=np.stack([truths[number // per_shard].pristine[number % per_shard] for number in numbers]),
-        truth=truth_measures(truths, numbers, per_shard, peers=task.peers, rungs=task.rungs),
-    )
-    severities = {record.severity for record in records}
+def _own_truth(
+    task: BatchTask, chain: Chain, severities: Sequence[float]
+) -> tuple[TruthMeasures, dict[int, Picture], dict[str, str]]:
+    """Make the truth file of the batch; return its measures, its examples by place, and what the ledger says of it."""
+    steps = [
+        [TrueStep(name, card["distortion"], true_parameters(card, severity)) for name, card in chain.cards.items()]
+        for severity in severities
+    ]
+    name = task.batch.series.distortion
+    arrays = own_truth(name, task.tiles, steps, root=task.root, pictures=task.truth_pictures, seed=task.seed)
+    write_truth_arrays(task.work, task.batch.name, arrays)
+    own = truth_of(arrays)
+    kept = dict(zip(own.example_rows.tolist(), own.examples[name], strict=True))
+    measures = TruthMeasures(own.rows, own.histograms, own.psnr, own.ssim)
+    return measures, kept, {"truth": arrays_digest(arrays)}
+
+
+def _report(task: BatchTask, chain: Chain, measures: BatchMeasures) -> dict[str, Any]:
+    severities = {record.severity for record in measures.records}
     stored = []
-    for name, generator in chain.generators.items():
-        learned = _stored_histograms(task.models[name], generator.digest)
-        stored.append([learned[place] for place in levels_near(generator.card, severities)])
+    for name, one in chain.generators.items():
+        learned = _stored_histograms(task.models[name], one.digest)
+        stored.append([learned[place] for place in levels_near(one.card, severities)])
     return batch_report(measures, stored, seed=task.seed)
 
 
