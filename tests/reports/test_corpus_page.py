@@ -237,10 +237,10 @@ def test_charts_are_valid_svg(tmp_path: Path):
 
 def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
-    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 1}))
+    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 2}))
     path = corpus / "reports" / "batch-0-00000.json"
     path.with_suffix(".png").unlink()
-    needed = ("format", "version", "distortion", "batch", "samples", "judged_by", "unpaired", "within_bounds")
+    needed = ("format", "version", "distortion", "level", "batch", "samples", "judged_by", "unpaired", "within_bounds")
     report = {key: value for key, value in json.loads(path.read_text()).items() if key in needed}
     path.write_text(json.dumps({**report, "judged_by": "unpaired"}))
     nulls = {"paired": None, "psnr": None, "ssim": None, "judged_by": "unpaired"}
@@ -254,7 +254,7 @@ def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda one: one.update(version=2), "version 2; this program reads 1"),
+        ("reports/batch-0-00000.json", lambda one: one.update(version=1), "version 1; this program reads 2"),
         ("reports/batch-0-00000.json", lambda one: one.update(format="other"), "not a distort-pipeline/report"),
         ("reports/batch-0-00000.json", lambda one: one.pop("within_bounds"), "lacks within_bounds"),
         ("reports/batch-0-00000.json", lambda one: one.update(paired=None), "that it was judged by"),

@@ -66,6 +66,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "nearest": nearest,
         "nothing": nothing,
         "brought": any(batch.report.get("brought") for batch in batches),
+        "levels": _levels_of(batches),
         "drift": Markup(drift),
         "ladder": Markup(
             ladder_chart(
@@ -79,6 +80,35 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
             for log in (False, True)
             if histograms
         ],
+    }
+
+
+def _levels_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Return a row for each level of a distortion, the weakest first; none if there is only one."""
+    levels = sorted({batch.level for batch in batches if batch.level is not None})
+    return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
+
+
+def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
+    distances = {
+        other: _mean(batches, "against_levels", other)
+        for other in dict.fromkeys(key for batch in batches for key in batch.report.get("against_levels") or {})
+    }
+    known = {int(other): bits for other, bits in distances.items() if bits is not None}
+    return {
+        "level": level,
+        "severity": _mean(batches, "severity", "most"),
+        "parameters": batches[0].report.get("parameters") or {},
+        "samples": sum(batch.report["samples"] for batch in batches),
+        "flagged": [batch for batch in batches if batch.flagged],
+        "jsd": _weighted(batches, lambda batch: batch.jsd),
+        "bound": max(batch.bound for batch in batches),
+        "floor": _mean(batches, "floors", "sampling_bits"),
+        "pristine": _mean(batches, "against", "pristine"),
+        "nearest": min(known, key=lambda other: known[other]) if known else None,
+        "labels": {
+            label: (_mean(batches, label, "mean"), _mean(batches, label, "true_mean")) for label in ("psnr", "ssim")
+        },
     }
 
 
