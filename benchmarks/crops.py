@@ -25,6 +25,10 @@ BATCH = 16
 DISTORTION = "white_noise"  # compresses least of all
 TILES_WANTED = 900
 TILES_PER_CHUNK = 16
+LEVELS_TRIED = (
+    "3: 46 / 70 %, read 1.3 / 1.4 GB, written 0.3 / 0.5; 2: 48 / 73 %, 1.3 / 1.4, 0.4 / 0.8; 1: 57 / 80 %, 1.4 / 1.3, "
+    "0.5 / 0.9; -1: 64 / 90 %, 2.2 / 6.9, 0.6 / 1.9; -5: 66 / 88 %, 2.5 / 7.5, 0.9 / 2.3"
+)
 
 
 def measure(options: Options) -> Result:
@@ -38,12 +42,14 @@ def measure(options: Options) -> Result:
             manifest, Path(folder) / "pairs", distortions=(DISTORTION,), tiles_per_picture=min(tiles_each, 64)
         )
         tiles = len(_crops(store).records)
-        cold, warm, cached = [], [], []
+        cold, warm, cached, work = [], [], [], []
         for _ in range(rounds):
             _forget(store.folder)
             crops = _crops(store)
             cold.append(_rate(crops, 0, tiles))
+            began = time.process_time()
             warm.append(_rate(crops, tiles, 2 * tiles))
+            work.append(1e6 * (time.process_time() - began) / tiles)
             cached.append(_rate_again(crops))
     chunks = -(-tiles // TILES_PER_CHUNK)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -53,16 +59,24 @@ def measure(options: Options) -> Result:
             Figure("the first epoch, from disk", "–", spread(cold), "crops/s", BAR_PER_SECOND),
             Figure("the next epoch, files in memory", "–", spread(warm), "crops/s", BAR_PER_SECOND),
             Figure("from chunks that are in the cache", "–", spread(cached), "crops/s", BAR_PER_SECOND),
+            Figure("processor time of a crop of the next epoch", "–", spread(work), "µs"),
         ],
         [
             f"A crop here is a pristine and a distorted one, aligned: 393 KB of pixels. Of each column {CACHED_CHUNKS} "
             "chunks are kept; a store that is smaller is decompressed in the first epoch only.",
-            "Tried (2026-11-24, processor time, 909 tiles of dev/, white noise and JPEG): reading by Zarr 3.1.6 "
-            "decompressed 650 MB a second, past it 1,600; its event loop copies three times, each time into new "
-            "memory. Zstandard's levels 1, 2 and -5 keep 673, 514 and 750 MB of that store and take as long to "
-            "write (15.6, 14.6 and 14.4 s for the pairs step, machine shared); -5 decompresses 2.2 times as fast as 2. "
-            "Level 2 was taken, as the smaller files are also the faster ones from a disk of 1.5 GB a second or less. "
-            "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much again. "
+            "Tried (2026-11-24, processor time, 909 tiles of dev/): reading by Zarr 3.1.6 decompressed 650 MB a "
+            "second, past it 1,600; its event loop copies three times, each time into new memory.",
+            "Zstandard's levels, what they keep of the pixels and how much they read and write a second (2026-11-24, "
+            f"processor time, the pristine tiles / those with white noise): {LEVELS_TRIED}. The whole store takes 414 "
+            "MB at level 2 and 583 at -1; a crop of the next epoch takes 780 µs of processor time at level 2 and 500 "
+            "at -1, one of the first 1,090 and 790; the pairs step of four distortions 4.77 and 4.68 s. Level -1 was "
+            "taken for training tiles, as two cores do not decompress 2,000 crops a second at level 2; where a disk "
+            "gives less than a GB a second and the store is read once, level 2 would be faster. Validation pictures "
+            "and corpora have level 2. Negative levels leave Huffman's code out, which is what takes the time of 2.",
+            "Which chunk makes room (2026-11-24): the one read before all others made the next epoch decompress chunks "
+            "up to three times, 175 columns of chunks for 116; the one used before all others 101.",
+            "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much "
+            "again as level 2; Zstandard in Blosc, with bytes or bits shuffled, keeps more and decompresses 750 MB. "
             "Chunks smaller than a tile would not help: a crop of 256² touches nearly all of a tile of 384².",
         ],
         packages=package_versions(["zarr", "numcodecs", "numpy"]),

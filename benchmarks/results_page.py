@@ -35,17 +35,9 @@ def read_results(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _machines(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return one line for each different machine; all results usually share it."""
-    lines = []
-    for result in results:
-        machine = result["machine"]
-        line = (
-            f"Machine: {machine['cores']} cores of {machine['processor']}, AVX-512 BF16 "
-            f"{'yes' if machine['avx512_bf16'] else 'no'}, AMX {'yes' if machine['amx'] else 'no'}, "
-            f"Python {machine['python']}."
-        )
-        if line not in lines:
-            lines.append(line)
+    """Return one line for each different machine, with its letter."""
+    lines = ["Measured on, with the letter that stands beside a figure:", ""]
+    lines += [f"- {letter}: {name}." for name, letter in _letters(results).items()]
     loads = [result["machine"]["load_before"] for result in results]
     shared = (
         f"The machine was shared: when the benchmarks began, {min(loads)} to {max(loads)} processes of other jobs were "
@@ -56,13 +48,30 @@ def _machines(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "", shared])
 
 
+def _letters(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return a letter for each machine in words, in the order of the results."""
+    names = dict.fromkeys(_in_words(result["machine"]) for result in results)
+    return {name: chr(ord("A") + number) for number, name in enumerate(names)}
+
+
+def _in_words(machine: Mapping[str, Any]) -> str:
+    return (
+        f"{machine['cores']} cores of {machine['processor'].strip()}, AVX-512 BF16 "
+        f"{'yes' if machine['avx512_bf16'] else 'no'}, AMX {'yes' if machine['amx'] else 'no'}, "
+        f"Python {machine['python']}"
+    )
+
+
 def _summary(results: Sequence[Mapping[str, Any]]) -> str:
-    rows = ["| part | figure | bar | measured | reached |", "|---|---|---|---|---|"]
+    letters = _letters(results)
+    rows = ["| part | on, load | figure | bar | measured | reached |", "|---|---|---|---|---|---|"]
     for result in results:
+        machine = result["machine"]
+        where = f"{letters[_in_words(machine)]}, {machine['load_before']}"
         for figure in result["figures"]:
             if figure["bar"] is not None:
                 rows.append(
-                    f"| {result['name']} | {figure['what']} / {figure['against']} | {_bar(figure)} "
+                    f"| {result['name']} | {where} | {figure['what']} / {figure['against']} | {_bar(figure)} "
                     f"| {_measured(figure)} | {'yes' if figure['reached'] else '**no**'} |"
                 )
     return "## Bars\n\n" + "\n".join(rows) + "\n"

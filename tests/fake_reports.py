@@ -63,8 +63,9 @@ def fake_corpus(
             flagged = (distortion, batch) in out
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
-                "format": "distort-pipeline/report", "version": 1, "distortion": distortion, "batch": batch,
+                "format": "distort-pipeline/report", "version": 2, "distortion": distortion, "batch": batch,
                 "samples": SAMPLES, "tiles": SAMPLES, "pictures": 20, "tile_px": tile_px, "level": 1,
+                "severity": {"least": 1.0, "most": 1.0},
                 "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
                 "precision": "float32",
                 "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "pictures": 8, "bound_bits": 0.02},
@@ -82,11 +83,14 @@ def fake_corpus(
             (reports / f"{name}.png").write_bytes(png_bytes(strip([[pristine, generated, true]], ("a", "b", "c"))))
     total = batches * len(distortions)
     store = {
-        "format": "distort-pipeline/corpus", "version": 1, "digest": "cd" * 32,
+        "format": "distort-pipeline/corpus", "version": 2, "digest": "cd" * 32,
         "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "place": "/home/someone"}},
         "counts": {"samples": SAMPLES * total, "tiles": 500, "pictures": 20, "batches": total, "flagged": len(out)},
         "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
-        "models": {name: {"digest": "ef" * 32, "steps": 300, "parameters": {"quality": 12}} for name in distortions},
+        "models": {
+            name: {"digest": "ef" * 32, "steps": 300, "levels": [{"level": 1, "parameters": {"quality": 12}}]}
+            for name in distortions
+        },
         "licences": {licence: 9, "BSD-2-clause": 11},
         "packages": {"tensorflow": "2.21.0", "numpy": "2.3.1"}, "codecs": {"openjpeg": "2.5.4"},
         "manifest_digest": "01" * 32,
@@ -100,9 +104,9 @@ def made_up_records(batches, pictures=("wren-1", "osprey-1")):
     return [
         SampleRecord(
             sample=2 * place + turn, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + turn,
-            tile=turn, picture=picture, split="train", y=0, x=16, height=64, width=64, level=1, draw=0, seed=0,
-            model="ab", precision="float32", pixel_digest="cd", psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9,
-            gmsd=0.1, clipped=0.0,
+            tile=turn, picture=picture, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
+            parameters="{}", target=None, draw=0, seed=0, model="ab", precision="float32", pixel_digest="cd",
+            psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9, gmsd=0.1, clipped=0.0,
         )
         for place, batch in enumerate(batches)
         for turn, picture in enumerate(pictures)

@@ -105,14 +105,27 @@ def test_the_page_says_what_was_reached_missed_and_not_measured(tmp_path):
         Figure("wall", "floor", spread([1.3]), bar=1.15, at_least=False),
         Figure("start", "–", spread([2.0]), "s"),
     ]
-    write_result(
-        "pairs", Result("a title", figures, ["a remark"], ["a peer"], {"numpy": "2"}), machine(), 1.0, tmp_path
-    )
+    here = {**machine(), "load_before": 0.4}
+    write_result("pairs", Result("a title", figures, ["a remark"], ["a peer"], {"numpy": "2"}), here, 1.0, tmp_path)
     page = render(read_results(tmp_path, ["statistics", "pairs"]), ["a GPU"])
-    assert "| pairs | ours / theirs | ≥ 4 × | 5 × (4 – 6) | yes |" in page
-    assert "| pairs | wall / floor | ≤ 1.15 × | 1.3 × | **no** |" in page
+    assert "| pairs | A, 0.4 | ours / theirs | ≥ 4 × | 5 × (4 – 6) | yes |" in page
+    assert "| pairs | A, 0.4 | wall / floor | ≤ 1.15 × | 1.3 × | **no** |" in page
     for line in ("| start | – | 2 s | 1 | – |", "- a remark", "- pairs: a peer", "- a GPU", "AVX-512 BF16"):
         assert line in page
+
+
+def test_figures_of_several_machines_are_told_apart(tmp_path):
+    for name, cores in (("pairs", 2), ("crops", 64), ("growth", 2)):
+        here = {**machine(), "cores": cores, "load_before": 0.4}
+        write_result(name, Result("a title", [Figure("a", "b", spread([1.0]), bar=1.0)]), here, 1.0, tmp_path)
+    page = render(read_results(tmp_path, ["pairs", "crops", "growth"]))
+    assert "- A: 2 cores of " in page
+    assert "- B: 64 cores of " in page
+    assert [line.split(" | ")[:2] for line in page.splitlines() if line.endswith("| yes |")] == [
+        ["| pairs", "A, 0.4"],
+        ["| crops", "B, 0.4"],
+        ["| growth", "A, 0.4"],
+    ]
 
 
 def test_stored_results_are_those_of_the_page():

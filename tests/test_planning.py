@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.corpora import even_quotas, plan_corpus
 from distort_pipeline.planning.pairs import plan_pairs
+from distort_pipeline.planning.series import SEVERITY, Asked, Series
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
 from distort_pipeline.records import PictureRecord
 
@@ -111,9 +112,14 @@ def test_too_small_pictures_are_counted_and_none_at_all_is_an_error():
 MODELS = {"jpeg": False, "jp2k": False, "white_noise": True}
 
 
+def one_level(name, random=False):
+    return Series(name, (name,), 1, 1, Asked(SEVERITY, 1.0, 1.0), random)
+
+
 def corpus(album, count, models=MODELS, **changes):
     plain = {"tile_px": 256, "batch_samples": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
-    return plan_corpus(album, models, count=count, **{**plain, **changes})
+    series = [one_level(name, random) for name, random in sorted(models.items())]
+    return plan_corpus(album, series, count=count, **{**plain, **changes})
 
 
 @quick
@@ -133,10 +139,10 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
     for batch in plan.batches:
         assert 0 < len(batch.samples) <= batch_samples
         assert batch.samples[0].slot == batch.number * batch_samples
-        shares[batch.distortion] += len(batch.samples)
+        shares[batch.series.name] += len(batch.samples)
     assert max(shares.values()) - min(shares[name] for name in MODELS) <= 1
     for name, is_random in MODELS.items():
-        own = [sample for batch in plan.batches if batch.distortion == name for sample in batch.samples]
+        own = [sample for batch in plan.batches if batch.series.name == name for sample in batch.samples]
         assert [sample.slot for sample in own] == list(range(len(own)))
         assert len({(sample.tile, sample.draw) for sample in own}) == len(own)
         if not is_random and not allow_repeats:
@@ -146,7 +152,7 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
 def test_one_tile_is_distorted_by_every_model():
     plan = corpus([picture(0, 512, 512)], 9)
     tiles = {
-        name: [s.tile for batch in plan.batches if batch.distortion == name for s in batch.samples] for name in MODELS
+        name: [s.tile for batch in plan.batches if batch.series.name == name for s in batch.samples] for name in MODELS
     }
     assert tiles["jpeg"] == tiles["jp2k"] == tiles["white_noise"] == [0, 1, 2]
 

@@ -27,6 +27,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
     PLACE,
+    ends_in,
     examples,
     named_path,
     names_in,
@@ -252,6 +253,8 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate photos/ --count 5000",
         "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
+        "generate --count 5000 --levels 5",
+        "generate --count 5000 --severity 0.2:0.9 --mix jpeg+white_noise",
         "generate --whole-pictures --count 80",
     )
 )
@@ -260,8 +263,11 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
 @click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
-@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models.")
+@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
+@click.option("--levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
+@click.option("--severity", metavar="S or LO:HI", help="From 0 to 1: of all samples, or drawn for each from a range.")
+@click.option("--mix", multiple=True, metavar="A+B", help="B on what A left; can be given again.  [alone: only mixes]")
 @click.option("--tile-px", type=int, help="A multiple of 128.")
 @click.option("--whole-pictures", is_flag=True, default=None, help="Whole pictures instead of tiles.")
 @click.option("--splits", help="Which photographs: train, val, test, separated by commas.")
@@ -285,6 +291,8 @@ def generate(
     scheduler_file: Path | None,
     distortions: str | None,
     splits: str | None,
+    severity: str | None,
+    mix: tuple[str, ...],
     **changes: Any,
 ) -> None:
     """Make a corpus of distorted tiles, with a report of every batch.
@@ -295,7 +303,14 @@ def generate(
     from distort_pipeline.inputs import manifest_of, models_or_starters
     from distort_pipeline.steps import generate as step
 
-    config = replaced(settings(ctx).generate, distortions=names_in(distortions), splits=names_in(splits), **changes)
+    config = replaced(
+        settings(ctx).generate,
+        distortions=names_in(distortions),
+        splits=names_in(splits),
+        severity=ends_in(severity, "--severity"),
+        mix=mix or None,
+        **changes,
+    )
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
     listed = manifest_of(pictures or manifest, out, settings(ctx).ingest)
     show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))

@@ -210,12 +210,15 @@ class EvaluateConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class GenerateConfig(ConfigSection):
-    """How large a corpus, of what, and when to distrust it."""
+    """How large a corpus, of what, how strong, and when to distrust it."""
 
     section: typing.ClassVar[str] = "generate"
 
     count: int = 2000  # distorted tiles in all, split evenly over the models
     distortions: tuple[str, ...] = ()  # none named: every model there is
+    levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
+    severity: tuple[float, ...] = ()  # from 0 to 1: one, or the ends of a range
+    mix: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
     tile_px: int = 256
     whole_pictures: bool = False
     splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
@@ -248,6 +251,22 @@ class GenerateConfig(ConfigSection):
         )
         self.require(
             self.crop_align is None or self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}, or null"
+        )
+        self.require(self.levels is None or self.levels > 0, "levels", "positive, or null")
+        self.require(
+            len(self.severity) <= 2
+            and list(self.severity) == sorted(self.severity)
+            and all(0 <= value <= 1 for value in self.severity),
+            "severity",
+            "one number from 0 to 1, or two of them, the smaller one first",
+        )
+        self.require(
+            self.levels in (None, 1) or len(set(self.severity)) != 1, "severity", "a range, where there are levels"
+        )
+        self.require(
+            all(len(set(names)) == len(names) > 1 for names in (mix.split("+") for mix in self.mix)),
+            "mix",
+            "names of different models joined by +, such as jpeg+white_noise",
         )
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
         self.require(self.on_drift in ("flag", "stop"), "on_drift", "'flag' or 'stop'")

@@ -90,6 +90,18 @@ def numbers_in(text: str | None, option: str = "--levels") -> list[int] | None:
         raise PipelineError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
 
 
+def ends_in(text: str | None, option: str) -> list[float] | None:
+    """Return the number, or the two ends of the range, that an option has; None if it was not given.
+
+    >>> ends_in("0.2:0.9", "--severity"), ends_in("0.5", "--severity"), ends_in(None, "--severity")
+    ([0.2, 0.9], [0.5], None)
+    """
+    try:
+        return None if text is None else [float(end) for end in text.split(":", 1)]
+    except ValueError:
+        raise PipelineError(f"{option} must be a number or a range such as 0.2:0.9, got {text!r}") from None
+
+
 def named_path(text: str) -> tuple[str, str]:
     """Return name and path of a NAME=PATH option.
 

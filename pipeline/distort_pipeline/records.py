@@ -84,10 +84,13 @@ class SampleRecord:
     x: int
     height: int
     width: int
-    level: int
+    level: int  # from 1, the weakest; of a corpus of one level, the number of the learned one
+    severity: float  # that was asked of the generator, from 0 (the untouched picture) to 1 (its strongest level)
+    parameters: str  # canonical JSON of what the true distortion takes at that severity; {} for brought pairs
+    target: float | None  # what was asked of generate.target's measure; none where a severity was asked for
     draw: int
     seed: int
-    model: str  # digest of the generator
+    model: str  # digest of the generator; of a mix, of all of them, joined by +
     precision: str
     pixel_digest: str  # SHA-256 over the shape and the pixels of the sample
     psnr: float | None  # dB against the pristine tile; none where the two are identical

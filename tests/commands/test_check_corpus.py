@@ -148,7 +148,7 @@ def test_a_header_that_cannot_be_gone_by_is_one_problem(damaged):
         ({"samples": 3}, "samples must be there, as dict"),
         ({"settings": {}}, "settings.generate.batch_samples must be there, as int"),
         ({"batches": {"jpeg": 3}}, "does not say how much there is of what"),
-        ({"version": 2}, "of version 2"),
+        ({"version": 3}, "of version 3"),
         ({"format": "distort-pipeline/diary"}, "of no kind that `verify` knows"),
     ):
         write_json(damaged / "store.json", {**header, **changes})

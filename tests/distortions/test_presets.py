@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline import distortions
-from distort_pipeline.distortions.presets import PRESETS, parameters
+from distort_pipeline.distortions.presets import PRESETS, default_place, parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.seeds import generator
 
@@ -59,6 +59,14 @@ def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
 def test_the_third_rung_of_the_ladder_is_what_one_level_is():
     for name, (only,) in PRESETS["paper_like"].items():
         assert parameters("ladder", name, 3) == only
+
+
+def test_where_one_level_has_to_do_it_is_the_usual_one_or_else_the_middle():
+    for name, levels in PRESETS["ladder"].items():
+        assert default_place(name, levels) == 2
+        assert default_place(name, levels[1:]) == 1  # found by its values, not by its place
+        assert default_place(name, levels[3:]) == 0
+    assert default_place("camera", [{"iso": 100}, {"iso": 400}, {"iso": 1600}]) == 1
 
 
 def test_what_is_returned_may_be_changed_without_changing_the_preset():

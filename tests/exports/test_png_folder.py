@@ -59,7 +59,7 @@ def test_the_table_leads_to_the_very_pixels_of_the_corpus(written, corpus):
     with (written / "metadata.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["sample"]) for row in rows] == [0, 1, 2, *range(20, 28)]
-    assert list(rows[0])[:6] == ["file_name", "reference", "distortion", "level", "sample", "tile"]
+    assert list(rows[0])[:6] == ["file_name", "reference", "distortion", "level", "severity", "sample"]
     for row in rows:
         sample = corpus[int(row["sample"])]
         np.testing.assert_array_equal(read_png(written / row["file_name"]), sample.distorted)

@@ -6,6 +6,7 @@ from distort_pipeline.planning.exports import matching, plan_parts
 
 COLUMNS = {
     "distortion": np.array(["jpeg"] * 5 + ["noise"] * 4),
+    "series": np.array(["jpeg"] * 5 + ["noise"] * 4),
     "batch": np.array([0, 0, 1, 1, 2, 0, 0, 1, 1]),
     "tile": np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]),
     "split": np.array(["train", "val", "train", "val", "train", "train", "val", "train", "val"]),

@@ -9,11 +9,6 @@ from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.stores.models import ValidationHistograms
 
 BINS = 103
-CARD = {
-    "distortion": "jpeg",
-    "levels": [{"level": 2, "parameters": {"quality": 12}, "severity": 1.0}],
-    "weights_digest": "w" * 64,
-}
 
 
 def peak(*places, tiles=1, values=90):
@@ -26,7 +21,8 @@ def peak(*places, tiles=1, values=90):
 def record(place, **changes):
     values = {
         "sample": place, "distortion": "jpeg", "batch": 3, "slot": place, "tile": place, "picture": f"p{place // 2}",
-        "split": "train", "y": 0, "x": 0, "height": 128, "width": 128, "level": 2, "draw": 0, "seed": place,
+        "split": "train", "y": 0, "x": 0, "height": 128, "width": 128, "level": 2, "severity": 1.0,
+        "parameters": '{"quality":12}', "target": None, "draw": 0, "seed": place,
         "model": "w" * 64, "precision": "float32", "pixel_digest": f"{place:064d}", "psnr": 20.0 + place, "ssim": 0.5,
         "ms_ssim": None, "gmsd": 0.1, "clipped": 0.25,
     }  # fmt: skip
@@ -43,11 +39,11 @@ def truth(places, **by_name):
     return TruthMeasures(np.array(places, np.int64), by_name, ones, ones)
 
 
-def report_of(generated, own, *, records=None, kept=None, pristine=None, card=CARD):
+def report_of(generated, own, *, records=None, kept=None, pristine=None, brought=False):
     records = records or [record(place) for place in range(len(generated))]
     pristine = peak(90, tiles=len(generated)) if pristine is None else pristine
     kept = kept or stored(peak(50, tiles=4), peak(50, 51, tiles=4))
-    return batch_report(BatchMeasures(records, generated, pristine, own), card, kept, batch=3, seed=0)
+    return batch_report(BatchMeasures(records, generated, pristine, own), [[kept]], brought=brought, seed=0)
 
 
 def test_identical_histograms_score_zero_and_lie_within_any_bound():
@@ -97,8 +93,17 @@ def test_without_a_truth_the_stored_histogram_judges():
     assert report["within_bounds"] is False
     assert set(report["against"]) == {"pristine"}
     assert report["histograms"]["true"] == kept.true.sum(0).tolist()
-    assert report["floors"] == {"sampling_bits": None, "content_bits": None}
+    assert report["floors"] == {"sampling_bits": 0, "content_bits": 0}  # of the stored tiles, which are all alike
     assert report_of(peak(50, tiles=2), truth([]), kept=kept)["within_bounds"] is True
+
+
+def test_without_a_truth_doing_nothing_and_other_photographs_are_held_against_the_stored_histogram():
+    kept = stored(peak(50, tiles=4), np.concatenate([peak(50), peak(20)] * 2))  # two photographs, nothing in common
+    report = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(90, tiles=2))
+    assert report["unpaired"]["pristine_bits"] == pytest.approx(1)
+    assert report["floors"]["content_bits"] == pytest.approx(1)
+    half_right = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(50, tiles=2))["unpaired"]
+    assert half_right["pristine_bits"] == half_right["jsd_bits"] > 0
 
 
 def test_other_models_truths_do_not_judge():
@@ -154,7 +159,7 @@ def test_a_report_is_the_same_each_time_and_depends_on_its_seed_only_in_draws():
     generated, true = (rng.integers(1, 50, (8, BINS)) for _ in range(2))
     kept = stored(generated, true)
     measures = BatchMeasures([record(p) for p in range(8)], generated, true, truth(range(8), jpeg=true))
-    first, again, other = (batch_report(measures, CARD, kept, batch=3, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (batch_report(measures, [[kept]], brought=False, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first["paired"]["jsd_bits"] == other["paired"]["jsd_bits"]
     assert first["paired"]["bound_bits"] != other["paired"]["bound_bits"]

@@ -101,6 +101,32 @@ def test_a_distortion_that_resembles_another_is_remarked(tmp_path: Path):
     assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
+def brought_page(folder: Path, pristine_bits: float) -> str:
+    """Return the page of one batch by a model of brought pairs, 0.01 bits from these."""
+    corpus = fake_corpus(folder, batches=1)
+
+    def edit(report: dict[str, Any]) -> None:
+        report.update(brought=True, parameters={}, paired=None, judged_by="unpaired", against={"pristine": 0.002})
+        report["unpaired"].update(jsd_bits=0.01, bound_bits=0.05, pristine_bits=pristine_bits)
+
+    change(corpus / "reports" / "batch-0-00000.json", edit)
+    return page_of(corpus)
+
+
+def test_a_brought_distortion_is_near_to_nothing_in_particular_and_held_against_doing_nothing(tmp_path: Path):
+    page = brought_page(tmp_path, 0.08)
+    assert heading(page).startswith("good")
+    assert "learned from brought pairs" in page
+    assert "doing nothing 0.0800" in page
+    assert not re.search(r'class="left">pristine</td>', page)
+
+
+def test_a_brought_distortion_no_nearer_than_doing_nothing_gets_no_good_verdict(tmp_path: Path):
+    page = brought_page(tmp_path, 0.01)
+    assert heading(page).startswith("unknown")
+    assert "no nearer to its model&#39;s true pictures (0.0100 bits) than the untouched tiles are (0.0100)" in page
+
+
 def test_names_are_text_wherever_they_stand(tmp_path: Path):
     corpus = fake_corpus(tmp_path, distortions=("jpeg", NASTY), batches=2, out=((NASTY, 1),), licence=NASTY)
     change(
@@ -211,10 +237,10 @@ def test_charts_are_valid_svg(tmp_path: Path):
 
 def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
-    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 1}))
+    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 2}))
     path = corpus / "reports" / "batch-0-00000.json"
     path.with_suffix(".png").unlink()
-    needed = ("format", "version", "distortion", "batch", "samples", "judged_by", "unpaired", "within_bounds")
+    needed = ("format", "version", "distortion", "level", "batch", "samples", "judged_by", "unpaired", "within_bounds")
     report = {key: value for key, value in json.loads(path.read_text()).items() if key in needed}
     path.write_text(json.dumps({**report, "judged_by": "unpaired"}))
     nulls = {"paired": None, "psnr": None, "ssim": None, "judged_by": "unpaired"}
@@ -228,7 +254,7 @@ def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda one: one.update(version=2), "version 2; this program reads 1"),
+        ("reports/batch-0-00000.json", lambda one: one.update(version=1), "version 1; this program reads 2"),
         ("reports/batch-0-00000.json", lambda one: one.update(format="other"), "not a distort-pipeline/report"),
         ("reports/batch-0-00000.json", lambda one: one.pop("within_bounds"), "lacks within_bounds"),
         ("reports/batch-0-00000.json", lambda one: one.update(paired=None), "that it was judged by"),

@@ -9,14 +9,14 @@ pytest_plugins = ["corpus_fixtures"]
 
 def test_every_sample_of_a_corpus_is_found_under_its_picture(corpus):
     index = picture_index(corpus.table())
-    assert index.distortions == ("jpeg", "white_noise")
+    assert index.kinds == (("jpeg", 1, True), ("white_noise", 1, True))
     assert [picture for picture, _, _ in index.pictures] == sorted({record.picture for record in corpus.records})
     for picture, split, parts in index.pictures:
         own = [record for record in corpus.records if record.picture == picture]
         assert {record.split for record in own} == {split}
         assert sum(part[3] for part in parts) == len(own)
         for place, first, last, count, first_batch, last_batch, psnr, _ in parts:
-            of_part = [record for record in own if record.distortion == index.distortions[place]]
+            of_part = [record for record in own if record.distortion == index.kinds[place][0]]
             assert (first, last, count) == (of_part[0].sample, of_part[-1].sample, len(of_part))
             assert (first_batch, last_batch) == (of_part[0].batch, of_part[-1].batch)
             assert abs(psnr - sum(record.psnr for record in of_part) / count) < 0.01

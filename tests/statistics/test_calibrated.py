@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.statistics.calibrated import CALIBRATED, expected, monotone, reach, severity_for
+from distort_pipeline.statistics.calibrated import (
+    CALIBRATED,
+    corrected,
+    expected,
+    monotone,
+    reach,
+    severity_for,
+)
 
 DIAL = {
     "severity": [0, 0.25, 0.5, 0.75, 1],
@@ -35,6 +42,16 @@ def test_worse_is_more_severe_and_out_of_reach_is_an_end_of_the_dial(measure):
 def test_the_mildest_of_several_severities_is_taken_and_the_rest_is_not_bent():
     assert severity_for(DIAL, "psnr", 32) == 0.5
     assert severity_for(DIAL, "psnr", 31.999) == pytest.approx(0.75, abs=1e-4)
+
+
+@pytest.mark.parametrize(("measure", "off", "wanted"), [("psnr", 1.5, 25), ("ssim", -0.05, 0.8), ("gmsd", 0.02, 0.1)])
+def test_a_picture_off_the_mean_gets_what_is_asked_after_a_correction(measure, off, wanted):
+    first = severity_for(DIAL, measure, wanted)
+    achieved = expected(DIAL, measure, first) + off
+    second = corrected(DIAL, measure, wanted, severity=first, achieved=achieved)
+    assert expected(DIAL, measure, second) + off == pytest.approx(wanted)
+    right = corrected(DIAL, measure, wanted, severity=first, achieved=wanted)
+    assert right == pytest.approx(first)
 
 
 def test_pooling_changes_only_what_is_out_of_order():

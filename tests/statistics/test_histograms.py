@@ -4,8 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from distort_pipeline.statistics.histograms import centres, edges, histogram, plane_histogram, product_histogram
+from distort_pipeline.statistics.histograms import (
+    centres,
+    edges,
+    histogram,
+    pair_histogram,
+    plane_histogram,
+    product_histogram,
+)
 from distort_pipeline.statistics.mscn import luma
+from distort_pipeline.statistics.products import DIRECTIONS, pair_products
 
 
 def reference_histogram(values):
@@ -52,6 +60,34 @@ def test_no_mass_is_lost(values):
 def test_not_a_number_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         histogram(np.array([0.0, np.nan]))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_neighbours_are_counted_as_their_products_are(dtype, direction):
+    field = np.random.default_rng(4).normal(0, 1.2, (300, 450)).astype(dtype)  # more than one block
+    field[7, 9:11] = 255, -255  # the largest there can be
+    counts = pair_histogram(field, direction)
+    products = pair_products(field, direction)
+    assert counts.sum() == products.size
+    assert counts[0] > 1000
+    assert counts[-1] > 1000
+    assert np.abs(counts - reference_histogram(products)).sum() <= (12 if dtype == np.float32 else 0)
+
+
+def test_product_of_two_is_in_the_last_bin_and_of_minus_two_in_the_first():
+    assert np.flatnonzero(pair_histogram(np.array([[1.0, 2.0]]), "H")).tolist() == [101]
+    assert np.flatnonzero(pair_histogram(np.array([[1.0, -2.0]]), "H")).tolist() == [1]
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (0, 5), (5, 0)])
+def test_where_nothing_has_a_diagonal_neighbour_nothing_is_counted(shape):
+    assert not pair_histogram(np.zeros(shape, np.float32), "D1").any()
+
+
+def test_products_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        pair_histogram(np.array([[0.0, np.nan], [1.0, 1.0]]), "V")
 
 
 def test_edges_and_centres_fit_the_counts():

@@ -89,8 +89,8 @@ def test_what_is_no_finished_corpus_of_this_version_is_refused(damaged, tmp_path
         open_corpus(tmp_path / "nowhere")
     with pytest.raises(PipelineError, match="is not a corpus"):
         open_corpus(pair_store.folder)
-    change_json(damaged / "store.json", version=2)
-    with pytest.raises(PipelineError, match="of version 2; this program reads version 1"):
+    change_json(damaged / "store.json", version=1)
+    with pytest.raises(PipelineError, match="of version 1; this program reads version 2"):
         open_corpus(damaged)
     (damaged / "store.json").write_text('{"format": "distort-pip')
     with pytest.raises(PipelineError, match="is damaged"):

@@ -86,6 +86,6 @@ def test_models_are_the_finished_folders(tmp_path):
     with pytest.raises(PipelineError, match="no finished model"):
         model_folders(tmp_path / "models")
     for name in ("white_noise", "jpeg"):
-        write_json(tmp_path / "models" / name / "store.json", {"format": "distort-pipeline/model", "version": 1})
+        write_json(tmp_path / "models" / name / "store.json", {"format": "distort-pipeline/model", "version": 2})
     assert list(model_folders(tmp_path / "models")) == ["jpeg", "white_noise"]
-    assert read_card(model_folders(tmp_path / "models")["jpeg"])["version"] == 1
+    assert read_card(model_folders(tmp_path / "models")["jpeg"])["version"] == 2

@@ -26,7 +26,7 @@ def test_records_come_back_equal_and_in_order(tmp_path, kind):
 
 def test_only_what_may_be_absent_is_nullable():
     schema = schema_of(SampleRecord)
-    assert {field.name for field in schema if field.nullable} == {"psnr", "ssim", "ms_ssim", "gmsd"}
+    assert {field.name for field in schema if field.nullable} == {"target", "psnr", "ssim", "ms_ssim", "gmsd"}
     assert schema.field("seed").type == pa.int64()
     assert schema.field("clipped").type == pa.float64()
 

@@ -6,6 +6,7 @@ import pytest
 from small_models import NETWORK_BATCH, write_model
 
 from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile
+from distort_pipeline.planning.series import SEVERITY, Asked, Series
 from distort_pipeline.planning.tiles import Tile
 from distort_pipeline.records import digest
 from distort_pipeline.statistics.divergence import jsd_bits
@@ -30,19 +31,24 @@ def task_of(damaged, models, small_manifest):
         for tile in store.tiles()
     ]
 
-    def make(name, **changes):
-        records = store.batch_records(name)
-        samples = tuple(PlannedSample(r.sample, r.slot, r.tile, r.draw, r.seed) for r in records)
+    def make(batch, **changes):
+        records = store.batch_records(batch)
+        name = records[0].distortion
+        samples = tuple(PlannedSample(r.sample, r.slot, r.tile, r.draw, r.seed, r.severity) for r in records)
         task = BatchTask(
             work=damaged,
-            model=models / records[0].distortion,
-            batch=Batch(records[0].distortion, records[0].batch, samples),
+            root=small_manifest.parent,
+            models={name: models / name},
+            batch=Batch(Series(name, (name,), 1, 1, Asked(SEVERITY, 1.0, 1.0), False), records[0].batch, samples),
             tiles=tuple(tiles[record.tile] for record in records),
+            peers={"jpeg": "jpeg", "white_noise": "white_noise"},
+            rungs={},
             tiles_per_shard=8,
             network_batch=NETWORK_BATCH,
             precision="float32",
             labels=("psnr", "ssim", "ms_ssim", "gmsd"),
             whole_pictures=False,
+            truth_pictures=1,
             seed=0,
             threads=1,
         )
@@ -71,7 +77,7 @@ def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of
 
 def test_the_report_compares_the_same_tiles(task_of, damaged):
     make_batch(task_of("jpeg-00001"))
-    store, truth = open_corpus(damaged), read_truth(damaged, 1)
+    store, truth = open_corpus(damaged), read_truth(damaged, "tiles-00001")
     report = store.reports()[1]
     of_truth = [product_histogram(store[8 + row].distorted) for row in truth.rows]
     generated, pristine = np.sum(of_truth, 0), truth.pristine[truth.rows].sum(0)
@@ -98,10 +104,10 @@ def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histogra
     poor = histograms_of(truly("jpeg"), lambda picture: 255 - picture // 3)
     folder = tmp_path / "jpeg"
     write_model(folder, "jpeg", poor)
-    assert make_batch(task_of("jpeg-00000", model=folder))["samples"] == 8
+    assert make_batch(task_of("jpeg-00000", models={"jpeg": folder}))["samples"] == 8
     first = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     write_model(folder, "jpeg", exact, noise_channels=3)
-    make_batch(task_of("jpeg-00000", model=folder))
+    make_batch(task_of("jpeg-00000", models={"jpeg": folder}))
     second = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     assert first["model"] != second["model"]
     assert first["paired"]["bound_bits"] > second["paired"]["bound_bits"] == LEAST_BOUND_BITS
@@ -121,7 +127,7 @@ def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of
     records = made.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers
     assert records[2].picture == store.tiles()[0].picture
-    forward = load_generator(task.model, batch=NETWORK_BATCH).forward
+    forward = load_generator(*task.models.values(), batch=NETWORK_BATCH).forward
     for record in records:
         expected = forward.distort_picture(store.pristine(record.tile), record.seed)
         np.testing.assert_array_equal(made[record.sample].distorted, expected)

@@ -50,7 +50,7 @@ def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, phot
 
 def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_pictures(task, photographs):
     assert make_tile_shard(task) == "tiles-00001"
-    truth = read_truth(task.work, 1)
+    truth = read_truth(task.work, "tiles-00001")
     assert truth.first_tile == 3
     assert truth.rows.tolist() == [0, 1]  # the tiles of one photograph, as truth_pictures says
     osprey = task.tiles[0].picture
@@ -77,14 +77,14 @@ def test_the_ledger_comes_last_and_a_shard_made_again_is_the_same(task):
 
 def test_without_true_distortions_there_are_only_pristine_histograms(task):
     make_tile_shard(TileTask(**{**vars(task), "truths": ()}))
-    truth = read_truth(task.work, 1)
+    truth = read_truth(task.work, "tiles-00001")
     assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
 
 
 def test_an_infinite_psnr_becomes_nan(task):
     unchanging = TrueDistortion("nothing", "white_noise", 1, {"sigma_grey": 0})
     make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
-    truth = read_truth(task.work, 1)
+    truth = read_truth(task.work, "tiles-00001")
     assert np.isnan(truth.psnr["nothing"]).all()
     assert truth.ssim["nothing"] == pytest.approx(1)
 
@@ -92,7 +92,7 @@ def test_an_infinite_psnr_becomes_nan(task):
 @pytest.mark.parametrize("place", [0, 26, 28, 40, -4, -20, -40, -60, -80])
 def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, place):
     make_tile_shard(task)
-    before = read_truth(task.work, 1)
+    before = read_truth(task.work, "tiles-00001")
     path = task.work / "truth" / "tiles-00001.npz"
     data = path.read_bytes()
     for bit in range(8):
@@ -100,14 +100,14 @@ def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, place
         damaged[place] ^= 1 << bit
         path.write_bytes(damaged)
         with suppress(PipelineError):  # any other error fails the test
-            np.testing.assert_array_equal(read_truth(task.work, 1).pristine, before.pristine)
+            np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").pristine, before.pristine)
     for left in (0, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:left])
         with pytest.raises(PipelineError, match=r"tiles-00001\.npz is missing or damaged"):
-            read_truth(task.work, 1)
+            read_truth(task.work, "tiles-00001")
     path.unlink()
     with pytest.raises(PipelineError, match="is missing or damaged"):
-        read_truth(task.work, 1)
+        read_truth(task.work, "tiles-00001")
 
 
 def test_the_middle_of_a_picture_is_of_one_size():

@@ -113,6 +113,14 @@ def test_what_is_kept_and_read_ahead_changes_no_crop(pair_store, monkeypatch, ke
     assert len(crops._cache) >= kept
 
 
+def test_the_chunk_that_was_used_before_all_others_makes_room(pair_store, monkeypatch):
+    monkeypatch.setattr(crops_module, "CACHED_CHUNKS", 2)
+    crops = crops_of(pair_store)
+    for number in (0, 1, 0, 2):
+        crops._request({(0, number)}, set())
+    assert set(crops._cache) == {(0, 0), (0, 2)}
+
+
 def test_a_batch_may_be_larger_than_an_epoch(pair_store):
     crops = crops_of(pair_store, batch=20)
     assert np.array_equal(crops.at(1).pristine, crops_of(pair_store, batch=20).at(1).pristine)

@@ -26,6 +26,7 @@ class Counting:
         self.count = np.zeros((), np.int64)
 
     def step(self, pristine, distorted, severities, number):
+        assert severities.shape == (len(pristine), 1)
         assert pristine.shape == distorted.shape
         self.made.append(number)
         self.count = self.count + 1

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
+from distort_pipeline.networks.responses import Responses
+from distort_pipeline.ranges import from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.pictures import decode
-from distort_pipeline.training.response_fit import CurveFit, explained_by, fit_best
+from distort_pipeline.training.response_fit import BOLDNESS, CurveFit, explained_by, fit_best, settled_steps
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19.0}, "jp2k": {"ratio": 150.0}}
@@ -43,6 +45,17 @@ def test_where_nothing_was_seen_nothing_changes():
     assert not np.any(np.delete(curve, [53, 54]))
 
 
+def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_than_they_are():
+    values = np.full((1, 1, 2000, 1), 3.0, np.float32)
+    gone = np.where(np.arange(2000) % 2, 0.0, -3.0).reshape(values.shape).astype(np.float32)
+    fit = CurveFit(1, 9, 1.0)
+    fit.add(values, gone)
+    mean, bold = fit.solve()[0, 7], fit.bold()[0, 7]
+    assert mean == pytest.approx(-1.5, abs=0.01)
+    assert bold == pytest.approx(-1.5 + BOLDNESS * (1.5 - 3 / 2**0.5), abs=0.01)
+    assert (np.abs(fit.bold()[0]) <= np.abs(np.arange(9) - 4)).all()
+
+
 @pytest.mark.parametrize(("distortion", "transform"), [("jpeg", "blocks"), ("white_noise", "none")])
 def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, transform):
     pristine, distorted = tiles_of(photographs, distortion)
@@ -74,3 +87,39 @@ def test_without_a_wish_for_responses_nothing_is_fitted():
     assert (
         fit_best(np.zeros((0, 128, 128, 3), np.uint8), [np.zeros((0, 128, 128, 3), np.uint8)], [], "none").weights == {}
     )
+
+
+def test_steps_are_those_that_a_codec_counts_in(photographs):
+    distorted = [apply("jpeg", picture, {"quality": 24}, None).picture for picture in photographs]
+    fitted = fit_best(
+        np.stack([p[:384, :384] for p in photographs]),
+        [np.stack([d[:384, :384] for d in distorted])],
+        [str(place) for place in range(len(photographs))],
+        "blocks",
+    )
+    # libjpeg's luma table at quality 24, scaled by 5000 / 24 %: its corner (0, 0), (0, 1), (0, 2) and (1, 0)
+    np.testing.assert_allclose(np.exp(fitted.weights["log_steps_00"][0]), [33], rtol=0.1)
+    np.testing.assert_allclose(np.exp(fitted.weights["log_steps_01"][0, [0, 1, 7]]), [23, 21, 25], rtol=0.1)
+
+
+def test_a_step_that_was_not_seen_at_one_level_is_told_by_the_others():
+    log_steps = np.log(np.array([[10, 20, 30], [20, 40, 50]], np.float32))
+    seen = np.array([[True, True, True], [True, True, False]])
+    np.testing.assert_allclose(np.exp(settled_steps(log_steps, seen)), [[10, 20, 30], [20, 40, 60]], rtol=1e-5)
+
+
+def test_several_levels_are_fitted_at_once_and_what_lies_between_is_nearer_than_both(photographs):
+    levels = (24, 17, 12)
+    tiles = {q: [apply("jpeg", p, {"quality": q}, None).picture[:384, :384] for p in photographs] for q in levels}
+    pristine = np.stack([p[:384, :384] for p in photographs])
+    fitted = fit_best(pristine[:14], [np.stack(tiles[q][:14]) for q in (24, 12)], [str(n) for n in range(14)], "blocks")
+    layer = Responses("blocks", 2)
+    layer.build(None)
+    for variable in layer.variables:
+        variable.assign(fitted.weights[variable.name])
+    x, true = to_network(pristine[14:]), np.stack(tiles[17][14:])
+    scores = []
+    for severity in (0.5, 0.75, 1.0):
+        made = from_network(x + np.asarray(layer([x, np.full((len(x), 1), severity, np.float32)])))
+        scores.append(np.square(made.astype(float) - true).mean())
+    assert scores[1] < 0.8 * min(scores[0], scores[2])

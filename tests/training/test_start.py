@@ -1,14 +1,19 @@
 import numpy as np
+import pytest
 
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.files import sealed, write_json
+from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays
 from distort_pipeline.training import start as start_module
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
-from distort_pipeline.training.start import Start, fitted_start
+from distort_pipeline.training.start import Start, fitted_start, start_of
 
 
 def start(pair_store, folder, **changes):
     return fitted_start(pair_store, **{
-        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128, **changes
+        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "blocks", "noise_channels": 2, "least_px": 128,
+        **changes
     })  # fmt: skip
 
 
@@ -32,3 +37,42 @@ def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
 def test_for_the_papers_start_nothing_is_fitted(pair_store, tmp_path):
     assert start(pair_store, tmp_path, wanted="none") == Start()
     assert not any(tmp_path.iterdir())
+
+
+def graded(folder, *, filters=0):
+    """A model folder with curves of three levels, told apart by their values; with `filters` it has a U-Net as well."""
+    curves, matrices = (
+        np.stack([np.full(shape, level, np.float32) for level in (1, 2, 3)]) for shape in ((1, 3), (7, 3, 3))
+    )
+    weights = {"responses/curves_00": curves, "noise_pyramid/matrices": matrices}
+    write_arrays(folder / WEIGHTS, weights)
+    levels = [
+        {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}
+        for rank, quality in enumerate((43, 12, 7), start=1)
+    ]
+    card = {
+        "format": "distort-pipeline/model", "version": VERSION, "levels": levels,
+        "weights_digest": arrays_digest(weights),
+        "network": {"base_filters": filters, "noise_channels": 3, "transform": "blocks"},
+    }  # fmt: skip
+    write_json(folder / "store.json", sealed(card))
+    return folder
+
+
+def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path):
+    found = start_of(graded(tmp_path), [{"quality": 12}])
+    assert (found.responses["curves_00"] == 2).all()
+    assert (found.noise == 2).all()
+    assert found.noise.shape == (1, 7, 3, 3)
+    both = start_of(tmp_path, [{"quality": 43}, {"quality": 7}])
+    assert both.responses["curves_00"][:, 0, 0].tolist() == [1, 3]
+
+
+def test_a_level_that_a_base_has_not_learned_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"and not \{'quality': 50\}"):
+        start_of(graded(tmp_path), [{"quality": 50}])
+
+
+def test_a_u_net_is_not_told_apart_by_level(tmp_path):
+    with pytest.raises(PipelineError, match="U-Net for 3 levels"):
+        start_of(graded(tmp_path, filters=4), [{"quality": 12}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.truths import read_truth_arrays
 
 NEEDED = {
+    "series": dict,
     "samples": dict,
     "batches": dict,
     "tile_shards": int,
@@ -55,7 +56,9 @@ class CorpusShard:
     folder: Path
     name: str
     number: int
-    distortion: str | None  # None: reference tiles
+    series: str | None  # None: reference tiles
+    kind: tuple[object, object]  # distortion and level of the series, as the header has them
+    own_truth: bool  # whether there is a truth file of it
     per_shard: int
     slots: int  # of the whole array
     pixels: bool  # whether the pixels can be opened at all
@@ -80,7 +83,7 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
     if all(entries):
         _check_counts(found, header, shards)
     names = [shard.name for shard in shards]
-    batches = [shard.name for shard in shards if shard.distortion]
+    batches = [shard.name for shard in shards if shard.series]
     check_strays(
         found,
         folder,
@@ -88,7 +91,7 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
             "ledger": [f"{name}.json" for name in names],
             "records": [f"{name}.parquet" for name in names],
             "reports": [f"{name}.{kind}" for name in batches for kind in ("json", "png")],
-            "truth": [f"{shard.name}.npz" for shard in shards if not shard.distortion],
+            "truth": [f"{shard.name}.npz" for shard in shards if shard.own_truth],
         },
     )
     check_page(found, folder / "index.html")
@@ -117,7 +120,9 @@ def shard_of(path: str, *, per_shard: int) -> str | None:
 
 def _counts_are_numbers(found: Findings, header: Mapping[str, Any]) -> bool:
     numbers = [*header["samples"].values(), *header["batches"].values(), header["counts"].get("tiles")]
-    fine = all(isinstance(number, int) for number in numbers) and set(header["samples"]) == set(header["batches"])
+    fine = all(isinstance(number, int) for number in numbers)
+    fine &= set(header["samples"]) == set(header["batches"]) == set(header["series"])
+    fine &= all(isinstance(one, dict) and {"distortion", "level"} <= set(one) for one in header["series"].values())
     return found.expect(
         fine and "tile_px" in header, "store.json is damaged: it does not say how much there is of what"
     )
@@ -127,12 +132,14 @@ def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[Corpu
     per_shard = header["settings"]["generate"]["batch_samples"]
     tiles = header["counts"]["tiles"]
     found = [
-        CorpusShard(folder, f"tiles-{number:05d}", number, None, per_shard, tiles, pixels)
+        CorpusShard(folder, f"tiles-{number:05d}", number, None, (None, None), True, per_shard, tiles, pixels)
         for number in range(header["tile_shards"])
     ]
     for name, samples in header["samples"].items():
+        kind = (header["series"][name]["distortion"], header["series"][name]["level"])
+        own_truth = bool(header["series"][name].get("own_truths"))
         found += [
-            CorpusShard(folder, f"{name}-{number:05d}", number, name, per_shard, samples, pixels)
+            CorpusShard(folder, f"{name}-{number:05d}", number, name, kind, own_truth, per_shard, samples, pixels)
             for number in range(header["batches"][name])
         ]
     return found
@@ -152,7 +159,7 @@ def _shard_findings(shard: CorpusShard) -> Findings:
     entry = ledger_entry(found, shard.folder, shard.name)
     if not entry:
         return found
-    if shard.distortion is None:
+    if shard.series is None:
         _check_tiles(found, shard, entry)
     else:
         _check_batch(found, shard, entry)
@@ -163,30 +170,43 @@ def _check_tiles(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) 
     records = checked_records(found, shard.folder, shard.name, TileRecord, entry.get("records"))
     found.names |= {f"picture {record.picture_digest}" for record in records or ()}
     found.sums["tiles"] += entry["tiles"]
-    with found.noting():
-        truth = read_truth_arrays(shard.folder, shard.number)
-        found.counts["files"] += 1
-        same = arrays_digest(truth) == entry.get("truth")
-        found.expect(same, f"truth/{shard.name}.npz was changed: its digest is not the ledger's")
+    _check_truth(found, shard, entry)
     _check_pixels(found, shard, PRISTINE, entry["tiles"], entry.get("pixels"))
 
 
+def _check_truth(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
+    with found.noting():
+        truth = read_truth_arrays(shard.folder, shard.name)
+        found.counts["files"] += 1
+        same = arrays_digest(truth) == entry.get("truth")
+        found.expect(same, f"truth/{shard.name}.npz was changed: its digest is not the ledger's")
+
+
 def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
-    assert shard.distortion is not None  # check_shard saw to that
+    assert shard.series is not None  # check_shard saw to that
     records = checked_records(found, shard.folder, shard.name, SampleRecord, entry.get("records"))
     found.names |= {f"sample {record.pixel_digest}" for record in records or ()}
     found.sums["samples"] += entry["samples"]
-    found.sums[f"samples of {shard.distortion}"] += entry["samples"]
+    found.sums[f"samples of {shard.series}"] += entry["samples"]
     found.sums["flagged"] += entry.get("within_bounds") is False
     report = check_json(found, shard.folder / "reports" / f"{shard.name}.json", entry.get("report"))
     if isinstance(report, dict):
         same = report.get("within_bounds") == entry.get("within_bounds")
         found.expect(same, f"{shard.name}: report and ledger do not agree on whether it is within bounds")
     check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("strip"))
-    made = _check_pixels(found, shard, distorted_array(shard.distortion), entry["samples"], entry.get("pixels"))
+    if shard.own_truth:
+        _check_truth(found, shard, entry)
+    _check_series(found, shard, records or ())
+    made = _check_pixels(found, shard, distorted_array(shard.series), entry["samples"], entry.get("pixels"))
     for record, own in zip(records or (), made, strict=False):
         if not found.expect(record.pixel_digest == own, f"{shard.name}: sample {record.sample} has other pixels"):
             break  # the shard's digest has been named already
+
+
+def _check_series(found: Findings, shard: CorpusShard, records: Sequence[SampleRecord]) -> None:
+    """Note records that say another distortion or level than the header does of their series."""
+    same = {(record.distortion, record.level) for record in records} <= {shard.kind}
+    found.expect(same, f"{shard.name}: its records are of another distortion or level than store.json says")
 
 
 def _check_pixels(found: Findings, shard: CorpusShard, column: str, count: int, expected: object) -> list[str]:
@@ -219,7 +239,7 @@ def _require_shape(corpus: CorpusStore, column: str, slots: int) -> None:
 
 
 def _check_counts(found: Findings, header: Mapping[str, Any], shards: list[CorpusShard]) -> None:
-    batches = Counter(shard.distortion for shard in shards if shard.distortion)
+    batches = Counter(shard.series for shard in shards if shard.series)
     check_counts(
         found,
         header,

@@ -59,11 +59,11 @@ class Findings:
 def stem_in(path: str, folders: Sequence[str]) -> str | None:
     """Return the stem of a file that lies in one of `folders`, or None if it lies elsewhere.
 
-    >>> stem_in("ledger/jpeg-00001.json", ["ledger"]), stem_in("index.html", ["ledger"])
-    ('jpeg-00001', None)
+    >>> stem_in("ledger/jpeg.2-00001.json", ["ledger"]), stem_in("index.html", ["ledger"])
+    ('jpeg.2-00001', None)
     """
     folder, slash, name = path.partition("/")
-    return name.partition(".")[0] if slash and folder in folders else None
+    return name.rpartition(".")[0] if slash and folder in folders else None
 
 
 def check_fields(found: Findings, header: Mapping[str, Any], needed: Mapping[str, type]) -> bool:

@@ -85,7 +85,7 @@ def compare_batch(task: BatchOfTwo) -> tuple[BatchOfTwo, Difference]:
     tiles = sorted({record.tile for record in records})
     if _apart(one, other, PRISTINE, tiles).different:
         found = Difference(problems=(f"{task.name}: the reference tiles differ",))
-    column = distorted_array(records[0].distortion)
+    column = distorted_array(one.series_of(records[0]))
     return task, found.with_(_apart(one, other, column, [record.slot for record in records]))
 
 

@@ -18,7 +18,7 @@ from distort_pipeline.stores.files import write_bytes
 
 WHITE, BLACK = 255, 0
 OVERVIEW = "overview"  # the sheet with one row for each distortion
-FIELDS = ("file", "row", "sample", "distortion", "picture", "y", "x", "level", "seed", "psnr", "ssim")
+FIELDS = ("file", "row", "sample", "distortion", "picture", "y", "x", "level", "severity", "seed", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def _sheets(corpus: CorpusStore, distortions: Sequence[str], rows: int, picture:
     for name in distortions:
         found = _spread(corpus, name, rows) if picture is None else picture_examples(corpus, name, picture, rows)
         if found:
-            sheets.append(Sheet(name, tuple((f"sample {one.record.sample}", one) for one in found)))
+            graded = len({one.record.level for one in found}) > 1
+            labels = [f"level {one.record.level}, " * graded + f"sample {one.record.sample}" for one in found]
+            sheets.append(Sheet(name, tuple(zip(labels, found, strict=True))))
     if not sheets:
         raise PipelineError(f"{corpus.folder} has no sample of the picture {picture!r}; its page lists all pictures")
     if len(sheets) > 1:
@@ -105,7 +107,7 @@ def _sheets(corpus: CorpusStore, distortions: Sequence[str], rows: int, picture:
 
 def _spread(corpus: CorpusStore, distortion: str, rows: int) -> list[Example]:
     """Return `rows` examples of batches spread over the corpus, or as many as there are."""
-    names = [f"{distortion}-{number:05d}" for number in range(corpus.header["batches"][distortion])]
+    names = corpus.batch_names([distortion])
     turns = min(rows, len(names))
     chosen = [names[turn * len(names) // turns] for turn in range(turns)]
     each = -(-rows // turns)

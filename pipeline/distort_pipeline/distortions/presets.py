@@ -14,7 +14,7 @@ A level's number means different strengths in different databases, so records ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 
@@ -83,3 +83,15 @@ def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
         allowed = f"1 to {len(levels)}" if len(levels) > 1 else "1 only"
         raise PipelineError(f"the preset {preset} has {distortion} at level {allowed}, got {level!r}")
     return dict(levels[level - 1])
+
+
+def default_place(distortion: str, levels: Sequence[Mapping[str, float]]) -> int:
+    """Return the place among `levels`, weakest first, of the one to take where one has to do: paper_like's, if there.
+
+    Otherwise the middle one, of two the milder.
+
+    >>> default_place("jpeg", [{"quality": 50}, {"quality": 24}, {"quality": 12}]), default_place("camera", [{}])
+    (2, 0)
+    """
+    usual = PRESETS["paper_like"].get(distortion, ())
+    return next((place for place, level in enumerate(levels) if level in usual), (len(levels) - 1) // 2)

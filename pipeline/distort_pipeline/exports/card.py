@@ -64,6 +64,8 @@ Made to train and to test measures of image quality, with many distorted picture
 |---|---|---|---|---|
 {_models(header, contents)}
 
+{_severity(header)}
+
 Splits: {", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))}. A split is that of the
 photograph: one photograph never stands in two splits.
 
@@ -79,8 +81,8 @@ seed of each sample in `seed`. Nobody was asked or observed. Photographs can sho
 Photographs were turned into 8-bit sRGB before. Labels that end in `_higher_better` or `_lower_better` were computed
 from the pixels or given by people, as said above; an empty cell means that there is none, as with the PSNR of two
 identical pictures or an MS-SSIM below 176 px. `clipped` is the fraction of values that newly stand at 0 or 255,
-`level` and `parameters` name what the generator learned, `within_bounds` whether the batch of a sample passed its
-check.
+`parameters` name the true distortion that the generator was to come near, `within_bounds` whether the batch of a
+sample passed its check.
 
 ## Uses
 
@@ -164,12 +166,30 @@ def _sizes(contents: Contents) -> str:
 
 
 def _models(header: Mapping[str, Any], contents: Contents) -> str:
-    return "\n".join(
-        f"| {name} | {count} | {parameters_text(canonical(model['parameters']))} | {model['steps']} "
-        f"| `{model['digest']}` |"
-        for name, count in contents.samples.items()
-        for model in [header["models"][name]]
-    )
+    """Return a row for each distortion: of a mix, with all its models."""
+    rows = []
+    for name, count in contents.samples.items():
+        series = next(one for one in header["series"].values() if one["distortion"] == name)
+        models = [header["models"][model] for model in series["models"]]
+        learned = ", then ".join(
+            "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
+        )
+        steps = ", ".join(str(model["steps"]) for model in models)
+        digests = ", ".join(f"`{model['digest']}`" for model in models)
+        rows.append(f"| {name} | {count} | {learned} | {steps} | {digests} |")
+    return "\n".join(rows)
+
+
+def _severity(header: Mapping[str, Any]) -> str:
+    """Return what `level` and `severity` of a sample mean, where there is more than one."""
+    told = list(header["series"].values())
+    if all(one["asked"]["first"] == one["asked"]["last"] for one in told) and len(told) == len(
+        {one["distortion"] for one in told}
+    ):
+        return "Each distortion comes at one strength."
+    return """`severity` is the rank of a sample on the scale of its distortion: 0 is the untouched picture, 1 the
+strongest level that the generator learned. Levels count from 1, the weakest. `parameters` are what the true distortion
+takes there. One severity of two distortions does not mean one quality."""
 
 
 def _flagged(contents: Contents) -> str:

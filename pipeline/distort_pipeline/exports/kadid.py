@@ -29,8 +29,8 @@ class Kadid(PngTree):
     scored = False
     about = """
 All pictures lie in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` the same with distortion
-type 10 at level 1; a further draw of the same has a fourth number. Types 9, 10 and 11 are KADID's own numbers of
-JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
+type 10 at level 1, the weakest; a further draw of the same has a fourth number. Types 9, 10 and 11 are KADID's own
+numbers of JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
 
 `dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, and more behind them. `dmos` and `var` are for
 what people said (higher is better, 1 to 5, and the variance of single answers). **Where nobody was asked they are
@@ -50,7 +50,7 @@ what people said (higher is better, 1 to 5, and the variance of single answers).
         """Write dmos.csv and the numbers of the types."""
         columns = ("dist_img", "ref_img", "dmos", "var", *source.label_columns, "distortion", "split")
         table = write_csv(out / "dmos.csv", columns, _rows(source, parts))
-        firsts = {part.distortion: source.samples(part)[0] for part in parts}
+        firsts = {sample.record.distortion: sample for part in parts for sample in source.samples(part)[:1]}
         types = [(f"{type_number(sample):02d}", name) for name, sample in firsts.items()]
         return [table, write_csv(out / "types.csv", ("type", "distortion"), types)]
 

@@ -17,7 +17,7 @@ from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = (
     "reference", "better", "worse", "by", "score_better", "score_worse",
-    "distortion_better", "distortion_worse", "picture", "split",
+    "distortion_better", "distortion_worse", "level_better", "level_worse", "picture", "split",
 )  # fmt: skip
 PRISTINE = "pristine"
 
@@ -30,7 +30,7 @@ class Ranked(PngTree):
 `ranked.csv`, and `ranked_train.csv` and so on for each split, have the columns `reference`, `better` and `worse`, paths
 from here. `by` says what the order rests on: `pristine` where the better one is the reference itself, else the score
 named above; pairs of equal scores are left out. The further two scores are apart, the surer the order:
-`score_better` and `score_worse` are there to choose by.
+`score_better` and `score_worse` are there to choose by. Levels of one distortion count from 1, the weakest.
 """
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
@@ -53,11 +53,13 @@ named above; pairs of equal scores are left out. The further two scores are apar
             reference = self.reference_path(samples[0])
             end = [record.picture, record.split]
             for worse in samples:
-                scores = [PRISTINE, None, worse.score, None, worse.record.distortion]
+                scores = [PRISTINE, None, worse.score, None, worse.record.distortion, None, worse.record.level]
                 yield [reference, reference, self.sample_path(worse), *scores, *end]
             for better, worse in ordered_pairs(samples, lower_better=score.lower_better):
-                scores = [score.column, better.score, worse.score, better.record.distortion, worse.record.distortion]
-                yield [reference, self.sample_path(better), self.sample_path(worse), *scores, *end]
+                both = (better.record, worse.record)
+                scores = [score.column, better.score, worse.score]
+                kinds = [record.distortion for record in both] + [record.level for record in both]
+                yield [reference, self.sample_path(better), self.sample_path(worse), *scores, *kinds, *end]
 
 
 def ordered_pairs(samples: Sequence[Exported], *, lower_better: bool) -> Iterator[tuple[Exported, Exported]]:

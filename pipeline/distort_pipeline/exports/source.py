@@ -14,7 +14,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
 from distort_pipeline.planning.exports import Part
 from distort_pipeline.ranges import Picture
-from distort_pipeline.records import SampleRecord, canonical, row
+from distort_pipeline.records import SampleRecord, row
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
@@ -47,17 +47,16 @@ class Exported:
     labels: Mapping[str, Value]
     score: float | None
     within_bounds: bool  # whether its batch lies within the bounds of its model
-    parameters: str  # canonical JSON of what its generator learned
     distortion_number: int  # place of its distortion among those of the corpus
 
     def row(self) -> dict[str, Value]:
         """Return all that is known of it, by column; in their order, `ExportSource.column_types`."""
         plain = {name: value for name, value in row(self.record).items() if name not in COMPUTED}
         ordered = {name: plain.pop(name) for name in FIRST}
-        return {**ordered, **self.labels, "within_bounds": self.within_bounds, "parameters": self.parameters, **plain}
+        return {**ordered, **self.labels, "within_bounds": self.within_bounds, **plain}
 
 
-FIRST = ("distortion", "level", "sample", "tile", "picture", "split", "y", "x", "height", "width")
+FIRST = ("distortion", "level", "severity", "sample", "tile", "picture", "split", "y", "x", "height", "width")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class ExportSource:
         """The columns of an `Exported.row` and the types of their values; any but FIRST can be None."""
         plain = {name: plain_type(hint) for name, hint in get_type_hints(SampleRecord).items() if name not in COMPUTED}
         first = {name: plain.pop(name) for name in FIRST}
-        return {**first, **self.label_columns, "within_bounds": bool, "parameters": str, **plain}
+        return {**first, **self.label_columns, "within_bounds": bool, **plain}
 
     @property
     def label_digests(self) -> dict[str, str]:
@@ -104,11 +103,8 @@ class ExportSource:
         """Return the samples of a part, in order."""
         records = self.corpus.batch_records(part.batch)
         added = [store.rows(part.batch) for store in self.added]
-        parameters = canonical(self.corpus.header["models"][part.distortion]["parameters"])
         within = part.batch not in self.flagged
-        return [
-            self._exported(records[place], [rows[place] for rows in added], within, parameters) for place in part.rows
-        ]
+        return [self._exported(records[place], [rows[place] for rows in added], within) for place in part.rows]
 
     def new_tiles(self, part: Part) -> Iterator[tuple[int, Picture]]:
         """Yield number and pixels of the reference tiles that are new with a part."""
@@ -117,7 +113,7 @@ class ExportSource:
     def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Picture]]:
         """Yield each of the `samples` of a part with its pixels; PipelineError if these are not as recorded."""
         slots = [sample.record.slot for sample in samples]
-        found = self.corpus.pictures(distorted_array(part.distortion), slots)
+        found = self.corpus.pictures(distorted_array(part.series), slots)
         for sample, picture in zip(samples, found, strict=True):
             if pixel_digest([picture]) != sample.record.pixel_digest:
                 raise PipelineError(
@@ -138,9 +134,7 @@ class ExportSource:
         """The batches that are out of the bounds of their models."""
         return frozenset(entry["shard"] for entry in self.corpus.ledger() if entry.get("within_bounds") is False)
 
-    def _exported(
-        self, record: SampleRecord, added: list[dict[str, Any]], within_bounds: bool, parameters: str
-    ) -> Exported:
+    def _exported(self, record: SampleRecord, added: list[dict[str, Any]], within_bounds: bool) -> Exported:
         labels: dict[str, Value] = {
             label_column(name, lower_better=LOWER_IS_BETTER[name]): getattr(record, name) for name in COMPUTED
         }
@@ -148,7 +142,7 @@ class ExportSource:
             labels.update(columns)
         score = labels[self.score.column]
         number = self.corpus.distortions.index(record.distortion)
-        return Exported(record, labels, None if score is None else float(score), within_bounds, parameters, number)
+        return Exported(record, labels, None if score is None else float(score), within_bounds, number)
 
     def _score(self, label: str) -> Score:
         known = {

@@ -72,11 +72,11 @@ somebody is.
         ]
 
     def _single(self, source: ExportSource, samples: Mapping[int, Exported]) -> Iterator[list[object]]:
-        by_distortion: dict[str, list[int]] = {}
+        by_kind: dict[str, list[int]] = {}
         for number, sample in samples.items():
-            by_distortion.setdefault(sample.record.distortion, []).append(number)
+            by_kind.setdefault(_kind(sample), []).append(number)
         first_of_tile = {sample.record.tile: number for number, sample in reversed(list(samples.items()))}
-        trials = plan_sessions(by_distortion, sorted(first_of_tile.values()), **source.study.plan("acr"))
+        trials = plan_sessions(by_kind, sorted(first_of_tile.values()), **source.study.plan("acr"))
         for trial in trials:
             shown = samples[trial.stimulus]
             pristine = trial.kind == ANCHOR
@@ -90,7 +90,7 @@ somebody is.
         by_kinds: dict[str, list[Pair]] = {}
         for numbers in by_tile.values():
             for pair in combinations(numbers, 2):
-                by_kinds.setdefault(" ".join(samples[n].record.distortion for n in pair), []).append(pair)
+                by_kinds.setdefault(" ".join(_kind(samples[n]) for n in pair), []).append(pair)
         anchors = [(PRISTINE, numbers[0]) for numbers in by_tile.values()]
         turns: Counter[Pair] = Counter()
         for trial in plan_sessions(by_kinds, anchors, **source.study.plan("pairwise")):
@@ -104,6 +104,11 @@ somebody is.
             ]
             shown = [None if number == PRISTINE else number for number in (first, second)]
             yield [trial.session, trial.position, trial.kind, *paths, *shown, None]
+
+
+def _kind(sample: Exported) -> str:
+    """Return what trials are balanced over: a distortion at a level."""
+    return f"{sample.record.distortion} {sample.record.level}"
 
 
 def _name(*parts: str | int) -> str:

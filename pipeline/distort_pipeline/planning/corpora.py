@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning.series import Series, spread
 from distort_pipeline.planning.tiles import Tile, offsets_available, spread_tiles
 from distort_pipeline.records import PictureRecord
 from distort_pipeline.seeds import derive_seed, sample_seed
@@ -31,20 +32,21 @@ class PlannedSample:
     tile: int
     draw: int
     seed: int
+    asked: float  # of what its series asks for
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one task generates: consecutive slots of one distortion's array."""
+    """What one task generates: consecutive slots of one series' array."""
 
-    distortion: str
+    series: Series
     number: int
     samples: tuple[PlannedSample, ...]
 
     @property
     def name(self) -> str:
         """Its name in the ledger, among the record files and the reports."""
-        return f"{self.distortion}-{self.number:05d}"
+        return f"{self.series.name}-{self.number:05d}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class CorpusPlan:
 
 def plan_corpus(
     pictures: Sequence[PictureRecord],
-    random_models: Mapping[str, bool],
+    series: Sequence[Series],
     *,
     count: int,
     tile_px: int | None,
@@ -67,13 +69,12 @@ def plan_corpus(
     seed: int,
     allow_repeats: bool,
 ) -> CorpusPlan:
-    """Return the plan of `count` samples, split evenly over the models (name → whether its output is random).
+    """Return the plan of `count` samples, split evenly over the `series`.
 
     `tile_px` None means whole pictures. Tiles of one picture follow each other, so that a batch touches few pictures.
-    A deterministic model never gets a tile twice unless `allow_repeats`; a random one draws anew.
+    The series share the tiles. A series that draws nothing anew never gets a tile twice unless `allow_repeats`.
     """
-    names = sorted(random_models)
-    shares = {name: count // len(names) + (place < count % len(names)) for place, name in enumerate(names)}
+    shares = [count // len(series) + (place < count % len(series)) for place in range(len(series))]
     available = {
         picture.picture_digest: 1
         if tile_px is None
@@ -81,10 +82,10 @@ def plan_corpus(
         for picture in pictures
     }
     in_all = sum(available.values())
-    wanted = max(shares.values())
+    wanted = max(shares)
     if in_all == 0:
         raise PipelineError(f"no picture is at least {tile_px} px on both sides; choose a smaller --tile-px")
-    repeats = sorted(name for name, share in shares.items() if share > in_all and not random_models[name])
+    repeats = [one.name for one, share in zip(series, shares, strict=True) if share > in_all and not one.draws_anew]
     if repeats and not allow_repeats:
         raise PipelineError(
             f"{in_all} different tiles are available and {', '.join(repeats)} would need {wanted}; these models are "
@@ -94,18 +95,31 @@ def plan_corpus(
     tiles = _reference_tiles(pictures, available, min(wanted, in_all), tile_px, align_px, seed)
     batches = []
     first = 0
-    for name in names:
-        samples = []
-        for place in range(shares[name]):
-            tile, draw = tiles[place % len(tiles)], place // len(tiles)
-            own = sample_seed(derive_seed(seed, tile.tile.y, tile.tile.x), tile.picture.picture_digest, name, 1, draw)
-            samples.append(PlannedSample(first + place, place, tile.number, draw, own))
-        batches += [
-            Batch(name, number, tuple(samples[start : start + batch_samples]))
-            for number, start in enumerate(range(0, len(samples), batch_samples))
-        ]
-        first += shares[name]
+    for one, share in zip(series, shares, strict=True):
+        for number, start in enumerate(range(0, share, batch_samples)):
+            places = range(start, min(start + batch_samples, share))
+            asked = spread(one.asked, len(places), derive_seed(seed, "asked", one.name, number))
+            samples = [
+                PlannedSample(
+                    first + place,
+                    place,
+                    tiles[place % len(tiles)].number,
+                    place // len(tiles),
+                    _own_seed(seed, one, tiles[place % len(tiles)], place // len(tiles)),
+                    value,
+                )
+                for place, value in zip(places, asked, strict=True)
+            ]
+            batches.append(Batch(one, number, tuple(samples)))
+        first += share
     return CorpusPlan(tuple(tiles), tuple(batches), in_all)
+
+
+def _own_seed(seed: int, series: Series, tile: ReferenceTile, draw: int) -> int:
+    """Return the seed of one sample: that of its tile, distortion, level among several, and draw."""
+    place = derive_seed(seed, tile.tile.y, tile.tile.x)
+    level = series.level if series.levels > 1 else 1
+    return sample_seed(place, tile.picture.picture_digest, series.distortion, level, draw)
 
 
 def _reference_tiles(

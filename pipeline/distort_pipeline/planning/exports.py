@@ -18,7 +18,7 @@ class Part:
     """Those samples of one batch of a corpus that are exported; one task writes them."""
 
     batch: str  # its name in the corpus
-    distortion: str
+    series: str  # one distortion at one level: that of all samples of a batch
     rows: tuple[int, ...]  # places of the samples in the batch
     new_tiles: tuple[int, ...]  # reference tiles that no earlier part of this export has, for formats that share them
 
@@ -53,10 +53,10 @@ def plan_parts(
 ) -> tuple[Part, ...]:
     """Return the parts of an export, in the corpus's order: the `wanted` samples, evenly up to `limit` in all.
 
-    `columns` holds distortion, batch and tile of each sample of the corpus, in order; `names` are its distortions. A
-    limit takes the first samples of each distortion, so that the distortions share their reference tiles.
+    `columns` holds series, batch and tile of each sample of the corpus, in order; `names` are its series. A limit takes
+    the first samples of each, so that distortions, and all levels of them, share their reference tiles.
     """
-    own = {name: np.flatnonzero(columns["distortion"] == name) for name in names}
+    own = {name: np.flatnonzero(columns["series"] == name) for name in names}
     kept = {name: places[wanted[places]] for name, places in own.items()}
     available = [len(places) for places in kept.values()]
     quotas = available if limit is None else even_quotas(available, limit)

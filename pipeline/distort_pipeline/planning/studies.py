@@ -41,8 +41,8 @@ def plan_sessions(
 ) -> list[Trial[Stimulus]]:
     """Return the trials of all sessions, `trials` in each, or fewer where there are not so many stimuli.
 
-    `groups` are the stimuli by distortion. No stimulus is in a session twice but as a repeat, and a repeat follows at
-    least a quarter of the session after its first showing.
+    `groups` are the stimuli by what shall be balanced, such as distortion and level. No stimulus is in a session twice
+    but as a repeat, and a repeat follows at least a quarter of the session after its first showing.
 
     >>> shown = plan_sessions({"jpeg": [1, 2, 3], "noise": [4, 5, 6]}, [0], sessions=2, trials=10, seed=0)
     >>> sorted(trial.stimulus for trial in shown if trial.session == 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from distort_pipeline.statistics.floors import (
 from distort_pipeline.stores.models import ValidationHistograms
 
 FORMAT = "distort-pipeline/report"
-VERSION = 1
+VERSION = 2
 
 Counts = NDArray[np.int64]
 
@@ -36,6 +37,7 @@ class TruthMeasures:
     histograms: Mapping[str, Counts]  # (m, 103)
     psnr: Mapping[str, NDArray[np.float64]]
     ssim: Mapping[str, NDArray[np.float64]]
+    levels: Mapping[int, Counts] = field(default_factory=dict)  # (m, 103): of the batch's own distortion, by level
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,21 @@ class BatchMeasures:
 
 
 def batch_report(
-    measures: BatchMeasures, card: Mapping[str, Any], stored: ValidationHistograms, *, batch: int, seed: int
+    measures: BatchMeasures, stored: Sequence[Sequence[ValidationHistograms]], *, brought: bool, seed: int
 ) -> dict[str, Any]:
-    """Return the report of a batch by the model of `card`, whose validation tiles' histograms are `stored`.
+    """Return the report of a batch; `stored` are the validation tiles' histograms of each of its generators.
 
-    The judge is the divergence paired with the true distortion of the same tiles, where there is one; only where none
-    of the batch's tiles has one (brought pairs) it is the one to the model's stored true histogram, which measures
-    content too. Bounds are the 99 % quantile of bootstrapped batches of validation tiles of the same number of pixels.
+    `brought` says whether one of them learned from brought pairs.
+
+    Of each generator, that is of the learned levels that the batch's severities are, or lie between. The judge is the
+    divergence paired with the true distortion of the same tiles, where there is one; only where none of the batch's
+    tiles has one (brought pairs) it is the one to the model's stored true histogram, which measures content too. Bounds
+    are the 99 % quantile of bootstrapped batches of validation tiles of the same number of pixels: the largest of those
+    of the levels, and for a mix the sum of those of its generators.
     """
     records, truth = measures.records, measures.truth
     name = records[0].distortion  # of the model, which need not be called as the distortion that it learned
     own_true = truth.histograms.get(name)
-    generated = measures.generated.sum(0)
     tile_pixels = float(np.mean([record.height * record.width for record in records]))
     bounds = _Bounds(stored, tile_pixels, seed)
     paired = None
@@ -73,27 +78,34 @@ def batch_report(
             "pictures": len({records[place].picture for place in truth.places}),
             "bound_bits": bounds.paired(len(truth.places)),
         }
-    pool = stored.true.sum(0)
-    unpaired = {
-        "jsd_bits": jsd_bits(pool, generated),
-        "jsd_nats": jsd_nats(pool, generated),
-        "bound_bits": bounds.unpaired(len(records)),
-    }
+    unpaired = None
+    if len(stored) == 1:  # nothing is stored of what two generators make together
+        pool, generated = bounds.pool, measures.generated.sum(0)
+        unpaired = {
+            "jsd_bits": jsd_bits(pool, generated),
+            "jsd_nats": jsd_nats(pool, generated),
+            "pristine_bits": jsd_bits(pool, measures.pristine.sum(0)),  # what doing nothing to these tiles scores
+            "bound_bits": bounds.unpaired(len(records)),
+        }
     judge = paired or unpaired
+    if judge is None:
+        raise ValueError("a batch of a mix needs the true distortion of some of its tiles")
     within = judge["jsd_bits"] <= judge["bound_bits"]
     digests = [record.pixel_digest for record in records]
     return {
         "format": FORMAT,
         "version": VERSION,
         "distortion": name,
-        "batch": batch,
+        "batch": records[0].batch,
         "samples": len(records),
         "tiles": len({record.tile for record in records}),
         "pictures": len({record.picture for record in records}),
         "tile_px": _common_side(records),
-        "level": card["levels"][-1]["level"],
-        "parameters": dict(card["levels"][-1]["parameters"]),
-        "model": card["weights_digest"],
+        "level": records[0].level,
+        "severity": _ends([record.severity for record in records]),
+        "parameters": _parameters(records),
+        "brought": brought,
+        "model": records[0].model,
         "precision": records[0].precision,
         "paired": paired,
         "unpaired": unpaired,
@@ -101,50 +113,75 @@ def batch_report(
         "quantile": QUANTILE,
         "within_bounds": within,
         "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['bound_bits']:.4f}"],
-        "floors": _floors(records, truth, own_true, seed),
+        "floors": _floors(records, truth, own_true, stored[0][-1], seed),
         "against": _against(measures),
+        "against_levels": _against_levels(measures),
         "psnr": _spread([record.psnr for record in records], truth.psnr.get(name)),
         "ssim": _spread([record.ssim for record in records], truth.ssim.get(name)),
         "clipped_fraction": float(np.mean([record.clipped for record in records])),
         "duplicates": len(digests) - len(set(digests)),
-        "histograms": _histograms(measures, own_true, pool),
+        "histograms": _histograms(measures, own_true, bounds.pool),
     }
 
 
 class _Bounds:
     """The bounds of batches, for tiles of any size: as many validation tiles as have the same number of pixels."""
 
-    def __init__(self, stored: ValidationHistograms, tile_pixels: float, seed: int) -> None:
-        self._stored, self._seed = stored, seed
-        self._tiles_each = tile_pixels / stored.tile_px**2
+    def __init__(self, stored: Sequence[Sequence[ValidationHistograms]], tile_pixels: float, seed: int) -> None:
+        self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
+        self.pool: Counts = np.sum([level.true.sum(0) for levels in stored for level in levels], axis=0)
 
     def paired(self, samples: int) -> float:
-        size, rng = self._settled(samples)
-        bound = bootstrap_bound(self._stored.generated, self._stored.true, self._stored.pictures, size, rng=rng)
-        return max(bound, LEAST_BOUND_BITS)
+        return sum(max(self._paired(level, samples) for level in levels) for levels in self._stored)
 
     def unpaired(self, samples: int) -> float:
-        size, rng = self._settled(samples)
-        pool = self._stored.true.sum(0)
-        bound = bootstrap_bound_unpaired(self._stored.generated, pool, self._stored.pictures, size, rng=rng)
+        return sum(max(self._unpaired(level, samples) for level in levels) for levels in self._stored)
+
+    def _paired(self, level: ValidationHistograms, samples: int) -> float:
+        size, rng = self._settled(level, samples)
+        return max(bootstrap_bound(level.generated, level.true, level.pictures, size, rng=rng), LEAST_BOUND_BITS)
+
+    def _unpaired(self, level: ValidationHistograms, samples: int) -> float:
+        size, rng = self._settled(level, samples)
+        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.pictures, size, rng=rng)
         return max(bound, LEAST_BOUND_BITS)
 
-    def _settled(self, samples: int) -> tuple[int, np.random.Generator]:
-        size = max(1, round(samples * self._tiles_each))
+    def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
+        size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
         return size, generator(derive_seed(self._seed, "bound", size))
 
 
+def _ends(values: Sequence[float]) -> dict[str, float]:
+    return {"least": min(values), "most": max(values)}
+
+
+def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
+    """Return the parameters that all samples have, or of each its least and its most."""
+    each = [json.loads(text) for text in dict.fromkeys(record.parameters for record in records)]
+    if len(each) == 1:
+        return dict(each[0])
+    return {name: list(_ends([one[name] for one in each]).values()) for name in each[0]}
+
+
 def _floors(
-    records: Sequence[SampleRecord], truth: TruthMeasures, own_true: Counts | None, seed: int
+    records: Sequence[SampleRecord],
+    truth: TruthMeasures,
+    own_true: Counts | None,
+    stored: ValidationHistograms,
+    seed: int,
 ) -> dict[str, float | None]:
-    """Return what a perfect generator would score: for the number of values alone, and for other photographs."""
-    if own_true is None:
-        return {"sampling_bits": None, "content_bits": None}
+    """Return what a perfect generator would score: for the number of values alone, and for other photographs.
+
+    Without a true distortion of the batch's own tiles they are those of the validation tiles that judge it.
+    """
     rng = generator(derive_seed(seed, "floors"))
-    names = [records[place].picture for place in truth.places]
-    by_picture = np.stack([own_true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
+    if own_true is None:
+        true, names = stored.true, stored.pictures.tolist()
+    else:
+        true, names = own_true, [records[place].picture for place in truth.places]
+    by_picture = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
     content = content_floor(by_picture, rng.permutation(len(by_picture))) if len(by_picture) > 1 else None
-    return {"sampling_bits": halves_floor(own_true.sum(0), rng), "content_bits": content}
+    return {"sampling_bits": halves_floor(true.sum(0), rng), "content_bits": content}
 
 
 def _against(measures: BatchMeasures) -> dict[str, float]:
@@ -155,6 +192,14 @@ def _against(measures: BatchMeasures) -> dict[str, float]:
     generated = measures.generated[truth.places].sum(0)
     others = {name: jsd_bits(counts.sum(0), generated) for name, counts in sorted(truth.histograms.items())}
     return {"pristine": jsd_bits(measures.pristine[truth.places].sum(0), generated), **others}
+
+
+def _against_levels(measures: BatchMeasures) -> dict[str, float]:
+    """Return the divergence of the generated samples from each level of their own true distortion, by its number."""
+    if not measures.truth.levels:
+        return {}
+    generated = measures.generated[measures.truth.places].sum(0)
+    return {str(level): jsd_bits(counts.sum(0), generated) for level, counts in sorted(measures.truth.levels.items())}
 
 
 def _histograms(measures: BatchMeasures, own_true: Counts | None, pool: Counts) -> dict[str, list[int]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from distort_pipeline.errors import PipelineError
 
-STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 1
+STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 2
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Batch:
 
     report: Mapping[str, Any]
     distortion: str
+    level: int | None  # None where its distortion comes at one only
     number: int
     flagged: bool
     jsd: float  # bits, by the comparison that it was judged by
@@ -29,7 +31,12 @@ class Batch:
     @property
     def name(self) -> str:
         """Its name for people."""
-        return f"{self.distortion} {self.number}"
+        return f"{self.kind} {self.number}"
+
+    @property
+    def kind(self) -> str:
+        """What it is a batch of, for people."""
+        return self.distortion if self.level is None else f"{self.distortion} level {self.level},"
 
     @property
     def key(self) -> str:
@@ -48,20 +55,24 @@ def read_store(corpus: Path) -> dict[str, Any]:
 
 
 def read_batches(folder: Path) -> list[Batch]:
-    """Return the reports in `folder`, by distortion and number."""
-    return sorted(map(_batch, folder.glob("*.json")), key=lambda batch: (batch.distortion, batch.number))
+    """Return the reports in `folder`, by distortion, level and number."""
+    found = [_batch(path) for path in folder.glob("*.json")]
+    several = Counter(name for name, _ in {(batch.distortion, batch.level) for batch in found})
+    told = [batch if several[batch.distortion] > 1 else replace(batch, level=None) for batch in found]
+    return sorted(told, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
 
 
 def _batch(path: Path) -> Batch:
     report = _read(path, REPORT_FORMAT)
     judged = report.get(str(report.get("judged_by")))
-    lacking = {"distortion", "batch", "samples", "within_bounds"} - set(report)
+    lacking = {"distortion", "level", "batch", "samples", "within_bounds"} - set(report)
     if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "bound_bits"} <= set(judged):
         wanted = ", ".join(sorted(lacking)) or "the divergence and the bound that it was judged by"
         raise PipelineError(f"the report {path.name} lacks {wanted}; generate that batch again")
     return Batch(
         report=report,
         distortion=str(report["distortion"]),
+        level=int(report["level"]),
         number=int(report["batch"]),
         flagged=not report["within_bounds"],
         jsd=float(judged["jsd_bits"]),

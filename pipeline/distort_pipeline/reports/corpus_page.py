@@ -28,7 +28,7 @@ from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
-EXAMPLES = 3  # batches of each distortion, besides the flagged ones, that a sample is shown of
+EXAMPLES = 3  # batches of each distortion and level, besides the flagged ones, that a sample is shown of
 FLAGGED_SHOWN = 12  # flagged batches that a sample is shown of
 DESCRIBED = 100  # flagged batches with their reasons
 LISTED = 1000  # batches in the table
@@ -64,9 +64,9 @@ def write_page(corpus: Path) -> Path:
         return next(iter(batch_examples(opened, batch.key, 1)), None)
 
     table = opened.table()
-    out = {(batch.distortion, batch.number) for batch in batches if batch.flagged}
-    where = zip(*(table[name].to_pylist() for name in ("distortion", "batch", "picture")), strict=True)
-    index = picture_index(table, first={picture for name, number, picture in where if (name, number) in out})
+    out = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
+    where = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "picture")), strict=True)
+    index = picture_index(table, first={picture for *batch, picture in where if tuple(batch) in out})
     page = corpus / PAGE_NAME
     write_bytes(page, render(store, batches, example_of, index).encode())
     return page
@@ -80,7 +80,8 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
-    marks = {one["name"]: f"batch-{place}" for place, one in enumerate(summaries)}  # a name may hold any character
+    kinds = dict.fromkeys((batch.distortion, batch.report["level"]) for batch in batches)
+    marks = {kind: f"batch-{place}" for place, kind in enumerate(kinds)}  # a name may hold any character
     script = (files("distort_pipeline.reports") / "templates" / "corpus.js").read_text(encoding="utf-8")
     # Only fields known to hold no path, so that a page handed on does not tell where it was made.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
@@ -91,12 +92,13 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
         astray=astray,
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
+        brought=[one["name"] for one in summaries if one["brought"]],
         references=sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n)),
         batches=listed,
         total=len(batches),
         flagged=flagged[:DESCRIBED],
         all_flagged=len(flagged),
-        marks={batch.key: f"{marks[batch.distortion]}-{batch.number}" for batch in batches},
+        marks={batch.key: f"{marks[_kind(batch)]}-{batch.number}" for batch in batches},
         rows={one["name"]: [row for row in rows if row.batch.distortion == one["name"]] for one in summaries},
         shown={row.batch.key: row for row in rows},
         gain=GAIN,
@@ -111,15 +113,19 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
 def choose_batches(batches: Sequence[Batch]) -> list[Batch]:
     """Return the batches to show a sample of, the most important first.
 
-    That is one of each distortion, then flagged ones, then more, spread over the corpus from its start to its end.
+    That is one of each distortion and level, then flagged ones, then more, spread over the corpus from start to end.
     """
-    names = dict.fromkeys(batch.distortion for batch in batches)
-    of_each = [[batch for batch in batches if batch.distortion == name] for name in names]
+    kinds = dict.fromkeys(map(_kind, batches))
+    of_each = [[batch for batch in batches if _kind(batch) == kind] for kind in kinds]
     fine = [_spread([batch for batch in own if not batch.flagged]) for own in of_each]
     flagged = [[batch for batch in own if batch.flagged] for own in of_each]
     first = [(good or bad)[0] for good, bad in zip(fine, flagged, strict=True)]
     chosen = chain(first, islice(_in_turn(flagged), FLAGGED_SHOWN), _in_turn(fine))
     return list({batch.key: batch for batch in chosen}.values())
+
+
+def _kind(batch: Batch) -> tuple[str, int]:
+    return batch.distortion, int(batch.report["level"])
 
 
 def _in_turn(lists: Sequence[Sequence[Batch]]) -> Iterator[Batch]:
@@ -148,17 +154,19 @@ def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) ->
         yield Row(batch, example, cells, (width, height))
 
 
-def _search_data(index: PictureIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[str, str]) -> str:
+def _search_data(
+    index: PictureIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
+) -> str:
     """Return the JSON that the page's script searches; no `<` in it, so that it can end no element."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(row.example.record.picture, []).append(row.mark)
     data = {
-        "distortions": index.distortions,
-        "marks": [marks.get(name, "") for name in index.distortions],
+        "kinds": [name if one_level else f"{name} level {level}" for name, level, one_level in index.kinds],
+        "marks": [marks.get((name, level), "") for name, level, _ in index.kinds],
         "flagged": [
-            [batch.number for batch in batches if batch.flagged and batch.distortion == name]
-            for name in index.distortions
+            [batch.number for batch in batches if batch.flagged and _kind(batch) == (name, level)]
+            for name, level, _ in index.kinds
         ],
         "pictures": index.pictures,
         "shown": shown,

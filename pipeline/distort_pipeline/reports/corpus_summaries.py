@@ -43,7 +43,9 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
     )
     jsd = _weighted(batches, lambda batch: batch.jsd)
     content = _mean(batches, "floors", "content_bits")
-    nearest = min(distances, key=lambda reference: distances[reference]) if distances else None
+    # without a true distortion of the same tiles nobody knows what is nearest
+    nearest = min(distances, key=lambda reference: distances[reference]) if name in distances else None
+    nothing = None if name in distances else _mean(batches, "unpaired", "pristine_bits")
     return {
         "name": name,
         "batches": batches,
@@ -62,10 +64,13 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         },
         "against": distances,
         "nearest": nearest,
+        "nothing": nothing,
+        "brought": any(batch.report.get("brought") for batch in batches),
+        "levels": _levels_of(batches),
         "drift": Markup(drift),
         "ladder": Markup(
             ladder_chart(
-                _rungs(name, jsd, max(bounds), floor, content, distances),
+                _rungs(name, jsd, max(bounds), floor, content, nothing, distances),
                 marked="generated",
                 title=f"JSD_NSS of {name} between its floors and doing nothing",
             )
@@ -78,12 +83,42 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
     }
 
 
+def _levels_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Return a row for each level of a distortion, the weakest first; none if there is only one."""
+    levels = sorted({batch.level for batch in batches if batch.level is not None})
+    return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
+
+
+def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
+    distances = {
+        other: _mean(batches, "against_levels", other)
+        for other in dict.fromkeys(key for batch in batches for key in batch.report.get("against_levels") or {})
+    }
+    known = {int(other): bits for other, bits in distances.items() if bits is not None}
+    return {
+        "level": level,
+        "severity": _mean(batches, "severity", "most"),
+        "parameters": batches[0].report.get("parameters") or {},
+        "samples": sum(batch.report["samples"] for batch in batches),
+        "flagged": [batch for batch in batches if batch.flagged],
+        "jsd": _weighted(batches, lambda batch: batch.jsd),
+        "bound": max(batch.bound for batch in batches),
+        "floor": _mean(batches, "floors", "sampling_bits"),
+        "pristine": _mean(batches, "against", "pristine"),
+        "nearest": min(known, key=lambda other: known[other]) if known else None,
+        "labels": {
+            label: (_mean(batches, label, "mean"), _mean(batches, label, "true_mean")) for label in ("psnr", "ssim")
+        },
+    }
+
+
 def _rungs(
     name: str,
     jsd: float | None,
     bound: float,
     sampling: float | None,
     content: float | None,
+    nothing: float | None,
     distances: Mapping[str, float],
 ) -> dict[str, float]:
     """Return what to hold a distortion's JSD_NSS against, in bits by name: those known."""
@@ -94,6 +129,7 @@ def _rungs(
         "generated": jsd,
         "bound": bound,
         "to pristine": distances.get("pristine"),
+        "doing nothing": nothing,
     }
     if rivals:
         rival = min(rivals, key=lambda reference: rivals[reference])

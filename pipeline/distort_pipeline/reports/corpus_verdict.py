@@ -22,7 +22,8 @@ def verdict(batches: Sequence[Batch], expected: int | None, astray: Sequence[str
     """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home.
 
     Bounds say whether a batch is as its model was in validation, not whether the model was any good: distortions that
-    are `astray`, nearer to something else than to what they learned, keep the verdict from being good.
+    are `astray`, nearer to something else than to what they learned or no nearer than doing nothing, keep the verdict
+    from being good.
     """
     total, out = len(batches), [batch.name for batch in batches if batch.flagged]
     missing = max(0, (expected or 0) - total)
@@ -39,7 +40,7 @@ def verdict(batches: Sequence[Batch], expected: int | None, astray: Sequence[str
         )
     if astray and not out:
         words = f"{words.removesuffix('.')}, but {', '.join(astray)} {'is' if len(astray) == 1 else 'are'} nearer to "
-        words += "something else than to what was learned."
+        words += "something else than to what was learned, or no nearer than doing nothing."
     if missing:
         words += f" {missing} more {'has' if missing == 1 else 'have'} no report."
     return "bad" if out else "unknown" if missing or astray else "good", words
@@ -49,7 +50,12 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
     """Return what else speaks for caution, one sentence each."""
     said = []
     for one in summaries:
-        if is_astray(one):
+        if _no_better_than_nothing(one):
+            said.append(
+                f"Generated {one['name']} is no nearer to its model's true pictures ({one['jsd']:.4f} bits) than the "
+                f"untouched tiles are ({one['nothing']:.4f})."
+            )
+        elif is_astray(one):
             own, other = one["against"][one["name"]], one["against"][one["nearest"]]
             whom = "the pristine pictures" if one["nearest"] == "pristine" else f"true {one['nearest']}"
             own_words = f"true {one['name']} ({own:.4f})"
@@ -70,4 +76,8 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
 
 def is_astray(one: Mapping[str, Any]) -> bool:
     """Return whether a distortion's summary shows it nearer to something else than to what its model learned."""
-    return one["nearest"] not in (None, one["name"]) and one["name"] in one["against"]
+    return one["nearest"] not in (None, one["name"]) or _no_better_than_nothing(one)
+
+
+def _no_better_than_nothing(one: Mapping[str, Any]) -> bool:
+    return one["nothing"] is not None and one["jsd"] >= one["nothing"]

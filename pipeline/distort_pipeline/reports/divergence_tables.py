@@ -26,7 +26,7 @@ PAPER_CAVEAT = (
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Return the table as Markdown, the paper's beside it, with the smallest of rows and columns marked."""
+    """Return the table as Markdown, with the smallest of rows and columns marked; the paper's beside it if it tells."""
     columns = evaluation.columns
     ours = {name: [row[column] for column in columns] for name, row in evaluation.table.items()}
     nothing = [evaluation.pristine[column] for column in columns]
@@ -37,12 +37,24 @@ def markdown(evaluation: Evaluation) -> str:
         "nothing scores. **Bold**: smallest of its row; ↓: smallest of its column.",
         "",
         *_markdown_table(columns, ours, nothing),
-        "",
-        "The paper's table (Chen et al., IEEE Signal Processing Letters 27, 2020). " + PAPER_CAVEAT,
-        "",
-        *_markdown_table(PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None),
     ]
+    if in_the_paper(columns):
+        lines += [
+            "",
+            "The paper's table (Chen et al., IEEE Signal Processing Letters 27, 2020). " + PAPER_CAVEAT,
+            "",
+            *_markdown_table(PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def in_the_paper(columns: Sequence[str]) -> bool:
+    """Return whether the paper has any of these true distortions, at whatever level; else its table says nothing here.
+
+    >>> in_the_paper(["lens", "jpeg-3"]), in_the_paper(["lens"])
+    (True, False)
+    """
+    return any(column == name or column.startswith(f"{name}-") for column in columns for name in PAPER_COLUMNS)
 
 
 def text_table(figures: Mapping[str, Any]) -> tuple[str, ...]:

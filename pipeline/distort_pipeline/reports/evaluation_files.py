@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from distort_pipeline.reports.dial_tables import dial_csv, dial_metrics
 from distort_pipeline.reports.divergence_tables import markdown
 from distort_pipeline.reports.residual_plots import residual_csv
 from distort_pipeline.reports.told_tables import lesson_metrics, told_csv, trial_metrics
+from distort_pipeline.statistics.dials import Dial
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
 from distort_pipeline.statistics.draws import Freshness
 from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
@@ -28,18 +30,23 @@ SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", 
 DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the last digits that libraries differ in
 
 
-def write_files(evaluation: Evaluation, doubts: Doubts | None, folder: Path) -> dict[str, Any]:
+def write_files(
+    evaluation: Evaluation, doubts: Doubts | None, folder: Path, dials: Mapping[str, Dial] | None = None
+) -> dict[str, Any]:
     """Write every file but strips and page into `folder` and return the metrics; `doubts` are a sceptic's findings."""
-    figures = metrics(evaluation, doubts)
+    figures = metrics(evaluation, doubts, dials)
     write_json(folder / "metrics.json", figures)
     write_json(folder / "residuals.json", residuals(evaluation))
     write_bytes(folder / "table.md", markdown(evaluation).encode())
-    for name, rows in (*csv_files(evaluation), *(told_csv(doubts) if doubts else ())):
+    told = told_csv(doubts) if doubts else ()
+    for name, rows in (*csv_files(evaluation), *told, *dial_csv(dials or {})):
         write_bytes(folder / name, csv_bytes(rows))
     return figures
 
 
-def metrics(evaluation: Evaluation, doubts: Doubts | None = None) -> dict[str, Any]:
+def metrics(
+    evaluation: Evaluation, doubts: Doubts | None = None, dials: Mapping[str, Dial] | None = None
+) -> dict[str, Any]:
     """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
     found = {
         "table": evaluation.table,
@@ -54,6 +61,7 @@ def metrics(evaluation: Evaluation, doubts: Doubts | None = None) -> dict[str, A
         "pictures": len(evaluation.pictures),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
         "lesson": lesson_metrics(doubts),
+        "dials": {name: dial_metrics(dial) for name, dial in dials.items()} if dials else None,
     }
     return _tidy(found)
 

@@ -11,12 +11,20 @@ from markupsafe import Markup
 from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import histogram_chart
-from distort_pipeline.reports.divergence_tables import PAPER_CAVEAT, PAPER_COLUMNS, PAPER_TABLE, smallest
+from distort_pipeline.reports.dial_tables import dial_charts, parameter_words
+from distort_pipeline.reports.divergence_tables import (
+    PAPER_CAVEAT,
+    PAPER_COLUMNS,
+    PAPER_TABLE,
+    in_the_paper,
+    smallest,
+)
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.residual_plots import residual_charts
 from distort_pipeline.reports.strips import Shown, amplified_residual, carry
 from distort_pipeline.reports.told_tables import compared_in, lesson_words, trial_words
+from distort_pipeline.statistics.dials import FALLING_GOAL, UNTOUCHED_GOAL_DB, Dial
 from distort_pipeline.statistics.draws import CORRELATION_GOAL, VARIANCE_GOAL
 from distort_pipeline.statistics.evaluation import Evaluation
 from distort_pipeline.statistics.told import GOAL, Doubts
@@ -30,21 +38,31 @@ STRENGTH_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local
 STRIP_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
 
 
-def write_page(folder: Path, evaluation: Evaluation, doubts: Doubts | None, header: Mapping[str, Any]) -> Path:
+def write_page(
+    folder: Path,
+    evaluation: Evaluation,
+    doubts: Doubts | None,
+    header: Mapping[str, Any],
+    dials: Mapping[str, Dial] | None = None,
+) -> Path:
     """Write the page into `folder`, with the strips that lie there, and return its path."""
     pictures = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
     there = [path for path in pictures.values() if path.exists()]
     carried = carry(there, STRIP_BYTES)
     shown = {name: carried[path] for name, path in pictures.items() if path in carried}
     page = folder / PAGE_NAME
-    write_bytes(page, render(evaluation, header, shown, doubts).encode())
+    write_bytes(page, render(evaluation, header, shown, doubts, dials).encode())
     return page
 
 
 def render(
-    evaluation: Evaluation, header: Mapping[str, Any], shown: Mapping[str, Shown], doubts: Doubts | None = None
+    evaluation: Evaluation,
+    header: Mapping[str, Any],
+    shown: Mapping[str, Shown],
+    doubts: Doubts | None = None,
+    dials: Mapping[str, Dial] | None = None,
 ) -> str:
-    """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips by model."""
+    """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips, and `dials`, by model."""
     return template("evaluation.html.j2").render(
         evaluation=evaluation,
         header=header,
@@ -52,9 +70,14 @@ def render(
         remarks=remarks(evaluation, doubts),
         tables=tables(evaluation),
         caveat=PAPER_CAVEAT,
+        in_the_paper=in_the_paper(evaluation.columns),
         models={name: model_metrics(evaluation, name) for name in evaluation.models},
         charts={name: _charts(evaluation, name) for name in evaluation.models},
         residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
+        dials=dials or {},
+        dial_charts=dial_charts,
+        dial_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB},
+        parameter_words=parameter_words,
         doubts=doubts,
         told_charts=_told_charts(doubts),
         compared_in=compared_in,
@@ -84,7 +107,10 @@ def verdict(evaluation: Evaluation, doubts: Doubts | None = None) -> tuple[str, 
         few = f"{len(astray)} of {len(models)} generators {'is' if len(astray) == 1 else 'are'} not"
         return "bad", f"{few} the nearest to what was learned: {', '.join(astray)}."
     words = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
-    words += " nearest to the distortion learned, and to no other"
+    if len(evaluation.columns) > 1:
+        words += " nearest to the distortion learned, and to no other"
+    else:
+        words += " nearer to the distortion learned, the only one here, than doing nothing"
     off = [name for name in models if _too_strong(evaluation, name) is not None]
     if off:
         return "unknown", f"{words}, but not of its strength: {', '.join(off)}."

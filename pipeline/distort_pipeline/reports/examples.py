@@ -54,20 +54,36 @@ def picture_examples(corpus: CorpusStore, distortion: str, picture: str, count: 
 
 
 def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
-    """Return sample → true picture for those of `records`, all of one distortion, of which the corpus keeps it."""
+    """Return sample → true picture for those of `records` of which the corpus keeps it."""
+    own = [record for record in records if corpus.header["series"][corpus.series_of(record)].get("own_truths")]
+    if own:
+        return _kept_by_batches(corpus, own)
     per_shard = corpus.header["settings"]["generate"]["batch_samples"]
-    true: dict[int, Picture] = {}  # by tile
+    true: dict[tuple[str, int], Picture] = {}  # by series and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
-        truth = read_truth(corpus.folder, shard)
+        truth = read_truth(corpus.folder, f"tiles-{shard:05d}")
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
-        true |= zip(numbers, truth.examples.get(records[0].distortion, ()), strict=False)
-    first = {record.tile: record.sample for record in reversed(records)}  # a repeated tile is shown once
-    return {first[tile]: picture for tile, picture in true.items() if tile in first}
+        for series in dict.fromkeys(map(corpus.series_of, records)):
+            true |= zip([(series, tile) for tile in numbers], truth.examples.get(series, ()), strict=False)
+    first = {(corpus.series_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
+    return {first[place]: picture for place, picture in true.items() if place in first}
+
+
+def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
+    """Return the same for samples whose batches have truths of their own."""
+    size = corpus.header["settings"]["generate"]["batch_samples"]
+    kept: dict[tuple[str, int], Picture] = {}  # by series and slot
+    for series, batch in dict.fromkeys((corpus.series_of(record), record.batch) for record in records):
+        truth = read_truth(corpus.folder, f"{series}-{batch:05d}")
+        slots = [(series, batch * size + int(row)) for row in truth.example_rows]
+        kept |= zip(slots, next(iter(truth.examples.values()), ()), strict=False)
+    places = {(corpus.series_of(record), record.slot): record.sample for record in records}
+    return {places[place]: picture for place, picture in kept.items() if place in places}
 
 
 def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Picture]) -> Example:
     (pristine,) = corpus.pictures(PRISTINE, [record.tile])
-    (generated,) = corpus.pictures(distorted_array(record.distortion), [record.slot])
+    (generated,) = corpus.pictures(distorted_array(corpus.series_of(record)), [record.slot])
     filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
     kept = true.get(record.sample)
     return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,35 +10,37 @@ from typing import Any
 import pyarrow as pa
 
 INDEX_BYTES = 1_500_000  # about 9,000 pictures with four distortions each
-COLUMNS = ("picture", "split", "distortion", "sample", "batch", "psnr", "ssim")
+COLUMNS = ("picture", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
 class PictureIndex:
     """What a page carries of a corpus's pictures, as plain JSON values.
 
-    `pictures` has (id, split, parts) of each; a part is (place of its distortion among `distortions`, first sample,
-    last sample, how many, first batch, last batch, mean PSNR, mean SSIM), means None where there is no such label.
+    `kinds` are the distortions at each of their levels, and whether there is only this one. `pictures` has (id, split,
+    parts) of each; a part is (place of its distortion and level among `kinds`, first sample, last sample, how many,
+    first batch, last batch, mean PSNR, mean SSIM), means None where there is no such label.
     """
 
-    distortions: tuple[str, ...]
+    kinds: tuple[tuple[str, int, bool], ...]
     pictures: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
     left_out: int  # pictures that it had no room for
 
 
 def picture_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> PictureIndex:
     """Return the index of the sample records of a corpus, by picture id; those called `first` are left out last."""
-    groups = records.select(COLUMNS).group_by(["picture", "split", "distortion"])
+    groups = records.select(COLUMNS).group_by(["picture", "split", "distortion", "level"])
     rows = groups.aggregate(
         [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
          ("psnr", "mean"), ("ssim", "mean")]
     ).to_pylist()  # fmt: skip
-    distortions = tuple(sorted({row["distortion"] for row in rows}))
-    places = {name: place for place, name in enumerate(distortions)}
+    kinds = sorted({(row["distortion"], row["level"]) for row in rows})
+    levels = Counter(name for name, _ in kinds)
+    places = {kind: place for place, kind in enumerate(kinds)}
     found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for row in rows:
         part = (
-            places[row["distortion"]],
+            places[row["distortion"], row["level"]],
             *(row[name] for name in ("sample_min", "sample_max", "sample_count", "batch_min", "batch_max")),
             _rounded(row["psnr_mean"], 2),
             _rounded(row["ssim_mean"], 3),
@@ -45,7 +48,8 @@ def picture_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes
         found.setdefault((row["picture"], row["split"]), []).append(part)
     urgent = sorted(found, key=lambda picture: (picture[0] not in first, picture))
     kept = _fitting([(*key, tuple(sorted(found[key]))) for key in urgent], limit_bytes)
-    return PictureIndex(distortions, tuple(sorted(kept)), len(found) - len(kept))
+    told = tuple((name, level, levels[name] == 1) for name, level in kinds)
+    return PictureIndex(told, tuple(sorted(kept)), len(found) - len(kept))
 
 
 def _fitting(pictures: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:

@@ -54,6 +54,18 @@ def severity_for(calibration: Calibration, measure: str, wanted: float) -> float
     return float(severities[above - 1] + share * (severities[above] - severities[above - 1]))
 
 
+def corrected(calibration: Calibration, measure: str, wanted: float, *, severity: float, achieved: float) -> float:
+    """Return the severity in [0, 1] to try next for one picture, whose `measure` was `achieved` at `severity`.
+
+    As far as this picture lies off the mean there, so far off the mean it is aimed.
+
+    >>> dial = {"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}
+    >>> round(corrected(dial, "ssim", 0.7, severity=0.75, achieved=0.78), 3)
+    0.85
+    """
+    return severity_for(calibration, measure, wanted - (achieved - expected(calibration, measure, severity)))
+
+
 def reach(calibration: Calibration, measure: str) -> tuple[float, float]:
     """Return the best and the worst mean of `measure` that the dial has, at severity 0 and at 1.
 

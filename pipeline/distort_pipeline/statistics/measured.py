@@ -76,21 +76,22 @@ def measure(picture: str, made: Made, learned: Mapping[str, str]) -> MeasuredPic
     )
 
 
+def severity(pristine: Picture, distorted: Picture) -> Severity:
+    """Return how far `distorted` is from `pristine`."""
+    ratio = psnr(pristine, distorted)
+    return Severity(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
+
+
 def _beside(made: Made, model: str, column: str) -> Beside:
     pristine, true, generated = made.pristine, made.true[column], made.generated[model][0]
     return Beside(
-        generated=_severity(pristine, generated),
-        true=_severity(pristine, true),
+        generated=severity(pristine, generated),
+        true=severity(pristine, true),
         generated_residual=residual_figures(pristine, generated),
         true_residual=residual_figures(pristine, true),
         generated_draws=_draws(pristine, generated, made.generated_again.get(model)),
         true_draws=_draws(pristine, true, made.true_again.get(column)),
     )
-
-
-def _severity(pristine: Picture, distorted: Picture) -> Severity:
-    ratio = psnr(pristine, distorted)
-    return Severity(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
 
 
 def _draws(pristine: Picture, first: Picture, second: Picture | None) -> DrawLikeness | None:

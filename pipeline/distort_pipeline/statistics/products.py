@@ -30,5 +30,13 @@ def pair_products(field: NDArray[np.floating[Any]], direction: Direction) -> NDA
     >>> [pair_products(field, direction).ravel().tolist() for direction in DIRECTIONS]
     [[2.0, 15.0], [3.0, 10.0], [5.0], [6.0]]
     """
+    one, other = neighbours(field, direction)
+    return one * other
+
+
+def neighbours(
+    field: NDArray[np.floating[Any]], direction: Direction
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Return the pixels of `field` that have a neighbour in `direction`, and those neighbours: two views, one shape."""
     one, other = _PARTNERS[direction]
-    return field[one] * field[other]
+    return field[one], field[other]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from distort_pipeline.ranges import Grey, Picture
 from distort_pipeline.statistics.divergence import jsd_bits_rows
-from distort_pipeline.statistics.histograms import Counts, histogram, plane_histogram
+from distort_pipeline.statistics.histograms import Counts, histogram, pair_histogram, plane_histogram
 from distort_pipeline.statistics.mscn import luma, mscn
-from distort_pipeline.statistics.products import DIRECTIONS, pair_products
+from distort_pipeline.statistics.products import DIRECTIONS
 
 HEADLINE = "d1_1"
 VECTOR: tuple[str, ...] = (
@@ -55,4 +55,4 @@ def half_size(plane: NDArray[np.uint8] | NDArray[np.floating[Any]]) -> Grey:
 def _scale_histograms(plane: NDArray[np.uint8] | Grey) -> list[Counts]:
     """Return the histograms of MSCN and of its products in each of DIRECTIONS, for the luma `plane` of one scale."""
     field = mscn(plane)
-    return [histogram(field), *(histogram(pair_products(field, direction)) for direction in DIRECTIONS)]
+    return [histogram(field), *(pair_histogram(field, direction) for direction in DIRECTIONS)]

@@ -5,32 +5,33 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import EvaluateConfig
-from distort_pipeline.distortions import DISTORTIONS, apply, is_random
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.distortions import apply
+from distort_pipeline.evaluation.dials import DialPlan, try_dial
+from distort_pipeline.evaluation.plan import Plan, plan_of
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, Report, digest
+from distort_pipeline.reports.dial_tables import dial_words
 from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
 from distort_pipeline.reports.strips import strip
 from distort_pipeline.sceptic.tiles import PhotographTiles, cut_tiles
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.statistics.dials import Dial, DialPicture, summarise_dial
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
 from distort_pipeline.statistics.told import Doubts
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.pairs import PairStore, distorted_column, open_pairs
+from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
-from distort_pipeline.trained import learned_levels
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -38,26 +39,6 @@ if TYPE_CHECKING:
 
 KIND = "evaluation"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Column:
-    """One true distortion of the pair store."""
-
-    name: str
-    recipe: Mapping[str, Any]
-    redrawn: bool  # whether another draw of it can be made
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared with what."""
-
-    pairs: PairStore
-    columns: tuple[Column, ...]
-    learned: Mapping[str, str]  # model → name of the column that it learned
-    pictures: Mapping[str, Mapping[str, PairRecord]]  # picture id → column → record
-    too_small: int
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
@@ -76,23 +57,25 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
         measured = []
         tiles = []
+        tried: dict[str, list[DialPicture]] = {name: [] for name in plan.dials}
         for picture, made in track(
             _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
         ):
             measured.append(_measured(plan, picture, made, shown, config.strips))
             tiles.append(_tiles(plan, picture, made, config))
+            _try_dials(plan, picture, generators, tried, config)
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         doubts = _doubts(tiles, plan, config)
-        figures = write_files(evaluation, doubts, work)
+        dials = {name: _dial(plan.dials[name], tried[name]) for name in plan.dials}
+        figures = write_files(evaluation, doubts, work, dials)
         for name, rows in shown.items():
             if rows:
                 write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
         header = _header(plan, settings, cards, figures)
-        write_page(work, evaluation, doubts, header)
+        write_page(work, evaluation, doubts, header, dials)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
         build.publish(header)
-    left_out = (f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out",)
-    return _report(out, figures, left_out if plan.too_small else ())
+    return _report(out, figures, tuple(_remarks(plan, dials)))
 
 
 def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -106,60 +89,6 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Ma
         "models": {name: card["weights_digest"] for name, card in cards.items()},
         "pairs_digest": pairs.header["digest"],
     }
-
-
-def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """Return what is compared: every distortion of the store at the levels that models learned, else at its first."""
-    levels: dict[str, set[int]] = {}
-    for name, card in cards.items():
-        levels.setdefault(card["distortion"], set()).add(_learned_level(pairs, name, card))
-    columns = [
-        Column(_column_name(recipe, levels), recipe, _can_redraw(recipe))
-        for distortion in pairs.distortions
-        for recipe in pairs.recipes(distortion)
-        if recipe["level"] in levels.get(distortion, {pairs.levels(distortion)[0]})
-    ]
-    names = {(column.recipe["distortion"], column.recipe["level"]): column.name for column in columns}
-    learned = {
-        name: names[card["distortion"], _learned_level(pairs, name, card)]
-        for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
-    }
-    pictures: dict[str, dict[str, PairRecord]] = {}
-    too_small: set[str] = set()
-    for record in pairs.records("val"):
-        if min(record.height, record.width) < SMALLEST_SIDE_PX:
-            too_small.add(record.picture)
-        elif (record.distortion, record.level) in names:
-            pictures.setdefault(record.picture, {})[names[record.distortion, record.level]] = record
-    there = {column for records in pictures.values() for column in records}
-    for name, column in learned.items():
-        if column not in there:
-            raise PipelineError(f"{pairs.folder} holds no validation picture of {column}, which {name} has learned")
-    return Plan(pairs, tuple(column for column in columns if column.name in there), learned, pictures, len(too_small))
-
-
-def _learned_level(pairs: PairStore, name: str, card: Mapping[str, Any]) -> int:
-    """Return the level of the store whose parameters the model learned; level numbers alone mean different things."""
-    recipes = pairs.recipes(card["distortion"])
-    for recipe in recipes:
-        if recipe["parameters"] == learned_levels(card)[-1].parameters:
-            return int(recipe["level"])
-    held = ", ".join(str(recipe["parameters"]) for recipe in recipes)
-    raise PipelineError(
-        f"the model {name} learned {card['distortion']} with {learned_levels(card)[-1].parameters}, {pairs.folder} "
-        f"holds it with {held}; evaluate with the pairs that it was trained on, or train again"
-    )
-
-
-def _column_name(recipe: Mapping[str, Any], levels: Mapping[str, set[int]]) -> str:
-    distortion = recipe["distortion"]
-    several = len(levels.get(distortion, ())) > 1
-    return distorted_column(distortion, recipe["level"]) if several else str(distortion)
-
-
-def _can_redraw(recipe: Mapping[str, Any]) -> bool:
-    name = recipe["distortion"]
-    return not recipe["brought"] and name in DISTORTIONS.names() and is_random(name)
 
 
 def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerator]:
@@ -182,11 +111,9 @@ def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: Evalua
         for name in plan.learned:
             trained = generators[name]
             random = draws_anew(trained.card)
-            seeds = [
-                derive_seed(config.seed, trained.card["distortion"], identity, draw)
-                for draw in range(max(config.draws, 2) if random else 1)
-            ]
-            drawn = [trained.forward.distort_picture(pristine, seed) for seed in seeds]
+            draws = range(max(config.draws, 2) if random else 1)
+            seeds = [_draw_seed(config, trained, identity, draw) for draw in draws]
+            drawn = [trained.forward.distort_picture(pristine, seed, plan.severities[name]) for seed in seeds]
             generated[name] = drawn[: config.draws]
             if random:
                 again[name] = drawn[1]
@@ -230,6 +157,31 @@ def _tiles(plan: Plan, picture: str, made: Made, config: EvaluateConfig) -> Phot
     return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", picture))
 
 
+def _try_dials(
+    plan: Plan,
+    picture: str,
+    generators: Mapping[str, TrainedGenerator],
+    tried: Mapping[str, list[DialPicture]],
+    config: EvaluateConfig,
+) -> None:
+    """Add to `tried` what the dial of each graded model does on one picture, with its first draw of the table."""
+    for name, one in plan.dials.items():
+        records = one.pictures.get(picture)
+        if records:
+            identity = next(iter(records.values())).picture_digest
+            draw = _draw_seed(config, generators[name], identity, 0)
+            forward = generators[name].forward
+            tried[name].append(try_dial(one, plan.pairs, records, forward, seed=config.seed, draw=draw))
+
+
+def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
+    return derive_seed(config.seed, trained.card["distortion"], identity, draw)
+
+
+def _dial(plan: DialPlan, pictures: Sequence[DialPicture]) -> Dial:
+    return summarise_dial(pictures, [one.step for one in plan.held], [one.step for one in plan.betweens])
+
+
 def _doubts(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> Doubts | None:
     """Return what classifiers can tell; None without tiles."""
     there = [own for own in tiles if own is not None]
@@ -260,6 +212,17 @@ def _header(
         "manifest_digest": plan.pairs.header["manifest_digest"],
         "packages": package_versions([backend_name(), "keras", "numpy", "opencv-python-headless", "scipy"]),
     }
+
+
+def _remarks(plan: Plan, dials: Mapping[str, Dial]) -> Iterator[str]:
+    """Yield the lines that a reader of the terminal gets beside the table."""
+    for name, dial in dials.items():
+        yield f"dial of {name}: {dial_words(dial)}"
+        if lacking := plan.dials[name].lacking:
+            are = "is" if lacking == 1 else "are"
+            yield f"{lacking} of the levels that {name} has learned {are} not in the pairs, and not judged"
+    if plan.too_small:
+        yield f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out"
 
 
 def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> Report:

@@ -79,6 +79,8 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     """Return the parts of an export, and how many samples are left out because they have no score."""
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
+    series = source.corpus.series
+    columns["series"] = np.repeat(series, [source.corpus.header["samples"][name] for name in series])
     wanted = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not wanted.any():
         raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
@@ -89,7 +91,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
         wanted &= having
         if not wanted.any():
             raise PipelineError(f"no sample has the label {config.label}; choose another with --label")
-    return plan_parts(columns, source.corpus.distortions, wanted, config.limit), without
+    return plan_parts(columns, series, wanted, config.limit), without
 
 
 def write_part(task: PartTask) -> str:

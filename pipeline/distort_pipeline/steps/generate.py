@@ -16,10 +16,12 @@ from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
+from distort_pipeline.planning.series import MIXED, Series, peers_of, plan_series, rungs_of
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.reports.corpus_verdict import cautions
+from distort_pipeline.severities import ability, chained_parameters, true_parameters
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
 from distort_pipeline.stores.builds import Build
@@ -52,15 +54,16 @@ def run(
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
-    folders = _chosen(model_folders(models.resolve()), config.distortions)
+    folders = _chosen(model_folders(models.resolve()), config)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     pictures = [picture for picture in manifest.records if picture.split in config.splits]
     if not pictures:
         raise PipelineError(f"{manifest_path} has no picture in the splits {', '.join(config.splits)}")
+    series = _series(config, cards)
     align_px = config.crop_align or _trained_align(cards)
     plan = plan_corpus(
         pictures,
-        {name: is_random(card) for name, card in cards.items()},
+        series,
         count=config.count,
         tile_px=None if config.whole_pictures else config.tile_px,
         batch_samples=config.batch_samples,
@@ -76,9 +79,9 @@ def run(
     with build.writing() as work:
         check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
         _create_arrays(work, config, plan)
-        tile_tasks = _tile_tasks(config, cards, plan, work, root)
+        tile_tasks = _tile_tasks(config, cards, series, plan, work, root)
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
-        batch_tasks = _batch_tasks(config, plan, folders, work, workers.threads)
+        batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
         header = _header(config, plan, cards, pictures, settings, work, align_px)
         seconds = time.monotonic() - started
@@ -92,11 +95,35 @@ def run(
     return _report(out, header)
 
 
-def _chosen(folders: dict[str, Path], names: Sequence[str]) -> dict[str, Path]:
-    for name in names:
+def _chosen(folders: Mapping[str, Path], config: GenerateConfig) -> dict[str, Path]:
+    """Return the models that are needed: those named, those of mixes, or all where none is named."""
+    mixed = [name for mix in config.mix for name in mix.split(MIXED)]
+    for name in (*config.distortions, *mixed):
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
-    return {name: folder for name, folder in folders.items() if not names or name in names}
+    wanted = {*config.distortions, *mixed} or set(folders)
+    return {name: folder for name, folder in folders.items() if name in wanted}
+
+
+def _series(config: GenerateConfig, cards: Cards) -> tuple[Series, ...]:
+    """Return the series of the corpus; PipelineError where a model cannot make, or be held against, what is asked."""
+    brought = [name for mix in config.mix for name in mix.split(MIXED) if cards[name]["brought"]]
+    if brought:
+        raise PipelineError(
+            f"{brought[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
+            "distortion of another's pictures to hold the mix against"
+        )
+    series = plan_series(
+        {name: ability(card) for name, card in cards.items()},
+        config.distortions or ([] if config.mix else sorted(cards)),
+        levels=config.levels,
+        severity=config.severity,
+        mixes=config.mix,
+    )
+    for one in series:
+        for severity in (one.asked.first, (one.asked.first + one.asked.last) / 2, one.asked.last):
+            chained_parameters({name: cards[name] for name in one.models}, severity)
+    return series
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -131,7 +158,7 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
     group = create_group(work)
     if config.whole_pictures:
         return
-    slots = Counter(batch.distortion for batch in plan.batches for _ in batch.samples)
+    slots = Counter(batch.series.name for batch in plan.batches for _ in batch.samples)
     for name, count in {PRISTINE: len(plan.tiles), **{distorted_array(n): c for n, c in slots.items()}}.items():
         create_samples(
             group,
@@ -143,20 +170,16 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
         )
 
 
-def _tile_tasks(config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Path, root: Path) -> list[TileTask]:
-    truths = tuple(
-        TrueDistortion(name, card["distortion"], learned.level, learned.parameters)
-        for name, card in cards.items()
-        for learned in learned_levels(card)[-1:]
-        if not card["brought"]
-    )
+def _tile_tasks(
+    config: GenerateConfig, cards: Cards, series: Sequence[Series], plan: CorpusPlan, work: Path, root: Path
+) -> list[TileTask]:
     return [
         TileTask(
             work,
             root,
             number,
             plan.tiles[first : first + config.batch_samples],
-            truths,
+            _shared_truths(cards, series),
             config.truth_pictures,
             config.seed,
             config.whole_pictures,
@@ -165,20 +188,41 @@ def _tile_tasks(config: GenerateConfig, cards: Cards, plan: CorpusPlan, work: Pa
     ]
 
 
+def _shared_truths(cards: Cards, series: Sequence[Series]) -> tuple[TrueDistortion, ...]:
+    """Return the true distortions that the batches of all series share: of those whose samples have one strength."""
+    return tuple(
+        TrueDistortion(one.name, card["distortion"], one.level, true_parameters(card, one.asked.first))
+        for one in series
+        if one.is_plain
+        for card in [cards[one.models[0]]]
+        if not card["brought"]
+    )
+
+
 def _batch_tasks(
-    config: GenerateConfig, plan: CorpusPlan, folders: Mapping[str, Path], work: Path, threads: int
+    config: GenerateConfig,
+    series: Sequence[Series],
+    plan: CorpusPlan,
+    folders: Mapping[str, Path],
+    work: Path,
+    root: Path,
+    threads: int,
 ) -> list[BatchTask]:
     return [
         BatchTask(
             work,
-            folders[batch.distortion],
+            root,
+            {name: folders[name] for name in batch.series.models},
             batch,
             tuple(plan.tiles[sample.tile] for sample in batch.samples),
+            peers_of(batch.series, series),
+            rungs_of(batch.series, series),
             config.batch_samples,
             config.network_batch,
             config.precision,
             config.labels,
             config.whole_pictures,
+            config.truth_pictures,
             config.seed,
             threads,
         )
@@ -234,7 +278,9 @@ def _header(
     entries = Ledger(work).entries([f"tiles-{number:05d}" for number in range(tile_shards)] + names)
     used = {tile.picture.picture_digest for tile in plan.tiles}
     records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    samples = Counter(records.column("distortion").to_pylist())
+    made: dict[Series, list[int]] = {}  # series → samples of each batch
+    for batch in plan.batches:
+        made.setdefault(batch.series, []).append(len(batch.samples))
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
@@ -242,8 +288,9 @@ def _header(
         "settings": settings,
         "tile_px": None if config.whole_pictures else config.tile_px,
         "tile_shards": tile_shards,
-        "samples": {name: samples[name] for name in sorted(samples)},
-        "batches": dict(Counter(batch.distortion for batch in plan.batches)),
+        "series": {one.name: _told(one) for one in made},
+        "samples": {one.name: sum(sizes) for one, sizes in made.items()},
+        "batches": {one.name: len(sizes) for one, sizes in made.items()},
         "counts": {
             "samples": len(records),
             "tiles": len(plan.tiles),
@@ -258,8 +305,7 @@ def _header(
             name: {
                 "digest": card["weights_digest"],
                 "steps": card["steps"],
-                "level": learned_levels(card)[-1].level,
-                "parameters": dict(learned_levels(card)[-1].parameters),
+                "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
                 "random": is_random(card),
             }
             for name, card in cards.items()
@@ -268,6 +314,17 @@ def _header(
         "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
         "codecs": settings["codecs"],
         "manifest_digest": settings["manifest_digest"],
+    }
+
+
+def _told(series: Series) -> dict[str, Any]:
+    """Return what the header says of a series."""
+    return {
+        "distortion": series.distortion,
+        "models": list(series.models),
+        "level": series.level,
+        "asked": dataclasses.asdict(series.asked),
+        "own_truths": not series.is_plain,
     }
 
 
@@ -285,7 +342,12 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 
 def _report(out: Path, header: dict[str, Any]) -> Report:
     counts = header["counts"]
-    shares = ", ".join(f"{count} {name}" for name, count in header["samples"].items())
+    shares, levels = Counter[str](), Counter[str]()
+    for name, series in header["series"].items():
+        shares[series["distortion"]] += header["samples"][name]
+        levels[series["distortion"]] += 1
+    several = {name: f" at {number} levels" for name, number in levels.items() if number > 1}
+    told = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
     verdict = (
         f"{counts['flagged']} of {counts['batches']} batches out of bounds; the report says which"
         if counts["flagged"]
@@ -295,7 +357,7 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
         "generate",
         counts,
         (
-            f"{counts['samples']} samples ({shares}) of {counts['tiles']} tiles from {counts['pictures']} pictures",
+            f"{counts['samples']} samples ({told}) of {counts['tiles']} tiles from {counts['pictures']} pictures",
             verdict,
             *cautions(out),
             f"corpus: {out} (digest {header['digest'][:16]})",

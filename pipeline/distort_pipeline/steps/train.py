@@ -35,6 +35,7 @@ from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
+from distort_pipeline.training.calibration import calibrate
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.validation import (
     ValidationTiles,
@@ -65,6 +66,7 @@ class _Trained:
     kept: int
     figures: list[Figures]  # of each level, weakest first, and so below
     histograms: list[ValidationHistograms]
+    calibration: dict[str, list[float]] | None  # of several levels
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
@@ -79,7 +81,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     levels = [int(recipe["level"]) for recipe in recipes]
     noise_channels = settled_noise_channels(config, distortion, base)
     if base is not None:
-        _require_same_networks(config, noise_channels, len(levels), base)
+        _require_same_networks(config, noise_channels, base)
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -94,12 +96,18 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _start(config, pairs, distortion, levels, work, noise_channels, base)
+        start = _start(config, pairs, distortion, recipes, work, noise_channels, base)
         seed = derive_seed(config.seed, distortion)
         trainer, device = _trainer(config, noise_channels, len(levels), start, seed)
         keep = config.keep or ("best" if start.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, keep)
         figures = mean_figures(trained.figures)
+        if config.steps == 0 and figures["jsd_nss"] >= figures["jsd_nss_pristine"]:
+            raise PipelineError(
+                f"what least squares say of {distortion} scores {figures['jsd_nss']:.4f} bits, doing nothing "
+                f"{figures['jsd_nss_pristine']:.4f}: with train.steps 0 there is nothing to gain; it takes adversarial "
+                "steps, or other train.noise_channels"
+            )
         residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
         weights = weights_of(trainer.averaged)
         if not residual:
@@ -126,6 +134,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "steps": config.steps,
             "kept_step": trained.kept,
             "figures": figures,
+            **({"calibration": trained.calibration} if trained.calibration else {}),
             "weights_digest": arrays_digest(weights),
             "device": device,
             "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
@@ -183,12 +192,9 @@ def settled_head_start(config: TrainConfig, start: Start) -> int:
     return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
 
 
-def _require_same_networks(config: TrainConfig, noise_channels: int, levels: int, base: Path) -> None:
+def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path) -> None:
     """PipelineError if a training of these settings cannot go on from the trained model `base`."""
-    card = read_card(base)
-    network = card["network"]
-    if levels != len(card["levels"]):
-        raise PipelineError(f"{base} has learned {len(card['levels'])} levels, and train.levels asks for {levels}")
+    network = read_card(base)["network"]
     transform = network.get("transform", "none")
     for name, wanted, there in (
         # a base without a U-Net takes one of any width
@@ -208,7 +214,7 @@ def _start(
     config: TrainConfig,
     pairs: PairStore,
     distortion: str,
-    levels: Sequence[int],
+    recipes: Sequence[Mapping[str, Any]],
     work: Path,
     noise_channels: int,
     base: Path | None,
@@ -217,14 +223,14 @@ def _start(
     from distort_pipeline.training.start import fitted_start, start_of
 
     if base is not None:
-        return start_of(base)
+        return start_of(base, [recipe["parameters"] for recipe in recipes])
     wanted = config.transform
     if config.crop_align != TILE_ALIGN_PX:
         wanted = "none"  # codecs' blocks move under crops of any other alignment
     start = fitted_start(
         pairs,
         distortion,
-        levels,
+        [int(recipe["level"]) for recipe in recipes],
         work / "checkpoints" / "start",
         wanted=wanted,
         noise_channels=noise_channels,
@@ -331,7 +337,15 @@ def _train(
         kept = best.step()
         assign_weights(trainer.averaged, best.weights())
     final = [validated(level, tiles) for level, tiles in tiles_of(FINAL_TILES * config.validation_tiles)]
-    return _Trained(first, kept, [figures for figures, _ in final], [histograms for _, histograms in final])
+    calibration = None
+    if len(levels) > 1:
+        some = validation_tiles(
+            pairs, distortion, levels[-1], severity=1.0, count=config.validation_tiles, seed=config.seed
+        ).pristine
+        calibration = calibrate(forward, some, [derive_seed(seed, "calibration", place) for place in range(len(some))])
+    return _Trained(
+        first, kept, [figures for figures, _ in final], [histograms for _, histograms in final], calibration
+    )
 
 
 def _levels(recipes: Sequence[Mapping[str, Any]], trained: _Trained, seed: int) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
     corpus/store.json                      format, settings, models, versions, digests, counts
     corpus/pixels.zarr/pristine            (tiles, tile_px, tile_px, 3) uint8: every reference tile once
-    corpus/pixels.zarr/distorted/jpeg      (samples of it, tile_px, tile_px, 3) uint8, one shard a batch
+    corpus/pixels.zarr/distorted/jpeg      (samples of it, tile_px, tile_px, 3) uint8, one shard a batch; of several
+                                           levels, jpeg-1, jpeg-2, ...: each such series has arrays and batches its own
     corpus/records/tiles-00000.parquet     a TileRecord for each reference tile
     corpus/records/jpeg-00000.parquet      a SampleRecord for each sample, one file a batch
     corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its pictures
@@ -44,13 +45,13 @@ if TYPE_CHECKING:
     from distort_pipeline.stores.torch_corpus import TorchCorpus
 
 KIND = "corpus"
-VERSION = 1
+VERSION = 2
 PRISTINE = "pristine"
 
 
-def distorted_array(distortion: str) -> str:
-    """Return the array name of a distortion's samples."""
-    return f"distorted/{distortion}"
+def distorted_array(series: str) -> str:
+    """Return the array name of the samples of a series: a distortion, or one of several levels of it."""
+    return f"distorted/{series}"
 
 
 def picture_array(column: str, slot: int) -> str:
@@ -87,22 +88,38 @@ class CorpusStore:
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
         self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
         self._starts = [0]
-        for name in self.distortions:
+        for name in self.series:
             self._starts.append(self._starts[-1] + self.header["samples"][name])
+        told = self.header["series"].items()
+        self._series_of = {(one["distortion"], one["level"]): name for name, one in told}
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of the series, one distortion at one level each, in the order of their samples."""
+        return tuple(self.header["samples"])
 
     @property
     def distortions(self) -> tuple[str, ...]:
-        """The models' names, in the order of their samples."""
-        return tuple(self.header["samples"])
+        """The names of the distortions, which are those of models, in the order of their samples."""
+        return tuple(dict.fromkeys(self.header["series"][name]["distortion"] for name in self.series))
+
+    def series_of(self, record: SampleRecord) -> str:
+        """Return the name of the series that a sample belongs to."""
+        return self._series_of[record.distortion, record.level]
 
     @property
     def whole_pictures(self) -> bool:
         """Whether samples are whole pictures of their own sizes."""
         return self.header["tile_px"] is None
 
-    def batch_names(self) -> list[str]:
-        """Return the names of all batches, in the corpus's order."""
-        return [f"{name}-{number:05d}" for name in self.distortions for number in range(self.header["batches"][name])]
+    def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
+        """Return the names of all batches, or of those of `distortions`, in the corpus's order."""
+        return [
+            f"{name}-{number:05d}"
+            for name in self.series
+            if not distortions or self.header["series"][name]["distortion"] in distortions
+            for number in range(self.header["batches"][name])
+        ]
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
@@ -121,7 +138,7 @@ class CorpusStore:
         which = bisect_right(self._starts, place) - 1
         slot = place - self._starts[which]
         size = self.header["settings"]["generate"]["batch_samples"]
-        batch = f"{self.distortions[which]}-{slot // size:05d}"
+        batch = f"{self.series[which]}-{slot // size:05d}"
         if self._held[0] != batch:
             self._held = (batch, self.batch_records(batch))
         return self._held[1][slot % size]
@@ -176,7 +193,8 @@ class CorpusStore:
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
         record = self.record(index)
-        return Sample(self.pristine(record.tile), self._one(distorted_array(record.distortion), record.slot), record)
+        distorted = self._one(distorted_array(self.series_of(record)), record.slot)
+        return Sample(self.pristine(record.tile), distorted, record)
 
     def _slice(self, places: range) -> Samples:
         if self.whole_pictures:
@@ -188,7 +206,7 @@ class CorpusStore:
         records = tuple(self.record(place) for place in places)
         for start, stop in _runs(places, self._starts):
             first, last = records[start], records[stop - 1]
-            source = self.array(distorted_array(first.distortion))
+            source = self.array(distorted_array(self.series_of(first)))
             distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, places.step))
         for start, stop in consecutive([record.tile for record in records]):
             source = self.array(PRISTINE)
@@ -202,7 +220,7 @@ class CorpusStore:
         order = sorted(range(len(places)), key=lambda turn: range(len(self))[places[turn]])
         records = [self.record(places[turn]) for turn in order]
         pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
-        for name, own in groupby(zip(order, records, strict=True), key=lambda one: one[1].distortion):
+        for name, own in groupby(zip(order, records, strict=True), key=lambda one: self.series_of(one[1])):
             turns, slots = zip(*((turn, record.slot) for turn, record in own), strict=True)
             distorted[list(turns)] = list(self.pictures(distorted_array(name), slots))
         by_tile = sorted(zip(order, records, strict=True), key=lambda one: one[1].tile)
@@ -233,18 +251,22 @@ class CorpusStore:
 
         return xarray_corpus(self)
 
-    def select(self, distortions: Sequence[str] = (), splits: Sequence[str] = ()) -> NDArray[np.int64]:
-        """Return the places of the samples of these distortions and splits, in order; none named: of all."""
+    def select(
+        self, distortions: Sequence[str] = (), splits: Sequence[str] = (), levels: Sequence[int] = ()
+    ) -> NDArray[np.int64]:
+        """Return the places of the samples of these distortions, splits and levels, in order; none named: of all."""
         for name in distortions:
             if name not in self.distortions:
                 raise PipelineError(f"{self.folder} has no {name!r}{did_you_mean(name, self.distortions)}")
-        table = self.table().select(["distortion", "split"])
+        table = self.table().select(["distortion", "split", "level"])
         wanted = np.ones(table.num_rows, bool)
-        for column, names in (("distortion", distortions), ("split", splits)):
-            if names:
-                wanted &= np.isin(table[column].to_numpy(), list(names))
+        chosen: dict[str, Sequence[Any]] = {"distortion": distortions, "split": splits, "level": levels}
+        for column, values in chosen.items():
+            if values:
+                wanted &= np.isin(table[column].to_numpy(), list(values))
         if not wanted.any():
-            raise PipelineError(f"{self.folder} has no sample of {', '.join([*distortions, *splits])}")
+            said = [*distortions, *splits, *(f"level {level}" for level in levels)]
+            raise PipelineError(f"{self.folder} has no sample of {', '.join(said)}")
         return np.flatnonzero(wanted)
 
     def chunk_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ def tensorflow_corpus(
     *,
     distortions: Sequence[str] = (),
     splits: Sequence[str] = (),
+    levels: Sequence[int] = (),
     labels: Sequence[str] = ("psnr", "ssim"),
     shuffle_seed: int | None = None,
 ) -> Any:
@@ -28,7 +29,7 @@ def tensorflow_corpus(
     """
     if corpus.whole_pictures:
         raise PipelineError(f"{corpus.folder} holds whole pictures of different sizes; read them one by one")
-    places = corpus.select(distortions, splits)
+    places = corpus.select(distortions, splits, levels)
     groups = np.split(places, np.flatnonzero(np.diff(corpus.chunk_of(places))) + 1)
     epoch = iter(range(2**31))
 

@@ -28,7 +28,7 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
     """Samples of a corpus as dictionaries: `pristine` and `distorted`, (3, H, W) uint8 tensors, and labels.
 
     Labels are `sample` (its index in the corpus), `distortion`, `picture`, and `labels` as floats, NaN where there is
-    none; `default_collate` stacks all of them. `distortions` and `splits` choose samples, none named: all.
+    none; `default_collate` stacks all of them. `distortions`, `splits` and `levels` choose samples, none named: all.
     `transform` gets each dictionary and gives what the dataset gives. Whole pictures differ in size: with these,
     `batch_size=None` or a `collate_fn` of one's own.
     """
@@ -39,11 +39,12 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         *,
         distortions: Sequence[str] = (),
         splits: Sequence[str] = (),
+        levels: Sequence[int] = (),
         labels: Sequence[str] = ("psnr", "ssim"),
         transform: Callable[[Item], Any] | None = None,
     ) -> None:
         self.folder, self.labels, self.transform = folder, tuple(labels), transform
-        self.places = CorpusStore(folder).select(distortions, splits)
+        self.places = CorpusStore(folder).select(distortions, splits, levels)
         self._opened: tuple[int, CorpusStore] | None = None
 
     def __len__(self) -> int:

@@ -1,4 +1,8 @@
-"""What is true of a corpus's reference tiles: one file a shard, with statistics, and pixels of a few examples."""
+"""What is true of a corpus's tiles: one file a shard, with statistics, and pixels of a few examples.
+
+Batches whose samples all have one strength share the file of their reference tiles' shard. A batch whose samples differ
+in strength, or are mixes, has a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,10 @@ EXAMPLE_PX = 256  # of a whole picture, its middle
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of one shard's reference tiles.
+    """What is true of one shard's reference tiles, or of some samples of one batch.
 
-    `pristine` (n, 103) holds the headline histogram of every tile; `rows` (m,) says for which of them the true
+    `pristine` (n, 103) holds the headline histogram of every tile (of a batch, of none); `rows` (m,), tiles of the
+    shard or samples of the batch, says for which of them the true
     distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
     `example_rows` (e,) and `examples` by distortion are pixels for strips.
     """
@@ -39,17 +44,21 @@ class Truth:
     examples: Mapping[str, NDArray[np.uint8]]
 
 
-def write_truth_arrays(work: Path, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the named arrays of the truth file of shard `number`."""
+def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the named arrays of the truth file of the shard or batch `name`."""
     buffer = io.BytesIO()
     save: Any = np.savez_compressed  # its stub takes the arrays for its own options
     save(buffer, **arrays)
-    write_bytes(_truth_path(work, number), buffer.getvalue())
+    write_bytes(_truth_path(work, name), buffer.getvalue())
 
 
-def read_truth(work: Path, number: int) -> Truth:
-    """Return what is true of the reference tiles of shard `number`."""
-    arrays = read_truth_arrays(work, number)
+def read_truth(work: Path, name: str) -> Truth:
+    """Return what is true of the shard of reference tiles, or the batch, called `name`."""
+    return truth_of(read_truth_arrays(work, name))
+
+
+def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
+    """Return what the named arrays of a truth file tell."""
 
     def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
         return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
@@ -66,9 +75,9 @@ def read_truth(work: Path, number: int) -> Truth:
     )
 
 
-def read_truth_arrays(work: Path, number: int) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of the truth file of shard `number`; PipelineError if it is missing or damaged."""
-    path = _truth_path(work, number)
+def read_truth_arrays(work: Path, name: str) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the truth file of a shard or batch; PipelineError if it is missing or damaged."""
+    path = _truth_path(work, name)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
@@ -88,5 +97,5 @@ def middle(picture: Picture) -> Picture:
     return filled
 
 
-def _truth_path(work: Path, number: int) -> Path:
-    return work / "truth" / f"tiles-{number:05d}.npz"
+def _truth_path(work: Path, name: str) -> Path:
+    return work / "truth" / f"{name}.npz"

@@ -10,25 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.planning.corpora import Batch, ReferenceTile
 from distort_pipeline.ranges import Picture, Pictures
-from distort_pipeline.records import SampleRecord, digest, digest_rows
+from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured_labels import measured_labels
 from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
-from distort_pipeline.stores.models import ValidationHistograms, read_histograms
+from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.stores.tables import write_table
-from distort_pipeline.stores.truths import Truth, middle, read_truth
+from distort_pipeline.stores.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
+from distort_pipeline.tasks.chains import Chain, load_chain
+from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
-from distort_pipeline.trained import TrainedGenerator, learned_levels, load_generator
+from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
 
 LIMITS = (0, 255)
 PARTS_AHEAD = 2  # that the network may be ahead of the statistics
@@ -39,14 +41,18 @@ class BatchTask:
     """All that a worker needs to make one batch."""
 
     work: Path
-    model: Path
+    root: Path  # of the photographs
+    models: Mapping[str, Path]  # of the batch's series, in the order of application
     batch: Batch
     tiles: tuple[ReferenceTile, ...]  # of the batch's samples, in their order
+    peers: Mapping[str, str]  # series → distortion: whose truths the batch is held against
+    rungs: Mapping[str, int]  # series → level: of the batch's own distortion
     tiles_per_shard: int
     network_batch: int
     precision: str
     labels: tuple[str, ...]
     whole_pictures: bool
+    truth_pictures: int
     seed: int
     threads: int
 
@@ -54,19 +60,29 @@ class BatchTask:
 def make_batch(task: BatchTask) -> dict[str, Any]:
     """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
     pin_backend_threads(task.threads)
-    model = load_generator(task.model, batch=1 if task.whole_pictures else task.network_batch, precision=task.precision)
-    truths = {shard: read_truth(task.work, shard) for shard in sorted({_shard_of(task, tile) for tile in task.tiles})}
+    network_batch = 1 if task.whole_pictures else task.network_batch
+    chain = load_chain(task.models, batch=network_batch, precision=task.precision)
+    shards = sorted({_shard_of(task, tile) for tile in task.tiles})
+    truths = {shard: read_truth(task.work, f"tiles-{shard:05d}") for shard in shards}
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
-    for place, (clean, made) in enumerate(_distorted(task, model)):
+    for place, (clean, made, severity) in enumerate(_distorted(task, chain)):
         pixels.add(made)
-        records.append(_record(task, model, place, clean, made))
+        records.append(_record(task, chain, place, severity, clean, made))
         histograms.append(product_histogram(made))
         if place in examples:
             shown[place] = (middle(clean), middle(made))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
-    report = _report(task, model, records, np.stack(histograms), truths)
+    noted: dict[str, str] = {}
+    if task.batch.series.is_plain:
+        numbers = [tile.number for tile in task.tiles]
+        truth = truth_measures(truths, numbers, task.tiles_per_shard, peers=task.peers, rungs=task.rungs)
+    else:
+        truth, kept, noted = _own_truth(task, chain, [record.severity for record in records])
+        examples.update(kept)
+    pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
+    report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth))
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
     drawn = png_bytes(_strip([(*shown[place], true) for place, true in examples.items()]))
     write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
@@ -76,6 +92,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         "pixels": pixels.hexdigest(),
         "records": digest_rows(records),
         "report": digest(report),
+        **noted,
         "within_bounds": report["within_bounds"],
     }
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
@@ -84,35 +101,37 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _distorted(task: BatchTask, model: TrainedGenerator) -> Iterator[tuple[Picture, Picture]]:
-    """Write the batch's pixels and yield (pristine, distorted) of each sample; whole pictures are made one by one.
+def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture, float]]:
+    """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole pictures are made one by one.
 
     The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
     """
     group, samples = create_group(task.work), task.batch.samples
-    column = distorted_array(task.batch.distortion)
+    column = distorted_array(task.batch.series.name)
     if task.whole_pictures:
-        for sample, (clean, made) in zip(samples, ahead(_pictures(task, model, group), 1, name="network"), strict=True):
+        made_pictures = ahead(_pictures(task, chain, group), 1, name="network")
+        for sample, (clean, made) in zip(samples, made_pictures, strict=True):
             write_picture(group, picture_array(column, sample.slot), made)
-            yield clean, made
+            yield clean, made, sample.asked
         return
     pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])
-    parts = model.forward.distort_by_parts(pristine, [sample.seed for sample in samples])
+    severities = [sample.asked for sample in samples]
+    parts = chain.distort_by_parts(pristine, [sample.seed for sample in samples], severities)
     distorted = np.empty_like(pristine)
     first = 0
     for part in ahead(parts, PARTS_AHEAD, name="network"):
         own = slice(first, first + len(part))
         distorted[own] = part
-        yield from zip(pristine[own], distorted[own], strict=True)
+        yield from zip(pristine[own], distorted[own], severities[own], strict=True)
         first = own.stop
     group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
 
 
-def _pictures(task: BatchTask, model: TrainedGenerator, group: Any) -> Iterator[tuple[Picture, Picture]]:
+def _pictures(task: BatchTask, chain: Chain, group: Any) -> Iterator[tuple[Picture, Picture]]:
     """Yield (pristine, distorted) of whole pictures."""
     for sample, tile in zip(task.batch.samples, task.tiles, strict=True):
         clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
-        yield clean, model.forward.distort_picture(clean, sample.seed)
+        yield clean, chain.distort_picture(clean, sample.seed, sample.asked)
 
 
 def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:
@@ -128,24 +147,20 @@ def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
 
 def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Picture | None]:
     """Return which of the batch's samples its strip shows, each with its true picture, or None where none is known."""
-    place_of = {tile.number: place for place, tile in reversed(list(enumerate(task.tiles)))}
+    if not task.batch.series.is_plain:  # the truths are made when the severities of the samples are known
+        return dict.fromkeys(rows_to_show(task.tiles, task.truth_pictures))
     found: dict[int, Picture | None] = {}
-    for truth in truths.values():
-        true = truth.examples.get(task.batch.distortion)
-        for turn, row in enumerate(truth.example_rows):
-            place = place_of.get(truth.first_tile + int(row))
-            if true is not None and place is not None:
-                found[place] = true[turn]
+    found.update(true_examples(truths, [tile.number for tile in task.tiles], task.batch.series.name))
     return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
 
 
 def _record(
-    task: BatchTask, model: TrainedGenerator, place: int, pristine: Picture, distorted: Picture
+    task: BatchTask, chain: Chain, place: int, severity: float, pristine: Picture, distorted: Picture
 ) -> SampleRecord:
-    sample, reference = task.batch.samples[place], task.tiles[place]
+    sample, reference, series = task.batch.samples[place], task.tiles[place], task.batch.series
     return SampleRecord(
         sample=sample.sample,
-        distortion=task.batch.distortion,
+        distortion=series.distortion,
         batch=task.batch.number,
         slot=sample.slot,
         tile=sample.tile,
@@ -155,10 +170,13 @@ def _record(
         x=reference.tile.x,
         height=reference.tile.height,
         width=reference.tile.width,
-        level=learned_levels(model.card)[-1].level,
+        level=series.level,
+        severity=severity,
+        parameters=canonical(chained_parameters(chain.cards, severity)),
+        target=None,
         draw=sample.draw,
         seed=sample.seed,
-        model=model.digest,
+        model=chain.digest,
         precision=task.precision,
         pixel_digest=pixel_digest([distorted]),
         clipped=_newly_clipped(pristine, distorted),
@@ -172,40 +190,31 @@ def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
     return newly / distorted.size
 
 
-def _report(
-    task: BatchTask,
-    model: TrainedGenerator,
-    records: Sequence[SampleRecord],
-    histograms: NDArray[np.int64],
-    truths: Mapping[int, Truth],
-) -> dict[str, Any]:
-    numbers = [tile.number for tile in task.tiles]
-    measures = BatchMeasures(
-        records=records,
-        generated=histograms,
-        pristine=np.stack([truths[n // task.tiles_per_shard].pristine[n % task.tiles_per_shard] for n in numbers]),
-        truth=_truth_measures(truths, numbers, task.tiles_per_shard),
-    )
-    stored = _stored_histograms(task.model, model.digest)
-    return batch_report(measures, model.card, stored, batch=task.batch.number, seed=task.seed)
+def _own_truth(
+    task: BatchTask, chain: Chain, severities: Sequence[float]
+) -> tuple[TruthMeasures, dict[int, Picture], dict[str, str]]:
+    """Make the truth file of the batch; return its measures, its examples by place, and what the ledger says of it."""
+    steps = [
+        [TrueStep(name, card["distortion"], true_parameters(card, severity)) for name, card in chain.cards.items()]
+        for severity in severities
+    ]
+    name = task.batch.series.distortion
+    arrays = own_truth(name, task.tiles, steps, root=task.root, pictures=task.truth_pictures, seed=task.seed)
+    write_truth_arrays(task.work, task.batch.name, arrays)
+    own = truth_of(arrays)
+    kept = dict(zip(own.example_rows.tolist(), own.examples[name], strict=True))
+    measures = TruthMeasures(own.rows, own.histograms, own.psnr, own.ssim)
+    return measures, kept, {"truth": arrays_digest(arrays)}
 
 
-def _truth_measures(truths: Mapping[int, Truth], numbers: Sequence[int], per_shard: int) -> TruthMeasures:
-    """Return the true distortions' measures of those samples of the batch whose tiles have them."""
-    places, found = [], []
-    for place, number in enumerate(numbers):
-        truth = truths[number // per_shard]
-        position = int(np.searchsorted(truth.rows, number % per_shard))
-        if position < len(truth.rows) and truth.rows[position] == number % per_shard:
-            places.append(place)
-            found.append((truth, position))
-    names = list(found[0][0].histograms) if found else []
-    return TruthMeasures(
-        places=np.array(places, np.int64),
-        histograms={name: np.stack([truth.histograms[name][row] for truth, row in found]) for name in names},
-        psnr={name: np.array([truth.psnr[name][row] for truth, row in found]) for name in names},
-        ssim={name: np.array([truth.ssim[name][row] for truth, row in found]) for name in names},
-    )
+def _report(task: BatchTask, chain: Chain, measures: BatchMeasures) -> dict[str, Any]:
+    severities = {record.severity for record in measures.records}
+    stored = []
+    for name, one in chain.generators.items():
+        learned = _stored_histograms(task.models[name], one.digest)
+        stored.append([learned[place] for place in levels_near(one.card, severities)])
+    brought = any(one.card["brought"] for one in chain.generators.values())
+    return batch_report(measures, stored, brought=brought, seed=task.seed)
 
 
 def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Picture:
@@ -222,5 +231,5 @@ def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Pictu
 
 
 @lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder
-def _stored_histograms(model: Path, weights_digest: str) -> ValidationHistograms:  # noqa: ARG001
-    return read_histograms(model)[-1]
+def _stored_histograms(model: Path, weights_digest: str) -> tuple[ValidationHistograms, ...]:  # noqa: ARG001
+    return read_histograms(model)

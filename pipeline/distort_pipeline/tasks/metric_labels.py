@@ -75,7 +75,7 @@ def measure_batch(task: MetricTask) -> str:
     metric = load_metric(task.metric, task.threads)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
-    distorted = corpus.pictures(distorted_array(records[0].distortion), [record.slot for record in records])
+    distorted = corpus.pictures(distorted_array(corpus.series_of(records[0])), [record.slot for record in records])
     pristine = corpus.pictures(PRISTINE, [record.tile for record in records])
     values: list[float] = []
     for some in _groups(zip(distorted, pristine, strict=True)):

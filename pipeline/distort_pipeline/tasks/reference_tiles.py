@@ -77,7 +77,7 @@ def make_tile_shard(task: TileTask) -> str:
     ]
     write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
     truth = _truth(task, histograms)
-    write_truth_arrays(task.work, task.number, truth)
+    write_truth_arrays(task.work, task.name, truth)
     entry = {
         "shard": task.name,
         "tiles": len(records),
@@ -122,9 +122,9 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
         for truth in task.truths:
             distorted = _truly_distorted(task, truth, task.tiles[own[0]])
             for row in own:
-                clean, true = _pristine(task, task.tiles[row]), _cut(distorted, task.tiles[row])
+                clean, true = _pristine(task, task.tiles[row]), cut(distorted, task.tiles[row])
                 found[f"histogram/{truth.name}"].append(product_histogram(true))
-                found[f"psnr/{truth.name}"].append(_finite(psnr(clean, true)))
+                found[f"psnr/{truth.name}"].append(finite(psnr(clean, true)))
                 found[f"ssim/{truth.name}"].append(ssim(clean, true))
                 if row in examples:
                     found[f"example/{truth.name}"].append(middle(true))
@@ -145,13 +145,15 @@ def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: Reference
 
 
 def _pristine(task: TileTask, reference: ReferenceTile) -> Picture:
-    return _cut(read_ingested(task.root, reference.picture), reference)
+    return cut(read_ingested(task.root, reference.picture), reference)
 
 
-def _cut(picture: Picture, reference: ReferenceTile) -> Picture:
+def cut(picture: Picture, reference: ReferenceTile) -> Picture:
+    """Return the tile of its whole picture."""
     tile = reference.tile
     return picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
-def _finite(value: float) -> float:
+def finite(value: float) -> float:
+    """Return `value`, or NaN for an infinite one."""
     return value if math.isfinite(value) else math.nan

@@ -123,7 +123,8 @@ class Crops:
     def _request(self, now: set[Key], soon: set[Key]) -> dict[Key, Columns]:
         """Return the chunks `now`, pristine and distorted; those of them and of `soon` that are not cached are read.
 
-        They take the memory of the chunk that came before all others and is in neither.
+        They take the memory of the chunk that is in neither and was used before all others: one that an earlier epoch
+        left here may be wanted as often again as any.
         """
         for key in [*sorted(now - self._cache.keys()), *sorted(soon - now - self._cache.keys())]:
             full = len(self._cache) >= CACHED_CHUNKS
@@ -133,6 +134,8 @@ class Crops:
                 self._readers.submit(_read, self._pristine, (0, key[1]), clean),
                 self._readers.submit(_read, self._distorted, key, bad),
             )
+        for key in (*soon, *now):
+            self._cache.move_to_end(key)
         return {key: self._cache[key] for key in now}
 
 

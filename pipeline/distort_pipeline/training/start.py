@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES
 from distort_pipeline.stores.models import read_arrays, read_card, write_arrays
 from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.trained import model_weights
+from distort_pipeline.trained import learned_levels, model_weights
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
 from distort_pipeline.training.response_fit import explained_by, fit_best
@@ -83,20 +84,32 @@ def fitted_start(
     return start
 
 
-def start_of(base: Path) -> Start:
+def start_of(base: Path, levels: Sequence[Mapping[str, float]]) -> Start:
     """Return where the trained model in the folder `base` ended; its curves and matrices are not fitted anew.
 
-    PipelineError if the weights are damaged. A model without a U-Net leaves that to be learned from 0.
+    Those of the `levels`, named by their parameters, are taken. PipelineError if the base has not learned one of them,
+    or if its U-Net has learned others as well: curves can be told apart by level, its weights cannot. A model without a
+    U-Net leaves that to be learned from 0.
     """
     card = read_card(base)
     network = card["network"]
+    learned = [dict(one.parameters) for one in learned_levels(card)]
+    for parameters in levels:
+        if dict(parameters) not in learned:
+            raise PipelineError(f"{base} has learned {learned}, and not {dict(parameters)}: start elsewhere")
+    chosen = [learned.index(dict(parameters)) for parameters in levels]
+    if network["base_filters"] and chosen != list(range(len(learned))):
+        raise PipelineError(f"{base} has a U-Net for {len(learned)} levels, and train.levels asks for {len(levels)}")
     weights = model_weights(base, card["weights_digest"])
-    responses = {path.split("/")[1]: array for path, array in weights.items() if path.startswith(f"{RESPONSES}/")}
+    responses = {
+        path.split("/")[1]: array[chosen] for path, array in weights.items() if path.startswith(f"{RESPONSES}/")
+    }
+    noise = weights.get(f"{NOISE_PYRAMID}/matrices")
     return Start(
         network.get("transform", NO_TRANSFORM),
         card.get("explained"),
         responses,
-        weights.get(f"{NOISE_PYRAMID}/matrices"),
+        None if noise is None else noise[chosen],
         weights if network["base_filters"] else None,
     )
 

@@ -32,7 +32,7 @@
     }
     if (psnr !== null) parts.push(`; PSNR ${psnr.toFixed(2)} dB`);
     if (ssim !== null) parts.push(`, SSIM ${ssim.toFixed(3)}`);
-    return element("div", `${data.distortions[place]}: `, parts);
+    return element("div", `${data.kinds[place]}: `, parts);
   };
   const entry = ([id, split, parts]) => {
     const found = element("li", "", [element("b", id), ` (${split})`, ...parts.map(line)]);

@@ -1,0 +1,156 @@
+"""A graded generator tried out on whole validation pictures: its learned levels, what lies between, the way along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distort_pipeline.distortions import DISTORTIONS, apply, is_random
+from distort_pipeline.distortions.dial import has_dial, parameters_at, severity_of
+from distort_pipeline.distortions.presets import default_place
+from distort_pipeline.ranges import Picture
+from distort_pipeline.records import PairRecord
+from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.statistics.dials import DialPicture, Step, at_between, at_level, capped, tile_errors
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.trained import LearnedLevel, learned_levels
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.forward import Forward
+
+STEPS = 10  # along the dial: as many as there are levels of five, and half-way places
+
+
+@dataclass(frozen=True)
+class Held:
+    """A learned level that the pair store holds too."""
+
+    step: Step
+    stored: int  # its level number there
+
+
+@dataclass(frozen=True)
+class Between:
+    """A place between two learned levels, about half-way: where the distortion's parameter is one that there is."""
+
+    step: Step
+    below: float  # severity of the learned level below
+    above: float
+
+
+@dataclass(frozen=True)
+class DialPlan:
+    """Where the dial of one generator is tried."""
+
+    distortion: str
+    held: tuple[Held, ...]  # weakest first
+    betweens: tuple[Between, ...]
+    redrawn: bool  # whether another draw of the true distortion can be made
+    lacking: int  # levels that the generator has learned and the pair store does not hold
+    pictures: Mapping[str, Mapping[int, PairRecord]]  # picture id → level number of the store → record
+
+
+def held_levels(card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> tuple[Held, ...]:
+    """Return those learned levels whose very parameters one of the `recipes` has; level numbers mean different things.
+
+    >>> card = {"levels": [{"level": 1, "parameters": {"quality": 12}, "severity": 1.0}]}
+    >>> held_levels(card, [{"level": 3, "parameters": {"quality": 12}}])
+    (Held(step=Step(severity=1.0, parameters={'quality': 12}), stored=3),)
+    """
+    return tuple(
+        Held(Step(learned.severity, learned.parameters), int(recipe["level"]))
+        for learned in learned_levels(card)
+        for recipe in recipes
+        if recipe["parameters"] == learned.parameters
+    )
+
+
+def default_of(distortion: str, held: Sequence[Held]) -> Held:
+    """Return the level that stands for the generator where one has to: the usual one, or else the middle one."""
+    return held[default_place(distortion, [one.step.parameters for one in held])]
+
+
+def plan_dial(
+    card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[int, PairRecord]]
+) -> DialPlan:
+    """Return where to try the dial of the graded generator of this `card`, on pairs made by these `recipes`.
+
+    `records` are those of its distortion, by picture and level number; a picture without all levels is left out.
+    """
+    distortion = str(card["distortion"])
+    known = distortion in DISTORTIONS.names() and not any(recipe["brought"] for recipe in recipes)
+    held, learned = held_levels(card, recipes), learned_levels(card)
+    stored = {one.stored for one in held}
+    return DialPlan(
+        distortion,
+        held,
+        betweens=_betweens(distortion, learned) if known and has_dial(distortion) else (),
+        redrawn=known and is_random(distortion),
+        lacking=len(learned) - len(held),
+        pictures={picture: by_level for picture, by_level in records.items() if stored <= set(by_level)},
+    )
+
+
+def try_dial(
+    plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], forward: Forward, *, seed: int, draw: int
+) -> DialPicture:
+    """Return how the dial does on one validation picture; `records` are its own, by level number of the store.
+
+    The generator's noise comes from `draw`, the same at every severity; that of true distortions from `seed`.
+    """
+    record = next(iter(records.values()))
+    pristine = pairs.val_picture(record.picture)
+
+    @cache
+    def made(severity: float) -> Picture:
+        return forward.distort_picture(pristine, draw, severity)
+
+    grid = [step / STEPS for step in range(STEPS + 1)]
+    untouched = psnr(pristine, made(0.0))
+    return DialPicture(
+        levels=tuple(
+            at_level(
+                pristine,
+                pairs.val_picture(record.picture, plan.distortion, one.stored),
+                _true_again(plan, pairs, pristine, records[one.stored], one) if plan.redrawn else None,
+                made(one.step.severity),
+                seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.picture),
+            )
+            for one in plan.held
+        ),
+        betweens=tuple(_tried_between(plan, pristine, one, made, record.picture_digest, seed) for one in plan.betweens),
+        errors=np.stack([tile_errors(pristine, made(severity)) for severity in grid]),
+        untouched_db=capped(untouched),
+    )
+
+
+def _betweens(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Between, ...]:
+    """Return a place between each two neighbours of the `learned` levels; none where no parameter lies between."""
+    levels = [one.parameters for one in learned]
+    found = []
+    for below, above in pairwise(learned):
+        parameters = parameters_at(distortion, levels, (below.severity + above.severity) / 2)
+        severity = severity_of(distortion, levels, parameters)  # a whole parameter is not quite half-way
+        if below.severity < severity < above.severity:
+            found.append(Between(Step(severity, parameters), below.severity, above.severity))
+    return tuple(found)
+
+
+def _true_again(plan: DialPlan, pairs: PairStore, pristine: Picture, record: PairRecord, held: Held) -> Picture:
+    """Return another draw of the true distortion at a level, as the table of all models takes it."""
+    own = sample_seed(pairs.header["settings"]["pairs"]["seed"], record.picture_digest, plan.distortion, held.stored, 1)
+    return apply(plan.distortion, pristine, held.step.parameters, generator(own)).picture
+
+
+def _tried_between(
+    plan: DialPlan, pristine: Picture, between: Between, made: Callable[[float], Picture], identity: str, seed: int
+) -> Any:
+    own = derive_seed(seed, "between", plan.distortion, identity, between.step.severity)
+    true = apply(plan.distortion, pristine, between.step.parameters, generator(own)).picture
+    return at_between(pristine, true, made(between.step.severity), made(between.below), made(between.above))

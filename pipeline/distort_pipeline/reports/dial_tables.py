@@ -1,0 +1,137 @@
+"""What is said of a graded generator's dial: for programs as metrics and CSV, for people in words and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from distort_pipeline.reports.line_chart import line_chart
+from distort_pipeline.statistics.dials import AtBetween, AtLevel, Dial, Step
+from distort_pipeline.statistics.measured import Severity
+
+SEVERITY_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
+def dial_metrics(dial: Dial) -> dict[str, Any]:
+    """Return the small nested numbers of a dial; levels and what is between them by their severity."""
+    return {
+        "falling_share": dial.falling_share,
+        "tiles": dial.tiles,
+        "psnr_untouched": dial.untouched_db,
+        "psnr_untouched_least": dial.untouched_least_db,
+        "between_nearest": sum(measured.nearest for _, measured in dial.betweens),
+        "levels": {_name(step): _level_values(measured) for step, measured in dial.levels},
+        "between": {_name(step): _between_values(measured) for step, measured in dial.betweens},
+    }
+
+
+def dial_csv(dials: Mapping[str, Dial]) -> Iterator[tuple[str, list[Sequence[object]]]]:
+    """Yield the name of each CSV file and its rows, the header first; no file that would have no row."""
+    levels = [
+        {"model": name, **_step_values(step), **_level_values(measured)}
+        for name, dial in dials.items()
+        for step, measured in dial.levels
+    ]
+    betweens = [
+        {"model": name, **_step_values(step), **_between_values(measured)}
+        for name, dial in dials.items()
+        for step, measured in dial.betweens
+    ]
+    for file, rows in (("dial_levels.csv", levels), ("dial_between.csv", betweens)):
+        if rows:
+            yield file, [list(rows[0]), *(list(row.values()) for row in rows)]
+
+
+def dial_words(dial: Dial) -> str:
+    """Return a dial in one line, for a terminal."""
+    bits = ", ".join(f"{measured.bits:.4f}" for _, measured in dial.levels)
+    words = f"JSD_NSS by level {bits}; PSNR falls all along the dial in {dial.falling_share:.1%} of tiles"
+    words += f"; {dial.untouched_db:.1f} dB at severity 0"
+    if dial.betweens:
+        nearest = sum(measured.nearest for _, measured in dial.betweens)
+        words += f"; nearer than both neighbours at {nearest} of {len(dial.betweens)} places between levels"
+    return words
+
+
+def dial_charts(name: str, dial: Dial) -> list[Markup]:
+    """Return JSD_NSS over severity beside what true scores against itself, and PSNR over severity beside true."""
+    steps = dial.steps()
+    bits = line_chart(
+        {
+            "true": [measured.floor_bits for _, measured in dial.levels],
+            "generated": [measured.bits for _, measured in dial.levels],
+        },
+        [step.severity for step, _ in dial.levels],
+        title=f"JSD_NSS of {name} over severity",
+        x_label="severity",
+        y_label="JSD_NSS, bits",
+        x_ticks=SEVERITY_TICKS,
+    )
+    strength = line_chart(
+        {
+            "true": [measured.true.psnr or 0.0 for _, measured in steps],
+            "generated": [measured.generated.psnr or 0.0 for _, measured in steps],
+        },
+        [step.severity for step, _ in steps],
+        title=f"PSNR of {name} over severity",
+        x_label="severity",
+        y_label="PSNR, dB",
+        x_ticks=SEVERITY_TICKS,
+    )
+    return [Markup(bits), Markup(strength)]
+
+
+def parameter_words(step: Step) -> str:
+    """Return the parameters at a step as a person would write them.
+
+    >>> parameter_words(Step(0.3, {"sigma_grey": 7.5})), parameter_words(Step(0.5, {"ratio": 102.203914}))
+    ('sigma_grey 7.5', 'ratio 102.2')
+    """
+    return ", ".join(f"{name} {value:.4g}" for name, value in step.parameters.items())
+
+
+def _name(step: Step) -> str:
+    """Return a severity as a key.
+
+    >>> _name(Step(0.6000000000000001, {})), _name(Step(1 / 3, {}))
+    ('0.6', '0.333')
+    """
+    return f"{step.severity:.3g}"
+
+
+def _step_values(step: Step) -> dict[str, Any]:
+    return {"severity": step.severity, "parameters": parameter_words(step)}
+
+
+def _level_values(measured: AtLevel) -> dict[str, float | None]:
+    return {
+        "jsd_nss": measured.bits,
+        "jsd_nss_pristine": measured.pristine_bits,
+        "sampling_floor": measured.floor_bits,
+        **_strength(measured.generated, measured.true),
+    }
+
+
+def _between_values(measured: AtBetween) -> dict[str, float | None]:
+    return {
+        "jsd_nss": measured.bits,
+        "jsd_nss_level_below": measured.below_bits,
+        "jsd_nss_level_above": measured.above_bits,
+        "nearest": int(measured.nearest),
+        **_strength(measured.generated, measured.true),
+    }
+
+
+def _strength(generated: Severity, true: Severity) -> dict[str, float | None]:
+    """Return PSNR and SSIM against pristine, and generated minus true."""
+    difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
+    return {
+        "psnr_generated": generated.psnr,
+        "psnr_true": true.psnr,
+        "psnr_difference": difference,
+        "ssim_generated": generated.ssim,
+        "ssim_true": true.ssim,
+        "ssim_difference": generated.ssim - true.ssim,
+    }

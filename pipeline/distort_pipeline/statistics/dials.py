@@ -1,0 +1,174 @@
+"""A graded generator's dial measured: at the levels it learned, between them, and all along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Picture
+from distort_pipeline.seeds import generator
+from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.floors import halves_floor
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.measured import Severity, severity
+
+TILE_PX = 256
+FALLING_GOAL = 0.99  # ours: of tiles whose PSNR falls at every step
+UNTOUCHED_GOAL_DB = 45.0  # ours: PSNR at severity 0; a codec that discards nothing has about as much by rounding
+
+
+@dataclass(frozen=True)
+class Step:
+    """A place on the dial where there is a true distortion to compare with."""
+
+    severity: float
+    parameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class AtLevel:
+    """Generated beside true at a learned level; of one picture, or the means over pictures. Bits are of JSD_NSS."""
+
+    bits: float
+    pristine_bits: float  # what doing nothing scores
+    floor_bits: float  # what true scores against itself
+    generated: Severity
+    true: Severity
+
+
+@dataclass(frozen=True)
+class AtBetween:
+    """The same between two learned levels, with what the generator's output at each of those scores *there*."""
+
+    bits: float
+    below_bits: float
+    above_bits: float
+    generated: Severity
+    true: Severity
+
+    @property
+    def nearest(self) -> bool:
+        """Whether turning the dial gets nearer to the truth than staying at either level."""
+        return self.bits < min(self.below_bits, self.above_bits)
+
+
+Measured = TypeVar("Measured", AtLevel, AtBetween)
+
+
+@dataclass(frozen=True)
+class DialPicture:
+    """What is kept of one picture."""
+
+    levels: tuple[AtLevel, ...]
+    betweens: tuple[AtBetween, ...]
+    errors: NDArray[np.float64]  # (severities, tiles): mean squared error against pristine, severities from 0 to 1
+    untouched_db: float  # PSNR at severity 0, up to HIGHEST_PSNR_DB
+
+
+@dataclass(frozen=True)
+class Dial:
+    """All figures of one generator's dial, means over pictures."""
+
+    levels: tuple[tuple[Step, AtLevel], ...]  # weakest first; so the next
+    betweens: tuple[tuple[Step, AtBetween], ...]
+    falling: int  # of `tiles`: their PSNR falls at every step along the dial
+    tiles: int
+    untouched_db: float
+    untouched_least_db: float  # of the picture that severity 0 changes most
+    pictures: int
+
+    @property
+    def falling_share(self) -> float:
+        """Return the share of tiles whose PSNR falls at every step."""
+        return self.falling / self.tiles
+
+    def steps(self) -> list[tuple[Step, AtLevel | AtBetween]]:
+        """Return levels and what is between them, by severity."""
+        return sorted([*self.levels, *self.betweens], key=lambda measured: measured[0].severity)
+
+
+def at_level(pristine: Picture, true: Picture, again: Picture | None, generated: Picture, *, seed: int) -> AtLevel:
+    """Return what there is to say of one picture at a level; `again` is another true draw, if there is one.
+
+    Without it the floor is between random halves of the one, for which `seed` is.
+    """
+    counts = product_histogram(true)
+    second = halves_floor(counts, generator(seed)) if again is None else jsd_bits(counts, product_histogram(again))
+    return AtLevel(
+        bits=jsd_bits(counts, product_histogram(generated)),
+        pristine_bits=jsd_bits(counts, product_histogram(pristine)),
+        floor_bits=second,
+        generated=severity(pristine, generated),
+        true=severity(pristine, true),
+    )
+
+
+def at_between(pristine: Picture, true: Picture, generated: Picture, below: Picture, above: Picture) -> AtBetween:
+    """Return what there is to say of one picture between two levels; `below` and `above` are generated at those."""
+    counts = product_histogram(true)
+    bits, below_bits, above_bits = (jsd_bits(counts, product_histogram(made)) for made in (generated, below, above))
+    return AtBetween(bits, below_bits, above_bits, severity(pristine, generated), severity(pristine, true))
+
+
+def tile_errors(pristine: Picture, distorted: Picture) -> NDArray[np.float64]:
+    """Return the mean squared error of each whole tile of 256 px, (tiles,); a smaller picture has smaller ones."""
+    squares = np.square(distorted.astype(np.float32) - pristine).mean(-1)
+    height, width = (min(side, TILE_PX) for side in squares.shape)
+    down, across = squares.shape[0] // height, squares.shape[1] // width
+    tiles = squares[: down * height, : across * width].reshape(down, height, across, width)
+    return tiles.mean((1, 3), dtype=np.float64).ravel()
+
+
+def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return for each tile of `errors` (severities, tiles) whether none is smaller than the one before, and PSNR falls.
+
+    >>> falls(np.array([[0, 0, 1], [2, 2, 1], [2, 1, 1]]))
+    array([ True, False, False])
+    """
+    return np.asarray((np.diff(errors, axis=0) >= 0).all(0) & (errors[-1] > errors[0]))
+
+
+def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betweens: Sequence[Step]) -> Dial:
+    """Return the figures over measured `pictures`, all of which have these `levels` and `betweens`."""
+    each = [falls(picture.errors) for picture in pictures]
+    untouched = [picture.untouched_db for picture in pictures]
+    level_means = [_mean(measured) for measured in zip(*(one.levels for one in pictures), strict=True)]
+    between_means = [_mean(measured) for measured in zip(*(one.betweens for one in pictures), strict=True)]
+    return Dial(
+        levels=tuple(zip(levels, level_means, strict=True)),
+        betweens=tuple(zip(betweens, between_means, strict=True)),
+        falling=int(sum(one.sum() for one in each)),
+        tiles=sum(one.size for one in each),
+        untouched_db=fmean(untouched),
+        untouched_least_db=min(untouched),
+        pictures=len(pictures),
+    )
+
+
+def capped(psnr_db: float | None) -> float:
+    """Return a PSNR up to HIGHEST_PSNR_DB; None is that of identical pictures.
+
+    >>> capped(None), capped(31.5)
+    (60.0, 31.5)
+    """
+    return HIGHEST_PSNR_DB if psnr_db is None else min(psnr_db, HIGHEST_PSNR_DB)
+
+
+def _mean(pictures: Sequence[Measured]) -> Measured:
+    """Return the mean over pictures of every number at one place on the dial."""
+    each = {part.name: [getattr(one, part.name) for one in pictures] for part in fields(pictures[0])}
+    means: dict[str, Any] = {
+        name: _mean_severity(values) if isinstance(values[0], Severity) else fmean(values)
+        for name, values in each.items()
+    }
+    return type(pictures[0])(**means)
+
+
+def _mean_severity(severities: Sequence[Severity]) -> Severity:
+    return Severity(fmean(capped(one.psnr) for one in severities), fmean(one.ssim for one in severities))

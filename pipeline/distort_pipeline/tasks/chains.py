@@ -1,0 +1,56 @@
+"""The generators of one series at work: one, or those of a mix, each on what the one before it made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.planning.series import MIXED
+from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.trained import TrainedGenerator, load_generator
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Generators by the names of their models, in the order of application."""
+
+    generators: Mapping[str, TrainedGenerator]
+
+    @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The model cards, by name."""
+        return {name: generator.card for name, generator in self.generators.items()}
+
+    @property
+    def digest(self) -> str:
+        """The digests of the weights."""
+        return MIXED.join(generator.digest for generator in self.generators.values())
+
+    def distort_by_parts(
+        self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]
+    ) -> Iterator[Pictures]:
+        """Yield `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity, part by part.
+
+        What the first generator made is 8-bit pixels before the second one gets it, as files between would have it.
+        """
+        first, *others = (generator.forward for generator in self.generators.values())
+        start = 0
+        for made in first.distort_by_parts(pictures, seeds, severities):
+            part, own = made, slice(start, start + len(made))
+            for step, forward in enumerate(others, start=1):
+                part = forward.distort(part, [derive_seed(seed, step) for seed in seeds[own]], severities[own])
+            yield part
+            start = own.stop
+
+    def distort_picture(self, picture: Picture, seed: int, severity: float) -> Picture:
+        """Return one whole `picture` (H, W, 3) distorted."""
+        (made,) = self.distort_by_parts(picture[None], [seed], [severity])
+        return made[0]
+
+
+def load_chain(models: Mapping[str, Path], *, batch: int, precision: str) -> Chain:
+    """Return the generators of the model folders `models`, by name; each is loaded once in a process."""
+    return Chain({name: load_generator(path, batch=batch, precision=precision) for name, path in models.items()})

@@ -1,0 +1,61 @@
+"""What is true of batches whose samples share their parameters: the shards of reference tiles hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from distort_pipeline.ranges import Picture
+from distort_pipeline.reports.batch import TruthMeasures
+from distort_pipeline.stores.truths import Truth
+
+
+def truth_measures(
+    truths: Mapping[int, Truth],
+    numbers: Sequence[int],
+    per_shard: int,
+    *,
+    peers: Mapping[str, str],
+    rungs: Mapping[str, int],
+) -> TruthMeasures:
+    """Return the true distortions' measures of those samples whose tiles have them; `numbers` are the samples' tiles.
+
+    `truths` are those of the shards, by number. `peers` (series → distortion) are what the batch is held against,
+    `rungs` (series → level) the other levels of its own distortion.
+    """
+    places, found = [], []
+    for place, number in enumerate(numbers):
+        truth = truths[number // per_shard]
+        position = int(np.searchsorted(truth.rows, number % per_shard))
+        if position < len(truth.rows) and truth.rows[position] == number % per_shard:
+            places.append(place)
+            found.append((truth, position))
+    known = found[0][0].histograms if found else {}
+    columns = {series: name for series, name in peers.items() if series in known}
+    return TruthMeasures(
+        places=np.array(places, np.int64),
+        histograms={
+            name: np.stack([truth.histograms[series][row] for truth, row in found]) for series, name in columns.items()
+        },
+        psnr={name: np.array([truth.psnr[series][row] for truth, row in found]) for series, name in columns.items()},
+        ssim={name: np.array([truth.ssim[series][row] for truth, row in found]) for series, name in columns.items()},
+        levels={
+            level: np.stack([truth.histograms[series][row] for truth, row in found])
+            for series, level in rungs.items()
+            if series in known
+        },
+    )
+
+
+def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], series: str) -> dict[int, Picture]:
+    """Return place in the batch → true picture, for those samples whose tiles' shards keep one."""
+    place_of = {number: place for place, number in reversed(list(enumerate(numbers)))}
+    found: dict[int, Picture] = {}
+    for truth in truths.values():
+        true = truth.examples.get(series)
+        for turn, row in enumerate(truth.example_rows):
+            place = place_of.get(truth.first_tile + int(row))
+            if true is not None and place is not None:
+                found[place] = true[turn]
+    return found

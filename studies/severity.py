@@ -1,0 +1,156 @@
+"""Holds graded generators against single-level ones and against the truth, on the validation pictures of a pair store.
+
+    python -m studies.severity PAIRS GRADED SINGLES
+
+PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`); GRADED is a folder of models
+that learned them all (`train --levels 1,2,3,4,5`), SINGLES one of models that each learned one of them
+(`train --levels K`), under any names. Prints one table for each distortion, means over pictures: JSD_NSS in bits and
+strength in dB (PSNR against pristine, generated minus true) at every level of both; the same between levels, beside
+what the neighbouring levels score there; the share of tiles whose PSNR falls all along the dial; PSNR at severity 0;
+and how well a quality that is asked for is met, by the calibration alone and after two corrections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import click
+import numpy as np
+import scipy.stats
+
+from distort_pipeline.evaluation.dials import Held, held_levels, try_dial
+from distort_pipeline.evaluation.plan import plan_of
+from distort_pipeline.ranges import Pictures
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.statistics.calibrated import corrected, reach, severity_for
+from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
+from distort_pipeline.statistics.divergence import jsd_nss
+from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.measured import severity
+from distort_pipeline.stores.models import model_folders, read_card
+from distort_pipeline.stores.pairs import PairStore, open_pairs
+from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
+from distort_pipeline.training.validation import validation_tiles
+
+MEASURES = {"psnr": psnr, "ssim": ssim}
+CORRECTIONS = 2
+RANGE = (0.1, 0.9)  # of the dial's reach that is asked for: beyond it some pictures cannot be had
+ASKED_TILES = 256
+SEED = 0
+
+
+def dials(pairs: PairStore, graded: Mapping[str, Path]) -> Iterator[tuple[TrainedGenerator, Dial, tuple[Held, ...]]]:
+    """Yield each graded generator with the figures of its dial, and its levels in the pairs."""
+    plans = plan_of(pairs, {name: read_card(folder) for name, folder in graded.items()}).dials
+    for name, plan in plans.items():
+        trained = load_generator(graded[name], batch=1)
+        tried = [
+            try_dial(plan, pairs, records, trained.forward, seed=SEED, draw=derive_seed(SEED, plan.distortion, picture))
+            for picture, records in plan.pictures.items()
+        ]
+        yield trained, summarise_dial(tried, [h.step for h in plan.held], [b.step for b in plan.betweens]), plan.held
+
+
+def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held: Held) -> tuple[float, float] | None:
+    """Return JSD_NSS and strength of the generator that learned one level alone; None if there is none."""
+    for folder in singles.values():
+        card = read_card(folder)
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == held.stored]
+        if card["distortion"] == distortion and not is_graded(card) and held_levels(card, recipes):
+            forward = load_generator(folder, batch=1).forward
+            bits, strength = [], []
+            for record, pristine, true in pairs.validation(distortion, held.stored):
+                made = forward.distort_picture(pristine, derive_seed(SEED, distortion, record.picture))
+                bits.append(jsd_nss(true, made))
+                strength.append(capped(severity(pristine, made).psnr) - capped(severity(pristine, true).psnr))
+            return fmean(bits), fmean(strength)
+    return None
+
+
+def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[tuple[float, float]]:
+    """Yield Spearman's correlation and the mean absolute error of asked and achieved: at first, and corrected."""
+    calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
+    best, worst = reach(calibration, measure)
+    best = min(best, calibration[measure][1])  # the untouched picture is a cap, not a quality
+    rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
+    wanted = best + (worst - best) * rng.uniform(*RANGE, len(tiles))
+    severities = [severity_for(calibration, measure, float(one)) for one in wanted]
+    seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
+    for _ in range(1 + CORRECTIONS):
+        made = trained.forward.distort(tiles, seeds, severities)
+        achieved = np.array([MEASURES[measure](clean, bad) for clean, bad in zip(tiles, made, strict=True)])
+        yield float(scipy.stats.spearmanr(wanted, achieved).statistic), float(np.abs(wanted - achieved).mean())
+        severities = [
+            corrected(calibration, measure, float(one), severity=at, achieved=float(got))
+            for one, at, got in zip(wanted, severities, achieved, strict=True)
+        ]
+
+
+def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequence[Held], singles: Any) -> list[str]:
+    """Return the lines of one distortion."""
+    distortion = trained.card["distortion"]
+    lines = [
+        "",
+        f"## {distortion}: {dial.pictures} pictures, {dial.tiles} tiles",
+        "",
+        "| severity | parameter | graded, bits | single, bits | ratio | graded, dB | single, dB | nothing | floor |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (step, one), level in zip(dial.levels, held, strict=True):
+        alone = single(pairs, singles, distortion, level)
+        bits, ratio, strength = ("–",) * 3 if alone is None else _words(alone, one.bits)
+        lines.append(
+            f"| {step.severity:.2f} | {_parameters(step.parameters)} | {one.bits:.5f} | {bits} | {ratio} | "
+            f"{_strength(one):+.2f} | {strength} | {one.pristine_bits:.4f} | {one.floor_bits:.5f} |"
+        )
+    lines += ["", "| between | parameter | there, bits | level below | level above | nearest | dB |"]
+    lines += ["|---:|---|---:|---:|---:|---|---:|"]
+    lines += [
+        f"| {step.severity:.3f} | {_parameters(step.parameters)} | {one.bits:.5f} | {one.below_bits:.5f} | "
+        f"{one.above_bits:.5f} | {'there' if one.nearest else 'a level'} | {_strength(one):+.2f} |"
+        for step, one in dial.betweens
+    ]
+    lines += [
+        "",
+        f"- PSNR falls all along the dial in {dial.falling_share:.2%} of tiles",
+        f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
+    ]
+    tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED).pristine
+    for measure in MEASURES:
+        tries = list(asked(trained, tiles, measure))
+        said = ", then ".join(f"Spearman {correlation:.4f}, off by {error:.4f}" for correlation, error in tries)
+        lines.append(f"- {measure} asked of {len(tiles)} tiles: {said}")
+    return lines
+
+
+def _words(alone: tuple[float, float], graded_bits: float) -> tuple[str, str, str]:
+    bits, strength = alone
+    return f"{bits:.5f}", f"{graded_bits / bits:.2f}" if bits else "–", f"{strength:+.2f}"
+
+
+def _strength(one: Any) -> float:
+    return capped(one.generated.psnr) - capped(one.true.psnr)
+
+
+def _parameters(parameters: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in parameters.items())
+
+
+@click.command()
+@click.argument("pairs", type=click.Path(path_type=Path, exists=True))
+@click.argument("graded", type=click.Path(path_type=Path, exists=True))
+@click.argument("singles", type=click.Path(path_type=Path))
+def main(pairs: Path, graded: Path, singles: Path) -> None:
+    """Print a table for each graded generator."""
+    store = open_pairs(pairs)
+    alone = model_folders(singles) if singles.exists() else {}
+    there = {name: folder for name, folder in model_folders(graded).items() if is_graded(read_card(folder))}
+    for trained, dial, held in dials(store, there):
+        click.echo("\n".join(table(store, trained, dial, held, alone)))
+
+
+if __name__ == "__main__":
+    main()

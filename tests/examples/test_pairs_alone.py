@@ -1,0 +1,73 @@
+"""The experiment on pairs alone at a tiny size: strangers bring what they say, and the path takes it as pairs."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import features
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.files import read_json
+from distort_pipeline.stores.pictures import decode, encode_png
+from examples.pairs_alone.__main__ import main
+from examples.pairs_alone.strangers import SOURCES, bring
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """A folder with crops of five photographs."""
+    folder = tmp_path_factory.mktemp("pristine")
+    for photograph in sorted(SAMPLE.glob("*.png"))[:5]:
+        picture, _ = decode(photograph.read_bytes())
+        (folder / photograph.name).write_bytes(encode_png(picture[:256, :256]))
+    return folder
+
+
+@pytest.mark.parametrize("source", [pytest.param(name, marks=needs_avif if name == "av1" else ()) for name in SOURCES])
+def test_partners_are_aligned_distorted_and_the_same_every_time(source, pristine, tmp_path):
+    assert bring(source, pristine, tmp_path / "brought") == len(list(pristine.iterdir()))
+    for path in pristine.iterdir():
+        clean, partner = (decode((folder / path.name).read_bytes())[0] for folder in (pristine, tmp_path / "brought"))
+        np.testing.assert_array_equal(partner, SOURCES[source](clean))
+        assert 15 < cv2.PSNR(clean, partner) < 45
+
+
+def test_defocus_leaves_the_middle_row_and_takes_detail_from_the_edges():
+    stripes = np.zeros((65, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    made = SOURCES["defocus"](stripes)
+    np.testing.assert_array_equal(made[32], stripes[32])
+    contrast = made[..., 0].std(1)
+    assert (np.diff(contrast[:33]) >= 0).all()
+    assert contrast[0] < 0.05 * contrast[32]
+
+
+def test_without_avif_the_source_says_what_to_install(monkeypatch, pristine, tmp_path):
+    monkeypatch.setattr(features, "check", lambda _: False)
+    with pytest.raises(PipelineError, match=r"pillow 11\.3"):
+        bring("av1", pristine, tmp_path / "brought")
+
+
+def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, tmp_path, capsys):
+    sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
+    main(["defocus", "--pictures", str(pristine), "--out", str(tmp_path / "out"), *sizes])
+    said = capsys.readouterr().out
+    folder = tmp_path / "out" / "defocus"
+    assert read_json(folder / "models" / "defocus" / "store.json")["brought"] is True
+    figures = read_json(folder / "evaluation" / "metrics.json")["models"]["defocus"]
+    assert f"generated        {figures['jsd_nss']:.5f}" in said
+    assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
+    (report,) = open_corpus(folder / "corpus").reports()
+    assert (report["brought"], report["judged_by"]) == (True, "unpaired")
+
+
+def test_what_least_squares_cannot_say_ends_with_its_reason(pristine, tmp_path, capsys):
+    sizes = ["--val-count", "2", "--tile-px", "256", "--workers", "0"]
+    main(["banding", "--pictures", str(pristine), "--out", str(tmp_path), *sizes])
+    assert "least squares found nothing to say of banding" in capsys.readouterr().err
+    assert not (tmp_path / "banding" / "models" / "banding").exists()

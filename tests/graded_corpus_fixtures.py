@@ -1,0 +1,50 @@
+"""Fixtures of graded corpora: two untrained generators that take a severity, and a corpus at three levels of each.
+
+A test module takes them with `pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]`.
+"""
+
+import numpy as np
+import pytest
+from small_models import TILE_PX, write_model
+
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.models import ValidationHistograms
+
+LEARNED = {
+    "jpeg": [{"quality": 40}, {"quality": 12}],
+    "white_noise": [{"sigma_grey": 8}, {"sigma_grey": 19}],
+}
+
+
+@pytest.fixture(scope="session")
+def graded_models(tmp_path_factory, histograms_of, truly):
+    """Generators of two levels, `jpeg` and `white_noise`, with wide bounds."""
+    folder = tmp_path_factory.mktemp("graded")
+    for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
+        found = histograms_of(truly(name), lambda picture: 255 - picture // 3 * 2)
+        wide = ValidationHistograms(
+            found.pristine, found.true, np.roll(found.generated, 40, 1), found.pictures, TILE_PX
+        )
+        write_model(folder / name, name, wide, noise_channels=noise_channels, levels=2, parameters=LEARNED[name])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_graded(small_manifest, graded_models, small_corpus_settings):
+    """A function that makes a corpus of the graded generators with changed settings, here unless workers are named."""
+
+    def run(out, *, models=graded_models, workers=None, **changes):
+        config = GenerateConfig(**{**small_corpus_settings, **changes})
+        return generate.run(config, small_manifest, models, out, workers=workers)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def graded_corpus(tmp_path_factory, make_graded):
+    """A corpus of ten tiles, at three levels of two distortions: nobody may change it."""
+    out = tmp_path_factory.mktemp("graded-corpus") / "corpus"
+    make_graded(out, levels=3, count=60)
+    return open_corpus(out)

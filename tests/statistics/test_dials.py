@@ -1,0 +1,85 @@
+"""What is measured along a dial, on pictures made by hand."""
+
+import numpy as np
+import pytest
+
+from distort_pipeline.ranges import to_uint8
+from distort_pipeline.statistics.dials import (
+    AtBetween,
+    DialPicture,
+    Step,
+    at_between,
+    at_level,
+    summarise_dial,
+    tile_errors,
+)
+from distort_pipeline.statistics.divergence import jsd_nss
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.measured import Severity
+
+
+def scene(height=300, width=520):
+    y, x = np.mgrid[:height, :width]
+    return to_uint8(np.repeat((128 + 50 * np.sin(x / 9) * np.cos(y / 13))[..., None], 3, axis=2))
+
+
+def noise(picture, seed, sigma):
+    return to_uint8(picture + sigma * np.random.default_rng(seed).standard_normal(picture.shape))
+
+
+def test_tiles_are_whole_ones_from_the_top_left():
+    picture = scene()
+    bad = picture.copy()
+    bad[:256, 256:512] ^= 3
+    bad[256:] = 0  # below the last whole tile
+    bad[:, 512:] = 0
+    errors = tile_errors(picture, bad)
+    assert errors.shape == (2,)
+    assert errors[0] == 0
+    squares = np.square(bad[:256, 256:512].astype(float) - picture[:256, 256:512])
+    assert errors[1] == pytest.approx(squares.mean(), rel=1e-6)
+
+
+def test_a_small_picture_is_a_tile_of_its_own():
+    picture = scene(100, 90)
+    bad = noise(picture, 1, 10)
+    (error,) = tile_errors(picture, bad)
+    assert 10 * np.log10(255**2 / error) == pytest.approx(psnr(picture, bad), abs=1e-4)
+
+
+def test_a_level_stands_between_doing_nothing_and_the_floor():
+    picture = scene()
+    true, again = noise(picture, 1, 10), noise(picture, 2, 10)
+    drawn = at_level(picture, true, again, noise(picture, 3, 9), seed=0)
+    assert drawn.floor_bits == jsd_nss(true, again) < drawn.bits < drawn.pristine_bits
+    assert drawn.generated.psnr == pytest.approx(drawn.true.psnr + 20 * np.log10(10 / 9), abs=0.1)
+    halves = at_level(picture, true, None, true, seed=0)
+    assert halves.bits == 0 < halves.floor_bits < 0.002
+
+
+def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
+    picture = scene()
+    true = noise(picture, 1, 6)
+    weak, right, strong = (noise(picture, 2, sigma) for sigma in (3, 6, 12))
+    assert at_between(picture, true, right, weak, strong).nearest
+    assert not at_between(picture, true, weak, right, strong).nearest
+    assert not at_between(picture, true, right, right, strong).nearest  # no nearer than a level is not nearer
+
+
+def dial_picture(untouched_db, bits, errors):
+    made = Severity(None, 1.0)
+    between = AtBetween(bits, 0.2, 0.3, made, Severity(30.0, 0.8))
+    return DialPicture((), (between,), np.array(errors, float), untouched_db)
+
+
+def test_means_are_over_pictures_and_shares_over_tiles():
+    step = Step(0.5, {"sigma_grey": 7})
+    falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
+    dial = summarise_dial([dial_picture(60.0, 0.1, falling), dial_picture(44.0, 0.2, rising)], [], [step])
+    assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
+    assert (dial.untouched_db, dial.untouched_least_db, dial.pictures) == (52.0, 44.0, 2)
+    ((at, mean),) = dial.betweens
+    assert at is step
+    assert mean.bits == pytest.approx(0.15)
+    assert mean.generated.psnr == 60  # identical pictures count as much as can be
+    assert mean.nearest

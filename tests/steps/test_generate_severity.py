@@ -1,0 +1,208 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from graded_corpus_fixtures import LEARNED
+from small_models import NETWORK_BATCH, write_model
+
+from distort_pipeline.commands.gallery import gallery
+from distort_pipeline.commands.verify import verify
+from distort_pipeline.config import ExportConfig
+from distort_pipeline.distortions import apply
+from distort_pipeline.distortions.dial import parameters_at
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.records import canonical
+from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.steps import export
+from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.truths import read_truth
+from distort_pipeline.trained import load_generator
+
+pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory, make_graded):
+    """A corpus whose samples have severities of their own: nobody may change it."""
+    out = tmp_path_factory.mktemp("varied") / "corpus"
+    make_graded(out, severity=(0.2, 0.9), count=32)
+    return open_corpus(out)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, make_graded):
+    """A corpus of JPEG alone, and of JPEG with noise upon it, at two levels."""
+    out = tmp_path_factory.mktemp("mixed") / "corpus"
+    make_graded(out, levels=2, mix=("jpeg+white_noise",), distortions=("jpeg",), count=32)
+    return open_corpus(out)
+
+
+def test_each_batch_covers_the_range_evenly(varied):
+    assert varied.header["samples"] == {"jpeg": 16, "white_noise": 16}
+    for name in varied.batch_names():
+        severities = sorted(record.severity for record in varied.batch_records(name))
+        assert [int((severity - 0.2) / 0.7 * len(severities)) for severity in severities] == list(range(8))
+    for record in varied.records:
+        expected = parameters_at(record.distortion, LEARNED[record.distortion], record.severity)
+        assert record.parameters == canonical(expected)
+    assert {record.level for record in varied.records} == {1}
+
+
+@pytest.mark.parametrize("place", [0, 9, 31])
+def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, graded_models, place):
+    sample = varied[place]
+    forward = load_generator(graded_models / sample.record.distortion, batch=NETWORK_BATCH).forward
+    made = forward.distort_picture(sample.pristine, sample.record.seed, sample.record.severity)
+    np.testing.assert_array_equal(made, sample.distorted)
+
+
+def test_a_batch_is_held_against_the_truth_of_its_own_samples(varied, photographs):
+    for name, report in zip(varied.batch_names(), varied.reports(), strict=True):
+        truth, records = read_truth(varied.folder, name), varied.batch_records(name)
+        assert report["judged_by"] == "paired"
+        assert report["paired"]["samples"] == len(truth.rows) > 1
+        chosen = [records[row] for row in truth.rows]
+        assert chosen == [record for record in records if record.picture == records[0].picture]  # up to four strengths
+        generated = np.sum([product_histogram(varied[record.sample].distorted) for record in chosen], 0)
+        true = truth.histograms[report["distortion"]].sum(0)
+        assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
+        assert set(report["against"]) == {"pristine", report["distortion"]}
+        assert report["severity"] == {
+            "least": min(record.severity for record in records), "most": max(record.severity for record in records)
+        }  # fmt: skip
+        (ends,) = report["parameters"].values()
+        assert ends[0] < ends[1]
+    name = "jpeg-00000"
+    truth, records = read_truth(varied.folder, name), varied.batch_records(name)
+    for row, histogram in zip(truth.rows, truth.histograms["jpeg"], strict=True):
+        record = records[row]
+        whole = apply("jpeg", photographs[record.picture.removesuffix("-1")], json.loads(record.parameters), None)
+        tile = whole.picture[record.y : record.y + 128, record.x : record.x + 128]
+        np.testing.assert_array_equal(histogram, product_histogram(tile))
+
+
+def test_a_range_lets_a_deterministic_model_see_a_tile_again(make_graded, tmp_path):
+    make_graded(tmp_path / "c", severity=(0.5, 1.0), count=12, splits=("val",), tile_px=256, distortions=("jpeg",))
+    corpus = open_corpus(tmp_path / "c")
+    assert corpus.header["counts"]["tiles"] == 7
+    assert corpus[0].record.tile == corpus[7].record.tile
+    assert corpus[0].record.severity != corpus[7].record.severity
+
+
+def test_one_severity_for_all_is_no_range(make_graded, tmp_path):
+    make_graded(tmp_path / "c", severity=(0.5,), count=16)
+    corpus = open_corpus(tmp_path / "c")
+    assert {record.severity for record in corpus.records} == {0.5}
+    assert {report["parameters"].get("quality", 40) for report in corpus.reports()} == {40}
+    assert not any(series["own_truths"] for series in corpus.header["series"].values())
+
+
+def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, graded_models):
+    assert list(mixed.header["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
+    samples = [mixed[place] for place in range(32) if mixed.record(place).distortion == "jpeg+white_noise"]
+    assert len(samples) == 16
+    jpeg, noise = (
+        load_generator(graded_models / name, batch=NETWORK_BATCH).forward for name in ("jpeg", "white_noise")
+    )
+    for sample in samples[::5]:
+        seed, severity = sample.record.seed, sample.record.severity
+        first = jpeg.distort_picture(sample.pristine, seed, severity)
+        second = noise.distort_picture(first, derive_seed(seed, 1), severity)
+        np.testing.assert_array_equal(second, sample.distorted)
+        assert set(json.loads(sample.record.parameters)) == {"jpeg quality", "white_noise sigma_grey"}
+        assert sample.record.model.count("+") == 1
+
+
+def test_a_mix_is_held_against_the_true_mix_and_its_parts(mixed, photographs):
+    reports = {f"{r['distortion']}-{r['level']}": r for r in mixed.reports() if r["batch"] == 0}
+    report = reports["jpeg+white_noise-2"]
+    assert set(report["against"]) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
+    assert report["against"]["jpeg+white_noise"] == report["paired"]["jsd_bits"]
+    assert report["unpaired"] is None
+    truth, records = (
+        read_truth(mixed.folder, "jpeg+white_noise-2-00000"),
+        mixed.batch_records("jpeg+white_noise-2-00000"),
+    )
+    record = records[truth.rows[0]]
+    whole = apply("jpeg", photographs[record.picture.removesuffix("-1")], {"quality": 12}, None).picture
+    digest = next(tile.picture_digest for tile in mixed.tiles() if tile.tile == record.tile)
+    seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_grey": 19}))
+    whole = apply("white_noise", whole, {"sigma_grey": 19}, generator(seed)).picture
+    tile = whole[record.y : record.y + 128, record.x : record.x + 128]
+    np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
+
+
+def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, graded_models):
+    from distort_pipeline.reports.batch import _Bounds
+    from distort_pipeline.stores.models import read_histograms
+
+    report = next(r for r in mixed.reports() if r["distortion"] == "jpeg+white_noise")
+    samples = report["paired"]["samples"]
+    each = [
+        _Bounds([[read_histograms(graded_models / n)[0]]], 128**2, 0).paired(samples) for n in ("jpeg", "white_noise")
+    ]
+    assert report["paired"]["bound_bits"] == pytest.approx(sum(each))
+
+
+@pytest.mark.parametrize("kind", ["varied", "mixed"])
+def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
+    corpus = request.getfixturevalue(kind)
+    assert verify(corpus.folder).problems == ()
+    page = write_page(corpus.folder).read_text()
+    assert "true residual" in page
+    config = ExportConfig(format="png_folder", workers=0)
+    assert export.run(config, corpus.folder, tmp_path / "e").counts["samples"] == 32
+    assert "`severity` is the rank" in (tmp_path / "e" / "README.md").read_text()
+    gallery(corpus.folder, tmp_path / "g", rows=2)
+    truth = next(path for path in (corpus.folder / "truth").iterdir() if "jpeg" in path.name)
+    damaged = shutil.copytree(corpus.folder, tmp_path / "damaged")
+    (damaged / "truth" / truth.name).unlink()
+    assert any(truth.name in problem for problem in verify(damaged).problems)
+
+
+@pytest.mark.parametrize("kind", ["varied", "mixed"])
+def test_kills_and_workers_change_nothing(kind, request, make_graded, tmp_path):
+    corpus = request.getfixturevalue(kind)
+    settings = corpus.header["settings"]["generate"]
+    changes = {name: settings[name] for name in ("levels", "count")}
+    changes |= {name: tuple(settings[name]) for name in ("severity", "mix", "distortions")}
+    out = tmp_path / "corpus"
+    work = Build(out, corpus.header["key"]).work
+    shutil.copytree(corpus.folder, work)
+    for batch in corpus.batch_names()[:3]:
+        (work / "ledger" / f"{batch}.json").unlink()
+        (work / "reports" / f"{batch}.json").unlink()
+    (work / "store.json").unlink()
+    make_graded(out, **changes, workers=Workers(2))
+    assert open_corpus(out).header["digest"] == corpus.header["digest"]
+    assert json.loads((out / "run.json").read_text())["batches_now"] == 3
+
+
+def test_models_of_one_level_can_be_mixed_as_they_are(make_graded, models, tmp_path):
+    make_graded(tmp_path / "c", models=models, mix=("white_noise+jpeg",), count=8)
+    corpus = open_corpus(tmp_path / "c")
+    assert corpus.distortions == ("white_noise+jpeg",)
+    assert {report["judged_by"] for report in corpus.reports()} == {"paired"}
+
+
+def test_what_cannot_be_mixed_or_asked_is_said(make_graded, graded_models, tmp_path, histograms_of, truly):
+    models = shutil.copytree(graded_models, tmp_path / "m")
+    write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), brought=True)
+    for changes, words in (
+        ({"mix": ("jpeg+nois",)}, "no model of 'nois' is trained"),
+        ({"mix": ("jpeg+camera",), "severity": (1.0,)}, "camera cannot be mixed"),
+        ({"mix": ("jpeg+jpeg",)}, "names of different models joined by +"),
+        ({"severity": (0.9, 0.2)}, "the smaller one first"),
+        ({"severity": (0.2, 1.5)}, "from 0 to 1"),
+        ({"severity": (0.5,), "levels": 3}, "a range, where there are levels"),
+        ({"severity": (0.2, 0.9)}, "camera has learned one level only"),
+    ):
+        with pytest.raises(PipelineError) as error:
+            make_graded(tmp_path / "c", models=models, **changes)
+        assert words in str(error.value)
