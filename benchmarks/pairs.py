@@ -70,9 +70,9 @@ def measure(options: Options) -> Result:
             "pink noise 26 %, white noise 12 %, writing 9 %, digests 2 %, reading 2 %, JPEG 1.5 %, all else 2 %. Of "
             "writing one shard, 53 ms, 35 are Zstandard itself.",
             "In processor time, which others lengthen less than the wall, one process took 1.15 to 1.25 times the "
-            "floor with 24 pictures of dev/ at two levels (2026-11-24, load 8): 0.6 s beside the floor's 7.7 wrote tiles, "
-            "0.3 validation pictures, 0.2 made digests, 0.2 the list of all files' digests at the end. Zstandard's "
-            "level -1 for training tiles (crops.py says why) instead of 2 is within the noise of that.",
+            "floor with 24 pictures of dev/ at two levels (2026-11-24, load 8): 0.6 s beside the floor's 7.7 wrote "
+            "tiles, 0.3 validation pictures, 0.2 made digests, 0.2 the list of all files' digests at the end. "
+            "Zstandard's level -1 for training tiles (crops.py says why) instead of 2 is within the noise of that.",
             "Not tried: shards written past Zarr, which could save 3 % at most; writing in a thread while the next "
             "distortion is made: with as many workers as cores no core is free for it.",
         ],
