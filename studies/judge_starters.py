@@ -17,22 +17,22 @@ import numpy as np
 from distort_pipeline.builtin import STARTERS, sample_folder
 from distort_pipeline.distortions import apply
 from distort_pipeline.ranges import Picture
+from distort_pipeline.records import canonical
 from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.models import model_folders
 from distort_pipeline.stores.pictures import decode
-from distort_pipeline.trained import TrainedGenerator, load_generator
+from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
 
 
-def judged(starter: TrainedGenerator) -> Iterator[tuple[float, float, float]]:
+def judged(starter: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
     """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
-    card = starter.card
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
         pristine: Picture = decode(path.read_bytes())[0]
-        true = apply(card["distortion"], pristine, card["levels"][-1]["parameters"], generator(seed)).picture
-        made = starter.forward.distort_picture(pristine, seed)
+        true = apply(starter.card["distortion"], pristine, level.parameters, generator(seed)).picture
+        made = starter.forward.distort_picture(pristine, seed, level.severity)
         wanted = product_histogram(true)
         yield (
             jsd_bits(wanted, product_histogram(made)),
@@ -43,13 +43,15 @@ def judged(starter: TrainedGenerator) -> Iterator[tuple[float, float, float]]:
 
 @click.command()
 def main() -> None:
-    """Print a line for each starter."""
+    """Print a line for each level of each starter."""
     for name, folder in model_folders(STARTERS).items():
-        scores, nothing, strength = np.array(list(judged(load_generator(folder, batch=1)))).T
-        click.echo(
-            f"{name}: mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits "
-            f"(doing nothing {nothing.mean():.4f}); {strength.mean():+.2f} dB"
-        )
+        starter = load_generator(folder, batch=1)
+        for level in learned_levels(starter.card):
+            scores, nothing, strength = np.array(list(judged(starter, level))).T
+            click.echo(
+                f"{name} {canonical(dict(level.parameters))}: mean {scores.mean():.5f}, median {np.median(scores):.5f}, "
+                f"largest {scores.max():.4f} bits (doing nothing {nothing.mean():.4f}); {strength.mean():+.2f} dB"
+            )
 
 
 if __name__ == "__main__":
