@@ -49,8 +49,8 @@ def main() -> None:
         for level in learned_levels(starter.card):
             scores, nothing, strength = np.array(list(judged(starter, level))).T
             click.echo(
-                f"{name} {canonical(dict(level.parameters))}: mean {scores.mean():.5f}, median "
-                f"{np.median(scores):.5f}, largest {scores.max():.4f} bits (doing nothing {nothing.mean():.4f}); {strength.mean():+.2f} dB"
+                f"{name} {canonical(dict(level.parameters))}: mean {scores.mean():.5f}, "
+                f"median {np.median(scores):.5f}, largest {scores.max():.4f} bits (doing nothing {nothing.mean():.4f}), {strength.mean():+.2f} dB"
             )
 
 
