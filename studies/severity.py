@@ -1,6 +1,6 @@
 """Holds graded generators against single-level ones and against the truth, on the validation pictures of a pair store.
 
-    python -m studies.severity PAIRS GRADED SINGLES
+    python -m studies.severity PAIRS GRADED [SINGLES]
 
 PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`); GRADED is a folder of models
 that learned them all (`train --levels 1,2,3,4,5`), SINGLES one of models that each learned one of them
@@ -20,12 +20,13 @@ from typing import Any
 import click
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 from distort_pipeline.evaluation.dials import Held, held_levels, try_dial
 from distort_pipeline.evaluation.plan import plan_of
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.calibrated import corrected, reach, severity_for
+from distort_pipeline.statistics.calibrated import corrected, expected, reach, severity_for
 from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr, ssim
@@ -37,7 +38,8 @@ from distort_pipeline.training.validation import validation_tiles
 
 MEASURES = {"psnr": psnr, "ssim": ssim}
 CORRECTIONS = 2
-RANGE = (0.1, 0.9)  # of the dial's reach that is asked for: beyond it some pictures cannot be had
+LEAST_ASKED = 0.05  # the severity whose quality is the best that is asked for
+RANGE = (0.1, 0.9)  # of the way from there to severity 1
 ASKED_TILES = 256
 SEED = 0
 
@@ -70,11 +72,14 @@ def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held:
     return None
 
 
-def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[tuple[float, float]]:
-    """Yield Spearman's correlation and the mean absolute error of asked and achieved: at first, and corrected."""
+def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[str]:
+    """Yield how well a quality that is asked of each tile is met: at first, and after each correction.
+
+    A smooth tile cannot be made bad, nor a busy one good: those at an end of the dial are told beside all of them.
+    """
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
-    best, worst = reach(calibration, measure)
-    best = min(best, calibration[measure][1])  # the untouched picture is a cap, not a quality
+    _, worst = reach(calibration, measure)
+    best = expected(calibration, measure, LEAST_ASKED)  # the untouched picture's 60 dB are no quality to ask for
     rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
     wanted = best + (worst - best) * rng.uniform(*RANGE, len(tiles))
     severities = [severity_for(calibration, measure, float(one)) for one in wanted]
@@ -82,11 +87,20 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     for _ in range(1 + CORRECTIONS):
         made = trained.forward.distort(tiles, seeds, severities)
         achieved = np.array([MEASURES[measure](clean, bad) for clean, bad in zip(tiles, made, strict=True)])
-        yield float(scipy.stats.spearmanr(wanted, achieved).statistic), float(np.abs(wanted - achieved).mean())
+        within = (np.array(severities) > 0) & (np.array(severities) < 1)
+        rest = _spearman(wanted[within], achieved[within])
+        yield (
+            f"Spearman {_spearman(wanted, achieved):.4f}, off by {np.abs(wanted - achieved).mean():.4f} "
+            f"({1 - within.mean():.1%} at an end of the dial, the rest {rest:.4f})"
+        )
         severities = [
             corrected(calibration, measure, float(one), severity=at, achieved=float(got))
             for one, at, got in zip(wanted, severities, achieved, strict=True)
         ]
+
+
+def _spearman(wanted: NDArray[np.float64], achieved: NDArray[np.float64]) -> float:
+    return float(scipy.stats.spearmanr(wanted, achieved).statistic) if len(wanted) > 1 else float("nan")
 
 
 def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequence[Held], singles: Any) -> list[str]:
@@ -120,9 +134,7 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
     ]
     tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED).pristine
     for measure in MEASURES:
-        tries = list(asked(trained, tiles, measure))
-        said = ", then ".join(f"Spearman {correlation:.4f}, off by {error:.4f}" for correlation, error in tries)
-        lines.append(f"- {measure} asked of {len(tiles)} tiles: {said}")
+        lines.append(f"- {measure} asked of {len(tiles)} tiles: {'; then '.join(asked(trained, tiles, measure))}")
     return lines
 
 
@@ -142,11 +154,11 @@ def _parameters(parameters: Mapping[str, float]) -> str:
 @click.command()
 @click.argument("pairs", type=click.Path(path_type=Path, exists=True))
 @click.argument("graded", type=click.Path(path_type=Path, exists=True))
-@click.argument("singles", type=click.Path(path_type=Path))
-def main(pairs: Path, graded: Path, singles: Path) -> None:
+@click.argument("singles", type=click.Path(path_type=Path, exists=True), required=False)
+def main(pairs: Path, graded: Path, singles: Path | None) -> None:
     """Print a table for each graded generator."""
     store = open_pairs(pairs)
-    alone = model_folders(singles) if singles.exists() else {}
+    alone = model_folders(singles) if singles else {}
     there = {name: folder for name, folder in model_folders(graded).items() if is_graded(read_card(folder))}
     for trained, dial, held in dials(store, there):
         click.echo("\n".join(table(store, trained, dial, held, alone)))

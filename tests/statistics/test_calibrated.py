@@ -44,14 +44,28 @@ def test_the_mildest_of_several_severities_is_taken_and_the_rest_is_not_bent():
     assert severity_for(DIAL, "psnr", 31.999) == pytest.approx(0.75, abs=1e-4)
 
 
-@pytest.mark.parametrize(("measure", "off", "wanted"), [("psnr", 1.5, 25), ("ssim", -0.05, 0.8), ("gmsd", 0.02, 0.1)])
-def test_a_picture_off_the_mean_gets_what_is_asked_after_a_correction(measure, off, wanted):
+@pytest.mark.parametrize(
+    ("measure", "picture", "wanted"),
+    [
+        ("psnr", lambda mean: mean + 1.5, 25),
+        ("ssim", lambda mean: 1 - 1.3 * (1 - mean), 0.8),  # it loses 1.3 times as much as others
+        ("gmsd", lambda mean: 0.7 * mean, 0.1),
+    ],
+)
+def test_a_picture_off_the_mean_gets_what_is_asked_after_a_correction(measure, picture, wanted):
     first = severity_for(DIAL, measure, wanted)
-    achieved = expected(DIAL, measure, first) + off
+    achieved = picture(expected(DIAL, measure, first))
     second = corrected(DIAL, measure, wanted, severity=first, achieved=achieved)
-    assert expected(DIAL, measure, second) + off == pytest.approx(wanted)
+    assert picture(expected(DIAL, measure, second)) == pytest.approx(wanted)
     right = corrected(DIAL, measure, wanted, severity=first, achieved=wanted)
     assert right == pytest.approx(first)
+
+
+@pytest.mark.parametrize(("measure", "best"), [("ssim", 1.0), ("gmsd", 0.0)])
+def test_an_untouched_picture_is_turned_up_all_the_way_unless_that_was_asked(measure, best):
+    worse = DIAL[measure][2]
+    assert corrected(DIAL, measure, worse, severity=0.25, achieved=best) == 1
+    assert corrected(DIAL, measure, best, severity=0.25, achieved=best) == 0
 
 
 def test_pooling_changes_only_what_is_out_of_order():

@@ -1,7 +1,10 @@
 """train with several levels: what the card says of the dial."""
 
+import re
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from ladder_pairs import ladder_pairs
 
 from distort_pipeline.config import TrainConfig
@@ -11,6 +14,7 @@ from distort_pipeline.steps import train
 from distort_pipeline.stores.models import read_card
 from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.trained import load_generator
+from studies.severity import main as study
 
 FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch=2, validation_tiles=2)
 
@@ -23,13 +27,13 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(root)  # out of any DVC project
         both = TrainConfig(**{**vars(FIT_ONLY), "levels": (2, 4)})
-        train.run(both, root / "pairs", root / "graded", distortion="white_noise")
-        train.run(FIT_ONLY, root / "pairs", root / "single", distortion="white_noise")
+        train.run(both, root / "pairs", root / "graded" / "noise", distortion="white_noise")
+        train.run(FIT_ONLY, root / "pairs", root / "single" / "noise", distortion="white_noise")
     return root
 
 
 def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
-    card = read_card(trained / "graded")
+    card = read_card(trained / "graded" / "noise")
     found = card["calibration"]
     assert set(found) == {"severity", *CALIBRATED}
     assert found["severity"] == pytest.approx(np.arange(21) / 20)
@@ -40,9 +44,25 @@ def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
     assert 0.5 < severity < 1  # 24 dB are 16 greys, between 10 and 36
     (picture,) = {record.picture for record in open_pairs(trained / "pairs").records("val")}
     pristine = open_pairs(trained / "pairs").val_picture(picture)
-    made = load_generator(trained / "graded", batch=1).forward.distort_picture(pristine, 7, severity)
+    made = load_generator(trained / "graded" / "noise", batch=1).forward.distort_picture(pristine, 7, severity)
     assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
 
 
 def test_one_level_has_none(trained):
-    assert "calibration" not in read_card(trained / "single")
+    assert "calibration" not in read_card(trained / "single" / "noise")
+
+
+def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(trained):
+    arguments = [str(trained / name) for name in ("pairs", "graded", "single")]
+    done = CliRunner().invoke(study, arguments, catch_exceptions=False)
+    lines = done.output.splitlines()
+    first, second = (next(line.split(" | ") for line in lines if f"sigma_grey {sigma} " in line) for sigma in (10, 36))
+    assert first[2] == first[3]  # the same least squares, once among two levels and once alone
+    assert first[4] == "1.00"
+    assert second[3] == second[4] == "–"  # nobody learned that one alone
+    assert next(line.split(" | ")[5] for line in lines if "sigma_grey 23 " in line) == "there"
+    assert "- PSNR falls all along the dial in 100.00% of tiles" in lines
+    for measure in ("psnr", "ssim"):
+        errors = [float(word) for word in re.findall(r"off by ([0-9.]+)", next(x for x in lines if measure in x))]
+        assert len(errors) == 3
+        assert errors[2] <= errors[0] < 1.5
