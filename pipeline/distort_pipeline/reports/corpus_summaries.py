@@ -63,6 +63,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "against": distances,
         "nearest": nearest,
         "levels": _levels_of(batches),
+        "targets": [target for batch in batches if (target := _target(batch))],
         "drift": Markup(drift),
         "ladder": Markup(
             ladder_chart(
@@ -83,6 +84,11 @@ def _levels_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """Return a row for each level of a distortion, the weakest first; none if there is only one."""
     levels = sorted({batch.level for batch in batches if batch.level is not None})
     return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
+
+
+def _target(batch: Batch) -> dict[str, Any] | None:
+    told = batch.report.get("target")
+    return {"batch": batch.name, "samples": batch.report["samples"], **told} if told else None
 
 
 def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
