@@ -3,15 +3,26 @@
 A test module takes them with `pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]`.
 """
 
+import shutil
+
 import numpy as np
 import pytest
-from small_models import TILE_PX, write_model
+from small_models import NETWORK_BATCH, TILE_PX, change_card, write_model
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.models import ValidationHistograms
+from distort_pipeline.stores.models import (
+    WEIGHTS,
+    ValidationHistograms,
+    arrays_digest,
+    read_arrays,
+    write_arrays,
+)
+from distort_pipeline.trained import load_generator
+from distort_pipeline.training.calibration import calibrate
 
+STRONGER = 40  # times: an untrained last layer hardly changes a picture
 LEARNED = {
     "jpeg": [{"quality": 40}, {"quality": 12}],
     "white_noise": [{"sigma_grey": 8}, {"sigma_grey": 19}],
@@ -29,6 +40,23 @@ def graded_models(tmp_path_factory, histograms_of, truly):
         )
         write_model(folder / name, name, wide, noise_channels=noise_channels, levels=2, parameters=LEARNED[name])
     return folder
+
+
+@pytest.fixture(scope="session")
+def calibrated_models(tmp_path_factory, graded_models, photographs):
+    """The same generators with a far stronger last layer, calibrated as training does it."""
+    before = shutil.copytree(graded_models, tmp_path_factory.mktemp("stronger") / "models")
+    after = tmp_path_factory.mktemp("calibrated")
+    tiles = np.stack([photograph[:TILE_PX, :TILE_PX] for photograph in photographs.values()])
+    for name in LEARNED:
+        weights, _ = read_arrays(before / name / WEIGHTS)
+        strong = {path: array * STRONGER if path.startswith("decoder_7") else array for path, array in weights.items()}
+        write_arrays(before / name / WEIGHTS, strong)
+        change_card(before / name, weights_digest=arrays_digest(strong))
+        shutil.copytree(before / name, after / name)
+        forward = load_generator(before / name, batch=NETWORK_BATCH).forward
+        change_card(after / name, calibration=calibrate(forward, tiles, range(len(tiles))))
+    return after
 
 
 @pytest.fixture(scope="session")

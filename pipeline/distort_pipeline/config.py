@@ -15,6 +15,7 @@ from distort_pipeline.errors import PipelineError
 NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
 TRANSFORMS = ("none", "blocks", "wavelet")  # that response curves can be fitted in
+CALIBRATED = ("psnr", "ssim", "gmsd")  # measures that graded generators are calibrated in
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -218,6 +219,7 @@ class GenerateConfig(ConfigSection):
     distortions: tuple[str, ...] = ()  # none named: every model there is
     levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
     severity: tuple[float, ...] = ()  # from 0 to 1: one, or the ends of a range
+    target: dict[str, tuple[float, ...]] = field(default_factory=dict)  # instead: a quality, such as ssim: [0.5, 0.9]
     mix: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
     tile_px: int = 256
     whole_pictures: bool = False
@@ -262,6 +264,21 @@ class GenerateConfig(ConfigSection):
         )
         self.require(
             self.levels in (None, 1) or len(set(self.severity)) != 1, "severity", "a range, where there are levels"
+        )
+        self.require(
+            len(self.target) <= 1
+            and set(self.target) <= set(CALIBRATED)
+            and all(len(ends) in (1, 2) and list(ends) == sorted(ends) for ends in self.target.values()),
+            "target",
+            f"one of {', '.join(CALIBRATED)} with one number, or with two of them, the smaller one first",
+        )
+        self.require(not (self.target and self.severity), "target", "left out where generate.severity is given")
+        self.require(not (self.target and self.mix), "target", "left out where generate.mix is given")
+        self.require(set(self.target) <= set(self.labels), "target", f"among generate.labels {self.labels}")
+        self.require(
+            self.levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
+            "target",
+            "a range, where there are levels",
         )
         self.require(
             all(len(set(names)) == len(names) > 1 for names in (mix.split("+") for mix in self.mix)),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.remote import place_of
 
+if TYPE_CHECKING:
+    from distort_pipeline.records import Report
+
+EXIT_BROKEN = 1  # of a word that finds something broken
 SELECTABLE = ("distortion", "level", "split")
 EXPORT_FORMATS = (  # a test holds it against the registry, which --help should not load
     "png_folder, pyiqa_fr, pyiqa_nr, iqadataset, kadid, ranked, webdataset, parquet, imagefolder, tfrecord, study"
@@ -59,6 +63,18 @@ def worker_options(command: Command) -> Command:
     return command
 
 
+def show(report: Report) -> None:
+    """Print what a step did."""
+    for line in report.lines:
+        click.echo(line)
+
+
+def say_problems(path: Path, problems: Iterable[str]) -> None:
+    """Print what is wrong with the store at `path`."""
+    for problem in problems:
+        click.echo(f"{path}: {problem}", err=True)
+
+
 class Place(click.ParamType[Path]):
     """A folder, or s3://bucket/name."""
 
@@ -100,6 +116,20 @@ def ends_in(text: str | None, option: str) -> list[float] | None:
         return None if text is None else [float(end) for end in text.split(":", 1)]
     except ValueError:
         raise PipelineError(f"{option} must be a number or a range such as 0.2:0.9, got {text!r}") from None
+
+
+def target_in(text: str | None) -> dict[str, list[float]] | None:
+    """Return measure → value, or ends of the range, of a --target option; None if it was not given.
+
+    >>> target_in("ssim=0.5:0.9"), target_in("psnr=30"), target_in(None)
+    ({'ssim': [0.5, 0.9]}, {'psnr': [30.0]}, None)
+    """
+    if text is None:
+        return None
+    measure, equals, ends = text.partition("=")
+    if not (measure and equals):
+        raise PipelineError(f"--target wants MEASURE=VALUE or MEASURE=LOW:HIGH, such as ssim=0.5:0.9, got {text!r}")
+    return {measure: ends_in(ends, "--target") or []}
 
 
 def named_path(text: str) -> tuple[str, str]:

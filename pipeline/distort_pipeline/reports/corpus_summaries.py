@@ -67,6 +67,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "nothing": nothing,
         "brought": any(batch.report.get("brought") for batch in batches),
         "levels": _levels_of(batches),
+        "targets": [target for batch in batches if (target := _target(batch))],
         "drift": Markup(drift),
         "ladder": Markup(
             ladder_chart(
@@ -87,6 +88,11 @@ def _levels_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """Return a row for each level of a distortion, the weakest first; none if there is only one."""
     levels = sorted({batch.level for batch in batches if batch.level is not None})
     return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
+
+
+def _target(batch: Batch) -> dict[str, Any] | None:
+    told = batch.report.get("target")
+    return {"batch": batch.name, "samples": batch.report["samples"], **told} if told else None
 
 
 def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:

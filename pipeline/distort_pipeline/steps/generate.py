@@ -16,7 +16,7 @@ from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
-from distort_pipeline.planning.series import MIXED, Series, peers_of, plan_series, rungs_of
+from distort_pipeline.planning.series import MIXED, SEVERITY, Series, peers_of, plan_series, rungs_of
 from distort_pipeline.progress import track
 from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
 from distort_pipeline.reports.corpus_page import write_page
@@ -119,11 +119,21 @@ def _series(config: GenerateConfig, cards: Cards) -> tuple[Series, ...]:
         levels=config.levels,
         severity=config.severity,
         mixes=config.mix,
+        target=config.target,
     )
     for one in series:
+        if one.asked.of != SEVERITY:
+            _require_calibration(cards[one.models[0]], one.distortion)
+            continue
         for severity in (one.asked.first, (one.asked.first + one.asked.last) / 2, one.asked.last):
             chained_parameters({name: cards[name] for name in one.models}, severity)
     return series
+
+
+def _require_calibration(card: Mapping[str, Any], name: str) -> None:
+    if not card.get("calibration"):
+        raise PipelineError(f"the model of {name} has no calibration, so no quality can be asked of it; train it again")
+    true_parameters(card, 0.5 / len(card["levels"]))  # the samples' severities are not known yet: there must be a dial
 
 
 def _check_names(names: Iterable[str]) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.planning.corpora import Batch, ReferenceTile
+from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile
+from distort_pipeline.planning.series import SEVERITY
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.targets import target_report
 from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured_labels import measured_labels
@@ -31,6 +33,7 @@ from distort_pipeline.tasks.chains import Chain, load_chain
 from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
 from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
+from distort_pipeline.tasks.targets import distort_to_targets
 
 LIMITS = (0, 255)
 PARTS_AHEAD = 2  # that the network may be ahead of the statistics
@@ -111,27 +114,42 @@ def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture
     if task.whole_pictures:
         made_pictures = ahead(_pictures(task, chain, group), 1, name="network")
         for sample, (clean, made) in zip(samples, made_pictures, strict=True):
-            write_picture(group, picture_array(column, sample.slot), made)
-            yield clean, made, sample.asked
+            write_picture(group, picture_array(column, sample.slot), made[0])
+            yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])
-    severities = [sample.asked for sample in samples]
-    parts = chain.distort_by_parts(pristine, [sample.seed for sample in samples], severities)
+    parts = _parts(task, chain, pristine, samples)
     distorted = np.empty_like(pristine)
     first = 0
-    for part in ahead(parts, PARTS_AHEAD, name="network"):
+    for part, severities in ahead(parts, PARTS_AHEAD, name="network"):
         own = slice(first, first + len(part))
         distorted[own] = part
-        yield from zip(pristine[own], distorted[own], severities[own], strict=True)
+        yield from zip(pristine[own], distorted[own], severities, strict=True)
         first = own.stop
     group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
 
 
-def _pictures(task: BatchTask, chain: Chain, group: Any) -> Iterator[tuple[Picture, Picture]]:
-    """Yield (pristine, distorted) of whole pictures."""
+def _parts(
+    task: BatchTask, chain: Chain, pristine: Pictures, samples: Sequence[PlannedSample]
+) -> Iterator[tuple[Pictures, list[float]]]:
+    """Yield distorted pictures and their severities, part by part."""
+    seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
+    batch = 1 if task.whole_pictures else task.network_batch
+    if measure != SEVERITY:
+        yield from distort_to_targets(chain, pristine, seeds, asked, measure=measure, batch=batch)
+        return
+    start = 0
+    for part in chain.distort_by_parts(pristine, seeds, asked):
+        yield part, asked[start : start + len(part)]
+        start += len(part)
+
+
+def _pictures(task: BatchTask, chain: Chain, group: Any) -> Iterator[tuple[Picture, tuple[Picture, float]]]:
+    """Yield pristine, and distorted with its severity, of whole pictures."""
     for sample, tile in zip(task.batch.samples, task.tiles, strict=True):
         clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
-        yield clean, chain.distort_picture(clean, sample.seed, sample.asked)
+        ((made, severities),) = _parts(task, chain, clean[None], [sample])
+        yield clean, (made[0], severities[0])
 
 
 def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:
@@ -173,7 +191,7 @@ def _record(
         level=series.level,
         severity=severity,
         parameters=canonical(chained_parameters(chain.cards, severity)),
-        target=None,
+        target=None if series.asked.of == SEVERITY else sample.asked,
         draw=sample.draw,
         seed=sample.seed,
         model=chain.digest,
@@ -214,7 +232,9 @@ def _report(task: BatchTask, chain: Chain, measures: BatchMeasures) -> dict[str,
         learned = _stored_histograms(task.models[name], one.digest)
         stored.append([learned[place] for place in levels_near(one.card, severities)])
     brought = any(one.card["brought"] for one in chain.generators.values())
-    return batch_report(measures, stored, brought=brought, seed=task.seed)
+    report = batch_report(measures, stored, brought=brought, seed=task.seed)
+    asked = task.batch.series.asked
+    return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of)}
 
 
 def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Picture:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.planning.series import MIXED
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Pictures
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.trained import TrainedGenerator, load_generator
 
@@ -44,11 +44,6 @@ class Chain:
                 part = forward.distort(part, [derive_seed(seed, step) for seed in seeds[own]], severities[own])
             yield part
             start = own.stop
-
-    def distort_picture(self, picture: Picture, seed: int, severity: float) -> Picture:
-        """Return one whole `picture` (H, W, 3) distorted."""
-        (made,) = self.distort_by_parts(picture[None], [seed], [severity])
-        return made[0]
 
 
 def load_chain(models: Mapping[str, Path], *, batch: int, precision: str) -> Chain:

@@ -1,0 +1,34 @@
+"""What a batch was asked for in a quality measure, beside what it reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distort_pipeline.records import SampleRecord
+from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
+from distort_pipeline.statistics.ranks import spearman
+
+
+def target_report(records: Sequence[SampleRecord], measure: str) -> dict[str, Any]:
+    """Return how near the samples came to their targets in `measure`, a label that all of them have.
+
+    `spearman` is the rank correlation of asked and reached, None where one value was asked of all. `at_limit` is the
+    share of samples at an end of the dial: their targets lie beyond it, or just there.
+    """
+    asked = np.array([record.target for record in records], np.float64)
+    values = [getattr(record, measure) for record in records]
+    reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # none: identical pictures
+    if measure == "psnr":
+        reached = np.minimum(reached, HIGHEST_PSNR_DB)
+    return {
+        "measure": measure,
+        "least": float(asked.min()),
+        "most": float(asked.max()),
+        "reached_mean": float(reached.mean()),
+        "mean_abs_error": float(np.abs(asked - reached).mean()),
+        "spearman": spearman(asked.tolist(), reached.tolist()) if np.ptp(asked) > 0 else None,
+        "at_limit": float(np.mean([record.severity in (0.0, 1.0) for record in records])),
+    }
