@@ -48,9 +48,10 @@ def main() -> None:
         starter = load_generator(folder, batch=1)
         for level in learned_levels(starter.card):
             scores, nothing, strength = np.array(list(judged(starter, level))).T
+            said = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits"
             click.echo(
-                f"{name} {canonical(dict(level.parameters))}: mean {scores.mean():.5f}, "
-                f"median {np.median(scores):.5f}, largest {scores.max():.4f} bits (doing nothing {nothing.mean():.4f}), {strength.mean():+.2f} dB"
+                f"{name} {canonical(dict(level.parameters))}: {said} (doing nothing {nothing.mean():.4f}), "
+                f"{strength.mean():+.2f} dB"
             )
 
 
