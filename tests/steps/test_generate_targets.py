@@ -78,7 +78,6 @@ def test_the_report_holds_reached_against_asked(aimed):
 def test_what_no_severity_gives_ends_at_the_end_of_the_dial(make_graded, calibrated_models, tmp_path):
     make_graded(tmp_path / "c", models=calibrated_models, target={"psnr": (59.9,)}, count=8, distortions=("jpeg",))
     make_graded(tmp_path / "d", models=calibrated_models, target={"gmsd": (0.9,)}, count=8, distortions=("jpeg",))
-    assert {record.severity for record in open_corpus(tmp_path / "d").records} == {1.0}
     (report,) = open_corpus(tmp_path / "d").reports()
     assert (report["target"]["at_limit"], report["target"]["spearman"]) == (1.0, None)
     assert all(record.severity < 0.3 for record in open_corpus(tmp_path / "c").records)

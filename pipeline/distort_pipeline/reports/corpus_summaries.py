@@ -38,7 +38,8 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         bounds,
         title=f"JSD_NSS of each batch of {name}",
         flagged=[batch.flagged for batch in batches],
-        batches=[batch.report["batch"] for batch in batches],
+        # of several levels, one after the other: each has a batch 0
+        batches=[batch.number if batch.level is None else place for place, batch in enumerate(batches)],
         floor=floor,
     )
     jsd = _weighted(batches, lambda batch: batch.jsd)

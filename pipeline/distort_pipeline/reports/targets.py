@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
@@ -16,19 +17,28 @@ def target_report(records: Sequence[SampleRecord], measure: str) -> dict[str, An
     """Return how near the samples came to their targets in `measure`, a label that all of them have.
 
     `spearman` is the rank correlation of asked and reached, None where one value was asked of all. `at_limit` is the
-    share of samples at an end of the dial: their targets lie beyond it, or just there.
+    share of samples at an end of the dial: their targets lie beyond it, or just there. `within` is the same as both of
+    the others, of the samples that are not.
     """
     asked = np.array([record.target for record in records], np.float64)
     values = [getattr(record, measure) for record in records]
     reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # none: identical pictures
     if measure == "psnr":
         reached = np.minimum(reached, HIGHEST_PSNR_DB)
+    inside = np.array([record.severity not in (0.0, 1.0) for record in records])
     return {
         "measure": measure,
         "least": float(asked.min()),
         "most": float(asked.max()),
         "reached_mean": float(reached.mean()),
+        **_agreement(asked, reached),
+        "at_limit": float(1 - inside.mean()),
+        "within": _agreement(asked[inside], reached[inside]) if inside.any() else None,
+    }
+
+
+def _agreement(asked: NDArray[np.float64], reached: NDArray[np.float64]) -> dict[str, float | None]:
+    return {
         "mean_abs_error": float(np.abs(asked - reached).mean()),
         "spearman": spearman(asked.tolist(), reached.tolist()) if np.ptp(asked) > 0 else None,
-        "at_limit": float(np.mean([record.severity in (0.0, 1.0) for record in records])),
     }

@@ -9,11 +9,11 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture, Pictures
-from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, expected, severity_for
+from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, reach, severity_for
 from distort_pipeline.statistics.measured_labels import MEASURES
 from distort_pipeline.tasks.chains import Chain
 
-CORRECTIONS = 2  # a severity tried, and so many better ones; each is another run of the network
+CORRECTIONS = 3  # a severity tried, and so many better ones; each is another run of the network
 DECIMALS = 6  # of a severity
 
 
@@ -29,9 +29,9 @@ def distort_to_targets(
 ) -> Iterator[tuple[Pictures, list[float]]]:
     """Yield `pictures` (N, H, W, 3) distorted so that `measure` comes near each one's target, and their severities.
 
-    The model's calibration gives the first severity; what that one reaches says by how much this picture lies off the
-    calibration, and two tries give a straight line to go on along. Of all tries the nearest is kept, so that a picture
-    that no severity brings to its target is at the end of the dial, or as near as it came. `batch` pictures a part.
+    The model's calibration gives the first severity, and what that one reaches says how sensitive this picture is. Of
+    all tries the nearest is kept, so that a picture that no severity brings to its target is at the end of the dial, or
+    as near as it came. `batch` pictures a part.
     """
     calibration = _calibration(chain)
     for start in range(0, len(pictures), batch):
@@ -60,19 +60,27 @@ def measured(measure: str, pristine: Picture, distorted: Picture) -> float:
 
 
 def _next(calibration: Calibration, measure: str, tries: Sequence[_Try], target: float) -> float:
-    """Return the severity to try next: along the line through the two nearest tries, or along the calibration."""
-    first = _nearest(tries, target)
-    others = [one for one in tries if one is not first]
-    second = _nearest(others, target) if others else first
-    run, rise = second.severity - first.severity, second.reached - first.reached
-    falls = expected(calibration, measure, 1) - expected(calibration, measure, 0)
-    if run and rise and (rise / run) * falls > 0:
-        severity = first.severity + (target - first.reached) * run / rise
+    """Return the severity to try next: between the mildest try that was too strong and the strongest too mild one.
+
+    Qualities are read as severities of the calibration first. A picture that is twice as sensitive as the mean is then
+    a straight line through 0, whatever the curve, and 0 itself is the first try that was too mild.
+    """
+    wanted = _as_severity(calibration, measure, target)
+    tried = [(one.severity, _as_severity(calibration, measure, one.reached)) for one in tries]
+    mild = max(((own, mean) for own, mean in tried if mean < wanted), default=(0.0, 0.0))
+    strong = min(((own, mean) for own, mean in tried if mean >= wanted and own > mild[0]), default=None)
+    if strong is not None:
+        severity = mild[0] + (wanted - mild[1]) / (strong[1] - mild[1]) * (strong[0] - mild[0])
     else:
-        severity = severity_for(
-            calibration, measure, expected(calibration, measure, first.severity) + target - first.reached
-        )
+        severity = mild[0] * wanted / mild[1] if mild[1] else (mild[0] + 1) / 2
     return round(min(max(severity, 0.0), 1.0), DECIMALS)
+
+
+def _as_severity(calibration: Calibration, measure: str, value: float) -> float:
+    """Return the severity at which the mean has this value; above 1 for what is worse than the end of the dial."""
+    best, worst = reach(calibration, measure)
+    beyond = (value - worst) / (worst - best)
+    return severity_for(calibration, measure, value) if beyond <= 0 else 1 + beyond
 
 
 def _nearest(tries: Sequence[_Try], target: float) -> _Try:
