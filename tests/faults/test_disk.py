@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
-from commands import header
+from commands import header, kill
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -61,8 +62,10 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(place, commands, w
         process = place.start(*commands[name], "--out", disk / name)
         while process.poll() is None and not list(disk.glob(f".{name}.*.building/ledger/*.json")):
             pass
+        kill(process, signal.SIGSTOP)  # or it would write on while the disk shrinks
         used = shutil.disk_usage(disk).used
         remount(disk, f"size={used + 2**16}")
+        kill(process, signal.SIGCONT)
         code = process.wait(300)
         said = place.said()
         assert code == 2, said
