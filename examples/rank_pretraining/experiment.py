@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,12 @@ def true_material(corpus: CorpusStore, places: NDArray[np.int64], manifest: Path
     some = corpus.take(places.tolist())
     listed = read_manifest(manifest)
     pictures = {record.id: record for record in listed.records}
-    whole: dict[tuple[str, str], Picture] = {}
+    whole: dict[tuple[str, str, int], Picture] = {}
     true = np.empty_like(some.distorted)
     for place, record in enumerate(some.records):
-        key = (record.picture, record.distortion)
+        key = (record.picture, record.distortion, record.level)
         if key not in whole:
-            parameters = corpus.header["models"][record.distortion]["parameters"]
+            parameters = json.loads(record.parameters)
             rng = generator(derive_seed(seed, *key))
             pristine = read_ingested(listed.root, pictures[record.picture])
             whole[key] = apply(record.distortion, pristine, parameters, rng).picture

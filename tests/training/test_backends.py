@@ -122,7 +122,8 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
     weights = weights_of(model)
     write_arrays(tmp_path / WEIGHTS, weights)
     card = {
-        "format": "distort-pipeline/model", "version": 1, "distortion": "white_noise",
+        "format": "distort-pipeline/model", "version": 2, "distortion": "white_noise",
+        "levels": [{"level": 1, "parameters": {}, "severity": 1.0}],
         "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
     }  # fmt: skip
     write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
@@ -148,22 +149,26 @@ folder = Path(sys.argv[1])
 x = np.load(folder / "pictures.npy") / np.float32(127.5) - 1
 rng = np.random.default_rng(0)
 found = {}
+severity = np.array([[0.3], [0.8]], np.float32)
 for transform in ("blocks", "wavelet"):
-    layer = Responses(transform)
+    layer = Responses(transform, 2)
     layer.build((None, None, None, 3))
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        widths = 16 * curves.spacing * rng.uniform(0.5, 2, (curves.count, 1))  # about a codec's steps, and as steep
+        widths = 16 * curves.spacing * rng.uniform(0.5, 2, (2, curves.count, 1))  # about a codec's steps, and as steep
         variable.assign((widths * np.sin(2 * np.pi * knots / widths) / 8).astype(np.float32))
     if layer.transform.scaled:
         layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
-        layer.scale_bias.assign(np.array([2.0], np.float32))
-    found[transform] = np.asarray(layer(x))
-layer = NoisePyramid()
+        layer.scale_bias.assign(np.array([[2.0], [3.0]], np.float32))
+    else:
+        for steps in layer.log_steps:
+            steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
+    found[transform] = np.asarray(layer([x, severity]))
+layer = NoisePyramid(2)
 maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
-layer.build([each.shape for each in maps])
+layer.build([severity.shape, *(each.shape for each in maps)])
 layer.matrices.assign(rng.standard_normal(layer.matrices.shape).astype(np.float32))
-found["noise_pyramid"] = np.asarray(layer(maps))
+found["noise_pyramid"] = np.asarray(layer([severity, *maps]))
 np.savez(folder / f"{backend_name()}.npz", **found)
 """
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from distort_pipeline.commands.check_listing import check_listing
@@ -59,6 +60,10 @@ def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
         for own, level in zip(histograms, header["levels"], strict=False):
             found.counts["histograms"] += len(own.pictures)
             _check_histograms(found, own, level["figures"])
+        if not found.problems:
+            summaries = [summary(own) for own in histograms]
+            means = {name: fmean(own[name] for own in summaries) for name in summaries[0]}
+            _check_figures(found, means, header["figures"])
     found.expect((folder / "README.md").is_file(), f"{folder / 'README.md'} is missing")
     check_strays(found, folder, {})
     check_listing(found, folder, header, workers)
@@ -75,7 +80,12 @@ def _check_histograms(found: Findings, histograms: ValidationHistograms, figures
         fine, f"the histograms are not of {tiles} tiles of {histograms.tile_px} px, {values} values each"
     ):
         return
-    for name, value in summary(histograms).items():
+    _check_figures(found, summary(histograms), figures)
+
+
+def _check_figures(found: Findings, drawn: Mapping[str, float], figures: Mapping[str, Any]) -> None:
+    """Check that `figures` are those that were `drawn` from the histograms."""
+    for name, value in drawn.items():
         said = figures.get(name)
         same = isinstance(said, float) and math.isclose(said, value, rel_tol=CLOSE, abs_tol=CLOSE)
         found.expect(same, f"store.json says {name} {said}, the histograms say {value}")
