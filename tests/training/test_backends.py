@@ -159,7 +159,7 @@ for transform in ("blocks", "wavelet"):
         variable.assign((widths * np.sin(2 * np.pi * knots / widths) / 8).astype(np.float32))
     if layer.transform.scaled:
         layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
-        layer.scale_bias.assign(np.array([[2.0], [3.0]], np.float32))
+        layer.scale_bias.assign(np.array([[1.5], [2.0]], np.float32))
     else:
         for steps in layer.log_steps:
             steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
