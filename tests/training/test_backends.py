@@ -155,7 +155,7 @@ for transform in ("blocks", "wavelet"):
     layer.build((None, None, None, 3))
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        widths = 16 * curves.spacing * rng.uniform(0.5, 2, (2, curves.count, 1))  # about a codec's steps, and as steep
+        widths = 1 / rng.integers(1, 4, (2, curves.count, 1))  # about a codec's steps, as steep, and repeating with them
         variable.assign((widths * np.sin(2 * np.pi * knots / widths) / 8).astype(np.float32))
     if layer.transform.scaled:
         layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
