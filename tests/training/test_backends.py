@@ -150,20 +150,20 @@ x = np.load(folder / "pictures.npy") / np.float32(127.5) - 1
 rng = np.random.default_rng(0)
 found = {}
 severity = np.array([[0.3], [0.8]], np.float32)
-for transform in ("blocks", "wavelet"):
-    layer = Responses(transform, 2)
+for transform, levels in (("blocks", 2), ("wavelet", 1)):
+    layer = Responses(transform, levels)
     layer.build((None, None, None, 3))
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        widths = 1 / rng.integers(1, 4, (2, curves.count, 1))  # about a codec's steps, as steep, and repeating with them
-        variable.assign((widths * np.sin(2 * np.pi * knots / widths) / 8).astype(np.float32))
+        heights = rng.uniform(0.5, 1, (levels, curves.count, 1))  # about as steep as a codec's
+        variable.assign((heights * np.sin(2 * np.pi * knots) / 8).astype(np.float32))
     if layer.transform.scaled:
         layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
-        layer.scale_bias.assign(np.array([[1.5], [2.0]], np.float32))
+        layer.scale_bias.assign(np.array([[2.0]], np.float32))
     else:
         for steps in layer.log_steps:
             steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
-    found[transform] = np.asarray(layer([x, severity]))
+    found[transform] = np.asarray(layer([x, severity] if levels > 1 else x))
 layer = NoisePyramid(2)
 maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
 layer.build([severity.shape, *(each.shape for each in maps)])
@@ -181,7 +181,9 @@ def test_responses_and_noise_pyramid_agree(crops, tmp_path):
         assert set(reference) == set(other) == {"blocks", "wavelet", "noise_pyramid"}
         for name in reference:
             assert np.abs(reference[name]).max() > 2 / 255, name  # more than a grey: there is something to compare
-            assert apart(reference[name], other[name]) < CLOSE, name
+            # a large coefficient is many steps, and its place within one of them is known the less precisely
+            assert apart(reference[name], other[name]) < (3 * CLOSE if name == "wavelet" else CLOSE), name
+            assert 127.5 * np.abs(reference[name] - other[name]).max() < 0.05, name  # greys
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ A corpus of whole pictures has one array for each picture instead: pristine/0000
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -83,6 +83,7 @@ class CorpusStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.header = read_header(folder, KIND, VERSION)
+        _require_fields(folder, self.header)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
@@ -302,6 +303,23 @@ class CorpusStore:
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
+
+
+def _require_fields(folder: Path, header: Mapping[str, Any]) -> None:
+    """Raise PipelineError if a field that reading depends on is missing, or is of another kind."""
+    series, samples, batches = (header.get(name) for name in ("series", "samples", "batches"))
+    told = isinstance(series, dict) and all(
+        isinstance(one, dict) and isinstance(one.get("distortion"), str) and isinstance(one.get("level"), int)
+        for one in series.values()
+    )
+    counted = all(
+        isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
+        for counts in (samples, batches)
+    )
+    same = told and counted and set(series or ()) == set(samples or ()) == set(batches or ())
+    sized = "tile_px" in header and (header["tile_px"] is None or isinstance(header["tile_px"], int))
+    if not (same and sized and isinstance(header.get("tile_shards"), int)):
+        raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its series, samples or tiles")
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
