@@ -73,7 +73,7 @@ def measure(options: Options) -> Result:
             "floor with 24 pictures of dev/ at two levels (2026-11-24, load 8): 0.6 s beside the floor's 7.7 wrote "
             "tiles, 0.3 validation pictures, 0.2 made digests, 0.2 the list of all files' digests at the end. "
             "Zstandard's level -1 for training tiles (crops.py says why) instead of 2 is within the noise of that.",
-            "Not tried: shards written past Zarr, which could save 3 % at most; writing in a thread while the next "
+            "Not tried: shards written past Zarr, which would save little; writing in a thread while the next "
             "distortion is made: with as many workers as cores no core is free for it.",
         ],
         [f"{name}: not installed (bench extra)" for name in NAMES if name not in installed()],

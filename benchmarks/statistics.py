@@ -76,7 +76,7 @@ def measure(options: Options) -> Result:
             "8-bit steps in one `cv2.multiply`, 45 µs less; mean² - E[I²] in place by `cv2.accumulateSquare`, 25 µs "
             "less. What is left: the two windows in float64, which OpenCV does not vectorise, 200 µs (in float32 half "
             "of it, but wrong in flat regions), other arithmetic of MSCN 140, luma 20, `cv2.calcHist` 40 (twice as "
-            "fast as `np.bincount`). Windows as matrix products and blocks of fewer rows gained nothing.",
+            "fast as `np.bincount`). Blocks of fewer rows gained nothing.",
         ],
         [f"MSCN of {name}: not installed (`pip install .[bench]`)" for name in NAMES if name not in installed()],
         package_versions(["numpy", "scipy", "opencv-python-headless", "torch", *NAMES]),

@@ -56,6 +56,22 @@ def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_
     assert (np.abs(fit.bold()[0]) <= np.abs(np.arange(9) - 4)).all()
 
 
+@pytest.mark.parametrize(("step", "told"), [(1.0, True), (1.2, False)])
+def test_steps_that_were_hardly_seen_are_like_the_others_unless_those_disagree(step, told):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-3.5, 3.5, (1, 100, 100, 1)).astype(np.float32)
+    values = values[(values < 1.5) | (values > 2.5)].reshape(1, 1, -1, 1)  # one step was never seen
+    fit = CurveFit(1, 8 * 16 + 1, 1 / 16)
+    fit.add(values, (step * np.rint(values / step) - values).astype(np.float32))
+    places = np.arange(8 * 16 + 1) / 16 - 4
+    unseen = (places > 1.6) & (places < 2.4)
+    assert np.abs(fit.solve()[0, unseen]).max() < 0.01
+    if told:
+        np.testing.assert_allclose(fit.repeated()[0, unseen], 2 - places[unseen], atol=0.05)
+    else:
+        np.testing.assert_array_equal(fit.repeated(), fit.solve())
+
+
 @pytest.mark.parametrize(("distortion", "transform"), [("jpeg", "blocks"), ("white_noise", "none")])
 def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, transform):
     pristine, distorted = tiles_of(photographs, distortion)

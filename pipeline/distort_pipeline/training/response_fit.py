@@ -8,6 +8,7 @@ in turns, and then predicted from the pristine picture alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ SEARCH_BANDS = range(6, 12)  # details of the third and fourth level: coarse eno
 # block and picture: means alone are 1.25 dB too weak at JPEG 2000's 150, the whole way costs a tenth of JSD_NSS.
 BOLDNESS = 0.75
 KNOT_RIDGE = 0.3  # observations' worth of "nothing changes" at each knot; a knot without any stays at 0
+REPEAT_RIDGE = 10.0  # observations' worth of "as in the other steps"
+OFTEN = 20.0  # observations at a knot
+DISAGREEING = 0.25  # share of a curve's square that its steps may differ from their median by
 SCALE_RIDGE = 3.0
 SIZE_GREY, SIZES = 0.25, 4096  # sizes of coefficients are told apart so finely, up to 1024 greys
 FIRST_SIZE = 4  # a grey: smaller coefficients are the rounding of 8-bit pixels
@@ -192,6 +196,23 @@ class CurveFit:
         """Return the curves (count, knots) of the mean: E[gain | value]."""
         return self._solved(self.right)
 
+    def repeated(self) -> Floats:
+        """Return the curves of the mean, where what was hardly seen is as it is in the other steps.
+
+        That is the median over all steps in which a place between two whole steps was seen often enough; where the
+        steps do not agree, as the estimate of a step was off and they are out of phase, the mean alone.
+        """
+        mean = self.solve()
+        each = round(1 / self.spacing)
+        seen = np.where(self.diagonal[:, :-1] >= OFTEN, mean[:, :-1], np.nan).reshape(len(mean), -1, each)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a place that was seen in no step stays unknown
+            usual = np.nan_to_num(np.nanmedian(seen, axis=1))
+        everywhere = np.take(usual, np.arange(self.knots) % each, axis=1)
+        left, there = ((self.diagonal * np.square(part)).sum(1) for part in (mean - everywhere, mean))
+        agree = left < DISAGREEING * there
+        return np.where(agree[:, None], self._solved(self.right + REPEAT_RIDGE * everywhere, REPEAT_RIDGE), mean)
+
     def bold(self) -> Floats:
         """Return the curves between the mean and the root mean square of the gain, by `BOLDNESS`.
 
@@ -204,11 +225,11 @@ class CurveFit:
         towards = np.where(mean == 0, -np.sign(values), np.sign(mean))
         return (mean + BOLDNESS * (towards * size - mean)).astype(np.float32)
 
-    def _solved(self, right_sides: NDArray[np.float64]) -> Floats:
+    def _solved(self, right_sides: NDArray[np.float64], ridge: float = KNOT_RIDGE) -> Floats:
         curves = np.empty(self.diagonal.shape, np.float32)
         for row, (diagonal, beside, right) in enumerate(zip(self.diagonal, self.beside, right_sides, strict=True)):
             upper = np.concatenate([[0.0], beside[:-1]])
-            curves[row] = solveh_banded(np.stack([upper, diagonal + KNOT_RIDGE]), right)
+            curves[row] = solveh_banded(np.stack([upper, diagonal + ridge]), right)
         return curves
 
 
@@ -230,8 +251,8 @@ def _fitted_curves(
         for band, (before, after) in enumerate(bands):
             step = steps[band] if steps is not None else scales[group, None, None, None]
             fits[band].add(before / step, (after - before) / step)
-    if not layer.transform.scaled:
-        return [fit.solve() for fit in fits]
+    if not layer.transform.scaled:  # only the mean of a block has many steps with a few blocks in each
+        return [fits[0].repeated(), *(fit.solve() for fit in fits[1:])]
     return [*(fit.bold() for fit in fits[:-1]), fits[-1].solve()]  # of the smooth rest hardly anything is lost
 
 
