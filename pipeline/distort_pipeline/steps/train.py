@@ -36,10 +36,10 @@ from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
 from distort_pipeline.training.calibration import calibrate
+from distort_pipeline.training.card import origin, told_levels
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.validation import (
     ValidationTiles,
-    batch_bounds,
     strength_db,
     summary,
     validation_strip,
@@ -54,7 +54,6 @@ Figures = dict[str, float]
 LONGEST_HEAD_START = 500
 FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
 NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
-CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 FINAL_TILES = 8  # times the tiles of a validation along the way
 
 
@@ -126,8 +125,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "noise_pyramid": start.noise is not None,
         }
         card = {
-            **_origin(pairs, recipes),
-            "levels": _levels(recipes, trained, config.seed),
+            **origin(pairs, recipes),
+            "levels": told_levels(recipes, trained.figures, trained.histograms, seed=config.seed),
             "network": network,
             "explained": dict(start.explained or {}),
             "settings": settings,
@@ -346,34 +345,3 @@ def _train(
     return _Trained(
         first, kept, [figures for figures, _ in final], [histograms for _, histograms in final], calibration
     )
-
-
-def _levels(recipes: Sequence[Mapping[str, Any]], trained: _Trained, seed: int) -> list[dict[str, Any]]:
-    """Return what a model card says of each level."""
-    found = zip(recipes, trained.figures, trained.histograms, strict=True)
-    return [
-        {
-            "level": recipe["level"],
-            "parameters": recipe["parameters"],
-            "severity": rank / len(recipes),
-            "figures": figures,
-            "bounds_bits": batch_bounds(histograms, sizes=CARD_BATCHES, seed=seed),
-        }
-        for rank, (recipe, figures, histograms) in enumerate(found, start=1)
-    ]
-
-
-def _origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a model card says of what was learned, and from which pairs."""
-    header = pairs.header
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        **{name: recipes[0][name] for name in ("distortion", "brought")},
-        "data": {
-            "pairs_digest": header["digest"],
-            "manifest_digest": header["manifest_digest"],
-            "train_tiles": header["counts"]["train_tiles"],
-            "val_pictures": header["counts"]["val_pictures"],
-        },
-    }
