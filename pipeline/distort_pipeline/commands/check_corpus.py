@@ -27,6 +27,7 @@ from distort_pipeline.commands.checks import (
 )
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
@@ -132,7 +133,7 @@ def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[Corpu
     per_shard = header["settings"]["generate"]["batch_samples"]
     tiles = header["counts"]["tiles"]
     found = [
-        CorpusShard(folder, f"tiles-{number:05d}", number, None, (None, None), True, per_shard, tiles, pixels)
+        CorpusShard(folder, tile_shard(number), number, None, (None, None), True, per_shard, tiles, pixels)
         for number in range(header["tile_shards"])
     ]
     for name, samples in header["samples"].items():

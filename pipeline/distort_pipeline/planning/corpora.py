@@ -14,6 +14,15 @@ from distort_pipeline.records import PictureRecord
 from distort_pipeline.seeds import derive_seed, sample_seed
 
 
+def tile_shard(number: int) -> str:
+    """Return the name of a shard of reference tiles in the ledger, among the record files and among the truths.
+
+    >>> tile_shard(3)
+    'tiles-00003'
+    """
+    return f"tiles-{number:05d}"
+
+
 @dataclass(frozen=True)
 class ReferenceTile:
     """One pristine tile of a corpus, drawn once and distorted by every model."""
@@ -56,6 +65,10 @@ class CorpusPlan:
     tiles: tuple[ReferenceTile, ...]
     batches: tuple[Batch, ...]
     available_tiles: int
+
+    def tile_shards(self, per_shard: int) -> list[str]:
+        """Return the names of the shards of tiles, with `per_shard` tiles in each but the last."""
+        return [tile_shard(number) for number in range(-(-len(self.tiles) // per_shard))]
 
 
 def plan_corpus(

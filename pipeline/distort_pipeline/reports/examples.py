@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.reports.strips import amplified_residual
@@ -61,7 +62,7 @@ def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int
     per_shard = corpus.header["settings"]["generate"]["batch_samples"]
     true: dict[tuple[str, int], Picture] = {}  # by series and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
-        truth = read_truth(corpus.folder, f"tiles-{shard:05d}")
+        truth = read_truth(corpus.folder, tile_shard(shard))
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
         for series in dict.fromkeys(map(corpus.series_of, records)):
             true |= zip([(series, tile) for tile in numbers], truth.examples.get(series, ()), strict=False)

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.backend import backend_name
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.distortions import codec_versions
-from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.planning.corpora import CorpusPlan, overlap, plan_corpus
-from distort_pipeline.planning.series import MIXED, SEVERITY, Series, peers_of, plan_series, rungs_of
+from distort_pipeline.generation.asked import asked_series, chosen_models, require_fit_names, trained_align
+from distort_pipeline.generation.header import corpus_header, deciding_settings, used_pictures
+from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
+from distort_pipeline.planning.series import Series, peers_of, rungs_of
 from distort_pipeline.progress import track
-from distort_pipeline.records import PictureRecord, Report, SampleRecord, digest
+from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.reports.corpus_verdict import cautions
-from distort_pipeline.severities import ability, chained_parameters, true_parameters
+from distort_pipeline.severities import true_parameters
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
 from distort_pipeline.stores.builds import Build
-from distort_pipeline.stores.corpora import KIND, PRISTINE, VERSION, distorted_array
+from distort_pipeline.stores.corpora import PRISTINE, distorted_array
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.tables import read_table
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
-from distort_pipeline.trained import is_random, learned_levels
-from distort_pipeline.versions import package_versions
 
 Cards = Mapping[str, dict[str, Any]]
-TAKEN = ("pristine", "tiles")  # other things of a corpus have these names
-UNDECISIVE = ("workers", "threads_per_worker", "on_drift")  # settings that decide no byte of a corpus
 
 
 def run(
@@ -54,13 +48,20 @@ def run(
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
-    folders = _chosen(model_folders(models.resolve()), config)
+    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.mix)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     pictures = [picture for picture in manifest.records if picture.split in config.splits]
     if not pictures:
         raise PipelineError(f"{manifest_path} has no picture in the splits {', '.join(config.splits)}")
-    series = _series(config, cards)
-    align_px = config.crop_align or _trained_align(cards)
+    series = asked_series(
+        cards,
+        config.distortions,
+        levels=config.levels,
+        severity=config.severity,
+        mixes=config.mix,
+        target=config.target,
+    )
+    align_px = config.crop_align or trained_align(cards)
     plan = plan_corpus(
         pictures,
         series,
@@ -71,9 +72,10 @@ def run(
         seed=config.seed,
         allow_repeats=config.allow_repeats,
     )
-    settings = _settings(config, cards, manifest.digest, align_px)
+    values = {**dataclasses.asdict(config), "crop_align": align_px}
+    settings = deciding_settings(values, cards, manifest.digest)
     build = Build(out, digest(settings))
-    _check_names(folders)
+    require_fit_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
     with build.writing() as work:
@@ -83,85 +85,15 @@ def run(
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
         batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
-        header = _header(config, plan, cards, pictures, settings, work, align_px)
+        used = used_pictures(plan, pictures)
+        header = corpus_header(work, settings, plan, cards, used)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
         write_json(work / "store.json", header)
         write_page(work)
-        used = {tile.picture.picture_digest for tile in plan.tiles}
-        owed = attributions_of(picture for picture in pictures if picture.picture_digest in used)
-        write_attributions(work / ATTRIBUTIONS, owed)
+        write_attributions(work / ATTRIBUTIONS, attributions_of(used))
         build.publish(header)
     return _report(out, header)
-
-
-def _chosen(folders: Mapping[str, Path], config: GenerateConfig) -> dict[str, Path]:
-    """Return the models that are needed: those named, those of mixes, or all where none is named."""
-    mixed = [name for mix in config.mix for name in mix.split(MIXED)]
-    for name in (*config.distortions, *mixed):
-        if name not in folders:
-            raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
-    wanted = {*config.distortions, *mixed} or set(folders)
-    return {name: folder for name, folder in folders.items() if name in wanted}
-
-
-def _series(config: GenerateConfig, cards: Cards) -> tuple[Series, ...]:
-    """Return the series of the corpus; PipelineError where a model cannot make, or be held against, what is asked."""
-    brought = [name for mix in config.mix for name in mix.split(MIXED) if cards[name]["brought"]]
-    if brought:
-        raise PipelineError(
-            f"{brought[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
-            "distortion of another's pictures to hold the mix against"
-        )
-    series = plan_series(
-        {name: ability(card) for name, card in cards.items()},
-        config.distortions or ([] if config.mix else sorted(cards)),
-        levels=config.levels,
-        severity=config.severity,
-        mixes=config.mix,
-        target=config.target,
-    )
-    for one in series:
-        if one.asked.of != SEVERITY:
-            _require_calibration(cards[one.models[0]], one.distortion)
-            continue
-        for severity in (one.asked.first, (one.asked.first + one.asked.last) / 2, one.asked.last):
-            chained_parameters({name: cards[name] for name in one.models}, severity)
-    return series
-
-
-def _require_calibration(card: Mapping[str, Any], name: str) -> None:
-    if not card.get("calibration"):
-        raise PipelineError(f"the model of {name} has no calibration, so no quality can be asked of it; train it again")
-    true_parameters(card, 0.5 / len(card["levels"]))  # the samples' severities are not known yet: there must be a dial
-
-
-def _check_names(names: Iterable[str]) -> None:
-    """Raise PipelineError for a model whose name cannot be that of its batches, arrays and reports."""
-    for name in names:
-        if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise PipelineError(
-                f"a model cannot be called {name!r} here: its folder's name becomes that of arrays and files, so it "
-                f"must be made of letters, digits, _, - and . and not be {' or '.join(TAKEN)}; rename the folder"
-            )
-
-
-def _trained_align(cards: Cards) -> int:
-    """Return the crop offset that suits all models: the coarsest grid that one of them was trained on."""
-    return max(card["settings"]["train"]["crop_align"] for card in cards.values())
-
-
-def _settings(config: GenerateConfig, cards: Cards, manifest_digest: str, align_px: int) -> dict[str, Any]:
-    """Return all that decides the corpus's bytes, as plain values."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNDECISIVE}
-    return {
-        "format": KIND,
-        "version": VERSION,
-        "generate": {**values, "crop_align": align_px},
-        "models": {name: card["weights_digest"] for name, card in cards.items()},
-        "manifest_digest": manifest_digest,
-        "codecs": codec_versions([card["distortion"] for card in cards.values() if not card["brought"]]),
-    }
 
 
 def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None:
@@ -274,73 +206,9 @@ def _stop_at_drift(entry: Mapping[str, Any], work: Path) -> None:
         )
 
 
-def _header(
-    config: GenerateConfig,
-    plan: CorpusPlan,
-    cards: Cards,
-    pictures: Sequence[PictureRecord],
-    settings: dict[str, Any],
-    work: Path,
-    align_px: int,
-) -> dict[str, Any]:
-    names = [batch.name for batch in plan.batches]
-    tile_shards = -(-len(plan.tiles) // config.batch_samples)
-    entries = Ledger(work).entries([f"tiles-{number:05d}" for number in range(tile_shards)] + names)
-    used = {tile.picture.picture_digest for tile in plan.tiles}
-    records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    made: dict[Series, list[int]] = {}  # series → samples of each batch
-    for batch in plan.batches:
-        made.setdefault(batch.series, []).append(len(batch.samples))
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "digest": digest([settings, [entry["digest"] for entry in entries]]),
-        "settings": settings,
-        "tile_px": None if config.whole_pictures else config.tile_px,
-        "tile_shards": tile_shards,
-        "series": {one.name: _told(one) for one in made},
-        "samples": {one.name: sum(sizes) for one, sizes in made.items()},
-        "batches": {one.name: len(sizes) for one, sizes in made.items()},
-        "counts": {
-            "samples": len(records),
-            "tiles": len(plan.tiles),
-            "tiles_available": plan.available_tiles,
-            "pictures": len(used),
-            "batches": len(names),
-            "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
-            "duplicates": len(records) - len(records.column("pixel_digest").unique()),
-        },
-        "overlap": overlap(plan.tiles, align_px=align_px),
-        "models": {
-            name: {
-                "digest": card["weights_digest"],
-                "steps": card["steps"],
-                "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
-                "random": is_random(card),
-            }
-            for name, card in cards.items()
-        },
-        "licences": dict(Counter(picture.licence for picture in pictures if picture.picture_digest in used)),
-        "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
-        "codecs": settings["codecs"],
-        "manifest_digest": settings["manifest_digest"],
-    }
-
-
-def _told(series: Series) -> dict[str, Any]:
-    """Return what the header says of a series."""
-    return {
-        "distortion": series.distortion,
-        "models": list(series.models),
-        "level": series.level,
-        "asked": dataclasses.asdict(series.asked),
-        "own_truths": not series.is_plain,
-    }
-
-
 def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int:
     """Return how many bytes the unfinished shards need at most: pixels that do not compress at all."""
-    shards = [f"tiles-{number:05d}" for number in range(-(-len(plan.tiles) // tiles_per_shard))]
+    shards = plan.tile_shards(tiles_per_shard)
     finished = ledger.finished([*shards, *(batch.name for batch in plan.batches)])
     areas = [tile.tile.height * tile.tile.width for tile in plan.tiles]
     samples = sum(
@@ -362,6 +230,8 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
         f"{counts['flagged']} of {counts['batches']} batches out of bounds; the report says which"
         if counts["flagged"]
         else f"all {counts['batches']} batches lie within their bounds"
+        if counts["batches"] > 1
+        else "the only batch lies within its bounds"
     )
     return Report(
         "generate",

@@ -31,6 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
@@ -124,7 +125,7 @@ class CorpusStore:
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
-        return [f"tiles-{number:05d}" for number in range(self.header["tile_shards"])]
+        return [tile_shard(number) for number in range(self.header["tile_shards"])]
 
     @property
     def records(self) -> list[SampleRecord]:

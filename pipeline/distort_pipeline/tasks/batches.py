@@ -13,7 +13,7 @@ import numpy as np
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile
+from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.planning.series import SEVERITY
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
@@ -66,7 +66,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     network_batch = 1 if task.whole_pictures else task.network_batch
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
-    truths = {shard: read_truth(task.work, f"tiles-{shard:05d}") for shard in shards}
+    truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.planning.corpora import ReferenceTile
+from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
@@ -56,7 +56,7 @@ class TileTask:
     @property
     def name(self) -> str:
         """Its name in the ledger and among the record files."""
-        return f"tiles-{self.number:05d}"
+        return tile_shard(self.number)
 
 
 def make_tile_shard(task: TileTask) -> str:

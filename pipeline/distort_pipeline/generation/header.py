@@ -1,0 +1,100 @@
+"""What the header of a corpus says: what it was made of and how, and how much there is of what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.backend import backend_name
+from distort_pipeline.distortions import codec_versions
+from distort_pipeline.planning.corpora import CorpusPlan, overlap
+from distort_pipeline.planning.series import Series
+from distort_pipeline.records import PictureRecord, SampleRecord, digest
+from distort_pipeline.stores.corpora import KIND, VERSION
+from distort_pipeline.stores.files import Ledger
+from distort_pipeline.stores.tables import read_table
+from distort_pipeline.trained import is_random, learned_levels
+from distort_pipeline.versions import package_versions
+
+Cards = Mapping[str, dict[str, Any]]
+UNDECISIVE = ("workers", "threads_per_worker", "on_drift")  # settings that decide no byte of a corpus
+
+
+def deciding_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: str) -> dict[str, Any]:
+    """Return all that decides the corpus's bytes, as plain values; `values` are those of the `generate` section."""
+    return {
+        "format": KIND,
+        "version": VERSION,
+        "generate": {name: value for name, value in values.items() if name not in UNDECISIVE},
+        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "manifest_digest": manifest_digest,
+        "codecs": codec_versions([card["distortion"] for card in cards.values() if not card["brought"]]),
+    }
+
+
+def used_pictures(plan: CorpusPlan, pictures: Sequence[PictureRecord]) -> list[PictureRecord]:
+    """Return those of `pictures` that a tile of the plan is cut from, in their order."""
+    used = {tile.picture.picture_digest for tile in plan.tiles}
+    return [picture for picture in pictures if picture.picture_digest in used]
+
+
+def corpus_header(
+    work: Path, settings: Mapping[str, Any], plan: CorpusPlan, cards: Cards, pictures: Sequence[PictureRecord]
+) -> dict[str, Any]:
+    """Return the header of the corpus in the folder `work`, all shards of which are finished, of `pictures`."""
+    asked = settings["generate"]
+    shards = plan.tile_shards(asked["batch_samples"])
+    names = [batch.name for batch in plan.batches]
+    entries = Ledger(work).entries(shards + names)
+    records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
+    made: dict[Series, list[int]] = {}  # series → samples of each batch
+    for batch in plan.batches:
+        made.setdefault(batch.series, []).append(len(batch.samples))
+    return {
+        "format": f"distort-pipeline/{KIND}",
+        "version": VERSION,
+        "digest": digest([settings, [entry["digest"] for entry in entries]]),
+        "settings": settings,
+        "tile_px": None if asked["whole_pictures"] else asked["tile_px"],
+        "tile_shards": len(shards),
+        "series": {one.name: _told_series(one) for one in made},
+        "samples": {one.name: sum(sizes) for one, sizes in made.items()},
+        "batches": {one.name: len(sizes) for one, sizes in made.items()},
+        "counts": {
+            "samples": len(records),
+            "tiles": len(plan.tiles),
+            "tiles_available": plan.available_tiles,
+            "pictures": len({picture.picture_digest for picture in pictures}),
+            "batches": len(names),
+            "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
+            "duplicates": len(records) - len(records.column("pixel_digest").unique()),
+        },
+        "overlap": overlap(plan.tiles, align_px=asked["crop_align"]),
+        "models": {name: _told_model(card) for name, card in cards.items()},
+        "licences": dict(Counter(picture.licence for picture in pictures)),
+        "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
+        "codecs": settings["codecs"],
+        "manifest_digest": settings["manifest_digest"],
+    }
+
+
+def _told_series(series: Series) -> dict[str, Any]:
+    return {
+        "distortion": series.distortion,
+        "models": list(series.models),
+        "level": series.level,
+        "asked": dataclasses.asdict(series.asked),
+        "own_truths": not series.is_plain,
+    }
+
+
+def _told_model(card: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "digest": card["weights_digest"],
+        "steps": card["steps"],
+        "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
+        "random": is_random(card),
+    }
