@@ -123,14 +123,6 @@ def test_a_distortion_that_the_store_lacks_is_named(pair_store, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_noise_types_get_noise_channels_and_settings_overrule():
-    assert step.settled_noise_channels(TINY, "white_noise") == 3
-    assert step.settled_noise_channels(TINY, "jpeg") == 0
-    assert step.settled_noise_channels(TINY, "faded") == 0
-    assert step.settled_noise_channels(TrainConfig(noise_channels=5), "jpeg") == 5
-    assert step.settled_noise_channels(TrainConfig(noise_channels=0), "white_noise") == 0
-
-
 def copied(model, folder):
     for name in ("store.json", WEIGHTS):
         (folder / name).write_bytes((model[0] / name).read_bytes())
@@ -243,12 +235,3 @@ def test_blocks_of_a_base_stay_on_their_grid(pair_store, tmp_path):
     config = dataclasses.replace(TINY, crop_align=1)
     with pytest.raises(PipelineError, match="crop_align has to be 16, got 1"):
         step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", base=starter("jpeg"))
-
-
-def test_a_generator_without_an_adversary_waits_for_none():
-    from distort_pipeline.training.start import Start
-
-    fitted = Start(noise=np.zeros((7, 3, 3)))
-    assert step.settled_head_start(TrainConfig(steps=1000), fitted) == 250
-    assert step.settled_head_start(TrainConfig(steps=1000), Start()) == 0
-    assert step.settled_head_start(TrainConfig(steps=1000, adversarial_weight=0.0, pixel_weight=1.0), fitted) == 0

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
-from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
@@ -32,29 +30,24 @@ from distort_pipeline.stores.models import (
     write_histograms,
 )
 from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.trained import assign_weights, weights_of
 from distort_pipeline.training.best import BestWeights
-from distort_pipeline.training.calibration import calibrate
 from distort_pipeline.training.card import origin, told_levels
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.validation import (
-    ValidationTiles,
-    strength_db,
-    summary,
-    validation_strip,
-    validation_tiles,
+from distort_pipeline.training.settled import (
+    learned_recipes,
+    require_gain,
+    require_same_networks,
+    settled_head_start,
+    settled_noise_channels,
 )
+from distort_pipeline.training.validator import Figures, Validator, mean_figures
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
     from distort_pipeline.training.start import Start
 
-Figures = dict[str, float]
-LONGEST_HEAD_START = 500
 FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
-NOISE_CHANNELS = 3  # of a noise type: one for each colour, so that they can be independent
-FINAL_TILES = 8  # times the tiles of a validation along the way
 
 
 @dataclass(frozen=True)
@@ -78,9 +71,15 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
     levels = [int(recipe["level"]) for recipe in recipes]
-    noise_channels = settled_noise_channels(config, distortion, base)
+    noise_channels = settled_noise_channels(config.noise_channels, distortion, base)
     if base is not None:
-        _require_same_networks(config, noise_channels, base)
+        require_same_networks(
+            base,
+            base_filters=config.base_filters,
+            noise_channels=noise_channels,
+            transform=config.transform,
+            crop_align=config.crop_align,
+        )
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -96,17 +95,12 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     with build.writing() as work:
         pin_backend_threads(config.threads)
         start = _start(config, pairs, distortion, recipes, work, noise_channels, base)
-        seed = derive_seed(config.seed, distortion)
-        trainer, device = _trainer(config, noise_channels, len(levels), start, seed)
+        trainer, device = _trainer(config, distortion, noise_channels, len(levels), start)
         keep = config.keep or ("best" if start.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, keep)
         figures = mean_figures(trained.figures)
-        if config.steps == 0 and figures["jsd_nss"] >= figures["jsd_nss_pristine"]:
-            raise PipelineError(
-                f"what least squares say of {distortion} scores {figures['jsd_nss']:.4f} bits, doing nothing "
-                f"{figures['jsd_nss_pristine']:.4f}: with train.steps 0 there is nothing to gain; it takes adversarial "
-                "steps, or other train.noise_channels"
-            )
+        if config.steps == 0:
+            require_gain(distortion, figures)
         residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
         weights = weights_of(trainer.averaged)
         if not residual:
@@ -114,10 +108,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         write_arrays(work / WEIGHTS, weights)
         write_histograms(work, trained.histograms)
         seconds = time.monotonic() - started
-        write_json(
-            work / "run.json",
-            {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device},
-        )
+        speed = {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device}
+        write_json(work / "run.json", speed)
         network = {
             "base_filters": config.base_filters if residual else 0,
             "noise_channels": noise_channels,
@@ -150,63 +142,6 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             f"model: {out}",
         ),
     )
-
-
-def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[dict[str, Any]]:
-    """Return the recipes of the `levels` of `distortion`, weakest first, of the store's first one if None.
-
-    PipelineError if the store holds one of them not.
-    """
-    there = pairs.recipes(distortion)
-    if levels is None:
-        return there[:1]
-    by_level = {int(recipe["level"]): recipe for recipe in there}
-    for level in levels:
-        if level not in by_level:
-            held = ", ".join(map(str, sorted(by_level)))
-            raise PipelineError(f"train.levels names level {level} of {distortion}; {pairs.folder} holds: {held}")
-    return [by_level[level] for level in sorted(levels)]
-
-
-def mean_figures(figures: Sequence[Figures]) -> Figures:
-    """Return the mean over levels of each figure."""
-    return {name: fmean(own[name] for own in figures) for name in figures[0]}
-
-
-def settled_noise_channels(config: TrainConfig, distortion: str, base: Path | None = None) -> int:
-    """Return how many noise channels each scale gets: as set, else as `base`, else some for a random distortion."""
-    if config.noise_channels is not None:
-        return config.noise_channels
-    if base is not None:
-        return int(read_card(base)["network"]["noise_channels"])
-    return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
-
-
-def settled_head_start(config: TrainConfig, start: Start) -> int:
-    """Return how many steps D learns alone: an untrained D would lead a generator that starts well astray."""
-    if config.head_start is not None:
-        return config.head_start
-    if not config.adversarial_weight:
-        return 0  # there is no D to wait for
-    return min(config.steps // 4, LONGEST_HEAD_START) if start.fitted else 0
-
-
-def _require_same_networks(config: TrainConfig, noise_channels: int, base: Path) -> None:
-    """PipelineError if a training of these settings cannot go on from the trained model `base`."""
-    network = read_card(base)["network"]
-    transform = network.get("transform", "none")
-    for name, wanted, there in (
-        # a base without a U-Net takes one of any width
-        ("base_filters", config.base_filters, network["base_filters"] or config.base_filters),
-        ("noise_channels", noise_channels, network["noise_channels"]),
-        ("transform", config.transform or transform, transform),
-    ):
-        if wanted != there:
-            raise PipelineError(f"train.{name} is {wanted}, but {base} has {there}: set it to that, or start elsewhere")
-    if transform != "none" and config.crop_align != TILE_ALIGN_PX:
-        raise PipelineError(
-            f"train.crop_align has to be {TILE_ALIGN_PX}, got {config.crop_align}: {base} has blocks on that grid"
-        )
 
 
 def _start(
@@ -245,7 +180,7 @@ def _start(
     return start
 
 
-def _trainer(config: TrainConfig, noise_channels: int, levels: int, start: Start, seed: int) -> tuple[Any, str]:
+def _trainer(config: TrainConfig, distortion: str, noise_channels: int, levels: int, start: Start) -> tuple[Any, str]:
     """Return the trainer, where `start` says, and the words for its device."""
     from distort_pipeline.training.adversaries import Networks
     from distort_pipeline.training.backends import make_trainer
@@ -257,8 +192,10 @@ def _trainer(config: TrainConfig, noise_channels: int, levels: int, start: Start
         "noise_channels": noise_channels,
         "transform": start.transform,
         "noise_pyramid": start.noise is not None,
-        "head_start": settled_head_start(config, start),
-        "seed": seed % 2**31,
+        "head_start": settled_head_start(
+            config.head_start, steps=config.steps, adversarial=config.adversarial_weight > 0, fitted=start.fitted
+        ),
+        "seed": derive_seed(config.seed, distortion) % 2**31,
     }
     trainer, device = make_trainer(Networks(**{**values, **settled}))
     if start.model is not None:
@@ -291,27 +228,10 @@ def _train(
     )
     best = BestWeights(work / "checkpoints" / "best")
     forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch, graded=len(levels) > 1)
-
-    def validated(level: int, tiles: ValidationTiles, step: int | None = None) -> tuple[Figures, ValidationHistograms]:
-        histograms, generated = tiles.histograms(forward, seed)
-        if step is not None:
-            own = f"-level-{level}" if len(levels) > 1 else ""
-            write_bytes(work / "strips" / f"{step:08d}{own}.png", encode_png(validation_strip(tiles, generated)))
-        return {**summary(histograms), "strength_db": strength_db(tiles, generated)}, histograms
-
-    def tiles_of(count: int) -> Iterator[tuple[int, ValidationTiles]]:
-        """Yield each level with about `count` tiles at it; only one level's at a time are kept."""
-        for rank, level in enumerate(levels, start=1):
-            severity = rank / len(levels)
-            yield (
-                level,
-                validation_tiles(pairs, distortion, level, severity=severity, count=count, seed=config.seed),
-            )
-
-    along = list(tiles_of(-(-config.validation_tiles // len(levels))))
+    validator = Validator(pairs, distortion, levels, forward, count=config.validation_tiles, seed=config.seed)
 
     def validate(step: int) -> Mapping[str, float]:
-        figures = mean_figures([validated(level, tiles, step)[0] for level, tiles in along])
+        figures = validator.along(step, work / "strips")
         if keep == "best":
             best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.averaged))
         print(
@@ -335,13 +255,4 @@ def _train(
     if keep == "best":
         kept = best.step()
         assign_weights(trainer.averaged, best.weights())
-    final = [validated(level, tiles) for level, tiles in tiles_of(FINAL_TILES * config.validation_tiles)]
-    calibration = None
-    if len(levels) > 1:
-        some = validation_tiles(
-            pairs, distortion, levels[-1], severity=1.0, count=config.validation_tiles, seed=config.seed
-        ).pristine
-        calibration = calibrate(forward, some, [derive_seed(seed, "calibration", place) for place in range(len(some))])
-    return _Trained(
-        first, kept, [figures for figures, _ in final], [histograms for _, histograms in final], calibration
-    )
+    return _Trained(first, kept, *validator.final(), validator.calibration())

@@ -1,0 +1,81 @@
+"""What a generator scores on the validation tiles of each level that it learns: along the way, and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.stores.models import ValidationHistograms
+from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.training.calibration import calibrate
+from distort_pipeline.training.validation import (
+    ValidationTiles,
+    strength_db,
+    summary,
+    validation_strip,
+    validation_tiles,
+)
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.ranges import Pictures
+
+Figures = dict[str, float]
+FINAL_TILES = 8  # times the tiles of a validation along the way
+
+
+class Validator:
+    """Validates `forward` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
+
+    def __init__(
+        self, pairs: PairStore, distortion: str, levels: Sequence[int], forward: Forward, *, count: int, seed: int
+    ) -> None:
+        self._pairs, self._distortion, self._levels, self._forward = pairs, distortion, levels, forward
+        self._count, self._seed, self._own_seed = count, seed, derive_seed(seed, distortion)
+        self._along = list(self._tiles(-(-count // len(levels))))
+
+    def along(self, step: int, strips: Path) -> Figures:
+        """Return the mean figures of the levels; each leaves a strip in the folder `strips`, named by the step."""
+        found = []
+        for level, tiles in self._along:
+            figures, _, generated = self._validated(tiles)
+            own = f"-level-{level}" if len(self._levels) > 1 else ""
+            write_bytes(strips / f"{step:08d}{own}.png", encode_png(validation_strip(tiles, generated)))
+            found.append(figures)
+        return mean_figures(found)
+
+    def final(self) -> tuple[list[Figures], list[ValidationHistograms]]:
+        """Return the figures and the histograms of each level, on many tiles of each."""
+        found = [self._validated(tiles)[:2] for _, tiles in self._tiles(FINAL_TILES * self._count)]
+        return [figures for figures, _ in found], [histograms for _, histograms in found]
+
+    def calibration(self) -> dict[str, list[float]] | None:
+        """Return the calibration of a generator of several levels; None of one that has a single level."""
+        if len(self._levels) == 1:
+            return None
+        pristine = self._tiles_of(self._levels[-1], 1.0, self._count).pristine
+        seeds = [derive_seed(self._own_seed, "calibration", place) for place in range(len(pristine))]
+        return calibrate(self._forward, pristine, seeds)
+
+    def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
+        """Yield each level with about `count` tiles at it; only one level's at a time are kept."""
+        for rank, level in enumerate(self._levels, start=1):
+            yield level, self._tiles_of(level, rank / len(self._levels), count)
+
+    def _tiles_of(self, level: int, severity: float, count: int) -> ValidationTiles:
+        return validation_tiles(self._pairs, self._distortion, level, severity=severity, count=count, seed=self._seed)
+
+    def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Pictures]:
+        """Return the figures, the histograms and the generated tiles."""
+        histograms, generated = tiles.histograms(self._forward, self._own_seed)
+        return {**summary(histograms), "strength_db": strength_db(tiles, generated)}, histograms, generated
+
+
+def mean_figures(figures: Sequence[Figures]) -> Figures:
+    """Return the mean over levels of each figure."""
+    return {name: fmean(own[name] for own in figures) for name in figures[0]}
