@@ -7,7 +7,7 @@ that learned them all (`train --levels 1,2,3,4,5`), SINGLES one of models that e
 (`train --levels K`), under any names. Prints one table for each distortion, means over pictures: JSD_NSS in bits and
 strength in dB (PSNR against pristine, generated minus true) at every level of both; the same between levels, beside
 what the neighbouring levels score there; the share of tiles whose PSNR falls all along the dial; PSNR at severity 0;
-and how well a quality that is asked for is met, by the calibration alone and after two corrections.
+and how well a quality that is asked for is met, by the calibration alone and as `generate --target` meets it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from distort_pipeline.evaluation.dials import Held, held_levels, try_dial
 from distort_pipeline.evaluation.plan import plan_of
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.calibrated import corrected, expected, reach, severity_for
+from distort_pipeline.statistics.calibrated import expected, reach, severity_for
 from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
 from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.measured import severity
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
+from distort_pipeline.tasks.chains import Chain
+from distort_pipeline.tasks.targets import distort_to_targets, measured
 from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
 from distort_pipeline.training.validation import validation_tiles
 
-MEASURES = {"psnr": psnr, "ssim": ssim}
-CORRECTIONS = 2
+MEASURES = ("psnr", "ssim")
+TARGET_BATCH = 16  # tiles whose severities are found together
 LEAST_ASKED = 0.05  # the severity whose quality is the best that is asked for
 RANGE = (0.1, 0.9)  # of the way from there to severity 1
 ASKED_TILES = 256
@@ -73,7 +74,7 @@ def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held:
 
 
 def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[str]:
-    """Yield how well a quality that is asked of each tile is met: at first, and after each correction.
+    """Yield how well a quality that is asked of each tile is met: by the calibration alone, then as generate meets it.
 
     A smooth tile cannot be made bad, nor a busy one good: those at an end of the dial are told beside all of them.
     """
@@ -82,21 +83,28 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     best = expected(calibration, measure, LEAST_ASKED)  # the untouched picture's 60 dB are no quality to ask for
     rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
     wanted = best + (worst - best) * rng.uniform(*RANGE, len(tiles))
-    severities = [severity_for(calibration, measure, float(one)) for one in wanted]
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
-    for _ in range(1 + CORRECTIONS):
-        made = trained.forward.distort(tiles, seeds, severities)
-        achieved = np.array([MEASURES[measure](clean, bad) for clean, bad in zip(tiles, made, strict=True)])
-        within = (np.array(severities) > 0) & (np.array(severities) < 1)
-        rest = _spearman(wanted[within], achieved[within])
-        yield (
-            f"Spearman {_spearman(wanted, achieved):.4f}, off by {np.abs(wanted - achieved).mean():.4f} "
-            f"({1 - within.mean():.1%} at an end of the dial, the rest {rest:.4f})"
-        )
-        severities = [
-            corrected(calibration, measure, float(one), severity=at, achieved=float(got))
-            for one, at, got in zip(wanted, severities, achieved, strict=True)
-        ]
+    severities = [severity_for(calibration, measure, float(one)) for one in wanted]
+    made = trained.forward.distort(tiles, seeds, severities)
+    yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
+    chain = Chain({trained.card["distortion"]: trained})
+    targets = [float(one) for one in wanted]
+    parts = list(distort_to_targets(chain, tiles, seeds, targets, measure=measure, batch=TARGET_BATCH))
+    made = np.concatenate([pictures for pictures, _ in parts])
+    found = [severity for _, severities in parts for severity in severities]
+    yield f"by generate {_met(wanted, tiles, made, found, measure)}"
+
+
+def _met(
+    wanted: NDArray[np.float64], tiles: Pictures, made: Pictures, severities: Sequence[float], measure: str
+) -> str:
+    reached = np.array([measured(measure, clean, bad) for clean, bad in zip(tiles, made, strict=True)])
+    within = (np.array(severities) > 0) & (np.array(severities) < 1)
+    rest = _spearman(wanted[within], reached[within])
+    return (
+        f"Spearman {_spearman(wanted, reached):.4f}, off by {np.abs(wanted - reached).mean():.4f} "
+        f"({1 - within.mean():.1%} at an end of the dial, the rest {rest:.4f})"
+    )
 
 
 def _spearman(wanted: NDArray[np.float64], achieved: NDArray[np.float64]) -> float:

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.statistics.calibrated import (
-    CALIBRATED,
-    corrected,
-    expected,
-    monotone,
-    reach,
-    severity_for,
-)
+from distort_pipeline.statistics.calibrated import CALIBRATED, expected, monotone, reach, severity_for
 
 DIAL = {
     "severity": [0, 0.25, 0.5, 0.75, 1],
@@ -42,30 +35,6 @@ def test_worse_is_more_severe_and_out_of_reach_is_an_end_of_the_dial(measure):
 def test_the_mildest_of_several_severities_is_taken_and_the_rest_is_not_bent():
     assert severity_for(DIAL, "psnr", 32) == 0.5
     assert severity_for(DIAL, "psnr", 31.999) == pytest.approx(0.75, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("measure", "picture", "wanted"),
-    [
-        ("psnr", lambda mean: mean + 1.5, 25),
-        ("ssim", lambda mean: 1 - 1.3 * (1 - mean), 0.8),  # it loses 1.3 times as much as others
-        ("gmsd", lambda mean: 0.7 * mean, 0.1),
-    ],
-)
-def test_a_picture_off_the_mean_gets_what_is_asked_after_a_correction(measure, picture, wanted):
-    first = severity_for(DIAL, measure, wanted)
-    achieved = picture(expected(DIAL, measure, first))
-    second = corrected(DIAL, measure, wanted, severity=first, achieved=achieved)
-    assert picture(expected(DIAL, measure, second)) == pytest.approx(wanted)
-    right = corrected(DIAL, measure, wanted, severity=first, achieved=wanted)
-    assert right == pytest.approx(first)
-
-
-@pytest.mark.parametrize(("measure", "best"), [("ssim", 1.0), ("gmsd", 0.0)])
-def test_an_untouched_picture_is_turned_up_all_the_way_unless_that_was_asked(measure, best):
-    worse = DIAL[measure][2]
-    assert corrected(DIAL, measure, worse, severity=0.25, achieved=best) == 1
-    assert corrected(DIAL, measure, best, severity=0.25, achieved=best) == 0
 
 
 def test_pooling_changes_only_what_is_out_of_order():

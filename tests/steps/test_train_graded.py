@@ -64,5 +64,5 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     assert "- PSNR falls all along the dial in 100.00% of tiles" in lines
     for measure in ("psnr", "ssim"):
         errors = [float(word) for word in re.findall(r"off by ([0-9.]+)", next(x for x in lines if measure in x))]
-        assert len(errors) == 3
-        assert errors[2] <= errors[0] < 1.5
+        assert len(errors) == 2  # by the calibration alone, and as generate meets it
+        assert errors[1] <= errors[0] < 1.5

@@ -7,7 +7,6 @@ straight. It says what to expect on average; a single picture may lie well off.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -53,25 +52,6 @@ def severity_for(calibration: Calibration, measure: str, wanted: float) -> float
     low, high = badness[above - 1], badness[above]
     share = (wanted_badness - low) / (high - low)
     return float(severities[above - 1] + share * (severities[above] - severities[above - 1]))
-
-
-def corrected(calibration: Calibration, measure: str, wanted: float, *, severity: float, achieved: float) -> float:
-    """Return the severity in [0, 1] to try next for one picture, whose `measure` was `achieved` at `severity`.
-
-    As far as this picture lies off the mean there, so far off the mean it is aimed: by a difference in dB of PSNR, by a
-    ratio of what SSIM lacks to 1, or of GMSD.
-
-    >>> dial = {"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}
-    >>> round(corrected(dial, "ssim", 0.8, severity=0.75, achieved=0.85), 3)
-    0.875
-    """
-    usual = expected(calibration, measure, severity)
-    if measure == "psnr":
-        return severity_for(calibration, measure, wanted - (achieved - usual))
-    best = 1.0 if measure == "ssim" else 0.0
-    ratio = (best - usual) / (best - achieved) if achieved != best else math.inf
-    aim = best - (best - wanted) * ratio if wanted != best else best
-    return severity_for(calibration, measure, aim)
 
 
 def reach(calibration: Calibration, measure: str) -> tuple[float, float]:
