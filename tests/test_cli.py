@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from distort_pipeline.cli import main
+from distort_pipeline.config import EvaluateConfig
 
 WORDS = (
     *("ingest", "pairs", "train", "evaluate", "generate", "export", "label", "verify", "gallery", "model", "doctor"),
@@ -123,3 +124,22 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     result = typed("ingest", ".")
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
+
+
+def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from distort_pipeline.records import Report
+    from distort_pipeline.steps import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    steps: list[int] = []
+
+    def noted(config: EvaluateConfig, *_: Path) -> Report:
+        steps.append(config.classifier_steps)
+        return Report("evaluate", {}, ())
+
+    monkeypatch.setattr(evaluate, "run", noted)
+    typed("evaluate", "pairs")
+    typed("evaluate", "pairs", "--classifier-steps", "0")
+    assert steps == [EvaluateConfig.classifier_steps, 0]
+    assert typed("evaluate", "pairs", "--classifier-steps", "-1").exit_code == 2
+    assert len(steps) == 2

@@ -218,11 +218,16 @@ def train(
 
 
 @with_defaults(EvaluateConfig)
-@main.command(epilog=examples("evaluate pairs --models models --out evaluation"))
+@main.command(epilog=examples("evaluate pairs --models models --out evaluation", "evaluate pairs --classifier-steps 0"))
 @click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
 @click.option("--strips", type=int, help="How many pictures are shown side by side.")
+@click.option(
+    "--classifier-steps",
+    type=int,
+    help="Of each classifier that tries to tell generated from true; 0 leaves them out, which saves minutes.",
+)
 @click.option("--seed", type=int)
 @click.pass_context
 def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
