@@ -130,7 +130,8 @@ def test_labels_duplicates_and_counts_are_those_of_the_records():
     records = [record(0), record(1, psnr=None), record(2, pixel_digest=f"{0:064d}", tile=0), record(3, clipped=0.75)]
     report = report_of(peak(50, tiles=4), truth([0, 1], jpeg=peak(50, tiles=2)), records=records)
     assert report["psnr"] == {
-        "mean": 65 / 3, "std": pytest.approx(np.std([20, 22, 23])), "min": 20, "max": 23, "true_mean": 30
+        "mean": 65 / 3, "std": pytest.approx(np.std([20, 22, 23])), "min": 20, "max": 23,
+        "beside_true_mean": 20, "true_mean": 30,  # of sample 0: sample 1 has no value, the others no true picture
     }  # fmt: skip
     assert (report["samples"], report["tiles"], report["pictures"], report["duplicates"]) == (4, 3, 2, 1)
     assert report["clipped_fraction"] == pytest.approx(0.375)

@@ -50,7 +50,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.seen.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "input", "br"):
+        if tag not in ("meta", "img", "input", "br", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -64,6 +64,30 @@ def test_verdict_when_all_is_well(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path))
     assert heading(text) == "good: All 8 batches lie within their bounds."
     assert "Flagged batches" not in text
+
+
+def test_what_was_asked_and_cannot_be_reached_is_said(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=2)
+    told = {"measure": "psnr", "least": 30.0, "most": 30.0, "reached_mean": 31.0, "mean_abs_error": 1.0}
+    told |= {"spearman": None, "within": None}
+    for batch, share in (("00000", 0.5), ("00001", 0.1)):
+        target = {"target": {**told, "at_limit": share}}
+        change(corpus / "reports" / f"batch-0-{batch}.json", lambda report, target=target: report.update(target))
+    change(corpus / "store.json", lambda store: store["settings"]["generate"].update(target={"psnr": [30]}))
+    text = page_of(corpus)
+    assert "A PSNR of 30 dB was asked of every sample." in text
+    assert "30 % of the samples of jpeg are at an end of the dial" in text
+    assert "PSNR, dB</td><td>30.000</td>" in text
+    assert "samples of jp2k are at an end" not in text
+
+
+def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=1)
+    assert "<td>27.40 / 27.52</td>" in page_of(corpus)
+    older = {"mean": 27.31, "std": 2.2, "true_mean": 27.52}
+    for name in ("batch-0", "batch-1"):
+        change(corpus / "reports" / f"{name}-00000.json", lambda report: report.update(psnr=older))
+    assert "<td>27.31 / 27.52</td>" in page_of(corpus)  # an older report does not know better
 
 
 def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):

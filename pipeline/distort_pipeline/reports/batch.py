@@ -116,8 +116,8 @@ def batch_report(
         "floors": _floors(records, truth, own_true, stored[0][-1], seed),
         "against": _against(measures),
         "against_levels": _against_levels(measures),
-        "psnr": _spread([record.psnr for record in records], truth.psnr.get(name)),
-        "ssim": _spread([record.ssim for record in records], truth.ssim.get(name)),
+        "psnr": _spread([record.psnr for record in records], truth.places, truth.psnr.get(name)),
+        "ssim": _spread([record.ssim for record in records], truth.places, truth.ssim.get(name)),
         "clipped_fraction": float(np.mean([record.clipped for record in records])),
         "duplicates": len(digests) - len(set(digests)),
         "histograms": _histograms(measures, own_true, bounds.pool),
@@ -212,17 +212,29 @@ def _histograms(measures: BatchMeasures, own_true: Counts | None, pool: Counts) 
     }
 
 
-def _spread(values: Sequence[float | None], true: NDArray[np.float64] | None) -> dict[str, float | None] | None:
-    """Return mean, deviation and range of a label, and its mean over the true distortions; None if nothing has it."""
+def _spread(
+    values: Sequence[float | None], places: NDArray[np.int64], true: NDArray[np.float64] | None
+) -> dict[str, float | None] | None:
+    """Return mean, deviation and range of a label; None if nothing has it.
+
+    Beside these the mean over the true distortions, and that of the very samples (those at `places`) that have one:
+    the mean of all would differ from it by what the severities and the content of the others are.
+    """
     known = np.array([value for value in values if value is not None])
     if not known.size:
         return None
+    both: dict[str, float | None] = {"beside_true_mean": None, "true_mean": None}
+    if true is not None:
+        beside = np.array([values[place] for place in places], np.float64)  # None becomes NaN
+        told = ~(np.isnan(true) | np.isnan(beside))
+        if told.any():
+            both = {"beside_true_mean": float(beside[told].mean()), "true_mean": float(true[told].mean())}
     return {
         "mean": float(known.mean()),
         "std": float(known.std()),
         "min": float(known.min()),
         "max": float(known.max()),
-        "true_mean": None if true is None or np.isnan(true).all() else float(np.nanmean(true)),
+        **both,
     }
 
 

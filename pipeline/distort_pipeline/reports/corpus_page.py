@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.reports.asked_words import asked_words
 from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
 from distort_pipeline.reports.corpus_verdict import is_astray, remarks, verdict
@@ -77,6 +78,7 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     summaries = summaries_of(batches)
     astray = [one["name"] for one in summaries if is_astray(one)]
     settings = store.get("settings", {}).get("generate", {})
+    references = sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n))
     rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
@@ -90,10 +92,12 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
         counts=store.get("counts", {}),
         verdict=verdict(batches, store.get("counts", {}).get("batches"), astray),
         astray=astray,
+        asked=asked_words(settings),
+        partly=any(len(one["against"]) < len(references) for one in summaries if not one["brought"]),
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
         brought=[one["name"] for one in summaries if one["brought"]],
-        references=sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n)),
+        references=references,
         batches=listed,
         total=len(batches),
         flagged=flagged[:DESCRIBED],

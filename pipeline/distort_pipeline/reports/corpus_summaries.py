@@ -60,9 +60,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "content_floor": content,
         "duplicates": sum(batch.report.get("duplicates") or 0 for batch in batches),
         "clipped": _mean(batches, "clipped_fraction"),
-        "labels": {
-            label: (_mean(batches, label, "mean"), _mean(batches, label, "true_mean")) for label in ("psnr", "ssim")
-        },
+        "labels": _labels(batches),
         "against": distances,
         "nearest": nearest,
         "nothing": nothing,
@@ -113,9 +111,7 @@ def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
         "floor": _mean(batches, "floors", "sampling_bits"),
         "pristine": _mean(batches, "against", "pristine"),
         "nearest": min(known, key=lambda other: known[other]) if known else None,
-        "labels": {
-            label: (_mean(batches, label, "mean"), _mean(batches, label, "true_mean")) for label in ("psnr", "ssim")
-        },
+        "labels": _labels(batches),
     }
 
 
@@ -142,6 +138,15 @@ def _rungs(
         rival = min(rivals, key=lambda reference: rivals[reference])
         rungs[f"to {rival}"] = rivals[rival]
     return {label: bits for label, bits in rungs.items() if bits is not None}
+
+
+def _labels(batches: Sequence[Batch]) -> dict[str, tuple[float | None, float | None]]:
+    """Return PSNR and SSIM, generated and true, of the same samples: of all where none has a true picture."""
+    found = {}
+    for label in ("psnr", "ssim"):
+        beside, true = _mean(batches, label, "beside_true_mean"), _mean(batches, label, "true_mean")
+        found[label] = (_mean(batches, label, "mean") if beside is None else beside, true)
+    return found
 
 
 def _pooled(batches: Iterable[Batch]) -> dict[str, list[int]]:

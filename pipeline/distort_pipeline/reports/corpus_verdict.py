@@ -9,6 +9,7 @@ from typing import Any
 from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
 
+MANY_BEYOND = 0.05  # of the samples of a distortion: fewer lie in the tables
 NAMED = 6  # batches that the verdict names; the list below it has all
 
 
@@ -60,6 +61,11 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
             whom = "the pristine pictures" if one["nearest"] == "pristine" else f"true {one['nearest']}"
             own_words = f"true {one['name']} ({own:.4f})"
             said.append(f"Generated {one['name']} is nearer to {whom} ({other:.4f} bits) than to {own_words}.")
+        if (beyond := _beyond_the_dial(one)) >= MANY_BEYOND:
+            said.append(
+                f"{100 * beyond:.0f} % of the samples of {one['name']} are at an end of the dial: no severity brings "
+                "them nearer to the quality that was asked for."
+            )
         if one["duplicates"]:
             said.append(f"{one['name']} has {one['duplicates']} duplicate samples.")
     counts = store.get("counts", {})
@@ -81,3 +87,10 @@ def is_astray(one: Mapping[str, Any]) -> bool:
 
 def _no_better_than_nothing(one: Mapping[str, Any]) -> bool:
     return one["nothing"] is not None and one["jsd"] >= one["nothing"]
+
+
+def _beyond_the_dial(one: Mapping[str, Any]) -> float:
+    """Return the share of a distortion's samples whose targets no severity reaches; 0 where none was asked for."""
+    told = one.get("targets") or ()
+    samples = sum(batch["samples"] for batch in told)
+    return sum(batch["at_limit"] * batch["samples"] for batch in told) / samples if samples else 0.0

@@ -6,6 +6,8 @@ from functools import cache
 
 import jinja2
 
+from distort_pipeline.reports.numbers import in_bits, parameter_words, setting_words
+
 
 @cache
 def template(name: str) -> jinja2.Template:
@@ -18,5 +20,8 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
+    environment.filters["bits"] = lambda value: "–" if value is None else in_bits(value)
+    environment.filters["parameter"] = parameter_words
+    environment.filters["settings"] = setting_words
     environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
     return environment.get_template(name)

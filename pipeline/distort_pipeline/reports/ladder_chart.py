@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 
 from distort_pipeline.reports.charts import WIDTH, scaled, svg, text
+from distort_pipeline.reports.numbers import in_bits
 
 LABELS_PX, VALUES_PX = 104, 58  # left and right of the drawing
 TOP, RUNG_PX, BOTTOM = 12, 26, 34
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SMALL_BITS = 0.001
 LONGEST = 15  # letters that the room for a label holds
 
 
@@ -36,8 +36,8 @@ def ladder_chart(rungs: Mapping[str, float], *, marked: str, title: str) -> str:
         parts.append(f'<path d="{shape}" style="fill:{colour}"/>')
         short = label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
         parts.append(text(LABELS_PX - 8, y + 4, short, "end"))
-        parts.append(text(WIDTH - 4, y + 4, _bits(bits), "end"))
-    words = ", ".join(f"{label} {_bits(bits)}" for label, bits in shown)
+        parts.append(text(WIDTH - 4, y + 4, in_bits(bits), "end"))
+    words = ", ".join(f"{label} {in_bits(bits)}" for label, bits in shown)
     return svg(title, f"From the smallest: {words} bits.", parts, height=foot + BOTTOM)
 
 
@@ -48,8 +48,3 @@ def _power(power: int) -> str:
     ('10⁻⁴', '1')
     """
     return "1" if power == 0 else f"10{str(power).translate(SUPERSCRIPTS)}"
-
-
-def _bits(bits: float) -> str:
-    """Return a divergence with four decimals, or five where four would say little."""
-    return f"{bits:.5f}" if bits < SMALL_BITS else f"{bits:.4f}"
