@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
+from distort_pipeline.networks.normalisation import BatchNorm
 from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.severity import fade, severity_map
 from distort_pipeline.networks.upsampling import UpsampledConv2D
@@ -144,6 +145,6 @@ def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot
 
 def _activated(features: Any, name: str, precision: str, folded: bool) -> Any:
     if not folded:
-        norm = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
+        norm = BatchNorm(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
         features = norm(features)
     return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)
