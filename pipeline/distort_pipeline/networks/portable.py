@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from distort_pipeline.networks.upsampling import COMPOSED_PX, UpsampledConv2D
+from distort_pipeline.networks.upsampling import COMPOSED_PX, UpsampledConv2D, composed_kernel
 
 AHEAD, BEHIND = 2, 1  # rows and columns that the transposed convolution adds before and behind; see upsampling.py
 
@@ -25,7 +25,7 @@ def portable_generator(generator: keras.Model) -> keras.Model:
     for layer in generator.layers:
         twin = copy.get_layer(layer.name)
         if isinstance(layer, UpsampledConv2D):
-            twin.set_weights([np.asarray(layer.composed_kernel()), *layer.get_weights()[1:]])
+            twin.set_weights([np.asarray(composed_kernel(layer.trained_kernel())), *layer.get_weights()[1:]])
         else:
             twin.set_weights(layer.get_weights())
     return copy

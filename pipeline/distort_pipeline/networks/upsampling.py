@@ -7,7 +7,8 @@ multiplications for each output pixel and pair of channels, and four additions f
 
 Where there are few filters the box costs more than it saves; box and kernel are then one 5x5 kernel, 6.25
 multiplications. Either is made from the 4x4 kernel in every call, which stays the trained variable: a free 5x5 kernel
-would be another model (and draws checkerboards). A layer that trains no more may be given what was made for good.
+would be another model (and draws checkerboards). A layer that trains no more takes the first step by phases, which is
+faster forwards (see phases.py), and is given the kernel for that once for all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import keras
 from keras import ops
+
+from distort_pipeline.networks.phases import PHASES, convolved_by_phases, kernel_of_phases, phase_kernel
 
 KERNEL_PX = 4
 BOX_PX = 2
@@ -48,31 +51,29 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the kernel, and the bias if there is one."""
         channels = input_shape[-1]
-        px = KERNEL_PX if self.filters > FEW_FILTERS else COMPOSED_PX
+        ready_shape = (KERNEL_PX // PHASES, KERNEL_PX // PHASES, channels, PHASES**2 * self.filters)
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(px, px, self.filters, channels) if self.ready else (KERNEL_PX, KERNEL_PX, channels, self.filters),
+            shape=ready_shape if self.ready else (KERNEL_PX, KERNEL_PX, channels, self.filters),
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
 
     def call(self, inputs: Any) -> Any:
         """Return the upsampled and convolved `inputs`."""
-        kernel = self.kernel if self.ready else ready_kernel(self.kernel)
-        outputs = ops.conv_transpose(inputs, kernel, strides=2, padding="valid")
-        before = 2  # the plain form's "same" padding leaves out so many pixels, and one behind
+        if self.ready:
+            return _boxed(convolved_by_phases(inputs, self.kernel, self.bias), inputs)
         if self.filters > FEW_FILTERS:
-            outputs = ops.average_pool(outputs, BOX_PX, strides=1, padding="valid")
-            before = 1  # as pooling reads no borders, which leaves out one on either side
-        batch, height, width, _ = ops.shape(inputs)
-        # a slice with steps, `outputs[:, ...]`, would have a gradient that takes several times as long
-        outputs = ops.slice(outputs, (0, before, before, 0), (batch, 2 * height, 2 * width, self.filters))
+            kernel = _transposed(BOX_PX**2 * self.kernel)
+            outputs = _boxed(ops.conv_transpose(inputs, kernel, strides=2, padding="valid"), inputs)
+        else:
+            grown = ops.conv_transpose(inputs, composed_kernel(self.kernel), strides=2, padding="valid")
+            outputs = _cropped(grown, inputs, before=2)  # as the plain form's "same" padding does, and one behind
         return outputs if self.bias is None else outputs + ops.cast(self.bias, outputs.dtype)
 
-    def composed_kernel(self) -> Any:
-        """Return the 5x5 kernel, (5, 5, filters, c), of the one transposed convolution that this layer is."""
-        kernel = self.kernel if self.ready else ready_kernel(self.kernel)
-        return _boxed(kernel) / BOX_PX**2 if self.filters > FEW_FILTERS else kernel
+    def trained_kernel(self) -> Any:
+        """Return the (4, 4, c, filters) kernel that is trained, or that was."""
+        return kernel_of_phases(self.kernel) / BOX_PX**2 if self.ready else self.kernel
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the outputs for inputs of `input_shape`."""
@@ -91,14 +92,30 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
 
 
 def ready_kernel(kernel: Any) -> Any:
-    """Return what the layer convolves with for a (4, 4, c, filters) `kernel`: (4, 4, filters, c), or 5x5 if few."""
-    flipped = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
-    if kernel.shape[-1] <= FEW_FILTERS:
-        return _boxed(flipped)
-    return BOX_PX**2 * flipped  # pooling takes means, the box sums; a power of two rounds nothing
+    """Return what a `ready` layer has for the (4, 4, c, filters) `kernel` of the trained one: (2, 2, c, 4 filters)."""
+    return phase_kernel(BOX_PX**2 * kernel)
 
 
-def _boxed(kernel: Any) -> Any:
-    """Return a (4, 4, ...) `kernel` and the box behind it in one, (5, 5, ...)."""
-    rows = ops.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0))) + ops.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
+def composed_kernel(kernel: Any) -> Any:
+    """Return the (5, 5, filters, c) kernel of the transposed convolution for a (4, 4, c, filters) `kernel`."""
+    steps = _transposed(kernel)
+    rows = ops.pad(steps, ((0, 1), (0, 0), (0, 0), (0, 0))) + ops.pad(steps, ((1, 0), (0, 0), (0, 0), (0, 0)))
     return ops.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) + ops.pad(rows, ((0, 0), (1, 0), (0, 0), (0, 0)))
+
+
+def _transposed(kernel: Any) -> Any:
+    """Return a convolution's (h, w, c, filters) `kernel` as a transposed convolution takes it, (h, w, filters, c)."""
+    return ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
+
+
+def _boxed(grown: Any, inputs: Any) -> Any:
+    """Return the box over `grown`: means, for which kernels are four times as large, which rounds nothing."""
+    # pooling reads no borders, and so leaves out one of the two pixels before, and the one behind
+    return _cropped(ops.average_pool(grown, BOX_PX, strides=1, padding="valid"), inputs, before=1)
+
+
+def _cropped(grown: Any, inputs: Any, *, before: int) -> Any:
+    """Return twice as many rows and columns of `grown` as `inputs` has, from the `before`-th on."""
+    batch, height, width, _ = ops.shape(inputs)
+    # a slice with steps, `grown[:, ...]`, would have a gradient that takes several times as long
+    return ops.slice(grown, (0, before, before, 0), (batch, 2 * height, 2 * width, grown.shape[-1]))
