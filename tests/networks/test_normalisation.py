@@ -61,6 +61,15 @@ def test_inference_is_that_of_keras():
     assert np.array_equal(ours(inputs), reference(inputs))
 
 
+def test_one_that_is_not_trained_keeps_its_moments():
+    ours, reference = both("float32")
+    inputs = features(1, 2, 4, 4)
+    for layer in (ours, reference):
+        layer.trainable = False
+    assert np.array_equal(ours(inputs, training=True), reference(inputs, training=True))
+    assert np.array_equal(ours.moving_mean, reference.moving_mean)
+
+
 def test_it_is_made_again_from_its_settings():
     layer = BatchNorm(momentum=0.7, name="norm")
     assert BatchNorm.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -19,7 +19,8 @@ class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised `inputs`; in training by their own moments, which move the stored ones."""
-        if not training or keras.backend.backend() != "tensorflow":
+        fused = training and self.trainable and mask is None and keras.backend.backend() == "tensorflow"
+        if not fused:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
         for stored, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
