@@ -72,10 +72,16 @@ def measure(options: Options) -> Result:
             "The network works in a thread of its own, one or two parts of 16 tiles ahead of the statistics: on a core "
             "that is free the rest is hidden behind it. With as many workers as cores it is not; growth.py tells what "
             "two workers do, and all four models.",
-            "Profile, processor time of one tile beside 56 ms for the full-size network and 6 ms for that of 16 "
+            "Profile, processor time of one tile beside 21 ms for the full-size network and 4 ms for that of 16 "
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
             "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the PNG of the strip and 8 "
             "ms for the report.",
+            "Tried (2026-11-24, processor time of one tile of the full-size network in mixed_bfloat16, in parts of 16 "
+            "and, in brackets, one by one): the 5x5 kernel composed in every call 55 ms (271); 4x4 kernel and box 35; "
+            "kernels made ready once and weights kept in bfloat16 30; upsampling by phases 21 (63), all kept. In "
+            "float32 76 ms (169) for 152 (415). What is left: convolutions 70 %, LeakyReLU behind the box 10 %, "
+            "putting skips beside features 6 %, the box 6 %, phases into their places 4 %; one by one, oneDNN's own "
+            "order of the weights, made anew in each call.",
             f"The plain way is timed on one tile in {PLAIN_PART}, and its seconds multiplied.",
         ],
         packages=package_versions(["tensorflow", "keras", "zarr", "scipy", "pillow"]),

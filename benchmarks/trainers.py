@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 def trainer_of(
     filters: int, batch: int, crop_px: int, precision: str, *, plain: bool = False, seed: int = 0
 ) -> TensorflowTrainer:
-    """Return a trainer of our networks, or with the plain generator in the place of ours."""
+    """Return a trainer of our networks, or with the plain generator and Keras's batch norms in the place of ours."""
+    import keras
+
     from benchmarks.plain_networks import build_plain_generator
+    from distort_pipeline.networks import discriminator
     from distort_pipeline.training import adversaries, tensorflow_step
 
     networks = adversaries.Networks(
@@ -36,5 +39,8 @@ def trainer_of(
     )
     if not plain:
         return tensorflow_step.TensorflowTrainer(networks)
-    with patch.object(adversaries, "build_generator", build_plain_generator):
+    with (
+        patch.object(adversaries, "build_generator", build_plain_generator),
+        patch.object(discriminator, "BatchNorm", keras.layers.BatchNormalization),
+    ):
         return tensorflow_step.TensorflowTrainer(networks)

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.upsampling import UpsampledConv2D, composed_kernel
+from distort_pipeline.networks.upsampling import FEW_FILTERS, UpsampledConv2D, composed_kernel, ready_kernel
+
+FILTERS = (5, FEW_FILTERS + 1)  # one for each way that it is computed
 
 
 def both(channels, filters, seed=0, **options):
@@ -24,32 +26,35 @@ def pixels(*shape, seed=1):
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 7), (1, 1), (1, 6), (2, 3), (16, 9)])
-def test_it_is_upsampling_and_convolution_borders_included(height, width):
-    layer, plain = both(3, 5)
+@pytest.mark.parametrize("filters", FILTERS)
+def test_it_is_upsampling_and_convolution_borders_included(filters, height, width):
+    layer, plain = both(3, filters)
     inputs = pixels(2, height, width, 3)
-    assert layer(inputs).shape == (2, 2 * height, 2 * width, 5)
+    assert layer(inputs).shape == (2, 2 * height, 2 * width, filters)
     np.testing.assert_allclose(layer(inputs), plain(inputs), rtol=0, atol=2e-5)  # sums of 48 standard normals
 
 
-def test_its_gradients_are_those_of_the_plain_form():
-    layer, plain = both(3, 5)
+@pytest.mark.parametrize("filters", FILTERS)
+def test_its_gradients_are_those_of_the_plain_form(filters):
+    layer, plain = both(3, filters)
     inputs = pixels(2, 5, 7, 3)
-    target = pixels(2, 10, 14, 5, seed=2)
+    target = pixels(2, 10, 14, filters, seed=2)
     gradients = []
     for network in (layer, plain):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             loss = tf.reduce_sum(network(inputs) * target)
         variables = network.trainable_variables
-        assert [tuple(variable.shape) for variable in variables] == [(4, 4, 3, 5), (5,)]
+        assert [tuple(variable.shape) for variable in variables] == [(4, 4, 3, filters), (filters,)]
         gradients.append(tape.gradient(loss, [inputs, *variables]))
     for own, other in zip(*gradients, strict=True):
         np.testing.assert_allclose(own, other, rtol=0, atol=2e-4)  # sums of up to 280 products
 
 
-def test_one_impulse_shows_the_kernel_and_its_place():
-    layer, plain = both(1, 1)
-    layer.set_weights([np.arange(16.0).reshape(4, 4, 1, 1), np.zeros(1)])
+@pytest.mark.parametrize("filters", [1, FEW_FILTERS + 1])
+def test_one_impulse_shows_the_kernel_and_its_place(filters):
+    layer, plain = both(1, filters)
+    layer.set_weights([np.repeat(np.arange(16.0), filters).reshape(4, 4, 1, filters), np.zeros(filters)])
     plain.set_weights(layer.get_weights())
     impulse = np.zeros((1, 5, 5, 1), np.float32)
     impulse[0, 2, 2, 0] = 1
@@ -58,6 +63,18 @@ def test_one_impulse_shows_the_kernel_and_its_place():
     # the impulse fills output pixels 4 and 5, which the kernel's rows and columns reach from 2 to 6
     rows, columns = np.nonzero(found)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 2, 6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (1, 1), (1, 6), (16, 9)])
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_ready_layer_does_what_the_trained_one_does(filters, height, width):
+    layer, plain = both(3, filters)
+    ready = UpsampledConv2D(filters, use_bias=True, ready=True)
+    ready.build((None, None, None, 3))
+    ready.set_weights([ready_kernel(layer.kernel.value), layer.bias])
+    inputs = pixels(2, height, width, 3)
+    np.testing.assert_allclose(ready(inputs), plain(inputs), rtol=0, atol=2e-5)
+    assert np.array_equal(ready.trained_kernel(), layer.trained_kernel())
 
 
 def test_the_composed_kernel_keeps_every_weight_four_times():
@@ -74,8 +91,16 @@ def test_it_is_made_again_from_its_settings():
     assert layer.compute_output_shape((2, 3, None, 4)) == (2, 6, None, 5)
 
 
-def test_in_bfloat16_it_is_close():
-    layer, plain = both(8, 4, dtype="mixed_bfloat16")
+def test_pictures_of_sizes_known_only_when_they_come_are_no_others():
+    layer, _ = both(3, FEW_FILTERS + 1)
+    whole = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
+    for shape in ((2, 8, 4, 3), (1, 3, 6, 3)):
+        np.testing.assert_allclose(whole(pixels(*shape)), layer(pixels(*shape)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_in_bfloat16_it_is_close(filters):
+    layer, plain = both(8, filters, dtype="mixed_bfloat16")
     inputs = pixels(1, 8, 8, 8)
     found = layer(inputs)
     assert found.dtype == tf.bfloat16

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.normalisation import BatchNorm
 from distort_pipeline.networks.severity import severity_map
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
@@ -52,7 +53,7 @@ def build_discriminator(
             dtype=precision,
         )(features)
         if block > 1:
-            features = keras.layers.BatchNormalization(name=f"{name}_norm", dtype=precision)(features)
+            features = BatchNorm(name=f"{name}_norm", dtype=precision)(features)
         features = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)
     features = keras.layers.ZeroPadding2D(name="logits_pad", dtype=precision)(features)
     logits = keras.layers.Conv2D(1, 4, padding="valid", name="logits_conv", dtype=precision)(features)

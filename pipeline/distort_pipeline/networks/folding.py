@@ -1,15 +1,22 @@
-"""Batch norms folded into the convolutions before them: the same generator in inference mode, in fewer passes."""
+"""Batch norms folded into the convolutions before them, and kernels made ready for them.
+
+The same generator in inference mode, in fewer passes.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.networks.upsampling import ready_kernel
+
 EPSILON = 1e-3  # of Keras's BatchNormalization, which the generator leaves as it is
 NORM = "_norm/gamma"
+UPSAMPLED = re.compile(r"decoder_\d+_conv/kernel")
 
 
 def folded_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -17,6 +24,7 @@ def folded_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
 
     A norm with moving mean m and variance v is y = gamma (x - m) / sqrt(v + epsilon) + beta: its scale goes into the
     kernels of the block, also that of its noise, since the norm stands behind their sum; the rest becomes the bias.
+    Kernels of upsampling layers become what those convolve with; see upsampling.py.
     """
     folded = {path: array for path, array in weights.items() if "_norm/" not in path}
     for block in (path.removesuffix(NORM) for path in weights if path.endswith(NORM)):
@@ -28,4 +36,6 @@ def folded_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
             if path in folded:
                 folded[path] = folded[path] * scale  # the last axis is the filters'
         folded[f"{block}_conv/bias"] = beta - mean * scale
-    return folded
+    return {
+        path: np.asarray(ready_kernel(array)) if UPSAMPLED.fullmatch(path) else array for path, array in folded.items()
+    }

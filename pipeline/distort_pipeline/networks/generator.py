@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
+from distort_pipeline.networks.normalisation import BatchNorm
 from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.severity import fade, severity_map
 from distort_pipeline.networks.upsampling import UpsampledConv2D
@@ -45,8 +46,11 @@ def build_generator(
     transform, 0 `base_filters` leave the U-Net out.
     With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the
     U-Net sees it as a map beside the picture, and nothing is added at severity 0.
-    A `folded` one has biases in place of batch norms, for the weights of `folding.folded_weights`: generation only.
+    A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
+    `folding.folded_weights`: generation only.
     """
+    if folded:
+        precision = precision.removeprefix("mixed_")  # weights that stay are rounded once, not in every call
     picture = keras.Input((side_px, side_px, 3), name="pristine")
     # Keras wants one array for each scale; the coarsest comes first
     noises = [
@@ -114,7 +118,9 @@ def _residuals(
         keras.initializers.Zeros() if fitted else keras.initializers.RandomNormal(stddev=deviation)
         for deviation in (RESIDUAL_START, NOISE_START)
     ]
-    upsampled = UpsampledConv2D(3, use_bias=True, kernel_initializer=starts[0], name=f"{last}_conv", dtype=precision)
+    upsampled = UpsampledConv2D(
+        3, use_bias=True, ready=folded, kernel_initializer=starts[0], name=f"{last}_conv", dtype=precision
+    )
     residuals = [upsampled(features)]
     if noises:
         residuals.append(_noise_conv(3, f"{last}_noise", precision, start=starts[1])(noises[-1]))
@@ -129,7 +135,7 @@ def _encoder_block(features: Any, filters: int, name: str, precision: str, folde
 
 
 def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str, folded: bool) -> Any:
-    features = UpsampledConv2D(filters, use_bias=folded, name=f"{name}_conv", dtype=precision)(features)
+    features = UpsampledConv2D(filters, use_bias=folded, ready=folded, name=f"{name}_conv", dtype=precision)(features)
     if noise is not None:
         injected = _noise_conv(filters, f"{name}_noise", precision)(noise)
         features = keras.layers.Add(name=f"{name}_inject", dtype=precision)([features, injected])
@@ -144,6 +150,6 @@ def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot
 
 def _activated(features: Any, name: str, precision: str, folded: bool) -> Any:
     if not folded:
-        norm = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
+        norm = BatchNorm(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
         features = norm(features)
     return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)

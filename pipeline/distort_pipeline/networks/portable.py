@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from distort_pipeline.networks.upsampling import UpsampledConv2D, composed_kernel
+from distort_pipeline.networks.upsampling import COMPOSED_PX, UpsampledConv2D, composed_kernel
 
 AHEAD, BEHIND = 2, 1  # rows and columns that the transposed convolution adds before and behind; see upsampling.py
 
@@ -25,7 +25,7 @@ def portable_generator(generator: keras.Model) -> keras.Model:
     for layer in generator.layers:
         twin = copy.get_layer(layer.name)
         if isinstance(layer, UpsampledConv2D):
-            twin.set_weights([np.asarray(composed_kernel(layer.kernel)), *layer.get_weights()[1:]])
+            twin.set_weights([np.asarray(composed_kernel(layer.trained_kernel())), *layer.get_weights()[1:]])
         else:
             twin.set_weights(layer.get_weights())
     return copy
@@ -42,7 +42,7 @@ def _plain_layer(layer: keras.layers.Layer) -> Any:
     return keras.Sequential(
         [
             keras.layers.Conv2DTranspose(
-                layer.filters, 5, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
+                layer.filters, COMPOSED_PX, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
             ),
             keras.layers.Cropping2D(((AHEAD, BEHIND), (AHEAD, BEHIND)), name="crop"),
         ],
