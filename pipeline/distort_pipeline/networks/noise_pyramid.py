@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.resampling import doubled
 from distort_pipeline.networks.severity import fade, level_shares, shared
 
 
@@ -54,28 +55,3 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return {"name": super().get_config()["name"], "levels": self.levels}
-
-
-def doubled(values: Any) -> Any:
-    """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
-
-    That is bilinear interpolation with borders repeated; all new pixels of white noise have the same variance.
-    """
-    for axis in (1, 2):
-        before = ops.concatenate([_end(values, axis, first=True), _all_but(values, axis, last=True)], axis=axis)
-        after = ops.concatenate([_all_but(values, axis, last=False), _end(values, axis, first=False)], axis=axis)
-        pair = ops.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=axis + 1)
-        shape = list(ops.shape(values))
-        shape[axis] = 2 * shape[axis]
-        values = ops.reshape(pair, shape)
-    return values
-
-
-def _end(values: Any, axis: int, *, first: bool) -> Any:
-    part = slice(None, 1) if first else slice(-1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]
-
-
-def _all_but(values: Any, axis: int, *, last: bool) -> Any:
-    part = slice(None, -1) if last else slice(1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]

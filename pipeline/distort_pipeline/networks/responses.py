@@ -22,6 +22,7 @@ from distort_pipeline.ranges import GREYS_PER_UNIT
 LOWEST_SCALE, HIGHEST_SCALE = 1.0, 256.0  # greys: rounding of 8-bit pixels, and all that there is
 FLOOR = 0.1  # greys; keeps the logarithm of an empty band finite
 HALF_GREY = 0.5  # codecs take 128 off, not the 127.5 that is 0 here: multiples of a step have to be where theirs are
+UPWARDS = 1 / 32  # greys; decoders round halves up, and without this each pixel's last bits decide
 LEAST_STEP = 1e-3  # greys; at severity 0 there is no step to divide by
 
 
@@ -65,13 +66,16 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         for number, band in enumerate(bands):
             step = self.steps(number, shares) if scale is None else scale
             gains.append(self.gain(number, band, ops.maximum(left * step, LEAST_STEP), shares))
-        planes = self.transform.synthesise(gains)
-        return ops.matmul(planes, TO_RGB.T) / GREYS_PER_UNIT
+        greys = ops.matmul(self.transform.synthesise(gains), TO_RGB.T)
+        return ops.where(greys == 0, 0.0, greys + UPWARDS) / GREYS_PER_UNIT
 
     def analyse(self, pictures: Any) -> list[Any]:
         """Return the bands of `pictures` (N, H, W, 3) in [-1, 1]."""
-        greys = pictures * GREYS_PER_UNIT - HALF_GREY
-        return self.transform.analyse(ops.matmul(greys, TO_PLANES.T))
+        return self.transform.analyse(self._planes(pictures))
+
+    def recover(self, pictures: Any) -> list[Any]:
+        """Return the bands that a decoder made `pictures` of, the same way."""
+        return self.transform.recover(self._planes(pictures))
 
     def scale(self, bands: Sequence[Any], shares: Any) -> Any:
         """Return the step of each picture in greys, (N, 1, 1, 1), at `shares` (N or 1, levels) of the levels."""
@@ -104,6 +108,9 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         """Return what `from_config` needs."""
         config = super().get_config()
         return {"name": config["name"], "transform": self.transform_name, "levels": self.levels}
+
+    def _planes(self, pictures: Any) -> Any:
+        return ops.matmul(pictures * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
 
     def _zeros(self, name: str, *shape: int) -> Any:
         return self.add_weight(name=name, shape=(self.levels, *shape), initializer="zeros", trainable=False)
