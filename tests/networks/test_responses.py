@@ -73,6 +73,15 @@ def test_the_scale_is_read_off_the_picture_and_stretches_the_curves():
     np.testing.assert_allclose(scales, 8 * np.exp(first), rtol=1e-4)
 
 
+def test_the_scale_never_falls_along_the_dial_even_where_its_readings_do():
+    layer = Responses("wavelet", 3)
+    layer.build(None)
+    layer.scale_bias.assign(np.log(np.array([[4.0], [16.0], [8.0]], np.float32)))
+    bands = layer.analyse(pictures(1, 128, 128, 3))
+    scales = [np.asarray(layer.scale(bands, np.eye(3, dtype=np.float32)[[level]])).item() for level in range(3)]
+    np.testing.assert_allclose(scales, [4, 128**0.5, 128**0.5], rtol=1e-4)
+
+
 def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats():
     values = np.array([-99.25, -1.0, 0.0, 0.75, 2.0, 99.5], np.float32)
     index, rest = (np.asarray(part) for part in curve_places(values, spacing=0.5, knots=9))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit
+from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit, losing_more
 
 
 def test_a_curve_through_straight_lines_is_found_again():
@@ -58,3 +58,13 @@ def test_a_coefficient_that_was_hardly_seen_does_as_all_of_them_do():
     fit.add(values, np.rint(values) - values)
     places = np.arange(4 * 16 + 1) / 16 - 2
     assert np.allclose((places + fit.decided()[1])[np.abs(places - 1) < 0.3], 1)
+
+
+def test_a_coarser_level_takes_no_less_off_any_value_than_the_one_before():
+    knots = np.arange(9) - 4.0
+    weak, strong = 0.2 * np.abs(knots), 0.5 * np.abs(knots)
+    strong[7] = 0.2  # less than the 0.6 of the weak level
+    curves = -np.sign(knots) * np.stack([weak, strong])[:, None]
+    found = losing_more(curves.astype(np.float32))
+    np.testing.assert_allclose(np.delete(found, 7, axis=2), np.delete(curves, 7, axis=2))
+    np.testing.assert_allclose(found[:, 0, 7], [-0.4, -0.4])

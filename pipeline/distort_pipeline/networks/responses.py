@@ -79,9 +79,10 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
 
     def scale(self, bands: Sequence[Any], shares: Any) -> Any:
         """Return the step of each picture in greys, (N, 1, 1, 1), at `shares` (N or 1, levels) of the levels."""
-        features = scale_features(bands)
-        kernel, bias = shared(shares, self.scale_kernel), shared(shares, self.scale_bias)
-        log_scale = ops.sum(features * kernel, axis=-1, keepdims=True) + bias
+        log_scales = ops.matmul(scale_features(bands), ops.transpose(self.scale_kernel)) + ops.transpose(
+            self.scale_bias
+        )
+        log_scale = ops.sum(shares * rising(log_scales), axis=-1)
         log_scale = ops.clip(log_scale, np.log(LOWEST_SCALE), np.log(HIGHEST_SCALE))
         return ops.reshape(ops.exp(log_scale), (-1, 1, 1, 1))
 
@@ -129,6 +130,21 @@ def curve_places(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:
     place = ops.clip(ops.sign(values) * repeated / spacing + (knots - 1) / 2, 0.0, knots - 1.001)
     left = ops.floor(place)
     return ops.cast(left, "int32"), place - left
+
+
+def rising(values: Any) -> Any:
+    """Return values (N, levels) none of which is smaller than the one before it: as they are, if they are so already.
+
+    Half-way between the least such values that are above and the greatest that are below. Each level's coarseness is
+    read off a picture by weights of its own, and for an unusual picture they can fall.
+
+    >>> np.asarray(rising(np.array([[1.0, 4.0, 2.0, 5.0]]))).tolist()
+    [[1.0, 3.0, 3.0, 5.0]]
+    """
+    levels = range(values.shape[-1])
+    above = [ops.max(values[:, : level + 1], axis=-1) for level in levels]
+    below = [ops.min(values[:, level:], axis=-1) for level in levels]
+    return (ops.stack(above, axis=-1) + ops.stack(below, axis=-1)) / 2
 
 
 def scale_features(bands: Sequence[Any]) -> Any:

@@ -71,6 +71,18 @@ class CurveFit:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
 
 
+def losing_more(curves: Floats) -> Floats:
+    """Return curves (levels, count, knots) of which each level takes at least as much off a value as the one before.
+
+    Half-way between the least such curves that are above and the greatest that are below; of curves that are so
+    already nothing changes.
+    """
+    sides = np.sign(np.arange(curves.shape[-1]) - (curves.shape[-1] - 1) / 2).astype(np.float32)
+    taken = -sides * curves
+    rising = np.maximum.accumulate(taken, 0), np.minimum.accumulate(taken[::-1], 0)[::-1]
+    return np.where(sides == 0, curves, -sides * (rising[0] + rising[1]) / 2)
+
+
 def _solved(
     diagonals: NDArray[np.float64], besides: NDArray[np.float64], right_sides: NDArray[np.float64], ridge: float
 ) -> Floats:

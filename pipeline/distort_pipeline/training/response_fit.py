@@ -25,7 +25,7 @@ from distort_pipeline.networks.transforms import TRANSFORMS
 from distort_pipeline.ranges import Pictures, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
-from distort_pipeline.training.curve_fit import CurveFit
+from distort_pipeline.training.curve_fit import CurveFit, losing_more
 from distort_pipeline.training.step_fit import StepFit, in_whole_steps, settled_steps
 
 Floats = NDArray[np.float32]
@@ -112,22 +112,9 @@ def _made(layer: Responses, pristine: Pictures, level: int) -> Floats:
 def _fit(transform: str, pristine: Pictures, levels: Sequence[Pictures]) -> Responses:
     layer = Responses(transform, len(levels))
     layer.build((None, None, None, 3))
-    whole = [] if layer.transform.scaled else _fit_steps(layer, pristine, levels)
-    curves: list[list[Floats]] = []
-    readings = []
-    for place, distorted in enumerate(levels):
-        if layer.transform.scaled:
-            scales = _fitted_scales(layer, pristine, distorted)
-            readings.append(_fitted_scale(layer, pristine, scales))
-            curves.append(_scaled_curves(layer, pristine, distorted, scales))
-        else:
-            steps = [np.exp(np.asarray(log_steps)[place]) for log_steps in layer.log_steps]
-            curves.append(_fitted_curves(layer, pristine, distorted, steps=steps, whole=whole))
-    for band, variable in enumerate(layer.curves):
-        variable.assign(np.stack([own[band] for own in curves]))
-    if layer.transform.scaled:
-        layer.scale_kernel.assign(np.stack([kernel for kernel, _ in readings]))
-        layer.scale_bias.assign(np.stack([bias for _, bias in readings]))
+    curves = (_scaled_curves if layer.transform.scaled else _stepped_curves)(layer, pristine, levels)
+    for variable, fitted in zip(layer.curves, curves, strict=True):
+        variable.assign(fitted)
     return layer
 
 
@@ -156,35 +143,52 @@ def _judged(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) ->
     return float(np.mean(shares)), float(np.mean(made_bits)) < float(np.mean(nothing_bits))
 
 
-def _fitted_curves(
-    layer: Responses, pristine: Pictures, distorted: Pictures, *, steps: Sequence[Floats], whole: Sequence[bool]
-) -> list[Floats]:
-    """Return the curves (count, knots) of each band at one level, where each coefficient has its own step.
+def _stepped_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> list[Floats]:
+    """Return the curves (levels, count, knots) of each band, where each coefficient has its own step; give it that.
 
-    `steps` are (count,) for each band. A band that is left with `whole` steps was rounded to 8-bit pixels afterwards,
-    which is undone first.
+    A band that is left with whole steps was rounded to 8-bit pixels afterwards, which is undone first.
     """
-    fits = [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
+    whole = _fit_steps(layer, pristine, levels)
+    fits = [_curve_fits(layer) for _ in levels]
     for group in _groups(len(pristine)):
-        bands = zip(_bands(layer, pristine[group]), _left(layer, distorted[group]), strict=True)
-        for fit, step, rounded, (before, after) in zip(fits, steps, whole, bands, strict=True):
-            left = after / step
-            fit.add(before / step, (np.rint(left) if rounded else left) - before / step)
-    return [fit.decided() if rounded else fit.solve() for fit, rounded in zip(fits, whole, strict=True)]
+        before = _bands(layer, pristine[group])
+        for level, distorted in enumerate(levels):
+            for band, after in enumerate(_left(layer, distorted[group])):
+                step = np.exp(np.asarray(layer.log_steps[band])[level])
+                left = after / step
+                gains = (np.rint(left) if whole[band] else left) - before[band] / step
+                fits[level][band].add(before[band] / step, gains)
+    return [
+        np.stack([fit.decided() if rounded else fit.solve() for fit in own])
+        for own, rounded in zip(zip(*fits, strict=True), whole, strict=True)
+    ]
 
 
-def _scaled_curves(layer: Responses, pristine: Pictures, distorted: Pictures, scales: Floats) -> list[Floats]:
-    """Return the curves (count, knots) of each band at one level, where all coefficients of a tile have its step.
+def _scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> list[Floats]:
+    """Return the curves (levels, count, knots) of each band, where all coefficients of a picture have one step.
 
-    That is its place in `scales` (N,).
+    The layer gets what it needs to read that off a picture.
     """
-    fits = [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
-    for group in _groups(len(pristine)):
-        step = scales[group, None, None, None]
-        bands = zip(_bands(layer, pristine[group]), _left(layer, distorted[group]), strict=True)
-        for fit, (before, after) in zip(fits, bands, strict=True):
-            fit.add(before / step, (after - before) / step)
-    return [*(fit.bold() for fit in fits[:-1]), fits[-1].solve()]  # of the smooth rest hardly anything is lost
+    fits = [_curve_fits(layer) for _ in levels]
+    readings = []
+    for own, distorted in zip(fits, levels, strict=True):
+        scales = _fitted_scales(layer, pristine, distorted)
+        readings.append(_fitted_scale(layer, pristine, scales))
+        for group in _groups(len(pristine)):
+            step = scales[group, None, None, None]
+            bands = zip(_bands(layer, pristine[group]), _left(layer, distorted[group]), strict=True)
+            for fit, (before, after) in zip(own, bands, strict=True):
+                fit.add(before / step, (after - before) / step)
+    layer.scale_kernel.assign(np.stack([kernel for kernel, _ in readings]))
+    layer.scale_bias.assign(np.stack([bias for _, bias in readings]))
+    *details, smooth = zip(*fits, strict=True)
+    curves = [np.stack([fit.bold() for fit in own]) for own in details]
+    curves.append(np.stack([fit.solve() for fit in smooth]))  # of the smooth rest hardly anything is lost
+    return [losing_more(band) for band in curves]
+
+
+def _curve_fits(layer: Responses) -> list[CurveFit]:
+    return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
 
 
 def _fitted_scales(layer: Responses, pristine: Pictures, distorted: Pictures) -> Floats:
