@@ -2,7 +2,7 @@
 
 White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
 resolutions anyway; here each is coloured and carried up to the picture's resolution, and the sum is added to the
-picture. Two slower octaves are thinned out of the coarsest map: a tile of pink noise is brighter or darker as a whole.
+picture. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole.
 The matrices are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
 """
 
@@ -18,6 +18,7 @@ from distort_pipeline.networks.resampling import doubled
 from distort_pipeline.networks.severity import fade, level_shares, shared
 
 SLOWER = 2  # octaves below that of the coarsest map
+BESIDE = 1  # cells that those have beyond each side of the picture
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -49,13 +50,18 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             matrices = self.matrices
         else:
             matrices = shared(fade(severity, self.levels) * level_shares(severity, self.levels), self.matrices)
-        octaves = list(maps)
+        _, height, width, _ = ops.shape(maps[0])
+        sides = [(height, width)]
         for _ in range(SLOWER):
-            octaves.insert(0, thinned(octaves[0]))
-        total = ops.matmul(octaves[0], matrices[:, None, 0])
-        for octave, noise in enumerate(octaves[1:], start=1):
+            sides.insert(0, tuple((side + 1) // 2 for side in sides[0]))
+        slow = slow_octaves(maps[1], sides[:SLOWER])
+        total = ops.matmul(slow[0], matrices[:, None, 0])
+        for octave, noise in enumerate([*slow[1:], *maps], start=1):
+            # doubled, the cells beyond the picture are twice as many; those of the next octave are left of them
+            first = 0 if octave > SLOWER else 2 * BESIDE - (BESIDE if octave < SLOWER else 0)
             _, height, width, _ = ops.shape(noise)
-            total = doubled(total)[:, :height, :width] + ops.matmul(noise, matrices[:, None, octave])
+            total = doubled(total)[:, first : first + height, first : first + width]
+            total = total + ops.matmul(noise, matrices[:, None, octave])
         return total
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
@@ -67,9 +73,14 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         return {"name": super().get_config()["name"], "levels": self.levels}
 
 
-def thinned(noise: Any) -> Any:
-    """Return every other value of noise (N, h, w, c) in both directions, each channel that of its neighbour.
+def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Return maps of these `sides` and one cell more all around, of the numbers of the finer map `noise` (N, h, w, c).
 
-    So an octave has other numbers than the next one has at the same place in the same channel.
+    Around, so that a small picture has the slow waves of a window of a large one. Each channel's numbers are those of
+    another, and of another corner, so that no octave has those that a finer one has at the same place.
     """
-    return ops.roll(noise[:, ::2, ::2], 1, axis=-1)
+    maps = []
+    for turn, (height, width) in enumerate(sides, start=1):
+        corner = noise[:, :: (-1) ** turn, :: (-1) ** turn][:, : height + 2 * BESIDE, : width + 2 * BESIDE]
+        maps.append(ops.roll(corner, turn, axis=-1))
+    return maps
