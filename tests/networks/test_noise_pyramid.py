@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise_pyramid import NoisePyramid, doubled
+from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
+from distort_pipeline.networks.resampling import doubled
 
 
 def pyramid(matrices):
     layer = NoisePyramid()
-    layer.build([(None, None, None, matrices.shape[1])] * len(matrices))
+    layer.build([(None, None, None, matrices.shape[1])] * (len(matrices) - SLOWER))
     layer.matrices.assign(matrices[None])
     return layer
 
@@ -18,11 +19,11 @@ def maps(count, side, channels, seed=0):
 
 
 def test_before_a_fit_it_adds_nothing():
-    assert not np.any(pyramid(np.zeros((7, 3, 3), np.float32))(maps(1, 128, 3)))
+    assert not np.any(pyramid(np.zeros((9, 3, 3), np.float32))(maps(1, 128, 3)))
 
 
 def test_the_finest_matrix_colours_independent_pixels():
-    matrices = np.zeros((7, 2, 3), np.float32)
+    matrices = np.zeros((9, 2, 3), np.float32)
     matrices[-1] = [[3, 0, 3], [0, 2, 0]]
     found = np.asarray(pyramid(matrices)(maps(4, 128, 2)))
     covariance = np.cov(found.reshape(-1, 3).T)
@@ -43,3 +44,22 @@ def test_doubling_puts_three_quarters_on_the_parent(axis):
     given = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
     found = np.asarray(doubled(given))[0, :, :, 0]
     assert (found if axis else found.T)[0].tolist() == [0, 1, 3, 4]
+
+
+def slowest(octave, count, side):
+    matrices = np.zeros((9, 3, 3), np.float32)
+    matrices[octave] = np.eye(3)
+    return np.asarray(pyramid(matrices)(maps(count, side, 3)))
+
+
+@pytest.mark.parametrize("octave", range(SLOWER))
+def test_a_tile_has_as_much_of_the_slow_octaves_as_a_large_picture(octave):
+    tile, large = slowest(octave, 300, 256), slowest(octave, 12, 1280)
+    np.testing.assert_allclose(np.square(tile).mean(), np.square(large).mean(), rtol=0.15)
+    assert np.square(tile.mean((1, 2))).mean() > 0.3 * np.square(tile).mean()  # much of it is brightness
+    np.testing.assert_allclose(np.corrcoef(tile.mean((1, 2)).T), np.eye(3), atol=0.2)
+
+
+def test_octaves_of_a_picture_of_odd_multiples_fit_together():
+    matrices = np.ones((9, 1, 3), np.float32)
+    assert np.asarray(pyramid(matrices)(maps(1, 384, 1))).shape == (1, 384, 384, 3)

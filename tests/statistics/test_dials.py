@@ -66,10 +66,11 @@ def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
     assert not at_between(picture, true, right, right, strong).nearest  # no nearer than a level is not nearer
 
 
-def dial_picture(untouched_db, bits, errors):
+def dial_picture(untouched_db, bits, errors, true_errors=None):
     made = Severity(None, 1.0)
     between = AtBetween(bits, 0.2, 0.3, made, Severity(30.0, 0.8))
-    return DialPicture((), (between,), np.array(errors, float), untouched_db)
+    true = None if true_errors is None else np.array(true_errors, float)
+    return DialPicture((), (between,), np.array(errors, float), true, untouched_db)
 
 
 def test_means_are_over_pictures_and_shares_over_tiles():
@@ -77,9 +78,16 @@ def test_means_are_over_pictures_and_shares_over_tiles():
     falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
     dial = summarise_dial([dial_picture(60.0, 0.1, falling), dial_picture(44.0, 0.2, rising)], [], [step])
     assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
+    assert (dial.true_falling, dial.true_falling_share) == (None, None)
     assert (dial.untouched_db, dial.untouched_least_db, dial.pictures) == (52.0, 44.0, 2)
     ((at, mean),) = dial.betweens
     assert at is step
     assert mean.bits == pytest.approx(0.15)
     assert mean.generated.psnr == 60  # identical pictures count as much as can be
     assert mean.nearest
+
+
+def test_true_distortions_need_not_fall_either():
+    falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
+    dial = summarise_dial([dial_picture(60.0, 0.1, falling, uneven)], [], [Step(0.5, {"quality": 7})])
+    assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.distortions.dial import has_dial, parameters_at, severity_of
@@ -51,6 +52,7 @@ class DialPlan:
     distortion: str
     held: tuple[Held, ...]  # weakest first
     betweens: tuple[Between, ...]
+    way: tuple[Mapping[str, float], ...]  # parameters of true distortions all along; none where they cannot be made
     redrawn: bool  # whether another draw of the true distortion can be made
     lacking: int  # levels that the generator has learned and the pair store does not hold
     pictures: Mapping[str, Mapping[int, PairRecord]]  # picture id → level number of the store → record
@@ -87,10 +89,12 @@ def plan_dial(
     known = distortion in DISTORTIONS.names() and not any(recipe["brought"] for recipe in recipes)
     held, learned = held_levels(card, recipes), learned_levels(card)
     stored = {one.stored for one in held}
+    dialled = known and has_dial(distortion)
     return DialPlan(
         distortion,
         held,
-        betweens=_betweens(distortion, learned) if known and has_dial(distortion) else (),
+        betweens=_betweens(distortion, learned) if dialled else (),
+        way=_way(distortion, learned) if dialled else (),
         redrawn=known and is_random(distortion),
         lacking=len(learned) - len(held),
         pictures={picture: by_level for picture, by_level in records.items() if stored <= set(by_level)},
@@ -111,7 +115,6 @@ def try_dial(
     def made(severity: float) -> Picture:
         return forward.distort_picture(pristine, draw, severity)
 
-    grid = [step / STEPS for step in range(STEPS + 1)]
     untouched = psnr(pristine, made(0.0))
     return DialPicture(
         levels=tuple(
@@ -125,7 +128,8 @@ def try_dial(
             for one in plan.held
         ),
         betweens=tuple(_tried_between(plan, pristine, one, made, record.picture_digest, seed) for one in plan.betweens),
-        errors=np.stack([tile_errors(pristine, made(severity)) for severity in grid]),
+        errors=np.stack([tile_errors(pristine, made(step / STEPS)) for step in range(STEPS + 1)]),
+        true_errors=_true_errors(plan, pristine, record.picture_digest, seed) if plan.way else None,
         untouched_db=capped(untouched),
     )
 
@@ -140,6 +144,23 @@ def _betweens(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Between
         if below.severity < severity < above.severity:
             found.append(Between(Step(severity, parameters), below.severity, above.severity))
     return tuple(found)
+
+
+def _way(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Mapping[str, float], ...]:
+    """Return the true parameters at each step along the dial; of the way to the weakest level only that level's."""
+    levels = [one.parameters for one in learned]
+    steps = [step / STEPS for step in range(1, STEPS + 1)]
+    return tuple(parameters_at(distortion, levels, step) for step in steps if step >= learned[0].severity)
+
+
+def _true_errors(plan: DialPlan, pristine: Picture, identity: str, seed: int) -> NDArray[np.float64]:
+    """Return the mean squared errors of true distortions (severities, tiles), the untouched picture first.
+
+    Random ones are the same draw all along, as the generator's are.
+    """
+    own = derive_seed(seed, "way", plan.distortion, identity)
+    made = [apply(plan.distortion, pristine, parameters, generator(own)).picture for parameters in plan.way]
+    return np.stack([tile_errors(pristine, true) for true in (pristine, *made)])
 
 
 def _true_again(plan: DialPlan, pairs: PairStore, pristine: Picture, record: PairRecord, held: Held) -> Picture:

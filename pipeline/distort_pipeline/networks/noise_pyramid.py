@@ -2,7 +2,8 @@
 
 White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
 resolutions anyway; here each is coloured and carried up to the picture's resolution, and the sum is added to the
-picture. The matrices are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
+picture. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole.
+The matrices are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.resampling import doubled
 from distort_pipeline.networks.severity import fade, level_shares, shared
+
+SLOWER = 2  # octaves below that of the coarsest map
+BESIDE = 1  # cells that those have beyond each side of the picture
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -29,10 +34,13 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         self.levels = levels
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make a matrix from noise channels to colours for each level and each map."""
+        """Make a matrix from noise channels to colours for each level and each octave, slowest first."""
         maps = input_shape[1:] if self.levels > 1 else input_shape
         self.matrices = self.add_weight(
-            name="matrices", shape=(self.levels, len(maps), maps[0][-1], 3), initializer="zeros", trainable=False
+            name="matrices",
+            shape=(self.levels, SLOWER + len(maps), maps[0][-1], 3),
+            initializer="zeros",
+            trainable=False,
         )
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -42,9 +50,18 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             matrices = self.matrices
         else:
             matrices = shared(fade(severity, self.levels) * level_shares(severity, self.levels), self.matrices)
-        total = ops.matmul(maps[0], matrices[:, None, 0])
-        for scale, noise in enumerate(maps[1:], start=1):
-            total = doubled(total) + ops.matmul(noise, matrices[:, None, scale])
+        _, height, width, _ = ops.shape(maps[0])
+        sides = [(height, width)]
+        for _ in range(SLOWER):
+            sides.insert(0, tuple((side + 1) // 2 for side in sides[0]))
+        slow = slow_octaves(maps[1], sides[:SLOWER])
+        total = ops.matmul(slow[0], matrices[:, None, 0])
+        for octave, noise in enumerate([*slow[1:], *maps], start=1):
+            # doubled, the cells beyond the picture are twice as many; those of the next octave are left of them
+            first = 0 if octave > SLOWER else 2 * BESIDE - (BESIDE if octave < SLOWER else 0)
+            _, height, width, _ = ops.shape(noise)
+            total = doubled(total)[:, first : first + height, first : first + width]
+            total = total + ops.matmul(noise, matrices[:, None, octave])
         return total
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
@@ -56,26 +73,14 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         return {"name": super().get_config()["name"], "levels": self.levels}
 
 
-def doubled(values: Any) -> Any:
-    """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
+def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Return maps of these `sides` and one cell more all around, of the numbers of the finer map `noise` (N, h, w, c).
 
-    That is bilinear interpolation with borders repeated; all new pixels of white noise have the same variance.
+    Around, so that a small picture has the slow waves of a window of a large one. Each channel's numbers are those of
+    another, and of another corner, so that no octave has those that a finer one has at the same place.
     """
-    for axis in (1, 2):
-        before = ops.concatenate([_end(values, axis, first=True), _all_but(values, axis, last=True)], axis=axis)
-        after = ops.concatenate([_all_but(values, axis, last=False), _end(values, axis, first=False)], axis=axis)
-        pair = ops.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=axis + 1)
-        shape = list(ops.shape(values))
-        shape[axis] = 2 * shape[axis]
-        values = ops.reshape(pair, shape)
-    return values
-
-
-def _end(values: Any, axis: int, *, first: bool) -> Any:
-    part = slice(None, 1) if first else slice(-1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]
-
-
-def _all_but(values: Any, axis: int, *, last: bool) -> Any:
-    part = slice(None, -1) if last else slice(1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]
+    maps = []
+    for turn, (height, width) in enumerate(sides, start=1):
+        corner = noise[:, :: (-1) ** turn, :: (-1) ** turn][:, : height + 2 * BESIDE, : width + 2 * BESIDE]
+        maps.append(ops.roll(corner, turn, axis=-1))
+    return maps

@@ -22,6 +22,7 @@ from distort_pipeline.ranges import GREYS_PER_UNIT
 LOWEST_SCALE, HIGHEST_SCALE = 1.0, 256.0  # greys: rounding of 8-bit pixels, and all that there is
 FLOOR = 0.1  # greys; keeps the logarithm of an empty band finite
 HALF_GREY = 0.5  # codecs take 128 off, not the 127.5 that is 0 here: multiples of a step have to be where theirs are
+UPWARDS = 1 / 32  # greys; decoders round halves up, and without this each pixel's last bits decide
 LEAST_STEP = 1e-3  # greys; at severity 0 there is no step to divide by
 
 
@@ -65,19 +66,23 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         for number, band in enumerate(bands):
             step = self.steps(number, shares) if scale is None else scale
             gains.append(self.gain(number, band, ops.maximum(left * step, LEAST_STEP), shares))
-        planes = self.transform.synthesise(gains)
-        return ops.matmul(planes, TO_RGB.T) / GREYS_PER_UNIT
+        greys = ops.matmul(self.transform.synthesise(gains), TO_RGB.T)
+        return ops.where(greys == 0, 0.0, greys + UPWARDS) / GREYS_PER_UNIT
 
     def analyse(self, pictures: Any) -> list[Any]:
         """Return the bands of `pictures` (N, H, W, 3) in [-1, 1]."""
-        greys = pictures * GREYS_PER_UNIT - HALF_GREY
-        return self.transform.analyse(ops.matmul(greys, TO_PLANES.T))
+        return self.transform.analyse(self._planes(pictures))
+
+    def recover(self, pictures: Any) -> list[Any]:
+        """Return the bands that a decoder made `pictures` of, the same way."""
+        return self.transform.recover(self._planes(pictures))
 
     def scale(self, bands: Sequence[Any], shares: Any) -> Any:
         """Return the step of each picture in greys, (N, 1, 1, 1), at `shares` (N or 1, levels) of the levels."""
-        features = scale_features(bands)
-        kernel, bias = shared(shares, self.scale_kernel), shared(shares, self.scale_bias)
-        log_scale = ops.sum(features * kernel, axis=-1, keepdims=True) + bias
+        log_scales = ops.matmul(scale_features(bands), ops.transpose(self.scale_kernel)) + ops.transpose(
+            self.scale_bias
+        )
+        log_scale = ops.sum(shares * rising(log_scales), axis=-1)
         log_scale = ops.clip(log_scale, np.log(LOWEST_SCALE), np.log(HIGHEST_SCALE))
         return ops.reshape(ops.exp(log_scale), (-1, 1, 1, 1))
 
@@ -105,6 +110,9 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         config = super().get_config()
         return {"name": config["name"], "transform": self.transform_name, "levels": self.levels}
 
+    def _planes(self, pictures: Any) -> Any:
+        return ops.matmul(pictures * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
+
     def _zeros(self, name: str, *shape: int) -> Any:
         return self.add_weight(name=name, shape=(self.levels, *shape), initializer="zeros", trainable=False)
 
@@ -122,6 +130,21 @@ def curve_places(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:
     place = ops.clip(ops.sign(values) * repeated / spacing + (knots - 1) / 2, 0.0, knots - 1.001)
     left = ops.floor(place)
     return ops.cast(left, "int32"), place - left
+
+
+def rising(values: Any) -> Any:
+    """Return values (N, levels) none of which is smaller than the one before it: as they are, if they are so already.
+
+    Half-way between the least such values that are above and the greatest that are below. Each level's coarseness is
+    read off a picture by weights of its own, and for an unusual picture they can fall.
+
+    >>> np.asarray(rising(np.array([[1.0, 4.0, 2.0, 5.0]]))).tolist()
+    [[1.0, 3.0, 3.0, 5.0]]
+    """
+    levels = range(values.shape[-1])
+    above = [ops.max(values[:, : level + 1], axis=-1) for level in levels]
+    below = [ops.min(values[:, level:], axis=-1) for level in levels]
+    return (ops.stack(above, axis=-1) + ops.stack(below, axis=-1)) / 2
 
 
 def scale_features(bands: Sequence[Any]) -> Any:

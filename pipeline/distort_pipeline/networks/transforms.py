@@ -7,7 +7,7 @@ places. What is lost in which band is not said here: that is learned from pairs,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,9 +15,14 @@ import numpy as np
 from keras import ops
 from scipy.fft import dct
 
+from distort_pipeline.networks.resampling import doubled, halved, undoubled
+
 # luma and colour differences of full-range RGB, ITU-T T.871 (JFIF); the irreversible transform of JPEG 2000 is the same
 TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
+
+BLOCK_PX = 8
+COSINES = dct(np.eye(BLOCK_PX), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
 
 
 @dataclass(frozen=True)
@@ -41,53 +46,61 @@ class Transform(Protocol):
         """Whether the codec chooses its coarseness anew for every picture."""
 
     def analyse(self, planes: Any) -> list[Any]:
-        """Return the bands of `planes` (N, H, W, 3)."""
+        """Return the bands of `planes` (N, H, W, 3), as an encoder takes them."""
+
+    def recover(self, planes: Any) -> list[Any]:
+        """Return the bands that a decoder made `planes` of: where that is another way, for it is the same planes."""
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes (N, H, W, 3) of `bands`."""
 
 
 class CosineBlocks:
-    """The orthonormal DCT-II of blocks: 8 x 8 in luma, 16 x 16 in both colour differences, which codecs halve.
+    """The orthonormal DCT-II of blocks of 8 x 8, in luma and in both colour differences, which codecs halve first.
 
-    The mean of a luma block stands apart from its waves, as it goes through many more steps: black, white and skies of
-    one colour are many blocks with one mean, which a curve must not take for what happens to others.
+    A colour difference is halved by means of four pixels, and doubled as JPEG decoders do, three quarters from the
+    nearest and one quarter from the next in each direction; what is lost on that way is a band of its own. Bands are
+    the luma of blocks, both halved colour differences of blocks, and both losses, one coefficient a pixel.
     """
 
-    curves = (Curves(1, 8193, 1 / 64), Curves(63, 1025, 1 / 64), Curves(256, 257, 1 / 32), Curves(256, 257, 1 / 32))
+    curves = (*(Curves(64, 1025, 1 / 256) for _ in range(3)), *(Curves(1, 257, 1 / 64) for _ in range(2)))
     scaled = False
 
     def analyse(self, planes: Any) -> list[Any]:
-        """Return four bands: (N, H/8, W/8, 1), (N, H/8, W/8, 63), and twice (N, H/16, W/16, 256)."""
-        luma = _to_blocks(planes[..., 0], 8)
-        return [luma[..., :1], luma[..., 1:], _to_blocks(planes[..., 1], 16), _to_blocks(planes[..., 2], 16)]
+        """Return five bands: (N, H/8, W/8, 64), twice (N, H/16, W/16, 64), twice (N, H, W, 1)."""
+        return self._bands(planes, halved)
+
+    def recover(self, planes: Any) -> list[Any]:
+        """Return the same bands of what was doubled: halved so that doubling gives it again, and nothing was lost."""
+        return self._bands(planes, undoubled)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
-        """Return the planes of the four bands."""
-        luma = _from_blocks(ops.concatenate(bands[:2], axis=-1), 8)
-        return ops.stack([luma, _from_blocks(bands[2], 16), _from_blocks(bands[3], 16)], axis=-1)
+        """Return the planes of the five bands."""
+        luma, *halves = (_from_blocks(band)[..., None] for band in bands[:3])
+        colours = [doubled(half) + lost for half, lost in zip(halves, bands[3:], strict=True)]
+        return ops.concatenate([luma, *colours], axis=-1)
+
+    def _bands(self, planes: Any, half_of: Callable[[Any], Any]) -> list[Any]:
+        colours = [planes[..., place : place + 1] for place in (1, 2)]
+        halves = [half_of(colour) for colour in colours]
+        lost = [colour - doubled(half) for colour, half in zip(colours, halves, strict=True)]
+        return [_to_blocks(planes[..., 0]), *(_to_blocks(half[..., 0]) for half in halves), *lost]
 
 
-def _to_blocks(plane: Any, side: int) -> Any:
+def _to_blocks(plane: Any) -> Any:
     _, height, width = ops.shape(plane)
-    blocks = ops.reshape(plane, (-1, height // side, side, width // side, side))
-    basis = _cosines(side)
-    columns = ops.einsum("ui,nhiwj->nhuwj", basis, blocks)
-    coefficients = ops.einsum("vj,nhuwj->nhwuv", basis, columns)
-    return ops.reshape(coefficients, (-1, height // side, width // side, side * side))
+    blocks = ops.reshape(plane, (-1, height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX))
+    columns = ops.einsum("ui,nhiwj->nhuwj", COSINES, blocks)
+    coefficients = ops.einsum("vj,nhuwj->nhwuv", COSINES, columns)
+    return ops.reshape(coefficients, (-1, height // BLOCK_PX, width // BLOCK_PX, BLOCK_PX**2))
 
 
-def _from_blocks(band: Any, side: int) -> Any:
+def _from_blocks(band: Any) -> Any:
     _, rows, columns, _ = ops.shape(band)
-    coefficients = ops.reshape(band, (-1, rows, columns, side, side))
-    basis = _cosines(side)
-    inner = ops.einsum("ui,nhwuv->nhiwv", basis, coefficients)
-    blocks = ops.einsum("vj,nhiwv->nhiwj", basis, inner)
-    return ops.reshape(blocks, (-1, rows * side, columns * side))
-
-
-def _cosines(side: int) -> Any:
-    return dct(np.eye(side), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
+    coefficients = ops.reshape(band, (-1, rows, columns, BLOCK_PX, BLOCK_PX))
+    inner = ops.einsum("ui,nhwuv->nhiwv", COSINES, coefficients)
+    blocks = ops.einsum("vj,nhiwv->nhiwj", COSINES, inner)
+    return ops.reshape(blocks, (-1, rows * BLOCK_PX, columns * BLOCK_PX))
 
 
 class Wavelet:
@@ -112,6 +125,10 @@ class Wavelet:
             columns, both = _lift(high, axis=1)
             bands += [columns, rows, both]
         return [*bands, smooth]
+
+    def recover(self, planes: Any) -> list[Any]:
+        """Return the same as `analyse`, as there is one way only."""
+        return self.analyse(planes)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the 16 bands."""

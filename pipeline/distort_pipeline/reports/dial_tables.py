@@ -18,6 +18,7 @@ def dial_metrics(dial: Dial) -> dict[str, Any]:
     """Return the small nested numbers of a dial; levels and what is between them by their severity."""
     return {
         "falling_share": dial.falling_share,
+        "true_falling_share": dial.true_falling_share,
         "tiles": dial.tiles,
         "psnr_untouched": dial.untouched_db,
         "psnr_untouched_least": dial.untouched_least_db,
@@ -48,6 +49,8 @@ def dial_words(dial: Dial) -> str:
     """Return a dial in one line, for a terminal."""
     bits = ", ".join(f"{measured.bits:.4f}" for _, measured in dial.levels)
     words = f"JSD_NSS by level {bits}; PSNR falls all along the dial in {dial.falling_share:.1%} of tiles"
+    if dial.true_falling_share is not None:
+        words += f" ({dial.true_falling_share:.1%} where truly distorted)"
     words += f"; {dial.untouched_db:.1f} dB at severity 0"
     if dial.betweens:
         nearest = sum(measured.nearest for _, measured in dial.betweens)

@@ -68,6 +68,7 @@ class DialPicture:
     levels: tuple[AtLevel, ...]
     betweens: tuple[AtBetween, ...]
     errors: NDArray[np.float64]  # (severities, tiles): mean squared error against pristine, severities from 0 to 1
+    true_errors: NDArray[np.float64] | None  # the same of true distortions, where these can be made
     untouched_db: float  # PSNR at severity 0, up to HIGHEST_PSNR_DB
 
 
@@ -78,6 +79,7 @@ class Dial:
     levels: tuple[tuple[Step, AtLevel], ...]  # weakest first; so the next
     betweens: tuple[tuple[Step, AtBetween], ...]
     falling: int  # of `tiles`: their PSNR falls at every step along the dial
+    true_falling: int | None  # the same of true distortions, which need not get worse with every step either
     tiles: int
     untouched_db: float
     untouched_least_db: float  # of the picture that severity 0 changes most
@@ -87,6 +89,11 @@ class Dial:
     def falling_share(self) -> float:
         """Return the share of tiles whose PSNR falls at every step."""
         return self.falling / self.tiles
+
+    @property
+    def true_falling_share(self) -> float | None:
+        """Return the same of true distortions, None where these could not be made."""
+        return None if self.true_falling is None else self.true_falling / self.tiles
 
     def steps(self) -> list[tuple[Step, AtLevel | AtBetween]]:
         """Return levels and what is between them, by severity."""
@@ -137,6 +144,7 @@ def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
 def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betweens: Sequence[Step]) -> Dial:
     """Return the figures over measured `pictures`, all of which have these `levels` and `betweens`."""
     each = [falls(picture.errors) for picture in pictures]
+    true = [falls(picture.true_errors) for picture in pictures if picture.true_errors is not None]
     untouched = [picture.untouched_db for picture in pictures]
     level_means = [_mean(measured) for measured in zip(*(one.levels for one in pictures), strict=True)]
     between_means = [_mean(measured) for measured in zip(*(one.betweens for one in pictures), strict=True)]
@@ -144,6 +152,7 @@ def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betw
         levels=tuple(zip(levels, level_means, strict=True)),
         betweens=tuple(zip(betweens, between_means, strict=True)),
         falling=int(sum(one.sum() for one in each)),
+        true_falling=int(sum(one.sum() for one in true)) if true else None,
         tiles=sum(one.size for one in each),
         untouched_db=fmean(untouched),
         untouched_least_db=min(untouched),

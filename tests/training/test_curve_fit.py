@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit, losing_more
+
+
+def test_a_curve_through_straight_lines_is_found_again():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-4, 4, (1, 50, 50, 2)).astype(np.float32)
+    wanted = np.stack([np.abs(values[..., 0]), -0.5 * values[..., 1]], -1)
+    fit = CurveFit(2, 9, 1.0)
+    fit.add(values, wanted)
+    knots = np.arange(9) - 4.0
+    np.testing.assert_allclose(fit.solve(), [np.abs(knots), -0.5 * knots], atol=0.05)  # the ridge pulls towards 0
+
+
+def test_where_nothing_was_seen_nothing_changes():
+    fit = CurveFit(1, 101, 1.0)
+    fit.add(np.full((1, 1, 10, 1), 3.0, np.float32), np.ones((1, 1, 10, 1), np.float32))
+    curve = fit.solve()[0]
+    assert curve[53] > 0.9
+    assert not np.any(np.delete(curve, [53, 54]))
+
+
+def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_than_they_are():
+    values = np.full((1, 1, 2000, 1), 3.0, np.float32)
+    gone = np.where(np.arange(2000) % 2, 0.0, -3.0).reshape(values.shape).astype(np.float32)
+    fit = CurveFit(1, 9, 1.0)
+    fit.add(values, gone)
+    mean, bold = fit.solve()[0, 7], fit.bold()[0, 7]
+    assert mean == pytest.approx(-1.5, abs=0.01)
+    assert bold == pytest.approx(-1.5 + BOLDNESS * (1.5 - 3 / 2**0.5), abs=0.01)
+    assert (np.abs(fit.bold()[0]) <= np.abs(np.arange(9) - 4)).all()
+
+
+def test_what_the_rounding_of_pixels_decides_is_decided_one_way_and_not_halved():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-1.5, 1.5, (1, 100, 100, 1)).astype(np.float32)
+    seen = np.rint(values + rng.normal(0, 0.1, values.shape))  # what is near half a step goes up or down
+    fit = CurveFit(1, 4 * 16 + 1, 1 / 16)
+    fit.add(values, (seen - values).astype(np.float32))
+    places = np.arange(4 * 16 + 1) / 16 - 2
+    left = places + fit.decided()[0]
+    np.testing.assert_allclose(left, np.rint(left), atol=1e-6)
+    well_inside = np.abs(places) < 1.4
+    np.testing.assert_array_equal(
+        np.rint(left)[well_inside & (np.abs(places % 1 - 0.5) > 0.07)],
+        np.rint(places)[well_inside & (np.abs(places % 1 - 0.5) > 0.07)],
+    )
+    assert np.abs(places + fit.solve()[0] - np.rint(left))[well_inside].max() > 0.3  # the mean lies between the steps
+
+
+def test_a_coefficient_that_was_hardly_seen_does_as_all_of_them_do():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-1.5, 1.5, (1, 100, 100, 2)).astype(np.float32)
+    values[..., 1] = 0.1  # the other one was never more than a tenth of a step
+    fit = CurveFit(2, 4 * 16 + 1, 1 / 16)
+    fit.add(values, np.rint(values) - values)
+    places = np.arange(4 * 16 + 1) / 16 - 2
+    assert np.allclose((places + fit.decided()[1])[np.abs(places - 1) < 0.3], 1)
+
+
+def test_a_coarser_level_takes_no_less_off_any_value_than_the_one_before():
+    knots = np.arange(9) - 4.0
+    weak, strong = 0.2 * np.abs(knots), 0.5 * np.abs(knots)
+    strong[7] = 0.2  # less than the 0.6 of the weak level
+    curves = -np.sign(knots) * np.stack([weak, strong])[:, None]
+    found = losing_more(curves.astype(np.float32))
+    np.testing.assert_allclose(np.delete(found, 7, axis=2), np.delete(curves, 7, axis=2))
+    np.testing.assert_allclose(found[:, 0, 7], [-0.4, -0.4])
