@@ -104,6 +104,7 @@ def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
             raise PipelineError(f"the weights lack {variable.path}")
         if tuple(variable.shape) != weights[variable.path].shape:
             raise PipelineError(
-                f"{variable.path} is of shape {weights[variable.path].shape}, the network wants {tuple(variable.shape)}"
+                f"{variable.path} is of shape {weights[variable.path].shape}, the network wants "
+                f"{tuple(variable.shape)}: a model that an older version trained is to be trained again"
             )
         variable.assign(weights[variable.path])

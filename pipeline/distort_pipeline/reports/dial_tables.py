@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from distort_pipeline.reports.line_chart import line_chart
+from distort_pipeline.reports.numbers import parameter_words
 from distort_pipeline.statistics.dials import AtBetween, AtLevel, Dial, Step
 from distort_pipeline.statistics.measured import Severity
 
@@ -86,13 +87,13 @@ def dial_charts(name: str, dial: Dial) -> list[Markup]:
     return [Markup(bits), Markup(strength)]
 
 
-def parameter_words(step: Step) -> str:
+def step_words(step: Step) -> str:
     """Return the parameters at a step as a person would write them.
 
-    >>> parameter_words(Step(0.3, {"sigma_grey": 7.5})), parameter_words(Step(0.5, {"ratio": 102.203914}))
+    >>> step_words(Step(0.3, {"sigma_grey": 7.5})), step_words(Step(0.5, {"ratio": 102.203914}))
     ('sigma_grey 7.5', 'ratio 102.2')
     """
-    return ", ".join(f"{name} {value:.4g}" for name, value in step.parameters.items())
+    return ", ".join(f"{name} {parameter_words(value)}" for name, value in step.parameters.items())
 
 
 def _name(step: Step) -> str:
@@ -105,7 +106,7 @@ def _name(step: Step) -> str:
 
 
 def _step_values(step: Step) -> dict[str, Any]:
-    return {"severity": step.severity, "parameters": parameter_words(step)}
+    return {"severity": step.severity, "parameters": step_words(step)}
 
 
 def _level_values(measured: AtLevel) -> dict[str, float | None]:

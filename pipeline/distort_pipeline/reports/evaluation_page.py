@@ -11,7 +11,7 @@ from markupsafe import Markup
 from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import histogram_chart
-from distort_pipeline.reports.dial_tables import dial_charts, parameter_words
+from distort_pipeline.reports.dial_tables import dial_charts, step_words
 from distort_pipeline.reports.divergence_tables import (
     PAPER_CAVEAT,
     PAPER_COLUMNS,
@@ -77,7 +77,7 @@ def render(
         dials=dials or {},
         dial_charts=dial_charts,
         dial_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB},
-        parameter_words=parameter_words,
+        step_words=step_words,
         doubts=doubts,
         told_charts=_told_charts(doubts),
         compared_in=compared_in,

@@ -43,8 +43,7 @@ DAMAGE = (
     OSError,
     EOFError,
     ValueError,
-    RuntimeError,  # an encrypted member
-    NotImplementedError,  # a zip's rarer compressions
+    RuntimeError,  # an encrypted member, or a zip's rarer compressions
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
