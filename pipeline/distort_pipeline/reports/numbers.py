@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SMALL_BITS = 0.001
+LEAST_BITS = 0.00001  # smaller ones are told as being so
 DIGITS = 4  # of a parameter
 
 
 def in_bits(bits: float) -> str:
     """Return a divergence with four decimals, or five where four would say little.
 
-    >>> in_bits(0.1279), in_bits(0.00004)
-    ('0.1279', '0.00004')
+    >>> in_bits(0.1279), in_bits(0.00004), in_bits(0.000002)
+    ('0.1279', '0.00004', '< 0.00001')
     """
+    if 0 < bits < LEAST_BITS / 2:
+        return f"< {LEAST_BITS:.5f}"
     return f"{bits:.5f}" if bits < SMALL_BITS else f"{bits:.4f}"
 
 
