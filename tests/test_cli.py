@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,9 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     monkeypatch.setattr(ingest, "run", interrupted)
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
     result = typed("ingest", ".")
+    signal.signal(signal.SIGINT, before)  # the command leaves it to the system for what is left of its process
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
 
@@ -143,3 +146,22 @@ def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.Monkey
     assert steps == [EvaluateConfig.classifier_steps, 0]
     assert typed("evaluate", "pairs", "--classifier-steps", "-1").exit_code == 2
     assert len(steps) == 2
+
+
+def test_ctrl_c_once_more_while_libraries_close_is_no_traceback(tmp_path: Path) -> None:
+    code = """
+import atexit, os, signal, sys
+from distort_pipeline.cli import main
+from distort_pipeline.steps import ingest
+def stopped(*_, **__):
+    raise KeyboardInterrupt
+ingest.run = stopped
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+main(["ingest", "."], prog_name="distort-pipeline")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "the same command goes on where this one was" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == -signal.SIGINT

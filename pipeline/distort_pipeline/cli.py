@@ -64,6 +64,8 @@ class Words(click.Group):
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
             click.echo("\ndistort-pipeline: stopped; the same command goes on where this one was", err=True)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # one more ends what libraries do at exit, without a word
             ctx.exit(EXIT_INTERRUPTED)
 
 
