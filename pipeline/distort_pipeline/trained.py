@@ -101,7 +101,9 @@ def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
     """Give `model` the arrays of `weights`; PipelineError names what is missing or of another shape."""
     for variable in model.variables:
         if variable.path not in weights:
-            raise PipelineError(f"the weights lack {variable.path}")
+            raise PipelineError(
+                f"the weights lack {variable.path}: a model that an older version trained is to be trained again"
+            )
         if tuple(variable.shape) != weights[variable.path].shape:
             raise PipelineError(
                 f"{variable.path} is of shape {weights[variable.path].shape}, the network wants "

@@ -15,7 +15,7 @@ pytest_plugins = ["corpus_fixtures", "store_copies"]
 def test_a_deleted_black_picture_is_found(tmp_path):
     """Zarr reads the missing file as the very pixels that were lost: the digest alone would not tell."""
     black = np.zeros((16, 16, 3), np.uint8)
-    write_picture(create_group(tmp_path), "val/a/pristine", black)
+    write_picture(tmp_path, create_group(tmp_path), "val/a/pristine", black)
     header = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
     write_json(tmp_path / "store.json", header)
     entry = {"shard": "val-00000", "pairs": 0, "tiles": 1, "arrays": {"pristine": pixel_digest([black])}}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
+from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid, convolved
 from distort_pipeline.networks.resampling import doubled
 
 
@@ -63,3 +64,27 @@ def test_a_tile_has_as_much_of_the_slow_octaves_as_a_large_picture(octave):
 def test_octaves_of_a_picture_of_odd_multiples_fit_together():
     matrices = np.ones((9, 1, 3), np.float32)
     assert np.asarray(pyramid(matrices)(maps(1, 384, 1))).shape == (1, 384, 384, 3)
+
+
+def test_kernels_are_convolved_with_mirrored_borders():
+    values = np.random.default_rng(0).standard_normal((2, 9, 7, 3)).astype(np.float32)
+    kernels = np.array([[[0.5, 0.1], [0.2, 0.05]], [[1, -0.3], [0.4, 0.02]]], np.float32)
+    found = np.asarray(convolved(values, kernels))
+    for picture, ((centre, beside), (above, corner)), own in zip(values, kernels, found, strict=True):
+        kernel = [[corner, above, corner], [beside, centre, beside], [corner, above, corner]]
+        for channel in range(3):
+            expected = ndimage.convolve(picture[..., channel], np.array(kernel), mode="mirror")
+            np.testing.assert_allclose(own[..., channel], expected, atol=1e-6)
+
+
+def test_between_levels_a_kernel_is_between_theirs():
+    layer = NoisePyramid(2)
+    layer.build([(None, 1)] + [(None, None, None, 1)] * 7)
+    matrices = np.zeros(layer.matrices.shape, np.float32)
+    matrices[:, -1] = 1
+    layer.matrices.assign(matrices)
+    layer.kernels.assign([[[1, 0], [0, 0]], [[0, 0.5], [0, 0]]])
+    drawn = maps(1, 128, 1)
+    weak, strong, between = (np.asarray(layer([np.full((1, 1), severity), *drawn])) for severity in (0.5, 1.0, 0.75))
+    assert not np.allclose(weak, strong)
+    np.testing.assert_allclose(between, (weak + strong) / 2, atol=1e-6)

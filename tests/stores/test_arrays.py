@@ -9,8 +9,8 @@ from distort_pipeline.stores.arrays import (
     open_group,
     pixel_digest,
     write_picture,
-    write_shard,
 )
+from distort_pipeline.stores.inner_chunks import write_shard
 
 
 def noise(seed, *shape):
@@ -32,8 +32,8 @@ def shard_files(store):
 def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
     array = create_group(store)["train/a"]
     full, short = noise(1, 4, 32, 32, 3), noise(2, 3, 32, 32, 3)
-    write_shard(array, 0, 4, full)
-    write_shard(array, 1, 0, short)
+    write_shard(store, array, 0, 4, full)
+    write_shard(store, array, 1, 0, short)
     found = open_group(store)["train/a"][:]
     assert np.array_equal(found[0, 4:], full)
     assert np.array_equal(found[1, :3], short)
@@ -44,20 +44,20 @@ def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
 
 def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
     assert shard_files(store) == []
-    write_shard(create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
+    write_shard(store, create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
     assert shard_files(store) == ["train/a/c/1/1/0/0/0"]
-    write_picture(create_group(store), "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
+    write_picture(store, create_group(store), "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
     assert (store / PIXELS / "val/black/pristine/c/0/0/0").is_file()
 
 
 def test_arrays_that_are_there_are_kept(store):
-    write_shard(create_group(store)["train/a"], 0, 0, noise(3, 4, 32, 32, 3))
+    write_shard(store, create_group(store)["train/a"], 0, 0, noise(3, 4, 32, 32, 3))
     create_tiles(create_group(store), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
     assert open_group(store)["train/a"][0, :4].any()
 
 
 def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
-    write_shard(create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
+    write_shard(store, create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
     path = store / PIXELS / "train/a/c/0/0/0/0/0"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
@@ -68,9 +68,9 @@ def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
 
 def test_whole_pictures_of_any_size_are_replaced_whole(store):
     group = create_group(store)
-    write_picture(group, "val/x/jpeg-1", noise(5, 40, 50, 3))
+    write_picture(store, group, "val/x/jpeg-1", noise(5, 40, 50, 3))
     again = noise(6, 30, 61, 3)
-    write_picture(group, "val/x/jpeg-1", again)
+    write_picture(store, group, "val/x/jpeg-1", again)
     assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], again)
 
 

@@ -5,8 +5,8 @@ import pytest
 import zarr
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.arrays import PIXELS, create_group, create_tiles, open_group, shard_file, write_shard
-from distort_pipeline.stores.inner_chunks import InnerChunks
+from distort_pipeline.stores.arrays import PIXELS, create_group, create_tiles, open_group, shard_file
+from distort_pipeline.stores.inner_chunks import InnerChunks, write_shard
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def store(tmp_path):
     tiles[1, 4:6] = 0  # a black chunk
     for level in range(2):
         for first in (0, 4):
-            write_shard(group["train/a"], level, first, tiles[level, first : first + 4])
+            write_shard(tmp_path, group["train/a"], level, first, tiles[level, first : first + 4])
     return tmp_path
 
 

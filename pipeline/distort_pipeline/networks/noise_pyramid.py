@@ -2,8 +2,10 @@
 
 White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
 resolutions anyway; here each is coloured and carried up to the picture's resolution, and the sum is added to the
-picture. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole.
-The matrices are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
+picture. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole. A kernel of
+3 x 3 pixels on the sum takes out what octaves leave of their own: steps where 1/f is smooth, and too much along
+diagonals, as they are squares and not rings.
+Matrices and kernels are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ BESIDE = 1  # cells that those have beyond each side of the picture
 class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     """Maps noise maps (N, h, w, c), coarsest first and each twice as large as the one before, to (N, H, W, 3).
 
-    With several `levels` it is called with [severity, maps...], see `severity.py`. The matrices are fitted beforehand
-    and not trained; at the start they are 0, and so is the sum.
+    With several `levels` it is called with [severity, maps...], see `severity.py`. Matrices and kernels are fitted
+    beforehand and not trained; at the start matrices are 0, and so is the sum.
     """
 
     def __init__(self, levels: int = 1, **options: Any) -> None:
@@ -34,7 +36,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         self.levels = levels
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make a matrix from noise channels to colours for each level and each octave, slowest first."""
+        """Make for each level a matrix from noise channels to colours for each octave, slowest first, and a kernel."""
         maps = input_shape[1:] if self.levels > 1 else input_shape
         self.matrices = self.add_weight(
             name="matrices",
@@ -42,14 +44,19 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             initializer="zeros",
             trainable=False,
         )
+        self.kernels = self.add_weight(
+            name="kernels", shape=(self.levels, 2, 2), initializer=_leave_alone, trainable=False
+        )
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Return the coloured sum of the maps."""
         severity, maps = (inputs[0], inputs[1:]) if self.levels > 1 else (None, inputs)
         if severity is None:
-            matrices = self.matrices
+            matrices, kernels = self.matrices, self.kernels
         else:
-            matrices = shared(fade(severity, self.levels) * level_shares(severity, self.levels), self.matrices)
+            shares = level_shares(severity, self.levels)
+            matrices = shared(fade(severity, self.levels) * shares, self.matrices)
+            kernels = shared(shares, self.kernels)
         _, height, width, _ = ops.shape(maps[0])
         sides = [(height, width)]
         for _ in range(SLOWER):
@@ -62,7 +69,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             _, height, width, _ = ops.shape(noise)
             total = doubled(total)[:, first : first + height, first : first + width]
             total = total + ops.matmul(noise, matrices[:, None, octave])
-        return total
+        return convolved(total, kernels)
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return the shape of the picture."""
@@ -71,6 +78,22 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return {"name": super().get_config()["name"], "levels": self.levels}
+
+
+def convolved(values: Any, kernels: Any) -> Any:
+    """Return `values` (N, H, W, c) under symmetric kernels of 3 x 3 pixels, given as (N or 1, 2, 2), borders mirrored.
+
+    A kernel is [[centre, left and right], [above and below, corners]].
+    """
+    weights = ops.reshape(kernels, (-1, 2, 2, 1, 1))
+    count, height, width, channels = ops.shape(values)
+    padded = ops.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    flat = ops.reshape(padded, (count, height + 2, -1))  # three axes take two thirds of the time of four
+    inner, before, after = slice(channels, -channels), slice(-2 * channels), slice(2 * channels, None)
+    rows, around = flat[:, 1:-1], flat[:, :-2] + flat[:, 2:]
+    middle = weights[:, 0, 0] * rows[:, :, inner] + weights[:, 1, 0] * around[:, :, inner]
+    beside = weights[:, 0, 1] * rows + weights[:, 1, 1] * around
+    return ops.reshape(middle + beside[:, :, before] + beside[:, :, after], (count, height, width, channels))
 
 
 def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
@@ -84,3 +107,8 @@ def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
         corner = noise[:, :: (-1) ** turn, :: (-1) ** turn][:, : height + 2 * BESIDE, : width + 2 * BESIDE]
         maps.append(ops.roll(corner, turn, axis=-1))
     return maps
+
+
+def _leave_alone(shape: Sequence[int], dtype: str | None = None) -> Any:
+    """Return kernels (levels, 2, 2) that change nothing."""
+    return ops.broadcast_to(ops.convert_to_tensor([[1.0, 0.0], [0.0, 0.0]], dtype), shape)

@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.files import write_parts
 from distort_pipeline.stores.remote import RemotePath, network_errors, storage_options
 
 PIXELS = "pixels.zarr"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
 # zstd's own checksum makes a flipped bit an error instead of another picture; level 2 writes as fast as level 1 and
 # keeps a quarter less, higher ones take longer: benchmarks/crops.py
-CODEC = ZstdCodec(level=2, checksum=True)
-# tiles that every epoch of training reads again: negative levels keep four tenths more, decompressed in half the time
-TRAINING_CODEC = ZstdCodec(level=-1, checksum=True)
+CORPUS_LEVEL = 2
+# pairs, which every epoch of training reads again: negative levels keep half as much again, in a third of the time
+PAIRS_LEVEL = -5
 # all that Zarr and its codecs raised when every part of a shard and of its metadata was damaged in turn
 DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
@@ -101,22 +103,11 @@ def create_tiles(
         shards=(1, per_shard, tile_px, tile_px, 3),
         chunks=(1, per_chunk, tile_px, tile_px, 3),
         dtype="uint8",
-        compressors=TRAINING_CODEC,
+        compressors=ZstdCodec(level=PAIRS_LEVEL, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS,
         config={"write_empty_chunks": True},  # an all-black shard is a shard, not a missing one
     )
-
-
-def write_shard(array: Any, level: int, first_slot: int, tiles: NDArray[np.uint8]) -> None:
-    """Write one whole shard: `tiles` (n, tile_px, tile_px, 3), n at most a shard's slots, zeros behind them."""
-    per_shard = array.shards[1]
-    end = min(first_slot + per_shard, array.shape[1])
-    whole = tiles
-    if len(tiles) < end - first_slot:
-        whole = np.zeros((end - first_slot, *tiles.shape[1:]), np.uint8)
-        whole[: len(tiles)] = tiles
-    array[level, first_slot:end] = whole
 
 
 def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, per_shard: int, per_chunk: int) -> None:
@@ -129,26 +120,33 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
         shards=(per_shard, tile_px, tile_px, 3),
         chunks=(per_chunk, tile_px, tile_px, 3),
         dtype="uint8",
-        compressors=CODEC,
+        compressors=ZstdCodec(level=CORPUS_LEVEL, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS[1:],
         config={"write_empty_chunks": True},
     )
 
 
-def write_picture(group: zarr.Group, name: str, picture: NDArray[np.uint8]) -> None:
-    """Write one whole picture (H, W, 3) as an array of its own, replacing what a killed run left."""
-    group.create_array(
+def write_picture(
+    folder: Path, group: zarr.Group, name: str, picture: NDArray[np.uint8], *, level: int = CORPUS_LEVEL
+) -> None:
+    """Write one whole picture (H, W, 3) as an array of its own in the `group` of `folder`, replacing what is there.
+
+    `level` is Zstandard's.
+    """
+    array = group.create_array(
         name,
         shape=picture.shape,
         chunks=picture.shape,
         dtype="uint8",
-        compressors=CODEC,
+        compressors=ZstdCodec(level=level, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS[2:],
         config={"write_empty_chunks": True},
         overwrite=True,
-    )[:] = picture
+    )
+    compressed = Zstd(level, checksum=True).encode(np.ascontiguousarray(picture))
+    write_parts(shard_file(folder, array, (0,)), (compressed,), flush=False)
 
 
 class PixelDigest:

@@ -1,8 +1,8 @@
-"""Inner chunks of the sharded arrays of tiles, read straight into memory that is there: for reading at full speed.
+"""Inner chunks of the sharded arrays of tiles, read and written past Zarr, at full speed.
 
-Zarr reads the same bytes through an event loop and three copies, each into new memory; benchmarks/crops.py says what
-that costs. Laid out by the Zarr v3 specification, "sharding_indexed": chunks, then where each of them begins and how
-long it is, then a CRC-32C of that.
+Zarr reads and writes the same bytes through an event loop and copies, each into new memory; benchmarks/crops.py and
+pairs.py say what that costs. Laid out by the Zarr v3 specification, "sharding_indexed": chunks, then where each of them
+begins and how long it is, then a CRC-32C of that.
 """
 
 from __future__ import annotations
@@ -17,10 +17,33 @@ from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Pictures
-from distort_pipeline.stores.arrays import shard_file
+from distort_pipeline.stores.arrays import PAIRS_LEVEL, shard_file
+from distort_pipeline.stores.files import write_parts
 
 INDEX_ENTRY = np.dtype([("offset", "<u8"), ("nbytes", "<u8")])
 CRC_BYTES = 4
+
+
+def write_shard(folder: Path, array: Any, level: int, first_slot: int, tiles: Pictures) -> None:
+    """Write one whole shard of the pairs' `array` (levels, slots, tile_px, tile_px, 3), whole or not at all.
+
+    `tiles` (n, tile_px, tile_px, 3) begin at `first_slot`, n at most a shard's slots; zeros stand behind them. What
+    Zarr would write are the same chunks in another order.
+    """
+    slots = array.chunks[1]
+    codec = Zstd(PAIRS_LEVEL, checksum=True)
+    parts, index = [], np.zeros(array.shards[1] // slots, INDEX_ENTRY)
+    offset = 0
+    for place in range(len(index)):
+        chunk = tiles[place * slots : (place + 1) * slots]
+        if len(chunk) < slots:
+            chunk = np.concatenate([chunk, np.zeros((slots - len(chunk), *tiles.shape[1:]), np.uint8)])
+        parts.append(codec.encode(np.ascontiguousarray(chunk)))
+        index[place] = (offset, len(parts[-1]))
+        offset += len(parts[-1])
+    end = index.tobytes()
+    file = shard_file(folder, array, (level, first_slot))
+    write_parts(file, [*parts, end, crc32c(end).to_bytes(CRC_BYTES, "little")], flush=False)
 
 
 class InnerChunks:

@@ -114,7 +114,7 @@ def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture
     if task.whole_pictures:
         made_pictures = ahead(_pictures(task, chain, group), 1, name="network")
         for sample, (clean, made) in zip(samples, made_pictures, strict=True):
-            write_picture(group, picture_array(column, sample.slot), made[0])
+            write_picture(task.work, group, picture_array(column, sample.slot), made[0])
             yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])

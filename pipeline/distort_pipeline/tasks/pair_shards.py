@@ -15,10 +15,11 @@ from distort_pipeline.planning.pairs import PlacedPicture, Recipe, Shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture, write_shard
+from distort_pipeline.stores.arrays import PAIRS_LEVEL, create_group, pixel_digest, write_picture
 from distort_pipeline.stores.brought import brought_root
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.inner_chunks import write_shard
 from distort_pipeline.stores.pairs import distorted_column, val_name
 from distort_pipeline.stores.pictures import UnusablePicture, decode
 from distort_pipeline.stores.sources import read_bytes
@@ -44,7 +45,8 @@ def make_shard(task: ShardTask) -> str:
     group = create_group(task.work)
     shard = task.shard
     pristine = {placed.picture.id: read_ingested(task.root, placed.picture) for placed in shard.pictures}
-    digests = {"pristine": _write_column(group, task, "pristine", 0, 0, pristine)}
+    tiles = np.zeros((sum(len(placed.tiles) for placed in shard.pictures), task.tile_px, task.tile_px, 3), np.uint8)
+    digests = {"pristine": _write_column(group, task, "pristine", 0, 0, pristine, tiles)}
     records: list[PairRecord] = []
     missing: list[dict[str, str]] = []
     for recipe in task.recipes:
@@ -57,7 +59,9 @@ def make_shard(task: ShardTask) -> str:
             distorted[placed.picture.id], facts, seed = made
             records += _records(task, placed, recipe, seed, facts)
         name = distorted_column(recipe.distortion, recipe.level)
-        digests[name] = _write_column(group, task, recipe.distortion, recipe.level, recipe.level_index, distorted)
+        digests[name] = _write_column(
+            group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
+        )
     write_table(task.work / "records" / f"{shard.name}.parquet", records, PairRecord)
     entry = {
         "shard": shard.name,
@@ -94,21 +98,30 @@ def _distorted(
 
 
 def _write_column(
-    group: Any, task: ShardTask, name: str, level: int, level_index: int, pictures: Mapping[str, Picture]
+    group: Any,
+    task: ShardTask,
+    name: str,
+    level: int,
+    level_index: int,
+    pictures: Mapping[str, Picture],
+    tiles: NDArray[np.uint8],
 ) -> str:
-    """Write one array's share of the shard and return the digest of its pixels."""
+    """Write one array's share of the shard and return the digest of its pixels.
+
+    `tiles` (n, tile_px, tile_px, 3) is memory for training tiles, black where there is none; the next column's as well.
+    """
     shard = task.shard
     if shard.split == "val":
         for picture_id, picture in pictures.items():
             column = name if name == "pristine" else distorted_column(name, level)
-            write_picture(group, val_name(picture_id, column), picture)
+            write_picture(task.work, group, val_name(picture_id, column), picture, level=PAIRS_LEVEL)
         return pixel_digest(list(pictures.values()))
-    slots = sum(len(placed.tiles) for placed in shard.pictures)
-    tiles = np.zeros((slots, task.tile_px, task.tile_px, 3), np.uint8)
     for placed in shard.pictures:
         if placed.picture.id in pictures:
             cut_tiles(pictures[placed.picture.id], placed, tiles)
-    write_shard(group[f"train/{name}"], level_index, shard.number * task.tiles_per_shard, tiles)
+        else:
+            tiles[placed.first_slot : placed.first_slot + len(placed.tiles)] = 0
+    write_shard(task.work, group[f"train/{name}"], level_index, shard.number * task.tiles_per_shard, tiles)
     return pixel_digest([tiles])
 
 

@@ -141,10 +141,11 @@ class Adversaries:
             for variable in layer.variables:
                 variable.assign(weights[variable.name])
 
-    def give_noise(self, matrices: NDArray[np.float32]) -> None:
-        """Take over the fitted matrices of the noise pyramid; they are constants of the training."""
+    def give_noise(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take over the fitted weights of the noise pyramid, by name; they are constants of the training."""
         for network in (self.generator, self.averaged):
-            network.get_layer(NOISE_PYRAMID).matrices.assign(matrices)
+            for variable in network.get_layer(NOISE_PYRAMID).variables:
+                variable.assign(weights[variable.name])
 
     def turn(self, number: Any) -> Any:
         """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""

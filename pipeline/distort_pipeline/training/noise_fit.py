@@ -1,8 +1,11 @@
-"""The colour matrices of a noise pyramid, read off pairs: power spectrum and colour covariance of what is left.
+"""The matrices and kernel of a noise pyramid, read off pairs: power spectrum and colour covariance of what is left.
 
 What is left is the difference y - x, without T(x) where responses were fitted. Its power spectrum is a sum of those of
 the pyramid's octaves, each times a power that cannot be negative: non-negative least squares over radial frequencies,
-on relative errors. Clipped pixels say nothing of noise; tiles with many are left out.
+on relative errors. What octaves cannot say of the spectrum, the kernel says, by least squares over all frequencies.
+
+Clipping takes power away. Tiles are chosen for the room that the pristine picture leaves, never for what was clipped in
+the distorted one, as those with weak noise would win; and what the pyramid itself loses to clipping is given back.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.special import ndtr
 
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
 from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
@@ -23,32 +27,97 @@ STRIDE_PX = 128  # between fields, which overlap
 MOST_FIELD_PX = 256  # the side of a field, or 128 where tiles are smaller: the slowest octave is one value of it
 FIELDS = 64  # drawn of each octave, for its spectrum
 RINGS = 14  # radial bins, apart from the mean of a field
-MOST_CLIPPED = 0.02  # share of values at 0 or 255
-LEAST_TILES = 8
+ROOMY = 0.02  # expected share of values beyond 0 or 255
+LEAST_TILES, MOST_TILES = 8, 128
+TURNS = 3  # powers and kernel in turn: each is fitted to what the other leaves
+CLIPPED_TURNS = 2  # after which what clipping takes is known to a hundredth
 
 
-def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> Floats:
-    """Return matrices (9, channels, 3) of a `NoisePyramid`, slowest octave first; tiles are (N, H, W, 3), from 128 px.
+def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> dict[str, Floats]:
+    """Return what a `NoisePyramid` of one level needs; tiles are (N, H, W, 3), sides multiples of 128 px.
 
-    `explained` is what noise is to be added to: x + T(x), or the pristine tiles alone. Without a difference all is 0.
+    That is "matrices" (9, channels, 3), slowest octave first, and a kernel, "kernels" (2, 2). `explained` is what noise
+    is to be added to: x + T(x), or the pristine tiles alone. Without a difference all matrices are 0.
     """
-    clipped = np.array([((tile == 0) | (tile == 255)).mean() for tile in distorted])
-    order = np.argsort(clipped, kind="stable")
-    chosen = order[: max(LEAST_TILES, int((clipped <= MOST_CLIPPED).sum()))]
+    chosen = roomy_tiles(explained, distorted)
+    explained, distorted = explained[chosen], distorted[chosen]
     side = min(MOST_FIELD_PX, *explained.shape[1:3])
-    power, covariance = np.zeros((side, side)), np.zeros((3, 3))
-    for tile in chosen:  # one at a time: as numbers all tiles take gigabytes
-        difference = (distorted[tile].astype(np.float32) - explained[tile]) / GREYS_PER_UNIT
+    wanted, covariance = np.zeros((side, side)), np.zeros((3, 3))
+    for given, noisy in zip(explained, distorted, strict=True):  # one at a time: as numbers all tiles take gigabytes
+        difference = (noisy.astype(np.float32) - given) / GREYS_PER_UNIT
         flat = difference.reshape(-1, 3).astype(np.float64)
-        power += _power(_fields(difference, side)) / len(chosen)
+        wanted += _power(_fields(difference, side)) / len(chosen)
         covariance += flat.T @ flat / len(flat) / len(chosen)
     if not covariance.any():
-        return np.zeros((OCTAVES, channels, 3), np.float32)
-    wanted = _radial(power)
-    octaves = np.stack([_radial(_power(_drawn(octave, side))) for octave in range(OCTAVES)], axis=1)
-    powers, _ = nnls(octaves / wanted[:, None], np.ones(len(wanted)))
+        return {"matrices": np.zeros((OCTAVES, channels, 3), np.float32), "kernels": _kernel(1, 0, 0, 0)}
     colours = _colours(covariance, channels)
-    return (np.sqrt(powers)[:, None, None] * colours).astype(np.float32)
+    octaves = np.stack([_power(_drawn(octave, side)) for octave in range(OCTAVES)])
+    left = np.ones((side, side))
+    for turn in range(CLIPPED_TURNS + 1):
+        powers, kernel = _solved(wanted / left, octaves)
+        matrices = (np.sqrt(powers)[:, None, None] * colours).astype(np.float32)
+        if turn < CLIPPED_TURNS:
+            left = _left_by_clipping(explained, matrices, kernel, side)
+    return {"matrices": matrices, "kernels": kernel}
+
+
+def roomy_tiles(explained: Pictures, distorted: Pictures) -> NDArray[np.intp]:
+    """Return which tiles noise like theirs seldom clips: at most 128, spread over all such tiles, and at least 8."""
+    errors = [
+        np.square(noisy.astype(np.float32) - given).mean() for given, noisy in zip(explained, distorted, strict=True)
+    ]
+    deviation = max(float(np.sqrt(np.median(errors))), 1e-6)
+    greys = np.arange(256)
+    beyond = ndtr((-0.5 - greys) / deviation) + ndtr((greys - 255.5) / deviation)
+    risk = np.array([np.bincount(tile.ravel(), minlength=256) @ beyond / tile.size for tile in explained])
+    roomy = np.flatnonzero(risk <= ROOMY)
+    if len(roomy) < LEAST_TILES:
+        return np.argsort(risk, kind="stable")[:LEAST_TILES]
+    return roomy[np.unique(np.linspace(0, len(roomy) - 1, min(MOST_TILES, len(roomy))).astype(int))]
+
+
+def _solved(wanted: Floats, octaves: Floats) -> tuple[Floats, Floats]:
+    """Return the power of each octave and the kernel, which together come nearest to `wanted` (side, side).
+
+    `octaves` (9, side, side) are the spectra of each at unit power.
+    """
+    side = len(wanted)
+    cosine = np.cos(2 * np.pi * np.fft.fftfreq(side))
+    down, across = np.broadcast_arrays(cosine[:, None], cosine[None, :])
+    responses = np.stack([np.ones((side, side)), 2 * across, 2 * down, 4 * across * down], axis=-1)
+    mirrored = (wanted + np.roll(wanted[::-1], 1, axis=0)) / 2  # as the kernel's is, and half as noisy
+    radial = _radial(mirrored)
+    kernel = np.array([1.0, 0.0, 0.0, 0.0])
+    for _ in range(TURNS):
+        passed = np.square(responses @ kernel)
+        shapes = np.stack([_radial(octave * passed) for octave in octaves], axis=1)
+        powers, _ = nnls(shapes / radial[:, None], np.ones(len(radial)))
+        gain = np.sqrt(mirrored / np.maximum(np.tensordot(powers, octaves, 1), 1e-12 * mirrored.max()))
+        heard = np.ones(gain.shape, bool)
+        heard[0, 0] = False  # the mean of a field is the slowest octave's alone
+        kernel, *_ = np.linalg.lstsq(responses[heard], gain[heard], rcond=None)
+    energy = float(np.square(kernel) @ (1, 2, 2, 4))  # white noise is as strong behind the kernel as before it
+    return powers * energy, _kernel(*kernel / np.sqrt(energy))
+
+
+def _kernel(centre: float, beside: float, above: float, corner: float) -> Floats:
+    return np.array([[centre, beside], [above, corner]], np.float32)
+
+
+def _left_by_clipping(explained: Pictures, matrices: Floats, kernel: Floats, side: int) -> Floats:
+    """Return which share of the pyramid's power (side, side) is left of it once pictures are 8 bits: about 1, or less.
+
+    Rounding adds a little.
+    """
+    pyramid = _pyramid(matrices[None], kernel[None])
+    rng = generator(OCTAVES)
+    drawn, shown = np.zeros((side, side)), np.zeros((side, side))
+    for tile in explained:
+        noise = _noise(pyramid, 1, tile.shape[:2], rng)[0]
+        pixels = np.clip(np.rint(tile + noise * GREYS_PER_UNIT), 0, 255)
+        drawn += _power(_fields(noise, side))
+        shown += _power(_fields(((pixels - tile) / GREYS_PER_UNIT).astype(np.float32), side))
+    return _rings_of(shown) / _rings_of(drawn)
 
 
 def _fields(difference: Floats, side: int) -> Floats:
@@ -63,26 +132,46 @@ def _power(fields: Floats) -> Floats:
     return power
 
 
+def _rings(side: int) -> NDArray[np.intp]:
+    """Return the radial bin of each frequency, (side, side): 0 for the mean of a field."""
+    cycles = np.fft.fftfreq(side, 1 / side)
+    return np.digitize(np.hypot(cycles[:, None], cycles[None, :]), np.geomspace(1.0, side / 2, RINGS))
+
+
 def _radial(power: Floats) -> Floats:
     """Return the mean of a power spectrum (side, side) in each radial bin, that of the mean of a field first."""
-    side = len(power)
-    cycles = np.fft.fftfreq(side, 1 / side)
-    ring = np.digitize(np.hypot(cycles[:, None], cycles[None, :]), np.geomspace(1.0, side / 2, RINGS))
+    ring = _rings(len(power))
     sums, counts = (np.bincount(ring.ravel(), weights, RINGS + 1) for weights in (power.ravel(), None))
     return sums / counts
 
 
+def _rings_of(power: Floats) -> Floats:
+    """Return a power spectrum (side, side) with the mean of its radial bin at each frequency."""
+    return _radial(power)[_rings(len(power))]
+
+
 def _drawn(octave: int, side: int) -> Floats:
-    """Return fields of the pyramid with unit power in one octave."""
-    pyramid = NoisePyramid()
-    sides = [side // 2**halvings for halvings in reversed(range(MAPS))]
-    pyramid.build([(None, size, size, 1) for size in sides])
+    """Return fields of the pyramid with unit power in one octave, and no kernel."""
     matrices = np.zeros((1, OCTAVES, 1, 3), np.float32)
     matrices[0, octave] = 1
+    pyramid = _pyramid(matrices, _kernel(1, 0, 0, 0)[None])
+    return _noise(pyramid, FIELDS, (side, side), generator(octave))[..., :1]
+
+
+def _pyramid(matrices: Floats, kernels: Floats) -> NoisePyramid:
+    pyramid = NoisePyramid()
+    pyramid.build([(None, None, None, matrices.shape[2])] * MAPS)
     pyramid.matrices.assign(matrices)
-    rng = generator(octave)
-    maps = [rng.standard_normal((FIELDS, size, size, 1), dtype=np.float32) for size in sides]
-    return np.asarray(pyramid(maps))[..., :1]
+    pyramid.kernels.assign(kernels)
+    return pyramid
+
+
+def _noise(pyramid: NoisePyramid, count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Return draws (count, H, W, 3) of a pyramid for pictures of `shape` (H, W, ...)."""
+    channels = pyramid.matrices.shape[2]
+    sides = [[px // 2**halvings for px in shape[:2]] for halvings in reversed(range(MAPS))]
+    maps = [rng.standard_normal((count, *side, channels), dtype=np.float32) for side in sides]
+    return np.asarray(pyramid(maps))
 
 
 def _colours(covariance: Floats, channels: int) -> Floats:

@@ -23,27 +23,27 @@ from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
 from distort_pipeline.training.response_fit import explained_by, fit_best
 
-NAME = "start.safetensors"
+NAME = "fitted.safetensors"
 
 
 @dataclass(frozen=True)
 class Start:
-    """The transform of response curves and their weights, the matrices of a noise pyramid, a trained model: if any."""
+    """The transform of response curves and their weights, those of a noise pyramid, a trained model: if any."""
 
     transform: str = NO_TRANSFORM
     explained: Mapping[str, float] | None = None  # share of the squared difference, by each transform that was tried
     responses: Mapping[str, NDArray[Any]] | None = None
-    noise: NDArray[Any] | None = None  # (levels, scales, channels, 3)
+    noise: Mapping[str, NDArray[Any]] | None = None  # by the names that they have in the layer, each level's first
     model: Mapping[str, NDArray[Any]] | None = None  # every weight of a trained G, whose U-Net goes on learning
 
     @property
     def fitted(self) -> bool:
-        """Whether there are curves or matrices."""
+        """Whether there are curves, or a noise pyramid."""
         return bool(self.responses) or self.noise is not None
 
     @property
     def untaught(self) -> bool:
-        """Whether G is nothing but curves and matrices: its U-Net's residual starts at 0."""
+        """Whether G is nothing but curves and noise: its U-Net's residual starts at 0."""
         return self.fitted and self.model is None
 
 
@@ -69,23 +69,22 @@ def fitted_start(
     fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
     noise = None
     if noise_channels:
-        noise = np.stack(
-            [
-                fit_noise(
-                    explained_by(fitted, tiles.pristine, level=level, levels=len(levels)),
-                    distorted,
-                    channels=noise_channels,
-                )
-                for level, distorted in enumerate(tiles.distorted, start=1)
-            ]
-        )
+        found = [
+            fit_noise(
+                explained_by(fitted, tiles.pristine, level=level, levels=len(levels)),
+                distorted,
+                channels=noise_channels,
+            )
+            for level, distorted in enumerate(tiles.distorted, start=1)
+        ]
+        noise = {name: np.stack([one[name] for one in found]) for name in found[0]}
     start = Start(fitted.transform, fitted.explained, fitted.weights, noise)
     _write(folder / NAME, start)
     return start
 
 
 def start_of(base: Path, levels: Sequence[Mapping[str, float]]) -> Start:
-    """Return where the trained model in the folder `base` ended; its curves and matrices are not fitted anew.
+    """Return where the trained model in the folder `base` ended; its curves and its noise are not fitted anew.
 
     Those of the `levels`, named by their parameters, are taken. PipelineError if the base has not learned one of them,
     or if its U-Net has learned others as well: curves can be told apart by level, its weights cannot. A model without a
@@ -101,25 +100,32 @@ def start_of(base: Path, levels: Sequence[Mapping[str, float]]) -> Start:
     if network["base_filters"] and chosen != list(range(len(learned))):
         raise PipelineError(f"{base} has a U-Net for {len(learned)} levels, and train.levels asks for {len(levels)}")
     weights = model_weights(base, card["weights_digest"])
-    responses = {
-        path.split("/")[1]: array[chosen] for path, array in weights.items() if path.startswith(f"{RESPONSES}/")
-    }
-    noise = weights.get(f"{NOISE_PYRAMID}/matrices")
+    responses, noise = (
+        {path.split("/")[1]: array[chosen] for path, array in weights.items() if path.startswith(f"{layer}/")}
+        for layer in (RESPONSES, NOISE_PYRAMID)
+    )
     return Start(
         network.get("transform", NO_TRANSFORM),
         card.get("explained"),
         responses,
-        None if noise is None else noise[chosen],
+        noise or None,
         weights if network["base_filters"] else None,
     )
 
 
 def _write(path: Path, start: Start) -> None:
-    arrays = {**(start.responses or {}), **({} if start.noise is None else {NOISE_PYRAMID: start.noise})}
+    arrays = {
+        f"{layer}/{name}": array
+        for layer, part in ((RESPONSES, start.responses), (NOISE_PYRAMID, start.noise))
+        for name, array in (part or {}).items()
+    }
     write_arrays(path, arrays, {"transform": start.transform, "explained": json.dumps(dict(start.explained or {}))})
 
 
 def _read(path: Path) -> Start:
     arrays, said = read_arrays(path)
-    noise = arrays.pop(NOISE_PYRAMID, None)
-    return Start(said["transform"], json.loads(said["explained"]), arrays, None if noise is None else np.asarray(noise))
+    responses, noise = (
+        {name.split("/")[1]: np.asarray(array) for name, array in arrays.items() if name.startswith(f"{layer}/")}
+        for layer in (RESPONSES, NOISE_PYRAMID)
+    )
+    return Start(said["transform"], json.loads(said["explained"]), responses, noise or None)
