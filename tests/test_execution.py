@@ -47,6 +47,11 @@ def test_two_processes_give_the_same_results_and_the_same_errors():
         list(run_tasks(refuse_three, range(9), Workers(2)))
 
 
+def test_workers_keep_the_memory_that_pictures_free():
+    [found] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
+    assert found == "1"
+
+
 def test_workers_that_end_slowly_fail_no_run(monkeypatch):
     monkeypatch.setattr(execution, "CLOSE_SECONDS", 0.001)
     assert sorted(run_tasks(abs, [-1, -2, -3], Workers(1))) == [1, 2, 3]

@@ -29,6 +29,9 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop loses little
+# glibc keeps what pictures free, and gives it out again: Dask's own setting returns it to the system at once, and the
+# system's zeroing of it anew took a fifth of the pairs step's time (benchmarks/pairs.py)
+MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "MALLOC_TRIM_THRESHOLD_": 1 << 27}
 CONNECT_SECONDS = 20
 CLOSE_SECONDS = 5
 GROUP_SECONDS = (
@@ -232,8 +235,11 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             place = workers.scheduler or workers.scheduler_file
             raise PipelineError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
     scratch = stack.enter_context(scratch_folder())
-    # the scheduler has its own files: without a word it leaves a folder where all temporary files go
-    with _deaf_to_interrupts(), dask.config.set({"temporary-directory": str(scratch)}):
+    settings = {
+        "temporary-directory": str(scratch),  # the scheduler's: without a word it leaves one where all such files go
+        "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ"), **MEMORY},
+    }
+    with _deaf_to_interrupts(), dask.config.set(settings):
         cluster = LocalCluster(
             n_workers=workers.count,
             threads_per_worker=1,
