@@ -67,14 +67,17 @@ def measure(options: Options) -> Result:
             "The others' rows hold the same tiles as raw bytes, with their parameters and SHA-256: as pictures, "
             "`datasets` would encode each as PNG. Their processes' start is in their walls, and is some seconds.",
             "Profile in one process, processor time, 24 pictures of dev/ at five levels (2026-11-24): JPEG 2000 45 %, "
-            "pink noise 26 %, white noise 12 %, writing 9 %, digests 2 %, reading 2 %, JPEG 1.5 %, all else 2 %. Of "
-            "writing one shard, 53 ms, 35 are Zstandard itself.",
-            "In processor time, which others lengthen less than the wall, one process took 1.15 to 1.25 times the "
-            "floor with 24 pictures of dev/ at two levels (2026-11-24, load 8): 0.6 s beside the floor's 7.7 wrote "
-            "tiles, 0.3 validation pictures, 0.2 made digests, 0.2 the list of all files' digests at the end. "
-            "Zstandard's level -1 for training tiles (crops.py says why) instead of 2 is within the noise of that.",
-            "Not tried: shards written past Zarr, which would save little; writing in a thread while the next "
-            "distortion is made: with as many workers as cores no core is free for it.",
+            "pink noise 26 %, white noise 12 %, writing 9 %, digests 2 %, reading 2 %, JPEG 1.5 %, all else 2 %.",
+            "Tried and kept (2026-11-25, AVX2 alone, 11 pictures of dev/ at five levels, 17.2 s of processor time in "
+            "one process before): shards and pictures written past Zarr, whose event loop copies, half the time of a "
+            "shard of 64 tiles (189 → 94 ms for photographs, 84 → 34 with white noise); Zstandard's level -5 for -1, a "
+            "third less of what is left for 3 to 6 hundredths more on disk; one memory for the tiles of all columns. "
+            "Together 15.3 s.",
+            "Tried and kept (the same): Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, so that glibc gives memory "
+            "back at once and the system has to clear it anew: 100,000 to 430,000 page faults for the pool's 50,000 and "
+            "up to 4 s of system time for 1; with one arena and memory kept 70,000 to 160,000.",
+            "Not tried: writing in a thread while the next distortion is made, as with as many workers as cores no "
+            "core is free for it.",
         ],
         [f"{name}: not installed (bench extra)" for name in NAMES if name not in installed()],
         package_versions(["dask", "zarr", "glymur", "opencv-python-headless", *NAMES]),
