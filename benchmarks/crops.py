@@ -70,10 +70,10 @@ def measure(options: Options) -> Result:
             f"processor time, the pristine tiles / those with white noise): {LEVELS_TRIED}. The whole store takes 414 "
             "MB at level 2 and 583 at -1; a crop of the next epoch takes 780 µs of processor time at level 2 and 500 "
             "at -1, one of the first 1,090 and 790; the pairs step of four distortions 4.77 and 4.68 s. A negative "
-            "level was taken for pairs, as two cores do not decompress 2,000 crops a second at level 2: -1, and -5 when "
-            "writing came to be measured (2026-11-25, pairs.py says what it saves). Where a disk gives less than a GB a "
-            "second and the store is read once, level 2 would be faster; corpora have that. Negative levels leave "
-            "Huffman's code out, which is what takes the time of 2.",
+            "level was taken for pairs, as two cores do not decompress 2,000 crops a second at level 2: -1, and -5 "
+            "when writing came to be measured (2026-11-25, pairs.py says what it saves). Where a disk gives less than "
+            "a GB a second and the store is read once, level 2 would be faster; corpora have that. Negative levels "
+            "leave Huffman's code out, which is what takes the time of 2.",
             "Which chunk makes room (2026-11-24): the one read before all others made the next epoch decompress chunks "
             "up to three times, 175 columns of chunks for 116; the one used before all others 101.",
             "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much "

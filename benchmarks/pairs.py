@@ -74,8 +74,8 @@ def measure(options: Options) -> Result:
             "third less of what is left for 3 to 6 hundredths more on disk; one memory for the tiles of all columns. "
             "Together 15.3 s.",
             "Tried and kept (the same): Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, so that glibc gives memory "
-            "back at once and the system has to clear it anew: 100,000 to 430,000 page faults for the pool's 50,000 and "
-            "up to 4 s of system time for 1; with one arena and memory kept 70,000 to 160,000.",
+            "back at once and the system has to clear it anew: 100,000 to 430,000 page faults for the pool's 50,000 "
+            "and up to 4 s of system time for 1; with one arena and memory kept 70,000 to 160,000.",
             "Not tried: writing in a thread while the next distortion is made, as with as many workers as cores no "
             "core is free for it.",
         ],
