@@ -44,8 +44,8 @@ FILTERS = 16
 CROPS = {"crop_px": 128, "crop_align": 16, "batch": 8}
 CHECKPOINT_EVERY = 100
 TILES = 96  # four of each of 24 pictures
-TIMED_TILES = 32
-ROUNDS = 5
+TIMED_TILES = 16  # two batches
+ROUNDS = 3
 NOISE_CHANNELS = 3
 HALF_BYTES = 2  # of a weight as starters are packed
 SEED = 0
@@ -128,6 +128,23 @@ def settings(name: str, kinds: Sequence[str], levels: int) -> Networks:
 def train_unet(pairs: PairStore, name: str, kinds: Sequence[str], folder: Path, *, steps: int) -> Conditioned:
     """Return the U-Net `name` of `kinds` after `steps` steps in `folder`, from its newest checkpoint on."""
     networks = settings(name, kinds, len(pairs.levels(kinds[0])))
+    if _steps_of(folder / WEIGHTS) != steps:
+        _train(pairs, name, kinds, networks, folder, steps)
+    return conditioned(
+        read_arrays(folder / WEIGHTS)[0],
+        kinds,
+        base_filters=FILTERS,
+        levels=networks.levels,
+        noise_channels=networks.noise_channels,
+    )
+
+
+def _steps_of(weights: Path) -> int | None:
+    return int(read_arrays(weights)[1]["steps"]) if weights.exists() else None
+
+
+def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: Networks, folder: Path, steps: int) -> None:
+    """Leave the averaged weights after `steps` steps in `folder`."""
     trainer = ConditionedTrainer(networks)
     crops: Any  # the loop only asks for what is ahead
     if len(kinds) > 1:
@@ -144,14 +161,7 @@ def train_unet(pairs: PairStore, name: str, kinds: Sequence[str], folder: Path, 
         validate_every=steps,
         validate=lambda _: {},
     )
-    write_arrays(folder / WEIGHTS, weights_of(trainer.averaged))
-    return conditioned(
-        read_arrays(folder / WEIGHTS)[0],
-        kinds,
-        base_filters=FILTERS,
-        levels=networks.levels,
-        noise_channels=networks.noise_channels,
-    )
+    write_arrays(folder / WEIGHTS, weights_of(trainer.averaged), {"steps": str(steps)})
 
 
 def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditioned]:
@@ -226,20 +236,23 @@ def _means(own: Sequence[Row]) -> str:
 
 
 def seconds_per_tile(makers: Mapping[str, Maker], tiles: Pictures) -> dict[str, float]:
-    """Return the least of some rounds, for each maker; all take their turn in every round."""
+    """Return the CPU seconds of each maker, of all threads: the least of some rounds in which each takes its turn.
+
+    CPU seconds, as those of the clock tell most of what else a machine does.
+    """
     seeds, severities = list(range(len(tiles))), [0.6] * len(tiles)
     found: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(ROUNDS + 1):
         for name, maker in makers.items():
-            started = time.perf_counter()
+            started = time.process_time()
             maker.distort(tiles, seeds, severities)
-            found[name].append((time.perf_counter() - started) / len(tiles))
+            found[name].append((time.process_time() - started) / len(tiles))
     return {name: min(times[1:]) for name, times in found.items()}  # the first compiles
 
 
 def cost_table(counts: Mapping[str, int], megabytes: Mapping[str, float], seconds: Mapping[str, float]) -> list[str]:
     """Return the Markdown table of what generators weigh and take; one without a size, a chain, has the time alone."""
-    lines = ["| generator | weights | MB | ms a tile |", "|---|---:|---:|---:|"]
+    lines = ["| generator | weights | MB | CPU ms a tile |", "|---|---:|---:|---:|"]
     for name, took in seconds.items():
         sizes = f"{counts[name]:,} | {megabytes[name]:.2f}" if name in counts else "– | –"
         lines.append(f"| {name} | {sizes} | {1000 * took:.1f} |")
@@ -253,7 +266,7 @@ def cost_table(counts: Mapping[str, int], megabytes: Mapping[str, float], second
 def costs(
     pairs: PairStore, starters: Mapping[str, Maker], unets: Mapping[str, Conditioned], out: Path
 ) -> tuple[dict[str, int], dict[str, float], dict[str, float]]:
-    """Return the number of weights, MB as packed for starters, and seconds for each 256 x 256 tile, by generator."""
+    """Return the number of weights, MB as packed for starters, and CPU seconds a tile of 256 px, by generator."""
     singles = {kind: OneKind(unets[kind], (kind,)) for kind in KINDS}
     one = unets[ALL]
     makers: dict[str, Maker] = {
@@ -295,7 +308,11 @@ def main(pairs: Path, steps: int, out: Path) -> None:
         f"(b) {steps // len(KINDS)} steps each, (c) {steps}; {FILTERS} filters, {CROPS['crop_px']} px, "
         f"batch {CROPS['batch']}, seed {SEED}; four tiles of 256 px of each validation picture\n"
     )
-    click.echo("\n".join(divergence_table(list(rows(store, starters, singles, unets[ALL])))))
+    found = []
+    for row in rows(store, starters, singles, unets[ALL]):
+        click.echo(_line(row), err=True)
+        found.append(row)
+    click.echo("\n".join(divergence_table(found)))
     click.echo("\n" + "\n".join(cost_table(*costs(store, starters, unets, out))))
 
 
