@@ -68,6 +68,12 @@ def test_shares_that_are_not_equal_are_refused(pairs):
         conditioned.MixedCrops(pairs, KINDS, crop_px=128, crop_align=16, batch=5, seed=5)
 
 
+def test_several_kinds_have_neither_curves_nor_a_pyramid():
+    for fitted in ({"transform": "blocks"}, {"noise_pyramid": True, "noise_channels": 3}):
+        with pytest.raises(ValueError, match="several kinds"):
+            conditioned.build_generator(base_filters=2, levels=2, kinds=2, **fitted)
+
+
 def test_gains_are_those_of_the_levels_and_add_up():
     gains = conditioned.NoiseGains(2)
     told = np.array([[0, 0], [0, 0.25], [0.5, 1]], np.float32)
