@@ -21,6 +21,7 @@ def build_discriminator(
     base_filters: int = 64,
     pair_view: str = "plain",
     levels: int = 1,
+    kinds: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
 ) -> keras.Model:
@@ -28,14 +29,14 @@ def build_discriminator(
 
     `pair_view` "plain" shows D the pair as it is, as the paper does; "amplified_difference" shows (x, 10 (y - x)), an
     invertible linear change of the same input, from which D learns small distortions much sooner. With several
-    `levels` the inputs are [x, y, severity], severity (N, 1) in [0, 1], which D sees as a map beside the pair.
+    `levels` the inputs are [x, y, severity], severity (N, kinds) in [0, 1], which D sees as maps beside the pair.
     """
     pristine = keras.Input((side_px, side_px, 3), name="pristine")
     distorted = keras.Input((side_px, side_px, 3), name="distorted")
     features = PairView(pair_view, name="pair_view", dtype="float32")([pristine, distorted])
     inputs = [pristine, distorted]
     if levels > 1:
-        severity = keras.Input((1,), name="severity")
+        severity = keras.Input((kinds,), name="severity")
         inputs.append(severity)
         beside = severity_map(severity, pristine)
         features = keras.layers.Concatenate(name="beside", dtype="float32")([features, beside])

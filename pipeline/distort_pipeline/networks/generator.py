@@ -11,7 +11,7 @@ from keras import ops
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.normalisation import BatchNorm
 from distort_pipeline.networks.responses import Responses
-from distort_pipeline.networks.severity import fade, severity_map
+from distort_pipeline.networks.severity import fade, severity_map, strongest
 from distort_pipeline.networks.upsampling import UpsampledConv2D
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
@@ -33,6 +33,7 @@ def build_generator(
     transform: str = NO_TRANSFORM,
     noise_pyramid: bool = False,
     levels: int = 1,
+    kinds: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
     folded: bool = False,
@@ -45,10 +46,13 @@ def build_generator(
     With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
     transform, 0 `base_filters` leave the U-Net out.
     With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the
-    U-Net sees it as a map beside the picture, and nothing is added at severity 0.
+    U-Net sees it as a map beside the picture, and nothing is added at severity 0. With several `kinds` of distortion in
+    one U-Net it is (N, kinds), a severity and a map for each: which kinds, how strong, also several at once.
     A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
     `folding.folded_weights`: generation only.
     """
+    if kinds > 1 and (levels == 1 or noise_pyramid or transform != NO_TRANSFORM):
+        raise ValueError("several kinds want levels, and neither a transform nor a noise pyramid: those know one kind")
     if folded:
         precision = precision.removeprefix("mixed_")  # weights that stay are rounded once, not in every call
     picture = keras.Input((side_px, side_px, 3), name="pristine")
@@ -58,7 +62,7 @@ def build_generator(
         for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
         if noise_channels
     ]
-    severity = keras.Input((1,), name="severity") if levels > 1 else None
+    severity = keras.Input((kinds,), name="severity") if levels > 1 else None
     graded = [] if severity is None else [severity]
     terms = [picture]
     if base_filters:
@@ -68,7 +72,7 @@ def build_generator(
             seen = keras.layers.Concatenate(name="beside", dtype="float32")([picture, severity_map(severity, picture)])
         residuals = _residuals(seen, noises, base_filters, precision, folded, fitted=fitted)
         if severity is not None:
-            left = ops.reshape(fade(severity, levels), (-1, 1, 1, 1))
+            left = ops.reshape(fade(strongest(severity), levels), (-1, 1, 1, 1))
             residuals = [left * ops.cast(residual, "float32") for residual in residuals]
         terms += residuals
     if transform != NO_TRANSFORM:

@@ -32,6 +32,11 @@ def shared(shares: Any, weights: Any) -> Any:
     return ops.reshape(ops.matmul(shares, flat), (-1, *weights.shape[1:]))
 
 
+def strongest(severity: Any) -> Any:
+    """Return the largest of each picture's severities (N, k): (N, 1), 0 where nothing at all is asked."""
+    return severity if severity.shape[-1] == 1 else ops.max(severity, axis=-1, keepdims=True)
+
+
 def severity_map(severity: Any, pictures: Any) -> Any:
-    """Return `severity` (N, 1) as a map beside `pictures` (N, H, W, c): (N, H, W, 1)."""
-    return ops.zeros_like(pictures[..., :1]) + ops.reshape(severity, (-1, 1, 1, 1))
+    """Return `severity` (N, k) as maps beside `pictures` (N, H, W, c): (N, H, W, k)."""
+    return ops.zeros_like(pictures[..., :1]) + ops.reshape(severity, (-1, 1, 1, severity.shape[-1]))

@@ -23,7 +23,7 @@ from distort_pipeline.networks.generator import (
 )
 from distort_pipeline.networks.responses import Responses
 
-Severities = NDArray[np.float32]  # (N, 1): k / n for level k of n
+Severities = NDArray[np.float32]  # (N, kinds): k / n for level k of n
 AVERAGING_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
 
 
@@ -50,6 +50,7 @@ class Networks:
     transform: str = NO_TRANSFORM
     noise_pyramid: bool = False
     levels: int = 1
+    kinds: int = 1  # of distortion in one generator, each with a severity of its own
     head_start: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
@@ -74,6 +75,7 @@ class Adversaries:
                 transform=networks.transform,
                 noise_pyramid=networks.noise_pyramid,
                 levels=networks.levels,
+                kinds=networks.kinds,
                 precision=networks.precision,
             )
             for _ in range(2)
@@ -89,6 +91,7 @@ class Adversaries:
             base_filters=networks.discriminator_filters,
             pair_view=networks.pair_view,
             levels=networks.levels,
+            kinds=networks.kinds,
             precision=networks.precision,
         )
         self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
@@ -101,7 +104,7 @@ class Adversaries:
         return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
 
     def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
-        """Return what G is called with; `severity` (N, 1) counts with several levels only."""
+        """Return what G is called with; `severity` (N, kinds) counts with several levels only."""
         return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
 
     def judged(self, x: Any, y: Any, severity: Any) -> list[Any]:

@@ -1,0 +1,320 @@
+"""Sets one generator of all distortions beside four separate ones, on the validation pictures of a pair store.
+
+    python -m studies.one_generator PAIRS [--steps N] [--out FOLDER]
+
+PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`). Compared are (a) the starters
+that come with the package, four that were fitted; (b) four small U-Nets, each of one distortion and told its severity,
+trained for N / 4 steps each; (c) one such U-Net, told a severity for each of the four, trained for N steps on all of
+them and, in a quarter of its crops, on white noise over what a codec left. What is trained lies in FOLDER, and a run
+that was stopped goes on there, also to a larger N. Prints Markdown: JSD_NSS in bits at each level, of mixtures as well,
+and what each generator weighs and takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+import click
+
+from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.builtin import STARTERS
+from distort_pipeline.distortions import apply, is_random
+from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.records import PairRecord
+from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.stores.models import WEIGHTS, read_arrays, write_arrays
+from distort_pipeline.stores.pairs import PairStore, open_pairs
+from distort_pipeline.trained import load_generator, weights_of
+from distort_pipeline.training.adversaries import Networks
+from distort_pipeline.training.crops import Crops
+from distort_pipeline.training.loop import train
+from distort_pipeline.training.validation import strength_db, summary, validation_tiles
+from studies.conditioned import Conditioned, ConditionedTrainer, MixedCrops, OneKind, conditioned
+
+KINDS = ("jpeg", "jp2k", "white_noise", "pink_noise")
+MIX = ("jpeg", "white_noise")
+MIX_LEVELS = (2, 4)  # of both, for a mix has one severity
+ALL = "all"
+FILTERS = 16
+CROPS = {"crop_px": 128, "crop_align": 16, "batch": 8}
+CHECKPOINT_EVERY = 100
+TILES = 96  # four of each of 24 pictures
+TIMED_TILES = 16  # two batches
+ROUNDS = 3
+NOISE_CHANNELS = 3
+HALF_BYTES = 2  # of a weight as starters are packed
+SEED = 0
+
+
+class Maker(Protocol):
+    """What is judged: a generator at work, or several in turn."""
+
+    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]) -> Pictures:
+        """Return `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity."""
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """Several makers, each on what the one before it made, as `generate --mix` has it."""
+
+    makers: Sequence[Maker]
+
+    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]) -> Pictures:
+        """Return `pictures` (N, H, W, 3) distorted by each in turn, all at the same severities."""
+        made = self.makers[0].distort(pictures, seeds, severities)
+        for step, maker in enumerate(self.makers[1:], start=1):
+            made = maker.distort(made, [derive_seed(seed, step) for seed in seeds], severities)
+        return made
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is judged at one level: bits of doing nothing, and (bits, strength in dB) of each maker."""
+
+    distortion: str
+    severity: float
+    parameters: str
+    pristine: float
+    scores: tuple[tuple[float, float], ...]
+
+
+class MixedTruth:
+    """The validation pictures of a pair store with white noise of the same level on what JPEG left."""
+
+    def __init__(self, pairs: PairStore) -> None:
+        self._pairs, self.folder = pairs, pairs.folder
+
+    def records(self, split: str) -> list[PairRecord]:
+        """Return the records of the store."""
+        return self._pairs.records(split)
+
+    def validation(self, distortion: str, level: int) -> Iterator[tuple[PairRecord, Picture, Picture]]:
+        """Yield (record, pristine, mixed) for each whole validation picture."""
+        (noise,) = (recipe for recipe in self._pairs.recipes(MIX[1]) if recipe["level"] == level)
+        for record, pristine, distorted in self._pairs.validation(distortion, level):
+            rng = generator(derive_seed(SEED, "mixed truth", record.picture_digest, level))
+            yield record, pristine, apply(MIX[1], distorted, noise["parameters"], rng).picture
+
+
+def settings(name: str, kinds: Sequence[str], levels: int) -> Networks:
+    """Return the networks of the U-Net `name`: those of params.yaml, with noise where a kind is random."""
+    return Networks(
+        base_filters=FILTERS,
+        discriminator_filters=FILTERS,
+        noise_channels=NOISE_CHANNELS if any(is_random(kind) for kind in kinds) else 0,
+        pair_view="amplified_difference",
+        precision="float32",
+        crop_px=CROPS["crop_px"],
+        batch=CROPS["batch"],
+        generator_rate=3e-4,
+        discriminator_rate=4e-4,
+        beta_1=0.5,
+        beta_2=0.999,
+        sparsity_weight=0.1,
+        sparsity_span=2.0,
+        sparsity_reduction="mean",
+        averaging=0.999,
+        seed=derive_seed(SEED, name) % 2**31,
+        levels=levels,
+        kinds=len(kinds),
+    )
+
+
+def train_unet(pairs: PairStore, name: str, kinds: Sequence[str], folder: Path, *, steps: int) -> Conditioned:
+    """Return the U-Net `name` of `kinds` after `steps` steps in `folder`, from its newest checkpoint on."""
+    networks = settings(name, kinds, len(pairs.levels(kinds[0])))
+    if _steps_of(folder / WEIGHTS) != steps:
+        _train(pairs, name, kinds, networks, folder, steps)
+    return conditioned(
+        read_arrays(folder / WEIGHTS)[0],
+        kinds,
+        base_filters=FILTERS,
+        levels=networks.levels,
+        noise_channels=networks.noise_channels,
+    )
+
+
+def _steps_of(weights: Path) -> int | None:
+    return int(read_arrays(weights)[1]["steps"]) if weights.exists() else None
+
+
+def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: Networks, folder: Path, steps: int) -> None:
+    """Leave the averaged weights after `steps` steps in `folder`."""
+    trainer = ConditionedTrainer(networks)
+    crops: Any  # the loop only asks for what is ahead
+    if len(kinds) > 1:
+        crops = MixedCrops(pairs, kinds, seed=networks.seed, **CROPS)
+    else:
+        crops = Crops(pairs, kinds[0], pairs.levels(kinds[0]), seed=networks.seed, **CROPS)
+    train(
+        trainer,
+        crops,
+        folder,
+        label=name,
+        steps=steps,
+        checkpoint_every=CHECKPOINT_EVERY,
+        validate_every=steps,
+        validate=lambda _: {},
+    )
+    write_arrays(folder / WEIGHTS, weights_of(trainer.averaged), {"steps": str(steps)})
+
+
+def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditioned]:
+    """Return (b) by kind, `steps` / 4 each, and (c) as "all", `steps`."""
+    found = {kind: train_unet(pairs, kind, (kind,), out / kind, steps=steps // len(KINDS)) for kind in KINDS}
+    return {**found, ALL: train_unet(pairs, ALL, KINDS, out / ALL, steps=steps)}
+
+
+def judged(
+    pairs: PairStore | MixedTruth, distortion: str, level: int, severity: float, makers: Sequence[Maker]
+) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Return JSD_NSS of pristine to true in bits, and (JSD_NSS, strength in dB) of each maker, means over pictures."""
+    store: Any = pairs
+    tiles = validation_tiles(store, distortion, level, severity=severity, count=TILES, seed=SEED)
+    scores = []
+    for maker in makers:
+        forward: Any = maker
+        histograms, made = tiles.histograms(forward, derive_seed(SEED, distortion))
+        figures = summary(histograms)
+        scores.append((figures["jsd_nss"], strength_db(tiles, made)))
+    return figures["jsd_nss_pristine"], tuple(scores)
+
+
+def rows(
+    pairs: PairStore, starters: Mapping[str, Maker], singles: Mapping[str, Conditioned], one: Conditioned
+) -> Iterator[Row]:
+    """Yield a row for each level of each kind, and for each mixture; makers are (a), (b) and (c)."""
+    for kind in KINDS:
+        recipes = pairs.recipes(kind)
+        for rank, recipe in enumerate(recipes, start=1):
+            makers: list[Maker] = [starters[kind], OneKind(singles[kind], (kind,)), OneKind(one, (kind,))]
+            severity = rank / len(recipes)
+            yield Row(kind, severity, _told(recipe), *judged(pairs, kind, recipe["level"], severity, makers))
+    for level in MIX_LEVELS:
+        parts = [recipe for kind in MIX for recipe in pairs.recipes(kind) if recipe["level"] == level]
+        mixers: list[Maker] = [
+            InTurn([starters[kind] for kind in MIX]),
+            InTurn([OneKind(singles[kind], (kind,)) for kind in MIX]),
+            OneKind(one, MIX),
+        ]
+        severity = level / len(pairs.levels(MIX[0]))
+        scores = judged(MixedTruth(pairs), MIX[0], level, severity, mixers)
+        yield Row("+".join(MIX), severity, ", ".join(map(_told, parts)), *scores)
+
+
+def _told(recipe: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.removesuffix('_grey')} {value:g}" for name, value in recipe["parameters"].items())
+
+
+def divergence_table(found: Sequence[Row]) -> list[str]:
+    """Return the Markdown table of the rows, and a mean over the levels below those of each distortion."""
+    lines = [
+        "| distortion | severity | | pristine | (a) four, fitted | (b) four U-Nets | (c) one U-Net |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for distortion in dict.fromkeys(row.distortion for row in found):
+        own = [row for row in found if row.distortion == distortion]
+        lines += [_line(row) for row in own]
+        lines.append(f"| {distortion} | mean | | {fmean(row.pristine for row in own):.4f} | {_means(own)} |")
+    pure = [row for row in found if "+" not in row.distortion]
+    lines.append(f"| all four | mean | | {fmean(row.pristine for row in pure):.4f} | {_means(pure)} |")
+    return lines
+
+
+def _line(row: Row) -> str:
+    scores = " | ".join(f"{bits:.4f} ({strength:+.1f} dB)" for bits, strength in row.scores)
+    return f"| {row.distortion} | {row.severity:.1f} | {row.parameters} | {row.pristine:.4f} | {scores} |"
+
+
+def _means(own: Sequence[Row]) -> str:
+    return " | ".join(f"**{fmean(row.scores[place][0] for row in own):.4f}**" for place in range(len(own[0].scores)))
+
+
+def seconds_per_tile(makers: Mapping[str, Maker], tiles: Pictures) -> dict[str, float]:
+    """Return the CPU seconds of each maker, of all threads: the least of some rounds in which each takes its turn.
+
+    CPU seconds, as those of the clock tell most of what else a machine does.
+    """
+    seeds, severities = list(range(len(tiles))), [0.6] * len(tiles)
+    found: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(ROUNDS + 1):
+        for name, maker in makers.items():
+            started = time.process_time()
+            maker.distort(tiles, seeds, severities)
+            found[name].append((time.process_time() - started) / len(tiles))
+    return {name: min(times[1:]) for name, times in found.items()}  # the first compiles
+
+
+def cost_table(counts: Mapping[str, int], megabytes: Mapping[str, float], seconds: Mapping[str, float]) -> list[str]:
+    """Return the Markdown table of what generators weigh and take; one without a size, a chain, has the time alone."""
+    lines = ["| generator | weights | MB | CPU ms a tile |", "|---|---:|---:|---:|"]
+    for name, took in seconds.items():
+        sizes = f"{counts[name]:,} | {megabytes[name]:.2f}" if name in counts else "– | –"
+        lines.append(f"| {name} | {sizes} | {1000 * took:.1f} |")
+    for kind in ("(a)", "(b)"):
+        own = [name for name in counts if name.startswith(kind)]
+        totals = f"{sum(counts[name] for name in own):,} | {sum(megabytes[name] for name in own):.2f}"
+        lines.append(f"| {kind} all four | {totals} | {1000 * fmean(seconds[name] for name in own):.1f} (mean) |")
+    return lines
+
+
+def costs(
+    pairs: PairStore, starters: Mapping[str, Maker], unets: Mapping[str, Conditioned], out: Path
+) -> tuple[dict[str, int], dict[str, float], dict[str, float]]:
+    """Return the number of weights, MB as packed for starters, and CPU seconds a tile of 256 px, by generator."""
+    singles = {kind: OneKind(unets[kind], (kind,)) for kind in KINDS}
+    one = unets[ALL]
+    makers: dict[str, Maker] = {
+        **{f"(a) {kind}": starters[kind] for kind in KINDS},
+        **{f"(b) {kind}": singles[kind] for kind in KINDS},
+        "(c)": OneKind(one, KINDS[:1]),
+        "(a) mixture": InTurn([starters[kind] for kind in MIX]),
+        "(b) mixture": InTurn([singles[kind] for kind in MIX]),
+        "(c) mixture": OneKind(one, MIX),
+    }
+    paths = {f"(a) {kind}": STARTERS / kind / WEIGHTS for kind in KINDS}
+    counts = {name: _count(path) for name, path in paths.items()}
+    megabytes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
+    for name, folder in {**{f"(b) {kind}": kind for kind in KINDS}, "(c)": ALL}.items():
+        counts[name] = _count(out / folder / WEIGHTS)
+        megabytes[name] = counts[name] * HALF_BYTES / 1e6
+    tiles = validation_tiles(pairs, KINDS[0], 1, severity=1.0, count=TILES, seed=SEED).pristine[:TIMED_TILES]
+    return counts, megabytes, seconds_per_tile(makers, tiles)
+
+
+def _count(path: Path) -> int:
+    return sum(array.size for array in read_arrays(path)[0].values())
+
+
+@click.command()
+@click.argument("pairs", type=click.Path(path_type=Path, exists=True))
+@click.option("--steps", default=1600, show_default=True, help="Of the one generator; each of the four gets a quarter.")
+@click.option("--out", default="build/one_generator", type=click.Path(path_type=Path), show_default=True)
+def main(pairs: Path, steps: int, out: Path) -> None:
+    """Train what is not trained yet, and print both tables."""
+    if steps < len(KINDS) or steps % len(KINDS):
+        raise click.BadParameter(f"a multiple of {len(KINDS)}, got {steps}", param_hint="--steps")
+    pin_backend_threads(0)
+    store = open_pairs(pairs)
+    unets = train_unets(store, out, steps)
+    starters = {kind: load_generator(STARTERS / kind, batch=unets[kind].batch).forward for kind in KINDS}
+    singles = {kind: unets[kind] for kind in KINDS}
+    click.echo(
+        f"(b) {steps // len(KINDS)} steps each, (c) {steps}; {FILTERS} filters, {CROPS['crop_px']} px, "
+        f"batch {CROPS['batch']}, seed {SEED}; four tiles of 256 px of each validation picture\n"
+    )
+    found = []
+    for row in rows(store, starters, singles, unets[ALL]):
+        click.echo(_line(row), err=True)
+        found.append(row)
+    click.echo("\n".join(divergence_table(found)))
+    click.echo("\n" + "\n".join(cost_table(*costs(store, starters, unets, out))))
+
+
+if __name__ == "__main__":
+    main()
