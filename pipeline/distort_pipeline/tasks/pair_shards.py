@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from distort_pipeline.planning.pairs import PlacedPicture, Recipe, Shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.stores.arrays import PAIRS_LEVEL, create_group, pixel_digest, write_picture
+from distort_pipeline.stores.arrays import PAIRS_LEVEL, PixelDigest, create_group, write_picture
 from distort_pipeline.stores.brought import brought_root
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.ingested import read_ingested
@@ -46,22 +46,14 @@ def make_shard(task: ShardTask) -> str:
     shard = task.shard
     pristine = {placed.picture.id: read_ingested(task.root, placed.picture) for placed in shard.pictures}
     tiles = np.zeros((sum(len(placed.tiles) for placed in shard.pictures), task.tile_px, task.tile_px, 3), np.uint8)
-    digests = {"pristine": _write_column(group, task, "pristine", 0, 0, pristine, tiles)}
+    clean = ((placed, pristine[placed.picture.id]) for placed in shard.pictures)
+    digests = {"pristine": _write_column(group, task, "pristine", 0, 0, clean, tiles)}
     records: list[PairRecord] = []
     missing: list[dict[str, str]] = []
     for recipe in task.recipes:
-        distorted: dict[str, Picture] = {}
-        for placed in shard.pictures:
-            made = _distorted(task, recipe, placed, pristine[placed.picture.id])
-            if isinstance(made, str):
-                missing.append({"picture": placed.picture.id, "distortion": recipe.distortion, "reason": made})
-                continue
-            distorted[placed.picture.id], facts, seed = made
-            records += _records(task, placed, recipe, seed, facts)
+        made = _column(task, recipe, pristine, records, missing)
         name = distorted_column(recipe.distortion, recipe.level)
-        digests[name] = _write_column(
-            group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
-        )
+        digests[name] = _write_column(group, task, recipe.distortion, recipe.level, recipe.level_index, made, tiles)
     write_table(task.work / "records" / f"{shard.name}.parquet", records, PairRecord)
     entry = {
         "shard": shard.name,
@@ -73,6 +65,28 @@ def make_shard(task: ShardTask) -> str:
     }
     Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)})
     return shard.name
+
+
+def _column(
+    task: ShardTask,
+    recipe: Recipe,
+    pristine: Mapping[str, Picture],
+    records: list[PairRecord],
+    missing: list[dict[str, str]],
+) -> Iterator[tuple[PlacedPicture, Picture | None]]:
+    """Yield each picture under a recipe, or None, and note its records, or why there is none.
+
+    One at a time: what a picture frees, the next one takes.
+    """
+    for placed in task.shard.pictures:
+        made = _distorted(task, recipe, placed, pristine[placed.picture.id])
+        if isinstance(made, str):
+            missing.append({"picture": placed.picture.id, "distortion": recipe.distortion, "reason": made})
+            yield placed, None
+            continue
+        picture, facts, seed = made
+        records += _records(task, placed, recipe, seed, facts)
+        yield placed, picture
 
 
 def _distorted(
@@ -103,31 +117,36 @@ def _write_column(
     name: str,
     level: int,
     level_index: int,
-    pictures: Mapping[str, Picture],
+    pictures: Iterable[tuple[PlacedPicture, Picture | None]],
     tiles: NDArray[np.uint8],
 ) -> str:
     """Write one array's share of the shard and return the digest of its pixels.
 
     `tiles` (n, tile_px, tile_px, 3) is memory for training tiles, black where there is none; the next column's as well.
     """
-    shard = task.shard
-    if shard.split == "val":
-        for picture_id, picture in pictures.items():
+    pixels = PixelDigest()
+    for placed, picture in pictures:
+        if task.shard.split == "train":
+            cut_tiles(picture, placed, tiles)
+        elif picture is not None:
             column = name if name == "pristine" else distorted_column(name, level)
-            write_picture(task.work, group, val_name(picture_id, column), picture, level=PAIRS_LEVEL)
-        return pixel_digest(list(pictures.values()))
-    for placed in shard.pictures:
-        if placed.picture.id in pictures:
-            cut_tiles(pictures[placed.picture.id], placed, tiles)
-        else:
-            tiles[placed.first_slot : placed.first_slot + len(placed.tiles)] = 0
-    write_shard(task.work, group[f"train/{name}"], level_index, shard.number * task.tiles_per_shard, tiles)
-    return pixel_digest([tiles])
+            write_picture(task.work, group, val_name(placed.picture.id, column), picture, level=PAIRS_LEVEL)
+            pixels.add(picture)
+    if task.shard.split == "train":
+        write_shard(task.work, group[f"train/{name}"], level_index, task.shard.number * task.tiles_per_shard, tiles)
+        pixels.add(tiles)
+    return pixels.hexdigest()
 
 
-def cut_tiles(picture: Picture, placed: PlacedPicture, into: NDArray[np.uint8]) -> None:
-    """Copy the tiles of `placed` out of `picture` into their slots of `into` (slots, tile_px, tile_px, 3)."""
+def cut_tiles(picture: Picture | None, placed: PlacedPicture, into: NDArray[np.uint8]) -> None:
+    """Copy the tiles of `placed` out of `picture` into their slots of `into` (slots, tile_px, tile_px, 3).
+
+    Without a picture they are black.
+    """
     for slot, tile in enumerate(placed.tiles, start=placed.first_slot):
+        if picture is None:
+            into[slot] = 0
+            continue
         into[slot, : tile.height, : tile.width] = picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
