@@ -2,7 +2,7 @@
 # make test     run the tests
 # make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
-# make figures  the paper's figures 3 and 4 on the built-in sample: studies/paper_figures; half an hour, seven trainings
+# make figures  the paper's figures 3 and 4 on the built-in sample, seven trainings: studies/paper_figures/README.md
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,7 +36,7 @@ def main() -> None:
     """Measure every run in params.yaml, and draw its figures."""
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     pairs = open_pairs(BUILD / "pairs")
-    pristine, true = (list(pictures) for pictures in zip(*_validation(pairs), strict=True))
+    pristine, true = validation(pairs)
     made, names = {}, {}
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch=1)
@@ -78,6 +78,12 @@ def name_of(settings: Mapping[str, Any]) -> str:
     return f"{settings['pixel_norm']} alone"
 
 
+def validation(pairs: PairStore) -> tuple[list[Picture], list[Picture]]:
+    """Return the whole validation pictures, pristine and true, in the order of the manifest."""
+    found = list(pairs.validation(DISTORTION))
+    return [pristine for _, pristine, _ in found], [true for _, _, true in found]
+
+
 def means(pristine: Sequence[Picture], true: Sequence[Picture], made: Sequence[Picture]) -> Figures:
     """Return the means over pictures of what `made` scores, each picture beside its pristine and true one.
 
@@ -113,11 +119,6 @@ def drawing(
     pictures = [_middle(picture, side_px) for picture in columns.values()]
     residuals = [amplified_residual(pictures[0], picture) for picture in pictures]
     return strip([pictures, residuals], list(columns), row_labels=["picture", "residual x4"])
-
-
-def _validation(pairs: PairStore) -> Iterator[tuple[Picture, Picture]]:
-    for _, pristine, true in pairs.validation(DISTORTION):
-        yield pristine, true
 
 
 def _one(pristine: Picture, true: Picture, made: Picture) -> Figures:
