@@ -2,6 +2,7 @@
 # make test     run the tests
 # make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
+# make figures  the paper's figures 3 and 4 on the built-in sample, seven trainings: studies/paper_figures/README.md
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv
@@ -24,7 +25,7 @@ export DVC_NO_ANALYTICS := 1
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test consumers bench faults check lock clean
+.PHONY: repro test consumers bench figures faults check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -44,6 +45,13 @@ consumers: $(READY)
 bench: $(READY)
 	python -m benchmarks
 
+# A DVC project of its own, so that dvc in the root neither shows nor runs it.
+figures: $(READY)
+	-@git update-index --skip-worktree studies/paper_figures/dvc.lock
+	cd studies/paper_figures && dvc repro
+	@cat studies/paper_figures/build/figures/table.md
+	@echo "figures: studies/paper_figures/build/figures"
+
 # Each test has limits of its own on time, the whole has this one; FAULTS_KILLS=3 and the like make it shorter.
 faults: $(READY)
 	FAULTS_TALLY=$(CURDIR)/benchmarks/results/faults timeout 7200 python -m pytest -m slow tests/faults
@@ -62,7 +70,7 @@ lock:
 	  --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build studies/paper_figures/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The build tools come first, as one dependency has to be built; so nothing that is not pinned is ever fetched.
 $(READY): requirements.lock requirements-build.lock pyproject.toml
