@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import row
-from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.stores.files import write_parts
 from distort_pipeline.stores.remote import RemotePath
 
 Record = TypeVar("Record")
@@ -28,7 +28,7 @@ def write_table(path: Path, records: Sequence[Any], kind: type[Any]) -> None:
     table = pa.Table.from_pylist([row(record) for record in records], schema=schema_of(kind))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    write_bytes(path, buffer.getvalue())
+    write_parts(path, (buffer.getvalue(),), flush=False)
 
 
 def read_table(paths: Sequence[Path], kind: type[Any]) -> pa.Table:
