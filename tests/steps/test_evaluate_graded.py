@@ -29,10 +29,10 @@ def write_noise(folder, learned, made):
 
     network = {"base_filters": 0, "noise_channels": 3, "transform": "none", "noise_pyramid": True}
     weights = weights_of(build_generator(**network, levels=len(made)))
-    (path,) = weights
+    path = "noise_pyramid/matrices"
     matrices = np.zeros_like(weights[path])
     matrices[:, -1] = np.eye(3) * np.array(made)[:, None, None] / 127.5  # the finest octave alone is white
-    weights = {path: matrices}
+    weights = {**weights, path: matrices}
     write_arrays(folder / WEIGHTS, weights)
     levels = [
         {"level": rank, "parameters": {"sigma_grey": sigma}, "severity": rank / len(learned)}
