@@ -21,11 +21,12 @@ def build_plain_generator(
     transform: str = "none",
     noise_pyramid: bool = False,
     levels: int = 1,
+    kinds: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
 ) -> keras.Model:
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
-    if (precision, transform, noise_pyramid, levels) != ("float32", "none", False, 1):
+    if (precision, transform, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):
         raise ValueError("the plain form is the paper's network in float32, of one level, for comparison only")
     picture = keras.Input((side_px, side_px, 3))
     noises = [keras.Input((None, None, noise_channels)) for _ in range(7) if noise_channels]
