@@ -24,14 +24,15 @@ def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_p
     assert (again.transform, list(again.explained.items())) == (first.transform, list(first.explained.items()))
     assert again.responses.keys() == first.responses.keys()
     assert all(np.array_equal(again.responses[name], first.responses[name]) for name in first.responses)
-    assert np.array_equal(again.noise, first.noise)
+    assert again.noise.keys() == first.noise.keys() == {"matrices", "kernels"}
+    assert all(np.array_equal(again.noise[name], first.noise[name]) for name in first.noise)
 
 
 def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
     found = start(pair_store, tmp_path)
     tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     whole = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
-    assert np.square(found.noise).sum() < 0.5 * np.square(whole).sum()
+    assert np.square(found.noise["matrices"]).sum() < 0.5 * np.square(whole["matrices"]).sum()
 
 
 def test_for_the_papers_start_nothing_is_fitted(pair_store, tmp_path):
@@ -62,8 +63,8 @@ def graded(folder, *, filters=0):
 def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path):
     found = start_of(graded(tmp_path), [{"quality": 12}])
     assert (found.responses["curves_00"] == 2).all()
-    assert (found.noise == 2).all()
-    assert found.noise.shape == (1, 7, 3, 3)
+    assert (found.noise["matrices"] == 2).all()
+    assert found.noise["matrices"].shape == (1, 7, 3, 3)
     both = start_of(tmp_path, [{"quality": 43}, {"quality": 7}])
     assert both.responses["curves_00"][:, 0, 0].tolist() == [1, 3]
 
