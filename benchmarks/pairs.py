@@ -76,6 +76,8 @@ def measure(options: Options) -> Result:
             "Tried and kept (the same): Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, so that glibc gives memory "
             "back at once and the system has to clear it anew: 100,000 to 430,000 page faults for the pool's 50,000 "
             "and up to 4 s of system time for 1; with one arena and memory kept 70,000 to 160,000.",
+            "Tried and kept (the same): pictures are cut one by one as they are made, which brings page faults down to "
+            "the pool's; records and ledger are not flushed to disk, as each flush of a busy one took half a second.",
             "Not tried: writing in a thread while the next distortion is made, as with as many workers as cores no "
             "core is free for it.",
         ],

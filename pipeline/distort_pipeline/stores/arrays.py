@@ -21,9 +21,9 @@ PIXELS = "pixels.zarr"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
 # zstd's own checksum makes a flipped bit an error instead of another picture; level 2 writes as fast as level 1 and
 # keeps a quarter less, higher ones take longer: benchmarks/crops.py
-CORPUS_LEVEL = 2
+CORPUS_ZSTD = 2
 # pairs, which every epoch of training reads again: negative levels keep half as much again, in a third of the time
-PAIRS_LEVEL = -5
+PAIRS_ZSTD = -5
 # all that Zarr and its codecs raised when every part of a shard and of its metadata was damaged in turn
 DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
@@ -103,7 +103,7 @@ def create_tiles(
         shards=(1, per_shard, tile_px, tile_px, 3),
         chunks=(1, per_chunk, tile_px, tile_px, 3),
         dtype="uint8",
-        compressors=ZstdCodec(level=PAIRS_LEVEL, checksum=True),
+        compressors=ZstdCodec(level=PAIRS_ZSTD, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS,
         config={"write_empty_chunks": True},  # an all-black shard is a shard, not a missing one
@@ -120,7 +120,7 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
         shards=(per_shard, tile_px, tile_px, 3),
         chunks=(per_chunk, tile_px, tile_px, 3),
         dtype="uint8",
-        compressors=ZstdCodec(level=CORPUS_LEVEL, checksum=True),
+        compressors=ZstdCodec(level=CORPUS_ZSTD, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS[1:],
         config={"write_empty_chunks": True},
@@ -128,24 +128,24 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
 
 
 def write_picture(
-    folder: Path, group: zarr.Group, name: str, picture: NDArray[np.uint8], *, level: int = CORPUS_LEVEL
+    folder: Path, group: zarr.Group, name: str, picture: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD
 ) -> None:
     """Write one whole picture (H, W, 3) as an array of its own in the `group` of `folder`, replacing what is there.
 
-    `level` is Zstandard's.
+    `zstd` is the level of Zstandard.
     """
     array = group.create_array(
         name,
         shape=picture.shape,
         chunks=picture.shape,
         dtype="uint8",
-        compressors=ZstdCodec(level=level, checksum=True),
+        compressors=ZstdCodec(level=zstd, checksum=True),
         fill_value=0,
         dimension_names=DIMENSIONS[2:],
         config={"write_empty_chunks": True},
         overwrite=True,
     )
-    compressed = Zstd(level, checksum=True).encode(np.ascontiguousarray(picture))
+    compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(picture))
     write_parts(shard_file(folder, array, (0,)), (compressed,), flush=False)
 
 

@@ -186,11 +186,9 @@ class Ledger:
         write_parts(self.folder / f"{name}.json", (json_bytes(entry),), flush=False)
 
     def finished(self, names: Iterable[str]) -> set[str]:
-        """Return those of `names` that are finished."""
+        """Return those of `names` that are finished; a file that a power cut left empty says nothing."""
         paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
-        return {path.stem for path in paths if path.stat().st_size}.intersection(
-            names
-        )  # a power cut leaves empty files
+        return {path.stem for path in paths if path.stat().st_size}.intersection(names)
 
     def entries(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the entries of `names`, in that order; PipelineError if one is missing or damaged."""

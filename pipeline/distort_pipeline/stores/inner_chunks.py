@@ -17,7 +17,7 @@ from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Pictures
-from distort_pipeline.stores.arrays import PAIRS_LEVEL, shard_file
+from distort_pipeline.stores.arrays import PAIRS_ZSTD, shard_file
 from distort_pipeline.stores.files import write_parts
 
 INDEX_ENTRY = np.dtype([("offset", "<u8"), ("nbytes", "<u8")])
@@ -31,7 +31,7 @@ def write_shard(folder: Path, array: Any, level: int, first_slot: int, tiles: Pi
     Zarr would write are the same chunks in another order.
     """
     slots = array.chunks[1]
-    codec = Zstd(PAIRS_LEVEL, checksum=True)
+    codec = Zstd(PAIRS_ZSTD, checksum=True)
     parts, index = [], np.zeros(array.shards[1] // slots, INDEX_ENTRY)
     offset = 0
     for place in range(len(index)):

@@ -15,7 +15,7 @@ from distort_pipeline.planning.pairs import PlacedPicture, Recipe, Shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.stores.arrays import PAIRS_LEVEL, PixelDigest, create_group, write_picture
+from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_picture
 from distort_pipeline.stores.brought import brought_root
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.ingested import read_ingested
@@ -130,7 +130,7 @@ def _write_column(
             cut_tiles(picture, placed, tiles)
         elif picture is not None:
             column = name if name == "pristine" else distorted_column(name, level)
-            write_picture(task.work, group, val_name(placed.picture.id, column), picture, level=PAIRS_LEVEL)
+            write_picture(task.work, group, val_name(placed.picture.id, column), picture, zstd=PAIRS_ZSTD)
             pixels.add(picture)
     if task.shard.split == "train":
         write_shard(task.work, group[f"train/{name}"], level_index, task.shard.number * task.tiles_per_shard, tiles)

@@ -10,6 +10,8 @@ the distorted one, as those with weak noise would win; and what the pyramid itse
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
@@ -52,7 +54,7 @@ def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> dic
     if not covariance.any():
         return {"matrices": np.zeros((OCTAVES, channels, 3), np.float32), "kernels": _kernel(1, 0, 0, 0)}
     colours = _colours(covariance, channels)
-    octaves = np.stack([_power(_drawn(octave, side)) for octave in range(OCTAVES)])
+    octaves = _octave_powers(side)
     left = np.ones((side, side))
     for turn in range(CLIPPED_TURNS + 1):
         powers, kernel = _solved(wanted / left, octaves)
@@ -89,13 +91,13 @@ def _solved(wanted: Floats, octaves: Floats) -> tuple[Floats, Floats]:
     mirrored = (wanted + np.roll(wanted[::-1], 1, axis=0)) / 2  # as the kernel's is, and half as noisy
     radial = _radial(mirrored)
     kernel = np.array([1.0, 0.0, 0.0, 0.0])
+    heard = np.ones((side, side), bool)
+    heard[0, 0] = False  # the mean of a field is the slowest octave's alone
     for _ in range(TURNS):
         passed = np.square(responses @ kernel)
         shapes = np.stack([_radial(octave * passed) for octave in octaves], axis=1)
         powers, _ = nnls(shapes / radial[:, None], np.ones(len(radial)))
         gain = np.sqrt(mirrored / np.maximum(np.tensordot(powers, octaves, 1), 1e-12 * mirrored.max()))
-        heard = np.ones(gain.shape, bool)
-        heard[0, 0] = False  # the mean of a field is the slowest octave's alone
         kernel, *_ = np.linalg.lstsq(responses[heard], gain[heard], rcond=None)
     energy = float(np.square(kernel) @ (1, 2, 2, 4))  # white noise is as strong behind the kernel as before it
     return powers * energy, _kernel(*kernel / np.sqrt(energy))
@@ -149,6 +151,14 @@ def _radial(power: Floats) -> Floats:
 def _rings_of(power: Floats) -> Floats:
     """Return a power spectrum (side, side) with the mean of its radial bin at each frequency."""
     return _radial(power)[_rings(len(power))]
+
+
+@lru_cache(maxsize=1)  # all levels share them
+def _octave_powers(side: int) -> Floats:
+    """Return the spectrum (side, side) of each octave at unit power, (9, side, side)."""
+    powers = np.stack([_power(_drawn(octave, side)) for octave in range(OCTAVES)])
+    powers.setflags(write=False)
+    return powers
 
 
 def _drawn(octave: int, side: int) -> Floats:
