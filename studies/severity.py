@@ -33,12 +33,12 @@ from distort_pipeline.statistics.measured import severity
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.tasks.chains import Chain
-from distort_pipeline.tasks.targets import distort_to_targets, measured
+from distort_pipeline.tasks.targets import distort_to_targets, measured, share_out, worst_reached
 from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
 from distort_pipeline.training.validation import validation_tiles
 
 MEASURES = ("psnr", "ssim")
-TARGET_BATCH = 16  # tiles whose severities are found together
+TARGET_BATCH = 64  # tiles whose severities are found together
 LEAST_ASKED = 0.05  # the severity whose quality is the best that is asked for
 RANGE = (0.1, 0.9)  # of the way from there to severity 1
 ASKED_TILES = 256
@@ -76,7 +76,8 @@ def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held:
 def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[str]:
     """Yield how well a quality that is asked of each tile is met: by the calibration alone, then as generate meets it.
 
-    A smooth tile cannot be made bad, nor a busy one good: those at an end of the dial are told beside all of them.
+    A smooth tile cannot be made bad, so `generate` gives targets to tiles that can have them; those that ended at
+    an end of the dial are told beside all.
     """
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, worst = reach(calibration, measure)
@@ -88,11 +89,12 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     made = trained.forward.distort(tiles, seeds, severities)
     yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
     chain = Chain({trained.card["distortion"]: trained})
-    targets = [float(one) for one in wanted]
-    parts = list(distort_to_targets(chain, tiles, seeds, targets, measure=measure, batch=TARGET_BATCH))
+    worst = worst_reached(chain, tiles, seeds, measure=measure)
+    targets = share_out([float(one) for one in wanted], worst, measure=measure, seed=SEED)
+    parts = list(distort_to_targets(chain, tiles, seeds, targets, measure=measure, batch=TARGET_BATCH, worst=worst))
     made = np.concatenate([pictures for pictures, _ in parts])
     found = [severity for _, severities in parts for severity in severities]
-    yield f"by generate {_met(wanted, tiles, made, found, measure)}"
+    yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}"
 
 
 def _met(

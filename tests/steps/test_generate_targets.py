@@ -54,6 +54,19 @@ def test_each_picture_comes_nearer_than_the_calibration_alone_would_bring_it(aim
         assert np.mean(errors) < np.mean(alone) / 3
 
 
+def test_targets_go_to_tiles_that_have_them_on_their_dial(aimed, calibrated_models):
+    for name in aimed.batch_names():
+        records = aimed.batch_records(name)
+        forward = load_generator(calibrated_models / records[0].distortion, batch=NETWORK_BATCH).forward
+        worst = [
+            ssim(sample.pristine, forward.distort_picture(sample.pristine, sample.record.seed))
+            for sample in (aimed[record.sample] for record in records)
+        ]
+        lacking = sum(record.target < end for record, end in zip(records, worst, strict=True))
+        most = sum(target < end for target, end in zip(sorted(r.target for r in records), sorted(worst), strict=True))
+        assert lacking <= most  # matched in order, the best that can be done is no worse than this
+
+
 def test_a_sample_is_what_its_generator_makes_at_the_severity_that_was_found(aimed, calibrated_models):
     for place in (0, 9, 31):
         sample = aimed[place]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from distort_pipeline.records import SampleRecord, canonical, digest, digest_row
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
 from distort_pipeline.reports.targets import target_report
+from distort_pipeline.seeds import derive_seed
 from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured_labels import measured_labels
@@ -33,9 +34,10 @@ from distort_pipeline.tasks.chains import Chain, load_chain
 from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
 from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
-from distort_pipeline.tasks.targets import distort_to_targets
+from distort_pipeline.tasks.targets import distort_to_targets, share_out, worst_reached
 
 LIMITS = (0, 255)
+AIMED_TOGETHER = 4  # batches of the network: those that are at their target are not tried again, the others fill up
 PARTS_AHEAD = 2  # that the network may be ahead of the statistics
 
 
@@ -67,10 +69,11 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
+    task, worst = _shared_out(task, chain)
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
-    for place, (clean, made, severity) in enumerate(_distorted(task, chain)):
+    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst)):
         pixels.add(made)
         records.append(_record(task, chain, place, severity, clean, made))
         histograms.append(product_histogram(made))
@@ -79,8 +82,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
     noted: dict[str, str] = {}
     if task.batch.series.is_plain:
-        numbers = [tile.number for tile in task.tiles]
-        truth = truth_measures(truths, numbers, task.tiles_per_shard, peers=task.peers, rungs=task.rungs)
+        truth = truth_measures(truths, _numbers(task), task.tiles_per_shard, peers=task.peers, rungs=task.rungs)
     else:
         truth, kept, noted = _own_truth(task, chain, [record.severity for record in records])
         examples.update(kept)
@@ -104,7 +106,32 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture, float]]:
+def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] | None]:
+    """Return the task with its targets given to tiles that can have them, and what each tile reaches at severity 1.
+
+    Where no targets of their own are asked of the samples it is the task as it was, and None.
+    """
+    asked, samples = task.batch.series.asked, task.batch.samples
+    if asked.of == SEVERITY or not asked.varies:
+        return task, None
+    group, seeds = create_group(task.work), [sample.seed for sample in samples]
+    if task.whole_pictures:
+        worst = [
+            value
+            for place, seed in enumerate(seeds)
+            for value in worst_reached(chain, _whole(task, group, place), [seed], measure=asked.of)
+        ]
+    else:
+        worst = worst_reached(chain, _read_tiles(group[PRISTINE], _numbers(task)), seeds, measure=asked.of)
+    seed = derive_seed(task.seed, "targets", task.batch.name)
+    targets = share_out([sample.asked for sample in samples], worst, measure=asked.of, seed=seed)
+    aimed = tuple(replace(sample, asked=target) for sample, target in zip(samples, targets, strict=True))
+    return replace(task, batch=replace(task.batch, samples=aimed)), worst
+
+
+def _distorted(
+    task: BatchTask, chain: Chain, worst: Sequence[float] | None
+) -> Iterator[tuple[Picture, Picture, float]]:
     """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole pictures are made one by one.
 
     The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
@@ -112,13 +139,13 @@ def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture
     group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.series.name)
     if task.whole_pictures:
-        made_pictures = ahead(_pictures(task, chain, group), 1, name="network")
+        made_pictures = ahead(_pictures(task, chain, group, worst), 1, name="network")
         for sample, (clean, made) in zip(samples, made_pictures, strict=True):
             write_picture(task.work, group, picture_array(column, sample.slot), made[0])
             yield clean, *made
         return
-    pristine = _read_tiles(group[PRISTINE], [tile.number for tile in task.tiles])
-    parts = _parts(task, chain, pristine, samples)
+    pristine = _read_tiles(group[PRISTINE], _numbers(task))
+    parts = _parts(task, chain, pristine, samples, worst)
     distorted = np.empty_like(pristine)
     first = 0
     for part, severities in ahead(parts, PARTS_AHEAD, name="network"):
@@ -130,13 +157,17 @@ def _distorted(task: BatchTask, chain: Chain) -> Iterator[tuple[Picture, Picture
 
 
 def _parts(
-    task: BatchTask, chain: Chain, pristine: Pictures, samples: Sequence[PlannedSample]
+    task: BatchTask,
+    chain: Chain,
+    pristine: Pictures,
+    samples: Sequence[PlannedSample],
+    worst: Sequence[float] | None,
 ) -> Iterator[tuple[Pictures, list[float]]]:
     """Yield distorted pictures and their severities, part by part."""
     seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
-    batch = 1 if task.whole_pictures else task.network_batch
     if measure != SEVERITY:
-        yield from distort_to_targets(chain, pristine, seeds, asked, measure=measure, batch=batch)
+        together = 1 if task.whole_pictures else AIMED_TOGETHER * task.network_batch
+        yield from distort_to_targets(chain, pristine, seeds, asked, measure=measure, batch=together, worst=worst)
         return
     start = 0
     for part in chain.distort_by_parts(pristine, seeds, asked):
@@ -144,12 +175,24 @@ def _parts(
         start += len(part)
 
 
-def _pictures(task: BatchTask, chain: Chain, group: Any) -> Iterator[tuple[Picture, tuple[Picture, float]]]:
+def _pictures(
+    task: BatchTask, chain: Chain, group: Any, worst: Sequence[float] | None
+) -> Iterator[tuple[Picture, tuple[Picture, float]]]:
     """Yield pristine, and distorted with its severity, of whole pictures."""
-    for sample, tile in zip(task.batch.samples, task.tiles, strict=True):
-        clean = np.asarray(group[picture_array(PRISTINE, tile.number)][:])
-        ((made, severities),) = _parts(task, chain, clean[None], [sample])
-        yield clean, (made[0], severities[0])
+    for place, sample in enumerate(task.batch.samples):
+        pristine = _whole(task, group, place)
+        own = None if worst is None else [worst[place]]
+        ((made, severities),) = _parts(task, chain, pristine, [sample], own)
+        yield pristine[0], (made[0], severities[0])
+
+
+def _whole(task: BatchTask, group: Any, place: int) -> Pictures:
+    """Return the pristine picture of a sample, (1, H, W, 3)."""
+    return np.asarray(group[picture_array(PRISTINE, task.tiles[place].number)][:])[None]
+
+
+def _numbers(task: BatchTask) -> list[int]:
+    return [tile.number for tile in task.tiles]
 
 
 def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:
@@ -168,7 +211,7 @@ def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, P
     if not task.batch.series.is_plain:  # the truths are made when the severities of the samples are known
         return dict.fromkeys(rows_to_show(task.tiles, task.truth_pictures))
     found: dict[int, Picture | None] = {}
-    found.update(true_examples(truths, [tile.number for tile in task.tiles], task.batch.series.name))
+    found.update(true_examples(truths, _numbers(task), task.batch.series.name))
     return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.labels import LOWER_IS_BETTER
 from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, reach, severity_for
 from distort_pipeline.statistics.measured_labels import MEASURES
 from distort_pipeline.tasks.chains import Chain
 
-CORRECTIONS = 3  # a severity tried, and so many better ones; each is another run of the network
+CORRECTIONS = 4  # a severity tried, and so many better ones; each is another run of the network
+NEAR = 0.002  # of the dial's range: who comes as near as this is tried no more
 DECIMALS = 6  # of a severity
 
 
@@ -21,34 +26,135 @@ DECIMALS = 6  # of a severity
 class _Try:
     severity: float
     reached: float
-    made: Picture
+    made: Picture | None = None  # none where only what it reaches is known
+
+
+@dataclass
+class _Aim:
+    """The search for the severity of one picture."""
+
+    calibration: Calibration
+    measure: str
+    target: float
+    tries: list[_Try]
+
+    def is_met(self) -> bool:
+        """Return whether one of the pictures that were made is as near as counts."""
+        best, worst = reach(self.calibration, self.measure)
+        enough = NEAR * abs(worst - best)
+        return any(one.made is not None and abs(one.reached - self.target) <= enough for one in self.tries)
+
+    def nearest(self) -> tuple[Picture, float]:
+        """Return the picture that came nearest, and its severity."""
+        made = [(one.made, one) for one in self.tries if one.made is not None]
+        picture, best = min(made, key=lambda pair: abs(pair[1].reached - self.target))
+        return picture, best.severity
+
+    def next_severity(self) -> float:
+        """Return the severity to try next: where a smooth, rising curve through all tries has the target.
+
+        Qualities are read as severities of the calibration first. A picture that is twice as sensitive as the mean is
+        then a straight line through 0, whatever the curve, and 0 itself is the first try that was too mild. Where two
+        tries in turn fell short on one side, the curve is not to be trusted: then it is half-way to the other side.
+        """
+        if not self.tries:
+            return round(severity_for(self.calibration, self.measure, self.target), DECIMALS)
+        wanted = self._as_severity(self.target)
+        tried = [(one.severity, self._as_severity(one.reached)) for one in self.tries]
+        severities, means = [0.0], [0.0]
+        for own, mean in sorted(tried):
+            if mean == means[-1]:
+                severities[-1] = own
+            elif mean > means[-1]:  # what falls for once says nothing of where to look
+                severities.append(own)
+                means.append(mean)
+        if wanted > means[-1]:
+            severity = severities[-1] * wanted / means[-1] if means[-1] else (severities[-1] + 1) / 2
+            return round(min(severity, 1.0), DECIMALS)
+        severity = float(PchipInterpolator(means, severities)(wanted)) if len(means) > 1 else 0.0
+        above = bisect_left(means, wanted)
+        too_mild = [mean < wanted for _, mean in tried[-2:]]
+        if len(tried) > 2 and above and len(set(too_mild)) == 1:
+            severity = (severity + severities[above if too_mild[0] else above - 1]) / 2
+        return round(severity, DECIMALS)
+
+    def _as_severity(self, value: float) -> float:
+        """Return the severity at which the mean has this value; above 1 for what is worse than the end of the dial."""
+        best, worst = reach(self.calibration, self.measure)
+        beyond = (value - worst) / (worst - best)
+        return severity_for(self.calibration, self.measure, value) if beyond <= 0 else 1 + beyond
+
+
+def worst_reached(chain: Chain, pictures: Pictures, seeds: Sequence[int], *, measure: str) -> list[float]:
+    """Return what `measure` comes to for each of `pictures` (N, H, W, 3) at the end of the dial, severity 1."""
+    found: list[float] = []
+    for made in chain.distort_by_parts(pictures, seeds, [1.0] * len(pictures)):
+        own = pictures[len(found) : len(found) + len(made)]
+        found += [measured(measure, clean, bad) for clean, bad in zip(own, made, strict=True)]
+    return found
+
+
+def share_out(targets: Sequence[float], worst: Sequence[float], *, measure: str, seed: int) -> list[float]:
+    """Return `targets` in another order, so that as many pictures as possible get one that their dial has.
+
+    `worst` is what each picture reaches at the end of its dial. The hardest goes first, to one at random of those
+    that can have it; what nobody can have goes to those that are left, the hardest to whoever comes nearest.
+
+    >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", seed=0)
+    [0.9, 0.5, 0.7]
+    """
+    sign = 1 if LOWER_IS_BETTER[measure] else -1
+    given: dict[int, float] = {}
+    left = [int(place) for place in generator(seed).permutation(len(worst))]
+    hopeless: list[float] = []
+    for target in sorted(targets, key=lambda value: -sign * value):
+        able = next((place for place in left if sign * worst[place] >= sign * target), None)
+        if able is None:
+            hopeless.append(target)
+            continue
+        given[able] = target
+        left.remove(able)
+    left.sort(key=lambda place: -sign * worst[place])
+    given.update(zip(left, hopeless, strict=True))
+    return [given[place] for place in range(len(worst))]
 
 
 def distort_to_targets(
-    chain: Chain, pictures: Pictures, seeds: Sequence[int], targets: Sequence[float], *, measure: str, batch: int
+    chain: Chain,
+    pictures: Pictures,
+    seeds: Sequence[int],
+    targets: Sequence[float],
+    *,
+    measure: str,
+    batch: int,
+    worst: Sequence[float] | None = None,
 ) -> Iterator[tuple[Pictures, list[float]]]:
     """Yield `pictures` (N, H, W, 3) distorted so that `measure` comes near each one's target, and their severities.
 
-    The model's calibration gives the first severity, and what that one reaches says how sensitive this picture is. Of
-    all tries the nearest is kept, so that a picture that no severity brings to its target is at the end of the dial, or
-    as near as it came. `batch` pictures a part.
+    The model's calibration gives the first severity or, where `worst` says what each picture reaches at the end of its
+    dial, that picture's share of it; what a severity reaches says how sensitive this picture is. Of all tries the
+    nearest is kept, so that a picture that no severity brings to its target is at the end of the dial, or as near as it
+    came. `batch` pictures a part.
     """
     calibration = _calibration(chain)
     for start in range(0, len(pictures), batch):
-        own = slice(start, start + batch)
-        part, wanted = pictures[own], targets[own]
-        tries: list[list[_Try]] = [[] for _ in part]
-        severities = [round(severity_for(calibration, measure, target), DECIMALS) for target in wanted]
+        part, own_seeds = pictures[start : start + batch], seeds[start : start + batch]
+        known: list[list[_Try]] = [[] for _ in pictures] if worst is None else [[_Try(1.0, value)] for value in worst]
+        aims = [
+            _Aim(calibration, measure, target, tries)
+            for target, tries in zip(targets[start : start + batch], known[start : start + batch], strict=True)
+        ]
         for _ in range(1 + CORRECTIONS):
-            made = np.concatenate(list(chain.distort_by_parts(part, seeds[own], severities)))
-            for place, severity in enumerate(severities):
-                reached = measured(measure, part[place], made[place])
-                tries[place].append(_Try(severity, reached, made[place].copy()))
-            severities = [
-                _next(calibration, measure, found, target) for found, target in zip(tries, wanted, strict=True)
-            ]
-        best = [_nearest(found, target) for found, target in zip(tries, wanted, strict=True)]
-        yield np.stack([one.made for one in best]), [one.severity for one in best]
+            off = [place for place, aim in enumerate(aims) if not aim.is_met()]
+            if not off:
+                break
+            severities = [aims[place].next_severity() for place in off]
+            parts = chain.distort_by_parts(part[off], [own_seeds[place] for place in off], severities)
+            for place, severity, made in zip(off, severities, np.concatenate(list(parts)), strict=True):
+                reached = measured(measure, part[place], made)
+                aims[place].tries.append(_Try(severity, reached, made.copy()))
+        nearest = [aim.nearest() for aim in aims]
+        yield np.stack([made for made, _ in nearest]), [severity for _, severity in nearest]
 
 
 def measured(measure: str, pristine: Picture, distorted: Picture) -> float:
@@ -57,34 +163,6 @@ def measured(measure: str, pristine: Picture, distorted: Picture) -> float:
     if value is None:
         raise PipelineError(f"{measure} has no value for a tile of {pristine.shape[1]} x {pristine.shape[0]} px")
     return min(value, HIGHEST_PSNR_DB) if measure == "psnr" else value
-
-
-def _next(calibration: Calibration, measure: str, tries: Sequence[_Try], target: float) -> float:
-    """Return the severity to try next: between the mildest try that was too strong and the strongest too mild one.
-
-    Qualities are read as severities of the calibration first. A picture that is twice as sensitive as the mean is then
-    a straight line through 0, whatever the curve, and 0 itself is the first try that was too mild.
-    """
-    wanted = _as_severity(calibration, measure, target)
-    tried = [(one.severity, _as_severity(calibration, measure, one.reached)) for one in tries]
-    mild = max(((own, mean) for own, mean in tried if mean < wanted), default=(0.0, 0.0))
-    strong = min(((own, mean) for own, mean in tried if mean >= wanted and own > mild[0]), default=None)
-    if strong is not None:
-        severity = mild[0] + (wanted - mild[1]) / (strong[1] - mild[1]) * (strong[0] - mild[0])
-    else:
-        severity = mild[0] * wanted / mild[1] if mild[1] else (mild[0] + 1) / 2
-    return round(min(max(severity, 0.0), 1.0), DECIMALS)
-
-
-def _as_severity(calibration: Calibration, measure: str, value: float) -> float:
-    """Return the severity at which the mean has this value; above 1 for what is worse than the end of the dial."""
-    best, worst = reach(calibration, measure)
-    beyond = (value - worst) / (worst - best)
-    return severity_for(calibration, measure, value) if beyond <= 0 else 1 + beyond
-
-
-def _nearest(tries: Sequence[_Try], target: float) -> _Try:
-    return min(tries, key=lambda one: abs(one.reached - target))
 
 
 def _calibration(chain: Chain) -> Calibration:
