@@ -60,7 +60,7 @@ faults: $(READY)
 check: $(READY)
 	ruff format --check .
 	ruff check .
-	mypy -p distort_pipeline -p stages -p profiles -p benchmarks -p examples
+	mypy -p distort_pipeline -p stages -p profiles -p benchmarks -p examples -p studies
 	lint-imports
 
 # One set of pins for Python 3.11 to 3.13; hashes and no addresses, so that any index will do.

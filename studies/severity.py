@@ -80,10 +80,10 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     an end of the dial are told beside all.
     """
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
-    _, worst = reach(calibration, measure)
+    _, last = reach(calibration, measure)
     best = expected(calibration, measure, LEAST_ASKED)  # the untouched picture's 60 dB are no quality to ask for
     rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
-    wanted = best + (worst - best) * rng.uniform(*RANGE, len(tiles))
+    wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
     severities = [severity_for(calibration, measure, float(one)) for one in wanted]
     made = trained.forward.distort(tiles, seeds, severities)

@@ -1,6 +1,6 @@
 """Trains small networks that differ in one thing the paper leaves open, and holds them against each other.
 
-    python -m studies.variants PAIRS [NAME ...] [--steps N] [--out FOLDER]
+    python -m studies.variants PAIRS [NAME ...] [--out FOLDER]
 
 PAIRS is a pair store with a level 3 of JPEG and of white noise (`pairs --preset ladder --levels 1,2,3,4,5`). Every
 variant learns that level from nothing, by the paper's loss alone: no fit, no distance to the true pixels. Those of the
@@ -10,6 +10,7 @@ was stopped goes on there. Prints a Markdown table, means over whole validation 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,24 +23,29 @@ import click
 import cv2
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.networks import discriminator, forward, generator
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import GREYS_PER_UNIT, Picture
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.statistics.dials import capped
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.mscn import luma
 from distort_pipeline.steps import train
+from distort_pipeline.stores.models import read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.trained import load_generator
+from distort_pipeline.training.adversaries import Adversaries
+from distort_pipeline.training.crops import CropBatch, Crops
 
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
 BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the picture
+HIDING_GREYS = 4.0
 SEED = 0
 COMMON: dict[str, Any] = {
     "base_filters": 16,
@@ -117,22 +123,91 @@ def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
     return shallower
 
 
+@contextmanager
+def flips() -> Iterator[None]:
+    """Mirror every other pair of crops, left to right."""
+    plain = Crops.at
+
+    def mirrored(self: Crops, step: int) -> CropBatch:
+        batch = plain(self, step)
+        for pixels in (batch.pristine, batch.distorted):
+            pixels[::2] = pixels[::2, :, ::-1].copy()
+        return batch
+
+    with patch.object(Crops, "at", mirrored):
+        yield
+
+
+def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
+    """Return what lets both learning rates fall to 0 over so many steps, along half a cosine."""
+
+    @contextmanager
+    def falling() -> Iterator[None]:
+        plain = Adversaries._adam
+
+        def scheduled(self: Adversaries, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
+            return plain(self, name, keras.optimizers.schedules.CosineDecay(rate, steps), network)
+
+        with patch.object(Adversaries, "_adam", scheduled):
+            yield
+
+    return falling
+
+
+@contextmanager
+def noise_before_d() -> Iterator[None]:
+    """Add white noise to what D judges, true and generated alike, so that it cannot go by what is finer."""
+    plain = Adversaries.judged
+
+    def hidden(self: Adversaries, x: Any, y: Any, severity: Any) -> list[Any]:
+        noise = keras.random.normal(ops.shape(y), stddev=HIDING_GREYS / GREYS_PER_UNIT, seed=_hiding)
+        return plain(self, x, y + noise, severity)
+
+    _hiding = keras.random.SeedGenerator(SEED)
+    with patch.object(Adversaries, "judged", hidden):
+        yield
+
+
+STEPS = 1500
+FROM_FIT = {
+    "transform": None, "generator_rate": 5e-5, "head_start": 300, "keep": "best", "validate_every": 150,
+    "sparsity_weight": 1.0, "sparsity_span": 2.0,
+}  # fmt: skip
 VARIANTS = {
     "jpeg": Variant("jpeg"),
-    "jpeg-align-8": Variant("jpeg", {"crop_align": 8}),
-    "jpeg-align-1": Variant("jpeg", {"crop_align": 1}),
-    "jpeg-no-norm": Variant("jpeg", inside=without_norm),
-    "jpeg-spectral": Variant("jpeg", inside=spectral_norm),
-    "jpeg-depth-5": Variant("jpeg", inside=depth(5)),
-    "jpeg-depth-3": Variant("jpeg", inside=depth(3)),
+    "jpeg, another seed": Variant("jpeg", {"seed": 1}),
+    "jpeg, crop_align 8": Variant("jpeg", {"crop_align": 8}),
+    "jpeg, crop_align 1": Variant("jpeg", {"crop_align": 1}),
+    "jpeg, flips": Variant("jpeg", inside=flips),
+    "jpeg, D without norms": Variant("jpeg", inside=without_norm),
+    "jpeg, D with spectral norm": Variant("jpeg", inside=spectral_norm),
+    "jpeg, D sees the pair as it is": Variant("jpeg", {"pair_view": "plain"}),
+    "jpeg, rates fall to 0": Variant("jpeg", inside=decay(STEPS)),
+    "jpeg, 5 blocks": Variant("jpeg", inside=depth(5)),
+    "jpeg, 3 blocks": Variant("jpeg", inside=depth(3)),
     "noise": Variant("white_noise"),
-    "noise-no-norm": Variant("white_noise", inside=without_norm),
-    "noise-spectral": Variant("white_noise", inside=spectral_norm),
-    "noise-depth-5": Variant("white_noise", inside=depth(5)),
-    "noise-seed-1": Variant("white_noise", {"seed": 1}),
-    "jpeg-seed-1": Variant("jpeg", {"seed": 1}),
+    "noise, another seed": Variant("white_noise", {"seed": 1}),
+    "noise, D without norms": Variant("white_noise", inside=without_norm),
+    "noise, D with spectral norm": Variant("white_noise", inside=spectral_norm),
+    "noise, D sees the pair as it is": Variant("white_noise", {"pair_view": "plain"}),
+    "noise, rates fall to 0": Variant("white_noise", inside=decay(STEPS)),
+    "noise, weights not averaged": Variant("white_noise", {"averaging": 0.0}),
+    "jp2k, from the fit": Variant("jp2k", FROM_FIT),
+    "jp2k, from the fit, noise before D": Variant("jp2k", FROM_FIT, inside=noise_before_d),
+    "noise, 5 blocks": Variant("white_noise", inside=depth(5)),
 }
-HEADINGS = ("variant", "bits", "pristine", "strength, dB", "grid", "true grid", "banding", "true banding", "logit gap")
+HEADINGS = (
+    "variant",
+    "bits",
+    "pristine",
+    "strength, dB",
+    "grid",
+    "true grid",
+    "banding",
+    "true banding",
+    "logit gap",
+    "kept",
+)
 
 
 def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
@@ -183,21 +258,23 @@ def _last_gap(model: Path) -> float:
 @click.command()
 @click.argument("pairs", type=click.Path(path_type=Path, exists=True))
 @click.argument("names", nargs=-1, type=click.Choice(sorted(VARIANTS)))
-@click.option("--steps", default=1500, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("variants"), show_default=True)
-def main(pairs: Path, names: tuple[str, ...], steps: int, out: Path) -> None:
+def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
     """Train the named variants, or all, and print their table."""
     pin_backend_threads(0)
     store = open_pairs(pairs)
     click.echo(f"| {' | '.join(HEADINGS)} |\n|---|{'---:|' * (len(HEADINGS) - 1)}")
     for name in names or VARIANTS:
         variant = VARIANTS[name]
-        config = TrainConfig(**{**COMMON, **variant.settings, "steps": steps})
+        config = TrainConfig(**{**COMMON, **variant.settings, "steps": STEPS})
+        model = out / re.sub(r"\W+", "-", name)
         with variant.inside():
-            train.run(config, pairs, out / name, distortion=variant.distortion)
-        bits, pristine, strength, *others = measured(store, variant, out / name)
-        rest = " | ".join(f"{value:.3f}" for value in (*others, _last_gap(out / name)))
-        click.echo(f"| {name} | {bits:.4f} | {pristine:.4f} | {strength:+.1f} | {rest} |")
+            train.run(config, pairs, model, distortion=variant.distortion)
+        bits, pristine, strength, *others = measured(store, variant, model)
+        rest = [f"{value:.3f}" for value in (*others, _last_gap(model))]
+        kept = str(read_card(model)["kept_step"])
+        cells = [name, f"{bits:.4f}", f"{pristine:.4f}", f"{strength:+.1f}", *rest, kept]
+        click.echo(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
