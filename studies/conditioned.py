@@ -50,12 +50,12 @@ def condition(kinds: Sequence[str], severities: Mapping[str, float]) -> Conditio
 class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
     """Maps [severity (N, kinds), maps (N, h, w, c)...] to the maps, each channel times its gain at that severity.
 
-    The gains of several kinds add up. At the start the gain of every kind is its severity, that of codecs too.
+    The gains of several kinds add up. At the start the gain of a kind is its severity if it draws at random, else 0.
     """
 
-    def __init__(self, levels: int, **options: Any) -> None:
+    def __init__(self, levels: int, random: Sequence[bool], **options: Any) -> None:
         super().__init__(**options)
-        self.levels = levels
+        self.levels, self.random = levels, tuple(random)
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
         """Make a gain for each channel of each map, at each level of each kind."""
@@ -72,7 +72,8 @@ class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
 
     def _start(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         steps = np.arange(1, self.levels + 1, dtype=np.float32) / self.levels
-        return ops.convert_to_tensor(np.broadcast_to(steps[None, :, None, None], shape), dtype)
+        random = np.array(self.random, np.float32)
+        return ops.convert_to_tensor(np.broadcast_to(np.outer(random, steps)[..., None, None], shape), dtype)
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
         """Return the shapes of the maps."""
@@ -80,24 +81,29 @@ class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
-        return {"name": super().get_config()["name"], "levels": self.levels}
+        return {"name": super().get_config()["name"], "levels": self.levels, "random": self.random}
 
 
-def with_gains(unet: keras.Model, levels: int) -> keras.Model:
-    """Return a model of the same inputs that gives `unet` noise of the right strength; without noise, `unet` itself."""
+def with_gains(unet: keras.Model, levels: int, kinds: Sequence[str]) -> keras.Model:
+    """Return a model of the same inputs that gives the `unet` of `kinds` noise of the right strength.
+
+    Without noise it is `unet` itself.
+    """
     if len(unet.inputs) == 2:  # picture and severity
         return unet
     picture, severity, *noises = inputs = [keras.Input(one.shape[1:], name=one.name) for one in unet.inputs]
-    scaled = NoiseGains(levels, name="noise_gains")([severity, *noises])
+    scaled = NoiseGains(levels, [is_random(kind) for kind in kinds], name="noise_gains")([severity, *noises])
     return keras.Model(inputs, unet([picture, severity, *scaled]), name="conditioned")
 
 
 class ConditionedTrainer(TensorflowTrainer):
     """The package's adversaries and their step, with noise gains before the generator."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, kinds: Sequence[str]) -> None:
         super().__init__(networks)
-        self.generator, self.averaged = (with_gains(one, networks.levels) for one in (self.generator, self.averaged))
+        self.generator, self.averaged = (
+            with_gains(one, networks.levels, kinds) for one in (self.generator, self.averaged)
+        )
         self.averaged.set_weights(self.generator.get_weights())
         self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
 
@@ -199,7 +205,7 @@ def conditioned(
     unet = build_generator(
         base_filters=base_filters, levels=levels, kinds=len(kinds), noise_channels=noise_channels, folded=True
     )
-    model = with_gains(unet, levels)
+    model = with_gains(unet, levels, kinds)
     assign_weights(model, folded_weights(weights))
     call = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
     return Conditioned(call, tuple(kinds), noise_channels)

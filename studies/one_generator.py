@@ -145,7 +145,7 @@ def _steps_of(weights: Path) -> int | None:
 
 def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: Networks, folder: Path, steps: int) -> None:
     """Leave the averaged weights after `steps` steps in `folder`."""
-    trainer = ConditionedTrainer(networks)
+    trainer = ConditionedTrainer(networks, kinds)
     crops: Any  # the loop only asks for what is ahead
     if len(kinds) > 1:
         crops = MixedCrops(pairs, kinds, seed=networks.seed, **CROPS)

@@ -69,7 +69,7 @@ class PairsConfig(ConfigSection):
     brought: dict[str, str] = field(default_factory=dict)  # name → folder of distorted pictures, or CSV of pairs
     tile_px: int = 384
     tiles_per_picture: int = 4
-    tiles_per_shard: int = 64
+    tiles_per_shard: int = 32
     tiles_per_chunk: int = 16
     min_tile_px: int = 256  # a smaller picture gives no training tile
     seed: int = 0

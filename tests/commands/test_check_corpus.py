@@ -15,7 +15,7 @@ from distort_pipeline.stores.files import write_json
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
-JPEG_SHARD = "pixels.zarr/distorted/jpeg/c/1/0/0/0"
+JPEG_SHARD = "pixels.zarr/distorted/jpeg/c.1.0.0.0"
 
 
 @pytest.mark.parametrize("place", [0, 5, 40, 5000, -1, -3, -6, -30, -68])
@@ -26,25 +26,25 @@ def test_a_flipped_bit_anywhere_in_a_shard_is_found(damaged, place):
 
 @pytest.mark.parametrize("left", [0, 1, 3000, -1])
 def test_a_truncated_shard_is_found(damaged, left):
-    path = damaged / "pixels.zarr/pristine/c/2/0/0/0"
+    path = damaged / "pixels.zarr/pristine/c.2.0.0.0"
     path.write_bytes(path.read_bytes()[:left])
     assert only_problem(damaged).startswith("tiles-00002: ")
 
 
 def test_a_deleted_shard_is_found(damaged):
     (damaged / JPEG_SHARD).unlink()
-    assert "jpeg/c/1/0/0/0 is missing or empty" in only_problem(damaged)
+    assert "jpeg/c.1.0.0.0 is missing or empty" in only_problem(damaged)
 
 
 def test_whole_pictures_are_checked_too(small_manifest, models, small_corpus_settings, tmp_path):
     settings = {**small_corpus_settings, "whole_pictures": True, "count": 2, "distortions": ("jpeg",)}
     generate.run(GenerateConfig(**settings), small_manifest, models, tmp_path / "c")
     assert verify(tmp_path / "c").problems == ()
-    flip(tmp_path / "c" / "pixels.zarr" / "distorted" / "jpeg" / "00000001" / "c" / "0" / "0" / "0", 900)
-    (tmp_path / "c" / "pixels.zarr" / "pristine" / "00000000" / "c" / "0" / "0" / "0").unlink()
+    flip(tmp_path / "c" / "pixels.zarr" / "distorted" / "jpeg" / "00000001" / "c.0.0.0", 900)
+    (tmp_path / "c" / "pixels.zarr" / "pristine" / "00000000" / "c.0.0.0").unlink()
     found = verify(tmp_path / "c").problems
     assert len(found) == 2
-    assert "pristine/00000000/c/0/0/0 is missing or empty" in found[0]
+    assert "pristine/00000000/c.0.0.0 is missing or empty" in found[0]
     assert "jpeg-00000: pixels of the array distorted/jpeg/00000001 are damaged" in found[1]
 
 
@@ -160,7 +160,7 @@ def test_a_header_that_cannot_be_gone_by_is_one_problem(damaged):
 def test_damaged_array_metadata_is_found_and_the_rest_still_checked(damaged):
     meta = damaged / "pixels.zarr" / "distorted" / "jpeg" / "zarr.json"
     text = meta.read_text()
-    flip(damaged / "pixels.zarr/distorted/white_noise/c/0/0/0/0", 9)
+    flip(damaged / "pixels.zarr/distorted/white_noise/c.0.0.0.0", 9)
     for change in (("uint8", "wint8"), ("20", "60"), ("chunk_shape", "shunk_shape"), ("{", "")):
         meta.write_text(text.replace(*change, 1))
         found = verify(damaged).problems

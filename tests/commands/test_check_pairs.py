@@ -15,7 +15,8 @@ pytest_plugins = ["corpus_fixtures", "store_copies"]
 def test_a_deleted_black_picture_is_found(tmp_path):
     """Zarr reads the missing file as the very pixels that were lost: the digest alone would not tell."""
     black = np.zeros((16, 16, 3), np.uint8)
-    write_picture(tmp_path, create_group(tmp_path), "val/a/pristine", black)
+    create_group(tmp_path)
+    write_picture(tmp_path, "val/a/pristine", black)
     header = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
     write_json(tmp_path / "store.json", header)
     entry = {"shard": "val-00000", "pairs": 0, "tiles": 1, "arrays": {"pristine": pixel_digest([black])}}
@@ -23,8 +24,8 @@ def test_a_deleted_black_picture_is_found(tmp_path):
     write_json(tmp_path / "ledger" / "val-00000.json", {**entry, "digest": digest(entry)})
     shard = PairShard(tmp_path, "val", 0, 4, 256, (Column("pristine", None, 0),), True)
     assert not any("pristine" in problem for problem in check_shard(shard).problems)
-    (tmp_path / "pixels.zarr/val/a/pristine/c/0/0/0").unlink()
-    assert any("val/a/pristine/c/0/0/0 is missing" in problem for problem in check_shard(shard).problems)
+    (tmp_path / "pixels.zarr/val/a/pristine/c.0.0.0").unlink()
+    assert any("val/a/pristine/c.0.0.0 is missing" in problem for problem in check_shard(shard).problems)
 
 
 def test_damage_in_a_pair_store_is_found(pairs):
@@ -33,10 +34,10 @@ def test_damage_in_a_pair_store_is_found(pairs):
     tile = array[0, 1]
     tile[5, 5, 0] ^= 128
     array[0, 1] = tile
-    (pairs / "pixels.zarr/train/pristine/c/0/1/0/0/0").unlink()
-    flip(pairs / "pixels.zarr/train/jpeg/c/0/0/0/0/0", 99)
-    flip(pairs / "pixels.zarr/val/hills-1/jpeg-1/c/0/0/0", 99)
-    (pairs / "pixels.zarr/val/hills-1/pristine/c/0/0/0").unlink()
+    (pairs / "pixels.zarr/train/pristine/c.0.1.0.0.0").unlink()
+    flip(pairs / "pixels.zarr/train/jpeg/c.0.0.0.0.0", 99)
+    flip(pairs / "pixels.zarr/val/hills-1/jpeg-1/c.0.0.0", 99)
+    (pairs / "pixels.zarr/val/hills-1/pristine/c.0.0.0").unlink()
     (pairs / "records" / "val-00001.parquet").write_bytes(b"")
     change_json(pairs / "ledger" / "train-00001.json", pairs=1)
     found = sorted(verify(pairs).problems)
@@ -45,15 +46,15 @@ def test_damage_in_a_pair_store_is_found(pairs):
         "train-00000, white_noise-1: the pixels are not those",
         "train-00000, jpeg-1: pixels of the array train/jpeg are damaged",
         "val-00000, jpeg-1: pixels of the array val/hills-1/jpeg-1 are damaged",
-        "val/hills-1/pristine/c/0/0/0 is missing or empty",
+        "val/hills-1/pristine/c.0.0.0 is missing or empty",
         "val-00001: a record file is missing or damaged",
     ):
         assert any(words in problem for problem in found), (words, found)
 
 
 def test_a_missing_training_shard_of_a_pair_store_is_found(pairs):
-    (pairs / "pixels.zarr/train/pristine/c/0/1/0/0/0").unlink()
-    assert only_problem(pairs).endswith("c/0/1/0/0/0 is missing or empty, its pixels would all be black")
+    (pairs / "pixels.zarr/train/pristine/c.0.1.0.0.0").unlink()
+    assert only_problem(pairs).endswith("c.0.1.0.0.0 is missing or empty, its pixels would all be black")
     assert only_problem(pairs).startswith("train-00001, pristine: ")
 
 

@@ -25,8 +25,8 @@ def mended(path, **inputs):
 
 def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_manifest, models, finished_corpus):
     before = times(damaged)
-    flip(damaged / "pixels.zarr/distorted/jpeg/c/1/0/0/0", 60)
-    (damaged / "pixels.zarr/pristine/c/2/0/0/0").unlink()
+    flip(damaged / "pixels.zarr/distorted/jpeg/c.1.0.0.0", 60)
+    (damaged / "pixels.zarr/pristine/c.2.0.0.0").unlink()
     (damaged / "records/white_noise-00002.parquet").write_bytes(b"")
     flip(damaged / "pixels.zarr/distorted/white_noise/zarr.json", 10)  # of no single shard
     assert verify(damaged).damaged >= {"jpeg-00001", "tiles-00002", "white_noise-00002"}
@@ -34,17 +34,17 @@ def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_ma
     header = json.loads((damaged / "store.json").read_text())
     assert header["digest"] == json.loads((finished_corpus / "store.json").read_text())["digest"]
     after = times(damaged)
-    again = {path for path in after if before.get(path) != after[path] and path.endswith((".parquet", "/0"))}
+    again = {path for path in after if before.get(path) != after[path] and path.endswith((".parquet", ".0"))}
     assert again == {
-        *("pixels.zarr/distorted/jpeg/c/1/0/0/0", "records/jpeg-00001.parquet"),
-        *("pixels.zarr/pristine/c/2/0/0/0", "records/tiles-00002.parquet"),
-        *("pixels.zarr/distorted/white_noise/c/2/0/0/0", "records/white_noise-00002.parquet"),
+        *("pixels.zarr/distorted/jpeg/c.1.0.0.0", "records/jpeg-00001.parquet"),
+        *("pixels.zarr/pristine/c.2.0.0.0", "records/tiles-00002.parquet"),
+        *("pixels.zarr/distorted/white_noise/c.2.0.0.0", "records/white_noise-00002.parquet"),
     }
 
 
 def test_a_pair_store_is_repaired_with_the_pictures_that_were_brought(pairs, small_manifest, faded):
     digest = json.loads((pairs / "store.json").read_text())["digest"]
-    flip(pairs / "pixels.zarr/train/faded/c/0/1/0/0/0", 99)
+    flip(pairs / "pixels.zarr/train/faded/c.0.1.0.0.0", 99)
     flip(pairs / "pixels.zarr/val/hills-1/jpeg-1/zarr.json", 3)
     (pairs / "ledger/train-00000.json").unlink()
     with pytest.raises(PipelineError, match="was made with other settings or inputs"):

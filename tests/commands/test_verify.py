@@ -11,7 +11,7 @@ from distort_pipeline.execution import Workers
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
-JPEG_SHARD = "pixels.zarr/distorted/jpeg/c/1/0/0/0"
+JPEG_SHARD = "pixels.zarr/distorted/jpeg/c.1.0.0.0"
 
 
 def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, models, exported, small_manifest):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from zarr.codecs import ZstdCodec
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.arrays import (
@@ -24,9 +25,7 @@ def store(tmp_path):
 
 
 def shard_files(store):
-    return sorted(
-        path.relative_to(store / PIXELS).as_posix() for path in (store / PIXELS).rglob("c/**/0") if path.is_file()
-    )
+    return sorted(path.relative_to(store / PIXELS).as_posix() for path in (store / PIXELS).rglob("c.*"))
 
 
 def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
@@ -45,9 +44,9 @@ def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
 def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
     assert shard_files(store) == []
     write_shard(store, create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
-    assert shard_files(store) == ["train/a/c/1/1/0/0/0"]
-    write_picture(store, create_group(store), "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
-    assert (store / PIXELS / "val/black/pristine/c/0/0/0").is_file()
+    assert shard_files(store) == ["train/a/c.1.1.0.0.0"]
+    write_picture(store, "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
+    assert (store / PIXELS / "val/black/pristine/c.0.0.0").is_file()
 
 
 def test_arrays_that_are_there_are_kept(store):
@@ -58,7 +57,7 @@ def test_arrays_that_are_there_are_kept(store):
 
 def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
     write_shard(store, create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
-    path = store / PIXELS / "train/a/c/0/0/0/0/0"
+    path = store / PIXELS / "train/a/c.0.0.0.0.0"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
@@ -67,11 +66,31 @@ def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
 
 
 def test_whole_pictures_of_any_size_are_replaced_whole(store):
-    group = create_group(store)
-    write_picture(store, group, "val/x/jpeg-1", noise(5, 40, 50, 3))
+    write_picture(store, "val/x/jpeg-1", noise(5, 40, 50, 3))
     again = noise(6, 30, 61, 3)
-    write_picture(store, group, "val/x/jpeg-1", again)
+    write_picture(store, "val/x/jpeg-1", again)
     assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], again)
+
+
+def test_the_files_of_a_picture_are_those_that_zarr_writes(store, tmp_path):
+    picture = noise(7, 40, 50, 3)
+    write_picture(store, "val/x/jpeg-1", picture, zstd=3)
+    theirs = create_group(tmp_path / "theirs").create_array(
+        "val/x/jpeg-1",
+        shape=picture.shape,
+        chunks=picture.shape,
+        dtype="uint8",
+        compressors=ZstdCodec(level=3, checksum=True),
+        fill_value=0,
+        dimension_names=("y", "x", "channel"),
+        chunk_key_encoding={"name": "default", "separator": "."},
+    )
+    theirs[:] = picture
+    ours, others = (
+        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (store / PIXELS / "val", tmp_path / "theirs" / PIXELS / "val")
+    )
+    assert ours == others
 
 
 def test_a_store_without_pixels_says_so(tmp_path):

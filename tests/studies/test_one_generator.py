@@ -75,17 +75,20 @@ def test_several_kinds_have_neither_curves_nor_a_pyramid():
 
 
 def test_gains_are_those_of_the_levels_and_add_up():
-    gains = conditioned.NoiseGains(2)
+    gains = conditioned.NoiseGains(2, [True, True])
     told = np.array([[0, 0], [0, 0.25], [0.5, 1]], np.float32)
     (scaled,) = gains([told, np.ones((3, 4, 4, 1), np.float32)])
     assert np.asarray(scaled)[:, 0, 0, 0].tolist() == pytest.approx([0, 0.25, 1.5])
     gains.table.assign(np.array([[0, 0], [3, 7]], np.float32)[..., None, None])
     (scaled,) = gains([told, np.ones((3, 4, 4, 1), np.float32)])
     assert np.asarray(scaled)[:, 0, 0, 0].tolist() == pytest.approx([0, 1.5, 7])
+    codec = conditioned.NoiseGains(2, [False, True])
+    (scaled,) = codec([told, np.ones((3, 4, 4, 1), np.float32)])
+    assert np.asarray(scaled)[:, 0, 0, 0].tolist() == pytest.approx([0, 0.25, 1])  # codecs draw nothing at first
 
 
 def test_it_trains_and_generates_what_it_was_trained_to(crops, networks):
-    trainer = conditioned.ConditionedTrainer(networks)
+    trainer = conditioned.ConditionedTrainer(networks, KINDS)
     before = np.array(trainer.generator.get_layer("noise_gains").table)
     batch = crops.at(0)
     figures = trainer.step(batch.pristine, batch.distorted, batch.severities, 0)

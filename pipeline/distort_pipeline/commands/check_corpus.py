@@ -105,14 +105,14 @@ def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> F
 def shard_of(path: str, *, per_shard: int) -> str | None:
     """Return the shard that a file of a corpus belongs to, or None for one of the whole corpus.
 
-    >>> shard_of("pixels.zarr/distorted/jpeg/c/2/0/0/0", per_shard=8), shard_of("reports/jpeg-00002.png", per_shard=8)
+    >>> shard_of("pixels.zarr/distorted/jpeg/c.2.0.0.0", per_shard=8), shard_of("reports/jpeg-00002.png", per_shard=8)
     ('jpeg-00002', 'jpeg-00002')
     >>> shard_of("pixels.zarr/pristine/00000017/zarr.json", per_shard=8), shard_of("index.html", per_shard=8)
     ('tiles-00002', None)
     """
     if shard := stem_in(path, ("ledger", "records", "reports", "truth")):
         return shard
-    found = re.fullmatch(r"pixels\.zarr/(?:pristine|distorted/([^/]+))/(?:c/(\d+)|(\d{8}))/.*", path)
+    found = re.fullmatch(r"pixels\.zarr/(?:pristine|distorted/([^/]+))/(?:c\.(\d+)\..*|(\d{8})/.*)", path)
     if not found:
         return None
     name, number, picture = found.groups()

@@ -117,14 +117,14 @@ def shard_of(path: str, *, pictures: Mapping[str, str]) -> str | None:
 
     `pictures` says the shard of each validation picture.
 
-    >>> shard_of("pixels.zarr/train/jpeg/c/0/3/0/0/0", pictures={}), shard_of("ledger/val-00001.json", pictures={})
+    >>> shard_of("pixels.zarr/train/jpeg/c.0.3.0.0.0", pictures={}), shard_of("ledger/val-00001.json", pictures={})
     ('train-00003', 'val-00001')
     >>> shard_of("pixels.zarr/val/wren-1/pristine/zarr.json", pictures={"wren-1": "val-00000"})
     'val-00000'
     """
     if shard := stem_in(path, ("ledger", "records")):
         return shard
-    if found := re.fullmatch(r"pixels\.zarr/train/[^/]+/c/\d+/(\d+)/.*", path):
+    if found := re.fullmatch(r"pixels\.zarr/train/[^/]+/c\.\d+\.(\d+)\..*", path):
         return f"train-{int(found[1]):05d}"
     found = re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path)
     return pictures.get(found[1]) if found else None

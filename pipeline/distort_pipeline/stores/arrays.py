@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,19 @@ import numpy as np
 import zarr
 from numcodecs import Zstd
 from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingLike
+from zarr.storage import MemoryStore
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import write_parts
 from distort_pipeline.stores.remote import RemotePath, network_errors, storage_options
 
 PIXELS = "pixels.zarr"
+# one folder for an array, of files like c.0.3.0.0.0: Zarr's own slashes make four folders around each file
+CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
+METADATA = "zarr.json"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
 # zstd's own checksum makes a flipped bit an error instead of another picture; level 2 writes as fast as level 1 and
 # keeps a quarter less, higher ones take longer: benchmarks/crops.py
@@ -105,6 +112,7 @@ def create_tiles(
         dtype="uint8",
         compressors=ZstdCodec(level=PAIRS_ZSTD, checksum=True),
         fill_value=0,
+        chunk_key_encoding=CHUNK_KEYS,
         dimension_names=DIMENSIONS,
         config={"write_empty_chunks": True},  # an all-black shard is a shard, not a missing one
     )
@@ -122,31 +130,51 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
         dtype="uint8",
         compressors=ZstdCodec(level=CORPUS_ZSTD, checksum=True),
         fill_value=0,
+        chunk_key_encoding=CHUNK_KEYS,
         dimension_names=DIMENSIONS[1:],
         config={"write_empty_chunks": True},
     )
 
 
-def write_picture(
-    folder: Path, group: zarr.Group, name: str, picture: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD
-) -> None:
-    """Write one whole picture (H, W, 3) as an array of its own in the `group` of `folder`, replacing what is there.
+def write_picture(folder: Path, name: str, picture: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD) -> None:
+    """Write one whole picture (H, W, 3) as the array `name` of the pixels in `folder`, in the place of what is there.
 
-    `zstd` is the level of Zstandard.
+    `zstd` is the level of Zstandard. Its files are those that Zarr would write, past its event loop, which takes longer
+    than to compress the pixels.
     """
-    array = group.create_array(
-        name,
-        shape=picture.shape,
-        chunks=picture.shape,
+    place = folder / PIXELS / name
+    for parent in place.parents[: name.count("/")]:
+        if not (parent / METADATA).is_file():
+            write_parts(parent / METADATA, (_group_metadata(),), flush=False)
+    metadata, key = _picture_metadata(picture.shape, zstd)
+    write_parts(place / METADATA, (metadata,), flush=False)
+    compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(picture))
+    write_parts(place / key, (compressed,), flush=False)
+
+
+@lru_cache
+def _picture_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
+    """Return what Zarr writes of an array that holds one picture of `shape`, and where its only chunk lies."""
+    files: dict[str, Buffer] = {}
+    array = zarr.create_array(
+        MemoryStore(files),
+        shape=shape,
+        chunks=shape,
         dtype="uint8",
         compressors=ZstdCodec(level=zstd, checksum=True),
         fill_value=0,
+        chunk_key_encoding=CHUNK_KEYS,
         dimension_names=DIMENSIONS[2:],
         config={"write_empty_chunks": True},
-        overwrite=True,
     )
-    compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(picture))
-    write_parts(shard_file(folder, array, (0,)), (compressed,), flush=False)
+    return files[METADATA].to_bytes(), array.metadata.encode_chunk_key((0,) * len(shape))
+
+
+@lru_cache
+def _group_metadata() -> bytes:
+    files: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(files))
+    return files[METADATA].to_bytes()
 
 
 class PixelDigest:

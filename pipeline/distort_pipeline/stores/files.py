@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
@@ -43,8 +43,7 @@ def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> No
         return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with _new_file(partial) as file:
             file.writelines(parts)
             if flush:
                 file.flush()
@@ -54,6 +53,15 @@ def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> No
         with suppress(OSError):  # the folder may be what is wrong
             partial.unlink(missing_ok=True)
         raise PipelineError(cannot_write(path, error)) from None
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """Return a new file, in a new folder where there is none: to look for one each time takes as long as to write."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
 
 
 def _write_object(path: RemotePath, data: bytes) -> None:

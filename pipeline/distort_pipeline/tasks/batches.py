@@ -141,7 +141,7 @@ def _distorted(
     if task.whole_pictures:
         made_pictures = ahead(_pictures(task, chain, group, worst), 1, name="network")
         for sample, (clean, made) in zip(samples, made_pictures, strict=True):
-            write_picture(task.work, group, picture_array(column, sample.slot), made[0])
+            write_picture(task.work, picture_array(column, sample.slot), made[0])
             yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], _numbers(task))

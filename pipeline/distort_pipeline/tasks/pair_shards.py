@@ -130,7 +130,7 @@ def _write_column(
             cut_tiles(picture, placed, tiles)
         elif picture is not None:
             column = name if name == "pristine" else distorted_column(name, level)
-            write_picture(task.work, group, val_name(placed.picture.id, column), picture, zstd=PAIRS_ZSTD)
+            write_picture(task.work, val_name(placed.picture.id, column), picture, zstd=PAIRS_ZSTD)
             pixels.add(picture)
     if task.shard.split == "train":
         write_shard(task.work, group[f"train/{name}"], level_index, task.shard.number * task.tiles_per_shard, tiles)

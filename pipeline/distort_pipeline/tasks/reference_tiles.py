@@ -98,7 +98,7 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
         pixels.add(tile)
         histograms.append(product_histogram(tile))
         if task.whole_pictures:
-            write_picture(task.work, group, picture_array(PRISTINE, reference.number), tile)
+            write_picture(task.work, picture_array(PRISTINE, reference.number), tile)
         else:
             tiles.append(tile.copy())  # a view would keep its whole picture in memory
     if tiles:
