@@ -1,7 +1,8 @@
 """Holds the starter generators against the true distortions on the twenty photographs of the sample, whole.
 
-    python -m studies.judge_starters
+    python -m studies.judge_starters [MODELS]
 
+MODELS is a folder of other models to judge in their place.
 Neither the fit of the starters nor any decision on the way there saw these photographs: those of them that there are
 larger versions of were left out. Prints JSD_NSS in bits (mean, median, largest) and strength in
 dB (PSNR against pristine, generated minus true, mean).
@@ -10,6 +11,7 @@ dB (PSNR against pristine, generated minus true, mean).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import numpy as np
@@ -42,9 +44,10 @@ def judged(starter: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[flo
 
 
 @click.command()
-def main() -> None:
-    """Print a line for each level of each starter."""
-    for name, folder in model_folders(STARTERS).items():
+@click.argument("models", type=click.Path(path_type=Path, exists=True), default=STARTERS)
+def main(models: Path) -> None:
+    """Print a line for each level of each starter, or of each of MODELS."""
+    for name, folder in model_folders(models).items():
         starter = load_generator(folder, batch=1)
         for level in learned_levels(starter.card):
             scores, nothing, strength = np.array(list(judged(starter, level))).T
