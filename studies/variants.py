@@ -45,6 +45,7 @@ from distort_pipeline.training.crops import CropBatch, Crops
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
 BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the picture
+GROUPS = 8
 HIDING_GREYS = 4.0
 SEED = 0
 COMMON: dict[str, Any] = {
@@ -69,6 +70,7 @@ class Variant:
     distortion: str
     settings: dict[str, Any] = field(default_factory=dict)
     inside: Callable[[], AbstractContextManager[None]] = nullcontext
+    folds: bool = True  # whether the package can load what was trained, its norms folded
 
 
 @contextmanager
@@ -76,6 +78,17 @@ def without_norm() -> Iterator[None]:
     """Leave the norms of D out."""
     with patch.object(discriminator, "BatchNorm", _nothing):
         yield
+
+
+def other_norm(layer: Callable[..., keras.layers.Layer]) -> Callable[[], AbstractContextManager[None]]:
+    """Return what puts `layer` in the place of G's batch norms."""
+
+    @contextmanager
+    def other() -> Iterator[None]:
+        with patch.object(generator, "BatchNorm", layer):
+            yield
+
+    return other
 
 
 @contextmanager
@@ -168,6 +181,14 @@ def noise_before_d() -> Iterator[None]:
         yield
 
 
+def _nothing(*, name: str, **_: Any) -> keras.layers.Layer:
+    return keras.layers.Identity(name=name)
+
+
+def _grouped(*, name: str, dtype: str, **_: Any) -> keras.layers.Layer:
+    return keras.layers.GroupNormalization(GROUPS, name=name, dtype=dtype)
+
+
 STEPS = 1500
 FROM_FIT = {
     "transform": None, "generator_rate": 5e-5, "head_start": 300, "keep": "best", "validate_every": 150,
@@ -192,10 +213,14 @@ VARIANTS = {
     "noise, D sees the pair as it is": Variant("white_noise", {"pair_view": "plain"}),
     "noise, rates fall to 0": Variant("white_noise", inside=decay(STEPS)),
     "noise, weights not averaged": Variant("white_noise", {"averaging": 0.0}),
+    "noise, batches of 2": Variant("white_noise", {"batch": 2}),
+    "noise, batches of 2, G without norms": Variant("white_noise", {"batch": 2}, other_norm(_nothing), folds=False),
+    "noise, batches of 2, G with group norms": Variant("white_noise", {"batch": 2}, other_norm(_grouped), folds=False),
     "jp2k, from the fit": Variant("jp2k", FROM_FIT),
     "jp2k, from the fit, noise before D": Variant("jp2k", FROM_FIT, inside=noise_before_d),
     "noise, 5 blocks": Variant("white_noise", inside=depth(5)),
 }
+FORMS = ("{:.4f}", "{:.4f}", "{:+.1f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.3f}")  # of what is measured
 HEADINGS = (
     "variant",
     "bits",
@@ -211,7 +236,10 @@ HEADINGS = (
 
 
 def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
-    """Return the figures of a trained variant, as the table has them behind its name."""
+    """Return the figures of a trained variant, as the table has them behind its name, or the first two of them."""
+    if not variant.folds:  # of the tiles that its training validated
+        figures = read_card(model)["figures"]
+        return figures["jsd_nss"], figures["jsd_nss_pristine"]
     found = []
     with variant.inside():
         made = load_generator(model, batch=1).forward
@@ -245,10 +273,6 @@ def _residual(pristine: Picture, distorted: Picture) -> NDArray[np.float32]:
     return luma(distorted).astype(np.float32) - luma(pristine)
 
 
-def _nothing(*, name: str, **_: Any) -> keras.layers.Layer:
-    return keras.layers.Identity(name=name)
-
-
 def _last_gap(model: Path) -> float:
     """Return how far D told true from generated at the end: the last logged difference of its mean logits."""
     lines = (model / "live/plots/metrics/logit_gap.tsv").read_text(encoding="utf-8").split()
@@ -270,10 +294,10 @@ def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
         model = out / re.sub(r"\W+", "-", name)
         with variant.inside():
             train.run(config, pairs, model, distortion=variant.distortion)
-        bits, pristine, strength, *others = measured(store, variant, model)
-        rest = [f"{value:.3f}" for value in (*others, _last_gap(model))]
-        kept = str(read_card(model)["kept_step"])
-        cells = [name, f"{bits:.4f}", f"{pristine:.4f}", f"{strength:+.1f}", *rest, kept]
+        figures = measured(store, variant, model)
+        told = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
+        told += ["–"] * (len(FORMS) - len(told))
+        cells = [name, *told, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]
         click.echo(f"| {' | '.join(cells)} |")
 
 

@@ -38,11 +38,13 @@ class _Aim:
     target: float
     tries: list[_Try]
 
-    def is_met(self) -> bool:
-        """Return whether one of the pictures that were made is as near as counts."""
+    def is_over(self) -> bool:
+        """Return whether one of the pictures that were made is as near as counts, or no other one is left to make."""
         best, worst = reach(self.calibration, self.measure)
         enough = NEAR * abs(worst - best)
-        return any(one.made is not None and abs(one.reached - self.target) <= enough for one in self.tries)
+        made = [one for one in self.tries if one.made is not None]
+        near = any(abs(one.reached - self.target) <= enough for one in made)
+        return near or self.next_severity() in {one.severity for one in made}
 
     def nearest(self) -> tuple[Picture, float]:
         """Return the picture that came nearest, and its severity."""
@@ -138,14 +140,13 @@ def distort_to_targets(
     """
     calibration = _calibration(chain)
     for start in range(0, len(pictures), batch):
-        part, own_seeds = pictures[start : start + batch], seeds[start : start + batch]
-        known: list[list[_Try]] = [[] for _ in pictures] if worst is None else [[_Try(1.0, value)] for value in worst]
-        aims = [
-            _Aim(calibration, measure, target, tries)
-            for target, tries in zip(targets[start : start + batch], known[start : start + batch], strict=True)
-        ]
+        own = slice(start, start + batch)
+        part, own_seeds = pictures[own], seeds[own]
+        aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
+        for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
+            aim.tries.append(_Try(1.0, value))
         for _ in range(1 + CORRECTIONS):
-            off = [place for place, aim in enumerate(aims) if not aim.is_met()]
+            off = [place for place, aim in enumerate(aims) if not aim.is_over()]
             if not off:
                 break
             severities = [aims[place].next_severity() for place in off]
