@@ -10,7 +10,7 @@ from distort_pipeline.networks.resampling import doubled
 def pyramid(matrices):
     layer = NoisePyramid()
     layer.build([(None, None, None, matrices.shape[1])] * (len(matrices) - SLOWER))
-    layer.matrices.assign(matrices[None])
+    layer.octaves.assign(matrices[None])
     return layer
 
 
@@ -80,9 +80,9 @@ def test_kernels_are_convolved_with_mirrored_borders():
 def test_between_levels_a_kernel_is_between_theirs():
     layer = NoisePyramid(2)
     layer.build([(None, 1)] + [(None, None, None, 1)] * 7)
-    matrices = np.zeros(layer.matrices.shape, np.float32)
+    matrices = np.zeros(layer.octaves.shape, np.float32)
     matrices[:, -1] = 1
-    layer.matrices.assign(matrices)
+    layer.octaves.assign(matrices)
     layer.kernels.assign([[[1, 0], [0, 0]], [[0, 0.5], [0, 0]]])
     drawn = maps(1, 128, 1)
     weak, strong, between = (np.asarray(layer([np.full((1, 1), severity), *drawn])) for severity in (0.5, 1.0, 0.75))

@@ -29,7 +29,7 @@ def write_noise(folder, learned, made):
 
     network = {"base_filters": 0, "noise_channels": 3, "transform": "none", "noise_pyramid": True}
     weights = weights_of(build_generator(**network, levels=len(made)))
-    path = "noise_pyramid/matrices"
+    path = "noise_pyramid/octaves"
     matrices = np.zeros_like(weights[path])
     matrices[:, -1] = np.eye(3) * np.array(made)[:, None, None] / 127.5  # the finest octave alone is white
     weights = {**weights, path: matrices}

@@ -201,7 +201,7 @@ def test_a_training_goes_on_from_another_model_with_or_without_a_u_net(fitted, p
     assert card["settings"]["base"] == read_card(fitted)["weights_digest"]
     assert card["network"] == {**read_card(fitted)["network"], "base_filters": filters}
     matrices, given = (
-        read_arrays(folder / WEIGHTS)[0]["noise_pyramid/matrices"] for folder in (tmp_path / "next", fitted)
+        read_arrays(folder / WEIGHTS)[0]["noise_pyramid/octaves"] for folder in (tmp_path / "next", fitted)
     )
     np.testing.assert_allclose(matrices, given, rtol=1e-6)
     assert f"digest of the weights {read_card(fitted)['weights_digest']}" in (tmp_path / "next/README.md").read_text(

@@ -167,7 +167,7 @@ for transform, levels in (("blocks", 2), ("wavelet", 1)):
 layer = NoisePyramid(2)
 maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
 layer.build([severity.shape, *(each.shape for each in maps)])
-layer.matrices.assign(rng.standard_normal(layer.matrices.shape).astype(np.float32))
+layer.octaves.assign(rng.standard_normal(layer.octaves.shape).astype(np.float32))
 found["noise_pyramid"] = np.asarray(layer([severity, *maps]))
 np.savez(folder / f"{backend_name()}.npz", **found)
 """

@@ -102,7 +102,7 @@ def test_noise_that_is_the_same_in_all_colours_needs_one_channel():
     rng = np.random.default_rng(0)
     pristine = np.full((8, 128, 128, 3), 128, np.uint8)
     grey = np.rint(128 + 10 * rng.standard_normal((8, 128, 128, 1))).astype(np.uint8)
-    matrices = fit_noise(pristine, np.broadcast_to(grey, pristine.shape), channels=1)["matrices"]
+    matrices = fit_noise(pristine, np.broadcast_to(grey, pristine.shape), channels=1)["octaves"]
     greys = np.abs(matrices[-1, 0]) * GREYS_PER_UNIT
     np.testing.assert_allclose(greys, 10, rtol=0.1)
     np.testing.assert_allclose(greys, greys[0], rtol=0.01)
@@ -110,4 +110,4 @@ def test_noise_that_is_the_same_in_all_colours_needs_one_channel():
 
 def test_where_nothing_differs_there_is_no_noise():
     pristine = np.full((8, 128, 128, 3), 128, np.uint8)
-    assert not np.any(fit_noise(pristine, pristine, channels=2)["matrices"])
+    assert not np.any(fit_noise(pristine, pristine, channels=2)["octaves"])

@@ -24,7 +24,7 @@ def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_p
     assert (again.transform, list(again.explained.items())) == (first.transform, list(first.explained.items()))
     assert again.responses.keys() == first.responses.keys()
     assert all(np.array_equal(again.responses[name], first.responses[name]) for name in first.responses)
-    assert again.noise.keys() == first.noise.keys() == {"matrices", "kernels"}
+    assert again.noise.keys() == first.noise.keys() == {"octaves", "kernels"}
     assert all(np.array_equal(again.noise[name], first.noise[name]) for name in first.noise)
 
 
@@ -32,7 +32,7 @@ def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
     found = start(pair_store, tmp_path)
     tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     whole = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
-    assert np.square(found.noise["matrices"]).sum() < 0.5 * np.square(whole["matrices"]).sum()
+    assert np.square(found.noise["octaves"]).sum() < 0.5 * np.square(whole["octaves"]).sum()
 
 
 def test_for_the_papers_start_nothing_is_fitted(pair_store, tmp_path):
@@ -45,7 +45,7 @@ def graded(folder, *, filters=0):
     curves, matrices = (
         np.stack([np.full(shape, level, np.float32) for level in (1, 2, 3)]) for shape in ((1, 3), (7, 3, 3))
     )
-    weights = {"responses/curves_00": curves, "noise_pyramid/matrices": matrices}
+    weights = {"responses/curves_00": curves, "noise_pyramid/octaves": matrices}
     write_arrays(folder / WEIGHTS, weights)
     levels = [
         {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}
@@ -63,8 +63,8 @@ def graded(folder, *, filters=0):
 def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path):
     found = start_of(graded(tmp_path), [{"quality": 12}])
     assert (found.responses["curves_00"] == 2).all()
-    assert (found.noise["matrices"] == 2).all()
-    assert found.noise["matrices"].shape == (1, 7, 3, 3)
+    assert (found.noise["octaves"] == 2).all()
+    assert found.noise["octaves"].shape == (1, 7, 3, 3)
     both = start_of(tmp_path, [{"quality": 43}, {"quality": 7}])
     assert both.responses["curves_00"][:, 0, 0].tolist() == [1, 3]
 

@@ -16,11 +16,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from distort_pipeline.networks.resampling import doubled
+from distort_pipeline.networks.resampling import doubled_smoothly
 from distort_pipeline.networks.severity import fade, level_shares, shared
 
 SLOWER = 2  # octaves below that of the coarsest map
-BESIDE = 1  # cells that those have beyond each side of the picture
+BESIDE = 2  # cells that each octave has beyond each side of the picture: as far as doubling looks
+SLOW_SOURCE = 3  # the map whose numbers slower octaves have: the coarsest that is large enough for pictures of 128 px
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -38,8 +39,8 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
         """Make for each level a matrix from noise channels to colours for each octave, slowest first, and a kernel."""
         maps = input_shape[1:] if self.levels > 1 else input_shape
-        self.matrices = self.add_weight(
-            name="matrices",
+        self.octaves = self.add_weight(
+            name="octaves",
             shape=(self.levels, SLOWER + len(maps), maps[0][-1], 3),
             initializer="zeros",
             trainable=False,
@@ -52,24 +53,23 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         """Return the coloured sum of the maps."""
         severity, maps = (inputs[0], inputs[1:]) if self.levels > 1 else (None, inputs)
         if severity is None:
-            matrices, kernels = self.matrices, self.kernels
+            matrices, kernels = self.octaves, self.kernels
         else:
             shares = level_shares(severity, self.levels)
-            matrices = shared(fade(severity, self.levels) * shares, self.matrices)
+            matrices = shared(fade(severity, self.levels) * shares, self.octaves)
             kernels = shared(shares, self.kernels)
         _, height, width, _ = ops.shape(maps[0])
         sides = [(height, width)]
         for _ in range(SLOWER):
             sides.insert(0, tuple((side + 1) // 2 for side in sides[0]))
-        slow = slow_octaves(maps[1], sides[:SLOWER])
+        slow = slow_octaves(maps[SLOW_SOURCE], sides[:SLOWER])
         total = ops.matmul(slow[0], matrices[:, None, 0])
-        for octave, noise in enumerate([*slow[1:], *maps], start=1):
-            # doubled, the cells beyond the picture are twice as many; those of the next octave are left of them
-            first = 0 if octave > SLOWER else 2 * BESIDE - (BESIDE if octave < SLOWER else 0)
+        for octave, noise in enumerate([*slow[1:], *map(with_cells_beside, maps)], start=1):
+            # doubled, the cells beyond the picture are twice as many; half of them are left
             _, height, width, _ = ops.shape(noise)
-            total = doubled(total)[:, first : first + height, first : first + width]
+            total = doubled_smoothly(total)[:, BESIDE : BESIDE + height, BESIDE : BESIDE + width]
             total = total + ops.matmul(noise, matrices[:, None, octave])
-        return convolved(total, kernels)
+        return convolved(total, kernels)[:, BESIDE:-BESIDE, BESIDE:-BESIDE]
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return the shape of the picture."""
@@ -97,7 +97,7 @@ def convolved(values: Any, kernels: Any) -> Any:
 
 
 def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
-    """Return maps of these `sides` and one cell more all around, of the numbers of the finer map `noise` (N, h, w, c).
+    """Return maps of these `sides` and `BESIDE` cells more around, with numbers of the finer map `noise` (N, h, w, c).
 
     Around, so that a small picture has the slow waves of a window of a large one. Each channel's numbers are those of
     another, and of another corner, so that no octave has those that a finer one has at the same place.
@@ -107,6 +107,22 @@ def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
         corner = noise[:, :: (-1) ** turn, :: (-1) ** turn][:, : height + 2 * BESIDE, : width + 2 * BESIDE]
         maps.append(ops.roll(corner, turn, axis=-1))
     return maps
+
+
+def with_cells_beside(noise: Any) -> Any:
+    """Return the map `noise` (N, h, w, c) and `BESIDE` cells more all around, (N, h + 4, w + 4, c).
+
+    They have the numbers that other channels have at the border: with those of their own, doubling would make the noise
+    there stronger than inside.
+    """
+    for axis in (1, 2):
+        for _ in range(BESIDE):
+            first, last = (
+                ops.roll(noise[:, end] if axis == 1 else noise[:, :, end], 1, axis=-1)
+                for end in (slice(None, 1), slice(-1, None))
+            )
+            noise = ops.concatenate([first, noise, last], axis=axis)
+    return noise
 
 
 def _leave_alone(shape: Sequence[int], dtype: str | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 UNDOUBLING_TURNS = 16
+SMOOTH = (1 / 64, 21 / 64, 35 / 64, 7 / 64)  # of the parents from two before on, for the first of two children
 
 
 def halved(values: Any) -> Any:
@@ -27,6 +28,27 @@ def doubled(values: Any) -> Any:
         pair = ops.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=axis + 1)
         shape = list(ops.shape(values))
         shape[axis] = 2 * shape[axis]
+        values = ops.reshape(pair, shape)
+    return values
+
+
+def doubled_smoothly(values: Any) -> Any:
+    """Return (N, h, w, c) at twice the size by a B-spline of degree 6, borders repeated.
+
+    Of white noise it makes noise whose neighbours differ alike everywhere: within 15 %, where `doubled` makes steps
+    between two parents four times as large, in variance, as those between two children of one.
+    """
+    for axis in (1, 2):
+        side = ops.shape(values)[axis]
+        ends = [_end(values, axis, first=first) for first in (True, False)]
+        padded = ops.concatenate([ends[0], ends[0], values, ends[1], ends[1]], axis=axis)
+        near = [padded[:, i : i + side] if axis == 1 else padded[:, :, i : i + side] for i in range(5)]
+        pair = ops.stack(
+            [sum(w * one for w, one in zip(SMOOTH, turned, strict=True)) for turned in (near[:4], near[:0:-1])],
+            axis=axis + 1,
+        )
+        shape = list(ops.shape(values))
+        shape[axis] = 2 * side
         values = ops.reshape(pair, shape)
     return values
 
