@@ -55,7 +55,7 @@ def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> dic
     if not covariance.any():
         return {"octaves": np.zeros((OCTAVES, channels, 3), np.float32), "kernels": _kernel(1, 0, 0, 0)}
     colours = _colours(covariance, channels)
-    octaves = _octave_powers(side)
+    octaves = _octave_powers(side, channels)
     left = np.ones((side, side))
     for turn in range(CLIPPED_TURNS + 1):
         powers, kernel = _solved(wanted / left, octaves)
@@ -164,17 +164,20 @@ def _rings_of(power: Floats) -> Floats:
 
 
 @lru_cache(maxsize=1)  # all levels share them
-def _octave_powers(side: int) -> Floats:
-    """Return the spectrum (side, side) of each octave at unit power, (9, side, side)."""
-    powers = np.stack([_power(_drawn(octave, side)) for octave in range(OCTAVES)])
+def _octave_powers(side: int, channels: int) -> Floats:
+    """Return the spectrum (side, side) of each octave at unit power, (9, side, side), of maps with so many channels."""
+    powers = np.stack([_power(_drawn(octave, side, channels)) for octave in range(OCTAVES)])
     powers.setflags(write=False)
     return powers
 
 
-def _drawn(octave: int, side: int) -> Floats:
-    """Return fields of the pyramid with unit power in one octave, and no kernel."""
-    matrices = np.zeros((1, OCTAVES, 1, 3), np.float32)
-    matrices[0, octave] = 1
+def _drawn(octave: int, side: int, channels: int) -> Floats:
+    """Return fields of the pyramid with unit power in one octave, and no kernel: one colour of one channel.
+
+    The others are there all the same: cells beside the picture have their numbers.
+    """
+    matrices = np.zeros((1, OCTAVES, channels, 3), np.float32)
+    matrices[0, octave, 0, 0] = 1
     pyramid = _pyramid(matrices, _kernel(1, 0, 0, 0)[None])
     return _noise(pyramid, FIELDS, (side, side), generator(octave))[..., :1]
 
