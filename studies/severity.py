@@ -90,11 +90,12 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
     chain = Chain({trained.card["distortion"]: trained})
     worst = worst_reached(chain, tiles, seeds, measure=measure)
-    targets = share_out([float(one) for one in wanted], worst, measure=measure, seed=SEED)
+    mildest = best + RANGE[0] * (last - best)
+    targets, moved = share_out(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
     parts = list(distort_to_targets(chain, tiles, seeds, targets, measure=measure, batch=TARGET_BATCH, worst=worst))
     made = np.concatenate([pictures for pictures, _ in parts])
     found = [severity for _, severities in parts for severity in severities]
-    yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}"
+    yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}, {moved / len(tiles):.1%} drawn anew"
 
 
 def _met(

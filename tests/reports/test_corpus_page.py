@@ -69,7 +69,7 @@ def test_verdict_when_all_is_well(tmp_path: Path):
 def test_what_was_asked_and_cannot_be_reached_is_said(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=2)
     told = {"measure": "psnr", "least": 30.0, "most": 30.0, "reached_mean": 31.0, "mean_abs_error": 1.0}
-    told |= {"spearman": None, "within": None}
+    told |= {"spearman": None, "within": None, "moved": 0.0}
     for batch, share in (("00000", 0.5), ("00001", 0.1)):
         target = {"target": {**told, "at_limit": share}}
         change(corpus / "reports" / f"batch-0-{batch}.json", lambda report, target=target: report.update(target))

@@ -13,12 +13,12 @@ from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.ranks import spearman
 
 
-def target_report(records: Sequence[SampleRecord], measure: str) -> dict[str, Any]:
+def target_report(records: Sequence[SampleRecord], measure: str, moved: int) -> dict[str, Any]:
     """Return how near the samples came to their targets in `measure`, a label that all of them have.
 
     `spearman` is the rank correlation of asked and reached, None where one value was asked of all. `at_limit` is the
     share of samples at an end of the dial: their targets lie beyond it, or just there. `within` is the same as both of
-    the others, of the samples that are not.
+    the others, of the samples that are not. `moved` is the share whose targets no tile could have and were drawn anew.
     """
     asked = np.array([record.target for record in records], np.float64)
     values = [getattr(record, measure) for record in records]
@@ -33,6 +33,7 @@ def target_report(records: Sequence[SampleRecord], measure: str) -> dict[str, An
         "reached_mean": float(reached.mean()),
         **_agreement(asked, reached),
         "at_limit": float(1 - inside.mean()),
+        "moved": moved / len(records),
         "within": _agreement(asked[inside], reached[inside]) if inside.any() else None,
     }
 

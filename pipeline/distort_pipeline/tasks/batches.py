@@ -69,7 +69,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
-    task, worst = _shared_out(task, chain)
+    task, worst, moved = _shared_out(task, chain)
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
@@ -87,7 +87,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         truth, kept, noted = _own_truth(task, chain, [record.severity for record in records])
         examples.update(kept)
     pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
-    report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth))
+    report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth), moved)
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
     drawn = png_bytes(_strip([(*shown[place], true) for place, true in examples.items()]))
     write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
@@ -106,14 +106,14 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] | None]:
-    """Return the task with its targets given to tiles that can have them, and what each tile reaches at severity 1.
+def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] | None, int]:
+    """Return the task with targets that its tiles can have, what each reaches at severity 1, and how many were moved.
 
-    Where no targets of their own are asked of the samples it is the task as it was, and None.
+    Where no targets of their own are asked of the samples it is the task as it was, None and 0.
     """
     asked, samples = task.batch.series.asked, task.batch.samples
     if asked.of == SEVERITY or not asked.varies:
-        return task, None
+        return task, None, 0
     group, seeds = create_group(task.work), [sample.seed for sample in samples]
     if task.whole_pictures:
         worst = [
@@ -124,9 +124,10 @@ def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] |
     else:
         worst = worst_reached(chain, _read_tiles(group[PRISTINE], _numbers(task)), seeds, measure=asked.of)
     seed = derive_seed(task.seed, "targets", task.batch.name)
-    targets = share_out([sample.asked for sample in samples], worst, measure=asked.of, seed=seed)
+    planned = [sample.asked for sample in samples]
+    targets, moved = share_out(planned, worst, measure=asked.of, mildest=asked.first, seed=seed)
     aimed = tuple(replace(sample, asked=target) for sample, target in zip(samples, targets, strict=True))
-    return replace(task, batch=replace(task.batch, samples=aimed)), worst
+    return replace(task, batch=replace(task.batch, samples=aimed)), worst, moved
 
 
 def _distorted(
@@ -268,7 +269,7 @@ def _own_truth(
     return measures, kept, {"truth": arrays_digest(arrays)}
 
 
-def _report(task: BatchTask, chain: Chain, measures: BatchMeasures) -> dict[str, Any]:
+def _report(task: BatchTask, chain: Chain, measures: BatchMeasures, moved: int) -> dict[str, Any]:
     severities = {record.severity for record in measures.records}
     stored = []
     for name, one in chain.generators.items():
@@ -277,7 +278,7 @@ def _report(task: BatchTask, chain: Chain, measures: BatchMeasures) -> dict[str,
     brought = any(one.card["brought"] for one in chain.generators.values())
     report = batch_report(measures, stored, brought=brought, seed=task.seed)
     asked = task.batch.series.asked
-    return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of)}
+    return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of, moved)}
 
 
 def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Picture:

@@ -19,7 +19,7 @@ from distort_pipeline.tasks.chains import Chain
 
 CORRECTIONS = 4  # a severity tried, and so many better ones; each is another run of the network
 NEAR = 0.002  # of the dial's range: who comes as near as this is tried no more
-DECIMALS = 6  # of a severity
+DECIMALS = 6  # of a severity, and of a target
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,22 @@ def worst_reached(chain: Chain, pictures: Pictures, seeds: Sequence[int], *, mea
     return found
 
 
-def share_out(targets: Sequence[float], worst: Sequence[float], *, measure: str, seed: int) -> list[float]:
-    """Return `targets` in another order, so that as many pictures as possible get one that their dial has.
+def share_out(
+    targets: Sequence[float], worst: Sequence[float], *, measure: str, mildest: float, seed: int
+) -> tuple[list[float], int]:
+    """Return a target for each picture, and for how many it had to be another than all of `targets`.
 
-    `worst` is what each picture reaches at the end of its dial. The hardest goes first, to one at random of those
-    that can have it; what nobody can have goes to those that are left, the hardest to whoever comes nearest.
+    `worst` is what each picture reaches at the end of its dial. The hardest target goes first, to one at random of the
+    pictures that can have it. What nobody can have is drawn anew for each picture that is left, anywhere from its
+    `worst` to the `mildest` that may be asked; where there is no such place, it stays.
 
-    >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", seed=0)
-    [0.9, 0.5, 0.7]
+    >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
+    ([0.9, 0.5, 0.7], 0)
     """
-    sign = 1 if LOWER_IS_BETTER[measure] else -1
+    sign = 1 if LOWER_IS_BETTER[measure] else -1  # times which harder is more
+    rng = generator(seed)
+    left = [int(place) for place in rng.permutation(len(worst))]
     given: dict[int, float] = {}
-    left = [int(place) for place in generator(seed).permutation(len(worst))]
     hopeless: list[float] = []
     for target in sorted(targets, key=lambda value: -sign * value):
         able = next((place for place in left if sign * worst[place] >= sign * target), None)
@@ -117,8 +121,13 @@ def share_out(targets: Sequence[float], worst: Sequence[float], *, measure: str,
         given[able] = target
         left.remove(able)
     left.sort(key=lambda place: -sign * worst[place])
-    given.update(zip(left, hopeless, strict=True))
-    return [given[place] for place in range(len(worst))]
+    moved = 0
+    for place, target in zip(left, hopeless, strict=True):
+        given[place] = target
+        if sign * worst[place] > sign * mildest:
+            given[place] = round(worst[place] + float(rng.random()) * (mildest - worst[place]), DECIMALS)
+            moved += 1
+    return [given[place] for place in range(len(worst))], moved
 
 
 def distort_to_targets(
