@@ -103,7 +103,7 @@ def share_out(
 
     `worst` is what each picture reaches at the end of its dial. The hardest target goes first, to one at random of the
     pictures that can have it. What nobody can have is drawn anew for each picture that is left, anywhere from its
-    `worst` to the `mildest` that may be asked; where there is no such place, it stays.
+    `worst` to the `mildest` that may be asked; that one itself for a picture that has nothing as bad.
 
     >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
     ([0.9, 0.5, 0.7], 0)
@@ -112,22 +112,15 @@ def share_out(
     rng = generator(seed)
     left = [int(place) for place in rng.permutation(len(worst))]
     given: dict[int, float] = {}
-    hopeless: list[float] = []
     for target in sorted(targets, key=lambda value: -sign * value):
         able = next((place for place in left if sign * worst[place] >= sign * target), None)
-        if able is None:
-            hopeless.append(target)
-            continue
-        given[able] = target
-        left.remove(able)
-    left.sort(key=lambda place: -sign * worst[place])
-    moved = 0
-    for place, target in zip(left, hopeless, strict=True):
-        given[place] = target
-        if sign * worst[place] > sign * mildest:
-            given[place] = round(worst[place] + float(rng.random()) * (mildest - worst[place]), DECIMALS)
-            moved += 1
-    return [given[place] for place in range(len(worst))], moved
+        if able is not None:
+            given[able] = target
+            left.remove(able)
+    for place in left:
+        hardest = worst[place] if sign * worst[place] > sign * mildest else mildest
+        given[place] = round(hardest + float(rng.random()) * (mildest - hardest), DECIMALS)
+    return [given[place] for place in range(len(worst))], len(left)
 
 
 def distort_to_targets(
