@@ -17,7 +17,7 @@ from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration,
 from distort_pipeline.statistics.measured_labels import MEASURES
 from distort_pipeline.tasks.chains import Chain
 
-CORRECTIONS = 4  # a severity tried, and so many better ones; each is another run of the network
+CORRECTIONS = 6  # a severity tried, and so many better ones, each another run of the network for those still off
 NEAR = 0.002  # of the dial's range: who comes as near as this is tried no more
 DECIMALS = 6  # of a severity, and of a target
 
