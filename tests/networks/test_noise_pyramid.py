@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid, convolved
-from distort_pipeline.networks.resampling import doubled
+from distort_pipeline.networks.resampling import doubled, doubled_smoothly
 
 
 def pyramid(matrices):
@@ -37,6 +37,32 @@ def test_doubling_keeps_a_constant_and_gives_every_pixel_of_white_noise_the_same
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
     inner = np.asarray(doubled(noise))[:, 2:-2, 2:-2, 0].var(0)
     np.testing.assert_allclose(inner, 0.625**2, rtol=0.1)
+
+
+def test_smooth_doubling_keeps_a_constant_and_makes_steps_that_are_alike():
+    np.testing.assert_allclose(np.asarray(doubled_smoothly(np.full((1, 4, 6, 2), 5.0, np.float32))), 5, rtol=1e-6)
+    noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
+    inner = np.asarray(doubled_smoothly(noise))[:, 4:-4, 4:-4, 0]
+    np.testing.assert_allclose(inner.var(0), ((1 + 21**2 + 35**2 + 7**2) / 64**2) ** 2, rtol=0.1)
+    within, between = (np.diff(np.asarray(doubled_smoothly(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
+    assert 0.75 < within / between < 0.95  # 0.25 by `doubled`
+
+
+def test_smooth_doubling_is_symmetric():
+    field = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    straight = np.asarray(doubled_smoothly(field))
+    turned = np.asarray(doubled_smoothly(field[:, ::-1, ::-1]))[:, ::-1, ::-1]
+    np.testing.assert_allclose(straight, turned, atol=1e-6)
+    across = np.asarray(doubled_smoothly(field.transpose(0, 2, 1, 3))).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(straight, across, atol=1e-6)
+
+
+def test_an_octave_is_as_strong_at_the_border_as_inside():
+    matrices = np.zeros((9, 3, 3), np.float32)
+    matrices[4] = np.eye(3)  # cells of 16 px
+    fields = np.asarray(pyramid(matrices)(maps(100, 256, 3)))
+    columns = np.square(fields).mean((0, 1, 3))
+    np.testing.assert_allclose([columns[:8].mean(), columns[-8:].mean()], columns[64:192].mean(), rtol=0.1)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -51,6 +51,12 @@ def test_it_has_the_true_noises_spectrum(fitted):
         assert abs(decibels) < 1.5, cycles  # far from the finest octaves, steps are left where 1/f is smooth
 
 
+def test_its_neighbours_differ_alike_at_odd_and_even_places(fitted):
+    _, _, weights = fitted
+    steps = np.square(np.diff(drawn(weights), axis=2)).mean((0, 1, 3))
+    assert steps[0::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.03)
+
+
 def test_the_kernel_brings_pink_noise_nearer_in_jsd_nss():
     pristine, distorted = noisy("pink_noise", {"sigma_grey": 25.0})
     weights = fit_noise(pristine, distorted, channels=3)

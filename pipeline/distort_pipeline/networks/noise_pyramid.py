@@ -21,7 +21,7 @@ from distort_pipeline.networks.severity import fade, level_shares, shared
 
 SLOWER = 2  # octaves below that of the coarsest map
 BESIDE = 2  # cells that each octave has beyond each side of the picture: as far as doubling looks
-SLOW_SOURCE = 3  # the map whose numbers slower octaves have: the coarsest that is large enough for pictures of 128 px
+SLOW_SOURCE = 3  # the map whose numbers slower octaves have: large enough for them and their cells beside the picture
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
