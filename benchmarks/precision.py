@@ -54,9 +54,9 @@ def measure(options: Options) -> Result:
         [
             "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
             "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
-            "Measured (2026-11-26) are networks of 16 filters that studies/variants.py trained for 1,500 steps. That "
-            "of JPEG is further from JPEG than doing nothing, and what bfloat16 changes is 0.2 % of that; starters have "
-            "no U-Net, and give the same bytes on both paths.",
+            "Measured (2026-11-26) are networks of 16 filters that studies/variants.py trained for 1,500 steps. "
+            "That of JPEG is further from JPEG than doing nothing, and what bfloat16 changes is 0.2 % of that; "
+            "starters have no U-Net, and give the same bytes on both paths.",
         ],
         packages=package_versions(["tensorflow", "keras", "numpy"]),
     )
