@@ -81,9 +81,9 @@ def measure(options: Options) -> Result:
             "leave Huffman's code out, which is what takes the time of 2.",
             "Which chunk makes room (2026-11-24): the one read before all others made the next epoch decompress chunks "
             "up to three times, 175 columns of chunks for 116; the one used before all others 101.",
-            "The first epoch waits for the disk, which gives so many crops a second when nothing else is done. Tried "
-            "(2026-11-26, 3 rounds each): 8 readers for 4, 224 crops read ahead for 128, or both: 1,181, 1,098, 1,165 "
-            "crops a second for 1,161.",
+            "What the disk gives when nothing else is done stands below the first epoch. Tried (2026-11-26, 3 rounds "
+            "each): 8 readers for 4, 224 crops read ahead for 128, or both: 1,181, 1,098, 1,165 crops a second for "
+            "1,161.",
             "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much "
             "again as level 2; Zstandard in Blosc, with bytes or bits shuffled, keeps more and decompresses 750 MB. "
             "Chunks smaller than a tile would not help: a crop of 256² touches nearly all of a tile of 384².",

@@ -2,10 +2,11 @@
 
     python -m studies.variants PAIRS [NAME ...] [--out FOLDER]
 
-PAIRS is a pair store with a level 3 of JPEG and of white noise (`pairs --preset ladder --levels 1,2,3,4,5`). Every
-variant learns that level from nothing, by the paper's loss alone: no fit, no distance to the true pixels. Those of the
-networks' inside are made here, as the package has one form of each network. What is trained lies in FOLDER; a run that
-was stopped goes on there. Prints a Markdown table, means over whole validation pictures.
+PAIRS is a pair store with a level 3 of JPEG, JPEG 2000 and white noise (`pairs --preset ladder --levels 1,2,3,4,5`).
+Variants learn that level by the paper's loss alone, with no distance to the true pixels, and from nothing unless their
+name says that they start from the fit. Those of the networks' inside are made here, as the package has one form of each
+network. What is trained lies in FOLDER; a run that was stopped goes on there. Prints a Markdown table, means over whole
+validation pictures.
 """
 
 from __future__ import annotations
@@ -170,13 +171,12 @@ def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
 @contextmanager
 def noise_before_d() -> Iterator[None]:
     """Add white noise to what D judges, true and generated alike, so that it cannot go by what is finer."""
-    plain = Adversaries.judged
+    plain, seeds = Adversaries.judged, keras.random.SeedGenerator(SEED)
 
     def hidden(self: Adversaries, x: Any, y: Any, severity: Any) -> list[Any]:
-        noise = keras.random.normal(ops.shape(y), stddev=HIDING_GREYS / GREYS_PER_UNIT, seed=_hiding)
+        noise = keras.random.normal(ops.shape(y), stddev=HIDING_GREYS / GREYS_PER_UNIT, seed=seeds)
         return plain(self, x, y + noise, severity)
 
-    _hiding = keras.random.SeedGenerator(SEED)
     with patch.object(Adversaries, "judged", hidden):
         yield
 

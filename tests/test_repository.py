@@ -100,9 +100,7 @@ def test_no_file_names_a_package_index():
     hosts = [
         "py" + "pi.org",
         "python" + "hosted.org",
-        "--" + "index-url",
-        "--extra-" + "index-url",
-        "--" + "find-links",
+        *(f"--{option}" for option in ("index" + "-url", "extra-index" + "-url", "find" + "-links")),
     ]
     for path in repository_files():
         data = path.read_bytes()

@@ -39,7 +39,7 @@ def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
     elif len(set(quality)) == 1:
         yield f"{_article(asked)} of {ends} was asked of every sample."
     elif quality:
-        yield f"{_article(asked)} of its own was asked of each sample, {ends}, of tiles that can have it."
+        yield f"{_article(asked)} of its own was asked of each sample, {ends}, as far as its tile can have it."
 
 
 def _ends(values: Sequence[float], unit: str = "") -> str:
