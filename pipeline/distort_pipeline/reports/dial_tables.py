@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from distort_pipeline.reports.line_chart import line_chart
-from distort_pipeline.reports.numbers import parameter_words
+from distort_pipeline.reports.numbers import in_bits, parameter_words
 from distort_pipeline.statistics.dials import AtBetween, AtLevel, Dial, Step
 from distort_pipeline.statistics.measured import Severity
 
@@ -48,7 +48,7 @@ def dial_csv(dials: Mapping[str, Dial]) -> Iterator[tuple[str, list[Sequence[obj
 
 def dial_words(dial: Dial) -> str:
     """Return a dial in one line, for a terminal."""
-    bits = ", ".join(f"{measured.bits:.4f}" for _, measured in dial.levels)
+    bits = ", ".join(in_bits(measured.bits) for _, measured in dial.levels)
     words = f"JSD_NSS by level {bits}; PSNR falls all along the dial in {dial.falling_share:.1%} of tiles"
     if dial.true_falling_share is not None:
         words += f" ({dial.true_falling_share:.1%} where truly distorted)"

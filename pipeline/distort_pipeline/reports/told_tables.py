@@ -87,5 +87,5 @@ def lesson_words(lesson: Lesson) -> str:
         )
     reached = "reached" if lesson.ratio >= TAUGHT_GOAL else "not reached"
     return (
-        f"Generated tiles teach {lesson.ratio:.0%} of what true ones teach; the goal of {TAUGHT_GOAL:.0%} is {reached}."
+        f"Generated tiles teach {lesson.ratio:.1%} of what true ones teach; the goal of {TAUGHT_GOAL:.0%} is {reached}."
     )
