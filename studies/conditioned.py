@@ -30,6 +30,7 @@ from distort_pipeline.trained import assign_weights
 from distort_pipeline.training.adversaries import Networks
 from distort_pipeline.training.crops import BATCHES_AHEAD, CropBatch, Crops
 from distort_pipeline.training.tensorflow_step import TensorflowTrainer
+from distort_pipeline.wavelets.significance import Significances
 
 ADDED = "white_noise"  # the second distortion of a mixture: each pixel for itself, so that a crop is as good as a whole
 Conditions = NDArray[np.float32]  # (N, kinds) in [0, 1]: a severity for each kind, 0 where it is absent
@@ -190,7 +191,13 @@ class OneKind:
     unet: Conditioned
     asked: tuple[str, ...]
 
-    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]) -> Pictures:
+    def distort(
+        self,
+        pictures: Pictures,
+        seeds: Sequence[int],
+        severities: Sequence[float],
+        wholes: Significances | None = None,  # noqa: ARG002 - a U-Net sees the tile alone
+    ) -> Pictures:
         """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity."""
         told = [condition(self.unet.kinds, dict.fromkeys(self.asked, severity)) for severity in severities]
         return self.unet.distort_mixed(pictures, seeds, np.stack(told))

@@ -34,6 +34,7 @@ from distort_pipeline.training.adversaries import Networks
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.loop import train
 from distort_pipeline.training.validation import strength_db, summary, validation_tiles
+from distort_pipeline.wavelets.significance import Significances
 from studies.conditioned import Conditioned, ConditionedTrainer, MixedCrops, OneKind, conditioned
 
 KINDS = ("jpeg", "jp2k", "white_noise", "pink_noise")
@@ -55,8 +56,17 @@ SEED = 0
 class Maker(Protocol):
     """What is judged: a generator at work, or several in turn."""
 
-    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity."""
+    def distort(
+        self,
+        pictures: Pictures,
+        seeds: Sequence[int],
+        severities: Sequence[float],
+        wholes: Significances | None = None,
+    ) -> Pictures:
+        """Return `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity.
+
+        `wholes` (N, 18) is the significance of the pictures that these are tiles of, for who goes by it.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,15 @@ class InTurn:
 
     makers: Sequence[Maker]
 
-    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float]) -> Pictures:
+    def distort(
+        self,
+        pictures: Pictures,
+        seeds: Sequence[int],
+        severities: Sequence[float],
+        wholes: Significances | None = None,
+    ) -> Pictures:
         """Return `pictures` (N, H, W, 3) distorted by each in turn, all at the same severities."""
-        made = self.makers[0].distort(pictures, seeds, severities)
+        made = self.makers[0].distort(pictures, seeds, severities, wholes)
         for step, maker in enumerate(self.makers[1:], start=1):
             made = maker.distort(made, [derive_seed(seed, step) for seed in seeds], severities)
         return made

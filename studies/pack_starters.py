@@ -31,14 +31,17 @@ from distort_pipeline.stores.models import (
 )
 
 HALF = np.float16
-WHOLE = "/log_steps_"  # in half precision a step of 67 would be 66.9, and its multiples not those of the codec
+# in half precision a step of 67 would be 66.9, and its multiples not those of the codec
+WHOLE = ("/log_steps_", "/log_shares")
 
 
 def pack(folder: Path, out: Path, data: str) -> int:
     """Make the starter `out` of the model `folder` and return how many bytes its weights have."""
     card = {name: value for name, value in read_card(folder).items() if name not in ("files", "seal", "key")}
     arrays, _ = read_arrays(folder / WEIGHTS)
-    weights = {name: array if WHOLE in name else array.astype(HALF) for name, array in arrays.items()}
+    weights = {
+        name: array if any(part in name for part in WHOLE) else array.astype(HALF) for name, array in arrays.items()
+    }
     if any(not np.isfinite(array).all() for array in weights.values()):
         raise click.ClickException(f"{folder}: a weight is too large for half precision")
     card["data"] = {**card["data"], "photographs": data}

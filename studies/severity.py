@@ -35,7 +35,7 @@ from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.tasks.chains import Chain
 from distort_pipeline.tasks.targets import distort_to_targets, measured, share_out, worst_reached
 from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
-from distort_pipeline.training.validation import validation_tiles
+from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 MEASURES = ("psnr", "ssim")
 TARGET_BATCH = 64  # tiles whose severities are found together
@@ -73,12 +73,13 @@ def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held:
     return None
 
 
-def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[str]:
+def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> Iterator[str]:
     """Yield how well a quality that is asked of each tile is met: by the calibration alone, then as generate meets it.
 
     A smooth tile cannot be made bad, so `generate` gives targets to tiles that can have them; those that ended at
     an end of the dial are told beside all.
     """
+    tiles, wholes = given.pristine, given.wholes
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, last = reach(calibration, measure)
     best = expected(calibration, measure, LEAST_ASKED)  # the untouched picture's 60 dB are no quality to ask for
@@ -86,13 +87,14 @@ def asked(trained: TrainedGenerator, tiles: Pictures, measure: str) -> Iterator[
     wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
     severities = [severity_for(calibration, measure, float(one)) for one in wanted]
-    made = trained.forward.distort(tiles, seeds, severities)
+    made = trained.forward.distort(tiles, seeds, severities, wholes)
     yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
     chain = Chain({trained.card["distortion"]: trained})
-    worst = worst_reached(chain, tiles, seeds, measure=measure)
+    worst = worst_reached(chain, tiles, seeds, wholes, measure=measure)
     mildest = best + RANGE[0] * (last - best)
     targets, moved = share_out(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
-    parts = list(distort_to_targets(chain, tiles, seeds, targets, measure=measure, batch=TARGET_BATCH, worst=worst))
+    settings: dict[str, Any] = {"measure": measure, "batch": TARGET_BATCH, "worst": worst}
+    parts = list(distort_to_targets(chain, tiles, seeds, targets, wholes, **settings))
     made = np.concatenate([pictures for pictures, _ in parts])
     found = [severity for _, severities in parts for severity in severities]
     yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}, {moved / len(tiles):.1%} drawn anew"
@@ -143,9 +145,11 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
         f"- PSNR falls all along the dial in {dial.falling_share:.2%} of tiles",
         f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
     ]
-    tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED).pristine
+    tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED)
     for measure in MEASURES:
-        lines.append(f"- {measure} asked of {len(tiles)} tiles: {'; then '.join(asked(trained, tiles, measure))}")
+        lines.append(
+            f"- {measure} asked of {len(tiles.pristine)} tiles: {'; then '.join(asked(trained, tiles, measure))}"
+        )
     return lines
 
 

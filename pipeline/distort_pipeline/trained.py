@@ -54,13 +54,21 @@ def is_random(card: dict[str, Any]) -> bool:
     return bool(card["network"]["noise_channels"])
 
 
-def load_generator(folder: Path, *, batch: int, precision: str = "float32") -> TrainedGenerator:
-    """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged."""
-    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch, precision)
+def wants_whole(card: Mapping[str, Any]) -> bool:
+    """Return whether the model of this card goes by the whole picture of each tile, see `wavelets/significance.py`."""
+    return bool(card["network"].get("whole", False))
+
+
+def load_generator(folder: Path, *, batch: int, precision: str = "float32", whole: bool = True) -> TrainedGenerator:
+    """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged.
+
+    Without `whole` one that goes by the picture that a tile is of takes each tile for a whole picture.
+    """
+    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch, precision, whole)
 
 
 @lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
-def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> TrainedGenerator:
+def _loaded(folder: Path, weights_digest: str, batch: int, precision: str, whole: bool) -> TrainedGenerator:
     from distort_pipeline.networks.folding import folded_weights
     from distort_pipeline.networks.forward import Forward
     from distort_pipeline.networks.generator import build_generator
@@ -76,9 +84,16 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str) -> Tr
         levels=len(card["levels"]),
         precision=precision,
         folded=True,
+        whole=whole,
     )
     assign_weights(model, folded_weights(weights))
-    forward = Forward(model, noise_channels=network["noise_channels"], batch=batch, graded=is_graded(card))
+    forward = Forward(
+        model,
+        noise_channels=network["noise_channels"],
+        batch=batch,
+        graded=is_graded(card),
+        whole=whole and wants_whole(card),
+    )
     return TrainedGenerator(card, forward)
 
 

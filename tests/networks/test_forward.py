@@ -3,6 +3,7 @@ import pytest
 
 from distort_pipeline.networks.forward import Forward, noise_maps, pad_to_multiple
 from distort_pipeline.networks.generator import build_generator
+from distort_pipeline.wavelets.significance import significance_of
 
 
 def pictures(number, height, width, seed=0):
@@ -104,3 +105,28 @@ def test_a_padded_picture_is_the_corner_of_the_larger_one(plain):
 
 def test_no_pictures_are_no_pictures(plain):
     assert plain.distort(pictures(0, 128, 128), []).shape == (0, 128, 128, 3)
+
+
+def test_a_generator_that_goes_by_the_whole_picture_takes_a_picture_for_a_whole_unless_it_is_told():
+    alone, told = (
+        build_generator(base_filters=0, transform="wavelet", levels=2, whole=whole, folded=True)
+        for whole in (False, True)
+    )
+    assert [one.name for one in alone.inputs] == ["pristine", "severity"]
+    assert [one.name for one in told.inputs] == ["pristine", "severity", "significance"]
+    layer = alone.get_layer("responses")
+    layer.log_shares.assign(np.log(np.array([[0.1], [0.01]], np.float32)))
+    for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
+        knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+        variable.assign(np.tile(np.rint(knots) - knots, (2, curves.count, 1)).astype(np.float32))
+    told.set_weights(alone.get_weights())
+    own = Forward(alone, noise_channels=0, batch=2, graded=True)
+    forward = Forward(told, noise_channels=0, batch=2, graded=True, whole=True)
+    given, seeds, severities = pictures(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
+    made = forward.distort(given, seeds, severities)
+    off = np.abs(made.astype(int) - own.distort(given, seeds, severities))
+    assert np.mean(off > 0) < 0.001  # a coefficient may lie on either side of a step
+    wholes = np.stack([significance_of(one) for one in given])
+    np.testing.assert_array_equal(forward.distort(given, seeds, severities, wholes), made)
+    np.testing.assert_array_equal(forward.distort(given[1:2], [2], [0.8], wholes[1:2]), made[1:2])
+    assert (forward.distort(given, seeds, severities, wholes / 20) != made).mean() > 0.5

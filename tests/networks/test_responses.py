@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.responses import UPWARDS, Responses, curve_places, scale_features
+from distort_pipeline.networks.responses import UPWARDS, Responses, curve_places, significance_in
 from distort_pipeline.networks.transforms import TRANSFORMS
 
 
@@ -39,7 +39,7 @@ def test_curves_that_cancel_every_coefficient_leave_mid_grey(transform):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
         variable.assign(np.tile(-knots, (1, curves.count, 1)).astype(np.float32))
     if layer.transform.scaled:
-        layer.scale_bias.assign([[np.log(200.0).astype(np.float32)]])  # so that no coefficient is beyond the last knot
+        layer.log_shares.assign([[np.log(1e-3).astype(np.float32)]])  # so that no coefficient is beyond the last knot
     else:
         for variable in layer.log_steps:
             variable.assign(np.full(variable.shape, np.log(300.0), np.float32))
@@ -60,26 +60,37 @@ def test_a_staircase_of_one_coefficient_rounds_that_coefficient():
     np.testing.assert_allclose(found[:, :, 64:], 136 + UPWARDS, atol=1e-3)
 
 
-def test_the_scale_is_read_off_the_picture_and_stretches_the_curves():
-    layer = built("wavelet")
-    layer.scale_bias.assign([[np.log(8.0).astype(np.float32)]])
-    kernel = np.zeros((1, 32), np.float32)
-    kernel[0, 0] = 1.0
-    layer.scale_kernel.assign(kernel)
-    quiet, loud = 0.05 * pictures(1, 128, 128, 3), 0.2 * pictures(1, 128, 128, 3)
-    whole = np.ones((1, 1), np.float32)
-    scales = [float(np.asarray(layer.scale(layer.analyse(x), whole)).item()) for x in (quiet, loud)]
-    first = [float(np.asarray(scale_features(layer.analyse(x)))[0, 0]) for x in (quiet, loud)]
-    np.testing.assert_allclose(scales, 8 * np.exp(first), rtol=1e-4)
-
-
-def test_the_scale_never_falls_along_the_dial_even_where_its_readings_do():
+def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
     layer = Responses("wavelet", 3)
     layer.build(None)
-    layer.scale_bias.assign(np.log(np.array([[4.0], [16.0], [8.0]], np.float32)))
-    bands = layer.analyse(pictures(1, 128, 128, 3))
-    scales = [np.asarray(layer.scale(bands, np.eye(3, dtype=np.float32)[[level]])).item() for level in range(3)]
-    np.testing.assert_allclose(scales, [4, 128**0.5, 128**0.5], rtol=1e-4)
+    layer.log_shares.assign(np.log(np.array([[0.2], [0.05], [0.01]], np.float32)))
+    x = 0.2 * pictures(2, 128, 128, 3)
+    bands = layer.analyse(x)
+    sizes = np.sort(np.abs(np.concatenate([np.asarray(band)[1].ravel() for band in bands])))[::-1]
+    for level, share in enumerate((0.2, 0.05, 0.01)):
+        steps = layer.scale(significance_in(bands), np.eye(3, dtype=np.float32)[[level]])
+        assert steps.shape == (2, 1, 1, 1)
+        assert np.asarray(steps)[1].item() == pytest.approx(sizes[int(share * len(sizes))], rel=0.1)
+    half_way = np.asarray(layer.scale(significance_in(bands), np.array([[0.5, 0.5, 0]], np.float32)))[1].item()
+    assert half_way == pytest.approx(sizes[int(0.1 * len(sizes))], rel=0.1)
+
+
+def test_a_tile_is_distorted_as_a_part_of_its_picture():
+    layer, told = Responses("wavelet"), Responses("wavelet", whole=True)
+    for one in (layer, told):
+        one.build(None)
+        one.log_shares.assign([[np.log(0.02).astype(np.float32)]])
+        for band, variable in enumerate(one.curves):
+            variable.assign(staircase(one, band))
+    picture = np.concatenate([0.02 * pictures(1, 128, 128, 3), 0.5 * pictures(1, 128, 128, 3, seed=1)], axis=2)
+    own = significance_in(layer.analyse(picture))
+    tile = picture[:, :, :128]
+    alone, as_part, of_itself = (
+        np.abs(np.asarray(made)).mean()
+        for made in (layer(tile), told([tile, own]), told([tile, significance_in(layer.analyse(tile))]))
+    )
+    assert of_itself == pytest.approx(alone, rel=1e-4)
+    assert as_part > 1.3 * alone  # the other half of the picture needs the bytes: of this one next to nothing is left
 
 
 def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats():

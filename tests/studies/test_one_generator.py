@@ -122,7 +122,7 @@ def test_makers_in_turn_work_on_what_the_one_before_made():
         def __init__(self, grey):
             self.grey = grey
 
-        def distort(self, pictures, seeds, severities):
+        def distort(self, pictures, seeds, severities, _wholes=None):
             self.seeds, self.severities = seeds, severities
             return pictures * 2 + self.grey
 

@@ -20,6 +20,7 @@ from distort_pipeline.tasks.reference_tiles import (
     TrueDistortion,
     make_tile_shard,
 )
+from distort_pipeline.wavelets.significance import significance_of
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -35,7 +36,7 @@ def task(tmp_path, small_manifest):
     cuts = ((osprey, 0, 16), (osprey, 32, 48), (wren, 160, 64))
     tiles = tuple(ReferenceTile(3 + place, picture, Tile(y, x, 128, 128)) for place, (picture, y, x) in enumerate(cuts))
     create_samples(create_group(tmp_path), "pristine", slots=6, tile_px=128, per_shard=3, per_chunk=1)
-    return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False)
+    return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False, False)
 
 
 def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, photographs):
@@ -79,6 +80,14 @@ def test_without_true_distortions_there_are_only_pristine_histograms(task):
     make_tile_shard(TileTask(**{**vars(task), "truths": ()}))
     truth = read_truth(task.work, "tiles-00001")
     assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
+
+
+def test_a_shard_knows_the_significance_of_its_tiles_pictures_where_a_generator_goes_by_it(task, photographs):
+    make_tile_shard(task)
+    assert read_truth(task.work, "tiles-00001").wholes is None
+    make_tile_shard(TileTask(**{**vars(task), "wholes": True}))
+    expected = [significance_of(photographs[name]) for name in ("osprey", "osprey", "wren")]
+    np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").wholes, expected)
 
 
 def test_an_infinite_psnr_becomes_nan(task):

@@ -158,8 +158,7 @@ for transform, levels in (("blocks", 2), ("wavelet", 1)):
         heights = rng.uniform(0.5, 1, (levels, curves.count, 1))  # about as steep as a codec's
         variable.assign((heights * np.sin(2 * np.pi * knots) / 8).astype(np.float32))
     if layer.transform.scaled:
-        layer.scale_kernel.assign(0.05 * rng.standard_normal(layer.scale_kernel.shape).astype(np.float32))
-        layer.scale_bias.assign(np.array([[2.0]], np.float32))
+        layer.log_shares.assign(np.log(np.array([[0.05]], np.float32)))
     else:
         for steps in layer.log_steps:
             steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))

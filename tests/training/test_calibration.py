@@ -17,7 +17,7 @@ class Grain:
     def __init__(self, most=40.0, stuck=0.0):
         self.most, self.stuck = most, stuck
 
-    def distort(self, pictures, seeds, severities):
+    def distort(self, pictures, seeds, severities, _wholes=None):
         made = [
             picture + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=picture.shape)
             for picture, seed, severity in zip(pictures, seeds, severities, strict=True)
@@ -28,7 +28,7 @@ class Grain:
 class Unsteady(Grain):
     """One that is milder at 0.5 than at 0.45."""
 
-    def distort(self, pictures, seeds, severities):
+    def distort(self, pictures, seeds, severities, _wholes=None):
         return super().distort(pictures, seeds, [0.3 if one == 0.5 else one for one in severities])
 
 

@@ -38,12 +38,29 @@ def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distort
 def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photographs):
     pristine, distorted = tiles_of(photographs, "jpeg")
     fitted = fit_best(pristine[:14], [distorted[:14]], [str(place) for place in range(14)], "blocks")
-    made = explained_by(fitted, pristine[14:])
+    made = explained_by(fitted, pristine[14:], [str(place) for place in range(14, len(pristine))])
     scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
     nothing = [
         jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], pristine[14:], strict=True)
     ]
     assert np.mean(scores) < 0.005 < np.mean(nothing)
+
+
+def test_tiles_of_a_picture_share_its_step_and_carry_over_to_photographs_they_never_saw(photographs):
+    wide = [one for one in photographs if one.shape[1] >= 640]
+    distorted = [apply("jp2k", one, PARAMETERS["jp2k"], None).picture for one in wide]
+    names = [str(place // 2) for place in range(2 * len(wide))]
+
+    def halves(pictures):
+        return np.stack([one[:256, side : side + 256] for one in pictures for side in (0, 384)])
+
+    pristine, true = halves(wide), halves(distorted)
+    seen = 2 * (len(wide) - 4)
+    fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "wavelet")
+    assert 0.002 < np.exp(fitted.weights["log_shares"]).item() < 0.05
+    made, alone = (explained_by(fitted, pristine[seen:], own) for own in (names[seen:], list(map(str, range(8)))))
+    errors = [np.square(one.astype(float) - true[seen:]).mean() for one in (made, alone, pristine[seen:])]
+    assert errors[0] < errors[1] < errors[2]
 
 
 def test_a_fit_is_the_same_every_time(photographs):

@@ -37,7 +37,7 @@ def export_model(folder: Path, out: Path, form: str) -> Report:
         raise PipelineError(f"no form of a model is called {form!r}{did_you_mean(form, NAMES)}; {', '.join(NAMES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PipelineError(f"{out} already exists; name another place with --out, or delete it first")
-    trained = load_generator(folder, batch=1)
+    trained = load_generator(folder, batch=1, whole=False)
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     inputs = _trial(trained.card)

@@ -13,6 +13,7 @@ from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, n
 from distort_pipeline.ranges import NetworkPixels, Picture, Pictures, from_network, to_network
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.seeds import generator as rng_of
+from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
 
 
 class Forward:
@@ -22,24 +23,38 @@ class Forward:
     the picture and its seed.
     """
 
-    def __init__(self, model: keras.Model, *, noise_channels: int, batch: int, graded: bool = False) -> None:
+    def __init__(
+        self, model: keras.Model, *, noise_channels: int, batch: int, graded: bool = False, whole: bool = False
+    ) -> None:
         self.model = model
         self.graded = graded  # whether it takes a severity
+        self.whole = whole  # whether it takes the significance of whole pictures
         self.noise_channels = noise_channels
         self.batch = batch
         self._call = _compiled(model)
 
-    def distort(self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float] | None = None) -> Pictures:
+    def distort(
+        self,
+        pictures: Pictures,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        wholes: Significances | None = None,
+    ) -> Pictures:
         """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
 
         Severities are from 0, nothing, to 1, the strongest level that was learned; None is 1 for all. PipelineError if
-        another is asked of a generator that has learned one level.
+        another is asked of a generator that has learned one level. `wholes` (N, 18) is the significance of the pictures
+        that these are tiles of, for a generator that goes by it; None: they are whole.
         """
-        parts = list(self.distort_by_parts(pictures, seeds, severities))
+        parts = list(self.distort_by_parts(pictures, seeds, severities, wholes))
         return np.concatenate(parts) if parts else np.empty_like(pictures)
 
     def distort_by_parts(
-        self, pictures: Pictures, seeds: Sequence[int], severities: Sequence[float] | None = None
+        self,
+        pictures: Pictures,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        wholes: Significances | None = None,
     ) -> Iterator[Pictures]:
         """Yield what `distort` returns, part by part: as many pictures as the network takes at once, or fewer."""
         wanted = np.ones(len(pictures), np.float32) if severities is None else np.asarray(severities, np.float32)
@@ -62,7 +77,14 @@ class Forward:
             if self.graded:
                 severity = np.ones((self.batch, 1), np.float32)
                 severity[: len(part), 0] = wanted[start : start + len(part)]
-            values = np.asarray(self._call(generator_inputs(to_network(filled), noises, severity)))
+            significance = None
+            if self.whole:
+                own = slice(start, start + len(part))
+                significance = np.ones((self.batch, len(SIZES)), np.float32)
+                significance[: len(part)] = (
+                    [significance_of(picture) for picture in pictures[own]] if wholes is None else wholes[own]
+                )
+            values = np.asarray(self._call(generator_inputs(to_network(filled), noises, severity, significance)))
             yield from_network(values[: len(part), :height, :width])
 
     def distort_picture(self, picture: Picture, seed: int, severity: float = 1.0) -> Picture:

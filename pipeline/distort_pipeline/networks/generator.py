@@ -12,7 +12,9 @@ from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.normalisation import BatchNorm
 from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.severity import fade, severity_map, strongest
+from distort_pipeline.networks.transforms import is_scaled
 from distort_pipeline.networks.upsampling import UpsampledConv2D
+from distort_pipeline.wavelets.significance import SIZES
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of the residual
@@ -37,6 +39,7 @@ def build_generator(
     precision: str = "float32",
     side_px: int | None = None,
     folded: bool = False,
+    whole: bool = False,
 ) -> keras.Model:
     """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
 
@@ -48,6 +51,8 @@ def build_generator(
     With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the
     U-Net sees it as a map beside the picture, and nothing is added at severity 0. With several `kinds` of distortion in
     one U-Net it is (N, kinds), a severity and a map for each: which kinds, how strong, also several at once.
+    With `whole` a transform that reads its step off the picture takes the significance (N, 18) of the whole picture
+    that each is a part of as the last input, see `wavelets/significance.py`; others know no such input.
     A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
     `folding.folded_weights`: generation only.
     """
@@ -64,6 +69,8 @@ def build_generator(
     ]
     severity = keras.Input((kinds,), name="severity") if levels > 1 else None
     graded = [] if severity is None else [severity]
+    told = whole and is_scaled(transform)
+    wholes = [keras.Input((len(SIZES),), name="significance")] if told else []
     terms = [picture]
     if base_filters:
         fitted = transform != NO_TRANSFORM or noise_pyramid
@@ -76,13 +83,14 @@ def build_generator(
             residuals = [left * ops.cast(residual, "float32") for residual in residuals]
         terms += residuals
     if transform != NO_TRANSFORM:
-        responses = Responses(transform, levels, name=RESPONSES)
-        terms.append(responses([picture, *graded] if graded else picture))
+        responses = Responses(transform, levels, whole=told, name=RESPONSES)
+        told_of = [picture, *graded, *wholes]
+        terms.append(responses(told_of if len(told_of) > 1 else picture))
     if noise_pyramid:
         terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*graded, *noises]))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
-    inputs = [picture, *graded, *noises]
+    inputs = [picture, *graded, *noises, *wholes]
     return keras.Model(inputs if len(inputs) > 1 else picture, distorted, name="generator")
 
 
@@ -97,9 +105,12 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
     return [(height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))]
 
 
-def generator_inputs(pictures: Any, noises: Sequence[Any], severity: Any | None = None) -> Any:
-    """Return what the model is called with: the pictures alone, or with severity and noise maps behind them."""
+def generator_inputs(
+    pictures: Any, noises: Sequence[Any], severity: Any | None = None, significance: Any | None = None
+) -> Any:
+    """Return what the model is called with: pictures, and severity, noise maps and significance where it takes them."""
     inputs = [pictures, *([] if severity is None else [severity]), *noises]
+    inputs += [] if significance is None else [significance]
     return inputs if len(inputs) > 1 else pictures
 
 

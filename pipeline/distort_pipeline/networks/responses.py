@@ -16,11 +16,10 @@ import numpy as np
 from keras import ops
 
 from distort_pipeline.networks.severity import fade, level_shares, shared
-from distort_pipeline.networks.transforms import TO_PLANES, TO_RGB, TRANSFORMS
+from distort_pipeline.networks.transforms import TO_RGB, TRANSFORMS
 from distort_pipeline.ranges import GREYS_PER_UNIT
+from distort_pipeline.wavelets.significance import SIZES, TO_PLANES, log_sizes
 
-LOWEST_SCALE, HIGHEST_SCALE = 1.0, 256.0  # greys: rounding of 8-bit pixels, and all that there is
-FLOOR = 0.1  # greys; keeps the logarithm of an empty band finite
 HALF_GREY = 0.5  # codecs take 128 off, not the 127.5 that is 0 here: multiples of a step have to be where theirs are
 UPWARDS = 1 / 32  # greys; decoders round halves up, and without this each pixel's last bits decide
 LEAST_STEP = 1e-3  # greys; at severity 0 there is no step to divide by
@@ -31,37 +30,41 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
     """T: pictures (N, H, W, 3) in [-1, 1] → what their coefficients gain or lose, same shape, float32.
 
     Coefficients are measured in steps, as a codec counts them: the curves of a coarser level are those of a finer one
-    with larger steps, so that between two levels both can be interpolated. Where the transform is `scaled` a level has
-    one step for all coefficients of a picture, which is read off the picture itself as the rate control of a codec
-    would; otherwise each coefficient has its own step, for all pictures.
+    with larger steps, so that between two levels both can be interpolated. Where the transform is `scaled` all
+    coefficients of a picture have one step: the size that a share of them reaches which is the level's, see
+    `wavelets/significance.py`; otherwise each coefficient has its own step, for all pictures.
 
-    With several `levels` the layer is called with [pictures, severity], see `severity.py`. Curves and steps are fitted
-    beforehand and not trained; at the start the curves are flat, and T is 0.
+    Called with [pictures, severity] if there are several `levels`, see `severity.py`. With `whole` the significance
+    (N, 18) of the whole pictures that these are parts of stands last; without, each picture is taken for a whole.
+    Curves and steps are fitted beforehand and not trained; at the start the curves are flat, and T is 0.
     """
 
-    def __init__(self, transform: str, levels: int = 1, **options: Any) -> None:
+    def __init__(self, transform: str, levels: int = 1, whole: bool = False, **options: Any) -> None:
         super().__init__(**{**options, "dtype": "float32", "trainable": False})
         self.transform_name = transform
         self.transform = TRANSFORMS[transform]
         self.levels = levels
+        self.whole = whole
 
     def build(self, input_shape: Any) -> None:  # noqa: ARG002 - Keras's signature
-        """Make the curves and the logarithms of the steps, or the weights that those are read with."""
+        """Make the curves and the logarithms of the steps, or of the shares that reach them."""
         bands = self.transform.curves
         self.curves = [self._zeros(f"curves_{n:02d}", bands[n].count, bands[n].knots) for n in range(len(bands))]
         if self.transform.scaled:
-            self.scale_kernel = self._zeros("scale_kernel", 2 * len(bands))
-            self.scale_bias = self._zeros("scale_bias", 1)
+            self.log_shares = self._zeros("log_shares", 1)
         else:
             self.log_steps = [self._zeros(f"log_steps_{n:02d}", bands[n].count) for n in range(len(bands))]
 
     def call(self, inputs: Any) -> Any:
-        """Return T(x), or T(x, severity)."""
-        pictures, severity = inputs if self.levels > 1 else (inputs, None)
+        """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
+        pictures, *told = inputs if self.levels > 1 or self.whole else [inputs]
+        severity = told[0] if self.levels > 1 else None
         bands = self.analyse(pictures)
         shares = np.ones((1, 1), np.float32) if severity is None else level_shares(severity, self.levels)
         left = 1.0 if severity is None else ops.reshape(fade(severity, self.levels), (-1, 1, 1, 1))
-        scale = self.scale(bands, shares) if self.transform.scaled else None
+        scale = None
+        if self.transform.scaled:
+            scale = self.scale(told[-1] if self.whole else significance_in(bands), shares)
         gains = []
         for number, band in enumerate(bands):
             step = self.steps(number, shares) if scale is None else scale
@@ -77,14 +80,10 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         """Return the bands that a decoder made `pictures` of, the same way."""
         return self.transform.recover(self._planes(pictures))
 
-    def scale(self, bands: Sequence[Any], shares: Any) -> Any:
+    def scale(self, significance: Any, shares: Any) -> Any:
         """Return the step of each picture in greys, (N, 1, 1, 1), at `shares` (N or 1, levels) of the levels."""
-        log_scales = ops.matmul(scale_features(bands), ops.transpose(self.scale_kernel)) + ops.transpose(
-            self.scale_bias
-        )
-        log_scale = ops.sum(shares * rising(log_scales), axis=-1)
-        log_scale = ops.clip(log_scale, np.log(LOWEST_SCALE), np.log(HIGHEST_SCALE))
-        return ops.reshape(ops.exp(log_scale), (-1, 1, 1, 1))
+        sizes = log_sizes(significance, shared(shares, self.log_shares)[:, 0], ops)
+        return ops.reshape(ops.exp(sizes), (-1, 1, 1, 1))
 
     def steps(self, number: int, shares: Any) -> Any:
         """Return the step of each coefficient of band `number` in greys, (N or 1, 1, 1, k)."""
@@ -103,12 +102,12 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """Return the shape of the pictures."""
-        return tuple(input_shape[0] if self.levels > 1 else input_shape)
+        return tuple(input_shape[0] if self.levels > 1 or self.whole else input_shape)
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         config = super().get_config()
-        return {"name": config["name"], "transform": self.transform_name, "levels": self.levels}
+        return {"name": config["name"], "transform": self.transform_name, "levels": self.levels, "whole": self.whole}
 
     def _planes(self, pictures: Any) -> Any:
         return ops.matmul(pictures * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
@@ -132,26 +131,7 @@ def curve_places(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:
     return ops.cast(left, "int32"), place - left
 
 
-def rising(values: Any) -> Any:
-    """Return values (N, levels) none of which is smaller than the one before it: as they are, if they are so already.
-
-    Half-way between the least such values that are above and the greatest that are below. Each level's coarseness is
-    read off a picture by weights of its own, and for an unusual picture they can fall.
-
-    >>> np.asarray(rising(np.array([[1.0, 4.0, 2.0, 5.0]]))).tolist()
-    [[1.0, 3.0, 3.0, 5.0]]
-    """
-    levels = range(values.shape[-1])
-    above = [ops.max(values[:, : level + 1], axis=-1) for level in levels]
-    below = [ops.min(values[:, level:], axis=-1) for level in levels]
-    return (ops.stack(above, axis=-1) + ops.stack(below, axis=-1)) / 2
-
-
-def scale_features(bands: Sequence[Any]) -> Any:
-    """Return what the coarseness is read off, (N, F): the logarithms of mean and root mean square of each luma band."""
-    features = []
-    for band in bands:
-        luma = band[..., 0]
-        features.append(ops.log(ops.mean(ops.abs(luma), axis=(1, 2)) + FLOOR))
-        features.append(0.5 * ops.log(ops.mean(ops.square(luma), axis=(1, 2)) + FLOOR**2))
-    return ops.stack(features, axis=-1)
+def significance_in(bands: Sequence[Any]) -> Any:
+    """Return the share (N, 18) of all coefficients of `bands`, (N, h, w, 3) each, that reach each of the SIZES."""
+    flat = ops.concatenate([ops.reshape(band, (ops.shape(band)[0], -1)) for band in bands], axis=1)
+    return ops.stack([ops.mean(ops.cast(ops.abs(flat) >= size, "float32"), axis=1) for size in SIZES], axis=1)

@@ -16,9 +16,9 @@ from keras import ops
 from scipy.fft import dct
 
 from distort_pipeline.networks.resampling import doubled, halved, undoubled
+from distort_pipeline.wavelets.lifting import LEVELS, analysed, unlift
+from distort_pipeline.wavelets.significance import TO_PLANES
 
-# luma and colour differences of full-range RGB, ITU-T T.871 (JFIF); the irreversible transform of JPEG 2000 is the same
-TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
 BLOCK_PX = 8
@@ -104,27 +104,15 @@ def _from_blocks(band: Any) -> Any:
 
 
 class Wavelet:
-    """Five levels of the biorthogonal 9/7 wavelet of Cohen, Daubechies and Feauveau, the lossy one of JPEG 2000.
+    """Five levels of the biorthogonal 9/7 wavelet, see `wavelets/lifting.py`."""
 
-    By lifting (Daubechies and Sweldens 1998, section 7.9), borders mirrored: in place, and exact backwards whatever
-    the coefficients. The scale of the bands makes the transform nearly orthonormal.
-    """
-
-    levels = 5
     scaled = True
     # the same curves everywhere in luma, and everywhere in each colour difference
-    curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * levels + 1))
+    curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * LEVELS + 1))
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return 16 bands (N, h, w, 3): columns', rows' and both details of each level, finest first; then the rest."""
-        bands = []
-        smooth = planes
-        for _ in range(self.levels):
-            low, high = _lift(smooth, axis=2)
-            smooth, rows = _lift(low, axis=1)
-            columns, both = _lift(high, axis=1)
-            bands += [columns, rows, both]
-        return [*bands, smooth]
+        return analysed(planes, ops)
 
     def recover(self, planes: Any) -> list[Any]:
         """Return the same as `analyse`, as there is one way only."""
@@ -133,43 +121,15 @@ class Wavelet:
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the 16 bands."""
         smooth = bands[-1]
-        for level in reversed(range(self.levels)):
+        for level in reversed(range(LEVELS)):
             columns, rows, both = bands[3 * level : 3 * level + 3]
-            smooth = _unlift(_unlift(smooth, rows, axis=1), _unlift(columns, both, axis=1), axis=2)
+            smooth = unlift(unlift(smooth, rows, 1, ops), unlift(columns, both, 1, ops), 2, ops)
         return smooth
 
 
-LIFTING = (-1.586134342, -0.052980118, 0.882911075, 0.443506852)  # predict, update, predict, update
-LIFTING_SCALE = 1.230174105 / 2**0.5  # of the details; its inverse for the rest
-
-
-def _lift(values: Any, axis: int) -> tuple[Any, Any]:
-    even, odd = _every_other(values, 0, axis), _every_other(values, 1, axis)
-    for predict, update in (LIFTING[:2], LIFTING[2:]):
-        odd = odd + predict * (even + _shifted(even, 1, axis))
-        even = even + update * (odd + _shifted(odd, -1, axis))
-    return even / LIFTING_SCALE, odd * LIFTING_SCALE
-
-
-def _unlift(low: Any, high: Any, axis: int) -> Any:
-    even, odd = low * LIFTING_SCALE, high / LIFTING_SCALE
-    for predict, update in (LIFTING[2:], LIFTING[:2]):
-        even = even - update * (odd + _shifted(odd, -1, axis))
-        odd = odd - predict * (even + _shifted(even, 1, axis))
-    shape = list(ops.shape(even))
-    shape[axis] = 2 * shape[axis]
-    return ops.reshape(ops.stack([even, odd], axis=axis + 1), shape)
-
-
-def _every_other(values: Any, first: int, axis: int) -> Any:
-    return values[:, first::2] if axis == 1 else values[:, :, first::2]
-
-
-def _shifted(values: Any, by: int, axis: int) -> Any:
-    """Return each value's neighbour, the next (`by` 1) or the one before (-1); at the border it is its own."""
-    first, second = (slice(1, None), slice(-1, None)) if by > 0 else (slice(None, 1), slice(None, -1))
-    parts = [values[:, first], values[:, second]] if axis == 1 else [values[:, :, first], values[:, :, second]]
-    return ops.concatenate(parts, axis=axis)
-
-
 TRANSFORMS: dict[str, Transform] = {"blocks": CosineBlocks(), "wavelet": Wavelet()}
+
+
+def is_scaled(transform: str) -> bool:
+    """Return whether the transform of this name, or "none", has a step for every picture, which is read off it."""
+    return transform in TRANSFORMS and TRANSFORMS[transform].scaled

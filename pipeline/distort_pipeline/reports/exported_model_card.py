@@ -58,6 +58,14 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
         if channels
         else ""
     )
+    whole = (
+        """
+
+How coarse it is depends on all of what it is given, as with the codec that it learned: a tile by itself comes out finer
+or coarser than as a part of its picture."""
+        if card["network"].get("whole")
+        else ""
+    )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
     holds = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
     call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or graded else "x")
@@ -74,7 +82,7 @@ On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f
 
 It takes x, (N, H, W, 3) float32 in [-1, 1], sides multiples of 128, and gives x + residual(x) of the same shape, not
 clipped. Pad smaller pictures by reflection at the bottom and right only, and crop afterwards: padding at the top or
-left would move the 8 x 8 grid that JPEG distortions live on.
+left would move the 8 x 8 grid that JPEG distortions live on.{whole}
 
 ```python
 import numpy as np

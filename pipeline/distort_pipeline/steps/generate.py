@@ -30,6 +30,7 @@ from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.tasks.batches import BatchTask, make_batch
 from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
+from distort_pipeline.trained import wants_whole
 
 Cards = Mapping[str, dict[str, Any]]
 
@@ -125,6 +126,7 @@ def _tile_tasks(
             config.truth_pictures,
             config.seed,
             config.whole_pictures,
+            not config.whole_pictures and any(map(wants_whole, cards.values())),
         )
         for number, first in enumerate(range(0, len(plan.tiles), config.batch_samples))
     ]

@@ -115,6 +115,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "noise_channels": noise_channels,
             "transform": start.transform,
             "noise_pyramid": start.noise is not None,
+            "whole": start.whole,
         }
         card = {
             **origin(pairs, recipes),
@@ -222,6 +223,7 @@ def _train(
 ) -> _Trained:
     """Train, and leave in the averaged generator the weights that are kept."""
     from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.networks.transforms import is_scaled
     from distort_pipeline.training.loop import train
 
     seed = derive_seed(config.seed, distortion)
@@ -229,7 +231,13 @@ def _train(
         pairs, distortion, levels, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
     )
     best = BestWeights(work / "checkpoints" / "best")
-    forward = Forward(trainer.averaged, noise_channels=noise_channels, batch=config.batch, graded=len(levels) > 1)
+    forward = Forward(
+        trainer.averaged,
+        noise_channels=noise_channels,
+        batch=config.batch,
+        graded=len(levels) > 1,
+        whole=is_scaled(trainer.settings.transform),
+    )
     validator = Validator(pairs, distortion, levels, forward, count=config.validation_tiles, seed=config.seed)
 
     def validate(step: int) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.ranges import Picture
 from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.wavelets.significance import Significances
 
 EXAMPLE_PX = 256  # of a whole picture, its middle
 
@@ -31,7 +32,8 @@ class Truth:
     `pristine` (n, 103) holds the headline histogram of every tile (of a batch, of none); `rows` (m,), tiles of the
     shard or samples of the batch, says for which of them the true
     distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
-    `example_rows` (e,) and `examples` by distortion are pixels for strips.
+    `example_rows` (e,) and `examples` by distortion are pixels for strips. `wholes` (n, 18) is the significance of the
+    pictures that the tiles are of, see `wavelets/significance.py`; None where no generator goes by it.
     """
 
     first_tile: int
@@ -42,6 +44,7 @@ class Truth:
     ssim: Mapping[str, NDArray[np.float64]]
     example_rows: NDArray[np.int64]
     examples: Mapping[str, NDArray[np.uint8]]
+    wholes: Significances | None
 
 
 def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -72,6 +75,7 @@ def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
         by_distortion("ssim"),
         arrays["example_rows"],
         by_distortion("example"),
+        arrays.get("wholes"),
     )
 
 

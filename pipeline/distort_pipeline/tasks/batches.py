@@ -35,6 +35,7 @@ from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
 from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
 from distort_pipeline.tasks.targets import distort_to_targets, share_out, worst_reached
+from distort_pipeline.wavelets.significance import Significances
 
 LIMITS = (0, 255)
 AIMED_TOGETHER = 4  # batches of the network: those that are at their target are not tried again, the others fill up
@@ -69,11 +70,12 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
-    task, worst, moved = _shared_out(task, chain)
+    wholes = _wholes(task, truths)
+    task, worst, moved = _shared_out(task, chain, wholes)
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
-    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst)):
+    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst, wholes)):
         pixels.add(made)
         records.append(_record(task, chain, place, severity, clean, made))
         histograms.append(product_histogram(made))
@@ -106,7 +108,9 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] | None, int]:
+def _shared_out(
+    task: BatchTask, chain: Chain, wholes: Significances | None
+) -> tuple[BatchTask, list[float] | None, int]:
     """Return the task with targets that its tiles can have, what each reaches at severity 1, and how many were moved.
 
     Where no targets of their own are asked of the samples it is the task as it was, None and 0.
@@ -119,10 +123,11 @@ def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] |
         worst = [
             value
             for place, seed in enumerate(seeds)
-            for value in worst_reached(chain, _whole(task, group, place), [seed], measure=asked.of)
+            for value in worst_reached(chain, _whole(task, group, place), [seed], None, measure=asked.of)
         ]
     else:
-        worst = worst_reached(chain, _read_tiles(group[PRISTINE], _numbers(task)), seeds, measure=asked.of)
+        tiles = _read_tiles(group[PRISTINE], _numbers(task))
+        worst = worst_reached(chain, tiles, seeds, wholes, measure=asked.of)
     seed = derive_seed(task.seed, "targets", task.batch.name)
     planned = [sample.asked for sample in samples]
     targets, moved = share_out(planned, worst, measure=asked.of, mildest=asked.first, seed=seed)
@@ -131,7 +136,7 @@ def _shared_out(task: BatchTask, chain: Chain) -> tuple[BatchTask, list[float] |
 
 
 def _distorted(
-    task: BatchTask, chain: Chain, worst: Sequence[float] | None
+    task: BatchTask, chain: Chain, worst: Sequence[float] | None, wholes: Significances | None
 ) -> Iterator[tuple[Picture, Picture, float]]:
     """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole pictures are made one by one.
 
@@ -146,7 +151,7 @@ def _distorted(
             yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], _numbers(task))
-    parts = _parts(task, chain, pristine, samples, worst)
+    parts = _parts(task, chain, pristine, samples, worst, wholes)
     distorted = np.empty_like(pristine)
     first = 0
     for part, severities in ahead(parts, PARTS_AHEAD, name="network"):
@@ -163,15 +168,18 @@ def _parts(
     pristine: Pictures,
     samples: Sequence[PlannedSample],
     worst: Sequence[float] | None,
+    wholes: Significances | None,
 ) -> Iterator[tuple[Pictures, list[float]]]:
     """Yield distorted pictures and their severities, part by part."""
     seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
     if measure != SEVERITY:
         together = 1 if task.whole_pictures else AIMED_TOGETHER * task.network_batch
-        yield from distort_to_targets(chain, pristine, seeds, asked, measure=measure, batch=together, worst=worst)
+        yield from distort_to_targets(
+            chain, pristine, seeds, asked, wholes, measure=measure, batch=together, worst=worst
+        )
         return
     start = 0
-    for part in chain.distort_by_parts(pristine, seeds, asked):
+    for part in chain.distort_by_parts(pristine, seeds, asked, wholes):
         yield part, asked[start : start + len(part)]
         start += len(part)
 
@@ -183,13 +191,24 @@ def _pictures(
     for place, sample in enumerate(task.batch.samples):
         pristine = _whole(task, group, place)
         own = None if worst is None else [worst[place]]
-        ((made, severities),) = _parts(task, chain, pristine, [sample], own)
+        ((made, severities),) = _parts(task, chain, pristine, [sample], own, None)
         yield pristine[0], (made[0], severities[0])
 
 
 def _whole(task: BatchTask, group: Any, place: int) -> Pictures:
     """Return the pristine picture of a sample, (1, H, W, 3)."""
     return np.asarray(group[picture_array(PRISTINE, task.tiles[place].number)][:])[None]
+
+
+def _wholes(task: BatchTask, truths: Mapping[int, Truth]) -> Significances | None:
+    """Return the significance (N, 18) of the pictures of the batch's tiles, or None where nothing goes by it."""
+    rows = []
+    for tile in task.tiles:
+        of_shard = truths[_shard_of(task, tile)].wholes
+        if of_shard is None:
+            return None
+        rows.append(of_shard[tile.number % task.tiles_per_shard])
+    return np.stack(rows)
 
 
 def _numbers(task: BatchTask) -> list[int]:

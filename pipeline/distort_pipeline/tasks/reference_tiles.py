@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from numpy.typing import NDArray
 from distort_pipeline.distortions import apply
 from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
 from distort_pipeline.ranges import Picture
-from distort_pipeline.records import TileRecord, digest, digest_rows
+from distort_pipeline.records import PictureRecord, TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.arrays import PixelDigest, create_group, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, picture_array
 from distort_pipeline.stores.files import Ledger
-from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.ingested import PICTURES_IN_MEMORY, read_ingested
 from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import middle, write_truth_arrays
+from distort_pipeline.wavelets.significance import Significance, significance_of
 
 EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
 TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the truth it is compared with
@@ -52,6 +54,7 @@ class TileTask:
     truth_pictures: int
     seed: int
     whole_pictures: bool
+    wholes: bool  # whether a generator goes by the significance of the tiles' pictures
 
     @property
     def name(self) -> str:
@@ -128,13 +131,16 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
                 found[f"ssim/{truth.name}"].append(ssim(clean, true))
                 if row in examples:
                     found[f"example/{truth.name}"].append(middle(true))
-    return {
+    arrays = {
         "first_tile": np.array(task.tiles[0].number),
         "pristine": histograms,
         "rows": np.array(rows, np.int64),
         "example_rows": np.array(examples, np.int64),
         **{name: np.stack(values) for name, values in found.items()},
     }
+    if task.wholes:
+        arrays["wholes"] = np.stack([_significance(task.root, tile.picture) for tile in task.tiles])
+    return arrays
 
 
 def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Picture:
@@ -142,6 +148,11 @@ def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: Reference
     seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
     pristine = read_ingested(task.root, reference.picture)
     return apply(truth.distortion, pristine, truth.parameters, generator(seed)).picture
+
+
+@lru_cache(maxsize=PICTURES_IN_MEMORY)
+def _significance(root: Path, picture: PictureRecord) -> Significance:
+    return significance_of(read_ingested(root, picture))
 
 
 def _pristine(task: TileTask, reference: ReferenceTile) -> Picture:

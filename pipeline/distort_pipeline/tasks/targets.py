@@ -16,6 +16,7 @@ from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, reach, severity_for
 from distort_pipeline.statistics.measured_labels import MEASURES
 from distort_pipeline.tasks.chains import Chain
+from distort_pipeline.wavelets.significance import Significances
 
 CORRECTIONS = 6  # a severity tried, and so many better ones, each another run of the network for those still off
 NEAR = 0.002  # of the dial's range: who comes as near as this is tried no more
@@ -87,10 +88,12 @@ class _Aim:
         return severity_for(self.calibration, self.measure, value) if beyond <= 0 else 1 + beyond
 
 
-def worst_reached(chain: Chain, pictures: Pictures, seeds: Sequence[int], *, measure: str) -> list[float]:
+def worst_reached(
+    chain: Chain, pictures: Pictures, seeds: Sequence[int], wholes: Significances | None, *, measure: str
+) -> list[float]:
     """Return what `measure` comes to for each of `pictures` (N, H, W, 3) at the end of the dial, severity 1."""
     found: list[float] = []
-    for made in chain.distort_by_parts(pictures, seeds, [1.0] * len(pictures)):
+    for made in chain.distort_by_parts(pictures, seeds, [1.0] * len(pictures), wholes):
         own = pictures[len(found) : len(found) + len(made)]
         found += [measured(measure, clean, bad) for clean, bad in zip(own, made, strict=True)]
     return found
@@ -128,6 +131,7 @@ def distort_to_targets(
     pictures: Pictures,
     seeds: Sequence[int],
     targets: Sequence[float],
+    wholes: Significances | None,
     *,
     measure: str,
     batch: int,
@@ -138,12 +142,13 @@ def distort_to_targets(
     The model's calibration gives the first severity or, where `worst` says what each picture reaches at the end of its
     dial, that picture's share of it; what a severity reaches says how sensitive this picture is. Of all tries the
     nearest is kept, so that a picture that no severity brings to its target is at the end of the dial, or as near as it
-    came. `batch` pictures a part.
+    came. `batch` pictures a part. `wholes` as in `Chain.distort_by_parts`.
     """
     calibration = _calibration(chain)
     for start in range(0, len(pictures), batch):
         own = slice(start, start + batch)
         part, own_seeds = pictures[own], seeds[own]
+        own_wholes = None if wholes is None else wholes[own]
         aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
         for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
             aim.tries.append(_Try(1.0, value))
@@ -152,7 +157,8 @@ def distort_to_targets(
             if not off:
                 break
             severities = [aims[place].next_severity() for place in off]
-            parts = chain.distort_by_parts(part[off], [own_seeds[place] for place in off], severities)
+            told = None if own_wholes is None else own_wholes[off]
+            parts = chain.distort_by_parts(part[off], [own_seeds[place] for place in off], severities, told)
             for place, severity, made in zip(off, severities, np.concatenate(list(parts)), strict=True):
                 reached = measured(measure, part[place], made)
                 aims[place].tries.append(_Try(severity, reached, made.copy()))

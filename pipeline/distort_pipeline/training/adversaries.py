@@ -77,8 +77,9 @@ class Adversaries:
                 levels=networks.levels,
                 kinds=networks.kinds,
                 precision=networks.precision,
+                whole=whole,
             )
-            for _ in range(2)
+            for whole in (False, True)  # a crop is taken for a whole in training, and never in what comes of it
         )
         self.averaged.set_weights(self.generator.get_weights())
         self.responses: Responses | None = None

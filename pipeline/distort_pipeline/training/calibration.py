@@ -10,6 +10,7 @@ from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.statistics.calibrated import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
 from distort_pipeline.statistics.full_reference import psnr, ssim
 from distort_pipeline.statistics.gmsd import gmsd
+from distort_pipeline.wavelets.significance import Significances
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.forward import Forward
@@ -17,22 +18,30 @@ if TYPE_CHECKING:
 STEPS = 20  # of severity from 0 to 1; five levels have four between each two
 
 
-def calibrate(forward: Forward, pristine: Pictures, seeds: Sequence[int]) -> dict[str, list[float]]:
+def calibrate(
+    forward: Forward, pristine: Pictures, seeds: Sequence[int], wholes: Significances | None = None
+) -> dict[str, list[float]]:
     """Return the calibration of a graded generator, as `statistics/calibrated.py` reads it.
 
     `pristine` are validation tiles (N, H, W, 3), each distorted with its own one of N `seeds`, the same at every
-    severity. PSNR counts up to 60 dB a tile. Means that would get better with severity are pooled with their
-    neighbours.
+    severity; `wholes` (N, 18) is the significance of the pictures that they are tiles of. PSNR counts up to 60 dB a
+    tile. Means that would get better with severity are pooled with their neighbours.
     """
     severities = [step / STEPS for step in range(STEPS + 1)]
-    means = [_means(forward, pristine, seeds, severity) for severity in severities]
+    means = [_means(forward, pristine, seeds, severity, wholes) for severity in severities]
     curves = {measure: monotone(measure, [one[measure] for one in means]) for measure in CALIBRATED}
     return {SEVERITY: severities, **curves}
 
 
-def _means(forward: Forward, pristine: Pictures, seeds: Sequence[int], severity: float) -> dict[str, float]:
+def _means(
+    forward: Forward,
+    pristine: Pictures,
+    seeds: Sequence[int],
+    severity: float,
+    wholes: Significances | None,
+) -> dict[str, float]:
     """Return the means over the tiles at one severity, of each measure."""
-    made = forward.distort(pristine, seeds, [severity] * len(pristine))
+    made = forward.distort(pristine, seeds, [severity] * len(pristine), wholes)
     each = [_measured(clean, bad) for clean, bad in zip(pristine, made, strict=True)]
     return {measure: fmean(one[measure] for one in each) for measure in CALIBRATED}
 

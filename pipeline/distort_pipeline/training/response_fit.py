@@ -2,8 +2,8 @@
 
 For each coefficient the curve is the least-squares one, E[y - x | x] with straight lines between knots: a tridiagonal
 system over all places where the coefficient occurs, once for each level. Steps come first: each coefficient's from the
-size below which it vanishes; where a codec chooses its coarseness for each picture, that is estimated beside the curves
-in turns, and then predicted from the pristine picture alone.
+size below which it vanishes; where a codec chooses its coarseness for each picture, the step is the size that a share
+of the picture's coefficients reaches, and the share with which curves explain most is the level's.
 """
 
 from __future__ import annotations
@@ -15,28 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.generator import NO_TRANSFORM
-from distort_pipeline.networks.responses import (
-    HIGHEST_SCALE,
-    LOWEST_SCALE,
-    Responses,
-    scale_features,
-)
+from distort_pipeline.networks.responses import Responses, significance_in
 from distort_pipeline.networks.transforms import TRANSFORMS
 from distort_pipeline.ranges import Pictures, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
 from distort_pipeline.training.curve_fit import CurveFit, losing_more
 from distort_pipeline.training.step_fit import StepFit, in_whole_steps, settled_steps
+from distort_pipeline.wavelets.significance import log_sizes
 
 Floats = NDArray[np.float32]
 
 LEAST_EXPLAINED = 0.25  # of the squared difference on held-out pictures; white noise explains 0.02 by its clipping
 HELD_OUT = 8  # one picture in so many judges the transforms
 GROUP = 16  # tiles in memory as bands at a time
-TURNS = 2  # of curves and coarseness; a third changed the error by 2 %
-LADDER = np.exp(np.arange(np.log(LOWEST_SCALE), np.log(HIGHEST_SCALE), 0.2)).astype(np.float32)
-SEARCH_BANDS = range(6, 12)  # details of the third and fourth level: coarse enough to survive, fine enough to be cut
-SCALE_RIDGE = 3.0
+LOG_SHARES = np.arange(np.log(0.5), np.log(0.001), -0.15)  # of significant coefficients, tried for each level
+SEARCH_BANDS = range(6, 15)  # details of the three coarser levels: some survive, some are cut
+SEARCH_TILES = 128
 
 
 @dataclass(frozen=True)
@@ -68,19 +63,17 @@ def fit_best(pristine: Pictures, levels: Sequence[Pictures], pictures: Sequence[
     held_names = set(names[HELD_OUT // 2 :: HELD_OUT]) or set(names[-1:])
     held = np.array([picture in held_names for picture in pictures])
     fitted_to = ~held if (~held).any() else held
-    layers = {
-        name: _fit(name, pristine[fitted_to], [distorted[fitted_to] for distorted in levels])
-        for name in TRANSFORMS
-        if wanted in (None, name)
-    }
-    judged = {
-        name: _judged(layer, pristine[held], [distorted[held] for distorted in levels])
-        for name, layer in layers.items()
-    }
-    explained = {name: share for name, (share, _) in judged.items()}
-    useful = [
-        name for name, (share, nearer) in judged.items() if wanted == name or (share >= LEAST_EXPLAINED and nearer)
-    ]
+    layers, explained, useful = {}, {}, []
+    for name in TRANSFORMS:
+        if wanted not in (None, name):
+            continue
+        layers[name] = layer = Responses(name, len(levels), whole=TRANSFORMS[name].scaled)
+        layer.build((None, None, None, 3))
+        told = _significance(layer, pristine, pictures)
+        _fit(layer, *_chosen(fitted_to, pristine, levels, told))
+        explained[name], nearer = _judged(layer, *_chosen(held, pristine, levels, told))
+        if wanted == name or (explained[name] >= LEAST_EXPLAINED and nearer):
+            useful.append(name)
     if not useful:
         return Fitted(NO_TRANSFORM, {}, explained)
     best = max(useful, key=lambda name: explained[name])
@@ -88,37 +81,66 @@ def fit_best(pristine: Pictures, levels: Sequence[Pictures], pictures: Sequence[
     return Fitted(best, weights, explained)
 
 
-def explained_by(fitted: Fitted, pristine: Pictures, *, level: int = 1, levels: int = 1) -> Pictures:
-    """Return x + T(x) of `pristine` (N, H, W, 3) in 8 bits at one of the fitted `levels`, or `pristine` without a T."""
+def explained_by(
+    fitted: Fitted, pristine: Pictures, pictures: Sequence[str], *, level: int = 1, levels: int = 1
+) -> Pictures:
+    """Return x + T(x) of tiles `pristine` (N, H, W, 3) of the named pictures, in 8 bits, at one of the fitted `levels`.
+
+    They are `pristine` without a T.
+    """
     if fitted.transform == NO_TRANSFORM:
         return pristine
-    layer = Responses(fitted.transform, levels)
+    layer = Responses(fitted.transform, levels, whole=TRANSFORMS[fitted.transform].scaled)
     layer.build((None, None, None, 3))
     for variable in layer.variables:
         variable.assign(fitted.weights[variable.name])
+    told = _significance(layer, pristine, pictures)
     made = np.empty_like(pristine)
     for group in _groups(len(pristine)):
-        made[group] = from_network(_made(layer, pristine[group], level))
+        made[group] = from_network(_made(layer, pristine[group], _rows(told, group), level))
     return made
 
 
-def _made(layer: Responses, pristine: Pictures, level: int) -> Floats:
+def _chosen(
+    tiles: NDArray[np.bool_], pristine: Pictures, levels: Sequence[Pictures], told: Floats | None
+) -> tuple[Pictures, list[Pictures], Floats | None]:
+    return pristine[tiles], [distorted[tiles] for distorted in levels], _rows(told, tiles)
+
+
+def _rows(told: Floats | None, rows: slice | NDArray[np.bool_]) -> Floats | None:
+    return None if told is None else told[rows]
+
+
+def _significance(layer: Responses, pristine: Pictures, pictures: Sequence[str]) -> Floats | None:
+    """Return what all tiles of a tile's picture together say of its significance, (N, 18), if the layer wants that."""
+    if not layer.transform.scaled:
+        return None
+    own = np.concatenate(
+        [np.asarray(significance_in(layer.analyse(to_network(pristine[group])))) for group in _groups(len(pristine))]
+    )
+    _, places = np.unique(np.asarray(pictures), return_inverse=True)
+    sums = np.zeros((places.max() + 1, own.shape[1]))
+    np.add.at(sums, places, own)
+    return np.asarray(sums[places] / np.bincount(places)[places, None], np.float32)
+
+
+def _made(layer: Responses, pristine: Pictures, told: Floats | None, level: int) -> Floats:
     """Return x + T(x) at `level`, from 1."""
     x = to_network(pristine)
-    severity = np.full((len(x), 1), level / layer.levels, np.float32)
-    return x + np.asarray(layer([x, severity] if layer.levels > 1 else x))
+    severity = [np.full((len(x), 1), level / layer.levels, np.float32)] if layer.levels > 1 else []
+    inputs = [x, *severity, *([] if told is None else [told])]
+    return x + np.asarray(layer(inputs if len(inputs) > 1 else x))
 
 
-def _fit(transform: str, pristine: Pictures, levels: Sequence[Pictures]) -> Responses:
-    layer = Responses(transform, len(levels))
-    layer.build((None, None, None, 3))
-    curves = (_scaled_curves if layer.transform.scaled else _stepped_curves)(layer, pristine, levels)
+def _fit(layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats | None) -> None:
+    curves = _stepped_curves(layer, pristine, levels) if told is None else _scaled_curves(layer, pristine, levels, told)
     for variable, fitted in zip(layer.curves, curves, strict=True):
         variable.assign(fitted)
-    return layer
 
 
-def _judged(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> tuple[float, bool]:
+def _judged(
+    layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats | None
+) -> tuple[float, bool]:
     """Return the share of the squared difference that T explains, and whether it brings the statistics nearer.
 
     Both are means over levels, of each level's share and divergence.
@@ -129,7 +151,7 @@ def _judged(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) ->
         histograms = [np.zeros(COUNTS, np.int64) for _ in range(3)]  # true, made, pristine
         for group in _groups(len(pristine)):
             x, y = to_network(pristine[group]), to_network(distorted[group])
-            made = _made(layer, pristine[group], level)
+            made = _made(layer, pristine[group], _rows(told, group), level)
             left += float(np.square(y - made).sum())
             there += float(np.square(y - x).sum())
             for histogram, tiles in zip(
@@ -164,81 +186,63 @@ def _stepped_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictu
     ]
 
 
-def _scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> list[Floats]:
+def _scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats) -> list[Floats]:
     """Return the curves (levels, count, knots) of each band, where all coefficients of a picture have one step.
 
-    The layer gets what it needs to read that off a picture.
+    The layer gets the shares that those are read off `told` with, the significance (N, 18) of the tiles' pictures. No
+    level's is larger than that of the level before.
     """
+    log_shares = np.minimum.accumulate([_log_share(layer, pristine, distorted, told) for distorted in levels])
+    layer.log_shares.assign(log_shares[:, None])
     fits = [_curve_fits(layer) for _ in levels]
-    readings = []
-    for own, distorted in zip(fits, levels, strict=True):
-        scales = _fitted_scales(layer, pristine, distorted)
-        readings.append(_fitted_scale(layer, pristine, scales))
+    for own, distorted, log_share in zip(fits, levels, log_shares, strict=True):
+        steps = _steps(told, log_share)
         for group in _groups(len(pristine)):
-            step = scales[group, None, None, None]
+            step = steps[group, None, None, None]
             bands = zip(_bands(layer, pristine[group]), _left(layer, distorted[group]), strict=True)
             for fit, (before, after) in zip(own, bands, strict=True):
                 fit.add(before / step, (after - before) / step)
-    layer.scale_kernel.assign(np.stack([kernel for kernel, _ in readings]))
-    layer.scale_bias.assign(np.stack([bias for _, bias in readings]))
     *details, smooth = zip(*fits, strict=True)
     curves = [np.stack([fit.bold() for fit in own]) for own in details]
     curves.append(np.stack([fit.solve() for fit in smooth]))  # of the smooth rest hardly anything is lost
     return [losing_more(band) for band in curves]
 
 
+def _log_share(layer: Responses, pristine: Pictures, distorted: Pictures, told: Floats) -> float:
+    """Return the logarithm of the share of coefficients with whose sizes as steps curves explain most.
+
+    Losses are counted in steps, so that every picture has its say.
+    """
+    few = np.unique(np.linspace(0, len(pristine) - 1, min(SEARCH_TILES, len(pristine))).astype(int))
+    before, after = (_search_coefficients(layer, tiles[few]) for tiles in (pristine, distorted))
+    curves = layer.transform.curves[0]
+    left = []
+    for log_share in LOG_SHARES:
+        step = _steps(told[few], log_share)[:, None, None, None]
+        unexplained = there = 0.0
+        for b, a in zip(before, after, strict=True):
+            fit = CurveFit(1, curves.knots, curves.spacing)
+            fit.add(b / step, (a - b) / step)
+            squares = float(np.square((a - b) / step).sum())
+            unexplained += squares - fit.explained()
+            there += squares
+        left.append(unexplained / max(there, 1e-9))
+    return float(LOG_SHARES[int(np.argmin(left))])
+
+
+def _steps(told: Floats, log_share: float) -> Floats:
+    """Return the step (N,) in greys of tiles whose pictures have the significance `told` (N, 18)."""
+    return np.asarray(np.exp(log_sizes(told, np.full(1, log_share, np.float32), np)), np.float32)
+
+
+def _search_coefficients(layer: Responses, tiles: Pictures) -> list[Floats]:
+    """Return the luma coefficients (N, h, w, 1) of each of the search bands."""
+    groups = [_bands(layer, tiles[group]) for group in _groups(len(tiles))]
+    return [np.concatenate([bands[place][..., :1] for bands in groups]) for place in SEARCH_BANDS]
+
+
 def _curve_fits(layer: Responses) -> list[CurveFit]:
     return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
-
-
-def _fitted_scales(layer: Responses, pristine: Pictures, distorted: Pictures) -> Floats:
-    """Return the coarseness (N,) at which common curves explain each tile best."""
-    before, after = (_search_coefficients(layer, tiles) for tiles in (pristine, distorted))
-    curves = layer.transform.curves[0]
-    scales = np.array([_vanishing(b, a) for b, a in zip(before, after, strict=True)], np.float32)
-    for _ in range(TURNS):
-        fits = [CurveFit(1, curves.knots, curves.spacing) for _ in SEARCH_BANDS]
-        for tile, scale in enumerate(scales):
-            for fit, b, a in zip(fits, before[tile], after[tile], strict=True):
-                fit.add(b[None, :, None, None] / scale, (a - b)[None, :, None, None] / scale)
-        solved = [fit.solve()[0] for fit in fits]
-        knots = curves.spacing * (np.arange(curves.knots, dtype=np.float32) - (curves.knots - 1) / 2)
-        errors = np.zeros((len(LADDER), len(scales)))
-        for tile in range(len(scales)):
-            for curve, b, a in zip(solved, before[tile], after[tile], strict=True):
-                for rung, scale in enumerate(LADDER):
-                    gained = scale * np.interp(b / scale, knots, curve)
-                    errors[rung, tile] += np.square(a - b - gained).sum()
-        scales = LADDER[errors.argmin(0)]
-    return scales
-
-
-def _search_coefficients(layer: Responses, tiles: Pictures) -> list[list[Floats]]:
-    """Return the luma coefficients of the search bands, for each tile a flat array a band."""
-    found: list[list[Floats]] = []
-    for group in _groups(len(tiles)):
-        bands = _bands(layer, tiles[group])
-        found += [[bands[band][tile, ..., 0].ravel() for band in SEARCH_BANDS] for tile in range(len(bands[0]))]
-    return found
-
-
-def _vanishing(before: Sequence[Floats], after: Sequence[Floats]) -> float:
-    """Return the size below which coefficients lose more than half of themselves: a first guess of the coarseness."""
-    b, a = np.abs(np.concatenate(before)), np.abs(np.concatenate(after))
-    lost = b[a < b / 2]
-    return float(np.clip(np.percentile(lost, 97), LOWEST_SCALE, HIGHEST_SCALE)) if len(lost) else LOWEST_SCALE
-
-
-def _fitted_scale(layer: Responses, pristine: Pictures, scales: Floats) -> tuple[Floats, Floats]:
-    """Return kernel and bias of the ridge regression of log `scales` on the features of the pristine tiles."""
-    features = np.concatenate(
-        [np.asarray(scale_features(_bands(layer, pristine[group]))) for group in _groups(len(pristine))]
-    ).astype(np.float64)
-    mean, deviation = features.mean(0), features.std(0) + 1e-3  # a feature that never varies is not to be divided by 0
-    standard, wanted = (features - mean) / deviation, np.log(scales.astype(np.float64))
-    normal = standard.T @ standard + SCALE_RIDGE * np.eye(features.shape[1])
-    kernel = np.linalg.solve(normal, standard.T @ (wanted - wanted.mean())) / deviation
-    return kernel.astype(np.float32), np.array([wanted.mean() - mean @ kernel], np.float32)
 
 
 def _fit_steps(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> list[bool]:

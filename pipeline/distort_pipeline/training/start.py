@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES
+from distort_pipeline.networks.transforms import is_scaled
 from distort_pipeline.stores.models import read_arrays, read_card, write_arrays
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import learned_levels, model_weights
@@ -40,6 +41,11 @@ class Start:
     def fitted(self) -> bool:
         """Whether there are curves, or a noise pyramid."""
         return bool(self.responses) or self.noise is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether G goes by the whole picture that a tile is of."""
+        return is_scaled(self.transform)
 
     @property
     def untaught(self) -> bool:
@@ -71,7 +77,7 @@ def fitted_start(
     if noise_channels:
         found = [
             fit_noise(
-                explained_by(fitted, tiles.pristine, level=level, levels=len(levels)),
+                explained_by(fitted, tiles.pristine, tiles.pictures, level=level, levels=len(levels)),
                 distorted,
                 channels=noise_channels,
             )

@@ -20,6 +20,7 @@ from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.models import ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.wavelets.significance import Significance, Significances, significance_of
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.forward import Forward
@@ -30,17 +31,21 @@ STRIP_ROWS = 3
 
 @dataclass(frozen=True)
 class ValidationTiles:
-    """Tiles of the validation pictures, (N, 256, 256, 3), at one severity, and which picture each is of."""
+    """Tiles of the validation pictures, (N, 256, 256, 3), at one severity, and which picture each is of.
+
+    `wholes` (N, 18) is the significance of those pictures, see `wavelets/significance.py`.
+    """
 
     pristine: Pictures
     true: Pictures
     pictures: NDArray[np.int64]
+    wholes: Significances
     severity: float
 
     def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Pictures]:
         """Return the headline histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
-        generated = forward.distort(self.pristine, seeds, [self.severity] * len(seeds))
+        generated = forward.distort(self.pristine, seeds, [self.severity] * len(seeds), self.wholes)
         pristine, true, made = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
         )
@@ -57,6 +62,7 @@ def validation_tiles(
     pristine: list[Picture] = []
     true: list[Picture] = []
     pictures: list[int] = []
+    wholes: list[Significance] = []
     for place, (record, clean, bad) in enumerate(pairs.validation(distortion, level)):
         tiles = spread_tiles(
             record.height,
@@ -66,6 +72,7 @@ def validation_tiles(
             align_px=TILE_ALIGN_PX,
             seed=derive_seed(seed, "validation", record.picture_digest),
         )
+        whole = significance_of(clean)
         for tile in tiles:
             if min(tile.height, tile.width) < TILE_PX:
                 continue
@@ -73,9 +80,10 @@ def validation_tiles(
             pristine.append(clean[inside])
             true.append(bad[inside])
             pictures.append(place)
+            wholes.append(whole)
     if not pristine:
         raise PipelineError(f"no validation picture of {distortion} is {TILE_PX} px on both sides")
-    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures), severity)
+    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures), np.stack(wholes), severity)
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:

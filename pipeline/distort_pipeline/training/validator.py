@@ -58,9 +58,9 @@ class Validator:
         """Return the calibration of a generator of several levels; None of one that has a single level."""
         if len(self._levels) == 1:
             return None
-        pristine = self._tiles_of(self._levels[-1], 1.0, self._count).pristine
-        seeds = [derive_seed(self._own_seed, "calibration", place) for place in range(len(pristine))]
-        return calibrate(self._forward, pristine, seeds)
+        tiles = self._tiles_of(self._levels[-1], 1.0, self._count)
+        seeds = [derive_seed(self._own_seed, "calibration", place) for place in range(len(tiles.pristine))]
+        return calibrate(self._forward, tiles.pristine, seeds, tiles.wholes)
 
     def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
         """Yield each level with about `count` tiles at it; only one level's at a time are kept."""

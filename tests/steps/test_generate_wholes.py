@@ -1,0 +1,76 @@
+"""A tile of JPEG 2000 is distorted as its picture would have been: with the step that the whole of it leads to."""
+
+import numpy as np
+import pytest
+
+from distort_pipeline.builtin import STARTERS, sample_folder
+from distort_pipeline.config import GenerateConfig, IngestConfig
+from distort_pipeline.execution import Workers
+from distort_pipeline.inputs import manifest_of
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.trained import load_generator
+from distort_pipeline.wavelets.significance import significance_of
+
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return manifest_of(sample_folder(), tmp_path_factory.mktemp("wholes") / "corpus", IngestConfig())
+
+
+@pytest.fixture(scope="module")
+def make(manifest):
+    def made(out, **settings):
+        values = {"distortions": ("jp2k",), "tile_px": 256, "count": 8, "batch_samples": 6}
+        values |= {"tiles_per_chunk": 2, "network_batch": BATCH}
+        generate.run(GenerateConfig(**{**values, **settings}), manifest, STARTERS, out, workers=Workers(0))
+        return open_corpus(out)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def forward():
+    return load_generator(STARTERS / "jp2k", batch=BATCH).forward
+
+
+@pytest.fixture(scope="module")
+def whole_of(manifest):
+    def whole(record):
+        (picture,) = (one for one in read_manifest(manifest).records if one.id == record.picture)
+        return significance_of(read_ingested(read_manifest(manifest).root, picture))[None]
+
+    return whole
+
+
+def test_a_sample_has_the_step_of_its_whole_photograph(make, forward, whole_of, tmp_path):
+    corpus = make(tmp_path / "corpus")
+    alone = 0
+    for sample in map(corpus.__getitem__, range(8)):
+        whole = whole_of(sample.record)
+        told = [[sample.record.seed], [sample.record.severity]]
+        made = forward.distort(sample.pristine[None], *told, whole)[0]
+        np.testing.assert_array_equal(made, sample.distorted)
+        alone += (forward.distort(sample.pristine[None], *told)[0] != made).any()
+    assert alone > 4  # taken for wholes, tiles would be distorted otherwise
+
+
+def test_so_it_is_where_a_quality_is_asked_for(make, forward, whole_of, tmp_path):
+    corpus = make(tmp_path / "corpus", target={"ssim": (0.7, 0.85)})
+    for sample in map(corpus.__getitem__, range(8)):
+        whole = whole_of(sample.record)
+        made = forward.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], whole)[0]
+        np.testing.assert_array_equal(made, sample.distorted)
+
+
+def test_a_whole_picture_needs_to_be_told_nothing(make, tmp_path):
+    corpus = make(tmp_path / "corpus", whole_pictures=True, count=2)
+    for sample in map(corpus.__getitem__, range(2)):
+        made = load_generator(STARTERS / "jp2k", batch=1).forward.distort_picture(
+            sample.pristine, sample.record.seed, sample.record.severity
+        )
+        np.testing.assert_array_equal(made, sample.distorted)
