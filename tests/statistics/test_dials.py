@@ -70,7 +70,8 @@ def dial_picture(untouched_db, bits, errors, true_errors=None):
     made = Severity(None, 1.0)
     between = AtBetween(bits, 0.2, 0.3, made, Severity(30.0, 0.8))
     true = None if true_errors is None else np.array(true_errors, float)
-    return DialPicture((), (between,), np.array(errors, float), true, untouched_db)
+    ends, true_ends = np.array(errors, float)[[0, -1]], np.array(true_errors or errors, float)[[0, -1]]
+    return DialPicture((), (between,), ends, true_ends, np.array(errors, float), true, untouched_db)
 
 
 def test_means_are_over_pictures_and_shares_over_tiles():
@@ -79,6 +80,8 @@ def test_means_are_over_pictures_and_shares_over_tiles():
     dial = summarise_dial([dial_picture(60.0, 0.1, falling), dial_picture(44.0, 0.2, rising)], [], [step])
     assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
     assert (dial.true_falling, dial.true_falling_share) == (None, None)
+    assert (dial.falling_levels, dial.falling_levels_share) == (3, 0.75)  # of the two ends alone
+    assert (dial.true_falling_levels, dial.true_falling_levels_share) == (3, 0.75)
     assert (dial.untouched_db, dial.untouched_least_db, dial.pictures) == (52.0, 44.0, 2)
     ((at, mean),) = dial.betweens
     assert at is step
@@ -91,3 +94,4 @@ def test_true_distortions_need_not_fall_either():
     falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
     dial = summarise_dial([dial_picture(60.0, 0.1, falling, uneven)], [], [Step(0.5, {"quality": 7})])
     assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)
+    assert (dial.falling_levels, dial.true_falling_levels) == (2, 2)

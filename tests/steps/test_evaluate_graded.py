@@ -99,8 +99,9 @@ def test_between_levels_the_dial_is_nearer_than_either_neighbour_or_not(metrics)
 def test_quality_falls_along_a_straight_dial_from_the_untouched_picture(metrics):
     good, crooked = (metrics["dials"][name] for name in ("dial", "crooked"))
     assert (good["falling_share"], good["psnr_untouched"], good["tiles"]) == (1, 60, 2)
-    assert good["true_falling_share"] == 1
+    assert good["true_falling_share"] == good["falling_levels_share"] == good["true_falling_levels_share"] == 1
     assert (crooked["falling_share"], crooked["psnr_untouched_least"]) == (0, 60)
+    assert (crooked["falling_levels_share"], crooked["true_falling_levels_share"]) == (0, 1)
 
 
 def test_a_generator_of_one_level_has_no_dial_anywhere(metrics, evaluated, pair_store, tmp_path):

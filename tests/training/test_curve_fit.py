@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit, losing_more
+from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit, losing_more, vanishing
 
 
 def test_a_curve_through_straight_lines_is_found_again():
@@ -68,3 +68,14 @@ def test_a_coarser_level_takes_no_less_off_any_value_than_the_one_before():
     found = losing_more(curves.astype(np.float32))
     np.testing.assert_allclose(np.delete(found, 7, axis=2), np.delete(curves, 7, axis=2))
     np.testing.assert_allclose(found[:, 0, 7], [-0.4, -0.4])
+
+
+def test_within_a_step_a_smaller_coefficient_loses_no_smaller_share():
+    curves = np.array([[[-0.9, 0.1, 0.4, 0.25, 0.1, 0, -0.2, -0.3, -0.4, 0.1, 0.9]]], np.float32)
+    found = vanishing(curves, 1 / 3)[0, 0]
+    np.testing.assert_allclose(found, [-0.9, 0.1, 0.4, 0.8 / 3, 0.4 / 3, 0, -0.2, -0.3, -0.4, 0.1, 0.9], atol=1e-6)
+    knots = (np.arange(11) - 5) / 3
+    inside = np.abs(knots) * (np.abs(knots) < 1.1)
+    shares = -found[inside > 0] / knots[inside > 0]
+    assert (np.diff(shares[3:]) <= 1e-6).all()
+    assert (np.diff(shares[:3]) >= -1e-6).all()

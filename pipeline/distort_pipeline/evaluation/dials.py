@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -17,15 +17,13 @@ from distort_pipeline.distortions.presets import default_place
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
-from distort_pipeline.statistics.dials import DialPicture, Step, at_between, at_level, capped, tile_errors
+from distort_pipeline.statistics.dials import STEPS, DialPicture, Step, at_between, at_level, capped, tile_errors
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import LearnedLevel, learned_levels
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.forward import Forward
-
-STEPS = 10  # along the dial: as many as there are levels of five, and half-way places
 
 
 @dataclass(frozen=True)
@@ -115,20 +113,23 @@ def try_dial(
     def made(severity: float) -> Picture:
         return forward.distort_picture(pristine, draw, severity)
 
+    true_at = [pairs.val_picture(record.picture, plan.distortion, one.stored) for one in plan.held]
     untouched = psnr(pristine, made(0.0))
     return DialPicture(
         levels=tuple(
             at_level(
                 pristine,
-                pairs.val_picture(record.picture, plan.distortion, one.stored),
+                true,
                 _true_again(plan, pairs, pristine, records[one.stored], one) if plan.redrawn else None,
                 made(one.step.severity),
                 seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.picture),
             )
-            for one in plan.held
+            for one, true in zip(plan.held, true_at, strict=True)
         ),
         betweens=tuple(_tried_between(plan, pristine, one, made, record.picture_digest, seed) for one in plan.betweens),
-        errors=np.stack([tile_errors(pristine, made(step / STEPS)) for step in range(STEPS + 1)]),
+        level_errors=_errors(pristine, (made(0.0), *(made(one.step.severity) for one in plan.held))),
+        true_level_errors=_errors(pristine, (pristine, *true_at)),
+        errors=_errors(pristine, (made(step / STEPS) for step in range(STEPS + 1))),
         true_errors=_true_errors(plan, pristine, record.picture_digest, seed) if plan.way else None,
         untouched_db=capped(untouched),
     )
@@ -160,7 +161,11 @@ def _true_errors(plan: DialPlan, pristine: Picture, identity: str, seed: int) ->
     """
     own = derive_seed(seed, "way", plan.distortion, identity)
     made = [apply(plan.distortion, pristine, parameters, generator(own)).picture for parameters in plan.way]
-    return np.stack([tile_errors(pristine, true) for true in (pristine, *made)])
+    return _errors(pristine, (pristine, *made))
+
+
+def _errors(pristine: Picture, distorted: Iterable[Picture]) -> NDArray[np.float64]:
+    return np.stack([tile_errors(pristine, one) for one in distorted])
 
 
 def _true_again(plan: DialPlan, pairs: PairStore, pristine: Picture, record: PairRecord, held: Held) -> Picture:

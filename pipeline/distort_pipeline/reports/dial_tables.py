@@ -18,6 +18,8 @@ SEVERITY_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 def dial_metrics(dial: Dial) -> dict[str, Any]:
     """Return the small nested numbers of a dial; levels and what is between them by their severity."""
     return {
+        "falling_levels_share": dial.falling_levels_share,
+        "true_falling_levels_share": dial.true_falling_levels_share,
         "falling_share": dial.falling_share,
         "true_falling_share": dial.true_falling_share,
         "tiles": dial.tiles,
@@ -49,9 +51,12 @@ def dial_csv(dials: Mapping[str, Dial]) -> Iterator[tuple[str, list[Sequence[obj
 def dial_words(dial: Dial) -> str:
     """Return a dial in one line, for a terminal."""
     bits = ", ".join(in_bits(measured.bits) for _, measured in dial.levels)
-    words = f"JSD_NSS by level {bits}; PSNR falls all along the dial in {dial.falling_share:.1%} of tiles"
+    words = (
+        f"JSD_NSS by level {bits}; PSNR falls from level to level in {dial.falling_levels_share:.1%} of tiles "
+        f"({dial.true_falling_levels_share:.1%} where truly distorted), all along the dial in {dial.falling_share:.1%}"
+    )
     if dial.true_falling_share is not None:
-        words += f" ({dial.true_falling_share:.1%} where truly distorted)"
+        words += f" ({dial.true_falling_share:.1%})"
     words += f"; {dial.untouched_db:.1f} dB at severity 0"
     if dial.betweens:
         nearest = sum(measured.nearest for _, measured in dial.betweens)

@@ -24,7 +24,7 @@ from distort_pipeline.reports.html import template
 from distort_pipeline.reports.residual_plots import residual_charts
 from distort_pipeline.reports.strips import Shown, amplified_residual, carry
 from distort_pipeline.reports.told_tables import compared_in, lesson_words, trial_words
-from distort_pipeline.statistics.dials import FALLING_GOAL, UNTOUCHED_GOAL_DB, Dial
+from distort_pipeline.statistics.dials import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, Dial
 from distort_pipeline.statistics.draws import CORRELATION_GOAL, VARIANCE_GOAL
 from distort_pipeline.statistics.evaluation import Evaluation
 from distort_pipeline.statistics.told import GOAL, Doubts
@@ -76,7 +76,7 @@ def render(
         residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
         dials=dials or {},
         dial_charts=dial_charts,
-        dial_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB},
+        dial_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB, "steps": STEPS},
         step_words=step_words,
         doubts=doubts,
         told_charts=_told_charts(doubts),

@@ -19,7 +19,8 @@ from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured import Severity, severity
 
 TILE_PX = 256
-FALLING_GOAL = 0.99  # ours: of tiles whose PSNR falls at every step
+STEPS = 10  # along the dial: as many as there are levels of five, and half-way places
+FALLING_GOAL = 0.99  # ours: of tiles whose PSNR falls from level to level
 UNTOUCHED_GOAL_DB = 45.0  # ours: PSNR at severity 0; a codec that discards nothing has about as much by rounding
 
 
@@ -67,8 +68,10 @@ class DialPicture:
 
     levels: tuple[AtLevel, ...]
     betweens: tuple[AtBetween, ...]
-    errors: NDArray[np.float64]  # (severities, tiles): mean squared error against pristine, severities from 0 to 1
-    true_errors: NDArray[np.float64] | None  # the same of true distortions, where these can be made
+    level_errors: NDArray[np.float64]  # (levels + 1, tiles): mean squared error against pristine, severity 0 first
+    true_level_errors: NDArray[np.float64]  # the same of true distortions
+    errors: NDArray[np.float64]  # (severities, tiles): the same of what is generated all along, from severity 0 to 1
+    true_errors: NDArray[np.float64] | None  # and of true distortions, where these can be made
     untouched_db: float  # PSNR at severity 0, up to HIGHEST_PSNR_DB
 
 
@@ -78,7 +81,9 @@ class Dial:
 
     levels: tuple[tuple[Step, AtLevel], ...]  # weakest first; so the next
     betweens: tuple[tuple[Step, AtBetween], ...]
-    falling: int  # of `tiles`: their PSNR falls at every step along the dial
+    falling_levels: int  # of `tiles`: their PSNR falls from level to level
+    true_falling_levels: int  # the same of true distortions
+    falling: int  # of `tiles`: their PSNR falls at every small step along the dial
     true_falling: int | None  # the same of true distortions, which need not get worse with every step either
     tiles: int
     untouched_db: float
@@ -86,8 +91,18 @@ class Dial:
     pictures: int
 
     @property
+    def falling_levels_share(self) -> float:
+        """Return the share of tiles whose PSNR falls from level to level."""
+        return self.falling_levels / self.tiles
+
+    @property
+    def true_falling_levels_share(self) -> float:
+        """Return the same of true distortions."""
+        return self.true_falling_levels / self.tiles
+
+    @property
     def falling_share(self) -> float:
-        """Return the share of tiles whose PSNR falls at every step."""
+        """Return the share of tiles whose PSNR falls at every small step."""
         return self.falling / self.tiles
 
     @property
@@ -151,6 +166,8 @@ def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betw
     return Dial(
         levels=tuple(zip(levels, level_means, strict=True)),
         betweens=tuple(zip(betweens, between_means, strict=True)),
+        falling_levels=int(sum(falls(picture.level_errors).sum() for picture in pictures)),
+        true_falling_levels=int(sum(falls(picture.true_level_errors).sum() for picture in pictures)),
         falling=int(sum(one.sum() for one in each)),
         true_falling=int(sum(one.sum() for one in true)) if true else None,
         tiles=sum(one.size for one in each),

@@ -75,6 +75,22 @@ class CurveFit:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
 
 
+def vanishing(curves: Floats, spacing: float) -> Floats:
+    """Return curves (..., knots) of which a smaller coefficient loses no smaller share of itself, within a step of 0.
+
+    What is left of next to nothing is the rounding of pixels. As a share it is large, and a coarser level would find
+    more coefficients there.
+    """
+    middle = curves.shape[-1] // 2
+    reach = round(1 / spacing)
+    made = curves.copy()
+    for side in (slice(middle + 1, middle + reach + 1), slice(middle - 1, middle - reach - 1, -1)):
+        values = (np.arange(curves.shape[-1])[side] - middle) * spacing
+        shares = np.maximum.accumulate((-curves[..., side] / values)[..., ::-1], -1)[..., ::-1]
+        made[..., side] = -values * shares
+    return made
+
+
 def losing_more(curves: Floats) -> Floats:
     """Return curves (levels, count, knots) of which each level takes at least as much off a value as the one before.
 

@@ -20,7 +20,7 @@ from distort_pipeline.networks.transforms import TRANSFORMS
 from distort_pipeline.ranges import Pictures, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
-from distort_pipeline.training.curve_fit import CurveFit, losing_more
+from distort_pipeline.training.curve_fit import CurveFit, losing_more, vanishing
 from distort_pipeline.training.step_fit import StepFit, in_whole_steps, settled_steps
 from distort_pipeline.wavelets.significance import log_sizes
 
@@ -205,7 +205,8 @@ def _scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictur
     *details, smooth = zip(*fits, strict=True)
     curves = [np.stack([fit.bold() for fit in own]) for own in details]
     curves.append(np.stack([fit.solve() for fit in smooth]))  # of the smooth rest hardly anything is lost
-    return [losing_more(band) for band in curves]
+    spacings = [band.spacing for band in layer.transform.curves]
+    return [losing_more(vanishing(band, spacing)) for band, spacing in zip(curves, spacings, strict=True)]
 
 
 def _log_share(layer: Responses, pristine: Pictures, distorted: Pictures, told: Floats) -> float:
