@@ -99,7 +99,11 @@ class PairsConfig(ConfigSection):
             "brought",
             "named with letters, digits, - and _ only, and not 'pristine': these names become arrays and folders",
         )
-        self.require(bool(self.levels) and min(self.levels) >= 1, "levels", "a list of levels from 1")
+        self.require(
+            bool(self.levels) and min(self.levels) >= 1 and len(set(self.levels)) == len(self.levels),
+            "levels",
+            "a list of different levels from 1",
+        )
         self.require(self.workers >= 0, "workers", "0 or more")
 
 

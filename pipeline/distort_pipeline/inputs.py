@@ -9,6 +9,7 @@ from distort_pipeline.builtin import STARTERS, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.params import replaced
 from distort_pipeline.stores.manifests import is_manifest
+from distort_pipeline.stores.remote import RemotePath
 
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
 
@@ -25,10 +26,20 @@ def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
     if pictures is not None and _is_manifest(pictures):
         return pictures
     source = sample_folder() if pictures is None else pictures
-    made = out.parent / f"{out.name}.manifest.jsonl"
+    made = _own_manifest(out)
     ingest.run(replaced(config, source=str(source), val_count=1), made, for_training=False)
     print(f"pictures: {'the built-in sample' if pictures is None else source}, listed in {made}", file=sys.stderr)
     return made
+
+
+def manifest_beside(store: Path) -> Path:
+    """Return the manifest that `manifest_of` made for `store`, or the one in this folder where there is none."""
+    return _own_manifest(store) if _own_manifest(store).is_file() else MANIFEST
+
+
+def _own_manifest(out: Path) -> Path:
+    beside = Path() if isinstance(out, RemotePath) else out.parent  # a manifest is a file
+    return beside / f"{out.name}.manifest.jsonl"
 
 
 def models_or_starters(models: Path | None) -> Path:

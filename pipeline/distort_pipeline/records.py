@@ -75,8 +75,8 @@ class SampleRecord:
 
     sample: int  # index over the whole corpus
     distortion: str
-    batch: int  # of this distortion
-    slot: int  # index along the distortion's array
+    batch: int  # of its distortion at its level
+    slot: int  # index along the array of that
     tile: int  # TileRecord.tile
     picture: str
     split: str

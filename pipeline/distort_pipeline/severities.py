@@ -6,20 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from distort_pipeline.distortions.dial import parameters_at
-from distort_pipeline.distortions.presets import PRESETS
+from distort_pipeline.distortions.presets import default_place
 from distort_pipeline.planning.series import Ability
 from distort_pipeline.trained import LearnedLevel, is_graded, is_random, learned_levels
 
 Card = Mapping[str, Any]
-USUAL = "paper_like"  # the preset whose level is made where nothing is asked
 EXACTLY = 1e-9  # severities nearer than this to a level's are that level's
 
 
 def usual_level(card: Card) -> LearnedLevel:
     """Return the learned level that stands for a model where nothing is asked: the usual preset's, else the middle."""
     levels = learned_levels(card)
-    usual = [dict(parameters) for parameters in PRESETS[USUAL].get(card["distortion"], ())]
-    return next((level for level in levels if dict(level.parameters) in usual), levels[(len(levels) - 1) // 2])
+    return levels[default_place(card["distortion"], [dict(level.parameters) for level in levels])]
 
 
 def ability(card: Card) -> Ability:

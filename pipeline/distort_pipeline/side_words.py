@@ -66,9 +66,17 @@ def label(
 )
 @click.argument("paths", nargs=-1, required=True, type=PLACE)
 @click.option("--repair", is_flag=True, help="Make damaged shards again, and no others.")
-@click.option("--manifest", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), help="To repair from.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="To repair from.  [default: the one beside the store, or manifest.jsonl]",
+)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="To repair a corpus from.")
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    help="To repair a corpus from.  [default: the folder models, or the starters]",
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=Path("corpus"), help="To repair an export from.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs, to repair a pair store from.")
 @click.option("--against", type=click.Path(path_type=Path), help="Another corpus that should be the same.")
@@ -83,6 +91,8 @@ def verify(
     brought: tuple[str, ...],
     against: Path | None,
     tolerance: int,
+    manifest: Path | None,
+    models: Path | None,
     workers: int | None,
     scheduler: str | None,
     scheduler_file: Path | None,
@@ -96,15 +106,21 @@ def verify(
     from distort_pipeline.commands.repair import repair as mend
     from distort_pipeline.commands.verify import verify as check
     from distort_pipeline.execution import Workers
+    from distort_pipeline.inputs import manifest_beside, models_or_starters
     from distort_pipeline.remaking import Inputs, remaker
 
     where = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
-    made_of = Inputs(**inputs, brought=dict(named_path(text) for text in brought))
     broken = False
     for path in paths:
         found = check(path, workers=where)
         if repair and found.problems:
             say_problems(path, found.problems)
+            made_of = Inputs(
+                **inputs,
+                manifest=manifest or manifest_beside(path),
+                **({"models": models_or_starters(models)} if found.kind == "corpus" else {}),
+                brought=dict(named_path(text) for text in brought),
+            )
             found = mend(path, found, remaker(path, made_of, where), workers=where)
         problems = found.problems
         if against is not None:

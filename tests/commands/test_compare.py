@@ -4,8 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 from damage import change_json
 
-from distort_pipeline.commands.compare import compare
+from distort_pipeline.commands.compare import _planned, compare
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.labels import COMPUTED
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.stores.arrays import create_group
 from distort_pipeline.stores.tables import write_table
@@ -27,12 +28,24 @@ def test_pixels_may_differ_by_the_tolerance_and_no_more(finished_corpus, damaged
     record = next(record for record in corpus.records if (record.distortion, record.slot) == ("jpeg", 11))
     path = damaged / "records" / "jpeg-00001.parquet"
     rows = [SampleRecord(**row) for row in pq.read_table(path).to_pylist()]
-    write_table(path, [dataclasses.replace(r, psnr=1.0) if r == record else r for r in rows], SampleRecord)
+    other = dict.fromkeys(COMPUTED, 0.5) | {"pixel_digest": "another", "clipped": 0.25}  # all that follows from pixels
+    write_table(path, [dataclasses.replace(r, **other) if r == record else r for r in rows], SampleRecord)
     assert compare(finished_corpus, damaged, tolerance=2).problems == ()
     found = compare(finished_corpus, damaged, tolerance=1)
     assert (found.different, found.largest) == (1, 2)
     (problem,) = found.problems
     assert problem.startswith("jpeg-00001: 0.000% of")
+
+
+def test_severities_that_were_looked_for_may_differ_and_others_may_not(finished_corpus, damaged):
+    for folder in (finished_corpus, damaged):
+        assert compare(folder, folder).problems == ()
+    path = damaged / "records" / "jpeg-00000.parquet"
+    rows = [SampleRecord(**row) for row in pq.read_table(path).to_pylist()]
+    moved = [dataclasses.replace(row, severity=0.5) for row in rows]
+    assert [_planned(row) for row in rows] != [_planned(row) for row in moved]
+    asked = [[dataclasses.replace(row, target=0.8) for row in some] for some in (rows, moved)]
+    assert [_planned(row) for row in asked[0]] == [_planned(row) for row in asked[1]]
 
 
 def test_other_records_and_other_reference_tiles_are_never_tolerated(finished_corpus, damaged):

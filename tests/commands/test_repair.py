@@ -4,11 +4,13 @@ import shutil
 import pytest
 from damage import change_json, flip
 
-from distort_pipeline.commands.repair import repair
+from distort_pipeline.commands.repair import reopen, repair
 from distort_pipeline.commands.verify import verify
+from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.remaking import Inputs, remaker
+from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
@@ -55,10 +57,29 @@ def test_a_pair_store_is_repaired_with_the_pictures_that_were_brought(pairs, sma
 
 
 def test_an_export_is_repaired_from_its_corpus(exported, finished_corpus):
-    flip(exported / "distorted/jpeg/00000001.png", 100)
+    flip(min((exported / "distorted/jpeg").iterdir()), 100)
     (exported / "metadata.csv").unlink()
     (exported / "ledger/white_noise-00000.json").write_text("{")
     assert mended(exported, corpus=finished_corpus).problems == ()
+
+
+def test_an_export_of_flagged_batches_is_repaired_as_it_was_allowed(damaged, tmp_path):
+    report = damaged / "reports" / "jpeg-00001.json"
+    report.write_text(report.read_text().replace('"within_bounds": true', '"within_bounds": false'))
+    out = tmp_path / "export"
+    export.run(ExportConfig(workers=0, allow_flagged=True), damaged, out, workers=Workers(0))
+    flip(out / "distorted/jpeg/00000001.png", 100)
+    assert mended(out, corpus=damaged).problems == ()
+
+
+def test_labels_of_a_corpus_are_not_listed_when_it_is_repaired(damaged, small_manifest, models):
+    (damaged / "labels" / "mine").mkdir(parents=True)
+    (damaged / "labels" / "mine" / "store.json").write_text("{}")
+    flip(damaged / "pixels.zarr/distorted/jpeg/c.1.0.0.0", 60)
+    make = remaker(damaged, Inputs(manifest=small_manifest, models=models), Workers())
+    reopen(damaged, verify(damaged))
+    make()
+    assert not [name for name in json.loads((damaged / "files.json").read_text()) if name.startswith("labels")]
 
 
 def test_a_sound_store_is_left_alone(damaged):

@@ -42,12 +42,34 @@ def test_a_selection_keeps_places_in_the_batch_and_leaves_out_empty_batches():
 
 def test_a_limit_is_shared_by_the_distortions_that_are_selected():
     assert [(batch, rows) for batch, rows, _ in plan(limit=5)] == [
-        ("jpeg-00000", (0, 1)),
+        ("jpeg-00000", (0,)),
         ("jpeg-00001", (0,)),
-        ("noise-00000", (0, 1)),
+        ("jpeg-00002", (0,)),
+        ("noise-00000", (0,)),
+        ("noise-00001", (0,)),
     ]
     assert plan(limit=100) == plan()
-    assert [batch for batch, *_ in plan(COLUMNS["distortion"] == "noise", limit=2)] == ["noise-00000"]
+    assert [batch for batch, *_ in plan(COLUMNS["distortion"] == "noise", limit=2)] == ["noise-00000", "noise-00001"]
+
+
+def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same():
+    tiles = np.concatenate([np.arange(90), np.arange(90), np.repeat(np.arange(45), 2)])
+    columns = {
+        "series": np.repeat(["jpeg", "jp2k", "noise"], 90),
+        "batch": np.tile(np.arange(90) // 16, 3),
+        "tile": tiles,
+    }
+    for limit in (3, 30, 96):
+        parts = plan_parts(columns, ("jpeg", "jp2k", "noise"), np.ones(270, bool), limit)
+        taken = {name: [] for name in ("jpeg", "jp2k", "noise")}
+        for part in parts:
+            own = np.flatnonzero((columns["series"] == part.series) & (columns["batch"] == int(part.batch[-5:])))
+            taken[part.series] += tiles[own[list(part.rows)]].tolist()
+        assert sum(map(len, taken.values())) == limit
+        assert taken["jpeg"] == taken["jp2k"] == sorted(set(taken["jpeg"]))
+        assert np.diff([0, *taken["jpeg"], 90]).max() <= 3 * 90 / (limit / 3 + 1)
+        if limit < 135:
+            assert len(set(taken["noise"])) == len(taken["noise"])  # another draw of a tile comes last
 
 
 def test_selections_are_joined_and_unknown_values_are_named():

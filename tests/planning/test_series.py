@@ -40,6 +40,14 @@ def test_levels_lie_evenly_on_the_dial(wishes, asked):
     assert [one.asked.first for one in plan_series(MODELS, ["jpeg"], **wishes)] == asked
 
 
+def test_one_level_has_no_range():
+    for wish in ({"severity": (0.2, 0.8)}, {"target": {"ssim": (0.6, 0.9)}}):
+        with pytest.raises(PipelineError, match="one level has one strength"):
+            plan_series(MODELS, ["jpeg"], levels=1, **wish)
+    (series,) = plan_series(MODELS, ["jpeg"], levels=1, severity=(0.4,))
+    assert series.asked.first == series.asked.last == 0.4
+
+
 def test_a_level_is_held_against_others_at_the_same_level_and_against_its_own_ladder():
     series = plan_series(MODELS, BOTH, levels=2)
     second = series[1]

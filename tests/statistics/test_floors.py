@@ -109,6 +109,26 @@ def test_bound_covers_fresh_batches_and_flags_changed_ones():
     assert jsd_bits(changed[chosen[0]].sum(0), true[chosen[0]].sum(0)) > bound
 
 
+@pytest.mark.parametrize("bound", [paired, unpaired])
+def test_a_batch_of_few_photographs_may_differ_by_more(bound):
+    assert bound(64, pictures=1) > bound(64, pictures=4) > bound(64, pictures=20)
+    assert bound(64, pictures=20) == bound(64)
+
+
+def test_about_one_in_a_hundred_batches_of_two_photographs_is_above_their_bound():
+    generated, groups = tiles(1, pictures=60, each=8)
+    true, _ = tiles(2, pictures=60, each=8)
+    names = np.unique(groups)
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(300):
+        rows = rng.choice(np.flatnonzero(np.isin(groups, rng.choice(names, 2))), 64)
+        found.append(jsd_bits(generated[rows].sum(0), true[rows].sum(0)))
+    few, many = (bootstrap_bound(generated, true, groups, 64, k, rng=np.random.default_rng(0)) for k in (2, None))
+    assert np.mean(np.array(found) > few) <= 0.04
+    assert np.mean(np.array(found) > many) > 0.5
+
+
 def test_pictures_are_resampled_not_only_tiles():
     """With one picture unlike the rest, whole draws without it or with it twice widen the bound."""
     generated, groups = tiles(1)

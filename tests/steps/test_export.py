@@ -52,11 +52,14 @@ def test_everything_is_exported_and_counted(whole_export):
     assert not [name for name in files_in(out) if name.endswith(".partial")]
 
 
-def test_a_limit_takes_the_first_samples_of_each_distortion(finished_corpus, tmp_path):
+def test_a_limit_takes_the_same_tiles_of_each_distortion_and_of_every_photograph(finished_corpus, corpus, tmp_path):
     assert run(finished_corpus, tmp_path / "e", limit=21).counts == {"samples": 21, "tiles": 11, "files": 21 + 11 + 5}
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        samples = [int(row["sample"]) for row in csv.DictReader(file)]
-    assert samples == [*range(11), *range(20, 30)]
+        samples = [corpus.record(int(row["sample"])) for row in csv.DictReader(file)]
+    tiles = {name: {one.tile for one in samples if one.distortion == name} for name in corpus.distortions}
+    assert (len(tiles["jpeg"]), len(tiles["white_noise"])) == (11, 10)
+    assert tiles["white_noise"] < tiles["jpeg"]
+    assert {one.picture for one in samples} == {one.picture for one in corpus.records}
 
 
 def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):

@@ -52,6 +52,19 @@ def test_a_csv_from_a_spreadsheet_may_start_with_a_byte_order_mark(tmp_path):
     assert partners(path, PICTURES, ROOT) == {"a": "1.png"}
 
 
+def test_pictures_of_one_name_do_not_share_a_partner(tmp_path):
+    pictures = [picture("a", "day/1.png"), picture("b", "night/1.png"), picture("c", "night/2.png")]
+    folder = fill(tmp_path / "bad", "day/1.jpg", "2.jpg")
+    assert partners(folder, pictures, ROOT) == {"c": "2.jpg"}
+    table = listed(tmp_path, "pristine,distorted\n1.png,x.png\n2.png,y.png\n")
+    with pytest.raises(PipelineError, match=r"2 pictures of the manifest are called 1\.png: give the path"):
+        partners(table, pictures, ROOT)
+    by_path = listed(tmp_path, "pristine,distorted\nday/1.png,x.png\n")
+    assert partners(by_path, pictures, ROOT) == {"a": "x.png"}
+    at_the_top = [picture("a", "1.png"), picture("b", "night/1.png")]
+    assert partners(listed(tmp_path, "pristine,distorted\n1.png,x.png\n"), at_the_top, ROOT) == {"a": "x.png"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

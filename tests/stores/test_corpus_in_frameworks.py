@@ -173,3 +173,8 @@ def test_xarray_does_not_read_a_missing_shard_as_black(damaged):
     with pytest.raises(PipelineError, match="is missing or empty"):
         np.asarray(data.distorted[2])
     assert np.asarray(data.distorted[9]).any()
+
+
+def test_a_label_that_records_do_not_have_is_named_at_once(corpus):
+    with pytest.raises(PipelineError, match=r"no label 'psrn'; did you mean psnr\?"):
+        corpus.to_tf(labels=["psrn"])

@@ -107,6 +107,26 @@ def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
     assert logged(tmp_path)["loss"] == [[str(end), str(float(mean))] for end, mean in zip(ends, means, strict=True)]
 
 
+def test_where_a_run_was_stopped_does_not_show_in_its_log(pair_store, tmp_path):
+    settings = {"label": "x", "steps": 30, "checkpoint_every": 100, "validate_every": 100, "validate": lambda _: {}}
+
+    class Stopping(Counting):
+        def step(self, pristine, distorted, severities, number):
+            if number == 12 and not self.count - number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(pristine, distorted, severities, number)
+
+    train(Counting(), crops_of(pair_store), tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopping(), crops_of(pair_store), tmp_path / "stopped", **settings)
+    assert load_checkpoint(tmp_path / "stopped" / "checkpoints")[0] == 13
+    resumed = Counting()
+    assert train(resumed, crops_of(pair_store), tmp_path / "stopped", **settings) == 13
+    assert resumed.made == list(range(13, 30))
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
+    assert [step for step, _ in logged(tmp_path / "whole")["loss"]] == ["10", "20", "30"]
+
+
 def test_a_finished_training_makes_no_step(pair_store, tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 4, {"count": np.asarray(4)})
     who = Counting()

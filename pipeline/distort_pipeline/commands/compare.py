@@ -14,12 +14,14 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.labels import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 
-OF_THE_PIXELS = ("pixel_digest", "psnr", "ssim", "clipped")  # fields of a record that follow from them
-PLANNED = tuple(part.name for part in fields(SampleRecord) if part.name not in OF_THE_PIXELS)
+OF_THE_PIXELS = ("pixel_digest", "clipped", *COMPUTED)  # fields of a record that follow from them
+OF_A_TARGET = ("severity", "parameters")  # where a quality was asked for, the search for it went by the pixels too
+FIELDS = tuple(part.name for part in fields(SampleRecord))
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,7 @@ def compare_batch(task: BatchOfTwo) -> tuple[BatchOfTwo, Difference]:
     """Return the task, and how far the two corpora lie apart in its batch."""
     one, other = open_corpus(task.one), open_corpus(task.other)
     records, theirs = one.batch_records(task.name), other.batch_records(task.name)
-    planned = [[[getattr(record, name) for name in PLANNED] for record in rows] for rows in (records, theirs)]
-    if planned[0] != planned[1]:
+    if list(map(_planned, records)) != list(map(_planned, theirs)):
         return task, Difference(problems=(f"{task.name}: the records differ",))
     found = Difference()
     tiles = sorted({record.tile for record in records})
@@ -87,6 +88,12 @@ def compare_batch(task: BatchOfTwo) -> tuple[BatchOfTwo, Difference]:
         found = Difference(problems=(f"{task.name}: the reference tiles differ",))
     column = distorted_array(one.series_of(records[0]))
     return task, found.with_(_apart(one, other, column, [record.slot for record in records]))
+
+
+def _planned(record: SampleRecord) -> list[object]:
+    """Return what a record says that was known before a pixel was made."""
+    made = OF_THE_PIXELS if record.target is None else (*OF_THE_PIXELS, *OF_A_TARGET)
+    return [getattr(record, name) for name in FIELDS if name not in made]
 
 
 def _apart(one: CorpusStore, other: CorpusStore, column: str, numbers: Iterable[int]) -> Difference:

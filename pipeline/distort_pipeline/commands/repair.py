@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import LISTING, read_json, sealed
+from distort_pipeline.stores.remote import RemotePath
 
 SHARDED = ("pairs", "corpus", "export")
 MAKE_AGAIN = {"model": "train it again", "evaluation": "delete it and evaluate again", "manifest": "ingest again"}
@@ -34,8 +36,13 @@ def repair(
             "the command that made it again"
         )
     make()
-    reopen(path, found)
-    make()
+    work = reopen(path, found)
+    try:
+        make()
+    except BaseException:
+        if work.exists() and not path.exists():
+            print(f"what is left of {path} lies in {work}; the command that made it goes on there", file=sys.stderr)
+        raise
     after = verify(path, workers=workers)
     made = read_json(path / "store.json")
     if made.get("digest") != header["digest"]:
@@ -49,6 +56,8 @@ def repair(
 def reopen(path: Path, found: VerifyReport) -> Path:
     """Return the work folder that the store at `path` was turned into, without what is damaged in it."""
     build = Build(path, str(read_json(path / "store.json")["key"]))
+    if isinstance(path, RemotePath):
+        raise PipelineError(f"a store in an object store is not repaired in place: delete {path}, and make it again")
     if build.work.exists():
         raise PipelineError(f"{build.work} is of a run that did not end; run its command again, or delete it")
     gone = {*found.changed, *(f"ledger/{shard}.json" for shard in found.damaged), LISTING, "store.json"}

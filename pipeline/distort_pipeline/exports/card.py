@@ -13,6 +13,7 @@ import yaml
 from distort_pipeline.exports import ExportFormat, ExportSource
 from distort_pipeline.exports.contents import Contents
 from distort_pipeline.exports.source import parameters_text
+from distort_pipeline.planning.series import SEVERITY
 from distort_pipeline.records import canonical
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
@@ -183,9 +184,11 @@ def _models(header: Mapping[str, Any], contents: Contents) -> str:
 def _severity(header: Mapping[str, Any]) -> str:
     """Return what `level` and `severity` of a sample mean, where there is more than one."""
     told = list(header["series"].values())
-    if all(one["asked"]["first"] == one["asked"]["last"] for one in told) and len(told) == len(
+    of_targets = {one["asked"]["of"] for one in told} - {SEVERITY}
+    one_each = all(one["asked"]["first"] == one["asked"]["last"] for one in told) and len(told) == len(
         {one["distortion"] for one in told}
-    ):
+    )
+    if one_each and not of_targets:
         return "Each distortion comes at one strength."
     return """`severity` is the rank of a sample on the scale of its distortion: 0 is the untouched picture, 1 the
 strongest level that the generator learned. Levels count from 1, the weakest. `parameters` are what the true distortion

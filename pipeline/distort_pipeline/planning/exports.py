@@ -54,26 +54,54 @@ def plan_parts(
     """Return the parts of an export, in the corpus's order: the `wanted` samples, evenly up to `limit` in all.
 
     `columns` holds series, batch and tile of each sample of the corpus, in order; `names` are its series. A limit takes
-    the first samples of each, so that distortions, and all levels of them, share their reference tiles.
+    tiles that are spread over the corpus, and so over its photographs, and of all series the same, so that distortions,
+    and all levels of them, share their reference tiles.
     """
     own = {name: np.flatnonzero(columns["series"] == name) for name in names}
     kept = {name: places[wanted[places]] for name, places in own.items()}
     available = [len(places) for places in kept.values()]
     quotas = available if limit is None else even_quotas(available, limit)
     tiles = columns["tile"]
+    ranks = _spread_ranks(np.unique(tiles[wanted]))
     seen = np.zeros(int(tiles.max(initial=0)) + 1, bool)
     parts: list[Part] = []
     for (name, places), quota in zip(kept.items(), quotas, strict=True):
         if not quota:
             continue
         first_of = dict(zip(*_first_places(columns["batch"][own[name]], own[name]), strict=True))
-        for number, chosen in _by_batch(columns["batch"], places[:quota]):
+        taken = np.sort(places[_spread_order(tiles[places], ranks)[:quota]])
+        for number, chosen in _by_batch(columns["batch"], taken):
             used = np.unique(tiles[chosen])
             new = used[~seen[used]]
             seen[new] = True
             rows = chosen - first_of[number]
             parts.append(Part(f"{name}-{number:05d}", name, tuple(rows.tolist()), tuple(new.tolist())))
     return tuple(parts)
+
+
+def _spread_ranks(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rank of each tile, by its number: those of the first ranks, however many, lie evenly among all.
+
+    By the bits of their places read backwards.
+
+    >>> _spread_ranks(np.arange(8)).tolist()
+    [0, 4, 2, 6, 1, 5, 3, 7]
+    """
+    bits = max(len(numbers) - 1, 1).bit_length()
+    places = np.arange(len(numbers))
+    backwards = sum(((places >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    ranks = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
+    ranks[numbers] = np.argsort(np.argsort(backwards))
+    return ranks
+
+
+def _spread_order(tiles: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the order in which the samples of `tiles` are taken: one of each tile first, then the second ones."""
+    by_tile = np.argsort(tiles, kind="stable")
+    _, starts, counts = np.unique(tiles[by_tile], return_index=True, return_counts=True)
+    turns = np.empty(len(tiles), np.int64)
+    turns[by_tile] = np.arange(len(tiles)) - np.repeat(starts, counts)
+    return np.lexsort((ranks[tiles], turns))
 
 
 def _first_places(batches: NDArray[Any], places: NDArray[np.int64]) -> tuple[list[int], list[int]]:

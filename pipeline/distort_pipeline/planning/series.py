@@ -142,11 +142,16 @@ def _wanted(levels: int | None, severity: Sequence[float], target: Mapping[str, 
     if not (levels or severity or target):
         return []
     of, ends = next(iter(target.items()), (SEVERITY, tuple(severity)))
-    first, last = (ends[0], ends[-1]) if ends else (1 / (levels or 1), 1.0)
+    first, last = (ends[0], ends[-1]) if ends else (1 / (levels or 1), 1.0)  # of one level: its end alone
     if of != SEVERITY and not LOWER_IS_BETTER[of]:
         first, last = max(first, last), min(first, last)
     if levels is None:
         return [Asked(of, first, last)]
+    if levels == 1 and first != last:
+        raise PipelineError(
+            f"one level has one strength, and {of} from {first:g} to {last:g} was asked for: ask for one value, for "
+            "more levels, or leave --levels away for a strength of its own for each sample"
+        )
     return [Asked(of, value, value) for value in (round(float(at), 12) for at in np.linspace(first, last, levels))]
 
 

@@ -71,12 +71,13 @@ def batch_report(
     paired = None
     if own_true is not None:
         pooled = measures.generated[truth.places].sum(0)
+        shown = len({records[place].picture for place in truth.places})
         paired = {
             "jsd_bits": jsd_bits(own_true.sum(0), pooled),
             "jsd_nats": jsd_nats(own_true.sum(0), pooled),
             "samples": len(truth.places),
-            "pictures": len({records[place].picture for place in truth.places}),
-            "bound_bits": bounds.paired(len(truth.places)),
+            "pictures": shown,
+            "bound_bits": bounds.paired(len(truth.places), shown),
         }
     unpaired = None
     if len(stored) == 1:  # nothing is stored of what two generators make together
@@ -85,7 +86,7 @@ def batch_report(
             "jsd_bits": jsd_bits(pool, generated),
             "jsd_nats": jsd_nats(pool, generated),
             "pristine_bits": jsd_bits(pool, measures.pristine.sum(0)),  # what doing nothing to these tiles scores
-            "bound_bits": bounds.unpaired(len(records)),
+            "bound_bits": bounds.unpaired(len(records), len({record.picture for record in records})),
         }
     judge = paired or unpaired
     if judge is None:
@@ -131,19 +132,20 @@ class _Bounds:
         self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
         self.pool: Counts = np.sum([level.true.sum(0) for levels in stored for level in levels], axis=0)
 
-    def paired(self, samples: int) -> float:
-        return sum(max(self._paired(level, samples) for level in levels) for levels in self._stored)
+    def paired(self, samples: int, pictures: int) -> float:
+        return sum(max(self._paired(level, samples, pictures) for level in levels) for levels in self._stored)
 
-    def unpaired(self, samples: int) -> float:
-        return sum(max(self._unpaired(level, samples) for level in levels) for levels in self._stored)
+    def unpaired(self, samples: int, pictures: int) -> float:
+        return sum(max(self._unpaired(level, samples, pictures) for level in levels) for levels in self._stored)
 
-    def _paired(self, level: ValidationHistograms, samples: int) -> float:
+    def _paired(self, level: ValidationHistograms, samples: int, pictures: int) -> float:
         size, rng = self._settled(level, samples)
-        return max(bootstrap_bound(level.generated, level.true, level.pictures, size, rng=rng), LEAST_BOUND_BITS)
+        bound = bootstrap_bound(level.generated, level.true, level.pictures, size, pictures, rng=rng)
+        return max(bound, LEAST_BOUND_BITS)
 
-    def _unpaired(self, level: ValidationHistograms, samples: int) -> float:
+    def _unpaired(self, level: ValidationHistograms, samples: int, pictures: int) -> float:
         size, rng = self._settled(level, samples)
-        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.pictures, size, rng=rng)
+        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.pictures, size, pictures, rng=rng)
         return max(bound, LEAST_BOUND_BITS)
 
     def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:

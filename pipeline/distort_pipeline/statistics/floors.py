@@ -59,6 +59,7 @@ def bootstrap_bound(
     true: NDArray[np.int64],
     groups: NDArray[np.integer],
     size: int,
+    pictures: int | None = None,
     *,
     quantile: float = QUANTILE,
     draws: int = DRAWS,
@@ -67,12 +68,13 @@ def bootstrap_bound(
     """Return the `quantile` of the divergence in bits between `size` generated tiles and the true ones beside them.
 
     `generated` and `true` are (n, bins), row by row the same tile; `groups` (n,) says which picture a tile is from.
-    Each of `draws` resamples the pictures, then tiles of those, and pools both sides over the same tiles: what a batch
-    of `size` would show if the generator is as it was in validation. Above it, something has changed.
+    Each of `draws` resamples so many `pictures` (as many as there are), then tiles of those, and pools both sides over
+    the same tiles: what a batch of `size` from so many photographs would show if the generator is as it was in
+    validation. Above it, something has changed. Few photographs vary more than many.
     """
     if generated.shape != true.shape:
         raise ValueError(f"paired histograms must have one shape, got {generated.shape} and {true.shape}")
-    times = _times_drawn(groups, len(generated), size, draws, rng)
+    times = _times_drawn(groups, len(generated), size, pictures, draws, rng)
     return float(np.quantile(jsd_bits_rows(_pooled(times, generated), _pooled(times, true)), quantile))
 
 
@@ -81,6 +83,7 @@ def bootstrap_bound_unpaired(
     true_pool: Counts,
     groups: NDArray[np.integer],
     size: int,
+    pictures: int | None = None,
     *,
     quantile: float = QUANTILE,
     draws: int = DRAWS,
@@ -91,12 +94,12 @@ def bootstrap_bound_unpaired(
     As bootstrap_bound, for batches whose true distortion cannot be made: `true_pool` (bins,) stays as it is, so that
     the bound holds the variation of content too and is wider.
     """
-    times = _times_drawn(groups, len(generated), size, draws, rng)
+    times = _times_drawn(groups, len(generated), size, pictures, draws, rng)
     return float(np.quantile(jsd_bits_rows(_pooled(times, generated), true_pool), quantile))
 
 
 def _times_drawn(
-    groups: NDArray[np.integer], tiles: int, size: int, draws: int, rng: np.random.Generator
+    groups: NDArray[np.integer], tiles: int, size: int, pictures: int | None, draws: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return how often each tile is drawn in each draw, (draws, tiles): rows add up to `size`."""
     if groups.shape != (tiles,) or tiles == 0 or size < 1 or draws < 1:
@@ -104,8 +107,8 @@ def _times_drawn(
             f"expected one group for each of 1 or more tiles, and a size and draws of 1 or more; got groups of shape "
             f"{groups.shape} for {tiles} tiles, size {size}, draws {draws}"
         )
-    pictures, picture_of_tile = np.unique(groups, return_inverse=True)
-    times_picture = rng.multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), size=draws)
+    there, picture_of_tile = np.unique(groups, return_inverse=True)
+    times_picture = rng.multinomial(pictures or len(there), np.full(len(there), 1 / len(there)), size=draws)
     weights = times_picture[:, picture_of_tile].astype(np.float64)
     return rng.multinomial(size, weights / weights.sum(1, keepdims=True))
 

@@ -84,7 +84,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "format": KIND,
         "version": VERSION,
         "distortion": distortion,
-        "train": {**dataclasses.asdict(config), "noise_channels": noise_channels, "levels": levels},
+        "train": {**_deciding(config), "noise_channels": noise_channels, "levels": levels},
         "pairs_digest": pairs.header["digest"],
         "base": read_card(base)["weights_digest"] if base else None,
     }
@@ -143,6 +143,11 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             f"model: {out}",
         ),
     )
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide what is learned: a training that was stopped goes on with other threads too."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
 
 
 def _start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -13,9 +14,10 @@ from distort_pipeline.records import PictureRecord
 def partners(source: Path, pictures: Sequence[PictureRecord], root: Path) -> dict[str, str]:
     """Return picture id → path of its distorted partner relative to `brought_root(source)`; those without are absent.
 
-    In a folder the partner has the picture's own relative path, or else the same stem if only one file there has it.
-    A CSV has the columns `pristine` (the manifest's path, the file's name, or a path from the CSV to the picture, which
-    lies below `root`) and `distorted` (a path from the CSV).
+    In a folder the partner has the picture's own relative path, or else the same stem if only one file there and only
+    one picture of the manifest has it. A CSV has the columns `pristine` (the manifest's path, a path from the CSV to
+    the picture, which lies below `root`, or the file's name if one picture has it) and `distorted` (a path from the
+    CSV).
     """
     if source.is_dir():
         return _folder_partners(source, pictures)
@@ -35,12 +37,14 @@ def _folder_partners(folder: Path, pictures: Sequence[PictureRecord]) -> dict[st
     by_stem: dict[str, list[str]] = {}
     for file in files:
         by_stem.setdefault(PurePosixPath(file).stem, []).append(file)
+    bearers = Counter(PurePosixPath(picture.path).stem for picture in pictures)
     found = {}
     for picture in pictures:
-        namesakes = by_stem.get(PurePosixPath(picture.path).stem, [])
+        stem = PurePosixPath(picture.path).stem
+        namesakes = by_stem.get(stem, [])
         if picture.path in there:
             found[picture.id] = picture.path
-        elif len(namesakes) == 1:
+        elif len(namesakes) == 1 == bearers[stem]:
             found[picture.id] = namesakes[0]
     if not found:
         raise PipelineError(f"no file in {folder} has the name of a picture in the manifest")
@@ -66,16 +70,23 @@ def _listed_partners(table: Path, pictures: Sequence[PictureRecord], root: Path)
         if pair["pristine"] in listed:
             raise PipelineError(f"{table}, line {line}: {pair['pristine']} has a partner already")
         listed[pair["pristine"]] = pair["distorted"]
-    from_table = {(table.parent / pristine).resolve(): distorted for pristine, distorted in listed.items()}
+    by_place = {(table.parent / pristine).resolve(): pristine for pristine in listed}
+    by_name: dict[str, list[PictureRecord]] = {}
     found = {}
+    meant = set()
     for picture in pictures:
-        partner = (
-            listed.get(picture.path)
-            or listed.get(PurePosixPath(picture.path).name)
-            or from_table.get((root / picture.path).resolve())
-        )
-        if partner:
-            found[picture.id] = partner
+        pristine = picture.path if picture.path in listed else by_place.get((root / picture.path).resolve())
+        if pristine is not None:
+            found[picture.id] = listed[pristine]
+            meant.add(pristine)
+        else:
+            by_name.setdefault(PurePosixPath(picture.path).name, []).append(picture)
+    for name, namesakes in by_name.items():
+        if name not in listed or name in meant:
+            continue
+        if len(namesakes) > 1:
+            raise PipelineError(f"{table}: {len(namesakes)} pictures of the manifest are called {name}: give the path")
+        found[namesakes[0].id] = listed[name]
     if not found:
         wanted = f"; one would be {pictures[0].path}" if pictures else ""
         raise PipelineError(f"no `pristine` of {table} is a picture of the manifest{wanted}")

@@ -19,7 +19,7 @@ from distort_pipeline.records import digest
 from distort_pipeline.stores.remote import RemotePath
 
 LISTING = "files.json"
-UNLISTED = ("store.json", "run.json")
+UNLISTED = ("store.json", "run.json", "labels")  # labels come and go beside a finished corpus, and have ledgers
 LISTING_THREADS = 4
 MADE_BY = {  # where nothing is, what a user may want
     "pairs": "; `distort-pipeline pairs` makes one",
@@ -147,8 +147,8 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
 def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
     """Write the SHA-256 of every file in `folder` into its files.json, and return that file's own, by its name.
 
-    Not listed are what is written behind it (store.json), what no two runs have alike (run.json), and the folders
-    `without`.
+    Not listed are what is written behind it (store.json), what no two runs have alike (run.json), what is added
+    afterwards (labels), and the folders `without`.
     """
     left_out = {folder / name for name in (LISTING, *UNLISTED, *without)}
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & {path, *path.parents}]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.corpora import CorpusStore
+from distort_pipeline.stores.labels import require_computed
 
 
 def tensorflow_corpus(
@@ -29,6 +30,7 @@ def tensorflow_corpus(
     """
     if corpus.whole_pictures:
         raise PipelineError(f"{corpus.folder} holds whole pictures of different sizes; read them one by one")
+    require_computed(labels)
     places = corpus.select(distortions, splits, levels)
     groups = np.split(places, np.flatnonzero(np.diff(corpus.chunk_of(places))) + 1)
     epoch = iter(range(2**31))

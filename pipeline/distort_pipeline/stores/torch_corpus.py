@@ -12,6 +12,7 @@ import numpy as np
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.corpora import CorpusStore
+from distort_pipeline.stores.labels import require_computed
 
 try:
     import torch
@@ -43,6 +44,7 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         labels: Sequence[str] = ("psnr", "ssim"),
         transform: Callable[[Item], Any] | None = None,
     ) -> None:
+        require_computed(labels)
         self.folder, self.labels, self.transform = folder, tuple(labels), transform
         self.places = CorpusStore(folder).select(distortions, splits, levels)
         self._opened: tuple[int, CorpusStore] | None = None

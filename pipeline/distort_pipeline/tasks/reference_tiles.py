@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import middle, write_truth_arrays
 from distort_pipeline.wavelets.significance import Significance, significance_of
+
+Item = TypeVar("Item")
 
 EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
 TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the truth it is compared with
@@ -111,11 +113,11 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
 
 
 def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is true of a shard: statistics of the true distortions of its first pictures' tiles."""
+    """Return what is true of a shard: statistics of the true distortions of some pictures' tiles."""
     by_picture: dict[str, list[int]] = {}
     for row, reference in enumerate(task.tiles):
         by_picture.setdefault(reference.picture.id, []).append(row)
-    chosen = list(by_picture.values())[: task.truth_pictures] if task.truths else []
+    chosen = spread(list(by_picture.values()), task.truth_pictures) if task.truths else []
     rows = [row for own in chosen for row in own]
     examples = [own[0] for own in chosen[:EXAMPLES]]
     found: dict[str, list[Any]] = {
@@ -141,6 +143,16 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
     if task.wholes:
         arrays["wholes"] = np.stack([_significance(task.root, tile.picture) for tile in task.tiles])
     return arrays
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Return so many of `items`, or all, evenly from the first to the last.
+
+    >>> spread("abcdefg", 3), spread("ab", 3), spread("abc", 0)
+    (['a', 'd', 'g'], ['a', 'b'], [])
+    """
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
 
 def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Picture:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
@@ -19,6 +20,8 @@ from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.log import open_log
 
 LOG_EVERY = 10
+OPEN_SUMS = "open_sums/"  # of a checkpoint between two steps that are logged
+SUMMED = "steps"
 CHECKPOINT_SECONDS = 300  # at most that much work is lost, however slow the steps
 DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is the largest figure that can be meant
 
@@ -55,29 +58,29 @@ def train(
     saves one after the step in hand, and then arrives as KeyboardInterrupt.
     """
     checkpoints = folder / "checkpoints"
-    first = _resume(trainer, checkpoints)
+    first, open_sums = _resume(trainer, checkpoints)
     log = open_log(folder / "live", first or -1)
     if first == 0:
         log.log(0, validate(0))  # what the start scores
-    sums: dict[str, float] = {}
-    summed = 0
+    sums = open_sums  # since the last step that was logged: figure → sum, and how many steps those are
     pending: list[Mapping[str, Any]] = []
 
     def settle(step: int) -> None:
-        """Turn the pending scalars into numbers, check them and log their means."""
-        nonlocal summed
+        """Turn the pending scalars into numbers, check them and add them up."""
         for losses in pending:
-            summed += 1
+            sums[SUMMED] = sums.get(SUMMED, 0.0) + 1
             for name, value in losses.items():
                 number = float(value)
                 if not math.isfinite(number) or abs(number) > DIVERGED:
                     raise PipelineError(_diverged(label, name, number, step, checkpoints))
                 sums[name] = sums.get(name, 0.0) + number
         pending.clear()
-        if summed:
+
+    def tell(step: int) -> None:
+        """Log the means since the last time."""
+        if summed := sums.pop(SUMMED, 0.0):
             log.log(step, {name: total / summed for name, total in sums.items()})
         sums.clear()
-        summed = 0
 
     saved = time.monotonic()
     # the reader's thread ends with the loop, also when that raises
@@ -86,29 +89,37 @@ def train(
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
             done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
-            at_checkpoint = done % checkpoint_every == 0 or done == steps or asked() or overdue
-            if done % LOG_EVERY == 0 or at_checkpoint:
+            stopped = asked()
+            # at the same steps, wherever a run was stopped
+            told = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
+            at_checkpoint = done % checkpoint_every == 0 or done == steps or stopped or overdue
+            if told or at_checkpoint:
                 settle(done)
+            if told:
+                tell(done)
             if done % validate_every == 0 or done == steps:
                 log.log(done, validate(done))
             if at_checkpoint:
-                save_checkpoint(checkpoints, done, trainer.state())
+                open_state = {f"{OPEN_SUMS}{name}": np.array(total) for name, total in sums.items()}
+                save_checkpoint(checkpoints, done, {**trainer.state(), **open_state})
                 saved = time.monotonic()
-            if asked() and done < steps:
+            if stopped and done < steps:
                 raise KeyboardInterrupt
     return first
 
 
-def _resume(trainer: Trainer, checkpoints: Path) -> int:
+def _resume(trainer: Trainer, checkpoints: Path) -> tuple[int, dict[str, float]]:
+    """Return the step to go on at, and the sums of figures that were not logged by then."""
     found = load_checkpoint(checkpoints)
     if found is None:
-        return 0
+        return 0, {}
     step, state = found
+    sums = {name.removeprefix(OPEN_SUMS): float(state.pop(name)) for name in list(state) if name.startswith(OPEN_SUMS)}
     try:
         trainer.restore(state)
     except (KeyError, ValueError) as error:
         raise PipelineError(f"the checkpoint in {checkpoints} is of other networks ({error}); delete it") from None
-    return step
+    return step, sums
 
 
 def _diverged(label: str, name: str, value: float, step: int, checkpoints: Path) -> str:
