@@ -46,7 +46,7 @@ def test_silence_counts_only_from_a_classifier_that_notices(generated, weaker, s
     [
         (0.98, 0.995, "Not meaningful"),
         (0.76, 0.80, "goal of 95% is reached"),
-        (0.60, 0.80, "teach 75% of what true ones teach; the goal of 95% is not reached"),
+        (0.60, 0.80, "teach 75.0% of what true ones teach; the goal of 95% is not reached"),
     ],
 )
 def test_a_ratio_to_what_is_too_easy_is_not_meaningful_and_said_so(by_generated, by_true, said):

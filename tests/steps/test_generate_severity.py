@@ -143,10 +143,9 @@ def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, graded_models):
     from distort_pipeline.stores.models import read_histograms
 
     report = next(r for r in mixed.reports() if r["distortion"] == "jpeg+white_noise")
-    samples = report["paired"]["samples"]
-    each = [
-        _Bounds([[read_histograms(graded_models / n)[0]]], 128**2, 0).paired(samples) for n in ("jpeg", "white_noise")
-    ]
+    of_so_many = report["paired"]["samples"], report["paired"]["pictures"]
+    bounds = [_Bounds([[read_histograms(graded_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")]
+    each = [one.paired(*of_so_many) for one in bounds]
     assert report["paired"]["bound_bits"] == pytest.approx(sum(each))
 
 

@@ -56,7 +56,7 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     assert (level["level"], level["parameters"], level["severity"]) == (1, {}, 1)
     # fading explains away in blocks, but their edges are worse for the statistics than doing nothing
     assert card["network"] == {
-        "base_filters": 4, "noise_channels": 0, "transform": "none", "noise_pyramid": False
+        "base_filters": 4, "noise_channels": 0, "transform": "none", "noise_pyramid": False, "whole": False
     }  # fmt: skip
     assert set(card["explained"]) == {"blocks", "wavelet"}
     assert card["kept_step"] == 2

@@ -31,6 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.labels import COMPUTED
 from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import SampleRecord, TileRecord
@@ -357,3 +358,13 @@ def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
         else:
             runs.append((position, position + 1))
     return runs
+
+
+def require_computed(labels: Iterable[str]) -> None:
+    """Raise PipelineError for a label that the records of samples do not have.
+
+    >>> require_computed(["psnr", "gmsd"])
+    """
+    for name in labels:
+        if name not in COMPUTED:
+            raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")

@@ -7,13 +7,13 @@ corpus/labels/lpips/ledger/jpeg-00000.json       digest of the values of that ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.labels import COMPUTED, label_column
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.labels import label_column
 from distort_pipeline.records import digest, digest_rows
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import Ledger, read_header
@@ -90,16 +90,6 @@ def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any
     write_table(value_path(folder, batch), values, kind)
     entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
     Ledger(folder).note(batch, {**entry, "digest": digest(entry)})
-
-
-def require_computed(labels: Iterable[str]) -> None:
-    """Raise PipelineError for a label that the records of samples do not have.
-
-    >>> require_computed(["psnr", "gmsd"])
-    """
-    for name in labels:
-        if name not in COMPUTED:
-            raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")
 
 
 def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:

@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.labels import require_computed
+from distort_pipeline.stores.corpora import CorpusStore, require_computed
 
 
 def tensorflow_corpus(

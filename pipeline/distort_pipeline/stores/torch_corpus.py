@@ -11,8 +11,7 @@ import numpy as np
 
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.labels import require_computed
+from distort_pipeline.stores.corpora import CorpusStore, require_computed
 
 try:
     import torch
