@@ -55,8 +55,8 @@ def measure(options: Options) -> Result:
             "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
             "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
             "Measured (2026-11-26) are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, "
-            "after 600 steps of the latter, which left JPEG far from JPEG: what bfloat16 changes is 1 % of that. U-Nets "
-            "from nothing, after 1,500 steps, differed by 0.0003 bits of 0.16 (JPEG) and by 0.000004 (white noise). "
+            "after 600 steps of the latter, which left JPEG far from JPEG: what bfloat16 changes is 1 % of that. "
+            "U-Nets from nothing, after 1,500 steps, differed by 0.0003 bits of 0.16 (JPEG), 0.000004 (white noise). "
             "Starters have no U-Net, and give the same bytes on both paths.",
         ],
         packages=package_versions(["tensorflow", "keras", "numpy"]),
