@@ -37,9 +37,7 @@ def test_pixels_may_differ_by_the_tolerance_and_no_more(finished_corpus, damaged
     assert problem.startswith("jpeg-00001: 0.000% of")
 
 
-def test_severities_that_were_looked_for_may_differ_and_others_may_not(finished_corpus, damaged):
-    for folder in (finished_corpus, damaged):
-        assert compare(folder, folder).problems == ()
+def test_severities_that_were_looked_for_may_differ_and_others_may_not(damaged):
     path = damaged / "records" / "jpeg-00000.parquet"
     rows = [SampleRecord(**row) for row in pq.read_table(path).to_pylist()]
     moved = [dataclasses.replace(row, severity=0.5) for row in rows]

@@ -117,7 +117,7 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
     by_picture: dict[str, list[int]] = {}
     for row, reference in enumerate(task.tiles):
         by_picture.setdefault(reference.picture.id, []).append(row)
-    chosen = spread(list(by_picture.values()), task.truth_pictures) if task.truths else []
+    chosen = _evenly(list(by_picture.values()), task.truth_pictures) if task.truths else []
     rows = [row for own in chosen for row in own]
     examples = [own[0] for own in chosen[:EXAMPLES]]
     found: dict[str, list[Any]] = {
@@ -145,10 +145,10 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
     return arrays
 
 
-def spread(items: Sequence[Item], count: int) -> list[Item]:
+def _evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Return so many of `items`, or all, evenly from the first to the last.
 
-    >>> spread("abcdefg", 3), spread("ab", 3), spread("abc", 0)
+    >>> _evenly("abcdefg", 3), _evenly("ab", 3), _evenly("abc", 0)
     (['a', 'd', 'g'], ['a', 'b'], [])
     """
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)

@@ -58,11 +58,11 @@ def train(
     saves one after the step in hand, and then arrives as KeyboardInterrupt.
     """
     checkpoints = folder / "checkpoints"
-    first, open_sums = _resume(trainer, checkpoints)
+    # figure → its sum since the last step that was logged, and how many steps those are
+    first, sums = _resume(trainer, checkpoints)
     log = open_log(folder / "live", first or -1)
     if first == 0:
         log.log(0, validate(0))  # what the start scores
-    sums = open_sums  # since the last step that was logged: figure → sum, and how many steps those are
     pending: list[Mapping[str, Any]] = []
 
     def settle(step: int) -> None:
