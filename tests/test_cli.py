@@ -115,15 +115,15 @@ def test_a_typing_error_in_the_parameters_is_answered_with_the_nearest(tmp_path:
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from distort_pipeline.steps import ingest
+    from distort_pipeline.steps import train
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest, "run", interrupted)
+    monkeypatch.setattr(train, "run", interrupted)
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
-    result = typed("ingest", ".")
+    result = typed("train", "pairs", "--distortion", "jpeg")
     signal.signal(signal.SIGINT, before)  # the command leaves it to the system for what is left of its process
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
@@ -148,20 +148,29 @@ def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.Monkey
     assert len(steps) == 2
 
 
-def test_ctrl_c_once_more_while_libraries_close_is_no_traceback(tmp_path: Path) -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("words", "next_time"),
+    [
+        (["ingest", "."], "the same command begins again"),
+        (["pairs", "."], "the same command goes on where this one was"),
+    ],
+)
+def test_ctrl_c_once_more_while_libraries_close_is_no_traceback(
+    tmp_path: Path, words: list[str], next_time: str
+) -> None:
+    code = f"""
 import atexit, os, signal, sys
 from distort_pipeline.cli import main
-from distort_pipeline.steps import ingest
+from distort_pipeline.steps import {words[0]}
 def stopped(*_, **__):
     raise KeyboardInterrupt
-ingest.run = stopped
+{words[0]}.run = stopped
 atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
-main(["ingest", "."], prog_name="distort-pipeline")
+main({words}, prog_name="distort-pipeline")
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert "the same command goes on where this one was" in ended.stderr
+    assert next_time in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == -signal.SIGINT

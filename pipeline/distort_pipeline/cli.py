@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 PARAMS_FILE = Path("params.yaml")
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
+GOING_ON = ("pairs", "train", "generate", "export", "label")  # words that keep what they have done when stopped
 
 
 class Words(click.Group):
@@ -63,7 +64,8 @@ class Words(click.Group):
             click.echo(f"distort-pipeline: {error}", err=True)
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            click.echo("\ndistort-pipeline: stopped; the same command goes on where this one was", err=True)
+            next_time = "goes on where this one was" if ctx.invoked_subcommand in GOING_ON else "begins again"
+            click.echo(f"\ndistort-pipeline: stopped; the same command {next_time}", err=True)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # one more ends what libraries do at exit, without a word
             ctx.exit(EXIT_INTERRUPTED)
