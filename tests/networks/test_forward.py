@@ -118,7 +118,7 @@ def test_a_generator_that_goes_by_the_whole_picture_takes_a_picture_for_a_whole_
     layer.log_shares.assign(np.log(np.array([[0.1], [0.01]], np.float32)))
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        variable.assign(np.tile(np.rint(knots) - knots, (2, curves.count, 1)).astype(np.float32))
+        variable.assign(np.tile(np.rint(knots) - knots, (variable.shape[0], curves.count, 1)).astype(np.float32))
     told.set_weights(alone.get_weights())
     own = Forward(alone, noise_channels=0, batch=2, graded=True)
     forward = Forward(told, noise_channels=0, batch=2, graded=True, whole=True)

@@ -104,3 +104,17 @@ def test_bfloat16_computes_the_same_picture_in_float32():
     outputs = rounded(x, training=False)
     assert outputs.dtype == tf.float32
     assert 0 < np.abs(np.asarray(outputs - x) - residual).max() < 0.05 * np.abs(residual).max()
+
+
+def test_in_bfloat16_differences_of_a_grey_are_seen_beside_white():
+    exact = build_generator(base_filters=4)
+    first = exact.get_layer("encoder_1_conv")
+    kernel = np.asarray(first.kernel)
+    first.kernel.assign(kernel - kernel.mean((0, 1), keepdims=True))  # sees differences only
+    rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
+    rounded.set_weights(exact.get_weights())
+    bright = 0.93 + np.asarray(pictures(1, 128, 128, 3)) / 128  # within a grey of each other, near white
+    residual, seen = (np.asarray(model(bright, training=False)) - bright for model in (exact, rounded))
+    inside = (slice(None), slice(32, 96), slice(32, 96))  # zeros beyond the border are a difference too
+    varying, left = (part - part.mean((1, 2), keepdims=True) for part in (residual[inside], (seen - residual)[inside]))
+    assert np.std(left) < 0.1 * np.std(varying)

@@ -4,6 +4,8 @@ import pytest
 
 from distort_pipeline.networks.responses import UPWARDS, Responses, curve_places, significance_in
 from distort_pipeline.networks.transforms import TRANSFORMS
+from distort_pipeline.training.curve_fit import doubled
+from distort_pipeline.wavelets.planes import PHASES
 
 
 def built(transform):
@@ -16,7 +18,8 @@ def staircase(layer, band):
     """Curves that round every coefficient of a band to whole steps."""
     curves = layer.transform.curves[band]
     steps = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-    return np.tile(np.rint(steps) - steps, (1, curves.count, 1)).astype(np.float32)
+    sets = layer.curves[band].shape[0] // layer.levels
+    return np.tile(np.rint(steps) - steps, (sets, curves.count, 1)).astype(np.float32)
 
 
 def to_network_floats(greys):
@@ -37,7 +40,7 @@ def test_curves_that_cancel_every_coefficient_leave_mid_grey(transform):
     layer = built(transform)
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        variable.assign(np.tile(-knots, (1, curves.count, 1)).astype(np.float32))
+        variable.assign(np.tile(-knots, (variable.shape[0], curves.count, 1)).astype(np.float32))
     if layer.transform.scaled:
         layer.log_shares.assign([[np.log(1e-3).astype(np.float32)]])  # so that no coefficient is beyond the last knot
     else:
@@ -69,7 +72,7 @@ def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
     sizes = np.sort(np.abs(np.concatenate([np.asarray(band)[1].ravel() for band in bands])))[::-1]
     for level, share in enumerate((0.2, 0.05, 0.01)):
         steps = layer.scale(significance_in(bands), np.eye(3, dtype=np.float32)[[level]])
-        assert steps.shape == (2, 1, 1, 1)
+        assert steps.shape == (2, 1)
         assert np.asarray(steps)[1].item() == pytest.approx(sizes[int(share * len(sizes))], rel=0.1)
     half_way = np.asarray(layer.scale(significance_in(bands), np.array([[0.5, 0.5, 0]], np.float32)))[1].item()
     assert half_way == pytest.approx(sizes[int(0.1 * len(sizes))], rel=0.1)
@@ -91,6 +94,23 @@ def test_a_tile_is_distorted_as_a_part_of_its_picture():
     )
     assert of_itself == pytest.approx(alone, rel=1e-4)
     assert as_part > 1.3 * alone  # the other half of the picture needs the bytes: of this one next to nothing is left
+
+
+def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
+    layer = Responses("wavelet", whole=True)
+    layer.build(None)
+    for variable in layer.curves:
+        _, count, knots = variable.shape
+        some = np.zeros((1, count, knots), np.float32)  # within a unit of 0, as both sets have to reach it
+        some[..., knots // 2 - 20 : knots // 2 + 21] = np.random.default_rng(0).uniform(-1, 1, 41)
+        variable.assign(np.concatenate([some] * PHASES + [doubled(some)]))
+    made = []
+    for step in (15.99, 16.01):
+        monkeypatch.setattr(layer, "scale", lambda *_, step=step: np.full((1, 1), step, np.float32))
+        made.append(np.asarray(layer([0.3 * pictures(1, 128, 128, 3), np.ones((1, 18), np.float32)])))
+    largest = np.abs(made[0]).max()
+    assert largest > 0.01
+    np.testing.assert_allclose(*made, atol=0.01 * largest)
 
 
 def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats():

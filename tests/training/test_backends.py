@@ -155,7 +155,7 @@ for transform, levels in (("blocks", 2), ("wavelet", 1)):
     layer.build((None, None, None, 3))
     for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
-        heights = rng.uniform(0.5, 1, (levels, curves.count, 1))  # about as steep as a codec's
+        heights = rng.uniform(0.5, 1, (variable.shape[0], curves.count, 1))  # about as steep as a codec's
         variable.assign((heights * np.sin(2 * np.pi * knots) / 8).astype(np.float32))
     if layer.transform.scaled:
         layer.log_shares.assign(np.log(np.array([[0.05]], np.float32)))

@@ -33,6 +33,17 @@ def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_
     assert (np.abs(fit.bold()[0]) <= np.abs(np.arange(9) - 4)).all()
 
 
+def test_what_was_hardly_seen_is_as_in_all_that_was_seen():
+    values = np.full((1, 1, 5000, 1), 3.0, np.float32)
+    rarely, often = CurveFit(1, 9, 1.0), CurveFit(1, 9, 1.0)
+    rarely.add(values[:, :, :5], np.full((1, 1, 5, 1), -1.0, np.float32))
+    often.add(values, np.full(values.shape, -3.0, np.float32))
+    place = 7  # of the value 3 among the knots
+    assert rarely.bold()[0, place] == pytest.approx(-1, abs=0.1)
+    assert rarely.bold(rarely + often)[0, place] < -2
+    assert often.bold(rarely + often)[0, place] == pytest.approx(-3, abs=0.01)
+
+
 def test_what_the_rounding_of_pixels_decides_is_decided_one_way_and_not_halved():
     rng = np.random.default_rng(0)
     values = rng.uniform(-1.5, 1.5, (1, 100, 100, 1)).astype(np.float32)

@@ -121,7 +121,9 @@ def _residuals(
     skips = []
     features = picture
     for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded)
+        # whose kernels look for differences of a grey: in bfloat16 they would be lost before they are taken
+        reads = "float32" if block == 1 else precision
+        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded, reads=reads)
         skips.append(features)
     skips.pop()  # the bottleneck is the decoder's input, not its neighbour
     for block, width in enumerate(DECODER_WIDTHS, start=1):
@@ -142,9 +144,9 @@ def _residuals(
     return residuals
 
 
-def _encoder_block(features: Any, filters: int, name: str, precision: str, folded: bool) -> Any:
+def _encoder_block(features: Any, filters: int, name: str, precision: str, folded: bool, *, reads: str) -> Any:
     features = keras.layers.Conv2D(
-        filters, 4, strides=2, padding="same", use_bias=folded, name=f"{name}_conv", dtype=precision
+        filters, 4, strides=2, padding="same", use_bias=folded, name=f"{name}_conv", dtype=reads
     )(features)
     return _activated(features, name, precision, folded)
 

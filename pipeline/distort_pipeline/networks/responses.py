@@ -18,11 +18,13 @@ from keras import ops
 from distort_pipeline.networks.severity import fade, level_shares, shared
 from distort_pipeline.networks.transforms import TO_RGB, TRANSFORMS
 from distort_pipeline.ranges import GREYS_PER_UNIT
+from distort_pipeline.wavelets.planes import PHASES, plane_shares
 from distort_pipeline.wavelets.significance import SIZES, TO_PLANES, log_sizes
 
 HALF_GREY = 0.5  # codecs take 128 off, not the 127.5 that is 0 here: multiples of a step have to be where theirs are
 UPWARDS = 1 / 32  # greys; decoders round halves up, and without this each pixel's last bits decide
 LEAST_STEP = 1e-3  # greys; at severity 0 there is no step to divide by
+ALL_LEVELS = "phases"  # how the names of those weights begin that all levels have together
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -32,7 +34,9 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
     Coefficients are measured in steps, as a codec counts them: the curves of a coarser level are those of a finer one
     with larger steps, so that between two levels both can be interpolated. Where the transform is `scaled` all
     coefficients of a picture have one step: the size that a share of them reaches which is the level's, see
-    `wavelets/significance.py`; otherwise each coefficient has its own step, for all pictures.
+    `wavelets/significance.py`. The levels then share their curves, in units of the power of two below the step, and
+    there are some for each place in an octave, see `wavelets/planes.py`. Otherwise each coefficient has its own step,
+    for all pictures, and each level its curves.
 
     Called with [pictures, severity] if there are several `levels`, see `severity.py`. With `whole` the significance
     (N, 18) of the whole pictures that these are parts of stands last; without, each picture is taken for a whole.
@@ -48,12 +52,13 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, input_shape: Any) -> None:  # noqa: ARG002 - Keras's signature
         """Make the curves and the logarithms of the steps, or of the shares that reach them."""
-        bands = self.transform.curves
-        self.curves = [self._zeros(f"curves_{n:02d}", bands[n].count, bands[n].knots) for n in range(len(bands))]
+        bands = list(enumerate(self.transform.curves))
+        name, sets = (ALL_LEVELS, PHASES + 1) if self.transform.scaled else ("curves", self.levels)
+        self.curves = [self._zeros(f"{name}_{n:02d}", sets, band.count, band.knots) for n, band in bands]
         if self.transform.scaled:
-            self.log_shares = self._zeros("log_shares", 1)
+            self.log_shares = self._zeros("log_shares", self.levels, 1)
         else:
-            self.log_steps = [self._zeros(f"log_steps_{n:02d}", bands[n].count) for n in range(len(bands))]
+            self.log_steps = [self._zeros(f"log_steps_{n:02d}", self.levels, band.count) for n, band in bands]
 
     def call(self, inputs: Any) -> Any:
         """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
@@ -61,14 +66,14 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         severity = told[0] if self.levels > 1 else None
         bands = self.analyse(pictures)
         shares = np.ones((1, 1), np.float32) if severity is None else level_shares(severity, self.levels)
-        left = 1.0 if severity is None else ops.reshape(fade(severity, self.levels), (-1, 1, 1, 1))
-        scale = None
+        left = np.ones((1, 1), np.float32) if severity is None else fade(severity, self.levels)
         if self.transform.scaled:
             scale = self.scale(told[-1] if self.whole else significance_in(bands), shares)
-        gains = []
-        for number, band in enumerate(bands):
-            step = self.steps(number, shares) if scale is None else scale
-            gains.append(self.gain(number, band, ops.maximum(left * step, LEAST_STEP), shares))
+            plane, shares = plane_shares(ops.maximum(left * scale, LEAST_STEP), ops)
+            steps = [plane] * len(bands)
+        else:
+            steps = [ops.maximum(left * self.steps(number, shares), LEAST_STEP) for number in range(len(bands))]
+        gains = [self.gain(number, band, steps[number], shares) for number, band in enumerate(bands)]
         greys = ops.matmul(self.transform.synthesise(gains), TO_RGB.T)
         return ops.where(greys == 0, 0.0, greys + UPWARDS) / GREYS_PER_UNIT
 
@@ -81,16 +86,19 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         return self.transform.recover(self._planes(pictures))
 
     def scale(self, significance: Any, shares: Any) -> Any:
-        """Return the step of each picture in greys, (N, 1, 1, 1), at `shares` (N or 1, levels) of the levels."""
-        sizes = log_sizes(significance, shared(shares, self.log_shares)[:, 0], ops)
-        return ops.reshape(ops.exp(sizes), (-1, 1, 1, 1))
+        """Return the step of each picture in greys, (N, 1), at `shares` (N or 1, levels) of the levels."""
+        return ops.exp(log_sizes(significance, shared(shares, self.log_shares)[:, 0], ops))[:, None]
 
     def steps(self, number: int, shares: Any) -> Any:
-        """Return the step of each coefficient of band `number` in greys, (N or 1, 1, 1, k)."""
-        return ops.exp(shared(shares, self.log_steps[number]))[:, None, None, :]
+        """Return the step of each coefficient of band `number` in greys, (N or 1, k)."""
+        return ops.exp(shared(shares, self.log_steps[number]))
 
     def gain(self, number: int, band: Any, step: Any, shares: Any) -> Any:
-        """Return what the coefficients of band `number`, (N, h, w, k), gain: their curves, read between the knots."""
+        """Return what the coefficients of band `number`, (N, h, w, k), gain: their curves, read between the knots.
+
+        `step` is (N or 1, k or 1), in greys; `shares` (N or 1, sets) are those of the sets of curves.
+        """
+        step = step[:, None, None, :]
         curves = shared(shares, self.curves[number])  # (N or 1, k, knots)
         _, count, knots = self.curves[number].shape
         index, rest = curve_places(band / step, self.transform.curves[number].spacing, knots)
@@ -113,7 +121,7 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         return ops.matmul(pictures * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
 
     def _zeros(self, name: str, *shape: int) -> Any:
-        return self.add_weight(name=name, shape=(self.levels, *shape), initializer="zeros", trainable=False)
+        return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
 
 
 def curve_places(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:

@@ -10,9 +10,9 @@ from distort_pipeline.networks.responses import curve_places
 
 Floats = NDArray[np.float32]
 
-# Of the way from the mean of what a coefficient loses to its root mean square, where a codec decides anew for every
-# block: with 0.75 JPEG 2000 is 0.2 to 0.5 dB too weak, the whole way costs a quarter to a half of JSD_NSS (studies/).
-BOLDNESS = 0.9
+# Of the way from the mean of what a coefficient loses to its root mean square, and beyond, where a codec decides anew
+# for every block of coefficients: a mean loses less than either of what may happen, and shows it everywhere (studies/).
+BOLDNESS = 1.3
 KNOT_RIDGE = 0.3  # observations' worth of "nothing changes" at each knot; a knot without any stays at 0
 ALIKE_RIDGE = 10.0  # observations' worth of "as the other coefficients do"
 
@@ -23,6 +23,13 @@ class CurveFit:
     def __init__(self, count: int, knots: int, spacing: float) -> None:
         self.knots, self.spacing = knots, spacing
         self.diagonal, self.beside, self.right, self.squares = (np.zeros((count, knots)) for _ in range(4))
+
+    def __add__(self, other: CurveFit) -> CurveFit:
+        """Return the fit to what both have taken in."""
+        both = CurveFit(len(self.diagonal), self.knots, self.spacing)
+        for name in ("diagonal", "beside", "right", "squares"):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        return both
 
     def add(self, values: Floats, gains: Floats) -> None:
         """Take in coefficients (N, h, w, count) and what they gained, both in steps."""
@@ -44,6 +51,10 @@ class CurveFit:
         """Return the curves (count, knots) of the mean: E[gain | value]."""
         return _solved(self.diagonal, self.beside, self.right, KNOT_RIDGE)
 
+    def seen(self) -> float:
+        """Return the sum of the squares of what was gained."""
+        return float(self.squares.sum())
+
     def explained(self) -> float:
         """Return how much of the squares of what was gained the curves of the mean explain."""
         return float((self.solve() * self.right).sum())
@@ -59,20 +70,39 @@ class CurveFit:
         mean = _solved(self.diagonal, self.beside, self.right + ALIKE_RIDGE * everyone, ALIKE_RIDGE)
         return (np.rint(self._values() + mean) - self._values()).astype(np.float32)
 
-    def bold(self) -> Floats:
-        """Return the curves between the mean and the root mean square of the gain, by `BOLDNESS`.
+    def bold(self, everyone: CurveFit | None = None) -> Floats:
+        """Return the curves from the mean towards the root mean square of the gain and beyond, by `BOLDNESS`.
 
         The mean of what sometimes happens and sometimes does not is less than either. A coefficient does not lose more
-        than itself.
+        than itself. What was hardly seen is as in `everyone`, if that is given.
         """
-        mean = self.solve()
-        squares = _solved(self.diagonal, self.beside, self.squares, KNOT_RIDGE)
-        size = np.minimum(np.sqrt(np.maximum(squares, 0)), np.abs(self._values()))
+        mean, squares = (self._as_in(everyone, name) for name in ("right", "squares"))
+        all_of_it = np.abs(self._values())
+        size = np.minimum(np.sqrt(np.maximum(squares, 0)), all_of_it)
         towards = np.where(mean == 0, -np.sign(self._values()), np.sign(mean))
-        return (mean + BOLDNESS * (towards * size - mean)).astype(np.float32)
+        return np.clip(mean + BOLDNESS * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
+
+    def _as_in(self, everyone: CurveFit | None, name: str) -> Floats:
+        """Return what the right side `name` comes to; what was hardly seen is as in `everyone`, if that is given."""
+        if everyone is None:
+            return _solved(self.diagonal, self.beside, getattr(self, name), KNOT_RIDGE)
+        usual = everyone._as_in(None, name)
+        return _solved(self.diagonal, self.beside, getattr(self, name) + ALIKE_RIDGE * usual, ALIKE_RIDGE)
 
     def _values(self) -> NDArray[np.floating]:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
+
+
+def doubled(curves: Floats) -> Floats:
+    """Return `curves` (..., knots), whose values and gains are in units, in units of half the size.
+
+    >>> doubled(np.array([2.0, 0.0, -1.0, -2.0, 0.0, 2.0, 1.0, 0.0, -2.0]))
+    array([-2., -3., -4., -2.,  0.,  2.,  4.,  3.,  2.])
+    """
+    knots = curves.shape[-1]
+    places = (np.arange(knots) + (knots - 1) / 2) / 2
+    left, right = (part.astype(int) for part in (np.floor(places), np.ceil(places)))
+    return curves[..., left] + curves[..., right]  # twice what is there, or half-way between two knots
 
 
 def vanishing(curves: Floats, spacing: float) -> Floats:

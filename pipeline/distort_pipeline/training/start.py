@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import NO_TRANSFORM, NOISE_PYRAMID, RESPONSES
+from distort_pipeline.networks.responses import ALL_LEVELS
 from distort_pipeline.networks.transforms import is_scaled
 from distort_pipeline.stores.models import read_arrays, read_card, write_arrays
 from distort_pipeline.stores.pairs import PairStore
@@ -107,7 +108,10 @@ def start_of(base: Path, levels: Sequence[Mapping[str, float]]) -> Start:
         raise PipelineError(f"{base} has a U-Net for {len(learned)} levels, and train.levels asks for {len(levels)}")
     weights = model_weights(base, card["weights_digest"])
     responses, noise = (
-        {path.split("/")[1]: array[chosen] for path, array in weights.items() if path.startswith(f"{layer}/")}
+        {
+            name: array if name.startswith(ALL_LEVELS) else array[chosen]
+            for name, array in _of_layer(layer, weights).items()
+        }
         for layer in (RESPONSES, NOISE_PYRAMID)
     )
     return Start(
@@ -130,8 +134,10 @@ def _write(path: Path, start: Start) -> None:
 
 def _read(path: Path) -> Start:
     arrays, said = read_arrays(path)
-    responses, noise = (
-        {name.split("/")[1]: np.asarray(array) for name, array in arrays.items() if name.startswith(f"{layer}/")}
-        for layer in (RESPONSES, NOISE_PYRAMID)
-    )
+    responses, noise = (_of_layer(layer, arrays) for layer in (RESPONSES, NOISE_PYRAMID))
     return Start(said["transform"], json.loads(said["explained"]), responses, noise or None)
+
+
+def _of_layer(layer: str, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return those of `arrays` that are the weights of `layer`, by the names that they have in it."""
+    return {path.split("/")[1]: np.asarray(array) for path, array in arrays.items() if path.startswith(f"{layer}/")}
