@@ -121,7 +121,7 @@ def _residuals(
     skips = []
     features = picture
     for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        # whose kernels look for differences of a grey: in bfloat16 they would be lost before they are taken
+        # bfloat16 has no room for a grey beside a picture: differences would be lost before the kernels take them
         reads = "float32" if block == 1 else precision
         features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded, reads=reads)
         skips.append(features)
