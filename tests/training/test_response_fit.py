@@ -5,11 +5,13 @@ import pytest
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.networks.responses import Responses
-from distort_pipeline.ranges import from_network, to_network
+from distort_pipeline.networks.transforms import TO_RGB
+from distort_pipeline.ranges import GREYS_PER_UNIT, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.pictures import decode
 from distort_pipeline.training.response_fit import explained_by, fit_best
+from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19.0}, "jp2k": {"ratio": 150.0}}
@@ -61,6 +63,32 @@ def test_tiles_of_a_picture_share_its_step_and_carry_over_to_photographs_they_ne
     made, alone = (explained_by(fitted, pristine[seen:], own) for own in (names[seen:], list(map(str, range(8)))))
     errors = [np.square(one.astype(float) - true[seen:]).mean() for one in (made, alone, pristine[seen:])]
     assert errors[0] < errors[1] < errors[2]
+
+
+def cut_at_planes(picture, share):
+    """What a coder of bit planes leaves of a picture: coefficients below the power of two nearest to its step are 0."""
+    layer = Responses("wavelet")
+    layer.build(None)
+    x = to_network(picture[None])
+    bands = [np.asarray(band) for band in layer.analyse(x)]
+    step = np.exp(log_sizes(significance_of(picture)[None], np.log([share], dtype=np.float32), np)).item()
+    lost = [np.where(np.abs(band) < 2.0 ** round(np.log2(step)), -band, 0) for band in bands[:-1]]
+    greys = np.asarray(layer.transform.synthesise([*lost, 0 * bands[-1]])) @ np.asarray(TO_RGB).T
+    return from_network(x + greys / GREYS_PER_UNIT)[0]
+
+
+def test_that_a_coder_cuts_at_planes_is_learned_from_pictures_in_many_places_of_an_octave(photographs):
+    tiles = np.stack([one[:384, :384] for one in photographs])
+    levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
+    names = [str(place) for place in range(len(tiles))]
+    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "wavelet")
+    left = [
+        np.square(
+            explained_by(fitted, tiles[14:], names[14:], level=level, levels=3).astype(float) - true[14:]
+        ).mean() / np.square(tiles[14:].astype(float) - true[14:]).mean()
+        for level, true in enumerate(levels, start=1)
+    ]  # fmt: skip
+    assert max(left) < 0.1
 
 
 def test_a_fit_is_the_same_every_time(photographs):
