@@ -56,8 +56,8 @@ def measure(options: Options) -> Result:
             "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
             "Measured are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, after 600 steps of "
             "the latter, which left JPEG far from JPEG.",
-            "The first convolution reads the picture in float32, whatever the precision: rounded to bfloat16, "
-            "a bright pixel is up to a quarter of a grey off before the kernel takes differences. With it in bfloat16 "
+            "The first convolution reads the picture in float32, whatever the precision: rounded to bfloat16 a bright "
+            "pixel is up to a quarter of a grey off before the kernel takes differences. With it in bfloat16 "
             "(2026-11-26) the same JPEG model differed by 0.0006 bits on photographs of dev/ and by 0.00028 on the "
             "sample; in float32 by 0.00004 and 0.000007.",
             "Starters have no U-Net, and give the same bytes on both paths.",
