@@ -54,8 +54,8 @@ def measure(options: Options) -> Result:
         [
             "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
             "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
-            "Measured are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, after 600 steps of "
-            "the latter, which left JPEG far from JPEG.",
+            "Measured are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, after 600 steps "
+            "of the latter, which left JPEG far from JPEG.",
             "The first convolution reads the picture in float32, whatever the precision: rounded to bfloat16 a bright "
             "pixel is up to a quarter of a grey off before the kernel takes differences. With it in bfloat16 "
             "(2026-11-26) the same JPEG model differed by 0.0006 bits on photographs of dev/ and by 0.00028 on the "
