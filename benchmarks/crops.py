@@ -25,7 +25,7 @@ from distort_pipeline.versions import package_versions
 BAR_PER_SECOND = 2000
 BATCH = 16
 DISTORTION = "white_noise"  # compresses least of all
-TILES_WANTED = 900
+TILES_WANTED = 3600
 TILES_PER_CHUNK = 16
 LEVELS_TRIED = (
     "3: 46 / 70 %, read 1.3 / 1.4 GB, written 0.3 / 0.5; 2: 48 / 73 %, 1.3 / 1.4, 0.4 / 0.8; 1: 57 / 80 %, 1.4 / 1.3, "
@@ -81,9 +81,13 @@ def measure(options: Options) -> Result:
             "leave Huffman's code out, which is what takes the time of 2.",
             "Which chunk makes room (2026-11-24): the one read before all others made the next epoch decompress chunks "
             "up to three times, 175 columns of chunks for 116; the one used before all others 101.",
-            "What the disk gives when nothing else is done stands below the first epoch. Tried (2026-11-26, 3 rounds "
-            "each): 8 readers for 4, 224 crops read ahead for 128, or both: 1,181, 1,098, 1,165 crops a second for "
-            "1,161.",
+            "What the disk gives when nothing else is done stands below the first epoch. Tried (2026-11-26, 5 rounds "
+            "each, crops a second for 1,607 as it is): 8 readers for 4, 1,601; 16, 1,709; 224 crops read ahead for "
+            "128, 1,623; both, 1,497; the kernel told what will be read, no more than the disk gave that time.",
+            "New memory for every chunk's compressed bytes cost more than their reading from memory: with each "
+            "thread's own, an epoch from memory that has yet to fill the cache gives 3,700 crops a second for 3,100. A "
+            "store of 900 tiles, an epoch of half a second, gave 1,640 to 1,850 from disk (2026-11-26), as the first "
+            "window of chunks is waited for and the cache's memory is new.",
             "LZ4 (Blosc, with and without shuffling) decompresses 2 to 6 GB a second and keeps half as much "
             "again as level 2; Zstandard in Blosc, with bytes or bits shuffled, keeps more and decompresses 750 MB. "
             "Chunks smaller than a tile would not help: a crop of 256² touches nearly all of a tile of 384².",

@@ -8,6 +8,7 @@ begins and how long it is, then a CRC-32C of that.
 from __future__ import annotations
 
 from pathlib import Path
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,13 @@ def write_shard(folder: Path, array: Any, level: int, first_slot: int, tiles: Pi
     write_parts(file, [*parts, end, crc32c(end).to_bytes(CRC_BYTES, "little")], flush=False)
 
 
+class _Scratch(local):
+    """Memory of each thread for compressed bytes: new memory for every chunk would cost more than to read it."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+
 class InnerChunks:
     """The inner chunks of one array (levels, slots, tile_px, tile_px, 3) of a store in `folder`.
 
@@ -58,6 +66,7 @@ class InnerChunks:
         if [type(codec) for codec in inner] != [BytesCodec, ZstdCodec]:
             raise PipelineError(f"{folder} keeps {array.path} in another form than this program writes it in")
         self._folder, self._array, self._codec = folder, array, Zstd(checksum=True)
+        self._scratch = _Scratch()
         self.slots: int = array.chunks[1]  # of one chunk
         self.shape: tuple[int, ...] = array.chunks[1:]  # (slots, tile_px, tile_px, 3)
 
@@ -78,8 +87,8 @@ class InnerChunks:
     def _per_shard(self) -> int:
         return int(self._array.shards[1] // self.slots)
 
-    def _compressed(self, path: Path, place: int) -> bytes:
-        """Return the bytes of the chunk at `place` of a shard."""
+    def _compressed(self, path: Path, place: int) -> memoryview:
+        """Return the bytes of the chunk at `place` of a shard; this thread's next call writes over them."""
         index_bytes = self._per_shard * INDEX_ENTRY.itemsize
         with path.open("rb", buffering=0) as file:
             end = file.seek(0, 2)
@@ -91,5 +100,10 @@ class InnerChunks:
             offset, size = (int(number) for number in np.frombuffer(index, INDEX_ENTRY)[place])
             if offset + size > end:
                 raise ValueError(f"its chunk {place} is not there")
+            if len(self._scratch.buffer) < size:
+                self._scratch.buffer = bytearray(size)
+            inside = memoryview(self._scratch.buffer)[:size]
             file.seek(offset)
-            return file.read(size)
+            if file.readinto(inside) != size:
+                raise ValueError(f"its chunk {place} ends early")
+            return inside
