@@ -55,6 +55,21 @@ def test_the_corpus_stays_what_it_was_and_its_labels_are_verified(damaged, table
     assert any("jpeg-00001" in one for one in verify(damaged).problems)
 
 
+@pytest.mark.usefixtures("_brightness")
+def test_the_table_of_a_corpus_has_what_was_added_where_it_is_asked_for(damaged, table):
+    plain = open_corpus(damaged).table()
+    assert open_corpus(damaged).table(labels=True).equals(plain)
+    by_table(damaged, table, name="rating")
+    by_metric(damaged, "brightness")
+    corpus = open_corpus(damaged)
+    assert corpus.table().equals(plain)
+    found = corpus.table(labels=True)
+    assert found.select(plain.column_names).equals(plain)
+    assert found["rating_mean_higher_better"].to_pylist() == [4.0, *38 * [None], 2.0]
+    assert found["rating_count"].to_pylist() == [3, *38 * [0], 1]
+    assert found["brightness_lower_better"][7].as_py() == pytest.approx(float(np.mean(corpus[7].distorted)))
+
+
 def test_the_same_table_again_changes_nothing_and_another_needs_a_name(damaged, table):
     by_table(damaged, table, name="rating")
     assert "already complete" in by_table(damaged, table, name="rating").lines[0]

@@ -150,9 +150,14 @@ class CorpusStore:
         """Return the records of one batch, without reading those of the others."""
         return read_records(self._paths([batch]), SampleRecord)
 
-    def table(self) -> pa.Table:
-        """Return the records of all samples as an Arrow table."""
-        return read_table(self._paths(self.batch_names()), SampleRecord)
+    def table(self, *, labels: bool = False) -> pa.Table:
+        """Return the records of all samples as an Arrow table; with `labels` those that were added stand behind."""
+        table = read_table(self._paths(self.batch_names()), SampleRecord)
+        if not labels:
+            return table
+        from distort_pipeline.stores.labels import with_labels  # it knows corpora
+
+        return with_labels(table, self)
 
     def tiles(self) -> list[TileRecord]:
         """Return the record of every reference tile, in order."""

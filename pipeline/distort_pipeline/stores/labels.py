@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import label_column
 from distort_pipeline.records import digest, digest_rows
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import Ledger, read_header
-from distort_pipeline.stores.tables import read_records, write_table
+from distort_pipeline.stores.tables import ARROW, read_records, write_table
 
 KIND = "labels"
 VERSION = 1
@@ -90,6 +92,15 @@ def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any
     write_table(value_path(folder, batch), values, kind)
     entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
     Ledger(folder).note(batch, {**entry, "digest": digest(entry)})
+
+
+def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
+    """Return the `table` of all samples of `corpus` with the columns of each label that was added to it."""
+    for store in labels_of(corpus):
+        rows = [row for batch in corpus.batch_names() for row in store.rows(batch)]
+        for column, kind in store.columns.items():
+            table = table.append_column(column, pa.array([row[column] for row in rows], ARROW[kind]))
+    return table
 
 
 def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:

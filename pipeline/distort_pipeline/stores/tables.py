@@ -20,7 +20,7 @@ from distort_pipeline.stores.remote import RemotePath
 
 Record = TypeVar("Record")
 
-_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 
 
 def write_table(path: Path, records: Sequence[Any], kind: type[Any]) -> None:
@@ -61,5 +61,5 @@ def schema_of(kind: type[Any]) -> pa.Schema:
         hint = hints[part.name]
         optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
         plain = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
-        fields.append(pa.field(part.name, _ARROW[plain], nullable=optional))
+        fields.append(pa.field(part.name, ARROW[plain], nullable=optional))
     return pa.schema(fields)
