@@ -86,6 +86,16 @@ def test_kadid_names_and_an_opinion_only_where_people_gave_one(damaged, tmp_path
     assert {tuple(row[2:4]) for row in table(computed / "dmos.csv")[1:]} == {("nan", "nan")}
 
 
+def test_choices_are_no_opinion_scores(damaged, tmp_path):
+    choices = tmp_path / "choices.csv"
+    choices.write_text("left_sample,right_sample,choice\n0,1,left\n")
+    by_table(damaged, choices, name="chosen")
+    out = exported(damaged, tmp_path / "e", "kadid", label="chosen")
+    head, *rows = table(out / "dmos.csv")
+    assert {tuple(row[2:4]) for row in rows} == {("nan", "nan")}
+    assert [row[head.index("chosen_mean_higher_better")] for row in rows[:2]] == ["1.0", "0.0"]
+
+
 def test_kadid_names_of_a_further_draw_and_of_a_type_that_kadid_lacks(finished_corpus):
     import dataclasses
 

@@ -14,7 +14,7 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.labels import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.answers import Answers, read_answers
+from distort_pipeline.stores.answers import RATING, Answers, read_answers
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import Ledger
@@ -137,7 +137,7 @@ def _publish(build: Build, store: CorpusStore, settings: dict[str, Any]) -> None
 
 def _table_report(store: CorpusStore, answers: Answers, label: LabelStore) -> Report:
     given = sum(len(own) for sessions in answers.values.values() for own in sessions.values())
-    what = "ratings" if answers.kind == "rating" else "verdicts of choices"
+    what = "ratings" if answers.kind == RATING else "verdicts of choices"
     counts = {
         "samples": len(answers.values),
         "answers": given,

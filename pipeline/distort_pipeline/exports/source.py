@@ -31,6 +31,7 @@ class Score:
     column: str  # as tables call it
     lower_better: bool
     of_people: bool
+    rated: bool = False  # by people, one picture at a time
 
     @property
     def words(self) -> str:
@@ -150,7 +151,9 @@ class ExportSource:
             for name in COMPUTED
         }
         for store in self.added:
-            known[store.name] = Score(store.name, store.column, store.header["lower_better"], store.of_people)
+            known[store.name] = Score(
+                store.name, store.column, store.header["lower_better"], store.of_people, store.rated
+            )
         for score in list(known.values()):
             known.setdefault(score.column, score)
         if label not in known:

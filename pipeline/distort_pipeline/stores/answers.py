@@ -17,6 +17,7 @@ from pathlib import Path
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.lists import list_text
 
+RATING, CHOICE = "rating", "choice"  # kinds of answers
 RATING_COLUMNS = ("sample", "score")
 CHOICE_COLUMNS = ("left_sample", "right_sample", "choice")
 CHOICES = {"left": (1.0, 0.0), "right": (0.0, 1.0), "same": (0.5, 0.5)}  # what either side is worth
@@ -48,9 +49,9 @@ def read_answers(path: Path, samples: range) -> Answers:
     table = csv.DictReader(list_text(path).splitlines())
     columns = [name.strip() for name in table.fieldnames or ()]
     if set(RATING_COLUMNS) <= set(columns):
-        answers, take = Answers("rating"), _rating
+        answers, take = Answers(RATING), _rating
     elif set(CHOICE_COLUMNS) <= set(columns):
-        answers, take = Answers("choice"), _choice
+        answers, take = Answers(CHOICE), _choice
     else:
         raise PipelineError(
             f"{path}, line 1: there must be columns {' and '.join(RATING_COLUMNS)}, or {', '.join(CHOICE_COLUMNS)}; "

@@ -17,6 +17,7 @@ import pyarrow as pa
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import label_column
 from distort_pipeline.records import digest, digest_rows
+from distort_pipeline.stores.answers import RATING
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import Ledger, read_header
 from distort_pipeline.stores.tables import ARROW, read_records, write_table
@@ -57,6 +58,11 @@ class LabelStore:
     def of_people(self) -> bool:
         """Whether people gave these values."""
         return bool(self.header["origin"] == PEOPLE)
+
+    @property
+    def rated(self) -> bool:
+        """Whether people rated single pictures; their choices between two are no ratings."""
+        return self.of_people and bool(self.header["settings"]["answers"] == RATING)
 
     @property
     def column(self) -> str:
