@@ -51,7 +51,7 @@ def build_discriminator(
             strides=2 if strided else 1,
             padding="same" if strided else "valid",
             name=f"{name}_conv",
-            dtype="float32" if block == 1 else precision,  # as in G: beside a picture bfloat16 has no room for a grey
+            dtype=precision,
         )(features)
         if block > 1:
             features = BatchNorm(name=f"{name}_norm", dtype=precision)(features)
