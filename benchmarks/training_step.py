@@ -42,6 +42,9 @@ def measure(options: Options) -> Result:
             "phases.py's convolution, faster forwards, but 1.22 s for 1.15 with its gradient; the 1,024 channels of "
             "decoder_4 in two halves, 224 ms for 287, a matter of this processor's cache; LeakyReLU as a maximum, 100 "
             "ms for 35. One fused kernel for Adam was not tried: the plain form would gain as much.",
+            "Since 2026-11-26 G's first convolution computes in float32 (see precision.py), which cost 4 % of a "
+            "full-size step without AMX, 3.00 for 3.13; D's as well would be 2.88, and showed nothing. Pixels in two "
+            "bfloat16 parts, multiples of 1/128 and what is left, were 2.96 and no nearer to float32 than before.",
         ],
         packages=package_versions(["tensorflow", "keras"]),
     )
