@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -119,6 +122,39 @@ def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats()
     np.testing.assert_allclose(0.5 * (index + rest) - 2, [-1.25, -1, 0, 0.75, 2, 1.5], atol=1e-3)
 
 
+def quantisation_tables(jpeg):
+    """The tables (2, 64) of steps in a JPEG file, luma's and colour's, row by row."""
+    zigzag = sorted(range(64), key=lambda n: (n // 8 + n % 8, (n // 8, n % 8)[(n // 8 + n % 8) % 2 == 0]))
+    found, start = [], 0
+    while (start := jpeg.find(b"\xff\xdb", start) + 2) > 1:
+        length = int.from_bytes(jpeg[start : start + 2], "big")
+        for first in range(start + 2, start + length, 65):
+            table = np.empty(64)
+            table[zigzag] = list(jpeg[first + 1 : first + 65])
+            found.append(table)
+    return np.stack(found)
+
+
+def test_with_a_codec_s_own_steps_whole_greys_are_that_codec():
+    path = next(iter(sorted((Path(__file__).parents[2] / "data" / "sample").glob("*Sunset-Hills*"))))
+    picture = cv2.imread(str(path))[:256, :512]
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 24])
+    luma, colour = quantisation_tables(encoded.tobytes())
+    true = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    layer = built("integer_blocks")
+    for band in range(3):
+        layer.curves[band].assign(staircase(layer, band))
+        layer.log_steps[band].assign(np.log([luma if band == 0 else colour], dtype=np.float32))
+    for band in (3, 4):  # what is lost by halving is lost
+        curves = layer.transform.curves[band]
+        knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+        layer.curves[band].assign(-knots[None, None].astype(np.float32))
+        layer.log_steps[band].assign(np.full((1, 1), np.log(300.0), np.float32))
+    x = to_network_floats(picture[None, ..., ::-1].astype(np.float32))
+    made = np.rint(127.5 * (1 + x + np.asarray(layer(x))))[0].clip(0, 255)
+    assert (made == true).mean() > 0.95  # the codec's own DCT rounds as well, and so decides a few coefficients anew
+
+
 def test_between_two_levels_a_staircase_has_steps_in_between():
     layer = Responses("blocks", 2)
     layer.build(None)
@@ -140,6 +176,16 @@ def test_below_the_first_level_steps_shrink_until_nothing_is_left():
     moved = np.abs(np.asarray(layer([x, severities]))).max((1, 2, 3))
     assert moved[0] < 1e-3
     assert (np.diff(moved) > 0).all()
+
+
+def test_whole_greys_leave_an_untouched_picture_as_it_is():
+    layer = Responses("integer_blocks", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
+    moved = np.asarray(layer([pictures(2, 128, 128, 3), np.array([[0.0], [0.5]], np.float32)]))
+    assert not moved[0].any()
+    assert moved[1].any()
 
 
 def test_it_is_rebuilt_from_its_configuration_without_code():

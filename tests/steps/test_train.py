@@ -58,7 +58,7 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     assert card["network"] == {
         "base_filters": 4, "noise_channels": 0, "transform": "none", "noise_pyramid": False, "whole": False
     }  # fmt: skip
-    assert set(card["explained"]) == {"blocks", "wavelet"}
+    assert set(card["explained"]) == {"blocks", "integer_blocks", "wavelet"}
     assert card["kept_step"] == 2
     assert not is_random(card)
     assert card["data"]["pairs_digest"] == pair_store.header["digest"]

@@ -29,7 +29,7 @@ def tiles_of(photographs, distortion):
     return np.stack([p[:384, :384] for p in photographs]), np.stack([d[:384, :384] for d in distorted])
 
 
-@pytest.mark.parametrize(("distortion", "transform"), [("jpeg", "blocks"), ("white_noise", "none")])
+@pytest.mark.parametrize(("distortion", "transform"), [("jpeg", "integer_blocks"), ("white_noise", "none")])
 def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, transform):
     pristine, distorted = tiles_of(photographs, distortion)
     fitted = fit_best(pristine, [distorted], [str(place) for place in range(len(pristine))], None)

@@ -45,7 +45,8 @@ def build_generator(
 
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
-    With a `transform` ("blocks" or "wavelet") it is x + T(x) + residual(x), see `responses.py`; without, the paper's.
+    With a `transform`, one of those in `transforms.py`, it is x + T(x) + residual(x), see `responses.py`; without, the
+    paper's.
     With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
     transform, 0 `base_filters` leave the U-Net out.
     With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the

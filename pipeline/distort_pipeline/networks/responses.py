@@ -16,14 +16,13 @@ import numpy as np
 from keras import ops
 
 from distort_pipeline.networks.severity import fade, level_shares, shared
-from distort_pipeline.networks.transforms import TO_RGB, TRANSFORMS
+from distort_pipeline.networks.transforms import LEAST_STEP, TO_RGB, TRANSFORMS
 from distort_pipeline.ranges import GREYS_PER_UNIT
 from distort_pipeline.wavelets.planes import PHASES, plane_shares
 from distort_pipeline.wavelets.significance import SIZES, TO_PLANES, log_sizes
 
 HALF_GREY = 0.5  # codecs take 128 off, not the 127.5 that is 0 here: multiples of a step have to be where theirs are
 UPWARDS = 1 / 32  # greys; decoders round halves up, and without this each pixel's last bits decide
-LEAST_STEP = 1e-3  # greys; at severity 0 there is no step to divide by
 ALL_LEVELS = "phases"  # how the names of those weights begin that all levels have together
 
 
@@ -64,7 +63,8 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
         pictures, *told = inputs if self.levels > 1 or self.whole else [inputs]
         severity = told[0] if self.levels > 1 else None
-        bands = self.analyse(pictures)
+        planes = self._planes(pictures)
+        bands = self.transform.analyse(planes)
         shares = np.ones((1, 1), np.float32) if severity is None else level_shares(severity, self.levels)
         left = np.ones((1, 1), np.float32) if severity is None else fade(severity, self.levels)
         if self.transform.scaled:
@@ -74,8 +74,9 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         else:
             steps = [ops.maximum(left * self.steps(number, shares), LEAST_STEP) for number in range(len(bands))]
         gains = [self.gain(number, band, steps[number], shares) for number, band in enumerate(bands)]
-        greys = ops.matmul(self.transform.synthesise(gains), TO_RGB.T)
-        return ops.where(greys == 0, 0.0, greys + UPWARDS) / GREYS_PER_UNIT
+        greys = ops.matmul(self.transform.gained(planes, bands, gains), TO_RGB.T)
+        upwards = 0.0 if self.transform.integer else UPWARDS
+        return ops.where(greys == 0, 0.0, greys + upwards) / GREYS_PER_UNIT
 
     def analyse(self, pictures: Any) -> list[Any]:
         """Return the bands of `pictures` (N, H, W, 3) in [-1, 1]."""

@@ -21,6 +21,8 @@ from distort_pipeline.wavelets.significance import TO_PLANES
 
 TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
+LEAST_STEP = 1e-3  # greys; a picture that gains no more is left as it is
+HALF_UP = 0.5 + 1e-3  # codecs round halves up, and the last bits of a float are not to decide
 BLOCK_PX = 8
 COSINES = dct(np.eye(BLOCK_PX), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
 
@@ -48,8 +50,15 @@ class Transform(Protocol):
     def analyse(self, planes: Any) -> list[Any]:
         """Return the bands of `planes` (N, H, W, 3), as an encoder takes them."""
 
+    @property
+    def integer(self) -> bool:
+        """Whether the codec keeps whole greys on its way."""
+
     def recover(self, planes: Any) -> list[Any]:
         """Return the bands that a decoder made `planes` of: where that is another way, for it is the same planes."""
+
+    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
+        """Return what `planes` (N, H, W, 3) gain where their `bands` have these `gains`."""
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes (N, H, W, 3) of `bands`."""
@@ -65,6 +74,7 @@ class CosineBlocks:
 
     curves = (*(Curves(64, 1025, 1 / 256) for _ in range(3)), *(Curves(1, 257, 1 / 64) for _ in range(2)))
     scaled = False
+    integer = False
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return five bands: (N, H/8, W/8, 64), twice (N, H/16, W/16, 64), twice (N, H, W, 1)."""
@@ -74,17 +84,71 @@ class CosineBlocks:
         """Return the same bands of what was doubled: halved so that doubling gives it again, and nothing was lost."""
         return self._bands(planes, undoubled)
 
+    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:  # noqa: ARG002 - all is linear
+        """Return the planes of the gains."""
+        return self.synthesise(gains)
+
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the five bands."""
         luma, *halves = (_from_blocks(band)[..., None] for band in bands[:3])
         colours = [doubled(half) + lost for half, lost in zip(halves, bands[3:], strict=True)]
         return ops.concatenate([luma, *colours], axis=-1)
 
-    def _bands(self, planes: Any, half_of: Callable[[Any], Any]) -> list[Any]:
+    def _bands(self, planes: Any, half_of: Callable[[Any], Any], double: Callable[[Any], Any] = doubled) -> list[Any]:
         colours = [planes[..., place : place + 1] for place in (1, 2)]
         halves = [half_of(colour) for colour in colours]
-        lost = [colour - doubled(half) for colour, half in zip(colours, halves, strict=True)]
+        lost = [colour - double(half) for colour, half in zip(colours, halves, strict=True)]
         return [_to_blocks(planes[..., 0]), *(_to_blocks(half[..., 0]) for half in halves), *lost]
+
+
+class IntegerBlocks(CosineBlocks):
+    """The same blocks in whole greys, as the Independent JPEG Group's codec and most others of JPEG keep them.
+
+    Whole are the planes, halved colours, what blocks become, and doubled colours; where colours are halved and doubled,
+    halves are rounded up in every other column only. In smooth skies these greys are most of what MSCN sees.
+    """
+
+    integer = True
+
+    def analyse(self, planes: Any) -> list[Any]:
+        """Return the bands of the whole greys that `planes` are rounded to."""
+        return self._bands(_whole(planes), _halved_to_whole, _doubled_to_whole)
+
+    def recover(self, planes: Any) -> list[Any]:
+        """Return the bands that a decoder in whole greys made `planes` of."""
+        return self._bands(_whole(planes), lambda colour: _whole(undoubled(colour)), _doubled_to_whole)
+
+    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
+        """Return what the planes gain, those of pictures without any gain nothing."""
+        after = self.synthesise([band + gain for band, gain in zip(bands, gains, strict=True)])
+        most = [ops.max(ops.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
+        coded = ops.max(ops.stack(most), axis=0) > LEAST_STEP
+        return ops.where(coded, after - planes, 0.0)
+
+    def synthesise(self, bands: Sequence[Any]) -> Any:
+        """Return the planes that a decoder in whole greys makes of the five bands."""
+        luma, *halves = (_whole(_from_blocks(band)[..., None]) for band in bands[:3])
+        colours = [_doubled_to_whole(half) + _whole(lost) for half, lost in zip(halves, bands[3:], strict=True)]
+        return ops.concatenate([luma, *colours], axis=-1)
+
+
+def _whole(values: Any) -> Any:
+    return ops.floor(values + HALF_UP)
+
+
+def _halved_to_whole(values: Any) -> Any:
+    half = halved(values)
+    return ops.floor(half + _alternating(half, 1 / 4, 2 / 4))
+
+
+def _doubled_to_whole(half: Any) -> Any:
+    values = doubled(half)
+    return ops.floor(values + _alternating(values, 8 / 16, 7 / 16))
+
+
+def _alternating(values: Any, even: float, odd: float) -> Any:
+    """Return what is added to the even and odd columns of `values` (N, h, w, c), (w, 1)."""
+    return ops.cast(ops.where(ops.arange(ops.shape(values)[2])[:, None] % 2 == 0, even, odd), "float32")
 
 
 def _to_blocks(plane: Any) -> Any:
@@ -107,6 +171,7 @@ class Wavelet:
     """Five levels of the biorthogonal 9/7 wavelet, see `wavelets/lifting.py`."""
 
     scaled = True
+    integer = False
     # the same curves everywhere in luma, and everywhere in each colour difference
     curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * LEVELS + 1))
 
@@ -118,6 +183,10 @@ class Wavelet:
         """Return the same as `analyse`, as there is one way only."""
         return self.analyse(planes)
 
+    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:  # noqa: ARG002 - all is linear
+        """Return the planes of the gains."""
+        return self.synthesise(gains)
+
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the 16 bands."""
         smooth = bands[-1]
@@ -127,7 +196,11 @@ class Wavelet:
         return smooth
 
 
-TRANSFORMS: dict[str, Transform] = {"blocks": CosineBlocks(), "wavelet": Wavelet()}
+TRANSFORMS: dict[str, Transform] = {
+    "blocks": CosineBlocks(),
+    "integer_blocks": IntegerBlocks(),
+    "wavelet": Wavelet(),
+}
 
 
 def is_scaled(transform: str) -> bool:
