@@ -131,7 +131,7 @@ class TrainConfig(ConfigSection):
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
     levels: tuple[int, ...] | None = None  # of the pair store; null: its first alone, as in the paper
-    transform: str | None = None  # of the response curves: blocks, wavelet or none (the paper's); null: the best
+    transform: str | None = None  # of the response curves: one of TRANSFORMS, none is the paper's; null: the best
     pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
     head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
     keep: str | None = None  # weights of the best or the last validation; null: best after a fit, else last
