@@ -7,7 +7,7 @@ import pytest
 
 from distort_pipeline.networks.responses import UPWARDS, Responses, curve_places, significance_in
 from distort_pipeline.networks.transforms import TRANSFORMS
-from distort_pipeline.training.curve_fit import doubled
+from distort_pipeline.training.curve_fit import in_half_units
 from distort_pipeline.wavelets.planes import PHASES
 
 
@@ -106,7 +106,7 @@ def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
         _, count, knots = variable.shape
         some = np.zeros((1, count, knots), np.float32)  # within a unit of 0, as both sets have to reach it
         some[..., knots // 2 - 20 : knots // 2 + 21] = np.random.default_rng(0).uniform(-1, 1, 41)
-        variable.assign(np.concatenate([some] * PHASES + [doubled(some)]))
+        variable.assign(np.concatenate([some] * PHASES + [in_half_units(some)]))
     made = []
     for step in (15.99, 16.01):
         monkeypatch.setattr(layer, "scale", lambda *_, step=step: np.full((1, 1), step, np.float32))

@@ -93,10 +93,10 @@ class CurveFit:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
 
 
-def doubled(curves: Floats) -> Floats:
+def in_half_units(curves: Floats) -> Floats:
     """Return `curves` (..., knots), whose values and gains are in units, in units of half the size.
 
-    >>> doubled(np.array([2.0, 0.0, -1.0, -2.0, 0.0, 2.0, 1.0, 0.0, -2.0]))
+    >>> in_half_units(np.array([2.0, 0.0, -1.0, -2.0, 0.0, 2.0, 1.0, 0.0, -2.0]))
     array([-2., -3., -4., -2.,  0.,  2.,  4.,  3.,  2.])
     """
     knots = curves.shape[-1]

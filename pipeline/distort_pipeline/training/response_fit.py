@@ -20,7 +20,7 @@ from distort_pipeline.networks.transforms import TRANSFORMS, Curves
 from distort_pipeline.ranges import Pictures, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
-from distort_pipeline.training.curve_fit import CurveFit, doubled, losing_more, vanishing
+from distort_pipeline.training.curve_fit import CurveFit, in_half_units, losing_more, vanishing
 from distort_pipeline.training.step_fit import StepFit, in_whole_steps, settled_steps
 from distort_pipeline.wavelets.planes import PHASES, nearest_phases
 from distort_pipeline.wavelets.significance import log_sizes
@@ -210,7 +210,7 @@ def _scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictur
     curves.append(np.stack([fit.solve() for fit in smooth]))  # of the smooth rest hardly anything is lost
     spacings = [band.spacing for band in layer.transform.curves]
     whole = [vanishing(band, spacing) for band, spacing in zip(curves, spacings, strict=True)]
-    return [losing_more(np.concatenate([band, doubled(band[:1])])) for band in whole]
+    return [losing_more(np.concatenate([band, in_half_units(band[:1])])) for band in whole]
 
 
 def _by_phase(steps: Floats) -> Iterator[tuple[int, NDArray[np.intp], Floats]]:
@@ -230,11 +230,11 @@ def _log_shares(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]
     few = np.unique(np.linspace(0, len(pristine) - 1, min(SEARCH_TILES, len(pristine))).astype(int))
     before = _search_coefficients(layer, pristine[few])
     after = [_search_coefficients(layer, distorted[few]) for distorted in levels]
-    knots = layer.transform.curves[0]
-    found = np.array([_log_share(knots, before, own, told[few]) for own in after])
+    form = layer.transform.curves[0]
+    found = np.array([_log_share(form, before, own, told[few]) for own in after])
     tried = found[:, None] + NEAR_SHARES
     fits = [
-        [_phased_fits(knots, before, own, _steps(told[few], share)) for share in near]
+        [_phased_fits(form, before, own, _steps(told[few], share)) for share in near]
         for own, near in zip(after, tried, strict=True)
     ]
     places = [len(NEAR_SHARES) // 2] * len(levels)
@@ -245,7 +245,7 @@ def _log_shares(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]
     return tried[range(len(levels)), places]
 
 
-def _log_share(knots: Curves, before: Sequence[Floats], after: Sequence[Floats], told: Floats) -> float:
+def _log_share(form: Curves, before: Sequence[Floats], after: Sequence[Floats], told: Floats) -> float:
     """Return the logarithm of the share with which one curve for each band explains most.
 
     Losses are counted in steps, so that every picture has its say.
@@ -255,7 +255,7 @@ def _log_share(knots: Curves, before: Sequence[Floats], after: Sequence[Floats],
         step = _steps(told, log_share)[:, None, None, None]
         unexplained = there = 0.0
         for b, a in zip(before, after, strict=True):
-            fit = CurveFit(1, knots.knots, knots.spacing)
+            fit = CurveFit(1, form.knots, form.spacing)
             fit.add(b / step, (a - b) / step)
             squares = float(np.square((a - b) / step).sum())
             unexplained += squares - fit.explained()
@@ -265,10 +265,10 @@ def _log_share(knots: Curves, before: Sequence[Floats], after: Sequence[Floats],
 
 
 def _phased_fits(
-    knots: Curves, before: Sequence[Floats], after: Sequence[Floats], steps: Floats
+    form: Curves, before: Sequence[Floats], after: Sequence[Floats], steps: Floats
 ) -> list[tuple[CurveFit, ...]]:
     """Return the fits to each band, for each place in an octave, of tiles with these `steps` (N,)."""
-    fits = [tuple(CurveFit(1, knots.knots, knots.spacing) for _ in before) for _ in range(PHASES)]
+    fits = [tuple(CurveFit(1, form.knots, form.spacing) for _ in before) for _ in range(PHASES)]
     for phase, tiles, planes in _by_phase(steps):
         unit = planes[:, None, None, None]
         for fit, b, a in zip(fits[phase], before, after, strict=True):
