@@ -44,8 +44,9 @@ DECIDES_NOTHING = {
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
-# what words the model card or lays out strips.
+# what words the model card or lays out strips. Labels are added to corpora that are there.
 CARRIES = {
+    "generate": {"stores.answers", "stores.labels"},
     "train": {
         "planning", "records", "reports.model_card", "reports.strips", "stores.arrays",
         "stores.inner_chunks", "stores.pairs", "stores.pictures", "stores.tables",
