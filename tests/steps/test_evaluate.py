@@ -11,6 +11,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import PairRecord
+from distort_pipeline.reports.numbers import in_bits
 from distort_pipeline.reports.residual_plots import PLOTS
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.divergence import jsd_nss
@@ -163,7 +164,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     assert sum(float(row["generated"]) for row in shares) == pytest.approx(1, abs=1e-4)
     table = rows_of(out / "table.csv")
     assert [row["generated"] for row in table] == ["jpeg", "noisy", BROUGHT, "pristine"]
-    assert f"{float(table[1]['white_noise']):.4f}" in next(line for line in report.lines if line.startswith("noisy"))
+    assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
     assert (report.counts["models"], report.counts["pictures"], report.counts["nearest_own"]) == (3, 2, 1)
     strip, _ = decode((out / "strips" / "noisy.png").read_bytes())
     assert strip.shape[1] > 5 * 256

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from distort_pipeline.reports.numbers import in_bits
 from distort_pipeline.statistics.evaluation import Evaluation
 
 CORNER = "generated / true"  # rows / columns
@@ -36,14 +37,16 @@ def markdown(evaluation: Evaluation) -> str:
         f"Rows: generated. Columns: true. {len(evaluation.pictures)} pictures. The row *pristine* is what doing "
         "nothing scores. **Bold**: smallest of its row; ↓: smallest of its column.",
         "",
-        *_markdown_table(columns, ours, nothing),
+        *_markdown_table(columns, ours, nothing, in_bits),
     ]
     if in_the_paper(columns):
         lines += [
             "",
             "The paper's table (Chen et al., IEEE Signal Processing Letters 27, 2020). " + PAPER_CAVEAT,
             "",
-            *_markdown_table(PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None),
+            *_markdown_table(
+                PAPER_COLUMNS, {name: list(row) for name, row in PAPER_TABLE.items()}, None, "{:.4f}".format
+            ),
         ]
     return "\n".join(lines) + "\n"
 
@@ -68,13 +71,12 @@ def text_table(figures: Mapping[str, Any]) -> tuple[str, ...]:
     columns = list(figures["pristine"])
     rows = [*figures["table"].items(), ("pristine", figures["pristine"])]
     first = max(len(CORNER), *(len(name) for name, _ in rows))
-    widths = [max(6, len(column)) for column in columns]
+    said = {name: [in_bits(row[column]) for column in columns] for name, row in rows}
+    widths = [max(map(len, cells)) for cells in zip(columns, *said.values(), strict=True)]
     head = [f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)]
     body = [
-        "  ".join(
-            [f"{name:<{first}}", *(f"{row[column]:>{width}.4f}" for column, width in zip(columns, widths, strict=True))]
-        )
-        for name, row in rows
+        "  ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))])
+        for name, cells in said.items()
     ]
     return ("  ".join([f"{CORNER:<{first}}", *head]), *body)
 
@@ -92,7 +94,10 @@ def smallest(rows: Sequence[Sequence[float]]) -> tuple[set[tuple[int, int]], set
 
 
 def _markdown_table(
-    columns: Sequence[str], rows: Mapping[str, Sequence[float]], pristine: Sequence[float] | None
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[float]],
+    pristine: Sequence[float] | None,
+    said: Callable[[float], str],
 ) -> list[str]:
     every = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
     of_rows, of_columns = smallest([row for _, row in every])
@@ -102,7 +107,7 @@ def _markdown_table(
         for place, bits in enumerate(row):
             bold = (number, place) in of_rows and number < len(rows)  # nobody asks what doing nothing is nearest to
             arrow = " ↓" if (number, place) in of_columns else ""
-            cells.append(f"**{bits:.4f}**{arrow}" if bold else f"{bits:.4f}{arrow}")
+            cells.append(f"**{said(bits)}**{arrow}" if bold else f"{said(bits)}{arrow}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
