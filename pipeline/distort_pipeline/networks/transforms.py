@@ -7,6 +7,7 @@ places. What is lost in which band is not said here: that is learned from pairs,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,7 +65,21 @@ class Transform(Protocol):
         """Return the planes (N, H, W, 3) of `bands`."""
 
 
-class CosineBlocks:
+class _Linear(ABC):
+    """A transform that rounds nothing: what planes gain is made of what their bands gain."""
+
+    integer = False
+
+    @abstractmethod
+    def synthesise(self, bands: Sequence[Any]) -> Any:
+        """Return the planes (N, H, W, 3) of `bands`."""
+
+    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:  # noqa: ARG002 - all is linear
+        """Return the planes of the gains."""
+        return self.synthesise(gains)
+
+
+class CosineBlocks(_Linear):
     """The orthonormal DCT-II of blocks of 8 x 8, in luma and in both colour differences, which codecs halve first.
 
     A colour difference is halved by means of four pixels, and doubled as JPEG decoders do, three quarters from the
@@ -74,7 +89,6 @@ class CosineBlocks:
 
     curves = (*(Curves(64, 1025, 1 / 256) for _ in range(3)), *(Curves(1, 257, 1 / 64) for _ in range(2)))
     scaled = False
-    integer = False
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return five bands: (N, H/8, W/8, 64), twice (N, H/16, W/16, 64), twice (N, H, W, 1)."""
@@ -83,10 +97,6 @@ class CosineBlocks:
     def recover(self, planes: Any) -> list[Any]:
         """Return the same bands of what was doubled: halved so that doubling gives it again, and nothing was lost."""
         return self._bands(planes, undoubled)
-
-    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:  # noqa: ARG002 - all is linear
-        """Return the planes of the gains."""
-        return self.synthesise(gains)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the five bands."""
@@ -167,11 +177,10 @@ def _from_blocks(band: Any) -> Any:
     return ops.reshape(blocks, (-1, rows * BLOCK_PX, columns * BLOCK_PX))
 
 
-class Wavelet:
+class Wavelet(_Linear):
     """Five levels of the biorthogonal 9/7 wavelet, see `wavelets/lifting.py`."""
 
     scaled = True
-    integer = False
     # the same curves everywhere in luma, and everywhere in each colour difference
     curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * LEVELS + 1))
 
@@ -182,10 +191,6 @@ class Wavelet:
     def recover(self, planes: Any) -> list[Any]:
         """Return the same as `analyse`, as there is one way only."""
         return self.analyse(planes)
-
-    def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:  # noqa: ARG002 - all is linear
-        """Return the planes of the gains."""
-        return self.synthesise(gains)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the 16 bands."""
