@@ -43,17 +43,17 @@ def measure(options: Options) -> Result:
         store = make_pairs(
             manifest, Path(folder) / "pairs", distortions=(DISTORTION,), tiles_per_picture=min(tiles_each, 64)
         )
-        tiles = len(_crops(store).records)
+        tiles, epoch = len(_crops(store).records), _crops(store).epoch_crops
         cold, warm, cached, work, bare = [], [], [], [], []
         for _ in range(rounds):
             _forget(store.folder)
-            bare.append(tiles / _seconds(lambda: _read_all(store.folder / PIXELS / "train")))
+            bare.append(epoch / _seconds(lambda: _read_all(store.folder / PIXELS / "train")))
             _forget(store.folder)
             crops = _crops(store)
-            cold.append(_rate(crops, 0, tiles))
+            cold.append(_rate(crops, 0, epoch))
             began = time.process_time()
-            warm.append(_rate(crops, tiles, 2 * tiles))
-            work.append(1e6 * (time.process_time() - began) / tiles)
+            warm.append(_rate(crops, epoch, 2 * epoch))
+            work.append(1e6 * (time.process_time() - began) / epoch)
             cached.append(_rate_again(crops))
     chunks = -(-tiles // TILES_PER_CHUNK)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -101,7 +101,7 @@ def _crops(store: PairStore) -> Crops:
 
 
 def _rate(crops: Crops, first: int, last: int) -> float:
-    """Return crops a second over the tiles `first` to `last`, in the order of training."""
+    """Return crops a second over the crops `first` to `last`, in the order of training."""
     steps = range(first // BATCH, max(last // BATCH, first // BATCH + 1))
     return len(steps) * BATCH / _seconds(lambda: [crops.at(step) for step in steps])
 

@@ -10,7 +10,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import pairs as pairs_step
 from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.training import crops as crops_module
-from distort_pipeline.training.crops import BATCHES_AHEAD, Crops
+from distort_pipeline.training.crops import BATCHES_AHEAD, CROPS_A_TILE, Crops
 
 PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
 
@@ -68,18 +68,18 @@ def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_picture(pai
     assert any(y % 16 or x % 16 for y, x in offsets) == (align == 1)
 
 
-def test_every_epoch_visits_each_tile_once(pair_store):
+def test_every_epoch_cuts_as_many_crops_from_each_tile(pair_store):
     crops = crops_of(pair_store, batch=1, crop_px=128)
-    tiles = len(crops.records)
-    assert tiles == 8  # the flower has room for two only
+    assert len(crops.records) == 8  # the flower has room for two only
+    assert crops.epoch_crops == 8 * CROPS_A_TILE
     orders = []
     for epoch in range(2):
         slots = []
-        for step in range(epoch * tiles, (epoch + 1) * tiles):
+        for step in range(epoch * crops.epoch_crops, (epoch + 1) * crops.epoch_crops):
             overlapping = {slot for slot, _, _ in places(pair_store, crops, crops.at(step))[0]}
-            slots.append(overlapping)
-        # tiles of one picture overlap: a crop may lie in several, and one choice of them must be each slot once
-        assert max_matching(slots) == tiles
+            slots.append({(slot, time) for slot in overlapping for time in range(CROPS_A_TILE)})
+        # tiles of one picture overlap: a crop may lie in several; one choice of them must be each slot as many times
+        assert max_matching(slots) == crops.epoch_crops
         orders.append([min(slot) for slot in slots])
     assert orders[0] != orders[1]
 
@@ -147,8 +147,9 @@ def test_the_levels_that_are_asked_for_are_learned_each_with_its_severity(small_
     assert (one.at(0).severities == 1).all()
     two = Crops(store, "jpeg", [1, 5], **PLAIN)
     assert Counter(record.level for record in two.records) == {1: 8, 5: 8}
-    batches = [two.at(step) for step in range(4)]  # an epoch: each tile at both levels
-    assert Counter(float(severity) for batch in batches for severity in batch.severities[:, 0]) == {0.5: 8, 1.0: 8}
+    each = {0.5: 8 * CROPS_A_TILE, 1.0: 8 * CROPS_A_TILE}
+    batches = [two.at(step) for step in range(4 * CROPS_A_TILE)]  # an epoch: each tile at both levels
+    assert Counter(float(severity) for batch in batches for severity in batch.severities[:, 0]) == each
     for batch in batches:
         strength = np.square(batch.distorted.astype(float) - batch.pristine).mean((1, 2, 3))
         assert strength[batch.severities[:, 0] == 1].min(initial=np.inf) > 0

@@ -21,7 +21,8 @@ from distort_pipeline.stores.pairs import PairStore
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
 CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk
 BATCHES_AHEAD = 4
-READ_AHEAD = 128  # crops, half a window: the next chunks are read and decompressed while crops of these are in use
+CROPS_A_TILE = 3  # of each tile of a window: a tile is read and decompressed whole, which takes longer than cutting one
+READ_AHEAD = 128 * CROPS_A_TILE  # crops, half a window: the next chunks are read while crops of these are in use
 EPOCHS_KNOWN = 3  # this one, the next one's beginning, and one more for batches that are larger than an epoch
 READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
 
@@ -42,9 +43,9 @@ class CropBatch:
 class Crops:
     """The training crops of one distortion at some of its `levels` in the store, weakest first.
 
-    Every epoch visits each tile at each level once, in an order and at offsets that depend on (seed, epoch) only: a run
-    that is resumed at a step sees what the undisturbed run would have seen. Tiles are shuffled inside windows of chunks
-    that are themselves in random order, so that a large store is read chunk by chunk.
+    Every epoch cuts CROPS_A_TILE crops from each tile at each level, in an order and at offsets that depend on (seed,
+    epoch) only: a run that is resumed at a step sees what the undisturbed run would have seen. They are shuffled inside
+    windows of chunks that are themselves in random order, so that a large store is read chunk by chunk.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Crops:
         places = training_places(pairs, distortion, levels, least_px=crop_px)
         self._severity = {level: rank / len(levels) for rank, level in enumerate(levels, start=1)}
         self.records = [pairs.records("train")[place] for place in places]
+        self.epoch_crops = CROPS_A_TILE * len(self.records)
         self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
         self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
         self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
@@ -90,13 +92,13 @@ class Crops:
         """Return which tiles the crops of `step` are cut from, and where (y, x)."""
         chosen = []
         for number in range(step * self.batch, (step + 1) * self.batch):
-            epoch, turn = divmod(number, len(self.records))
+            epoch, turn = divmod(number, self.epoch_crops)
             order, offsets = self._epoch(epoch)
             chosen.append((self.records[order[turn]], offsets[turn]))
         return chosen
 
     def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the order of the tiles in an epoch and the offset (y, x) of the crop in each."""
+        """Return the tile of each crop of an epoch, in order, and the offset (y, x) of the crop in it."""
         if epoch not in self._epochs:
             rng = generator(derive_seed(self.seed, "crops", epoch))
             order = self._windowed_order(rng)
@@ -114,7 +116,8 @@ class Crops:
         chunks = rng.permutation(len(numbers))
         order = []
         for start in range(0, len(chunks), WINDOW_CHUNKS):
-            order.append(rng.permutation(np.flatnonzero(np.isin(chunk_of, chunks[start : start + WINDOW_CHUNKS]))))
+            tiles = np.flatnonzero(np.isin(chunk_of, chunks[start : start + WINDOW_CHUNKS]))
+            order.append(rng.permutation(np.repeat(tiles, CROPS_A_TILE)))
         return np.concatenate(order)
 
     def _key(self, record: PairRecord) -> Key:
