@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.curve_fit import BOLDNESS, CurveFit, losing_more, vanishing
+from distort_pipeline.training.curve_fit import CurveFit, losing_more, vanishing
 
 
 def test_a_curve_through_straight_lines_is_found_again():
@@ -27,10 +27,10 @@ def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_
     gone = np.where(np.arange(2000) % 2, 0.0, -3.0).reshape(values.shape).astype(np.float32)
     fit = CurveFit(1, 9, 1.0)
     fit.add(values, gone)
-    mean, bold = fit.solve()[0, 7], fit.bold()[0, 7]
+    mean, bold = fit.solve()[0, 7], fit.bold(1.3)[0, 7]
     assert mean == pytest.approx(-1.5, abs=0.01)
-    assert bold == pytest.approx(-1.5 + BOLDNESS * (1.5 - 3 / 2**0.5), abs=0.01)
-    assert (np.abs(fit.bold()[0]) <= np.abs(np.arange(9) - 4)).all()
+    assert bold == pytest.approx(-1.5 + 1.3 * (1.5 - 3 / 2**0.5), abs=0.01)
+    assert (np.abs(fit.bold(1.3)[0]) <= np.abs(np.arange(9) - 4)).all()
 
 
 def test_what_was_hardly_seen_is_as_in_all_that_was_seen():
@@ -39,9 +39,9 @@ def test_what_was_hardly_seen_is_as_in_all_that_was_seen():
     rarely.add(values[:, :, :5], np.full((1, 1, 5, 1), -1.0, np.float32))
     often.add(values, np.full(values.shape, -3.0, np.float32))
     place = 7  # of the value 3 among the knots
-    assert rarely.bold()[0, place] == pytest.approx(-1, abs=0.1)
-    assert rarely.bold(rarely + often)[0, place] < -2
-    assert often.bold(rarely + often)[0, place] == pytest.approx(-3, abs=0.01)
+    assert rarely.bold(1.3)[0, place] == pytest.approx(-1, abs=0.1)
+    assert rarely.bold(1.3, rarely + often)[0, place] < -2
+    assert often.bold(1.3, rarely + often)[0, place] == pytest.approx(-3, abs=0.01)
 
 
 def test_what_the_rounding_of_pixels_decides_is_decided_one_way_and_not_halved():

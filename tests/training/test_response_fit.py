@@ -10,7 +10,7 @@ from distort_pipeline.ranges import GREYS_PER_UNIT, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.pictures import decode
-from distort_pipeline.training.response_fit import explained_by, fit_best
+from distort_pipeline.training.response_fit import MEAN, explained_by, fit_best
 from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -89,6 +89,15 @@ def test_that_a_coder_cuts_at_planes_is_learned_from_pictures_in_many_places_of_
         for level, true in enumerate(levels, start=1)
     ]  # fmt: skip
     assert max(left) < 0.1
+
+
+@pytest.mark.parametrize(("distortion", "bold"), [("jpeg", False), ("jp2k", True)])
+def test_curves_are_bold_where_a_mean_of_what_may_happen_is_not_like_any_of_it(photographs, distortion, bold):
+    pristine, distorted = tiles_of(photographs[:8], distortion)
+    names = [str(place) for place in range(8)]
+    fitted = fit_best(pristine, [distorted], names, "integer_blocks")
+    assert (fitted.boldness > 0) == bold
+    assert fit_best(pristine, [distorted], names, "integer_blocks", (MEAN,)).boldness == 0
 
 
 def test_a_fit_is_the_same_every_time(photographs):

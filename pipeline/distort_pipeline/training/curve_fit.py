@@ -10,9 +10,6 @@ from distort_pipeline.networks.responses import curve_places
 
 Floats = NDArray[np.float32]
 
-# Of the way from the mean of what a coefficient loses to its root mean square, and beyond, where a codec decides anew
-# for every block of coefficients: a mean loses less than either of what may happen, and shows it everywhere (studies/).
-BOLDNESS = 1.3
 KNOT_RIDGE = 0.3  # observations' worth of "nothing changes" at each knot; a knot without any stays at 0
 ALIKE_RIDGE = 10.0  # observations' worth of "as the other coefficients do"
 
@@ -70,17 +67,20 @@ class CurveFit:
         mean = _solved(self.diagonal, self.beside, self.right + ALIKE_RIDGE * everyone, ALIKE_RIDGE)
         return (np.rint(self._values() + mean) - self._values()).astype(np.float32)
 
-    def bold(self, everyone: CurveFit | None = None) -> Floats:
-        """Return the curves from the mean towards the root mean square of the gain and beyond, by `BOLDNESS`.
+    def bold(self, boldness: float, everyone: CurveFit | None = None) -> Floats:
+        """Return the curves at `boldness` of the way from the mean of the gain, 0, to its root mean square, 1.
 
-        The mean of what sometimes happens and sometimes does not is less than either. A coefficient does not lose more
-        than itself. What was hardly seen is as in `everyone`, if that is given.
+        The mean of what sometimes happens and sometimes does not is less than either. Where it is left, a coefficient
+        does not lose more than itself. What was hardly seen is as in `everyone`, if that is given.
         """
-        mean, squares = (self._as_in(everyone, name) for name in ("right", "squares"))
+        mean = self._as_in(everyone, "right")
+        if not boldness:
+            return mean
+        squares = self._as_in(everyone, "squares")
         all_of_it = np.abs(self._values())
         size = np.minimum(np.sqrt(np.maximum(squares, 0)), all_of_it)
         towards = np.where(mean == 0, -np.sign(self._values()), np.sign(mean))
-        return np.clip(mean + BOLDNESS * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
+        return np.clip(mean + boldness * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
 
     def _as_in(self, everyone: CurveFit | None, name: str) -> Floats:
         """Return what the right side `name` comes to; what was hardly seen is as in `everyone`, if that is given."""

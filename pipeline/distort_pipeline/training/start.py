@@ -23,7 +23,7 @@ from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import learned_levels, model_weights
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.noise_fit import fit_noise
-from distort_pipeline.training.response_fit import explained_by, fit_best
+from distort_pipeline.training.response_fit import BOLDNESSES, MEAN, explained_by, fit_best
 
 NAME = "fitted.safetensors"
 
@@ -73,7 +73,9 @@ def fitted_start(
     if (folder / NAME).is_file():
         return _read(folder / NAME)
     tiles = fit_tiles(pairs, distortion, levels, least_px=least_px)
-    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted)
+    # what a random distortion does besides the mean is the noise pyramid's to say
+    boldnesses = (MEAN,) if noise_channels else BOLDNESSES
+    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted, boldnesses)
     noise = None
     if noise_channels:
         found = [

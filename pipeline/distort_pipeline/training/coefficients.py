@@ -1,0 +1,37 @@
+"""The coefficients of training tiles, group by group, and empty fits to those of each band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.networks.responses import Responses
+from distort_pipeline.ranges import Pictures, to_network
+from distort_pipeline.training.curve_fit import CurveFit
+
+Floats = NDArray[np.float32]
+Solve = Callable[[float], list[Floats]]  # a boldness → the curves of each band, see `CurveFit.bold`
+
+GROUP = 16  # tiles in memory as bands at a time
+
+
+def bands_of(layer: Responses, tiles: Pictures) -> list[Floats]:
+    """Return the bands of pristine `tiles` (N, H, W, 3)."""
+    return [np.asarray(band) for band in layer.analyse(to_network(tiles))]
+
+
+def left_in(layer: Responses, tiles: Pictures) -> list[Floats]:
+    """Return the bands that distorted `tiles` were made of."""
+    return [np.asarray(band) for band in layer.recover(to_network(tiles))]
+
+
+def curve_fits(layer: Responses) -> list[CurveFit]:
+    """Return a fit for each band that has taken nothing in yet."""
+    return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
+
+
+def groups(count: int) -> Iterator[slice]:
+    """Return the slices that take `count` tiles apart."""
+    return (slice(start, start + GROUP) for start in range(0, count, GROUP))
