@@ -31,6 +31,7 @@ DECIDES_NOTHING = {
     "errors",
     "execution",
     "interrupts",
+    "memory",
     "progress",
     "registry",
     "scratch",

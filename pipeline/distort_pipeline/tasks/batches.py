@@ -13,6 +13,7 @@ import numpy as np
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.memory import give_back
 from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.planning.series import SEVERITY
 from distort_pipeline.ranges import Picture, Pictures
@@ -105,6 +106,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
     entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(drawn).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
+    give_back()
     return entry
 
 

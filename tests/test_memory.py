@@ -1,0 +1,29 @@
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from distort_pipeline import memory
+
+STATM = Path("/proc/self/statm")
+
+
+def resident_mb():
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim") or not STATM.is_file(), reason="glibc on Linux only")
+def test_what_lies_free_below_something_that_stays_is_given_back():
+    blocks = [b"\1" * 100_000 for _ in range(2000)]  # too small to have pages of their own
+    stays = blocks.pop()
+    full = resident_mb()
+    del blocks
+    memory.give_back()
+    assert resident_mb() < full - 150
+    assert len(stays) == 100_000
+
+
+def test_without_such_a_library_nothing_happens(monkeypatch):
+    monkeypatch.setattr(memory, "_C", None)
+    memory.give_back()
