@@ -88,7 +88,7 @@ def fit_best(
         useful = judged.explained >= LEAST_EXPLAINED and judged.bits < judged.nothing_bits
         if (wanted == name or useful) and judged.bits < least_bits:
             weights = {variable.name: np.asarray(variable) for variable in layer.variables}
-            best, least_bits = Fitted(name, weights, explained, boldness), judged.bits
+            best, least_bits = Fitted(name, weights, {}, boldness), judged.bits
     return replace(best, explained=explained)
 
 
