@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def trainer_of(
     filters: int, batch: int, crop_px: int, precision: str, *, plain: bool = False, seed: int = 0
 ) -> TensorflowTrainer:
-    """Return a trainer of our networks, or with the plain generator and Keras's batch norms in the place of ours."""
+    """Return a trainer of our networks, or the plain one: generator, batch norms and Adam as usually written."""
     import keras
 
     from benchmarks.plain_networks import build_plain_generator
@@ -42,5 +42,6 @@ def trainer_of(
     with (
         patch.object(adversaries, "build_generator", build_plain_generator),
         patch.object(discriminator, "BatchNorm", keras.layers.BatchNormalization),
+        patch.object(tensorflow_step.TensorflowTrainer, "adam", keras.optimizers.Adam),
     ):
         return tensorflow_step.TensorflowTrainer(networks)

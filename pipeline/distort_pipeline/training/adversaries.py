@@ -64,6 +64,8 @@ class Adversaries:
     checkpoint of one is a checkpoint of any other.
     """
 
+    adam: type[keras.optimizers.Adam] = keras.optimizers.Adam
+
     def __init__(self, networks: Networks) -> None:
         self.settings = networks
         # what Keras's initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow as well
@@ -185,6 +187,6 @@ class Adversaries:
 
     def _adam(self, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
         # without a name Keras counts them through the process, and a checkpoint would fit the first trainer only
-        optimizer = keras.optimizers.Adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
+        optimizer = self.adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
         optimizer.build(network.trainable_variables)
         return optimizer

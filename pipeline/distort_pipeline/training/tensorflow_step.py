@@ -11,10 +11,13 @@ from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
 from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
+from distort_pipeline.training.fused_adam import FusedAdam
 
 
 class TensorflowTrainer(Adversaries):
     """The adversaries, trained by TensorFlow."""
+
+    adam = FusedAdam
 
     def __init__(self, networks: Networks) -> None:
         self.strategy = _strategy()
