@@ -42,9 +42,9 @@ def measure(options: Options) -> Result:
             "phases.py's convolution, faster forwards, but 1.22 s for 1.15 with its gradient; the 1,024 channels of "
             "decoder_4 in two halves, 224 ms for 287, a matter of this processor's cache; LeakyReLU as a maximum, 100 "
             "ms for 35.",
-            "Tried and kept (2026-11-26, AMX, 5 rounds each): TensorFlow's kernel for Adam, one pass over each weight "
-            "for a dozen of Keras's; 5.11 times the plain form, which has Keras's, for 4.73, and in float32 1.97 for "
-            "1.77.",
+            "Tried and kept (2026-11-26, AMX, 9 rounds): TensorFlow's kernel for Adam, one pass over each weight for a "
+            "dozen of Keras's, which the plain form has. The full-size G's update takes 48 ms for 132, and 92 ms of "
+            "processor time for 261: 3 to 4 % of a step, less than such steps differ by on a busy machine.",
             "Since 2026-11-26 G's first convolution computes in float32 (see precision.py), which cost 4 % of a "
             "full-size step without AMX, 3.00 for 3.13; D's as well would be 2.88, and showed nothing. Pixels in two "
             "bfloat16 parts, multiples of 1/128 and what is left, were 2.96 and no nearer to float32 than before.",
