@@ -32,9 +32,10 @@ NAMES = (
     "reading",
     "growth",
     "large_corpus",
+    "gpu_on_paper",
 )
 LONG = ("growth", "large_corpus")  # only when named: `python -m benchmarks growth`
-NOT_YET = ("a GPU: training step and generation in pictures/s, share of the matrix peak, cores to keep it busy",)
+NOT_YET = ("a GPU: training step and generation in pictures/s, share of the matrix peak (gpu_on_paper reckons)",)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from benchmarks.corpus_run import memory_mb
+from benchmarks.gpu_on_paper import operations
 from benchmarks.harness import (
     Figure,
     Options,
@@ -187,3 +188,20 @@ def test_the_others_rows_are_the_tiles_that_the_step_stores(pair_store, small_ma
             assert row["pixels"] == stored[place].distorted.tobytes()
             checked += 1
     assert checked == len([key for key in stored if key[3] != "faded"]) > 6
+
+
+def test_arithmetic_is_counted_of_convolutions_transposed_ones_and_both_gradients():
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def down_and_up(picture, narrow, wide):
+        with tf.GradientTape() as tape:
+            tape.watch((picture, narrow, wide))
+            smaller = tf.nn.conv2d(picture, narrow, 2, "SAME")  # 8 x 8 x 3 to 4 x 4 x 5
+            larger = tf.nn.conv2d_transpose(smaller, wide, (1, 8, 8, 7), 2, "SAME")  # and to 8 x 8 x 7
+        return tape.gradient(larger, (picture, narrow, wide))
+
+    shapes = (1, 8, 8, 3), (4, 4, 3, 5), (4, 4, 7, 5)
+    graph = down_and_up.get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes)).graph
+    each_way = 4 * 4 * (4 * 4 * 3 * 5) + 4 * 4 * (4 * 4 * 7 * 5)
+    assert operations(graph) == 2 * 3 * each_way  # forwards, by the input and by the kernel

@@ -6,7 +6,7 @@ import pytest
 from distort_pipeline.ranges import to_uint8
 from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
 from distort_pipeline.reports.evaluation_files import metrics
-from distort_pipeline.reports.evaluation_page import remarks, render, verdict
+from distort_pipeline.reports.evaluation_page import nearest_words, remarks, render, verdict
 from distort_pipeline.reports.strips import Shown
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import Made, measure
@@ -126,6 +126,18 @@ def test_a_rival_of_another_distortion_is_named_but_one_of_the_same_is_not():
     assert found.rivals("far") == []
     other = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("coarse", good_noise)})
     assert other.rivals("far") == ["near"]
+
+
+def test_colours_that_the_headline_cannot_see_are_named_by_the_vector():
+    def grey_noise(picture, seed):
+        return to_uint8(picture + 12 * np.random.default_rng(seed).standard_normal((*picture.shape[:2], 1)))
+
+    found = evaluation({"grey": ("noise", grey_noise)})
+    assert found.nearest_own("grey")
+    assert nearest_words(found, "grey") == "10 of 12; not cb, cr"
+    assert metrics(found)["models"]["grey"]["nearest_of_vector"] == 10
+    assert "10 of 12; not cb, cr" in render(found, header(found.models), {})
+    assert nearest_words(evaluation({"noise": ("noise", good_noise)}), "noise") == "all 12"
 
 
 def test_the_right_pattern_at_the_wrong_strength_is_not_simply_good():

@@ -156,8 +156,8 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     }
     assert files == per_model | {
         "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
-        "plots/table.csv", "floors.csv", "vector.csv", "severity.csv", "index.html", "told_apart.csv", "lesson.csv",
-        "plots/told_apart.csv",
+        "plots/table.csv", "floors.csv", "vector.csv", "vector_tables.csv", "severity.csv", "index.html",
+        "told_apart.csv", "lesson.csv", "plots/told_apart.csv",
     }  # fmt: skip
     shares = rows_of(out / "plots" / "histogram_noisy.csv")
     assert len(shares) == 103
@@ -179,6 +179,19 @@ def test_vectors_stand_beside_doing_nothing_and_a_second_true_draw(evaluated):
     metrics = metrics_of(evaluated[0])
     assert float(vectors["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
     assert float(vectors["noisy", "true again"]["d1_1"]) == metrics["floors"]["white_noise"]["sampling"]
+
+
+def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
+    tables = {(row["generated"], row["true"]): row for row in rows_of(evaluated[0] / "vector_tables.csv")}
+    metrics = metrics_of(evaluated[0])
+    models = [*metrics["table"], "pristine"]
+    assert set(tables) == {(name, column) for name in models for column in metrics["pristine"]}
+    for (name, column), row in tables.items():
+        assert float(row["d1_1"]) == (metrics["pristine"] if name == "pristine" else metrics["table"][name])[column]
+    (own,) = [
+        row for row in rows_of(evaluated[0] / "vector.csv") if row["model"] == "jpeg" and row["compared"] == "generated"
+    ]
+    assert float(own["cb"]) == float(tables["jpeg", "jpeg"]["cb"])
 
 
 def test_severity_is_told_for_each_picture_that_has_the_distortion(evaluated):

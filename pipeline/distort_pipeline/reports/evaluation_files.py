@@ -77,6 +77,7 @@ def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "jsd_nss_pristine": evaluation.pristine[model.learned],
         "sampling_floor": floors.sampling,
         "nearest_own": int(evaluation.nearest_own(name)),
+        "nearest_of_vector": len(evaluation.nearest_in(name)),
         **severity_means(evaluation, name),
         **_draw_metrics(model.draws, evaluation.freshness(name)),
     }
@@ -130,21 +131,26 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
             ),
         ],
     )
-    yield (
-        "vector.csv",
-        [
-            ["model", "true", "compared", *VECTOR],
-            *(
-                [name, model.learned, kind, *(vector[component] for component in VECTOR)]
-                for name, model in evaluation.models.items()
-                for kind, vector in model.vectors.items()
-            ),
-        ],
-    )
+    yield from _vector_files(evaluation)
     yield "severity.csv", [["model", "picture", *SEVERITY], *severity_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
         yield from residual_csv(evaluation, name)
+
+
+def _vector_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
+    own: list[Sequence[object]] = [
+        [name, model.learned, kind, *(vector[component] for component in VECTOR)]
+        for name, model in evaluation.models.items()
+        for kind, vector in model.vectors.items()
+    ]
+    yield "vector.csv", [["model", "true", "compared", *VECTOR], *own]
+    tables: list[Sequence[object]] = [
+        [name, column, *(vectors[column][component] for component in VECTOR)]
+        for name, vectors in (*evaluation.vectors.items(), ("pristine", evaluation.pristine_vectors))
+        for column in evaluation.columns
+    ]
+    yield "vector_tables.csv", [["generated", "true", *VECTOR], *tables]
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:

@@ -86,6 +86,7 @@ def render(
         goals={"told": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
         residuals=residuals(evaluation),
         components=VECTOR,
+        nearest_words=nearest_words,
         severity=SEVERITY,
         severities=severity_table(evaluation),
         shown=shown,
@@ -127,6 +128,14 @@ def remarks(evaluation: Evaluation, doubts: Doubts | None = None) -> list[str]:
     """Return, for each generator that something speaks against, what does."""
     against = {name: "; ".join(_objections(evaluation, doubts, name)) for name in evaluation.models}
     return [f"Generated {name} {objections}." for name, objections in against.items() if objections]
+
+
+def nearest_words(evaluation: Evaluation, name: str) -> str:
+    """Return by how many components of the vector a generator is nearest to what it learned, and by which it is not."""
+    astray = [component for component in VECTOR if component not in evaluation.nearest_in(name)]
+    if not astray:
+        return f"all {len(VECTOR)}"
+    return f"{len(VECTOR) - len(astray)} of {len(VECTOR)}; not {', '.join(astray)}"
 
 
 def _objections(evaluation: Evaluation, doubts: Doubts | None, name: str) -> list[str]:

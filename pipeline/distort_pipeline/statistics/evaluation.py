@@ -21,6 +21,7 @@ from distort_pipeline.statistics.vector import HEADLINE, VECTOR, vector_divergen
 CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few pictures a single one is luck
 
 Row: TypeAlias = Mapping[str, float]  # true distortion → bits
+Vector: TypeAlias = Mapping[str, float]  # component → bits
 
 _HEADLINE_ROW = VECTOR.index(HEADLINE)
 
@@ -47,7 +48,7 @@ class ModelFigures:
     """One generator against the true distortion that it learned."""
 
     learned: str
-    vectors: Mapping[str, Row]  # 'generated', 'pristine' and perhaps 'true again' → component → bits
+    vectors: Mapping[str, Vector]  # from the truth: 'generated', 'pristine' and perhaps 'true again'
     residuals: Mapping[str, ResidualFigures]  # 'generated' and 'true'
     draws: Mapping[str, Draws]  # 'generated' and 'true', where there are two draws
     histograms: Mapping[str, Counts]  # the headline's, pooled: 'pristine', 'true' and 'generated'
@@ -59,34 +60,49 @@ class Evaluation:
 
     columns: tuple[str, ...]  # the true distortions
     pictures: tuple[MeasuredPicture, ...]
-    table: Mapping[str, Row]  # model → column → bits, mean over pictures and draws: the paper's table
-    pristine: Row  # what doing nothing scores
+    vectors: Mapping[str, Mapping[str, Vector]]  # model → column: means over pictures and draws
+    pristine_vectors: Mapping[str, Vector]  # column: what doing nothing scores
     pooled_table: Mapping[str, Row]
     pooled_pristine: Row
     floors: Mapping[str, Floors]  # by column
     models: Mapping[str, ModelFigures]
 
-    def own(self, model: str) -> float:
-        """Return the divergence in bits of `model` from the true distortion that it learned: the diagonal."""
-        return self.table[model][self.models[model].learned]
+    @property
+    def table(self) -> Mapping[str, Row]:
+        """The headline of each model (rows) against each true distortion, in bits: the paper's table."""
+        return {model: self.row(model) for model in self.vectors}
 
-    def strays(self, model: str) -> list[str]:
+    @property
+    def pristine(self) -> Row:
+        """What doing nothing scores, by the headline."""
+        return {column: vector[HEADLINE] for column, vector in self.pristine_vectors.items()}
+
+    def row(self, model: str, component: str = HEADLINE) -> Row:
+        """Return the divergences of `model` from each true distortion in bits, by one component of VECTOR."""
+        return {column: vector[component] for column, vector in self.vectors[model].items()}
+
+    def own(self, model: str, component: str = HEADLINE) -> float:
+        """Return the divergence in bits of `model` from the true distortion that it learned: the diagonal."""
+        return self.vectors[model][self.models[model].learned][component]
+
+    def strays(self, model: str, component: str = HEADLINE) -> list[str]:
         """Return the other true distortions that `model` is nearer to than to its own, nearest first."""
-        nearer = {column: bits for column, bits in self.table[model].items() if bits < self.own(model)}
+        own = self.own(model, component)
+        nearer = {column: bits for column, bits in self.row(model, component).items() if bits < own}
         return sorted(nearer, key=lambda column: nearer[column])
 
-    def rivals(self, model: str) -> list[str]:
+    def rivals(self, model: str, component: str = HEADLINE) -> list[str]:
         """Return the generators of other distortions that are nearer to what `model` learned than it is itself."""
-        learned = self.models[model].learned
+        learned, own = self.models[model].learned, self.own(model, component)
         return [
             other
-            for other, row in self.table.items()
-            if self.models[other].learned != learned and row[learned] < self.own(model)
+            for other, vectors in self.vectors.items()
+            if self.models[other].learned != learned and vectors[learned][component] < own
         ]
 
-    def beats_pristine(self, model: str) -> bool:
+    def beats_pristine(self, model: str, component: str = HEADLINE) -> bool:
         """Return whether `model` is nearer to its true distortion than the untouched pictures are."""
-        return self.own(model) < self.pristine[self.models[model].learned]
+        return self.own(model, component) < self.pristine_vectors[self.models[model].learned][component]
 
     def freshness(self, model: str) -> Freshness | None:
         """Return how `model` draws beside the truth; None where nothing is random or there is no second true draw."""
@@ -97,9 +113,14 @@ class Evaluation:
         correlation = 1.0 if made.correlation is None else made.correlation
         return Freshness(correlation, true.correlation, made.variance / true.variance)
 
-    def nearest_own(self, model: str) -> bool:
+    def nearest_own(self, model: str, component: str = HEADLINE) -> bool:
         """Return whether the diagonal is the smallest of its row and of its column, the pristine row included."""
-        return self.beats_pristine(model) and not self.strays(model) and not self.rivals(model)
+        nearest = not self.strays(model, component) and not self.rivals(model, component)
+        return nearest and self.beats_pristine(model, component)
+
+    def nearest_in(self, model: str) -> list[str]:
+        """Return the components of VECTOR of which `nearest_own` is true."""
+        return [component for component in VECTOR if self.nearest_own(model, component)]
 
 
 def summarise(
@@ -111,27 +132,32 @@ def summarise(
     """
     rows = {model: {picture.picture: picture.generated[model] for picture in pictures} for model in learned}
     nothing = {picture.picture: (picture.pristine,) for picture in pictures}
+    vectors = {model: _mean_vectors(pictures, columns, rows[model]) for model in learned}
+    untouched = _mean_vectors(pictures, columns, nothing)
     return Evaluation(
         columns=tuple(columns),
         pictures=tuple(pictures),
-        table={model: _mean_row(pictures, columns, rows[model]) for model in learned},
-        pristine=_mean_row(pictures, columns, nothing),
+        vectors=vectors,
+        pristine_vectors=untouched,
         pooled_table={model: _pooled_row(pictures, columns, rows[model]) for model in learned},
         pooled_pristine=_pooled_row(pictures, columns, nothing),
         floors={column: _floors(pictures, column, seed) for column in columns},
-        models={model: _model_figures(pictures, model, column) for model, column in learned.items()},
+        models={
+            model: _model_figures(
+                pictures, model, column, {"generated": vectors[model][column], "pristine": untouched[column]}
+            )
+            for model, column in learned.items()
+        },
     )
 
 
-def _mean_row(
+def _mean_vectors(
     pictures: Sequence[MeasuredPicture], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
-) -> Row:
-    """Return the mean over pictures (and draws) of the headline divergence from each true distortion."""
+) -> Mapping[str, Vector]:
+    """Return the mean over pictures (and draws) of the divergences from each true distortion."""
     return {
-        column: fmean(
-            jsd_bits(_headline(picture.true[column]), _headline(drawn))
-            for picture in _having(pictures, column)
-            for drawn in row[picture.picture]
+        column: _mean_vector(
+            [(picture.true[column], drawn) for picture in _having(pictures, column) for drawn in row[picture.picture]]
         )
         for column in columns
     }
@@ -168,14 +194,11 @@ def _floors(pictures: Sequence[MeasuredPicture], column: str, seed: int) -> Floo
     return Floors(sampling, second_draw, content)
 
 
-def _model_figures(pictures: Sequence[MeasuredPicture], model: str, column: str) -> ModelFigures:
+def _model_figures(
+    pictures: Sequence[MeasuredPicture], model: str, column: str, vectors: dict[str, Vector]
+) -> ModelFigures:
     having = _having(pictures, column)
     beside = [picture.beside[model] for picture in having]
-    drawn_pairs = [(picture.true[column], drawn) for picture in having for drawn in picture.generated[model]]
-    vectors = {
-        "generated": _mean_vector(drawn_pairs),
-        "pristine": _mean_vector([(picture.true[column], picture.pristine) for picture in having]),
-    }
     if all(column in picture.true_again for picture in having):
         vectors["true again"] = _mean_vector([(picture.true[column], picture.true_again[column]) for picture in having])
     draws = {
@@ -193,12 +216,12 @@ def _model_figures(pictures: Sequence[MeasuredPicture], model: str, column: str)
         histograms={
             "pristine": _pool(picture.pristine for picture in having),
             "true": _pool(picture.true[column] for picture in having),
-            "generated": _pool(drawn for _, drawn in drawn_pairs),
+            "generated": _pool(drawn for picture in having for drawn in picture.generated[model]),
         },
     )
 
 
-def _mean_vector(pairs: Sequence[tuple[Histograms, Histograms]]) -> Row:
+def _mean_vector(pairs: Sequence[tuple[Histograms, Histograms]]) -> Vector:
     each = [vector_divergence(true, other) for true, other in pairs]
     return {component: fmean(one[component] for one in each) for component in VECTOR}
 

@@ -1,0 +1,152 @@
+"""What a GPU would leave to the rest of the machine, reckoned: arithmetic counted, the rest of the path measured here.
+
+Counted are the multiplications and additions of the convolutions in the compiled graphs, which are all but everything.
+Measured is processor time, of all threads: a whole `generate` (pictures, tiles, truths, statistics, records, writing,
+reports) less the network's own. What follows for GPUs is arithmetic on these figures, the vendor's peak and a share of
+it that is assumed: no GPU was at hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import Figure, Options, Result, read_pictures, spread
+from benchmarks.random_models import write_model
+from benchmarks.sample_store import make_manifest
+from benchmarks.trainers import trainer_of
+from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.builtin import STARTERS
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.steps import generate
+from distort_pipeline.stores.corpora import PRISTINE, open_corpus
+from distort_pipeline.trained import load_generator
+from distort_pipeline.versions import package_versions
+
+PEAK_TFLOPS = 989  # dense bfloat16, H100 SXM, NVIDIA's datasheet; the H200's is the same
+SHARE = 0.3  # of the peak, assumed
+GPUS = 8
+MANY = 10**9
+TILE_PX = 256
+FULL_FILTERS, SMALL_FILTERS = 64, 16
+CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+
+
+def measure(options: Options) -> Result:
+    """Return arithmetic of both networks, and what is beside them; the reckoning is among the remarks."""
+    pin_backend_threads(1)
+    filters, count, rounds = (4, 32, 1) if options.quick else (FULL_FILTERS, 512, options.rounds_or(3))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        pictures = read_pictures(options.pictures, 4)
+        write_model(folder / "full" / "jpeg", filters, pictures)
+        write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, pictures)
+        manifest = make_manifest(options.pictures, folder)
+        made = _arithmetic(load_generator(folder / "full" / "jpeg", batch=1, precision="mixed_bfloat16"))
+        beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
+        starters, disk = zip(*(_by_starters(manifest, folder, count) for _ in range(rounds)), strict=True)
+    trained = _training_arithmetic(filters)
+    figures = [
+        Figure("arithmetic of a tile, generation", "–", spread([made / 1e9]), "GFLOP"),
+        Figure("arithmetic of a picture in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
+        Figure("processor time of a tile beside the network, four labels", "–", spread(beside), "ms"),
+        Figure("processor time of a tile by the starters, all in all", "–", spread(starters), "ms"),
+        Figure("a sample of the starters on disk, with its share of reference tiles", "–", spread(disk), "KB"),
+    ]
+    return Result(
+        f"one tile of {TILE_PX}², full-size networks, and what GPUs would want beside them",
+        figures,
+        _reckoning({figure.what: figure.spread.median for figure in figures}),
+        packages=package_versions(["tensorflow", "keras", "zarr"]),
+    )
+
+
+def _reckoning(median: Mapping[str, float]) -> list[str]:
+    made, trained, beside, starters, disk = median.values()
+    tiles, pictures = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (made, trained))
+    cores = tiles * beside / 1e3
+    return [
+        f"On paper: at {SHARE:.0%} of a peak of {PEAK_TFLOPS} TFLOP/s (H100 or H200, dense bfloat16, by NVIDIA's "
+        f"datasheet; the share is assumed) a GPU makes {tiles:,.0f} tiles a second and trains on {pictures:,.0f} "
+        f"pictures. {cores:,.0f} cores like this one would keep it busy with tiles, {pictures / 2000:.1f} pairs of "
+        "cores with crops, by the bar of crops.py.",
+        f"{GPUS} GPUs would be limited by what is beside them: {GPUS * cores:,.0f} cores, and "
+        f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
+        f"{192 / cores:.1f} of them busy: more than that is for training, or for networks that cost more.",
+        f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
+        f"{MANY * beside / 3.6e9:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the starters, which need "
+        f"no GPU, {MANY * starters / 3.6e9:,.0f} core hours in all. The same seeds make them again: what need not be "
+        "kept need not lie on disk.",
+    ]
+
+
+def _arithmetic(trained: Any) -> int:
+    """Return the floating-point operations of the folded generator for one tile, as `generate` runs it."""
+    import tensorflow as tf
+
+    tile = tf.TensorSpec((1, TILE_PX, TILE_PX, 3), tf.float32)
+    return operations(tf.function(lambda x: trained.forward.model(x, training=False)).get_concrete_function(tile).graph)
+
+
+def _training_arithmetic(filters: int) -> float:
+    """Return the floating-point operations of a training step for one pair of crops: D's update and G's."""
+    import tensorflow as tf
+
+    batch = 2
+    trainer = trainer_of(filters, batch, TILE_PX, "mixed_bfloat16")
+    crops = tf.TensorSpec((batch, TILE_PX, TILE_PX, 3), tf.uint8)
+    severity, number = tf.TensorSpec((batch, 1), tf.float32), tf.TensorSpec((), tf.int64)
+    step = tf.function(trainer._replica_step, autograph=False)
+    return operations(step.get_concrete_function(crops, crops, severity, number).graph) / batch
+
+
+def operations(graph: Any) -> int:
+    """Return multiplications and additions of all convolutions of a TensorFlow graph, and of their gradients.
+
+    Each of them goes over all pairs of a kernel's weight and a place of the smaller side, which is the convolution's
+    output; for a transposed convolution, which TensorFlow writes as the gradient by the input, it is its input.
+    """
+    total = 0
+    for one in graph.get_operations():
+        if one.type in CONVOLUTIONS:
+            kernel = one.inputs[1].shape if one.type != "Conv2DBackpropFilter" else one.outputs[0].shape
+            places = (one.outputs[0] if one.type == "Conv2D" else one.inputs[2]).shape
+            total += 2 * int(np.prod(kernel)) * int(np.prod(places[:-1]))
+    return total
+
+
+def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
+    """Return processor milliseconds of a tile of a whole `generate`, less those of its network."""
+    models = folder / "small"
+    corpus = folder / "corpus"
+    config = GenerateConfig(count=count, batch_samples=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
+    load_generator(models / "jpeg", batch=config.network_batch, precision=config.precision)
+    whole = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))
+    store = open_corpus(corpus)
+    pristine = np.stack(list(store.pictures(PRISTINE, [record.tile for record in store.records])))
+    forward = load_generator(models / "jpeg", batch=config.network_batch, precision=config.precision).forward
+    network = _processor_seconds(lambda: forward.distort(pristine, [record.seed for record in store.records]))
+    shutil.rmtree(corpus)
+    return (whole - network) / len(store) * 1e3
+
+
+def _by_starters(manifest: Path, folder: Path, count: int) -> tuple[float, float]:
+    """Return processor milliseconds and KB on disk of a sample that the starters make, all four in equal parts."""
+    corpus = folder / "corpus"
+    config = GenerateConfig(count=4 * count, batch_samples=count, workers=0, allow_repeats=True)
+    seconds = _processor_seconds(lambda: generate.run(config, manifest, STARTERS, corpus))
+    size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
+    shutil.rmtree(corpus)
+    return seconds / (4 * count) * 1e3, size / (4 * count) / 1e3
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
