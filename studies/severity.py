@@ -22,7 +22,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from distort_pipeline.evaluation.dials import Held, held_levels, try_dial
+from distort_pipeline.evaluation.dials import Held, dialled, held_levels, try_dial
 from distort_pipeline.evaluation.plan import plan_of
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.seeds import derive_seed, generator
@@ -51,7 +51,13 @@ def dials(pairs: PairStore, graded: Mapping[str, Path]) -> Iterator[tuple[Traine
     for name, plan in plans.items():
         trained = load_generator(graded[name], batch=1)
         tried = [
-            try_dial(plan, pairs, records, trained.forward, seed=SEED, draw=derive_seed(SEED, plan.distortion, picture))
+            try_dial(
+                plan,
+                pairs,
+                records,
+                dialled(plan, pairs, records, trained.forward, draw=derive_seed(SEED, plan.distortion, picture)),
+                seed=SEED,
+            )
             for picture, records in plan.pictures.items()
         ]
         yield trained, summarise_dial(tried, [h.step for h in plan.held], [b.step for b in plan.betweens]), plan.held

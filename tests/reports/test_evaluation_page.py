@@ -10,7 +10,7 @@ from distort_pipeline.reports.evaluation_page import nearest_words, remarks, ren
 from distort_pipeline.reports.strips import Shown
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.measured import Made, measure
-from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, Trial
+from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, RankCorrelation, SeverityLesson, Trial
 
 NASTY = "<script>alert(1)</script>"
 
@@ -212,7 +212,7 @@ def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, weaker
     found = evaluation({NASTY: ("noise", good_noise)})
     named = np.array([[60, 4], [4, 60]])
     lesson = Lesson(("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": named, "true": named})
-    doubts = Doubts({NASTY: Trial(accuracy(share), accuracy(0.5), True, accuracy(weaker))}, lesson)
+    doubts = Doubts({NASTY: Trial(accuracy(share), accuracy(0.5), True, accuracy(weaker))}, lesson, None)
     assert verdict(found, doubts)[0] == state
     assert any("by a classifier" in remark for remark in remarks(found, doubts)) == (share == 0.9)
     text = render(found, header(found.models), {}, doubts)
@@ -225,3 +225,21 @@ def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, weaker
     told = metrics(found, doubts)
     assert told["models"][NASTY]["told_apart_weaker"] == weaker
     assert told["lesson"]["meaningful"] == 1
+
+
+def test_what_generated_severities_teach_is_on_the_page_where_there_are_several():
+    found = evaluation({NASTY: ("noise", good_noise)})
+    taught, truly = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
+    lesson = SeverityLesson({NASTY: taught}, {NASTY: truly})
+    told = metrics(found, Doubts({}, None, lesson))["severity_lesson"]
+    assert told == {
+        NASTY: {"taught_by_generated": 0.812, "taught_by_true": 0.84}, "ratio": 0.966667, "meaningful": 1,
+    }  # fmt: skip
+    trial = Trial(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
+    text = render(found, header(found.models), {}, Doubts({NASTY: trial}, None, lesson))
+    Page(text)
+    assert NASTY not in text
+    assert "teach 96.7% of what true ones teach; the goal of 95% is reached" in text
+    assert "<b>0.812</b>" in text
+    assert "(0.71 to 0.86)" in text
+    assert "And how severe" not in render(found, header(found.models), {}, Doubts({NASTY: trial}, None, None))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from distort_pipeline.ranges import to_uint8
+from distort_pipeline.sceptic.classifier import SeverityRegressor
 from distort_pipeline.sceptic.judge import judge
-from distort_pipeline.sceptic.tiles import TILE_PX, cut_tiles
+from distort_pipeline.sceptic.severity_lesson import Shown, teach_severity
+from distort_pipeline.sceptic.tiles import TILE_PX, Rung, cut_tiles
 from distort_pipeline.statistics.measured import Made
 
 STEPS = 30
@@ -75,7 +77,7 @@ def test_the_same_seed_finds_the_same(tiles):
 def test_where_two_photographs_lack_the_distortion_nothing_is_tried(tiles):
     others = [dataclasses.replace(own, true={}) for own in tiles[1:]]
     doubts = judge([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
-    assert (doubts.trials, doubts.lesson) == ({}, None)
+    assert (doubts.trials, doubts.lesson, doubts.severity_lesson) == ({}, None, None)
 
 
 def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
@@ -91,6 +93,82 @@ def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
     assert len(places) >= 5
     strength = [float(np.std(kind.astype(float) - own.pristine)) for kind in (own.true["noise"], own.weaker["noise"])]
     assert strength[1] / strength[0] == pytest.approx(0.8, abs=0.02)
+
+
+SIGMAS = (4, 12, 30)
+
+
+def on_rungs(made, number, generated):
+    """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
+    return [
+        Rung(rank / 3, noisy(made.pristine, true, 100 * rank + number), noisy(made.pristine, own, 200 * rank + number))
+        for rank, (true, own) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def graded_tiles(made):
+    """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
+    return [
+        cut_tiles(
+            one,
+            count=18,
+            seed=0,
+            rungs={"good": on_rungs(one, number, SIGMAS), "weak": on_rungs(one, number, SIGMAS[::-1])},
+        )
+        for number, one in enumerate(made)
+    ]
+
+
+def test_tiles_of_a_dial_are_at_its_levels_in_turn(graded_tiles):
+    own = graded_tiles[0].graded["weak"]
+    assert own.severities.tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 6)
+    for kind, sigmas in ((own.true, SIGMAS), (own.generated, SIGMAS[::-1])):
+        strengths = [np.std(kind[turn::3].astype(float) - graded_tiles[0].pristine[turn::3]) for turn in range(3)]
+        assert strengths == pytest.approx(sigmas, rel=0.15)  # at the same places as the untouched tiles
+
+
+def test_right_severities_teach_what_true_ones_do_and_wrong_ones_do_not(graded_tiles):
+    regressor = SeverityRegressor(steps=STEPS)
+    good, wrong = (
+        teach_severity(
+            [Shown(own.pristine, {"noise": own.graded[model]}) for own in graded_tiles], regressor, fold_count=2, seed=1
+        )
+        for model in ("good", "weak")
+    )
+    taught, truly = good.by_generated["noise"], good.by_true["noise"]
+    assert truly.value > 0.6
+    assert taught.value > 0.85 * truly.value
+    assert (taught.photographs, taught.tiles) == (4, 4 * 18)
+    assert wrong.by_true == good.by_true  # of the truth alone
+    assert wrong.by_generated["noise"].value < taught.value - 0.2
+
+
+def test_with_a_dial_the_lesson_on_kinds_is_at_all_levels(graded_tiles):
+    same = [
+        dataclasses.replace(
+            own,
+            generated={"same": own.generated["good"]},
+            graded={"same": dataclasses.replace(own.graded["good"], generated=own.graded["good"].true)},
+        )
+        for own in graded_tiles
+    ]
+    doubts = judge(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
+    assert doubts.lesson.by_generated == doubts.lesson.by_true
+    assert doubts.severity_lesson.by_generated == doubts.severity_lesson.by_true
+    levelled = [dataclasses.replace(own, true={"noise": own.graded["good"].true}) for own in graded_tiles]
+    single = judge(
+        [dataclasses.replace(own, graded={}) for own in levelled], {"good": "noise"}, steps=3, fold_count=2, seed=1
+    )
+    assert single.lesson.by_true == doubts.lesson.by_true
+    assert single.severity_lesson is None
+
+
+def test_photographs_without_all_levels_take_no_part_in_lessons(graded_tiles):
+    lacking = [graded_tiles[0], *(dataclasses.replace(own, graded={}) for own in graded_tiles[1:])]
+    doubts = judge(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    assert (doubts.lesson, doubts.severity_lesson) == (None, None)
+    assert set(doubts.trials) == {"good"}
 
 
 def test_a_photograph_smaller_than_a_tile_gives_none():

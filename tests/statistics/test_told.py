@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import spearmanr, t
 
-from distort_pipeline.reports.told_tables import lesson_words, trial_words
-from distort_pipeline.statistics.told import Accuracy, Lesson, Trial, accuracy
+from distort_pipeline.reports.told_tables import lesson_words, severity_lesson_words, trial_words
+from distort_pipeline.statistics.told import (
+    Accuracy,
+    Lesson,
+    RankCorrelation,
+    SeverityLesson,
+    Trial,
+    accuracy,
+    rank_correlation,
+)
 
 
 def found(share):
@@ -51,3 +59,40 @@ def test_silence_counts_only_from_a_classifier_that_notices(generated, weaker, s
 )
 def test_a_ratio_to_what_is_too_easy_is_not_meaningful_and_said_so(by_generated, by_true, said):
     assert said in lesson_words(Lesson(("pristine", "noise"), found(by_generated), found(by_true), {}))
+
+
+def test_a_rank_correlation_is_over_all_tiles_and_its_interval_over_photographs():
+    rng = np.random.default_rng(0)
+    severities = [np.linspace(0, 1, 30, dtype=np.float32)] * 6
+    told = [own + 0.3 * rng.standard_normal(30).astype(np.float32) for own in severities]
+    told[5] = -told[5]  # one photograph is seen the wrong way round
+    got = rank_correlation(told, severities, np.random.default_rng(1))
+    assert got.value == pytest.approx(spearmanr(np.concatenate(told), np.concatenate(severities)).statistic, abs=1e-6)
+    assert (got.photographs, got.tiles) == (6, 180)
+    assert got.low < got.value < got.high
+    assert got.high > 0.75  # photographs without the odd one
+    assert got == rank_correlation(told, severities, np.random.default_rng(1))
+
+
+def test_who_tells_one_severity_for_all_tells_nothing():
+    got = rank_correlation([np.ones(4, np.float32)] * 2, [np.arange(4, dtype=np.float32)] * 2, np.random.default_rng(0))
+    assert (got.value, got.low, got.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("by_generated", "by_true", "said"),
+    [
+        (0.9, 0.995, "too easy"),
+        (0.77, 0.8, "goal of 95% is reached"),
+        (0.4, 0.8, "teach 50.0% of what true ones teach; the goal of 95% is not reached"),
+        (0.1, -0.1, "true tiles do not teach it either"),
+    ],
+)
+def test_a_lesson_on_severity_is_judged_by_its_mean_correlation(by_generated, by_true, said):
+    taught, truly = (
+        {"a": RankCorrelation(value + 0.003, 0, 1, 4, 80), "b": RankCorrelation(value - 0.003, 0, 1, 4, 80)}
+        for value in (by_generated, by_true)
+    )
+    lesson = SeverityLesson(taught, truly)
+    assert said in severity_lesson_words(lesson)
+    assert lesson.meaningful == (0 < by_true <= 0.99)

@@ -104,6 +104,19 @@ def test_quality_falls_along_a_straight_dial_from_the_untouched_picture(metrics)
     assert (crooked["falling_levels_share"], crooked["true_falling_levels_share"]) == (0, 1)
 
 
+def test_what_the_dial_teaches_about_severity_is_written_beside_what_the_truth_does(pair_store, tmp_path):
+    write_noise(tmp_path / "models" / "dial", SIGMAS, SIGMAS)
+    settings = EvaluateConfig(strips=0, classifier_steps=2, classifier_tiles=24, classifier_folds=2)
+    evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["severity_lesson"]
+    rows = rows_of(tmp_path / "out" / "severity_lesson.csv")
+    assert [(row["true"], row["taught by"], row["tiles"]) for row in rows] == [
+        ("white_noise", "generated", "24"), ("white_noise", "true", "24"),
+    ]  # fmt: skip
+    assert float(rows[0]["spearman"]) == found["white_noise"]["taught_by_generated"]
+    assert "And how severe" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_generator_of_one_level_has_no_dial_anywhere(metrics, evaluated, pair_store, tmp_path):
     assert set(metrics["dials"]) == {"dial", "crooked"}
     rows = rows_of(evaluated[0] / "dial_levels.csv")

@@ -44,6 +44,15 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Dialled:
+    """One validation picture, truly distorted at each held level and generated at any severity."""
+
+    pristine: Picture
+    true: tuple[Picture, ...]  # at the plan's held levels, weakest first
+    made: Callable[[float], Picture]  # by severity; each is made once
+
+
+@dataclass(frozen=True)
 class DialPlan:
     """Where the dial of one generator is tried."""
 
@@ -99,21 +108,28 @@ def plan_dial(
     )
 
 
-def try_dial(
-    plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], forward: Forward, *, seed: int, draw: int
-) -> DialPicture:
-    """Return how the dial does on one validation picture; `records` are its own, by level number of the store.
+def dialled(
+    plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], forward: Forward, *, draw: int
+) -> Dialled:
+    """Return a validation picture at all severities; `records` are its own, by level number of the store.
 
-    The generator's noise comes from `draw`, the same at every severity; that of true distortions from `seed`.
+    The generator's noise comes from `draw`, the same at every severity.
     """
+    picture = next(iter(records.values())).picture
+    pristine = pairs.val_picture(picture)
+    return Dialled(
+        pristine,
+        tuple(pairs.val_picture(picture, plan.distortion, one.stored) for one in plan.held),
+        cache(lambda severity: forward.distort_picture(pristine, draw, severity)),
+    )
+
+
+def try_dial(
+    plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], own: Dialled, *, seed: int
+) -> DialPicture:
+    """Return how the dial does on one validation picture; noise of true distortions comes from `seed`."""
     record = next(iter(records.values()))
-    pristine = pairs.val_picture(record.picture)
-
-    @cache
-    def made(severity: float) -> Picture:
-        return forward.distort_picture(pristine, draw, severity)
-
-    true_at = [pairs.val_picture(record.picture, plan.distortion, one.stored) for one in plan.held]
+    pristine, made = own.pristine, own.made
     untouched = psnr(pristine, made(0.0))
     return DialPicture(
         levels=tuple(
@@ -124,11 +140,11 @@ def try_dial(
                 made(one.step.severity),
                 seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.picture),
             )
-            for one, true in zip(plan.held, true_at, strict=True)
+            for one, true in zip(plan.held, own.true, strict=True)
         ),
         betweens=tuple(_tried_between(plan, pristine, one, made, record.picture_digest, seed) for one in plan.betweens),
         level_errors=_errors(pristine, (made(0.0), *(made(one.step.severity) for one in plan.held))),
-        true_level_errors=_errors(pristine, (pristine, *true_at)),
+        true_level_errors=_errors(pristine, (pristine, *own.true)),
         errors=_errors(pristine, (made(step / STEPS) for step in range(STEPS + 1))),
         true_errors=_true_errors(plan, pristine, record.picture_digest, seed) if plan.way else None,
         untouched_db=capped(untouched),

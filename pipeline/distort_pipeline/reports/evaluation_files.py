@@ -14,7 +14,7 @@ import numpy as np
 from distort_pipeline.reports.dial_tables import dial_csv, dial_metrics
 from distort_pipeline.reports.divergence_tables import markdown
 from distort_pipeline.reports.residual_plots import residual_csv
-from distort_pipeline.reports.told_tables import lesson_metrics, told_csv, trial_metrics
+from distort_pipeline.reports.told_tables import lesson_metrics, severity_lesson_metrics, told_csv, trial_metrics
 from distort_pipeline.statistics.dials import Dial
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
 from distort_pipeline.statistics.draws import Freshness
@@ -61,6 +61,7 @@ def metrics(
         "pictures": len(evaluation.pictures),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
         "lesson": lesson_metrics(doubts),
+        "severity_lesson": severity_lesson_metrics(doubts),
         "dials": {name: dial_metrics(dial) for name, dial in dials.items()} if dials else None,
     }
     return _tidy(found)

@@ -23,7 +23,7 @@ from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, r
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.residual_plots import residual_charts
 from distort_pipeline.reports.strips import Shown, amplified_residual, carry
-from distort_pipeline.reports.told_tables import compared_in, lesson_words, trial_words
+from distort_pipeline.reports.told_tables import compared_in, lesson_words, severity_lesson_words, trial_words
 from distort_pipeline.statistics.dials import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, Dial
 from distort_pipeline.statistics.draws import CORRELATION_GOAL, VARIANCE_GOAL
 from distort_pipeline.statistics.evaluation import Evaluation
@@ -83,6 +83,7 @@ def render(
         compared_in=compared_in,
         trial_words=trial_words,
         lesson_words=lesson_words,
+        severity_lesson_words=severity_lesson_words,
         goals={"told": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
         residuals=residuals(evaluation),
         components=VECTOR,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from distort_pipeline.statistics.told import GOAL, TAUGHT_GOAL, TOO_EASY, Accuracy, Doubts, Lesson, Trial
+from distort_pipeline.statistics.told import (
+    GOAL,
+    TAUGHT_GOAL,
+    TOO_EASY,
+    Accuracy,
+    Doubts,
+    Lesson,
+    SeverityLesson,
+    Trial,
+)
 
 
 def trial_metrics(doubts: Doubts | None, model: str) -> dict[str, Any]:
@@ -35,6 +44,18 @@ def lesson_metrics(doubts: Doubts | None) -> dict[str, Any] | None:
     }
 
 
+def severity_lesson_metrics(doubts: Doubts | None) -> dict[str, Any] | None:
+    """Return the same for the severity of tiles; None where that was not done."""
+    lesson = doubts.severity_lesson if doubts else None
+    if lesson is None:
+        return None
+    taught = {
+        name: {"taught_by_generated": found.value, "taught_by_true": lesson.by_true[name].value}
+        for name, found in lesson.by_generated.items()
+    }
+    return {**taught, "ratio": lesson.ratio, "meaningful": int(lesson.meaningful)}
+
+
 def told_csv(doubts: Doubts) -> Iterator[tuple[str, list[Sequence[object]]]]:
     """Yield the name of each CSV file and its rows, the header first."""
     header = ["model", "compared", "accuracy", "low", "high", "photographs", "tiles"]
@@ -57,6 +78,17 @@ def told_csv(doubts: Doubts) -> Iterator[tuple[str, list[Sequence[object]]]]:
                 ),
             ],
         )
+    if doubts.severity_lesson:
+        header = ["true", "taught by", "spearman", "low", "high", "photographs", "tiles"]
+        yield "severity_lesson.csv", [header, *_severity_rows(doubts.severity_lesson)]
+
+
+def _severity_rows(lesson: SeverityLesson) -> list[Sequence[object]]:
+    return [
+        [name, teacher, *vars(found).values()]
+        for teacher, by in (("generated", lesson.by_generated), ("true", lesson.by_true))
+        for name, found in by.items()
+    ]
 
 
 def compared_in(trial: Trial) -> dict[str, Accuracy]:
@@ -79,7 +111,12 @@ def trial_words(trial: Trial) -> str:
     return "not told apart, but by a classifier that does not notice a fifth too weak either: no evidence"
 
 
-def lesson_words(lesson: Lesson) -> str:
+def severity_lesson_words(lesson: SeverityLesson) -> str:
+    """Return the sentence that a lesson on severity comes to."""
+    return lesson_words(lesson) if lesson.mean_by_true > 0 else "Not meaningful: true tiles do not teach it either."
+
+
+def lesson_words(lesson: Lesson | SeverityLesson) -> str:
     """Return the sentence that a lesson comes to."""
     if not lesson.meaningful:
         return (

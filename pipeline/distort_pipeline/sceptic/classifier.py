@@ -1,8 +1,9 @@
-"""A small convolutional network that learns to name the kind of a tile, from few tiles and in seconds."""
+"""A small convolutional network that learns the kind or the severity of a tile, from few tiles and in seconds."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,31 +18,30 @@ BATCH = 64
 RATE = 3e-3  # for Adam, falling to 0 along a cosine
 
 
-class TileClassifier:
-    """Names the kind, 0 to `kinds` - 1, of tiles (N, 64, 64, 3). One network, fitted afresh as often as wanted."""
+class _TileNetwork:
+    """One network for tiles (N, 64, 64, 3), fitted afresh as often as wanted."""
 
-    def __init__(self, kinds: int, *, steps: int) -> None:
+    def __init__(self, outputs: int, loss: keras.losses.Loss, *, steps: int) -> None:
         self.steps = steps
-        self._network = _network(kinds)
+        self._network = _network(outputs)
         rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
-        self._network.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self._network.compile(keras.optimizers.Adam(rate), loss)
         self._network.optimizer.build(self._network.trainable_variables)
 
-    def fit(self, tiles: Pictures, kinds: NDArray[np.int64], rng: np.random.Generator) -> None:
-        """Learn from `tiles` and their `kinds`, from new weights; all is drawn from `rng`."""
+    def fit(self, tiles: Pictures, wanted: NDArray[Any], rng: np.random.Generator) -> None:
+        """Learn from `tiles` and what is `wanted` of each, from new weights; all is drawn from `rng`."""
         self._start_again(rng)
         order = np.concatenate([rng.permutation(len(tiles)) for _ in range(-(-self.steps * BATCH // len(tiles)))])
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            self._network.train_on_batch(_turned(tiles[chosen], rng), kinds[chosen])
+            self._network.train_on_batch(_turned(tiles[chosen], rng), wanted[chosen])
 
-    def name(self, tiles: Pictures) -> NDArray[np.int64]:
-        """Return the likeliest kind of each of `tiles`."""
+    def _outputs(self, tiles: Pictures) -> NDArray[np.float32]:
         filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
         filled[: len(tiles)] = tiles
         batches = [filled[start : start + BATCH] for start in range(0, len(filled), BATCH)]
-        logits = [self._network.predict_on_batch(to_network(batch)) for batch in batches]
-        return np.argmax(np.concatenate(logits)[: len(tiles)], axis=-1)
+        outputs = [self._network.predict_on_batch(to_network(batch)) for batch in batches]
+        return np.concatenate(outputs)[: len(tiles)]
 
     def _start_again(self, rng: np.random.Generator) -> None:
         random.seed(int(rng.integers(2**31)))  # what Keras's initialisers draw their seeds from
@@ -52,7 +52,29 @@ class TileClassifier:
                 variable.assign(np.zeros(variable.shape))
 
 
-def _network(kinds: int) -> keras.Model:
+class TileClassifier(_TileNetwork):
+    """Names the kind, 0 to `kinds` - 1, of tiles; `fit` wants the kinds (N,)."""
+
+    def __init__(self, kinds: int, *, steps: int) -> None:
+        super().__init__(kinds, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps=steps)
+
+    def name(self, tiles: Pictures) -> NDArray[np.int64]:
+        """Return the likeliest kind of each of `tiles`."""
+        return np.argmax(self._outputs(tiles), axis=-1)
+
+
+class SeverityRegressor(_TileNetwork):
+    """Tells the severity of tiles, by least squares; `fit` wants severities (N,), from 0 to 1."""
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__(1, keras.losses.MeanSquaredError(), steps=steps)
+
+    def tell(self, tiles: Pictures) -> NDArray[np.float32]:
+        """Return the severity that each of `tiles` seems to have."""
+        return self._outputs(tiles)[:, 0]
+
+
+def _network(outputs: int) -> keras.Model:
     tiles = keras.Input((TILE_PX, TILE_PX, 3))
     smooth = keras.layers.AveragePooling2D(3, strides=1, padding="same")(tiles)
     detail = keras.layers.Rescaling(DETAIL_GAIN)(keras.layers.Subtract()([tiles, smooth]))
@@ -62,7 +84,7 @@ def _network(kinds: int) -> keras.Model:
         features = keras.layers.BatchNormalization(momentum=0.9)(features)
         features = keras.layers.ReLU()(features)
     features = keras.layers.GlobalAveragePooling2D()(features)
-    return keras.Model(tiles, keras.layers.Dense(kinds)(features))
+    return keras.Model(tiles, keras.layers.Dense(outputs)(features))
 
 
 def _turned(tiles: Pictures, rng: np.random.Generator) -> NDArray[np.float32]:

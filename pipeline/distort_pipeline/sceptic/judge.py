@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Pictures
-from distort_pipeline.sceptic.classifier import TileClassifier
+from distort_pipeline.sceptic.classifier import SeverityRegressor, TileClassifier
 from distort_pipeline.sceptic.lesson import teach
+from distort_pipeline.sceptic.severity_lesson import Shown, teach_severity
 from distort_pipeline.sceptic.tiles import PhotographTiles
 from distort_pipeline.sceptic.two_samples import random_halves, tell_apart
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, Trial
+from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, SeverityLesson, Trial
 
 FEWEST_PHOTOGRAPHS = 2  # one to be fitted on, another to be judged
 
@@ -29,7 +30,7 @@ def judge(
         if sum(column in own.true for own in photographs) >= FEWEST_PHOTOGRAPHS
     }
     if not tested:
-        return Doubts({}, None)
+        return Doubts({}, None, None)
     classifier = TileClassifier(2, steps=steps)
 
     def told(kind: str, name: str, pairs: Sequence[tuple[Pictures, Pictures]]) -> Accuracy:
@@ -46,7 +47,12 @@ def judge(
             controls[column] = told("control", column, pairs), second_draw, told("weaker", column, weaker)
         generated = told("generated", model, [(own.true[column], own.generated[model]) for own in having])
         trials[model] = Trial(generated, *controls[column])
-    return Doubts(trials, _lesson(photographs, tested, steps, fold_count, seed))
+    teachers = _teachers(tested)
+    return Doubts(
+        trials,
+        _lesson(photographs, teachers, steps, fold_count, seed),
+        _severity_lesson(photographs, teachers, steps, fold_count, seed),
+    )
 
 
 def _true_pairs(
@@ -59,26 +65,53 @@ def _true_pairs(
     return [random_halves(own.true[column], rng) for own in having], False
 
 
-def _lesson(
-    photographs: Sequence[PhotographTiles], learned: Mapping[str, str], steps: int, fold_count: int, seed: int
-) -> Lesson | None:
-    """Return the lesson over pristine and each learned distortion, of the first generator that learned it."""
+def _teachers(learned: Mapping[str, str]) -> dict[str, str]:
+    """Return the first generator that learned each true distortion."""
     teachers = {column: model for model, column in reversed(list(learned.items()))}
-    teachers = {column: teachers[column] for column in dict.fromkeys(learned.values())}
-    having = [own for own in photographs if teachers.keys() <= own.true.keys()]
+    return {column: teachers[column] for column in dict.fromkeys(learned.values())}
+
+
+def _lesson(
+    photographs: Sequence[PhotographTiles], teachers: Mapping[str, str], steps: int, fold_count: int, seed: int
+) -> Lesson | None:
+    """Return the lesson over pristine and each learned distortion; of graded generators at all levels in turn."""
+    graded = {model for own in photographs for model in own.graded}
+    having = [
+        own
+        for own in photographs
+        if teachers.keys() <= own.true.keys() and graded.intersection(teachers.values()) <= own.graded.keys()
+    ]
     if len(having) < FEWEST_PHOTOGRAPHS:
         return None
+
+    def tiles(own: PhotographTiles, column: str, model: str) -> tuple[Pictures, Pictures]:
+        if model in graded:
+            return own.graded[model].generated, own.graded[model].true
+        return own.generated[model], own.true[column]
+
     seeds = (derive_seed(seed, "sceptic", "lesson folds"), derive_seed(seed, "sceptic", "lesson"))
+    kinds = [zip(*(tiles(own, *teacher) for teacher in teachers.items()), strict=True) for own in having]
     return teach(
         [
-            (
-                [own.pristine, *(own.generated[model] for model in teachers.values())],
-                [own.pristine, *(own.true[column] for column in teachers)],
-            )
-            for own in having
+            ([own.pristine, *generated], [own.pristine, *true])
+            for own, (generated, true) in zip(having, kinds, strict=True)
         ],
         ["pristine", *teachers],
         TileClassifier(1 + len(teachers), steps=steps),
         fold_count=fold_count,
         seeds=seeds,
     )
+
+
+def _severity_lesson(
+    photographs: Sequence[PhotographTiles], teachers: Mapping[str, str], steps: int, fold_count: int, seed: int
+) -> SeverityLesson | None:
+    """Return the lesson over the levels of all graded generators; None where there is none, or too few photographs."""
+    graded = {model for own in photographs for model in own.graded}
+    columns = {column: model for column, model in teachers.items() if model in graded}
+    having = [own for own in photographs if own.graded.keys() >= set(columns.values())]
+    if not columns or len(having) < FEWEST_PHOTOGRAPHS:
+        return None
+    shown = [Shown(own.pristine, {column: own.graded[model] for column, model in columns.items()}) for own in having]
+    own_seed = derive_seed(seed, "sceptic", "severity lesson")
+    return teach_severity(shown, SeverityRegressor(steps=steps), fold_count=fold_count, seed=own_seed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
 from distort_pipeline.ranges import Picture, Pictures, to_uint8
@@ -13,6 +14,24 @@ from distort_pipeline.statistics.measured import Made
 from distort_pipeline.statistics.told import WEAKER
 
 TILE_PX = 64
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A whole photograph at one level of a distortion: the true one, and what a graded generator makes of it."""
+
+    severity: float
+    true: Picture
+    generated: Picture
+
+
+@dataclass(frozen=True)
+class GradedTiles:
+    """Tiles (N, 64, 64, 3) of one photograph, each at one of the levels of a distortion, in turn."""
+
+    true: Pictures
+    generated: Pictures
+    severities: NDArray[np.float32]  # (N,)
 
 
 @dataclass(frozen=True)
@@ -24,10 +43,16 @@ class PhotographTiles:
     true_again: Mapping[str, Pictures]  # by column: another draw, where there is one
     weaker: Mapping[str, Pictures]  # by column: the true one at WEAKER of its strength
     generated: Mapping[str, Pictures]  # by model
+    graded: Mapping[str, GradedTiles]  # by graded model, where the photograph has all of its levels
 
 
-def cut_tiles(made: Made, *, count: int, seed: int) -> PhotographTiles | None:
-    """Return up to `count` tiles of each kind of what was made of a photograph, far apart; None if it is too small."""
+def cut_tiles(
+    made: Made, *, count: int, seed: int, rungs: Mapping[str, Sequence[Rung]] | None = None
+) -> PhotographTiles | None:
+    """Return up to `count` tiles of each kind of what was made of a photograph, far apart; None if it is too small.
+
+    `rungs` has its levels by graded model.
+    """
     height, width = made.pristine.shape[:2]
     if min(height, width) < TILE_PX:
         return None
@@ -42,7 +67,17 @@ def cut_tiles(made: Made, *, count: int, seed: int) -> PhotographTiles | None:
         true_again={column: cut(true) for column, true in made.true_again.items()},
         weaker={column: weakened(cut(made.pristine), cut(true)) for column, true in made.true.items()},
         generated={model: cut(drawn[0]) for model, drawn in made.generated.items()},
+        graded={model: _in_turn(own, cut) for model, own in (rungs or {}).items()},
     )
+
+
+def _in_turn(rungs: Sequence[Rung], cut: Callable[[Picture], Pictures]) -> GradedTiles:
+    """Return tiles of which the first is at the first level, the second at the second, and so on, over and over."""
+    true, generated = (np.stack(kind) for kind in zip(*((cut(r.true), cut(r.generated)) for r in rungs), strict=True))
+    places = np.arange(true.shape[1])
+    turns = places % len(rungs)
+    severities = np.array([rung.severity for rung in rungs], np.float32)
+    return GradedTiles(true[turns, places], generated[turns, places], severities[turns])
 
 
 def weakened(pristine: Pictures, distorted: Pictures) -> Pictures:

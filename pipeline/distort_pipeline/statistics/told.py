@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from distort_pipeline.statistics.ranks import spearman
+
 CONFIDENCE = 0.95
 GOAL = 0.60  # ours: two of five tiles are named wrongly, where chance names one of two
 WEAKER = 0.8  # of the true strength: what a classifier has to notice before its silence counts
 TOO_EASY = 0.99  # accuracy on true tiles above which a ratio to it says nothing
-TAUGHT_GOAL = 0.95  # ours: of the accuracy that true tiles teach
+TAUGHT_GOAL = 0.95  # ours: of the accuracy or the correlation that true tiles teach
+RESAMPLINGS = 400  # of photographs, for the interval of a rank correlation
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,51 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's of what a network told of true tiles and their severity, with its 95 % interval over photographs."""
+
+    value: float
+    low: float
+    high: float
+    photographs: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class SeverityLesson:
+    """How well a network ranks true tiles by their severity, taught by generated or by true ones."""
+
+    by_generated: Mapping[str, RankCorrelation]  # by true distortion
+    by_true: Mapping[str, RankCorrelation]
+
+    @property
+    def mean_by_generated(self) -> float:
+        """The mean correlation over distortions that generated tiles teach."""
+        return fmean(found.value for found in self.by_generated.values())
+
+    @property
+    def mean_by_true(self) -> float:
+        """The mean correlation over distortions that true tiles teach."""
+        return fmean(found.value for found in self.by_true.values())
+
+    @property
+    def ratio(self) -> float:
+        """Return the one over the other."""
+        return self.mean_by_generated / self.mean_by_true if self.mean_by_true > 0 else 1.0
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the task can be learned at all, and is hard enough to say anything."""
+        return 0 < self.mean_by_true <= TOO_EASY
+
+
+@dataclass(frozen=True)
 class Doubts:
-    """What a sceptic found out: a trial for each generator, and the lesson, where there was enough to test with."""
+    """What a sceptic found out: a trial for each generator, and the lessons, where there was enough to test with."""
 
     trials: Mapping[str, Trial]
     lesson: Lesson | None
+    severity_lesson: SeverityLesson | None
 
 
 def accuracy(right: Sequence[int], tiles: Sequence[int]) -> Accuracy:
@@ -94,6 +138,32 @@ def accuracy(right: Sequence[int], tiles: Sequence[int]) -> Accuracy:
         half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shares) - 1) * scipy.stats.sem(shares))
         low, high = min(low, share - half), max(high, share + half)
     return Accuracy(round(share, 6), round(max(low, 0.0), 3), round(min(high, 1.0), 3), len(shares), count)
+
+
+def rank_correlation(
+    told: Sequence[NDArray[np.float32]], severities: Sequence[NDArray[np.float32]], rng: np.random.Generator
+) -> RankCorrelation:
+    """Return Spearman's correlation over the tiles of all photographs, each of which has its own row in both.
+
+    Tiles of one photograph are alike, so the interval is that of a bootstrap over photographs (Efron's percentiles).
+    Where nothing was told, one value for all, the correlation is 0.
+    """
+    found = _pooled_correlation(told, severities, range(len(told)))
+    again = [
+        _pooled_correlation(told, severities, rng.integers(len(told), size=len(told)).tolist())
+        for _ in range(RESAMPLINGS)
+    ]
+    low, high = np.quantile(again, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return RankCorrelation(
+        round(found, 6), round(min(low, found), 3), round(max(high, found), 3), len(told), sum(map(len, told))
+    )
+
+
+def _pooled_correlation(
+    told: Sequence[NDArray[np.float32]], severities: Sequence[NDArray[np.float32]], places: Sequence[int]
+) -> float:
+    rows = (np.concatenate([one[place] for place in places]).tolist() for one in (told, severities))
+    return spearman(*rows) or 0.0
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import apply
-from distort_pipeline.evaluation.dials import DialPlan, try_dial
+from distort_pipeline.evaluation.dials import DialPlan, dialled, try_dial
 from distort_pipeline.evaluation.plan import Plan, plan_of
 from distort_pipeline.progress import track
 from distort_pipeline.ranges import Picture
@@ -21,7 +21,7 @@ from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
 from distort_pipeline.reports.strips import strip
-from distort_pipeline.sceptic.tiles import PhotographTiles, cut_tiles
+from distort_pipeline.sceptic.tiles import PhotographTiles, Rung, cut_tiles
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
 from distort_pipeline.statistics.dials import Dial, DialPicture, summarise_dial
 from distort_pipeline.statistics.evaluation import summarise
@@ -62,8 +62,8 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
             _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
         ):
             measured.append(_measured(plan, picture, made, shown, config.strips))
-            tiles.append(_tiles(plan, picture, made, config))
-            _try_dials(plan, picture, generators, tried, config)
+            rungs = _try_dials(plan, picture, generators, tried, config)
+            tiles.append(_tiles(plan, picture, made, rungs, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         doubts = _doubts(tiles, plan, config)
         dials = {name: _dial(plan.dials[name], tried[name]) for name in plan.dials}
@@ -149,12 +149,14 @@ def _measured(
     return measure(picture, made, plan.learned)
 
 
-def _tiles(plan: Plan, picture: str, made: Made, config: EvaluateConfig) -> PhotographTiles | None:
+def _tiles(
+    plan: Plan, picture: str, made: Made, rungs: Mapping[str, Sequence[Rung]], config: EvaluateConfig
+) -> PhotographTiles | None:
     """Return what a sceptic's classifiers see of a picture: its share of the tiles, two or more."""
     if not config.classifier_steps:
         return None
     share = max(2, round(config.classifier_tiles / len(plan.pictures)))
-    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", picture))
+    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", picture), rungs=rungs)
 
 
 def _try_dials(
@@ -163,15 +165,24 @@ def _try_dials(
     generators: Mapping[str, TrainedGenerator],
     tried: Mapping[str, list[DialPicture]],
     config: EvaluateConfig,
-) -> None:
-    """Add to `tried` what the dial of each graded model does on one picture, with its first draw of the table."""
+) -> dict[str, list[Rung]]:
+    """Add to `tried` what the dial of each graded model does on one picture, with its first draw of the table.
+
+    Return the picture at the levels of each.
+    """
+    rungs = {}
     for name, one in plan.dials.items():
         records = one.pictures.get(picture)
         if records:
             identity = next(iter(records.values())).picture_digest
             draw = _draw_seed(config, generators[name], identity, 0)
-            forward = generators[name].forward
-            tried[name].append(try_dial(one, plan.pairs, records, forward, seed=config.seed, draw=draw))
+            own = dialled(one, plan.pairs, records, generators[name].forward, draw=draw)
+            tried[name].append(try_dial(one, plan.pairs, records, own, seed=config.seed))
+            rungs[name] = [
+                Rung(held.step.severity, true, own.made(held.step.severity))
+                for held, true in zip(one.held, own.true, strict=True)
+            ]
+    return rungs
 
 
 def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
