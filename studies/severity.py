@@ -26,7 +26,7 @@ from distort_pipeline.evaluation.dials import Held, dialled, held_levels, try_di
 from distort_pipeline.evaluation.plan import plan_of
 from distort_pipeline.ranges import Pictures
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.calibrated import expected, reach, severity_for
+from distort_pipeline.statistics.calibrated import CALIBRATED, expected, reach, severity_for
 from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.measured import severity
@@ -37,7 +37,6 @@ from distort_pipeline.tasks.targets import distort_to_targets, measured, share_o
 from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
-MEASURES = ("psnr", "ssim")
 TARGET_BATCH = 64  # tiles whose severities are found together
 LEAST_ASKED = 0.05  # the severity whose quality is the best that is asked for
 RANGE = (0.1, 0.9)  # of the way from there to severity 1
@@ -153,7 +152,7 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
         f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
     ]
     tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED)
-    for measure in MEASURES:
+    for measure in CALIBRATED:
         lines.append(
             f"- {measure} asked of {len(tiles.pristine)} tiles: {'; then '.join(asked(trained, tiles, measure))}"
         )

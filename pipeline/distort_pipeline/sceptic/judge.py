@@ -90,12 +90,12 @@ def _lesson(
         return own.generated[model], own.true[column]
 
     seeds = (derive_seed(seed, "sceptic", "lesson folds"), derive_seed(seed, "sceptic", "lesson"))
-    kinds = [zip(*(tiles(own, *teacher) for teacher in teachers.items()), strict=True) for own in having]
+    shown = []
+    for own in having:
+        generated, true = zip(*(tiles(own, *teacher) for teacher in teachers.items()), strict=True)
+        shown.append(([own.pristine, *generated], [own.pristine, *true]))
     return teach(
-        [
-            ([own.pristine, *generated], [own.pristine, *true])
-            for own, (generated, true) in zip(having, kinds, strict=True)
-        ],
+        shown,
         ["pristine", *teachers],
         TileClassifier(1 + len(teachers), steps=steps),
         fold_count=fold_count,
