@@ -10,6 +10,10 @@ class PipelineError(Exception):
     """Says what went wrong, where, with which value, and what to do; shown without a traceback, exit code 2."""
 
 
+class WorkersError(PipelineError):
+    """What runs tasks cannot be reached, or is gone: it says nothing about what the tasks were to look at."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return '; did you mean X?' for the known word nearest to `word`, or a list of the known ones.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
 
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import WorkersError
 from distort_pipeline.interrupts import stop_when_asked
 from distort_pipeline.scratch import scratch_folder
 
@@ -54,6 +54,10 @@ class Workers:
     threads: int = 1  # of OpenCV, BLAS and TensorFlow in each worker
     scheduler: str | None = None  # tcp://host:port
     scheduler_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise WorkersError(f"there can be 0 workers or more, got {self.count}")
 
 
 def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers) -> Iterator[Result]:
@@ -140,16 +144,16 @@ class Watchdog:
         self._finished = self._said = self._seen_workers = time.monotonic()
 
     def look(self, tasks: Sequence[Any]) -> None:
-        """Say what is waited for, at times; PipelineError if the scheduler is gone, or its workers are for long."""
+        """Say what is waited for, at times; WorkersError if the scheduler is gone, or its workers are for long."""
         if self._client.status in ("closing", "closed"):
-            raise PipelineError(f"{self._place} is gone; {_go_on(tasks)}")
+            raise WorkersError(f"{self._place} is gone; {_go_on(tasks)}")
         now = time.monotonic()
         workers = self._workers()
         if workers:
             self._seen_workers = now
         elif now - self._seen_workers > WORKERLESS_SECONDS:
             lacking = "no worker is connected to" if workers == 0 else "no answer comes from"
-            raise PipelineError(f"for {now - self._seen_workers:.0f} s {lacking} {self._place}; {_go_on(tasks)}")
+            raise WorkersError(f"for {now - self._seen_workers:.0f} s {lacking} {self._place}; {_go_on(tasks)}")
         if now - self._said > SAY_SECONDS:
             self._said = now
             print(
@@ -186,7 +190,7 @@ def _go_on(tasks: Sequence[Any]) -> str:
 
 
 def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
-    """Return what a group of tasks gave; PipelineError if its workers died, or the scheduler that knew of it."""
+    """Return what a group of tasks gave; WorkersError if its workers died, or the scheduler that knew of it."""
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
@@ -199,12 +203,12 @@ def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
                     raise
                 watchdog.look(tasks)
     except KilledWorker as killed:
-        raise PipelineError(
+        raise WorkersError(
             f"{killed.allowed_failures + 1} workers died one after the other over {task_name(tasks[0])}: out of "
             f"memory, perhaps; with fewer workers each has more. {_go_on(tasks)}"
         ) from None
     except (CancelledError, CommClosedError):
-        raise PipelineError(f"the Dask scheduler is gone; {_go_on(tasks)}") from None
+        raise WorkersError(f"the Dask scheduler is gone; {_go_on(tasks)}") from None
     finally:
         future.release()
 
@@ -225,7 +229,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
     dask.config.set({"distributed.worker.daemon": True, "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s"})
     if workers.scheduler or workers.scheduler_file:
         if workers.scheduler_file and not Path(workers.scheduler_file).is_file():
-            raise PipelineError(f"there is no scheduler file {workers.scheduler_file}")
+            raise WorkersError(f"there is no scheduler file {workers.scheduler_file}")
         try:
             address = {"scheduler_file": workers.scheduler_file} if workers.scheduler_file else {}
             client = stack.enter_context(_closing(Client(workers.scheduler, timeout=CONNECT_SECONDS, **address)))
@@ -233,7 +237,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             return client
         except (OSError, TimeoutError, ValueError) as error:
             place = workers.scheduler or workers.scheduler_file
-            raise PipelineError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
+            raise WorkersError(f"no Dask scheduler with a worker answers at {place}: {error}") from None
     scratch = stack.enter_context(scratch_folder())
     settings = {
         "temporary-directory": str(scratch),  # the scheduler's: without a word it leaves one where all such files go

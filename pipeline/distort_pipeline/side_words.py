@@ -27,7 +27,7 @@ from distort_pipeline.options import (
         "label corpus --table acr_trials.csv --name rating",
     )
 )
-@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("corpus", type=PLACE)
 @click.option("--metric", help="A metric of pyiqa, where its weights are present.")
 @click.option("--table", type=click.Path(path_type=Path), help="What people answered: a study's list, filled in.")
 @click.option("--name", help="What the label is called.  [default: the metric's name; for a table, rating]")
@@ -79,7 +79,7 @@ def label(
 )
 @click.option("--corpus", type=click.Path(path_type=Path), default=Path("corpus"), help="To repair an export from.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs, to repair a pair store from.")
-@click.option("--against", type=click.Path(path_type=Path), help="Another corpus that should be the same.")
+@click.option("--against", type=PLACE, help="Another corpus that should be the same.")
 @click.option("--tolerance", type=int, default=0, help="By how much its pixels may differ, of 255.  [default: 0]")
 @worker_options
 @click.pass_context
@@ -140,12 +140,12 @@ def verify(
         "gallery corpus --picture canyon-wren-864970cc",
     )
 )
-@click.argument("corpus", type=click.Path(path_type=Path))
+@click.argument("corpus", type=PLACE)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True)
 @click.option("--distortions", help="Names, separated by commas.  [default: all there are]")
 @click.option("--rows", type=int, default=4, show_default=True, help="Samples of each distortion.")
 @click.option("--columns", help="pristine, generated, true, generated residual, true residual; all by default.")
-@click.option("--crop-px", type=int, help="Only the middle of each sample.")
+@click.option("--crop-px", type=int, help="Only the middle of each sample, of 256 px at most.")
 @click.option("--picture", help="Only samples of the picture of this id.")
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Headings and row labels.")
 def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 from damage import change_json, flip, only_problem, problems
 
 from distort_pipeline.commands.verify import verify
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
@@ -28,6 +28,14 @@ def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, model
         assert report.kind == kind
         assert {name: report.counts[name] for name in counts} == counts
         assert report.summary.startswith(f"{kind}: all as it was made; checked ")
+
+
+def test_workers_that_cannot_be_had_are_no_finding(finished_corpus, monkeypatch):
+    monkeypatch.setattr("distort_pipeline.execution.CONNECT_SECONDS", 1)
+    with pytest.raises(WorkersError, match="no Dask scheduler with a worker answers"):
+        verify(finished_corpus, workers=Workers(scheduler="tcp://127.0.0.1:1"))
+    with pytest.raises(WorkersError, match="there can be 0 workers or more, got -1"):
+        Workers(-1)
 
 
 def test_leftovers_and_strays_are_named(damaged):

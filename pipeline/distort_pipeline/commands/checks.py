@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.records import digest, digest_rows
 from distort_pipeline.stores.files import Ledger, read_json
 from distort_pipeline.stores.tables import read_records
@@ -49,9 +49,11 @@ class Findings:
 
     @contextmanager
     def noting(self, where: str = "") -> Iterator[None]:
-        """Note a PipelineError that stops what is inside, and go on behind it."""
+        """Note a PipelineError that stops what is inside, and go on behind it; one of the workers is no finding."""
         try:
             yield
+        except WorkersError:
+            raise
         except PipelineError as error:
             self.problems.append(f"{where}: {error}" if where else str(error))
 

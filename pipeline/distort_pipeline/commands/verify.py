@@ -20,6 +20,7 @@ from distort_pipeline.execution import Workers
 from distort_pipeline.stores import corpora, labels, models, pairs
 from distort_pipeline.stores.files import json_bytes, read_header, read_json, sealed
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
+from distort_pipeline.stores.remote import RemotePath
 
 EVALUATION = "evaluation"
 OURS = "distort-pipeline/"
@@ -126,6 +127,8 @@ def _check_added_labels(found: Findings, folder: Path, header: Mapping[str, Any]
 
 def _check_folder(found: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> None:
     """Add what is wrong with all that lies below `folder`, each problem behind the place that it is in."""
+    if isinstance(folder, RemotePath):
+        raise PipelineError(f"{folder} has no store.json: its store is unfinished, or it holds none")
     before: Counter[str] = Counter()
     seen = False
     for place, folders, files in os.walk(folder):
