@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -29,6 +30,20 @@ def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
     made = manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert made == elsewhere / "corpus.manifest.jsonl"
     assert len(read_manifest(made).records) == 3
+
+
+def test_the_manifest_of_a_finished_corpus_is_not_lost_to_a_command_that_is_refused(elsewhere):
+    made = manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig())
+    before = made.read_bytes()
+    (elsewhere / "corpus").mkdir()
+    (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(made).digest}))
+    (elsewhere / "photos").mkdir()
+    shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
+    with pytest.raises(PipelineError, match="corpus already exists and was made of other pictures"):
+        manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+    assert made.read_bytes() == before
+    assert not list(elsewhere.glob(".corpus*"))
+    assert manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig()) == made  # of the same pictures it goes on
 
 
 def test_a_single_picture_is_enough_to_distort(elsewhere):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from distort_pipeline.builtin import STARTERS, sample_folder
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.params import replaced
-from distort_pipeline.stores.manifests import is_manifest
+from distort_pipeline.stores.files import read_json
+from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.remote import RemotePath
 
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
@@ -27,7 +29,12 @@ def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
         return pictures
     source = sample_folder() if pictures is None else pictures
     made = _own_manifest(out)
-    ingest.run(replaced(config, source=str(source), val_count=1), made, for_training=False)
+    new = made.with_name(f".{made.name}")  # what the corpus that may be there was made of stays until it is clear
+    ingest.run(
+        replaced(config, source=str(source), val_count=1), new, made.with_suffix(".rejected.csv"), for_training=False
+    )
+    _require_same(out, new)
+    new.replace(made)
     print(f"pictures: {'the built-in sample' if pictures is None else source}, listed in {made}", file=sys.stderr)
     return made
 
@@ -35,6 +42,17 @@ def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
 def manifest_beside(store: Path) -> Path:
     """Return the manifest that `manifest_of` made for `store`, or the one in this folder where there is none."""
     return _own_manifest(store) if _own_manifest(store).is_file() else MANIFEST
+
+
+def _require_same(out: Path, manifest: Path) -> None:
+    """Delete the `manifest` and raise PipelineError if a finished corpus at `out` was made of another one."""
+    header = read_json(out / "store.json") if (out / "store.json").is_file() else None
+    made_of = header.get("manifest_digest") if isinstance(header, dict) else None
+    if made_of is not None and made_of != read_manifest(manifest).digest:
+        manifest.unlink()
+        raise PipelineError(
+            f"{out} already exists and was made of other pictures; name another place with --out, or delete it first"
+        )
 
 
 def _own_manifest(out: Path) -> Path:
