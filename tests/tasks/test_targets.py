@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from distort_pipeline.tasks.targets import share_out
+from distort_pipeline.tasks.targets import distort_to_targets, share_out
 
 
 @pytest.mark.parametrize("measure", ["psnr", "gmsd"])
@@ -34,3 +34,24 @@ def test_where_all_can_have_all_chance_gives_them():
 def test_who_can_have_nothing_of_the_range_is_asked_for_the_mildest():
     given, moved = share_out([10.0, 12.0, 14.0], [25.0, 13.0, 22.0], measure="psnr", mildest=15, seed=0)
     assert (given, moved) == ([15, 14, 15], 2)
+
+
+class LateChain:
+    """A generator that changes nothing until the end of its dial, where it adds and takes off 40 greys."""
+
+    cards = {"late": {"calibration": {"severity": [0, 0.5, 1], "psnr": [60, 40, 16]}}}  # noqa: RUF012
+
+    def distort_by_parts(self, pictures, seeds, severities, wholes):  # noqa: ARG002
+        assert len(pictures) == len(seeds) == len(severities)
+        yield np.stack([p + np.uint8(40) * (s == 1) for p, s in zip(pictures, severities, strict=True)])
+
+
+def test_the_end_of_the_dial_is_taken_where_it_is_nearest_of_all():
+    pictures = np.full((2, 16, 16, 3), 100, np.uint8)
+    worst = [16.1, 16.1]  # what 40 greys come to
+    parts = distort_to_targets(LateChain(), pictures, [0, 1], [30.0, 50.0], None, measure="psnr", batch=2, worst=worst)
+    ((made, severities),) = parts
+    assert severities[0] == 1
+    assert (made[0] == 140).all()
+    assert severities[1] < 1  # 60 dB, untouched, is nearer to 50
+    assert (made[1] == 100).all()

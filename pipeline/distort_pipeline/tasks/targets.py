@@ -47,6 +47,11 @@ class _Aim:
         near = any(abs(one.reached - self.target) <= enough for one in made)
         return near or self.next_severity() in {one.severity for one in made}
 
+    def unmade(self) -> float | None:
+        """Return the severity that came nearest of all if its picture is still to be made."""
+        best = min(self.tries, key=lambda one: (abs(one.reached - self.target), one.made is None))
+        return best.severity if best.made is None else None
+
     def nearest(self) -> tuple[Picture, float]:
         """Return the picture that came nearest, and its severity."""
         made = [(one.made, one) for one in self.tries if one.made is not None]
@@ -152,18 +157,36 @@ def distort_to_targets(
         aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
         for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
             aim.tries.append(_Try(1.0, value))
+
         for _ in range(1 + CORRECTIONS):
-            off = [place for place, aim in enumerate(aims) if not aim.is_over()]
+            off = {place: aim.next_severity() for place, aim in enumerate(aims) if not aim.is_over()}
             if not off:
                 break
-            severities = [aims[place].next_severity() for place in off]
-            told = None if own_wholes is None else own_wholes[off]
-            parts = chain.distort_by_parts(part[off], [own_seeds[place] for place in off], severities, told)
-            for place, severity, made in zip(off, severities, np.concatenate(list(parts)), strict=True):
-                reached = measured(measure, part[place], made)
-                aims[place].tries.append(_Try(severity, reached, made.copy()))
+            _try(chain, aims, off, part, own_seeds, own_wholes)
+        ends = {place: severity for place, aim in enumerate(aims) if (severity := aim.unmade()) is not None}
+        if ends:
+            _try(chain, aims, ends, part, own_seeds, own_wholes)
         nearest = [aim.nearest() for aim in aims]
         yield np.stack([made for made, _ in nearest]), [severity for _, severity in nearest]
+
+
+def _try(
+    chain: Chain,
+    aims: Sequence[_Aim],
+    severities: Mapping[int, float],
+    pictures: Pictures,
+    seeds: Sequence[int],
+    wholes: Significances | None,
+) -> None:
+    """Make the pictures at the places of `severities`, each at its own, and add what they reach to their aims."""
+    places = list(severities)
+    told = None if wholes is None else wholes[places]
+    own_seeds = [seeds[place] for place in places]
+    parts = chain.distort_by_parts(pictures[places], own_seeds, list(severities.values()), told)
+    for place, made in zip(places, np.concatenate(list(parts)), strict=True):
+        aim = aims[place]
+        reached = measured(aim.measure, pictures[place], made)
+        aim.tries.append(_Try(severities[place], reached, made.copy()))
 
 
 def measured(measure: str, pristine: Picture, distorted: Picture) -> float:
