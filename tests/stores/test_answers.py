@@ -32,6 +32,13 @@ def test_pristine_and_unanswered_rows_are_counted_and_passed_over(table):
     assert answers.values == {3: {"2": [2.0]}}
 
 
+def test_numbers_as_pandas_writes_them_and_comments_with_odd_line_ends_are_read(table):
+    path = table('sample,score,comment\n7.0,4,\n,5,anchor\n8.0,2,before\u2028after\n9,1,"two\nlines"\n')
+    answers = read_answers(path, range(10))
+    assert answers.values == {7: {"line 2": [4]}, 8: {"line 4": [2]}, 9: {"line 6": [1]}}
+    assert (answers.pristine, answers.unanswered) == (1, 0)
+
+
 def test_choices_give_both_sides_a_verdict(table):
     path = table("left_sample,right_sample,choice\n1,2,left\n2,1,same\n2,3,right\n,3,left\n")
     answers = read_answers(path, range(10))
@@ -49,6 +56,9 @@ def test_choices_give_both_sides_a_verdict(table):
         ("sample,score\n1,nan\n", r"line 2: score must be a number, got 'nan'"),
         ("sample,score\n10,2\n", r"line 2: no sample of this corpus has the number '10'; it has 10"),
         ("sample,score\n-1,2\n", r"line 2: no sample of this corpus has the number '-1'"),
+        ("sample,score\n²,2\n", r"line 2: no sample of this corpus has the number '²'"),
+        ("sample,score\n7.5,2\n", r"line 2: no sample of this corpus has the number '7.5'"),
+        ("sample,score,note\n7,2," + "x" * 140_000, "after line 1: this is no CSV: field larger than field limit"),
         ("left_sample,right_sample,choice\n1,2,up\n", r"line 2: choice must be left, right, same or empty, got 'up'"),
     ],
 )

@@ -9,7 +9,9 @@ trial that was not answered.
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ RATING, CHOICE = "rating", "choice"  # kinds of answers
 RATING_COLUMNS = ("sample", "score")
 CHOICE_COLUMNS = ("left_sample", "right_sample", "choice")
 CHOICES = {"left": (1.0, 0.0), "right": (0.0, 1.0), "same": (0.5, 0.5)}  # what either side is worth
+
+WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")  # pandas writes 42.0 where a column has empty cells
 
 
 @dataclass
@@ -46,7 +50,14 @@ def read_answers(path: Path, samples: range) -> Answers:
 
     `samples` are the numbers that samples of the corpus have.
     """
-    table = csv.DictReader(list_text(path).splitlines())
+    table = csv.DictReader(io.StringIO(list_text(path), newline=""))
+    try:
+        return _answers(table, path, samples)
+    except csv.Error as error:
+        raise PipelineError(f"{path}, after line {table.line_num}: this is no CSV: {error}") from None
+
+
+def _answers(table: csv.DictReader[str], path: Path, samples: range) -> Answers:
     columns = [name.strip() for name in table.fieldnames or ()]
     if set(RATING_COLUMNS) <= set(columns):
         answers, take = Answers(RATING), _rating
@@ -95,6 +106,7 @@ def _choice(answers: Answers, cells: Mapping[str, str], session: str, samples: r
 
 
 def _sample(text: str, samples: range, where: str) -> int:
-    if not text.isdigit() or int(text) not in samples:
+    whole = WHOLE.fullmatch(text)
+    if whole is None or int(whole[1]) not in samples:
         raise PipelineError(f"{where}: no sample of this corpus has the number {text!r}; it has {len(samples)}")
-    return int(text)
+    return int(whole[1])
