@@ -61,6 +61,6 @@ def _corpus(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Worke
 def _export(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Workers) -> Report:
     from distort_pipeline.steps import export
 
-    # whoever made it allowed what was flagged, or it would not be there; that decides no byte and is not kept
-    config = parse_section(ExportConfig, {**settings["export"], "allow_flagged": True}, where=str(path))
-    return export.run(config, inputs.corpus, path, workers=workers)
+    config = parse_section(ExportConfig, settings["export"], where=str(path))
+    # labels that were added since are no part of it
+    return export.run(config, inputs.corpus, path, workers=workers, labels=tuple(settings["labels"]))

@@ -4,6 +4,7 @@ import shutil
 import pytest
 from damage import change_json, flip
 
+from distort_pipeline.commands.label import by_table
 from distort_pipeline.commands.repair import reopen, repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
@@ -61,6 +62,25 @@ def test_an_export_is_repaired_from_its_corpus(exported, finished_corpus):
     (exported / "metadata.csv").unlink()
     (exported / "ledger/white_noise-00000.json").write_text("{")
     assert mended(exported, corpus=finished_corpus).problems == ()
+
+
+def test_labels_that_came_later_are_no_part_of_an_export_that_is_repaired(damaged, tmp_path):
+    out = tmp_path / "export"
+    export.run(ExportConfig(workers=0), damaged, out, workers=Workers(0))
+    (tmp_path / "answers.csv").write_text("sample,score\n1,4\n2,3\n")
+    by_table(damaged, tmp_path / "answers.csv", name="rating", lower_better=False)
+    flip(out / "distorted/jpeg/00000001.png", 100)
+    assert mended(out, corpus=damaged).problems == ()
+
+
+def test_damaged_labels_are_to_be_made_again_and_the_corpus_is_left_as_it_is(damaged, tmp_path):
+    (tmp_path / "answers.csv").write_text("sample,score\n1,4\n2,3\n")
+    by_table(damaged, tmp_path / "answers.csv", name="rating", lower_better=False)
+    (damaged / "labels/rating/values/jpeg-00000.parquet").write_bytes(b"")
+    before = times(damaged)
+    with pytest.raises(PipelineError, match=r"labels are not repaired: delete the damaged folder in .*labels"):
+        mended(damaged)
+    assert times(damaged) == before
 
 
 def test_an_export_of_flagged_batches_is_repaired_as_it_was_allowed(damaged, tmp_path):

@@ -1,17 +1,21 @@
 """The tables of each format, in the columns that its readers ask for."""
 
 import csv
+import dataclasses
 import pickle
 
 import pytest
 import yaml
+from damage import change_json
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.exports import ExportSource
 from distort_pipeline.exports.kadid import sample_name
 from distort_pipeline.exports.ranked import ordered_pairs
+from distort_pipeline.records import SampleRecord, digest_rows
 from distort_pipeline.steps import export
+from distort_pipeline.stores.tables import read_records, write_table
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -84,6 +88,15 @@ def test_kadid_names_and_an_opinion_only_where_people_gave_one(damaged, tmp_path
     assert table(out / "types.csv")[1:] == [["10", "jpeg"], ["11", "white_noise"]]
     computed = exported(damaged, tmp_path / "computed", "kadid", label="ssim")
     assert {tuple(row[2:4]) for row in table(computed / "dmos.csv")[1:]} == {("nan", "nan")}
+
+
+def test_ratings_that_grow_with_the_damage_are_no_dmos_of_kadid(damaged, tmp_path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("sample,score\n1,4\n")
+    by_table(damaged, scores, name="hurt", lower_better=True)
+    head, *rows = table(exported(damaged, tmp_path / "e", "kadid", label="hurt") / "dmos.csv")
+    assert rows[1][2:4] == ["nan", "nan"]
+    assert rows[1][head.index("hurt_mean_lower_better")] == "4.0"
 
 
 def test_choices_are_no_opinion_scores(damaged, tmp_path):
@@ -164,6 +177,30 @@ def test_a_study_shows_pictures_whose_names_tell_nothing(finished_corpus, tmp_pa
     for name in ("acr_trials.csv", "pairwise_trials.csv"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
         assert (other / name).read_bytes() != (out / name).read_bytes()
+
+
+def test_anchors_are_the_most_damaged_sample_of_a_tile_beside_its_reference(finished_corpus, corpus, tmp_path):
+    out = exported(finished_corpus, tmp_path / "e", "study", study_sessions=6, study_trials=20)
+    shown = {row[5] or row[6] for row in table(out / "pairwise_trials.csv")[1:] if row[2] == "anchor"}
+    assert shown
+    for number in map(int, shown):
+        own = corpus.records[number]
+        assert own.ssim == min(record.ssim for record in corpus.records if record.tile == own.tile)
+
+
+def test_a_sample_in_which_nothing_was_changed_is_neither_worse_nor_an_anchor(damaged, tmp_path):
+    path = damaged / "records" / "jpeg-00000.parquet"
+    first, *others = read_records([path], SampleRecord)
+    unchanged = [dataclasses.replace(first, psnr=None, ssim=1.0), *others]
+    write_table(path, unchanged, SampleRecord)
+    change_json(damaged / "ledger" / "jpeg-00000.json", records=digest_rows(unchanged))
+    rows = table(exported(damaged, tmp_path / "r", "ranked") / "ranked.csv")[1:]
+    by_reference = [row[2] for row in rows if row[3] == "pristine"]
+    assert len(by_reference) == 39
+    assert f"distorted/jpeg/{first.sample:08d}.png" not in by_reference
+    out = exported(damaged, tmp_path / "s", "study", study_sessions=20, study_trials=20)
+    anchors = [row for row in table(out / "pairwise_trials.csv")[1:] if row[2] == "anchor"]
+    assert str(first.sample) not in {row[5] or row[6] for row in anchors}
 
 
 def test_pairs_of_a_study_are_of_one_tile_and_change_sides(finished_corpus, corpus, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -14,10 +15,13 @@ from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
+from distort_pipeline.records import SampleRecord
 from distort_pipeline.steps import export
 from distort_pipeline.stores.arrays import create_group
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.labels import Rating, value_path
+from distort_pipeline.stores.tables import read_records, write_table
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -89,18 +93,48 @@ def test_what_cannot_be_selected_is_said_and_nothing_is_left(finished_corpus, tm
     assert not list(tmp_path.iterdir())
 
 
-def flag(corpus, batch):
-    """Say in the ledger that a batch is out of its bounds."""
+def flag(corpus, batch, *, fine=False):
+    """Say in the ledger that a batch is out of its bounds, or within them."""
     path = corpus / "ledger" / f"{batch}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "within_bounds": False}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "within_bounds": fine}))
 
 
-def test_flagged_batches_are_exported_only_if_that_is_said(damaged, tmp_path):
+def test_records_that_rot_are_not_exported(damaged, tmp_path):
+    path = damaged / "records" / "jpeg-00000.parquet"
+    first, second, *others = read_records([path], SampleRecord)
+    assert first.tile != second.tile
+    write_table(path, [dataclasses.replace(first, tile=second.tile), second, *others], SampleRecord)
+    with pytest.raises(PipelineError, match="the records of jpeg-00000 are other than when they were made"):
+        run(damaged, tmp_path / "e", format="pyiqa_fr")
+    run(damaged, tmp_path / "noise", format="pyiqa_fr", distortions=("white_noise",))
+
+
+def test_labels_that_rot_are_not_exported(damaged, tmp_path):
+    (tmp_path / "answers.csv").write_text("sample,score\n1,4\n2,3\n")
+    by_table(damaged, tmp_path / "answers.csv", name="rating", lower_better=False)
+    path = value_path(damaged / "labels" / "rating", "jpeg-00000")
+    values = read_records([path], Rating)
+    write_table(path, [dataclasses.replace(values[0], mean=5.0, count=1), *values[1:]], Rating)
+    with pytest.raises(PipelineError, match="rating: the values of jpeg-00000 are other than when they were made"):
+        run(damaged, tmp_path / "e", label="rating")
+
+
+def test_flagged_batches_stay_out_unless_they_are_allowed(damaged, tmp_path):
     flag(damaged, "jpeg-00001")
-    with pytest.raises(PipelineError, match=r"1 of 6 batches .* \(jpeg-00001\).*--allow-flagged"):
-        run(damaged, tmp_path / "e")
-    assert not (tmp_path / "e").exists()
-    run(damaged, tmp_path / "noise", distortions=("white_noise",))
+    report = run(damaged, tmp_path / "bounded")
+    assert report.counts["samples"] == 40 - 8
+    assert "8 samples are of batches out of their bounds and left out; --allow-flagged takes them" in report.lines
+    with (tmp_path / "bounded" / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["within_bounds"] for row in csv.DictReader(file)} == {"True"}
+    with pytest.raises(PipelineError, match="already exists and was made with other settings"):
+        run(damaged, tmp_path / "bounded", allow_flagged=True)
+    for number in (0, 2):
+        flag(damaged, f"jpeg-{number:05d}")
+    with pytest.raises(PipelineError, match=r"all 20 samples that were selected .* --allow-flagged"):
+        run(damaged, tmp_path / "none", distortions=("jpeg",))
+    assert not (tmp_path / "none").exists()
+    for number in (0, 2):
+        flag(damaged, f"jpeg-{number:05d}", fine=True)
     run(damaged, tmp_path / "e", allow_flagged=True)
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
         flagged = [int(row["sample"]) for row in csv.DictReader(file) if row["within_bounds"] == "False"]

@@ -11,6 +11,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import LISTING, read_json, sealed
+from distort_pipeline.stores.labels import FOLDER as LABELS
 from distort_pipeline.stores.remote import RemotePath
 
 SHARDED = ("pairs", "corpus", "export")
@@ -29,6 +30,8 @@ def repair(
         return found
     if found.kind not in SHARDED:
         raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(found.kind, 'make it again')}")
+    if all(problem.startswith(f"{LABELS}/") for problem in found.problems):
+        raise PipelineError(f"labels are not repaired: delete the damaged folder in {path / LABELS}, and label again")
     header = read_json(path / "store.json")
     if header != sealed(header):
         raise PipelineError(

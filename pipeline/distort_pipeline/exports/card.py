@@ -20,7 +20,13 @@ PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Im
 Networks", IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656"""
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # as `datasets` calls them
 SIZES_SHOWN = 3
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 
 
 def card_text(
@@ -128,7 +134,7 @@ def licence_id(licences: Mapping[str, int]) -> str:
 
 
 def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, Any]:
-    size = next((words for most, words in SIZES if contents.count < most), "n>1M")
+    size = next((words for most, words in SIZES if contents.count < most), "10M<n<100M")
     return {
         "pretty_name": title(contents),
         "license": licence_id(licences),

@@ -33,7 +33,8 @@ type 10 at level 1, the weakest; a further draw of the same has a fourth number.
 numbers of JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
 
 `dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, and more behind them. `dmos` and `var` are for
-people's ratings (higher is better, 1 to 5, and the variance of single answers). **Where nobody was asked they are
+people's ratings (higher is better, 1 to 5, and the variance of single answers; ratings that grow with the damage stand
+in a column of their own). **Where nobody was asked they are
 `nan`**, and computed labels and shares of choices stand in columns of their own names. To fill them, add ratings to the
 corpus with `distort-pipeline label --table`, and export with `--label` and their name.
 """
@@ -81,8 +82,8 @@ def _rows(source: ExportSource, parts: Sequence[Part]) -> Iterator[list[object]]
 
 
 def _opinion(source: ExportSource, sample: Exported) -> tuple[object, object]:
-    """Return mean and variance of people's ratings, if they are the score."""
-    if not source.score.rated or sample.score is None:
+    """Return mean and variance of people's ratings, if they are the score and grow with quality, as KADID's do."""
+    if not source.score.rated or source.score.lower_better or sample.score is None:
         return NO_OPINION, NO_OPINION
     deviation = sample.labels[f"{source.score.name}_std"]
     return sample.score, NO_OPINION if deviation is None else float(deviation) ** 2

@@ -29,8 +29,9 @@ class Ranked(PngTree):
     about = """
 `ranked.csv`, and `ranked_train.csv` and so on for each split, have the columns `reference`, `better` and `worse`, paths
 from here. `by` says what the order rests on: `pristine` where the better one is the reference itself, else the score
-named above; pairs of equal scores are left out. The further two scores are apart, the surer the order:
-`score_better` and `score_worse` are there to choose by. Levels of one distortion count from 1, the weakest.
+named above; pairs of equal scores are left out, and samples in which nothing was changed. The further two scores are
+apart, the surer the order: `score_better` and `score_worse` are there to choose by. Levels of one distortion count from
+1, the weakest.
 """
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
@@ -53,6 +54,8 @@ named above; pairs of equal scores are left out. The further two scores are apar
             reference = self.reference_path(samples[0])
             end = [record.picture, record.split]
             for worse in samples:
+                if worse.untouched:
+                    continue
                 scores = [PRISTINE, None, worse.score, None, worse.record.distortion, None, worse.record.level]
                 yield [reference, reference, self.sample_path(worse), *scores, *end]
             for better, worse in ordered_pairs(samples, lower_better=score.lower_better):

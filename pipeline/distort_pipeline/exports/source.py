@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
 from distort_pipeline.planning.exports import Part
 from distort_pipeline.ranges import Picture
-from distort_pipeline.records import SampleRecord, row
+from distort_pipeline.records import SampleRecord, digest_rows, row
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
@@ -49,6 +49,7 @@ class Exported:
     score: float | None
     within_bounds: bool  # whether its batch lies within the bounds of its model
     distortion_number: int  # place of its distortion among those of the corpus
+    untouched: bool  # whether it is known to have the very pixels of its reference tile
 
     def row(self) -> dict[str, Value]:
         """Return all that is known of it, by column; in their order, `ExportSource.column_types`."""
@@ -76,10 +77,17 @@ class StudySettings:
 class ExportSource:
     """A corpus, to be exported. It is opened again in each worker."""
 
-    def __init__(self, folder: Path, label: str, study: StudySettings = StudySettings()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        study: StudySettings = StudySettings(),
+        labels: Container[str] | None = None,
+    ) -> None:
         self.study = study
         self.corpus: CorpusStore = open_corpus(folder)
-        self.added: tuple[LabelStore, ...] = labels_of(self.corpus)
+        there = labels_of(self.corpus)
+        self.added: tuple[LabelStore, ...] = tuple(one for one in there if labels is None or one.name in labels)
         self.score = self._score(label)
 
     @cached_property
@@ -101,8 +109,13 @@ class ExportSource:
         return {store.name: store.header["digest"] for store in self.added}
 
     def samples(self, part: Part) -> list[Exported]:
-        """Return the samples of a part, in order."""
+        """Return the samples of a part, in order; PipelineError if records or labels are not those of the ledgers."""
         records = self.corpus.batch_records(part.batch)
+        if digest_rows(records) != self._ledger[part.batch].get("records"):
+            raise PipelineError(
+                f"{self.corpus.folder}: the records of {part.batch} are other than when they were made; "
+                "`distort-pipeline verify` names all that is damaged"
+            )
         added = [store.rows(part.batch) for store in self.added]
         within = part.batch not in self.flagged
         return [self._exported(records[place], [rows[place] for rows in added], within) for place in part.rows]
@@ -133,7 +146,15 @@ class ExportSource:
     @cached_property
     def flagged(self) -> frozenset[str]:
         """The batches that are out of the bounds of their models."""
-        return frozenset(entry["shard"] for entry in self.corpus.ledger() if entry.get("within_bounds") is False)
+        return frozenset(name for name, entry in self._ledger.items() if entry.get("within_bounds") is False)
+
+    @cached_property
+    def _ledger(self) -> dict[str, dict[str, Any]]:
+        return {entry["shard"]: entry for entry in self.corpus.ledger()}
+
+    @cached_property
+    def _computed(self) -> frozenset[str]:
+        return frozenset(self.corpus.header["settings"]["generate"]["labels"])
 
     def _exported(self, record: SampleRecord, added: list[dict[str, Any]], within_bounds: bool) -> Exported:
         labels: dict[str, Value] = {
@@ -143,7 +164,8 @@ class ExportSource:
             labels.update(columns)
         score = labels[self.score.column]
         number = self.corpus.distortions.index(record.distortion)
-        return Exported(record, labels, None if score is None else float(score), within_bounds, number)
+        untouched = "psnr" in self._computed and record.psnr is None  # identical pictures have none
+        return Exported(record, labels, None if score is None else float(score), within_bounds, number, untouched)
 
     def _score(self, label: str) -> Score:
         known = {

@@ -42,7 +42,8 @@ class Study(PngTree):
   into `choice`.
 
 `kind` is `sample`; `repeat` for a second showing in the same session, in pairs with the sides changed; or `anchor`: a
-pristine picture, or a pair with one, whose answer is known. Every sample is shown about as often as every other.
+pristine picture, or a pair of one and the most damaged sample of its tile, whose answer is known. Every sample is shown
+about as often as every other.
 Fill in the answers, and give the list back to the corpus:
 
 ```sh
@@ -91,7 +92,8 @@ somebody is.
         for numbers in by_tile.values():
             for pair in combinations(numbers, 2):
                 by_kinds.setdefault(" ".join(_kind(samples[n]) for n in pair), []).append(pair)
-        anchors = [(PRISTINE, numbers[0]) for numbers in by_tile.values()]
+        damaged = [[number for number in numbers if not samples[number].untouched] for numbers in by_tile.values()]
+        anchors = [(PRISTINE, max(own, key=lambda number: _damage(samples[number]))) for own in damaged if own]
         turns: Counter[Pair] = Counter()
         for trial in plan_sessions(by_kinds, anchors, **source.study.plan("pairwise")):
             first, second = trial.stimulus
@@ -109,6 +111,12 @@ somebody is.
 def _kind(sample: Exported) -> str:
     """Return what trials are balanced over: a distortion at a level."""
     return f"{sample.record.distortion} {sample.record.level}"
+
+
+def _damage(sample: Exported) -> tuple[float, float]:
+    """Return what the surest answer is chosen by: SSIM where it was computed, then severity."""
+    ssim = sample.record.ssim
+    return (0.0 if ssim is None else 1 - ssim), sample.record.severity
 
 
 def _name(*parts: str | int) -> str:

@@ -18,6 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part
 from distort_pipeline.exports.documents import write_checksums, write_documents
+from distort_pipeline.exports.shards import ShardFormat
 from distort_pipeline.exports.source import StudySettings
 from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
@@ -27,8 +28,7 @@ from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
-UNDECISIVE = ("workers", "allow_flagged")  # settings that decide no byte of an export
-FLAGGED_SHOWN = 5
+UNDECISIVE = ("workers",)  # settings that decide no byte of an export
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,39 @@ class PartTask:
     work: Path
     format: str
     label: str
+    labels: tuple[str, ...] | None
     part: Part
 
 
-def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | None = None) -> Report:
+def run(
+    config: ExportConfig,
+    corpus: Path,
+    out: Path,
+    *,
+    workers: Workers | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Report:
     """Write the corpus as `config.format` into `out`; parts that an interrupted run finished are kept.
 
-    PipelineError if a batch that would be exported is out of its bounds, unless flagged ones are allowed.
+    Of labels that were added to the corpus those in `labels` go along; None: all.
+    Batches that are out of their bounds stay out unless they are allowed; PipelineError if nothing else is left.
     """
     started = time.monotonic()
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
-    source = ExportSource(corpus, config.label, study)
+    source = ExportSource(corpus, config.label, study, labels)
     settings = _settings(config, source)
     build = Build(out, digest(settings))
     if build.complete():
         return Report("export", {}, (f"{out} is already complete; nothing to do",))
-    parts, without_score = plan(config, source, scored=exporter.scored)
-    _require_bounds(config, source, parts)
+    parts, left_out = plan(config, source, scored=exporter.scored)
     with build.writing() as work:
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
         left = [part for part in parts if part.batch not in finished]
-        check_free_space(out, _bytes_needed(source, left))
-        tasks = [PartTask(corpus, work, config.format, config.label, part) for part in left]
+        check_free_space(out, _bytes_needed(source, left, with_each=isinstance(exporter, ShardFormat)))
+        tasks = [PartTask(corpus, work, config.format, config.label, labels, part) for part in left]
         results = run_tasks(write_part, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
@@ -72,11 +80,19 @@ def run(config: ExportConfig, corpus: Path, out: Path, *, workers: Workers | Non
         header = _header(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
         build.publish(header, listed=False)  # the ledger has the digest of every file
-    return _report(config, out, header, without_score)
+    return _report(config, out, header, left_out)
 
 
-def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[tuple[Part, ...], int]:
-    """Return the parts of an export, and how many samples are left out because they have no score."""
+@dataclass(frozen=True)
+class LeftOut:
+    """How many of the samples that were selected are not in an export."""
+
+    flagged: int = 0  # of batches that are out of their bounds
+    without_score: int = 0
+
+
+def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[tuple[Part, ...], LeftOut]:
+    """Return the parts of an export, and how many samples are left out."""
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     series = source.corpus.series
@@ -85,19 +101,29 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     if not wanted.any():
         raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
     without = 0
+    flagged = _flagged(source, columns) & wanted
+    if config.allow_flagged:
+        flagged[:] = False
+    wanted &= ~flagged
+    if not wanted.any():
+        raise PipelineError(
+            f"all {int(flagged.sum())} samples that were selected of {source.corpus.folder} are of batches that are "
+            "out of the bounds of their generators; its index.html says why. --allow-flagged exports them all the "
+            "same, and the column within_bounds tells"
+        )
     if scored:
         having = _having_score(source, wanted)
         without = int(np.sum(wanted & ~having))
         wanted &= having
         if not wanted.any():
             raise PipelineError(f"no sample has the label {config.label}; choose another with --label")
-    return plan_parts(columns, series, wanted, config.limit), without
+    return plan_parts(columns, series, wanted, config.limit), LeftOut(int(flagged.sum()), without)
 
 
 def write_part(task: PartTask) -> str:
     """Write one part, then its line in the ledger. Return its name."""
     exporter = EXPORTS.get(task.format)()
-    files = exporter.write_part(ExportSource(task.corpus, task.label), task.part, task.work)
+    files = exporter.write_part(ExportSource(task.corpus, task.label, labels=task.labels), task.part, task.work)
     _note(Ledger(task.work), task.part.batch, _digests(files, task.work))
     return task.part.batch
 
@@ -105,6 +131,8 @@ def write_part(task: PartTask) -> str:
 def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
     """Return all that decides the export's bytes, as plain values."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNDECISIVE}
+    if not source.flagged:
+        del values["allow_flagged"]  # it decides nothing
     return {
         "format": KIND,
         "version": VERSION,
@@ -127,15 +155,10 @@ def _having_score(source: ExportSource, wanted: NDArray[np.bool_]) -> NDArray[np
     return having
 
 
-def _require_bounds(config: ExportConfig, source: ExportSource, parts: Sequence[Part]) -> None:
-    flagged = [part.batch for part in parts if part.batch in source.flagged]
-    if flagged and not config.allow_flagged:
-        shown = ", ".join(flagged[:FLAGGED_SHOWN]) + (" and others" if len(flagged) > FLAGGED_SHOWN else "")
-        raise PipelineError(
-            f"{len(flagged)} of {len(parts)} batches of {source.corpus.folder} are out of the bounds of their "
-            f"generators ({shown}); its index.html says why. Leave them out with --select, or export them all the "
-            "same with --allow-flagged: the column within_bounds will tell"
-        )
+def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return (samples,) which are of batches that are out of the bounds of their generators."""
+    batches = zip(columns["series"], columns["batch"], strict=True)
+    return np.array([f"{series}-{batch:05d}" in source.flagged for series, batch in batches], bool)
 
 
 def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
@@ -180,19 +203,26 @@ def _header(
     }
 
 
-def _report(config: ExportConfig, out: Path, header: Mapping[str, Any], without_score: int) -> Report:
+def _report(config: ExportConfig, out: Path, header: Mapping[str, Any], left_out: LeftOut) -> Report:
     counts = header["counts"]
     lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
-    if without_score:
-        lines.append(f"{without_score} samples have no {config.label} and are left out")
+    if left_out.flagged:
+        lines.append(
+            f"{left_out.flagged} samples are of batches out of their bounds and left out; --allow-flagged takes them"
+        )
+    if left_out.without_score:
+        lines.append(f"{left_out.without_score} samples have no {config.label} and are left out")
     return Report("export", counts, (*lines, f"export: {out}"))
 
 
-def _bytes_needed(source: ExportSource, parts: Sequence[Part]) -> int:
-    """Return how many bytes `parts` need at most: pixels that do not compress, samples and tiles apart."""
+def _bytes_needed(source: ExportSource, parts: Sequence[Part], *, with_each: bool) -> int:
+    """Return how many bytes `parts` need at most: pixels that do not compress, samples and tiles apart.
+
+    Tiles stand once, or `with_each` sample of them.
+    """
     largest = 0
     for part in parts:
         records = source.corpus.batch_records(part.batch)
         areas = [records[place].height * records[place].width for place in part.rows]
-        largest += sum(areas) + max(areas) * len(part.new_tiles)
+        largest += 2 * sum(areas) if with_each else sum(areas) + max(areas) * len(part.new_tiles)
     return 3 * largest

@@ -78,14 +78,23 @@ class LabelStore:
         return {self.column: float, f"{self.name}_std": float, f"{self.name}_count": int}
 
     def rows(self, batch: str) -> list[dict[str, float | int | None]]:
-        """Return column → value for each sample of a batch, in order."""
+        """Return column → value for each sample of a batch, in order; PipelineError if they are damaged."""
         path = value_path(self.folder, batch)
         if self.of_people:
-            return [
-                dict(zip(self.columns, (rating.mean, rating.std, rating.count), strict=True))
-                for rating in read_records([path], Rating)
-            ]
-        return [{self.column: measured.value} for measured in read_records([path], MeasuredValue)]
+            ratings = read_records([path], Rating)
+            self._check(batch, ratings)
+            return [dict(zip(self.columns, (rating.mean, rating.std, rating.count), strict=True)) for rating in ratings]
+        values = read_records([path], MeasuredValue)
+        self._check(batch, values)
+        return [{self.column: measured.value} for measured in values]
+
+    def _check(self, batch: str, values: Sequence[Any]) -> None:
+        (entry,) = Ledger(self.folder).entries([batch])
+        if entry.get("values") != digest_rows(values):
+            raise PipelineError(
+                f"{self.folder}: the values of {batch} are other than when they were made; delete the folder, and "
+                "label again"
+            )
 
 
 def value_path(folder: Path, batch: str) -> Path:
