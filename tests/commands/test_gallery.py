@@ -57,6 +57,16 @@ def test_columns_and_a_crop_alone_without_labels(finished_corpus, corpus, tmp_pa
     assert canvas.shape[1] < 2 * 50 + 20
 
 
+def test_more_rows_than_true_pictures_are_kept_of(finished_corpus, tmp_path):
+    report = gallery(finished_corpus, tmp_path / "true", rows=9)
+    assert len(listed(tmp_path / "true")) < 2 * 9
+    assert any("fewer than 9 true pictures are kept of jpeg, white_noise" in line for line in report.lines)
+    report = gallery(finished_corpus, tmp_path / "filled", rows=9, columns=["pristine", "generated"])
+    names = [row["distortion"] for row in listed(tmp_path / "filled") if row["file"] != "overview.png"]
+    assert (names.count("jpeg"), names.count("white_noise")) == (9, 9)
+    assert len(report.lines) == 2
+
+
 def test_one_picture(finished_corpus, tmp_path):
     gallery(finished_corpus, tmp_path / "out", picture="osprey-1")
     assert {row["picture"] for row in listed(tmp_path / "out")} == {"osprey-1"}

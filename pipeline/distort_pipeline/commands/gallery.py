@@ -17,6 +17,7 @@ from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import write_bytes
 
 WHITE, BLACK = 255, 0
+TRUE_COLUMNS = {"true", "true residual"}
 OVERVIEW = "overview"  # the sheet with one row for each distortion
 FIELDS = ("file", "row", "sample", "distortion", "picture", "y", "x", "level", "severity", "seed", "psnr", "ssim")
 
@@ -47,7 +48,8 @@ def gallery(
     """
     corpus = open_corpus(folder)
     _check(corpus, out, distortions, columns, rows, crop_px)
-    sheets = _sheets(corpus, distortions or corpus.distortions, rows, picture)
+    fill = bool(columns) and not TRUE_COLUMNS & set(columns)
+    sheets = _sheets(corpus, distortions or corpus.distortions, rows, picture, fill=fill)
     for sheet in sheets:
         cells = [_cells(example, columns, crop_px) for _, example in sheet.rows]
         shared = [name for name in columns or COLUMNS if all(name in row for row in cells)]
@@ -62,11 +64,18 @@ def gallery(
         )
         write_bytes(out / f"{sheet.name}.png", png_bytes(drawn))
     write_bytes(out / "gallery.csv", _listing(sheets).encode())
-    samples = sum(len(sheet.rows) for sheet in sheets if sheet.name != OVERVIEW)
+    own = [sheet for sheet in sheets if sheet.name != OVERVIEW]
+    samples = sum(len(sheet.rows) for sheet in own)
+    fewer = [sheet.name for sheet in own if len(sheet.rows) < rows]
+    lacking = f"fewer than {rows} true pictures are kept of {', '.join(fewer)}: more samples without such --columns"
     return Report(
         "gallery",
         {"sheets": len(sheets), "samples": samples},
-        (f"{len(sheets)} sheets of {samples} samples: {out}", f"which sample stands where: {out / 'gallery.csv'}"),
+        (
+            f"{len(sheets)} sheets of {samples} samples: {out}",
+            f"which sample stands where: {out / 'gallery.csv'}",
+            *([lacking] if fewer and picture is None and not fill else []),
+        ),
     )
 
 
@@ -89,11 +98,13 @@ def _check(
         raise PipelineError(f"{out} already exists; name another place with --out, or delete it first")
 
 
-def _sheets(corpus: CorpusStore, distortions: Sequence[str], rows: int, picture: str | None) -> list[Sheet]:
+def _sheets(
+    corpus: CorpusStore, distortions: Sequence[str], rows: int, picture: str | None, *, fill: bool
+) -> list[Sheet]:
     """Return a sheet for each distortion and, of more than one, the overview with the first row of each."""
     sheets = []
     for name in distortions:
-        found = _spread(corpus, name, rows) if picture is None else picture_examples(corpus, name, picture, rows)
+        found = _spread(corpus, name, rows, fill) if picture is None else picture_examples(corpus, name, picture, rows)
         if found:
             graded = len({one.record.level for one in found}) > 1
             labels = [f"level {one.record.level}, " * graded + f"sample {one.record.sample}" for one in found]
@@ -105,13 +116,13 @@ def _sheets(corpus: CorpusStore, distortions: Sequence[str], rows: int, picture:
     return sheets
 
 
-def _spread(corpus: CorpusStore, distortion: str, rows: int) -> list[Example]:
-    """Return `rows` examples of batches spread over the corpus, or as many as there are."""
+def _spread(corpus: CorpusStore, distortion: str, rows: int, fill: bool) -> list[Example]:
+    """Return `rows` examples of batches spread over the corpus, or as many as there are; see `batch_examples`."""
     names = corpus.batch_names([distortion])
     turns = min(rows, len(names))
     chosen = [names[turn * len(names) // turns] for turn in range(turns)]
     each = -(-rows // turns)
-    return [example for name in chosen for example in batch_examples(corpus, name, each)][:rows]
+    return [example for name in chosen for example in batch_examples(corpus, name, each, fill=fill)][:rows]
 
 
 def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Mapping[str, Picture]:

@@ -36,11 +36,15 @@ class Example:
         return found
 
 
-def batch_examples(corpus: CorpusStore, batch: str, count: int) -> list[Example]:
-    """Return at most `count` examples of a batch: samples whose true pictures the corpus keeps, else its first ones."""
+def batch_examples(corpus: CorpusStore, batch: str, count: int, *, fill: bool = False) -> list[Example]:
+    """Return at most `count` examples of a batch: samples whose true pictures the corpus keeps, else its first ones.
+
+    With `fill` others follow where there are fewer.
+    """
     records = corpus.batch_records(batch)
     true = _kept_true(corpus, records)
-    chosen = [record for record in records if record.sample in true] or records
+    first = [record for record in records if record.sample in true]
+    chosen = [*first, *(record for record in records if record.sample not in true)] if fill or not first else first
     return [_example(corpus, record, true) for record in chosen[:count]]
 
 
