@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, did_you_mean
 
+BACKENDS = ("tensorflow", "jax")
 LOUD = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own switch; 2.21 greets on stderr whatever it says, unless it is 0 here
 
 
@@ -23,7 +24,9 @@ def backend_name() -> str:
 
 
 def start_backend() -> None:
-    """Import the backend, TensorFlow without its greetings; PipelineError if JAX is asked for and missing."""
+    """Import the backend, TensorFlow without its greetings; PipelineError if it is none of ours, or JAX and missing."""
+    if backend_name() not in BACKENDS:
+        raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}{did_you_mean(backend_name(), BACKENDS)}")
     if backend_name() == "jax" and find_spec("jax") is None:
         raise PipelineError("KERAS_BACKEND is jax, but JAX is not installed: pip install 'distort-pipeline[jax]'")
     if backend_name() == "tensorflow" and "tensorflow" not in sys.modules:

@@ -16,6 +16,7 @@ NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
 TRANSFORMS = ("none", "blocks", "integer_blocks", "wavelet")  # that response curves can be fitted in
 CALIBRATED = ("psnr", "ssim", "gmsd")  # measures that graded generators are calibrated in
+HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # of each; 60 dB stands for identical pictures
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -275,6 +276,11 @@ class GenerateConfig(ConfigSection):
             and all(len(ends) in (1, 2) and list(ends) == sorted(ends) for ends in self.target.values()),
             "target",
             f"one of {', '.join(CALIBRATED)} with one number, or with two of them, the smaller one first",
+        )
+        self.require(
+            all(0 <= one <= HIGHEST_TARGETS[name] for name, ends in self.target.items() for one in ends),
+            "target",
+            f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}",
         )
         self.require(not (self.target and self.severity), "target", "left out where generate.severity is given")
         self.require(not (self.target and self.mix), "target", "left out where generate.mix is given")

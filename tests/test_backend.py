@@ -1,0 +1,14 @@
+import pytest
+
+from distort_pipeline.backend import start_backend
+from distort_pipeline.errors import PipelineError
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("torch", "KERAS_BACKEND is 'torch'; known are: jax, tensorflow"), ("jaxx", r"'jaxx'; did you mean jax\?")],
+)
+def test_a_backend_that_is_not_ours_is_said(monkeypatch, name, said):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(PipelineError, match=said):
+        start_backend()
