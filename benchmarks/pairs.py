@@ -91,6 +91,9 @@ def measure(options: Options) -> Result:
             "(/sys/module/page_reporting/parameters/page_reporting_order at 11), as on a machine of one's own.",
             "Not tried: writing in a thread while the next distortion is made, as with as many workers as cores no "
             "core is free for it.",
+            "On A, three rounds while tests and other jobs had a share of both cores (2026-11-26): 1.11 × the floor "
+            "(0.96 – 1.12) with one worker and 1.19 × (1.15 – 1.21) with two, 0.95 × the pool's scaling (0.79 – 0.97), "
+            "1.08 × (0.94 – 1.23) `datasets` and 0.99 × (0.93 – 1.13) `litdata`; the floor took 328 and 161 s there.",
         ],
         [f"{name}: not installed (bench extra)" for name in NAMES if name not in installed()],
         package_versions(["dask", "zarr", "glymur", "opencv-python-headless", *NAMES]),
