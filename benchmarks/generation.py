@@ -72,8 +72,9 @@ def measure(options: Options) -> Result:
             "The network works in a thread of its own, one or two parts of 16 tiles ahead of the statistics: on a core "
             "that is free the rest is hidden behind it. With as many workers as cores it is not; growth.py tells what "
             "two workers do, and all four models. On A, while fits and a study had the other core (2026-11-26), the "
-            "full size had 0.87 and 0.76 of the bare pass without labels, and 0.85 and 0.77 with them. On B, without AMX, it had "
-            "1.01 without and 0.99 with them, and 6.1 times the speed of the plain way (2026-11-26, 3 rounds).",
+            "full size had 0.87 and 0.76 of the bare pass without labels, and 0.85 and 0.77 with them. On B, "
+            "without AMX, it had 1.01 without and 0.99 with them, and 6.1 times the speed of the plain way "
+            "(2026-11-26, 3 rounds).",
             "Profile, processor time of one tile beside 21 ms for the full-size network and 4 ms for that of 16 "
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
             "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the PNG of the strip and 8 "

@@ -33,10 +33,9 @@ type 10 at level 1, the weakest; a further draw of the same has a fourth number.
 numbers of JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
 
 `dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, and more behind them. `dmos` and `var` are for
-people's ratings (higher is better, 1 to 5, and the variance of single answers; ratings that grow with the damage stand
-in a column of their own). **Where nobody was asked they are
-`nan`**, and computed labels and shares of choices stand in columns of their own names. To fill them, add ratings to the
-corpus with `distort-pipeline label --table`, and export with `--label` and their name.
+people's ratings (higher is better, 1 to 5, and the variance of single answers). **Where nobody was asked they are
+`nan`**; computed labels, shares of choices and ratings that grow with the damage stand in columns of their own names.
+To fill them, add ratings to the corpus with `distort-pipeline label --table`, and export with `--label` and their name.
 """
 
     def reference_path(self, sample: Exported) -> str:
