@@ -213,6 +213,7 @@ VARIANTS = {
     "noise, D sees the pair as it is": Variant("white_noise", {"pair_view": "plain"}),
     "noise, rates fall to 0": Variant("white_noise", inside=decay(STEPS)),
     "noise, weights not averaged": Variant("white_noise", {"averaging": 0.0}),
+    "noise, sparsity summed": Variant("white_noise", {"sparsity_reduction": "sum"}),
     "noise, batches of 2": Variant("white_noise", {"batch": 2}),
     "noise, batches of 2, G without norms": Variant("white_noise", {"batch": 2}, other_norm(_nothing), folds=False),
     "noise, batches of 2, G with group norms": Variant("white_noise", {"batch": 2}, other_norm(_grouped), folds=False),
