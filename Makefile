@@ -21,6 +21,8 @@ SHELL := bash
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# not beside the code: the study of the paper's figures depends on folders of it that its .dvcignore does not reach
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet

@@ -21,7 +21,8 @@ class Checkout:
     def __init__(self, root):
         self.root = root
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))},
+            # with bytecode beside the code, as Python leaves it unless it is told not to
+            **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "PYTHON"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(root / "pipeline"),  # the copy's package, not the installed one
             "DVC_NO_ANALYTICS": "1",
