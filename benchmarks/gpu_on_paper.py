@@ -33,6 +33,7 @@ PEAK_TFLOPS = 989  # dense bfloat16, H100 SXM, NVIDIA's datasheet; the H200's is
 SHARE = 0.3  # of the peak, assumed
 GPUS = 8
 MANY = 10**9
+HOUR_MS = 3.6e6
 TILE_PX = 256
 FULL_FILTERS, SMALL_FILTERS = 64, 16
 CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
@@ -78,11 +79,11 @@ def _reckoning(median: Mapping[str, float]) -> list[str]:
         "cores with crops, by the bar of crops.py.",
         f"{GPUS} GPUs would be limited by what is beside them: {GPUS * cores:,.0f} cores, and "
         f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
-        f"{192 / cores:.1f} of them busy: more than that is for training, or for networks that cost more.",
+        f"{192 / cores:.1f} of one busy: GPUs are for training, or for networks that cost far more.",
         f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
-        f"{MANY * beside / 3.6e9:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the starters, which need "
-        f"no GPU, {MANY * starters / 3.6e9:,.0f} core hours in all. The same seeds make them again: what need not be "
-        "kept need not lie on disk.",
+        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the starters, which "
+        f"need no GPU, {MANY * starters / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need not "
+        "be kept need not lie on disk.",
     ]
 
 
