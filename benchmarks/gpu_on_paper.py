@@ -82,8 +82,8 @@ def _reckoning(median: Mapping[str, float]) -> list[str]:
         f"{192 / cores:.1f} of one busy: GPUs are for training, or for networks that cost far more.",
         f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
         f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the starters, which "
-        f"need no GPU, {MANY * starters / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need not "
-        "be kept need not lie on disk.",
+        f"need no GPU, {MANY * starters / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need "
+        "not be kept need not lie on disk.",
     ]
 
 
