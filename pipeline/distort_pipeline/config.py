@@ -15,8 +15,8 @@ from distort_pipeline.errors import PipelineError
 NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
 TRANSFORMS = ("none", "blocks", "integer_blocks", "wavelet")  # that response curves can be fitted in
-CALIBRATED = ("psnr", "ssim", "gmsd")  # measures that graded generators are calibrated in
-HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # of each; 60 dB stands for identical pictures
+HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical pictures
+CALIBRATED = tuple(HIGHEST_TARGETS)  # measures that graded generators are calibrated in
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 

@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
+from distort_pipeline import config
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.statistics.calibrated import CALIBRATED, expected, monotone, reach, severity_for
+from distort_pipeline.statistics.calibrated import (
+    CALIBRATED,
+    HIGHEST_PSNR_DB,
+    expected,
+    monotone,
+    reach,
+    severity_for,
+)
 
 DIAL = {
     "severity": [0, 0.25, 0.5, 0.75, 1],
@@ -46,3 +54,8 @@ def test_pooling_changes_only_what_is_out_of_order():
 def test_another_measure_is_refused_with_those_there_are(measure, said):
     with pytest.raises(PipelineError, match=said):
         severity_for(DIAL, measure, 0.5)
+
+
+def test_the_settings_know_the_same_measures_and_the_same_highest_psnr():
+    assert config.CALIBRATED == CALIBRATED  # config.py is read without SciPy
+    assert config.HIGHEST_TARGETS["psnr"] == HIGHEST_PSNR_DB

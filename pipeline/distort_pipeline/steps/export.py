@@ -101,9 +101,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     if not wanted.any():
         raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
     without = 0
-    flagged = _flagged(source, columns) & wanted
-    if config.allow_flagged:
-        flagged[:] = False
+    flagged = np.zeros_like(wanted) if config.allow_flagged else _flagged(source, columns) & wanted
     wanted &= ~flagged
     if not wanted.any():
         raise PipelineError(

@@ -157,7 +157,6 @@ def distort_to_targets(
         aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
         for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
             aim.tries.append(_Try(1.0, value))
-
         for _ in range(1 + CORRECTIONS):
             off = {place: aim.next_severity() for place, aim in enumerate(aims) if not aim.is_over()}
             if not off:
