@@ -35,6 +35,7 @@ GPUS = 8
 MANY = 10**9
 HOUR_MS = 3.6e6
 TILE_PX = 256
+COUNT = 4096  # 16 tiles of each of 258 photographs: what a photograph costs falls on many, as in large corpora
 FULL_FILTERS, SMALL_FILTERS = 64, 16
 CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 
@@ -42,7 +43,7 @@ CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 def measure(options: Options) -> Result:
     """Return arithmetic of both networks, and what is beside them; the reckoning is among the remarks."""
     pin_backend_threads(1)
-    filters, count, rounds = (4, 32, 1) if options.quick else (FULL_FILTERS, 512, options.rounds_or(3))
+    filters, count, rounds = (4, 32, 1) if options.quick else (FULL_FILTERS, COUNT, options.rounds_or(1))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         pictures = read_pictures(options.pictures, 4)
@@ -126,7 +127,7 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
     """Return processor milliseconds of a tile of a whole `generate`, less those of its network."""
     models = folder / "small"
     corpus = folder / "corpus"
-    config = GenerateConfig(count=count, batch_samples=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
+    config = GenerateConfig(count=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
     forward = load_generator(models / "jpeg", batch=config.network_batch, precision=config.precision).forward
     batch = np.zeros((config.network_batch, TILE_PX, TILE_PX, 3), np.uint8)
     forward.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
@@ -141,11 +142,11 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
 def _by_starters(manifest: Path, folder: Path, count: int) -> tuple[float, float]:
     """Return processor milliseconds and KB on disk of a sample that the starters make, all four in equal parts."""
     corpus = folder / "corpus"
-    config = GenerateConfig(count=4 * count, batch_samples=count, workers=0, allow_repeats=True)
+    config = GenerateConfig(count=count, workers=0, allow_repeats=True)
     seconds = _processor_seconds(lambda: generate.run(config, manifest, STARTERS, corpus))
     size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
     shutil.rmtree(corpus)
-    return seconds / (4 * count) * 1e3, size / (4 * count) / 1e3
+    return seconds / count * 1e3, size / count / 1e3
 
 
 def _processor_seconds(work: Callable[[], object]) -> float:

@@ -148,7 +148,8 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
     lines += [
         "",
         f"- PSNR falls from level to level in {dial.falling_levels_share:.2%} of tiles "
-        f"(truly {dial.true_falling_levels_share:.2%}), all along the dial in {dial.falling_share:.2%}",
+        f"(truly {dial.true_falling_levels_share:.2%}; of those that truly do {dial.kept_falling_share or 0:.2%}), "
+        f"all along the dial in {dial.falling_share:.2%}",
         f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
     ]
     tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED)

@@ -2,11 +2,12 @@ import os
 import socket
 import time
 
+import dask
 import pytest
 
 from distort_pipeline import execution
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import UNWATCHED, Workers, run_tasks
 
 
 def square(number):
@@ -50,6 +51,12 @@ def test_two_processes_give_the_same_results_and_the_same_errors():
 def test_workers_keep_the_memory_that_pictures_free():
     [found] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
     assert found == "1"
+
+
+def test_workers_of_our_own_do_not_watch_themselves():
+    settings = list(run_tasks(dask.config.get, list(UNWATCHED), Workers(1)))
+    assert settings == list(UNWATCHED.values())
+    assert dask.config.get("distributed.worker.profile.enabled")  # here, where others may have clusters, as before
 
 
 def test_workers_that_end_slowly_fail_no_run(monkeypatch):

@@ -32,6 +32,13 @@ IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop
 # glibc keeps what pictures free, and gives it out again: Dask's own setting returns it to the system at once, which has
 # to clear it anew; in the pairs step that took up to 3 of 20 seconds (benchmarks/pairs.py)
 MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "MALLOC_TRIM_THRESHOLD_": 1 << 27}
+# Dask's processes watch themselves for its dashboard: a hundred times a second what runs, fifty times whether their
+# loop does, twice how much memory they hold. In the pairs step that took 4 of 100 seconds (benchmarks/pairs.py)
+UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 CONNECT_SECONDS = 20
 CLOSE_SECONDS = 5
 GROUP_SECONDS = (
@@ -242,6 +249,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
     settings = {
         "temporary-directory": str(scratch),  # the scheduler's: without a word it leaves one where all such files go
         "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ"), **MEMORY},
+        **UNWATCHED,
     }
     with _deaf_to_interrupts(), dask.config.set(settings):
         cluster = LocalCluster(

@@ -196,9 +196,8 @@ def test_a_metric_that_pyiqa_does_not_know_is_said(finished_corpus):
 def test_labels_agree_with_piq(sample, number):
     piq = pytest.importorskip("piq")
     torch = pytest.importorskip("torch")
-    from distort_pipeline.statistics.full_reference import ssim
     from distort_pipeline.statistics.gmsd import gmsd
-    from distort_pipeline.statistics.ms_ssim import ms_ssim
+    from distort_pipeline.statistics.ssim import ms_ssim, ssim
 
     picture = cv2.cvtColor(cv2.imread(str(sorted(sample.glob("*.png"))[number])), cv2.COLOR_BGR2RGB)[:256, :256]
     for quality in (5, 12, 43):

@@ -95,3 +95,13 @@ def test_true_distortions_need_not_fall_either():
     dial = summarise_dial([dial_picture(60.0, 0.1, falling, uneven)], [], [Step(0.5, {"quality": 7})])
     assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)
     assert (dial.falling_levels, dial.true_falling_levels) == (2, 2)
+
+
+def test_of_what_truly_gets_worse_the_share_that_does_here():
+    straight, first, last = [[0.0] * 3, [2.0] * 3], [[0.0] * 3, [2.0, 2.0, 0.0]], [[0.0] * 3, [0.0, 2.0, 2.0]]
+    step = Step(0.5, {"quality": 7})
+    assert summarise_dial([dial_picture(60.0, 0.1, first, last)], [], [step]).kept_falling_share == 0.5
+    assert summarise_dial([dial_picture(60.0, 0.1, first, straight)], [], [step]).kept_falling_share == 2 / 3
+    assert summarise_dial([dial_picture(60.0, 0.1, straight, first)], [], [step]).kept_falling_share == 1
+    flat = [[0.0] * 3, [0.0] * 3]
+    assert summarise_dial([dial_picture(60.0, 0.1, straight, flat)], [], [step]).kept_falling_share is None

@@ -10,8 +10,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.statistics.calibrated import reach, severity_for
-from distort_pipeline.statistics.full_reference import ssim
 from distort_pipeline.statistics.ranks import spearman
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.models import read_card
 from distort_pipeline.trained import load_generator

@@ -8,8 +8,9 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.planning.tiles import Tile
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import read_manifest

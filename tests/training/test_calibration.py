@@ -5,7 +5,8 @@ import pytest
 
 from distort_pipeline.ranges import to_uint8
 from distort_pipeline.statistics.calibrated import CALIBRATED, expected, severity_for
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.training.calibration import calibrate
 
 SEEDS = (11, 12, 13)

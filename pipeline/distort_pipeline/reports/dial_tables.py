@@ -20,6 +20,7 @@ def dial_metrics(dial: Dial) -> dict[str, Any]:
     return {
         "falling_levels_share": dial.falling_levels_share,
         "true_falling_levels_share": dial.true_falling_levels_share,
+        "kept_falling_share": dial.kept_falling_share,
         "falling_share": dial.falling_share,
         "true_falling_share": dial.true_falling_share,
         "tiles": dial.tiles,

@@ -83,6 +83,7 @@ class Dial:
     betweens: tuple[tuple[Step, AtBetween], ...]
     falling_levels: int  # of `tiles`: their PSNR falls from level to level
     true_falling_levels: int  # the same of true distortions
+    both_falling_levels: int  # of `tiles`: both do
     falling: int  # of `tiles`: their PSNR falls at every small step along the dial
     true_falling: int | None  # the same of true distortions, which need not get worse with every step either
     tiles: int
@@ -99,6 +100,11 @@ class Dial:
     def true_falling_levels_share(self) -> float:
         """Return the same of true distortions."""
         return self.true_falling_levels / self.tiles
+
+    @property
+    def kept_falling_share(self) -> float | None:
+        """Return the share of tiles that truly get worse from level to level and do so here too; None if none does."""
+        return self.both_falling_levels / self.true_falling_levels if self.true_falling_levels else None
 
     @property
     def falling_share(self) -> float:
@@ -158,6 +164,8 @@ def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betweens: Sequence[Step]) -> Dial:
     """Return the figures over measured `pictures`, all of which have these `levels` and `betweens`."""
+    by_level = np.concatenate([falls(picture.level_errors) for picture in pictures])
+    true_by_level = np.concatenate([falls(picture.true_level_errors) for picture in pictures])
     each = [falls(picture.errors) for picture in pictures]
     true = [falls(picture.true_errors) for picture in pictures if picture.true_errors is not None]
     untouched = [picture.untouched_db for picture in pictures]
@@ -166,8 +174,9 @@ def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betw
     return Dial(
         levels=tuple(zip(levels, level_means, strict=True)),
         betweens=tuple(zip(betweens, between_means, strict=True)),
-        falling_levels=int(sum(falls(picture.level_errors).sum() for picture in pictures)),
-        true_falling_levels=int(sum(falls(picture.true_level_errors).sum() for picture in pictures)),
+        falling_levels=int(by_level.sum()),
+        true_falling_levels=int(true_by_level.sum()),
+        both_falling_levels=int((by_level & true_by_level).sum()),
         falling=int(sum(one.sum() for one in each)),
         true_falling=int(sum(one.sum() for one in true)) if true else None,
         tiles=sum(one.size for one in each),

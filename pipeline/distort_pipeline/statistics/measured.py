@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from distort_pipeline.ranges import Picture
 from distort_pipeline.statistics.draws import DrawLikeness, compare_draws
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.residual_figures import ResidualFigures, residual_figures
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.statistics.vector import vector_histograms
 
 Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each name of VECTOR

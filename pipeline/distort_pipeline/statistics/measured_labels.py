@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from distort_pipeline.labels import COMPUTED
 from distort_pipeline.ranges import Picture
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.gmsd import gmsd
-from distort_pipeline.statistics.ms_ssim import ms_ssim
+from distort_pipeline.statistics.ssim import ms_ssim, ssim, ssim_and_ms_ssim
 
 MEASURES: Mapping[str, Callable[[Picture, Picture], float | None]] = {
     "psnr": psnr,
@@ -17,11 +17,19 @@ MEASURES: Mapping[str, Callable[[Picture, Picture], float | None]] = {
     "ms_ssim": ms_ssim,
     "gmsd": gmsd,
 }
+TOGETHER = ("ssim", "ms_ssim")  # share most of their work
 
 
 def measured_labels(pristine: Picture, distorted: Picture, wanted: Collection[str]) -> dict[str, float | None]:
     """Return every label by name; None for one that is not `wanted`, or has no finite value for these pictures."""
-    return {name: _finite(MEASURES[name](pristine, distorted)) if name in wanted else None for name in COMPUTED}
+    found: dict[str, float | None] = dict.fromkeys(COMPUTED)
+    alone = set(wanted)
+    if alone.issuperset(TOGETHER):
+        alone.difference_update(TOGETHER)
+        found.update(zip(TOGETHER, ssim_and_ms_ssim(pristine, distorted), strict=True))
+    for name in alone:
+        found[name] = MEASURES[name](pristine, distorted)
+    return {name: _finite(value) for name, value in found.items()}
 
 
 def _finite(value: float | None) -> float | None:

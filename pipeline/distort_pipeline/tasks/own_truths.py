@@ -18,8 +18,9 @@ from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PictureRecord, canonical
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.truths import middle
 from distort_pipeline.tasks.reference_tiles import EXAMPLES, cut, finite

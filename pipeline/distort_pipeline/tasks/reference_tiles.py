@@ -17,8 +17,9 @@ from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
 from distort_pipeline.ranges import Picture
 from distort_pipeline.records import PictureRecord, TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.stores.arrays import PixelDigest, create_group, write_picture
 from distort_pipeline.stores.corpora import PRISTINE, picture_array
 from distort_pipeline.stores.files import Ledger

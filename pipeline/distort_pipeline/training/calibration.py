@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from distort_pipeline.ranges import Picture, Pictures
 from distort_pipeline.statistics.calibrated import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
-from distort_pipeline.statistics.full_reference import psnr, ssim
+from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.gmsd import gmsd
+from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.wavelets.significance import Significances
 
 if TYPE_CHECKING:

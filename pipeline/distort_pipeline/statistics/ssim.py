@@ -1,0 +1,139 @@
+"""Structural similarity between a pristine and a distorted picture, at one scale (SSIM) and at five (MS-SSIM).
+
+Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
+TIP 13(4) 2004; Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality assessment", Asilomar
+2003. The finest of MS-SSIM's five scales is what SSIM looks at, so both together cost little more than one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.ranges import Picture
+from distort_pipeline.statistics.full_reference import DATA_RANGE, require_same_shape
+
+WINDOW_PX = 11
+MARGIN_PX = WINDOW_PX // 2
+SIGMA_PX = 1.5
+C1 = (0.01 * DATA_RANGE) ** 2
+C2 = (0.03 * DATA_RANGE) ** 2
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # their table 1: of contrast and structure at each scale
+MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)  # the window fits into the smallest scale: 176
+MID_GREY = np.float32(128)  # taken off before squaring: float32 squares of small numbers keep more digits
+BLOCK_PX = 8_192  # rows are worked on so many centres at a time: in cache, twice as fast as whole photographs
+
+Planes: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit greys
+Means: TypeAlias = NDArray[np.float64]  # (3,), by channel
+
+
+def ssim(reference: Picture, distorted: Picture) -> float:
+    """Return the structural similarity, the mean over the three channels: 1 for identical pictures, at least -1.
+
+    Gaussian window, population covariance, no downsampling; window centres keep the whole window inside the picture.
+    The same as scikit-image with gaussian_weights, sigma 1.5, use_sample_covariance off and data_range 255. ValueError
+    for pictures smaller than the window.
+    """
+    _require_fit(reference, distorted)
+    return _mean(_likeness(reference, distorted)[1])
+
+
+def ms_ssim(reference: Picture, distorted: Picture) -> float | None:
+    """Return the mean over the three channels, from 0 to 1 for identical pictures; None if a side is below 176 px.
+
+    Window, constants and borders are those of `ssim`. From scale to scale both pictures are averaged over 2 x 2 px, a
+    last odd row or column over itself. The same as TensorFlow's, and on sides that halve evenly as piq's.
+    """
+    require_same_shape(reference, distorted)
+    return None if _is_small(reference) else ssim_and_ms_ssim(reference, distorted)[1]
+
+
+def ssim_and_ms_ssim(reference: Picture, distorted: Picture) -> tuple[float, float | None]:
+    """Return what `ssim` and `ms_ssim` return, in two thirds of the time of both."""
+    _require_fit(reference, distorted)
+    contrast, whole = _likeness(reference, distorted)
+    single = _mean(whole)
+    if _is_small(reference):
+        return single, None
+    product = np.maximum(contrast, 0) ** SCALE_WEIGHTS[0]
+    x, y = reference.astype(np.float32), distorted.astype(np.float32)
+    for weight in SCALE_WEIGHTS[1:]:
+        x, y = _halved(x), _halved(y)
+        contrast, whole = _likeness(x, y)
+        last = weight == SCALE_WEIGHTS[-1]  # luminance counts at the coarsest scale alone
+        product *= np.maximum(whole if last else contrast, 0) ** weight
+    return single, _mean(product)
+
+
+def _require_fit(reference: Picture, distorted: Picture) -> None:
+    require_same_shape(reference, distorted)
+    if min(reference.shape[:2]) < WINDOW_PX:
+        raise ValueError(f"SSIM needs sides of {WINDOW_PX} px or more, got the shape {reference.shape}")
+
+
+def _mean(likeness: Means) -> float:
+    return min(1.0, float(likeness.mean()))  # rounding can leave 1 + 1e-9
+
+
+def _is_small(picture: Picture) -> bool:
+    return min(picture.shape[:2]) < MS_SSIM_SMALLEST_PX
+
+
+def _likeness(x: Picture | Planes, y: Picture | Planes) -> tuple[Means, Means]:
+    """Return the mean likeness over the window's centres: of contrast and structure, and with luminance as well."""
+    height, width = (side - WINDOW_PX + 1 for side in x.shape[:2])
+    block_rows = max(BLOCK_PX // width, 1)
+    contrast, whole = np.zeros(3), np.zeros(3)
+    for first in range(0, height, block_rows):
+        rows = slice(first, min(first + block_rows, height) + WINDOW_PX - 1)
+        likeness, luminance = _likeness_of_rows(*(np.subtract(one[rows], MID_GREY, dtype=np.float32) for one in (x, y)))
+        contrast += _sum(likeness)
+        luminance *= likeness
+        whole += _sum(luminance)
+    return contrast / (height * width), whole / (height * width)
+
+
+def _likeness_of_rows(x: Planes, y: Planes) -> tuple[Planes, Planes]:
+    """Return the likeness of contrast and structure, and that of luminance, by row; x and y are used up."""
+    x_mean, y_mean = _windowed(x), _windowed(y)
+    products = x_mean * y_mean
+    squares = x_mean * x_mean
+    squares += y_mean * y_mean
+    contrast = _windowed(x * y)
+    contrast -= products
+    contrast *= 2
+    contrast += C2
+    x *= x
+    y *= y
+    x += y
+    variances = _windowed(x)  # of x and y, added up
+    variances -= squares
+    variances += C2
+    contrast /= variances
+    x_mean += MID_GREY
+    y_mean += MID_GREY
+    luminance = np.asarray((2 * x_mean * y_mean + C1) / (x_mean * x_mean + y_mean * y_mean + C1), np.float32)
+    return contrast, luminance
+
+
+def _sum(planes: Planes) -> Means:
+    """Return the sum by channel where the window fits; over rows first: NumPy adds long ones ten times as fast."""
+    return np.asarray(planes.sum(axis=0, dtype=np.float64)[MARGIN_PX:-MARGIN_PX].sum(axis=0))
+
+
+def _windowed(planes: Planes) -> Planes:
+    """Return the Gaussian-weighted means in those rows where the window fits, (H - 10, W, 3): in one piece."""
+    return cv2.GaussianBlur(planes, (WINDOW_PX, WINDOW_PX), SIGMA_PX)[MARGIN_PX:-MARGIN_PX]
+
+
+def _halved(planes: Planes) -> Planes:
+    """Return the means over 2 x 2 px, (ceil(H / 2), ceil(W / 2), 3)."""
+    height, width = planes.shape[:2]
+    if height % 2 or width % 2:
+        planes = cv2.copyMakeBorder(planes, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    half = (math.ceil(width / 2), math.ceil(height / 2))
+    return np.asarray(cv2.resize(planes, half, interpolation=cv2.INTER_AREA), np.float32)
