@@ -77,7 +77,7 @@ def measure(options: Options) -> Result:
             "the other core 0.87 and 0.76 without labels, and 0.85 and 0.77 with them.",
             "SSIM and MS-SSIM of a tile in one pass (2026-11-27, B, processor time, the least of 12 rounds): 2.4 ms "
             "for 1.8 and 3.2 apart, with memory kept as workers keep it, and 3.2 for 1.9 and 4.0 without. Blocks of "
-            "more rows were faster with such memory, 2.0 ms for whole tiles, and slower without, 4.3.",
+            "three times as many rows were faster with such memory, 2.2 ms, and slower without, 4.3.",
             "Profile, processor time of one tile beside 21 ms for the full-size network and 4 ms for that of 16 "
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
             "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the PNG of the strip and 8 "

@@ -89,10 +89,11 @@ def measure(options: Options) -> Result:
             "machine's to keep (2026-11-26). The step pays that for all that it writes, the floor for nothing: on 84 "
             "pictures with two workers 1.15 with and 1.11 without. Here it was off "
             "(/sys/module/page_reporting/parameters/page_reporting_order at 11), as on a machine of one's own.",
-            "Tried and kept (2026-11-27, 24 pictures, two workers, three rounds in turn): Dask's processes no longer "
-            "sample their own stacks a hundred times a second, tick fifty times and count memory twice, which is 3 to "
-            "4 % of the wall. Before, three rounds on B were 1.11 × the floor (1.10 – 1.17) with one worker and "
-            "1.17 × (1.15 – 1.17) with two, 1.05 × (1.04 – 1.06) `datasets`, 1.02 × (0.97 – 1.03) `litdata`.",
+            "Tried and kept (2026-11-27, 24 pictures, two workers, each three rounds in turn): Dask's processes no "
+            "longer sample their own stacks a hundred times a second nor count memory twice, 2 to 3 % of the wall, nor "
+            "tick fifty times a second, 0 to 5 %. Before, three rounds on B were 1.11 × the floor (1.10 – 1.17) with "
+            "one worker and 1.17 × (1.15 – 1.17) with two, 1.05 × (1.04 – 1.06) `datasets`, 1.02 × (0.97 – 1.03) "
+            "`litdata`.",
             "Not tried: writing in a thread while the next distortion is made, as with as many workers as cores no "
             "core is free for it.",
             "On A, three rounds while tests and other jobs had a share of both cores (2026-11-26): 1.11 × the floor "

@@ -145,10 +145,11 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
         f"{one.above_bits:.5f} | {'there' if one.nearest else 'a level'} | {_strength(one):+.2f} |"
         for step, one in dial.betweens
     ]
+    kept = float("nan") if dial.kept_falling_share is None else dial.kept_falling_share
     lines += [
         "",
         f"- PSNR falls from level to level in {dial.falling_levels_share:.2%} of tiles "
-        f"(truly {dial.true_falling_levels_share:.2%}; of those that truly do {dial.kept_falling_share or 0:.2%}), "
+        f"(truly {dial.true_falling_levels_share:.2%}; of those that truly do {kept:.2%}), "
         f"all along the dial in {dial.falling_share:.2%}",
         f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
     ]

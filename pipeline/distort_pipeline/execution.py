@@ -33,7 +33,7 @@ IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop
 # to clear it anew; in the pairs step that took up to 3 of 20 seconds (benchmarks/pairs.py)
 MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "MALLOC_TRIM_THRESHOLD_": 1 << 27}
 # Dask's processes watch themselves for its dashboard: a hundred times a second what runs, fifty times whether their
-# loop does, twice how much memory they hold. In the pairs step that took 4 of 100 seconds (benchmarks/pairs.py)
+# loop does, twice how much memory they hold. In the pairs step that took some 4 of 100 seconds (benchmarks/pairs.py)
 UNWATCHED = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
