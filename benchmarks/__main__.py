@@ -1,4 +1,4 @@
-"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--pictures DIR]`.
+"""Runs benchmarks: `python -m benchmarks [NAME ...] [--quick] [--rounds N] [--images DIR]`.
 
 Writes results/*.json and RESULTS.md.
 
@@ -35,7 +35,7 @@ NAMES = (
     "gpu_on_paper",
 )
 LONG = ("growth", "large_corpus")  # only when named: `python -m benchmarks growth`
-NOT_YET = ("a GPU: training step and generation in pictures/s, share of the matrix peak (gpu_on_paper reckons)",)
+NOT_YET = ("a GPU: training step and generation in images/s, share of the matrix peak (gpu_on_paper reckons)",)
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all but {', '.join(LONG)}"
     )
     parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
-    parser.add_argument("--pictures", type=Path, default=SAMPLE, help="folder of pristine PNG or WebP pictures")
+    parser.add_argument("--images", type=Path, default=SAMPLE, help="folder of pristine PNG or WebP images")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of trained models (precision)")
     parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
     parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
@@ -56,7 +56,7 @@ def main() -> None:
     if not asked.page:
         names = asked.names or [name for name in NAMES if name not in LONG]
         if len(names) == 1:
-            run_here(names[0], Options(asked.quick, asked.pictures, asked.models, asked.rounds))
+            run_here(names[0], Options(asked.quick, asked.images, asked.models, asked.rounds))
         else:
             _run_each(names, asked)
     if not asked.quick:
@@ -82,7 +82,7 @@ def run_here(name: str, options: Options) -> None:
 
 def _run_each(names: list[str], asked: argparse.Namespace) -> None:
     for name in names:
-        options = ["--pictures", str(asked.pictures), "--models", str(asked.models)]
+        options = ["--images", str(asked.images), "--models", str(asked.models)]
         options += ["--quick"] if asked.quick else []
         if asked.rounds:
             options += ["--rounds", str(asked.rounds)]

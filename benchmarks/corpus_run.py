@@ -1,6 +1,6 @@
 """One run of the generate step in processes of its own: how long it takes, and how much memory all of them hold.
 
-`python -m benchmarks.corpus_run FOLDER PICTURES SETTINGS` makes models of random weights (all four distortions, the
+`python -m benchmarks.corpus_run FOLDER IMAGES SETTINGS` makes models of random weights (all four distortions, the
 random ones with noise) and a manifest in FOLDER unless they are there, and then a corpus by SETTINGS, in JSON.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import read_pictures
+from benchmarks.harness import read_images
 from benchmarks.sample_store import make_manifest
 
 FILTERS = 16  # the starter size
@@ -33,10 +33,10 @@ class CorpusRun:
     store_mb: float  # on disk
 
 
-def run_corpus(folder: Path, pictures: Path, settings: Mapping[str, Any]) -> CorpusRun:
+def run_corpus(folder: Path, images: Path, settings: Mapping[str, Any]) -> CorpusRun:
     """Make a corpus by `settings` of GenerateConfig in new processes, measure it and delete it."""
-    _prepare(folder, pictures)
-    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(pictures), json.dumps(settings)]
+    _prepare(folder, images)
+    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), json.dumps(settings)]
     started = time.perf_counter()
     # nobody reads what it says while it runs: into a file, as a full pipe would stop it
     with (folder / "log.txt").open("w+") as log:
@@ -55,8 +55,8 @@ def run_corpus(folder: Path, pictures: Path, settings: Mapping[str, Any]) -> Cor
     return CorpusRun(seconds, peak, size)
 
 
-def _prepare(folder: Path, pictures: Path) -> None:
-    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(pictures), "{}"]
+def _prepare(folder: Path, images: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), "{}"]
     if not (folder / "models").is_dir():
         subprocess.run(words, check=True, capture_output=True)
 
@@ -80,7 +80,7 @@ def memory_mb(root: int) -> float:
 
 def main() -> None:
     """Make what is missing of models and manifest, and the corpus if there are settings."""
-    folder, pictures, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    folder, images, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     if settings:
         from distort_pipeline.config import GenerateConfig
         from distort_pipeline.steps import generate
@@ -89,9 +89,9 @@ def main() -> None:
         return
     from benchmarks.random_models import write_model
 
-    make_manifest(pictures, folder)
+    make_manifest(images, folder)
     for name, channels in NOISE_CHANNELS.items():
-        write_model(folder / "models" / name, FILTERS, read_pictures(pictures, 4), noise_channels=channels)
+        write_model(folder / "models" / name, FILTERS, read_images(images, 4), noise_channels=channels)
 
 
 if __name__ == "__main__":  # workers are spawned, and import this file again

@@ -1,7 +1,7 @@
 """Random 256² crops read from a pair store for training, at first with nothing in memory, and from disk.
 
 The store holds more chunks than the cache, so that every epoch reads and decompresses each of them once, unless more
-tiles are asked for than the pictures have room for. Files are put out of the system's memory before each epoch that
+tiles are asked for than the images have room for. Files are put out of the system's memory before each epoch that
 is called cold (`posix_fadvise`; elsewhere than on Linux they stay).
 """
 
@@ -37,11 +37,11 @@ def measure(options: Options) -> Result:
     """Return crops a second from the store, each with its distorted partner."""
     rounds = options.rounds_or(7)
     with tempfile.TemporaryDirectory() as folder:
-        manifest = make_manifest(options.pictures, Path(folder))
-        pictures = sum(record.split == "train" for record in read_manifest(manifest).records)
-        tiles_each = 2 if options.quick else max(4, -(-TILES_WANTED // pictures))
+        manifest = make_manifest(options.images, Path(folder))
+        images = sum(record.split == "train" for record in read_manifest(manifest).records)
+        tiles_each = 2 if options.quick else max(4, -(-TILES_WANTED // images))
         store = make_pairs(
-            manifest, Path(folder) / "pairs", distortions=(DISTORTION,), tiles_per_picture=min(tiles_each, 64)
+            manifest, Path(folder) / "pairs", distortions=(DISTORTION,), tiles_per_image=min(tiles_each, 64)
         )
         tiles, epoch = len(_crops(store).records), _crops(store).epoch_crops
         cold, warm, cached, work, bare = [], [], [], [], []

@@ -1,7 +1,7 @@
 """Generation of one batch, end to end, against the bare forward pass and against the plain way of doing it.
 
 End to end is the task of the generate step: read tiles, network, statistics, records, digests, report, write. The bare
-pass is the same compiled network on the same tiles and seeds, 8-bit pictures in and out. The plain way is what a user
+pass is the same compiled network on the same tiles and seeds, 8-bit images in and out. The plain way is what a user
 would write: `model.predict` on the usual Keras form in float32, PNG files by Pillow, statistics by SciPy in float64.
 """
 
@@ -18,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.statistics import plain_histogram
@@ -96,7 +96,7 @@ def measure(options: Options) -> Result:
 
 def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     model = folder / "models" / "jpeg"
-    write_model(model, size.filters, read_pictures(options.pictures, 4))
+    write_model(model, size.filters, read_images(options.images, 4))
     figures = []
     plain = _plain_way(size.filters, folder)
     for precision in ("float32", "mixed_bfloat16"):
@@ -136,9 +136,9 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
 
 def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTask:
     """Return the task of one batch; its reference tiles are cut and stored by the generate step itself."""
-    manifest = make_manifest(options.pictures, folder)
+    manifest = make_manifest(options.images, folder)
     config = GenerateConfig(
-        count=size.tiles, batch_samples=size.tiles, workers=0, precision=precision, truth_pictures=1, crop_align=16
+        count=size.tiles, batch_samples=size.tiles, workers=0, precision=precision, truth_images=1, crop_align=16
     )
 
     def take(task: BatchTask) -> None:
@@ -160,7 +160,7 @@ def _pristine(task: BatchTask) -> NDArray[np.uint8]:
 
 
 def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None]:
-    from PIL import Image
+    from PIL import Image as PILImage
 
     from benchmarks.plain_networks import build_plain_generator
 
@@ -170,9 +170,9 @@ def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None
 
     def plain(pristine: NDArray[np.uint8]) -> None:
         made = model.predict(pristine.astype(np.float32) / 127.5 - 1, batch_size=16, verbose=0)
-        pictures = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)
-        for number, picture in enumerate(pictures):
-            plain_histogram(picture)
-            Image.fromarray(picture).save(out / f"{number:05d}.png")
+        images = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)
+        for number, image in enumerate(images):
+            plain_histogram(image)
+            PILImage.fromarray(image).save(out / f"{number:05d}.png")
 
     return plain

@@ -1,7 +1,7 @@
 """What a GPU would leave to the rest of the machine, reckoned: arithmetic counted, the rest of the path measured here.
 
 Counted are the multiplications and additions of the convolutions in the compiled graphs, which are all but everything.
-Measured is processor time, of all threads: a whole `generate` (pictures, tiles, truths, statistics, records, writing,
+Measured is processor time, of all threads: a whole `generate` (images, tiles, truths, statistics, records, writing,
 reports) less the network's own. What follows for GPUs is arithmetic on these figures, the vendor's peak and a share of
 it that is assumed: no GPU was at hand.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Figure, Options, Result, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.trainers import trainer_of
@@ -46,17 +46,17 @@ def measure(options: Options) -> Result:
     filters, count, rounds = (4, 32, 1) if options.quick else (FULL_FILTERS, COUNT, options.rounds_or(1))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        pictures = read_pictures(options.pictures, 4)
-        write_model(folder / "full" / "jpeg", filters, pictures)
-        write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, pictures)
-        manifest = make_manifest(options.pictures, folder)
+        images = read_images(options.images, 4)
+        write_model(folder / "full" / "jpeg", filters, images)
+        write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, images)
+        manifest = make_manifest(options.images, folder)
         made = _arithmetic(load_generator(folder / "full" / "jpeg", batch=1, precision="mixed_bfloat16"))
         beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
         starters, disk = zip(*(_by_starters(manifest, folder, count) for _ in range(rounds)), strict=True)
     trained = _training_arithmetic(filters)
     figures = [
         Figure("arithmetic of a tile, generation", "–", spread([made / 1e9]), "GFLOP"),
-        Figure("arithmetic of a picture in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
+        Figure("arithmetic of an image in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
         Figure("processor time of a tile beside the network, four labels", "–", spread(beside), "ms"),
         Figure("processor time of a tile by the starters, all in all", "–", spread(starters), "ms"),
         Figure("a sample of the starters on disk, with its share of reference tiles", "–", spread(disk), "KB"),
@@ -71,12 +71,12 @@ def measure(options: Options) -> Result:
 
 def _reckoning(median: Mapping[str, float]) -> list[str]:
     made, trained, beside, starters, disk = median.values()
-    tiles, pictures = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (made, trained))
+    tiles, images = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (made, trained))
     cores = tiles * beside / 1e3
     return [
         f"On paper: at {SHARE:.0%} of a peak of {PEAK_TFLOPS} TFLOP/s (H100 or H200, dense bfloat16, by NVIDIA's "
-        f"datasheet; the share is assumed) a GPU makes {tiles:,.0f} tiles a second and trains on {pictures:,.0f} "
-        f"pictures. {cores:,.0f} cores like this one would keep it busy with tiles, {pictures / 2000:.1f} pairs of "
+        f"datasheet; the share is assumed) a GPU makes {tiles:,.0f} tiles a second and trains on {images:,.0f} "
+        f"images. {cores:,.0f} cores like this one would keep it busy with tiles, {images / 2000:.1f} pairs of "
         "cores with crops, by the bar of crops.py.",
         f"{GPUS} GPUs would be limited by what is beside them: {GPUS * cores:,.0f} cores, and "
         f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
@@ -135,7 +135,7 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
     forward.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
     whole = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))
     store = open_corpus(corpus)
-    pristine = np.stack(list(store.pictures(PRISTINE, [record.tile for record in store.records])))
+    pristine = np.stack(list(store.images(PRISTINE, [record.tile for record in store.records])))
     network = _processor_seconds(lambda: forward.distort(pristine, [record.seed for record in store.records]))
     shutil.rmtree(corpus)
     return (whole - network) / len(store) * 1e3

@@ -35,7 +35,7 @@ def measure(options: Options) -> Result:
             if options.quick:
                 changes["count"] = max(changes["count"] // 100, 8)
             settings = {"precision": "mixed_bfloat16", "allow_repeats": True, "workers": 2, **changes}
-            return run_corpus(folder, options.pictures, settings)
+            return run_corpus(folder, options.images, settings)
 
         for count in COUNTS:
             figures += _figures(f"{count:,} samples of 256², 2 workers", run(count=count), count, 256)
@@ -48,7 +48,7 @@ def measure(options: Options) -> Result:
                 found = run(count=count, tile_px=side)
                 figures += _figures(f"{count:,} samples of {side}², 2 workers", found, count, side)
             else:
-                left_out.append(f"tiles of {side}²: no picture of {options.pictures} is large enough")
+                left_out.append(f"tiles of {side}²: no image of {options.images} is large enough")
         few, many = run(count=FEW), run(count=MANY)
     figures.append(
         Figure(
@@ -66,7 +66,7 @@ def measure(options: Options) -> Result:
         [
             "Memory is that of all processes, measured twice a second; what they share is counted once.",
             "Samples of a small corpus cost more as the start is in their seconds, and as each shard of 256 reference "
-            "tiles has the true distortions of eight whole pictures made for its reports.",
+            "tiles has the true distortions of eight whole images made for its reports.",
         ],
         left_out,
         package_versions(["tensorflow", "keras", "dask", "zarr"]),

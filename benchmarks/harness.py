@@ -22,7 +22,7 @@ from distort_pipeline.versions import package_versions
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = Path("data/sample")
 MODELS = Path("build/models")
-SUFFIXES = (".png", ".webp")  # of pristine pictures
+SUFFIXES = (".png", ".webp")  # of pristine images
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Options:
     """What a benchmark is run with; `quick` is for seeing that it works, and its figures are not kept."""
 
     quick: bool = False
-    pictures: Path = SAMPLE
+    images: Path = SAMPLE
     models: Path = MODELS  # trained ones
     rounds: int | None = None  # of what takes minutes; None: as many as the benchmark thinks fit
 
@@ -126,21 +126,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def read_pictures(folder: Path, count: int | None = None) -> list[NDArray[np.uint8]]:
-    """Return the first `count` pictures of `folder`, 8-bit RGB, each (H, W, 3)."""
+def read_images(folder: Path, count: int | None = None) -> list[NDArray[np.uint8]]:
+    """Return the first `count` images of `folder`, 8-bit RGB, each (H, W, 3)."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:count]
     if not paths:
-        raise FileNotFoundError(f"no {', '.join(SUFFIXES)} in {folder}; name a folder of them with --pictures")
+        raise FileNotFoundError(f"no {', '.join(SUFFIXES)} in {folder}; name a folder of them with --images")
     return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
 
 
-def cut_tiles(pictures: Iterable[NDArray[np.uint8]], count: int, tile_px: int = 256) -> NDArray[np.uint8]:
-    """Return `count` tiles (count, tile_px, tile_px, 3), in rows and columns of each picture, repeated if too few."""
+def cut_tiles(images: Iterable[NDArray[np.uint8]], count: int, tile_px: int = 256) -> NDArray[np.uint8]:
+    """Return `count` tiles (count, tile_px, tile_px, 3), in rows and columns of each image, repeated if too few."""
     tiles = [
-        picture[y : y + tile_px, x : x + tile_px]
-        for picture in pictures
-        for y in range(0, picture.shape[0] - tile_px + 1, tile_px // 2)
-        for x in range(0, picture.shape[1] - tile_px + 1, tile_px // 2)
+        image[y : y + tile_px, x : x + tile_px]
+        for image in images
+        for y in range(0, image.shape[0] - tile_px + 1, tile_px // 2)
+        for x in range(0, image.shape[1] - tile_px + 1, tile_px // 2)
     ]
     return np.stack([tiles[number % len(tiles)] for number in range(count)])
 

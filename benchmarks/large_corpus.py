@@ -1,6 +1,6 @@
 """100,000 tiles of 256² by starter-size networks: whether two cores make them within the hour, in 3 GB.
 
-All four distortions, PSNR and SSIM on, two workers, once. It wants some 25 GB of free disk, and pictures enough for
+All four distortions, PSNR and SSIM on, two workers, once. It wants some 25 GB of free disk, and images enough for
 25,000 different tiles; with fewer, as in data/sample, tiles repeat.
 """
 
@@ -23,7 +23,7 @@ def measure(options: Options) -> Result:
     count = 64 if options.quick else COUNT
     settings = {"precision": "mixed_bfloat16", "allow_repeats": True, "workers": 2, "count": count}
     with tempfile.TemporaryDirectory() as folder:
-        run = run_corpus(Path(folder), options.pictures, settings)
+        run = run_corpus(Path(folder), options.images, settings)
     return Result(
         f"{count:,} tiles of 256², starter-size networks in mixed_bfloat16, two workers",
         [

@@ -1,6 +1,6 @@
-"""The least that pairs can cost: read each picture once, distort it by every recipe, and store nothing.
+"""The least that pairs can cost: read each image once, distort it by every recipe, and store nothing.
 
-In a bare process pool, with the seeds and parameters of the step, the largest pictures first.
+In a bare process pool, with the seeds and parameters of the step, the largest images first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import Distorted, apply
 from distort_pipeline.execution import pin_threads
 from distort_pipeline.planning.pairs import Recipe
-from distort_pipeline.ranges import Picture
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.ranges import Image
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.steps.pairs import recipes_of
 from distort_pipeline.stores.ingested import read_ingested
@@ -25,38 +25,38 @@ from distort_pipeline.stores.manifests import read_manifest
 
 
 @dataclass(frozen=True)
-class PictureTask:
-    """One picture, and all that is done to it."""
+class ImageTask:
+    """One image, and all that is done to it."""
 
     root: Path
-    record: PictureRecord
+    record: ImageRecord
     recipes: tuple[Recipe, ...]
     seed: int
 
 
-def picture_tasks(manifest_path: Path, config: PairsConfig) -> list[PictureTask]:
-    """Return a task for each picture, the largest first."""
+def image_tasks(manifest_path: Path, config: PairsConfig) -> list[ImageTask]:
+    """Return a task for each image, the largest first."""
     manifest = read_manifest(manifest_path)
-    tasks = [PictureTask(manifest.root, record, recipes_of(config), config.seed) for record in manifest.records]
+    tasks = [ImageTask(manifest.root, record, recipes_of(config), config.seed) for record in manifest.records]
     return sorted(tasks, key=lambda task: -task.record.width * task.record.height)
 
 
-def distort(task: PictureTask, recipe: Recipe, pristine: Picture) -> Distorted:
-    """Return the picture of `task` under one recipe, drawn as the step draws it."""
-    seed = sample_seed(task.seed, task.record.picture_digest, recipe.distortion, recipe.level)
+def distort(task: ImageTask, recipe: Recipe, pristine: Image) -> Distorted:
+    """Return the image of `task` under one recipe, drawn as the step draws it."""
+    seed = sample_seed(task.seed, task.record.image_digest, recipe.distortion, recipe.level)
     return apply(recipe.distortion, pristine, recipe.parameters, generator(seed))
 
 
-def distort_all(task: PictureTask) -> int:
-    """Read one picture and distort it by every recipe; return how many bytes came out."""
+def distort_all(task: ImageTask) -> int:
+    """Read one image and distort it by every recipe; return how many bytes came out."""
     pin_threads(1)
     pristine = read_ingested(task.root, task.record)
-    return sum(distort(task, recipe, pristine).picture.nbytes for recipe in task.recipes)
+    return sum(distort(task, recipe, pristine).image.nbytes for recipe in task.recipes)
 
 
 def floor_seconds(manifest: Path, config: PairsConfig, workers: int) -> float:
     """Return the wall of all tasks in a pool whose processes have started and have imported the codecs."""
-    tasks = picture_tasks(manifest, config)
+    tasks = image_tasks(manifest, config)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         _warm(pool, tasks[-1:] * workers)
         started = time.perf_counter()
@@ -64,7 +64,7 @@ def floor_seconds(manifest: Path, config: PairsConfig, workers: int) -> float:
         return time.perf_counter() - started
 
 
-def _warm(pool: ProcessPoolExecutor, tasks: Sequence[PictureTask]) -> None:
+def _warm(pool: ProcessPoolExecutor, tasks: Sequence[ImageTask]) -> None:
     waiting: list[Future[int]] = [pool.submit(distort_all, task) for task in tasks]
     for future in waiting:
         future.result()

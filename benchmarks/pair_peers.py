@@ -1,8 +1,8 @@
-"""The pairs as a user would write them with `datasets` or `litdata`: the same pictures, distortions, tiles, digests.
+"""The pairs as a user would write them with `datasets` or `litdata`: the same images, distortions, tiles, digests.
 
 `python -m benchmarks.pair_peers NAME MANIFEST SETTINGS OUT` prints the seconds from the first call of the library to
 the end of the last; imports come before. Both get the friendlier form: tiles as raw bytes, which neither encodes as
-PNG. Each row is a tile, or a whole validation picture, under one recipe, with its parameters and its SHA-256.
+PNG. Each row is a tile, or a whole validation image, under one recipe, with its parameters and its SHA-256.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pair_floor import PictureTask, distort, picture_tasks
+from benchmarks.pair_floor import ImageTask, distort, image_tasks
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.execution import pin_threads
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, Tile, spread_tiles
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.ingested import read_ingested
 
@@ -44,8 +44,8 @@ def seconds_of(name: str, manifest: Path, settings: dict[str, Any], out: Path) -
     return float(done.stdout.split()[-1])
 
 
-def rows_of(task: PictureTask, config: PairsConfig) -> Iterator[Row]:
-    """Yield what is stored of one picture: its tiles pristine, then under each recipe."""
+def rows_of(task: ImageTask, config: PairsConfig) -> Iterator[Row]:
+    """Yield what is stored of one image: its tiles pristine, then under each recipe."""
     pin_threads(1)
     pristine = read_ingested(task.root, task.record)
     tiles = _tiles(task, config)
@@ -53,10 +53,10 @@ def rows_of(task: PictureTask, config: PairsConfig) -> Iterator[Row]:
     for recipe in task.recipes:
         made = distort(task, recipe, pristine)
         facts = {**recipe.parameters, **made.facts}
-        yield from _rows(task, made.picture, tiles, recipe.distortion, recipe.level, facts)
+        yield from _rows(task, made.image, tiles, recipe.distortion, recipe.level, facts)
 
 
-def _tiles(task: PictureTask, config: PairsConfig) -> list[Tile]:
+def _tiles(task: ImageTask, config: PairsConfig) -> list[Tile]:
     record = task.record
     if record.split == "val":
         return [Tile(0, 0, record.height, record.width)]
@@ -64,19 +64,19 @@ def _tiles(task: PictureTask, config: PairsConfig) -> list[Tile]:
         record.height,
         record.width,
         tile_px=config.tile_px,
-        count=config.tiles_per_picture,
+        count=config.tiles_per_image,
         align_px=TILE_ALIGN_PX,
-        seed=derive_seed(config.seed, "tiles", record.picture_digest),
+        seed=derive_seed(config.seed, "tiles", record.image_digest),
     )
 
 
 def _rows(
-    task: PictureTask, picture: Picture, tiles: list[Tile], distortion: str, level: int, facts: dict[str, Any]
+    task: ImageTask, image: Image, tiles: list[Tile], distortion: str, level: int, facts: dict[str, Any]
 ) -> Iterator[Row]:
     for tile in tiles:
-        pixels = picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width].tobytes()
+        pixels = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width].tobytes()
         yield {
-            "picture": task.record.id,
+            "image": task.record.id,
             "split": task.record.split,
             "distortion": distortion,
             "level": level,
@@ -90,7 +90,7 @@ def _rows(
         }
 
 
-def _row_lists(numbers: list[int], tasks: list[PictureTask], config: PairsConfig) -> dict[str, list[Any]]:
+def _row_lists(numbers: list[int], tasks: list[ImageTask], config: PairsConfig) -> dict[str, list[Any]]:
     rows = [row for number in numbers for row in rows_of(tasks[number], config)]
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -99,9 +99,9 @@ def with_datasets(manifest: Path, config: PairsConfig, out: Path) -> float:
     """Write the pairs by `datasets.map(num_proc=2)` into Parquet and return the seconds."""
     datasets: Any = importlib.import_module("datasets")
     datasets.disable_progress_bars()
-    tasks = picture_tasks(manifest, config)
+    tasks = image_tasks(manifest, config)
     started = time.perf_counter()
-    # every second picture to each process: they get contiguous parts, and the largest come first
+    # every second image to each process: they get contiguous parts, and the largest come first
     order = [*range(0, len(tasks), WORKERS), *range(1, len(tasks), WORKERS)]
     source = datasets.Dataset.from_dict({"number": order})
     made = source.map(
@@ -120,7 +120,7 @@ def with_datasets(manifest: Path, config: PairsConfig, out: Path) -> float:
 def with_litdata(manifest: Path, config: PairsConfig, out: Path) -> float:
     """Write the pairs by `litdata.optimize` and return the seconds."""
     litdata: Any = importlib.import_module("litdata")
-    tasks = picture_tasks(manifest, config)
+    tasks = image_tasks(manifest, config)
     started = time.perf_counter()
     litdata.optimize(
         fn=partial(rows_of, config=config),

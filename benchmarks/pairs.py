@@ -28,7 +28,7 @@ from distort_pipeline.versions import package_versions
 BAR = 1.15
 SCALING_BAR = 0.93
 ROUNDS = 3
-MANY_PICTURES = 128  # from here on there are shards enough for two workers to end together
+MANY_IMAGES = 128  # from here on there are shards enough for two workers to end together
 PEERS = {"datasets": "`datasets.map(num_proc=2)` into Parquet", "litdata": "`litdata.optimize`"}
 
 
@@ -38,12 +38,12 @@ def measure(options: Options) -> Result:
     starts: list[float] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        manifest = make_manifest(options.pictures, folder)
+        manifest = make_manifest(options.images, folder)
         records = read_manifest(manifest).records
         settings: dict[str, Any] = {
             "preset": "dbcnn",
             "levels": [1] if options.quick else [1, 2, 3, 4, 5],
-            "tiles_per_shard": 32 if len(records) >= MANY_PICTURES else 16,
+            "tiles_per_shard": 32 if len(records) >= MANY_IMAGES else 16,
         }
         config = PairsConfig(**{**settings, "levels": tuple(settings["levels"])})
         for _ in range(options.rounds_or(ROUNDS)):
@@ -58,38 +58,38 @@ def measure(options: Options) -> Result:
                 shutil.rmtree(folder / name)
     megapixels = sum(record.width * record.height for record in records) / 1e6
     return Result(
-        f"four distortions at {len(config.levels)} levels of {len(records)} pictures ({megapixels:.0f} MP), written, "
+        f"four distortions at {len(config.levels)} levels of {len(records)} images ({megapixels:.0f} MP), written, "
         "hashed and recorded",
         [*_against_floor(walls), *_against_peers(walls), Figure("start of the cluster", "–", spread(starts), "s")],
         [
             f"Shards of {config.tiles_per_shard} tiles; a small set gets small ones, as the default of 32 would leave "
             "one of two workers idle at its end. The start of the cluster is not in the walls.",
-            "The others' rows hold the same tiles as raw bytes, with their parameters and SHA-256: as pictures, "
+            "The others' rows hold the same tiles as raw bytes, with their parameters and SHA-256: as images, "
             "`datasets` would encode each as PNG. Their processes' start is in their walls, and is some seconds.",
-            "Profile in one process, processor time, 24 pictures of dev/ at five levels (2026-11-24): JPEG 2000 45 %, "
+            "Profile in one process, processor time, 24 images of dev/ at five levels (2026-11-24): JPEG 2000 45 %, "
             "pink noise 26 %, white noise 12 %, writing 9 %, digests 2 %, reading 2 %, JPEG 1.5 %, all else 2 %.",
-            "Tried and kept (2026-11-25, AVX2 alone, 11 pictures of dev/ at five levels, 17.2 s of processor time in "
-            "one process before): shards and pictures written past Zarr, whose event loop copies, half the time of a "
+            "Tried and kept (2026-11-25, AVX2 alone, 11 images of dev/ at five levels, 17.2 s of processor time in "
+            "one process before): shards and images written past Zarr, whose event loop copies, half the time of a "
             "shard of 64 tiles (189 → 94 ms for photographs, 84 → 34 with white noise); Zstandard's level -5 for -1, a "
             "third less of what is left for 3 to 6 hundredths more on disk; one memory for the tiles of all columns. "
             "Together 15.3 s.",
             "Tried and kept (the same): Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, so that glibc gives memory "
             "back at once and the system has to clear it anew: 100,000 to 430,000 page faults for the pool's 50,000 "
             "and up to 4 s of system time for 1; with one arena and memory kept 70,000 to 160,000.",
-            "Tried and kept (the same): pictures are cut one by one as they are made, which brings page faults down to "
+            "Tried and kept (the same): images are cut one by one as they are made, which brings page faults down to "
             "the pool's; records and ledger are not flushed to disk, as each flush of a busy one took half a second.",
-            "Tried and kept (2026-11-26, AVX-512, 23 pictures of dev/, 15.3 s of processor time for the floor): files "
-            "of validation pictures written past Zarr as well, 0.8 s; no folders around each shard's file, 0.2 s; "
+            "Tried and kept (2026-11-26, AVX-512, 23 images of dev/, 15.3 s of processor time for the floor): files "
+            "of validation images written past Zarr as well, 0.8 s; no folders around each shard's file, 0.2 s; "
             "shards of 32 tiles instead of 64, as a worker that ends first waits for half a shard.",
-            "What the step does beyond the floor (2026-11-26, 21 pictures of dev/, one process, processor time 27.2 s "
+            "What the step does beyond the floor (2026-11-26, 21 images of dev/, one process, processor time 27.2 s "
             "for the floor, 30.4 for the step): writing files 1.1 s, Zstandard 0.6, SHA-256 of pixels 0.5 and of "
             "files 0.4, all else 0.6.",
             "A virtual machine may give memory that is freed back to its host (free page reporting), which clears it "
             "anew when a file is written: 650 MB took 1.34 s of system time, and 0.13 once the memory was the "
             "machine's to keep (2026-11-26). The step pays that for all that it writes, the floor for nothing: on 84 "
-            "pictures with two workers 1.15 with and 1.11 without. Here it was off "
+            "images with two workers 1.15 with and 1.11 without. Here it was off "
             "(/sys/module/page_reporting/parameters/page_reporting_order at 11), as on a machine of one's own.",
-            "Tried and kept (2026-11-27, 24 pictures, two workers, each three rounds in turn): Dask's processes no "
+            "Tried and kept (2026-11-27, 24 images, two workers, each three rounds in turn): Dask's processes no "
             "longer sample their own stacks a hundred times a second nor count memory twice, 2 to 3 % of the wall, nor "
             "tick fifty times a second, 0 to 5 %. Before, three rounds on B were 1.11 × the floor (1.10 – 1.17) with "
             "one worker and 1.17 × (1.15 – 1.17) with two, 1.05 × (1.04 – 1.06) `datasets`, 1.02 × (0.97 – 1.03) "

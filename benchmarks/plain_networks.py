@@ -29,9 +29,9 @@ def build_plain_generator(
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
     if (precision, transform, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):
         raise ValueError("the plain form is the paper's network in float32, of one level, for comparison only")
-    picture = keras.Input((side_px, side_px, 3))
+    image = keras.Input((side_px, side_px, 3))
     noises = [keras.Input((None, None, noise_channels)) for _ in range(7) if noise_channels]
-    features, skips = picture, []
+    features, skips = image, []
     for width in ENCODER:
         features = layers.Conv2D(width * base_filters, 4, strides=2, padding="same", use_bias=False)(features)
         features = _normalised(features)
@@ -41,10 +41,10 @@ def build_plain_generator(
         if noises:
             features = layers.Add()([features, _noise_conv(width * base_filters)(noises[block])])
         features = layers.Concatenate()([_normalised(features), skips[5 - block]])
-    terms = [picture, _upsampled(features, 3, use_bias=True)]
+    terms = [image, _upsampled(features, 3, use_bias=True)]
     if noises:
         terms.append(_noise_conv(3)(noises[-1]))
-    return keras.Model([picture, *noises] if noises else picture, layers.Add()(terms))
+    return keras.Model([image, *noises] if noises else image, layers.Add()(terms))
 
 
 def _upsampled(features: Any, filters: int, *, use_bias: bool) -> Any:

@@ -1,7 +1,7 @@
 """JSD_NSS of the float32 path and of the mixed_bfloat16 path, by trained models on the same tiles with the same seeds.
 
 The difference is held against the sampling floor: what the number of values alone leaves between two halves. Both paths
-see the same tiles, so what other pictures would change cancels; the standard error over pictures is larger, stands
+see the same tiles, so what other images would change cancels; the standard error over images is larger, stands
 beside it, and is no bar. For models that draw at random, what another draw changes stands beside it as well.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Figure, Options, Result, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, read_images, spread
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
@@ -28,7 +28,7 @@ from distort_pipeline.versions import package_versions
 
 TILE_PX = 256
 TILES_EACH = 4
-PICTURES = 20
+IMAGES = 20
 Counts = NDArray[np.int64]
 
 
@@ -42,21 +42,21 @@ def measure(options: Options) -> Result:
             [],
             [f"no models in {options.models}: `make repro` makes them, --models names some"],
         )
-    pictures = read_pictures(options.pictures, 2 if options.quick else PICTURES)
+    images = read_images(options.images, 2 if options.quick else IMAGES)
     figures: list[Figure] = []
     for name, folder in model_folders(options.models).items():
         card = read_card(folder)
         if not card["brought"]:
-            figures += _model(name, folder, card, pictures)
+            figures += _model(name, folder, card, images)
     return Result(
-        f"float32 and mixed_bfloat16 on the same {TILES_EACH} tiles of 256² of each of {len(pictures)} pictures",
+        f"float32 and mixed_bfloat16 on the same {TILES_EACH} tiles of 256² of each of {len(images)} images",
         figures,
         [
-            "JSD_NSS is the mean over pictures of the divergence of a picture's tiles, pooled, from the true "
-            "distortion of the same tiles. Some of the pictures may have been seen in training: both paths saw them.",
+            "JSD_NSS is the mean over images of the divergence of an image's tiles, pooled, from the true "
+            "distortion of the same tiles. Some of the images may have been seen in training: both paths saw them.",
             "Measured are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, after 600 steps "
             "of the latter, which left JPEG far from JPEG.",
-            "The first convolution reads the picture in float32, whatever the precision: rounded to bfloat16 a bright "
+            "The first convolution reads the image in float32, whatever the precision: rounded to bfloat16 a bright "
             "pixel is up to a quarter of a grey off before the kernel takes differences. With it in bfloat16 "
             "(2026-11-26) the same JPEG model differed by 0.0006 bits on photographs of dev/ and by 0.00028 on the "
             "sample; in float32 by 0.00004 and 0.000007.",
@@ -66,14 +66,14 @@ def measure(options: Options) -> Result:
     )
 
 
-def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDArray[np.uint8]]) -> list[Figure]:
-    pristine, true = _tiles(card, pictures)
+def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> list[Figure]:
+    pristine, true = _tiles(card, images)
     true_counts = _pooled(true)
     made = {precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")}
     counts = {precision: _pooled(tiles) for precision, tiles in made.items()}
     scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
-    error = float(np.std(scores["float32"], ddof=1)) / len(pictures) ** 0.5
-    notes = [f"standard error over pictures {error:.2g} bits"]
+    error = float(np.std(scores["float32"], ddof=1)) / len(images) ** 0.5
+    notes = [f"standard error over images {error:.2g} bits"]
     if is_random(card):
         again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
         notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
@@ -97,18 +97,18 @@ def _model(name: str, folder: Path, card: dict[str, Any], pictures: Sequence[NDA
     ]
 
 
-def _tiles(card: dict[str, Any], pictures: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return pristine and truly distorted tiles, TILES_EACH of every picture, which is distorted whole."""
+def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return pristine and truly distorted tiles, TILES_EACH of every image, which is distorted whole."""
     pristine, true = [], []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         seed = derive_seed(0, "precision", number)
-        bad = apply(card["distortion"], picture, card["levels"][-1]["parameters"], generator(seed)).picture
-        height, width = picture.shape[:2]
+        bad = apply(card["distortion"], image, card["levels"][-1]["parameters"], generator(seed)).image
+        height, width = image.shape[:2]
         tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
         for place in range(TILES_EACH):
             tile = tiles[place % len(tiles)]
             inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
-            pristine.append(picture[inside])
+            pristine.append(image[inside])
             true.append(bad[inside])
     return np.stack(pristine), np.stack(true)
 
@@ -119,7 +119,7 @@ def _distorted(folder: Path, precision: str, tiles: NDArray[np.uint8], draw: str
 
 
 def _pooled(tiles: NDArray[np.uint8]) -> list[Counts]:
-    """Return the histogram of each picture's tiles."""
+    """Return the histogram of each image's tiles."""
     counts = [product_histogram(tile) for tile in tiles]
     return [np.sum(counts[first : first + TILES_EACH], axis=0) for first in range(0, len(counts), TILES_EACH)]
 

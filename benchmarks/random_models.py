@@ -29,7 +29,7 @@ PARAMETERS: dict[str, dict[str, float]] = {
 }
 
 
-def write_model(folder: Path, filters: int, pictures: list[NDArray[np.uint8]], *, noise_channels: int = 0) -> None:
+def write_model(folder: Path, filters: int, images: list[NDArray[np.uint8]], *, noise_channels: int = 0) -> None:
     """Write a model of random weights into `folder`, whose name is that of its distortion."""
     import keras
 
@@ -39,7 +39,7 @@ def write_model(folder: Path, filters: int, pictures: list[NDArray[np.uint8]], *
 
     keras.utils.set_random_seed(0)
     weights = weights_of(build_generator(base_filters=filters, noise_channels=noise_channels))
-    counts = np.stack([product_histogram(tile) for tile in cut_tiles(pictures, 16, TILE_PX)])
+    counts = np.stack([product_histogram(tile) for tile in cut_tiles(images, 16, TILE_PX)])
     histograms = ValidationHistograms(counts, counts, counts, np.repeat(np.arange(4), 4), TILE_PX)
     settings = {"format": "model", "version": 1, "distortion": folder.name, "train": {"crop_align": 16}}
     write_arrays(folder / WEIGHTS, weights)

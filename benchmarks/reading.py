@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from distort_pipeline import open_corpus
@@ -33,7 +33,7 @@ def measure(options: Options) -> Result:
     figures: list[Figure] = []
     left: list[str] = []
     with tempfile.TemporaryDirectory() as place:
-        corpus, png = _corpus(options.pictures, Path(place), samples), Path(place) / "png"
+        corpus, png = _corpus(options.images, Path(place), samples), Path(place) / "png"
         _write_png(corpus, png)
         for measured, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
             try:
@@ -171,18 +171,18 @@ def _write_png(corpus: CorpusStore, folder: Path) -> None:
     for number in range(len(corpus)):
         sample = corpus[number]
         for kind in KINDS:
-            picture = cv2.cvtColor(getattr(sample, kind), cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(folder / f"{number:05d}.{kind}.png"), picture)
+            image = cv2.cvtColor(getattr(sample, kind), cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / f"{number:05d}.{kind}.png"), image)
 
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _corpus(pictures: Path, folder: Path, samples: int) -> CorpusStore:
+def _corpus(images: Path, folder: Path, samples: int) -> CorpusStore:
     """Return a corpus of two generators of random weights, which change little: their pixels cost what others' cost."""
     for name in ("jpeg", "jp2k"):
-        write_model(folder / "models" / name, 4, read_pictures(pictures, 4))
-    config = GenerateConfig(count=samples, truth_pictures=1, labels=(), workers=0)
-    generate.run(config, make_manifest(pictures, folder), folder / "models", folder / "corpus")
+        write_model(folder / "models" / name, 4, read_images(images, 4))
+    config = GenerateConfig(count=samples, truth_images=1, labels=(), workers=0)
+    generate.run(config, make_manifest(images, folder), folder / "models", folder / "corpus")
     return open_corpus(folder / "corpus")

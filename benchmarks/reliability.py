@@ -42,12 +42,12 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
     ),
     "Bit rot and repair": (
         "One random flipped bit, truncation or deletion at a time, in a pair store, a corpus, a model, an export, and "
-        "a manifest with its pictures: `verify` has to name the file. Repair: one to four at a time, then "
+        "a manifest with its images: `verify` has to name the file. Repair: one to four at a time, then "
         "`verify --repair`; made again may be only what was damaged.",
         ("bit-rot", "repair"),
     ),
     "Hostile and broken input": (
-        "Mutated pictures of every format, bombs and archives through `ingest`; documents of any content through their "
+        "Mutated images of every format, bombs and archives through `ingest`; documents of any content through their "
         "readers; names and secrets through the whole path.",
         ("hostile-", "fuzzed-", "outputs"),
     ),

@@ -1,7 +1,7 @@
-"""Statistics: picture → luma → MSCN → diagonal products → histogram, against the definition in SciPy, float64.
+"""Statistics: image → luma → MSCN → diagonal products → histogram, against the definition in SciPy, float64.
 
 One thread each. SciPy's is what a reader of the paper would write: the window applied along rows and columns, each
-step on the whole picture in float64, `np.histogram`. The two-dimensional window is timed beside it, as some write it.
+step on the whole image in float64, `np.histogram`. The two-dimensional window is timed beside it, as some write it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate, correlate1d
 
-from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_images, spread
 from benchmarks.statistics_peers import NAMES, field_of, histograms_by, installed
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
@@ -34,22 +34,22 @@ SIGMA_PX = 7 / 6
 def measure(options: Options) -> Result:
     """Return the speed on photographs and on tiles, and how far the divergences are from float64's."""
     cv2.setNumThreads(1)
-    pictures = read_pictures(options.pictures, 2 if options.quick else 20)
-    tiles = list(cut_tiles(pictures, 8 if options.quick else 64))
+    images = read_images(options.images, 2 if options.quick else 20)
+    tiles = list(cut_tiles(images, 8 if options.quick else 64))
     rounds = 3 if options.quick else 15
     figures = []
-    for name, images in (("photographs", pictures), ("tiles of 256²", tiles)):
+    for name, group in (("photographs", images), ("tiles of 256²", tiles)):
         forms: dict[str, Callable[[], object]] = {
-            "scipy": partial(_each, plain_histogram, images),
-            "ours": partial(_each, product_histogram, images),
+            "scipy": partial(_each, plain_histogram, group),
+            "ours": partial(_each, product_histogram, group),
         }
         seconds = in_turn(forms, rounds)
-        sizes = f"{len(images)} of {sum(i.shape[0] * i.shape[1] for i in images) / len(images) / 1e6:.2g} MP on average"
+        sizes = f"{len(group)} of {sum(i.shape[0] * i.shape[1] for i in group) / len(group) / 1e6:.2g} MP on average"
         found = ratios(seconds["scipy"], seconds["ours"])
         figures.append(
             Figure(f"speed on {name}", "SciPy float64, window along rows and columns", found, bar=BAR, note=sizes)
         )
-        figures += _against_peers(name, images, 2 if options.quick else 7)
+        figures += _against_peers(name, group, 2 if options.quick else 7)
     squares = in_turn(
         {
             "scipy": lambda: [plain_histogram(t, square=True) for t in tiles],
@@ -62,13 +62,13 @@ def measure(options: Options) -> Result:
             "speed on tiles of 256²", "SciPy float64, two-dimensional window", ratios(squares["scipy"], squares["ours"])
         )
     )
-    figures.append(_accuracy(pictures[: 1 if options.quick else 10]))
+    figures.append(_accuracy(images[: 1 if options.quick else 10]))
     return Result(
-        "picture → luma → MSCN → diagonal products → histogram, one thread",
+        "image → luma → MSCN → diagonal products → histogram, one thread",
         figures,
         [
             "Luma is OpenCV's 8-bit one in all, as the definition of JSD_NSS here has it.",
-            "The MSCN of the others goes on into slices of tensors and `torch.histc`, pictures of one size together. "
+            "The MSCN of the others goes on into slices of tensors and `torch.histc`, images of one size together. "
             "It is float32 throughout, which shows in flat regions; ours takes E[I²] - mean² in float64.",
             "SciPy's form makes and drops large arrays; where the memory for them comes from decides a third of its "
             "time. Here PyTorch is loaded, which helps it: without, ours was 7 times as fast on tiles (2026-11-24).",
@@ -83,9 +83,9 @@ def measure(options: Options) -> Result:
     )
 
 
-def plain_histogram(picture: NDArray[np.uint8], *, square: bool = False) -> NDArray[np.int64]:
+def plain_histogram(image: NDArray[np.uint8], *, square: bool = False) -> NDArray[np.int64]:
     """Return the histogram of the D1 products, written down as defined; `square` with the window in two dimensions."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     offsets = np.arange(-3, 4)
     window = np.exp(-(offsets**2) / (2 * SIGMA_PX**2))
     window /= window.sum()
@@ -103,13 +103,13 @@ def plain_histogram(picture: NDArray[np.uint8], *, square: bool = False) -> NDAr
     return np.concatenate([[np.sum(products < -2)], inner, [np.sum(products > 2)]])
 
 
-def _accuracy(pictures: list[NDArray[np.uint8]]) -> Figure:
+def _accuracy(images: list[NDArray[np.uint8]]) -> Figure:
     """Return how far JSD_NSS between pristine and distorted is from that of the plain form, over all distortions."""
     errors = []
-    for picture in pictures:
-        clean, plain_clean = product_histogram(picture), plain_histogram(picture)
+    for image in images:
+        clean, plain_clean = product_histogram(image), plain_histogram(image)
         for name, levels in PRESETS["paper_like"].items():
-            bad = apply(name, picture, levels[0], generator(0)).picture
+            bad = apply(name, image, levels[0], generator(0)).image
             exact = jsd_bits(plain_clean, plain_histogram(bad))
             errors.append(abs(jsd_bits(clean, product_histogram(bad)) - exact))
     return Figure(
@@ -118,19 +118,19 @@ def _accuracy(pictures: list[NDArray[np.uint8]]) -> Figure:
     )  # fmt: skip
 
 
-def _each(histogram: Callable[[NDArray[np.uint8]], Any], images: Sequence[NDArray[np.uint8]]) -> None:
-    for image in images:
-        histogram(image)
+def _each(histogram: Callable[[NDArray[np.uint8]], Any], group: Sequence[NDArray[np.uint8]]) -> None:
+    for item in group:
+        histogram(item)
 
 
-def _against_peers(name: str, images: Sequence[Picture], rounds: int) -> list[Figure]:
+def _against_peers(name: str, group: Sequence[Image], rounds: int) -> list[Figure]:
     """Return how much faster ours is than the chains with the MSCN of others."""
     forms: dict[str, Callable[[], object]] = {
-        peer: partial(histograms_by, field_of(peer), images) for peer in installed()
+        peer: partial(histograms_by, field_of(peer), group) for peer in installed()
     }
     if not forms:
         return []
-    seconds = in_turn({**forms, "ours": partial(_each, product_histogram, images)}, rounds)
+    seconds = in_turn({**forms, "ours": partial(_each, product_histogram, group)}, rounds)
     return [
         Figure(f"speed on {name}", f"the MSCN of {peer}, PyTorch", ratios(seconds[peer], seconds["ours"]), bar=PEER_BAR)
         for peer in forms

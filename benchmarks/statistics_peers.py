@@ -1,7 +1,7 @@
 """The headline's histogram by the MSCN of `pyiqa` and of `piq`, in PyTorch on one thread: for comparison only.
 
 Theirs is the MSCN; luma is the same 8-bit one, products are slices of tensors and the histogram is `torch.histc`, as a
-user would go on from there. Pictures of one size go through together.
+user would go on from there. Images of one size go through together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.histograms import BINS, LIMIT
 from distort_pipeline.statistics.mscn import WINDOW_PX, WINDOW_SIGMA_PX, luma
 
@@ -46,16 +46,16 @@ def field_of(name: str) -> Field:
     return field
 
 
-def histograms_by(field: Field, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
-    """Return the histogram of D1 products of each picture, without the overflow bins."""
+def histograms_by(field: Field, images: Sequence[Image]) -> list[NDArray[np.float32]]:
+    """Return the histogram of D1 products of each image, without the overflow bins."""
     torch: Any = importlib.import_module("torch")
-    by_size: dict[tuple[int, ...], list[Picture]] = {}
-    for picture in pictures:
-        by_size.setdefault(picture.shape, []).append(picture)
+    by_size: dict[tuple[int, ...], list[Image]] = {}
+    for image in images:
+        by_size.setdefault(image.shape, []).append(image)
     found = []
     with torch.inference_mode():
         for same in by_size.values():
-            greys = torch.from_numpy(np.stack([luma(picture) for picture in same])).to(torch.float32)[:, None]
+            greys = torch.from_numpy(np.stack([luma(image) for image in same])).to(torch.float32)[:, None]
             made = field(greys)
             products = made[..., :-1, :-1] * made[..., 1:, 1:]
             found += [torch.histc(one, BINS, -LIMIT, LIMIT).numpy() for one in products]

@@ -35,7 +35,7 @@ def measure(options: Options) -> Result:
     steps, last, seeds = (4, 2, 2) if options.quick else (STEPS, LAST, SEEDS)
     means: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
     with tempfile.TemporaryDirectory() as folder:
-        manifest = make_manifest(options.pictures, Path(folder))
+        manifest = make_manifest(options.images, Path(folder))
         store = make_pairs(manifest, Path(folder) / "pairs", distortions=("jpeg",))
         for seed in range(seeds):
             start: list[NDArray[np.float32]] | None = None

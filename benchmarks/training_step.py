@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_pictures, spread
+from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_images, spread
 from benchmarks.trainers import trainer_of
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
@@ -18,7 +18,7 @@ BAR = 3.0
 
 
 def measure(options: Options) -> Result:
-    """Return pictures/s of ours over those of the plain form, at full size and at starter size."""
+    """Return images/s of ours over those of the plain form, at full size and at starter size."""
     pin_backend_threads(0)
     figures = []
     sizes = ((4, 2, 1, 128),) if options.quick else ((16, 8, 5, 256), (64, 16, 2, 256))
@@ -61,9 +61,9 @@ def measure(options: Options) -> Result:
 
 
 def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int) -> list[Figure]:
-    pristine = cut_tiles(read_pictures(options.pictures, 4), batch, crop_px)
+    pristine = cut_tiles(read_images(options.images, 4), batch, crop_px)
     rng = np.random.default_rng(0)
-    distorted = np.stack([apply("white_noise", tile, {"sigma_grey": 19}, rng).picture for tile in pristine])
+    distorted = np.stack([apply("white_noise", tile, {"sigma_grey": 19}, rng).image for tile in pristine])
     trainers = {
         "plain": trainer_of(filters, batch, crop_px, "float32", plain=True),
         "float32": trainer_of(filters, batch, crop_px, "float32"),
@@ -84,8 +84,8 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
             plain,
             ratios(seconds["plain"], seconds[precision]),
             bar=BAR if filters == 64 and precision == "mixed_bfloat16" else None,
-            note=f"{batch / sorted(seconds[precision])[rounds // 2]:.2f} pictures/s",
+            note=f"{batch / sorted(seconds[precision])[rounds // 2]:.2f} images/s",
         )
         for precision in ("float32", "mixed_bfloat16")
     ]
-    return [*figures, Figure(f"{plain}, {named}", "–", spread([batch / s for s in seconds["plain"]]), "pictures/s")]
+    return [*figures, Figure(f"{plain}, {named}", "–", spread([batch / s for s in seconds["plain"]]), "images/s")]

@@ -27,7 +27,7 @@ def measure(options: Options) -> Result:
     sizes = ((4, 2, 2, 1),) if options.quick else ((16, 8, 12, 5), (64, 16, 3, 2))
     figures = []
     with tempfile.TemporaryDirectory() as folder:
-        manifest = make_manifest(options.pictures, Path(folder))
+        manifest = make_manifest(options.images, Path(folder))
         store = make_pairs(manifest, Path(folder) / "pairs", distortions=(DISTORTION,))
         for filters, batch, steps, rounds in sizes:
             figures.append(_size(store, filters, batch, steps, options.rounds_or(rounds)))
@@ -61,5 +61,5 @@ def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -
         "one constant batch, share of its speed",
         ratios(seconds["constant"], seconds["store"]),
         bar=BAR,
-        note=f"{steps} steps a turn, {rate:.2f} pictures/s",
+        note=f"{steps} steps a turn, {rate:.2f} images/s",
     )

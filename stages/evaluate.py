@@ -1,4 +1,4 @@
-"""`python -m stages.evaluate`: measures the models on the validation pictures."""
+"""`python -m stages.evaluate`: measures the models on the validation images."""
 
 from distort_pipeline.steps import evaluate
 from stages.face import BUILD, show

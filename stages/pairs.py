@@ -1,4 +1,4 @@
-"""`python -m stages.pairs`: makes the pair store of the manifest's pictures."""
+"""`python -m stages.pairs`: makes the pair store of the manifest's images."""
 
 from distort_pipeline.steps import pairs
 from stages.face import BUILD, show

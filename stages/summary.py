@@ -5,10 +5,10 @@ from distort_pipeline.stores.files import read_json
 from stages.face import BUILD
 
 if __name__ == "__main__":
-    print("\nJSD_NSS in bits, mean over the validation pictures:\n")
+    print("\nJSD_NSS in bits, mean over the validation images:\n")
     print(*text_table(read_json(BUILD / "evaluation" / "metrics.json")), sep="\n")
     print(f"""
 corpus             {BUILD / "corpus"}
 its report         {BUILD / "corpus" / "index.html"}
 evaluation         {BUILD / "evaluation" / "index.html"}
-exported pictures  {BUILD / "export"}""")
+exported images  {BUILD / "export"}""")

@@ -1,7 +1,7 @@
 """U-Nets that are told kind and strength: the network, its training step, its crops, and how it generates.
 
 The network is the package's, with one addition: every noise map is multiplied by gains that are learned for each level
-of each kind. Without them the finest noise, which the package adds to the picture as it is, would be as strong for JPEG
+of each kind. Without them the finest noise, which the package adds to the image as it is, would be as strong for JPEG
 as for the strongest white noise.
 """
 
@@ -23,7 +23,7 @@ from distort_pipeline.networks.folding import folded_weights
 from distort_pipeline.networks.forward import noise_maps
 from distort_pipeline.networks.generator import build_generator
 from distort_pipeline.networks.severity import fade, level_shares
-from distort_pipeline.ranges import Pictures, from_network, to_network
+from distort_pipeline.ranges import Images, from_network, to_network
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import assign_weights
@@ -90,11 +90,11 @@ def with_gains(unet: keras.Model, levels: int, kinds: Sequence[str]) -> keras.Mo
 
     Without noise it is `unet` itself.
     """
-    if len(unet.inputs) == 2:  # picture and severity
+    if len(unet.inputs) == 2:  # image and severity
         return unet
-    picture, severity, *noises = inputs = [keras.Input(one.shape[1:], name=one.name) for one in unet.inputs]
+    image, severity, *noises = inputs = [keras.Input(one.shape[1:], name=one.name) for one in unet.inputs]
     scaled = NoiseGains(levels, [is_random(kind) for kind in kinds], name="noise_gains")([severity, *noises])
-    return keras.Model(inputs, unet([picture, severity, *scaled]), name="conditioned")
+    return keras.Model(inputs, unet([image, severity, *scaled]), name="conditioned")
 
 
 class ConditionedTrainer(TensorflowTrainer):
@@ -149,7 +149,7 @@ class MixedCrops:
                 rng = generator(derive_seed(self.seed, "mixed", kind, step))
                 severity = 1 - float(rng.random())  # above 0
                 parameters = parameters_at(ADDED, self._ladder, severity)
-                part.distorted[-1] = apply(ADDED, part.distorted[-1], parameters, rng).picture
+                part.distorted[-1] = apply(ADDED, part.distorted[-1], parameters, rng).image
                 conditions[kind][-1, self.kinds.index(ADDED)] = severity
         pristine, distorted = (
             np.concatenate([getattr(part, column) for part in parts.values()]) for column in ("pristine", "distorted")
@@ -170,15 +170,15 @@ class Conditioned:
     noise_channels: int
     batch: int = 8
 
-    def distort_mixed(self, pictures: Pictures, seeds: Sequence[int], conditions: Conditions) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed, as its condition says."""
+    def distort_mixed(self, images: Images, seeds: Sequence[int], conditions: Conditions) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed, as its condition says."""
         made = []
-        for start in range(0, len(pictures), self.batch):
+        for start in range(0, len(images), self.batch):
             own = slice(start, start + self.batch)
-            part = np.zeros((self.batch, *pictures.shape[1:]), np.uint8)
+            part = np.zeros((self.batch, *images.shape[1:]), np.uint8)
             told = np.zeros((self.batch, len(self.kinds)), np.float32)
-            count = len(pictures[own])
-            part[:count], told[:count] = pictures[own], conditions[own]
+            count = len(images[own])
+            part[:count], told[:count] = images[own], conditions[own]
             noises = noise_maps(list(seeds[own]), part.shape[1], part.shape[2], self.noise_channels, self.batch)
             made.append(from_network(np.asarray(self.call([to_network(part), told, *noises]))[:count]))
         return np.concatenate(made)
@@ -193,14 +193,14 @@ class OneKind:
 
     def distort(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
         wholes: Significances | None = None,  # noqa: ARG002 - a U-Net sees the tile alone
-    ) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity."""
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity."""
         told = [condition(self.unet.kinds, dict.fromkeys(self.asked, severity)) for severity in severities]
-        return self.unet.distort_mixed(pictures, seeds, np.stack(told))
+        return self.unet.distort_mixed(images, seeds, np.stack(told))
 
 
 def conditioned(

@@ -18,23 +18,23 @@ import numpy as np
 
 from distort_pipeline.builtin import STARTERS, sample_folder
 from distort_pipeline.distortions import apply
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import canonical
 from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.images import decode
 from distort_pipeline.stores.models import model_folders
-from distort_pipeline.stores.pictures import decode
 from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
 
 
 def judged(starter: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
     """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
-        pristine: Picture = decode(path.read_bytes())[0]
-        true = apply(starter.card["distortion"], pristine, level.parameters, generator(seed)).picture
-        made = starter.forward.distort_picture(pristine, seed, level.severity)
+        pristine: Image = decode(path.read_bytes())[0]
+        true = apply(starter.card["distortion"], pristine, level.parameters, generator(seed)).image
+        made = starter.forward.distort_image(pristine, seed, level.severity)
         wanted = product_histogram(true)
         yield (
             jsd_bits(wanted, product_histogram(made)),

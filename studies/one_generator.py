@@ -1,4 +1,4 @@
-"""Sets one generator of all distortions beside four separate ones, on the validation pictures of a pair store.
+"""Sets one generator of all distortions beside four separate ones, on the validation images of a pair store.
 
     python -m studies.one_generator PAIRS [--steps N] [--out FOLDER]
 
@@ -24,7 +24,7 @@ import click
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.builtin import STARTERS
 from distort_pipeline.distortions import apply, is_random
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Image, Images
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.models import WEIGHTS, read_arrays, write_arrays
@@ -45,7 +45,7 @@ FILTERS = 16
 CROPS = {"crop_px": 128, "crop_align": 16, "batch": 8}
 PRECISION = "mixed_bfloat16"  # of training; all are judged in float32
 CHECKPOINT_EVERY = 500
-TILES = 96  # four of each of 24 pictures
+TILES = 96  # four of each of 24 images
 TIMED_TILES = 16  # two batches
 ROUNDS = 3
 NOISE_CHANNELS = 3
@@ -58,14 +58,14 @@ class Maker(Protocol):
 
     def distort(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
         wholes: Significances | None = None,
-    ) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity.
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with its own seed at its own severity.
 
-        `wholes` (N, 18) is the significance of the pictures that these are tiles of, for who goes by it.
+        `wholes` (N, 18) is the significance of the images that these are tiles of, for who goes by it.
         """
 
 
@@ -77,13 +77,13 @@ class InTurn:
 
     def distort(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
         wholes: Significances | None = None,
-    ) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted by each in turn, all at the same severities."""
-        made = self.makers[0].distort(pictures, seeds, severities, wholes)
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted by each in turn, all at the same severities."""
+        made = self.makers[0].distort(images, seeds, severities, wholes)
         for step, maker in enumerate(self.makers[1:], start=1):
             made = maker.distort(made, [derive_seed(seed, step) for seed in seeds], severities)
         return made
@@ -101,7 +101,7 @@ class Row:
 
 
 class MixedTruth:
-    """The validation pictures of a pair store with white noise of the same level on what JPEG left."""
+    """The validation images of a pair store with white noise of the same level on what JPEG left."""
 
     def __init__(self, pairs: PairStore) -> None:
         self._pairs, self.folder = pairs, pairs.folder
@@ -110,12 +110,12 @@ class MixedTruth:
         """Return the records of the store."""
         return self._pairs.records(split)
 
-    def validation(self, distortion: str, level: int) -> Iterator[tuple[PairRecord, Picture, Picture]]:
-        """Yield (record, pristine, mixed) for each whole validation picture."""
+    def validation(self, distortion: str, level: int) -> Iterator[tuple[PairRecord, Image, Image]]:
+        """Yield (record, pristine, mixed) for each whole validation image."""
         (noise,) = (recipe for recipe in self._pairs.recipes(MIX[1]) if recipe["level"] == level)
         for record, pristine, distorted in self._pairs.validation(distortion, level):
-            rng = generator(derive_seed(SEED, "mixed truth", record.picture_digest, level))
-            yield record, pristine, apply(MIX[1], distorted, noise["parameters"], rng).picture
+            rng = generator(derive_seed(SEED, "mixed truth", record.image_digest, level))
+            yield record, pristine, apply(MIX[1], distorted, noise["parameters"], rng).image
 
 
 def settings(name: str, kinds: Sequence[str], levels: int) -> Networks:
@@ -190,7 +190,7 @@ def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditione
 def judged(
     pairs: PairStore | MixedTruth, distortion: str, level: int, severity: float, makers: Sequence[Maker]
 ) -> tuple[float, tuple[tuple[float, float], ...]]:
-    """Return JSD_NSS of pristine to true in bits, and (JSD_NSS, strength in dB) of each maker, means over pictures."""
+    """Return JSD_NSS of pristine to true in bits, and (JSD_NSS, strength in dB) of each maker, means over images."""
     store: Any = pairs
     tiles = validation_tiles(store, distortion, level, severity=severity, count=TILES, seed=SEED)
     scores = []
@@ -252,7 +252,7 @@ def _means(own: Sequence[Row]) -> str:
     return " | ".join(f"**{fmean(row.scores[place][0] for row in own):.4f}**" for place in range(len(own[0].scores)))
 
 
-def seconds_per_tile(makers: Mapping[str, Maker], tiles: Pictures) -> dict[str, float]:
+def seconds_per_tile(makers: Mapping[str, Maker], tiles: Images) -> dict[str, float]:
     """Return the CPU seconds of each maker, of all threads: the least of some rounds in which each takes its turn.
 
     CPU seconds, as those of the clock tell most of what else a machine does.
@@ -323,7 +323,7 @@ def main(pairs: Path, steps: int, out: Path) -> None:
     singles = {kind: unets[kind] for kind in KINDS}
     click.echo(
         f"(b) {steps // len(KINDS)} steps each, (c) {steps}; {FILTERS} filters, {CROPS['crop_px']} px, "
-        f"batch {CROPS['batch']}, seed {SEED}; four tiles of 256 px of each validation picture\n"
+        f"batch {CROPS['batch']}, seed {SEED}; four tiles of 256 px of each validation image\n"
     )
     found = []
     for row in rows(store, starters, singles, unets[ALL]):

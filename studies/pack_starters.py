@@ -3,7 +3,7 @@
     python -m studies.pack_starters MODELS --data "84 photographs of Debian's wallpaper and education packages"
 
 For each model folder in MODELS: the card, the histograms that bounds are drawn from, and the weights as float16 (a
-residual of 30 greys moves by 0.01). No pictures: those that it was trained on may not be ours to show. A starter that
+residual of 30 greys moves by 0.01). No images: those that it was trained on may not be ours to show. A starter that
 is already there is replaced.
 """
 

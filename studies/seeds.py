@@ -3,8 +3,8 @@
     python -m studies.seeds MANIFEST [--out FOLDER]
 
 Of each seed are the tiles that are cut for training and the draws of true noise; a fit itself draws nothing. The
-pictures and their split stay: those for validation are nowhere fitted to. Level 3 of the ladder, JPEG and white noise.
-Prints a Markdown table, means over whole validation pictures; what is made lies in FOLDER and is not made twice.
+images and their split stay: those for validation are nowhere fitted to. Level 3 of the ladder, JPEG and white noise.
+Prints a Markdown table, means over whole validation images; what is made lies in FOLDER and is not made twice.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from distort_pipeline.trained import load_generator
 DISTORTIONS = ("jpeg", "white_noise")
 LEVEL = 3
 SEEDS = (0, 1, 2)
-TILES_PER_PICTURE = 6
+TILES_PER_IMAGE = 6
 
 
 def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[float, float, float]:
-    """Return JSD_NSS of the generator and of the pristine pictures in bits, and its strength in dB, for one seed."""
+    """Return JSD_NSS of the generator and of the pristine images in bits, and its strength in dB, for one seed."""
     config = PairsConfig(
-        distortions=DISTORTIONS, preset="ladder", levels=(LEVEL,), tiles_per_picture=TILES_PER_PICTURE, seed=seed
+        distortions=DISTORTIONS, preset="ladder", levels=(LEVEL,), tiles_per_image=TILES_PER_IMAGE, seed=seed
     )
     store, model = out / f"pairs-{seed}", out / f"{distortion}-{seed}"
     pairs_step.run(config, manifest, store)
@@ -41,7 +41,7 @@ def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[flo
     forward = load_generator(model, batch=1).forward
     rows = []
     for record, pristine, true in open_pairs(store).validation(distortion, LEVEL):
-        made = forward.distort_picture(pristine, derive_seed(seed, distortion, record.picture))
+        made = forward.distort_image(pristine, derive_seed(seed, distortion, record.image))
         strength = capped(psnr(pristine, made)) - capped(psnr(pristine, true))
         rows.append((jsd_nss(true, made), jsd_nss(true, pristine), strength))
     bits, nothing, strength = (fmean(column) for column in zip(*rows, strict=True))

@@ -1,10 +1,10 @@
-"""Holds graded generators against single-level ones and against the truth, on the validation pictures of a pair store.
+"""Holds graded generators against single-level ones and against the truth, on the validation images of a pair store.
 
     python -m studies.severity PAIRS GRADED [SINGLES]
 
 PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`); GRADED is a folder of models
 that learned them all (`train --levels 1,2,3,4,5`), SINGLES one of models that each learned one of them
-(`train --levels K`), under any names. Prints one table for each distortion, means over pictures: JSD_NSS in bits and
+(`train --levels K`), under any names. Prints one table for each distortion, means over images: JSD_NSS in bits and
 strength in dB (PSNR against pristine, generated minus true) at every level of both; the same between levels, beside
 what the neighbouring levels score there; the share of tiles whose PSNR falls all along the dial; PSNR at severity 0;
 and how well a quality that is asked for is met, by the calibration alone and as `generate --target` meets it.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.evaluation.dials import Held, dialled, held_levels, try_dial
 from distort_pipeline.evaluation.plan import plan_of
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.calibrated import CALIBRATED, expected, reach, severity_for
 from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
@@ -54,10 +54,10 @@ def dials(pairs: PairStore, graded: Mapping[str, Path]) -> Iterator[tuple[Traine
                 plan,
                 pairs,
                 records,
-                dialled(plan, pairs, records, trained.forward, draw=derive_seed(SEED, plan.distortion, picture)),
+                dialled(plan, pairs, records, trained.forward, draw=derive_seed(SEED, plan.distortion, image)),
                 seed=SEED,
             )
-            for picture, records in plan.pictures.items()
+            for image, records in plan.images.items()
         ]
         yield trained, summarise_dial(tried, [h.step for h in plan.held], [b.step for b in plan.betweens]), plan.held
 
@@ -71,7 +71,7 @@ def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held:
             forward = load_generator(folder, batch=1).forward
             bits, strength = [], []
             for record, pristine, true in pairs.validation(distortion, held.stored):
-                made = forward.distort_picture(pristine, derive_seed(SEED, distortion, record.picture))
+                made = forward.distort_image(pristine, derive_seed(SEED, distortion, record.image))
                 bits.append(jsd_nss(true, made))
                 strength.append(capped(severity(pristine, made).psnr) - capped(severity(pristine, true).psnr))
             return fmean(bits), fmean(strength)
@@ -87,7 +87,7 @@ def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> It
     tiles, wholes = given.pristine, given.wholes
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, last = reach(calibration, measure)
-    best = expected(calibration, measure, LEAST_ASKED)  # the untouched picture's 60 dB are no quality to ask for
+    best = expected(calibration, measure, LEAST_ASKED)  # the untouched image's 60 dB are no quality to ask for
     rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
     wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
@@ -100,14 +100,12 @@ def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> It
     targets, moved = share_out(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
     settings: dict[str, Any] = {"measure": measure, "batch": TARGET_BATCH, "worst": worst}
     parts = list(distort_to_targets(chain, tiles, seeds, targets, wholes, **settings))
-    made = np.concatenate([pictures for pictures, _ in parts])
+    made = np.concatenate([images for images, _ in parts])
     found = [severity for _, severities in parts for severity in severities]
     yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}, {moved / len(tiles):.1%} drawn anew"
 
 
-def _met(
-    wanted: NDArray[np.float64], tiles: Pictures, made: Pictures, severities: Sequence[float], measure: str
-) -> str:
+def _met(wanted: NDArray[np.float64], tiles: Images, made: Images, severities: Sequence[float], measure: str) -> str:
     reached = np.array([measured(measure, clean, bad) for clean, bad in zip(tiles, made, strict=True)])
     within = (np.array(severities) > 0) & (np.array(severities) < 1)
     rest = _spearman(wanted[within], reached[within])
@@ -126,7 +124,7 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
     distortion = trained.card["distortion"]
     lines = [
         "",
-        f"## {distortion}: {dial.pictures} pictures, {dial.tiles} tiles",
+        f"## {distortion}: {dial.images} images, {dial.tiles} tiles",
         "",
         "| severity | parameter | graded, bits | single, bits | ratio | graded, dB | single, dB | nothing | floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",

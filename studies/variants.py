@@ -6,7 +6,7 @@ PAIRS is a pair store with a level 3 of JPEG, JPEG 2000 and white noise (`pairs 
 Variants learn that level by the paper's loss alone, with no distance to the true pixels, and from nothing unless their
 name says that they start from the fit. Those of the networks' inside are made here, as the package has one form of each
 network. What is trained lies in FOLDER; a run that was stopped goes on there. Prints a Markdown table, means over whole
-validation pictures.
+validation images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.networks import discriminator, forward, generator
-from distort_pipeline.ranges import GREYS_PER_UNIT, Picture
+from distort_pipeline.ranges import GREYS_PER_UNIT, Image
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.statistics.dials import capped
 from distort_pipeline.statistics.divergence import jsd_nss
@@ -45,7 +45,7 @@ from distort_pipeline.training.crops import CropBatch, Crops
 
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
-BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the picture
+BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the image
 GROUPS = 8
 HIDING_GREYS = 4.0
 SEED = 0
@@ -245,7 +245,7 @@ def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ..
     with variant.inside():
         made = load_generator(model, batch=1).forward
         for record, pristine, true in pairs.validation(variant.distortion, LEVEL):
-            own = made.distort_picture(pristine, derive_seed(SEED, record.picture))
+            own = made.distort_image(pristine, derive_seed(SEED, record.image))
             strength = capped(psnr(pristine, own)) - capped(psnr(pristine, true))
             ours, theirs = (_residual(pristine, one) for one in (own, true))
             row = (jsd_nss(true, own), jsd_nss(true, pristine), strength)
@@ -270,7 +270,7 @@ def banding(residual: NDArray[np.float32]) -> float:
     return float(np.square(slow).mean() / max(np.square(residual).mean(), 1e-9))
 
 
-def _residual(pristine: Picture, distorted: Picture) -> NDArray[np.float32]:
+def _residual(pristine: Image, distorted: Image) -> NDArray[np.float32]:
     return luma(distorted).astype(np.float32) - luma(pristine)
 
 

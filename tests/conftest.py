@@ -11,11 +11,11 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.steps import pairs as pairs_step
+from distort_pipeline.stores.images import encode_png, image_digest
 from distort_pipeline.stores.manifests import write_manifest
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.pictures import encode_png, picture_digest
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 SMALL = {  # name → (photograph, height, width, split); the third is smaller than a tile of 256 px
@@ -38,27 +38,27 @@ def photographs():
     """Name → crop of a sample photograph, 8-bit RGB."""
     found = {}
     for name, (file, height, width, _) in SMALL.items():
-        picture = cv2.cvtColor(cv2.imread(str(SAMPLE / file)), cv2.COLOR_BGR2RGB)
-        found[name] = np.ascontiguousarray(picture[40 : 40 + height, 60 : 60 + width])
+        image = cv2.cvtColor(cv2.imread(str(SAMPLE / file)), cv2.COLOR_BGR2RGB)
+        found[name] = np.ascontiguousarray(image[40 : 40 + height, 60 : 60 + width])
     return found
 
 
 @pytest.fixture(scope="session")
 def make_manifest():
-    """A function that writes pictures, name → (pixels, split), into a folder and returns their manifest's path."""
+    """A function that writes images, name → (pixels, split), into a folder and returns their manifest's path."""
 
-    def make(folder, pictures):
+    def make(folder, images):
         records = []
-        for name, (picture, split) in pictures.items():
-            data = encode_png(picture)
+        for name, (image, split) in images.items():
+            data = encode_png(image)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{name}.png").write_bytes(data)
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             records.append(
-                PictureRecord(
+                ImageRecord(
                     id=f"{name}-1",
                     path=f"{name}.png",
-                    picture_digest=picture_digest(picture),
+                    image_digest=image_digest(image),
                     file_digest=hashlib.sha256(data).hexdigest(),
                     width=width,
                     height=height,
@@ -77,16 +77,16 @@ def make_manifest():
 @pytest.fixture(scope="session")
 def small_manifest(tmp_path_factory, photographs, make_manifest):
     """The manifest of the small photographs: three to train with, two to judge with."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     return make_manifest(folder, {name: (photographs[name], SMALL[name][3]) for name in SMALL})
 
 
 @pytest.fixture(scope="session")
 def faded(tmp_path_factory, photographs):
-    """A folder of brought pictures: the small photographs, faded by hand as it were."""
+    """A folder of brought images: the small photographs, faded by hand as it were."""
     folder = tmp_path_factory.mktemp("faded")
-    for name, picture in photographs.items():
-        (folder / f"{name}.png").write_bytes(encode_png(picture // 2 + 100))
+    for name, image in photographs.items():
+        (folder / f"{name}.png").write_bytes(encode_png(image // 2 + 100))
     return folder
 
 
@@ -97,7 +97,7 @@ def small_settings():
         "distortions": ("jpeg", "white_noise"),
         "tile_px": 256,
         "min_tile_px": 128,
-        "tiles_per_picture": 3,
+        "tiles_per_image": 3,
         "tiles_per_shard": 4,
         "tiles_per_chunk": 2,
         "workers": 0,
@@ -106,7 +106,7 @@ def small_settings():
 
 @pytest.fixture(scope="session")
 def pair_store(tmp_path_factory, small_manifest, small_settings, faded):
-    """A finished pair store: JPEG, white noise and the faded pictures that were brought."""
+    """A finished pair store: JPEG, white noise and the faded images that were brought."""
     out = tmp_path_factory.mktemp("pairs") / "pairs"
     pairs_step.run(PairsConfig(**small_settings, brought={"faded": str(faded)}), small_manifest, out)
     return open_pairs(out)

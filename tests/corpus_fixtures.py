@@ -26,29 +26,29 @@ def histograms_of(photographs):
         for photograph in photographs.values()
         for y, x in ((0, 0), (0, 128), (64, 64), (70, 128))
     ]
-    pictures = np.repeat(np.arange(len(photographs)), 4)
+    images = np.repeat(np.arange(len(photographs)), 4)
 
     def make(true, made):
         rows = [np.stack([product_histogram(change(tile)) for tile in tiles]) for change in (np.copy, true, made)]
-        return ValidationHistograms(*rows, pictures, TILE_PX)
+        return ValidationHistograms(*rows, images, TILE_PX)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def truly():
-    """A function that gives a true distortion as a function of the picture."""
-    return lambda name: lambda picture: apply(name, picture, PARAMETERS[name], generator(1)).picture
+    """A function that gives a true distortion as a function of the image."""
+    return lambda name: lambda image: apply(name, image, PARAMETERS[name], generator(1)).image
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory, histograms_of, truly):
-    """Two generators: `jpeg`, a function of the picture, and `white_noise`, which draws. Their bounds are wide."""
+    """Two generators: `jpeg`, a function of the image, and `white_noise`, which draws. Their bounds are wide."""
     folder = tmp_path_factory.mktemp("models")
     for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
-        histograms = histograms_of(truly(name), lambda picture: 255 - picture // 3 * 2)
+        histograms = histograms_of(truly(name), lambda image: 255 - image // 3 * 2)
         wide = ValidationHistograms(
-            histograms.pristine, histograms.true, np.roll(histograms.generated, 40, 1), histograms.pictures, TILE_PX
+            histograms.pristine, histograms.true, np.roll(histograms.generated, 40, 1), histograms.images, TILE_PX
         )
         write_model(folder / name, name, wide, noise_channels=noise_channels)
     return folder
@@ -63,7 +63,7 @@ def small_corpus_settings():
         "batch_samples": 8,
         "tiles_per_chunk": 4,
         "network_batch": NETWORK_BATCH,
-        "truth_pictures": 1,
+        "truth_images": 1,
         "workers": 0,
     }
 
@@ -84,9 +84,9 @@ def corpus(finished_corpus):
 
 @pytest.fixture(scope="session")
 def whole_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
-    """The folder of a corpus of two whole pictures."""
+    """The folder of a corpus of two whole images."""
     out = tmp_path_factory.mktemp("whole") / "corpus"
-    settings = {**small_corpus_settings, "whole_pictures": True, "count": 2, "distortions": ("jpeg",)}
+    settings = {**small_corpus_settings, "whole_images": True, "count": 2, "distortions": ("jpeg",)}
     generate.run(GenerateConfig(**settings), small_manifest, models, out)
     return out
 

@@ -13,7 +13,7 @@ from distort_pipeline.records import SampleRecord, row
 from distort_pipeline.reports.corpus_batches import read_batches, read_store
 from distort_pipeline.reports.corpus_page import render
 from distort_pipeline.reports.examples import Example
-from distort_pipeline.reports.picture_index import picture_index
+from distort_pipeline.reports.image_index import image_index
 from distort_pipeline.reports.strips import png_bytes, strip
 from distort_pipeline.stores.tables import schema_of
 
@@ -22,9 +22,9 @@ NASTY = "<script>alert(1)</script>"
 SAMPLES = 256
 
 
-def products(picture: np.ndarray) -> list[int]:
+def products(image: np.ndarray) -> list[int]:
     """103 counts of the products of diagonal neighbours; near enough to the real statistic to look like it."""
-    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) - 128
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) - 128
     mean = cv2.GaussianBlur(luma, (7, 7), 7 / 6)
     spread = np.sqrt(np.maximum(cv2.GaussianBlur(luma * luma, (7, 7), 7 / 6) - mean * mean, 0))
     normal = (luma - mean) / (spread + 1)
@@ -32,8 +32,8 @@ def products(picture: np.ndarray) -> list[int]:
     return [int(count) for count in np.histogram(normal[:-1, :-1] * normal[1:, 1:], edges)[0]]
 
 
-def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
 def fake_corpus(
@@ -49,26 +49,26 @@ def fake_corpus(
     """Write what the page reads: as "true" a JPEG, as "generated" the same slightly blurred. `out` is flagged."""
     reports = folder / "reports"
     reports.mkdir(parents=True)
-    pictures = [cv2.imread(str(path))[:, :, ::-1] for path in sorted(SAMPLE.glob("*.png"))]
+    images = [cv2.imread(str(path))[:, :, ::-1] for path in sorted(SAMPLE.glob("*.png"))]
     for place, distortion in enumerate(distortions):
         for batch in range(batches):
             counts = {"pristine": [0] * 103, "true": [0] * 103, "generated": [0] * 103}
             for turn in range(rows):
-                whole = pictures[(batch * rows + turn) % len(pictures)]
+                whole = images[(batch * rows + turn) % len(images)]
                 pristine = np.ascontiguousarray(whole[64 : 64 + tile_px, 64 : 64 + tile_px])
                 true = jpeg(pristine, 12 - 4 * place)
                 generated = cv2.GaussianBlur(true, (3, 3), 0.35 + 0.1 * place)
-                for name, picture in zip(counts, (pristine, true, generated), strict=True):
-                    counts[name] = [a + b for a, b in zip(counts[name], products(picture), strict=True)]
+                for name, image in zip(counts, (pristine, true, generated), strict=True):
+                    counts[name] = [a + b for a, b in zip(counts[name], products(image), strict=True)]
             flagged = (distortion, batch) in out
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
                 "format": "distort-pipeline/report", "version": 2, "distortion": distortion, "batch": batch,
-                "samples": SAMPLES, "tiles": SAMPLES, "pictures": 20, "tile_px": tile_px, "level": 1,
+                "samples": SAMPLES, "tiles": SAMPLES, "images": 20, "tile_px": tile_px, "level": 1,
                 "severity": {"least": 1.0, "most": 1.0},
                 "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
                 "precision": "float32",
-                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "pictures": 8, "bound_bits": 0.02},
+                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8, "bound_bits": 0.02},
                 "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "bound_bits": 0.04},
                 "judged_by": "paired", "within_bounds": not flagged,
                 "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
@@ -87,7 +87,7 @@ def fake_corpus(
     store = {
         "format": "distort-pipeline/corpus", "version": 2, "digest": "cd" * 32,
         "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "place": "/home/someone"}},
-        "counts": {"samples": SAMPLES * total, "tiles": 500, "pictures": 20, "batches": total, "flagged": len(out)},
+        "counts": {"samples": SAMPLES * total, "tiles": 500, "images": 20, "batches": total, "flagged": len(out)},
         "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
         "models": {
             name: {"digest": "ef" * 32, "steps": 300, "levels": [{"level": 1, "parameters": {"quality": 12}}]}
@@ -101,24 +101,24 @@ def fake_corpus(
     return folder
 
 
-def made_up_records(batches, pictures=("wren-1", "osprey-1")):
-    """Two samples a batch, one of each of `pictures`."""
+def made_up_records(batches, images=("wren-1", "osprey-1")):
+    """Two samples a batch, one of each of `images`."""
     return [
         SampleRecord(
             sample=2 * place + turn, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + turn,
-            tile=turn, picture=picture, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
+            tile=turn, image=image, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
             parameters="{}", target=None, draw=0, seed=0, model="ab", precision="float32", pixel_digest="cd",
             psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9, gmsd=0.1, clipped=0.0,
         )
         for place, batch in enumerate(batches)
-        for turn, picture in enumerate(pictures)
+        for turn, image in enumerate(images)
     ]  # fmt: skip
 
 
-def page_of(folder: Path, *, pictures=("wren-1", "osprey-1"), side_px: int = 64) -> str:
+def page_of(folder: Path, *, images=("wren-1", "osprey-1"), side_px: int = 64) -> str:
     """The page of a fake corpus, with an example for each batch."""
     batches = read_batches(folder / "reports")
-    records = made_up_records(batches, pictures)
+    records = made_up_records(batches, images)
     first = {(one.distortion, one.batch): one for one in reversed(records)}
 
     def example_of(batch):
@@ -126,4 +126,4 @@ def page_of(folder: Path, *, pictures=("wren-1", "osprey-1"), side_px: int = 64)
         return Example(first[batch.distortion, batch.number], *noise)
 
     table = pa.Table.from_pylist([row(record) for record in records], schema=schema_of(SampleRecord))
-    return render(read_store(folder), batches, example_of, picture_index(table))
+    return render(read_store(folder), batches, example_of, image_index(table))

@@ -22,7 +22,7 @@ from distort_pipeline.stores.models import (
 from distort_pipeline.trained import load_generator
 from distort_pipeline.training.calibration import calibrate
 
-STRONGER = 40  # times: an untrained last layer hardly changes a picture
+STRONGER = 40  # times: an untrained last layer hardly changes an image
 LEARNED = {
     "jpeg": [{"quality": 40}, {"quality": 12}],
     "white_noise": [{"sigma_grey": 8}, {"sigma_grey": 19}],
@@ -34,10 +34,8 @@ def graded_models(tmp_path_factory, histograms_of, truly):
     """Generators of two levels, `jpeg` and `white_noise`, with wide bounds."""
     folder = tmp_path_factory.mktemp("graded")
     for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
-        found = histograms_of(truly(name), lambda picture: 255 - picture // 3 * 2)
-        wide = ValidationHistograms(
-            found.pristine, found.true, np.roll(found.generated, 40, 1), found.pictures, TILE_PX
-        )
+        found = histograms_of(truly(name), lambda image: 255 - image // 3 * 2)
+        wide = ValidationHistograms(found.pristine, found.true, np.roll(found.generated, 40, 1), found.images, TILE_PX)
         write_model(folder / name, name, wide, noise_channels=noise_channels, levels=2, parameters=LEARNED[name])
     return folder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from distort_pipeline.config import IngestConfig, PairsConfig
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import ingest, pairs
-from distort_pipeline.stores.pictures import decode, encode_png
+from distort_pipeline.stores.images import decode, encode_png
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
@@ -19,7 +19,7 @@ def ladder_pairs(root, distortions, levels, *, val_count):
         (root / "pristine" / f"{name}.png").write_bytes(encode_png(whole[60:330, 100:400]))
     ingest.run(IngestConfig(source=str(root / "pristine"), val_count=val_count, workers=0), root / "manifest.jsonl")
     config = PairsConfig(
-        distortions=distortions, preset="ladder", levels=levels, tile_px=256, tiles_per_picture=1, tiles_per_shard=4,
+        distortions=distortions, preset="ladder", levels=levels, tile_px=256, tiles_per_image=1, tiles_per_shard=4,
         tiles_per_chunk=2,
     )  # fmt: skip
     pairs.run(config, root / "manifest.jsonl", root / "pairs", workers=Workers(0))

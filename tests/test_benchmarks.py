@@ -20,11 +20,11 @@ from benchmarks.harness import (
     in_turn,
     machine,
     ratios,
-    read_pictures,
+    read_images,
     spread,
     write_result,
 )
-from benchmarks.pair_floor import distort, picture_tasks
+from benchmarks.pair_floor import distort, image_tasks
 from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
 from benchmarks.statistics import plain_histogram
@@ -59,16 +59,16 @@ def test_a_bar_is_for_the_median_or_for_every_run(at_least, every, bar, reached)
     assert figure.reached is reached
 
 
-def test_pictures_may_be_png_or_webp_and_others_are_left_out(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+def test_images_may_be_png_or_webp_and_others_are_left_out(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     for name in ("b.png", "a.webp"):
         options = [cv2.IMWRITE_WEBP_QUALITY, 101] if name.endswith("webp") else []  # above 100: without loss
-        assert cv2.imwrite(str(tmp_path / name), picture[..., ::-1], options)
+        assert cv2.imwrite(str(tmp_path / name), image[..., ::-1], options)
     (tmp_path / "SOURCES.csv").write_text("file\n")
-    found = read_pictures(tmp_path)
+    found = read_images(tmp_path)
     assert len(found) == 2
-    assert all(np.array_equal(one, picture) for one in found)
-    assert len(read_pictures(tmp_path, 1)) == 1
+    assert all(np.array_equal(one, image) for one in found)
+    assert len(read_images(tmp_path, 1)) == 1
 
 
 def test_quick_measures_once_and_others_as_often_as_asked():
@@ -138,8 +138,8 @@ def test_stored_results_are_those_of_the_page():
 
 
 def test_the_plain_statistics_are_the_same_statistics(photographs):
-    for picture in photographs.values():
-        assert np.abs(plain_histogram(picture) - product_histogram(picture)).sum() <= 20  # edges, float32 and float64
+    for image in photographs.values():
+        assert np.abs(plain_histogram(image) - product_histogram(image)).sum() <= 20  # edges, float32 and float64
 
 
 def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_order():
@@ -151,8 +151,8 @@ def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_or
     weights = [rng.uniform(0.05, 0.3, one.shape).astype(np.float32) for one in plain.get_weights()]
     for network in (plain, ours):
         network.set_weights(weights)
-    pictures = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
-    found, expected = (np.asarray(network(pictures, training=False)) for network in (ours, plain))
+    images = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
+    found, expected = (np.asarray(network(images, training=False)) for network in (ours, plain))
     assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
@@ -166,24 +166,24 @@ def test_a_plain_trainer_trains_the_plain_generator():
 
 def test_the_floor_distorts_as_the_step_does(pair_store, small_manifest, small_settings):
     config = PairsConfig(**small_settings)
-    for task in picture_tasks(small_manifest, config):
+    for task in image_tasks(small_manifest, config):
         if task.record.split == "val":
             pristine = read_ingested(task.root, task.record)
             for recipe in task.recipes:
-                stored = pair_store.val_picture(task.record.id, recipe.distortion, recipe.level)
-                assert np.array_equal(distort(task, recipe, pristine).picture, stored)
+                stored = pair_store.val_image(task.record.id, recipe.distortion, recipe.level)
+                assert np.array_equal(distort(task, recipe, pristine).image, stored)
 
 
 def test_the_others_rows_are_the_tiles_that_the_step_stores(pair_store, small_manifest, small_settings):
     config = PairsConfig(**small_settings)
     stored = {
-        (pair.records[0].picture, pair.records[0].y, pair.records[0].x, pair.records[0].distortion): pair
+        (pair.records[0].image, pair.records[0].y, pair.records[0].x, pair.records[0].distortion): pair
         for pair in (pair_store[place] for place in range(len(pair_store)))
     }
-    rows = [row for task in picture_tasks(small_manifest, config) for row in rows_of(task, config)]
+    rows = [row for task in image_tasks(small_manifest, config) for row in rows_of(task, config)]
     checked = 0
     for row in rows:
-        place = (row["picture"], row["y"], row["x"], row["distortion"])
+        place = (row["image"], row["y"], row["x"], row["distortion"])
         if row["split"] == "train" and place in stored:
             assert row["pixels"] == stored[place].distorted.tobytes()
             checked += 1
@@ -194,12 +194,12 @@ def test_arithmetic_is_counted_of_convolutions_transposed_ones_and_both_gradient
     import tensorflow as tf
 
     @tf.function(autograph=False)
-    def down_and_up(picture, narrow, wide):
+    def down_and_up(image, narrow, wide):
         with tf.GradientTape() as tape:
-            tape.watch((picture, narrow, wide))
-            smaller = tf.nn.conv2d(picture, narrow, 2, "SAME")  # 8 x 8 x 3 to 4 x 4 x 5
+            tape.watch((image, narrow, wide))
+            smaller = tf.nn.conv2d(image, narrow, 2, "SAME")  # 8 x 8 x 3 to 4 x 4 x 5
             larger = tf.nn.conv2d_transpose(smaller, wide, (1, 8, 8, 7), 2, "SAME")  # and to 8 x 8 x 7
-        return tape.gradient(larger, (picture, narrow, wide))
+        return tape.gradient(larger, (image, narrow, wide))
 
     shapes = (1, 8, 8, 3), (4, 4, 3, 5), (4, 4, 7, 5)
     graph = down_and_up.get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes)).graph

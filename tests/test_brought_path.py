@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from distort_pipeline import open_corpus
 from distort_pipeline.cli import main
 from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.pictures import decode, encode_png
+from distort_pipeline.stores.images import decode, encode_png
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
-PICTURES = 5
+IMAGES = 5
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def workplace(tmp_path_factory):
     place = tmp_path_factory.mktemp("brought")
     (place / "clean").mkdir()
     (place / "worn").mkdir()
-    for photograph in sorted(SAMPLE.glob("*.png"))[:PICTURES]:
-        picture = decode(photograph.read_bytes())[0][:256, :256]
-        worn = cv2.GaussianBlur(picture, (0, 0), 1.5) * np.array([1.0, 0.9, 0.8])
-        (place / "clean" / photograph.name).write_bytes(encode_png(picture))
+    for photograph in sorted(SAMPLE.glob("*.png"))[:IMAGES]:
+        image = decode(photograph.read_bytes())[0][:256, :256]
+        worn = cv2.GaussianBlur(image, (0, 0), 1.5) * np.array([1.0, 0.9, 0.8])
+        (place / "clean" / photograph.name).write_bytes(encode_png(image))
         (place / "worn" / photograph.name).write_bytes(encode_png(worn.astype(np.uint8)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -35,7 +35,7 @@ def workplace(tmp_path_factory):
             "train pairs --distortion lens --base-filters 2 --crop-px 128 --batch 2 --steps 2",
             "evaluate pairs --strips 1",
             "generate --count 6 --tile-px 128 --workers 0",
-            "export corpus --workers 0 --allow-flagged",  # bounds of one picture say little of another
+            "export corpus --workers 0 --allow-flagged",  # bounds of one image say little of another
         ):
             done = CliRunner().invoke(main, command.split(), catch_exceptions=False)
             assert done.exit_code == 0, f"{command}\n{done.output}"
@@ -52,7 +52,7 @@ def test_the_table_has_one_row_and_doing_nothing(workplace):
     assert [line.split(",")[0] for line in table[1:]] == ["lens", "pristine"]
 
 
-def test_batches_are_judged_by_the_true_pictures_that_the_model_has_seen(workplace):
+def test_batches_are_judged_by_the_true_images_that_the_model_has_seen(workplace):
     corpus = open_corpus(workplace / "corpus")
     (report,) = corpus.reports()
     assert report["paired"] is None

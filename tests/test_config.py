@@ -112,7 +112,7 @@ def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
         (TrainConfig, "keep", "first"),
         (TrainConfig, "head_start", 20_000),  # as many as there are steps
         (PairsConfig, "tiles_per_shard", 50),
-        (PairsConfig, "tiles_per_picture", 65),
+        (PairsConfig, "tiles_per_image", 65),
         (PairsConfig, "min_tile_px", 512),
         (PairsConfig, "workers", -1),
         (GenerateConfig, "tile_px", 0),

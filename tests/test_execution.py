@@ -48,7 +48,7 @@ def test_two_processes_give_the_same_results_and_the_same_errors():
         list(run_tasks(refuse_three, range(9), Workers(2)))
 
 
-def test_workers_keep_the_memory_that_pictures_free():
+def test_workers_keep_the_memory_that_images_free():
     [found] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
     assert found == "1"
 

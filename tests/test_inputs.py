@@ -11,9 +11,9 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.inputs import manifest_of, models_or_starters
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.images import decode
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import read_card
-from distort_pipeline.stores.pictures import decode
 from distort_pipeline.trained import learned_levels, load_generator
 
 
@@ -39,14 +39,14 @@ def test_the_manifest_of_a_finished_corpus_is_not_lost_to_a_command_that_is_refu
     (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(made).digest}))
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
-    with pytest.raises(PipelineError, match="corpus already exists and was made of other pictures"):
+    with pytest.raises(PipelineError, match="corpus already exists and was made of other images"):
         manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert made.read_bytes() == before
     assert not list(elsewhere.glob(".corpus*"))
-    assert manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig()) == made  # of the same pictures it goes on
+    assert manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig()) == made  # of the same images it goes on
 
 
-def test_a_single_picture_is_enough_to_distort(elsewhere):
+def test_a_single_image_is_enough_to_distort(elsewhere):
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
     assert len(read_manifest(manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())).records) == 1
@@ -90,9 +90,9 @@ def test_a_starter_is_near_to_what_it_learned_on_photographs_it_was_not_fitted_t
     level = learned_levels(generator.card)[2]  # the one of paper_like
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::4]):
-        picture = decode(path.read_bytes())[0]
-        true = apply(distortion, picture, level.parameters, np.random.default_rng(seed)).picture
-        made = generator.forward.distort_picture(picture, seed, level.severity)
+        image = decode(path.read_bytes())[0]
+        true = apply(distortion, image, level.parameters, np.random.default_rng(seed)).image
+        made = generator.forward.distort_image(image, seed, level.severity)
         scores.append(jsd_bits(product_histogram(true), product_histogram(made)))
     assert np.median(scores) < bits
 

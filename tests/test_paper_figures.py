@@ -11,8 +11,8 @@ from small_models import change_card, write_model
 
 from distort_pipeline.params import SECTIONS, parse_section
 from distort_pipeline.stores.files import read_json
+from distort_pipeline.stores.images import decode
 from distort_pipeline.stores.models import ValidationHistograms
-from distort_pipeline.stores.pictures import decode
 from studies.paper_figures import figures
 from studies.paper_figures.train import DISTORTION, settings_of
 
@@ -96,7 +96,7 @@ def test_models_become_a_table_metrics_and_both_figures(pair_store, tmp_path, mo
     shutil.copytree(pair_store.folder, tmp_path / "build" / "pairs")
     params = {
         "runs": {run: PARAMS["runs"][run] for run in ("lambda_10", "l2")},
-        "figures": {"figure3": ["lambda_10"], "figure4": ["lambda_10", "l2"], "picture": 0, "side_px": 64},
+        "figures": {"figure3": ["lambda_10"], "figure4": ["lambda_10", "l2"], "image": 0, "side_px": 64},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     counts = np.ones((1, 103), np.int64)

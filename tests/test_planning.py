@@ -11,32 +11,30 @@ from distort_pipeline.planning.corpora import even_quotas, plan_corpus
 from distort_pipeline.planning.pairs import plan_pairs
 from distort_pipeline.planning.series import SEVERITY, Asked, Series
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 
 sides = st.integers(60, 900)
 quick = settings(max_examples=60, deadline=None)
 
 
-def picture(number, height, width, split="train"):
+def image(number, height, width, split="train"):
     digest = hashlib.sha256(str(number).encode()).hexdigest()
-    return PictureRecord(
-        f"p{number}", f"p{number}.png", digest, digest, width, height, "RGB", "CC0-1.0", "tests", split
-    )
+    return ImageRecord(f"p{number}", f"p{number}.png", digest, digest, width, height, "RGB", "CC0-1.0", "tests", split)
 
 
 @st.composite
 def albums(draw):
     sizes = draw(st.lists(st.tuples(sides, sides, st.sampled_from(["train", "train", "val", "test"])), max_size=12))
-    return [picture(0, 500, 400), *(picture(number, *size) for number, size in enumerate(sizes, start=1))]
+    return [image(0, 500, 400), *(image(number, *size) for number, size in enumerate(sizes, start=1))]
 
 
 def planned(album, **changes):
-    plain = {"tile_px": 256, "tiles_per_picture": 3, "tiles_per_shard": 8, "min_tile_px": 128, "seed": 0}
+    plain = {"tile_px": 256, "tiles_per_image": 3, "tiles_per_shard": 8, "min_tile_px": 128, "seed": 0}
     return plan_pairs(album, **{**plain, **changes})
 
 
 def tiles_of(plan):
-    return {placed.picture.id: placed.tiles for shard in plan.of("train") for placed in shard.pictures}
+    return {placed.image.id: placed.tiles for shard in plan.of("train") for placed in shard.images}
 
 
 @quick
@@ -54,7 +52,7 @@ def test_tiles_lie_inside_on_the_grid_and_differ(height, width, tile_px, count, 
 
 
 def test_tiles_are_far_apart():
-    # four tiles of a picture of three by three: none may share a pixel with another where so much room is left
+    # four tiles of an image of three by three: none may share a pixel with another where so much room is left
     for seed in range(5):
         tiles = spread_tiles(768, 768, tile_px=128, count=4, align_px=16, seed=seed)
         gaps = [max(abs(a.y - b.y), abs(a.x - b.x)) for a in tiles for b in tiles if a != b]
@@ -68,18 +66,18 @@ def test_another_seed_gives_other_tiles():
 
 @quick
 @given(albums(), st.integers(0, 3))
-def test_shards_hold_each_picture_once_and_whole(album, seed):
+def test_shards_hold_each_image_once_and_whole(album, seed):
     plan = planned(album, seed=seed)
     assert [shard.number for shard in plan.of("train")] == list(range(len(plan.of("train"))))
     assert len({shard.name for shard in plan.shards}) == len(plan.shards)
-    where = Counter(placed.picture.id for shard in plan.of("train") for placed in shard.pictures)
+    where = Counter(placed.image.id for shard in plan.of("train") for placed in shard.images)
     assert set(where.values()) <= {1}
     for shard in plan.of("train"):
-        taken = [slot for p in shard.pictures for slot in range(p.first_slot, p.first_slot + len(p.tiles))]
+        taken = [slot for p in shard.images for slot in range(p.first_slot, p.first_slot + len(p.tiles))]
         assert taken == list(range(len(taken)))
         assert 0 < len(taken) <= 8
     assert len(where) + plan.too_small == sum(record.split == "train" for record in album)
-    whole = {p.picture.id: p.tiles for shard in plan.of("val") for p in shard.pictures}
+    whole = {p.image.id: p.tiles for shard in plan.of("val") for p in shard.images}
     assert whole.keys() == {record.id for record in album if record.split == "val"}
     for record in album:
         if record.split == "val":
@@ -89,24 +87,24 @@ def test_shards_hold_each_picture_once_and_whole(album, seed):
 
 @quick
 @given(albums(), sides, sides, st.sampled_from(["train", "val"]))
-def test_a_further_picture_moves_no_tile_of_another(album, height, width, split):
+def test_a_further_image_moves_no_tile_of_another(album, height, width, split):
     before = tiles_of(planned(album))
-    after = tiles_of(planned([*album, picture(99, height, width, split)]))
+    after = tiles_of(planned([*album, image(99, height, width, split)]))
     assert {name: after[name] for name in before} == before
 
 
 def test_the_order_of_the_manifest_decides_nothing():
-    album = [picture(number, 300 + 20 * number, 500, "train" if number % 3 else "val") for number in range(9)]
+    album = [image(number, 300 + 20 * number, 500, "train" if number % 3 else "val") for number in range(9)]
     assert planned(album) == planned(album[::-1])
 
 
-def test_too_small_pictures_are_counted_and_none_at_all_is_an_error():
-    plan = planned([picture(0, 300, 300), picture(1, 127, 400), picture(2, 130, 400)])
+def test_too_small_images_are_counted_and_none_at_all_is_an_error():
+    plan = planned([image(0, 300, 300), image(1, 127, 400), image(2, 130, 400)])
     assert plan.too_small == 1
     assert [(t.height, t.width) for t in tiles_of(plan)["p2"]] == [(130, 256)] * 3
     assert all(tile.y == 0 and tile.x % TILE_ALIGN_PX == 0 for tile in tiles_of(plan)["p2"])
     with pytest.raises(PipelineError, match="128 px on both sides"):
-        planned([picture(1, 127, 400), picture(2, 400, 400, "val")])
+        planned([image(1, 127, 400), image(2, 400, 400, "val")])
 
 
 MODELS = {"jpeg": False, "jp2k": False, "white_noise": True}
@@ -133,7 +131,7 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
     samples = [sample for batch in plan.batches for sample in batch.samples]
     assert [sample.sample for sample in samples] == list(range(count))
     assert [tile.number for tile in plan.tiles] == list(range(len(plan.tiles)))
-    assert len({(tile.picture.id, tile.tile) for tile in plan.tiles}) == len(plan.tiles) <= plan.available_tiles
+    assert len({(tile.image.id, tile.tile) for tile in plan.tiles}) == len(plan.tiles) <= plan.available_tiles
     assert len({sample.seed for sample in samples}) == count
     shares = Counter()
     for batch in plan.batches:
@@ -150,7 +148,7 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
 
 
 def test_one_tile_is_distorted_by_every_model():
-    plan = corpus([picture(0, 512, 512)], 9)
+    plan = corpus([image(0, 512, 512)], 9)
     tiles = {
         name: [s.tile for batch in plan.batches if batch.series.name == name for s in batch.samples] for name in MODELS
     }
@@ -158,7 +156,7 @@ def test_one_tile_is_distorted_by_every_model():
 
 
 def test_too_much_asked_says_how_much_there_is():
-    album = [picture(0, 272, 272), picture(1, 256, 256), picture(2, 255, 900)]  # 4 + 1 + 0 tiles
+    album = [image(0, 272, 272), image(1, 256, 256), image(2, 255, 900)]  # 4 + 1 + 0 tiles
     assert corpus(album, 15).available_tiles == 5
     with pytest.raises(PipelineError, match=r"5 different tiles .* jp2k would need 6") as caught:
         corpus(album, 16)
@@ -166,12 +164,12 @@ def test_too_much_asked_says_how_much_there_is():
     again = corpus(album, 16, allow_repeats=True)
     assert max(sample.draw for batch in again.batches for sample in batch.samples) == 1
     assert len(corpus(album, 50, {"white_noise": True}).tiles) == 5  # noise is drawn anew, no tile is new
-    with pytest.raises(PipelineError, match="no picture is at least 512 px"):
+    with pytest.raises(PipelineError, match="no image is at least 512 px"):
         corpus(album, 1, tile_px=512)
 
 
 def test_the_corpus_seed_and_the_tile_decide_the_samples_seeds():
-    album = [picture(0, 400, 400), picture(1, 300, 500)]
+    album = [image(0, 400, 400), image(1, 300, 500)]
     first, again, other = (corpus(album, 12, seed=seed) for seed in (0, 0, 1))
     assert first == again
 
@@ -181,13 +179,13 @@ def test_the_corpus_seed_and_the_tile_decide_the_samples_seeds():
     assert not seeds(first) & seeds(other)
 
 
-def test_batches_of_a_split_album_follow_its_pictures():
-    album = [picture(number, 400, 400) for number in range(6)]
+def test_batches_of_a_split_album_follow_its_images():
+    album = [image(number, 400, 400) for number in range(6)]
     plan = corpus(album, 60, {"jpeg": False})
-    pictures = [plan.tiles[sample.tile].picture.id for batch in plan.batches for sample in batch.samples]
-    changes = sum(a != b for a, b in pairwise(pictures))
-    assert changes == len(album) - 1  # each picture is read for one run of samples
-    assert set(Counter(pictures).values()) == {10}
+    images = [plan.tiles[sample.tile].image.id for batch in plan.batches for sample in batch.samples]
+    changes = sum(a != b for a, b in pairwise(images))
+    assert changes == len(album) - 1  # each image is read for one run of samples
+    assert set(Counter(images).values()) == {10}
 
 
 @quick

@@ -50,7 +50,7 @@ CARRIES = {
     "generate": {"stores.answers", "stores.labels"},
     "train": {
         "planning", "records", "reports.model_card", "reports.strips", "stores.arrays",
-        "stores.inner_chunks", "stores.pairs", "stores.pictures", "stores.tables",
+        "stores.inner_chunks", "stores.pairs", "stores.images", "stores.tables",
     },
 }  # fmt: skip
 # Settings that decide no byte either.

@@ -20,7 +20,7 @@ def place(tmp_path, monkeypatch):
 
 def test_a_folder_is_there_inside_and_gone_behind(place):
     with scratch_folder() as folder:
-        (folder / "picture.jp2").write_bytes(b"")
+        (folder / "image.jp2").write_bytes(b"")
         assert folder.parent == place
         assert sweep() == 0  # its owner lives
     assert list(place.iterdir()) == []

@@ -6,7 +6,7 @@ from distort_pipeline.splits import assign_splits, place
 DIGESTS = [f"{number:064x}" for number in range(2000)]
 
 
-def test_further_pictures_never_move_earlier_ones():
+def test_further_images_never_move_earlier_ones():
     few = assign_splits(DIGESTS[:500], val_fraction=0.1)
     many = assign_splits(DIGESTS, val_fraction=0.1)
     assert all(many[digest] == split for digest, split in few.items())
@@ -55,8 +55,8 @@ GOLDEN = 0.16334587691113042
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"val_fraction": 1e-9}, "none of 5 pictures is in the val split .*set ingest.val_count to 1"),
-        ({"val_fraction": 0.1, "val_count": 5}, "none of 5 pictures is in the train split .*val_count 5.*fewer"),
+        ({"val_fraction": 1e-9}, "none of 5 images is in the val split .*set ingest.val_count to 1"),
+        ({"val_fraction": 0.1, "val_count": 5}, "none of 5 images is in the train split .*val_count 5.*fewer"),
         ({"val_fraction": 0.5, "given": dict.fromkeys(DIGESTS[:5], "train")}, "split column"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.commands.model import export_model
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
@@ -39,36 +39,36 @@ def main(arguments: list[str] | None = None) -> None:
         export_model(asked.model, Path(folder) / "jpeg", "keras")
         stand_in = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
     channels = {
-        "nothing": lambda pictures: pictures,
+        "nothing": lambda images: images,
         "the generator": surrogate(stand_in),
         "JPEG, straight through": straight_through(parameters),
     }
-    pictures = {split: _pictures(asked.manifest, split) for split in ("train", "val")}
-    held_out = list(islice(_crops(pictures["val"], asked.crop_px, 1), asked.test_crops))
+    images = {split: _images(asked.manifest, split) for split in ("train", "val")}
+    held_out = list(islice(_crops(images["val"], asked.crop_px, 1), asked.test_crops))
     print(f"{BITS} bits in {asked.crop_px} px crops, a mark of {asked.strength:g} greys; JPEG {parameters}")
     print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
     for name, channel in channels.items():
-        crops = _batches(pictures["train"], asked.crop_px, asked.batch)
+        crops = _batches(images["train"], asked.crop_px, asked.batch)
         marker = train_marker(crops, channel, steps=asked.steps, strength_grey=asked.strength, seed=0)
         clean, jpeg = bits_right(marker, held_out, parameters, strength_grey=asked.strength, seed=5)
         print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
 
 
-def _pictures(manifest: Path, split: str) -> list[Picture]:
+def _images(manifest: Path, split: str) -> list[Image]:
     listed = read_manifest(manifest)
     return [read_ingested(listed.root, record) for record in listed.records if record.split == split]
 
 
-def _crops(pictures: list[Picture], crop_px: int, seed: int) -> Iterator[Picture]:
+def _crops(images: list[Image], crop_px: int, seed: int) -> Iterator[Image]:
     rng = generator(derive_seed(seed, "crops"))
     while True:
-        picture = pictures[rng.integers(len(pictures))]
-        y, x = (GRID_PX * rng.integers((side - crop_px) // GRID_PX + 1) for side in picture.shape[:2])
-        yield picture[y : y + crop_px, x : x + crop_px]
+        image = images[rng.integers(len(images))]
+        y, x = (GRID_PX * rng.integers((side - crop_px) // GRID_PX + 1) for side in image.shape[:2])
+        yield image[y : y + crop_px, x : x + crop_px]
 
 
-def _batches(pictures: list[Picture], crop_px: int, batch: int) -> Iterator[NDArray[np.uint8]]:
-    crops = _crops(pictures, crop_px, 0)
+def _batches(images: list[Image], crop_px: int, batch: int) -> Iterator[NDArray[np.uint8]]:
+    crops = _crops(images, crop_px, 0)
     while True:
         yield np.stack([next(crops) for _ in range(batch)])
 

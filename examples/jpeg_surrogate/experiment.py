@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.ranges import GREYS_PER_UNIT, Picture, from_network, to_network
+from distort_pipeline.ranges import GREYS_PER_UNIT, Image, from_network, to_network
 from distort_pipeline.seeds import derive_seed, generator
 
 BITS = 16
@@ -43,16 +43,16 @@ class Marker:
         """All that an optimiser may change."""
         return [self.patterns, self.filter, self.reader, self.gain]
 
-    def mark(self, pictures: Any, message: Any, strength_grey: float) -> Any:
-        """Return `pictures` (N, H, W, 3) with the ±1 `message` (N, BITS) in them, as a mark of that deviation."""
+    def mark(self, images: Any, message: Any, strength_grey: float) -> Any:
+        """Return `images` (N, H, W, 3) with the ±1 `message` (N, BITS) in them, as a mark of that deviation."""
         mark = tf.einsum("yxb,nb->nyx", self.patterns, message)
         mark *= strength_grey / GREYS_PER_UNIT / (tf.math.reduce_std(mark, (1, 2), keepdims=True) + 1e-6)
-        times = (1, pictures.shape[1] // PATTERN_PX, pictures.shape[2] // PATTERN_PX)
-        return tf.clip_by_value(pictures + tf.tile(mark, times)[..., None], -1.0, 1.0)
+        times = (1, images.shape[1] // PATTERN_PX, images.shape[2] // PATTERN_PX)
+        return tf.clip_by_value(images + tf.tile(mark, times)[..., None], -1.0, 1.0)
 
-    def read(self, pictures: Any) -> Any:
+    def read(self, images: Any) -> Any:
         """Return a logit for each bit, (N, BITS)."""
-        luma = tf.tensordot(pictures, tf.constant(LUMA), 1)[..., None]
+        luma = tf.tensordot(images, tf.constant(LUMA), 1)[..., None]
         clean = tf.nn.conv2d(luma, self.filter, 1, "SAME")[..., 0]
         down, across = clean.shape[1] // PATTERN_PX, clean.shape[2] // PATTERN_PX
         folded = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
@@ -71,15 +71,15 @@ def new_marker(seed: int) -> Marker:
 def train_marker(
     crops: Iterator[NDArray[np.uint8]], channel: Channel, *, steps: int, strength_grey: float, seed: int
 ) -> Marker:
-    """Return a marker trained on `steps` batches of `crops` whose marked pictures went through `channel`."""
+    """Return a marker trained on `steps` batches of `crops` whose marked images went through `channel`."""
     marker = new_marker(seed)
     optimiser = keras.optimizers.Adam(RATE)
     rng = generator(derive_seed(seed, "messages"))
 
     @tf.function  # type: ignore[untyped-decorator]
-    def step(pictures: Any, message: Any) -> Any:
+    def step(images: Any, message: Any) -> Any:
         with tf.GradientTape() as tape:
-            logits = marker.read(channel(marker.mark(pictures, message, strength_grey)))
+            logits = marker.read(channel(marker.mark(images, message, strength_grey)))
             loss = tf.reduce_mean(tf.nn.softplus(-message * logits))
         optimiser.apply(tape.gradient(loss, marker.variables), marker.variables)
         return loss
@@ -94,19 +94,19 @@ def random_messages(count: int, rng: np.random.Generator) -> NDArray[np.float32]
     return rng.choice(np.array([-1, 1], np.float32), (count, BITS))
 
 
-def true_jpeg(pictures: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
+def true_jpeg(images: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
     """Return network pixels (N, H, W, 3) after 8 bits and the real codec."""
     rng = generator(0)  # JPEG draws nothing from it
-    return to_network(np.stack([apply("jpeg", one, parameters, rng).picture for one in from_network(pictures)]))
+    return to_network(np.stack([apply("jpeg", one, parameters, rng).image for one in from_network(images)]))
 
 
 def straight_through(parameters: Mapping[str, float]) -> Channel:
     """Return the real codec with the gradient of doing nothing: the usual trick, to compare with."""
 
-    def channel(pictures: Any) -> Any:
-        real = tf.numpy_function(lambda values: true_jpeg(values, parameters), [pictures], tf.float32)
-        real.set_shape(pictures.shape)
-        return pictures + tf.stop_gradient(real - pictures)
+    def channel(images: Any) -> Any:
+        real = tf.numpy_function(lambda values: true_jpeg(values, parameters), [images], tf.float32)
+        real.set_shape(images.shape)
+        return images + tf.stop_gradient(real - images)
 
     return channel
 
@@ -114,11 +114,11 @@ def straight_through(parameters: Mapping[str, float]) -> Channel:
 def surrogate(model: keras.Model) -> Channel:
     """Return the exported generator as a channel; its weights stay as they are."""
     model.trainable = False
-    return lambda pictures: model(pictures, training=False)
+    return lambda images: model(images, training=False)
 
 
 def bits_right(
-    marker: Marker, crops: Sequence[Picture], parameters: Mapping[str, float], *, strength_grey: float, seed: int
+    marker: Marker, crops: Sequence[Image], parameters: Mapping[str, float], *, strength_grey: float, seed: int
 ) -> tuple[float, float]:
     """Return the shares of bits read rightly from marked crops: untouched, and after the real JPEG."""
     message = random_messages(len(crops), generator(seed))

@@ -22,22 +22,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Make a stranger's pairs, take them through the path, and print what came of it."""
     parser = argparse.ArgumentParser(prog="python -m examples.pairs_alone", description=__doc__)
     parser.add_argument("source", nargs="?", default="av1", choices=list(SOURCES), help="who brings the pairs")
-    parser.add_argument("--pictures", type=Path, default=Path("data/sample"), help="folder of pristine PNG files")
+    parser.add_argument("--images", type=Path, default=Path("data/sample"), help="folder of pristine PNG files")
     parser.add_argument("--out", type=Path, default=Path("build/pairs_alone"))
     parser.add_argument("--val-count", type=int, default=4)
     parser.add_argument("--tile-px", type=int, default=384, help="of the tiles that are learned from")
     parser.add_argument("--count", type=int, default=200, help="samples of the corpus")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args(arguments)
-    pristine, folder, name = asked.pictures.resolve(), asked.out / asked.source, asked.source
+    pristine, folder, name = asked.images.resolve(), asked.out / asked.source, asked.source
     brought = bring(name, pristine, folder / "brought")
-    print(f"{brought} pictures from {name}, in {folder / 'brought'}; from here on only these and the pristine ones")
+    print(f"{brought} images from {name}, in {folder / 'brought'}; from here on only these and the pristine ones")
     (folder / "params.yaml").write_text(SETTINGS, encoding="utf-8")
     with contextlib.chdir(folder):
         _type("ingest", pristine, "--val-count", asked.val_count)
         _type(
             "pairs", "manifest.jsonl", "--distortions", "", "--brought", f"{name}=brought",
-            "--tile-px", asked.tile_px, "--tiles-per-picture", 2, "--workers", asked.workers,
+            "--tile-px", asked.tile_px, "--tiles-per-image", 2, "--workers", asked.workers,
         )  # fmt: skip
         if not _type("train", "pairs", "--distortion", name, "--steps", 0, "--crop-px", 128):
             return
@@ -64,7 +64,7 @@ def _tell(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> 
         "sampling floor": floors["sampling"],
         "content floor": floors["content"],
     }
-    print(f"\nJSD_NSS to true {name}, bits, {metrics['pictures']} validation photographs")
+    print(f"\nJSD_NSS to true {name}, bits, {metrics['images']} validation photographs")
     for what, bits in rows.items():
         print(what.ljust(16), f"{bits:.5f}")
     made, true = figures["psnr_generated"], figures["psnr_true"]

@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.ranges import Picture, Pictures, to_network, to_uint8
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.ranges import Image, Images, to_network, to_uint8
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.ingested import read_ingested
@@ -33,8 +33,8 @@ RATE = 1e-3
 class Material:
     """What one model is trained on: tiles (N, H, W, 3), pristine and distorted."""
 
-    pristine: Pictures
-    distorted: Pictures
+    pristine: Images
+    distorted: Images
 
 
 def generated_material(corpus: CorpusStore, places: NDArray[np.int64]) -> Material:
@@ -47,16 +47,16 @@ def true_material(corpus: CorpusStore, places: NDArray[np.int64], manifest: Path
     """Return the same tiles under the true distortions that the generators learned, made on the full photographs."""
     some = corpus.take(places.tolist())
     listed = read_manifest(manifest)
-    pictures = {record.id: record for record in listed.records}
-    whole: dict[tuple[str, str, int], Picture] = {}
+    images = {record.id: record for record in listed.records}
+    whole: dict[tuple[str, str, int], Image] = {}
     true = np.empty_like(some.distorted)
     for place, record in enumerate(some.records):
-        key = (record.picture, record.distortion, record.level)
+        key = (record.image, record.distortion, record.level)
         if key not in whole:
             parameters = json.loads(record.parameters)
             rng = generator(derive_seed(seed, *key))
-            pristine = read_ingested(listed.root, pictures[record.picture])
-            whole[key] = apply(record.distortion, pristine, parameters, rng).picture
+            pristine = read_ingested(listed.root, images[record.image])
+            whole[key] = apply(record.distortion, pristine, parameters, rng).image
         true[place] = whole[key][record.y : record.y + record.height, record.x : record.x + record.width]
     return Material(some.pristine, true)
 
@@ -69,14 +69,14 @@ def spread_places(corpus: CorpusStore, per_distortion: int) -> NDArray[np.int64]
 
 def build_scorer() -> keras.Model:
     """Return a model x (N, H, W, 3) in [-1, 1] → (N,): the larger, the more distorted. About 26,000 weights."""
-    picture = features = keras.Input((None, None, 3))
+    image = features = keras.Input((None, None, 3))
     for filters in (16, 32, 48):
         features = keras.layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(features)
     level = keras.layers.GlobalAveragePooling2D()(features)
     spread = keras.layers.GlobalAveragePooling2D()(keras.layers.Multiply()([features, features]))
     joined = keras.layers.Concatenate()([level, spread])
     hidden = keras.layers.Dense(48, activation="relu")(joined)
-    return keras.Model(picture, keras.layers.Flatten()(keras.layers.Dense(1)(hidden))[:, 0])
+    return keras.Model(image, keras.layers.Flatten()(keras.layers.Dense(1)(hidden))[:, 0])
 
 
 def train_scorer(material: Material, *, steps: int, batch: int, crop_px: int, seed: int) -> keras.Model:
@@ -116,14 +116,14 @@ def _crops(material: Material, *, steps: int, batch: int, crop_px: int, seed: in
         yield to_network(np.concatenate([to_uint8(clean + dial * change) for dial in DIALS]))
 
 
-def validation_photographs(manifest: Path) -> list[tuple[PictureRecord, Picture]]:
+def validation_photographs(manifest: Path) -> list[tuple[ImageRecord, Image]]:
     """Return the validation photographs of a manifest, whole."""
     listed = read_manifest(manifest)
     return [(record, read_ingested(listed.root, record)) for record in listed.records if record.split == "val"]
 
 
 def severity_correlation(
-    scorer: keras.Model, photographs: Sequence[tuple[PictureRecord, Picture]], distortions: Sequence[str], seed: int
+    scorer: keras.Model, photographs: Sequence[tuple[ImageRecord, Image]], distortions: Sequence[str], seed: int
 ) -> Mapping[str, float]:
     """Return SROCC between scores and levels (0: pristine) of truly distorted photographs, by distortion."""
     found = {}
@@ -131,14 +131,14 @@ def severity_correlation(
         levels, scores = [], []
         for record, photograph in photographs:
             for level, parameters in enumerate(({}, *PRESETS[TEST_PRESETS[name]][name])):
-                rng = generator(derive_seed(seed, record.picture_digest, name, level))
-                shown = apply(name, photograph, parameters, rng).picture if level else photograph
+                rng = generator(derive_seed(seed, record.image_digest, name, level))
+                shown = apply(name, photograph, parameters, rng).image if level else photograph
                 levels.append(level)
                 scores.append(float(np.asarray(scorer(to_network(_middle(shown))[None]))[0]))
         found[name] = float(spearmanr(levels, scores).statistic)
     return found
 
 
-def _middle(picture: Picture) -> Picture:
-    y, x = (max(side - TEST_PX, 0) // 2 for side in picture.shape[:2])
-    return picture[y : y + TEST_PX, x : x + TEST_PX]
+def _middle(image: Image) -> Image:
+    y, x = (max(side - TEST_PX, 0) // 2 for side in image.shape[:2])
+    return image[y : y + TEST_PX, x : x + TEST_PX]

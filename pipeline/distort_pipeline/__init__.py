@@ -1,4 +1,4 @@
-"""Learns how pictures go bad, and makes corpora of distorted pictures for image-quality research."""
+"""Learns how images go bad, and makes corpora of distorted images for image-quality research."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def start_backend() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices("GPU")
-            tf.get_logger().setLevel("ERROR")  # pictures of many sizes are retraced, which it warns of
+            tf.get_logger().setLevel("ERROR")  # images of many sizes are retraced, which it warns of
 
 
 def pin_backend_threads(threads: int) -> None:

@@ -81,7 +81,7 @@ class Words(click.Group):
 @click.option("--params", type=click.Path(path_type=Path), help="Parameter file; ./params.yaml is used if it is ours.")
 @click.pass_context
 def main(ctx: click.Context, params: Path | None) -> None:
-    """Learn how pictures go bad, and make corpora of distorted pictures for image-quality research."""
+    """Learn how images go bad, and make corpora of distorted images for image-quality research."""
     ctx.obj = params
 
 
@@ -112,14 +112,14 @@ def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, 
 @click.argument("source", required=False)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
 @click.option("--rejected", type=click.Path(path_type=Path), help="Where to list what is no use, with reasons.")
-@click.option("--val-count", type=int, help="How many pictures are for validation, exactly.")
+@click.option("--val-count", type=int, help="How many images are for validation, exactly.")
 @click.option("--val-fraction", type=float, help="Which fraction is, about.")
-@click.option("--min-side-px", type=int, help="Smaller pictures are rejected.")
-@click.option("--licence", help="Licence of pictures that come without one.")
+@click.option("--min-side-px", type=int, help="Smaller images are rejected.")
+@click.option("--licence", help="Licence of images that come without one.")
 @click.option("--workers", type=int, help="Threads that decode.")
 @click.pass_context
 def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path | None, **changes: Any) -> None:
-    """List pristine pictures in a manifest.
+    """List pristine images in a manifest.
 
     SOURCE is a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
     """
@@ -138,14 +138,14 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--out", type=PLACE, default=Path("pairs"), show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
 @click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
 @click.option("--preset", help="Whose levels: paper_like, ladder, waterloo, kadid, dbcnn.")
 @click.option("--levels", help="Level numbers of the preset, separated by commas.")
 @click.option("--tile-px", type=int)
-@click.option("--min-tile-px", type=int, help="Pictures smaller than this give no training tile.")
-@click.option("--tiles-per-picture", type=int)
+@click.option("--min-tile-px", type=int, help="Images smaller than this give no training tile.")
+@click.option("--tiles-per-image", type=int)
 @click.option("--seed", type=int)
 @worker_options
 @click.pass_context
@@ -226,7 +226,7 @@ def train(
 @click.argument("pair_store", metavar="PAIRS", type=PLACE)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
-@click.option("--strips", type=int, help="How many pictures are shown side by side.")
+@click.option("--strips", type=int, help="How many images are shown side by side.")
 @click.option(
     "--classifier-steps",
     type=int,
@@ -235,7 +235,7 @@ def train(
 @click.option("--seed", type=int)
 @click.pass_context
 def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
-    """Hold the generators against the true distortions on validation pictures: the paper's table, and more."""
+    """Hold the generators against the true distortions on validation images: the paper's table, and more."""
     from distort_pipeline.steps import evaluate as step
 
     show(step.run(replaced(settings(ctx).evaluate, **changes), pair_store, models, out))
@@ -251,14 +251,14 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate --count 5000 --levels 5",
         "generate --count 5000 --severity 0.2:0.9 --mix jpeg+white_noise",
         "generate --count 5000 --target ssim=0.5:0.9",
-        "generate --whole-pictures --count 80",
+        "generate --whole-images --count 80",
     )
 )
-@click.argument("pictures", type=click.Path(path_type=Path), required=False)
-@click.option("--manifest", type=click.Path(path_type=Path), help="The same as PICTURES.")
+@click.argument("images", type=click.Path(path_type=Path), required=False)
+@click.option("--manifest", type=click.Path(path_type=Path), help="The same as IMAGES.")
 @click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
 @click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
 @click.option("--levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
@@ -268,11 +268,11 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--target", metavar="M=Q or M=LO:HI", help="A quality instead of a severity, such as ssim=0.8.")
 @click.option("--mix", multiple=True, metavar="A+B", help="B on what A left; can be given again.")
 @click.option("--tile-px", type=int, help="A multiple of 128.")
-@click.option("--whole-pictures", is_flag=True, default=None, help="Whole pictures instead of tiles.")
+@click.option("--whole-images", is_flag=True, default=None, help="Whole images instead of tiles.")
 @click.option("--splits", help="Which photographs: train, val, test, separated by commas.")
 @click.option("--batch-samples", type=int, help="One batch is one shard, one task and one report.")
 @click.option("--allow-repeats", is_flag=True, default=None, help="Let deterministic models see a tile again.")
-@click.option("--truth-pictures", type=int, help="Pictures a batch whose true distortion is made for its report.")
+@click.option("--truth-images", type=int, help="Images a batch whose true distortion is made for its report.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
 @click.option("--on-drift", help="flag or stop, when a batch is out of bounds.")
 @click.option("--seed", type=int)
@@ -281,7 +281,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 def generate(
     ctx: click.Context,
     /,
-    pictures: Path | None,
+    images: Path | None,
     manifest: Path | None,
     models: Path | None,
     out: Path,
@@ -300,7 +300,7 @@ def generate(
     Levels, severities and qualities can be asked of models that have learned several levels. With a mix there are only
     mixes, unless distortions are named.
 
-    PICTURES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
+    IMAGES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
     manifest.jsonl, and where there is none, the built-in photographs.
     """
     from distort_pipeline.inputs import manifest_of, models_or_starters
@@ -316,14 +316,14 @@ def generate(
         **changes,
     )
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    listed = manifest_of(pictures or manifest, out, settings(ctx).ingest)
+    listed = manifest_of(images or manifest, out, settings(ctx).ingest)
     show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
 
 
 @with_defaults(ExportConfig)
 @main.command(
     epilog=examples(
-        "export corpus --format png_folder --out pictures",
+        "export corpus --format png_folder --out images",
         "export corpus --format pyiqa_fr --label ms_ssim --select split=train",
         "export corpus --format study --limit 400 --study-sessions 30",
     )

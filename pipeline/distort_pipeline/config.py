@@ -15,7 +15,7 @@ from distort_pipeline.errors import PipelineError
 NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
 TRANSFORMS = ("none", "blocks", "integer_blocks", "wavelet")  # that response curves can be fitted in
-HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical pictures
+HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
 CALIBRATED = tuple(HIGHEST_TARGETS)  # measures that graded generators are calibrated in
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -38,17 +38,17 @@ class ConfigSection:
 
 @dataclass(frozen=True)
 class IngestConfig(ConfigSection):
-    """Which pictures, and how they are split."""
+    """Which images, and how they are split."""
 
     section: typing.ClassVar[str] = "ingest"
 
     source: str = "data/sample"  # folder, archive, CSV or JSONL list, or a manifest
     min_side_px: int = 256
-    max_megapixels: float = 200.0  # a larger picture is rejected before it is decoded
+    max_megapixels: float = 200.0  # a larger image is rejected before it is decoded
     val_fraction: float = 0.1
     val_count: int | None = None  # a fixed number instead, as the paper's 44
     split_salt: str = ""  # another salt, another split
-    licence: str = "unknown"  # for pictures whose list says nothing
+    licence: str = "unknown"  # for images whose list says nothing
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -60,24 +60,24 @@ class IngestConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class PairsConfig(ConfigSection):
-    """Which distortions of which pictures, cut into which tiles."""
+    """Which distortions of which images, cut into which tiles."""
 
     section: typing.ClassVar[str] = "pairs"
 
     distortions: tuple[str, ...] = ("jpeg", "jp2k", "white_noise", "pink_noise")
     preset: str = "paper_like"
     levels: tuple[int, ...] = (1,)
-    brought: dict[str, str] = field(default_factory=dict)  # name → folder of distorted pictures, or CSV of pairs
+    brought: dict[str, str] = field(default_factory=dict)  # name → folder of distorted images, or CSV of pairs
     tile_px: int = 384
-    tiles_per_picture: int = 4
+    tiles_per_image: int = 4
     tiles_per_shard: int = 32
     tiles_per_chunk: int = 16
-    min_tile_px: int = 256  # a smaller picture gives no training tile
+    min_tile_px: int = 256  # a smaller image gives no training tile
     seed: int = 0
     workers: int = 2
 
     def __post_init__(self) -> None:
-        self.require_positive("tile_px", "tiles_per_picture", "tiles_per_shard", "tiles_per_chunk", "min_tile_px")
+        self.require_positive("tile_px", "tiles_per_image", "tiles_per_shard", "tiles_per_chunk", "min_tile_px")
         self.require(self.tile_px % NETWORK_MULTIPLE_PX == 0, "tile_px", f"a multiple of {NETWORK_MULTIPLE_PX}")
         self.require(self.min_tile_px <= self.tile_px, "min_tile_px", f"at most tile_px ({self.tile_px})")
         self.require(
@@ -86,9 +86,9 @@ class PairsConfig(ConfigSection):
             f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
         )
         self.require(
-            self.tiles_per_picture <= self.tiles_per_shard,
-            "tiles_per_picture",
-            f"at most tiles_per_shard ({self.tiles_per_shard}): a picture's tiles share a shard",
+            self.tiles_per_image <= self.tiles_per_shard,
+            "tiles_per_image",
+            f"at most tiles_per_shard ({self.tiles_per_shard}): an image's tiles share a shard",
         )
         self.require(
             bool(self.distortions or self.brought), "distortions", "at least one, unless pairs.brought names some"
@@ -128,7 +128,7 @@ class TrainConfig(ConfigSection):
     sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
     sparsity_span: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
     adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
-    pixel_weight: float = 0.0  # of a distance to the true picture; not in the paper's loss
+    pixel_weight: float = 0.0  # of a distance to the true image; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
     levels: tuple[int, ...] | None = None  # of the pair store; null: its first alone, as in the paper
@@ -199,8 +199,8 @@ class EvaluateConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "evaluate"
 
-    strips: int = 3  # pictures shown side by side
-    draws: int = 1  # draws of a stochastic generator for each picture
+    strips: int = 3  # images shown side by side
+    draws: int = 1  # draws of a stochastic generator for each image
     classifier_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
     classifier_tiles: int = 1536  # of 64 px and of each kind, over all photographs
     classifier_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
@@ -227,13 +227,13 @@ class GenerateConfig(ConfigSection):
     target: dict[str, tuple[float, ...]] = field(default_factory=dict)  # instead: a quality, such as ssim: [0.5, 0.9]
     mix: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
     tile_px: int = 256
-    whole_pictures: bool = False
+    whole_images: bool = False
     splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
     batch_samples: int = 256  # one batch = one shard = one task = one report
     tiles_per_chunk: int = 16
     crop_align: int | None = None  # null: the one the models were trained with
     allow_repeats: bool = False
-    truth_pictures: int = 8  # photographs of each batch whose true distortion is made for its report
+    truth_images: int = 8  # photographs of each batch whose true distortion is made for its report
     labels: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
     precision: str = "float32"
     network_batch: int = 16
@@ -244,7 +244,7 @@ class GenerateConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "count", "batch_samples", "tiles_per_chunk", "network_batch", "threads_per_worker", "truth_pictures"
+            "count", "batch_samples", "tiles_per_chunk", "network_batch", "threads_per_worker", "truth_images"
         )
         self.require(
             self.tile_px > 0 and self.tile_px % NETWORK_MULTIPLE_PX == 0,

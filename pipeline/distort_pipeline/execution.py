@@ -29,7 +29,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 2  # one running, one waiting: workers never idle, a stop loses little
-# glibc keeps what pictures free, and gives it out again: Dask's own setting returns it to the system at once, which has
+# glibc keeps what images free, and gives it out again: Dask's own setting returns it to the system at once, which has
 # to clear it anew; in the pairs step that took up to 3 of 20 seconds (benchmarks/pairs.py)
 MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "MALLOC_TRIM_THRESHOLD_": 1 << 27}
 # Dask's processes watch themselves for its dashboard: a hundred times a second what runs, fifty times whether their

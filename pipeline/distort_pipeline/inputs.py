@@ -1,4 +1,4 @@
-"""What `generate` works on when little is named: any pictures, or the built-in ones; starter generators."""
+"""What `generate` works on when little is named: any images, or the built-in ones; starter generators."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from distort_pipeline.stores.remote import RemotePath
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
 
 
-def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
-    """Return the manifest of `pictures`: itself, or made beside `out` of anything that `ingest` takes.
+def manifest_of(images: Path | None, out: Path, config: IngestConfig) -> Path:
+    """Return the manifest of `images`: itself, or made beside `out` of anything that `ingest` takes.
 
-    Without pictures that is the manifest.jsonl of this folder, or one of the built-in photographs.
+    Without images that is the manifest.jsonl of this folder, or one of the built-in photographs.
     """
     from distort_pipeline.steps import ingest
 
-    if pictures is None and MANIFEST.is_file():
+    if images is None and MANIFEST.is_file():
         return MANIFEST
-    if pictures is not None and _is_manifest(pictures):
-        return pictures
-    source = sample_folder() if pictures is None else pictures
+    if images is not None and _is_manifest(images):
+        return images
+    source = sample_folder() if images is None else images
     made = _own_manifest(out)
     new = made.with_name(f".{made.name}")  # what the corpus that may be there was made of stays until it is clear
     ingest.run(
@@ -35,7 +35,7 @@ def manifest_of(pictures: Path | None, out: Path, config: IngestConfig) -> Path:
     )
     _require_same(out, new)
     new.replace(made)
-    print(f"pictures: {'the built-in sample' if pictures is None else source}, listed in {made}", file=sys.stderr)
+    print(f"images: {'the built-in sample' if images is None else source}, listed in {made}", file=sys.stderr)
     return made
 
 
@@ -51,7 +51,7 @@ def _require_same(out: Path, manifest: Path) -> None:
     if made_of is not None and made_of != read_manifest(manifest).digest:
         manifest.unlink()
         raise PipelineError(
-            f"{out} already exists and was made of other pictures; name another place with --out, or delete it first"
+            f"{out} already exists and was made of other images; name another place with --out, or delete it first"
         )
 
 

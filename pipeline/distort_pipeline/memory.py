@@ -8,7 +8,7 @@ import ctypes
 def give_back() -> None:
     """Return what this process's heap holds free, where its C library can (glibc); some milliseconds.
 
-    A worker keeps what pictures free, as it is about to need it again. Among it is what was needed once: small things
+    A worker keeps what images free, as it is about to need it again. Among it is what was needed once: small things
     that stay scatter over it, so that the heap of a long run grows beyond what any of its tasks takes.
     """
     trim = getattr(_C, "malloc_trim", None)

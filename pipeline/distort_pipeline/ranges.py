@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Picture: TypeAlias = NDArray[np.uint8]  # (H, W, 3), sRGB, RGB order
-Pictures: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), sRGB, RGB order
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), sRGB, RGB order
+Images: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), sRGB, RGB order
 NetworkPixels: TypeAlias = NDArray[np.float32]  # (N, H, W, 3) in [-1, 1]
 Grey: TypeAlias = NDArray[np.floating[Any]]  # (H, W) on 0-255
 

@@ -11,12 +11,12 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class PictureRecord:
-    """One accepted pristine picture: a row of a manifest."""
+class ImageRecord:
+    """One accepted pristine image: a row of a manifest."""
 
     id: str  # unique in its manifest, safe as a file name: made of the path's stem and the digest
     path: str  # relative to the source root, POSIX; members of archives as archive.zip/inner/name.png
-    picture_digest: str  # SHA-256 over the decoded 8-bit RGB pixels and their shape: identity, split, seeds
+    image_digest: str  # SHA-256 over the decoded 8-bit RGB pixels and their shape: identity, split, seeds
     file_digest: str  # SHA-256 of the file: integrity
     width: int
     height: int
@@ -36,16 +36,16 @@ class Rejected:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One distorted tile or picture of a pair store, beside its pristine one."""
+    """One distorted tile or image of a pair store, beside its pristine one."""
 
     split: str
     shard: int
     slot: int  # index of the pristine tile along its array; in the val split, 0
-    picture: str  # PictureRecord.id
-    picture_digest: str
-    y: int  # offset of the tile in the full picture, px
+    image: str  # ImageRecord.id
+    image_digest: str
+    y: int  # offset of the tile in the full image, px
     x: int
-    height: int  # valid extent of the tile, px: smaller than the tile where the picture was
+    height: int  # valid extent of the tile, px: smaller than the tile where the image was
     width: int
     distortion: str
     level: int
@@ -60,8 +60,8 @@ class TileRecord:
     """One pristine reference tile of a corpus."""
 
     tile: int  # index into the corpus's pristine tiles
-    picture: str
-    picture_digest: str
+    image: str
+    image_digest: str
     split: str
     y: int
     x: int
@@ -78,14 +78,14 @@ class SampleRecord:
     batch: int  # of its distortion at its level
     slot: int  # index along the array of that
     tile: int  # TileRecord.tile
-    picture: str
+    image: str
     split: str
     y: int
     x: int
     height: int
     width: int
     level: int  # from 1, the weakest; of a corpus of one level, the number of the learned one
-    severity: float  # that was asked of the generator, from 0 (the untouched picture) to 1 (its strongest level)
+    severity: float  # that was asked of the generator, from 0 (the untouched image) to 1 (its strongest level)
     parameters: str  # canonical JSON of what the true distortion takes at that severity; {} for brought pairs
     target: float | None  # what was asked of generate.target's measure; none where a severity was asked for
     draw: int

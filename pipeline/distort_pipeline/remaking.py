@@ -22,7 +22,7 @@ class Inputs:
     manifest: Path = Path("manifest.jsonl")
     models: Path = Path("models")
     corpus: Path = Path("corpus")
-    root: Path | None = None  # of the manifest's pictures, if they lie elsewhere now
+    root: Path | None = None  # of the manifest's images, if they lie elsewhere now
     brought: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -24,9 +24,9 @@ def derive_seed(*parts: Part) -> int:
     return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: fits the signed integers of Parquet and NumPy
 
 
-def sample_seed(seed: int, picture_digest: str, distortion: str, level: int, draw: int = 0) -> int:
-    """Return the seed of one sample: one picture under one distortion at one level, for the `draw`-th time."""
-    return derive_seed(seed, picture_digest, distortion, level, draw)
+def sample_seed(seed: int, image_digest: str, distortion: str, level: int, draw: int = 0) -> int:
+    """Return the seed of one sample: one image under one distortion at one level, for the `draw`-th time."""
+    return derive_seed(seed, image_digest, distortion, level, draw)
 
 
 def generator(seed: int) -> np.random.Generator:

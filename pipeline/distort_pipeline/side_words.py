@@ -71,7 +71,7 @@ def label(
     type=click.Path(path_type=Path),
     help="To repair from.  [default: the one beside the store, or manifest.jsonl]",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's pictures lie now, if elsewhere.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option(
     "--models",
     type=click.Path(path_type=Path),
@@ -137,7 +137,7 @@ def verify(
     epilog=examples(
         "gallery corpus --out figure --rows 3 --crop-px 160",
         "gallery corpus --columns pristine,generated,true --distortions jpeg",
-        "gallery corpus --picture canyon-wren-864970cc",
+        "gallery corpus --image canyon-wren-864970cc",
     )
 )
 @click.argument("corpus", type=PLACE)
@@ -146,7 +146,7 @@ def verify(
 @click.option("--rows", type=int, default=4, show_default=True, help="Samples of each distortion.")
 @click.option("--columns", help="pristine, generated, true, generated residual, true residual; all by default.")
 @click.option("--crop-px", type=int, help="Only the middle of each sample, of 256 px at most.")
-@click.option("--picture", help="Only samples of the picture of this id.")
+@click.option("--image", help="Only samples of the image of this id.")
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Headings and row labels.")
 def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:
     """Write contact sheets of a corpus as PNG files, for a paper's figure."""

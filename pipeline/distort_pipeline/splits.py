@@ -1,4 +1,4 @@
-"""Which picture trains and which one judges: decided by the picture's own digest, not by its place in a list."""
+"""Which image trains and which one judges: decided by the image's own digest, not by its place in a list."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def assign_splits(
     given: Mapping[str, str] | None = None,
     for_training: bool = True,
 ) -> dict[str, str]:
-    """Return the split of each picture digest; those `given` (digest → split) keep theirs.
+    """Return the split of each image digest; those `given` (digest → split) keep theirs.
 
     Every other digest is hashed with `salt` to a place in [0, 1) and belongs to val below `val_fraction`: further
-    pictures never move earlier ones. With `val_count` the pictures nearest to 0 fill val up to that many, those given
+    images never move earlier ones. With `val_count` the images nearest to 0 fill val up to that many, those given
     as val included. PipelineError if train or val comes out empty, unless nothing is to be trained on them.
 
     >>> splits = assign_splits(["a", "b", "c"], val_fraction=0.1, val_count=1, given={"c": "val"})
@@ -55,11 +55,11 @@ def _require_both(splits: Mapping[str, str], val_fraction: float, val_count: int
     rule = f"ingest.val_fraction {val_fraction:g}" if val_count is None else f"ingest.val_count {val_count}"
     if not sizes["val"]:
         raise PipelineError(
-            f"none of {len(splits)} pictures is in the val split ({rule}): set ingest.val_count to 1 or more, "
-            "or name val pictures in the split column of a list"
+            f"none of {len(splits)} images is in the val split ({rule}): set ingest.val_count to 1 or more, "
+            "or name val images in the split column of a list"
         )
     if not sizes["train"]:
         raise PipelineError(
-            f"none of {len(splits)} pictures is in the train split ({rule}): bring more pictures, "
-            "set ingest.val_count to fewer, or name train pictures in the split column of a list"
+            f"none of {len(splits)} images is in the train split ({rule}): bring more images, "
+            "set ingest.val_count to fewer, or name train images in the split column of a list"
         )

@@ -55,14 +55,14 @@ def is_random(card: dict[str, Any]) -> bool:
 
 
 def wants_whole(card: Mapping[str, Any]) -> bool:
-    """Return whether the model of this card goes by the whole picture of each tile, see `wavelets/significance.py`."""
+    """Return whether the model of this card goes by the whole image of each tile, see `wavelets/significance.py`."""
     return bool(card["network"].get("whole", False))
 
 
 def load_generator(folder: Path, *, batch: int, precision: str = "float32", whole: bool = True) -> TrainedGenerator:
     """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged.
 
-    Without `whole` one that goes by the picture that a tile is of takes each tile for a whole picture.
+    Without `whole` one that goes by the image that a tile is of takes each tile for a whole image.
     """
     return _loaded(folder, str(read_card(folder)["weights_digest"]), batch, precision, whole)
 

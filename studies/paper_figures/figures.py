@@ -1,4 +1,4 @@
-"""`python figures.py`: measures the runs on whole validation pictures, and draws the paper's figures 3 and 4.
+"""`python figures.py`: measures the runs on whole validation images, and draws the paper's figures 3 and 4.
 
 Leaves in build/figures the strips, the table as Markdown, metrics.json for `dvc metrics` and runs.csv for `dvc plots`.
 """
@@ -16,7 +16,7 @@ import cv2
 import yaml
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.divergence import jsd_nss
@@ -40,19 +40,19 @@ def main() -> None:
     made, names = {}, {}
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch=1)
-        made[run] = [trained.forward.distort_picture(picture, seed=0) for picture in pristine]
+        made[run] = [trained.forward.distort_image(image, seed=0) for image in pristine]
         names[run] = name_of(trained.card["settings"]["train"])
     metrics: dict[str, Any] = {
-        "pictures": len(pristine),
+        "images": len(pristine),
         "pristine": means(pristine, true, pristine),
         "true": means(pristine, true, true),
-        "runs": {run: means(pristine, true, pictures) for run, pictures in made.items()},
+        "runs": {run: means(pristine, true, images) for run, images in made.items()},
     }
     out, shown = BUILD / "figures", params["figures"]
     write_json(out / "metrics.json", metrics)
     write_bytes(out / "table.md", table(metrics, names).encode())
     _write_runs(out / "runs.csv", metrics["runs"], names)
-    place = shown["picture"]
+    place = shown["image"]
     for figure in ("figure3", "figure4"):
         drawn = drawing(
             pristine[place],
@@ -78,18 +78,18 @@ def name_of(settings: Mapping[str, Any]) -> str:
     return f"{settings['pixel_norm']} alone"
 
 
-def validation(pairs: PairStore) -> tuple[list[Picture], list[Picture]]:
-    """Return the whole validation pictures, pristine and true, in the order of the manifest."""
+def validation(pairs: PairStore) -> tuple[list[Image], list[Image]]:
+    """Return the whole validation images, pristine and true, in the order of the manifest."""
     found = list(pairs.validation(DISTORTION))
     return [pristine for _, pristine, _ in found], [true for _, _, true in found]
 
 
-def means(pristine: Sequence[Picture], true: Sequence[Picture], made: Sequence[Picture]) -> Figures:
-    """Return the means over pictures of what `made` scores, each picture beside its pristine and true one.
+def means(pristine: Sequence[Image], true: Sequence[Image], made: Sequence[Image]) -> Figures:
+    """Return the means over images of what `made` scores, each image beside its pristine and true one.
 
     JSD_NSS in bits to true; PSNR in dB to pristine and to true, at most 60; `strength_db` is the first less that of
     true to pristine: above 0 where too little is distorted. `detail` is the mean square of the Laplacian of luma over
-    that of the pristine picture: below 1 where detail is lost, above it where some is added.
+    that of the pristine image: below 1 where detail is lost, above it where some is added.
     """
     each = [_one(*trio) for trio in zip(pristine, true, made, strict=True)]
     return {name: fmean(figures[name] for figures in each) for name in each[0]}
@@ -108,37 +108,35 @@ def table(metrics: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drawing(
-    pristine: Picture, true: Picture, made: Mapping[str, Picture], *, nothing_bits: float, side_px: int
-) -> Picture:
-    """Return the strip of a figure: the middle of one picture, `side_px` wide, and below it the residuals fourfold.
+def drawing(pristine: Image, true: Image, made: Mapping[str, Image], *, nothing_bits: float, side_px: int) -> Image:
+    """Return the strip of a figure: the middle of one image, `side_px` wide, and below it the residuals fourfold.
 
     Columns are pristine (with the JSD_NSS of doing nothing), true, then `made` under its captions.
     """
     columns = {f"pristine: {nothing_bits:.4f}": pristine, "true JPEG": true, **made}
-    pictures = [_middle(picture, side_px) for picture in columns.values()]
-    residuals = [amplified_residual(pictures[0], picture) for picture in pictures]
-    return strip([pictures, residuals], list(columns), row_labels=["picture", "residual x4"])
+    images = [_middle(image, side_px) for image in columns.values()]
+    residuals = [amplified_residual(images[0], image) for image in images]
+    return strip([images, residuals], list(columns), row_labels=["image", "residual x4"])
 
 
-def _one(pristine: Picture, true: Picture, made: Picture) -> Figures:
+def _one(pristine: Image, true: Image, made: Image) -> Figures:
     found = min(psnr(pristine, made), HIGHEST_PSNR_DB)
     return {
         "jsd_nss": jsd_nss(true, made),
         "psnr_db": found,
         "strength_db": found - min(psnr(pristine, true), HIGHEST_PSNR_DB),
         "psnr_true_db": min(psnr(true, made), HIGHEST_PSNR_DB),
-        "detail": _edges(made) / max(_edges(pristine), 1e-6),  # a picture of one grey has none
+        "detail": _edges(made) / max(_edges(pristine), 1e-6),  # an image of one grey has none
     }
 
 
-def _edges(picture: Picture) -> float:
-    return float((cv2.Laplacian(luma(picture), cv2.CV_32F) ** 2).mean())
+def _edges(image: Image) -> float:
+    return float((cv2.Laplacian(luma(image), cv2.CV_32F) ** 2).mean())
 
 
-def _middle(picture: Picture, side_px: int) -> Picture:
-    y, x = (max(side - side_px, 0) // 2 for side in picture.shape[:2])
-    return picture[y : y + side_px, x : x + side_px]
+def _middle(image: Image, side_px: int) -> Image:
+    y, x = (max(side - side_px, 0) // 2 for side in image.shape[:2])
+    return image[y : y + side_px, x : x + side_px]
 
 
 def _row(cells: Sequence[str]) -> str:

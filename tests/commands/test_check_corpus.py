@@ -36,8 +36,8 @@ def test_a_deleted_shard_is_found(damaged):
     assert "jpeg/c.1.0.0.0 is missing or empty" in only_problem(damaged)
 
 
-def test_whole_pictures_are_checked_too(small_manifest, models, small_corpus_settings, tmp_path):
-    settings = {**small_corpus_settings, "whole_pictures": True, "count": 2, "distortions": ("jpeg",)}
+def test_whole_images_are_checked_too(small_manifest, models, small_corpus_settings, tmp_path):
+    settings = {**small_corpus_settings, "whole_images": True, "count": 2, "distortions": ("jpeg",)}
     generate.run(GenerateConfig(**settings), small_manifest, models, tmp_path / "c")
     assert verify(tmp_path / "c").problems == ()
     flip(tmp_path / "c" / "pixels.zarr" / "distorted" / "jpeg" / "00000001" / "c.0.0.0", 900)
@@ -125,7 +125,7 @@ def test_a_changed_ledger_and_a_changed_header_are_found(damaged):
         ({"key": "0" * 64}, "its key is not the one of its settings"),
         ({"counts": {**header["counts"], "samples": 41}}, "store.json counts 41 samples, there are 40"),
         ({"counts": {**header["counts"], "flagged": 1}}, "store.json counts 1 flagged, there are 0"),
-        ({"licences": {"CC0-1.0": 4}}, "its licences are not of as many pictures"),
+        ({"licences": {"CC0-1.0": 4}}, "its licences are not of as many images"),
         ({"models": {}}, "names other models than its settings"),
         ({"manifest_digest": "0"}, "names another manifest than its settings"),
     ):

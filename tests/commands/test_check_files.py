@@ -7,7 +7,7 @@ from small_models import write_model
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.records import digest
 from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.pictures import encode_png
+from distort_pipeline.stores.images import encode_png
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
@@ -62,7 +62,7 @@ def test_a_damaged_export_is_found(exported):
         assert words in "\n".join(found)
 
 
-def test_changed_pictures_of_a_manifest_are_found(small_manifest, tmp_path, photographs):
+def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, photographs):
     folder = shutil.copytree(small_manifest.parent, tmp_path / "p")
     (folder / "wren.png").write_bytes(encode_png(photographs["osprey"]))
     (folder / "hills.png").unlink()

@@ -6,21 +6,21 @@ from damage import change_json, flip, only_problem, problems
 from distort_pipeline.commands.check_pairs import Column, PairShard, check_shard
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.records import digest
-from distort_pipeline.stores.arrays import create_group, pixel_digest, write_picture
+from distort_pipeline.stores.arrays import create_group, pixel_digest, write_image
 from distort_pipeline.stores.files import write_json
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 
-def test_a_deleted_black_picture_is_found(tmp_path):
+def test_a_deleted_black_image_is_found(tmp_path):
     """Zarr reads the missing file as the very pixels that were lost: the digest alone would not tell."""
     black = np.zeros((16, 16, 3), np.uint8)
     create_group(tmp_path)
-    write_picture(tmp_path, "val/a/pristine", black)
+    write_image(tmp_path, "val/a/pristine", black)
     header = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
     write_json(tmp_path / "store.json", header)
     entry = {"shard": "val-00000", "pairs": 0, "tiles": 1, "arrays": {"pristine": pixel_digest([black])}}
-    entry |= {"records": digest([]), "missing": [{"picture": "a", "distortion": "faded", "reason": "none"}]}
+    entry |= {"records": digest([]), "missing": [{"image": "a", "distortion": "faded", "reason": "none"}]}
     write_json(tmp_path / "ledger" / "val-00000.json", {**entry, "digest": digest(entry)})
     shard = PairShard(tmp_path, "val", 0, 4, 256, (Column("pristine", None, 0),), True)
     assert not any("pristine" in problem for problem in check_shard(shard).problems)

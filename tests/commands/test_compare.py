@@ -64,5 +64,5 @@ def test_other_records_and_other_reference_tiles_are_never_tolerated(finished_co
 
 def test_corpora_of_other_settings_are_not_compared(finished_corpus, damaged):
     change_json(damaged / "store.json", settings={})
-    with pytest.raises(PipelineError, match="were made with other settings, models or pictures"):
+    with pytest.raises(PipelineError, match="were made with other settings, models or images"):
         compare(finished_corpus, damaged)

@@ -7,7 +7,7 @@ import pytest
 
 from distort_pipeline.commands.gallery import gallery
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.pictures import decode
+from distort_pipeline.stores.images import decode
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -21,10 +21,10 @@ def listed(folder):
         return list(csv.DictReader(file))
 
 
-def holds(canvas, picture):
-    corners = np.argwhere((canvas == picture[0, 0]).all(axis=2))
-    height, width = picture.shape[:2]
-    return any(np.array_equal(canvas[y : y + height, x : x + width], picture) for y, x in corners)
+def holds(canvas, image):
+    corners = np.argwhere((canvas == image[0, 0]).all(axis=2))
+    height, width = image.shape[:2]
+    return any(np.array_equal(canvas[y : y + height, x : x + width], image) for y, x in corners)
 
 
 def test_sheets_show_the_samples_that_the_list_names(finished_corpus, corpus, tmp_path):
@@ -39,7 +39,7 @@ def test_sheets_show_the_samples_that_the_list_names(finished_corpus, corpus, tm
     assert len({row["sample"] for row in rows if row["file"] == "jpeg.png"}) == 3
     for row in rows:
         canvas, sample = sheet(tmp_path / "out" / row["file"]), corpus[int(row["sample"])]
-        assert sample.record.picture == row["picture"]
+        assert sample.record.image == row["image"]
         assert holds(canvas, sample.pristine)
         assert holds(canvas, sample.distorted)
     assert (canvas[0, 0] == 255).all()  # white, for paper
@@ -57,19 +57,19 @@ def test_columns_and_a_crop_alone_without_labels(finished_corpus, corpus, tmp_pa
     assert canvas.shape[1] < 2 * 50 + 20
 
 
-def test_more_rows_than_true_pictures_are_kept_of(finished_corpus, tmp_path):
+def test_more_rows_than_true_images_are_kept_of(finished_corpus, tmp_path):
     report = gallery(finished_corpus, tmp_path / "true", rows=9)
     assert len(listed(tmp_path / "true")) < 2 * 9
-    assert any("fewer than 9 true pictures are kept of jpeg, white_noise" in line for line in report.lines)
+    assert any("fewer than 9 true images are kept of jpeg, white_noise" in line for line in report.lines)
     report = gallery(finished_corpus, tmp_path / "filled", rows=9, columns=["pristine", "generated"])
     names = [row["distortion"] for row in listed(tmp_path / "filled") if row["file"] != "overview.png"]
     assert (names.count("jpeg"), names.count("white_noise")) == (9, 9)
     assert len(report.lines) == 2
 
 
-def test_one_picture(finished_corpus, tmp_path):
-    gallery(finished_corpus, tmp_path / "out", picture="osprey-1")
-    assert {row["picture"] for row in listed(tmp_path / "out")} == {"osprey-1"}
+def test_one_image(finished_corpus, tmp_path):
+    gallery(finished_corpus, tmp_path / "out", image="osprey-1")
+    assert {row["image"] for row in listed(tmp_path / "out")} == {"osprey-1"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_one_picture(finished_corpus, tmp_path):
         ({"distortions": ["jpg"]}, "has no distortion 'jpg'; did you mean jpeg"),
         ({"columns": ["truth"]}, "has no column 'truth'"),
         ({"rows": 0}, "must be positive"),
-        ({"picture": "nobody"}, "no sample of the picture 'nobody'"),
+        ({"image": "nobody"}, "no sample of the image 'nobody'"),
     ],
 )
 def test_a_users_mistakes_are_named(finished_corpus, tmp_path, options, said):

@@ -117,14 +117,14 @@ def test_a_study_s_lists_are_answered_and_come_back(damaged, tmp_path):
 
 
 def choice(row, truth):
-    """Who always prefers the smaller deviation, and the pristine picture to any."""
+    """Who always prefers the smaller deviation, and the pristine image to any."""
     left, right = (truth[int(row[f"{side}_sample"])] if row[f"{side}_sample"] else -1 for side in ("left", "right"))
     return "left" if left < right else "right"
 
 
 @pytest.fixture
 def _brightness(monkeypatch):
-    """In place of pyiqa: what it calls a metric is the mean of the distorted picture."""
+    """In place of pyiqa: what it calls a metric is the mean of the distorted image."""
     metric = Metric(lower_better=True, full_reference=False, measure=np.mean)
     for place in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.tasks.metric_labels.load_metric"):
         monkeypatch.setattr(place, lambda *_: metric)

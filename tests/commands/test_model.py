@@ -33,14 +33,14 @@ def test_the_readme_beside_an_export_works_and_gives_what_the_model_gives(
     report = export_model(models / name, out, form)
     assert 0 <= report.counts["difference"] < 1e-4
     trained = load_generator(models / name, batch=1)
-    picture = np.ascontiguousarray(photographs["wren"][:256, :384])
+    image = np.ascontiguousarray(photographs["wren"][:256, :384])
     maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
-    wanted = trained.forward.distort_picture(picture, 11)
+    wanted = trained.forward.distort_image(image, 11)
     drawn = iter(maps)
     monkeypatch.setattr(np.random, "standard_normal", lambda shape: next(drawn).reshape(shape))
     (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(out)
-    places = {"picture": picture}
+    places = {"image": image}
     exec(code, places)
     off = np.abs(places["distorted"].astype(int) - wanted)
     assert off.max() <= 1  # a value that lies on the edge between two greys

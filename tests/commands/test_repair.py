@@ -45,7 +45,7 @@ def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_ma
     }
 
 
-def test_a_pair_store_is_repaired_with_the_pictures_that_were_brought(pairs, small_manifest, faded):
+def test_a_pair_store_is_repaired_with_the_images_that_were_brought(pairs, small_manifest, faded):
     digest = json.loads((pairs / "store.json").read_text())["digest"]
     flip(pairs / "pixels.zarr/train/faded/c.0.1.0.0.0", 99)
     flip(pairs / "pixels.zarr/val/hills-1/jpeg-1/zarr.json", 3)

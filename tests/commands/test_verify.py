@@ -16,12 +16,12 @@ JPEG_SHARD = "pixels.zarr/distorted/jpeg/c.1.0.0.0"
 
 def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, models, exported, small_manifest):
     for path, kind, counts in (
-        (finished_corpus, "corpus", {"samples": 40, "shards": 9, "pictures": 60, "records": 60, "listed files": 49}),
+        (finished_corpus, "corpus", {"samples": 40, "shards": 9, "images": 60, "records": 60, "listed files": 49}),
         (pair_store.folder, "pairs", {"shards": 5, "records": 30, "pairs": 30, "arrays": 20}),
         (models / "jpeg", "model", {"histograms": 20}),
         (models / "white_noise", "model", {"histograms": 20}),
         (exported, "export", {"files": 11}),
-        (small_manifest, "manifest", {"pictures": 5}),
+        (small_manifest, "manifest", {"images": 5}),
     ):
         report = verify(path)
         assert report.problems == ()
@@ -73,7 +73,7 @@ def test_a_folder_of_stores_is_checked_store_by_store(model, damaged, small_mani
     (build / "models").mkdir(parents=True)
     shutil.move(model, build / "models" / "jpeg")
     shutil.move(damaged, build / "corpus")
-    shutil.copytree(small_manifest.parent, build / "pictures")
+    shutil.copytree(small_manifest.parent, build / "images")
     report = verify(build)
     assert (report.kind, report.problems) == ("folder", ())
     assert report.counts == {"model": 1, "corpus": 1, "manifest": 1}

@@ -78,7 +78,7 @@ def pixels(tensor):
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_pyiqa_reads_single_pictures(exported, corpus, monkeypatch, split):
+def test_pyiqa_reads_single_images(exported, corpus, monkeypatch, split):
     data = pytest.importorskip("pyiqa.data")
     monkeypatch.chdir(exported("pyiqa_nr"))
     dataset = data.build_dataset(yaml.safe_load(Path("options.yml").read_text())["datasets"][split])
@@ -199,14 +199,14 @@ def test_labels_agree_with_piq(sample, number):
     from distort_pipeline.statistics.gmsd import gmsd
     from distort_pipeline.statistics.ssim import ms_ssim, ssim
 
-    picture = cv2.cvtColor(cv2.imread(str(sorted(sample.glob("*.png"))[number])), cv2.COLOR_BGR2RGB)[:256, :256]
+    image = cv2.cvtColor(cv2.imread(str(sorted(sample.glob("*.png"))[number])), cv2.COLOR_BGR2RGB)[:256, :256]
     for quality in (5, 12, 43):
-        distorted = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
-        x, y = (torch.from_numpy(p.transpose(2, 0, 1)[None].astype(np.float64)) for p in (picture, distorted))
+        distorted = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
+        x, y = (torch.from_numpy(p.transpose(2, 0, 1)[None].astype(np.float64)) for p in (image, distorted))
         expected = piq.ssim(x, y, data_range=255, downsample=False).item()
-        assert ssim(picture, distorted) == pytest.approx(expected, abs=1e-4)
-        assert ms_ssim(picture, distorted) == pytest.approx(piq.multi_scale_ssim(x, y, data_range=255).item(), abs=1e-4)
-        assert gmsd(picture, distorted) == pytest.approx(piq.gmsd(x, y, data_range=255).item(), abs=1e-4)
+        assert ssim(image, distorted) == pytest.approx(expected, abs=1e-4)
+        assert ms_ssim(image, distorted) == pytest.approx(piq.multi_scale_ssim(x, y, data_range=255).item(), abs=1e-4)
+        assert gmsd(image, distorted) == pytest.approx(piq.gmsd(x, y, data_range=255).item(), abs=1e-4)
 
 
 def test_hugging_face_reads_the_card(exported):

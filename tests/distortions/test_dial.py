@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from distort_pipeline import distortions
 from distort_pipeline.builtin import sample_folder
@@ -21,13 +21,13 @@ every_ladder = pytest.mark.parametrize(("preset", "name"), LADDERS)
 
 @pytest.fixture(scope="module")
 def photograph():
-    with Image.open(sample_folder() / "budgie-backgrounds__canyon-wren.png") as opened:
+    with PILImage.open(sample_folder() / "budgie-backgrounds__canyon-wren.png") as opened:
         return np.asarray(opened.convert("RGB"))[100:356, 200:456]
 
 
 def errors_of(name, photograph, many):
-    made = [distortions.apply(name, photograph, one, generator(3)).picture for one in many]
-    return [np.square(picture.astype(float) - photograph).mean() for picture in made]
+    made = [distortions.apply(name, photograph, one, generator(3)).image for one in many]
+    return [np.square(image.astype(float) - photograph).mean() for image in made]
 
 
 def test_the_four_of_the_paper_have_a_dial():
@@ -62,7 +62,7 @@ def test_the_amount_grows_all_the_way_and_the_way_back_is_the_same(preset, name)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS["ladder"]))
-def test_pictures_get_worse_all_the_way_up_and_are_nearly_untouched_at_0(name, photograph):
+def test_images_get_worse_all_the_way_up_and_are_nearly_untouched_at_0(name, photograph):
     levels = PRESETS["ladder"][name]
     errors = errors_of(name, photograph, [parameters_at(name, levels, step / 10) for step in range(11)])
     assert errors == sorted(errors)

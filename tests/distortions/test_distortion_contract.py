@@ -21,8 +21,8 @@ from distort_pipeline.seeds import generator
 SIZES = [(8, 8), (31, 50), (257, 129), (1024, 640), (16, 1024)]
 
 
-def some_picture(height=120, width=161):
-    """A picture with slopes, edges and grain, so that a codec has work to do."""
+def some_image(height=120, width=161):
+    """An image with slopes, edges and grain, so that a codec has work to do."""
     rng = np.random.default_rng(7)
     coarse = cv2.resize(rng.integers(0, 256, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     coarse[height // 3 : height // 2, width // 4 : width // 2] = (200, 40, 90)
@@ -36,8 +36,8 @@ def some_parameters(name):
     pytest.fail(f"no preset has {name}: give it a level in presets.py")
 
 
-def applied(name, picture, seed=0):
-    return distortions.apply(name, picture, some_parameters(name), generator(seed))
+def applied(name, image, seed=0):
+    return distortions.apply(name, image, some_parameters(name), generator(seed))
 
 
 every_distortion = pytest.mark.parametrize("name", DISTORTIONS.names())
@@ -50,36 +50,36 @@ def test_the_four_of_the_paper_are_there():
 @every_distortion
 @pytest.mark.parametrize("size", SIZES)
 def test_shape_and_type_stay(name, size):
-    picture = some_picture(*size)
-    distorted = applied(name, picture)
+    image = some_image(*size)
+    distorted = applied(name, image)
     assert isinstance(distorted, Distorted)
-    assert distorted.picture.shape == picture.shape
-    assert distorted.picture.dtype == np.uint8
+    assert distorted.image.shape == image.shape
+    assert distorted.image.dtype == np.uint8
 
 
 @every_distortion
-def test_the_pristine_picture_is_left_alone_and_the_distorted_one_differs(name):
-    picture = some_picture()
-    before = picture.copy()
-    distorted = applied(name, picture)
-    np.testing.assert_array_equal(picture, before)
-    assert not np.shares_memory(picture, distorted.picture)
-    assert (distorted.picture != before).mean() > 0.2
+def test_the_pristine_image_is_left_alone_and_the_distorted_one_differs(name):
+    image = some_image()
+    before = image.copy()
+    distorted = applied(name, image)
+    np.testing.assert_array_equal(image, before)
+    assert not np.shares_memory(image, distorted.image)
+    assert (distorted.image != before).mean() > 0.2
 
 
 @every_distortion
 def test_a_cut_out_of_a_larger_array_gives_what_its_copy_gives(name):
-    window = some_picture(200, 200)[10:90, 20:131]
-    np.testing.assert_array_equal(applied(name, window).picture, applied(name, window.copy()).picture)
+    window = some_image(200, 200)[10:90, 20:131]
+    np.testing.assert_array_equal(applied(name, window).image, applied(name, window.copy()).image)
 
 
 @every_distortion
 def test_a_seed_repeats_and_another_one_does_not_if_the_distortion_is_random(name):
-    picture = some_picture()
-    first, again, other = (applied(name, picture, seed) for seed in (5, 5, 6))
-    np.testing.assert_array_equal(first.picture, again.picture)
+    image = some_image()
+    first, again, other = (applied(name, image, seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.image, again.image)
     assert first.facts == again.facts
-    assert np.array_equal(first.picture, other.picture) == (not distortions.is_random(name))
+    assert np.array_equal(first.image, other.image) == (not distortions.is_random(name))
 
 
 @every_distortion
@@ -87,11 +87,11 @@ def test_a_parameter_nobody_knows_or_nobody_gave_is_named(name):
     good = some_parameters(name)
     word = next(iter(good))
     with pytest.raises(PipelineError, match=rf"{name} has no parameter '{word}x'; did you mean {word}\?"):
-        distortions.apply(name, some_picture(), {**good, f"{word}x": 1}, generator(0))
+        distortions.apply(name, some_image(), {**good, f"{word}x": 1}, generator(0))
     with pytest.raises(PipelineError, match="no parameter 'rng'"):
-        distortions.apply(name, some_picture(), {**good, "rng": 1}, generator(0))
+        distortions.apply(name, some_image(), {**good, "rng": 1}, generator(0))
     with pytest.raises(PipelineError, match=f"{name} needs its parameter '{word}'"):
-        distortions.apply(name, some_picture(), {}, generator(0))
+        distortions.apply(name, some_image(), {}, generator(0))
 
 
 @every_distortion
@@ -100,7 +100,7 @@ def test_a_value_out_of_range_is_refused_by_name(name, value):
     good = some_parameters(name)
     for word in good:
         with pytest.raises(PipelineError, match=f"{name}: {word} must be"):
-            distortions.apply(name, some_picture(), {**good, word: value}, generator(0))
+            distortions.apply(name, some_image(), {**good, word: value}, generator(0))
 
 
 @every_distortion
@@ -111,12 +111,12 @@ def test_parameters_are_passed_by_keyword_only(name):
 
 @every_distortion
 def test_facts_are_plain_values(name):
-    assert all(type(fact) in (int, float, bool, str) for fact in applied(name, some_picture()).facts.values())
+    assert all(type(fact) in (int, float, bool, str) for fact in applied(name, some_image()).facts.values())
 
 
 def test_an_unknown_distortion_is_answered_with_the_nearest():
     with pytest.raises(PipelineError, match="did you mean white_noise"):
-        distortions.apply("wite_noise", some_picture(), {}, generator(0))
+        distortions.apply("wite_noise", some_image(), {}, generator(0))
 
 
 def test_versions_are_those_of_the_named_distortions_only():
@@ -133,8 +133,8 @@ def run_with_a_new_file(tmp_path, source):
     script = (
         "import sys, numpy as np; from distort_pipeline import distortions\n"
         "distortions.__path__.append(sys.argv[1])\n"
-        "picture = np.full((4, 5, 3), 7, np.uint8)\n"
-        "print(distortions.apply('newcomer', picture, {'top': 255}, np.random.default_rng(0)).picture[0, 0, 0])\n"
+        "image = np.full((4, 5, 3), 7, np.uint8)\n"
+        "print(distortions.apply('newcomer', image, {'top': 255}, np.random.default_rng(0)).image[0, 0, 0])\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(distort_pipeline.__file__).parents[1])}
     return subprocess.run(
@@ -147,7 +147,7 @@ def test_a_new_file_is_a_new_distortion(tmp_path):
         tmp_path,
         "from distort_pipeline.distortions import DISTORTIONS\n"
         "@DISTORTIONS.add('newcomer')\n"
-        "def negative(picture, *, top):\n    return (top - picture).astype(picture.dtype)\n",
+        "def negative(image, *, top):\n    return (top - image).astype(image.dtype)\n",
     )
     assert (done.stdout.strip(), done.returncode) == ("248", 0), done.stderr
 
@@ -157,7 +157,7 @@ def test_a_new_file_that_changes_the_shape_is_told_so(tmp_path):
         tmp_path,
         "from distort_pipeline.distortions import DISTORTIONS\n"
         "@DISTORTIONS.add('newcomer')\n"
-        "def halved(picture, *, top):\n    return picture[::2]\n",
+        "def halved(image, *, top):\n    return image[::2]\n",
     )
     assert "newcomer turned (4, 5, 3) uint8 into (2, 5, 3) uint8" in done.stderr
 

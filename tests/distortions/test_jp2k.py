@@ -21,7 +21,7 @@ RATIOS = [16, 24 / 0.46, 150, 24 / 0.07, 600, 1200]
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     """Busy at every scale, as photographs are."""
     rng = np.random.default_rng(11)
     layers = [
@@ -31,15 +31,15 @@ def picture():
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_the_file_has_the_size_that_was_asked_for(picture, ratio):
-    facts = jp2k(picture, ratio=ratio).facts
-    wanted = picture.size / ratio
+def test_the_file_has_the_size_that_was_asked_for(image, ratio):
+    facts = jp2k(image, ratio=ratio).facts
+    wanted = image.size / ratio
     assert abs(facts["bytes"] - wanted) <= max(0.03 * wanted, 150)
     assert facts["reached"] is True
 
 
-def test_error_grows_with_the_ratio(picture):
-    errors = [np.square(jp2k(picture, ratio=ratio).picture.astype(float) - picture).mean() for ratio in (16, 150, 1200)]
+def test_error_grows_with_the_ratio(image):
+    errors = [np.square(jp2k(image, ratio=ratio).image.astype(float) - image).mean() for ratio in (16, 150, 1200)]
     assert errors == sorted(errors)
     assert len(set(errors)) == 3
 
@@ -51,8 +51,8 @@ def test_error_grows_with_the_ratio(picture):
         ("small", 1200),  # the headers alone are larger
     ],
 )
-def test_a_ratio_out_of_reach_is_flagged(picture, content, ratio):
-    shown = np.full((512, 512, 3), 90, np.uint8) if content == "plain" else picture[:64, :64]
+def test_a_ratio_out_of_reach_is_flagged(image, content, ratio):
+    shown = np.full((512, 512, 3), 90, np.uint8) if content == "plain" else image[:64, :64]
     facts = jp2k(shown, ratio=ratio).facts
     assert facts["reached"] is False
     assert facts["bytes"] > 0
@@ -61,35 +61,35 @@ def test_a_ratio_out_of_reach_is_flagged(picture, content, ratio):
 def test_colours_keep_their_order():
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
-    assert np.abs(jp2k(red, ratio=16).picture.astype(int) - red).max() <= 3
+    assert np.abs(jp2k(red, ratio=16).image.astype(int) - red).max() <= 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (31, 32), (33, 17)])
-def test_sides_under_32_px_work(picture, size):
-    shown = picture[: size[0], : size[1]]
-    assert np.abs(jp2k(shown, ratio=1).picture.astype(int) - shown).max() <= 3
+def test_sides_under_32_px_work(image, size):
+    shown = image[: size[0], : size[1]]
+    assert np.abs(jp2k(shown, ratio=1).image.astype(int) - shown).max() <= 3
 
 
-def test_the_stream_is_one_irreversible_layer_with_colour_transform(picture, monkeypatch):
+def test_the_stream_is_one_irreversible_layer_with_colour_transform(image, monkeypatch):
     glymur = openjpeg.load_glymur()
     seen = {}
 
     def look(written, _index):
         cod = next(part for part in written.get_codestream().segment if part.marker_id == "COD")
         seen.update(layers=cod.layers, colour=cod.mct, wavelet=cod.xform, suffix=written.path.suffix)
-        return picture
+        return image
 
     monkeypatch.setattr(glymur.Jp2k, "__getitem__", look)
-    jp2k(picture, ratio=150)
+    jp2k(image, ratio=150)
     assert seen == {"layers": 1, "colour": 1, "wavelet": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
 
 
-def test_a_ratio_below_one_is_refused(picture):
+def test_a_ratio_below_one_is_refused(image):
     with pytest.raises(PipelineError, match=r"ratio must be 1 or more, got 0\.5"):
-        jp2k(picture, ratio=0.5)
+        jp2k(image, ratio=0.5)
 
 
-def test_no_file_stays_behind(picture, tmp_path, monkeypatch):
+def test_no_file_stays_behind(image, tmp_path, monkeypatch):
     monkeypatch.setattr(openjpeg, "temp_root", lambda _size: tmp_path)
     seen = []
 
@@ -97,12 +97,12 @@ def test_no_file_stays_behind(picture, tmp_path, monkeypatch):
         seen.extend(path.name for path in tmp_path.rglob("*.jp2"))
         raise OSError("the codec gave up")
 
-    jp2k(picture[:64, :64], ratio=16)
+    jp2k(image[:64, :64], ratio=16)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(openjpeg.load_glymur().Jp2k, "__getitem__", fail)
     with pytest.raises(OSError, match="the codec gave up"):
-        jp2k(picture[:64, :64], ratio=16)
-    assert seen == ["picture.jp2"]  # it was there when the codec failed
+        jp2k(image[:64, :64], ratio=16)
+    assert seen == ["image.jp2"]  # it was there when the codec failed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,9 +131,9 @@ from distort_pipeline.errors import PipelineError
 if mode == "none at all":
     openjpeg.bundled_library = lambda: None
 before = dict(os.environ)
-picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 try:
-    distorted = apply("jp2k", picture, {"ratio": 16}, np.random.default_rng(0))
+    distorted = apply("jp2k", image, {"ratio": 16}, np.random.default_rng(0))
     answer = [*openjpeg.openjpeg_status(), distorted.facts["reached"]]
 except PipelineError as error:
     answer = str(error)
@@ -174,12 +174,12 @@ def test_without_any_library_it_says_what_to_install(tmp_path):
     assert "pip install pillow" in message
 
 
-def round_trip_in_a_worker(picture):
-    return jp2k(picture, ratio=16).picture
+def round_trip_in_a_worker(image):
+    return jp2k(image, ratio=16).image
 
 
-def test_a_spawned_worker_gives_the_same_pixels(picture):
-    shown = picture[:96, :80]
+def test_a_spawned_worker_gives_the_same_pixels(image):
+    shown = image[:96, :80]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         theirs = pool.submit(round_trip_in_a_worker, shown).result()
-    np.testing.assert_array_equal(theirs, jp2k(shown, ratio=16).picture)
+    np.testing.assert_array_equal(theirs, jp2k(shown, ratio=16).image)

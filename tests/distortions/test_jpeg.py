@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from distort_pipeline.distortions.jpeg import encode, jpeg
 from distort_pipeline.errors import PipelineError
@@ -19,7 +19,7 @@ TABLE_K1 = np.array([
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     rng = np.random.default_rng(3)
     coarse = cv2.resize(rng.integers(0, 256, (9, 11, 3), np.uint8), (203, 165), interpolation=cv2.INTER_CUBIC)
     return np.clip(coarse + rng.normal(0, 5, coarse.shape), 0, 255).astype(np.uint8)
@@ -33,22 +33,22 @@ def libjpeg_table(quality):
 
 
 @pytest.mark.parametrize("quality", [0, 1, 4, 7, 12, 43, 50, 90, 100])
-def test_the_stream_has_the_tables_of_its_quality(picture, quality):
-    with Image.open(io.BytesIO(encode(picture, quality=quality))) as opened:
+def test_the_stream_has_the_tables_of_its_quality(image, quality):
+    with PILImage.open(io.BytesIO(encode(image, quality=quality))) as opened:
         np.testing.assert_array_equal(opened.quantization[0], libjpeg_table(quality))
 
 
-def test_chroma_is_half_the_size_both_ways(picture):
-    with Image.open(io.BytesIO(encode(picture, quality=12))) as opened:
+def test_chroma_is_half_the_size_both_ways(image):
+    with PILImage.open(io.BytesIO(encode(image, quality=12))) as opened:
         assert [component[1:3] for component in opened.layer] == [(2, 2), (1, 1), (1, 1)]
 
 
 @pytest.mark.parametrize("quality", [4, 12, 43, 90])
-def test_pillow_at_the_same_quality_gives_the_same_picture(picture, quality):
+def test_pillow_at_the_same_quality_gives_the_same_image(image, quality):
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "jpeg", quality=quality, subsampling="4:2:0")
-    theirs = np.asarray(Image.open(stream), np.int16)
-    ours = jpeg(picture, quality=quality).picture
+    PILImage.fromarray(image).save(stream, "jpeg", quality=quality, subsampling="4:2:0")
+    theirs = np.asarray(PILImage.open(stream), np.int16)
+    ours = jpeg(image, quality=quality).image
     assert np.abs(ours - theirs).max() <= 2  # builds of libjpeg-turbo may round the transform differently
     assert np.abs(ours - theirs).mean() < 0.05
 
@@ -56,28 +56,28 @@ def test_pillow_at_the_same_quality_gives_the_same_picture(picture, quality):
 def test_colours_keep_their_order():
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
-    assert np.abs(jpeg(red, quality=90).picture.astype(int) - red).max() <= 3
+    assert np.abs(jpeg(red, quality=90).image.astype(int) - red).max() <= 3
 
 
-def test_fewer_bytes_and_more_error_as_quality_falls(picture):
-    results = [jpeg(picture, quality=quality) for quality in (90, 43, 12, 7, 4, 0)]
+def test_fewer_bytes_and_more_error_as_quality_falls(image):
+    results = [jpeg(image, quality=quality) for quality in (90, 43, 12, 7, 4, 0)]
     sizes = [result.facts["bytes"] for result in results]
-    errors = [np.square(result.picture.astype(float) - picture).mean() for result in results]
+    errors = [np.square(result.image.astype(float) - image).mean() for result in results]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     assert errors == sorted(errors)
-    assert sizes[2] == len(encode(picture, quality=12))
+    assert sizes[2] == len(encode(image, quality=12))
 
 
-def test_quality_0_equals_1_and_whole_floats_are_whole(picture):
-    np.testing.assert_array_equal(jpeg(picture, quality=0).picture, jpeg(picture, quality=1).picture)
-    np.testing.assert_array_equal(jpeg(picture, quality=12.0).picture, jpeg(picture, quality=12).picture)
+def test_quality_0_equals_1_and_whole_floats_are_whole(image):
+    np.testing.assert_array_equal(jpeg(image, quality=0).image, jpeg(image, quality=1).image)
+    np.testing.assert_array_equal(jpeg(image, quality=12.0).image, jpeg(image, quality=12).image)
 
 
 @pytest.mark.parametrize("quality", [101, 12.5])
-def test_a_quality_that_is_none_is_refused(picture, quality):
+def test_a_quality_that_is_none_is_refused(image, quality):
     with pytest.raises(PipelineError, match=f"quality must be a whole number from 0 to 100, got {quality}"):
-        jpeg(picture, quality=quality)
+        jpeg(image, quality=quality)
 
 
 def test_a_side_that_no_jpeg_can_have_is_refused():

@@ -33,7 +33,7 @@ def test_amplitude_falls_as_one_over_f(size):
     assert amplitude_slope(pink_field(*size, generator(1))) == pytest.approx(-1, abs=0.05)
 
 
-def test_amplitude_falls_as_one_over_f_in_the_picture_itself():
+def test_amplitude_falls_as_one_over_f_in_the_image_itself():
     # rounding adds white noise of 1/12, far below the 25² of the noise even at the highest frequency
     noisy = pink_noise(GREY, sigma_grey=25, rng=generator(2)).astype(float) - 128
     for channel in range(3):
@@ -57,7 +57,7 @@ def test_every_draw_has_exactly_unit_strength_and_no_mean(size):
     assert abs(field.mean()) < 1e-5
 
 
-def test_each_channel_of_the_picture_has_the_strength_asked_for():
+def test_each_channel_of_the_image_has_the_strength_asked_for():
     noisy = pink_noise(GREY, sigma_grey=25, rng=generator(4)).astype(float)
     # rounding adds 1/12 to the variance, ±128 is beyond 5 σ; sampling plays no part, as every draw is scaled
     assert noisy.std(axis=(0, 1)) == pytest.approx(np.full(3, np.sqrt(25**2 + 1 / 12)), abs=0.01)

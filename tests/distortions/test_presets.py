@@ -47,12 +47,12 @@ def test_there_are_no_others():
 def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
     rng = np.random.default_rng(0)
     shapes = cv2.resize(rng.integers(40, 216, (24, 20, 3), np.uint8), (240, 288), interpolation=cv2.INTER_CUBIC)
-    picture = (shapes + rng.normal(0, 4, shapes.shape)).clip(0, 255).astype(np.uint8)
+    image = (shapes + rng.normal(0, 4, shapes.shape)).clip(0, 255).astype(np.uint8)
     for preset, name, _, values in TABLE:
         errors = []
         for level in range(1, len(values) + 1):
-            distorted = distortions.apply(name, picture, parameters(preset, name, level), generator(1)).picture
-            errors.append(np.square(distorted.astype(float) - picture).mean())
+            distorted = distortions.apply(name, image, parameters(preset, name, level), generator(1)).image
+            errors.append(np.square(distorted.astype(float) - image).mean())
         assert errors == sorted(errors), (preset, name)
 
 

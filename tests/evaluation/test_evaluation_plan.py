@@ -57,7 +57,7 @@ def test_a_distortion_of_brought_pairs_has_levels_only_and_no_second_draw():
     pairs = [{"distortion": "camera", "level": n, "parameters": one, "brought": True} for n, one in enumerate(levels)]
     plan = plan_dial(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
     assert (plan.betweens, plan.redrawn, plan.lacking, len(plan.held)) == ((), False, 0, 2)
-    assert list(plan.pictures) == ["a"]  # one that lacks a level says nothing of the dial
+    assert list(plan.images) == ["a"]  # one that lacks a level says nothing of the dial
 
 
 class LadderPairs:

@@ -47,7 +47,7 @@ def test_a_mark_is_as_strong_as_asked_and_says_its_message():
     assert (np.sign(np.asarray(marker.read(tf.constant(marked)))) == message).mean() > 0.95
 
 
-def test_training_through_nothing_reads_untouched_pictures_better(crops):
+def test_training_through_nothing_reads_untouched_images_better(crops):
     held_out = list(next(crops())) * 4
     before, after = (
         bits_right(
@@ -60,14 +60,14 @@ def test_training_through_nothing_reads_untouched_pictures_better(crops):
 
 
 def test_straight_through_gives_the_real_jpeg_and_a_gradient(crops):
-    pictures = tf.constant(to_network(next(crops())))
+    images = tf.constant(to_network(next(crops())))
     with tf.GradientTape() as tape:
-        tape.watch(pictures)
-        out = straight_through(QUALITY)(pictures)
-    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).picture for one in from_network(pictures)])
+        tape.watch(images)
+        out = straight_through(QUALITY)(images)
+    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).image for one in from_network(images)])
     np.testing.assert_array_equal(from_network(out), real)
-    np.testing.assert_array_equal(from_network(true_jpeg(pictures, QUALITY)), real)
-    np.testing.assert_allclose(np.asarray(tape.gradient(out, pictures)), 1.0)
+    np.testing.assert_array_equal(from_network(true_jpeg(images, QUALITY)), real)
+    np.testing.assert_allclose(np.asarray(tape.gradient(out, images)), 1.0)
 
 
 def test_a_generator_in_the_loop_teaches_the_mark_and_learns_nothing_itself(crops):

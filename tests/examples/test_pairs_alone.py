@@ -10,7 +10,7 @@ from PIL import features
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.pictures import decode, encode_png
+from distort_pipeline.stores.images import decode, encode_png
 from examples.pairs_alone.__main__ import main
 from examples.pairs_alone.strangers import SOURCES, bring
 
@@ -23,8 +23,8 @@ def pristine(tmp_path_factory):
     """A folder with crops of five photographs."""
     folder = tmp_path_factory.mktemp("pristine")
     for photograph in sorted(SAMPLE.glob("*.png"))[:5]:
-        picture, _ = decode(photograph.read_bytes())
-        (folder / photograph.name).write_bytes(encode_png(picture[:256, :256]))
+        image, _ = decode(photograph.read_bytes())
+        (folder / photograph.name).write_bytes(encode_png(image[:256, :256]))
     return folder
 
 
@@ -55,7 +55,7 @@ def test_without_avif_the_source_says_what_to_install(monkeypatch, pristine, tmp
 
 def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, tmp_path, capsys):
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
-    main(["defocus", "--pictures", str(pristine), "--out", str(tmp_path / "out"), *sizes])
+    main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
     said = capsys.readouterr().out
     folder = tmp_path / "out" / "defocus"
     assert read_json(folder / "models" / "defocus" / "store.json")["brought"] is True
@@ -68,6 +68,6 @@ def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, t
 
 def test_what_least_squares_cannot_say_ends_with_its_reason(pristine, tmp_path, capsys):
     sizes = ["--val-count", "2", "--tile-px", "256", "--workers", "0"]
-    main(["banding", "--pictures", str(pristine), "--out", str(tmp_path), *sizes])
+    main(["banding", "--images", str(pristine), "--out", str(tmp_path), *sizes])
     assert "least squares found nothing to say of banding" in capsys.readouterr().err
     assert not (tmp_path / "banding" / "models" / "banding").exists()

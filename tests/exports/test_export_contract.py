@@ -42,8 +42,8 @@ def test_the_table_has_every_sample_once_with_its_split_and_place(exported, corp
     assert [row["split"] for row in rows] == [record.split for record in corpus.records]
     for row in rows:
         assert (out / row.get("file_name", row.get("shard"))).is_file()
-    pictures = {(row["picture"], row["split"]) for row in rows}
-    assert len(pictures) == len({picture for picture, _ in pictures}) == 5  # none on two sides
+    images = {(row["image"], row["split"]) for row in rows}
+    assert len(images) == len({image for image, _ in images}) == 5  # none on two sides
 
 
 def test_nothing_computed_is_called_an_opinion(exported):
@@ -77,7 +77,7 @@ def test_the_card_has_a_head_for_tools_and_the_headings_of_a_datasheet(exported,
 def test_every_photograph_is_attributed(exported):
     _, out = exported
     rows = rows_of(out / "attributions.csv")
-    assert [row["picture"] for row in rows] == ["flower-1", "hills-1", "maple-1", "osprey-1", "wren-1"]
+    assert [row["image"] for row in rows] == ["flower-1", "hills-1", "maple-1", "osprey-1", "wren-1"]
     assert {(row["licence"], row["source"]) for row in rows} == {("CC0-1.0", "tests")}
 
 
@@ -87,9 +87,9 @@ def test_croissant_describes_every_column(exported):
     assert document["conformsTo"] == ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
     assert {key for key in document if key.startswith("rai:")} >= {"rai:dataCollection", "rai:dataLimitations"}
     columns = [field["source"]["extract"]["column"] for field in document["recordSet"][0]["field"]]
-    table, pictures = document["distribution"]
+    table, images = document["distribution"]
     assert columns == list(rows_of(out / table["contentUrl"])[0])
-    assert list(out.glob(pictures["includes"])), name
+    assert list(out.glob(images["includes"])), name
 
 
 def test_checksums_are_those_of_all_files(exported):
@@ -118,7 +118,7 @@ def test_a_part_written_again_gives_the_same_bytes(exported, finished_corpus, tm
             assert path.read_bytes() == (out / path.relative_to(tmp_path)).read_bytes(), path
 
 
-def test_whole_pictures_can_be_exported(exported, whole_corpus, tmp_path):
+def test_whole_images_can_be_exported(exported, whole_corpus, tmp_path):
     name, _ = exported
     report = export.run(ExportConfig(format=name, workers=0), whole_corpus, tmp_path / "out")
     assert report.counts["samples"] == 2

@@ -38,7 +38,7 @@ def val_jpeg(corpus):
 def test_pyiqa_pairs_are_read_by_position(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "pyiqa_fr")
     head, *rows = table(out / "meta_info.csv")
-    assert head == ["ref_name", "dist_name", "ssim_higher_better", "official_split", "distortion", "level", "picture"]
+    assert head == ["ref_name", "dist_name", "ssim_higher_better", "official_split", "distortion", "level", "image"]
     assert [name for name in head if "split" in name] == ["official_split"]  # pyiqa takes any such column for a split
     assert rows[21][:4] == [
         "pristine/00000001.png", "distorted/white_noise/00000021.png", str(corpus.records[21].ssim),
@@ -51,7 +51,7 @@ def test_pyiqa_pairs_are_read_by_position(finished_corpus, corpus, tmp_path):
         assert {rows[place][3] for place in places} == ({phase} if places else set())
 
 
-def test_pyiqa_single_pictures_are_read_by_position(finished_corpus, corpus, tmp_path):
+def test_pyiqa_single_images_are_read_by_position(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "pyiqa_nr", label="gmsd")
     head, *rows = table(out / "meta_info.csv")
     assert head[:3] == ["img_name", "gmsd_lower_better", "official_split"]
@@ -149,7 +149,7 @@ def test_equal_scores_are_no_order_and_lower_can_be_better(finished_corpus):
     assert list(ordered_pairs([one, two], lower_better=False)) == [(two, one)]
 
 
-def test_imagefolder_names_both_pictures_from_the_split_s_folder(finished_corpus, tmp_path):
+def test_imagefolder_names_both_images_from_the_split_s_folder(finished_corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "imagefolder")
     for split in ("train", "val"):
         head, *rows = table(out / split / "metadata.csv")
@@ -161,7 +161,7 @@ def test_imagefolder_names_both_pictures_from_the_split_s_folder(finished_corpus
     assert not tiles[0] & tiles[1]
 
 
-def test_a_study_shows_pictures_whose_names_tell_nothing(finished_corpus, tmp_path):
+def test_a_study_shows_images_whose_names_tell_nothing(finished_corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "study", study_sessions=4, study_trials=20)
     assert len(list((out / "stimuli").iterdir())) == 40 + 20
     head, *rows = table(out / "acr_trials.csv")

@@ -64,7 +64,7 @@ def test_the_table_leads_to_the_very_pixels_of_the_corpus(written, corpus):
         sample = corpus[int(row["sample"])]
         np.testing.assert_array_equal(read_png(written / row["file_name"]), sample.distorted)
         np.testing.assert_array_equal(read_png(written / row["reference"]), sample.pristine)
-        for name in ("distortion", "picture", "split", "model", "pixel_digest"):
+        for name in ("distortion", "image", "split", "model", "pixel_digest"):
             assert row[name] == getattr(sample.record, name)
         assert int(row["seed"]) == sample.record.seed  # more digits than a float has
         for name in ("level", "tile", "y", "x", "height", "width", "draw", "clipped"):
@@ -77,7 +77,7 @@ def test_the_table_leads_to_the_very_pixels_of_the_corpus(written, corpus):
         assert hashlib.sha256(shape + pixels).hexdigest() == row["pixel_digest"]
 
 
-def test_whole_pictures_are_written_too(whole_corpus, tmp_path):
+def test_whole_images_are_written_too(whole_corpus, tmp_path):
     source = ExportSource(whole_corpus, "ssim")
     files = PngFolder().write_part(source, Part("jpeg-00000", "jpeg", (0, 1), (0, 1)), tmp_path / "out")
     for number in range(2):

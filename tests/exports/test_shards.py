@@ -48,7 +48,7 @@ def test_a_tar_has_three_files_for_each_key_and_nothing_of_this_machine(finished
         assert json.loads(said)["ssim_higher_better"] == sample.record.ssim
 
 
-def test_parquet_holds_pictures_that_the_schema_declares(finished_corpus, corpus, tmp_path):
+def test_parquet_holds_images_that_the_schema_declares(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "parquet")
     seen = set()
     for path in out.rglob("*.parquet"):
@@ -65,7 +65,7 @@ def test_parquet_holds_pictures_that_the_schema_declares(finished_corpus, corpus
     assert seen == set(range(40))
 
 
-def test_tfrecords_hold_pictures_and_columns(finished_corpus, corpus, tmp_path):
+def test_tfrecords_hold_images_and_columns(finished_corpus, corpus, tmp_path):
     tf = pytest.importorskip("tensorflow")
     out = exported(finished_corpus, tmp_path / "e", "tfrecord")
     seen = set()

@@ -11,7 +11,7 @@ SETTINGS = {
     "pairs": {
         "tile_px": 128,
         "min_tile_px": 128,
-        "tiles_per_picture": 4,
+        "tiles_per_image": 4,
         "tiles_per_shard": 4,
         "tiles_per_chunk": 2,
         "workers": 2,
@@ -33,7 +33,7 @@ SETTINGS = {
         "batch_samples": 16,
         "tiles_per_chunk": 4,
         "network_batch": 8,
-        "truth_pictures": 1,
+        "truth_images": 1,
         "workers": 2,
     },
     "export": {"workers": 2},

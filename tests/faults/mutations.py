@@ -1,24 +1,25 @@
-"""Pictures of every format that is read, and ways to break them."""
+"""Images of every format that is read, and ways to break them."""
 
 import io
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image as PILImage
+from PIL import ImageCms
 
 HEADER_BYTES = 96
 EXTREMES = (0, 1, 0x7FFF, 0xFFFF, 100_000, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 def seeds():
-    """Return name → bytes of sound pictures: every format, and the parts of it that readers stumble over."""
+    """Return name → bytes of sound images: every format, and the parts of it that readers stumble over."""
     rng = np.random.default_rng(1)
     ramp = np.add.outer(np.arange(48), np.arange(64))[..., None] * np.array([1, 2, 3])
     rgb = (ramp % 256 + rng.integers(0, 20, (48, 64, 3))).clip(0, 255).astype(np.uint8)
-    colour, grey = Image.fromarray(rgb), Image.fromarray(rgb[..., 0])
-    clear = Image.fromarray(np.dstack([rgb, 255 - rgb[..., 1]]))
-    wide = Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
+    colour, grey = PILImage.fromarray(rgb), PILImage.fromarray(rgb[..., 0])
+    clear = PILImage.fromarray(np.dstack([rgb, 255 - rgb[..., 1]]))
+    wide = PILImage.fromarray(rgb[..., 0].astype(np.uint16) * 257)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6
     found = {
         "png": _saved(colour, "PNG", icc_profile=profile, exif=exif),
@@ -47,14 +48,14 @@ def seeds():
     return found
 
 
-def _saved(image, kind, **options):
+def _saved(opened, kind, **options):
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    opened.save(file, kind, **options)
     return file.getvalue()
 
 
 def mutated(data, other, rng):
-    """Return what was done to `data`, in a word, and the result; `other` is a picture to splice with."""
+    """Return what was done to `data`, in a word, and the result; `other` is an image to splice with."""
     word = rng.choice(sorted(MUTATIONS))
     return word, bytes(MUTATIONS[word](bytearray(data), other, rng))
 

@@ -28,7 +28,7 @@ KINDS = ("bit", "truncation", "deletion")
 
 @pytest.fixture(scope="module")
 def stores(pair_store, finished_corpus, models, small_manifest, tmp_path_factory):
-    """Name → folder of a copy of a store of each kind, with the manifest and its pictures."""
+    """Name → folder of a copy of a store of each kind, with the manifest and its images."""
     folder = tmp_path_factory.mktemp("rot")
     made = folder / "made"
     export.run(ExportConfig(workers=0), finished_corpus, made)
@@ -37,7 +37,7 @@ def stores(pair_store, finished_corpus, models, small_manifest, tmp_path_factory
         "corpus": finished_corpus,
         "model": models / "jpeg",
         "export": made,
-        "pictures": small_manifest.parent,
+        "images": small_manifest.parent,
     }
     return {name: shutil.copytree(path, folder / name) for name, path in originals.items()}
 
@@ -67,7 +67,7 @@ def kind_of(path):
 def test_verify_finds_every_damage_and_names_the_file(stores):
     rng = random.Random(6)
     found, hit = Counter(), Counter()
-    targets = {name: store / "manifest.jsonl" if name == "pictures" else store for name, store in stores.items()}
+    targets = {name: store / "manifest.jsonl" if name == "images" else store for name, store in stores.items()}
     for turn in range(DAMAGES):
         name, kind = list(stores)[turn % len(stores)], KINDS[turn // len(stores) % len(KINDS)]
         path = rng.choice(files_of(stores[name]))

@@ -1,4 +1,4 @@
-"""Mutated pictures, hostile archives and bombs: ingest accepts or lists each, in bounded memory, in its own folder."""
+"""Mutated images, hostile archives and bombs: ingest accepts or lists each, in bounded memory, in its own folder."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ from distort_pipeline.stores.manifests import read_manifest
 
 pytestmark = pytest.mark.slow
 
-PICTURES = int(os.environ.get("FAULTS_PICTURES", "2000"))
+IMAGES = int(os.environ.get("FAULTS_IMAGES", "2000"))
 SECONDS = 600
 MAX_MEGAPIXELS = 4
-MEMORY_MB = 600  # for two pictures at a time of at most MAX_MEGAPIXELS: 40 bytes a pixel, and the program itself
+MEMORY_MB = 600  # for two images at a time of at most MAX_MEGAPIXELS: 40 bytes a pixel, and the program itself
 # Runs a command and notes its peak memory. A process inherits the peak of the one that started it, and this one, where
 # other tests have started TensorFlow, is large: a small one stands between.
 PEAK = """
@@ -65,13 +65,13 @@ def ingest(place, source):
     return fate, memory, time.monotonic() - began
 
 
-def test_each_mutated_picture_is_accepted_or_listed_with_a_reason(place):
+def test_each_mutated_image_is_accepted_or_listed_with_a_reason(place):
     rng = random.Random(2)
     sound = seeds()
-    folder = place.folder / "pictures"
+    folder = place.folder / "images"
     folder.mkdir()
     words = Counter()
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         name = list(sound)[number % len(sound)]
         word, data = mutated(sound[name], rng.choice(list(sound.values())), rng)
         words[word] += 1
@@ -89,8 +89,8 @@ def test_each_mutated_picture_is_accepted_or_listed_with_a_reason(place):
     assert memory < MEMORY_MB
     accepted = sum(what == "accepted" for what in fate.values())
     tally(
-        "hostile-pictures",
-        pictures=PICTURES,
+        "hostile-images",
+        images=IMAGES,
         formats=len({name.partition("-")[0] for name in sound}),
         mutations=words,
         accepted=accepted - len(sound),
@@ -113,7 +113,7 @@ def png_of(width, height, data=b""):
 
 
 def bombs():
-    """Name → bytes of pictures that claim to be enormous, each in its header only."""
+    """Name → bytes of images that claim to be enormous, each in its header only."""
     sound = seeds()
     huge = 100_000
     jpeg = bytearray(sound["jpeg-progressive"])
@@ -195,7 +195,7 @@ def test_bombs_cost_no_memory(place):
 
 
 def test_archives_write_nothing_outside(place):
-    picture = seeds()["png-alpha"]
+    image = seeds()["png-alpha"]
     others = [png_of(16, 16, bytes((16 * 3 + 1) * 16 - 1) + bytes([shade])) for shade in range(4)]
     folder = place.folder / "archives"
     folder.mkdir()
@@ -204,7 +204,7 @@ def test_archives_write_nothing_outside(place):
         for name in hostile:
             info = zipfile.ZipInfo("placeholder.png")
             info.filename = name
-            archive.writestr(info, picture)
+            archive.writestr(info, image)
         for number, data in enumerate(others[:2]):
             archive.writestr(f"fine/{number}.png", data)
         link = zipfile.ZipInfo("link.png")
@@ -213,8 +213,8 @@ def test_archives_write_nothing_outside(place):
     with tarfile.open(folder / "t.tar", "w") as archive:
         for name in hostile[:5]:
             info = tarfile.TarInfo(name)
-            info.size = len(picture)
-            archive.addfile(info, io.BytesIO(picture))
+            info.size = len(image)
+            archive.addfile(info, io.BytesIO(image))
         for number, data in enumerate(others[2:]):
             info = tarfile.TarInfo(f"fine/{number}.png")
             info.size = len(data)
@@ -227,7 +227,7 @@ def test_archives_write_nothing_outside(place):
     whole = {name: (folder / name).read_bytes() for name in ("z.zip", "t.tar")}
     for number in range(60):
         name = rng.choice(sorted(whole))
-        _, data = mutated(whole[name], picture, rng)
+        _, data = mutated(whole[name], image, rng)
         (folder / f"zz-mutated-{number}{name[1:]}").write_bytes(data)
     fate, memory, _ = ingest(place, folder)
     assert {path for path, what in fate.items() if what == "accepted" and not path.startswith("zz-mutated")} == {

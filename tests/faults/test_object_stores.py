@@ -30,7 +30,7 @@ SETTINGS = {
         "distortions": ["jpeg", "white_noise"],
         "tile_px": 128,
         "min_tile_px": 128,
-        "tiles_per_picture": 4,
+        "tiles_per_image": 4,
         "tiles_per_shard": 4,
         "tiles_per_chunk": 2,
         "workers": 2,
@@ -49,7 +49,7 @@ SETTINGS = {
         "batch_samples": 16,
         "tiles_per_chunk": 8,
         "network_batch": 8,
-        "truth_pictures": 1,
+        "truth_images": 1,
         "workers": 2,
     },
     "export": {"workers": 0},
@@ -78,12 +78,12 @@ def proxy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory, sample, models):
-    """A place with a manifest of a few pictures, and the pair store and the corpus that are made of them here."""
+    """A place with a manifest of a few images, and the pair store and the corpus that are made of them here."""
     place = Place(tmp_path_factory.mktemp("local"), SETTINGS)
-    (place.folder / "pictures").mkdir()
-    for picture in sorted(sample.glob("*.png"))[:6]:
-        shutil.copy(picture, place.folder / "pictures")
-    place.made("ingest", "pictures", "--out", "manifest.jsonl")
+    (place.folder / "images").mkdir()
+    for image in sorted(sample.glob("*.png"))[:6]:
+        shutil.copy(image, place.folder / "images")
+    place.made("ingest", "images", "--out", "manifest.jsonl")
     for name in ("pairs", "generate"):
         place.made(*words_of(name, models), "--out", name)
     return place

@@ -27,15 +27,15 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, sample):
-    """A folder in somebody's home, with everything that the path makes of pictures with hostile names."""
+    """A folder in somebody's home, with everything that the path makes of images with hostile names."""
     place = Place(tmp_path_factory.mktemp("somebodys-home"), QUICK)
     place.environment |= {"HOME": str(place.folder), "AWS_SECRET_ACCESS_KEY": SECRET, "USER": "somebody-by-name"}
-    pictures = place.folder / "pictures"
-    pictures.mkdir()
-    for number, picture in enumerate(sorted(sample.glob("*.png"))[:5]):
-        shutil.copy(picture, pictures / f"{number}{SCRIPT}.png")
-    (pictures / f"broken{SCRIPT}.png").write_bytes(b"no picture")
-    place.made("ingest", "pictures", "--out", "build/manifest.jsonl")
+    images = place.folder / "images"
+    images.mkdir()
+    for number, image in enumerate(sorted(sample.glob("*.png"))[:5]):
+        shutil.copy(image, images / f"{number}{SCRIPT}.png")
+    (images / f"broken{SCRIPT}.png").write_bytes(b"no image")
+    place.made("ingest", "images", "--out", "build/manifest.jsonl")
     place.made("pairs", "build/manifest.jsonl", "--out", "build/pairs")
     place.made("train", "build/pairs", "--distortion", "jpeg", "--out", "build/models/jpeg")
     place.made("evaluate", "build/pairs", "--models", "build/models", "--out", "build/evaluation")

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from distort_pipeline.cli import main
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.images import decode, encode_png
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.pictures import decode, encode_png
 from distort_pipeline.versions import package_versions
 
 FOLDER = Path(__file__).parent
@@ -33,7 +33,7 @@ CORPORA = {
     "five_levels": ("--count", "20", "--levels", "5"),
     "composite": ("--count", "4", "--mix", "jpeg+white_noise", "--mix", "pink_noise+jp2k", "--severity", "0.2:0.9"),
     "target": ("--count", "4", "--target", "ssim=0.5:0.9"),
-    "whole": ("--count", "4", "--whole-pictures"),
+    "whole": ("--count", "4", "--whole-images"),
 }
 
 
@@ -51,7 +51,7 @@ def run(*words):
 
 def corpus_pixels(manifest, out, words):
     """Return (name, pixels) of each sample of a corpus, in its order."""
-    run("generate", manifest, "--out", out, "--tile-px", 128, "--truth-pictures", 1, "--workers", 0, *words)
+    run("generate", manifest, "--out", out, "--tile-px", 128, "--truth-images", 1, "--workers", 0, *words)
     return [(sample.record.distortion, np.asarray(sample.distorted)) for sample in open_corpus(out)]
 
 

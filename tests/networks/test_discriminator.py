@@ -5,7 +5,7 @@ import tensorflow as tf
 from distort_pipeline.networks.discriminator import AMPLIFICATION, PairView, build_discriminator
 
 
-def pictures(seed, *shape):
+def images(seed, *shape):
     return tf.constant(np.random.default_rng(seed).uniform(-1, 1, shape), tf.float32)
 
 
@@ -15,7 +15,7 @@ def test_it_has_the_papers_number_of_weights_and_logits(view):
     assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 2_769_601
     small = build_discriminator(base_filters=2, pair_view=view)
     for side, patches in ((256, 30), (128, 14)):
-        logits = small([pictures(0, 2, side, side, 3), pictures(1, 2, side, side, 3)])
+        logits = small([images(0, 2, side, side, 3), images(1, 2, side, side, 3)])
         assert logits.shape == (2, patches, patches, 1)
         assert logits.dtype == tf.float32
 
@@ -24,7 +24,7 @@ def test_logits_are_no_probabilities():
     model = build_discriminator(base_filters=2)
     head = model.get_layer("logits_conv")
     head.set_weights([0 * head.get_weights()[0], np.array([-7.5])])
-    logits = np.asarray(model([pictures(0, 1, 64, 64, 3), pictures(1, 1, 64, 64, 3)]))
+    logits = np.asarray(model([images(0, 1, 64, 64, 3), images(1, 1, 64, 64, 3)]))
     assert np.unique(logits).tolist() == [-7.5]
 
 
@@ -33,7 +33,7 @@ def test_a_logit_judges_70_pixels(view):
     # inference mode: in training the batch norm joins all pixels
     model = build_discriminator(base_filters=4, pair_view=view)
     for pixels in (0, 1):
-        pair = [pictures(2, 1, 256, 256, 3), pictures(3, 1, 256, 256, 3)]
+        pair = [images(2, 1, 256, 256, 3), images(3, 1, 256, 256, 3)]
         with tf.GradientTape() as tape:
             tape.watch(pair[pixels])
             logit = model(pair, training=False)[0, 15, 14, 0]
@@ -44,7 +44,7 @@ def test_a_logit_judges_70_pixels(view):
 
 
 def test_the_views_show_the_pair_and_lose_nothing_of_it():
-    x, y = pictures(0, 1, 4, 4, 3), pictures(1, 1, 4, 4, 3)
+    x, y = images(0, 1, 4, 4, 3), images(1, 1, 4, 4, 3)
     plain = np.asarray(PairView("plain")([x, y]))
     assert np.array_equal(plain, np.concatenate([x, y], -1))
     amplified = np.asarray(PairView("amplified_difference")([x, y]))
@@ -59,7 +59,7 @@ def test_bfloat16_keeps_the_pairs_small_difference():
     exact = build_discriminator(base_filters=4, pair_view="amplified_difference")
     rounded = build_discriminator(base_filters=4, pair_view="amplified_difference", precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
-    x = pictures(0, 1, 64, 64, 3)
+    x = images(0, 1, 64, 64, 3)
     y = x + 1 / 127.5
     # a difference of one grey level would be half lost if it were taken after rounding to bfloat16
     difference = np.asarray(rounded.get_layer("pair_view")([x, y]))[..., 3:]

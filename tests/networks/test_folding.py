@@ -21,11 +21,11 @@ def test_a_folded_generator_gives_what_the_whole_one_gives_in_inference(noise_ch
     assign_weights(whole, weights)
     folded = build_generator(base_filters=4, noise_channels=noise_channels, folded=True)
     assign_weights(folded, folded_weights(weights))
-    pictures = rng.uniform(-1, 1, (2, 128, 256, 3)).astype(np.float32)
+    images = rng.uniform(-1, 1, (2, 128, 256, 3)).astype(np.float32)
     noises = [rng.standard_normal((2, *shape), np.float32) for shape in noise_shapes(128, 256, noise_channels)]
-    inputs = generator_inputs(pictures, noises)
+    inputs = generator_inputs(images, noises)
     expected = np.asarray(whole(inputs, training=False))
-    assert np.abs(expected - pictures).max() > 0.5
+    assert np.abs(expected - images).max() > 0.5
     np.testing.assert_allclose(np.asarray(folded(inputs)), expected, atol=2e-5)
 
 

@@ -6,7 +6,7 @@ from distort_pipeline.networks.generator import build_generator
 from distort_pipeline.wavelets.significance import significance_of
 
 
-def pictures(number, height, width, seed=0):
+def images(number, height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (number, height, width, 3), dtype=np.uint8)
 
 
@@ -30,32 +30,32 @@ def noisy():
 
 
 @pytest.mark.parametrize("kind", ["plain", "noisy"])
-def test_a_picture_alone_and_in_company_comes_out_the_same(kind, request):
+def test_an_image_alone_and_in_company_comes_out_the_same(kind, request):
     forward = request.getfixturevalue(kind)
-    batch = pictures(7, 128, 128)
+    batch = images(7, 128, 128)
     seeds = list(range(100, 107))
     together = forward.distort(batch, seeds)
     assert together.shape == batch.shape
     assert together.dtype == np.uint8
     assert not np.array_equal(together, batch)
     for place in (0, 2, 4, 6):
-        assert np.array_equal(forward.distort_picture(batch[place], seeds[place]), together[place])
+        assert np.array_equal(forward.distort_image(batch[place], seeds[place]), together[place])
     turned = forward.distort(batch[::-1], seeds[::-1])
     assert np.array_equal(turned[::-1], together)
 
 
 def test_parts_are_the_whole_in_order(noisy):
-    batch, seeds = pictures(7, 128, 128), list(range(7))
+    batch, seeds = images(7, 128, 128), list(range(7))
     parts = list(noisy.distort_by_parts(batch, seeds))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert np.array_equal(np.concatenate(parts), noisy.distort(batch, seeds))
 
 
 def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
-    picture = pictures(1, 128, 128)[0]
-    assert np.array_equal(noisy.distort_picture(picture, 1), noisy.distort_picture(picture, 1))
-    assert not np.array_equal(noisy.distort_picture(picture, 1), noisy.distort_picture(picture, 2))
-    assert np.array_equal(plain.distort_picture(picture, 1), plain.distort_picture(picture, 2))
+    image = images(1, 128, 128)[0]
+    assert np.array_equal(noisy.distort_image(image, 1), noisy.distort_image(image, 1))
+    assert not np.array_equal(noisy.distort_image(image, 1), noisy.distort_image(image, 2))
+    assert np.array_equal(plain.distort_image(image, 1), plain.distort_image(image, 2))
     first, second = noise_maps([5, 6], 128, 128, 2, 3), noise_maps([6], 128, 128, 2, 3)
     for own, other in zip(first, second, strict=True):
         assert np.array_equal(own[1], other[0])
@@ -66,7 +66,7 @@ def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
 
 def test_a_batch_statistic_never_enters(plain):
     # in training mode a bright neighbour would darken the others through the batch norms
-    batch = pictures(3, 128, 128)
+    batch = images(3, 128, 128)
     among_others = np.concatenate([batch[:1], np.full((2, 128, 128, 3), 255, np.uint8)])
     assert np.array_equal(plain.distort(batch, [0, 0, 0])[0], plain.distort(among_others, [0, 0, 0])[0])
 
@@ -75,7 +75,7 @@ def test_a_batch_statistic_never_enters(plain):
     ("height", "width", "padded"), [(128, 128, (128, 128)), (129, 200, (256, 256)), (384, 100, (384, 128))]
 )
 def test_padding_is_at_the_bottom_and_right_by_reflection(height, width, padded):
-    batch = pictures(2, height, width)
+    batch = images(2, height, width)
     found = pad_to_multiple(batch)
     assert found.shape == (2, *padded, 3)
     assert np.array_equal(found[:, :height, :width], batch)
@@ -88,8 +88,8 @@ def test_padding_is_at_the_bottom_and_right_by_reflection(height, width, padded)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 300), (1, 1), (64, 64)])
-def test_pictures_smaller_than_their_padding_are_padded_with_themselves(height, width, plain):
-    batch = pictures(1, height, width)
+def test_images_smaller_than_their_padding_are_padded_with_themselves(height, width, plain):
+    batch = images(1, height, width)
     found = pad_to_multiple(batch)
     assert found.shape[1] % 128 == found.shape[2] % 128 == 0
     assert np.array_equal(found[:, :height, :width], batch)
@@ -97,17 +97,17 @@ def test_pictures_smaller_than_their_padding_are_padded_with_themselves(height, 
     assert plain.distort(batch, [0]).shape == batch.shape
 
 
-def test_a_padded_picture_is_the_corner_of_the_larger_one(plain):
-    picture = pictures(1, 150, 140)
-    larger = pad_to_multiple(picture)
-    assert np.array_equal(plain.distort(picture, [3]), plain.distort(larger, [3])[:, :150, :140])
+def test_a_padded_image_is_the_corner_of_the_larger_one(plain):
+    image = images(1, 150, 140)
+    larger = pad_to_multiple(image)
+    assert np.array_equal(plain.distort(image, [3]), plain.distort(larger, [3])[:, :150, :140])
 
 
-def test_no_pictures_are_no_pictures(plain):
-    assert plain.distort(pictures(0, 128, 128), []).shape == (0, 128, 128, 3)
+def test_no_images_are_no_images(plain):
+    assert plain.distort(images(0, 128, 128), []).shape == (0, 128, 128, 3)
 
 
-def test_a_generator_that_goes_by_the_whole_picture_takes_a_picture_for_a_whole_unless_it_is_told():
+def test_a_generator_that_goes_by_the_whole_image_takes_an_image_for_a_whole_unless_it_is_told():
     alone, told = (
         build_generator(base_filters=0, transform="wavelet", levels=2, whole=whole, folded=True)
         for whole in (False, True)
@@ -122,7 +122,7 @@ def test_a_generator_that_goes_by_the_whole_picture_takes_a_picture_for_a_whole_
     told.set_weights(alone.get_weights())
     own = Forward(alone, noise_channels=0, batch=2, graded=True)
     forward = Forward(told, noise_channels=0, batch=2, graded=True, whole=True)
-    given, seeds, severities = pictures(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
+    given, seeds, severities = images(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
     made = forward.distort(given, seeds, severities)
     off = np.abs(made.astype(int) - own.distort(given, seeds, severities))
     assert np.mean(off > 0) < 0.001  # a coefficient may lie on either side of a step

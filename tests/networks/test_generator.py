@@ -5,7 +5,7 @@ import tensorflow as tf
 from distort_pipeline.networks.generator import build_generator, generator_inputs, noise_shapes
 
 
-def pictures(*shape, seed=0):
+def images(*shape, seed=0):
     return tf.constant(np.random.default_rng(seed).uniform(-1, 1, shape), tf.float32)
 
 
@@ -39,18 +39,18 @@ def test_base_filters_scale_every_layer():
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 256)])
 def test_the_output_has_the_inputs_shape_and_is_float32(height, width):
     model = build_generator(base_filters=2)
-    outputs = model(pictures(2, height, width, 3))
+    outputs = model(images(2, height, width, 3))
     assert outputs.shape == (2, height, width, 3)
     assert outputs.dtype == tf.float32
 
 
 @pytest.mark.parametrize("channels", [0, 2])
-def test_with_a_zero_last_kernel_the_picture_passes_unchanged(channels):
+def test_with_a_zero_last_kernel_the_image_passes_unchanged(channels):
     model = build_generator(base_filters=2, noise_channels=channels)
     for name in ["decoder_7_conv", *(["decoder_7_noise"] if channels else [])]:
         layer = model.get_layer(name)
         layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
-    x = pictures(2, 128, 128, 3) * 1.5  # beyond [-1, 1]: nothing is clipped
+    x = images(2, 128, 128, 3) * 1.5  # beyond [-1, 1]: nothing is clipped
     inputs = generator_inputs(x, noises(128, 128, channels, 2))
     for training in (False, True):
         assert np.array_equal(model(inputs, training=training), x)
@@ -58,7 +58,7 @@ def test_with_a_zero_last_kernel_the_picture_passes_unchanged(channels):
 
 def test_it_adds_a_residual_that_its_head_scales():
     model = build_generator(base_filters=2)
-    x = pictures(1, 128, 128, 3)
+    x = images(1, 128, 128, 3)
     head = model.get_layer("decoder_7_conv")
     once = np.asarray(model(x, training=False) - x)
     head.set_weights([2 * weights for weights in head.get_weights()])
@@ -70,14 +70,14 @@ def test_it_adds_a_residual_that_its_head_scales():
 def test_every_weight_learns():
     # training mode: in inference mode of a new network the moments of the batch norms are not yet those of its features
     model = build_generator(base_filters=2, noise_channels=1)
-    inputs = generator_inputs(pictures(2, 128, 128, 3), noises(128, 128, 1, 2))
+    inputs = generator_inputs(images(2, 128, 128, 3), noises(128, 128, 1, 2))
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(inputs, training=True) ** 2)
     for variable, gradient in zip(
         model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
     ):
         assert gradient is not None, variable.path
-        # the bottleneck is one pixel of each of two pictures: its batch norm leaves little, but never nothing exactly
+        # the bottleneck is one pixel of each of two images: its batch norm leaves little, but never nothing exactly
         assert np.any(np.asarray(gradient)), variable.path
 
 
@@ -86,7 +86,7 @@ def test_noise_enters_at_every_scale():
     assert noise_shapes(256, 128, 3) == [(2 * 2**n, 2**n, 3) for n in range(1, 8)]
     model = build_generator(base_filters=2, noise_channels=2)
     assert [tuple(variable.shape)[1:] for variable in model.inputs] == [(None, None, 3), *[(None, None, 2)] * 7]
-    x = pictures(1, 128, 128, 3)
+    x = images(1, 128, 128, 3)
     z = noises(128, 128, 2, 1)
     still = np.asarray(model(generator_inputs(x, z), training=False))
     for place in range(7):
@@ -94,12 +94,12 @@ def test_noise_enters_at_every_scale():
         assert not np.array_equal(model(generator_inputs(x, moved), training=False), still), place
 
 
-def test_bfloat16_computes_the_same_picture_in_float32():
+def test_bfloat16_computes_the_same_image_in_float32():
     exact = build_generator(base_filters=4)
     rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
     assert all(variable.dtype == "float32" for variable in rounded.variables)
-    x = pictures(1, 128, 128, 3)
+    x = images(1, 128, 128, 3)
     residual = np.asarray(exact(x, training=False) - x)
     outputs = rounded(x, training=False)
     assert outputs.dtype == tf.float32
@@ -113,7 +113,7 @@ def test_in_bfloat16_differences_of_a_grey_are_seen_beside_white():
     first.kernel.assign(kernel - kernel.mean((0, 1), keepdims=True))  # sees differences only
     rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
-    bright = 0.93 + np.asarray(pictures(1, 128, 128, 3)) / 128  # within a grey of each other, near white
+    bright = 0.93 + np.asarray(images(1, 128, 128, 3)) / 128  # within a grey of each other, near white
     residual, seen = (np.asarray(model(bright, training=False)) - bright for model in (exact, rounded))
     inside = (slice(None), slice(32, 96), slice(32, 96))  # zeros beyond the border are a difference too
     varying, left = (part - part.mean((1, 2), keepdims=True) for part in (residual[inside], (seen - residual)[inside]))

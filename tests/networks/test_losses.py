@@ -48,7 +48,7 @@ def test_sparsity_by_hand():
     y = x.copy()
     y[0, 0, 0, 0] = -0.5
     y[1, 1, 1, :] = 0.25
-    # 0.5 and 3 * 0.25 of a range of 2, over 12 values a picture
+    # 0.5 and 3 * 0.25 of a range of 2, over 12 values an image
     assert float(sparsity(y, x, span=2.0, reduction="sum")) == pytest.approx((0.5 + 0.75) / 2)
     assert float(sparsity(y, x, span=2.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24)
     assert float(sparsity(y, x, span=255.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24 * 127.5)

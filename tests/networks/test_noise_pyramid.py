@@ -80,14 +80,14 @@ def slowest(octave, count, side):
 
 
 @pytest.mark.parametrize("octave", range(SLOWER))
-def test_a_tile_has_as_much_of_the_slow_octaves_as_a_large_picture(octave):
+def test_a_tile_has_as_much_of_the_slow_octaves_as_a_large_image(octave):
     tile, large = slowest(octave, 300, 256), slowest(octave, 12, 1280)
     np.testing.assert_allclose(np.square(tile).mean(), np.square(large).mean(), rtol=0.15)
     assert np.square(tile.mean((1, 2))).mean() > 0.3 * np.square(tile).mean()  # much of it is brightness
     np.testing.assert_allclose(np.corrcoef(tile.mean((1, 2)).T), np.eye(3), atol=0.2)
 
 
-def test_octaves_of_a_picture_of_odd_multiples_fit_together():
+def test_octaves_of_an_image_of_odd_multiples_fit_together():
     matrices = np.ones((9, 1, 3), np.float32)
     assert np.asarray(pyramid(matrices)(maps(1, 384, 1))).shape == (1, 384, 384, 3)
 
@@ -96,10 +96,10 @@ def test_kernels_are_convolved_with_mirrored_borders():
     values = np.random.default_rng(0).standard_normal((2, 9, 7, 3)).astype(np.float32)
     kernels = np.array([[[0.5, 0.1], [0.2, 0.05]], [[1, -0.3], [0.4, 0.02]]], np.float32)
     found = np.asarray(convolved(values, kernels))
-    for picture, ((centre, beside), (above, corner)), own in zip(values, kernels, found, strict=True):
+    for image, ((centre, beside), (above, corner)), own in zip(values, kernels, found, strict=True):
         kernel = [[corner, above, corner], [beside, centre, beside], [corner, above, corner]]
         for channel in range(3):
-            expected = ndimage.convolve(picture[..., channel], np.array(kernel), mode="mirror")
+            expected = ndimage.convolve(image[..., channel], np.array(kernel), mode="mirror")
             np.testing.assert_allclose(own[..., channel], expected, atol=1e-6)
 
 

@@ -29,13 +29,13 @@ def to_network_floats(greys):
     return greys / np.float32(127.5) - 1
 
 
-def pictures(*shape, seed=0):
+def images(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("transform", sorted(TRANSFORMS))
 def test_before_a_fit_nothing_changes(transform):
-    assert not np.any(built(transform)(pictures(2, 128, 128, 3)))
+    assert not np.any(built(transform)(images(2, 128, 128, 3)))
 
 
 @pytest.mark.parametrize("transform", sorted(TRANSFORMS))
@@ -49,7 +49,7 @@ def test_curves_that_cancel_every_coefficient_leave_mid_grey(transform):
     else:
         for variable in layer.log_steps:
             variable.assign(np.full(variable.shape, np.log(300.0), np.float32))
-    x = pictures(1, 128, 128, 3) * 0.5
+    x = images(1, 128, 128, 3) * 0.5
     np.testing.assert_allclose(
         x + np.asarray(layer(x)), (0.5 + UPWARDS) / 127.5, atol=1e-3
     )  # a coefficient is 0 where 128 is
@@ -70,7 +70,7 @@ def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
     layer = Responses("wavelet", 3)
     layer.build(None)
     layer.log_shares.assign(np.log(np.array([[0.2], [0.05], [0.01]], np.float32)))
-    x = 0.2 * pictures(2, 128, 128, 3)
+    x = 0.2 * images(2, 128, 128, 3)
     bands = layer.analyse(x)
     sizes = np.sort(np.abs(np.concatenate([np.asarray(band)[1].ravel() for band in bands])))[::-1]
     for level, share in enumerate((0.2, 0.05, 0.01)):
@@ -81,22 +81,22 @@ def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
     assert half_way == pytest.approx(sizes[int(0.1 * len(sizes))], rel=0.1)
 
 
-def test_a_tile_is_distorted_as_a_part_of_its_picture():
+def test_a_tile_is_distorted_as_a_part_of_its_image():
     layer, told = Responses("wavelet"), Responses("wavelet", whole=True)
     for one in (layer, told):
         one.build(None)
         one.log_shares.assign([[np.log(0.02).astype(np.float32)]])
         for band, variable in enumerate(one.curves):
             variable.assign(staircase(one, band))
-    picture = np.concatenate([0.02 * pictures(1, 128, 128, 3), 0.5 * pictures(1, 128, 128, 3, seed=1)], axis=2)
-    own = significance_in(layer.analyse(picture))
-    tile = picture[:, :, :128]
+    image = np.concatenate([0.02 * images(1, 128, 128, 3), 0.5 * images(1, 128, 128, 3, seed=1)], axis=2)
+    own = significance_in(layer.analyse(image))
+    tile = image[:, :, :128]
     alone, as_part, of_itself = (
         np.abs(np.asarray(made)).mean()
         for made in (layer(tile), told([tile, own]), told([tile, significance_in(layer.analyse(tile))]))
     )
     assert of_itself == pytest.approx(alone, rel=1e-4)
-    assert as_part > 1.3 * alone  # the other half of the picture needs the bytes: of this one next to nothing is left
+    assert as_part > 1.3 * alone  # the other half of the image needs the bytes: of this one next to nothing is left
 
 
 def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
@@ -110,7 +110,7 @@ def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
     made = []
     for step in (15.99, 16.01):
         monkeypatch.setattr(layer, "scale", lambda *_, step=step: np.full((1, 1), step, np.float32))
-        made.append(np.asarray(layer([0.3 * pictures(1, 128, 128, 3), np.ones((1, 18), np.float32)])))
+        made.append(np.asarray(layer([0.3 * images(1, 128, 128, 3), np.ones((1, 18), np.float32)])))
     largest = np.abs(made[0]).max()
     assert largest > 0.01
     np.testing.assert_allclose(*made, atol=0.01 * largest)
@@ -137,8 +137,8 @@ def quantisation_tables(jpeg):
 
 def test_with_a_codec_s_own_steps_whole_greys_are_that_codec():
     path = next(iter(sorted((Path(__file__).parents[2] / "data" / "sample").glob("*Sunset-Hills*"))))
-    picture = cv2.imread(str(path))[:256, :512]
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 24])
+    image = cv2.imread(str(path))[:256, :512]
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 24])
     luma, colour = quantisation_tables(encoded.tobytes())
     true = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
     layer = built("integer_blocks")
@@ -150,7 +150,7 @@ def test_with_a_codec_s_own_steps_whole_greys_are_that_codec():
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
         layer.curves[band].assign(-knots[None, None].astype(np.float32))
         layer.log_steps[band].assign(np.full((1, 1), np.log(300.0), np.float32))
-    x = to_network_floats(picture[None, ..., ::-1].astype(np.float32))
+    x = to_network_floats(image[None, ..., ::-1].astype(np.float32))
     made = np.rint(127.5 * (1 + x + np.asarray(layer(x))))[0].clip(0, 255)
     assert (made == true).mean() > 0.95  # the codec's own DCT rounds as well, and so decides a few coefficients anew
 
@@ -171,19 +171,19 @@ def test_below_the_first_level_steps_shrink_until_nothing_is_left():
     layer.build(None)
     layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
     layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
-    x = pictures(4, 128, 128, 3)
+    x = images(4, 128, 128, 3)
     severities = np.array([[0.0], [0.125], [0.25], [0.5]], np.float32)
     moved = np.abs(np.asarray(layer([x, severities]))).max((1, 2, 3))
     assert moved[0] < 1e-3
     assert (np.diff(moved) > 0).all()
 
 
-def test_whole_greys_leave_an_untouched_picture_as_it_is():
+def test_whole_greys_leave_an_untouched_image_as_it_is():
     layer = Responses("integer_blocks", 2)
     layer.build(None)
     layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
     layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
-    moved = np.asarray(layer([pictures(2, 128, 128, 3), np.array([[0.0], [0.5]], np.float32)]))
+    moved = np.asarray(layer([images(2, 128, 128, 3), np.array([[0.0], [0.5]], np.float32)]))
     assert not moved[0].any()
     assert moved[1].any()
 

@@ -58,7 +58,7 @@ def test_the_wavelet_is_the_filter_bank_of_jpeg_2000():
     columns, rows_band, both, *_ = (np.asarray(band)[0, :, :, 0] for band in Wavelet().analyse(
         np.repeat(rows[None, :, :, None], 3, axis=-1)
     ))  # fmt: skip
-    down = lambda picture, taps, first: np.stack([np.convolve(c, taps, "valid") for c in picture.T], 1)[first:128:2]  # noqa: E731
+    down = lambda image, taps, first: np.stack([np.convolve(c, taps, "valid") for c in image.T], 1)[first:128:2]  # noqa: E731
     np.testing.assert_allclose(columns, down(detail_whole, low_taps, 0), atol=1e-3)
     np.testing.assert_allclose(rows_band, down(whole[1:-1], high_taps, 1), atol=1e-3)
     np.testing.assert_allclose(both, down(detail_whole[1:-1], high_taps, 1), atol=1e-3)

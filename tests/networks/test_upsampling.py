@@ -91,7 +91,7 @@ def test_it_is_made_again_from_its_settings():
     assert layer.compute_output_shape((2, 3, None, 4)) == (2, 6, None, 5)
 
 
-def test_pictures_of_sizes_known_only_when_they_come_are_no_others():
+def test_images_of_sizes_known_only_when_they_come_are_no_others():
     layer, _ = both(3, FEW_FILTERS + 1)
     whole = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
     for shape in ((2, 8, 4, 3), (1, 3, 6, 3)):

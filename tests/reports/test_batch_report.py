@@ -20,7 +20,7 @@ def peak(*places, tiles=1, values=90):
 
 def record(place, **changes):
     values = {
-        "sample": place, "distortion": "jpeg", "batch": 3, "slot": place, "tile": place, "picture": f"p{place // 2}",
+        "sample": place, "distortion": "jpeg", "batch": 3, "slot": place, "tile": place, "image": f"p{place // 2}",
         "split": "train", "y": 0, "x": 0, "height": 128, "width": 128, "level": 2, "severity": 1.0,
         "parameters": '{"quality":12}', "target": None, "draw": 0, "seed": place,
         "model": "w" * 64, "precision": "float32", "pixel_digest": f"{place:064d}", "psnr": 20.0 + place, "ssim": 0.5,
@@ -51,7 +51,7 @@ def test_identical_histograms_score_zero_and_lie_within_any_bound():
     assert (report["judged_by"], report["paired"]["jsd_bits"]) == ("paired", 0)
     assert report["within_bounds"] is True
     assert report["reasons"] == []
-    assert (report["paired"]["samples"], report["paired"]["pictures"]) == (4, 2)
+    assert (report["paired"]["samples"], report["paired"]["images"]) == (4, 2)
 
 
 def test_disjoint_histograms_score_one_bit_and_are_out_of_bounds():
@@ -76,11 +76,11 @@ def test_only_tiles_that_have_a_truth_are_compared_with_it():
     pristine = np.concatenate([peak(50, tiles=2), peak(10, tiles=2)])
     own = truth([2, 3], jpeg=peak(50, tiles=2), other=peak(10, tiles=2))
     report = report_of(generated, own, pristine=pristine)
-    assert (report["paired"]["jsd_bits"], report["paired"]["samples"], report["paired"]["pictures"]) == (0, 2, 1)
+    assert (report["paired"]["jsd_bits"], report["paired"]["samples"], report["paired"]["images"]) == (0, 2, 1)
     assert report["against"] == {"pristine": pytest.approx(1), "jpeg": 0, "other": pytest.approx(1)}
     assert report["histograms"]["generated"] == peak(50, tiles=2).sum(0).tolist()
     assert report["unpaired"]["jsd_bits"] > 0.1  # that one is of all samples
-    assert report["floors"]["content_bits"] is None  # one picture has no halves
+    assert report["floors"]["content_bits"] is None  # one image has no halves
     assert report["floors"]["sampling_bits"] == 0
 
 
@@ -131,9 +131,9 @@ def test_labels_duplicates_and_counts_are_those_of_the_records():
     report = report_of(peak(50, tiles=4), truth([0, 1], jpeg=peak(50, tiles=2)), records=records)
     assert report["psnr"] == {
         "mean": 65 / 3, "std": pytest.approx(np.std([20, 22, 23])), "min": 20, "max": 23,
-        "beside_true_mean": 20, "true_mean": 30,  # of sample 0: sample 1 has no value, the others no true picture
+        "beside_true_mean": 20, "true_mean": 30,  # of sample 0: sample 1 has no value, the others no true image
     }  # fmt: skip
-    assert (report["samples"], report["tiles"], report["pictures"], report["duplicates"]) == (4, 3, 2, 1)
+    assert (report["samples"], report["tiles"], report["images"], report["duplicates"]) == (4, 3, 2, 1)
     assert report["clipped_fraction"] == pytest.approx(0.375)
     assert (report["distortion"], report["batch"], report["level"], report["model"]) == ("jpeg", 3, 2, "w" * 64)
 
@@ -150,7 +150,7 @@ def test_a_truth_that_equals_the_pristine_tile_has_no_mean_psnr():
     assert report_of(peak(50, tiles=2), own)["psnr"]["true_mean"] is None
 
 
-def test_pictures_of_several_sizes_have_no_common_side():
+def test_images_of_several_sizes_have_no_common_side():
     records = [record(0), record(1, width=200)]
     assert report_of(peak(50, tiles=2), truth([]), records=records)["tile_px"] is None
 

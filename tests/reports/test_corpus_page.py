@@ -22,7 +22,7 @@ from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write
 from distort_pipeline.reports.corpus_summaries import summaries_of
 from distort_pipeline.reports.corpus_verdict import cautions, is_astray, verdict
 from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.pictures import decode
+from distort_pipeline.stores.images import decode
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -148,7 +148,7 @@ def test_a_brought_distortion_is_near_to_nothing_in_particular_and_held_against_
 def test_a_brought_distortion_no_nearer_than_doing_nothing_gets_no_good_verdict(tmp_path: Path):
     page = brought_page(tmp_path, 0.01)
     assert heading(page).startswith("unknown")
-    assert "no nearer to its model&#39;s true pictures (0.0100 bits) than the untouched tiles are (0.0100)" in page
+    assert "no nearer to its model&#39;s true images (0.0100 bits) than the untouched tiles are (0.0100)" in page
 
 
 def test_names_are_text_wherever_they_stand(tmp_path: Path):
@@ -157,17 +157,17 @@ def test_names_are_text_wherever_they_stand(tmp_path: Path):
         corpus / "reports" / "batch-0-00000.json",
         lambda report: report.update(reasons=[NASTY], parameters={NASTY: NASTY}),
     )
-    text = page_of(corpus, pictures=(NASTY, "wren-1"))
+    text = page_of(corpus, images=(NASTY, "wren-1"))
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
     ours = [attributes for tag, attributes in Tags(text).seen if tag == "script"]
-    assert ours == [{"type": "application/json", "id": "picture-data"}, {}]
+    assert ours == [{"type": "application/json", "id": "image-data"}, {}]
     data = json.loads(data_of(text))
-    assert [picture[0] for picture in data["pictures"]] == [NASTY, "wren-1"]
+    assert [image[0] for image in data["images"]] == [NASTY, "wren-1"]
 
 
 def data_of(page: str) -> str:
-    found = re.search(r'<script type="application/json" id="picture-data">(.*?)</script>', page)
+    found = re.search(r'<script type="application/json" id="image-data">(.*?)</script>', page)
     assert found is not None
     return found[1]
 
@@ -342,4 +342,4 @@ def test_a_generator_that_does_nothing_gets_no_good_verdict(tmp_path):
     assert astray
     assert state == "unknown"
     assert "nearer to something else than to what was learned" in words
-    assert len([said for said in cautions(corpus) if "nearer to the pristine pictures" in said]) == len(astray)
+    assert len([said for said in cautions(corpus) if "nearer to the pristine images" in said]) == len(astray)

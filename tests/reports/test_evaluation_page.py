@@ -16,24 +16,24 @@ NASTY = "<script>alert(1)</script>"
 
 
 def scene(seed):
-    """A smooth picture with edges, 96 px."""
+    """A smooth image with edges, 96 px."""
     y, x = np.mgrid[:96, :96]
     waves = 128 + 50 * np.sin((x + 7 * seed) / 9) * np.cos(y / 13) + 30 * (x + y > 90 + seed)
     return to_uint8(np.repeat(waves[..., None], 3, axis=2))
 
 
-def noise(picture, seed, sigma):
-    return to_uint8(picture + sigma * np.random.default_rng(seed).standard_normal(picture.shape))
+def noise(image, seed, sigma):
+    return to_uint8(image + sigma * np.random.default_rng(seed).standard_normal(image.shape))
 
 
-def coarse(picture, step):
-    return to_uint8(picture // step * step + step / 2)
+def coarse(image, step):
+    return to_uint8(image // step * step + step / 2)
 
 
-def evaluation(generated, pictures=2, columns=("noise", "coarse"), noise_is="noise"):
-    """Truths: noise and coarse greys. `generated` is model → (what it learned, function of picture and seed)."""
+def evaluation(generated, images=2, columns=("noise", "coarse"), noise_is="noise"):
+    """Truths: noise and coarse greys. `generated` is model → (what it learned, function of image and seed)."""
     measured = []
-    for number in range(pictures):
+    for number in range(images):
         pristine = scene(number)
         made = Made(
             pristine,
@@ -42,19 +42,19 @@ def evaluation(generated, pictures=2, columns=("noise", "coarse"), noise_is="noi
             generated={name: [function(pristine, 100 + number)] for name, (_, function) in generated.items()},
             generated_again={},
         )
-        measured.append(measure(f"picture {number}", made, {name: learned for name, (learned, _) in generated.items()}))
+        measured.append(measure(f"image {number}", made, {name: learned for name, (learned, _) in generated.items()}))
     learned = {name: learned for name, (learned, _) in generated.items()}
     return summarise(measured, columns, learned, seed=1)
 
 
-def good_noise(picture, seed):
-    return noise(picture, seed, 12)
+def good_noise(image, seed):
+    return noise(image, seed, 12)
 
 
 def header(models, **more):
     return {
         "format": "distort-pipeline/evaluation", "version": 1, "settings": {"evaluate": {"draws": 1}},
-        "counts": {"pictures": 2, "too_small": 0}, "pairs_digest": "ab" * 32, "packages": {"numpy": "2"},
+        "counts": {"images": 2, "too_small": 0}, "pairs_digest": "ab" * 32, "packages": {"numpy": "2"},
         "distortions": {"noise": {"parameters": {"sigma": 12}, "brought": False}, "coarse": {"brought": True}},
         "models": {name: {"learned": "noise", "steps": 1000, "digest": "cd" * 32} for name in models}, **more,
     }  # fmt: skip
@@ -107,7 +107,7 @@ def test_the_papers_table_stands_only_beside_distortions_that_the_paper_has():
 
 
 def test_doing_nothing_is_no_success():
-    found = evaluation({"lazy": ("noise", lambda picture, _: picture)})
+    found = evaluation({"lazy": ("noise", lambda image, _: image)})
     assert found.table["lazy"] == found.pristine
     assert verdict(found) == ("bad", "1 of 1 generators is not the nearest to what was learned: lazy.")
     assert "no nearer to true noise" in remarks(found)[0]
@@ -129,8 +129,8 @@ def test_a_rival_of_another_distortion_is_named_but_one_of_the_same_is_not():
 
 
 def test_colours_that_the_headline_cannot_see_are_named_by_the_vector():
-    def grey_noise(picture, seed):
-        return to_uint8(picture + 12 * np.random.default_rng(seed).standard_normal((*picture.shape[:2], 1)))
+    def grey_noise(image, seed):
+        return to_uint8(image + 12 * np.random.default_rng(seed).standard_normal((*image.shape[:2], 1)))
 
     found = evaluation({"grey": ("noise", grey_noise)})
     assert found.nearest_own("grey")
@@ -161,8 +161,8 @@ def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
     assert text.count('class="own') == 2 + 2  # the diagonals of both tables
 
 
-def test_one_picture_has_no_content_floor_and_still_a_page():
-    found = evaluation({"noise": ("noise", good_noise)}, pictures=1)
+def test_one_image_has_no_content_floor_and_still_a_page():
+    found = evaluation({"noise": ("noise", good_noise)}, images=1)
     assert found.floors["noise"].content is None
     assert "content" not in metrics(found)["floors"]["noise"]
     assert "–" in render(found, header(found.models), {})

@@ -24,16 +24,16 @@ document.querySelector("iframe").onload = (event) => {{
   const page = event.target.contentDocument, seen = {{}};
   const get = (id) => page.getElementById(id);
   const find = (words) => {{
-    get("picture-search").value = words;
-    get("picture-search").dispatchEvent(new Event("input"));
-    return [get("picture-count").textContent, get("picture-found").textContent];
+    get("image-search").value = words;
+    get("image-search").dispatchEvent(new Event("input"));
+    return [get("image-count").textContent, get("image-found").textContent];
   }};
   const shown = (sample) => [...sample.querySelectorAll(".cell")].filter((cell) => cell.offsetWidth).length;
   seen.wide = page.documentElement.scrollWidth;
   seen.found = find({words});
-  seen.links = [...get("picture-found").querySelectorAll("a")].map((a) => !!get(a.getAttribute("href").slice(1)));
-  seen.markup = get("picture-found").querySelectorAll("img, script").length;
-  seen.nothing = find("no such picture");
+  seen.links = [...get("image-found").querySelectorAll("a")].map((a) => !!get(a.getAttribute("href").slice(1)));
+  seen.markup = get("image-found").querySelectorAll("img, script").length;
+  seen.nothing = find("no such image");
   const sample = page.querySelector(".sample");
   const cell = sample.querySelector(".cell img");
   seen.pixels = [cell.naturalWidth, cell.getBoundingClientRect().width];
@@ -70,12 +70,12 @@ def test_a_reader_finds_and_compares_and_nothing_sticks_out(tmp_path, width):
     page = page_of(fake_corpus(tmp_path, out=(("jpeg", 1),)), side_px=256)
     seen = browse(tmp_path, page, width=width)
     assert seen["wide"] <= width
-    assert seen["found"][0] == "1 of 2 pictures."
+    assert seen["found"][0] == "1 of 2 images."
     assert "wren-1 (train)jp2k: samples" in seen["found"][1]
     assert "1 (flagged)" in seen["found"][1]
     assert seen["links"]
     assert all(seen["links"])
-    assert seen["nothing"] == ["0 of 2 pictures.", ""]
+    assert seen["nothing"] == ["0 of 2 images.", ""]
     assert seen["pixels"] == [256, 256]
     assert seen["cells"] == [5, 1, True]  # side by side, and then only the generated one
     assert seen["named"]
@@ -83,7 +83,7 @@ def test_a_reader_finds_and_compares_and_nothing_sticks_out(tmp_path, width):
 
 def test_no_name_becomes_markup(tmp_path):
     corpus = fake_corpus(tmp_path, distortions=("jpeg", ACTING), batches=1, out=((ACTING, 0),), licence=NASTY)
-    seen = browse(tmp_path, page_of(corpus, pictures=(NASTY, ACTING)), words=ACTING)
-    assert seen["found"][0] == "1 of 2 pictures."
+    seen = browse(tmp_path, page_of(corpus, images=(NASTY, ACTING)), words=ACTING)
+    assert seen["found"][0] == "1 of 2 images."
     assert ACTING in seen["found"][1]
     assert (seen["markup"], seen["acted"]) == (0, 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from distort_pipeline.reports.strips import BACKGROUND_GREY, amplified_residual, carry, fitting, png_bytes, strip
 
@@ -14,28 +14,28 @@ def noise(seed: int, height: int = 40, width: int = 120) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def holds(canvas: np.ndarray, picture: np.ndarray) -> bool:
-    """Whether `picture` stands somewhere in `canvas`, pixel for pixel."""
-    height, width = picture.shape[:2]
-    corners = np.argwhere((canvas == picture[0, 0]).all(axis=2))
-    return any(np.array_equal(canvas[y : y + height, x : x + width], picture) for y, x in corners)
+def holds(canvas: np.ndarray, image: np.ndarray) -> bool:
+    """Whether `image` stands somewhere in `canvas`, pixel for pixel."""
+    height, width = image.shape[:2]
+    corners = np.argwhere((canvas == image[0, 0]).all(axis=2))
+    return any(np.array_equal(canvas[y : y + height, x : x + width], image) for y, x in corners)
 
 
-def test_every_picture_is_there_pixel_for_pixel():
+def test_every_image_is_there_pixel_for_pixel():
     rows = [[noise(row * 2 + column) for column in range(2)] for row in range(3)]
     canvas = strip(rows, ["pristine", "generated"], row_labels=["one", "two", "a label far too long for its row"])
     assert canvas.dtype == np.uint8
-    assert all(holds(canvas, picture) for row in rows for picture in row)
+    assert all(holds(canvas, image) for row in rows for image in row)
 
 
-def test_pictures_of_different_sizes_keep_theirs():
+def test_images_of_different_sizes_keep_theirs():
     rows = [[noise(1, 20, 30), noise(2, 50, 10)], [noise(3, 8, 90), noise(4, 5, 5)]]
     canvas = strip(rows, ["a", "b"], gap_px=7)
-    assert all(holds(canvas, picture) for row in rows for picture in row)
+    assert all(holds(canvas, image) for row in rows for image in row)
     assert canvas.shape[1] >= 90 + 10 + 3 * 7
 
 
-def test_heading_wider_than_its_picture_is_not_cut():
+def test_heading_wider_than_its_image_is_not_cut():
     narrow = strip([[noise(1, 10, 10)]], ["a long heading"])
     wide = strip([[noise(1, 10, 300)]], ["a long heading"])
 
@@ -46,7 +46,7 @@ def test_heading_wider_than_its_picture_is_not_cut():
 
 
 def test_rows_and_labels_must_match():
-    with pytest.raises(ValueError, match="needs 2 pictures"):
+    with pytest.raises(ValueError, match="needs 2 images"):
         strip([[noise(1)]], ["a", "b"])
     with pytest.raises(ValueError, match="as many labels"):
         strip([[noise(1)]], ["a"], row_labels=["x", "y"])
@@ -78,7 +78,7 @@ def test_too_large_a_strip_loses_whole_rows_and_nothing_else(tmp_path: Path):
     assert fit is not None
     assert not fit[1]
     assert len(fit[0]) <= size * 0.6
-    pixels = np.asarray(Image.open(io.BytesIO(fit[0])))
+    pixels = np.asarray(PILImage.open(io.BytesIO(fit[0])))
     assert np.array_equal(pixels, whole[: len(pixels)])
     assert [holds(pixels, row[0]) for row in rows] == [True, True, False, False]
     assert fitting(path, 2000) is None

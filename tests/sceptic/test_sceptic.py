@@ -15,8 +15,8 @@ from distort_pipeline.statistics.measured import Made
 STEPS = 30
 
 
-def noisy(picture, sigma, seed):
-    return to_uint8(picture + sigma * np.random.default_rng(seed).standard_normal(picture.shape))
+def noisy(image, sigma, seed):
+    return to_uint8(image + sigma * np.random.default_rng(seed).standard_normal(image.shape))
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def made(photographs):
     """Four small photographs: true noise of 15 greys, a generator as good as true, and one of half the strength."""
     return [
         Made(
-            picture,
-            true={"noise": noisy(picture, 15, number)},
-            true_again={"noise": noisy(picture, 15, 10 + number)},
-            generated={"good": [noisy(picture, 15, 20 + number)], "weak": [noisy(picture, 7, 30 + number)]},
+            image,
+            true={"noise": noisy(image, 15, number)},
+            true_again={"noise": noisy(image, 15, 10 + number)},
+            generated={"good": [noisy(image, 15, 20 + number)], "weak": [noisy(image, 7, 30 + number)]},
             generated_again={},
         )
-        for number, picture in enumerate(list(photographs.values())[:4])
+        for number, image in enumerate(list(photographs.values())[:4])
     ]
 
 
@@ -83,12 +83,12 @@ def test_where_two_photographs_lack_the_distortion_nothing_is_tried(tiles):
 def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
     own = cut_tiles(made[0], count=5, seed=3)
     assert own.pristine.shape == (5, TILE_PX, TILE_PX, 3)
-    picture = made[0].pristine
+    image = made[0].pristine
     places = [
         (y, x)
-        for y in range(0, picture.shape[0] - TILE_PX + 1, 16)
-        for x in range(0, picture.shape[1] - TILE_PX + 1, 16)
-        if any(np.array_equal(picture[y : y + TILE_PX, x : x + TILE_PX], tile) for tile in own.pristine)
+        for y in range(0, image.shape[0] - TILE_PX + 1, 16)
+        for x in range(0, image.shape[1] - TILE_PX + 1, 16)
+        if any(np.array_equal(image[y : y + TILE_PX, x : x + TILE_PX], tile) for tile in own.pristine)
     ]
     assert len(places) >= 5
     strength = [float(np.std(kind.astype(float) - own.pristine)) for kind in (own.true["noise"], own.weaker["noise"])]

@@ -22,13 +22,13 @@ def read(path):
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
-def noisy(picture):
-    noise = np.random.default_rng(7).normal(0, 19, picture.shape)
-    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+def noisy(image):
+    noise = np.random.default_rng(7).normal(0, 19, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
-def compressed(picture):
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
+def compressed(image):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
 
 
 def reference_jsd_nss(true, generated):
@@ -37,8 +37,8 @@ def reference_jsd_nss(true, generated):
     window = np.exp(-(x**2 + y**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
     proportions = []
-    for picture in (true, generated):
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    for image in (true, generated):
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
         mean = correlate(grey, window, mode="nearest")
         variance = np.maximum(correlate(grey**2, window, mode="nearest") - mean**2, 0)
         field = (grey - mean) / (np.sqrt(variance) + 1)
@@ -103,7 +103,7 @@ def test_what_is_no_histogram_is_refused(p, q, message):
         jsd_bits(np.array(p), np.array(q))
 
 
-def test_flat_pictures_have_a_divergence():
+def test_flat_images_have_a_divergence():
     dark, bright = (np.full((16, 16, 3), grey, np.uint8) for grey in (3, 250))
     assert jsd_nss(dark, bright) == 0
     assert 0 < jsd_nss(dark, np.random.default_rng(0).integers(0, 256, dark.shape, np.uint8)) <= 1

@@ -12,9 +12,9 @@ def noisy(pristine, seed, sigma):
 @pytest.fixture
 def pristine():
     """Half mid-grey, half black: there, noise is clipped and not measured."""
-    picture = np.full((200, 200, 3), 128, np.uint8)
-    picture[:100] = 0
-    return picture
+    image = np.full((200, 200, 3), 128, np.uint8)
+    image[:100] = 0
+    return image
 
 
 def test_fresh_noise_is_uncorrelated_and_its_variance_is_found(pristine):
@@ -40,6 +40,6 @@ def test_the_same_draw_twice_has_no_variance_and_no_draw_at_all_no_correlation(p
     assert compare_draws(pristine, pristine, pristine).correlation is None
 
 
-def test_a_black_picture_tells_nothing():
+def test_a_black_image_tells_nothing():
     black = np.zeros((64, 64, 3), np.uint8)
     assert compare_draws(black, noisy(black, 1, 20), noisy(black, 2, 20)) is None

@@ -13,11 +13,11 @@ from distort_pipeline.statistics.floors import (
 BINS = 103
 
 
-def tiles(seed, mean=40.0, pictures=20, each=4):
-    """Histograms of `pictures` × `each` tiles; those of one picture resemble each other, as in photographs."""
+def tiles(seed, mean=40.0, images=20, each=4):
+    """Histograms of `images` × `each` tiles; those of one image resemble each other, as in photographs."""
     rng = np.random.default_rng(seed)
-    contents = np.random.default_rng(99).gamma(5, mean / 5, (pictures, BINS))
-    return rng.poisson(np.repeat(contents, each, axis=0)), np.repeat(np.arange(pictures), each)
+    contents = np.random.default_rng(99).gamma(5, mean / 5, (images, BINS))
+    return rng.poisson(np.repeat(contents, each, axis=0)), np.repeat(np.arange(images), each)
 
 
 def test_expected_floor_is_what_sampling_gives():
@@ -27,7 +27,7 @@ def test_expected_floor_is_what_sampling_gives():
     assert np.mean(found) == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
 
 
-def test_halves_floor_is_that_of_two_whole_pictures():
+def test_halves_floor_is_that_of_two_whole_images():
     counts = np.random.default_rng(0).multinomial(20_000, np.random.default_rng(1).dirichlet(np.full(BINS, 5.0)))
     rng = np.random.default_rng(2)
     found = np.mean([halves_floor(counts, rng) for _ in range(300)])
@@ -49,7 +49,7 @@ def test_halves_are_of_the_values_themselves():
 
 
 def test_content_floor_pools_the_halves_of_the_ordering():
-    histograms, _ = tiles(0, pictures=5, each=1)
+    histograms, _ = tiles(0, images=5, each=1)
     expected = jsd_bits(histograms[3] + histograms[1], histograms[0] + histograms[2] + histograms[4])
     assert content_floor(histograms, [3, 1, 4, 0, 2]) == pytest.approx(expected)
     assert content_floor(np.repeat(histograms[:1], 6, axis=0), range(6)) == 0
@@ -98,8 +98,8 @@ def test_the_same_tiles_are_pooled_on_both_sides():
 
 def test_bound_covers_fresh_batches_and_flags_changed_ones():
     """About 1 in 100 batches of the same generator lies above the 99 % bound; one of another generator does."""
-    generated, groups = tiles(1, pictures=60)
-    true, _ = tiles(2, pictures=60)
+    generated, groups = tiles(1, images=60)
+    true, _ = tiles(2, images=60)
     bound = bootstrap_bound(generated, true, groups, 64, rng=np.random.default_rng(0))
     rng = np.random.default_rng(5)
     chosen = [rng.integers(0, len(true), 64) for _ in range(200)]
@@ -111,13 +111,13 @@ def test_bound_covers_fresh_batches_and_flags_changed_ones():
 
 @pytest.mark.parametrize("bound", [paired, unpaired])
 def test_a_batch_of_few_photographs_may_differ_by_more(bound):
-    assert bound(64, pictures=1) > bound(64, pictures=4) > bound(64, pictures=20)
-    assert bound(64, pictures=20) == bound(64)
+    assert bound(64, images=1) > bound(64, images=4) > bound(64, images=20)
+    assert bound(64, images=20) == bound(64)
 
 
 def test_about_one_in_a_hundred_batches_of_two_photographs_is_above_their_bound():
-    generated, groups = tiles(1, pictures=60, each=8)
-    true, _ = tiles(2, pictures=60, each=8)
+    generated, groups = tiles(1, images=60, each=8)
+    true, _ = tiles(2, images=60, each=8)
     names = np.unique(groups)
     rng = np.random.default_rng(7)
     found = []
@@ -129,14 +129,14 @@ def test_about_one_in_a_hundred_batches_of_two_photographs_is_above_their_bound(
     assert np.mean(np.array(found) > many) > 0.5
 
 
-def test_pictures_are_resampled_not_only_tiles():
-    """With one picture unlike the rest, whole draws without it or with it twice widen the bound."""
+def test_images_are_resampled_not_only_tiles():
+    """With one image unlike the rest, whole draws without it or with it twice widen the bound."""
     generated, groups = tiles(1)
     true = generated.copy()
     true[groups == 0] = np.roll(true[groups == 0], 20, axis=1)
-    by_picture = bootstrap_bound(generated, true, groups, 400, rng=np.random.default_rng(0))
+    by_image = bootstrap_bound(generated, true, groups, 400, rng=np.random.default_rng(0))
     by_tile = bootstrap_bound(generated, true, np.arange(len(true)), 400, rng=np.random.default_rng(0))
-    assert by_picture > 1.3 * by_tile
+    assert by_image > 1.3 * by_tile
 
 
 def test_what_cannot_be_resampled_is_refused():

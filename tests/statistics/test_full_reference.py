@@ -11,17 +11,17 @@ from distort_pipeline.statistics.full_reference import psnr
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 
 
-def noisy(picture, sigma):
-    noise = np.random.default_rng(7).normal(0, sigma, picture.shape)
-    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+def noisy(image, sigma):
+    noise = np.random.default_rng(7).normal(0, sigma, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("number", [0, 9, 17])
 def test_it_agrees_with_scikit_image_and_falls_with_noise(number):
-    picture = cv2.imread(str(sorted(SAMPLE.glob("*.png"))[number]))[:192, :241]
-    levels = [noisy(picture, sigma) for sigma in (5, 19, 60)]
-    scores = [psnr(picture, level) for level in levels]
-    assert scores == pytest.approx([peak_signal_noise_ratio(picture, level) for level in levels], abs=1e-9)
+    image = cv2.imread(str(sorted(SAMPLE.glob("*.png"))[number]))[:192, :241]
+    levels = [noisy(image, sigma) for sigma in (5, 19, 60)]
+    scores = [psnr(image, level) for level in levels]
+    assert scores == pytest.approx([peak_signal_noise_ratio(image, level) for level in levels], abs=1e-9)
     assert scores == sorted(scores, reverse=True)
 
 

@@ -8,7 +8,7 @@ from scipy.signal import convolve2d
 from distort_pipeline.statistics.gmsd import gmsd
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
-PIQ = {0: 0.0792542, 9: 0.0466101, 17: 0.0081308}  # piq 0.8.0, gmsd in float64, of the pictures below: one side is odd
+PIQ = {0: 0.0792542, 9: 0.0466101, 17: 0.0081308}  # piq 0.8.0, gmsd in float64, of the images below: one side is odd
 
 
 def pair(number):
@@ -20,8 +20,8 @@ def pair(number):
 def as_published(reference, distorted):
     """The authors' few lines of MATLAB, in SciPy: conv2(..., 'same') and every second pixel."""
 
-    def gradient(picture):
-        luma = picture.astype(float) @ (0.299, 0.587, 0.114)
+    def gradient(image):
+        luma = image.astype(float) @ (0.299, 0.587, 0.114)
         half = convolve2d(luma, np.full((2, 2), 0.25))[1:, 1:][::2, ::2]
         prewitt = np.array([[1, 0, -1]] * 3) / 3
         return np.hypot(convolve2d(half, prewitt, "same"), convolve2d(half, prewitt.T, "same"))
@@ -36,7 +36,7 @@ def test_it_agrees_with_piq_and_with_the_publication(number, expected):
     assert gmsd(*pair(number)) == pytest.approx(as_published(*pair(number)), abs=1e-6)
 
 
-def test_identical_pictures_deviate_in_nothing():
+def test_identical_images_deviate_in_nothing():
     pristine, _ = pair(3)
     assert gmsd(pristine, pristine.copy()) == 0
 

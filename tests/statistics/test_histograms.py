@@ -98,12 +98,12 @@ def test_edges_and_centres_fit_the_counts():
     assert centres()[-1] > 2
 
 
-def test_flat_picture_puts_every_product_into_the_middle_bin():
+def test_flat_image_puts_every_product_into_the_middle_bin():
     counts = product_histogram(np.full((20, 30, 3), 77, np.uint8))
     assert counts[51] == counts.sum() == 19 * 29
 
 
-def test_headline_is_the_luma_plane_of_the_picture():
-    picture = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
-    np.testing.assert_array_equal(product_histogram(picture), plane_histogram(luma(picture)))
-    assert not np.array_equal(product_histogram(picture), plane_histogram(picture[..., 0]))
+def test_headline_is_the_luma_plane_of_the_image():
+    image = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
+    np.testing.assert_array_equal(product_histogram(image), plane_histogram(luma(image)))
+    assert not np.array_equal(product_histogram(image), plane_histogram(image[..., 0]))

@@ -10,7 +10,7 @@ def pair(height, width, sigma, seed=3):
     return pristine, to_uint8(pristine + sigma * np.random.default_rng(seed).standard_normal(pristine.shape))
 
 
-def test_pictures_of_different_sizes_average_to_the_power_of_their_noise():
+def test_images_of_different_sizes_average_to_the_power_of_their_noise():
     figures = averaged([residual_figures(*pair(256, 300, 10)), residual_figures(*pair(32, 45, 10))])
     assert figures["power"].shape == FREQUENCIES.shape
     assert figures["power"][6:] == pytest.approx(100, rel=0.5)

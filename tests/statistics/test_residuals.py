@@ -86,25 +86,25 @@ def test_a_field_without_spectrum_is_refused(field):
 def test_grid_profile_is_the_mean_step_by_phase():
     """Blocks of 8 × 8 px of one grey each: all steps are at the borders."""
     blocks = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
-    picture = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
-    profile = grid_profile(picture)
+    image = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
+    profile = grid_profile(image)
     greys = blocks.astype(int)
     expected = (np.abs(np.diff(greys, axis=0)).mean() + np.abs(np.diff(greys, axis=1)).mean()) / 2
     assert profile.tolist() == pytest.approx([expected, *[0] * 7])
-    shifted = grid_profile(picture[3:, 3:])
+    shifted = grid_profile(image[3:, 3:])
     assert np.argmax(shifted) == 5
-    assert len(grid_profile(picture, period=16)) == 16
+    assert len(grid_profile(image, period=16)) == 16
 
 
 def test_jpeg_leaves_its_grid_and_a_photograph_has_none():
-    picture = cv2.imread(str(sorted(SAMPLE.glob("*.png"))[0]))
-    jpeg = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
-    before, after = grid_profile(picture), grid_profile(jpeg)
+    image = cv2.imread(str(sorted(SAMPLE.glob("*.png"))[0]))
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
+    before, after = grid_profile(image), grid_profile(jpeg)
     assert after[0] > 1.5 * after[1:].max()
     assert before[0] < 1.1 * before[1:].max()
 
 
-def test_a_picture_smaller_than_the_grid_is_refused():
+def test_an_image_smaller_than_the_grid_is_refused():
     with pytest.raises(ValueError, match="grid of 8 px"):
         grid_profile(np.zeros((8, 30, 3), np.uint8))
 

@@ -16,17 +16,17 @@ def photograph(number, height=192, width=241):
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[:height, :width]
 
 
-def noisy(picture, sigma=19.0):
-    noise = np.random.default_rng(7).normal(0, sigma, picture.shape)
-    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+def noisy(image, sigma=19.0):
+    noise = np.random.default_rng(7).normal(0, sigma, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
-def compressed(picture):
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
+def compressed(image):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
 
 
-def blurred(picture):
-    return cv2.blur(picture, (5, 5))
+def blurred(image):
+    return cv2.blur(image, (5, 5))
 
 
 def pair(number, height=192, width=240):
@@ -61,7 +61,7 @@ def test_ms_ssim_agrees_with_piq(number, expected):
 @pytest.mark.parametrize("size", [(192, 240), (181, 193), (177, 178)])  # odd sides at several scales
 def test_ms_ssim_agrees_with_tensorflow_also_on_odd_sides(number, size):
     tensorflow = pytest.importorskip("tensorflow")
-    expected = float(tensorflow.image.ssim_multiscale(*pair(number, *size), 255))
+    expected = float(tensorflow.opened.ssim_multiscale(*pair(number, *size), 255))
     assert ms_ssim(*pair(number, *size)) == pytest.approx(expected, abs=1e-4)
 
 
@@ -72,9 +72,9 @@ def test_both_together_are_what_they_are_alone(size):
 
 
 @pytest.mark.parametrize("measure", [ssim, ms_ssim])
-def test_identical_pictures_score_1_and_noise_lowers_it(measure):
-    picture = photograph(5)
-    scores = [measure(picture, other) for other in (picture.copy(), *(noisy(picture, s) for s in (5, 20, 60)))]
+def test_identical_images_score_1_and_noise_lowers_it(measure):
+    image = photograph(5)
+    scores = [measure(image, other) for other in (image.copy(), *(noisy(image, s) for s in (5, 20, 60)))]
     assert scores[0] == pytest.approx(1, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
 
@@ -88,8 +88,8 @@ def test_one_grey_everywhere_has_a_closed_form():
 def test_opposites():
     black, white = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
     assert 0 <= ssim(black, white) < 1e-3
-    picture = photograph(3)
-    assert ms_ssim(picture, 255 - picture) == 0  # structure turned round, at no power negative or complex
+    image = photograph(3)
+    assert ms_ssim(image, 255 - image) == 0  # structure turned round, at no power negative or complex
 
 
 def test_there_is_no_ms_ssim_below_176_px():
@@ -104,7 +104,7 @@ def test_unequal_shapes_are_refused(measure):
         measure(np.zeros((200, 200, 3), np.uint8), np.zeros((200, 201, 3), np.uint8))
 
 
-def test_ssim_refuses_a_picture_smaller_than_its_window():
+def test_ssim_refuses_an_image_smaller_than_its_window():
     small = np.zeros((10, 30, 3), np.uint8)
     with pytest.raises(ValueError, match="11 px"):
         ssim(small, small)

@@ -44,10 +44,10 @@ def test_half_size_is_the_mean_of_boxes():
 
 def test_chroma_rows_are_the_right_planes():
     """Only blue varies, and red and green together undo it in the luma: Cb sees it far more than Cr."""
-    picture = np.full((64, 64, 3), 128, np.uint8)
-    picture[..., 2] = np.random.default_rng(0).integers(0, 256, (64, 64))
-    counts = dict(zip(VECTOR, vector_histograms(picture), strict=True))
-    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    image = np.full((64, 64, 3), 128, np.uint8)
+    image[..., 2] = np.random.default_rng(0).integers(0, 256, (64, 64))
+    counts = dict(zip(VECTOR, vector_histograms(image), strict=True))
+    planes = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     assert planes[..., 2].std() > 3 * planes[..., 1].std()
     np.testing.assert_array_equal(counts["cb"], plane_histogram(planes[..., 2]))
     np.testing.assert_array_equal(counts["cr"], plane_histogram(planes[..., 1]))

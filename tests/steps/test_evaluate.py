@@ -17,10 +17,10 @@ from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.steps import evaluate, ingest, pairs
 from distort_pipeline.stores.files import write_json
+from distort_pipeline.stores.images import decode, encode_png
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.pictures import decode, encode_png
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
@@ -31,7 +31,7 @@ BROUGHT = "faded-film"  # a distortion that the registry does not know
 
 @pytest.fixture(scope="module")
 def pair_store(tmp_path_factory):
-    """Three crops, two of them for validation, under two distortions and a brought one that a picture lacks."""
+    """Three crops, two of them for validation, under two distortions and a brought one that an image lacks."""
     root = tmp_path_factory.mktemp("evaluate")
     for folder in ("pristine", "brought"):
         (root / folder).mkdir()
@@ -47,7 +47,7 @@ def pair_store(tmp_path_factory):
         distortions=("jpeg", "white_noise"),
         brought={BROUGHT: str(root / "brought")},
         tile_px=256,
-        tiles_per_picture=1,
+        tiles_per_image=1,
         tiles_per_shard=4,
         tiles_per_chunk=2,
         seed=5,
@@ -57,7 +57,7 @@ def pair_store(tmp_path_factory):
 
 
 def write_model(folder, distortion, parameters, *, noise=0.0):
-    """A generator that returns the picture itself, plus white noise of the standard deviation `noise` in greys."""
+    """A generator that returns the image itself, plus white noise of the standard deviation `noise` in greys."""
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.trained import weights_of
 
@@ -108,15 +108,15 @@ def test_a_generator_that_changes_nothing_scores_exactly_what_doing_nothing_scor
     assert metrics["table"]["jpeg"] == metrics["pristine"]
     assert metrics["table"][BROUGHT] == metrics["pristine"]
     assert metrics["models"]["jpeg"]["nearest_own"] == 0  # no better than nothing
-    assert "psnr_generated" not in metrics["models"]["jpeg"]  # identical pictures have no PSNR
+    assert "psnr_generated" not in metrics["models"]["jpeg"]  # identical images have no PSNR
     assert metrics["models"]["jpeg"]["ssim_generated"] == 1
 
 
-def test_cells_are_the_mean_over_pictures_of_the_divergence_and_lacking_pictures_do_not_count(evaluated, pair_store):
+def test_cells_are_the_mean_over_images_of_the_divergence_and_lacking_images_do_not_count(evaluated, pair_store):
     store, metrics = open_pairs(pair_store), metrics_of(evaluated[0])
-    for column, pictures in (("jpeg", 2), (BROUGHT, 1)):
+    for column, images in (("jpeg", 2), (BROUGHT, 1)):
         each = [jsd_nss(true, pristine) for _, pristine, true in store.validation(column)]
-        assert len(each) == pictures
+        assert len(each) == images
         assert metrics["pristine"][column] == pytest.approx(np.mean(each), abs=1e-6)
 
 
@@ -136,13 +136,13 @@ def test_the_sampling_floor_of_noise_is_between_the_stored_draw_and_a_second_one
     floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "floors.csv")}
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
-        seed = sample_seed(5, record.picture_digest, "white_noise", 1, draw=1)
-        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, generator(seed)).picture))
+        seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
+        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, generator(seed)).image))
     assert float(floors["white_noise"]["sampling"]) == pytest.approx(np.mean(each), abs=1e-6)
     assert {name: row["sampling_between"] for name, row in floors.items()} == {
         "jpeg": "random halves", "white_noise": "two draws", BROUGHT: "random halves"
     }  # fmt: skip
-    assert floors[BROUGHT]["content"] == ""  # a single picture has it
+    assert floors[BROUGHT]["content"] == ""  # a single image has it
     assert 0 < float(floors["jpeg"]["sampling"]) < float(floors["jpeg"]["content"])
 
 
@@ -165,7 +165,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     table = rows_of(out / "table.csv")
     assert [row["generated"] for row in table] == ["jpeg", "noisy", BROUGHT, "pristine"]
     assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
-    assert (report.counts["models"], report.counts["pictures"], report.counts["nearest_own"]) == (3, 2, 1)
+    assert (report.counts["models"], report.counts["images"], report.counts["nearest_own"]) == (3, 2, 1)
     strip, _ = decode((out / "strips" / "noisy.png").read_bytes())
     assert strip.shape[1] > 5 * 256
 
@@ -194,7 +194,7 @@ def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
     assert float(own["cb"]) == float(tables["jpeg", "jpeg"]["cb"])
 
 
-def test_severity_is_told_for_each_picture_that_has_the_distortion(evaluated):
+def test_severity_is_told_for_each_image_that_has_the_distortion(evaluated):
     rows = rows_of(evaluated[0] / "severity.csv")
     assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [BROUGHT] * 2  # each with its mean
     for row in rows:
@@ -221,7 +221,7 @@ def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(ev
 def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true_or_not(evaluated):
     metrics = metrics_of(evaluated[0])
     rows = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "told_apart.csv")}
-    # the brought distortion has one picture: none to be fitted on and another to be judged
+    # the brought distortion has one image: none to be fitted on and another to be judged
     assert {model for model, _ in rows} == {"jpeg", "noisy"}
     assert rows["noisy", "another true draw"]["photographs"] == "2"
     assert ("jpeg", "other true tiles") in rows
@@ -281,19 +281,19 @@ class TwoLevels:
         return tuple(recipe["level"] for recipe in self.recipes(distortion))
 
     def records(self, split):
-        plain = {"split": split, "shard": 0, "slot": 0, "picture_digest": "", "y": 0, "x": 0, "level_index": 0}
+        plain = {"split": split, "shard": 0, "slot": 0, "image_digest": "", "y": 0, "x": 0, "level_index": 0}
         return [
             PairRecord(
-                **plain, picture=picture, height=side, width=300, distortion=distortion, level=level, seed=0,
+                **plain, image=image, height=side, width=300, distortion=distortion, level=level, seed=0,
                 parameters="{}", facts="{}",
             )
-            for picture, side in (("a", 300), ("tiny", 20))
+            for image, side in (("a", 300), ("tiny", 20))
             for distortion in self.distortions
             for level in (1, 2)
         ]  # fmt: skip
 
 
-def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_pictures_are_counted():
+def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_images_are_counted():
     cards = {
         f"jpeg{quality}": {
             "distortion": "jpeg",
@@ -304,9 +304,9 @@ def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_pic
     plan = evaluate.plan_of(TwoLevels(), cards)
     assert [column.name for column in plan.columns] == ["jpeg-1", "jpeg-2", "white_noise"]
     assert plan.learned == {"jpeg12": "jpeg-2", "jpeg43": "jpeg-1"}
-    assert {column: record.level for column, record in plan.pictures["a"].items()} == {
+    assert {column: record.level for column, record in plan.images["a"].items()} == {
         "jpeg-1": 1, "jpeg-2": 2, "white_noise": 1
     }  # fmt: skip
-    assert (list(plan.pictures), plan.too_small) == (["a"], 1)
+    assert (list(plan.images), plan.too_small) == (["a"], 1)
     one = evaluate.plan_of(TwoLevels(), {"only": cards["jpeg12"]})
     assert [(column.name, column.recipe["level"]) for column in one.columns] == [("jpeg", 2), ("white_noise", 1)]

@@ -96,7 +96,7 @@ def test_between_levels_the_dial_is_nearer_than_either_neighbour_or_not(metrics)
     assert crooked["between_nearest"] == 1  # half-way from 19 down to 10 is 14.5 as well
 
 
-def test_quality_falls_along_a_straight_dial_from_the_untouched_picture(metrics):
+def test_quality_falls_along_a_straight_dial_from_the_untouched_image(metrics):
     good, crooked = (metrics["dials"][name] for name in ("dial", "crooked"))
     assert (good["falling_share"], good["psnr_untouched"], good["tiles"]) == (1, 60, 2)
     assert good["true_falling_share"] == good["falling_levels_share"] == good["true_falling_levels_share"] == 1

@@ -63,7 +63,7 @@ def test_a_limit_takes_the_same_tiles_of_each_distortion_and_of_every_photograph
     tiles = {name: {one.tile for one in samples if one.distortion == name} for name in corpus.distortions}
     assert (len(tiles["jpeg"]), len(tiles["white_noise"])) == (11, 10)
     assert tiles["white_noise"] < tiles["jpeg"]
-    assert {one.picture for one in samples} == {one.picture for one in corpus.records}
+    assert {one.image for one in samples} == {one.image for one in corpus.records}
 
 
 def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):

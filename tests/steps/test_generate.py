@@ -67,7 +67,7 @@ def test_records_agree_with_the_pixels(corpus):
         assert record.psnr == pytest.approx(psnr(sample.pristine, sample.distorted))
         newly = (np.isin(sample.distorted, (0, 255)) & (sample.distorted != sample.pristine)).mean()
         assert record.clipped == pytest.approx(newly)
-        assert (record.y, record.x, record.picture, record.split) == (tile.y, tile.x, tile.picture, tile.split)
+        assert (record.y, record.x, record.image, record.split) == (tile.y, tile.x, tile.image, tile.split)
         assert sample.pristine.shape == (record.height, record.width, 3) == (TILE_PX, TILE_PX, 3)
 
 
@@ -81,7 +81,7 @@ def test_the_models_share_the_reference_tiles(corpus):
 def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, place):
     sample = corpus[place]
     model = load_generator(models / sample.record.distortion, batch=NETWORK_BATCH)
-    made = model.forward.distort_picture(sample.pristine, sample.record.seed)
+    made = model.forward.distort_image(sample.pristine, sample.record.seed)
     np.testing.assert_array_equal(made, sample.distorted)
     assert sample.record.model == model.digest
     assert (made != sample.pristine).any()
@@ -91,7 +91,7 @@ def test_seeds_differ_and_decide_the_noise(corpus, models):
     assert len({record.seed for record in corpus.records}) == 40
     sample = corpus[25]
     model = load_generator(models / "white_noise", batch=NETWORK_BATCH)
-    assert (model.forward.distort_picture(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
+    assert (model.forward.distort_image(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
 
 
 def test_every_batch_has_a_report_and_a_strip(corpus):
@@ -159,23 +159,23 @@ def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_p
     np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
 
 
-def test_whole_pictures_keep_their_sizes(make, tmp_path, photographs):
-    make(tmp_path / "c", whole_pictures=True, count=5, distortions=("jpeg",))
+def test_whole_images_keep_their_sizes(make, tmp_path, photographs):
+    make(tmp_path / "c", whole_images=True, count=5, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.whole_pictures
+    assert corpus.whole_images
     assert corpus.header["counts"]["samples"] == 5
     for sample in map(corpus.__getitem__, range(5)):
-        photograph = photographs[sample.record.picture.removesuffix("-1")]
+        photograph = photographs[sample.record.image.removesuffix("-1")]
         np.testing.assert_array_equal(sample.pristine, photograph)
         assert sample.distorted.shape == photograph.shape
         assert sample.record.pixel_digest == pixel_digest([sample.distorted])
     assert {report["tile_px"] for report in corpus.reports()} == {None}
-    with pytest.raises(PipelineError, match="whole pictures of different sizes"):
+    with pytest.raises(PipelineError, match="whole images of different sizes"):
         corpus[:2]
 
 
 def test_a_brought_model_is_judged_by_its_stored_histogram(make, tmp_path, histograms_of):
-    fade = histograms_of(lambda picture: picture // 2 + 100, lambda picture: picture // 4 + 100)
+    fade = histograms_of(lambda image: image // 2 + 100, lambda image: image // 4 + 100)
     write_model(tmp_path / "m" / "faded", "faded", fade, brought=True)
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     (report,) = open_corpus(tmp_path / "c").reports()
@@ -222,8 +222,8 @@ def test_drift_is_flagged_or_stops_the_run_and_leaves_the_work_to_go_on(make, tm
 def test_what_cannot_be_made_is_said_before_anything_is_written(make, tmp_path):
     for changes, words in (
         ({"distortions": ("jpge",)}, "no model of 'jpge' is trained; did you mean jpeg?"),
-        ({"splits": ("test",)}, "has no picture in the splits test"),
-        ({"tile_px": 512}, "no picture is at least 512 px on both sides"),
+        ({"splits": ("test",)}, "has no image in the splits test"),
+        ({"tile_px": 512}, "no image is at least 512 px on both sides"),
     ):
         with pytest.raises(PipelineError) as error:
             make(tmp_path / "c", **changes)
@@ -242,8 +242,8 @@ def test_a_disk_that_is_too_small_is_said_before_the_work(make, tmp_path, monkey
         make(tmp_path / "c")
 
 
-def test_a_picture_that_has_changed_since_ingest_is_named(tmp_path, small_manifest, models, small_corpus_settings):
-    moved = shutil.copytree(small_manifest.parent, tmp_path / "pictures")
+def test_an_image_that_has_changed_since_ingest_is_named(tmp_path, small_manifest, models, small_corpus_settings):
+    moved = shutil.copytree(small_manifest.parent, tmp_path / "images")
     for path in moved.glob("*.png"):
         cv2.imwrite(str(path), cv2.imread(str(path)) ^ 1)
     with pytest.raises(PipelineError, match="has other pixels than when it was ingested"):

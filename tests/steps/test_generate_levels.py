@@ -58,9 +58,9 @@ def test_records_say_severity_and_parameters(graded_corpus):
 def test_a_sample_is_what_its_generator_makes_at_its_severity(graded_corpus, graded_models, place):
     sample = graded_corpus[place]
     forward = load_generator(graded_models / sample.record.distortion, batch=NETWORK_BATCH).forward
-    made = forward.distort_picture(sample.pristine, sample.record.seed, sample.record.severity)
+    made = forward.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
-    assert (forward.distort_picture(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
+    assert (forward.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
 
 
 def test_slices_and_lists_of_places_cross_the_levels(graded_corpus):

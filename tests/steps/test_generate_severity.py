@@ -58,7 +58,7 @@ def test_each_batch_covers_the_range_evenly(varied):
 def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, graded_models, place):
     sample = varied[place]
     forward = load_generator(graded_models / sample.record.distortion, batch=NETWORK_BATCH).forward
-    made = forward.distort_picture(sample.pristine, sample.record.seed, sample.record.severity)
+    made = forward.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
 
 
@@ -68,7 +68,7 @@ def test_a_batch_is_held_against_the_truth_of_its_own_samples(varied, photograph
         assert report["judged_by"] == "paired"
         assert report["paired"]["samples"] == len(truth.rows) > 1
         chosen = [records[row] for row in truth.rows]
-        assert chosen == [record for record in records if record.picture == records[0].picture]  # up to four strengths
+        assert chosen == [record for record in records if record.image == records[0].image]  # up to four strengths
         generated = np.sum([product_histogram(varied[record.sample].distorted) for record in chosen], 0)
         true = truth.histograms[report["distortion"]].sum(0)
         assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
@@ -82,8 +82,8 @@ def test_a_batch_is_held_against_the_truth_of_its_own_samples(varied, photograph
     truth, records = read_truth(varied.folder, name), varied.batch_records(name)
     for row, histogram in zip(truth.rows, truth.histograms["jpeg"], strict=True):
         record = records[row]
-        whole = apply("jpeg", photographs[record.picture.removesuffix("-1")], json.loads(record.parameters), None)
-        tile = whole.picture[record.y : record.y + 128, record.x : record.x + 128]
+        whole = apply("jpeg", photographs[record.image.removesuffix("-1")], json.loads(record.parameters), None)
+        tile = whole.image[record.y : record.y + 128, record.x : record.x + 128]
         np.testing.assert_array_equal(histogram, product_histogram(tile))
 
 
@@ -112,8 +112,8 @@ def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, graded_models):
     )
     for sample in samples[::5]:
         seed, severity = sample.record.seed, sample.record.severity
-        first = jpeg.distort_picture(sample.pristine, seed, severity)
-        second = noise.distort_picture(first, derive_seed(seed, 1), severity)
+        first = jpeg.distort_image(sample.pristine, seed, severity)
+        second = noise.distort_image(first, derive_seed(seed, 1), severity)
         np.testing.assert_array_equal(second, sample.distorted)
         assert set(json.loads(sample.record.parameters)) == {"jpeg quality", "white_noise sigma_grey"}
         assert sample.record.model.count("+") == 1
@@ -130,10 +130,10 @@ def test_a_mix_is_held_against_the_true_mix_and_its_parts(mixed, photographs):
         mixed.batch_records("jpeg+white_noise-2-00000"),
     )
     record = records[truth.rows[0]]
-    whole = apply("jpeg", photographs[record.picture.removesuffix("-1")], {"quality": 12}, None).picture
-    digest = next(tile.picture_digest for tile in mixed.tiles() if tile.tile == record.tile)
+    whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, None).image
+    digest = next(tile.image_digest for tile in mixed.tiles() if tile.tile == record.tile)
     seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_grey": 19}))
-    whole = apply("white_noise", whole, {"sigma_grey": 19}, generator(seed)).picture
+    whole = apply("white_noise", whole, {"sigma_grey": 19}, generator(seed)).image
     tile = whole[record.y : record.y + 128, record.x : record.x + 128]
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 
@@ -143,7 +143,7 @@ def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, graded_models):
     from distort_pipeline.stores.models import read_histograms
 
     report = next(r for r in mixed.reports() if r["distortion"] == "jpeg+white_noise")
-    of_so_many = report["paired"]["samples"], report["paired"]["pictures"]
+    of_so_many = report["paired"]["samples"], report["paired"]["images"]
     bounds = [_Bounds([[read_histograms(graded_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")]
     each = [one.paired(*of_so_many) for one in bounds]
     assert report["paired"]["bound_bits"] == pytest.approx(sum(each))

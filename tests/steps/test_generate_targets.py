@@ -36,7 +36,7 @@ def aimed(tmp_path_factory, make_graded, calibrated_models, ends):
     return open_corpus(out)
 
 
-def test_each_picture_comes_nearer_than_the_calibration_alone_would_bring_it(aimed, calibrated_models, ends):
+def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(aimed, calibrated_models, ends):
     for name in aimed.distortions:
         model = load_generator(calibrated_models / name, batch=NETWORK_BATCH)
         dial = read_card(calibrated_models / name)["calibration"]
@@ -49,7 +49,7 @@ def test_each_picture_comes_nearer_than_the_calibration_alone_would_bring_it(aim
         alone = []
         for sample in reachable:
             severity = severity_for(dial, "ssim", sample.record.target)
-            made = model.forward.distort_picture(sample.pristine, sample.record.seed, severity)
+            made = model.forward.distort_image(sample.pristine, sample.record.seed, severity)
             alone.append(abs(ssim(sample.pristine, made) - sample.record.target))
         assert np.mean(errors) < np.mean(alone) / 3
 
@@ -59,7 +59,7 @@ def test_targets_go_to_tiles_that_have_them_on_their_dial(aimed, calibrated_mode
         records = aimed.batch_records(name)
         forward = load_generator(calibrated_models / records[0].distortion, batch=NETWORK_BATCH).forward
         worst = [
-            ssim(sample.pristine, forward.distort_picture(sample.pristine, sample.record.seed))
+            ssim(sample.pristine, forward.distort_image(sample.pristine, sample.record.seed))
             for sample in (aimed[record.sample] for record in records)
         ]
         lacking = [(r, end) for r, end in zip(records, worst, strict=True) if r.target < end]
@@ -81,7 +81,7 @@ def test_a_sample_is_what_its_generator_makes_at_the_severity_that_was_found(aim
     for place in (0, 9, 31):
         sample = aimed[place]
         forward = load_generator(calibrated_models / sample.record.distortion, batch=NETWORK_BATCH).forward
-        made = forward.distort_picture(sample.pristine, sample.record.seed, sample.record.severity)
+        made = forward.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
         np.testing.assert_array_equal(made, sample.distorted)
 
 
@@ -124,8 +124,8 @@ def test_two_workers_find_the_same_severities(aimed, make_graded, calibrated_mod
     assert open_corpus(out).header["digest"] == aimed.header["digest"]
 
 
-def test_whole_pictures_can_be_aimed_too(make_graded, calibrated_models, ends, tmp_path):
-    settings = {"target": {"ssim": ends}, "count": 3, "distortions": ("jpeg",), "whole_pictures": True}
+def test_whole_images_can_be_aimed_too(make_graded, calibrated_models, ends, tmp_path):
+    settings = {"target": {"ssim": ends}, "count": 3, "distortions": ("jpeg",), "whole_images": True}
     make_graded(tmp_path / "c", models=calibrated_models, **settings)
     for record in open_corpus(tmp_path / "c").records:
         assert record.ssim == pytest.approx(record.target, abs=0.05)

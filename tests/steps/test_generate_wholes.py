@@ -1,4 +1,4 @@
-"""A tile of JPEG 2000 is distorted as its picture would have been: with the step that the whole of it leads to."""
+"""A tile of JPEG 2000 is distorted as its image would have been: with the step that the whole of it leads to."""
 
 import numpy as np
 import pytest
@@ -41,8 +41,8 @@ def forward():
 @pytest.fixture(scope="module")
 def whole_of(manifest):
     def whole(record):
-        (picture,) = (one for one in read_manifest(manifest).records if one.id == record.picture)
-        return significance_of(read_ingested(read_manifest(manifest).root, picture))[None]
+        (image,) = (one for one in read_manifest(manifest).records if one.id == record.image)
+        return significance_of(read_ingested(read_manifest(manifest).root, image))[None]
 
     return whole
 
@@ -67,10 +67,10 @@ def test_so_it_is_where_a_quality_is_asked_for(make, forward, whole_of, tmp_path
         np.testing.assert_array_equal(made, sample.distorted)
 
 
-def test_a_whole_picture_needs_to_be_told_nothing(make, tmp_path):
-    corpus = make(tmp_path / "corpus", whole_pictures=True, count=2)
+def test_a_whole_image_needs_to_be_told_nothing(make, tmp_path):
+    corpus = make(tmp_path / "corpus", whole_images=True, count=2)
     for sample in map(corpus.__getitem__, range(2)):
-        made = load_generator(STARTERS / "jp2k", batch=1).forward.distort_picture(
+        made = load_generator(STARTERS / "jp2k", batch=1).forward.distort_image(
             sample.pristine, sample.record.seed, sample.record.severity
         )
         np.testing.assert_array_equal(made, sample.distorted)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import ingest
+from distort_pipeline.stores.images import encode_png, image_digest
 from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.pictures import encode_png, picture_digest
-from distort_pipeline.stores.sources import read_picture
+from distort_pipeline.stores.sources import read_image
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -26,15 +26,15 @@ def pixels(seed, height=32, width=40):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """A folder with pictures in files and in an archive, and one file for each reason to be rejected."""
+    """A folder with images in files and in an archive, and one file for each reason to be rejected."""
     folder = tmp_path / "mixed"
     (folder / "in").mkdir(parents=True)
     for number in range(6):
         (folder / f"Shot {number}.png").write_bytes(encode_png(pixels(number)))
-    Image.fromarray(pixels(1)).save(folder / "in" / "again.tif")
-    Image.fromarray(pixels(9, 31, 90)).save(folder / "small.png")
-    Image.fromarray(pixels(10, 64, 90)).save(folder / "huge.png")
-    (folder / "words.png").write_text("no picture", encoding="utf-8")
+    PILImage.fromarray(pixels(1)).save(folder / "in" / "again.tif")
+    PILImage.fromarray(pixels(9, 31, 90)).save(folder / "small.png")
+    PILImage.fromarray(pixels(10, 64, 90)).save(folder / "huge.png")
+    (folder / "words.png").write_text("no image", encoding="utf-8")
     (folder / "cut.png").write_bytes(encode_png(pixels(11))[:1500])
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:
         archive.writestr("x/inside.png", encode_png(pixels(20)))
@@ -54,17 +54,17 @@ def test_every_file_is_accepted_or_has_a_reason_and_the_counts_add_up(mixed, tmp
     assert report.counts == {"found": 13, "accepted": 7, "rejected": 6, "train": 5, "val": 2}
     with (tmp_path / "m.rejected.csv").open(newline="", encoding="utf-8") as file:
         rejected = dict(list(csv.reader(file))[1:])
-    assert rejected.pop("cut.png").startswith("broken picture")
+    assert rejected.pop("cut.png").startswith("broken image")
     assert rejected == {
         "huge.png": "too large: 0.00576 megapixels, at most 0.005",
         "in/again.tif": "duplicate of Shot 1.png",
         "more.zip/../escape.png": "its name leads out of the archive",
         "small.png": "too small: 90x31, a side needs 32 px",
-        "words.png": "not a picture in a format that is read here",
+        "words.png": "not an image in a format that is read here",
     }
 
 
-def test_the_manifest_says_what_is_known_of_each_picture(mixed, tmp_path):
+def test_the_manifest_says_what_is_known_of_each_image(mixed, tmp_path):
     ingest.run(settings(mixed, licence="all mine"), tmp_path / "m.jsonl")
     manifest = read_manifest(tmp_path / "m.jsonl")
     rows = {row.path: row for row in manifest.records}
@@ -72,11 +72,11 @@ def test_the_manifest_says_what_is_known_of_each_picture(mixed, tmp_path):
     row = rows["Shot 2.png"]
     assert (row.licence, row.source, row.mode) == ("CC0-1.0", "a walk", "RGB")
     assert (row.height, row.width) == (32, 40)
-    assert row.picture_digest == picture_digest(pixels(2))
-    assert row.id == f"shot-2-{row.picture_digest[:8]}"
+    assert row.image_digest == image_digest(pixels(2))
+    assert row.id == f"shot-2-{row.image_digest[:8]}"
     assert (rows["Shot 3.png"].licence, rows["Shot 3.png"].source) == ("all mine", "mixed")
     for row in manifest.records:
-        read_picture(manifest.root, row.path, expected=row.picture_digest)
+        read_image(manifest.root, row.path, expected=row.image_digest)
 
 
 def test_workers_change_nothing(mixed, tmp_path):
@@ -87,7 +87,7 @@ def test_workers_change_nothing(mixed, tmp_path):
     assert len(texts) == len(tables) == 1
 
 
-def test_no_more_pictures_are_in_flight_than_workers_can_take(mixed, monkeypatch):
+def test_no_more_images_are_in_flight_than_workers_can_take(mixed, monkeypatch):
     entries = [object()] * 40
     started = []
     monkeypatch.setattr(ingest, "_examine", lambda entry, *_: started.append(entry) or entry)
@@ -123,7 +123,7 @@ def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):
     with pytest.raises(PipelineError, match="there is no source"):
         ingest.run(settings(tmp_path / "none"), tmp_path / "m.jsonl")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match="holds no pictures"):
+    with pytest.raises(PipelineError, match="holds no images"):
         ingest.run(settings(tmp_path / "empty"), tmp_path / "m.jsonl")
 
 
@@ -132,18 +132,18 @@ def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):
     [
         ("a/My Photo (1).final.PNG", "my-photo-1-final-01234567"),
         ("x" * 60 + ".png", "x" * 40 + "-01234567"),
-        ("日本.png", "picture-01234567"),
+        ("日本.png", "image-01234567"),
         ("photos.zip/in/Été_2.jpg", "ete_2-01234567"),
     ],
 )
 def test_ids_are_safe_as_file_names(path, expected):
-    assert ingest.picture_id(path, "0123456789" * 6) == expected
+    assert ingest.image_id(path, "0123456789" * 6) == expected
 
 
-def test_two_pictures_whose_short_ids_meet_stay_two():
+def test_two_images_whose_short_ids_meet_stay_two():
     entry = ingest.Entry("a.png", None, None, None, None)
     twins = [ingest.Examined(entry, "01234567" + rest * 56, "f", 1, 1, "RGB") for rest in "ab"]
-    records = ingest._records(twins, {twin.picture_digest: "train" for twin in twins}, "MIT", "here")
+    records = ingest._records(twins, {twin.image_digest: "train" for twin in twins}, "MIT", "here")
     assert len({record.id for record in records}) == 2
 
 
@@ -167,7 +167,7 @@ def test_the_example_list_opens(tmp_path):
             with zipfile.ZipFile(tmp_path / name, "w") as archive:
                 archive.writestr("harbour.png", encode_png(pixels(number)))
         else:
-            Image.fromarray(pixels(number)).save(tmp_path / name)
+            PILImage.fromarray(pixels(number)).save(tmp_path / name)
     report = ingest.run(settings(tmp_path / "example.csv", val_count=None), tmp_path / "m.jsonl")
     assert report.counts["accepted"] == 3
 

@@ -14,9 +14,9 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.steps import pairs as step
+from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.pictures import encode_png
 
 
 @pytest.fixture
@@ -33,39 +33,39 @@ def reference(tmp_path_factory, small_settings, small_manifest):
     return open_pairs(out)
 
 
-def true_picture(photographs, record):
-    """The whole distorted picture that a record says its tile is of."""
-    pristine = photographs[record.picture.removesuffix("-1")]
+def true_image(photographs, record):
+    """The whole distorted image that a record says its tile is of."""
+    pristine = photographs[record.image.removesuffix("-1")]
     if record.distortion == "faded":
         return pristine // 2 + 100
-    return apply(record.distortion, pristine, json.loads(record.parameters), generator(record.seed)).picture
+    return apply(record.distortion, pristine, json.loads(record.parameters), generator(record.seed)).image
 
 
-def test_tiles_are_cut_from_the_distorted_whole_picture(pair_store, photographs):
+def test_tiles_are_cut_from_the_distorted_whole_image(pair_store, photographs):
     for record, place in zip(pair_store.records(), range(len(pair_store)), strict=True):
-        pristine = photographs[record.picture.removesuffix("-1")]
+        pristine = photographs[record.image.removesuffix("-1")]
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
         pair = pair_store[place]
         assert np.array_equal(pair.pristine, pristine[inside])
-        assert np.array_equal(pair.distorted, true_picture(photographs, record)[inside])
+        assert np.array_equal(pair.distorted, true_image(photographs, record)[inside])
 
 
-def test_validation_pictures_are_whole_and_true(pair_store, photographs):
+def test_validation_images_are_whole_and_true(pair_store, photographs):
     for distortion in pair_store.distortions:
         for record, pristine, bad in pair_store.validation(distortion):
-            assert np.array_equal(pristine, photographs[record.picture.removesuffix("-1")])
-            assert np.array_equal(bad, true_picture(photographs, record))
+            assert np.array_equal(pristine, photographs[record.image.removesuffix("-1")])
+            assert np.array_equal(bad, true_image(photographs, record))
             assert (record.y, record.x, record.height, record.width) == (0, 0, *pristine.shape[:2])
 
 
 def test_records_say_how_each_tile_came_to_be(pair_store):
     for record in pair_store.records() + pair_store.records("val"):
         if record.distortion == "faded":
-            assert json.loads(record.facts) == {"file": f"{record.picture.removesuffix('-1')}.png"}
+            assert json.loads(record.facts) == {"file": f"{record.image.removesuffix('-1')}.png"}
             assert (record.parameters, record.seed) == ("{}", 0)
             continue
         assert json.loads(record.parameters) == parameters("paper_like", record.distortion, record.level)
-        assert record.seed == sample_seed(0, record.picture_digest, record.distortion, record.level)
+        assert record.seed == sample_seed(0, record.image_digest, record.distortion, record.level)
         assert record.distortion != "jpeg" or json.loads(record.facts)["bytes"] > 500
 
 
@@ -76,12 +76,12 @@ def test_slots_are_global_and_each_distortion_has_its_own(pair_store):
         assert len(set(slots)) == len(slots)
         assert all(record.slot // 4 == record.shard for record in own)
         assert max(slots) < pair_store.array(f"train/{distortion}").shape[1]
-        assert Counter(record.picture for record in own).keys() == {"wren-1", "osprey-1", "flower-1"}
+        assert Counter(record.image for record in own).keys() == {"wren-1", "osprey-1", "flower-1"}
     assert {record.shard for record in pair_store.records()} == {0, 1, 2}
 
 
-def test_a_smaller_picture_is_padded_and_says_its_extent(pair_store):
-    small = [record for record in pair_store.records() if record.picture == "flower-1"]
+def test_a_smaller_image_is_padded_and_says_its_extent(pair_store):
+    small = [record for record in pair_store.records() if record.image == "flower-1"]
     assert {(record.y, record.height, record.width) for record in small} == {(0, 200, 256)}
     assert {record.x % 16 for record in small} == {0}
 
@@ -174,7 +174,7 @@ def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest,
     for place, record in enumerate(found.records()):
         assert record.level_index == (5, 1).index(record.level)
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
-        assert np.array_equal(found[place].distorted, true_picture(photographs, record)[inside])
+        assert np.array_equal(found[place].distorted, true_image(photographs, record)[inside])
     assert {record.level for record, _, _ in found.validation("jpeg", 1)} == {1}
     assert {json.loads(record.parameters)["quality"] for record in found.records()} == {4, 43}
 
@@ -188,7 +188,7 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     bad.mkdir()
     (bad / "1.png").write_bytes(encode_png(255 - photographs["wren"]))
     (bad / "2.png").write_bytes(encode_png(photographs["osprey"][:-1]))  # a row short
-    (bad / "3.png").write_bytes(b"no picture")
+    (bad / "3.png").write_bytes(b"no image")
     (bad / "pairs.csv").write_text(
         "pristine,distorted\nwren.png,1.png\nosprey.png,2.png\nflower.png,3.png\nmaple.png,4.png\n", encoding="utf-8"
     )
@@ -197,16 +197,16 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     assert report.counts["missing"] == 3
     assert report.counts["pairs"] == 3  # the wren's tiles
     said = "\n".join(report.lines)
-    assert "osprey-1: scan left out, its partner 2.png is 304 x 287 px, the picture 304 x 288 px" in said
-    assert "flower-1: scan left out, its partner 3.png is no use: not a picture" in said
+    assert "osprey-1: scan left out, its partner 2.png is 304 x 287 px, the image 304 x 288 px" in said
+    assert "flower-1: scan left out, its partner 3.png is no use: not an image" in said
     assert "maple-1: scan left out, its partner 4.png is no use: there is no such file" in said
     found = open_pairs(tmp_path / "pairs")
-    assert {record.picture for record in found.records()} == {"wren-1"}
+    assert {record.image for record in found.records()} == {"wren-1"}
     assert np.array_equal(found[0].distorted, 255 - found[0].pristine)
     assert found.records("val") == []
 
 
-def test_pictures_without_a_partner_in_a_folder_are_counted(photographs, small_manifest, small_settings, tmp_path):
+def test_images_without_a_partner_in_a_folder_are_counted(photographs, small_manifest, small_settings, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
@@ -230,7 +230,7 @@ def test_another_partner_makes_another_store(small_manifest, small_settings, pho
         step.run(elsewhere, small_manifest, tmp_path / "pairs")
 
 
-def test_a_pristine_picture_that_changed_since_ingest_stops_the_run(photographs, make_manifest, plain, tmp_path):
+def test_a_pristine_image_that_changed_since_ingest_stops_the_run(photographs, make_manifest, plain, tmp_path):
     manifest = make_manifest(
         tmp_path / "in", {"wren": (photographs["wren"], "train"), "x": (photographs["hills"], "val")}
     )
@@ -253,8 +253,8 @@ def test_a_pristine_picture_that_changed_since_ingest_stops_the_run(photographs,
         ({"preset": "kadidd"}, r"no preset is called 'kadidd'; did you mean kadid\?"),
         ({"levels": (2,)}, "jpeg at level 1 only, got 2"),
         ({"distortions": ("pink_noise",), "preset": "kadid"}, "presets that have it: dbcnn, paper_like"),
-        ({"min_tile_px": 384, "tile_px": 384}, "no training picture is at least 384 px"),
-        ({"brought": {"scan": "nowhere"}}, "there is no folder or CSV of distorted pictures at nowhere"),
+        ({"min_tile_px": 384, "tile_px": 384}, "no training image is at least 384 px"),
+        ({"brought": {"scan": "nowhere"}}, "there is no folder or CSV of distorted images at nowhere"),
     ],
 )
 def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest, tmp_path, changes, said):
@@ -264,11 +264,11 @@ def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest,
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_too_small_for_a_tile_are_counted(plain, small_manifest, tmp_path):
+def test_images_too_small_for_a_tile_are_counted(plain, small_manifest, tmp_path):
     report = step.run(dataclasses.replace(plain, min_tile_px=256), small_manifest, tmp_path / "pairs")
     assert report.counts["too_small"] == 1
-    assert "1 training pictures are too small" in "\n".join(report.lines)
-    assert "flower-1" not in {record.picture for record in open_pairs(tmp_path / "pairs").records()}
+    assert "1 training images are too small" in "\n".join(report.lines)
+    assert "flower-1" not in {record.image for record in open_pairs(tmp_path / "pairs").records()}
 
 
 def test_too_little_disk_is_said_before_the_work(plain, small_manifest, tmp_path, monkeypatch):

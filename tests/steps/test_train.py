@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from distort_pipeline.builtin import starter
 from distort_pipeline.config import TrainConfig
@@ -27,7 +27,7 @@ TINY = TrainConfig(
 
 @pytest.fixture(scope="module")
 def model(pair_store, tmp_path_factory):
-    """A generator of the pictures that were brought, after two steps."""
+    """A generator of the images that were brought, after two steps."""
     out = tmp_path_factory.mktemp("models") / "faded"
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(out.parent)  # out of any DVC project
@@ -80,11 +80,11 @@ def test_the_weights_are_the_averaged_ones_and_make_the_generator_again(model, p
     found = load_generator(out, batch=2)
     assert found.digest == arrays_digest(weights)
     assert load_generator(out, batch=2) is found  # once in a process
-    picture = pair_store.val_picture("maple-1")
-    distorted = found.forward.distort_picture(picture, 0)
-    assert distorted.shape == picture.shape
-    # two steps at 3e-4 on a picture that it copies at first: close to it, but not it
-    assert 0 < np.abs(distorted.astype(int) - picture).mean() < 100
+    image = pair_store.val_image("maple-1")
+    distorted = found.forward.distort_image(image, 0)
+    assert distorted.shape == image.shape
+    # two steps at 3e-4 on an image that it copies at first: close to it, but not it
+    assert 0 < np.abs(distorted.astype(int) - image).mean() < 100
 
 
 def test_the_log_holds_a_line_for_each_turn(model):
@@ -96,13 +96,13 @@ def test_the_log_holds_a_line_for_each_turn(model):
         assert all(float(row["true_residual"]) > 1 for row in csv.DictReader(file, delimiter="\t"))
 
 
-def test_strips_and_histograms_are_of_the_validation_pictures(model):
+def test_strips_and_histograms_are_of_the_validation_images(model):
     out, _ = model
-    with Image.open(out / "strips/00000002.png") as strip:
+    with PILImage.open(out / "strips/00000002.png") as strip:
         assert strip.width > 5 * 256
-        assert strip.height > 2 * 256  # a row for each of the two pictures
+        assert strip.height > 2 * 256  # a row for each of the two images
     (histograms,) = read_histograms(out)
-    assert set(histograms.pictures.tolist()) == {0, 1}
+    assert set(histograms.images.tolist()) == {0, 1}
     assert (histograms.true.sum(1) == 255 * 255).all()  # diagonal neighbours in a tile of 256 px
     assert not np.array_equal(histograms.true, histograms.pristine)
 
@@ -181,7 +181,7 @@ def test_without_steps_a_model_is_what_least_squares_say(fitted):
 def test_it_generates_like_any_other(fitted, pair_store):
     forward = load_generator(fitted, batch=1).forward
     pristine = next(iter(pair_store.validation("white_noise")))[1]
-    made, again, other = (forward.distort_picture(pristine, seed) for seed in (1, 1, 2))
+    made, again, other = (forward.distort_image(pristine, seed) for seed in (1, 1, 2))
     assert np.array_equal(made, again)
     assert made.shape == pristine.shape
     assert np.mean(made != other) > 0.5

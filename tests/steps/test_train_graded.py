@@ -42,9 +42,9 @@ def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
     assert expected(found, "psnr", 1) == pytest.approx(20 * np.log10(255 / 36) + 1.5, abs=0.6)  # much is clipped
     severity = severity_for(found, "psnr", 24)
     assert 0.5 < severity < 1  # 24 dB are 16 greys, between 10 and 36
-    (picture,) = {record.picture for record in open_pairs(trained / "pairs").records("val")}
-    pristine = open_pairs(trained / "pairs").val_picture(picture)
-    made = load_generator(trained / "graded" / "noise", batch=1).forward.distort_picture(pristine, 7, severity)
+    (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
+    pristine = open_pairs(trained / "pairs").val_image(image)
+    made = load_generator(trained / "graded" / "noise", batch=1).forward.distort_image(pristine, 7, severity)
     assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
 
 

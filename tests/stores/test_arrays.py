@@ -9,7 +9,7 @@ from distort_pipeline.stores.arrays import (
     create_tiles,
     open_group,
     pixel_digest,
-    write_picture,
+    write_image,
 )
 from distort_pipeline.stores.inner_chunks import write_shard
 
@@ -45,7 +45,7 @@ def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
     assert shard_files(store) == []
     write_shard(store, create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
     assert shard_files(store) == ["train/a/c.1.1.0.0.0"]
-    write_picture(store, "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
+    write_image(store, "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
     assert (store / PIXELS / "val/black/pristine/c.0.0.0").is_file()
 
 
@@ -55,7 +55,7 @@ def test_arrays_that_are_there_are_kept(store):
     assert open_group(store)["train/a"][0, :4].any()
 
 
-def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
+def test_a_flipped_bit_is_an_error_and_not_another_image(store):
     write_shard(store, create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
     path = store / PIXELS / "train/a/c.0.0.0.0.0"
     data = bytearray(path.read_bytes())
@@ -65,27 +65,27 @@ def test_a_flipped_bit_is_an_error_and_not_another_picture(store):
         open_group(store)["train/a"][0, :2]
 
 
-def test_whole_pictures_of_any_size_are_replaced_whole(store):
-    write_picture(store, "val/x/jpeg-1", noise(5, 40, 50, 3))
+def test_whole_images_of_any_size_are_replaced_whole(store):
+    write_image(store, "val/x/jpeg-1", noise(5, 40, 50, 3))
     again = noise(6, 30, 61, 3)
-    write_picture(store, "val/x/jpeg-1", again)
+    write_image(store, "val/x/jpeg-1", again)
     assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], again)
 
 
-def test_the_files_of_a_picture_are_those_that_zarr_writes(store, tmp_path):
-    picture = noise(7, 40, 50, 3)
-    write_picture(store, "val/x/jpeg-1", picture, zstd=3)
+def test_the_files_of_an_image_are_those_that_zarr_writes(store, tmp_path):
+    image = noise(7, 40, 50, 3)
+    write_image(store, "val/x/jpeg-1", image, zstd=3)
     theirs = create_group(tmp_path / "theirs").create_array(
         "val/x/jpeg-1",
-        shape=picture.shape,
-        chunks=picture.shape,
+        shape=image.shape,
+        chunks=image.shape,
         dtype="uint8",
         compressors=ZstdCodec(level=3, checksum=True),
         fill_value=0,
         dimension_names=("y", "x", "channel"),
         chunk_key_encoding={"name": "default", "separator": "."},
     )
-    theirs[:] = picture
+    theirs[:] = image
     ours, others = (
         {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (store / PIXELS / "val", tmp_path / "theirs" / PIXELS / "val")

@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores.brought import brought_root, partners
 
 
-def picture(name, path):
-    return PictureRecord(name, path, name, name, 9, 9, "RGB", "CC0-1.0", "tests", "train")
+def image(name, path):
+    return ImageRecord(name, path, name, name, 9, 9, "RGB", "CC0-1.0", "tests", "train")
 
 
-ROOT = Path("photographs")  # where the manifest's pictures lie
-PICTURES = [picture("a", "birds/owl.png"), picture("b", "birds/jay.jpg"), picture("c", "zoo.zip/cat.png")]
+ROOT = Path("photographs")  # where the manifest's images lie
+IMAGES = [image("a", "birds/owl.png"), image("b", "birds/jay.jpg"), image("c", "zoo.zip/cat.png")]
 
 
 def fill(folder, *names):
@@ -30,38 +30,38 @@ def listed(tmp_path, text):
 
 def test_a_folder_is_matched_by_path_then_by_a_stem_that_only_one_file_has(tmp_path):
     folder = fill(tmp_path / "bad", "birds/owl.png", "other/owl.png", "jay.png", "deep/cat.jp2", "stray.png")
-    assert partners(folder, PICTURES, ROOT) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
+    assert partners(folder, IMAGES, ROOT) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
     assert brought_root(folder) == folder
 
 
 def test_an_ambiguous_stem_is_nobodys_partner(tmp_path):
     folder = fill(tmp_path / "bad", "1/jay.png", "2/jay.png", "birds/owl.png")
-    assert partners(folder, PICTURES, ROOT) == {"a": "birds/owl.png"}
+    assert partners(folder, IMAGES, ROOT) == {"a": "birds/owl.png"}
 
 
 def test_a_csv_names_pairs_by_path_or_file_name(tmp_path):
     path = listed(
         tmp_path, "pristine,distorted,note\nbirds/owl.png,bad/1.png,x\njay.jpg,bad/2.png,\nnobody.png,3.png,\n"
     )
-    assert partners(path, PICTURES, ROOT) == {"a": "bad/1.png", "b": "bad/2.png"}
+    assert partners(path, IMAGES, ROOT) == {"a": "bad/1.png", "b": "bad/2.png"}
     assert brought_root(path) == tmp_path
 
 
 def test_a_csv_from_a_spreadsheet_may_start_with_a_byte_order_mark(tmp_path):
     path = listed(tmp_path, "\ufeffpristine,distorted\r\nowl.png,1.png\r\n")
-    assert partners(path, PICTURES, ROOT) == {"a": "1.png"}
+    assert partners(path, IMAGES, ROOT) == {"a": "1.png"}
 
 
-def test_pictures_of_one_name_do_not_share_a_partner(tmp_path):
-    pictures = [picture("a", "day/1.png"), picture("b", "night/1.png"), picture("c", "night/2.png")]
+def test_images_of_one_name_do_not_share_a_partner(tmp_path):
+    images = [image("a", "day/1.png"), image("b", "night/1.png"), image("c", "night/2.png")]
     folder = fill(tmp_path / "bad", "day/1.jpg", "2.jpg")
-    assert partners(folder, pictures, ROOT) == {"c": "2.jpg"}
+    assert partners(folder, images, ROOT) == {"c": "2.jpg"}
     table = listed(tmp_path, "pristine,distorted\n1.png,x.png\n2.png,y.png\n")
-    with pytest.raises(PipelineError, match=r"2 pictures of the manifest are called 1\.png: give the path"):
-        partners(table, pictures, ROOT)
+    with pytest.raises(PipelineError, match=r"2 images of the manifest are called 1\.png: give the path"):
+        partners(table, images, ROOT)
     by_path = listed(tmp_path, "pristine,distorted\nday/1.png,x.png\n")
-    assert partners(by_path, pictures, ROOT) == {"a": "x.png"}
-    at_the_top = [picture("a", "1.png"), picture("b", "night/1.png")]
+    assert partners(by_path, images, ROOT) == {"a": "x.png"}
+    at_the_top = [image("a", "1.png"), image("b", "night/1.png")]
     assert partners(listed(tmp_path, "pristine,distorted\n1.png,x.png\n"), at_the_top, ROOT) == {"a": "x.png"}
 
 
@@ -73,21 +73,21 @@ def test_pictures_of_one_name_do_not_share_a_partner(tmp_path):
         ("pristine,distorted\nowl.png,\n", "line 2: a pair needs both"),
         ("pristine,distorted\nowl.png,1.png\nowl.png,2.png\n", "line 3: owl.png has a partner already"),
         ("pristine,distorted\nowl.png\n", "line 2: a pair needs both"),
-        ("pristine,distorted\nwolf.png,1.png\n", "no `pristine` of .* is a picture of the manifest"),
+        ("pristine,distorted\nwolf.png,1.png\n", "no `pristine` of .* is an image of the manifest"),
     ],
 )
 def test_csvs_that_are_no_lists_of_pairs_say_why(tmp_path, text, said):
     with pytest.raises(PipelineError, match=said):
-        partners(listed(tmp_path, text), PICTURES, ROOT)
+        partners(listed(tmp_path, text), IMAGES, ROOT)
 
 
 def test_a_source_without_a_single_partner_is_a_mistake(tmp_path):
-    with pytest.raises(PipelineError, match="has the name of a picture"):
-        partners(fill(tmp_path / "bad", "wolf.png"), PICTURES, ROOT)
+    with pytest.raises(PipelineError, match="has the name of an image"):
+        partners(fill(tmp_path / "bad", "wolf.png"), IMAGES, ROOT)
     with pytest.raises(PipelineError, match="there is no folder or CSV"):
-        partners(tmp_path / "none", PICTURES, ROOT)
+        partners(tmp_path / "none", IMAGES, ROOT)
 
 
-def test_a_csv_may_name_pictures_from_where_it_lies(tmp_path):
+def test_a_csv_may_name_images_from_where_it_lies(tmp_path):
     table = listed(tmp_path, "pristine,distorted\nclean/birds/owl.png,bad/1.png\n")
-    assert partners(table, PICTURES, tmp_path / "clean") == {"a": "bad/1.png"}
+    assert partners(table, IMAGES, tmp_path / "clean") == {"a": "bad/1.png"}

@@ -120,12 +120,12 @@ def test_torch_batches_of_chunks_hold_every_sample_once_in_another_order_each_ep
     assert len(files_read) == 2 * 2 * 10  # ten chunks on either side, once each, and the index of its shard
 
 
-def test_whole_pictures_come_one_by_one(small_manifest, models, small_corpus_settings, tmp_path):
+def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_settings, tmp_path):
     pytest.importorskip("torch")
     from distort_pipeline.config import GenerateConfig
     from distort_pipeline.steps import generate
 
-    settings = {**small_corpus_settings, "whole_pictures": True, "count": 4}
+    settings = {**small_corpus_settings, "whole_images": True, "count": 4}
     generate.run(GenerateConfig(**settings), small_manifest, models, tmp_path / "corpus")
     corpus = open_corpus(tmp_path / "corpus")
     same(corpus.to_torch()[1], corpus[1], (2, 0, 1))

@@ -55,10 +55,10 @@ def test_a_slice_gives_the_samples_that_single_indices_give(corpus, part):
         np.testing.assert_array_equal(some.pristine[position], corpus[place].pristine)
 
 
-def test_pictures_come_in_the_order_asked_for(corpus):
+def test_images_come_in_the_order_asked_for(corpus):
     numbers = [3, 4, 19, 0, 3]
-    for number, picture in zip(numbers, corpus.pictures("pristine", numbers), strict=True):
-        np.testing.assert_array_equal(picture, corpus.pristine(number))
+    for number, image in zip(numbers, corpus.images("pristine", numbers), strict=True):
+        np.testing.assert_array_equal(image, corpus.pristine(number))
 
 
 def test_tables_reports_and_tiles_are_whole_and_in_order(corpus):
@@ -100,7 +100,7 @@ def test_what_is_no_finished_corpus_of_this_version_is_refused(damaged, tmp_path
         open_corpus(damaged)
 
 
-def test_damaged_and_missing_pixels_are_errors_and_not_black_pictures(damaged):
+def test_damaged_and_missing_pixels_are_errors_and_not_black_images(damaged):
     shard = damaged / "pixels.zarr" / "distorted" / "jpeg" / "c.1.0.0.0"
     data = bytearray(shard.read_bytes())
     data[50] ^= 1

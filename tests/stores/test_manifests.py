@@ -5,15 +5,15 @@ import json
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord, Rejected, digest_rows
+from distort_pipeline.records import ImageRecord, Rejected, digest_rows
 from distort_pipeline.stores.manifests import is_manifest, read_manifest, write_manifest, write_rejected
 
 
 def record(name, **changes):
-    plain = PictureRecord(
+    plain = ImageRecord(
         id=f"{name}-01234567",
         path=f"folder/{name}.png",
-        picture_digest="a" * 64,
+        image_digest="a" * 64,
         file_digest="b" * 64,
         width=300,
         height=400,
@@ -28,7 +28,7 @@ def record(name, **changes):
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "lists" / "manifest.jsonl"
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     root.mkdir()
     write_manifest(path, [record("b"), record("a", split="val")], root)
     return path
@@ -37,7 +37,7 @@ def written(tmp_path):
 def test_what_is_written_is_read_back_by_path(written, tmp_path):
     manifest = read_manifest(written)
     assert manifest.records == (record("a", split="val"), record("b"))
-    assert manifest.root == tmp_path / "pictures"
+    assert manifest.root == tmp_path / "images"
     assert manifest.digest == digest_rows(manifest.records)
 
 
@@ -45,16 +45,16 @@ def test_the_header_is_relative_and_says_what_the_file_is(written):
     first = written.read_text(encoding="utf-8").split("\n")[0]
     header = json.loads(first)
     assert list(header) == ["format", "version", "root", "digest"]
-    assert header["root"] == "../pictures"
+    assert header["root"] == "../images"
     assert is_manifest(first)
 
 
 @pytest.mark.usefixtures("written")
-def test_a_manifest_moves_with_its_pictures(tmp_path):
+def test_a_manifest_moves_with_its_images(tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    for name in ("lists", "pictures"):
+    for name in ("lists", "images"):
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
-    assert read_manifest(tmp_path / "elsewhere/lists/manifest.jsonl").root == tmp_path / "elsewhere/pictures"
+    assert read_manifest(tmp_path / "elsewhere/lists/manifest.jsonl").root == tmp_path / "elsewhere/images"
 
 
 def test_writing_leaves_nothing_else_behind_and_replaces(written, tmp_path):
@@ -82,7 +82,7 @@ def without(lines, name):
         (lambda lines: lines[1:], "line 1: no header"),
         (lambda _: [""], "line 1: no header"),
         (lambda lines: [lines[0].replace('"root"', '"origin"'), *lines[1:]], "line 1: the header must have"),
-        (lambda lines: [lines[0].replace("../pictures", "/pictures"), *lines[1:]], "line 1: root must be relative"),
+        (lambda lines: [lines[0].replace("../images", "/images"), *lines[1:]], "line 1: root must be relative"),
         (lambda lines: [lines[0], lines[1][:40], *lines[2:]], "line 2: not a line of JSON"),
         (lambda lines: [*lines[:2], "[]"], "line 3: not a mapping"),
         (lambda lines: [*lines[:2], "", lines[2]], "line 3: not a line of JSON"),

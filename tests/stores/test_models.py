@@ -60,7 +60,7 @@ def histograms():
 def test_histograms_come_back(tmp_path):
     write_histograms(tmp_path, [histograms()])
     (found,) = read_histograms(tmp_path)
-    for name in ("pristine", "true", "generated", "pictures"):
+    for name in ("pristine", "true", "generated", "images"):
         assert np.array_equal(getattr(found, name), getattr(histograms(), name))
     assert found.tile_px == 256
 

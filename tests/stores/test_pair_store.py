@@ -30,7 +30,7 @@ def test_length_index_and_iteration_go_over_the_training_pairs(pair_store):
     assert sum(1 for _ in pair_store) == len(pair_store)
 
 
-def test_a_single_pair_is_cut_to_what_the_picture_fills_and_a_slice_holds_whole_tiles(pair_store):
+def test_a_single_pair_is_cut_to_what_the_image_fills_and_a_slice_holds_whole_tiles(pair_store):
     place = next(place for place, record in enumerate(pair_store.records()) if record.height < 256)
     record = pair_store.records()[place]
     assert (record.height, record.width) == (200, 256)
@@ -57,8 +57,8 @@ def test_the_table_holds_the_records(pair_store):
     assert [PairRecord(**values) for values in table.to_pylist()] == pair_store.records("val")
 
 
-def test_validation_pictures_come_whole_with_their_records(pair_store, photographs):
-    found = {record.picture: (record, pristine, bad) for record, pristine, bad in pair_store.validation("faded")}
+def test_validation_images_come_whole_with_their_records(pair_store, photographs):
+    found = {record.image: (record, pristine, bad) for record, pristine, bad in pair_store.validation("faded")}
     assert found.keys() == {"maple-1", "hills-1"}
     record, pristine, bad = found["maple-1"]
     assert (record.height, record.width) == photographs["maple"].shape[:2]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores import archives
+from distort_pipeline.stores.images import InvalidImage, encode_png, image_digest
 from distort_pipeline.stores.manifests import write_manifest
-from distort_pipeline.stores.pictures import UnusablePicture, encode_png, picture_digest
-from distort_pipeline.stores.sources import Entry, open_source, read_bytes, read_picture
+from distort_pipeline.stores.sources import Entry, open_source, read_bytes, read_image
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 PNG = encode_png(PIXELS)
@@ -62,7 +62,7 @@ def test_a_folder_is_walked_in_the_order_of_paths(tmp_path):
     assert source.root == tmp_path
 
 
-def test_what_clearly_is_no_picture_makes_no_noise(tmp_path):
+def test_what_clearly_is_no_image_makes_no_noise(tmp_path):
     for name in ("README", "LICENSE", "notes.txt", "About.MD", "SOURCES.csv", "a.png.dvc", "dvc.lock", ".gitignore",
                  ".git/HEAD", ".dvc/config", "__MACOSX/._a.png", "Thumbs.db", "labels.json", "_a.png", "licensed.png",
                  ):  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_member_damaged_inside_is_unusable(tmp_path):
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[60] ^= 0xFF
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(UnusablePicture, match="cannot be unpacked"):
+    with pytest.raises(InvalidImage, match="cannot be unpacked"):
         read_bytes(tmp_path, "a.zip/a.png")
 
 
@@ -198,7 +198,7 @@ def test_size_is_bounded_before_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_FILE_BYTES", 4999)
     monkeypatch.setattr("distort_pipeline.stores.sources.MAX_FILE_BYTES", 4999)
     for path in ("bomb.zip/a.png", "bomb.tar/a.png", "a.png"):
-        with pytest.raises(UnusablePicture, match="too large"):
+        with pytest.raises(InvalidImage, match="too large"):
             read_bytes(tmp_path, path)
 
 
@@ -213,7 +213,7 @@ def test_no_path_leads_out_of_the_root(tmp_path, path):
     put(tmp_path / "a.png")
     root = tmp_path / "root"
     make_zip((root.mkdir(), root / "p.zip")[1], {"a.png": PNG})
-    with pytest.raises(UnusablePicture, match="leads out"):
+    with pytest.raises(InvalidImage, match="leads out"):
         read_bytes(root, path)
 
 
@@ -221,7 +221,7 @@ def test_no_path_leads_out_of_the_root(tmp_path, path):
 def test_what_is_not_there_is_said(tmp_path, path):
     (tmp_path / "folder").mkdir()
     make_zip(tmp_path / "p.zip", {"a.png": PNG})
-    with pytest.raises(UnusablePicture, match=r"there is no such|not a plain file"):
+    with pytest.raises(InvalidImage, match=r"there is no such|not a plain file"):
         read_bytes(tmp_path, path)
 
 
@@ -245,13 +245,13 @@ def test_a_jsonl_list_is_a_list_too(tmp_path):
 
 
 def test_an_earlier_manifest_is_a_source(tmp_path):
-    put(tmp_path / "pictures/a.png")
-    row = PictureRecord("a-0", "a.png", picture_digest(PIXELS), "f", 16, 12, "RGB", "MIT", "Ann", "test")
-    write_manifest(tmp_path / "m.jsonl", [row], tmp_path / "pictures")
+    put(tmp_path / "images/a.png")
+    row = ImageRecord("a-0", "a.png", image_digest(PIXELS), "f", 16, 12, "RGB", "MIT", "Ann", "test")
+    write_manifest(tmp_path / "m.jsonl", [row], tmp_path / "images")
     source = open_source(tmp_path / "m.jsonl")
-    assert source.entries() == [Entry("a.png", "MIT", "Ann", "test", row.picture_digest)]
-    assert source.root == tmp_path / "pictures"
-    (tmp_path / "pictures").rename(tmp_path / "moved")
+    assert source.entries() == [Entry("a.png", "MIT", "Ann", "test", row.image_digest)]
+    assert source.root == tmp_path / "images"
+    (tmp_path / "images").rename(tmp_path / "moved")
     with pytest.raises(PipelineError, match=r"its root .* is no folder"):
         open_source(tmp_path / "m.jsonl")
 
@@ -289,15 +289,15 @@ def test_stores_of_ours_are_no_photographs(tmp_path):
     put(tmp_path / "corpus/store.json", b'{"format": "distort-pipeline/corpus"}')
     put(tmp_path / "other/store.json", b'{"format": "of somebody else"}')
     assert [entry.path for entry in open_source(tmp_path).entries()] == ["a.png", "other/b.png"]
-    with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine pictures"):
+    with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine images"):
         open_source(tmp_path / "corpus")
 
 
 def test_later_steps_get_exactly_the_ingested_pixels(tmp_path):
     make_zip(tmp_path / "p.zip", {"a.png": PNG})
-    np.testing.assert_array_equal(read_picture(tmp_path, "p.zip/a.png"), PIXELS)
-    assert read_picture(tmp_path, "p.zip/a.png", expected=picture_digest(PIXELS)).shape == (12, 16, 3)
+    np.testing.assert_array_equal(read_image(tmp_path, "p.zip/a.png"), PIXELS)
+    assert read_image(tmp_path, "p.zip/a.png", expected=image_digest(PIXELS)).shape == (12, 16, 3)
     with pytest.raises(PipelineError, match=r"p\.zip/a\.png under .* has other pixels .*run ingest again"):
-        read_picture(tmp_path, "p.zip/a.png", expected="0" * 64)
+        read_image(tmp_path, "p.zip/a.png", expected="0" * 64)
     with pytest.raises(PipelineError, match=r"gone\.png under .*there is no such file; run ingest again"):
-        read_picture(tmp_path, "gone.png")
+        read_image(tmp_path, "gone.png")

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PairRecord, PictureRecord, Rejected, SampleRecord, TileRecord, digest_rows
+from distort_pipeline.records import ImageRecord, PairRecord, Rejected, SampleRecord, TileRecord, digest_rows
 from distort_pipeline.stores.tables import read_records, read_table, schema_of, write_table
 
 
@@ -13,9 +13,9 @@ def example(kind, **changes):
     return kind(**{**values, **changes})
 
 
-@pytest.mark.parametrize("kind", [PairRecord, PictureRecord, TileRecord, SampleRecord])
+@pytest.mark.parametrize("kind", [PairRecord, ImageRecord, TileRecord, SampleRecord])
 def test_records_come_back_equal_and_in_order(tmp_path, kind):
-    first, second, third = (example(kind, picture=name) if hasattr(kind, "x") else example(kind) for name in "abc")
+    first, second, third = (example(kind, image=name) if hasattr(kind, "x") else example(kind) for name in "abc")
     write_table(tmp_path / "1.parquet", [first, second], kind)
     write_table(tmp_path / "2.parquet", [third], kind)
     paths = [tmp_path / "2.parquet", tmp_path / "1.parquet"]

@@ -99,7 +99,7 @@ def test_it_trains_and_generates_what_it_was_trained_to(crops, networks):
     )
     tiles, seeds = batch.pristine[:3], [1, 2, 3]
     mixed = conditioned.OneKind(unet, KINDS).distort(tiles, seeds, [0, 0.5, 1])
-    np.testing.assert_array_equal(mixed[0], tiles[0])  # severity 0 is the untouched picture
+    np.testing.assert_array_equal(mixed[0], tiles[0])  # severity 0 is the untouched image
     assert (mixed[1:] != tiles[1:]).any()
     told = np.stack([conditioned.condition(KINDS, {"jpeg": one, "white_noise": one}) for one in (0, 0.5, 1)])
     values = trainer.averaged(
@@ -109,11 +109,11 @@ def test_it_trains_and_generates_what_it_was_trained_to(crops, networks):
     assert off.max() <= 1  # norms are folded: another order of rounding
 
 
-def test_a_mixture_is_judged_by_noise_on_whole_jpeg_pictures(pairs):
+def test_a_mixture_is_judged_by_noise_on_whole_jpeg_images(pairs):
     ((record, pristine, mixed),) = one_generator.MixedTruth(pairs).validation("jpeg", 4)
-    jpeg = pairs.val_picture(record.picture, "jpeg", 4)
-    rng = generator(derive_seed(one_generator.SEED, "mixed truth", record.picture_digest, 4))
-    np.testing.assert_array_equal(mixed, apply("white_noise", jpeg, {"sigma_grey": 36}, rng).picture)
+    jpeg = pairs.val_image(record.image, "jpeg", 4)
+    rng = generator(derive_seed(one_generator.SEED, "mixed truth", record.image_digest, 4))
+    np.testing.assert_array_equal(mixed, apply("white_noise", jpeg, {"sigma_grey": 36}, rng).image)
     assert pristine.shape == mixed.shape
 
 
@@ -122,9 +122,9 @@ def test_makers_in_turn_work_on_what_the_one_before_made():
         def __init__(self, grey):
             self.grey = grey
 
-        def distort(self, pictures, seeds, severities, _wholes=None):
+        def distort(self, images, seeds, severities, _wholes=None):
             self.seeds, self.severities = seeds, severities
-            return pictures * 2 + self.grey
+            return images * 2 + self.grey
 
     chain = [Adds(1), Adds(5)]
     made = one_generator.InTurn(chain).distort(np.full((2, 1, 1, 3), 10, np.uint8), [7, 8], [0.4, 0.4])

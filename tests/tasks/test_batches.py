@@ -25,9 +25,9 @@ pytest_plugins = ["corpus_fixtures"]
 def task_of(damaged, models, small_manifest):
     """A function that gives the task of a batch of a finished corpus again."""
     store = open_corpus(damaged)
-    pictures = {record.id: record for record in read_manifest(small_manifest).records}
+    images = {record.id: record for record in read_manifest(small_manifest).records}
     tiles = [
-        ReferenceTile(tile.tile, pictures[tile.picture], Tile(tile.y, tile.x, tile.height, tile.width))
+        ReferenceTile(tile.tile, images[tile.image], Tile(tile.y, tile.x, tile.height, tile.width))
         for tile in store.tiles()
     ]
 
@@ -47,8 +47,8 @@ def task_of(damaged, models, small_manifest):
             network_batch=NETWORK_BATCH,
             precision="float32",
             labels=("psnr", "ssim", "ms_ssim", "gmsd"),
-            whole_pictures=False,
-            truth_pictures=1,
+            whole_images=False,
+            truth_images=1,
             seed=0,
             threads=1,
         )
@@ -101,7 +101,7 @@ def test_labels_that_are_not_wanted_are_left_out(task_of, damaged):
 
 def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histograms_of, truly):
     exact = histograms_of(truly("jpeg"), truly("jpeg"))
-    poor = histograms_of(truly("jpeg"), lambda picture: 255 - picture // 3)
+    poor = histograms_of(truly("jpeg"), lambda image: 255 - image // 3)
     folder = tmp_path / "jpeg"
     write_model(folder, "jpeg", poor)
     assert make_batch(task_of("jpeg-00000", models={"jpeg": folder}))["samples"] == 8
@@ -126,8 +126,8 @@ def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of
     made = open_corpus(damaged)
     records = made.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers
-    assert records[2].picture == store.tiles()[0].picture
+    assert records[2].image == store.tiles()[0].image
     forward = load_generator(*task.models.values(), batch=NETWORK_BATCH).forward
     for record in records:
-        expected = forward.distort_picture(store.pristine(record.tile), record.seed)
+        expected = forward.distort_image(store.pristine(record.tile), record.seed)
         np.testing.assert_array_equal(made[record.sample].distorted, expected)

@@ -35,32 +35,32 @@ def task(tmp_path, small_manifest):
     manifest = read_manifest(small_manifest)
     osprey, wren = (record for record in manifest.records if record.id in ("osprey-1", "wren-1"))
     cuts = ((osprey, 0, 16), (osprey, 32, 48), (wren, 160, 64))
-    tiles = tuple(ReferenceTile(3 + place, picture, Tile(y, x, 128, 128)) for place, (picture, y, x) in enumerate(cuts))
+    tiles = tuple(ReferenceTile(3 + place, image, Tile(y, x, 128, 128)) for place, (image, y, x) in enumerate(cuts))
     create_samples(create_group(tmp_path), "pristine", slots=6, tile_px=128, per_shard=3, per_chunk=1)
     return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False, False)
 
 
 def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, photographs):
     for tile in corpus.tiles():
-        photograph = photographs[tile.picture.removesuffix("-1")]
+        photograph = photographs[tile.image.removesuffix("-1")]
         cut = photograph[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
         np.testing.assert_array_equal(corpus.pristine(tile.tile), cut)
         assert tile.y % 16 == tile.x % 16 == 0
-    assert len({(tile.picture, tile.y, tile.x) for tile in corpus.tiles()}) == 20
-    assert {tile.picture for tile in corpus.tiles()} == {f"{name}-1" for name in photographs}
+    assert len({(tile.image, tile.y, tile.x) for tile in corpus.tiles()}) == 20
+    assert {tile.image for tile in corpus.tiles()} == {f"{name}-1" for name in photographs}
 
 
-def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_pictures(task, photographs):
+def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, photographs):
     assert make_tile_shard(task) == "tiles-00001"
     truth = read_truth(task.work, "tiles-00001")
     assert truth.first_tile == 3
-    assert truth.rows.tolist() == [0, 1]  # the tiles of one photograph, as truth_pictures says
-    osprey = task.tiles[0].picture
+    assert truth.rows.tolist() == [0, 1]  # the tiles of one photograph, as truth_images says
+    osprey = task.tiles[0].image
     for one in (NOISE, JPEG):
-        seed = sample_seed(7, osprey.picture_digest, one.distortion, 1, TRUTH_DRAW)
-        whole = apply(one.distortion, photographs["osprey"], one.parameters, generator(seed)).picture
+        seed = sample_seed(7, osprey.image_digest, one.distortion, 1, TRUTH_DRAW)
+        whole = apply(one.distortion, photographs["osprey"], one.parameters, generator(seed)).image
         for row, (y, x) in enumerate(((0, 16), (32, 48))):
-            tile, clean = (picture[y : y + 128, x : x + 128] for picture in (whole, photographs["osprey"]))
+            tile, clean = (image[y : y + 128, x : x + 128] for image in (whole, photographs["osprey"]))
             np.testing.assert_array_equal(truth.histograms[one.name][row], product_histogram(tile))
             assert truth.psnr[one.name][row] == psnr(clean, tile)
             assert truth.ssim[one.name][row] == ssim(clean, tile)
@@ -83,7 +83,7 @@ def test_without_true_distortions_there_are_only_pristine_histograms(task):
     assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
 
 
-def test_a_shard_knows_the_significance_of_its_tiles_pictures_where_a_generator_goes_by_it(task, photographs):
+def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_goes_by_it(task, photographs):
     make_tile_shard(task)
     assert read_truth(task.work, "tiles-00001").wholes is None
     make_tile_shard(TileTask(**{**vars(task), "wholes": True}))
@@ -120,7 +120,7 @@ def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, place
         read_truth(task.work, "tiles-00001")
 
 
-def test_the_middle_of_a_picture_is_of_one_size():
+def test_the_middle_of_an_image_is_of_one_size():
     ramp = np.arange(300 * 400 * 3, dtype=np.uint32).reshape(300, 400, 3).astype(np.uint8)
     np.testing.assert_array_equal(middle(ramp), ramp[22:278, 72:328])
     small = middle(ramp[:100, :300])

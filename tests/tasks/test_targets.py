@@ -7,9 +7,9 @@ from distort_pipeline.tasks.targets import distort_to_targets, share_out
 
 
 @pytest.mark.parametrize("measure", ["psnr", "gmsd"])
-def test_as_many_pictures_as_can_be_get_a_target_that_they_can_have(measure):
+def test_as_many_images_as_can_be_get_a_target_that_they_can_have(measure):
     rng = np.random.default_rng(3)
-    worse = 1 if measure == "gmsd" else -1  # a picture can have what is no worse than the end of its dial
+    worse = 1 if measure == "gmsd" else -1  # an image can have what is no worse than the end of its dial
     mildest = 18 if measure == "gmsd" else 40  # which none can have that is milder
     for _ in range(50):
         worst, targets = rng.uniform(20, 39, 12), rng.uniform(19, 36, 12)
@@ -41,15 +41,15 @@ class LateChain:
 
     cards = {"late": {"calibration": {"severity": [0, 0.5, 1], "psnr": [60, 40, 16]}}}  # noqa: RUF012
 
-    def distort_by_parts(self, pictures, seeds, severities, wholes):  # noqa: ARG002
-        assert len(pictures) == len(seeds) == len(severities)
-        yield np.stack([p + np.uint8(40) * (s == 1) for p, s in zip(pictures, severities, strict=True)])
+    def distort_by_parts(self, images, seeds, severities, wholes):  # noqa: ARG002
+        assert len(images) == len(seeds) == len(severities)
+        yield np.stack([p + np.uint8(40) * (s == 1) for p, s in zip(images, severities, strict=True)])
 
 
 def test_the_end_of_the_dial_is_taken_where_it_is_nearest_of_all():
-    pictures = np.full((2, 16, 16, 3), 100, np.uint8)
+    images = np.full((2, 16, 16, 3), 100, np.uint8)
     worst = [16.1, 16.1]  # what 40 greys come to
-    parts = distort_to_targets(LateChain(), pictures, [0, 1], [30.0, 50.0], None, measure="psnr", batch=2, worst=worst)
+    parts = distort_to_targets(LateChain(), images, [0, 1], [30.0, 50.0], None, measure="psnr", batch=2, worst=worst)
     ((made, severities),) = parts
     assert severities[0] == 1
     assert (made[0] == 140).all()

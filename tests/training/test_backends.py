@@ -40,7 +40,7 @@ def run_on(backend, *words):
 @pytest.fixture(scope="module")
 def crops(photographs):
     """Four crops of photographs, and what is to be learned of them: a tenth less contrast, and a cast."""
-    crops = [picture[y : y + 128, 10:138] for picture in list(photographs.values())[:2] for y in (0, 130)]
+    crops = [image[y : y + 128, 10:138] for image in list(photographs.values())[:2] for y in (0, 130)]
     pristine = np.stack(crops)
     return pristine, (pristine * 0.9 + np.array([20, 10, 5])).astype(np.uint8)
 
@@ -108,10 +108,10 @@ import numpy as np
 from pathlib import Path
 from distort_pipeline.trained import load_generator
 folder = Path(sys.argv[1])
-pictures = np.load(folder / "pictures.npy")
+images = np.load(folder / "images.npy")
 trained = load_generator(folder, batch=2)
-np.save(folder / "jax.npy", trained.forward.distort(pictures, [1, 2, 3, 4]))
-assert np.array_equal(trained.forward.distort_picture(pictures[3], 4), np.load(folder / "jax.npy")[3])
+np.save(folder / "jax.npy", trained.forward.distort(images, [1, 2, 3, 4]))
+assert np.array_equal(trained.forward.distort_image(images[3], 4), np.load(folder / "jax.npy")[3])
 print("tensorflow" in sys.modules)
 """
 
@@ -127,7 +127,7 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
         "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
     }  # fmt: skip
     write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
-    np.save(tmp_path / "pictures.npy", crops[0])
+    np.save(tmp_path / "images.npy", crops[0])
     assert run_on("jax", "-c", GENERATION, str(tmp_path)).split() == ["False"]
     reference = load_generator(tmp_path, batch=2).forward
     assert isinstance(reference, Forward)
@@ -146,7 +146,7 @@ from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.responses import Responses
 folder = Path(sys.argv[1])
-x = np.load(folder / "pictures.npy") / np.float32(127.5) - 1
+x = np.load(folder / "images.npy") / np.float32(127.5) - 1
 rng = np.random.default_rng(0)
 found = {}
 severity = np.array([[0.3], [0.8]], np.float32)
@@ -173,7 +173,7 @@ np.savez(folder / f"{backend_name()}.npz", **found)
 
 
 def test_responses_and_noise_pyramid_agree(crops, tmp_path):
-    np.save(tmp_path / "pictures.npy", crops[0][:2])
+    np.save(tmp_path / "images.npy", crops[0][:2])
     for backend in ("tensorflow", "jax"):
         run_on(backend, "-c", FITTED_LAYERS, str(tmp_path))
     with np.load(tmp_path / "tensorflow.npz") as reference, np.load(tmp_path / "jax.npz") as other:

@@ -18,10 +18,10 @@ class Grain:
     def __init__(self, most=40.0, stuck=0.0):
         self.most, self.stuck = most, stuck
 
-    def distort(self, pictures, seeds, severities, _wholes=None):
+    def distort(self, images, seeds, severities, _wholes=None):
         made = [
-            picture + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=picture.shape)
-            for picture, seed, severity in zip(pictures, seeds, severities, strict=True)
+            image + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=image.shape)
+            for image, seed, severity in zip(images, seeds, severities, strict=True)
         ]
         return to_uint8(np.stack(made))
 
@@ -29,8 +29,8 @@ class Grain:
 class Unsteady(Grain):
     """One that is milder at 0.5 than at 0.45."""
 
-    def distort(self, pictures, seeds, severities, _wholes=None):
-        return super().distort(pictures, seeds, [0.3 if one == 0.5 else one for one in severities])
+    def distort(self, images, seeds, severities, _wholes=None):
+        return super().distort(images, seeds, [0.3 if one == 0.5 else one for one in severities])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_means_are_those_of_the_tiles_at_that_severity(tiles):
         assert expected(found, measure, 0.75) == pytest.approx(mean, abs=1e-6)
 
 
-def test_an_untouched_picture_counts_60_db_and_quality_falls_from_there(tiles):
+def test_an_untouched_image_counts_60_db_and_quality_falls_from_there(tiles):
     found = calibrate(Grain(stuck=0.2), tiles, SEEDS)
     assert (found["psnr"][:5], found["ssim"][:5], found["gmsd"][:5]) == ([60] * 5, [1] * 5, [0] * 5)
     for measure in CALIBRATED:

@@ -48,7 +48,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_only(pair_store):
 
 
 @pytest.mark.parametrize("align", [1, 16])
-def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_picture(pair_store, align):
+def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_image(pair_store, align):
     crops = crops_of(pair_store, crop_align=align)
     extents = {record.slot: (record.height, record.width) for record in crops.records}
     offsets = set()
@@ -78,7 +78,7 @@ def test_every_epoch_cuts_as_many_crops_from_each_tile(pair_store):
         for step in range(epoch * crops.epoch_crops, (epoch + 1) * crops.epoch_crops):
             overlapping = {slot for slot, _, _ in places(pair_store, crops, crops.at(step))[0]}
             slots.append({(slot, time) for slot in overlapping for time in range(CROPS_A_TILE)})
-        # tiles of one picture overlap: a crop may lie in several; one choice of them must be each slot as many times
+        # tiles of one image overlap: a crop may lie in several; one choice of them must be each slot as many times
         assert max_matching(slots) == crops.epoch_crops
         orders.append([min(slot) for slot in slots])
     assert orders[0] != orders[1]
@@ -131,7 +131,7 @@ def test_a_batch_may_be_larger_than_an_epoch(pair_store):
 
 
 def test_tiles_smaller_than_the_crop_are_left_out(pair_store):
-    assert {record.picture for record in crops_of(pair_store, crop_px=256).records} == {"wren-1", "osprey-1"}
+    assert {record.image for record in crops_of(pair_store, crop_px=256).records} == {"wren-1", "osprey-1"}
     with pytest.raises(PipelineError, match="no training tile of jpeg that is 384 px wide"):
         crops_of(pair_store, crop_px=384)
     with pytest.raises(PipelineError, match="did you mean jpeg"):

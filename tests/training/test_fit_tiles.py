@@ -10,12 +10,12 @@ def test_tiles_are_pairs_of_the_store_cut_to_a_side_that_networks_take(pair_stor
     found = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     assert found.pristine.shape == found.distorted[0].shape
     assert found.pristine.shape[1] % 128 == 0
-    assert len(found.pictures) == len(found.pristine) == len({*map(bytes, found.pristine)})
+    assert len(found.images) == len(found.pristine) == len({*map(bytes, found.pristine)})
     side = found.pristine.shape[1]
     stored = [pair_store[place] for place, record in enumerate(pair_store.records()) if record.distortion == "jpeg"]
-    for pristine, distorted, picture in zip(found.pristine, found.distorted[0], found.pictures, strict=True):
+    for pristine, distorted, image in zip(found.pristine, found.distorted[0], found.images, strict=True):
         assert any(
-            pair.records[0].picture == picture
+            pair.records[0].image == image
             and np.array_equal(pair.pristine[:side, :side], pristine)
             and np.array_equal(pair.distorted[:side, :side], distorted)
             for pair in stored
@@ -26,7 +26,7 @@ def test_no_more_than_are_useful_from_the_first_to_the_last(pair_store, monkeypa
     every = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     monkeypatch.setattr(fit_tiles_module, "MOST", 2)
     two = fit_tiles(pair_store, "jpeg", [1], least_px=128)
-    assert two.pictures == (every.pictures[0], every.pictures[-1])
+    assert two.images == (every.images[0], every.images[-1])
 
 
 def test_where_every_tile_is_too_small_that_is_said(pair_store):

@@ -13,7 +13,7 @@ def noisy(distortion, parameters, count=12):
     """Mid-grey tiles, and the same under a random distortion: nothing is clipped."""
     rng = np.random.default_rng(0)
     grey = np.full((384, 384, 3), 128, np.uint8)
-    return np.stack([grey] * count), np.stack([apply(distortion, grey, parameters, rng).picture for _ in range(count)])
+    return np.stack([grey] * count), np.stack([apply(distortion, grey, parameters, rng).image for _ in range(count)])
 
 
 def spectrum(fields):

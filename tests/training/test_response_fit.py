@@ -9,7 +9,7 @@ from distort_pipeline.networks.transforms import TO_RGB
 from distort_pipeline.ranges import GREYS_PER_UNIT, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.pictures import decode
+from distort_pipeline.stores.images import decode
 from distort_pipeline.training.response_fit import MEAN, explained_by, fit_best
 from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
@@ -25,7 +25,7 @@ def photographs():
 def tiles_of(photographs, distortion):
     """A pristine and a distorted tile of each photograph, the distortion applied to the whole of it."""
     rng = np.random.default_rng(0)
-    distorted = [apply(distortion, picture, PARAMETERS[distortion], rng).picture for picture in photographs]
+    distorted = [apply(distortion, image, PARAMETERS[distortion], rng).image for image in photographs]
     return np.stack([p[:384, :384] for p in photographs]), np.stack([d[:384, :384] for d in distorted])
 
 
@@ -48,13 +48,13 @@ def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photo
     assert np.mean(scores) < 0.005 < np.mean(nothing)
 
 
-def test_tiles_of_a_picture_share_its_step_and_carry_over_to_photographs_they_never_saw(photographs):
+def test_tiles_of_an_image_share_its_step_and_carry_over_to_photographs_they_never_saw(photographs):
     wide = [one for one in photographs if one.shape[1] >= 640]
-    distorted = [apply("jp2k", one, PARAMETERS["jp2k"], None).picture for one in wide]
+    distorted = [apply("jp2k", one, PARAMETERS["jp2k"], None).image for one in wide]
     names = [str(place // 2) for place in range(2 * len(wide))]
 
-    def halves(pictures):
-        return np.stack([one[:256, side : side + 256] for one in pictures for side in (0, 384)])
+    def halves(images):
+        return np.stack([one[:256, side : side + 256] for one in images for side in (0, 384)])
 
     pristine, true = halves(wide), halves(distorted)
     seen = 2 * (len(wide) - 4)
@@ -65,19 +65,19 @@ def test_tiles_of_a_picture_share_its_step_and_carry_over_to_photographs_they_ne
     assert errors[0] < errors[1] < errors[2]
 
 
-def cut_at_planes(picture, share):
-    """What a coder of bit planes leaves of a picture: coefficients below the power of two nearest to its step are 0."""
+def cut_at_planes(image, share):
+    """What a coder of bit planes leaves of an image: coefficients below the power of two nearest to its step are 0."""
     layer = Responses("wavelet")
     layer.build(None)
-    x = to_network(picture[None])
+    x = to_network(image[None])
     bands = [np.asarray(band) for band in layer.analyse(x)]
-    step = np.exp(log_sizes(significance_of(picture)[None], np.log([share], dtype=np.float32), np)).item()
+    step = np.exp(log_sizes(significance_of(image)[None], np.log([share], dtype=np.float32), np)).item()
     lost = [np.where(np.abs(band) < 2.0 ** round(np.log2(step)), -band, 0) for band in bands[:-1]]
     greys = np.asarray(layer.transform.synthesise([*lost, 0 * bands[-1]])) @ np.asarray(TO_RGB).T
     return from_network(x + greys / GREYS_PER_UNIT)[0]
 
 
-def test_that_a_coder_cuts_at_planes_is_learned_from_pictures_in_many_places_of_an_octave(photographs):
+def test_that_a_coder_cuts_at_planes_is_learned_from_images_in_many_places_of_an_octave(photographs):
     tiles = np.stack([one[:384, :384] for one in photographs])
     levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
     names = [str(place) for place in range(len(tiles))]
@@ -115,7 +115,7 @@ def test_without_a_wish_for_responses_nothing_is_fitted():
 
 
 def test_steps_are_those_that_a_codec_counts_in(photographs):
-    distorted = [apply("jpeg", picture, {"quality": 24}, None).picture for picture in photographs]
+    distorted = [apply("jpeg", image, {"quality": 24}, None).image for image in photographs]
     fitted = fit_best(
         np.stack([p[:384, :384] for p in photographs]),
         [np.stack([d[:384, :384] for d in distorted])],
@@ -128,7 +128,7 @@ def test_steps_are_those_that_a_codec_counts_in(photographs):
 
 def test_several_levels_are_fitted_at_once_and_what_lies_between_is_nearer_than_both(photographs):
     levels = (24, 17, 12)
-    tiles = {q: [apply("jpeg", p, {"quality": q}, None).picture[:384, :384] for p in photographs] for q in levels}
+    tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:384, :384] for p in photographs] for q in levels}
     pristine = np.stack([p[:384, :384] for p in photographs])
     fitted = fit_best(pristine[:14], [np.stack(tiles[q][:14]) for q in (24, 12)], [str(n) for n in range(14)], "blocks")
     layer = Responses("blocks", 2)

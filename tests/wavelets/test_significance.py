@@ -9,28 +9,28 @@ from distort_pipeline.ranges import to_network
 from distort_pipeline.wavelets.significance import SIZES, log_sizes, significance_of
 
 
-def picture(height, width, contrast=60, seed=0):
+def image(height, width, contrast=60, seed=0):
     noise = np.random.default_rng(seed).normal(128, contrast, (height, width, 3))
     return np.clip(noise, 0, 255).astype(np.uint8)
 
 
 def test_the_network_reads_the_same_off_its_bands():
-    pictures = np.stack([picture(128, 256), picture(128, 256, 5, seed=1)])
+    images = np.stack([image(128, 256), image(128, 256, 5, seed=1)])
     layer = Responses("wavelet")
-    read = np.asarray(significance_in(layer.analyse(to_network(pictures))))
-    np.testing.assert_allclose(read, [significance_of(one) for one in pictures], atol=2e-5)  # a coefficient at a limit
+    read = np.asarray(significance_in(layer.analyse(to_network(images))))
+    np.testing.assert_allclose(read, [significance_of(one) for one in images], atol=2e-5)  # a coefficient at a limit
 
 
-def test_shares_fall_with_size_and_a_picture_of_more_contrast_has_more_of_each():
-    quiet, loud = significance_of(picture(96, 64, 10)), significance_of(picture(96, 64, 50))
+def test_shares_fall_with_size_and_an_image_of_more_contrast_has_more_of_each():
+    quiet, loud = significance_of(image(96, 64, 10)), significance_of(image(96, 64, 50))
     assert (np.diff(loud) <= 0).all()
     assert (loud[:12] >= quiet[:12]).all()
     assert loud[6] > 2 * quiet[6]
 
 
-def test_any_size_of_picture_can_be_read():
+def test_any_size_of_image_can_be_read():
     for height, width in ((1, 1), (33, 31), (500, 7)):
-        found = significance_of(picture(height, width))
+        found = significance_of(image(height, width))
         assert found.shape == SIZES.shape
         assert 0 < found[0] <= 1
 

@@ -29,7 +29,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.progress import track
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
@@ -46,7 +46,7 @@ NEEDED = {
     "models": dict,
     "settings.models": dict,
     "settings.generate.batch_samples": int,
-    "settings.generate.whole_pictures": bool,
+    "settings.generate.whole_images": bool,
 }
 
 
@@ -115,8 +115,8 @@ def shard_of(path: str, *, per_shard: int) -> str | None:
     found = re.fullmatch(r"pixels\.zarr/(?:pristine|distorted/([^/]+))/(?:c\.(\d+)\..*|(\d{8})/.*)", path)
     if not found:
         return None
-    name, number, picture = found.groups()
-    return f"{name or 'tiles'}-{int(number) if number else int(picture) // per_shard:05d}"
+    name, number, image = found.groups()
+    return f"{name or 'tiles'}-{int(number) if number else int(image) // per_shard:05d}"
 
 
 def _counts_are_numbers(found: Findings, header: Mapping[str, Any]) -> bool:
@@ -169,7 +169,7 @@ def _shard_findings(shard: CorpusShard) -> Findings:
 
 def _check_tiles(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
     records = checked_records(found, shard.folder, shard.name, TileRecord, entry.get("records"))
-    found.names |= {f"picture {record.picture_digest}" for record in records or ()}
+    found.names |= {f"image {record.image_digest}" for record in records or ()}
     found.sums["tiles"] += entry["tiles"]
     _check_truth(found, shard, entry)
     _check_pixels(found, shard, PRISTINE, entry["tiles"], entry.get("pixels"))
@@ -211,25 +211,25 @@ def _check_series(found: Findings, shard: CorpusShard, records: Sequence[SampleR
 
 
 def _check_pixels(found: Findings, shard: CorpusShard, column: str, count: int, expected: object) -> list[str]:
-    """Return the digest of each picture of a shard; note it if together they are not what the ledger says."""
+    """Return the digest of each image of a shard; note it if together they are not what the ledger says."""
     digests: list[str] = []
     if not shard.pixels:
         return digests
     first = shard.number * shard.per_shard
     with found.noting(shard.name):
         corpus = open_corpus(shard.folder)
-        if not corpus.whole_pictures:
+        if not corpus.whole_images:
             _require_shape(corpus, column, shard.slots)
-        own = pixel_digest(_noting_each(corpus.pictures(column, range(first, first + count)), digests))
-        found.counts["pictures"] += count
+        own = pixel_digest(_noting_each(corpus.images(column, range(first, first + count)), digests))
+        found.counts["images"] += count
         found.expect(own == expected, f"{shard.name}: the pixels in {column} are not those that the ledger tells of")
     return digests
 
 
-def _noting_each(pictures: Iterable[Picture], digests: list[str]) -> Iterable[Picture]:
-    for picture in pictures:
-        digests.append(pixel_digest([picture]))
-        yield picture
+def _noting_each(images: Iterable[Image], digests: list[str]) -> Iterable[Image]:
+    for image in images:
+        digests.append(pixel_digest([image]))
+        yield image
 
 
 def _require_shape(corpus: CorpusStore, column: str, slots: int) -> None:
@@ -255,17 +255,17 @@ def _check_counts(found: Findings, header: Mapping[str, Any], shards: list[Corpu
         there = found.sums[f"samples of {name}"]
         found.expect(samples == there, f"store.json counts {samples} samples of {name}, there are {there}")
     if not found.sums[UNREAD]:
-        pictures, different = (sum(name.startswith(kind) for name in found.names) for kind in ("picture ", "sample "))
-        check_counts(found, header, {"pictures": pictures, "duplicates": found.sums["samples"] - different})
-        same = sum(header["licences"].values()) == pictures
-        found.expect(same, "store.json: its licences are not of as many pictures")
+        images, different = (sum(name.startswith(kind) for name in found.names) for kind in ("image ", "sample "))
+        check_counts(found, header, {"images": images, "duplicates": found.sums["samples"] - different})
+        same = sum(header["licences"].values()) == images
+        found.expect(same, "store.json: its licences are not of as many images")
     found.counts["samples"] = found.sums["samples"]
 
 
 def _check_settings(found: Findings, header: Mapping[str, Any]) -> None:
     models = {name: model.get("digest") for name, model in header["models"].items()}
     found.expect(models == header["settings"]["models"], "store.json names other models than its settings")
-    whole = header["settings"]["generate"]["whole_pictures"]
+    whole = header["settings"]["generate"]["whole_images"]
     tile_px = None if whole else header["settings"]["generate"].get("tile_px")
     found.expect(header.get("tile_px") == tile_px, "store.json says another tile_px than its settings")
     found.expect(

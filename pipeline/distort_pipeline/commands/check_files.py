@@ -28,15 +28,15 @@ from distort_pipeline.commands.checks import (
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.progress import track
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.statistics.histograms import COUNTS
+from distort_pipeline.stores.images import InvalidImage, decode, image_digest
 from distort_pipeline.stores.manifests import manifest_bytes, read_manifest
 from distort_pipeline.stores.models import WEIGHTS, ValidationHistograms, arrays_digest, read_arrays, read_histograms
-from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
 from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.training.validation import summary
 
-PICTURES_PER_TASK = 16
+IMAGES_PER_TASK = 16
 CLOSE = 1e-9  # figures are computed again: another NumPy may add in another order
 
 
@@ -58,7 +58,7 @@ def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
             raise PipelineError(f"the histograms in {folder} are damaged: {error}") from None
         found.expect(len(histograms) == len(header["levels"]), f"{folder} lacks histograms of some of its levels")
         for own, level in zip(histograms, header["levels"], strict=False):
-            found.counts["histograms"] += len(own.pictures)
+            found.counts["histograms"] += len(own.images)
             _check_histograms(found, own, level["figures"])
         if not found.problems:
             summaries = [summary(own) for own in histograms]
@@ -73,7 +73,7 @@ def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
 def _check_histograms(found: Findings, histograms: ValidationHistograms, figures: Mapping[str, Any]) -> None:
     """Check that three histograms of as many values belong to each tile, and that the figures follow from them."""
     kinds = (histograms.pristine, histograms.true, histograms.generated)
-    tiles, values = len(histograms.pictures), (histograms.tile_px - 1) ** 2  # one product for each diagonal neighbour
+    tiles, values = len(histograms.images), (histograms.tile_px - 1) ** 2  # one product for each diagonal neighbour
     shapes = all(kind.shape == (tiles, COUNTS) for kind in kinds)
     fine = shapes and tiles > 0 and all((kind >= 0).all() and (kind.sum(1) == values).all() for kind in kinds)
     if not found.expect(
@@ -146,15 +146,15 @@ def check_exported(part: ExportedPart) -> Findings:
 
 
 @dataclass(frozen=True)
-class ListedPictures:
+class ListedImages:
     """Some rows of a manifest, and the folder that their paths start from."""
 
     root: Path
-    records: tuple[PictureRecord, ...]
+    records: tuple[ImageRecord, ...]
 
 
 def check_manifest(path: Path, workers: Workers) -> Findings:
-    """Return what is wrong with the manifest at `path`, and with the pictures that it lists: every one is decoded."""
+    """Return what is wrong with the manifest at `path`, and with the images that it lists: every one is decoded."""
     found = Findings()
     with found.noting():
         manifest = read_manifest(path)
@@ -163,32 +163,30 @@ def check_manifest(path: Path, workers: Workers) -> Findings:
         as_written = data == manifest_bytes(manifest.records, root, manifest.digest)
         found.expect(as_written, f"{path} was changed: it is not written the way ingest writes")
         if not manifest.root.is_dir():
-            raise PipelineError(
-                f"its pictures should lie in {manifest.root}, which is no folder: they were not checked"
-            )
-        tasks = [ListedPictures(manifest.root, some) for some in _some(manifest.records, PICTURES_PER_TASK)]
-        for part in track(run_tasks(check_pictures, tasks, workers), total=len(tasks), label="verify", unit="lots"):
+            raise PipelineError(f"its images should lie in {manifest.root}, which is no folder: they were not checked")
+        tasks = [ListedImages(manifest.root, some) for some in _some(manifest.records, IMAGES_PER_TASK)]
+        for part in track(run_tasks(check_images, tasks, workers), total=len(tasks), label="verify", unit="lots"):
             found.add(part)
     return found
 
 
-def check_pictures(task: ListedPictures) -> Findings:
-    """Return what is wrong with some pictures of a manifest."""
+def check_images(task: ListedImages) -> Findings:
+    """Return what is wrong with some images of a manifest."""
     found = Findings()
     for record in task.records:
         try:
             data = read_bytes(task.root, record.path)
-            found.counts["pictures"] += 1
+            found.counts["images"] += 1
             if hashlib.sha256(data).hexdigest() != record.file_digest:
                 found.problems.append(f"{record.path}: its file was changed")
-            if picture_digest(decode(data)[0]) != record.picture_digest:
+            if image_digest(decode(data)[0]) != record.image_digest:
                 found.problems.append(f"{record.path} has other pixels than when it was ingested")
-        except UnusablePicture as unusable:
+        except InvalidImage as unusable:
             found.problems.append(f"{record.path} is no use any more: {unusable.reason}")
     return found
 
 
-def _some(records: Sequence[PictureRecord], size: int) -> Iterator[tuple[PictureRecord, ...]]:
+def _some(records: Sequence[ImageRecord], size: int) -> Iterator[tuple[ImageRecord, ...]]:
     left = iter(records)
     while some := tuple(islice(left, size)):
         yield some

@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class PairShard:
-    """One shard of training tiles, or one validation picture: all that a worker needs to check it."""
+    """One shard of training tiles, or one validation image: all that a worker needs to check it."""
 
     folder: Path
     split: str
@@ -91,7 +91,7 @@ def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
     entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
     check_digests(found, header, entries)
     if all(entries):
-        names = ("pairs", "train_tiles", "val_pictures", "missing")
+        names = ("pairs", "train_tiles", "val_images", "missing")
         check_counts(found, header, {name: found.sums[name] for name in names})
         missing = [absent for entry in entries for absent in entry["missing"]]
         found.expect(header.get("missing") == missing, "store.json and the ledger do not agree on what is missing")
@@ -108,18 +108,18 @@ def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
         },
     )
     found.counts["pairs"] = found.sums["pairs"]
-    check_listing(found, folder, header, workers, partial(shard_of, pictures=_validation_pictures(folder, shards)))
+    check_listing(found, folder, header, workers, partial(shard_of, images=_validation_images(folder, shards)))
     return found
 
 
-def shard_of(path: str, *, pictures: Mapping[str, str]) -> str | None:
+def shard_of(path: str, *, images: Mapping[str, str]) -> str | None:
     """Return the shard that a file of a pair store belongs to, or None for one of the whole store.
 
-    `pictures` says the shard of each validation picture.
+    `images` says the shard of each validation image.
 
-    >>> shard_of("pixels.zarr/train/jpeg/c.0.3.0.0.0", pictures={}), shard_of("ledger/val-00001.json", pictures={})
+    >>> shard_of("pixels.zarr/train/jpeg/c.0.3.0.0.0", images={}), shard_of("ledger/val-00001.json", images={})
     ('train-00003', 'val-00001')
-    >>> shard_of("pixels.zarr/val/wren-1/pristine/zarr.json", pictures={"wren-1": "val-00000"})
+    >>> shard_of("pixels.zarr/val/wren-1/pristine/zarr.json", images={"wren-1": "val-00000"})
     'val-00000'
     """
     if shard := stem_in(path, ("ledger", "records")):
@@ -127,17 +127,17 @@ def shard_of(path: str, *, pictures: Mapping[str, str]) -> str | None:
     if found := re.fullmatch(r"pixels\.zarr/train/[^/]+/c\.\d+\.(\d+)\..*", path):
         return f"train-{int(found[1]):05d}"
     found = re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path)
-    return pictures.get(found[1]) if found else None
+    return images.get(found[1]) if found else None
 
 
-def _validation_pictures(folder: Path, shards: list[PairShard]) -> dict[str, str]:
-    """Return validation picture → shard, of those shards whose records can be read: others are damaged anyway."""
+def _validation_images(folder: Path, shards: list[PairShard]) -> dict[str, str]:
+    """Return validation image → shard, of those shards whose records can be read: others are damaged anyway."""
     found: dict[str, str] = {}
     for shard in shards:
         if shard.split == "val":
             with suppress(PipelineError, ValueError):
                 records = read_records([folder / "records" / f"{shard.name}.parquet"], PairRecord)
-                found |= {record.picture: shard.name for record in records}
+                found |= {record.image: shard.name for record in records}
     return found
 
 
@@ -170,10 +170,10 @@ def _shard_findings(shard: PairShard) -> Findings:
         found.expect(len(records) == entry["pairs"], f"{shard.name}: there are {len(records)} records of its pairs")
     found.sums["pairs"] += entry["pairs"]
     found.sums["missing"] += len(entry["missing"])
-    found.sums["train_tiles" if shard.split == "train" else "val_pictures"] += entry["tiles"]
+    found.sums["train_tiles" if shard.split == "train" else "val_images"] += entry["tiles"]
     same = set(entry["arrays"]) == {column.name for column in shard.columns}
     found.expect(same, f"ledger/{shard.name}.json tells of other arrays than the recipes in store.json")
-    pictures = [record.picture for record in records or ()] + [absent["picture"] for absent in entry["missing"]]
+    images = [record.image for record in records or ()] + [absent["image"] for absent in entry["missing"]]
     for column in shard.columns:
         if not (shard.pixels and column.name in entry["arrays"]):
             continue
@@ -182,10 +182,10 @@ def _shard_findings(shard: PairShard) -> Findings:
                 own = pixel_digest([_tiles(shard, column, entry["tiles"])])
             elif _is_missing(column, entry["missing"]):
                 own = pixel_digest([])
-            elif pictures:
-                own = pixel_digest([_whole_picture(shard, column, pictures[0])])
+            elif images:
+                own = pixel_digest([_whole_image(shard, column, images[0])])
             else:
-                continue  # its records are gone, which has been noted: nothing says which picture it was
+                continue  # its records are gone, which has been noted: nothing says which image it was
             found.counts["arrays"] += 1
             if own != entry["arrays"][column.name]:
                 raise PipelineError("the pixels are not those that the ledger tells of")
@@ -207,6 +207,6 @@ def _tiles(shard: PairShard, column: Column, count: int) -> NDArray[np.uint8]:
     return read_pixels(array, (column.level_index, slice(first, first + count)), files)
 
 
-def _whole_picture(shard: PairShard, column: Column, picture_id: str) -> NDArray[np.uint8]:
-    array = open_pairs(shard.folder).array(val_name(picture_id, column.name))
+def _whole_image(shard: PairShard, column: Column, image_id: str) -> NDArray[np.uint8]:
+    array = open_pairs(shard.folder).array(val_name(image_id, column.name))
     return read_pixels(array, ..., shard_files(shard.folder, array, 0, array.shape[0]))

@@ -61,11 +61,11 @@ class Difference:
 def compare(one: Path, other: Path, *, tolerance: int = 0, workers: Workers | None = None) -> Difference:
     """Return how far two corpora lie apart, with a problem for each batch that differs by more than `tolerance`.
 
-    PipelineError if they were made of other settings, models or pictures: then nothing can be compared.
+    PipelineError if they were made of other settings, models or images: then nothing can be compared.
     """
     corpora = [open_corpus(folder) for folder in (one, other)]
     if corpora[0].header["settings"] != corpora[1].header["settings"]:
-        raise PipelineError(f"{one} and {other} were made with other settings, models or pictures; nothing to compare")
+        raise PipelineError(f"{one} and {other} were made with other settings, models or images; nothing to compare")
     tasks = [BatchOfTwo(one.resolve(), other.resolve(), name) for name in corpora[0].batch_names()]
     found = Difference()
     parts = run_tasks(compare_batch, tasks, workers or Workers())
@@ -99,7 +99,7 @@ def _planned(record: SampleRecord) -> list[object]:
 def _apart(one: CorpusStore, other: CorpusStore, column: str, numbers: Iterable[int]) -> Difference:
     found = Difference()
     chosen = list(numbers)
-    for mine, theirs in zip(one.pictures(column, chosen), other.pictures(column, chosen), strict=True):
+    for mine, theirs in zip(one.images(column, chosen), other.images(column, chosen), strict=True):
         steps = np.abs(mine.astype(np.int16) - theirs)
         found = found.with_(Difference(steps.size, int(np.count_nonzero(steps)), int(steps.max())))
     return found

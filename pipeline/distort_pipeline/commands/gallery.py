@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import Report
-from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, picture_examples
+from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
 from distort_pipeline.reports.strips import png_bytes, strip
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import write_bytes
@@ -19,7 +19,7 @@ from distort_pipeline.stores.files import write_bytes
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}
 OVERVIEW = "overview"  # the sheet with one row for each distortion
-FIELDS = ("file", "row", "sample", "distortion", "picture", "y", "x", "level", "severity", "seed", "psnr", "ssim")
+FIELDS = ("file", "row", "sample", "distortion", "image", "y", "x", "level", "severity", "seed", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,23 @@ def gallery(
     rows: int = 4,
     columns: Sequence[str] = (),
     crop_px: int | None = None,
-    picture: str | None = None,
+    image: str | None = None,
     labels: bool = True,
 ) -> Report:
     """Write a sheet for each distortion of the corpus in `folder`, and one of all, into the new folder `out`.
 
-    Samples are spread over the corpus, or of one `picture`; `columns` are those of COLUMNS, none named: all there are.
+    Samples are spread over the corpus, or of one `image`; `columns` are those of COLUMNS, none named: all there are.
     `crop_px` cuts their middle out. gallery.csv says which sample stands where.
     """
     corpus = open_corpus(folder)
     _check(corpus, out, distortions, columns, rows, crop_px)
     fill = bool(columns) and not TRUE_COLUMNS & set(columns)
-    sheets = _sheets(corpus, distortions or corpus.distortions, rows, picture, fill=fill)
+    sheets = _sheets(corpus, distortions or corpus.distortions, rows, image, fill=fill)
     for sheet in sheets:
         cells = [_cells(example, columns, crop_px) for _, example in sheet.rows]
         shared = [name for name in columns or COLUMNS if all(name in row for row in cells)]
         if not shared:
-            raise PipelineError(f"{sheet.name}: no true pictures of these samples are kept; name other --columns")
+            raise PipelineError(f"{sheet.name}: no true images of these samples are kept; name other --columns")
         drawn = strip(
             [[row[name] for name in shared] for row in cells],
             shared if labels else [""] * len(shared),
@@ -67,14 +67,14 @@ def gallery(
     own = [sheet for sheet in sheets if sheet.name != OVERVIEW]
     samples = sum(len(sheet.rows) for sheet in own)
     fewer = [sheet.name for sheet in own if len(sheet.rows) < rows]
-    lacking = f"fewer than {rows} true pictures are kept of {', '.join(fewer)}: more samples without such --columns"
+    lacking = f"fewer than {rows} true images are kept of {', '.join(fewer)}: more samples without such --columns"
     return Report(
         "gallery",
         {"sheets": len(sheets), "samples": samples},
         (
             f"{len(sheets)} sheets of {samples} samples: {out}",
             f"which sample stands where: {out / 'gallery.csv'}",
-            *([lacking] if fewer and picture is None and not fill else []),
+            *([lacking] if fewer and image is None and not fill else []),
         ),
     )
 
@@ -99,18 +99,18 @@ def _check(
 
 
 def _sheets(
-    corpus: CorpusStore, distortions: Sequence[str], rows: int, picture: str | None, *, fill: bool
+    corpus: CorpusStore, distortions: Sequence[str], rows: int, image: str | None, *, fill: bool
 ) -> list[Sheet]:
     """Return a sheet for each distortion and, of more than one, the overview with the first row of each."""
     sheets = []
     for name in distortions:
-        found = _spread(corpus, name, rows, fill) if picture is None else picture_examples(corpus, name, picture, rows)
+        found = _spread(corpus, name, rows, fill) if image is None else image_examples(corpus, name, image, rows)
         if found:
             graded = len({one.record.level for one in found}) > 1
             labels = [f"level {one.record.level}, " * graded + f"sample {one.record.sample}" for one in found]
             sheets.append(Sheet(name, tuple(zip(labels, found, strict=True))))
     if not sheets:
-        raise PipelineError(f"{corpus.folder} has no sample of the picture {picture!r}; its page lists all pictures")
+        raise PipelineError(f"{corpus.folder} has no sample of the image {image!r}; its page lists all images")
     if len(sheets) > 1:
         sheets.insert(0, Sheet(OVERVIEW, tuple((sheet.name, sheet.rows[0][1]) for sheet in sheets)))
     return sheets
@@ -125,8 +125,8 @@ def _spread(corpus: CorpusStore, distortion: str, rows: int, fill: bool) -> list
     return [example for name in chosen for example in batch_examples(corpus, name, each, fill=fill)][:rows]
 
 
-def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Mapping[str, Picture]:
-    """Return the example's pictures by column, their middles of `crop_px` or all of them."""
+def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Mapping[str, Image]:
+    """Return the example's images by column, their middles of `crop_px` or all of them."""
     cells = {name: cell for name, cell in example.cells().items() if not columns or name in columns}
     if crop_px is None:
         return cells

@@ -75,14 +75,14 @@ def _call_form(inputs: list[Values]) -> Any:
 
 
 def _trial(card: dict[str, Any]) -> list[Values]:
-    """Return a picture of noise, and severities and noise maps where the model takes them: a batch of two."""
+    """Return an image of noise, and severities and noise maps where the model takes them: a batch of two."""
     from distort_pipeline.networks.generator import noise_shapes
 
     rng = rng_of(0)
-    picture = rng.uniform(-1, 1, (2, *TRIAL_SIDES_PX, 3)).astype(np.float32)
+    image = rng.uniform(-1, 1, (2, *TRIAL_SIDES_PX, 3)).astype(np.float32)
     shapes = noise_shapes(*TRIAL_SIDES_PX, card["network"]["noise_channels"])
     severity = [np.array([[0.3], [1.0]], np.float32)] if is_graded(card) else []
-    return [picture, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
+    return [image, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
 
 
 Run = Callable[[list[Values]], Values]

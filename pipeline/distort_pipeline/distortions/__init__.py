@@ -1,6 +1,6 @@
-"""True distortions: one file each, found by name, pictures in and pictures out.
+"""True distortions: one file each, found by name, images in and images out.
 
-A distortion is a function `name(picture, *, <parameters>)` that leaves `picture` alone and returns one of the same
+A distortion is a function `name(image, *, <parameters>)` that leaves `image` alone and returns one of the same
 shape; one that draws at random also takes `rng` by keyword. A file that depends on a codec tells its versions in a
 function `versions()`; one that can be had at any strength names its scale in a constant `DIAL`, see `dial`. Its values
 are the parameters themselves, never a level: levels live in `presets`.
@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.registry import Registry
 
 Fact: TypeAlias = int | float | bool | str
@@ -25,28 +25,28 @@ Fact: TypeAlias = int | float | bool | str
 
 @dataclass(frozen=True)
 class Distorted:
-    """A distorted picture, and what only the doing could tell: bytes reached, flags."""
+    """A distorted image, and what only the doing could tell: bytes reached, flags."""
 
-    picture: Picture
+    image: Image
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-Distortion: TypeAlias = Callable[..., Picture | Distorted]
+Distortion: TypeAlias = Callable[..., Image | Distorted]
 
 DISTORTIONS: Registry[Distortion] = Registry("distortion", "distort_pipeline.distortions")
 
 
-def apply(name: str, picture: Picture, parameters: Mapping[str, float], rng: np.random.Generator) -> Distorted:
-    """Return `picture` under the distortion `name`; `rng` is drawn from only if the distortion is random.
+def apply(name: str, image: Image, parameters: Mapping[str, float], rng: np.random.Generator) -> Distorted:
+    """Return `image` under the distortion `name`; `rng` is drawn from only if the distortion is random.
 
     PipelineError names an unknown distortion, an unknown or missing parameter, or a value that is not allowed.
     """
     distortion = DISTORTIONS.get(name)
     _check_names(name, distortion, parameters)
     drawn = {"rng": rng} if is_random(name) else {}
-    result = distortion(picture, **parameters, **drawn)
+    result = distortion(image, **parameters, **drawn)
     distorted = result if isinstance(result, Distorted) else Distorted(result)
-    came, went = distorted.picture, picture
+    came, went = distorted.image, image
     if came.shape != went.shape or came.dtype != went.dtype:
         raise TypeError(
             f"{name} turned {went.shape} {went.dtype} into {came.shape} {came.dtype}: it must change neither"

@@ -1,7 +1,7 @@
 """A distortion's dial: which parameter sets its strength, and the parameter at any severity. Registers no distortion.
 
 Severity is a rank in [0, 1] among the levels that were learned, weakest first: level k of n lies at k/n, and 0 is the
-untouched picture. Between two levels the *amount* is interpolated: the parameter on a scale of its own on which 0 does
+untouched image. Between two levels the *amount* is interpolated: the parameter on a scale of its own on which 0 does
 nothing and more is worse. A distortion declares its scale as `DIAL = Dial(...)` in its own file; one without a dial has
 the learned levels, and nothing between them.
 """

@@ -7,23 +7,23 @@ import math
 from distort_pipeline.distortions import DISTORTIONS, Distorted, openjpeg
 from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 
 SIZE_TOLERANCE = 0.03  # of the wanted size: OpenJPEG cuts the stream only between coding passes
 SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, which dominate at ratios of hundreds
 
 
 @DISTORTIONS.add("jp2k")
-def jp2k(picture: Picture, *, ratio: float) -> Distorted:
-    """Return `picture` after JPEG 2000 at a compression ratio of `ratio` (1 or more; 24 over the bits per pixel).
+def jp2k(image: Image, *, ratio: float) -> Distorted:
+    """Return `image` after JPEG 2000 at a compression ratio of `ratio` (1 or more; 24 over the bits per pixel).
 
     Facts: `bytes`, the file's size, and `reached`: whether that is within 3 % or 150 bytes of raw size over ratio. A
-    plain picture needs less than it is allowed, and headers alone can be more than that.
+    plain image needs less than it is allowed, and headers alone can be more than that.
     """
     if not 1 <= ratio < math.inf:
         raise PipelineError(f"jp2k: ratio must be 1 or more, got {ratio!r}")
-    distorted, size = openjpeg.round_trip(picture, ratio=ratio)
-    return Distorted(distorted, {"bytes": size, "reached": is_near(size, picture.size / ratio)})
+    distorted, size = openjpeg.round_trip(image, ratio=ratio)
+    return Distorted(distorted, {"bytes": size, "reached": is_near(size, image.size / ratio)})
 
 
 def is_near(size: int, wanted: float) -> bool:

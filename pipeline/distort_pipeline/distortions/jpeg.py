@@ -10,32 +10,32 @@ import numpy as np
 from distort_pipeline.distortions import DISTORTIONS, Distorted
 from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 
 MAX_SIDE_PX = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 
 
 @DISTORTIONS.add("jpeg")
-def jpeg(picture: Picture, *, quality: int) -> Distorted:
-    """Return `picture` after JPEG at libjpeg's `quality` 0-100 (0 equals 1); the fact `bytes` is the file's size."""
-    stream = encode(picture, quality=quality)
+def jpeg(image: Image, *, quality: int) -> Distorted:
+    """Return `image` after JPEG at libjpeg's `quality` 0-100 (0 equals 1); the fact `bytes` is the file's size."""
+    stream = encode(image, quality=quality)
     decoded = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_COLOR)
     return Distorted(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), {"bytes": len(stream)})
 
 
-def encode(picture: Picture, *, quality: int) -> bytes:
-    """Return `picture` as a baseline JPEG stream, 4:2:0."""
+def encode(image: Image, *, quality: int) -> bytes:
+    """Return `image` as a baseline JPEG stream, 4:2:0."""
     if quality not in range(101):
         raise PipelineError(f"jpeg: quality must be a whole number from 0 to 100, got {quality!r}")
-    if max(picture.shape) > MAX_SIDE_PX:
-        raise PipelineError(f"jpeg: a side may be {MAX_SIDE_PX} px at most, got {picture.shape[1]}×{picture.shape[0]}")
+    if max(image.shape) > MAX_SIDE_PX:
+        raise PipelineError(f"jpeg: a side may be {MAX_SIDE_PX} px at most, got {image.shape[1]}×{image.shape[0]}")
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, int(quality)),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
     ]
-    fine, stream = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    fine, stream = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not fine:
-        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} at quality {quality}")
+        raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape} at quality {quality}")
     return bytes(stream)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.scratch import MEMORY_FOLDER, scratch_folder
 
 OLDEST_OPENJPEG = (2, 4)  # what Glymur asks for
@@ -28,21 +28,21 @@ RESOLUTIONS = 6  # OpenJPEG's default, five halvings
 _loading = threading.Lock()
 
 
-def round_trip(picture: Picture, *, ratio: float) -> tuple[Picture, int]:
-    """Return `picture` after one layer of irreversible JPEG 2000 at `ratio`, and the size of the .jp2 in bytes.
+def round_trip(image: Image, *, ratio: float) -> tuple[Image, int]:
+    """Return `image` after one layer of irreversible JPEG 2000 at `ratio`, and the size of the .jp2 in bytes.
 
     Glymur writes to paths only, and first reads what is there: each call has a new folder, deleted in every case.
     """
     glymur = load_glymur()
-    with scratch_folder(temp_root(picture.nbytes)) as folder:
-        path = folder / "picture.jp2"
+    with scratch_folder(temp_root(image.nbytes)) as folder:
+        path = folder / "image.jp2"
         written = glymur.Jp2k(
             path,
-            data=np.ascontiguousarray(picture),
+            data=np.ascontiguousarray(image),
             cratios=[ratio],
             irreversible=True,  # the 9-7 wavelet
             mct=True,  # multi-component transform: RGB is coded as YCbCr
-            numres=min(RESOLUTIONS, min(picture.shape[:2]).bit_length()),  # a side under 32 px has fewer halvings
+            numres=min(RESOLUTIONS, min(image.shape[:2]).bit_length()),  # a side under 32 px has fewer halvings
         )
         return written[:], path.stat().st_size
 

@@ -13,22 +13,22 @@ from scipy import fft
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture, to_uint8
+from distort_pipeline.ranges import Image, to_uint8
 
 DIAL = Dial("sigma_grey", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("pink_noise")
-def pink_noise(picture: Picture, *, sigma_grey: float, rng: np.random.Generator) -> Picture:
-    """Return `picture` with a draw of pink noise in each channel, of exactly `sigma_grey` (0-255), clipped."""
+def pink_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> Image:
+    """Return `image` with a draw of pink noise in each channel, of exactly `sigma_grey` (0-255), clipped."""
     if not 0 <= sigma_grey < math.inf:
         raise PipelineError(f"pink_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
-    height, width, channels = picture.shape
-    noisy = np.empty_like(picture)
+    height, width, channels = image.shape
+    noisy = np.empty_like(image)
     for channel in range(channels):
         noise = pink_field(height, width, rng)
         noise *= np.float32(sigma_grey)
-        noise += picture[..., channel]
+        noise += image[..., channel]
         noisy[..., channel] = to_uint8(noise)
     return noisy
 
@@ -39,7 +39,7 @@ def pink_field(height: int, width: int, rng: np.random.Generator) -> NDArray[np.
     White noise is shaped in the Fourier domain: amplitude ∝ 1/f (power ∝ 1/f²) over the radial frequency f.
     """
     if height * width < 2:
-        raise PipelineError("pink_noise: a picture of one pixel has no frequency to put noise in")
+        raise PipelineError("pink_noise: an image of one pixel has no frequency to put noise in")
     spectrum = fft.rfft2(rng.standard_normal((height, width), dtype=np.float32), workers=1)
     spectrum *= _inverse_frequency(height, width)
     shaped: NDArray[np.float32] = fft.irfft2(spectrum, s=(height, width), workers=1)
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
     return {"scipy": version("scipy")}
 
 
-@lru_cache(maxsize=1)  # the channels of a picture share it
+@lru_cache(maxsize=1)  # the channels of an image share it
 def _inverse_frequency(height: int, width: int) -> NDArray[np.float32]:
     """Return 1/f over the half-plane that a real transform keeps, f in cycles per pixel; 0 at f = 0."""
     frequency = np.hypot(fft.fftfreq(height)[:, np.newaxis], fft.rfftfreq(width))

@@ -9,17 +9,17 @@ import numpy as np
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.dial import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture, to_uint8
+from distort_pipeline.ranges import Image, to_uint8
 
 DIAL = Dial("sigma_grey", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("white_noise")
-def white_noise(picture: Picture, *, sigma_grey: float, rng: np.random.Generator) -> Picture:
-    """Return `picture` with noise of standard deviation `sigma_grey` (0-255) in each channel, rounded and clipped."""
+def white_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> Image:
+    """Return `image` with noise of standard deviation `sigma_grey` (0-255) in each channel, rounded and clipped."""
     if not 0 <= sigma_grey < math.inf:
         raise PipelineError(f"white_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
-    noise = rng.standard_normal(picture.shape, dtype=np.float32)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
     noise *= np.float32(sigma_grey)  # in place: new memory costs more than the arithmetic
-    noise += picture
+    noise += image
     return to_uint8(noise)

@@ -1,4 +1,4 @@
-"""A graded generator tried out on whole validation pictures: its learned levels, what lies between, the way along."""
+"""A graded generator tried out on whole validation images: its learned levels, what lies between, the way along."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.distortions.dial import has_dial, parameters_at, severity_of
 from distort_pipeline.distortions.presets import default_place
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
-from distort_pipeline.statistics.dials import STEPS, DialPicture, Step, at_between, at_level, capped, tile_errors
+from distort_pipeline.statistics.dials import STEPS, DialImage, Step, at_between, at_level, capped, tile_errors
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import LearnedLevel, learned_levels
@@ -45,11 +45,11 @@ class Between:
 
 @dataclass(frozen=True)
 class Dialled:
-    """One validation picture, truly distorted at each held level and generated at any severity."""
+    """One validation image, truly distorted at each held level and generated at any severity."""
 
-    pristine: Picture
-    true: tuple[Picture, ...]  # at the plan's held levels, weakest first
-    made: Callable[[float], Picture]  # by severity; each is made once
+    pristine: Image
+    true: tuple[Image, ...]  # at the plan's held levels, weakest first
+    made: Callable[[float], Image]  # by severity; each is made once
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class DialPlan:
     way: tuple[Mapping[str, float], ...]  # parameters of true distortions all along; none where they cannot be made
     redrawn: bool  # whether another draw of the true distortion can be made
     lacking: int  # levels that the generator has learned and the pair store does not hold
-    pictures: Mapping[str, Mapping[int, PairRecord]]  # picture id → level number of the store → record
+    images: Mapping[str, Mapping[int, PairRecord]]  # image id → level number of the store → record
 
 
 def held_levels(card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> tuple[Held, ...]:
@@ -90,7 +90,7 @@ def plan_dial(
 ) -> DialPlan:
     """Return where to try the dial of the graded generator of this `card`, on pairs made by these `recipes`.
 
-    `records` are those of its distortion, by picture and level number; a picture without all levels is left out.
+    `records` are those of its distortion, by image and level number; an image without all levels is left out.
     """
     distortion = str(card["distortion"])
     known = distortion in DISTORTIONS.names() and not any(recipe["brought"] for recipe in recipes)
@@ -104,49 +104,49 @@ def plan_dial(
         way=_way(distortion, learned) if dialled else (),
         redrawn=known and is_random(distortion),
         lacking=len(learned) - len(held),
-        pictures={picture: by_level for picture, by_level in records.items() if stored <= set(by_level)},
+        images={image: by_level for image, by_level in records.items() if stored <= set(by_level)},
     )
 
 
 def dialled(
     plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], forward: Forward, *, draw: int
 ) -> Dialled:
-    """Return a validation picture at all severities; `records` are its own, by level number of the store.
+    """Return a validation image at all severities; `records` are its own, by level number of the store.
 
     The generator's noise comes from `draw`, the same at every severity.
     """
-    picture = next(iter(records.values())).picture
-    pristine = pairs.val_picture(picture)
+    image = next(iter(records.values())).image
+    pristine = pairs.val_image(image)
     return Dialled(
         pristine,
-        tuple(pairs.val_picture(picture, plan.distortion, one.stored) for one in plan.held),
-        cache(lambda severity: forward.distort_picture(pristine, draw, severity)),
+        tuple(pairs.val_image(image, plan.distortion, one.stored) for one in plan.held),
+        cache(lambda severity: forward.distort_image(pristine, draw, severity)),
     )
 
 
 def try_dial(
     plan: DialPlan, pairs: PairStore, records: Mapping[int, PairRecord], own: Dialled, *, seed: int
-) -> DialPicture:
-    """Return how the dial does on one validation picture; noise of true distortions comes from `seed`."""
+) -> DialImage:
+    """Return how the dial does on one validation image; noise of true distortions comes from `seed`."""
     record = next(iter(records.values()))
     pristine, made = own.pristine, own.made
     untouched = psnr(pristine, made(0.0))
-    return DialPicture(
+    return DialImage(
         levels=tuple(
             at_level(
                 pristine,
                 true,
                 _true_again(plan, pairs, pristine, records[one.stored], one) if plan.redrawn else None,
                 made(one.step.severity),
-                seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.picture),
+                seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.image),
             )
             for one, true in zip(plan.held, own.true, strict=True)
         ),
-        betweens=tuple(_tried_between(plan, pristine, one, made, record.picture_digest, seed) for one in plan.betweens),
+        betweens=tuple(_tried_between(plan, pristine, one, made, record.image_digest, seed) for one in plan.betweens),
         level_errors=_errors(pristine, (made(0.0), *(made(one.step.severity) for one in plan.held))),
         true_level_errors=_errors(pristine, (pristine, *own.true)),
         errors=_errors(pristine, (made(step / STEPS) for step in range(STEPS + 1))),
-        true_errors=_true_errors(plan, pristine, record.picture_digest, seed) if plan.way else None,
+        true_errors=_true_errors(plan, pristine, record.image_digest, seed) if plan.way else None,
         untouched_db=capped(untouched),
     )
 
@@ -170,29 +170,29 @@ def _way(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Mapping[str,
     return tuple(parameters_at(distortion, levels, step) for step in steps if step >= learned[0].severity)
 
 
-def _true_errors(plan: DialPlan, pristine: Picture, identity: str, seed: int) -> NDArray[np.float64]:
-    """Return the mean squared errors of true distortions (severities, tiles), the untouched picture first.
+def _true_errors(plan: DialPlan, pristine: Image, identity: str, seed: int) -> NDArray[np.float64]:
+    """Return the mean squared errors of true distortions (severities, tiles), the untouched image first.
 
     Random ones are the same draw all along, as the generator's are.
     """
     own = derive_seed(seed, "way", plan.distortion, identity)
-    made = [apply(plan.distortion, pristine, parameters, generator(own)).picture for parameters in plan.way]
+    made = [apply(plan.distortion, pristine, parameters, generator(own)).image for parameters in plan.way]
     return _errors(pristine, (pristine, *made))
 
 
-def _errors(pristine: Picture, distorted: Iterable[Picture]) -> NDArray[np.float64]:
+def _errors(pristine: Image, distorted: Iterable[Image]) -> NDArray[np.float64]:
     return np.stack([tile_errors(pristine, one) for one in distorted])
 
 
-def _true_again(plan: DialPlan, pairs: PairStore, pristine: Picture, record: PairRecord, held: Held) -> Picture:
+def _true_again(plan: DialPlan, pairs: PairStore, pristine: Image, record: PairRecord, held: Held) -> Image:
     """Return another draw of the true distortion at a level, as the table of all models takes it."""
-    own = sample_seed(pairs.header["settings"]["pairs"]["seed"], record.picture_digest, plan.distortion, held.stored, 1)
-    return apply(plan.distortion, pristine, held.step.parameters, generator(own)).picture
+    own = sample_seed(pairs.header["settings"]["pairs"]["seed"], record.image_digest, plan.distortion, held.stored, 1)
+    return apply(plan.distortion, pristine, held.step.parameters, generator(own)).image
 
 
 def _tried_between(
-    plan: DialPlan, pristine: Picture, between: Between, made: Callable[[float], Picture], identity: str, seed: int
+    plan: DialPlan, pristine: Image, between: Between, made: Callable[[float], Image], identity: str, seed: int
 ) -> Any:
     own = derive_seed(seed, "between", plan.distortion, identity, between.step.severity)
-    true = apply(plan.distortion, pristine, between.step.parameters, generator(own)).picture
+    true = apply(plan.distortion, pristine, between.step.parameters, generator(own)).image
     return at_between(pristine, true, made(between.step.severity), made(between.below), made(between.above))

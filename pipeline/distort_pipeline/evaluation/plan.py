@@ -1,4 +1,4 @@
-"""Which generators are compared with which true distortions, on which validation pictures."""
+"""Which generators are compared with which true distortions, on which validation images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plan:
     columns: tuple[Column, ...]
     learned: Mapping[str, str]  # model → name of the column that it learned
     severities: Mapping[str, float]  # model → where on its dial that column lies; 1 without a dial
-    pictures: Mapping[str, Mapping[str, PairRecord]]  # picture id → column → record
+    images: Mapping[str, Mapping[str, PairRecord]]  # image id → column → record
     too_small: int
     dials: Mapping[str, DialPlan]  # by graded model
 
@@ -58,32 +58,32 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         name: names[card["distortion"], usual[name].stored]
         for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
     }
-    pictures: dict[str, dict[str, PairRecord]] = {}
+    images: dict[str, dict[str, PairRecord]] = {}
     rungs: dict[str, dict[str, dict[int, PairRecord]]] = {name: {} for name, card in cards.items() if is_graded(card)}
     too_small: set[str] = set()
     for record in pairs.records("val"):
         if min(record.height, record.width) < SMALLEST_SIDE_PX:
-            too_small.add(record.picture)
+            too_small.add(record.image)
             continue
         if (record.distortion, record.level) in names:
-            pictures.setdefault(record.picture, {})[names[record.distortion, record.level]] = record
-        for name, by_picture in rungs.items():
+            images.setdefault(record.image, {})[names[record.distortion, record.level]] = record
+        for name, by_image in rungs.items():
             if record.distortion == cards[name]["distortion"]:
-                by_picture.setdefault(record.picture, {})[record.level] = record
-    there = {column for records in pictures.values() for column in records}
+                by_image.setdefault(record.image, {})[record.level] = record
+    there = {column for records in images.values() for column in records}
     for name, column in learned.items():
         if column not in there:
-            raise PipelineError(f"{pairs.folder} holds no validation picture of {column}, which {name} has learned")
+            raise PipelineError(f"{pairs.folder} holds no validation image of {column}, which {name} has learned")
     return Plan(
         pairs,
         tuple(column for column in columns if column.name in there),
         learned,
         {name: one.step.severity for name, one in usual.items()},
-        pictures,
+        images,
         len(too_small),
         {
-            name: plan_dial(cards[name], pairs.recipes(cards[name]["distortion"]), by_picture)
-            for name, by_picture in rungs.items()
+            name: plan_dial(cards[name], pairs.recipes(cards[name]["distortion"]), by_image)
+            for name, by_image in rungs.items()
         },
     )
 

@@ -28,7 +28,7 @@ class ExportFormat(Protocol):
 
     table: str  # the file that lists all samples
     scored: bool  # whether it is no use without a score: samples that have none are left out
-    files: tuple[str, str]  # pattern and media type of the files that hold pictures, for Croissant
+    files: tuple[str, str]  # pattern and media type of the files that hold images, for Croissant
     about: str  # how the files lie and how to open them, Markdown
 
     def card_head(self, splits: Sequence[str]) -> Mapping[str, object]:

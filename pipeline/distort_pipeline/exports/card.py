@@ -59,13 +59,13 @@ says the same to machines, and `sha256sum --check SHA256SUMS` tells whether the 
 
 ## Motivation
 
-Made to train and to test measures of image quality, with many distorted pictures of known origin. The method:
+Made to train and to test measures of image quality, with many distorted images of known origin. The method:
 {PAPER}.
 
 ## Composition
 
-{contents.count} samples of {len(contents.tiles)} pristine tiles from {len(contents.pictures)} photographs;
-{_sizes(contents)}. Pictures are 8-bit sRGB PNG, without loss.
+{contents.count} samples of {len(contents.tiles)} pristine tiles from {len(contents.images)} photographs;
+{_sizes(contents)}. Images are 8-bit sRGB PNG, without loss.
 
 | distortion | samples here | what its generator learned | steps | SHA-256 of the generator's weights |
 |---|---|---|---|---|
@@ -87,7 +87,7 @@ seed of each sample in `seed`. Nobody was asked or observed. Photographs can sho
 
 Photographs were turned into 8-bit sRGB before. Labels that end in `_higher_better` or `_lower_better` were computed
 from the pixels or given by people, as said above; an empty cell means that there is none, as with the PSNR of two
-identical pictures or an MS-SSIM below 176 px. `clipped` is the fraction of values that newly stand at 0 or 255,
+identical images or an MS-SSIM below 176 px. `clipped` is the fraction of values that newly stand at 0 or 255,
 `parameters` name the true distortion that the generator was to come near, `within_bounds` whether the batch of a
 sample passed its check.
 
@@ -95,11 +95,11 @@ sample passed its check.
 
 For pretraining, for ranking, for stress tests of quality measures. Not for claims about what people see, unless people
 were asked. A generator is not the algorithm that it learned: `JSD_NSS` in the corpus's report says how near it comes.
-Photographs are as few or as many, and as varied, as those that were given to it: {len(contents.pictures)} here.
+Photographs are as few or as many, and as varied, as those that were given to it: {len(contents.images)} here.
 
 ## Distribution
 
-The photographs, by licence; the distorted pictures are adaptations of them and under the same terms:
+The photographs, by licence; the distorted images are adaptations of them and under the same terms:
 
 {_licences(licences)}
 
@@ -120,7 +120,7 @@ def hub_splits(patterns: Mapping[str, str]) -> dict[str, object]:
 
 def title(contents: Contents) -> str:
     """Return what an export is called, for people."""
-    return f"{contents.count} distorted pictures of {len(contents.tiles)} pristine ones"
+    return f"{contents.count} distorted images of {len(contents.tiles)} pristine ones"
 
 
 def licence_id(licences: Mapping[str, int]) -> str:
@@ -149,13 +149,13 @@ def _who_scored(source: ExportSource) -> str:
 
 
 def _scores(exporter: ExportFormat, source: ExportSource) -> str:
-    """Return who said what of the pictures, one sentence a line."""
+    """Return who said what of the images, one sentence a line."""
     lines = []
     for store in source.added:
         if store.of_people:
             lines.append(f"People were asked: mean, standard deviation and count are in {_columns(store.columns)}.")
     if not lines:
-        lines.append("Nobody has looked at these pictures to rate them.")
+        lines.append("Nobody has looked at these images to rate them.")
     lines.append("Every other label is computed from the pixels, and none of those is an opinion score.")
     if exporter.scored:
         lines.append(f"The score that this format carries is {source.score.words}.")
@@ -196,7 +196,7 @@ def _severity(header: Mapping[str, Any]) -> str:
     )
     if one_each and not of_targets:
         return "Each distortion comes at one strength."
-    return """`severity` is the rank of a sample on the scale of its distortion: 0 is the untouched picture, 1 the
+    return """`severity` is the rank of a sample on the scale of its distortion: 0 is the untouched image, 1 the
 strongest level that the generator learned. Levels count from 1, the weakest. `parameters` are what the true distortion
 takes there. One severity of two distortions does not mean one quality."""
 

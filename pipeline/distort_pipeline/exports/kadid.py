@@ -1,4 +1,4 @@
-"""The layout of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019): all pictures in one folder, and dmos.csv.
+"""The layout of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019): all images in one folder, and dmos.csv.
 
 export/images/I00000012.png                 reference tile 12
 export/images/I00000012_10_01.png           the same, of distortion type 10 (JPEG) at level 1
@@ -28,7 +28,7 @@ class Kadid(PngTree):
 
     scored = False
     about = """
-All pictures lie in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` the same with distortion
+All images lie in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` the same with distortion
 type 10 at level 1, the weakest; a further draw of the same has a fourth number. Types 9, 10 and 11 are KADID's own
 numbers of JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
 

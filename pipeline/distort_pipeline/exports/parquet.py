@@ -1,6 +1,6 @@
-"""Parquet with embedded pictures, as Hugging Face's `datasets` reads it: one file for each batch and split.
+"""Parquet with embedded images, as Hugging Face's `datasets` reads it: one file for each batch and split.
 
-export/data/train/jpeg-00000.parquet    columns: reference and distorted (pictures), and those of samples.csv
+export/data/train/jpeg-00000.parquet    columns: reference and distorted (images), and those of samples.csv
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from distort_pipeline.exports import EXPORTS, ExportSource
 from distort_pipeline.exports.card import hub_splits
 from distort_pipeline.exports.shards import Encoded, ShardFormat, key
 
-PICTURES = ("reference", "distorted")
-PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGES = ("reference", "distorted")
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 ROWS_PER_GROUP = 128  # some 30 MB of 256 px tiles: what a reader holds at once
 
 
 @EXPORTS.add("parquet")
 class Parquet(ShardFormat):
-    """Tables whose cells hold pictures."""
+    """Tables whose cells hold images."""
 
     folder = "data/"
     suffix = ".parquet"
@@ -35,7 +35,7 @@ class Parquet(ShardFormat):
 from datasets import load_dataset
 
 dataset = load_dataset("path/to/this/folder", split="train")
-dataset[0]["distorted"], dataset[0]["reference"]  # Pillow pictures
+dataset[0]["distorted"], dataset[0]["reference"]  # Pillow images
 ```
 
 `datasets` calls the split `val` `validation`. Other readers of Parquet find the bytes of a PNG file in the field
@@ -47,7 +47,7 @@ dataset[0]["distorted"], dataset[0]["reference"]  # Pillow pictures
         return hub_splits({split: f"data/{split}/*.parquet" for split in splits})
 
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
-        """Write one table; which columns are pictures, the schema says to `datasets`."""
+        """Write one table; which columns are images, the schema says to `datasets`."""
         rows = [
             {
                 "reference": {"bytes": reference, "path": f"{key(sample)}.ref.png"},
@@ -62,7 +62,7 @@ dataset[0]["distorted"], dataset[0]["reference"]  # Pillow pictures
 
 
 def _schema(source: ExportSource) -> Any:
-    features = {name: {"_type": "Image"} for name in PICTURES}
-    fields = [(name, PICTURE) for name in PICTURES]
+    features = {name: {"_type": "Image"} for name in IMAGES}
+    fields = [(name, IMAGE) for name in IMAGES]
     fields += [(name, ARROW[kind]) for name, kind in source.column_types.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import cv2
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 
 
-def encode_png(picture: Picture) -> bytes:
-    """Return `picture` as the bytes of a PNG file."""
-    fine, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+def encode_png(image: Image) -> bytes:
+    """Return `image` as the bytes of a PNG file."""
+    fine, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not fine:
-        raise ValueError(f"OpenCV made no PNG of a picture of shape {picture.shape}")
+        raise ValueError(f"OpenCV made no PNG of an image of shape {image.shape}")
     return bytes(data.tobytes())

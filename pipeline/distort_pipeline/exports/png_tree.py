@@ -41,12 +41,12 @@ class PngTree:
         samples = source.samples(part)
         of_tile = {sample.record.tile: sample for sample in samples}
         files = []
-        for tile, picture in source.new_tiles(part):
+        for tile, image in source.new_tiles(part):
             files.append(out / self.reference_path(of_tile[tile]))
-            write_bytes(files[-1], encode_png(picture))
-        for sample, picture in source.pixels(part, samples):
+            write_bytes(files[-1], encode_png(image))
+        for sample, image in source.pixels(part, samples):
             files.append(out / self.sample_path(sample))
-            write_bytes(files[-1], encode_png(picture))
+            write_bytes(files[-1], encode_png(image))
         return files
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002

@@ -18,7 +18,7 @@ from distort_pipeline.exports.pyiqa_lists import write_lists
 
 @EXPORTS.add("pyiqa_fr")
 class PyiqaFullReference(PngTree):
-    """Pictures in folders, and what pyiqa needs to train and test full-reference measures on them."""
+    """Images in folders, and what pyiqa needs to train and test full-reference measures on them."""
 
     about = """
 `options.yml` has a section for each split; with it, from this folder:

@@ -38,9 +38,9 @@ def write_lists(
                 record = sample.record
                 splits.append(record.split)
                 places = [path(sample) for path in paths.values()]
-                yield [*places, sample.score, record.split, record.distortion, record.level, record.picture]
+                yield [*places, sample.score, record.split, record.distortion, record.level, record.image]
 
-    columns = [*paths, source.score.column, "official_split", "distortion", "level", "picture"]
+    columns = [*paths, source.score.column, "official_split", "distortion", "level", "image"]
     write_csv(out / LIST, columns, rows())
     by_phase = {phase: [place for place, split in enumerate(splits) if split == phase] for phase in PHASES}
     write_bytes(out / SPLITS, pickle.dumps({1: by_phase}, protocol=4))  # of plain lists: any Python reads it

@@ -1,4 +1,4 @@
-"""For pyiqa's GeneralNRDataset: path and label, one distorted picture a row.
+"""For pyiqa's GeneralNRDataset: path and label, one distorted image a row.
 
 export/meta_info.csv    read by position; official_split says train, val or test
 export/splits.pkl       the same splits as rows, {1: {'train': [...], 'val': [...], 'test': [...]}}
@@ -18,7 +18,7 @@ from distort_pipeline.exports.pyiqa_lists import write_lists
 
 @EXPORTS.add("pyiqa_nr")
 class PyiqaNoReference(PngTree):
-    """Pictures in folders, and what pyiqa needs to train and test no-reference measures on them."""
+    """Images in folders, and what pyiqa needs to train and test no-reference measures on them."""
 
     about = """
 `options.yml` has a section for each split; with it, from this folder:
@@ -32,7 +32,7 @@ dataset = build_dataset(options["datasets"]["train"])
 dataset[0]["img"]
 ```
 
-`meta_info.csv` is read by position: distorted picture, label. pyiqa calls any label `mos_label`; see above what this
+`meta_info.csv` is read by position: distorted image, label. pyiqa calls any label `mos_label`; see above what this
 one is. `splits.pkl` has the same splits by row, for its option `split_file`.
 """
 

@@ -1,4 +1,4 @@
-"""Ranked lists for pairwise training: a reference tile, a better picture of it and a worse one.
+"""Ranked lists for pairwise training: a reference tile, a better image of it and a worse one.
 
 export/ranked.csv            reference,better,worse,by,score_better,score_worse,split,...
 export/ranked_train.csv      the same for each split
@@ -17,14 +17,14 @@ from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = (
     "reference", "better", "worse", "by", "score_better", "score_worse",
-    "distortion_better", "distortion_worse", "level_better", "level_worse", "picture", "split",
+    "distortion_better", "distortion_worse", "level_better", "level_worse", "image", "split",
 )  # fmt: skip
 PRISTINE = "pristine"
 
 
 @EXPORTS.add("ranked")
 class Ranked(PngTree):
-    """Pictures in folders, and every pair of pictures of one tile of which one is better."""
+    """Images in folders, and every pair of images of one tile of which one is better."""
 
     about = """
 `ranked.csv`, and `ranked_train.csv` and so on for each split, have the columns `reference`, `better` and `worse`, paths
@@ -52,7 +52,7 @@ apart, the surer the order: `score_better` and `score_worse` are there to choose
             if record.split not in splits:
                 continue
             reference = self.reference_path(samples[0])
-            end = [record.picture, record.split]
+            end = [record.image, record.split]
             for worse in samples:
                 if worse.untouched:
                     continue

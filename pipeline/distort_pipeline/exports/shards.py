@@ -39,8 +39,8 @@ class ShardFormat(ABC):
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
         """Write the shards of a part."""
         by_split: dict[str, list[Encoded]] = {}
-        for sample, reference, picture in source.pairs(part):
-            encoded = (sample, encode_png(reference), encode_png(picture))
+        for sample, reference, image in source.pairs(part):
+            encoded = (sample, encode_png(reference), encode_png(image))
             by_split.setdefault(sample.record.split, []).append(encoded)
         files = []
         for split, samples in by_split.items():

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
 from distort_pipeline.planning.exports import Part
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, digest_rows, row
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.arrays import pixel_digest
@@ -31,7 +31,7 @@ class Score:
     column: str  # as tables call it
     lower_better: bool
     of_people: bool
-    rated: bool = False  # by people, one picture at a time
+    rated: bool = False  # by people, one image at a time
 
     @property
     def words(self) -> str:
@@ -58,7 +58,7 @@ class Exported:
         return {**ordered, **self.labels, "within_bounds": self.within_bounds, **plain}
 
 
-FIRST = ("distortion", "level", "severity", "sample", "tile", "picture", "split", "y", "x", "height", "width")
+FIRST = ("distortion", "level", "severity", "sample", "tile", "image", "split", "y", "x", "height", "width")
 
 
 @dataclass(frozen=True)
@@ -120,28 +120,28 @@ class ExportSource:
         within = part.batch not in self.flagged
         return [self._exported(records[place], [rows[place] for rows in added], within) for place in part.rows]
 
-    def new_tiles(self, part: Part) -> Iterator[tuple[int, Picture]]:
+    def new_tiles(self, part: Part) -> Iterator[tuple[int, Image]]:
         """Yield number and pixels of the reference tiles that are new with a part."""
-        yield from zip(part.new_tiles, self.corpus.pictures(PRISTINE, part.new_tiles), strict=True)
+        yield from zip(part.new_tiles, self.corpus.images(PRISTINE, part.new_tiles), strict=True)
 
-    def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Picture]]:
+    def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Image]]:
         """Yield each of the `samples` of a part with its pixels; PipelineError if these are not as recorded."""
         slots = [sample.record.slot for sample in samples]
-        found = self.corpus.pictures(distorted_array(part.series), slots)
-        for sample, picture in zip(samples, found, strict=True):
-            if pixel_digest([picture]) != sample.record.pixel_digest:
+        found = self.corpus.images(distorted_array(part.series), slots)
+        for sample, image in zip(samples, found, strict=True):
+            if pixel_digest([image]) != sample.record.pixel_digest:
                 raise PipelineError(
                     f"{self.corpus.folder}: sample {sample.record.sample} has other pixels than when it was made; "
                     "`distort-pipeline verify` names all that is damaged"
                 )
-            yield sample, picture
+            yield sample, image
 
-    def pairs(self, part: Part) -> Iterator[tuple[Exported, Picture, Picture]]:
+    def pairs(self, part: Part) -> Iterator[tuple[Exported, Image, Image]]:
         """Yield each sample of a part with its reference tile and its own pixels."""
         samples = self.samples(part)
-        references = self.corpus.pictures(PRISTINE, [sample.record.tile for sample in samples])
-        for (sample, picture), reference in zip(self.pixels(part, samples), references, strict=True):
-            yield sample, reference, picture
+        references = self.corpus.images(PRISTINE, [sample.record.tile for sample in samples])
+        for (sample, image), reference in zip(self.pixels(part, samples), references, strict=True):
+            yield sample, reference, image
 
     @cached_property
     def flagged(self) -> frozenset[str]:
@@ -164,7 +164,7 @@ class ExportSource:
             labels.update(columns)
         score = labels[self.score.column]
         number = self.corpus.distortions.index(record.distortion)
-        untouched = "psnr" in self._computed and record.psnr is None  # identical pictures have none
+        untouched = "psnr" in self._computed and record.psnr is None  # identical images have none
         return Exported(record, labels, None if score is None else float(score), within_bounds, number, untouched)
 
     def _score(self, label: str) -> Score:

@@ -1,8 +1,8 @@
-"""A study with people: pictures under names that tell nothing, and balanced, seeded lists of trials.
+"""A study with people: images under names that tell nothing, and balanced, seeded lists of trials.
 
 export/stimuli/3f9a….png         samples and reference tiles; the name is part of a digest
-export/acr_trials.csv            one picture at a time, to be rated from 1 (bad) to 5 (excellent)
-export/pairwise_trials.csv       two pictures of one tile side by side: which is better, left or right?
+export/acr_trials.csv            one image at a time, to be rated from 1 (bad) to 5 (excellent)
+export/pairwise_trials.csv       two images of one tile side by side: which is better, left or right?
 
 The lists come back with a column `score` or `choice` filled in, and `distort-pipeline label --table` reads them.
 """
@@ -34,15 +34,15 @@ class Study(PngTree):
 
     scored = False
     about = """
-`stimuli/` holds all pictures under names that tell nothing. Two lists say what to show, session after session:
+`stimuli/` holds all images under names that tell nothing. Two lists say what to show, session after session:
 
-- `acr_trials.csv`: one picture (`stimulus`) at a time, rated from 1 (bad) to 5 (excellent) in `score` (absolute
+- `acr_trials.csv`: one image (`stimulus`) at a time, rated from 1 (bad) to 5 (excellent) in `score` (absolute
   category rating, ITU-T P.910).
-- `pairwise_trials.csv`: `left` and `right`, two pictures of one tile; the better one, `left`, `right` or `same`, goes
+- `pairwise_trials.csv`: `left` and `right`, two images of one tile; the better one, `left`, `right` or `same`, goes
   into `choice`.
 
 `kind` is `sample`; `repeat` for a second showing in the same session, in pairs with the sides changed; or `anchor`: a
-pristine picture, or a pair of one and the most damaged sample of its tile, whose answer is known. Every sample is shown
+pristine image, or a pair of one and the most damaged sample of its tile, whose answer is known. Every sample is shown
 about as often as every other.
 Fill in the answers, and give the list back to the corpus:
 
@@ -56,7 +56,7 @@ somebody is.
 
     def reference_path(self, sample: Exported) -> str:
         """Return where the reference tile of a sample lies."""
-        return f"stimuli/{_name('tile', sample.record.picture, sample.record.tile)}.png"
+        return f"stimuli/{_name('tile', sample.record.image, sample.record.tile)}.png"
 
     def sample_path(self, sample: Exported) -> str:
         """Return where a sample lies."""

@@ -47,7 +47,7 @@ def asked_series(
     if brought:
         raise PipelineError(
             f"{brought[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
-            "distortion of another's pictures to hold the mix against"
+            "distortion of another's images to hold the mix against"
         )
     series = plan_series(
         {name: ability(card) for name, card in cards.items()},

@@ -12,7 +12,7 @@ from distort_pipeline.backend import backend_name
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.planning.corpora import CorpusPlan, overlap
 from distort_pipeline.planning.series import Series
-from distort_pipeline.records import PictureRecord, SampleRecord, digest
+from distort_pipeline.records import ImageRecord, SampleRecord, digest
 from distort_pipeline.stores.corpora import KIND, VERSION
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.tables import read_table
@@ -35,16 +35,16 @@ def deciding_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: 
     }
 
 
-def used_pictures(plan: CorpusPlan, pictures: Sequence[PictureRecord]) -> list[PictureRecord]:
-    """Return those of `pictures` that a tile of the plan is cut from, in their order."""
-    used = {tile.picture.picture_digest for tile in plan.tiles}
-    return [picture for picture in pictures if picture.picture_digest in used]
+def used_images(plan: CorpusPlan, images: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """Return those of `images` that a tile of the plan is cut from, in their order."""
+    used = {tile.image.image_digest for tile in plan.tiles}
+    return [image for image in images if image.image_digest in used]
 
 
 def corpus_header(
-    work: Path, settings: Mapping[str, Any], plan: CorpusPlan, cards: Cards, pictures: Sequence[PictureRecord]
+    work: Path, settings: Mapping[str, Any], plan: CorpusPlan, cards: Cards, images: Sequence[ImageRecord]
 ) -> dict[str, Any]:
-    """Return the header of the corpus in the folder `work`, all shards of which are finished, of `pictures`."""
+    """Return the header of the corpus in the folder `work`, all shards of which are finished, of `images`."""
     asked = settings["generate"]
     shards = plan.tile_shards(asked["batch_samples"])
     names = [batch.name for batch in plan.batches]
@@ -58,7 +58,7 @@ def corpus_header(
         "version": VERSION,
         "digest": digest([settings, [entry["digest"] for entry in entries]]),
         "settings": settings,
-        "tile_px": None if asked["whole_pictures"] else asked["tile_px"],
+        "tile_px": None if asked["whole_images"] else asked["tile_px"],
         "tile_shards": len(shards),
         "series": {one.name: _told_series(one) for one in made},
         "samples": {one.name: sum(sizes) for one, sizes in made.items()},
@@ -67,14 +67,14 @@ def corpus_header(
             "samples": len(records),
             "tiles": len(plan.tiles),
             "tiles_available": plan.available_tiles,
-            "pictures": len({picture.picture_digest for picture in pictures}),
+            "images": len({image.image_digest for image in images}),
             "batches": len(names),
             "flagged": sum(not entry.get("within_bounds", True) for entry in entries),
             "duplicates": len(records) - len(records.column("pixel_digest").unique()),
         },
         "overlap": overlap(plan.tiles, align_px=asked["crop_align"]),
         "models": {name: _told_model(card) for name, card in cards.items()},
-        "licences": dict(Counter(picture.licence for picture in pictures)),
+        "licences": dict(Counter(image.licence for image in images)),
         "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
         "codecs": settings["codecs"],
         "manifest_digest": settings["manifest_digest"],

@@ -64,7 +64,7 @@ def build_discriminator(
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class PairView(keras.layers.Layer):  # type: ignore[misc]
-    """Concatenates a pair of (N, H, W, 3) pictures to (N, H, W, 6), in one of `PAIR_VIEWS`."""
+    """Concatenates a pair of (N, H, W, 3) images to (N, H, W, 6), in one of `PAIR_VIEWS`."""
 
     def __init__(self, view: str, **options: Any) -> None:
         super().__init__(**options)

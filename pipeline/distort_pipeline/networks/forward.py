@@ -1,4 +1,4 @@
-"""A generator at work on 8-bit pictures: padding, noise, a fixed batch shape, and the way back to 8 bits."""
+"""A generator at work on 8-bit images: padding, noise, a fixed batch shape, and the way back to 8 bits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
-from distort_pipeline.ranges import NetworkPixels, Picture, Pictures, from_network, to_network
+from distort_pipeline.ranges import Image, Images, NetworkPixels, from_network, to_network
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.seeds import generator as rng_of
 from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
 
 
 class Forward:
-    """Distorts pictures with a trained generator in inference mode.
+    """Distorts images with a trained generator in inference mode.
 
-    The batch shape is fixed and a last, smaller batch is filled up, so that a picture's output depends on nothing but
-    the picture and its seed.
+    The batch shape is fixed and a last, smaller batch is filled up, so that an image's output depends on nothing but
+    the image and its seed.
     """
 
     def __init__(
@@ -28,36 +28,36 @@ class Forward:
     ) -> None:
         self.model = model
         self.graded = graded  # whether it takes a severity
-        self.whole = whole  # whether it takes the significance of whole pictures
+        self.whole = whole  # whether it takes the significance of whole images
         self.noise_channels = noise_channels
         self.batch = batch
         self._call = _compiled(model)
 
     def distort(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float] | None = None,
         wholes: Significances | None = None,
-    ) -> Pictures:
-        """Return `pictures` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
 
         Severities are from 0, nothing, to 1, the strongest level that was learned; None is 1 for all. PipelineError if
-        another is asked of a generator that has learned one level. `wholes` (N, 18) is the significance of the pictures
+        another is asked of a generator that has learned one level. `wholes` (N, 18) is the significance of the images
         that these are tiles of, for a generator that goes by it; None: they are whole.
         """
-        parts = list(self.distort_by_parts(pictures, seeds, severities, wholes))
-        return np.concatenate(parts) if parts else np.empty_like(pictures)
+        parts = list(self.distort_by_parts(images, seeds, severities, wholes))
+        return np.concatenate(parts) if parts else np.empty_like(images)
 
     def distort_by_parts(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float] | None = None,
         wholes: Significances | None = None,
-    ) -> Iterator[Pictures]:
-        """Yield what `distort` returns, part by part: as many pictures as the network takes at once, or fewer."""
-        wanted = np.ones(len(pictures), np.float32) if severities is None else np.asarray(severities, np.float32)
+    ) -> Iterator[Images]:
+        """Yield what `distort` returns, part by part: as many images as the network takes at once, or fewer."""
+        wanted = np.ones(len(images), np.float32) if severities is None else np.asarray(severities, np.float32)
         if not ((wanted >= 0) & (wanted <= 1)).all():
             raise PipelineError(f"a severity is a number from 0 to 1, got {wanted.min():g} to {wanted.max():g}")
         if not self.graded and (wanted != 1).any():
@@ -65,9 +65,9 @@ class Forward:
                 f"this generator has learned one level, which is severity 1, and was asked for {wanted.min():g}; "
                 "train it at several levels (train.levels)"
             )
-        height, width = pictures.shape[1:3]
-        for start in range(0, len(pictures), self.batch):
-            part = pad_to_multiple(pictures[start : start + self.batch])
+        height, width = images.shape[1:3]
+        for start in range(0, len(images), self.batch):
+            part = pad_to_multiple(images[start : start + self.batch])
             filled = np.zeros((self.batch, *part.shape[1:]), np.uint8)
             filled[: len(part)] = part
             noises = noise_maps(
@@ -82,30 +82,30 @@ class Forward:
                 own = slice(start, start + len(part))
                 significance = np.ones((self.batch, len(SIZES)), np.float32)
                 significance[: len(part)] = (
-                    [significance_of(picture) for picture in pictures[own]] if wholes is None else wholes[own]
+                    [significance_of(image) for image in images[own]] if wholes is None else wholes[own]
                 )
             values = np.asarray(self._call(generator_inputs(to_network(filled), noises, severity, significance)))
             yield from_network(values[: len(part), :height, :width])
 
-    def distort_picture(self, picture: Picture, seed: int, severity: float = 1.0) -> Picture:
-        """Return one whole `picture` (H, W, 3) distorted."""
-        return self.distort(picture[None], [seed], [severity])[0]
+    def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:
+        """Return one whole `image` (H, W, 3) distorted."""
+        return self.distort(image[None], [seed], [severity])[0]
 
 
-def pad_to_multiple(pictures: Pictures) -> Pictures:
-    """Return `pictures` (N, H, W, 3) reflected at the bottom and right to multiples of 128.
+def pad_to_multiple(images: Images) -> Images:
+    """Return `images` (N, H, W, 3) reflected at the bottom and right to multiples of 128.
 
     Padding at the top or left would move the 8 x 8 grid that JPEG's distortions live on.
     """
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     down, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
-    # a picture smaller than its padding cannot be reflected once; repeated reflection is what "symmetric" chains do
+    # an image smaller than its padding cannot be reflected once; repeated reflection is what "symmetric" chains do
     mode: Any = "reflect" if down < height and right < width else "symmetric"
-    return np.pad(pictures, ((0, 0), (0, down), (0, right), (0, 0)), mode=mode)
+    return np.pad(images, ((0, 0), (0, down), (0, right), (0, 0)), mode=mode)
 
 
 def noise_maps(seeds: list[int], height: int, width: int, channels: int, batch: int) -> list[NetworkPixels]:
-    """Return the noise maps of a batch, coarsest first; every picture's come from its own seed, zeros fill the rest."""
+    """Return the noise maps of a batch, coarsest first; every image's come from its own seed, zeros fill the rest."""
     maps = [np.zeros((batch, *shape), np.float32) for shape in noise_shapes(height, width, channels)]
     for place, seed in enumerate(seeds):
         rng = rng_of(derive_seed(seed, "z"))

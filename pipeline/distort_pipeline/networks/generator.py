@@ -1,4 +1,4 @@
-"""The generator G: a 14-layer U-Net that adds a learned residual to the picture (section II-A, figure 1)."""
+"""The generator G: a 14-layer U-Net that adds a learned residual to the image (section II-A, figure 1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
-RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the picture, not dozens
+RESIDUAL_START = 0.002  # deviation of the last kernel: G starts a few greys away from the image, not dozens
 NOISE_START = 0.02  # the same for the last noise kernel: about 13 greys of noise
 BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
 
@@ -49,10 +49,10 @@ def build_generator(
     paper's.
     With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
     transform, 0 `base_filters` leave the U-Net out.
-    With several `levels` a severity (N, 1) in [0, 1] stands behind the picture among the inputs, see `severity.py`: the
-    U-Net sees it as a map beside the picture, and nothing is added at severity 0. With several `kinds` of distortion in
+    With several `levels` a severity (N, 1) in [0, 1] stands behind the image among the inputs, see `severity.py`: the
+    U-Net sees it as a map beside the image, and nothing is added at severity 0. With several `kinds` of distortion in
     one U-Net it is (N, kinds), a severity and a map for each: which kinds, how strong, also several at once.
-    With `whole` a transform that reads its step off the picture takes the significance (N, 18) of the whole picture
+    With `whole` a transform that reads its step off the image takes the significance (N, 18) of the whole image
     that each is a part of as the last input, see `wavelets/significance.py`; others know no such input.
     A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
     `folding.folded_weights`: generation only.
@@ -61,7 +61,7 @@ def build_generator(
         raise ValueError("several kinds want levels, and neither a transform nor a noise pyramid: those know one kind")
     if folded:
         precision = precision.removeprefix("mixed_")  # weights that stay are rounded once, not in every call
-    picture = keras.Input((side_px, side_px, 3), name="pristine")
+    image = keras.Input((side_px, side_px, 3), name="pristine")
     # Keras wants one array for each scale; the coarsest comes first
     noises = [
         keras.Input((*(side and side // 2**halvings for side in (side_px, side_px)), noise_channels), name=f"z{block}")
@@ -72,12 +72,12 @@ def build_generator(
     graded = [] if severity is None else [severity]
     told = whole and is_scaled(transform)
     wholes = [keras.Input((len(SIZES),), name="significance")] if told else []
-    terms = [picture]
+    terms = [image]
     if base_filters:
         fitted = transform != NO_TRANSFORM or noise_pyramid
-        seen = picture
+        seen = image
         if severity is not None:
-            seen = keras.layers.Concatenate(name="beside", dtype="float32")([picture, severity_map(severity, picture)])
+            seen = keras.layers.Concatenate(name="beside", dtype="float32")([image, severity_map(severity, image)])
         residuals = _residuals(seen, noises, base_filters, precision, folded, fitted=fitted)
         if severity is not None:
             left = ops.reshape(fade(strongest(severity), levels), (-1, 1, 1, 1))
@@ -85,18 +85,18 @@ def build_generator(
         terms += residuals
     if transform != NO_TRANSFORM:
         responses = Responses(transform, levels, whole=told, name=RESPONSES)
-        told_of = [picture, *graded, *wholes]
-        terms.append(responses(told_of if len(told_of) > 1 else picture))
+        told_of = [image, *graded, *wholes]
+        terms.append(responses(told_of if len(told_of) > 1 else image))
     if noise_pyramid:
         terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*graded, *noises]))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
-    inputs = [picture, *graded, *noises, *wholes]
-    return keras.Model(inputs if len(inputs) > 1 else picture, distorted, name="generator")
+    inputs = [image, *graded, *noises, *wholes]
+    return keras.Model(inputs if len(inputs) > 1 else image, distorted, name="generator")
 
 
 def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tuple[int, int, int]]:
-    """Return the shape (h, w, noise_channels) of each noise map for a padded picture, coarsest first.
+    """Return the shape (h, w, noise_channels) of each noise map for a padded image, coarsest first.
 
     >>> noise_shapes(256, 128, 3)[0], noise_shapes(256, 128, 3)[-1], len(noise_shapes(256, 128, 3))
     ((4, 2, 3), (256, 128, 3), 7)
@@ -107,22 +107,22 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
 
 
 def generator_inputs(
-    pictures: Any, noises: Sequence[Any], severity: Any | None = None, significance: Any | None = None
+    images: Any, noises: Sequence[Any], severity: Any | None = None, significance: Any | None = None
 ) -> Any:
-    """Return what the model is called with: pictures, and severity, noise maps and significance where it takes them."""
-    inputs = [pictures, *([] if severity is None else [severity]), *noises]
+    """Return what the model is called with: images, and severity, noise maps and significance where it takes them."""
+    inputs = [images, *([] if severity is None else [severity]), *noises]
     inputs += [] if significance is None else [significance]
-    return inputs if len(inputs) > 1 else pictures
+    return inputs if len(inputs) > 1 else images
 
 
 def _residuals(
-    picture: Any, noises: Sequence[Any], base_filters: int, precision: str, folded: bool, *, fitted: bool
+    image: Any, noises: Sequence[Any], base_filters: int, precision: str, folded: bool, *, fitted: bool
 ) -> list[Any]:
     """Return the U-Net's residual, and that of the finest noise; where something was `fitted`, both start at 0."""
     skips = []
-    features = picture
+    features = image
     for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        # bfloat16 has no room for a grey beside a picture: differences would be lost before the kernels take them
+        # bfloat16 has no room for a grey beside an image: differences would be lost before the kernels take them
         reads = "float32" if block == 1 else precision
         features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded, reads=reads)
         skips.append(features)

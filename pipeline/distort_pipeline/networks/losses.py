@@ -1,4 +1,4 @@
-"""The losses (section II-B), over patch logits of D and pictures in [-1, 1]."""
+"""The losses (section II-B), over patch logits of D and images in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generator_adversarial(fake: Any) -> Any:
 
 
 def sparsity(distorted: Any, pristine: Any, *, span: float, reduction: str) -> Any:
-    """Return E‖G(x) - x‖₁, equation 3, with white - black = `span`: a mean over values, or a sum over each picture.
+    """Return E‖G(x) - x‖₁, equation 3, with white - black = `span`: a mean over values, or a sum over each image.
 
     The paper states neither the scale nor the reduction; for a 256 x 256 crop sum and mean differ by 196,608 times.
     """

@@ -1,8 +1,8 @@
 """A pyramid of noise: the second-order statistics of a random distortion, told in one colour matrix for each octave.
 
 White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
-resolutions anyway; here each is coloured and carried up to the picture's resolution, and the sum is added to the
-picture. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole. A kernel of
+resolutions anyway; here each is coloured and carried up to the image's resolution, and the sum is added to the
+image. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole. A kernel of
 3 x 3 pixels on the sum takes out what octaves leave of their own: steps where 1/f is smooth, and too much along
 diagonals, as they are squares and not rings.
 Matrices and kernels are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
@@ -20,8 +20,8 @@ from distort_pipeline.networks.resampling import doubled_smoothly
 from distort_pipeline.networks.severity import fade, level_shares, shared
 
 SLOWER = 2  # octaves below that of the coarsest map
-BESIDE = 2  # cells that each octave has beyond each side of the picture: as far as doubling looks
-SLOW_SOURCE = 3  # the map whose numbers slower octaves have: large enough for them and their cells beside the picture
+BESIDE = 2  # cells that each octave has beyond each side of the image: as far as doubling looks
+SLOW_SOURCE = 3  # the map whose numbers slower octaves have: large enough for them and their cells beside the image
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -65,14 +65,14 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         slow = slow_octaves(maps[SLOW_SOURCE], sides[:SLOWER])
         total = ops.matmul(slow[0], matrices[:, None, 0])
         for octave, noise in enumerate([*slow[1:], *map(with_cells_beside, maps)], start=1):
-            # doubled, the cells beyond the picture are twice as many; half of them are left
+            # doubled, the cells beyond the image are twice as many; half of them are left
             _, height, width, _ = ops.shape(noise)
             total = doubled_smoothly(total)[:, BESIDE : BESIDE + height, BESIDE : BESIDE + width]
             total = total + ops.matmul(noise, matrices[:, None, octave])
         return convolved(total, kernels)[:, BESIDE:-BESIDE, BESIDE:-BESIDE]
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-        """Return the shape of the picture."""
+        """Return the shape of the image."""
         return (*input_shape[-1][:-1], 3)
 
     def get_config(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def convolved(values: Any, kernels: Any) -> Any:
 def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
     """Return maps of these `sides` and `BESIDE` cells more around, with numbers of the finer map `noise` (N, h, w, c).
 
-    Around, so that a small picture has the slow waves of a window of a large one. Each channel's numbers are those of
+    Around, so that a small image has the slow waves of a window of a large one. Each channel's numbers are those of
     another, and of another corner, so that no octave has those that a finer one has at the same place.
     """
     maps = []

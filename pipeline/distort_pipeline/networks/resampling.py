@@ -1,4 +1,4 @@
-"""Halving and doubling of pictures and maps (N, h, w, c) on keras.ops."""
+"""Halving and doubling of images and maps (N, h, w, c) on keras.ops."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def undoubled(values: Any) -> Any:
     """
     wanted = halved(values)
     half = wanted
-    for _ in range(UNDOUBLING_TURNS):  # each leaves at most three quarters of the error, of smooth pictures much less
+    for _ in range(UNDOUBLING_TURNS):  # each leaves at most three quarters of the error, of smooth images much less
         half = half + wanted - halved(doubled(half))
     return half
 

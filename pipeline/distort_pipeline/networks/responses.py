@@ -1,4 +1,4 @@
-"""Response curves: what each transform coefficient of a picture becomes, learned from pairs.
+"""Response curves: what each transform coefficient of an image becomes, learned from pairs.
 
 A codec rounds the coefficients of a transform. A network of convolutions and leaky kinks has to build each of those
 staircases out of kinks, which tens of thousands of adversarial steps do not teach it; one curve for each coefficient
@@ -28,17 +28,17 @@ ALL_LEVELS = "phases"  # how the names of those weights begin that all levels ha
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class Responses(keras.layers.Layer):  # type: ignore[misc]
-    """T: pictures (N, H, W, 3) in [-1, 1] → what their coefficients gain or lose, same shape, float32.
+    """T: images (N, H, W, 3) in [-1, 1] → what their coefficients gain or lose, same shape, float32.
 
     Coefficients are measured in steps, as a codec counts them: the curves of a coarser level are those of a finer one
     with larger steps, so that between two levels both can be interpolated. Where the transform is `scaled` all
-    coefficients of a picture have one step: the size that a share of them reaches which is the level's, see
+    coefficients of an image have one step: the size that a share of them reaches which is the level's, see
     `wavelets/significance.py`. The levels then share their curves, in units of the power of two below the step, and
     there are some for each place in an octave, see `wavelets/planes.py`. Otherwise each coefficient has its own step,
-    for all pictures, and each level its curves.
+    for all images, and each level its curves.
 
-    Called with [pictures, severity] if there are several `levels`, see `severity.py`. With `whole` the significance
-    (N, 18) of the whole pictures that these are parts of stands last; without, each picture is taken for a whole.
+    Called with [images, severity] if there are several `levels`, see `severity.py`. With `whole` the significance
+    (N, 18) of the whole images that these are parts of stands last; without, each image is taken for a whole.
     Curves and steps are fitted beforehand and not trained; at the start the curves are flat, and T is 0.
     """
 
@@ -61,9 +61,9 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
-        pictures, *told = inputs if self.levels > 1 or self.whole else [inputs]
+        images, *told = inputs if self.levels > 1 or self.whole else [inputs]
         severity = told[0] if self.levels > 1 else None
-        planes = self._planes(pictures)
+        planes = self._planes(images)
         bands = self.transform.analyse(planes)
         shares = np.ones((1, 1), np.float32) if severity is None else level_shares(severity, self.levels)
         left = np.ones((1, 1), np.float32) if severity is None else fade(severity, self.levels)
@@ -78,16 +78,16 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         upwards = 0.0 if self.transform.integer else UPWARDS
         return ops.where(greys == 0, 0.0, greys + upwards) / GREYS_PER_UNIT
 
-    def analyse(self, pictures: Any) -> list[Any]:
-        """Return the bands of `pictures` (N, H, W, 3) in [-1, 1]."""
-        return self.transform.analyse(self._planes(pictures))
+    def analyse(self, images: Any) -> list[Any]:
+        """Return the bands of `images` (N, H, W, 3) in [-1, 1]."""
+        return self.transform.analyse(self._planes(images))
 
-    def recover(self, pictures: Any) -> list[Any]:
-        """Return the bands that a decoder made `pictures` of, the same way."""
-        return self.transform.recover(self._planes(pictures))
+    def recover(self, images: Any) -> list[Any]:
+        """Return the bands that a decoder made `images` of, the same way."""
+        return self.transform.recover(self._planes(images))
 
     def scale(self, significance: Any, shares: Any) -> Any:
-        """Return the step of each picture in greys, (N, 1), at `shares` (N or 1, levels) of the levels."""
+        """Return the step of each image in greys, (N, 1), at `shares` (N or 1, levels) of the levels."""
         return ops.exp(log_sizes(significance, shared(shares, self.log_shares)[:, 0], ops))[:, None]
 
     def steps(self, number: int, shares: Any) -> Any:
@@ -110,7 +110,7 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         return (left + rest * (right - left)) * step
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Return the shape of the pictures."""
+        """Return the shape of the images."""
         return tuple(input_shape[0] if self.levels > 1 or self.whole else input_shape)
 
     def get_config(self) -> dict[str, Any]:
@@ -118,8 +118,8 @@ class Responses(keras.layers.Layer):  # type: ignore[misc]
         config = super().get_config()
         return {"name": config["name"], "transform": self.transform_name, "levels": self.levels, "whole": self.whole}
 
-    def _planes(self, pictures: Any) -> Any:
-        return ops.matmul(pictures * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
+    def _planes(self, images: Any) -> Any:
+        return ops.matmul(images * GREYS_PER_UNIT - HALF_GREY, TO_PLANES.T)
 
     def _zeros(self, name: str, *shape: int) -> Any:
         return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)

@@ -1,6 +1,6 @@
-"""Severity as networks see it: how much of each learned level a picture gets.
+"""Severity as networks see it: how much of each learned level an image gets.
 
-A graded network has learned n levels, weakest first. Level k lies at severity k / n, the untouched picture at 0, and
+A graded network has learned n levels, weakest first. Level k lies at severity k / n, the untouched image at 0, and
 between two levels what was learned is interpolated. Not in the paper, which trains one level.
 """
 
@@ -27,16 +27,16 @@ def fade(severity: Any, levels: int) -> Any:
 
 
 def shared(shares: Any, weights: Any) -> Any:
-    """Return for each picture the mean of `weights` (levels, ...) with its `shares` (N, levels): (N, ...)."""
+    """Return for each image the mean of `weights` (levels, ...) with its `shares` (N, levels): (N, ...)."""
     flat = ops.reshape(weights, (weights.shape[0], -1))
     return ops.reshape(ops.matmul(shares, flat), (-1, *weights.shape[1:]))
 
 
 def strongest(severity: Any) -> Any:
-    """Return the largest of each picture's severities (N, k): (N, 1), 0 where nothing at all is asked."""
+    """Return the largest of each image's severities (N, k): (N, 1), 0 where nothing at all is asked."""
     return severity if severity.shape[-1] == 1 else ops.max(severity, axis=-1, keepdims=True)
 
 
-def severity_map(severity: Any, pictures: Any) -> Any:
-    """Return `severity` (N, k) as maps beside `pictures` (N, H, W, c): (N, H, W, k)."""
-    return ops.zeros_like(pictures[..., :1]) + ops.reshape(severity, (-1, 1, 1, severity.shape[-1]))
+def severity_map(severity: Any, images: Any) -> Any:
+    """Return `severity` (N, k) as maps beside `images` (N, H, W, c): (N, H, W, k)."""
+    return ops.zeros_like(images[..., :1]) + ops.reshape(severity, (-1, 1, 1, severity.shape[-1]))

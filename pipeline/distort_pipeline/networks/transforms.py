@@ -22,7 +22,7 @@ from distort_pipeline.wavelets.significance import TO_PLANES
 
 TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
-LEAST_STEP = 1e-3  # greys; a picture that gains no more is left as it is
+LEAST_STEP = 1e-3  # greys; an image that gains no more is left as it is
 HALF_UP = 0.5 + 1e-3  # codecs round halves up, and the last bits of a float are not to decide
 BLOCK_PX = 8
 COSINES = dct(np.eye(BLOCK_PX), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
@@ -38,7 +38,7 @@ class Curves:
 
 
 class Transform(Protocol):
-    """Planes into bands and back. The sides of pictures are multiples of 128."""
+    """Planes into bands and back. The sides of images are multiples of 128."""
 
     @property
     def curves(self) -> Sequence[Curves]:
@@ -46,7 +46,7 @@ class Transform(Protocol):
 
     @property
     def scaled(self) -> bool:
-        """Whether the codec chooses its coarseness anew for every picture."""
+        """Whether the codec chooses its coarseness anew for every image."""
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return the bands of `planes` (N, H, W, 3), as an encoder takes them."""
@@ -129,7 +129,7 @@ class IntegerBlocks(CosineBlocks):
         return self._bands(_whole(planes), lambda colour: _whole(undoubled(colour)), _doubled_to_whole)
 
     def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
-        """Return what the planes gain, those of pictures without any gain nothing."""
+        """Return what the planes gain, those of images without any gain nothing."""
         after = self.synthesise([band + gain for band, gain in zip(bands, gains, strict=True)])
         most = [ops.max(ops.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
         coded = ops.max(ops.stack(most), axis=0) > LEAST_STEP
@@ -209,5 +209,5 @@ TRANSFORMS: dict[str, Transform] = {
 
 
 def is_scaled(transform: str) -> bool:
-    """Return whether the transform of this name, or "none", has a step for every picture, which is read off it."""
+    """Return whether the transform of this name, or "none", has a step for every image, which is read off it."""
     return transform in TRANSFORMS and TRANSFORMS[transform].scaled

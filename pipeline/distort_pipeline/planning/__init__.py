@@ -1,4 +1,4 @@
-"""Decides before anything runs: which tiles of which pictures stand in which slot of which shard. Pure.
+"""Decides before anything runs: which tiles of which images stand in which slot of which shard. Pure.
 
 A shard can then be made alone, by anyone, any number of times.
 """

@@ -10,7 +10,7 @@ import numpy as np
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.series import Series, spread
 from distort_pipeline.planning.tiles import Tile, offsets_available, spread_tiles
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import derive_seed, sample_seed
 
 
@@ -28,7 +28,7 @@ class ReferenceTile:
     """One pristine tile of a corpus, drawn once and distorted by every model."""
 
     number: int
-    picture: PictureRecord
+    image: ImageRecord
     tile: Tile
 
 
@@ -72,7 +72,7 @@ class CorpusPlan:
 
 
 def plan_corpus(
-    pictures: Sequence[PictureRecord],
+    images: Sequence[ImageRecord],
     series: Sequence[Series],
     *,
     count: int,
@@ -84,28 +84,28 @@ def plan_corpus(
 ) -> CorpusPlan:
     """Return the plan of `count` samples, split evenly over the `series`.
 
-    `tile_px` None means whole pictures. Tiles of one picture follow each other, so that a batch touches few pictures.
+    `tile_px` None means whole images. Tiles of one image follow each other, so that a batch touches few images.
     The series share the tiles. A series that draws nothing anew never gets a tile twice unless `allow_repeats`.
     """
     shares = [count // len(series) + (place < count % len(series)) for place in range(len(series))]
     available = {
-        picture.picture_digest: 1
+        image.image_digest: 1
         if tile_px is None
-        else offsets_available(picture.height, picture.width, tile_px=tile_px, align_px=align_px)
-        for picture in pictures
+        else offsets_available(image.height, image.width, tile_px=tile_px, align_px=align_px)
+        for image in images
     }
     in_all = sum(available.values())
     wanted = max(shares)
     if in_all == 0:
-        raise PipelineError(f"no picture is at least {tile_px} px on both sides; choose a smaller --tile-px")
+        raise PipelineError(f"no image is at least {tile_px} px on both sides; choose a smaller --tile-px")
     repeats = [one.name for one, share in zip(series, shares, strict=True) if share > in_all and not one.draws_anew]
     if repeats and not allow_repeats:
         raise PipelineError(
             f"{in_all} different tiles are available and {', '.join(repeats)} would need {wanted}; these models are "
-            "deterministic, so a tile again would be the same sample again: ask for fewer, bring more pictures, or "
+            "deterministic, so a tile again would be the same sample again: ask for fewer, bring more images, or "
             "pass --allow-repeats"
         )
-    tiles = _reference_tiles(pictures, available, min(wanted, in_all), tile_px, align_px, seed)
+    tiles = _reference_tiles(images, available, min(wanted, in_all), tile_px, align_px, seed)
     batches = []
     first = 0
     for one, share in zip(series, shares, strict=True):
@@ -132,37 +132,37 @@ def _own_seed(seed: int, series: Series, tile: ReferenceTile, draw: int) -> int:
     """Return the seed of one sample: that of its tile, distortion, level among several, and draw."""
     place = derive_seed(seed, tile.tile.y, tile.tile.x)
     level = series.level if series.levels > 1 else 1
-    return sample_seed(place, tile.picture.picture_digest, series.distortion, level, draw)
+    return sample_seed(place, tile.image.image_digest, series.distortion, level, draw)
 
 
 def _reference_tiles(
-    pictures: Sequence[PictureRecord],
+    images: Sequence[ImageRecord],
     available: Mapping[str, int],
     wanted: int,
     tile_px: int | None,
     align_px: int,
     seed: int,
 ) -> list[ReferenceTile]:
-    """Return `wanted` different tiles, as evenly over the pictures as their sizes allow, picture after picture."""
-    usable = [picture for picture in pictures if available[picture.picture_digest]]
-    usable.sort(key=lambda picture: derive_seed(seed, "order", picture.picture_digest))
-    quotas = even_quotas([available[picture.picture_digest] for picture in usable], wanted)
+    """Return `wanted` different tiles, as evenly over the images as their sizes allow, image after image."""
+    usable = [image for image in images if available[image.image_digest]]
+    usable.sort(key=lambda image: derive_seed(seed, "order", image.image_digest))
+    quotas = even_quotas([available[image.image_digest] for image in usable], wanted)
     tiles: list[ReferenceTile] = []
-    for picture, quota in zip(usable, quotas, strict=True):
+    for image, quota in zip(usable, quotas, strict=True):
         if not quota:
             continue
         if tile_px is None:
-            chosen = [Tile(0, 0, picture.height, picture.width)]
+            chosen = [Tile(0, 0, image.height, image.width)]
         else:
             chosen = spread_tiles(
-                picture.height,
-                picture.width,
+                image.height,
+                image.width,
                 tile_px=tile_px,
                 count=quota,
                 align_px=align_px,
-                seed=derive_seed(seed, "tiles", picture.picture_digest),
+                seed=derive_seed(seed, "tiles", image.image_digest),
             )
-        tiles += [ReferenceTile(len(tiles) + place, picture, tile) for place, tile in enumerate(chosen)]
+        tiles += [ReferenceTile(len(tiles) + place, image, tile) for place, tile in enumerate(chosen)]
     return tiles
 
 
@@ -185,12 +185,12 @@ def even_quotas(capacities: Sequence[int], wanted: int) -> list[int]:
 
 
 def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float | int]:
-    """Return how far tiles share pixels with others of the same picture: how many do, and the mean shared fraction."""
-    by_picture: dict[str, list[Tile]] = {}
+    """Return how far tiles share pixels with others of the same image: how many do, and the mean shared fraction."""
+    by_image: dict[str, list[Tile]] = {}
     for reference in tiles:
-        by_picture.setdefault(reference.picture.picture_digest, []).append(reference.tile)
+        by_image.setdefault(reference.image.image_digest, []).append(reference.tile)
     shared: list[float] = []
-    for own in by_picture.values():
+    for own in by_image.values():
         cells = [_cells(tile, align_px) for tile in own]
         cover = np.zeros((max(rows.stop for rows, _ in cells), max(columns.stop for _, columns in cells)), np.int32)
         for cell in cells:

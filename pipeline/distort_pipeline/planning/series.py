@@ -61,7 +61,7 @@ class Series:
 
     @property
     def draws_anew(self) -> bool:
-        """Whether a second sample of one tile is another picture than the first."""
+        """Whether a second sample of one tile is another image than the first."""
         return self.random or self.asked.varies
 
     @property

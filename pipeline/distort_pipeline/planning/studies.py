@@ -1,4 +1,4 @@
-"""The plan of a study with people: which picture, or which two, is shown when, in which session.
+"""The plan of a study with people: which image, or which two, is shown when, in which session.
 
 Every stimulus is shown about as often as every other, distortions alternate over the whole study, and the order within
 a session is random. Some trials come twice in their session, so that one sees how steady the answers are; some show

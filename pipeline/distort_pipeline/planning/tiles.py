@@ -1,4 +1,4 @@
-"""Where tiles lie in a picture."""
+"""Where tiles lie in an image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from distort_pipeline.seeds import generator
 
 TILE_ALIGN_PX = 16  # tiles keep the phase of JPEG's 8 px grid and of its 16 px chroma grid
-CANDIDATES_AT_MOST = 4096  # of offsets that a spread-out choice looks at; keeps planning linear for huge pictures
+CANDIDATES_AT_MOST = 4096  # of offsets that a spread-out choice looks at; keeps planning linear for huge images
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of a picture: its offset and how much of it the picture fills, px."""
+    """A square of an image: its offset and how much of it the image fills, px."""
 
     y: int
     x: int
@@ -23,10 +23,10 @@ class Tile:
 
 
 def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px: int, seed: int) -> list[Tile]:
-    """Return up to `count` different tiles of a picture, far apart: each next one where the others are farthest.
+    """Return up to `count` different tiles of an image, far apart: each next one where the others are farthest.
 
-    Offsets are multiples of `align_px`. Where the picture is smaller than a tile, the tile starts at 0 and its extent
-    says how much of it the picture fills.
+    Offsets are multiples of `align_px`. Where the image is smaller than a tile, the tile starts at 0 and its extent
+    says how much of it the image fills.
 
     >>> [(tile.y, tile.x) for tile in spread_tiles(256, 256, tile_px=256, count=4, align_px=16, seed=0)]
     [(0, 0)]
@@ -51,7 +51,7 @@ def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px:
 
 
 def offsets_available(height: int, width: int, *, tile_px: int, align_px: int) -> int:
-    """Return how many different aligned tiles lie wholly inside a picture.
+    """Return how many different aligned tiles lie wholly inside an image.
 
     >>> offsets_available(256, 272, tile_px=256, align_px=16), offsets_available(255, 900, tile_px=256, align_px=16)
     (2, 0)

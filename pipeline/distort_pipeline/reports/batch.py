@@ -71,12 +71,12 @@ def batch_report(
     paired = None
     if own_true is not None:
         pooled = measures.generated[truth.places].sum(0)
-        shown = len({records[place].picture for place in truth.places})
+        shown = len({records[place].image for place in truth.places})
         paired = {
             "jsd_bits": jsd_bits(own_true.sum(0), pooled),
             "jsd_nats": jsd_nats(own_true.sum(0), pooled),
             "samples": len(truth.places),
-            "pictures": shown,
+            "images": shown,
             "bound_bits": bounds.paired(len(truth.places), shown),
         }
     unpaired = None
@@ -86,7 +86,7 @@ def batch_report(
             "jsd_bits": jsd_bits(pool, generated),
             "jsd_nats": jsd_nats(pool, generated),
             "pristine_bits": jsd_bits(pool, measures.pristine.sum(0)),  # what doing nothing to these tiles scores
-            "bound_bits": bounds.unpaired(len(records), len({record.picture for record in records})),
+            "bound_bits": bounds.unpaired(len(records), len({record.image for record in records})),
         }
     judge = paired or unpaired
     if judge is None:
@@ -100,7 +100,7 @@ def batch_report(
         "batch": records[0].batch,
         "samples": len(records),
         "tiles": len({record.tile for record in records}),
-        "pictures": len({record.picture for record in records}),
+        "images": len({record.image for record in records}),
         "tile_px": _common_side(records),
         "level": records[0].level,
         "severity": _ends([record.severity for record in records]),
@@ -132,20 +132,20 @@ class _Bounds:
         self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
         self.pool: Counts = np.sum([level.true.sum(0) for levels in stored for level in levels], axis=0)
 
-    def paired(self, samples: int, pictures: int) -> float:
-        return sum(max(self._paired(level, samples, pictures) for level in levels) for levels in self._stored)
+    def paired(self, samples: int, images: int) -> float:
+        return sum(max(self._paired(level, samples, images) for level in levels) for levels in self._stored)
 
-    def unpaired(self, samples: int, pictures: int) -> float:
-        return sum(max(self._unpaired(level, samples, pictures) for level in levels) for levels in self._stored)
+    def unpaired(self, samples: int, images: int) -> float:
+        return sum(max(self._unpaired(level, samples, images) for level in levels) for levels in self._stored)
 
-    def _paired(self, level: ValidationHistograms, samples: int, pictures: int) -> float:
+    def _paired(self, level: ValidationHistograms, samples: int, images: int) -> float:
         size, rng = self._settled(level, samples)
-        bound = bootstrap_bound(level.generated, level.true, level.pictures, size, pictures, rng=rng)
+        bound = bootstrap_bound(level.generated, level.true, level.images, size, images, rng=rng)
         return max(bound, LEAST_BOUND_BITS)
 
-    def _unpaired(self, level: ValidationHistograms, samples: int, pictures: int) -> float:
+    def _unpaired(self, level: ValidationHistograms, samples: int, images: int) -> float:
         size, rng = self._settled(level, samples)
-        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.pictures, size, pictures, rng=rng)
+        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.images, size, images, rng=rng)
         return max(bound, LEAST_BOUND_BITS)
 
     def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
@@ -178,11 +178,11 @@ def _floors(
     """
     rng = generator(derive_seed(seed, "floors"))
     if own_true is None:
-        true, names = stored.true, stored.pictures.tolist()
+        true, names = stored.true, stored.images.tolist()
     else:
-        true, names = own_true, [records[place].picture for place in truth.places]
-    by_picture = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
-    content = content_floor(by_picture, rng.permutation(len(by_picture))) if len(by_picture) > 1 else None
+        true, names = own_true, [records[place].image for place in truth.places]
+    by_image = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
+    content = content_floor(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
     return {"sampling_bits": halves_floor(true.sum(0), rng), "content_bits": content}
 
 

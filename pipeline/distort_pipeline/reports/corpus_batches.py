@@ -26,7 +26,7 @@ class Batch:
     flagged: bool
     jsd: float  # bits, by the comparison that it was judged by
     bound: float  # bits, of the same comparison
-    picture: Path  # of its strip, whether or not there is one
+    image: Path  # of its strip, whether or not there is one
 
     @property
     def name(self) -> str:
@@ -41,12 +41,12 @@ class Batch:
     @property
     def key(self) -> str:
         """The name of its files."""
-        return self.picture.stem
+        return self.image.stem
 
     @property
     def link(self) -> str:
         """The address of its strip, from the page."""
-        return f"{quote(self.picture.parent.name)}/{quote(self.picture.name)}"
+        return f"{quote(self.image.parent.name)}/{quote(self.image.name)}"
 
 
 def read_store(corpus: Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _batch(path: Path) -> Batch:
         flagged=not report["within_bounds"],
         jsd=float(judged["jsd_bits"]),
         bound=float(judged["bound_bits"]),
-        picture=path.with_name(f"{path.stem}.png"),
+        image=path.with_name(f"{path.stem}.png"),
     )
 
 

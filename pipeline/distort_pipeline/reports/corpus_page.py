@@ -23,7 +23,7 @@ from distort_pipeline.reports.corpus_summaries import summaries_of
 from distort_pipeline.reports.corpus_verdict import is_astray, remarks, verdict
 from distort_pipeline.reports.examples import GAIN, Example, batch_examples
 from distort_pipeline.reports.html import template
-from distort_pipeline.reports.picture_index import PictureIndex, picture_index
+from distort_pipeline.reports.image_index import ImageIndex, image_index
 from distort_pipeline.reports.strips import png_bytes
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import write_bytes
@@ -38,7 +38,7 @@ IMAGE_BYTES = 4_500_000  # of PNG in all; base64 adds a third
 
 @dataclass(frozen=True)
 class Row:
-    """One example as the page shows it: a picture a cell."""
+    """One example as the page shows it: an image a cell."""
 
     batch: Batch
     example: Example
@@ -66,14 +66,14 @@ def write_page(corpus: Path) -> Path:
 
     table = opened.table()
     out = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
-    where = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "picture")), strict=True)
-    index = picture_index(table, first={picture for *batch, picture in where if tuple(batch) in out})
+    where = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "image")), strict=True)
+    index = image_index(table, first={image for *batch, image in where if tuple(batch) in out})
     page = corpus / PAGE_NAME
     write_bytes(page, render(store, batches, example_of, index).encode())
     return page
 
 
-def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examples, index: PictureIndex) -> str:
+def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examples, index: ImageIndex) -> str:
     """Return the page as HTML, with the examples that there is room for."""
     summaries = summaries_of(batches)
     astray = [one["name"] for one in summaries if is_astray(one)]
@@ -149,7 +149,7 @@ def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) ->
         example = example_of(batch)
         if example is None:
             continue
-        pngs = {name: png_bytes(picture) for name, picture in example.cells().items()}
+        pngs = {name: png_bytes(image) for name, image in example.cells().items()}
         budget_bytes -= sum(map(len, pngs.values()))
         if budget_bytes < 0:
             return
@@ -159,12 +159,12 @@ def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) ->
 
 
 def _search_data(
-    index: PictureIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
+    index: ImageIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
 ) -> str:
     """Return the JSON that the page's script searches; no `<` in it, so that it can end no element."""
     shown: dict[str, list[str]] = {}
     for row in rows:
-        shown.setdefault(row.example.record.picture, []).append(row.mark)
+        shown.setdefault(row.example.record.image, []).append(row.mark)
     data = {
         "kinds": [name if one_level else f"{name} level {level}" for name, level, one_level in index.kinds],
         "marks": [marks.get((name, level), "") for name, level, _ in index.kinds],
@@ -172,7 +172,7 @@ def _search_data(
             [batch.number for batch in batches if batch.flagged and _kind(batch) == (name, level)]
             for name, level, _ in index.kinds
         ],
-        "pictures": index.pictures,
+        "images": index.images,
         "shown": shown,
         "left_out": index.left_out,
     }

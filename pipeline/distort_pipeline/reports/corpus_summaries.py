@@ -141,7 +141,7 @@ def _rungs(
 
 
 def _labels(batches: Sequence[Batch]) -> dict[str, tuple[float | None, float | None]]:
-    """Return PSNR and SSIM, generated and true, of the same samples: of all where none has a true picture."""
+    """Return PSNR and SSIM, generated and true, of the same samples: of all where none has a true image."""
     found = {}
     for label in ("psnr", "ssim"):
         beside, true = _mean(batches, label, "beside_true_mean"), _mean(batches, label, "true_mean")

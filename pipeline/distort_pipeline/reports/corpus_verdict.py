@@ -53,12 +53,12 @@ def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Itera
     for one in summaries:
         if _no_better_than_nothing(one):
             said.append(
-                f"Generated {one['name']} is no nearer to its model's true pictures ({one['jsd']:.4f} bits) than the "
+                f"Generated {one['name']} is no nearer to its model's true images ({one['jsd']:.4f} bits) than the "
                 f"untouched tiles are ({one['nothing']:.4f})."
             )
         elif is_astray(one):
             own, other = one["against"][one["name"]], one["against"][one["nearest"]]
-            whom = "the pristine pictures" if one["nearest"] == "pristine" else f"true {one['nearest']}"
+            whom = "the pristine images" if one["nearest"] == "pristine" else f"true {one['nearest']}"
             own_words = f"true {one['name']} ({own:.4f})"
             said.append(f"Generated {one['name']} is nearer to {whom} ({other:.4f} bits) than to {own_words}.")
         if (beyond := _beyond_the_dial(one)) >= MANY_BEYOND:

@@ -1,4 +1,4 @@
-"""Generated over true as points, picture by picture: where they agree, they lie on the diagonal. Inline SVG."""
+"""Generated over true as points, image by image: where they agree, they lie on the diagonal. Inline SVG."""
 
 from __future__ import annotations
 

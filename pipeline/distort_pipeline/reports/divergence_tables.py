@@ -21,7 +21,7 @@ PAPER_TABLE: Mapping[str, tuple[float, ...]] = {
     "pink_noise": (0.0195, 0.0317, 0.1377, 0.0062),
 }
 PAPER_CAVEAT = (
-    "The paper states no distortion levels, picture sizes, bins or logarithm, so the two tables compare in their "
+    "The paper states no distortion levels, image sizes, bins or logarithm, so the two tables compare in their "
     "pattern, not number by number."
 )
 
@@ -32,9 +32,9 @@ def markdown(evaluation: Evaluation) -> str:
     ours = {name: [row[column] for column in columns] for name, row in evaluation.table.items()}
     nothing = [evaluation.pristine[column] for column in columns]
     lines = [
-        "# JSD_NSS in bits, mean over validation pictures",
+        "# JSD_NSS in bits, mean over validation images",
         "",
-        f"Rows: generated. Columns: true. {len(evaluation.pictures)} pictures. The row *pristine* is what doing "
+        f"Rows: generated. Columns: true. {len(evaluation.images)} images. The row *pristine* is what doing "
         "nothing scores. **Bold**: smallest of its row; ↓: smallest of its column.",
         "",
         *_markdown_table(columns, ours, nothing, in_bits),

@@ -58,7 +58,7 @@ def metrics(
             column: {"sampling": floors.sampling, "content": floors.content}
             for column, floors in evaluation.floors.items()
         },
-        "pictures": len(evaluation.pictures),
+        "images": len(evaluation.images),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
         "lesson": lesson_metrics(doubts),
         "severity_lesson": severity_lesson_metrics(doubts),
@@ -85,16 +85,16 @@ def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
 
 
 def severity_means(evaluation: Evaluation, name: str) -> dict[str, float | None]:
-    """Return mean PSNR and SSIM of generated and true, and generated minus true, over the pictures that have them."""
+    """Return mean PSNR and SSIM of generated and true, and generated minus true, over the images that have them."""
     columns = list(zip(*(values for _, values in _severities(evaluation, name)), strict=True))
     return {label: _mean(column) for label, column in zip(SEVERITY, columns, strict=True)}
 
 
 def severity_table(evaluation: Evaluation) -> list[Sequence[object]]:
-    """Return rows of model, picture and the values of SEVERITY; the last one of each model is the mean."""
+    """Return rows of model, image and the values of SEVERITY; the last one of each model is the mean."""
     rows: list[Sequence[object]] = []
     for name in evaluation.models:
-        rows += [[name, picture, *values] for picture, values in _severities(evaluation, name)]
+        rows += [[name, image, *values] for image, values in _severities(evaluation, name)]
         rows.append([name, "mean", *severity_means(evaluation, name).values()])
     return rows
 
@@ -133,7 +133,7 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
         ],
     )
     yield from _vector_files(evaluation)
-    yield "severity.csv", [["model", "picture", *SEVERITY], *severity_table(evaluation)]
+    yield "severity.csv", [["model", "image", *SEVERITY], *severity_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
         yield from residual_csv(evaluation, name)
@@ -172,14 +172,14 @@ def _draw_metrics(draws: Mapping[str, Draws], freshness: Freshness | None) -> di
 
 def _severities(evaluation: Evaluation, name: str) -> list[tuple[str, tuple[float | None, ...]]]:
     return [
-        (picture.picture, _severity_values(picture.beside[name].generated, picture.beside[name].true))
-        for picture in evaluation.pictures
-        if name in picture.beside
+        (image.image, _severity_values(image.beside[name].generated, image.beside[name].true))
+        for image in evaluation.images
+        if name in image.beside
     ]
 
 
 def _severity_values(generated: Severity, true: Severity) -> tuple[float | None, ...]:
-    """Return the values of SEVERITY; no PSNR difference to or from identical pictures."""
+    """Return the values of SEVERITY; no PSNR difference to or from identical images."""
     difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
     return generated.psnr, true.psnr, difference, generated.ssim, true.ssim, generated.ssim - true.ssim
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import histogram_chart
 from distort_pipeline.reports.dial_tables import dial_charts, step_words
@@ -32,7 +32,7 @@ from distort_pipeline.statistics.vector import VECTOR
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
-CROP_PX = 256  # of a picture in a strip
+CROP_PX = 256  # of an image in a strip
 STRIP_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
 STRENGTH_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local contrast, so JSD_NSS hardly sees it
 STRIP_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
@@ -46,10 +46,10 @@ def write_page(
     dials: Mapping[str, Dial] | None = None,
 ) -> Path:
     """Write the page into `folder`, with the strips that lie there, and return its path."""
-    pictures = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
-    there = [path for path in pictures.values() if path.exists()]
+    images = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
+    there = [path for path in images.values() if path.exists()]
     carried = carry(there, STRIP_BYTES)
-    shown = {name: carried[path] for name, path in pictures.items() if path in carried}
+    shown = {name: carried[path] for name, path in images.items() if path in carried}
     page = folder / PAGE_NAME
     write_bytes(page, render(evaluation, header, shown, doubts, dials).encode())
     return page
@@ -94,8 +94,8 @@ def render(
     )
 
 
-def strip_row(pristine: Picture, true: Picture, generated: Picture) -> list[Picture]:
-    """Return the pictures under STRIP_COLUMNS: crops of 256 px from the centre, or all of a smaller picture."""
+def strip_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
+    """Return the images under STRIP_COLUMNS: crops of 256 px from the centre, or all of a smaller image."""
     y, x = (max(0, side - CROP_PX) // 2 for side in pristine.shape[:2])
     clean, bad, made = (one[y : y + CROP_PX, x : x + CROP_PX] for one in (pristine, true, generated))
     return [clean, bad, made, amplified_residual(clean, bad), amplified_residual(clean, made)]
@@ -150,7 +150,7 @@ def _objections(evaluation: Evaluation, doubts: Doubts | None, name: str) -> lis
         nearer = ", ".join(f"{rival} ({evaluation.table[rival][learned]:.4f})" for rival in rivals)
         said.append(f"is farther from {truth} than generated {nearer}")
     if not evaluation.beats_pristine(name):
-        said.append(f"is no nearer to {truth} than the untouched pictures ({evaluation.pristine[learned]:.4f})")
+        said.append(f"is no nearer to {truth} than the untouched images ({evaluation.pristine[learned]:.4f})")
     if stronger := _too_strong(evaluation, name):
         how = "stronger" if stronger > 0 else "weaker"
         said.append(f"is {abs(stronger):.1f} dB {how} by PSNR than true {learned}, which JSD_NSS hardly sees")

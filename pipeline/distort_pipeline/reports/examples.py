@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distort_pipeline.planning.corpora import tile_shard
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.reports.strips import amplified_residual
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array
@@ -18,15 +18,15 @@ COLUMNS = ("pristine", "generated", "true", "generated residual", "true residual
 
 @dataclass(frozen=True)
 class Example:
-    """One sample of a corpus, the middle of it if it is large; `true` is None where no true picture is kept."""
+    """One sample of a corpus, the middle of it if it is large; `true` is None where no true image is kept."""
 
     record: SampleRecord
-    pristine: Picture
-    generated: Picture
-    true: Picture | None
+    pristine: Image
+    generated: Image
+    true: Image | None
 
-    def cells(self) -> dict[str, Picture]:
-        """Return its pictures by COLUMNS, all of one size: those there are, residuals amplified by GAIN."""
+    def cells(self) -> dict[str, Image]:
+        """Return its images by COLUMNS, all of one size: those there are, residuals amplified by GAIN."""
         found = {"pristine": self.pristine, "generated": self.generated}
         if self.true is not None:
             found["true"] = self.true
@@ -37,7 +37,7 @@ class Example:
 
 
 def batch_examples(corpus: CorpusStore, batch: str, count: int, *, fill: bool = False) -> list[Example]:
-    """Return at most `count` examples of a batch: samples whose true pictures the corpus keeps, else its first ones.
+    """Return at most `count` examples of a batch: samples whose true images the corpus keeps, else its first ones.
 
     With `fill` others follow where there are fewer.
     """
@@ -48,47 +48,47 @@ def batch_examples(corpus: CorpusStore, batch: str, count: int, *, fill: bool = 
     return [_example(corpus, record, true) for record in chosen[:count]]
 
 
-def picture_examples(corpus: CorpusStore, distortion: str, picture: str, count: int) -> list[Example]:
-    """Return at most `count` examples of one picture by one distortion, those whose true pictures are kept first."""
-    pictures = corpus.table()["picture"].to_numpy()
+def image_examples(corpus: CorpusStore, distortion: str, image: str, count: int) -> list[Example]:
+    """Return at most `count` examples of one image by one distortion, those whose true images are kept first."""
+    images = corpus.table()["image"].to_numpy()
     places = corpus.select([distortion])
-    records = [corpus.record(int(place)) for place in places[pictures[places] == picture]]
+    records = [corpus.record(int(place)) for place in places[images[places] == image]]
     true = _kept_true(corpus, records)
     chosen = sorted(records, key=lambda record: record.sample not in true)
     return [_example(corpus, record, true) for record in chosen[:count]]
 
 
-def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
-    """Return sample → true picture for those of `records` of which the corpus keeps it."""
+def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
+    """Return sample → true image for those of `records` of which the corpus keeps it."""
     own = [record for record in records if corpus.header["series"][corpus.series_of(record)].get("own_truths")]
     if own:
         return _kept_by_batches(corpus, own)
     per_shard = corpus.header["settings"]["generate"]["batch_samples"]
-    true: dict[tuple[str, int], Picture] = {}  # by series and tile
+    true: dict[tuple[str, int], Image] = {}  # by series and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
         truth = read_truth(corpus.folder, tile_shard(shard))
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
         for series in dict.fromkeys(map(corpus.series_of, records)):
             true |= zip([(series, tile) for tile in numbers], truth.examples.get(series, ()), strict=False)
     first = {(corpus.series_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
-    return {first[place]: picture for place, picture in true.items() if place in first}
+    return {first[place]: image for place, image in true.items() if place in first}
 
 
-def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Picture]:
+def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return the same for samples whose batches have truths of their own."""
     size = corpus.header["settings"]["generate"]["batch_samples"]
-    kept: dict[tuple[str, int], Picture] = {}  # by series and slot
+    kept: dict[tuple[str, int], Image] = {}  # by series and slot
     for series, batch in dict.fromkeys((corpus.series_of(record), record.batch) for record in records):
         truth = read_truth(corpus.folder, f"{series}-{batch:05d}")
         slots = [(series, batch * size + int(row)) for row in truth.example_rows]
         kept |= zip(slots, next(iter(truth.examples.values()), ()), strict=False)
     places = {(corpus.series_of(record), record.slot): record.sample for record in records}
-    return {places[place]: picture for place, picture in kept.items() if place in places}
+    return {places[place]: image for place, image in kept.items() if place in places}
 
 
-def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Picture]) -> Example:
-    (pristine,) = corpus.pictures(PRISTINE, [record.tile])
-    (generated,) = corpus.pictures(distorted_array(corpus.series_of(record)), [record.slot])
+def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Image]) -> Example:
+    (pristine,) = corpus.images(PRISTINE, [record.tile])
+    (generated,) = corpus.images(distorted_array(corpus.series_of(record)), [record.slot])
     filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
     kept = true.get(record.sample)
     return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])

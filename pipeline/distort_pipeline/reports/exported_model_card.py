@@ -62,7 +62,7 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
         """
 
 How coarse it is depends on all of what it is given, as with the codec that it learned: a tile by itself comes out finer
-or coarser than as a part of its picture."""
+or coarser than as a part of its image."""
         if card["network"].get("whole")
         else ""
     )
@@ -72,7 +72,7 @@ or coarser than as a part of its picture."""
     said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
     return f"""# A generator of {card["distortion"]}
 
-Distorts RGB pictures as it learned from pairs of pristine and distorted photographs, with distort-pipeline.
+Distorts RGB images as it learned from pairs of pristine and distorted photographs, with distort-pipeline.
 On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f} bits; doing nothing scores
 {card["figures"]["jsd_nss_pristine"]:.4f}. Batch norms are folded in; computation is float32.
 
@@ -81,13 +81,13 @@ On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f
 {said}
 
 It takes x, (N, H, W, 3) float32 in [-1, 1], sides multiples of 128, and gives x + residual(x) of the same shape, not
-clipped. Pad smaller pictures by reflection at the bottom and right only, and crop afterwards: padding at the top or
+clipped. Pad smaller images by reflection at the bottom and right only, and crop afterwards: padding at the top or
 left would move the 8 x 8 grid that JPEG distortions live on.{whole}
 
 ```python
 import numpy as np
 
-x = picture[None].astype(np.float32) / 127.5 - 1  # picture: (H, W, 3) uint8
+x = image[None].astype(np.float32) / 127.5 - 1  # image: (H, W, 3) uint8
 {severity}{noise}
 {call}
 distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.uint8)

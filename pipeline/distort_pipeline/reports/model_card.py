@@ -36,12 +36,12 @@ def card_text(card: Mapping[str, Any]) -> str:
         "network": f"{_unet(card)}, {noise}",
         **_start(card),
         **({"trained": trained} if card["steps"] else {}),
-        "data": f"{data['train_tiles']} training tiles, {data['val_pictures']} validation pictures",
+        "data": f"{data['train_tiles']} training tiles, {data['val_images']} validation images",
         **({"photographs": data["photographs"]} if "photographs" in data else {}),
         "pair store": f"digest {data['pairs_digest']}",
-        "JSD_NSS to the true distortion, mean over validation pictures": f"{figures['jsd_nss']:.5f} bits",
+        "JSD_NSS to the true distortion, mean over validation images": f"{figures['jsd_nss']:.5f} bits",
         "the same, pooled": f"{figures['jsd_nss_pooled']:.5f} bits",
-        "the pristine pictures to the true distortion": f"{figures['jsd_nss_pristine']:.5f} bits",
+        "the pristine images to the true distortion": f"{figures['jsd_nss_pristine']:.5f} bits",
         "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
         "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
@@ -59,11 +59,11 @@ def card_text(card: Mapping[str, Any]) -> str:
     )
 
 
-BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | of the pristine pictures | PSNR, generated minus true |
+BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | of the pristine images | PSNR, generated minus true |
 |---|---|---|---|---|---|
 {lines}
 
-Severity is what it is asked for: 0 leaves the picture alone, and between two levels the step from one to the other is
+Severity is what it is asked for: 0 leaves the image alone, and between two levels the step from one to the other is
 taken on the scale of the distortion. JSD_NSS and strength in the table above are means over the levels.
 
 """
@@ -105,7 +105,7 @@ def _start(card: Mapping[str, Any]) -> dict[str, str]:
     elif network["transform"] != "none":
         found["response curves"] = (
             f"of {network['transform']}, fitted to the training tiles before the adversarial training; "
-            f"they explain {card['explained'][network['transform']]:.0%} of the squared difference on pictures held out"
+            f"they explain {card['explained'][network['transform']]:.0%} of the squared difference on images held out"
         )
     if network["noise_pyramid"] and not card["settings"]["base"]:
         found["noise pyramid"] = "fitted to the training tiles before the adversarial training"

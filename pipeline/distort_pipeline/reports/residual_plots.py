@@ -15,7 +15,7 @@ from distort_pipeline.statistics.measured import Beside
 from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures
 from distort_pipeline.statistics.residuals import GRID_LAGS_PX, JPEG_BLOCK_PX
 
-Points: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]  # name → (true, generated) of each picture
+Points: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]  # name → (true, generated) of each image
 
 COLOURS = "RGB"
 COLOUR_PAIRS = {"R–G": (0, 1), "G–B": (1, 2), "R–B": (0, 2)}
@@ -81,18 +81,18 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
 
 
 def points_of(evaluation: Evaluation, model: str, name: str) -> Points:
-    """Return the points of one of PLOTS: a series for each colour or pair of colours, a point for each picture."""
-    pictures = [picture.beside[model] for picture in evaluation.pictures if model in picture.beside]
+    """Return the points of one of PLOTS: a series for each colour or pair of colours, a point for each image."""
+    images = [image.beside[model] for image in evaluation.images if model in image.beside]
     if name == "psnr":
-        both = [(one.true.psnr, one.generated.psnr) for one in pictures]
-        return {"pictures": [(true, made) for true, made in both if true is not None and made is not None]}
+        both = [(one.true.psnr, one.generated.psnr) for one in images]
+        return {"images": [(true, made) for true, made in both if true is not None and made is not None]}
     if name == "correlation":
-        return {pair: _values(pictures, name, places) for pair, places in COLOUR_PAIRS.items()}
-    return {colour: _values(pictures, name, (place,)) for place, colour in enumerate(COLOURS)}
+        return {pair: _values(images, name, places) for pair, places in COLOUR_PAIRS.items()}
+    return {colour: _values(images, name, (place,)) for place, colour in enumerate(COLOURS)}
 
 
-def _values(pictures: Sequence[Beside], name: str, places: tuple[int, ...]) -> list[tuple[float, float]]:
-    return [(_value(one.true_residual, name, places), _value(one.generated_residual, name, places)) for one in pictures]
+def _values(images: Sequence[Beside], name: str, places: tuple[int, ...]) -> list[tuple[float, float]]:
+    return [(_value(one.true_residual, name, places), _value(one.generated_residual, name, places)) for one in images]
 
 
 def _value(figures: ResidualFigures, name: str, places: tuple[int, ...]) -> float:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
-from distort_pipeline.ranges import Picture, to_uint8
+from distort_pipeline.ranges import Image, to_uint8
 
 BACKGROUND_GREY = 48  # darker than the mid-grey of an empty residual, so that its edge stays visible
 TEXT_GREY = 232
@@ -30,21 +31,21 @@ class Shown:
 
 
 def strip(
-    rows: Sequence[Sequence[Picture]],
+    rows: Sequence[Sequence[Image]],
     columns: Sequence[str],
     *,
     row_labels: Sequence[str] | None = None,
     gap_px: int = 4,
     ground_grey: int = BACKGROUND_GREY,
     text_grey: int = TEXT_GREY,
-) -> Picture:
-    """Return `rows` of pictures under the headings `columns` on a neutral ground, dark by default, pixel for pixel.
+) -> Image:
+    """Return `rows` of images under the headings `columns` on a neutral ground, dark by default, pixel for pixel.
 
-    Pictures may differ in size: each stands at the upper left of its cell. A row label runs upwards beside its row
+    Images may differ in size: each stands at the upper left of its cell. A row label runs upwards beside its row
     and is shortened when the row is lower than the text is long.
     """
     if not rows or any(len(row) != len(columns) for row in rows):
-        raise ValueError(f"each row needs {len(columns)} pictures, got {[len(row) for row in rows]}")
+        raise ValueError(f"each row needs {len(columns)} images, got {[len(row) for row in rows]}")
     if row_labels is not None and len(row_labels) != len(rows):
         raise ValueError(f"{len(rows)} rows need as many labels, got {len(row_labels)}")
     columns = [_plain(heading) for heading in columns]
@@ -53,12 +54,12 @@ def strip(
     widths = [
         max(*(row[column].shape[1] for row in rows), _length(font, heading)) for column, heading in enumerate(columns)
     ]
-    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    heights = [max(image.shape[0] for image in row) for row in rows]
     left = gap_px + (line_px + gap_px if row_labels else 0)
     top = line_px + 2 * gap_px
     size = (left + sum(widths) + gap_px * len(widths), top + sum(heights) + gap_px * len(heights))
     ground, ink = (ground_grey,) * 3, (text_grey,) * 3
-    canvas = Image.new("RGB", size, ground)
+    canvas = PILImage.new("RGB", size, ground)
     draw = ImageDraw.Draw(canvas)
     x = left
     for heading, width in zip(columns, widths, strict=True):
@@ -69,17 +70,17 @@ def strip(
         if row_labels:
             canvas.paste(_upright(_plain(row_labels[number]), font, (height, line_px), ground, ink), (gap_px, y))
         x = left
-        for picture, width in zip(row, widths, strict=True):
-            canvas.paste(Image.fromarray(picture), (x, y))
+        for image, width in zip(row, widths, strict=True):
+            canvas.paste(PILImage.fromarray(image), (x, y))
             x += width + gap_px
         y += height + gap_px
     return np.asarray(canvas)
 
 
-def amplified_residual(pristine: Picture, distorted: Picture, gain: float = 4) -> Picture:
+def amplified_residual(pristine: Image, distorted: Image, gain: float = 4) -> Image:
     """Return mid-grey plus `gain` times what the distortion changed, rounded and clipped: grey means untouched."""
     if pristine.shape != distorted.shape:
-        raise ValueError(f"a residual needs two pictures of one size, got {pristine.shape} and {distorted.shape}")
+        raise ValueError(f"a residual needs two images of one size, got {pristine.shape} and {distorted.shape}")
     return to_uint8(MID_GREY + gain * (distorted.astype(np.float32) - pristine.astype(np.float32)))
 
 
@@ -108,7 +109,7 @@ def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
     whole = path.read_bytes()
     if len(whole) <= limit_bytes:
         return whole, True
-    with Image.open(io.BytesIO(whole)) as image:
+    with PILImage.open(io.BytesIO(whole)) as image:
         pixels = np.asarray(image.convert("RGB"))
     for end in reversed(_row_ends(pixels)[:-1]):
         if end / len(pixels) * len(whole) > 1.2 * limit_bytes:  # spares encoding what cannot fit
@@ -119,32 +120,32 @@ def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
     return None
 
 
-def png_bytes(picture: Picture) -> bytes:
-    """Return `picture` as a PNG file."""
+def png_bytes(image: Image) -> bytes:
+    """Return `image` as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
+    PILImage.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _row_ends(strip_pixels: Picture) -> list[int]:
-    """Return where each row of pictures of a strip ends, the gap below it included."""
+def _row_ends(strip_pixels: Image) -> list[int]:
+    """Return where each row of images of a strip ends, the gap below it included."""
     empty = (strip_pixels == strip_pixels[0, 0]).all(axis=(1, 2))
-    starts = np.flatnonzero(empty[:-1] & ~empty[1:]) + 1  # of the headings, then of every row of pictures
+    starts = np.flatnonzero(empty[:-1] & ~empty[1:]) + 1  # of the headings, then of every row of images
     return [*(int(start) for start in starts[2:]), len(strip_pixels)]
 
 
 def _upright(
     label: str, font: Font, size: tuple[int, int], ground: tuple[int, ...], ink: tuple[int, ...]
-) -> Image.Image:
+) -> PILImage.Image:
     """Return `label` as an image, shortened to `size` (length, height) and turned so that it runs upwards."""
     text = label
     while len(text) > 1 and _length(font, text) > size[0]:
         text = text.rstrip(".")[:-1] + "..."
         if text == "...":
             break
-    image = Image.new("RGB", size, ground)
+    image = PILImage.new("RGB", size, ground)
     ImageDraw.Draw(image).text((0, 0), text, font=font, fill=ink)
-    return image.transpose(Image.Transpose.ROTATE_90)
+    return image.transpose(PILImage.Transpose.ROTATE_90)
 
 
 def _plain(text: str) -> str:

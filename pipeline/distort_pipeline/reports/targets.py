@@ -22,7 +22,7 @@ def target_report(records: Sequence[SampleRecord], measure: str, moved: int) -> 
     """
     asked = np.array([record.target for record in records], np.float64)
     values = [getattr(record, measure) for record in records]
-    reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # none: identical pictures
+    reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # none: identical images
     if measure == "psnr":
         reached = np.minimum(reached, HIGHEST_PSNR_DB)
     inside = np.array([record.severity not in (0.0, 1.0) for record in records])

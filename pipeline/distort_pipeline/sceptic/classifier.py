@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Pictures, to_network
+from distort_pipeline.ranges import Images, to_network
 from distort_pipeline.sceptic.tiles import TILE_PX
 
 WIDTHS = (24, 32, 48)  # filters; each block halves the sides, so that 8 px, a block of JPEG, are one step at the end
-DETAIL_GAIN = 8.0  # of what a 3 x 3 mean leaves over: distortions are small beside the picture that they are in
+DETAIL_GAIN = 8.0  # of what a 3 x 3 mean leaves over: distortions are small beside the image that they are in
 BATCH = 64
 RATE = 3e-3  # for Adam, falling to 0 along a cosine
 
@@ -28,7 +28,7 @@ class _TileNetwork:
         self._network.compile(keras.optimizers.Adam(rate), loss)
         self._network.optimizer.build(self._network.trainable_variables)
 
-    def fit(self, tiles: Pictures, wanted: NDArray[Any], rng: np.random.Generator) -> None:
+    def fit(self, tiles: Images, wanted: NDArray[Any], rng: np.random.Generator) -> None:
         """Learn from `tiles` and what is `wanted` of each, from new weights; all is drawn from `rng`."""
         self._start_again(rng)
         order = np.concatenate([rng.permutation(len(tiles)) for _ in range(-(-self.steps * BATCH // len(tiles)))])
@@ -36,7 +36,7 @@ class _TileNetwork:
             chosen = order[step * BATCH : (step + 1) * BATCH]
             self._network.train_on_batch(_turned(tiles[chosen], rng), wanted[chosen])
 
-    def _outputs(self, tiles: Pictures) -> NDArray[np.float32]:
+    def _outputs(self, tiles: Images) -> NDArray[np.float32]:
         filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
         filled[: len(tiles)] = tiles
         batches = [filled[start : start + BATCH] for start in range(0, len(filled), BATCH)]
@@ -58,7 +58,7 @@ class TileClassifier(_TileNetwork):
     def __init__(self, kinds: int, *, steps: int) -> None:
         super().__init__(kinds, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps=steps)
 
-    def name(self, tiles: Pictures) -> NDArray[np.int64]:
+    def name(self, tiles: Images) -> NDArray[np.int64]:
         """Return the likeliest kind of each of `tiles`."""
         return np.argmax(self._outputs(tiles), axis=-1)
 
@@ -69,7 +69,7 @@ class SeverityRegressor(_TileNetwork):
     def __init__(self, *, steps: int) -> None:
         super().__init__(1, keras.losses.MeanSquaredError(), steps=steps)
 
-    def tell(self, tiles: Pictures) -> NDArray[np.float32]:
+    def tell(self, tiles: Images) -> NDArray[np.float32]:
         """Return the severity that each of `tiles` seems to have."""
         return self._outputs(tiles)[:, 0]
 
@@ -87,7 +87,7 @@ def _network(outputs: int) -> keras.Model:
     return keras.Model(tiles, keras.layers.Dense(outputs)(features))
 
 
-def _turned(tiles: Pictures, rng: np.random.Generator) -> NDArray[np.float32]:
+def _turned(tiles: Images, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the tiles on the networks' range, half of them mirrored: tiles of whole blocks keep JPEG's grid so."""
     mirrored = rng.random(len(tiles)) < 0.5
     return to_network(np.where(mirrored[:, None, None, None], tiles[:, :, ::-1], tiles))

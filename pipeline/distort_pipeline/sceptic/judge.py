@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distort_pipeline.progress import track
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.sceptic.classifier import SeverityRegressor, TileClassifier
 from distort_pipeline.sceptic.lesson import teach
 from distort_pipeline.sceptic.severity_lesson import Shown, teach_severity
@@ -33,7 +33,7 @@ def judge(
         return Doubts({}, None, None)
     classifier = TileClassifier(2, steps=steps)
 
-    def told(kind: str, name: str, pairs: Sequence[tuple[Pictures, Pictures]]) -> Accuracy:
+    def told(kind: str, name: str, pairs: Sequence[tuple[Images, Images]]) -> Accuracy:
         rng = generator(derive_seed(seed, "sceptic", kind, name))
         return tell_apart(pairs, classifier, fold_count=fold_count, rng=rng)
 
@@ -55,9 +55,7 @@ def judge(
     )
 
 
-def _true_pairs(
-    having: Sequence[PhotographTiles], column: str, seed: int
-) -> tuple[list[tuple[Pictures, Pictures]], bool]:
+def _true_pairs(having: Sequence[PhotographTiles], column: str, seed: int) -> tuple[list[tuple[Images, Images]], bool]:
     """Return true tiles against true ones, and whether those are of a second draw; else they are random halves."""
     if all(column in own.true_again for own in having):
         return [(own.true[column], own.true_again[column]) for own in having], True
@@ -84,7 +82,7 @@ def _lesson(
     if len(having) < FEWEST_PHOTOGRAPHS:
         return None
 
-    def tiles(own: PhotographTiles, column: str, model: str) -> tuple[Pictures, Pictures]:
+    def tiles(own: PhotographTiles, column: str, model: str) -> tuple[Images, Images]:
         if model in graded:
             return own.graded[model].generated, own.graded[model].true
         return own.generated[model], own.true[column]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.sceptic.classifier import TileClassifier
 from distort_pipeline.sceptic.folds import folds
 from distort_pipeline.statistics.told import Accuracy, Lesson, accuracy
 
-Kinds = Sequence[Pictures]  # tiles (N, 64, 64, 3) of each kind, in the order of their names
+Kinds = Sequence[Images]  # tiles (N, 64, 64, 3) of each kind, in the order of their names
 
 
 def teach(

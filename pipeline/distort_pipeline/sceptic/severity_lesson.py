@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.sceptic.classifier import SeverityRegressor
 from distort_pipeline.sceptic.folds import folds
 from distort_pipeline.sceptic.tiles import GradedTiles
@@ -22,7 +22,7 @@ TEACHERS = ("generated", "true")
 class Shown:
     """What one photograph has to show: untouched tiles, and those of each distortion at its levels in turn."""
 
-    pristine: Pictures
+    pristine: Images
     graded: Mapping[str, GradedTiles]  # by true distortion
 
 
@@ -63,7 +63,7 @@ def _told(
     return told
 
 
-def _lessons(photograph: Shown, teacher: str) -> tuple[Pictures, NDArray[np.float32]]:
+def _lessons(photograph: Shown, teacher: str) -> tuple[Images, NDArray[np.float32]]:
     """Return tiles of one photograph to learn from, and their severities."""
     graded = photograph.graded.values()
     tiles = [photograph.pristine, *(own.generated if teacher == "generated" else own.true for own in graded)]

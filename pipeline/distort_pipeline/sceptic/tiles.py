@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.ranges import Picture, Pictures, to_uint8
+from distort_pipeline.ranges import Image, Images, to_uint8
 from distort_pipeline.statistics.measured import Made
 from distort_pipeline.statistics.told import WEAKER
 
@@ -21,16 +21,16 @@ class Rung:
     """A whole photograph at one level of a distortion: the true one, and what a graded generator makes of it."""
 
     severity: float
-    true: Picture
-    generated: Picture
+    true: Image
+    generated: Image
 
 
 @dataclass(frozen=True)
 class GradedTiles:
     """Tiles (N, 64, 64, 3) of one photograph, each at one of the levels of a distortion, in turn."""
 
-    true: Pictures
-    generated: Pictures
+    true: Images
+    generated: Images
     severities: NDArray[np.float32]  # (N,)
 
 
@@ -38,11 +38,11 @@ class GradedTiles:
 class PhotographTiles:
     """Tiles (N, 64, 64, 3) of one photograph. Columns name true distortions, models generators."""
 
-    pristine: Pictures
-    true: Mapping[str, Pictures]  # by column
-    true_again: Mapping[str, Pictures]  # by column: another draw, where there is one
-    weaker: Mapping[str, Pictures]  # by column: the true one at WEAKER of its strength
-    generated: Mapping[str, Pictures]  # by model
+    pristine: Images
+    true: Mapping[str, Images]  # by column
+    true_again: Mapping[str, Images]  # by column: another draw, where there is one
+    weaker: Mapping[str, Images]  # by column: the true one at WEAKER of its strength
+    generated: Mapping[str, Images]  # by model
     graded: Mapping[str, GradedTiles]  # by graded model, where the photograph has all of its levels
 
 
@@ -58,8 +58,8 @@ def cut_tiles(
         return None
     places = spread_tiles(height, width, tile_px=TILE_PX, count=count, align_px=TILE_ALIGN_PX, seed=seed)
 
-    def cut(picture: Picture) -> Pictures:
-        return np.stack([picture[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in places])
+    def cut(image: Image) -> Images:
+        return np.stack([image[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in places])
 
     return PhotographTiles(
         cut(made.pristine),
@@ -71,7 +71,7 @@ def cut_tiles(
     )
 
 
-def _in_turn(rungs: Sequence[Rung], cut: Callable[[Picture], Pictures]) -> GradedTiles:
+def _in_turn(rungs: Sequence[Rung], cut: Callable[[Image], Images]) -> GradedTiles:
     """Return tiles of which the first is at the first level, the second at the second, and so on, over and over."""
     true, generated = (np.stack(kind) for kind in zip(*((cut(r.true), cut(r.generated)) for r in rungs), strict=True))
     places = np.arange(true.shape[1])
@@ -80,7 +80,7 @@ def _in_turn(rungs: Sequence[Rung], cut: Callable[[Picture], Pictures]) -> Grade
     return GradedTiles(true[turns, places], generated[turns, places], severities[turns])
 
 
-def weakened(pristine: Pictures, distorted: Pictures) -> Pictures:
+def weakened(pristine: Images, distorted: Images) -> Images:
     """Return `distorted` with its difference from `pristine` scaled to WEAKER, rounded.
 
     >>> weakened(np.array([100, 100], np.uint8), np.array([110, 90], np.uint8)).tolist()

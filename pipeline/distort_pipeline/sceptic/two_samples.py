@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.sceptic.classifier import TileClassifier
 from distort_pipeline.sceptic.folds import folds
 from distort_pipeline.statistics.told import Accuracy, accuracy
 
 
 def tell_apart(
-    photographs: Sequence[tuple[Pictures, Pictures]],
+    photographs: Sequence[tuple[Images, Images]],
     classifier: TileClassifier,
     *,
     fold_count: int,
@@ -36,7 +36,7 @@ def tell_apart(
     return accuracy(right, tiles)
 
 
-def random_halves(tiles: Pictures, rng: np.random.Generator) -> tuple[Pictures, Pictures]:
+def random_halves(tiles: Images, rng: np.random.Generator) -> tuple[Images, Images]:
     """Return two random halves of `tiles`, the first the larger if they are odd."""
     order = rng.permutation(len(tiles))
     return tiles[order[::2]], tiles[order[1::2]]

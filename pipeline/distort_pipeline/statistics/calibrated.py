@@ -2,7 +2,7 @@
 
 A calibration is what a model card holds under that name: "severity" from 0 to 1, and beside it "psnr", "ssim" and
 "gmsd", the means of validation tiles at that severity; `training/calibration.py` measures it. Between its points it is
-straight. It says what to expect on average; a single picture may lie well off.
+straight. It says what to expect on average; a single image may lie well off.
 """
 
 from __future__ import annotations

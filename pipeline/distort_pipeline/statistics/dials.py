@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.divergence import jsd_bits
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class AtLevel:
-    """Generated beside true at a learned level; of one picture, or the means over pictures. Bits are of JSD_NSS."""
+    """Generated beside true at a learned level; of one image, or the means over images. Bits are of JSD_NSS."""
 
     bits: float
     pristine_bits: float  # what doing nothing scores
@@ -63,8 +63,8 @@ Measured = TypeVar("Measured", AtLevel, AtBetween)
 
 
 @dataclass(frozen=True)
-class DialPicture:
-    """What is kept of one picture."""
+class DialImage:
+    """What is kept of one image."""
 
     levels: tuple[AtLevel, ...]
     betweens: tuple[AtBetween, ...]
@@ -77,7 +77,7 @@ class DialPicture:
 
 @dataclass(frozen=True)
 class Dial:
-    """All figures of one generator's dial, means over pictures."""
+    """All figures of one generator's dial, means over images."""
 
     levels: tuple[tuple[Step, AtLevel], ...]  # weakest first; so the next
     betweens: tuple[tuple[Step, AtBetween], ...]
@@ -88,8 +88,8 @@ class Dial:
     true_falling: int | None  # the same of true distortions, which need not get worse with every step either
     tiles: int
     untouched_db: float
-    untouched_least_db: float  # of the picture that severity 0 changes most
-    pictures: int
+    untouched_least_db: float  # of the image that severity 0 changes most
+    images: int
 
     @property
     def falling_levels_share(self) -> float:
@@ -121,8 +121,8 @@ class Dial:
         return sorted([*self.levels, *self.betweens], key=lambda measured: measured[0].severity)
 
 
-def at_level(pristine: Picture, true: Picture, again: Picture | None, generated: Picture, *, seed: int) -> AtLevel:
-    """Return what there is to say of one picture at a level; `again` is another true draw, if there is one.
+def at_level(pristine: Image, true: Image, again: Image | None, generated: Image, *, seed: int) -> AtLevel:
+    """Return what there is to say of one image at a level; `again` is another true draw, if there is one.
 
     Without it the floor is between random halves of the one, for which `seed` is.
     """
@@ -137,15 +137,15 @@ def at_level(pristine: Picture, true: Picture, again: Picture | None, generated:
     )
 
 
-def at_between(pristine: Picture, true: Picture, generated: Picture, below: Picture, above: Picture) -> AtBetween:
-    """Return what there is to say of one picture between two levels; `below` and `above` are generated at those."""
+def at_between(pristine: Image, true: Image, generated: Image, below: Image, above: Image) -> AtBetween:
+    """Return what there is to say of one image between two levels; `below` and `above` are generated at those."""
     counts = product_histogram(true)
     bits, below_bits, above_bits = (jsd_bits(counts, product_histogram(made)) for made in (generated, below, above))
     return AtBetween(bits, below_bits, above_bits, severity(pristine, generated), severity(pristine, true))
 
 
-def tile_errors(pristine: Picture, distorted: Picture) -> NDArray[np.float64]:
-    """Return the mean squared error of each whole tile of 256 px, (tiles,); a smaller picture has smaller ones."""
+def tile_errors(pristine: Image, distorted: Image) -> NDArray[np.float64]:
+    """Return the mean squared error of each whole tile of 256 px, (tiles,); a smaller image has smaller ones."""
     squares = np.square(distorted.astype(np.float32) - pristine).mean(-1)
     height, width = (min(side, TILE_PX) for side in squares.shape)
     down, across = squares.shape[0] // height, squares.shape[1] // width
@@ -162,15 +162,15 @@ def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((np.diff(errors, axis=0) >= 0).all(0) & (errors[-1] > errors[0]))
 
 
-def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betweens: Sequence[Step]) -> Dial:
-    """Return the figures over measured `pictures`, all of which have these `levels` and `betweens`."""
-    by_level = np.concatenate([falls(picture.level_errors) for picture in pictures])
-    true_by_level = np.concatenate([falls(picture.true_level_errors) for picture in pictures])
-    each = [falls(picture.errors) for picture in pictures]
-    true = [falls(picture.true_errors) for picture in pictures if picture.true_errors is not None]
-    untouched = [picture.untouched_db for picture in pictures]
-    level_means = [_mean(measured) for measured in zip(*(one.levels for one in pictures), strict=True)]
-    between_means = [_mean(measured) for measured in zip(*(one.betweens for one in pictures), strict=True)]
+def summarise_dial(images: Sequence[DialImage], levels: Sequence[Step], betweens: Sequence[Step]) -> Dial:
+    """Return the figures over measured `images`, all of which have these `levels` and `betweens`."""
+    by_level = np.concatenate([falls(image.level_errors) for image in images])
+    true_by_level = np.concatenate([falls(image.true_level_errors) for image in images])
+    each = [falls(image.errors) for image in images]
+    true = [falls(image.true_errors) for image in images if image.true_errors is not None]
+    untouched = [image.untouched_db for image in images]
+    level_means = [_mean(measured) for measured in zip(*(one.levels for one in images), strict=True)]
+    between_means = [_mean(measured) for measured in zip(*(one.betweens for one in images), strict=True)]
     return Dial(
         levels=tuple(zip(levels, level_means, strict=True)),
         betweens=tuple(zip(betweens, between_means, strict=True)),
@@ -182,12 +182,12 @@ def summarise_dial(pictures: Sequence[DialPicture], levels: Sequence[Step], betw
         tiles=sum(one.size for one in each),
         untouched_db=fmean(untouched),
         untouched_least_db=min(untouched),
-        pictures=len(pictures),
+        images=len(images),
     )
 
 
 def capped(psnr_db: float | None) -> float:
-    """Return a PSNR up to HIGHEST_PSNR_DB; None is that of identical pictures.
+    """Return a PSNR up to HIGHEST_PSNR_DB; None is that of identical images.
 
     >>> capped(None), capped(31.5)
     (60.0, 31.5)
@@ -195,14 +195,14 @@ def capped(psnr_db: float | None) -> float:
     return HIGHEST_PSNR_DB if psnr_db is None else min(psnr_db, HIGHEST_PSNR_DB)
 
 
-def _mean(pictures: Sequence[Measured]) -> Measured:
-    """Return the mean over pictures of every number at one place on the dial."""
-    each = {part.name: [getattr(one, part.name) for one in pictures] for part in fields(pictures[0])}
+def _mean(images: Sequence[Measured]) -> Measured:
+    """Return the mean over images of every number at one place on the dial."""
+    each = {part.name: [getattr(one, part.name) for one in images] for part in fields(images[0])}
     means: dict[str, Any] = {
         name: _mean_severity(values) if isinstance(values[0], Severity) else fmean(values)
         for name, values in each.items()
     }
-    return type(pictures[0])(**means)
+    return type(images[0])(**means)
 
 
 def _mean_severity(severities: Sequence[Severity]) -> Severity:

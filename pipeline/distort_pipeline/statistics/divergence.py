@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.histograms import product_histogram
 
 NATS_PER_BIT = math.log(2)
@@ -17,7 +17,7 @@ NATS_PER_BIT = math.log(2)
 AnyCounts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 
-def jsd_nss(true: Picture, generated: Picture) -> float:
+def jsd_nss(true: Image, generated: Image) -> float:
     """Return JSD_NSS in bits: how far the natural-scene statistics of `generated` are from those of `true`.
 
     0 for identical statistics, at most 1. Chen et al. 2020; the histogram's bins and the logarithm are ours.

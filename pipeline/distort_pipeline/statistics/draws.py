@@ -1,4 +1,4 @@
-"""How much of a random distortion is drawn anew: two draws on one picture, compared."""
+"""How much of a random distortion is drawn anew: two draws on one image, compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 
 # Pristine greys that noise hardly clips: 64 steps to black and white are 2.5 standard deviations of our pink noise
 DARKEST_GREY, BRIGHTEST_GREY = 64, 191
@@ -42,10 +42,10 @@ class Freshness:
         return abs(self.variance_ratio - 1) <= VARIANCE_GOAL
 
 
-def compare_draws(pristine: Picture, first: Picture, second: Picture) -> DrawLikeness | None:
+def compare_draws(pristine: Image, first: Image, second: Image) -> DrawLikeness | None:
     """Return how alike two distorted versions of `pristine` are; None if hardly a pixel is away from clipping.
 
-    The choice of pixels looks at the pristine picture only: to leave out what came out clipped would cut the tails of
+    The choice of pixels looks at the pristine image only: to leave out what came out clipped would cut the tails of
     the very noise that is measured.
     """
     inside = (pristine >= DARKEST_GREY) & (pristine <= BRIGHTEST_GREY)

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation: divergences over all pictures, floors to judge them by, and who is nearest."""
+"""The numbers of an evaluation: divergences over all images, floors to judge them by, and who is nearest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.draws import DrawLikeness, Freshness
 from distort_pipeline.statistics.floors import content_floor, halves_floor
 from distort_pipeline.statistics.histograms import Counts
-from distort_pipeline.statistics.measured import Histograms, MeasuredPicture
+from distort_pipeline.statistics.measured import Histograms, MeasuredImage
 from distort_pipeline.statistics.residual_figures import ResidualFigures, averaged
 from distort_pipeline.statistics.vector import HEADLINE, VECTOR, vector_divergence
 
-CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few pictures a single one is luck
+CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few images a single one is luck
 
 Row: TypeAlias = Mapping[str, float]  # true distortion → bits
 Vector: TypeAlias = Mapping[str, float]  # component → bits
@@ -30,14 +30,14 @@ _HEADLINE_ROW = VECTOR.index(HEADLINE)
 class Floors:
     """What the true distortion alone differs by, in bits."""
 
-    sampling: float  # mean over pictures
-    second_draw: bool  # whether it is between two draws; else between random halves of one picture's products
-    content: float | None  # None with a single picture
+    sampling: float  # mean over images
+    second_draw: bool  # whether it is between two draws; else between random halves of one image's products
+    content: float | None  # None with a single image
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Two draws on one picture, mean over pictures."""
+    """Two draws on one image, mean over images."""
 
     correlation: float | None
     variance: float
@@ -59,8 +59,8 @@ class Evaluation:
     """All figures of one evaluation."""
 
     columns: tuple[str, ...]  # the true distortions
-    pictures: tuple[MeasuredPicture, ...]
-    vectors: Mapping[str, Mapping[str, Vector]]  # model → column: means over pictures and draws
+    images: tuple[MeasuredImage, ...]
+    vectors: Mapping[str, Mapping[str, Vector]]  # model → column: means over images and draws
     pristine_vectors: Mapping[str, Vector]  # column: what doing nothing scores
     pooled_table: Mapping[str, Row]
     pooled_pristine: Row
@@ -101,7 +101,7 @@ class Evaluation:
         ]
 
     def beats_pristine(self, model: str, component: str = HEADLINE) -> bool:
-        """Return whether `model` is nearer to its true distortion than the untouched pictures are."""
+        """Return whether `model` is nearer to its true distortion than the untouched images are."""
         return self.own(model, component) < self.pristine_vectors[self.models[model].learned][component]
 
     def freshness(self, model: str) -> Freshness | None:
@@ -124,27 +124,27 @@ class Evaluation:
 
 
 def summarise(
-    pictures: Sequence[MeasuredPicture], columns: Sequence[str], learned: Mapping[str, str], *, seed: int
+    images: Sequence[MeasuredImage], columns: Sequence[str], learned: Mapping[str, str], *, seed: int
 ) -> Evaluation:
-    """Return the figures over measured `pictures`; `columns` are the true distortions, `learned` has each model's.
+    """Return the figures over measured `images`; `columns` are the true distortions, `learned` has each model's.
 
-    Pictures may lack a true distortion and then do not count for it; one picture at least has each.
+    Images may lack a true distortion and then do not count for it; one image at least has each.
     """
-    rows = {model: {picture.picture: picture.generated[model] for picture in pictures} for model in learned}
-    nothing = {picture.picture: (picture.pristine,) for picture in pictures}
-    vectors = {model: _mean_vectors(pictures, columns, rows[model]) for model in learned}
-    untouched = _mean_vectors(pictures, columns, nothing)
+    rows = {model: {image.image: image.generated[model] for image in images} for model in learned}
+    nothing = {image.image: (image.pristine,) for image in images}
+    vectors = {model: _mean_vectors(images, columns, rows[model]) for model in learned}
+    untouched = _mean_vectors(images, columns, nothing)
     return Evaluation(
         columns=tuple(columns),
-        pictures=tuple(pictures),
+        images=tuple(images),
         vectors=vectors,
         pristine_vectors=untouched,
-        pooled_table={model: _pooled_row(pictures, columns, rows[model]) for model in learned},
-        pooled_pristine=_pooled_row(pictures, columns, nothing),
-        floors={column: _floors(pictures, column, seed) for column in columns},
+        pooled_table={model: _pooled_row(images, columns, rows[model]) for model in learned},
+        pooled_pristine=_pooled_row(images, columns, nothing),
+        floors={column: _floors(images, column, seed) for column in columns},
         models={
             model: _model_figures(
-                pictures, model, column, {"generated": vectors[model][column], "pristine": untouched[column]}
+                images, model, column, {"generated": vectors[model][column], "pristine": untouched[column]}
             )
             for model, column in learned.items()
         },
@@ -152,39 +152,39 @@ def summarise(
 
 
 def _mean_vectors(
-    pictures: Sequence[MeasuredPicture], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
+    images: Sequence[MeasuredImage], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
 ) -> Mapping[str, Vector]:
-    """Return the mean over pictures (and draws) of the divergences from each true distortion."""
+    """Return the mean over images (and draws) of the divergences from each true distortion."""
     return {
         column: _mean_vector(
-            [(picture.true[column], drawn) for picture in _having(pictures, column) for drawn in row[picture.picture]]
+            [(image.true[column], drawn) for image in _having(images, column) for drawn in row[image.image]]
         )
         for column in columns
     }
 
 
 def _pooled_row(
-    pictures: Sequence[MeasuredPicture], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
+    images: Sequence[MeasuredImage], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
 ) -> Row:
     """Return the headline divergence of the pooled histograms from each true distortion's."""
     return {
         column: jsd_bits(
-            _pool(picture.true[column] for picture in _having(pictures, column)),
-            _pool(drawn for picture in _having(pictures, column) for drawn in row[picture.picture]),
+            _pool(image.true[column] for image in _having(images, column)),
+            _pool(drawn for image in _having(images, column) for drawn in row[image.image]),
         )
         for column in columns
     }
 
 
-def _floors(pictures: Sequence[MeasuredPicture], column: str, seed: int) -> Floors:
-    having = _having(pictures, column)
-    second_draw = all(column in picture.true_again for picture in having)
-    counts = [_headline(picture.true[column]) for picture in having]
+def _floors(images: Sequence[MeasuredImage], column: str, seed: int) -> Floors:
+    having = _having(images, column)
+    second_draw = all(column in image.true_again for image in having)
+    counts = [_headline(image.true[column]) for image in having]
     if second_draw:
-        again = [_headline(picture.true_again[column]) for picture in having]
+        again = [_headline(image.true_again[column]) for image in having]
         sampling = fmean(map(jsd_bits, counts, again))
     else:
-        seeds = [derive_seed(seed, "halves", column, picture.picture) for picture in having]
+        seeds = [derive_seed(seed, "halves", column, image.image) for image in having]
         sampling = fmean(halves_floor(own, generator(one)) for own, one in zip(counts, seeds, strict=True))
     content = None
     if len(having) > 1:
@@ -195,12 +195,12 @@ def _floors(pictures: Sequence[MeasuredPicture], column: str, seed: int) -> Floo
 
 
 def _model_figures(
-    pictures: Sequence[MeasuredPicture], model: str, column: str, vectors: dict[str, Vector]
+    images: Sequence[MeasuredImage], model: str, column: str, vectors: dict[str, Vector]
 ) -> ModelFigures:
-    having = _having(pictures, column)
-    beside = [picture.beside[model] for picture in having]
-    if all(column in picture.true_again for picture in having):
-        vectors["true again"] = _mean_vector([(picture.true[column], picture.true_again[column]) for picture in having])
+    having = _having(images, column)
+    beside = [image.beside[model] for image in having]
+    if all(column in image.true_again for image in having):
+        vectors["true again"] = _mean_vector([(image.true[column], image.true_again[column]) for image in having])
     draws = {
         "generated": _mean_draws([one.generated_draws for one in beside]),
         "true": _mean_draws([one.true_draws for one in beside]),
@@ -214,9 +214,9 @@ def _model_figures(
         },
         draws={kind: mean for kind, mean in draws.items() if mean is not None},
         histograms={
-            "pristine": _pool(picture.pristine for picture in having),
-            "true": _pool(picture.true[column] for picture in having),
-            "generated": _pool(drawn for picture in having for drawn in picture.generated[model]),
+            "pristine": _pool(image.pristine for image in having),
+            "true": _pool(image.true[column] for image in having),
+            "generated": _pool(drawn for image in having for drawn in image.generated[model]),
         },
     )
 
@@ -234,8 +234,8 @@ def _mean_draws(likenesses: Sequence[DrawLikeness | None]) -> Draws | None:
     return Draws(fmean(correlations) if correlations else None, fmean(one.variance for one in there))
 
 
-def _having(pictures: Sequence[MeasuredPicture], column: str) -> list[MeasuredPicture]:
-    return [picture for picture in pictures if column in picture.true]
+def _having(images: Sequence[MeasuredImage], column: str) -> list[MeasuredImage]:
+    return [image for image in images if column in image.true]
 
 
 def _headline(histograms: Histograms) -> Counts:

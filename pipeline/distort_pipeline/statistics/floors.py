@@ -1,6 +1,6 @@
 """How small a divergence can be, and how large before it means something: floors, and bounds for whole batches.
 
-All functions take histograms as counts, so that nothing needs the pictures again.
+All functions take histograms as counts, so that nothing needs the images again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def expected_floor_bits(bins: int, n: int) -> float:
 
 
 def halves_floor(counts: Counts, rng: np.random.Generator) -> float:
-    """Return the sampling floor in bits of one picture's histogram: the divergence of random halves, divided by 2.
+    """Return the sampling floor in bits of one image's histogram: the divergence of random halves, divided by 2.
 
     For deterministic distortions, which have no second draw. Halves hold half the values, hence twice the divergence.
     Neighbouring products are not independent, but a random half does not know: this is the floor of the count alone.
@@ -42,14 +42,14 @@ def halves_floor(counts: Counts, rng: np.random.Generator) -> float:
 
 
 def content_floor(histograms: NDArray[np.int64], ordering: ArrayLike) -> float:
-    """Return the divergence in bits between two disjoint halves of the pictures, each pooled.
+    """Return the divergence in bits between two disjoint halves of the images, each pooled.
 
-    `histograms` is (n, bins), one row for each picture under the same true distortion; `ordering` is a permutation of
-    0 … n - 1, of which the first n // 2 pictures are the one half. It measures content: what other pictures alone do.
+    `histograms` is (n, bins), one row for each image under the same true distortion; `ordering` is a permutation of
+    0 … n - 1, of which the first n // 2 images are the one half. It measures content: what other images alone do.
     """
     order = np.asarray(ordering)
     if len(histograms) < 2 or sorted(order.tolist()) != list(range(len(histograms))):
-        raise ValueError(f"expected a permutation of two or more pictures, 0 to {len(histograms) - 1}, got {order}")
+        raise ValueError(f"expected a permutation of two or more images, 0 to {len(histograms) - 1}, got {order}")
     half = len(order) // 2
     return jsd_bits(histograms[order[:half]].sum(0), histograms[order[half:]].sum(0))
 
@@ -59,7 +59,7 @@ def bootstrap_bound(
     true: NDArray[np.int64],
     groups: NDArray[np.integer],
     size: int,
-    pictures: int | None = None,
+    images: int | None = None,
     *,
     quantile: float = QUANTILE,
     draws: int = DRAWS,
@@ -67,14 +67,14 @@ def bootstrap_bound(
 ) -> float:
     """Return the `quantile` of the divergence in bits between `size` generated tiles and the true ones beside them.
 
-    `generated` and `true` are (n, bins), row by row the same tile; `groups` (n,) says which picture a tile is from.
-    Each of `draws` resamples so many `pictures` (as many as there are), then tiles of those, and pools both sides over
+    `generated` and `true` are (n, bins), row by row the same tile; `groups` (n,) says which image a tile is from.
+    Each of `draws` resamples so many `images` (as many as there are), then tiles of those, and pools both sides over
     the same tiles: what a batch of `size` from so many photographs would show if the generator is as it was in
     validation. Above it, something has changed. Few photographs vary more than many.
     """
     if generated.shape != true.shape:
         raise ValueError(f"paired histograms must have one shape, got {generated.shape} and {true.shape}")
-    times = _times_drawn(groups, len(generated), size, pictures, draws, rng)
+    times = _times_drawn(groups, len(generated), size, images, draws, rng)
     return float(np.quantile(jsd_bits_rows(_pooled(times, generated), _pooled(times, true)), quantile))
 
 
@@ -83,7 +83,7 @@ def bootstrap_bound_unpaired(
     true_pool: Counts,
     groups: NDArray[np.integer],
     size: int,
-    pictures: int | None = None,
+    images: int | None = None,
     *,
     quantile: float = QUANTILE,
     draws: int = DRAWS,
@@ -94,12 +94,12 @@ def bootstrap_bound_unpaired(
     As bootstrap_bound, for batches whose true distortion cannot be made: `true_pool` (bins,) stays as it is, so that
     the bound holds the variation of content too and is wider.
     """
-    times = _times_drawn(groups, len(generated), size, pictures, draws, rng)
+    times = _times_drawn(groups, len(generated), size, images, draws, rng)
     return float(np.quantile(jsd_bits_rows(_pooled(times, generated), true_pool), quantile))
 
 
 def _times_drawn(
-    groups: NDArray[np.integer], tiles: int, size: int, pictures: int | None, draws: int, rng: np.random.Generator
+    groups: NDArray[np.integer], tiles: int, size: int, images: int | None, draws: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return how often each tile is drawn in each draw, (draws, tiles): rows add up to `size`."""
     if groups.shape != (tiles,) or tiles == 0 or size < 1 or draws < 1:
@@ -107,9 +107,9 @@ def _times_drawn(
             f"expected one group for each of 1 or more tiles, and a size and draws of 1 or more; got groups of shape "
             f"{groups.shape} for {tiles} tiles, size {size}, draws {draws}"
         )
-    there, picture_of_tile = np.unique(groups, return_inverse=True)
-    times_picture = rng.multinomial(pictures or len(there), np.full(len(there), 1 / len(there)), size=draws)
-    weights = times_picture[:, picture_of_tile].astype(np.float64)
+    there, image_of_tile = np.unique(groups, return_inverse=True)
+    times_image = rng.multinomial(images or len(there), np.full(len(there), 1 / len(there)), size=draws)
+    weights = times_image[:, image_of_tile].astype(np.float64)
     return rng.multinomial(size, weights / weights.sum(1, keepdims=True))
 
 

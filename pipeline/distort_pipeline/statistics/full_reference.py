@@ -1,4 +1,4 @@
-"""PSNR between a pristine and a distorted picture, and what measures of two pictures have in common."""
+"""PSNR between a pristine and a distorted image, and what measures of two images have in common."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import math
 
 import cv2
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 
 DATA_RANGE = 255.0
 
 
-def psnr(reference: Picture, distorted: Picture) -> float:
-    """Return the peak signal-to-noise ratio in dB over all pixels and channels; math.inf for identical pictures.
+def psnr(reference: Image, distorted: Image) -> float:
+    """Return the peak signal-to-noise ratio in dB over all pixels and channels; math.inf for identical images.
 
-    JSON and SampleRecord know no infinity: a record of identical pictures carries None.
+    JSON and SampleRecord know no infinity: a record of identical images carries None.
     """
     require_same_shape(reference, distorted)
     squares = cv2.norm(reference, distorted, cv2.NORM_L2SQR)
     return math.inf if squares == 0 else 10 * math.log10(DATA_RANGE**2 * reference.size / squares)
 
 
-def require_same_shape(reference: Picture, distorted: Picture) -> None:
-    """Raise ValueError unless both pictures have one shape."""
+def require_same_shape(reference: Image, distorted: Image) -> None:
+    """Raise ValueError unless both images have one shape."""
     if reference.shape != distorted.shape:
-        raise ValueError(f"pictures must have one shape, got {reference.shape} and {distorted.shape}")
+        raise ValueError(f"images must have one shape, got {reference.shape} and {distorted.shape}")

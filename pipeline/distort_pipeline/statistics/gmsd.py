@@ -1,4 +1,4 @@
-"""Gradient magnitude similarity deviation between a pristine and a distorted picture.
+"""Gradient magnitude similarity deviation between a pristine and a distorted image.
 
 Xue, Zhang, Mou and Bovik, "Gradient magnitude similarity deviation", IEEE TIP 23(2) 2014; as in their own code.
 """
@@ -8,29 +8,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.full_reference import require_same_shape
 
 STABILISER = 170  # their T, for gradients on 0-255
 RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # BT.601, kept as floats
 
 
-def gmsd(reference: Picture, distorted: Picture) -> float:
-    """Return the deviation on half-size luma: 0 for identical pictures, rarely above 0.4; lower is better.
+def gmsd(reference: Image, distorted: Image) -> float:
+    """Return the deviation on half-size luma: 0 for identical images, rarely above 0.4; lower is better.
 
     In NumPy alone: OpenCV's filters give other last bits for other addresses in memory, and records are digested.
     """
     require_same_shape(reference, distorted)
-    x, y = (_squared_gradient(_half_luma(picture)) for picture in (reference, distorted))
+    x, y = (_squared_gradient(_half_luma(image)) for image in (reference, distorted))
     likeness = 2 * np.sqrt(x * y)
     likeness += STABILISER
     likeness /= x + y + STABILISER
     return float(np.std(likeness, dtype=np.float64))
 
 
-def _half_luma(picture: Picture) -> NDArray[np.float32]:
+def _half_luma(image: Image) -> NDArray[np.float32]:
     """Return the means of luma over 2 x 2 px, (ceil(H / 2), ceil(W / 2)), with black beyond an odd side."""
-    luma = picture[..., 0] * RED + picture[..., 1] * GREEN + picture[..., 2] * BLUE
+    luma = image[..., 0] * RED + image[..., 1] * GREEN + image[..., 2] * BLUE
     height, width = luma.shape
     if height % 2 or width % 2:
         luma = np.pad(luma, ((0, height % 2), (0, width % 2)))

@@ -1,4 +1,4 @@
-"""Histograms of MSCN coefficients and of their products: counts, which add up over pictures and batches."""
+"""Histograms of MSCN coefficients and of their products: counts, which add up over images and batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.ranges import Grey, Image
 from distort_pipeline.statistics.mscn import luma, mscn
 from distort_pipeline.statistics.products import Direction, neighbours
 
@@ -70,9 +70,9 @@ def _step_counts(steps: NDArray[np.int8]) -> Counts:
     return np.bincount(_BIN_OF_BYTE, found.ravel(), COUNTS).astype(np.int64)
 
 
-def product_histogram(picture: Picture) -> Counts:
+def product_histogram(image: Image) -> Counts:
     """Return the headline's histogram: products of diagonal (D1) neighbours among the MSCN coefficients of the luma."""
-    return plane_histogram(luma(picture))
+    return plane_histogram(luma(image))
 
 
 def plane_histogram(plane: NDArray[np.uint8] | Grey) -> Counts:

@@ -1,4 +1,4 @@
-"""One validation picture measured: all histograms, and each generator beside the true distortion that it learned."""
+"""One validation image measured: all histograms, and each generator beside the true distortion that it learned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.draws import DrawLikeness, compare_draws
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.residual_figures import ResidualFigures, residual_figures
@@ -19,31 +19,31 @@ from distort_pipeline.statistics.vector import vector_histograms
 
 Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each name of VECTOR
 
-SMALLEST_SIDE_PX = 32  # the spectrum of a smaller picture has no frequency in most rings, and SSIM hardly a window
+SMALLEST_SIDE_PX = 32  # the spectrum of a smaller image has no frequency in most rings, and SSIM hardly a window
 
 
 @dataclass(frozen=True)
 class Made:
-    """Everything that was made of one pristine picture. Columns name true distortions, models generators."""
+    """Everything that was made of one pristine image. Columns name true distortions, models generators."""
 
-    pristine: Picture
-    true: Mapping[str, Picture]  # by column
-    true_again: Mapping[str, Picture]  # by column: another draw, of random distortions that we can make ourselves
-    generated: Mapping[str, Sequence[Picture]]  # by model: one for each draw
-    generated_again: Mapping[str, Picture]  # by model: a second draw, of random generators
+    pristine: Image
+    true: Mapping[str, Image]  # by column
+    true_again: Mapping[str, Image]  # by column: another draw, of random distortions that we can make ourselves
+    generated: Mapping[str, Sequence[Image]]  # by model: one for each draw
+    generated_again: Mapping[str, Image]  # by model: a second draw, of random generators
 
 
 @dataclass(frozen=True)
 class Severity:
-    """How far a distorted picture is from the pristine one."""
+    """How far a distorted image is from the pristine one."""
 
-    psnr: float | None  # dB; None for identical pictures
+    psnr: float | None  # dB; None for identical images
     ssim: float
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A generator's first draw of one picture, and the true distortion of that picture, each against the pristine."""
+    """A generator's first draw of one image, and the true distortion of that image, each against the pristine."""
 
     generated: Severity
     true: Severity
@@ -54,21 +54,21 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class MeasuredPicture:
-    """What is kept of one picture: small enough for thousands of pictures."""
+class MeasuredImage:
+    """What is kept of one image: small enough for thousands of images."""
 
-    picture: str
+    image: str
     pristine: Histograms
     true: Mapping[str, Histograms]  # by column
     true_again: Mapping[str, Histograms]  # by column
     generated: Mapping[str, tuple[Histograms, ...]]  # by model
-    beside: Mapping[str, Beside]  # by model, where the picture has the true distortion that the model learned
+    beside: Mapping[str, Beside]  # by model, where the image has the true distortion that the model learned
 
 
-def measure(picture: str, made: Made, learned: Mapping[str, str]) -> MeasuredPicture:
-    """Return the measurements of the picture called `picture`; `learned` tells the column of each model."""
-    return MeasuredPicture(
-        picture,
+def measure(image: str, made: Made, learned: Mapping[str, str]) -> MeasuredImage:
+    """Return the measurements of the image called `image`; `learned` tells the column of each model."""
+    return MeasuredImage(
+        image,
         pristine=vector_histograms(made.pristine),
         true={column: vector_histograms(true) for column, true in made.true.items()},
         true_again={column: vector_histograms(true) for column, true in made.true_again.items()},
@@ -77,7 +77,7 @@ def measure(picture: str, made: Made, learned: Mapping[str, str]) -> MeasuredPic
     )
 
 
-def severity(pristine: Picture, distorted: Picture) -> Severity:
+def severity(pristine: Image, distorted: Image) -> Severity:
     """Return how far `distorted` is from `pristine`."""
     ratio = psnr(pristine, distorted)
     return Severity(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
@@ -95,5 +95,5 @@ def _beside(made: Made, model: str, column: str) -> Beside:
     )
 
 
-def _draws(pristine: Picture, first: Picture, second: Picture | None) -> DrawLikeness | None:
+def _draws(pristine: Image, first: Image, second: Image | None) -> DrawLikeness | None:
     return None if second is None else compare_draws(pristine, first, second)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Collection, Mapping
 
 from distort_pipeline.labels import COMPUTED
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.gmsd import gmsd
 from distort_pipeline.statistics.ssim import ms_ssim, ssim, ssim_and_ms_ssim
 
-MEASURES: Mapping[str, Callable[[Picture, Picture], float | None]] = {
+MEASURES: Mapping[str, Callable[[Image, Image], float | None]] = {
     "psnr": psnr,
     "ssim": ssim,
     "ms_ssim": ms_ssim,
@@ -20,8 +20,8 @@ MEASURES: Mapping[str, Callable[[Picture, Picture], float | None]] = {
 TOGETHER = ("ssim", "ms_ssim")  # share most of their work
 
 
-def measured_labels(pristine: Picture, distorted: Picture, wanted: Collection[str]) -> dict[str, float | None]:
-    """Return every label by name; None for one that is not `wanted`, or has no finite value for these pictures."""
+def measured_labels(pristine: Image, distorted: Image, wanted: Collection[str]) -> dict[str, float | None]:
+    """Return every label by name; None for one that is not `wanted`, or has no finite value for these images."""
     found: dict[str, float | None] = dict.fromkeys(COMPUTED)
     alone = set(wanted)
     if alone.issuperset(TOGETHER):

@@ -1,4 +1,4 @@
-"""Mean-subtracted, contrast-normalised (MSCN) coefficients: a picture without its local mean and contrast."""
+"""Mean-subtracted, contrast-normalised (MSCN) coefficients: an image without its local mean and contrast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.ranges import Grey, Image
 
 # Mittal et al., "No-reference image quality assessment in the spatial domain", IEEE TIP 21(12) 2012, section II
 WINDOW_PX = 7
@@ -23,9 +23,9 @@ _BELL = np.exp(-0.5 * (_OFFSETS_PX / WINDOW_SIGMA_PX) ** 2)
 WINDOW: NDArray[np.float64] = _BELL / _BELL.sum()  # (7,); the two-dimensional window is its outer product
 
 
-def luma(picture: Picture) -> NDArray[np.uint8]:
-    """Return the BT.601 luma of `picture`, (H, W), rounded to 8 bits as OpenCV does."""
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def luma(image: Image) -> NDArray[np.uint8]:
+    """Return the BT.601 luma of `image`, (H, W), rounded to 8 bits as OpenCV does."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def mscn(grey: NDArray[np.uint8] | Grey) -> NDArray[np.floating[Any]]:
@@ -46,7 +46,7 @@ def mscn(grey: NDArray[np.uint8] | Grey) -> NDArray[np.floating[Any]]:
 def _fill_rows(field: NDArray[np.floating[Any]], grey: NDArray[np.uint8] | Grey, inside: slice) -> None:
     """Write the coefficients of the rows `inside` of `grey` into `field`; the rows around them are in their windows."""
     # E[I²] - mean² cancels in flat regions, so it is taken in float64 throughout. In float32, even with mid-grey off
-    # before squaring, divergences from JPEG pictures were wrong by up to 3.4e-4 bits, in 60 % of the time.
+    # before squaring, divergences from JPEG images were wrong by up to 3.4e-4 bits, in 60 % of the time.
     mean = _windowed(grey, WINDOW)[inside]
     square = np.square(grey, dtype=np.uint16 if grey.dtype == np.uint8 else np.float64)
     variance = _windowed(square, -WINDOW)[inside]

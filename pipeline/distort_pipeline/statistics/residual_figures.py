@@ -1,4 +1,4 @@
-"""All statistics of one picture's residual in one record that can be averaged over pictures of any size."""
+"""All statistics of one image's residual in one record that can be averaged over images of any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.ranges import Grey, Image
 from distort_pipeline.statistics.residuals import (
     SPECTRUM_BINS,
     SPECTRUM_HIGH,
@@ -30,11 +30,11 @@ _EDGES = np.geomspace(SPECTRUM_LOW, SPECTRUM_HIGH, SPECTRUM_BINS + 1)
 FREQUENCIES: NDArray[np.float64] = np.sqrt(_EDGES[:-1] * _EDGES[1:])  # (16,) cycles per pixel: the rings' middles
 
 
-def residual_figures(pristine: Picture, distorted: Picture) -> ResidualFigures:
+def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
     """Return mean, variance (3,), correlation (3, 3), power (16,) at FREQUENCIES, grid (8,) and autocorrelation (24,).
 
-    `power` is in squared greys, the mean over the channels; `grid` is the profile of the distorted picture itself,
-    `autocorrelation` is that of the residual's steps. All of one picture.
+    `power` is in squared greys, the mean over the channels; `grid` is the profile of the distorted image itself,
+    `autocorrelation` is that of the residual's steps. All of one image.
     Sides of 32 px or more.
     """
     added = residual(pristine, distorted)
@@ -49,7 +49,7 @@ def residual_figures(pristine: Picture, distorted: Picture) -> ResidualFigures:
 
 
 def averaged(figures: Sequence[ResidualFigures]) -> ResidualFigures:
-    """Return the mean over pictures of each of their figures."""
+    """Return the mean over images of each of their figures."""
     return {name: np.mean([one[name] for one in figures], axis=0) for name in figures[0]}
 
 
@@ -65,6 +65,6 @@ def slope(power: NDArray[np.float64]) -> float | None:
 
 
 def _power(field: Grey) -> NDArray[np.float64]:
-    """Return the power of `field` at FREQUENCIES: rings of a small picture lie elsewhere, or hold nothing."""
+    """Return the power of `field` at FREQUENCIES: rings of a small image lie elsewhere, or hold nothing."""
     frequencies, amplitudes = radial_amplitude(field)
     return np.interp(np.log(FREQUENCIES), np.log(frequencies), amplitudes**2)

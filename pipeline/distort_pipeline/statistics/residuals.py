@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.ranges import Grey, Image
 from distort_pipeline.statistics.mscn import luma
 
 Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), greys, -255 to 255
@@ -21,10 +21,10 @@ GRID_LAGS_PX = 24  # three blocks
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601
 
 
-def residual(pristine: Picture, distorted: Picture) -> Residual:
+def residual(pristine: Image, distorted: Image) -> Residual:
     """Return what the distortion added, in greys."""
     if pristine.shape != distorted.shape:
-        raise ValueError(f"pictures must have one shape, got {pristine.shape} and {distorted.shape}")
+        raise ValueError(f"images must have one shape, got {pristine.shape} and {distorted.shape}")
     return distorted.astype(np.float32) - pristine.astype(np.float32)
 
 
@@ -84,16 +84,16 @@ def spectral_slope(field: Grey, low: float = SPECTRUM_LOW, high: float = SPECTRU
     return float(np.polyfit(np.log(frequencies), np.log(amplitudes), 1)[0])
 
 
-def grid_profile(picture: Picture, period: int = JPEG_BLOCK_PX) -> NDArray[np.float64]:
+def grid_profile(image: Image, period: int = JPEG_BLOCK_PX) -> NDArray[np.float64]:
     """Return the mean absolute luma step by its place in a grid of `period` px, (period,), in greys.
 
     Entry k is the step from pixel k - 1 to pixel k of a block, averaged over both directions; entry 0 crosses the
-    border between blocks. Flat over k without blocking, high at 0 with it. The picture starts on the grid, and both
+    border between blocks. Flat over k without blocking, high at 0 with it. The image starts on the grid, and both
     its sides are longer than `period`.
     """
-    grey = luma(picture).astype(np.int16)
+    grey = luma(image).astype(np.int16)
     if min(grey.shape) <= period:
-        raise ValueError(f"a grid of {period} px needs sides longer than that, got the shape {picture.shape}")
+        raise ValueError(f"a grid of {period} px needs sides longer than that, got the shape {image.shape}")
     across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
     return (_by_phase(across, period) + _by_phase(down, period)) / 2
 
@@ -101,7 +101,7 @@ def grid_profile(picture: Picture, period: int = JPEG_BLOCK_PX) -> NDArray[np.fl
 def grid_autocorrelation(residual: Residual, lags_px: int = GRID_LAGS_PX) -> NDArray[np.float64]:
     """Return the autocorrelation at 1 to `lags_px` px of where the residual's luma steps, (lags_px,), -1 to 1.
 
-    What is correlated is the mean absolute step between neighbouring columns (and rows), along the picture: a residual
+    What is correlated is the mean absolute step between neighbouring columns (and rows), along the image: a residual
     that jumps at the borders of blocks has peaks at multiples of their size. 0 for a residual without steps.
     """
     grey = residual @ np.array(LUMA_WEIGHTS, np.float32)

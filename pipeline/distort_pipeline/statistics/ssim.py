@@ -1,4 +1,4 @@
-"""Structural similarity between a pristine and a distorted picture, at one scale (SSIM) and at five (MS-SSIM).
+"""Structural similarity between a pristine and a distorted image, at one scale (SSIM) and at five (MS-SSIM).
 
 Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
 TIP 13(4) 2004; Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality assessment", Asilomar
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.statistics.full_reference import DATA_RANGE, require_same_shape
 
 WINDOW_PX = 11
@@ -32,28 +32,28 @@ Planes: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit greys
 Means: TypeAlias = NDArray[np.float64]  # (3,), by channel
 
 
-def ssim(reference: Picture, distorted: Picture) -> float:
-    """Return the structural similarity, the mean over the three channels: 1 for identical pictures, at least -1.
+def ssim(reference: Image, distorted: Image) -> float:
+    """Return the structural similarity, the mean over the three channels: 1 for identical images, at least -1.
 
-    Gaussian window, population covariance, no downsampling; window centres keep the whole window inside the picture.
+    Gaussian window, population covariance, no downsampling; window centres keep the whole window inside the image.
     The same as scikit-image with gaussian_weights, sigma 1.5, use_sample_covariance off and data_range 255. ValueError
-    for pictures smaller than the window.
+    for images smaller than the window.
     """
     _require_fit(reference, distorted)
     return _mean(_likeness(reference, distorted)[1])
 
 
-def ms_ssim(reference: Picture, distorted: Picture) -> float | None:
-    """Return the mean over the three channels, from 0 to 1 for identical pictures; None if a side is below 176 px.
+def ms_ssim(reference: Image, distorted: Image) -> float | None:
+    """Return the mean over the three channels, from 0 to 1 for identical images; None if a side is below 176 px.
 
-    Window, constants and borders are those of `ssim`. From scale to scale both pictures are averaged over 2 x 2 px, a
+    Window, constants and borders are those of `ssim`. From scale to scale both images are averaged over 2 x 2 px, a
     last odd row or column over itself. The same as TensorFlow's, and on sides that halve evenly as piq's.
     """
     require_same_shape(reference, distorted)
     return None if _is_small(reference) else ssim_and_ms_ssim(reference, distorted)[1]
 
 
-def ssim_and_ms_ssim(reference: Picture, distorted: Picture) -> tuple[float, float | None]:
+def ssim_and_ms_ssim(reference: Image, distorted: Image) -> tuple[float, float | None]:
     """Return what `ssim` and `ms_ssim` return, in the time of the second alone."""
     _require_fit(reference, distorted)
     contrast, whole = _likeness(reference, distorted)
@@ -70,7 +70,7 @@ def ssim_and_ms_ssim(reference: Picture, distorted: Picture) -> tuple[float, flo
     return single, _mean(product)
 
 
-def _require_fit(reference: Picture, distorted: Picture) -> None:
+def _require_fit(reference: Image, distorted: Image) -> None:
     require_same_shape(reference, distorted)
     if min(reference.shape[:2]) < WINDOW_PX:
         raise ValueError(f"SSIM needs sides of {WINDOW_PX} px or more, got the shape {reference.shape}")
@@ -80,11 +80,11 @@ def _mean(likeness: Means) -> float:
     return min(1.0, float(likeness.mean()))  # rounding can leave 1 + 1e-9
 
 
-def _is_small(picture: Picture) -> bool:
-    return min(picture.shape[:2]) < MS_SSIM_SMALLEST_PX
+def _is_small(image: Image) -> bool:
+    return min(image.shape[:2]) < MS_SSIM_SMALLEST_PX
 
 
-def _likeness(x: Picture | Planes, y: Picture | Planes) -> tuple[Means, Means]:
+def _likeness(x: Image | Planes, y: Image | Planes) -> tuple[Means, Means]:
     """Return the mean likeness over the window's centres: of contrast and structure, and with luminance as well."""
     height, width = (side - WINDOW_PX + 1 for side in x.shape[:2])
     block_rows = max(BLOCK_PX // width, BLOCK_ROWS)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Picture
+from distort_pipeline.ranges import Grey, Image
 from distort_pipeline.statistics.divergence import jsd_bits_rows
 from distort_pipeline.statistics.histograms import Counts, histogram, pair_histogram, plane_histogram
 from distort_pipeline.statistics.mscn import luma, mscn
@@ -25,10 +25,10 @@ VECTOR: tuple[str, ...] = (
 )
 
 
-def vector_histograms(picture: Picture) -> NDArray[np.int64]:
-    """Return one histogram for each name of VECTOR, (12, 103); the row 'd1_1' is product_histogram(picture)."""
-    fine = luma(picture)
-    chroma = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+def vector_histograms(image: Image) -> NDArray[np.int64]:
+    """Return one histogram for each name of VECTOR, (12, 103); the row 'd1_1' is product_histogram(image)."""
+    fine = luma(image)
+    chroma = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     cb, cr = plane_histogram(chroma[..., 2]), plane_histogram(chroma[..., 1])
     return np.stack([*_scale_histograms(fine), *_scale_histograms(half_size(fine)), cb, cr])
 

@@ -1,4 +1,4 @@
-"""evaluate: set every trained generator beside the true distortions, on whole pictures that none of them has seen."""
+"""evaluate: set every trained generator beside the true distortions, on whole images that none of them has seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.evaluation.dials import DialPlan, dialled, try_dial
 from distort_pipeline.evaluation.plan import Plan, plan_of
 from distort_pipeline.progress import track
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord, Report, digest
 from distort_pipeline.reports.dial_tables import dial_words
 from distort_pipeline.reports.divergence_tables import text_table
@@ -23,15 +23,15 @@ from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, w
 from distort_pipeline.reports.strips import strip
 from distort_pipeline.sceptic.tiles import PhotographTiles, Rung, cut_tiles
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
-from distort_pipeline.statistics.dials import Dial, DialPicture, summarise_dial
+from distort_pipeline.statistics.dials import Dial, DialImage, summarise_dial
 from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredPicture, measure
+from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredImage, measure
 from distort_pipeline.statistics.told import Doubts
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
+from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ VERSION = 1
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
-    """Measure every finished model in `models` on the validation pictures of a pair store; figures go to `out`."""
+    """Measure every finished model in `models` on the validation images of a pair store; figures go to `out`."""
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
     folders = model_folders(models)
@@ -54,16 +54,16 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     plan = plan_of(pairs, cards)
     with build.writing() as work:
         generators = _load(folders, config.threads)
-        shown: dict[str, list[list[Picture]]] = {name: [] for name in plan.learned}
+        shown: dict[str, list[list[Image]]] = {name: [] for name in plan.learned}
         measured = []
         tiles = []
-        tried: dict[str, list[DialPicture]] = {name: [] for name in plan.dials}
-        for picture, made in track(
-            _make(plan, generators, config), total=len(plan.pictures), label="evaluate", unit="pictures"
+        tried: dict[str, list[DialImage]] = {name: [] for name in plan.dials}
+        for image, made in track(
+            _make(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
         ):
-            measured.append(_measured(plan, picture, made, shown, config.strips))
-            rungs = _try_dials(plan, picture, generators, tried, config)
-            tiles.append(_tiles(plan, picture, made, rungs, config))
+            measured.append(_measured(plan, image, made, shown, config.strips))
+            rungs = _try_dials(plan, image, generators, tried, config)
+            tiles.append(_tiles(plan, image, made, rungs, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         doubts = _doubts(tiles, plan, config)
         dials = {name: _dial(plan.dials[name], tried[name]) for name in plan.dials}
@@ -99,82 +99,79 @@ def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerat
 
 
 def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig) -> Iterator[tuple[str, Made]]:
-    """Yield each picture's id with all that is made of it."""
+    """Yield each image's id with all that is made of it."""
     from distort_pipeline.trained import is_random as draws_anew
 
     column_of = {column.name: column for column in plan.columns}
-    for picture, records in plan.pictures.items():
-        pristine = plan.pairs.val_picture(picture)
-        identity = next(iter(records.values())).picture_digest
-        generated: dict[str, list[Picture]] = {}
-        again: dict[str, Picture] = {}
+    for image, records in plan.images.items():
+        pristine = plan.pairs.val_image(image)
+        identity = next(iter(records.values())).image_digest
+        generated: dict[str, list[Image]] = {}
+        again: dict[str, Image] = {}
         for name in plan.learned:
             trained = generators[name]
             random = draws_anew(trained.card)
             draws = range(max(config.draws, 2) if random else 1)
             seeds = [_draw_seed(config, trained, identity, draw) for draw in draws]
-            drawn = [trained.forward.distort_picture(pristine, seed, plan.severities[name]) for seed in seeds]
+            drawn = [trained.forward.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
             generated[name] = drawn[: config.draws]
             if random:
                 again[name] = drawn[1]
             elif column_of[plan.learned[name]].redrawn:
                 again[name] = drawn[0]  # the paper's generator has the same noise every time
         true = {
-            column: plan.pairs.val_picture(picture, record.distortion, record.level)
-            for column, record in records.items()
+            column: plan.pairs.val_image(image, record.distortion, record.level) for column, record in records.items()
         }
-        yield picture, Made(pristine, true, _true_again(plan, pristine, records), generated, again)
+        yield image, Made(pristine, true, _true_again(plan, pristine, records), generated, again)
 
 
-def _true_again(plan: Plan, pristine: Picture, records: Mapping[str, PairRecord]) -> dict[str, Picture]:
-    """Return another draw of each random true distortion of a picture."""
+def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) -> dict[str, Image]:
+    """Return another draw of each random true distortion of an image."""
     seed = plan.pairs.header["settings"]["pairs"]["seed"]
     again = {}
     for column in plan.columns:
         record = records.get(column.name)
         if column.redrawn and record is not None:
-            own = sample_seed(seed, record.picture_digest, record.distortion, record.level, draw=1)
+            own = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
             made = apply(record.distortion, pristine, column.recipe["parameters"], generator(own))
-            again[column.name] = made.picture
+            again[column.name] = made.image
     return again
 
 
-def _measured(
-    plan: Plan, picture: str, made: Made, shown: Mapping[str, list[list[Picture]]], strips: int
-) -> MeasuredPicture:
-    """Return the measurements of one picture; its crops join `shown` while a model has fewer than `strips` rows."""
+def _measured(plan: Plan, image: str, made: Made, shown: Mapping[str, list[list[Image]]], strips: int) -> MeasuredImage:
+    """Return the measurements of one image; its crops join `shown` while a model has fewer than `strips` rows."""
     for name, column in plan.learned.items():
         if column in made.true and len(shown[name]) < strips:
             shown[name].append(strip_row(made.pristine, made.true[column], made.generated[name][0]))
-    return measure(picture, made, plan.learned)
+    return measure(image, made, plan.learned)
 
 
 def _tiles(
-    plan: Plan, picture: str, made: Made, rungs: Mapping[str, Sequence[Rung]], config: EvaluateConfig
+    plan: Plan, image: str, made: Made, rungs: Mapping[str, Sequence[Rung]], config: EvaluateConfig
 ) -> PhotographTiles | None:
-    """Return what a sceptic's classifiers see of a picture: its share of the tiles, two or more."""
+    """Return what a sceptic's classifiers see of an image: its share of the tiles, two or more."""
     if not config.classifier_steps:
         return None
-    share = max(2, round(config.classifier_tiles / len(plan.pictures)))
-    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", picture), rungs=rungs)
+    share = max(2, round(config.classifier_tiles / len(plan.images)))
+    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", image), rungs=rungs)
 
 
 def _try_dials(
     plan: Plan,
-    picture: str,
+    image: str,
     generators: Mapping[str, TrainedGenerator],
-    tried: Mapping[str, list[DialPicture]],
+    tried: Mapping[str, list[DialImage]],
     config: EvaluateConfig,
 ) -> dict[str, list[Rung]]:
-    """Add to `tried` what the dial of each graded model does on one picture, with its first draw of the table.
+    """Add to `tried` what the dial of each graded model does on one image, with its first draw of the table.
 
-    Return the picture at the levels of each.
+    Return the image at the levels of each.
     """
     rungs = {}
     for name, one in plan.dials.items():
-        records = one.pictures.get(picture)
+        records = one.images.get(image)
         if records:
-            identity = next(iter(records.values())).picture_digest
+            identity = next(iter(records.values())).image_digest
             draw = _draw_seed(config, generators[name], identity, 0)
             own = dialled(one, plan.pairs, records, generators[name].forward, draw=draw)
             tried[name].append(try_dial(one, plan.pairs, records, own, seed=config.seed))
@@ -189,8 +186,8 @@ def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str,
     return derive_seed(config.seed, trained.card["distortion"], identity, draw)
 
 
-def _dial(plan: DialPlan, pictures: Sequence[DialPicture]) -> Dial:
-    return summarise_dial(pictures, [one.step for one in plan.held], [one.step for one in plan.betweens])
+def _dial(plan: DialPlan, images: Sequence[DialImage]) -> Dial:
+    return summarise_dial(images, [one.step for one in plan.held], [one.step for one in plan.betweens])
 
 
 def _doubts(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> Doubts | None:
@@ -218,7 +215,7 @@ def _header(
             for name, column in plan.learned.items()
         },
         "distortions": {column.name: dict(column.recipe) for column in plan.columns},
-        "counts": {"pictures": len(plan.pictures), "too_small": plan.too_small},
+        "counts": {"images": len(plan.images), "too_small": plan.too_small},
         "pairs_digest": plan.pairs.header["digest"],
         "manifest_digest": plan.pairs.header["manifest_digest"],
         "packages": package_versions([backend_name(), "keras", "numpy", "opencv-python-headless", "scipy"]),
@@ -233,7 +230,7 @@ def _remarks(plan: Plan, dials: Mapping[str, Dial]) -> Iterator[str]:
             are = "is" if lacking == 1 else "are"
             yield f"{lacking} of the levels that {name} has learned {are} not in the pairs, and not judged"
     if plan.too_small:
-        yield f"{plan.too_small} pictures below {SMALLEST_SIDE_PX} px on a side were left out"
+        yield f"{plan.too_small} images below {SMALLEST_SIDE_PX} px on a side were left out"
 
 
 def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> Report:
@@ -241,9 +238,9 @@ def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> 
     models = len(figures["models"])
     return Report(
         "evaluate",
-        {"models": models, "pictures": figures["pictures"], "nearest_own": figures["nearest_own"], **own},
+        {"models": models, "images": figures["images"], "nearest_own": figures["nearest_own"], **own},
         (
-            f"JSD_NSS in bits, mean over {figures['pictures']} validation pictures:",
+            f"JSD_NSS in bits, mean over {figures['images']} validation images:",
             *text_table(figures),
             f"nearest to what they learned, and to nothing else: {figures['nearest_own']} of {models} generators",
             *remarks,

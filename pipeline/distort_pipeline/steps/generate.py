@@ -13,7 +13,7 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.generation.asked import asked_series, chosen_models, require_fit_names, trained_align
-from distort_pipeline.generation.header import corpus_header, deciding_settings, used_pictures
+from distort_pipeline.generation.header import corpus_header, deciding_settings, used_images
 from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
 from distort_pipeline.planning.series import Series, peers_of, rungs_of
 from distort_pipeline.progress import track
@@ -51,9 +51,9 @@ def run(
     workers = workers or Workers(config.workers, config.threads_per_worker)
     folders = chosen_models(model_folders(models.resolve()), config.distortions, config.mix)
     cards = {name: read_card(folder) for name, folder in folders.items()}
-    pictures = [picture for picture in manifest.records if picture.split in config.splits]
-    if not pictures:
-        raise PipelineError(f"{manifest_path} has no picture in the splits {', '.join(config.splits)}")
+    images = [image for image in manifest.records if image.split in config.splits]
+    if not images:
+        raise PipelineError(f"{manifest_path} has no image in the splits {', '.join(config.splits)}")
     series = asked_series(
         cards,
         config.distortions,
@@ -64,10 +64,10 @@ def run(
     )
     align_px = config.crop_align or trained_align(cards)
     plan = plan_corpus(
-        pictures,
+        images,
         series,
         count=config.count,
-        tile_px=None if config.whole_pictures else config.tile_px,
+        tile_px=None if config.whole_images else config.tile_px,
         batch_samples=config.batch_samples,
         align_px=align_px,
         seed=config.seed,
@@ -86,7 +86,7 @@ def run(
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
         batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
-        used = used_pictures(plan, pictures)
+        used = used_images(plan, images)
         header = corpus_header(work, settings, plan, cards, used)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
@@ -99,7 +99,7 @@ def run(
 
 def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None:
     group = create_group(work)
-    if config.whole_pictures:
+    if config.whole_images:
         return
     slots = Counter(batch.series.name for batch in plan.batches for _ in batch.samples)
     for name, count in {PRISTINE: len(plan.tiles), **{distorted_array(n): c for n, c in slots.items()}}.items():
@@ -123,10 +123,10 @@ def _tile_tasks(
             number,
             plan.tiles[first : first + config.batch_samples],
             _shared_truths(cards, series),
-            config.truth_pictures,
+            config.truth_images,
             config.seed,
-            config.whole_pictures,
-            not config.whole_pictures and any(map(wants_whole, cards.values())),
+            config.whole_images,
+            not config.whole_images and any(map(wants_whole, cards.values())),
         )
         for number, first in enumerate(range(0, len(plan.tiles), config.batch_samples))
     ]
@@ -165,8 +165,8 @@ def _batch_tasks(
             config.network_batch,
             config.precision,
             config.labels,
-            config.whole_pictures,
-            config.truth_pictures,
+            config.whole_images,
+            config.truth_images,
             config.seed,
             threads,
         )
@@ -239,7 +239,7 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
         "generate",
         counts,
         (
-            f"{counts['samples']} samples ({told}) of {counts['tiles']} tiles from {counts['pictures']} pictures",
+            f"{counts['samples']} samples ({told}) of {counts['tiles']} tiles from {counts['images']} images",
             verdict,
             *cautions(out),
             f"corpus: {out} (digest {header['digest'][:16]})",

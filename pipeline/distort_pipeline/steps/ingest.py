@@ -1,4 +1,4 @@
-"""ingest: pictures of every kind become a manifest of those that are fit for use, and a list of the rest."""
+"""ingest: images of every kind become a manifest of those that are fit for use, and a list of the rest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.progress import track
-from distort_pipeline.records import PictureRecord, Rejected, Report
+from distort_pipeline.records import ImageRecord, Rejected, Report
 from distort_pipeline.splits import assign_splits
+from distort_pipeline.stores.images import InvalidImage, decode, image_digest
 from distort_pipeline.stores.lists import Entry
 from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
-from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
 from distort_pipeline.stores.sources import open_source, read_bytes
 
 IN_FLIGHT_PER_WORKER = 2  # one being decoded, one waiting: what is in memory does not grow with the source
@@ -29,10 +29,10 @@ REASONS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Examined:
-    """One usable picture, without its pixels."""
+    """One usable image, without its pixels."""
 
     entry: Entry
-    picture_digest: str
+    image_digest: str
     file_digest: str
     width: int
     height: int
@@ -49,7 +49,7 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     source = open_source(Path(config.source))
     entries = source.entries()
     if not entries and not source.refused:
-        raise PipelineError(f"the source {config.source} holds no pictures")
+        raise PipelineError(f"the source {config.source} holds no images")
     examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
     usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
     refused = [*source.refused, *(item for item in examined if isinstance(item, Rejected)), *duplicates]
@@ -62,11 +62,11 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
             f"({first.reason}); all are in {rejected}"
         )
     splits = assign_splits(
-        [item.picture_digest for item in usable],
+        [item.image_digest for item in usable],
         val_fraction=config.val_fraction,
         val_count=config.val_count,
         salt=config.split_salt,
-        given={item.picture_digest: item.entry.split for item in usable if item.entry.split is not None},
+        given={item.image_digest: item.entry.split for item in usable if item.entry.split is not None},
         for_training=for_training,
     )
     origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
@@ -87,15 +87,15 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     return Report("ingest", counts, lines)
 
 
-def picture_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
-    """Return a name for a picture that is safe as a file name and holds no dot.
+def image_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
+    """Return a name for an image that is safe as a file name and holds no dot.
 
-    >>> picture_id("photos.zip/Blaue Tür (2).png", "0123456789abcdef")
+    >>> image_id("photos.zip/Blaue Tür (2).png", "0123456789abcdef")
     'blaue-tur-2-01234567'
     """
     plain = unicodedata.normalize("NFKD", PurePosixPath(path).stem).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9_]+", "-", plain)[:SLUG_CHARACTERS].strip("-")
-    return f"{slug or 'picture'}-{digest[:hex_digits]}"
+    return f"{slug or 'image'}-{digest[:hex_digits]}"
 
 
 def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> Iterator[Examined | Rejected]:
@@ -119,44 +119,44 @@ def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> 
 def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejected:
     try:
         data = read_bytes(root, entry.path)
-        picture, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
-    except UnusablePicture as unusable:
+        image, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+    except InvalidImage as unusable:
         return Rejected(entry.path, unusable.reason)
-    digest = picture_digest(picture)
-    if entry.picture_digest not in (None, digest):
+    digest = image_digest(image)
+    if entry.image_digest not in (None, digest):
         return Rejected(entry.path, "its pixels are not the ones that the manifest names")
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return Examined(entry, digest, hashlib.sha256(data).hexdigest(), width, height, mode)
 
 
 def _unique(examined: Iterable[Examined]) -> tuple[list[Examined], list[Rejected]]:
-    """Return the first picture of each digest, and the later ones as rejected."""
+    """Return the first image of each digest, and the later ones as rejected."""
     first: dict[str, Examined] = {}
     duplicates = []
     for item in examined:
-        kept = first.setdefault(item.picture_digest, item)
+        kept = first.setdefault(item.image_digest, item)
         if kept is not item:
             duplicates.append(Rejected(item.entry.path, f"duplicate of {kept.entry.path}"))
     return list(first.values()), duplicates
 
 
-def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, origin: str) -> list[PictureRecord]:
-    records: dict[str, PictureRecord] = {}
+def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, origin: str) -> list[ImageRecord]:
+    records: dict[str, ImageRecord] = {}
     for item in usable:
-        name = picture_id(item.entry.path, item.picture_digest)
-        if name in records:  # one stem, and 32 bits of the digests alike: happens among a million pictures
-            name = picture_id(item.entry.path, item.picture_digest, hex_digits=64)
-        records[name] = PictureRecord(
+        name = image_id(item.entry.path, item.image_digest)
+        if name in records:  # one stem, and 32 bits of the digests alike: happens among a million images
+            name = image_id(item.entry.path, item.image_digest, hex_digits=64)
+        records[name] = ImageRecord(
             id=name,
             path=item.entry.path,
-            picture_digest=item.picture_digest,
+            image_digest=item.image_digest,
             file_digest=item.file_digest,
             width=item.width,
             height=item.height,
             mode=item.mode,
             licence=item.entry.licence or licence,
             source=item.entry.source or origin,
-            split=splits[item.picture_digest],
+            split=splits[item.image_digest],
         )
     return list(records.values())
 

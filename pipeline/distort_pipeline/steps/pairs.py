@@ -1,4 +1,4 @@
-"""pairs: materialise pristine/distorted pairs of pictures into a Zarr store, one task for each shard."""
+"""pairs: materialise pristine/distorted pairs of images into a Zarr store, one task for each shard."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from distort_pipeline.stores.arrays import (
 from distort_pipeline.stores.brought import brought_root, partners
 from distort_pipeline.stores.builds import Build
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
+from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
-from distort_pipeline.stores.pictures import UnusablePicture
 from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.tasks.pair_shards import ShardTask, make_shard
 from distort_pipeline.versions import package_versions
@@ -36,7 +36,7 @@ MISSING_SHOWN = 10
 def run(
     config: PairsConfig, manifest_path: Path, out: Path, *, root: Path | None = None, workers: Workers | None = None
 ) -> Report:
-    """Make the pair store `out` of the pictures of a manifest; what an earlier, interrupted run finished is kept."""
+    """Make the pair store `out` of the images of a manifest; what an earlier, interrupted run finished is kept."""
     started = time.monotonic()
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
@@ -44,7 +44,7 @@ def run(
     plan = plan_pairs(
         manifest.records,
         tile_px=config.tile_px,
-        tiles_per_picture=config.tiles_per_picture,
+        tiles_per_image=config.tiles_per_image,
         tiles_per_shard=config.tiles_per_shard,
         min_tile_px=config.min_tile_px,
         seed=config.seed,
@@ -73,7 +73,7 @@ def run(
             for shard in plan.shards
             if shard.name not in finished
         ]
-        tasks.sort(key=lambda task: -sum(p.picture.width * p.picture.height for p in task.shard.pictures))
+        tasks.sort(key=lambda task: -sum(p.image.width * p.image.height for p in task.shard.images))
         results = run_tasks(make_shard, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
             pass
@@ -99,7 +99,7 @@ def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Map
     values = dataclasses.asdict(config)
     del values["workers"]  # nor do workers decide any
     values["brought"] = {
-        name: {picture: _file_digest(brought_root(Path(config.brought[name])), path) for picture, path in pairs.items()}
+        name: {image: _file_digest(brought_root(Path(config.brought[name])), path) for image, path in pairs.items()}
         for name, pairs in found.items()
     }
     return {
@@ -112,14 +112,14 @@ def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Map
 
 
 def _partners_of(found: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
-    here = [placed.picture.id for placed in shard.pictures]
-    return {name: {picture: pairs[picture] for picture in here if picture in pairs} for name, pairs in found.items()}
+    here = [placed.image.id for placed in shard.images]
+    return {name: {image: pairs[image] for image in here if image in pairs} for name, pairs in found.items()}
 
 
 def _file_digest(root: Path, path: str) -> str | None:
     try:
         return hashlib.sha256(read_bytes(root, path)).hexdigest()
-    except UnusablePicture:
+    except InvalidImage:
         return None  # its shard will say why
 
 
@@ -148,8 +148,8 @@ def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, til
     for shard in plan.shards:
         if shard.name in finished:
             continue
-        for placed in shard.pictures:
-            whole = placed.picture.width * placed.picture.height
+        for placed in shard.images:
+            whole = placed.image.width * placed.image.height
             pixels += whole if shard.split == "val" else len(placed.tiles) * tile_px**2
     return pixels * 3 * (1 + len(recipes))
 
@@ -181,10 +181,10 @@ def _header(
         ],
         "shards": {split: len(plan.of(split)) for split in ("train", "val")},
         "counts": {
-            "pictures": len(manifest.records),
+            "images": len(manifest.records),
             "pairs": pairs,
             "train_tiles": sum(entry["tiles"] for entry in entries if entry["shard"].startswith("train")),
-            "val_pictures": len(plan.of("val")),
+            "val_images": len(plan.of("val")),
             "too_small": plan.too_small,
             "missing": len(missing),
         },
@@ -199,14 +199,14 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
     counts = header["counts"]
     lines = [
         f"{counts['pairs']} pairs of {', '.join(header['distortions'])}: {counts['train_tiles']} training tiles, "
-        f"{counts['val_pictures']} validation pictures",
+        f"{counts['val_images']} validation images",
         f"pair store: {out} (digest {header['digest'][:16]})",
     ]
     if counts["too_small"]:
-        lines.append(f"{counts['too_small']} training pictures are too small for a tile and were left out")
+        lines.append(f"{counts['too_small']} training images are too small for a tile and were left out")
     missing = header["missing"]
     for absent in missing[:MISSING_SHOWN]:
-        lines.append(f"{absent['picture']}: {absent['distortion']} left out, {absent['reason']}")
+        lines.append(f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}")
     if len(missing) > MISSING_SHOWN:
         lines.append(f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}")
     return Report("pairs", counts, tuple(lines))

@@ -137,7 +137,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "train",
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},
         (
-            f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation pictures after {config.steps} steps "
+            f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation images after {config.steps} steps "
             f"(doing nothing scores {figures['jsd_nss_pristine']:.4f})"
             + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
             f"model: {out}",

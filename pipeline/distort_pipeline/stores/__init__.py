@@ -1,1 +1,1 @@
-"""Everything that touches disk: pictures, manifests, pair stores, corpora, models."""
+"""Everything that touches disk: images, manifests, pair stores, corpora, models."""

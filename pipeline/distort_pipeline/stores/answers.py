@@ -1,4 +1,4 @@
-"""What people answered in a study, as a CSV: ratings of single pictures, or choices between two.
+"""What people answered in a study, as a CSV: ratings of single images, or choices between two.
 
 Ratings have the columns `sample` and `score`; choices `left_sample`, `right_sample` and `choice` (left, right or same).
 `session`, where there is one, says whose answers belong together: a sample that one session saw twice counts once, with

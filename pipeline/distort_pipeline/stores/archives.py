@@ -21,12 +21,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from distort_pipeline.records import Rejected
-from distort_pipeline.stores.pictures import UnusablePicture
+from distort_pipeline.stores.images import InvalidImage
 
 MAX_FILE_BYTES = 2**30  # of one file or member: 170 megapixels of 16-bit RGB still fit without compression
 MAX_UNPACKED_BYTES = 64 * 2**30  # of one compressed tar: it fills the temporary disk
 MAX_EXPANSION = 200  # photographs without compression pack to a tenth at best; a bomb, to a thousandth
-FREE_EXPANSION_BYTES = 16 * 2**20  # for flat pictures made by hand
+FREE_EXPANSION_BYTES = 16 * 2**20  # for flat images made by hand
 OPEN_ARCHIVES = 16  # kept open at a time
 
 UNPACKERS: dict[str, Callable[..., Any]] = {
@@ -60,7 +60,7 @@ class Archive(Protocol):
     refused: tuple[Rejected, ...]
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of one of the `members`; UnusablePicture if they cannot be had."""
+        """Return the bytes of one of the `members`; InvalidImage if they cannot be had."""
 
 
 def is_archive(name: str) -> bool:
@@ -73,13 +73,13 @@ def is_archive(name: str) -> bool:
 
 
 def open_archive(path: Path) -> Archive:
-    """Return the archive at `path`, kept open for the next call; UnusablePicture if it is none or damaged."""
+    """Return the archive at `path`, kept open for the next call; InvalidImage if it is none or damaged."""
     try:
         seen = path.stat()
         with _opening:
             return _open(path, seen.st_mtime_ns, seen.st_size)
     except DAMAGE as error:
-        raise UnusablePicture(f"not a readable archive: {str(error) or type(error).__name__}") from None
+        raise InvalidImage(f"not a readable archive: {str(error) or type(error).__name__}") from None
 
 
 @lru_cache(maxsize=OPEN_ARCHIVES)
@@ -108,7 +108,7 @@ class _Zip:
 
     def read(self, member: str) -> bytes:
         if member not in self._infos:
-            raise UnusablePicture("there is no such member in the archive")
+            raise InvalidImage("there is no such member in the archive")
         info = self._infos[member]
         _bounded(
             info.file_size, info.compress_size
@@ -117,7 +117,7 @@ class _Zip:
             with self._lock:
                 return self._zip.read(info)
         except DAMAGE as error:
-            raise UnusablePicture(f"cannot be unpacked: {str(error) or type(error).__name__}") from None
+            raise InvalidImage(f"cannot be unpacked: {str(error) or type(error).__name__}") from None
 
 
 class _Tar:
@@ -139,7 +139,7 @@ class _Tar:
 
     def read(self, member: str) -> bytes:
         if member not in self._infos:
-            raise UnusablePicture("there is no such member in the archive")
+            raise InvalidImage("there is no such member in the archive")
         info = self._infos[member]
         _bounded(info.size, info.size)
         try:
@@ -148,7 +148,7 @@ class _Tar:
                 assert file is not None  # a plain file, see above
                 return file.read()
         except DAMAGE as error:
-            raise UnusablePicture(f"cannot be unpacked: {str(error) or type(error).__name__}") from None
+            raise InvalidImage(f"cannot be unpacked: {str(error) or type(error).__name__}") from None
 
 
 def _plain_tar(path: Path) -> IO[bytes]:
@@ -181,9 +181,9 @@ def _tidy(name: str) -> str:
 
 def _bounded(size: int, packed: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise UnusablePicture(f"its file is too large: {size} bytes, at most {MAX_FILE_BYTES}")
+        raise InvalidImage(f"its file is too large: {size} bytes, at most {MAX_FILE_BYTES}")
     if size > _most_unpacked(packed):
-        raise UnusablePicture(f"unpacks to more than {MAX_EXPANSION} times its size, as no photograph does")
+        raise InvalidImage(f"unpacks to more than {MAX_EXPANSION} times its size, as no photograph does")
 
 
 def _most_unpacked(packed: int) -> int:

@@ -1,4 +1,4 @@
-"""Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole picture."""
+"""Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIXELS = "pixels.zarr"
 CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
 METADATA = "zarr.json"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
-# zstd's own checksum makes a flipped bit an error instead of another picture; level 2 writes as fast as level 1 and
+# zstd's own checksum makes a flipped bit an error instead of another image; level 2 writes as fast as level 1 and
 # keeps a quarter less, higher ones take longer: benchmarks/crops.py
 CORPUS_ZSTD = 2
 # pairs, which every epoch of training reads again: negative levels keep half as much again, in a third of the time
@@ -136,8 +136,8 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
     )
 
 
-def write_picture(folder: Path, name: str, picture: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD) -> None:
-    """Write one whole picture (H, W, 3) as the array `name` of the pixels in `folder`, in the place of what is there.
+def write_image(folder: Path, name: str, image: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD) -> None:
+    """Write one whole image (H, W, 3) as the array `name` of the pixels in `folder`, in the place of what is there.
 
     `zstd` is the level of Zstandard. Its files are those that Zarr would write, past its event loop, which takes longer
     than to compress the pixels.
@@ -146,15 +146,15 @@ def write_picture(folder: Path, name: str, picture: NDArray[np.uint8], *, zstd: 
     for parent in place.parents[: name.count("/")]:
         if not (parent / METADATA).is_file():
             write_parts(parent / METADATA, (_group_metadata(),), flush=False)
-    metadata, key = _picture_metadata(picture.shape, zstd)
+    metadata, key = _image_metadata(image.shape, zstd)
     write_parts(place / METADATA, (metadata,), flush=False)
-    compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(picture))
+    compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(image))
     write_parts(place / key, (compressed,), flush=False)
 
 
 @lru_cache
-def _picture_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
-    """Return what Zarr writes of an array that holds one picture of `shape`, and where its only chunk lies."""
+def _image_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
+    """Return what Zarr writes of an array that holds one image of `shape`, and where its only chunk lies."""
     files: dict[str, Buffer] = {}
     array = zarr.create_array(
         MemoryStore(files),

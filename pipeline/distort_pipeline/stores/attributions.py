@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores.files import write_bytes
 
 ATTRIBUTIONS = "attributions.csv"
@@ -20,19 +20,19 @@ ATTRIBUTIONS = "attributions.csv"
 class Attribution:
     """What is owed to the maker of one photograph."""
 
-    picture: str  # PictureRecord.id
+    image: str  # ImageRecord.id
     licence: str
     source: str  # where it comes from, in the words of the list or folder it came with
-    picture_digest: str
+    image_digest: str
 
 
 COLUMNS = tuple(part.name for part in dataclasses.fields(Attribution))
 
 
-def attributions_of(pictures: Iterable[PictureRecord]) -> list[Attribution]:
-    """Return what is owed for `pictures`, by their names."""
-    owed = [Attribution(one.id, one.licence, one.source, one.picture_digest) for one in pictures]
-    return sorted(owed, key=lambda one: one.picture)
+def attributions_of(images: Iterable[ImageRecord]) -> list[Attribution]:
+    """Return what is owed for `images`, by their names."""
+    owed = [Attribution(one.id, one.licence, one.source, one.image_digest) for one in images]
+    return sorted(owed, key=lambda one: one.image)
 
 
 def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord
+from distort_pipeline.records import ImageRecord
 
 
-def partners(source: Path, pictures: Sequence[PictureRecord], root: Path) -> dict[str, str]:
-    """Return picture id → path of its distorted partner relative to `brought_root(source)`; those without are absent.
+def partners(source: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
+    """Return image id → path of its distorted partner relative to `brought_root(source)`; those without are absent.
 
-    In a folder the partner has the picture's own relative path, or else the same stem if only one file there and only
-    one picture of the manifest has it. A CSV has the columns `pristine` (the manifest's path, a path from the CSV to
-    the picture, which lies below `root`, or the file's name if one picture has it) and `distorted` (a path from the
+    In a folder the partner has the image's own relative path, or else the same stem if only one file there and only
+    one image of the manifest has it. A CSV has the columns `pristine` (the manifest's path, a path from the CSV to
+    the image, which lies below `root`, or the file's name if one image has it) and `distorted` (a path from the
     CSV).
     """
     if source.is_dir():
-        return _folder_partners(source, pictures)
+        return _folder_partners(source, images)
     if source.is_file():
-        return _listed_partners(source, pictures, root)
-    raise PipelineError(f"there is no folder or CSV of distorted pictures at {source}")
+        return _listed_partners(source, images, root)
+    raise PipelineError(f"there is no folder or CSV of distorted images at {source}")
 
 
 def brought_root(source: Path) -> Path:
@@ -31,27 +31,27 @@ def brought_root(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _folder_partners(folder: Path, pictures: Sequence[PictureRecord]) -> dict[str, str]:
+def _folder_partners(folder: Path, images: Sequence[ImageRecord]) -> dict[str, str]:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     there = set(files)
     by_stem: dict[str, list[str]] = {}
     for file in files:
         by_stem.setdefault(PurePosixPath(file).stem, []).append(file)
-    bearers = Counter(PurePosixPath(picture.path).stem for picture in pictures)
+    bearers = Counter(PurePosixPath(image.path).stem for image in images)
     found = {}
-    for picture in pictures:
-        stem = PurePosixPath(picture.path).stem
+    for image in images:
+        stem = PurePosixPath(image.path).stem
         namesakes = by_stem.get(stem, [])
-        if picture.path in there:
-            found[picture.id] = picture.path
+        if image.path in there:
+            found[image.id] = image.path
         elif len(namesakes) == 1 == bearers[stem]:
-            found[picture.id] = namesakes[0]
+            found[image.id] = namesakes[0]
     if not found:
-        raise PipelineError(f"no file in {folder} has the name of a picture in the manifest")
+        raise PipelineError(f"no file in {folder} has the name of an image in the manifest")
     return found
 
 
-def _listed_partners(table: Path, pictures: Sequence[PictureRecord], root: Path) -> dict[str, str]:
+def _listed_partners(table: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -71,23 +71,23 @@ def _listed_partners(table: Path, pictures: Sequence[PictureRecord], root: Path)
             raise PipelineError(f"{table}, line {line}: {pair['pristine']} has a partner already")
         listed[pair["pristine"]] = pair["distorted"]
     by_place = {(table.parent / pristine).resolve(): pristine for pristine in listed}
-    by_name: dict[str, list[PictureRecord]] = {}
+    by_name: dict[str, list[ImageRecord]] = {}
     found = {}
     meant = set()
-    for picture in pictures:
-        pristine = picture.path if picture.path in listed else by_place.get((root / picture.path).resolve())
+    for image in images:
+        pristine = image.path if image.path in listed else by_place.get((root / image.path).resolve())
         if pristine is not None:
-            found[picture.id] = listed[pristine]
+            found[image.id] = listed[pristine]
             meant.add(pristine)
         else:
-            by_name.setdefault(PurePosixPath(picture.path).name, []).append(picture)
+            by_name.setdefault(PurePosixPath(image.path).name, []).append(image)
     for name, namesakes in by_name.items():
         if name not in listed or name in meant:
             continue
         if len(namesakes) > 1:
-            raise PipelineError(f"{table}: {len(namesakes)} pictures of the manifest are called {name}: give the path")
+            raise PipelineError(f"{table}: {len(namesakes)} images of the manifest are called {name}: give the path")
         found[namesakes[0].id] = listed[name]
     if not found:
-        wanted = f"; one would be {pictures[0].path}" if pictures else ""
-        raise PipelineError(f"no `pristine` of {table} is a picture of the manifest{wanted}")
+        wanted = f"; one would be {images[0].path}" if images else ""
+        raise PipelineError(f"no `pristine` of {table} is an image of the manifest{wanted}")
     return found

@@ -6,7 +6,7 @@
                                            levels, jpeg-1, jpeg-2, ...: each such series has arrays and batches its own
     corpus/records/tiles-00000.parquet     a TileRecord for each reference tile
     corpus/records/jpeg-00000.parquet      a SampleRecord for each sample, one file a batch
-    corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its pictures
+    corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its images
     corpus/truth/tiles-00000.npz           statistics of the true distortions of some reference tiles
     corpus/ledger/...                      counts and digests of each finished shard
     corpus/attributions.csv                under which licence each photograph is, and where it comes from
@@ -14,7 +14,7 @@
     corpus/index.html                      all reports on one page
     corpus/run.json                        when, where and how fast: no part of any digest
 
-A corpus of whole pictures has one array for each picture instead: pristine/00000000, distorted/jpeg/00000000.
+A corpus of whole images has one array for each image instead: pristine/00000000, distorted/jpeg/00000000.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED
 from distort_pipeline.planning.corpora import tile_shard
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, Attribution, read_attributions
@@ -56,8 +56,8 @@ def distorted_array(series: str) -> str:
     return f"distorted/{series}"
 
 
-def picture_array(column: str, slot: int) -> str:
-    """Return the array name of one whole picture."""
+def image_array(column: str, slot: int) -> str:
+    """Return the array name of one whole image."""
     return f"{column}/{slot:08d}"
 
 
@@ -65,8 +65,8 @@ def picture_array(column: str, slot: int) -> str:
 class Sample:
     """A distorted tile, the pristine one it was made of, and its record; (H, W, 3) uint8 each."""
 
-    pristine: Picture
-    distorted: Picture
+    pristine: Image
+    distorted: Image
     record: SampleRecord
 
 
@@ -111,8 +111,8 @@ class CorpusStore:
         return self._series_of[record.distortion, record.level]
 
     @property
-    def whole_pictures(self) -> bool:
-        """Whether samples are whole pictures of their own sizes."""
+    def whole_images(self) -> bool:
+        """Whether samples are whole images of their own sizes."""
         return self.header["tile_px"] is None
 
     def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
@@ -175,13 +175,13 @@ class CorpusStore:
         """Return the ledger entries of all shards, tiles first."""
         return Ledger(self.folder).entries(self.tile_shard_names() + self.batch_names())
 
-    def pristine(self, tile: int) -> Picture:
+    def pristine(self, tile: int) -> Image:
         """Return one reference tile."""
         return self._one(PRISTINE, tile)
 
-    def pictures(self, column: str, numbers: Iterable[int]) -> Iterator[Picture]:
-        """Yield the pictures `numbers` of `column` (pristine, or a `distorted_array`); fast where they ascend."""
-        if self.whole_pictures:
+    def images(self, column: str, numbers: Iterable[int]) -> Iterator[Image]:
+        """Yield the images `numbers` of `column` (pristine, or a `distorted_array`); fast where they ascend."""
+        if self.whole_images:
             yield from (self._one(column, number) for number in numbers)
             return
         array = self.array(column)
@@ -197,7 +197,7 @@ class CorpusStore:
         return self._starts[-1]
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return one Sample, or the Samples of a slice (of tiles; whole pictures do not stack)."""
+        """Return one Sample, or the Samples of a slice (of tiles; whole images do not stack)."""
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
         record = self.record(index)
@@ -205,8 +205,8 @@ class CorpusStore:
         return Sample(self.pristine(record.tile), distorted, record)
 
     def _slice(self, places: range) -> Samples:
-        if self.whole_pictures:
-            raise PipelineError(f"{self.folder} holds whole pictures of different sizes; read them one by one")
+        if self.whole_images:
+            raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
         if places.step < 0:  # Zarr only steps forwards
             there = self._slice(places[::-1])
             return Samples(there.pristine[::-1], there.distorted[::-1], there.records[::-1])
@@ -223,16 +223,16 @@ class CorpusStore:
 
     def take(self, places: Sequence[int]) -> Samples:
         """Return the samples at `places`, in that order; each chunk that holds some of them is read once."""
-        if self.whole_pictures:
-            raise PipelineError(f"{self.folder} holds whole pictures of different sizes; read them one by one")
+        if self.whole_images:
+            raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
         order = sorted(range(len(places)), key=lambda turn: range(len(self))[places[turn]])
         records = [self.record(places[turn]) for turn in order]
         pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
         for name, own in groupby(zip(order, records, strict=True), key=lambda one: self.series_of(one[1])):
             turns, slots = zip(*((turn, record.slot) for turn, record in own), strict=True)
-            distorted[list(turns)] = list(self.pictures(distorted_array(name), slots))
+            distorted[list(turns)] = list(self.images(distorted_array(name), slots))
         by_tile = sorted(zip(order, records, strict=True), key=lambda one: one[1].tile)
-        for (turn, _), tile in zip(by_tile, self.pictures(PRISTINE, [one.tile for _, one in by_tile]), strict=True):
+        for (turn, _), tile in zip(by_tile, self.images(PRISTINE, [one.tile for _, one in by_tile]), strict=True):
             pristine[turn] = tile
         ordered = dict(zip(order, records, strict=True))
         return Samples(pristine, distorted, tuple(ordered[turn] for turn in range(len(places))))
@@ -291,9 +291,9 @@ class CorpusStore:
         """Return a part of the array `name` along its first axis, checked."""
         return self._read(self.array(name), part)
 
-    def _one(self, column: str, slot: int) -> Picture:
-        if self.whole_pictures:
-            whole = self.array(picture_array(column, slot))
+    def _one(self, column: str, slot: int) -> Image:
+        if self.whole_images:
+            whole = self.array(image_array(column, slot))
             return self._read(whole, slice(whole.shape[0]))
         number, place = divmod(slot, self.header["settings"]["generate"]["tiles_per_chunk"])
         held = self._chunks.get(column)

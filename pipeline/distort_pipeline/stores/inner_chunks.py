@@ -17,7 +17,7 @@ from numcodecs import Zstd
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, shard_file
 from distort_pipeline.stores.files import write_parts
 
@@ -25,7 +25,7 @@ INDEX_ENTRY = np.dtype([("offset", "<u8"), ("nbytes", "<u8")])
 CRC_BYTES = 4
 
 
-def write_shard(folder: Path, array: Any, level: int, first_slot: int, tiles: Pictures) -> None:
+def write_shard(folder: Path, array: Any, level: int, first_slot: int, tiles: Images) -> None:
     """Write one whole shard of the pairs' `array` (levels, slots, tile_px, tile_px, 3), whole or not at all.
 
     `tiles` (n, tile_px, tile_px, 3) begin at `first_slot`, n at most a shard's slots; zeros stand behind them. What
@@ -70,7 +70,7 @@ class InnerChunks:
         self.slots: int = array.chunks[1]  # of one chunk
         self.shape: tuple[int, ...] = array.chunks[1:]  # (slots, tile_px, tile_px, 3)
 
-    def read(self, level_index: int, number: int, into: Pictures | None = None) -> Pictures:
+    def read(self, level_index: int, number: int, into: Images | None = None) -> Images:
         """Return chunk `number` of a level, counted over all shards; in the memory of `into`, of `shape`, if given.
 
         PipelineError if its file is missing or damaged.

@@ -61,7 +61,7 @@ class LabelStore:
 
     @property
     def rated(self) -> bool:
-        """Whether people rated single pictures; their choices between two are no ratings."""
+        """Whether people rated single images; their choices between two are no ratings."""
         return self.of_people and bool(self.header["settings"]["answers"] == RATING)
 
     @property

@@ -1,4 +1,4 @@
-"""Lists of pictures, as CSV or JSON Lines: a path each, and what is known of it.
+"""Lists of images, as CSV or JSON Lines: a path each, and what is known of it.
 
 The columns `path` or `file`, and if wanted `licence` or `license`, `source` and `split` (train, val or test). Without a
 `source`, that is made of `package`, `version` and `author`. Other columns are passed over; an empty cell says nothing.
@@ -19,13 +19,13 @@ from distort_pipeline.stores.manifests import SPLITS
 
 @dataclass(frozen=True)
 class Entry:
-    """One file that may be a picture, and what its list, table or manifest says of it."""
+    """One file that may be an image, and what its list, table or manifest says of it."""
 
     path: str  # relative to the source's root, POSIX
     licence: str | None = None
     source: str | None = None
     split: str | None = None
-    picture_digest: str | None = None  # which pixels it must have
+    image_digest: str | None = None  # which pixels it must have
 
 
 def list_text(path: Path) -> str:

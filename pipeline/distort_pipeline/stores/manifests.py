@@ -1,4 +1,4 @@
-"""Manifests: which pictures, by path and digest, never pixels. JSON Lines: a header, then one PictureRecord a line."""
+"""Manifests: which images, by path and digest, never pixels. JSON Lines: a header, then one ImageRecord a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import PictureRecord, Rejected, canonical, digest_rows, row
+from distort_pipeline.records import ImageRecord, Rejected, canonical, digest_rows, row
 from distort_pipeline.stores.files import write_bytes
 
 FORMAT = "distort-pipeline/manifest"
@@ -24,14 +24,14 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The accepted pictures in the order of their paths, and the folder that the paths start from."""
+    """The accepted images in the order of their paths, and the folder that the paths start from."""
 
-    records: tuple[PictureRecord, ...]
+    records: tuple[ImageRecord, ...]
     root: Path
     digest: str  # digest_rows of the records: the same wherever the folders lie
 
 
-def write_manifest(path: Path, records: Sequence[PictureRecord], root: Path) -> str:
+def write_manifest(path: Path, records: Sequence[ImageRecord], root: Path) -> str:
     """Return the digest of `records`, which now stand, sorted by path, in the manifest at `path`; all or nothing.
 
     The root is written relative to the manifest, so that both can move together.
@@ -43,7 +43,7 @@ def write_manifest(path: Path, records: Sequence[PictureRecord], root: Path) -> 
     return digest
 
 
-def manifest_bytes(records: Sequence[PictureRecord], relative_root: str, digest: str) -> bytes:
+def manifest_bytes(records: Sequence[ImageRecord], relative_root: str, digest: str) -> bytes:
     """Return a manifest as it is written."""
     header = {"format": FORMAT, "version": VERSION, "root": relative_root, "digest": digest}
     lines = [json.dumps(header), *(canonical(row(record)) for record in records)]
@@ -114,13 +114,13 @@ def _header(line: str, path: Path) -> dict[str, Any]:
     return header
 
 
-def _record(line: str, path: Path, number: int) -> PictureRecord:
+def _record(line: str, path: Path, number: int) -> ImageRecord:
     try:
         values = json.loads(line)
     except ValueError:
         raise _damaged(path, number, "not a line of JSON") from None
-    kinds = typing.get_type_hints(PictureRecord)
-    names = [part.name for part in dataclasses.fields(PictureRecord)]
+    kinds = typing.get_type_hints(ImageRecord)
+    names = [part.name for part in dataclasses.fields(ImageRecord)]
     if not isinstance(values, dict):
         raise _damaged(path, number, "not a mapping")
     for name in values:
@@ -133,7 +133,7 @@ def _record(line: str, path: Path, number: int) -> PictureRecord:
         raise _damaged(path, number, "text that is not Unicode")
     if values["split"] not in SPLITS:
         raise _damaged(path, number, f"split must be one of {', '.join(SPLITS)}, got {values['split']!r}")
-    return PictureRecord(**values)
+    return ImageRecord(**values)
 
 
 def _damaged(path: Path, number: int, what: str) -> PipelineError:

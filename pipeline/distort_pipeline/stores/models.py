@@ -5,7 +5,7 @@ models/jpeg/README.md                     the same for people
 models/jpeg/generator.safetensors         the weights that generation uses, float32
 models/jpeg/validation_histograms.npz     per-tile histograms that the bounds of batch reports are drawn from
 models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
-models/jpeg/strips/                       pictures while it learned
+models/jpeg/strips/                       images while it learned
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def arrays_digest(arrays: Arrays) -> str:
 class ValidationHistograms:
     """Histograms of the headline products for each validation tile, at one level.
 
-    Counts are (n, 103), and `pictures` (n,) says which picture each is of.
+    Counts are (n, 103), and `images` (n,) says which image each is of.
     """
 
     pristine: NDArray[np.int64]
     true: NDArray[np.int64]
     generated: NDArray[np.int64]
-    pictures: NDArray[np.int64]
+    images: NDArray[np.int64]
     tile_px: int
 
 
@@ -85,7 +85,7 @@ def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> No
         pristine=levels[0].pristine,
         true=np.stack([histograms.true for histograms in levels]),
         generated=np.stack([histograms.generated for histograms in levels]),
-        pictures=levels[0].pictures,
+        images=levels[0].images,
         tile_px=np.asarray(levels[0].tile_px),
     )
     write_bytes(folder / HISTOGRAMS, buffer.getvalue())
@@ -95,9 +95,9 @@ def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
     """Return the histograms of a model folder, one of each level, weakest first; PipelineError if they are damaged."""
     try:
         with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
-            pristine, pictures, tile_px = stored["pristine"], stored["pictures"], int(stored["tile_px"])
+            pristine, images, tile_px = stored["pristine"], stored["images"], int(stored["tile_px"])
             return tuple(
-                ValidationHistograms(pristine, true, generated, pictures, tile_px)
+                ValidationHistograms(pristine, true, generated, images, tile_px)
                 for true, generated in zip(stored["true"], stored["generated"], strict=True)
             )
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -1,10 +1,10 @@
-"""The pair store: pristine tiles and pictures, each beside its distorted ones, with a record of how those came to be.
+"""The pair store: pristine tiles and images, each beside its distorted ones, with a record of how those came to be.
 
 pairs/store.json                    format, settings, versions, digests, counts
 pairs/pixels.zarr/train/pristine    (1, slots, tile_px, tile_px, 3) uint8
 pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, and so for each distortion
-pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole pictures (H, W, 3)
-pairs/records/<shard>.parquet       a PairRecord for each distorted tile or picture
+pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole images (H, W, 3)
+pairs/records/<shard>.parquet       a PairRecord for each distorted tile or image
 pairs/ledger/<shard>.json           counts and digests of each finished shard
 pairs/run.json                      when, where and how fast: no part of any digest
 """
@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord
 from distort_pipeline.stores.arrays import open_group
 from distort_pipeline.stores.files import Ledger, read_header
@@ -32,13 +32,13 @@ KIND = "pairs"
 VERSION = 1
 
 
-def val_name(picture_id: str, column: str) -> str:
-    """Return the array name of one whole validation picture; `column` is pristine or `distorted_column`."""
-    return f"val/{picture_id}/{column}"
+def val_name(image_id: str, column: str) -> str:
+    """Return the array name of one whole validation image; `column` is pristine or `distorted_column`."""
+    return f"val/{image_id}/{column}"
 
 
 def distorted_column(distortion: str, level: int) -> str:
-    """Return the name of a distorted picture among a validation picture's arrays."""
+    """Return the name of a distorted image among a validation image's arrays."""
     return f"{distortion}-{level}"
 
 
@@ -102,17 +102,17 @@ class PairStore:
         except (KeyError, FileNotFoundError, ValueError) as error:
             raise PipelineError(f"{self.folder} lacks its array {name}: {error}") from None
 
-    def validation(self, distortion: str, level: int | None = None) -> Iterator[tuple[PairRecord, Picture, Picture]]:
-        """Yield (record, pristine, distorted) for each whole validation picture of `distortion`."""
+    def validation(self, distortion: str, level: int | None = None) -> Iterator[tuple[PairRecord, Image, Image]]:
+        """Yield (record, pristine, distorted) for each whole validation image of `distortion`."""
         level = self.levels(distortion)[0] if level is None else level
         for record in self.records("val"):
             if (record.distortion, record.level) == (distortion, level):
-                yield record, self.val_picture(record.picture), self.val_picture(record.picture, distortion, level)
+                yield record, self.val_image(record.image), self.val_image(record.image, distortion, level)
 
-    def val_picture(self, picture_id: str, distortion: str | None = None, level: int = 1) -> Picture:
-        """Return a whole validation picture, pristine or distorted."""
+    def val_image(self, image_id: str, distortion: str | None = None, level: int = 1) -> Image:
+        """Return a whole validation image, pristine or distorted."""
         column = "pristine" if distortion is None else distorted_column(distortion, level)
-        return np.asarray(self.array(val_name(picture_id, column))[:])
+        return np.asarray(self.array(val_name(image_id, column))[:])
 
     def __len__(self) -> int:
         return len(self.records())
@@ -122,7 +122,7 @@ class PairStore:
     @overload
     def __getitem__(self, index: slice) -> Pair: ...
     def __getitem__(self, index: int | slice) -> Pair:
-        """Return one training pair, cut to what the picture fills, or a slice of whole stored tiles."""
+        """Return one training pair, cut to what the image fills, or a slice of whole stored tiles."""
         if isinstance(index, slice):
             chosen = tuple(self.records()[index])
             pristine = [self._tile("train/pristine", 0, record.slot) for record in chosen]
@@ -137,7 +137,7 @@ class PairStore:
             (record,),
         )
 
-    def _tile(self, name: str, level_index: int, slot: int) -> Picture:
+    def _tile(self, name: str, level_index: int, slot: int) -> Image:
         return np.asarray(self.array(name)[level_index, slot])
 
     def _record_paths(self, split: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
+"""Where images come from: a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
 
 - *Folder*: everything below it, in the order of paths. An archive inside is walked as if it were a folder; its members
   are called `photos.zip/inner/a.png`. An archive given by itself is a folder that holds nothing else.
@@ -6,8 +6,8 @@
   its name; where it gives no split, ingest decides.
 - *Manifest*: its rows keep their splits, licences and sources, and must still have their pixels.
 
-In folders and archives a `SOURCES.csv` beside the pictures is such a list too, relative to itself: it says licence,
-source and split of the pictures that it names, and adds none.
+In folders and archives a `SOURCES.csv` beside the images is such a list too, relative to itself: it says licence,
+source and split of the images that it names, and adds none.
 
 What is passed over in silence: hidden files, what DVC and operating systems leave behind, and files that clearly are
 text or data (`ASIDE` below, and README, LICENSE and the like), and the stores of this program: a corpus made inside the
@@ -24,12 +24,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import Rejected
 from distort_pipeline.stores.archives import MAX_FILE_BYTES, is_archive, open_archive
+from distort_pipeline.stores.images import InvalidImage, decode, image_digest
 from distort_pipeline.stores.lists import Entry, csv_rows, jsonl_rows, list_text
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
-from distort_pipeline.stores.pictures import UnusablePicture, decode, picture_digest
 
 OURS = "distort-pipeline/"  # how the format of a store's header begins
 TABLE_OF_SOURCES = "SOURCES.csv"
@@ -43,14 +43,14 @@ ASIDE_NAMES = ("readme", "license", "licence", "copying", "copyright", "notice",
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was looked through: where its paths start, what may be pictures, and what cannot be."""
+    """A source that was looked through: where its paths start, what may be images, and what cannot be."""
 
     root: Path
     listed: tuple[Entry, ...]  # by path
     refused: tuple[Rejected, ...]
 
     def entries(self) -> list[Entry]:
-        """Return every file that may be a picture, ordered by path."""
+        """Return every file that may be an image, ordered by path."""
         return list(self.listed)
 
 
@@ -58,7 +58,7 @@ def open_source(path: Path) -> Source:
     """Return what lies in the source at `path`; PipelineError if it is missing or no source at all."""
     if path.is_dir():
         if kind := _store_kind(path):
-            raise PipelineError(f"{path} is a {kind} of this program, and no pristine pictures; give the photographs")
+            raise PipelineError(f"{path} is a {kind} of this program, and no pristine images; give the photographs")
         return _walked(path, list(_walk(path)))
     if not path.is_file():
         raise PipelineError(f"there is no source {path}: give a folder, an archive, a CSV or JSONL list, or a manifest")
@@ -79,42 +79,42 @@ def open_source(path: Path) -> Source:
 def read_bytes(root: Path, path: str) -> bytes:
     """Return the bytes of the file or archive member at `path` under `root`.
 
-    UnusablePicture if it leads out of the root, is missing, too large, or cannot be read.
+    InvalidImage if it leads out of the root, is missing, too large, or cannot be read.
     """
     parts = PurePosixPath(path).parts
     if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\0" in path:
-        raise UnusablePicture("its path leads out of the source; paths must be relative and without '..'")
+        raise InvalidImage("its path leads out of the source; paths must be relative and without '..'")
     for depth, part in enumerate(parts[:-1], start=1):
         if is_archive(part) and (archive := root.joinpath(*parts[:depth])).is_file():
             return open_archive(archive).read("/".join(parts[depth:]))
     return _file_bytes(root.joinpath(*parts))
 
 
-def read_picture(root: Path, path: str, *, expected: str | None = None) -> Picture:
+def read_image(root: Path, path: str, *, expected: str | None = None) -> Image:
     """Return exactly the pixels that ingest accepted for `path` under `root`, a row of a manifest.
 
-    PipelineError if they cannot be had any more, or are not the ones with the picture digest `expected`.
+    PipelineError if they cannot be had any more, or are not the ones with the image digest `expected`.
     """
     try:
-        picture, _ = decode(read_bytes(root, path))
-    except UnusablePicture as unusable:
+        image, _ = decode(read_bytes(root, path))
+    except InvalidImage as unusable:
         raise PipelineError(f"{path} under {root} is no use any more: {unusable.reason}; run ingest again") from None
-    if expected is not None and picture_digest(picture) != expected:
+    if expected is not None and image_digest(image) != expected:
         raise PipelineError(f"{path} under {root} has other pixels than when it was ingested; run ingest again")
-    return picture
+    return image
 
 
 def _file_bytes(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise UnusablePicture("there is no such file")
+            raise InvalidImage("there is no such file")
         if not path.is_file():
-            raise UnusablePicture("not a plain file")
+            raise InvalidImage("not a plain file")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise UnusablePicture(f"its file is too large: more than {MAX_FILE_BYTES} bytes")
+            raise InvalidImage(f"its file is too large: more than {MAX_FILE_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise UnusablePicture(f"cannot be read: {error.strerror}") from None
+        raise InvalidImage(f"cannot be read: {error.strerror}") from None
 
 
 def _walk(root: Path) -> Iterator[str | Rejected]:
@@ -141,7 +141,7 @@ def _members(archive: Path, name: str) -> Iterator[str | Rejected]:
     """Yield the path of each member of `archive`, whose own path is `name`, and what cannot be read."""
     try:
         opened = open_archive(archive)
-    except UnusablePicture as unusable:
+    except InvalidImage as unusable:
         yield Rejected(name, unusable.reason)
         return
     for refused in opened.refused:
@@ -173,10 +173,10 @@ def _walked(root: Path, found: list[str | Rejected]) -> Source:
 
 
 def _table(root: Path, path: str) -> dict[str, Entry]:
-    """Return what the SOURCES.csv at `path` says of each picture, by the picture's path."""
+    """Return what the SOURCES.csv at `path` says of each image, by the image's path."""
     try:
         text = read_bytes(root, path).decode("utf-8-sig")
-    except (UnusablePicture, UnicodeDecodeError) as error:
+    except (InvalidImage, UnicodeDecodeError) as error:
         raise PipelineError(f"{root / path} cannot be read: {error}") from None
     folder = PurePosixPath(path).parent
     rows = csv_rows(text, str(root / path))
@@ -197,8 +197,8 @@ def _from_list(path: Path, entries: list[Entry]) -> Source:
 def _from_manifest(path: Path) -> Source:
     manifest = read_manifest(path)
     if not manifest.root.is_dir():
-        raise PipelineError(f"{path}, line 1: its root {manifest.root} is no folder; put the pictures there")
-    entries = [Entry(row.path, row.licence, row.source, row.split, row.picture_digest) for row in manifest.records]
+        raise PipelineError(f"{path}, line 1: its root {manifest.root} is no folder; put the images there")
+    entries = [Entry(row.path, row.licence, row.source, row.split, row.image_digest) for row in manifest.records]
     return _source(manifest.root, entries, [])
 
 

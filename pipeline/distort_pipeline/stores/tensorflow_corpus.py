@@ -27,8 +27,8 @@ def tensorflow_corpus(
     Labels are float32, NaN where there is none. Without `shuffle_seed` samples come in the corpus's order. With it,
     chunks of neighbouring samples come in another order in each epoch; `.shuffle(n)` behind it mixes them further.
     """
-    if corpus.whole_pictures:
-        raise PipelineError(f"{corpus.folder} holds whole pictures of different sizes; read them one by one")
+    if corpus.whole_images:
+        raise PipelineError(f"{corpus.folder} holds whole images of different sizes; read them one by one")
     require_computed(labels)
     places = corpus.select(distortions, splits, levels)
     groups = np.split(places, np.flatnonzero(np.diff(corpus.chunk_of(places))) + 1)

@@ -27,9 +27,9 @@ Item = dict[str, Any]
 class TorchCorpus(Dataset):  # type: ignore[misc]
     """Samples of a corpus as dictionaries: `pristine` and `distorted`, (3, H, W) uint8 tensors, and labels.
 
-    Labels are `sample` (its index in the corpus), `distortion`, `picture`, and `labels` as floats, NaN where there is
+    Labels are `sample` (its index in the corpus), `distortion`, `image`, and `labels` as floats, NaN where there is
     none; `default_collate` stacks all of them. `distortions`, `splits` and `levels` choose samples, none named: all.
-    `transform` gets each dictionary and gives what the dataset gives. Whole pictures differ in size: with these,
+    `transform` gets each dictionary and gives what the dataset gives. Whole images differ in size: with these,
     `batch_size=None` or a `collate_fn` of one's own.
     """
 
@@ -58,7 +58,7 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, each chunk of pixels read once: what a DataLoader asks for when it makes a batch."""
-        if self.corpus.whole_pictures:
+        if self.corpus.whole_images:
             return [self[index] for index in indices]
         some = self.corpus.take([int(self.places[index]) for index in indices])
         return [self._item(*parts) for parts in zip(some.pristine, some.distorted, some.records, strict=True)]
@@ -80,7 +80,7 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
     def _item(self, pristine: Any, distorted: Any, record: SampleRecord) -> Any:
         pixels = (torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1))) for part in (pristine, distorted))
         found = dict(zip(("pristine", "distorted"), pixels, strict=True))
-        item = {**found, "sample": record.sample, "distortion": record.distortion, "picture": record.picture}
+        item = {**found, "sample": record.sample, "distortion": record.distortion, "image": record.image}
         for name in self.labels:
             value = getattr(record, name)
             item[name] = float("nan") if value is None else float(value)

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.wavelets.significance import Significances
 
-EXAMPLE_PX = 256  # of a whole picture, its middle
+EXAMPLE_PX = 256  # of a whole image, its middle
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Truth:
     shard or samples of the batch, says for which of them the true
     distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
     `example_rows` (e,) and `examples` by distortion are pixels for strips. `wholes` (n, 18) is the significance of the
-    pictures that the tiles are of, see `wavelets/significance.py`; None where no generator goes by it.
+    images that the tiles are of, see `wavelets/significance.py`; None where no generator goes by it.
     """
 
     first_tile: int
@@ -89,11 +89,11 @@ def read_truth_arrays(work: Path, name: str) -> dict[str, NDArray[Any]]:
         raise PipelineError(f"{path} is missing or damaged: {error}") from None
 
 
-def middle(picture: Picture) -> Picture:
-    """Return the middle of a picture, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
-    height, width = picture.shape[:2]
+def middle(image: Image) -> Image:
+    """Return the middle of an image, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
+    height, width = image.shape[:2]
     y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
-    part = picture[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
+    part = image[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
     if part.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
         return part
     filled = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)

@@ -29,8 +29,8 @@ def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
     """
     import dask.array as da
 
-    if corpus.whole_pictures:
-        raise PipelineError(f"{corpus.folder} holds whole pictures of different sizes; read them one by one")
+    if corpus.whole_images:
+        raise PipelineError(f"{corpus.folder} holds whole images of different sizes; read them one by one")
     table = corpus.table()
     tiles = table["tile"].to_numpy()
     clean = _lazy(corpus, PRISTINE)

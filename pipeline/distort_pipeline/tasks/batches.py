@@ -16,7 +16,7 @@ from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.memory import give_back
 from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.planning.series import SEVERITY
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Image, Images
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
@@ -25,8 +25,8 @@ from distort_pipeline.seeds import derive_seed
 from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.measured_labels import measured_labels
-from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_picture
-from distort_pipeline.stores.corpora import PRISTINE, distorted_array, picture_array
+from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_image
+from distort_pipeline.stores.corpora import PRISTINE, distorted_array, image_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.stores.tables import write_table
@@ -58,8 +58,8 @@ class BatchTask:
     network_batch: int
     precision: str
     labels: tuple[str, ...]
-    whole_pictures: bool
-    truth_pictures: int
+    whole_images: bool
+    truth_images: int
     seed: int
     threads: int
 
@@ -67,7 +67,7 @@ class BatchTask:
 def make_batch(task: BatchTask) -> dict[str, Any]:
     """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
     pin_backend_threads(task.threads)
-    network_batch = 1 if task.whole_pictures else task.network_batch
+    network_batch = 1 if task.whole_images else task.network_batch
     chain = load_chain(task.models, batch=network_batch, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
@@ -121,7 +121,7 @@ def _shared_out(
     if asked.of == SEVERITY or not asked.varies:
         return task, None, 0
     group, seeds = create_group(task.work), [sample.seed for sample in samples]
-    if task.whole_pictures:
+    if task.whole_images:
         worst = [
             value
             for place, seed in enumerate(seeds)
@@ -139,17 +139,17 @@ def _shared_out(
 
 def _distorted(
     task: BatchTask, chain: Chain, worst: Sequence[float] | None, wholes: Significances | None
-) -> Iterator[tuple[Picture, Picture, float]]:
-    """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole pictures are made one by one.
+) -> Iterator[tuple[Image, Image, float]]:
+    """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole images are made one by one.
 
     The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
     """
     group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.series.name)
-    if task.whole_pictures:
-        made_pictures = ahead(_pictures(task, chain, group, worst), 1, name="network")
-        for sample, (clean, made) in zip(samples, made_pictures, strict=True):
-            write_picture(task.work, picture_array(column, sample.slot), made[0])
+    if task.whole_images:
+        made_images = ahead(_images(task, chain, group, worst), 1, name="network")
+        for sample, (clean, made) in zip(samples, made_images, strict=True):
+            write_image(task.work, image_array(column, sample.slot), made[0])
             yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], _numbers(task))
@@ -167,15 +167,15 @@ def _distorted(
 def _parts(
     task: BatchTask,
     chain: Chain,
-    pristine: Pictures,
+    pristine: Images,
     samples: Sequence[PlannedSample],
     worst: Sequence[float] | None,
     wholes: Significances | None,
-) -> Iterator[tuple[Pictures, list[float]]]:
-    """Yield distorted pictures and their severities, part by part."""
+) -> Iterator[tuple[Images, list[float]]]:
+    """Yield distorted images and their severities, part by part."""
     seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
     if measure != SEVERITY:
-        together = 1 if task.whole_pictures else AIMED_TOGETHER * task.network_batch
+        together = 1 if task.whole_images else AIMED_TOGETHER * task.network_batch
         yield from distort_to_targets(
             chain, pristine, seeds, asked, wholes, measure=measure, batch=together, worst=worst
         )
@@ -186,10 +186,10 @@ def _parts(
         start += len(part)
 
 
-def _pictures(
+def _images(
     task: BatchTask, chain: Chain, group: Any, worst: Sequence[float] | None
-) -> Iterator[tuple[Picture, tuple[Picture, float]]]:
-    """Yield pristine, and distorted with its severity, of whole pictures."""
+) -> Iterator[tuple[Image, tuple[Image, float]]]:
+    """Yield pristine, and distorted with its severity, of whole images."""
     for place, sample in enumerate(task.batch.samples):
         pristine = _whole(task, group, place)
         own = None if worst is None else [worst[place]]
@@ -197,13 +197,13 @@ def _pictures(
         yield pristine[0], (made[0], severities[0])
 
 
-def _whole(task: BatchTask, group: Any, place: int) -> Pictures:
-    """Return the pristine picture of a sample, (1, H, W, 3)."""
-    return np.asarray(group[picture_array(PRISTINE, task.tiles[place].number)][:])[None]
+def _whole(task: BatchTask, group: Any, place: int) -> Images:
+    """Return the pristine image of a sample, (1, H, W, 3)."""
+    return np.asarray(group[image_array(PRISTINE, task.tiles[place].number)][:])[None]
 
 
 def _wholes(task: BatchTask, truths: Mapping[int, Truth]) -> Significances | None:
-    """Return the significance (N, 18) of the pictures of the batch's tiles, or None where nothing goes by it."""
+    """Return the significance (N, 18) of the images of the batch's tiles, or None where nothing goes by it."""
     rows = []
     for tile in task.tiles:
         of_shard = truths[_shard_of(task, tile)].wholes
@@ -217,7 +217,7 @@ def _numbers(task: BatchTask) -> list[int]:
     return [tile.number for tile in task.tiles]
 
 
-def _read_tiles(array: Any, numbers: Sequence[int]) -> Pictures:
+def _read_tiles(array: Any, numbers: Sequence[int]) -> Images:
     if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
         return np.asarray(array[numbers[0] : numbers[0] + len(numbers)])
     found = {number: np.asarray(array[number]) for number in sorted(set(numbers))}  # it starts again at the first tile
@@ -228,17 +228,17 @@ def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
     return tile.number // task.tiles_per_shard
 
 
-def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Picture | None]:
-    """Return which of the batch's samples its strip shows, each with its true picture, or None where none is known."""
+def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Image | None]:
+    """Return which of the batch's samples its strip shows, each with its true image, or None where none is known."""
     if not task.batch.series.is_plain:  # the truths are made when the severities of the samples are known
-        return dict.fromkeys(rows_to_show(task.tiles, task.truth_pictures))
-    found: dict[int, Picture | None] = {}
+        return dict.fromkeys(rows_to_show(task.tiles, task.truth_images))
+    found: dict[int, Image | None] = {}
     found.update(true_examples(truths, _numbers(task), task.batch.series.name))
     return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
 
 
 def _record(
-    task: BatchTask, chain: Chain, place: int, severity: float, pristine: Picture, distorted: Picture
+    task: BatchTask, chain: Chain, place: int, severity: float, pristine: Image, distorted: Image
 ) -> SampleRecord:
     sample, reference, series = task.batch.samples[place], task.tiles[place], task.batch.series
     return SampleRecord(
@@ -247,8 +247,8 @@ def _record(
         batch=task.batch.number,
         slot=sample.slot,
         tile=sample.tile,
-        picture=reference.picture.id,
-        split=reference.picture.split,
+        image=reference.image.id,
+        split=reference.image.split,
         y=reference.tile.y,
         x=reference.tile.x,
         height=reference.tile.height,
@@ -267,7 +267,7 @@ def _record(
     )
 
 
-def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
+def _newly_clipped(pristine: Image, distorted: Image) -> float:
     """Return the fraction of values that stand at a limit of the range and did not in the pristine tile."""
     newly = sum(np.count_nonzero((distorted == limit) & (pristine != limit)) for limit in LIMITS)
     return newly / distorted.size
@@ -275,14 +275,14 @@ def _newly_clipped(pristine: Picture, distorted: Picture) -> float:
 
 def _own_truth(
     task: BatchTask, chain: Chain, severities: Sequence[float]
-) -> tuple[TruthMeasures, dict[int, Picture], dict[str, str]]:
+) -> tuple[TruthMeasures, dict[int, Image], dict[str, str]]:
     """Make the truth file of the batch; return its measures, its examples by place, and what the ledger says of it."""
     steps = [
         [TrueStep(name, card["distortion"], true_parameters(card, severity)) for name, card in chain.cards.items()]
         for severity in severities
     ]
     name = task.batch.series.distortion
-    arrays = own_truth(name, task.tiles, steps, root=task.root, pictures=task.truth_pictures, seed=task.seed)
+    arrays = own_truth(name, task.tiles, steps, root=task.root, images=task.truth_images, seed=task.seed)
     write_truth_arrays(task.work, task.batch.name, arrays)
     own = truth_of(arrays)
     kept = dict(zip(own.example_rows.tolist(), own.examples[name], strict=True))
@@ -302,7 +302,7 @@ def _report(task: BatchTask, chain: Chain, measures: BatchMeasures, moved: int) 
     return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of, moved)}
 
 
-def _strip(examples: Sequence[tuple[Picture, Picture, Picture | None]]) -> Picture:
+def _strip(examples: Sequence[tuple[Image, Image, Image | None]]) -> Image:
     """Return pristine, generated, true (where it is known) and residuals of the examples side by side."""
     if any(true is None for _, _, true in examples):
         columns = ["pristine", "generated", "generated residual x4"]

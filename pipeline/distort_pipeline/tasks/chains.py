@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.planning.series import MIXED
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.trained import TrainedGenerator, load_generator
 from distort_pipeline.wavelets.significance import Significances
@@ -32,20 +32,20 @@ class Chain:
 
     def distort_by_parts(
         self,
-        pictures: Pictures,
+        images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
         wholes: Significances | None = None,
-    ) -> Iterator[Pictures]:
-        """Yield `pictures` (N, H, W, 3) distorted, each with its own seed at its own severity, part by part.
+    ) -> Iterator[Images]:
+        """Yield `images` (N, H, W, 3) distorted, each with its own seed at its own severity, part by part.
 
         What the first generator made is 8-bit pixels before the second one gets it, as files between would have it.
-        `wholes` (N, 18) is the significance of the pictures that these are tiles of; of what the first generator would
+        `wholes` (N, 18) is the significance of the images that these are tiles of; of what the first generator would
         have made of those nothing is known, and the others take each tile for a whole.
         """
         first, *others = (generator.forward for generator in self.generators.values())
         start = 0
-        for made in first.distort_by_parts(pictures, seeds, severities, wholes):
+        for made in first.distort_by_parts(images, seeds, severities, wholes):
             part, own = made, slice(start, start + len(made))
             for step, forward in enumerate(others, start=1):
                 part = forward.distort(part, [derive_seed(seed, step) for seed in seeds[own]], severities[own])

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.stores.labels import MeasuredValue, write_values
 
-AT_ONCE = 8  # pictures of one size that go through the metric together
+AT_ONCE = 8  # images of one size that go through the metric together
 WHITE = 255.0
 
 
@@ -75,8 +75,8 @@ def measure_batch(task: MetricTask) -> str:
     metric = load_metric(task.metric, task.threads)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
-    distorted = corpus.pictures(distorted_array(corpus.series_of(records[0])), [record.slot for record in records])
-    pristine = corpus.pictures(PRISTINE, [record.tile for record in records])
+    distorted = corpus.images(distorted_array(corpus.series_of(records[0])), [record.slot for record in records])
+    pristine = corpus.images(PRISTINE, [record.tile for record in records])
     values: list[float] = []
     for some in _groups(zip(distorted, pristine, strict=True)):
         values += _measured(metric, task.metric, some)
@@ -88,10 +88,10 @@ def measure_batch(task: MetricTask) -> str:
     return task.batch
 
 
-def _groups(pairs: Iterator[tuple[Picture, Picture]]) -> Iterator[list[tuple[Picture, Picture]]]:
+def _groups(pairs: Iterator[tuple[Image, Image]]) -> Iterator[list[tuple[Image, Image]]]:
     """Yield up to AT_ONCE consecutive pairs of one size at a time."""
     for _, same in groupby(pairs, key=lambda pair: pair[0].shape):
-        some: list[tuple[Picture, Picture]] = []
+        some: list[tuple[Image, Image]] = []
         for pair in same:
             some.append(pair)
             if len(some) == AT_ONCE:
@@ -101,21 +101,21 @@ def _groups(pairs: Iterator[tuple[Picture, Picture]]) -> Iterator[list[tuple[Pic
             yield some
 
 
-def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Picture, Picture]]) -> list[float]:
-    distorted, pristine = (_tensor(pictures) for pictures in zip(*pairs, strict=True))
+def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Image, Image]]) -> list[float]:
+    distorted, pristine = (_tensor(images) for images in zip(*pairs, strict=True))
     try:
         scores = metric.measure(distorted, pristine) if metric.full_reference else metric.measure(distorted)
         values: NDArray[np.float64] = scores.detach().double().cpu().numpy().reshape(-1)
-    except (RuntimeError, ValueError, AssertionError) as error:  # a picture too small for it, say
+    except (RuntimeError, ValueError, AssertionError) as error:  # an image too small for it, say
         height, width = pairs[0][0].shape[:2]
-        raise PipelineError(f"{name} does not take pictures of {width} x {height} px: {error}") from None
+        raise PipelineError(f"{name} does not take images of {width} x {height} px: {error}") from None
     if len(values) != len(pairs):
-        raise PipelineError(f"{name} does not give one number for each picture, so it cannot be a label")
+        raise PipelineError(f"{name} does not give one number for each image, so it cannot be a label")
     return [float(value) for value in values]
 
 
-def _tensor(pictures: Sequence[Picture]) -> Any:
+def _tensor(images: Sequence[Image]) -> Any:
     import torch
 
-    stacked = np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(WHITE)
+    stacked = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(WHITE)
     return torch.from_numpy(np.ascontiguousarray(stacked))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.planning.corpora import ReferenceTile
-from distort_pipeline.ranges import Picture
-from distort_pipeline.records import PictureRecord, canonical
+from distort_pipeline.ranges import Image
+from distort_pipeline.records import ImageRecord, canonical
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
@@ -43,23 +43,23 @@ def own_truth(
     steps: Sequence[Sequence[TrueStep]],
     *,
     root: Path,
-    pictures: int,
+    images: int,
     seed: int,
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of a truth file, by name; `steps` are each sample's true distortions, in order of application.
 
-    Rows are places of samples in the batch, of its first `pictures` photographs. Beside the whole mix stands what each
+    Rows are places of samples in the batch, of its first `images` photographs. Beside the whole mix stands what each
     of its distortions makes alone, so that one sees whether a mix is nearer to one of its parts.
     """
-    chosen = _chosen(tiles, steps, pictures)
+    chosen = _chosen(tiles, steps, images)
     rows = sorted(row for own in chosen.values() for row in own)
-    examples = rows_to_show(tiles, pictures)
+    examples = rows_to_show(tiles, images)
     found: dict[str, dict[int, Any]] = {}
     for own in chosen.values():
         for kind, parts in _wanted(name, steps[own[0]]).items():
-            whole = _truly_distorted(root, tiles[own[0]].picture, parts, seed)
+            whole = _truly_distorted(root, tiles[own[0]].image, parts, seed)
             for row in own:
-                clean, true = cut(read_ingested(root, tiles[row].picture), tiles[row]), cut(whole, tiles[row])
+                clean, true = cut(read_ingested(root, tiles[row].image), tiles[row]), cut(whole, tiles[row])
                 found.setdefault(f"histogram/{kind}", {})[row] = product_histogram(true)
                 if kind == name:
                     found.setdefault(f"psnr/{kind}", {})[row] = finite(psnr(clean, true))
@@ -75,23 +75,23 @@ def own_truth(
     }
 
 
-def rows_to_show(tiles: Sequence[ReferenceTile], pictures: int) -> list[int]:
-    """Return the places whose true pictures are kept as pixels: the first sample of some of the first `pictures`."""
-    first = {tile.picture.id: place for place, tile in reversed(list(enumerate(tiles)))}
-    return sorted(first.values())[: min(EXAMPLES, pictures)]
+def rows_to_show(tiles: Sequence[ReferenceTile], images: int) -> list[int]:
+    """Return the places whose true images are kept as pixels: the first sample of some of the first `images`."""
+    first = {tile.image.id: place for place, tile in reversed(list(enumerate(tiles)))}
+    return sorted(first.values())[: min(EXAMPLES, images)]
 
 
 def _chosen(
-    tiles: Sequence[ReferenceTile], steps: Sequence[Sequence[TrueStep]], pictures: int
+    tiles: Sequence[ReferenceTile], steps: Sequence[Sequence[TrueStep]], images: int
 ) -> dict[tuple[str, str], list[int]]:
     """Return (photograph, strength) → places of its samples: STRENGTHS of each of the first photographs, or fewer."""
-    by_picture: dict[str, dict[str, list[int]]] = {}
+    by_image: dict[str, dict[str, list[int]]] = {}
     for row, (tile, own) in enumerate(zip(tiles, steps, strict=True)):
         strength = canonical([step.parameters for step in own])
-        by_picture.setdefault(tile.picture.id, {}).setdefault(strength, []).append(row)
+        by_image.setdefault(tile.image.id, {}).setdefault(strength, []).append(row)
     return {
-        (picture, strength): rows
-        for picture, strengths in list(by_picture.items())[:pictures]
+        (image, strength): rows
+        for image, strengths in list(by_image.items())[:images]
         for strength, rows in list(strengths.items())[:STRENGTHS]
     }
 
@@ -102,10 +102,10 @@ def _wanted(name: str, steps: Sequence[TrueStep]) -> dict[str, Sequence[TrueStep
     return {name: steps, **alone}
 
 
-def _truly_distorted(root: Path, record: PictureRecord, steps: Sequence[TrueStep], seed: int) -> Picture:
+def _truly_distorted(root: Path, record: ImageRecord, steps: Sequence[TrueStep], seed: int) -> Image:
     """Return the whole photograph under all `steps`; no sample of a corpus has the seeds of this."""
-    picture = read_ingested(root, record)
+    image = read_ingested(root, record)
     for place, step in enumerate(steps):
-        own = derive_seed(seed, "truth", record.picture_digest, step.model, place, canonical(step.parameters))
-        picture = apply(step.distortion, picture, step.parameters, generator(own)).picture
-    return picture
+        own = derive_seed(seed, "truth", record.image_digest, step.model, place, canonical(step.parameters))
+        image = apply(step.distortion, image, step.parameters, generator(own)).image
+    return image

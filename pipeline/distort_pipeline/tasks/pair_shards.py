@@ -1,4 +1,4 @@
-"""One shard of a pair store: read its pictures, distort each whole, cut the tiles, write them, record them."""
+"""One shard of a pair store: read its images, distort each whole, cut the tiles, write them, record them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.planning.pairs import PlacedPicture, Recipe, Shard
-from distort_pipeline.ranges import Picture
+from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
-from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_picture
+from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
 from distort_pipeline.stores.brought import brought_root
 from distort_pipeline.stores.files import Ledger
+from distort_pipeline.stores.images import InvalidImage, decode
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.inner_chunks import write_shard
 from distort_pipeline.stores.pairs import distorted_column, val_name
-from distort_pipeline.stores.pictures import UnusablePicture, decode
 from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.stores.tables import write_table
 
@@ -31,10 +31,10 @@ class ShardTask:
     """All that a worker needs to make one shard: names and numbers, no pixels."""
 
     work: Path
-    root: Path  # of the pristine pictures
+    root: Path  # of the pristine images
     shard: Shard
     recipes: tuple[Recipe, ...]
-    partners: Mapping[str, Mapping[str, str]]  # brought source → picture id → path
+    partners: Mapping[str, Mapping[str, str]]  # brought source → image id → path
     tile_px: int
     tiles_per_shard: int
     seed: int
@@ -44,9 +44,9 @@ def make_shard(task: ShardTask) -> str:
     """Make one shard whole: its pixels, then its records, then its line in the ledger. Return its name."""
     group = create_group(task.work)
     shard = task.shard
-    pristine = {placed.picture.id: read_ingested(task.root, placed.picture) for placed in shard.pictures}
-    tiles = np.zeros((sum(len(placed.tiles) for placed in shard.pictures), task.tile_px, task.tile_px, 3), np.uint8)
-    clean = ((placed, pristine[placed.picture.id]) for placed in shard.pictures)
+    pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
+    tiles = np.zeros((sum(len(placed.tiles) for placed in shard.images), task.tile_px, task.tile_px, 3), np.uint8)
+    clean = ((placed, pristine[placed.image.id]) for placed in shard.images)
     digests = {"pristine": _write_column(group, task, "pristine", 0, 0, clean, tiles)}
     records: list[PairRecord] = []
     missing: list[dict[str, str]] = []
@@ -58,7 +58,7 @@ def make_shard(task: ShardTask) -> str:
     entry = {
         "shard": shard.name,
         "pairs": len(records),
-        "tiles": sum(len(placed.tiles) for placed in shard.pictures),
+        "tiles": sum(len(placed.tiles) for placed in shard.images),
         "arrays": digests,
         "records": digest_rows(records),
         "missing": missing,
@@ -70,44 +70,44 @@ def make_shard(task: ShardTask) -> str:
 def _column(
     task: ShardTask,
     recipe: Recipe,
-    pristine: Mapping[str, Picture],
+    pristine: Mapping[str, Image],
     records: list[PairRecord],
     missing: list[dict[str, str]],
-) -> Iterator[tuple[PlacedPicture, Picture | None]]:
-    """Yield each picture under a recipe, or None, and note its records, or why there is none.
+) -> Iterator[tuple[PlacedImage, Image | None]]:
+    """Yield each image under a recipe, or None, and note its records, or why there is none.
 
-    One at a time: what a picture frees, the next one takes.
+    One at a time: what an image frees, the next one takes.
     """
-    for placed in task.shard.pictures:
-        made = _distorted(task, recipe, placed, pristine[placed.picture.id])
+    for placed in task.shard.images:
+        made = _distorted(task, recipe, placed, pristine[placed.image.id])
         if isinstance(made, str):
-            missing.append({"picture": placed.picture.id, "distortion": recipe.distortion, "reason": made})
+            missing.append({"image": placed.image.id, "distortion": recipe.distortion, "reason": made})
             yield placed, None
             continue
-        picture, facts, seed = made
+        image, facts, seed = made
         records += _records(task, placed, recipe, seed, facts)
-        yield placed, picture
+        yield placed, image
 
 
 def _distorted(
-    task: ShardTask, recipe: Recipe, placed: PlacedPicture, pristine: Picture
-) -> tuple[Picture, Mapping[str, Any], int] | str:
-    """Return the distorted picture, what came out and the seed; or the reason why there is none."""
-    picture = placed.picture
+    task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image
+) -> tuple[Image, Mapping[str, Any], int] | str:
+    """Return the distorted image, what came out and the seed; or the reason why there is none."""
+    image = placed.image
     if recipe.brought is None:
-        seed = sample_seed(task.seed, picture.picture_digest, recipe.distortion, recipe.level)
+        seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
         made = apply(recipe.distortion, pristine, recipe.parameters, generator(seed))
-        return made.picture, made.facts, seed
-    path = task.partners[recipe.distortion].get(picture.id)
+        return made.image, made.facts, seed
+    path = task.partners[recipe.distortion].get(image.id)
     if path is None:
         return "no distorted partner"
     try:
         brought, _ = decode(read_bytes(brought_root(Path(recipe.brought)), path))
-    except UnusablePicture as unusable:
+    except InvalidImage as unusable:
         return f"its partner {path} is no use: {unusable.reason}"
     if brought.shape != pristine.shape:
         (height, width), (own_height, own_width) = brought.shape[:2], pristine.shape[:2]
-        return f"its partner {path} is {width} x {height} px, the picture {own_width} x {own_height} px"
+        return f"its partner {path} is {width} x {height} px, the image {own_width} x {own_height} px"
     return brought, {"file": path}, 0
 
 
@@ -117,7 +117,7 @@ def _write_column(
     name: str,
     level: int,
     level_index: int,
-    pictures: Iterable[tuple[PlacedPicture, Picture | None]],
+    images: Iterable[tuple[PlacedImage, Image | None]],
     tiles: NDArray[np.uint8],
 ) -> str:
     """Write one array's share of the shard and return the digest of its pixels.
@@ -125,33 +125,33 @@ def _write_column(
     `tiles` (n, tile_px, tile_px, 3) is memory for training tiles, black where there is none; the next column's as well.
     """
     pixels = PixelDigest()
-    for placed, picture in pictures:
+    for placed, image in images:
         if task.shard.split == "train":
-            cut_tiles(picture, placed, tiles)
-        elif picture is not None:
+            cut_tiles(image, placed, tiles)
+        elif image is not None:
             column = name if name == "pristine" else distorted_column(name, level)
-            write_picture(task.work, val_name(placed.picture.id, column), picture, zstd=PAIRS_ZSTD)
-            pixels.add(picture)
+            write_image(task.work, val_name(placed.image.id, column), image, zstd=PAIRS_ZSTD)
+            pixels.add(image)
     if task.shard.split == "train":
         write_shard(task.work, group[f"train/{name}"], level_index, task.shard.number * task.tiles_per_shard, tiles)
         pixels.add(tiles)
     return pixels.hexdigest()
 
 
-def cut_tiles(picture: Picture | None, placed: PlacedPicture, into: NDArray[np.uint8]) -> None:
-    """Copy the tiles of `placed` out of `picture` into their slots of `into` (slots, tile_px, tile_px, 3).
+def cut_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8]) -> None:
+    """Copy the tiles of `placed` out of `image` into their slots of `into` (slots, tile_px, tile_px, 3).
 
-    Without a picture they are black.
+    Without an image they are black.
     """
     for slot, tile in enumerate(placed.tiles, start=placed.first_slot):
-        if picture is None:
+        if image is None:
             into[slot] = 0
             continue
-        into[slot, : tile.height, : tile.width] = picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        into[slot, : tile.height, : tile.width] = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
 def _records(
-    task: ShardTask, placed: PlacedPicture, recipe: Recipe, seed: int, facts: Mapping[str, Any]
+    task: ShardTask, placed: PlacedImage, recipe: Recipe, seed: int, facts: Mapping[str, Any]
 ) -> list[PairRecord]:
     shard = task.shard
     base = shard.number * task.tiles_per_shard if shard.split == "train" else 0
@@ -160,8 +160,8 @@ def _records(
             split=shard.split,
             shard=shard.number,
             slot=slot,
-            picture=placed.picture.id,
-            picture_digest=placed.picture.picture_digest,
+            image=placed.image.id,
+            image_digest=placed.image.image_digest,
             y=tile.y,
             x=tile.x,
             height=tile.height,

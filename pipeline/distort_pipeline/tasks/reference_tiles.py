@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
-from distort_pipeline.ranges import Picture
-from distort_pipeline.records import PictureRecord, TileRecord, digest, digest_rows
+from distort_pipeline.ranges import Image
+from distort_pipeline.records import ImageRecord, TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.ssim import ssim
-from distort_pipeline.stores.arrays import PixelDigest, create_group, write_picture
-from distort_pipeline.stores.corpora import PRISTINE, picture_array
+from distort_pipeline.stores.arrays import PixelDigest, create_group, write_image
+from distort_pipeline.stores.corpora import PRISTINE, image_array
 from distort_pipeline.stores.files import Ledger
-from distort_pipeline.stores.ingested import PICTURES_IN_MEMORY, read_ingested
+from distort_pipeline.stores.ingested import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import middle, write_truth_arrays
@@ -54,10 +54,10 @@ class TileTask:
     number: int
     tiles: tuple[ReferenceTile, ...]
     truths: tuple[TrueDistortion, ...]
-    truth_pictures: int
+    truth_images: int
     seed: int
-    whole_pictures: bool
-    wholes: bool  # whether a generator goes by the significance of the tiles' pictures
+    whole_images: bool
+    wholes: bool  # whether a generator goes by the significance of the tiles' images
 
     @property
     def name(self) -> str:
@@ -71,9 +71,9 @@ def make_tile_shard(task: TileTask) -> str:
     records = [
         TileRecord(
             tile=reference.number,
-            picture=reference.picture.id,
-            picture_digest=reference.picture.picture_digest,
-            split=reference.picture.split,
+            image=reference.image.id,
+            image_digest=reference.image.image_digest,
+            split=reference.image.split,
             y=reference.tile.y,
             x=reference.tile.x,
             height=reference.tile.height,
@@ -96,17 +96,17 @@ def make_tile_shard(task: TileTask) -> str:
 
 
 def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
-    """Write the pixels of the shard, whole pictures one by one, and return their digest and the tiles' histograms."""
+    """Write the pixels of the shard, whole images one by one, and return their digest and the tiles' histograms."""
     group, pixels = create_group(task.work), PixelDigest()
     histograms, tiles = [], []
     for reference in task.tiles:
         tile = _pristine(task, reference)
         pixels.add(tile)
         histograms.append(product_histogram(tile))
-        if task.whole_pictures:
-            write_picture(task.work, picture_array(PRISTINE, reference.number), tile)
+        if task.whole_images:
+            write_image(task.work, image_array(PRISTINE, reference.number), tile)
         else:
-            tiles.append(tile.copy())  # a view would keep its whole picture in memory
+            tiles.append(tile.copy())  # a view would keep its whole image in memory
     if tiles:
         first = task.tiles[0].number
         group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
@@ -114,11 +114,11 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
 
 
 def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is true of a shard: statistics of the true distortions of some pictures' tiles."""
-    by_picture: dict[str, list[int]] = {}
+    """Return what is true of a shard: statistics of the true distortions of some images' tiles."""
+    by_image: dict[str, list[int]] = {}
     for row, reference in enumerate(task.tiles):
-        by_picture.setdefault(reference.picture.id, []).append(row)
-    chosen = _evenly(list(by_picture.values()), task.truth_pictures) if task.truths else []
+        by_image.setdefault(reference.image.id, []).append(row)
+    chosen = _evenly(list(by_image.values()), task.truth_images) if task.truths else []
     rows = [row for own in chosen for row in own]
     examples = [own[0] for own in chosen[:EXAMPLES]]
     found: dict[str, list[Any]] = {
@@ -142,7 +142,7 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
         **{name: np.stack(values) for name, values in found.items()},
     }
     if task.wholes:
-        arrays["wholes"] = np.stack([_significance(task.root, tile.picture) for tile in task.tiles])
+        arrays["wholes"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
     return arrays
 
 
@@ -156,26 +156,26 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[place] for place in places]
 
 
-def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Picture:
-    """Return the whole picture of `reference`, truly distorted."""
-    seed = sample_seed(task.seed, reference.picture.picture_digest, truth.distortion, truth.level, TRUTH_DRAW)
-    pristine = read_ingested(task.root, reference.picture)
-    return apply(truth.distortion, pristine, truth.parameters, generator(seed)).picture
+def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Image:
+    """Return the whole image of `reference`, truly distorted."""
+    seed = sample_seed(task.seed, reference.image.image_digest, truth.distortion, truth.level, TRUTH_DRAW)
+    pristine = read_ingested(task.root, reference.image)
+    return apply(truth.distortion, pristine, truth.parameters, generator(seed)).image
 
 
-@lru_cache(maxsize=PICTURES_IN_MEMORY)
-def _significance(root: Path, picture: PictureRecord) -> Significance:
-    return significance_of(read_ingested(root, picture))
+@lru_cache(maxsize=IMAGES_IN_MEMORY)
+def _significance(root: Path, image: ImageRecord) -> Significance:
+    return significance_of(read_ingested(root, image))
 
 
-def _pristine(task: TileTask, reference: ReferenceTile) -> Picture:
-    return cut(read_ingested(task.root, reference.picture), reference)
+def _pristine(task: TileTask, reference: ReferenceTile) -> Image:
+    return cut(read_ingested(task.root, reference.image), reference)
 
 
-def cut(picture: Picture, reference: ReferenceTile) -> Picture:
-    """Return the tile of its whole picture."""
+def cut(image: Image, reference: ReferenceTile) -> Image:
+    """Return the tile of its whole image."""
     tile = reference.tile
-    return picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+    return image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
 def finite(value: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.reports.batch import TruthMeasures
 from distort_pipeline.stores.truths import Truth
 
@@ -48,10 +48,10 @@ def truth_measures(
     )
 
 
-def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], series: str) -> dict[int, Picture]:
-    """Return place in the batch → true picture, for those samples whose tiles' shards keep one."""
+def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], series: str) -> dict[int, Image]:
+    """Return place in the batch → true image, for those samples whose tiles' shards keep one."""
     place_of = {number: place for place, number in reversed(list(enumerate(numbers)))}
-    found: dict[int, Picture] = {}
+    found: dict[int, Image] = {}
     for truth in truths.values():
         true = truth.examples.get(series)
         for turn, row in enumerate(truth.example_rows):

@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import LOWER_IS_BETTER
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Image, Images
 from distort_pipeline.seeds import generator
 from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, reach, severity_for
 from distort_pipeline.statistics.measured_labels import MEASURES
@@ -27,12 +27,12 @@ DECIMALS = 6  # of a severity, and of a target
 class _Try:
     severity: float
     reached: float
-    made: Picture | None = None  # none where only what it reaches is known
+    made: Image | None = None  # none where only what it reaches is known
 
 
 @dataclass
 class _Aim:
-    """The search for the severity of one picture."""
+    """The search for the severity of one image."""
 
     calibration: Calibration
     measure: str
@@ -40,7 +40,7 @@ class _Aim:
     tries: list[_Try]
 
     def is_over(self) -> bool:
-        """Return whether one of the pictures that were made is as near as counts, or no other one is left to make."""
+        """Return whether one of the images that were made is as near as counts, or no other one is left to make."""
         best, worst = reach(self.calibration, self.measure)
         enough = NEAR * abs(worst - best)
         made = [one for one in self.tries if one.made is not None]
@@ -48,20 +48,20 @@ class _Aim:
         return near or self.next_severity() in {one.severity for one in made}
 
     def unmade(self) -> float | None:
-        """Return the severity that came nearest of all if its picture is still to be made."""
+        """Return the severity that came nearest of all if its image is still to be made."""
         best = min(self.tries, key=lambda one: (abs(one.reached - self.target), one.made is None))
         return best.severity if best.made is None else None
 
-    def nearest(self) -> tuple[Picture, float]:
-        """Return the picture that came nearest, and its severity."""
+    def nearest(self) -> tuple[Image, float]:
+        """Return the image that came nearest, and its severity."""
         made = [(one.made, one) for one in self.tries if one.made is not None]
-        picture, best = min(made, key=lambda pair: abs(pair[1].reached - self.target))
-        return picture, best.severity
+        image, best = min(made, key=lambda pair: abs(pair[1].reached - self.target))
+        return image, best.severity
 
     def next_severity(self) -> float:
         """Return the severity to try next: where a smooth, rising curve through all tries has the target.
 
-        Qualities are read as severities of the calibration first. A picture that is twice as sensitive as the mean is
+        Qualities are read as severities of the calibration first. An image that is twice as sensitive as the mean is
         then a straight line through 0, whatever the curve, and 0 itself is the first try that was too mild. Where two
         tries in turn fell short on one side, the curve is not to be trusted: then it is half-way to the other side.
         """
@@ -94,12 +94,12 @@ class _Aim:
 
 
 def worst_reached(
-    chain: Chain, pictures: Pictures, seeds: Sequence[int], wholes: Significances | None, *, measure: str
+    chain: Chain, images: Images, seeds: Sequence[int], wholes: Significances | None, *, measure: str
 ) -> list[float]:
-    """Return what `measure` comes to for each of `pictures` (N, H, W, 3) at the end of the dial, severity 1."""
+    """Return what `measure` comes to for each of `images` (N, H, W, 3) at the end of the dial, severity 1."""
     found: list[float] = []
-    for made in chain.distort_by_parts(pictures, seeds, [1.0] * len(pictures), wholes):
-        own = pictures[len(found) : len(found) + len(made)]
+    for made in chain.distort_by_parts(images, seeds, [1.0] * len(images), wholes):
+        own = images[len(found) : len(found) + len(made)]
         found += [measured(measure, clean, bad) for clean, bad in zip(own, made, strict=True)]
     return found
 
@@ -107,11 +107,11 @@ def worst_reached(
 def share_out(
     targets: Sequence[float], worst: Sequence[float], *, measure: str, mildest: float, seed: int
 ) -> tuple[list[float], int]:
-    """Return a target for each picture, and for how many it had to be another than all of `targets`.
+    """Return a target for each image, and for how many it had to be another than all of `targets`.
 
-    `worst` is what each picture reaches at the end of its dial. The hardest target goes first, to one at random of the
-    pictures that can have it. What nobody can have is drawn anew for each picture that is left, anywhere from its
-    `worst` to the `mildest` that may be asked; that one itself for a picture that has nothing as bad.
+    `worst` is what each image reaches at the end of its dial. The hardest target goes first, to one at random of the
+    images that can have it. What nobody can have is drawn anew for each image that is left, anywhere from its
+    `worst` to the `mildest` that may be asked; that one itself for an image that has nothing as bad.
 
     >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
     ([0.9, 0.5, 0.7], 0)
@@ -133,7 +133,7 @@ def share_out(
 
 def distort_to_targets(
     chain: Chain,
-    pictures: Pictures,
+    images: Images,
     seeds: Sequence[int],
     targets: Sequence[float],
     wholes: Significances | None,
@@ -141,18 +141,18 @@ def distort_to_targets(
     measure: str,
     batch: int,
     worst: Sequence[float] | None = None,
-) -> Iterator[tuple[Pictures, list[float]]]:
-    """Yield `pictures` (N, H, W, 3) distorted so that `measure` comes near each one's target, and their severities.
+) -> Iterator[tuple[Images, list[float]]]:
+    """Yield `images` (N, H, W, 3) distorted so that `measure` comes near each one's target, and their severities.
 
-    The model's calibration gives the first severity or, where `worst` says what each picture reaches at the end of its
-    dial, that picture's share of it; what a severity reaches says how sensitive this picture is. Of all tries the
-    nearest is kept, so that a picture that no severity brings to its target is at the end of the dial, or as near as it
-    came. `batch` pictures a part. `wholes` as in `Chain.distort_by_parts`.
+    The model's calibration gives the first severity or, where `worst` says what each image reaches at the end of its
+    dial, that image's share of it; what a severity reaches says how sensitive this image is. Of all tries the
+    nearest is kept, so that an image that no severity brings to its target is at the end of the dial, or as near as it
+    came. `batch` images a part. `wholes` as in `Chain.distort_by_parts`.
     """
     calibration = _calibration(chain)
-    for start in range(0, len(pictures), batch):
+    for start in range(0, len(images), batch):
         own = slice(start, start + batch)
-        part, own_seeds = pictures[own], seeds[own]
+        part, own_seeds = images[own], seeds[own]
         own_wholes = None if wholes is None else wholes[own]
         aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
         for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
@@ -173,23 +173,23 @@ def _try(
     chain: Chain,
     aims: Sequence[_Aim],
     severities: Mapping[int, float],
-    pictures: Pictures,
+    images: Images,
     seeds: Sequence[int],
     wholes: Significances | None,
 ) -> None:
-    """Make the pictures at the places of `severities`, each at its own, and add what they reach to their aims."""
+    """Make the images at the places of `severities`, each at its own, and add what they reach to their aims."""
     places = list(severities)
     told = None if wholes is None else wholes[places]
     own_seeds = [seeds[place] for place in places]
-    parts = chain.distort_by_parts(pictures[places], own_seeds, list(severities.values()), told)
+    parts = chain.distort_by_parts(images[places], own_seeds, list(severities.values()), told)
     for place, made in zip(places, np.concatenate(list(parts)), strict=True):
         aim = aims[place]
-        reached = measured(aim.measure, pictures[place], made)
+        reached = measured(aim.measure, images[place], made)
         aim.tries.append(_Try(severities[place], reached, made.copy()))
 
 
-def measured(measure: str, pristine: Picture, distorted: Picture) -> float:
-    """Return the value of `measure`, of identical pictures the highest PSNR that counts."""
+def measured(measure: str, pristine: Image, distorted: Image) -> float:
+    """Return the value of `measure`, of identical images the highest PSNR that counts."""
     value = MEASURES[measure](pristine, distorted)
     if value is None:
         raise PipelineError(f"{measure} has no value for a tile of {pristine.shape[1]} x {pristine.shape[0]} px")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Image, Images
 from distort_pipeline.statistics.calibrated import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.gmsd import gmsd
@@ -20,12 +20,12 @@ STEPS = 20  # of severity from 0 to 1; five levels have four between each two
 
 
 def calibrate(
-    forward: Forward, pristine: Pictures, seeds: Sequence[int], wholes: Significances | None = None
+    forward: Forward, pristine: Images, seeds: Sequence[int], wholes: Significances | None = None
 ) -> dict[str, list[float]]:
     """Return the calibration of a graded generator, as `statistics/calibrated.py` reads it.
 
     `pristine` are validation tiles (N, H, W, 3), each distorted with its own one of N `seeds`, the same at every
-    severity; `wholes` (N, 18) is the significance of the pictures that they are tiles of. PSNR counts up to 60 dB a
+    severity; `wholes` (N, 18) is the significance of the images that they are tiles of. PSNR counts up to 60 dB a
     tile. Means that would get better with severity are pooled with their neighbours.
     """
     severities = [step / STEPS for step in range(STEPS + 1)]
@@ -36,7 +36,7 @@ def calibrate(
 
 def _means(
     forward: Forward,
-    pristine: Pictures,
+    pristine: Images,
     seeds: Sequence[int],
     severity: float,
     wholes: Significances | None,
@@ -47,7 +47,7 @@ def _means(
     return {measure: fmean(one[measure] for one in each) for measure in CALIBRATED}
 
 
-def _measured(pristine: Picture, distorted: Picture) -> dict[str, float]:
+def _measured(pristine: Image, distorted: Image) -> dict[str, float]:
     return {
         "psnr": min(psnr(pristine, distorted), HIGHEST_PSNR_DB),
         "ssim": ssim(pristine, distorted),

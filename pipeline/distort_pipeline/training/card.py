@@ -44,6 +44,6 @@ def origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, 
             "pairs_digest": header["digest"],
             "manifest_digest": header["manifest_digest"],
             "train_tiles": header["counts"]["train_tiles"],
-            "val_pictures": header["counts"]["val_pictures"],
+            "val_images": header["counts"]["val_images"],
         },
     }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.responses import Responses
-from distort_pipeline.ranges import Pictures, to_network
+from distort_pipeline.ranges import Images, to_network
 from distort_pipeline.training.curve_fit import CurveFit
 
 Floats = NDArray[np.float32]
@@ -17,12 +17,12 @@ Solve = Callable[[float], list[Floats]]  # a boldness → the curves of each ban
 GROUP = 16  # tiles in memory as bands at a time
 
 
-def bands_of(layer: Responses, tiles: Pictures) -> list[Floats]:
+def bands_of(layer: Responses, tiles: Images) -> list[Floats]:
     """Return the bands of pristine `tiles` (N, H, W, 3)."""
     return [np.asarray(band) for band in layer.analyse(to_network(tiles))]
 
 
-def left_in(layer: Responses, tiles: Pictures) -> list[Floats]:
+def left_in(layer: Responses, tiles: Images) -> list[Floats]:
     """Return the bands that distorted `tiles` were made of."""
     return [np.asarray(band) for band in layer.recover(to_network(tiles))]
 

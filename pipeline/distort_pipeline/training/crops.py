@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.ahead import ahead
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.inner_chunks import InnerChunks
@@ -27,7 +27,7 @@ EPOCHS_KNOWN = 3  # this one, the next one's beginning, and one more for batches
 READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
 
 Key = tuple[int, int]  # level index, number of the chunk
-Columns = tuple[Future[Pictures], Future[Pictures]]  # pristine and distorted tiles of one chunk
+Columns = tuple[Future[Images], Future[Images]]  # pristine and distorted tiles of one chunk
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class CropBatch:
     """A batch of aligned crops (N, crop_px, crop_px, 3), their severities (N, 1), and the step it belongs to."""
 
     step: int
-    pristine: Pictures
-    distorted: Pictures
+    pristine: Images
+    distorted: Images
     severities: NDArray[np.float32]  # k / n for level k of n
 
 
@@ -158,6 +158,6 @@ def training_places(pairs: PairStore, distortion: str, levels: Sequence[int], *,
     return places
 
 
-def _read(column: InnerChunks, key: Key, old: Future[Pictures] | None) -> Pictures:
+def _read(column: InnerChunks, key: Key, old: Future[Images] | None) -> Images:
     """Return a chunk, in the memory of one that is no longer wanted, if given."""
     return column.read(*key, None if old is None else old.result())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.crops import training_places
 
@@ -17,11 +17,11 @@ MULTIPLE_PX = 128
 
 @dataclass(frozen=True)
 class FitTiles:
-    """Tiles (N, side, side, 3), sides a multiple of 128, distorted at each level, and the picture that each is of."""
+    """Tiles (N, side, side, 3), sides a multiple of 128, distorted at each level, and the image that each is of."""
 
-    pristine: Pictures
-    distorted: tuple[Pictures, ...]  # weakest level first
-    pictures: tuple[str, ...]
+    pristine: Images
+    distorted: tuple[Images, ...]  # weakest level first
+    images: tuple[str, ...]
 
 
 def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> FitTiles:
@@ -43,5 +43,5 @@ def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least
     return FitTiles(
         np.stack([pair.pristine[:side, :side] for pair in firsts]),
         tuple(np.stack(own) for own in [[pair.distorted[:side, :side] for pair in firsts], *others]),
-        tuple(pair.records[0].picture for pair in firsts),
+        tuple(pair.records[0].image for pair in firsts),
     )

@@ -13,7 +13,7 @@ import keras
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
+from distort_pipeline.ranges import GREYS_PER_UNIT, Images
 from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
 
 Values: TypeAlias = list[jax.Array]
@@ -28,7 +28,7 @@ class JaxTrainer(Adversaries):
         super().__init__(networks)
         self._step = jax.jit(self.update, donate_argnums=0)
 
-    def step(self, pristine: Pictures, distorted: Pictures, severities: Severities, number: int) -> Figures:
+    def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> Figures:
         """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
         values, found = self._step(self.values(), pristine, distorted, severities, number)
         for variable, value in zip(jax.tree.leaves(self._variables()), jax.tree.leaves(values), strict=True):

@@ -4,7 +4,7 @@ What is left is the difference y - x, without T(x) where responses were fitted. 
 the pyramid's octaves, each times a power that cannot be negative: non-negative least squares over radial frequencies,
 on relative errors. What octaves cannot say of the spectrum, the kernel says, by least squares over all frequencies.
 
-Clipping takes power away. Tiles are chosen for the room that the pristine picture leaves, never for what was clipped in
+Clipping takes power away. Tiles are chosen for the room that the pristine image leaves, never for what was clipped in
 the distorted one, as those with weak noise would win; and what the pyramid itself loses to clipping is given back.
 """
 
@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtr
 
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
-from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
+from distort_pipeline.ranges import GREYS_PER_UNIT, Images
 from distort_pipeline.seeds import generator
 
 Floats = NDArray[np.floating]
@@ -36,7 +36,7 @@ CLIPPED_TILES = 24  # enough, as the same draws are compared with and without
 CLIPPED_TURNS = 2  # after which what clipping takes is known to a hundredth
 
 
-def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> dict[str, Floats]:
+def fit_noise(explained: Images, distorted: Images, *, channels: int) -> dict[str, Floats]:
     """Return what a `NoisePyramid` of one level needs; tiles are (N, H, W, 3), sides multiples of 128 px.
 
     That is "octaves" (9, channels, 3), slowest octave first, and a kernel, "kernels" (2, 2). `explained` is what noise
@@ -65,7 +65,7 @@ def fit_noise(explained: Pictures, distorted: Pictures, *, channels: int) -> dic
     return {"octaves": matrices, "kernels": kernel}
 
 
-def roomy_tiles(explained: Pictures, distorted: Pictures) -> NDArray[np.intp]:
+def roomy_tiles(explained: Images, distorted: Images) -> NDArray[np.intp]:
     """Return which tiles noise like theirs seldom clips: at most 128, spread over all such tiles, and at least 8."""
     errors = [
         np.square(noisy.astype(np.float32) - given).mean() for given, noisy in zip(explained, distorted, strict=True)
@@ -117,8 +117,8 @@ def _kernel(centre: float, beside: float, above: float, corner: float) -> Floats
     return np.array([[centre, beside], [above, corner]], np.float32)
 
 
-def _left_by_clipping(explained: Pictures, matrices: Floats, kernel: Floats, side: int) -> Floats:
-    """Return which share of the pyramid's power (side, side) is left of it once pictures are 8 bits: about 1, or less.
+def _left_by_clipping(explained: Images, matrices: Floats, kernel: Floats, side: int) -> Floats:
+    """Return which share of the pyramid's power (side, side) is left of it once images are 8 bits: about 1, or less.
 
     Rounding adds a little.
     """
@@ -174,7 +174,7 @@ def _octave_powers(side: int, channels: int) -> Floats:
 def _drawn(octave: int, side: int, channels: int) -> Floats:
     """Return fields of the pyramid with unit power in one octave, and no kernel: one colour of one channel.
 
-    The others are there all the same: cells beside the picture have their numbers.
+    The others are there all the same: cells beside the image have their numbers.
     """
     matrices = np.zeros((1, OCTAVES, channels, 3), np.float32)
     matrices[0, octave, 0, 0] = 1
@@ -191,7 +191,7 @@ def _pyramid(matrices: Floats, kernels: Floats) -> NoisePyramid:
 
 
 def _noise(pyramid: NoisePyramid, count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Return draws (count, H, W, 3) of a pyramid for pictures of `shape` (H, W, ...)."""
+    """Return draws (count, H, W, 3) of a pyramid for images of `shape` (H, W, ...)."""
     channels = pyramid.octaves.shape[2]
     sides = [[px // 2**halvings for px in shape[:2]] for halvings in reversed(range(MAPS))]
     maps = [rng.standard_normal((count, *side, channels), dtype=np.float32) for side in sides]

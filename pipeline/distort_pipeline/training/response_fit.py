@@ -3,7 +3,7 @@
 For each coefficient the curve is the least-squares one, E[y - x | x] with straight lines between knots: a tridiagonal
 system over all places where the coefficient occurs, once for each level. Where a codec decides anew for every block of
 coefficients, that mean loses less than either of what may happen, and shows it everywhere: curves may be bolder.
-How bold is told by the statistics of many pictures, which transform by those of pictures that were not fitted to.
+How bold is told by the statistics of many images, which transform by those of images that were not fitted to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.generator import NO_TRANSFORM
 from distort_pipeline.networks.responses import Responses, significance_in
 from distort_pipeline.networks.transforms import TRANSFORMS
-from distort_pipeline.ranges import Pictures, from_network, to_network
+from distort_pipeline.ranges import Images, from_network, to_network
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
 from distort_pipeline.training.coefficients import Floats, Solve, groups
@@ -28,12 +28,12 @@ from distort_pipeline.training.stepped_curves import stepped_curves
 
 Places = slice | NDArray[np.bool_] | NDArray[np.intp]
 
-LEAST_EXPLAINED = 0.25  # of the squared difference on held-out pictures; white noise explains 0.02 by its clipping
-HELD_OUT = 8  # one picture in so many judges transforms
+LEAST_EXPLAINED = 0.25  # of the squared difference on held-out images; white noise explains 0.02 by its clipping
+HELD_OUT = 8  # one image in so many judges transforms
 MEAN = 0.0
 BOLDNESSES = (MEAN, 0.5, 1.3)  # tried, see `CurveFit.bold`; beyond 1 as curves know less than a codec (studies/)
 CLEARLY = 0.95  # of the bits that there were: what is bolder has to be better than luck
-JUDGES, JUDGES_EACH = 24, 2  # pictures that tell how bold, and tiles of each: with seven, one odd picture decided
+JUDGES, JUDGES_EACH = 24, 2  # images that tell how bold, and tiles of each: with seven, one odd image decided
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,36 @@ class Fitted:
 
     transform: str
     weights: Mapping[str, Floats]
-    explained: Mapping[str, float]  # by the mean in each transform that was tried, on held-out pictures
+    explained: Mapping[str, float]  # by the mean in each transform that was tried, on held-out images
     boldness: float = MEAN
 
 
 def fit_best(
-    pristine: Pictures,
-    levels: Sequence[Pictures],
-    pictures: Sequence[str],
+    pristine: Images,
+    levels: Sequence[Images],
+    images: Sequence[str],
     wanted: str | None,
     boldnesses: Sequence[float] = BOLDNESSES,
 ) -> Fitted:
-    """Return the fit of the `wanted` transform, or of the best (None), to tiles (N, H, W, 3) of the named pictures.
+    """Return the fit of the `wanted` transform, or of the best (None), to tiles (N, H, W, 3) of the named images.
 
     `levels` are the same tiles distorted, weakest level first. Sides are multiples of 128. Curves are as bold, of the
-    `boldnesses`, as brings JSD_NSS down. The best transform has the least on pictures that it was not fitted to;
+    `boldnesses`, as brings JSD_NSS down. The best transform has the least on images that it was not fitted to;
     without a wish it has to explain a quarter of the squared difference there, and to come nearer than pristine
-    pictures are: otherwise the answer is "none", without weights. The middle one of several levels chooses both. A
-    single picture judges what was fitted to it.
+    images are: otherwise the answer is "none", without weights. The middle one of several levels chooses both. A
+    single image judges what was fitted to it.
     """
     if wanted == NO_TRANSFORM:
         return Fitted(NO_TRANSFORM, {}, {})
     if len(levels) > 1 and wanted is None:
-        middle = fit_best(pristine, [levels[len(levels) // 2]], pictures, None, boldnesses)
+        middle = fit_best(pristine, [levels[len(levels) // 2]], images, None, boldnesses)
         if middle.transform == NO_TRANSFORM:
             return middle
-        whole = fit_best(pristine, levels, pictures, middle.transform, boldnesses)
+        whole = fit_best(pristine, levels, images, middle.transform, boldnesses)
         return replace(whole, explained={**middle.explained, **whole.explained})
-    names = sorted(set(pictures))
+    names = sorted(set(images))
     held_names = set(names[HELD_OUT // 2 :: HELD_OUT]) or set(names[-1:])
-    held = np.array([picture in held_names for picture in pictures])
+    held = np.array([image in held_names for image in images])
     fitted_to = ~held if (~held).any() else held
     best, least_bits = Fitted(NO_TRANSFORM, {}, {}), math.inf
     explained: dict[str, float] = {}
@@ -80,10 +80,10 @@ def fit_best(
             continue
         layer = Responses(name, len(levels), whole=TRANSFORMS[name].scaled)
         layer.build((None, None, None, 3))
-        told = _significance(layer, pristine, pictures)
+        told = _significance(layer, pristine, images)
         curves_at = _curves(layer, *_chosen(fitted_to, pristine, levels, told))
-        boldness = _boldness(layer, curves_at, boldnesses, pristine, levels, pictures, told)
-        judged = _judged(layer, *_chosen(held, pristine, levels, told), np.asarray(pictures)[held])
+        boldness = _boldness(layer, curves_at, boldnesses, pristine, levels, images, told)
+        judged = _judged(layer, *_chosen(held, pristine, levels, told), np.asarray(images)[held])
         explained[name] = judged.explained
         useful = judged.explained >= LEAST_EXPLAINED and judged.bits < judged.nothing_bits
         if (wanted == name or useful) and judged.bits < least_bits:
@@ -96,15 +96,15 @@ def _boldness(
     layer: Responses,
     curves_at: Solve,
     boldnesses: Sequence[float],
-    pristine: Pictures,
-    levels: Sequence[Pictures],
-    pictures: Sequence[str],
+    pristine: Images,
+    levels: Sequence[Images],
+    images: Sequence[str],
     told: Floats | None,
 ) -> float:
     """Give `layer` the curves of that of the `boldnesses`, least first, that brings JSD_NSS down; return which."""
-    few = _few_of_each(pictures)
+    few = _few_of_each(images)
     middle = len(levels) // 2
-    asked = (*_chosen(few, pristine, [levels[middle]], told), np.asarray(pictures)[few])
+    asked = (*_chosen(few, pristine, [levels[middle]], told), np.asarray(images)[few])
     best, least_bits = boldnesses[0], math.inf
     for boldness in boldnesses if len(boldnesses) > 1 else ():
         _give(layer, curves_at(boldness))
@@ -115,10 +115,8 @@ def _boldness(
     return best
 
 
-def explained_by(
-    fitted: Fitted, pristine: Pictures, pictures: Sequence[str], *, level: int = 1, levels: int = 1
-) -> Pictures:
-    """Return x + T(x) of tiles `pristine` (N, H, W, 3) of the named pictures, in 8 bits, at one of the fitted `levels`.
+def explained_by(fitted: Fitted, pristine: Images, images: Sequence[str], *, level: int = 1, levels: int = 1) -> Images:
+    """Return x + T(x) of tiles `pristine` (N, H, W, 3) of the named images, in 8 bits, at one of the fitted `levels`.
 
     They are `pristine` without a T.
     """
@@ -128,7 +126,7 @@ def explained_by(
     layer.build((None, None, None, 3))
     for variable in layer.variables:
         variable.assign(fitted.weights[variable.name])
-    told = _significance(layer, pristine, pictures)
+    told = _significance(layer, pristine, images)
     made = np.empty_like(pristine)
     for group in groups(len(pristine)):
         made[group] = from_network(_made(layer, pristine[group], _rows(told, group), level))
@@ -136,16 +134,16 @@ def explained_by(
 
 
 def _chosen(
-    tiles: Places, pristine: Pictures, levels: Sequence[Pictures], told: Floats | None
-) -> tuple[Pictures, list[Pictures], Floats | None]:
+    tiles: Places, pristine: Images, levels: Sequence[Images], told: Floats | None
+) -> tuple[Images, list[Images], Floats | None]:
     return pristine[tiles], [distorted[tiles] for distorted in levels], _rows(told, tiles)
 
 
-def _few_of_each(pictures: Sequence[str]) -> NDArray[np.intp]:
-    """Return the places of some tiles of some pictures, spread over all that there are."""
-    names = np.array(sorted(set(pictures)))
+def _few_of_each(images: Sequence[str]) -> NDArray[np.intp]:
+    """Return the places of some tiles of some images, spread over all that there are."""
+    names = np.array(sorted(set(images)))
     return np.concatenate(
-        [_spread(np.flatnonzero(np.asarray(pictures) == n), JUDGES_EACH) for n in _spread(names, JUDGES)]
+        [_spread(np.flatnonzero(np.asarray(images) == n), JUDGES_EACH) for n in _spread(names, JUDGES)]
     )
 
 
@@ -157,20 +155,20 @@ def _rows(told: Floats | None, rows: Places) -> Floats | None:
     return None if told is None else told[rows]
 
 
-def _significance(layer: Responses, pristine: Pictures, pictures: Sequence[str]) -> Floats | None:
-    """Return what all tiles of a tile's picture together say of its significance, (N, 18), if the layer wants that."""
+def _significance(layer: Responses, pristine: Images, images: Sequence[str]) -> Floats | None:
+    """Return what all tiles of a tile's image together say of its significance, (N, 18), if the layer wants that."""
     if not layer.transform.scaled:
         return None
     own = np.concatenate(
         [np.asarray(significance_in(layer.analyse(to_network(pristine[group])))) for group in groups(len(pristine))]
     )
-    _, places = np.unique(np.asarray(pictures), return_inverse=True)
+    _, places = np.unique(np.asarray(images), return_inverse=True)
     sums = np.zeros((places.max() + 1, own.shape[1]))
     np.add.at(sums, places, own)
     return np.asarray(sums[places] / np.bincount(places)[places, None], np.float32)
 
 
-def _made(layer: Responses, pristine: Pictures, told: Floats | None, level: int) -> Floats:
+def _made(layer: Responses, pristine: Images, told: Floats | None, level: int) -> Floats:
     """Return x + T(x) at `level`, from 1."""
     x = to_network(pristine)
     severity = [np.full((len(x), 1), level / layer.levels, np.float32)] if layer.levels > 1 else []
@@ -178,7 +176,7 @@ def _made(layer: Responses, pristine: Pictures, told: Floats | None, level: int)
     return x + np.asarray(layer(inputs if len(inputs) > 1 else x))
 
 
-def _curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats | None) -> Solve:
+def _curves(layer: Responses, pristine: Images, levels: Sequence[Images], told: Floats | None) -> Solve:
     if told is None:
         return stepped_curves(layer, pristine, levels)
     return scaled_curves(layer, pristine, levels, told)
@@ -198,19 +196,19 @@ class _Judged:
 
 def _judged(
     layer: Responses,
-    pristine: Pictures,
-    levels: Sequence[Pictures],
+    pristine: Images,
+    levels: Sequence[Images],
     told: Floats | None,
-    pictures: NDArray[np.str_],
+    images: NDArray[np.str_],
     *,
     first: int = 1,
 ) -> _Judged:
-    """Return what T makes of tiles of the named `pictures`: means over levels from the `first` on, and pictures."""
+    """Return what T makes of tiles of the named `images`: means over levels from the `first` on, and images."""
     shares, made_bits, nothing_bits = [], [], []
     for level, distorted in enumerate(levels, start=first):
         left = there = 0.0
-        for name in dict.fromkeys(pictures):
-            own = pictures == name
+        for name in dict.fromkeys(images):
+            own = images == name
             x, y = to_network(pristine[own]), to_network(distorted[own])
             made = _made(layer, pristine[own], _rows(told, own), level)
             left += float(np.square(y - made).sum())
@@ -222,6 +220,6 @@ def _judged(
     return _Judged(*(float(np.mean(part)) for part in (shares, made_bits, nothing_bits)))
 
 
-def _histogram(tiles: Pictures) -> NDArray[np.int64]:
+def _histogram(tiles: Images) -> NDArray[np.int64]:
     """Return the product histogram of all `tiles` together."""
     return sum((product_histogram(tile) for tile in tiles), np.zeros(COUNTS, np.int64))

@@ -1,6 +1,6 @@
-"""Curves where a codec chooses one step for each picture, as JPEG 2000 does to a rate.
+"""Curves where a codec chooses one step for each image, as JPEG 2000 does to a rate.
 
-The step is the size that a share of the picture's coefficients reaches, and the share with which curves explain most is
+The step is the size that a share of the image's coefficients reaches, and the share with which curves explain most is
 the level's. Curves are in units of the bit plane below the step, for places in an octave, and all levels share them.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.transforms import Curves
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.training.coefficients import Floats, Solve, bands_of, curve_fits, groups, left_in
 from distort_pipeline.training.curve_fit import CurveFit, in_half_units, losing_more, vanishing
 from distort_pipeline.wavelets.planes import PHASES, nearest_phases
@@ -26,10 +26,10 @@ SEARCH_BANDS = range(6, 15)  # details of the three coarser levels: some survive
 SEARCH_TILES = 128
 
 
-def scaled_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats) -> Solve:
-    """Return what gives the curves (PHASES + 1, count, knots) of each band; a picture has one step.
+def scaled_curves(layer: Responses, pristine: Images, levels: Sequence[Images], told: Floats) -> Solve:
+    """Return what gives the curves (PHASES + 1, count, knots) of each band; an image has one step.
 
-    The layer gets the shares that those are read off `told` with, the significance (N, 18) of the tiles' pictures. No
+    The layer gets the shares that those are read off `told` with, the significance (N, 18) of the tiles' images. No
     level's is larger than that of the level before.
     """
     log_shares = np.minimum.accumulate(_log_shares(layer, pristine, levels, told))
@@ -62,10 +62,10 @@ def _by_phase(steps: Floats) -> Iterator[tuple[int, NDArray[np.intp], Floats]]:
         yield phase, tiles, planes[tiles]
 
 
-def _log_shares(layer: Responses, pristine: Pictures, levels: Sequence[Pictures], told: Floats) -> NDArray[np.float64]:
+def _log_shares(layer: Responses, pristine: Images, levels: Sequence[Images], told: Floats) -> NDArray[np.float64]:
     """Return the logarithms of the shares of coefficients (levels,) with whose sizes as steps curves explain most.
 
-    First of each level with one curve for all its pictures, which finds the octave; then of each in turn with the
+    First of each level with one curve for all its images, which finds the octave; then of each in turn with the
     curves that all levels share, which finds the place in it.
     """
     few = np.unique(np.linspace(0, len(pristine) - 1, min(SEARCH_TILES, len(pristine))).astype(int))
@@ -89,7 +89,7 @@ def _log_shares(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]
 def _log_share(form: Curves, before: Sequence[Floats], after: Sequence[Floats], told: Floats) -> float:
     """Return the logarithm of the share with which one curve for each band explains most.
 
-    Losses are counted in steps, so that every picture has its say.
+    Losses are counted in steps, so that every image has its say.
     """
     left = []
     for log_share in LOG_SHARES:
@@ -129,11 +129,11 @@ def _unexplained(levels: Sequence[Sequence[tuple[CurveFit, ...]]]) -> float:
 
 
 def _steps(told: Floats, log_share: float) -> Floats:
-    """Return the step (N,) in greys of tiles whose pictures have the significance `told` (N, 18)."""
+    """Return the step (N,) in greys of tiles whose images have the significance `told` (N, 18)."""
     return np.asarray(np.exp(log_sizes(told, np.full(1, log_share, np.float32), np)), np.float32)
 
 
-def _search_coefficients(layer: Responses, tiles: Pictures) -> list[Floats]:
+def _search_coefficients(layer: Responses, tiles: Images) -> list[Floats]:
     """Return the luma coefficients (N, h, w, 1) of each of the search bands."""
     parts = [bands_of(layer, tiles[group]) for group in groups(len(tiles))]
     return [np.concatenate([bands[place][..., :1] for bands in parts]) for place in SEARCH_BANDS]

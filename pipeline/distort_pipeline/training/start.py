@@ -45,7 +45,7 @@ class Start:
 
     @property
     def whole(self) -> bool:
-        """Whether G goes by the whole picture that a tile is of."""
+        """Whether G goes by the whole image that a tile is of."""
         return is_scaled(self.transform)
 
     @property
@@ -75,12 +75,12 @@ def fitted_start(
     tiles = fit_tiles(pairs, distortion, levels, least_px=least_px)
     # what a random distortion does besides the mean is the noise pyramid's to say
     boldnesses = (MEAN,) if noise_channels else BOLDNESSES
-    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.pictures, wanted, boldnesses)
+    fitted = fit_best(tiles.pristine, tiles.distorted, tiles.images, wanted, boldnesses)
     noise = None
     if noise_channels:
         found = [
             fit_noise(
-                explained_by(fitted, tiles.pristine, tiles.pictures, level=level, levels=len(levels)),
+                explained_by(fitted, tiles.pristine, tiles.images, level=level, levels=len(levels)),
                 distorted,
                 channels=noise_channels,
             )

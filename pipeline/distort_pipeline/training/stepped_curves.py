@@ -1,4 +1,4 @@
-"""Curves where each coefficient has a step of its own, the same for every picture, as JPEG's tables have it."""
+"""Curves where each coefficient has a step of its own, the same for every image, as JPEG's tables have it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from distort_pipeline.networks.responses import Responses
-from distort_pipeline.ranges import Pictures
+from distort_pipeline.ranges import Images
 from distort_pipeline.training.coefficients import Solve, bands_of, curve_fits, groups, left_in
 from distort_pipeline.training.step_fit import StepFit, in_whole_steps, settled_steps
 
 
-def stepped_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> Solve:
+def stepped_curves(layer: Responses, pristine: Images, levels: Sequence[Images]) -> Solve:
     """Return what gives the curves (levels, count, knots) of each band; `layer` gets the steps of its coefficients.
 
     A band that is left with whole steps was rounded to 8-bit pixels afterwards, which is undone first.
@@ -33,7 +33,7 @@ def stepped_curves(layer: Responses, pristine: Pictures, levels: Sequence[Pictur
     ]
 
 
-def _fit_steps(layer: Responses, pristine: Pictures, levels: Sequence[Pictures]) -> list[bool]:
+def _fit_steps(layer: Responses, pristine: Images, levels: Sequence[Images]) -> list[bool]:
     """Give `layer` the step of each coefficient at each level, and return which bands are left with whole steps."""
     tables = [[StepFit(curves.count) for curves in layer.transform.curves] for _ in levels]
     for group in groups(len(pristine)):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.ranges import GREYS_PER_UNIT, Pictures
+from distort_pipeline.ranges import GREYS_PER_UNIT, Images
 from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
 from distort_pipeline.training.fused_adam import FusedAdam
 
@@ -29,7 +29,7 @@ class TensorflowTrainer(Adversaries):
             super().__init__(networks)
         self._step = tf.function(self._distributed_step, autograph=False)
 
-    def step(self, pristine: Pictures, distorted: Pictures, severities: Severities, number: int) -> dict[str, Any]:
+    def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, Any]:
         """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
         batch = (tf.constant(part) for part in (pristine, distorted, severities))
         found: dict[str, Any] = self._step(*batch, tf.constant(number, tf.int64))

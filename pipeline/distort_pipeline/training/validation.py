@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.ranges import Picture, Pictures
+from distort_pipeline.ranges import Image, Images
 from distort_pipeline.reports.strips import amplified_residual, strip
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
@@ -31,37 +31,37 @@ STRIP_ROWS = 3
 
 @dataclass(frozen=True)
 class ValidationTiles:
-    """Tiles of the validation pictures, (N, 256, 256, 3), at one severity, and which picture each is of.
+    """Tiles of the validation images, (N, 256, 256, 3), at one severity, and which image each is of.
 
-    `wholes` (N, 18) is the significance of those pictures, see `wavelets/significance.py`.
+    `wholes` (N, 18) is the significance of those images, see `wavelets/significance.py`.
     """
 
-    pristine: Pictures
-    true: Pictures
-    pictures: NDArray[np.int64]
+    pristine: Images
+    true: Images
+    images: NDArray[np.int64]
     wholes: Significances
     severity: float
 
-    def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Pictures]:
+    def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the headline histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
         generated = forward.distort(self.pristine, seeds, [self.severity] * len(seeds), self.wholes)
         pristine, true, made = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
         )
-        return ValidationHistograms(pristine, true, made, self.pictures, TILE_PX), generated
+        return ValidationHistograms(pristine, true, made, self.images, TILE_PX), generated
 
 
 def validation_tiles(
     pairs: PairStore, distortion: str, level: int, *, severity: float, count: int, seed: int
 ) -> ValidationTiles:
-    """Return about `count` tiles at `level`, as many of each validation picture, far apart in it."""
+    """Return about `count` tiles at `level`, as many of each validation image, far apart in it."""
     records = [record for record in pairs.records("val") if (record.distortion, record.level) == (distortion, level)]
     if not records:
-        raise PipelineError(f"{pairs.folder} holds no validation picture of {distortion} at level {level}")
-    pristine: list[Picture] = []
-    true: list[Picture] = []
-    pictures: list[int] = []
+        raise PipelineError(f"{pairs.folder} holds no validation image of {distortion} at level {level}")
+    pristine: list[Image] = []
+    true: list[Image] = []
+    images: list[int] = []
     wholes: list[Significance] = []
     for place, (record, clean, bad) in enumerate(pairs.validation(distortion, level)):
         tiles = spread_tiles(
@@ -70,7 +70,7 @@ def validation_tiles(
             tile_px=TILE_PX,
             count=-(-count // len(records)),
             align_px=TILE_ALIGN_PX,
-            seed=derive_seed(seed, "validation", record.picture_digest),
+            seed=derive_seed(seed, "validation", record.image_digest),
         )
         whole = significance_of(clean)
         for tile in tiles:
@@ -79,23 +79,23 @@ def validation_tiles(
             inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
             pristine.append(clean[inside])
             true.append(bad[inside])
-            pictures.append(place)
+            images.append(place)
             wholes.append(whole)
     if not pristine:
-        raise PipelineError(f"no validation picture of {distortion} is {TILE_PX} px on both sides")
-    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(pictures), np.stack(wholes), severity)
+        raise PipelineError(f"no validation image of {distortion} is {TILE_PX} px on both sides")
+    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(images), np.stack(wholes), severity)
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:
-    """Return JSD_NSS in bits as the mean over pictures (the paper's cell) and pooled, and what doing nothing scores."""
-    per_picture, doing_nothing = [], []
-    for picture in np.unique(histograms.pictures):
-        own = histograms.pictures == picture
+    """Return JSD_NSS in bits as the mean over images (the paper's cell) and pooled, and what doing nothing scores."""
+    per_image, doing_nothing = [], []
+    for image in np.unique(histograms.images):
+        own = histograms.images == image
         true = histograms.true[own].sum(0)
-        per_picture.append(jsd_bits(true, histograms.generated[own].sum(0)))
+        per_image.append(jsd_bits(true, histograms.generated[own].sum(0)))
         doing_nothing.append(jsd_bits(true, histograms.pristine[own].sum(0)))
     return {
-        "jsd_nss": float(np.mean(per_picture)),
+        "jsd_nss": float(np.mean(per_image)),
         "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
         "jsd_nss_pristine": float(np.mean(doing_nothing)),
     }
@@ -110,7 +110,7 @@ def batch_bounds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed
     pool = histograms.true.sum(0)
     for size in sizes:
         rng = generator(derive_seed(seed, "bound", size))
-        own = histograms.pictures
+        own = histograms.images
         paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
         unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
         bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
@@ -118,7 +118,7 @@ def batch_bounds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed
     return bounds
 
 
-def strength_db(tiles: ValidationTiles, generated: Pictures) -> float:
+def strength_db(tiles: ValidationTiles, generated: Images) -> float:
     """Return the mean PSNR against pristine, generated minus true, in dB: positive where too little is distorted."""
     differences = [
         psnr(pristine, made) - psnr(pristine, true)
@@ -128,9 +128,9 @@ def strength_db(tiles: ValidationTiles, generated: Pictures) -> float:
     return float(np.mean(finite)) if finite else 0.0
 
 
-def validation_strip(tiles: ValidationTiles, generated: Pictures) -> Picture:
-    """Return a strip of a tile of each of the first pictures: pristine, true, generated and both residuals."""
-    firsts = [int(np.flatnonzero(tiles.pictures == picture)[0]) for picture in np.unique(tiles.pictures)[:STRIP_ROWS]]
+def validation_strip(tiles: ValidationTiles, generated: Images) -> Image:
+    """Return a strip of a tile of each of the first images: pristine, true, generated and both residuals."""
+    firsts = [int(np.flatnonzero(tiles.images == image)[0]) for image in np.unique(tiles.images)[:STRIP_ROWS]]
     rows = [
         [
             tiles.pristine[place],

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.stores.pictures import encode_png
 from distort_pipeline.training.calibration import calibrate
 from distort_pipeline.training.validation import (
     ValidationTiles,
@@ -23,7 +23,7 @@ from distort_pipeline.training.validation import (
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.forward import Forward
-    from distort_pipeline.ranges import Pictures
+    from distort_pipeline.ranges import Images
 
 Figures = dict[str, float]
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -70,7 +70,7 @@ class Validator:
     def _tiles_of(self, level: int, severity: float, count: int) -> ValidationTiles:
         return validation_tiles(self._pairs, self._distortion, level, severity=severity, count=count, seed=self._seed)
 
-    def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Pictures]:
+    def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Images]:
         """Return the figures, the histograms and the generated tiles."""
         histograms, generated = tiles.histograms(self._forward, self._own_seed)
         return {**summary(histograms), "strength_db": strength_db(tiles, generated)}, histograms, generated

@@ -2,9 +2,9 @@
 
 JPEG 2000 codes coefficients bit plane by bit plane, most significant first, and drops what is left when the bytes are
 spent (Taubman, "High performance scalable image compression with EBCOT", IEEE TIP 9(7), 2000). Whatever step would be
-right for a picture, what comes out was cut at a power of two: pictures whose steps are near each other are cut alike,
+right for an image, what comes out was cut at a power of two: images whose steps are near each other are cut alike,
 and from one octave of steps to the next the same repeats, twice as large. So curves are learned at a few places of an
-octave, in units of the plane below, and nothing else has to be said of how coarse a picture is.
+octave, in units of the plane below, and nothing else has to be said of how coarse an image is.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How large a picture's wavelet coefficients are: what the rate control of a codec goes by.
+"""How large an image's wavelet coefficients are: what the rate control of a codec goes by.
 
-A wavelet coder that is given so many bytes ends with about as many significant coefficients, whatever the picture: bits
+A wavelet coder that is given so many bytes ends with about as many significant coefficients, whatever the image: bits
 grow linearly with the share of those that are not rounded to 0 (He and Mitra, "A unified rate-distortion analysis
-framework for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus that share is called ρ). So a picture's step
-is the size that a certain share of its coefficients reaches, and that share is the same for all pictures.
+framework for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus that share is called ρ). So an image's step
+is the size that a certain share of its coefficients reaches, and that share is the same for all images.
 
-A codec's step is that of the whole picture. What is read here of it is 18 numbers, small enough to go along with its
+A codec's step is that of the whole image. What is read here of it is 18 numbers, small enough to go along with its
 tiles.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.wavelets.lifting import MULTIPLE_PX, analysed
 
-Significance = NDArray[np.float32]  # (18,): the share of a picture's coefficients that reach each of the SIZES
-Significances = NDArray[np.float32]  # (N, 18), a row for each picture
+Significance = NDArray[np.float32]  # (18,): the share of an image's coefficients that reach each of the SIZES
+Significances = NDArray[np.float32]  # (N, 18), a row for each image
 
 SIZES = (2.0 ** (np.arange(18) / 2)).astype(np.float32)  # greys: 1 to 362, half an octave apart
 LOG_SPACING = float(np.log(2.0) / 2)
@@ -30,15 +30,15 @@ ZERO_GREY = 128  # what codecs take off each channel
 TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 
 
-def significance_of(picture: Picture) -> Significance:
-    """Return the significance (18,) of a whole `picture` (H, W, 3), mirrored at the bottom and right to whole bands.
+def significance_of(image: Image) -> Significance:
+    """Return the significance (18,) of a whole `image` (H, W, 3), mirrored at the bottom and right to whole bands.
 
     >>> plain = significance_of(np.full((40, 50, 3), 100, np.uint8))  # one value in 3 x 32 x 32 is not 0
     >>> [round(1 / float(share)) for share in plain[[0, -1]]]
     [3072, 3072]
     """
-    height, width = picture.shape[:2]
-    padded = np.pad(picture, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
     planes = (padded.astype(np.float32) - ZERO_GREY) @ TO_PLANES.T
     sizes = np.abs(np.concatenate([band.ravel() for band in analysed(planes[None], np)]))
     return np.array([np.count_nonzero(sizes >= least) / sizes.size for least in SIZES], np.float32)

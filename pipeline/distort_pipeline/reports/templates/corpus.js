@@ -1,10 +1,10 @@
 "use strict";
-// Finds pictures by a part of their id. Everything is put into the page as text, never as markup.
+// Finds images by a part of their id. Everything is put into the page as text, never as markup.
 (() => {
   const SHOWN = 20;
   const get = (id) => document.getElementById(id);
-  const data = JSON.parse(get("picture-data").textContent);
-  const box = get("picture-search"), said = get("picture-count"), list = get("picture-found");
+  const data = JSON.parse(get("image-data").textContent);
+  const box = get("image-search"), said = get("image-count"), list = get("image-found");
   const before = said.textContent;
 
   const element = (name, text, inner = []) => {
@@ -42,10 +42,10 @@
   };
   const find = () => {
     const words = box.value.trim().toLowerCase();
-    const hits = words ? data.pictures.filter(([id]) => id.toLowerCase().includes(words)) : [];
+    const hits = words ? data.images.filter(([id]) => id.toLowerCase().includes(words)) : [];
     list.replaceChildren(...hits.slice(0, SHOWN).map(entry));
     const more = hits.length > SHOWN ? `; the first ${SHOWN} are below` : "";
-    said.textContent = words ? `${hits.length} of ${data.pictures.length} pictures${more}.` : before;
+    said.textContent = words ? `${hits.length} of ${data.images.length} images${more}.` : before;
   };
   const asked = () => {
     const words = new URLSearchParams(location.hash.slice(1)).get("find"); // index.html#find=wren

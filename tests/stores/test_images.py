@@ -1,4 +1,4 @@
-"""Every kind of file becomes the pixels that the rule in stores/pictures.py promises, or a reason."""
+"""Every kind of file becomes the pixels that the rule in stores/images.py promises, or a reason."""
 
 import io
 import random
@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from picture_files import bmp_bitfields, chunk, icc_profile, png16, saved, tiff16
-from PIL import Image, ImageCms
+from image_files import bmp_bitfields, chunk, icc_profile, png16, saved, tiff16
+from PIL import Image as PILImage
+from PIL import ImageCms
 
-from distort_pipeline.stores.pictures import UnusablePicture, decode, encode_png, picture_digest
+from distort_pipeline.stores.images import InvalidImage, decode, encode_png, image_digest
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -44,21 +45,21 @@ def srgb_encoded(linear):
         pytest.param(saved(GREY, "PNG"), np.dstack([GREY] * 3), "L", id="grey"),
         pytest.param(
             saved(GREY, "PNG", "1"),
-            np.dstack([np.asarray(Image.fromarray(GREY).convert("1").convert("L"))] * 3),
+            np.dstack([np.asarray(PILImage.fromarray(GREY).convert("1").convert("L"))] * 3),
             "1",
             id="bilevel",
         ),
         pytest.param(
-            saved(RGB, "PNG", "P"), np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")), "P", id="palette"
+            saved(RGB, "PNG", "P"), np.asarray(PILImage.fromarray(RGB).convert("P").convert("RGB")), "P", id="palette"
         ),
     ],
 )
 def test_lossless_files_keep_their_pixels(data, expected, mode):
-    picture, found = decode(data)
+    image, found = decode(data)
     assert found == mode
-    assert picture.dtype == np.uint8
-    assert picture.flags.writeable
-    np.testing.assert_array_equal(picture, expected)
+    assert image.dtype == np.uint8
+    assert image.flags.writeable
+    np.testing.assert_array_equal(image, expected)
 
 
 def rounded(values, white=65535):
@@ -77,20 +78,20 @@ def rounded(values, white=65535):
     ],
 )
 def test_sixteen_bits_are_rounded_not_cut(data, values, mode):
-    picture, found = decode(data)
+    image, found = decode(data)
     assert found == mode
-    np.testing.assert_array_equal(picture, rounded(values))
+    np.testing.assert_array_equal(image, rounded(values))
 
 
 def test_wide_alpha_is_composited_over_white():
-    picture, mode = decode(png16(WIDE, 6))
+    image, mode = decode(png16(WIDE, 6))
     colour, alpha = rounded(WIDE[..., :3]).astype(float), rounded(WIDE[..., 3:]).astype(float)
     assert mode == "RGBA;16"
-    np.testing.assert_allclose(picture, (colour * alpha + 255 * (255 - alpha)) / 255, atol=1)
+    np.testing.assert_allclose(image, (colour * alpha + 255 * (255 - alpha)) / 255, atol=1)
 
 
 def test_premultiplied_wide_alpha_is_refused_rather_than_misread():
-    with pytest.raises(UnusablePicture, match="disagree"):
+    with pytest.raises(InvalidImage, match="disagree"):
         decode(tiff16(WIDE, extra=1))
 
 
@@ -99,29 +100,29 @@ def test_a_transparent_wide_colour_becomes_white(colour_type):
     values = WIDE[..., : 1 if colour_type == 0 else 3].copy()
     values[values == values[0, 0]] -= 1  # so that one pixel alone has the colour
     values[3, 4] = 0x1234
-    picture, _ = decode(png16(values, colour_type, chunk(b"tRNS", values[3, 4].astype(">u2").tobytes())))
-    assert picture[3, 4].tolist() == [255, 255, 255]
-    assert picture[3, 5, 0] == rounded(values)[3, 5, 0]
+    image, _ = decode(png16(values, colour_type, chunk(b"tRNS", values[3, 4].astype(">u2").tobytes())))
+    assert image[3, 4].tolist() == [255, 255, 255]
+    assert image[3, 5, 0] == rounded(values)[3, 5, 0]
 
 
 def test_alpha_is_composited_over_white_and_opaque_alpha_changes_nothing():
     alpha = np.full(GREY.shape, 255, np.uint8)
     alpha[0, 0], alpha[0, 1] = 0, 128
-    picture, mode = decode(saved(np.dstack([RGB, alpha]), "PNG"))
+    image, mode = decode(saved(np.dstack([RGB, alpha]), "PNG"))
     assert mode == "RGBA"
-    assert picture[0, 0].tolist() == [255, 255, 255]
-    np.testing.assert_allclose(picture[0, 1], (RGB[0, 1] * 128.0 + 255 * 127) / 255, atol=1)
-    np.testing.assert_array_equal(picture[1:], RGB[1:])
+    assert image[0, 0].tolist() == [255, 255, 255]
+    np.testing.assert_allclose(image[0, 1], (RGB[0, 1] * 128.0 + 255 * 127) / 255, atol=1)
+    np.testing.assert_array_equal(image[1:], RGB[1:])
 
 
 def test_transparent_palette_entries_and_grey_alpha_become_white():
     levels = (np.arange(600).reshape(20, 30) % 4).astype(np.uint8)
-    image = Image.fromarray(levels)
-    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 1, 2, 3])
+    opened = PILImage.fromarray(levels)
+    opened.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 1, 2, 3])
     file = io.BytesIO()
-    image.save(file, "PNG", transparency=1)
-    picture, _ = decode(file.getvalue())
-    assert picture[0, :4].tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90], [1, 2, 3]]
+    opened.save(file, "PNG", transparency=1)
+    image, _ = decode(file.getvalue())
+    assert image[0, :4].tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90], [1, 2, 3]]
     grey, mode = decode(saved(np.dstack([GREY, np.zeros_like(GREY)]), "PNG"))
     assert mode == "LA"
     assert grey.min() == 255
@@ -132,11 +133,11 @@ def test_transparent_palette_entries_and_grey_alpha_become_white():
     [(16, (0xF800, 0x07E0, 0x001F)), (16, (0x7C00, 0x03E0, 0x001F)), (32, (0xFF0000, 0xFF00, 0xFF))],
 )
 def test_bitfield_bmps_are_read(bits, masks):
-    picture, mode = decode(bmp_bitfields(RGB, bits, masks))
+    image, mode = decode(bmp_bitfields(RGB, bits, masks))
     depths = np.array([bin(mask).count("1") for mask in masks])
     kept = (RGB >> (8 - depths)).astype(float)
     assert mode == "RGB"
-    np.testing.assert_allclose(picture, kept * 255 / (2**depths - 1), atol=1)
+    np.testing.assert_allclose(image, kept * 255 / (2**depths - 1), atol=1)
 
 
 def test_alpha_of_a_bitfield_bmp_counts_unless_it_is_padding():
@@ -145,10 +146,10 @@ def test_alpha_of_a_bitfield_bmp_counts_unless_it_is_padding():
     np.testing.assert_array_equal(padded, RGB)
     alpha = np.full_like(GREY, 255)
     alpha[2, 3] = 0
-    picture, mode = decode(bmp_bitfields(np.dstack([RGB, alpha]), 32, masks))
+    image, mode = decode(bmp_bitfields(np.dstack([RGB, alpha]), 32, masks))
     assert mode == "RGBA"
-    assert picture[2, 3].tolist() == [255, 255, 255]
-    np.testing.assert_array_equal(picture[3:], RGB[3:])
+    assert image[2, 3].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(image[3:], RGB[3:])
 
 
 UPRIGHT = {  # EXIF 2.32, table 6: where row 0 and column 0 of the stored pixels are seen
@@ -165,7 +166,7 @@ UPRIGHT = {  # EXIF 2.32, table 6: where row 0 and column 0 of the stored pixels
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_exif_orientation_is_applied_once(orientation):
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[274] = orientation
     seen = UPRIGHT[orientation](RGB)
     for kind in ("PNG", "TIFF", "WEBP"):
@@ -181,9 +182,9 @@ def test_an_adobe_rgb_profile_is_converted_to_srgb():
     colours = np.array([[[128, 128, 128], [150, 120, 100], [90, 140, 110], [255, 255, 255]]], np.uint8)
     linear = (colours / 255) ** 2.19921875 @ ADOBE_D50 @ np.linalg.inv(SRGB_D50)
     for kind in ("PNG", "TIFF"):
-        picture, _ = decode(saved(colours, kind, icc_profile=ADOBE))
-        np.testing.assert_allclose(picture, srgb_encoded(linear), atol=1.5)
-    assert np.abs(picture.astype(int) - colours)[0, 1:3].max() > 10  # or the profile was not looked at
+        image, _ = decode(saved(colours, kind, icc_profile=ADOBE))
+        np.testing.assert_allclose(image, srgb_encoded(linear), atol=1.5)
+    assert np.abs(image.astype(int) - colours)[0, 1:3].max() > 10  # or the profile was not looked at
 
 
 def test_a_profile_is_applied_to_sixteen_bits_too():
@@ -194,8 +195,8 @@ def test_a_profile_is_applied_to_sixteen_bits_too():
 
 def test_a_grey_profile_is_converted():
     grey = np.array([[0, 13, 55, 128, 255]], np.uint8)
-    picture, _ = decode(saved(grey, "PNG", icc_profile=LINEAR_GREY))
-    np.testing.assert_allclose(picture[0, :, 0], srgb_encoded(grey[0] / 255), atol=1.5)
+    image, _ = decode(saved(grey, "PNG", icc_profile=LINEAR_GREY))
+    np.testing.assert_allclose(image[0, :, 0], srgb_encoded(grey[0] / 255), atol=1.5)
 
 
 def test_an_srgb_profile_and_an_unfit_one_leave_pixels_alone():
@@ -205,47 +206,47 @@ def test_an_srgb_profile_and_an_unfit_one_leave_pixels_alone():
 
 
 def test_cmyk_without_a_profile_takes_the_plain_conversion():
-    cmyk = Image.fromarray(SMOOTH).convert("CMYK")
+    cmyk = PILImage.fromarray(SMOOTH).convert("CMYK")
     file = io.BytesIO()
     cmyk.save(file, "TIFF")
-    picture, mode = decode(file.getvalue())
+    image, mode = decode(file.getvalue())
     assert mode == "CMYK"
-    np.testing.assert_array_equal(picture, SMOOTH)  # without black ink, 255 - (255 - value)
+    np.testing.assert_array_equal(image, SMOOTH)  # without black ink, 255 - (255 - value)
     jpeg = io.BytesIO()
     cmyk.save(jpeg, "JPEG", quality=98)
     np.testing.assert_allclose(decode(jpeg.getvalue())[0].astype(int), SMOOTH, atol=12)
 
 
-def test_the_first_picture_of_a_jpeg_with_annexes_counts():
-    annex = Image.fromarray(SMOOTH[::2, ::2])
+def test_the_first_image_of_a_jpeg_with_annexes_counts():
+    annex = PILImage.fromarray(SMOOTH[::2, ::2])
     data = saved(SMOOTH, "MPO", save_all=True, append_images=[annex], quality=98)
-    picture, _ = decode(data)
-    assert picture.shape == SMOOTH.shape
-    np.testing.assert_allclose(picture.astype(int), SMOOTH, atol=12)
+    image, _ = decode(data)
+    assert image.shape == SMOOTH.shape
+    np.testing.assert_allclose(image.astype(int), SMOOTH, atol=12)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_several_frames_are_refused(kind):
-    data = saved(RGB, kind, save_all=True, append_images=[Image.fromarray(255 - RGB)])
-    with pytest.raises(UnusablePicture, match="2 frames"):
+    data = saved(RGB, kind, save_all=True, append_images=[PILImage.fromarray(255 - RGB)])
+    with pytest.raises(InvalidImage, match="2 frames"):
         decode(data)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not a picture"),
-        (b"only words\n", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not a picture"),  # would start Ghostscript
-        (saved(RGB, "PNG")[:900], "broken picture"),
-        (saved(SMOOTH, "JPEG")[:-200], "broken picture"),
-        (png16(WIDE, 6)[:-900], "broken picture"),
+        (b"", "not an image"),
+        (b"only words\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not an image"),  # would start Ghostscript
+        (saved(RGB, "PNG")[:900], "broken image"),
+        (saved(SMOOTH, "JPEG")[:-200], "broken image"),
+        (png16(WIDE, 6)[:-900], "broken image"),
         (saved(GREY.astype(np.float32), "TIFF"), "no stated range"),
         (saved(GREY.astype(np.int32), "TIFF"), "no stated range"),
     ],
 )
-def test_what_is_no_whole_picture_is_refused_with_a_reason(data, reason):
-    with pytest.raises(UnusablePicture, match=reason) as refusal:
+def test_what_is_no_whole_image_is_refused_with_a_reason(data, reason):
+    with pytest.raises(InvalidImage, match=reason) as refusal:
         decode(data)
     assert "0x" not in refusal.value.reason  # an address would make every list of rejected files another one
 
@@ -253,24 +254,24 @@ def test_what_is_no_whole_picture_is_refused_with_a_reason(data, reason):
 def test_size_is_judged_before_anything_is_decoded():
     head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"never looked at") + chunk(b"IEND", b"")
-    with pytest.raises(UnusablePicture, match=r"too large: 10000 megapixels, at most 200"):
+    with pytest.raises(InvalidImage, match=r"too large: 10000 megapixels, at most 200"):
         decode(bomb, max_megapixels=200)
-    with pytest.raises(UnusablePicture, match="too small: 30x20, a side needs 21 px"):
+    with pytest.raises(InvalidImage, match="too small: 30x20, a side needs 21 px"):
         decode(saved(RGB, "PNG"), min_side_px=21)
     assert decode(saved(RGB, "PNG"), min_side_px=20, max_megapixels=0.0006)[0].shape == (20, 30, 3)
 
 
 def test_pillows_own_limit_neither_stops_us_nor_is_lost(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(PILImage, "MAX_IMAGE_PIXELS", 100)
     assert decode(saved(RGB, "PNG"))[0].shape == (20, 30, 3)
-    assert Image.MAX_IMAGE_PIXELS == 100
+    assert PILImage.MAX_IMAGE_PIXELS == 100
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on the damage too
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "PNG16"])
 def test_damage_is_a_reason_not_a_crash(kind):
-    Image.init()
-    if kind not in Image.SAVE and kind != "PNG16":
+    PILImage.init()
+    if kind not in PILImage.SAVE and kind != "PNG16":
         pytest.skip(f"this Pillow does not write {kind}")
     data = png16(WIDE, 6) if kind == "PNG16" else saved(SMOOTH, kind)
     draw = random.Random(kind)
@@ -280,22 +281,22 @@ def test_damage_is_a_reason_not_a_crash(kind):
         for _ in range(draw.choice([1, 5, 20])):
             damaged[draw.randrange(min(len(damaged), draw.choice([60, 400, 10**6])))] = draw.randrange(256)
         try:
-            picture, _ = decode(bytes(damaged), max_megapixels=5)
-        except UnusablePicture:
+            image, _ = decode(bytes(damaged), max_megapixels=5)
+        except InvalidImage:
             refused += 1
         else:
-            assert picture.ndim == 3
-            assert picture.shape[2] == 3
+            assert image.ndim == 3
+            assert image.shape[2] == 3
     assert refused
 
 
 def test_the_digest_knows_pixels_and_shape_but_not_files():
     png, _ = decode(saved(RGB, "PNG"))
     tiff, _ = decode(saved(RGB, "TIFF"))
-    assert picture_digest(png) == picture_digest(tiff)
-    assert picture_digest(RGB.reshape(30, 20, 3)) != picture_digest(RGB)
-    assert picture_digest(np.asfortranarray(RGB)) == picture_digest(RGB)
-    assert picture_digest(np.arange(6, dtype=np.uint8).reshape(1, 2, 3)) == GOLDEN
+    assert image_digest(png) == image_digest(tiff)
+    assert image_digest(RGB.reshape(30, 20, 3)) != image_digest(RGB)
+    assert image_digest(np.asfortranarray(RGB)) == image_digest(RGB)
+    assert image_digest(np.arange(6, dtype=np.uint8).reshape(1, 2, 3)) == GOLDEN
 
 
 # printf '[1,2,3]\\x00\\x01\\x02\\x03\\x04\\x05' | sha256sum: the shape, then the bytes 0 to 5

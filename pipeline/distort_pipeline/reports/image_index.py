@@ -1,4 +1,4 @@
-"""Which samples of a corpus are of which picture: what the search on its page looks through."""
+"""Which samples of a corpus are of which image: what the search on its page looks through."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 import pyarrow as pa
 
-INDEX_BYTES = 1_500_000  # about 9,000 pictures with four distortions each
-COLUMNS = ("picture", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
+INDEX_BYTES = 1_500_000  # about 9,000 images with four distortions each
+COLUMNS = ("image", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
-class PictureIndex:
-    """What a page carries of a corpus's pictures, as plain JSON values.
+class ImageIndex:
+    """What a page carries of a corpus's images, as plain JSON values.
 
-    `kinds` are the distortions at each of their levels, and whether there is only this one. `pictures` has (id, split,
+    `kinds` are the distortions at each of their levels, and whether there is only this one. `images` has (id, split,
     parts) of each; a part is (place of its distortion and level among `kinds`, first sample, last sample, how many,
     first batch, last batch, mean PSNR, mean SSIM), means None where there is no such label.
     """
 
     kinds: tuple[tuple[str, int, bool], ...]
-    pictures: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
-    left_out: int  # pictures that it had no room for
+    images: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
+    left_out: int  # images that it had no room for
 
 
-def picture_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> PictureIndex:
-    """Return the index of the sample records of a corpus, by picture id; those called `first` are left out last."""
-    groups = records.select(COLUMNS).group_by(["picture", "split", "distortion", "level"])
+def image_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> ImageIndex:
+    """Return the index of the sample records of a corpus, by image id; those called `first` are left out last."""
+    groups = records.select(COLUMNS).group_by(["image", "split", "distortion", "level"])
     rows = groups.aggregate(
         [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
          ("psnr", "mean"), ("ssim", "mean")]
@@ -45,21 +45,21 @@ def picture_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes
             _rounded(row["psnr_mean"], 2),
             _rounded(row["ssim_mean"], 3),
         )
-        found.setdefault((row["picture"], row["split"]), []).append(part)
-    urgent = sorted(found, key=lambda picture: (picture[0] not in first, picture))
+        found.setdefault((row["image"], row["split"]), []).append(part)
+    urgent = sorted(found, key=lambda image: (image[0] not in first, image))
     kept = _fitting([(*key, tuple(sorted(found[key]))) for key in urgent], limit_bytes)
     told = tuple((name, level, levels[name] == 1) for name, level in kinds)
-    return PictureIndex(told, tuple(sorted(kept)), len(found) - len(kept))
+    return ImageIndex(told, tuple(sorted(kept)), len(found) - len(kept))
 
 
-def _fitting(pictures: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
-    """Return the first of `pictures` that about `limit_bytes` of JSON hold."""
+def _fitting(images: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
+    """Return the first of `images` that about `limit_bytes` of JSON hold."""
     kept, left = [], limit_bytes
-    for picture in pictures:
-        left -= len(repr(picture))
+    for image in images:
+        left -= len(repr(image))
         if left < 0:
             break
-        kept.append(picture)
+        kept.append(image)
     return kept
 
 

@@ -4,14 +4,14 @@ The rule, in this order:
 
 1. Pillow opens the bytes: PNG, JPEG, JPEG 2000, TIFF, WebP, AVIF, BMP, GIF or PPM. Number of frames and size are
    judged from the header, before anything is decoded. More than one frame is unusable, save that a JPEG may carry
-   further pictures behind its own (MPO: previews, depth, gain maps): its own counts.
+   further images behind its own (MPO: previews, depth, gain maps): its own counts.
 2. 16 bits become 8 as round(value * 255 / 65535) (12-bit grey TIFF: / 4095). Pillow would cut 16-bit colour to its
    upper bytes, so OpenCV reads such PNG and TIFF, and both must agree on the upper bytes. JPEG 2000, AVIF and PPM
    colour of more than 8 bits is taken as Pillow scales it. Values without a stated range (floats, 32 bits) are
    unusable.
 3. Palette and YCbCr become RGB; grey becomes three equal channels.
 4. An ICC profile is converted to sRGB (perceptual intent) unless it already is sRGB; a profile that is damaged, or
-   made for other channels than the picture's, is ignored, as browsers do. CMYK without a profile takes Pillow's plain
+   made for other channels than the image's, is ignored, as browsers do. CMYK without a profile takes Pillow's plain
    conversion. PNG's gAMA, cHRM and cICP chunks are ignored.
 5. Alpha, also a transparent palette entry or colour, is composited over white: the page behind most viewers. Where
    everything is opaque this changes nothing. A BMP's fourth channel that is 0 throughout is no alpha but padding.
@@ -28,15 +28,16 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image as PILImage
+from PIL import ImageCms, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 from PIL.TiffTags import TAGS_V2 as _TIFF_TAGS
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Picture
+from distort_pipeline.ranges import Image
 from distort_pipeline.records import canonical
 
-# Pillow's other readers are left out: EPS starts a program, TGA and others take any bytes for a picture.
+# Pillow's other readers are left out: EPS starts a program, TGA and others take any bytes for an image.
 FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM")
 BITS_PER_SAMPLE = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "BitsPerSample")
 PHOTOMETRIC = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "PhotometricInterpretation")
@@ -57,23 +58,23 @@ BROKEN = (
     RuntimeError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
+    PILImage.DecompressionBombError,
 )
 
 UPRIGHT = {  # EXIF orientation → what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: PILImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PILImage.Transpose.ROTATE_180,
+    4: PILImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PILImage.Transpose.TRANSPOSE,
+    6: PILImage.Transpose.ROTATE_270,
+    7: PILImage.Transpose.TRANSVERSE,
+    8: PILImage.Transpose.ROTATE_90,
 }
 
 _opening = threading.Lock()  # Pillow's guard below is one global for all threads
 
 
-class UnusablePicture(PipelineError):  # noqa: N818 - says what the file is
+class InvalidImage(PipelineError):  # noqa: N818 - says what the file is
     """One file is no use, for `reason`; an ordinary event that the ingest step writes down."""
 
     def __init__(self, reason: str) -> None:
@@ -81,116 +82,116 @@ class UnusablePicture(PipelineError):  # noqa: N818 - says what the file is
         self.reason = reason
 
 
-def decode(data: bytes, *, max_megapixels: float | None = None, min_side_px: int = 1) -> tuple[Picture, str]:
-    """Return the picture in a file's bytes, and the file's own mode as Pillow names it (16-bit colour: with ';16').
+def decode(data: bytes, *, max_megapixels: float | None = None, min_side_px: int = 1) -> tuple[Image, str]:
+    """Return the image in a file's bytes, and the file's own mode as Pillow names it (16-bit colour: with ';16').
 
-    Raises UnusablePicture if the bytes are not one whole picture, have more than `max_megapixels` (10^6 pixels), or a
+    Raises InvalidImage if the bytes are not one whole image, have more than `max_megapixels` (10^6 pixels), or a
     side below `min_side_px`.
     """
-    image, mode, orientation = _loaded(data, max_megapixels, min_side_px)
-    wide = _sixteen_bit_colour(image, data)
+    opened, mode, orientation = _loaded(data, max_megapixels, min_side_px)
+    wide = _sixteen_bit_colour(opened, data)
     if wide is None:
-        return _pixels(_eight_bits(image), image, orientation), mode
-    return _pixels(Image.fromarray(_scaled(wide, 65535)), image, orientation), f"{mode};16"
+        return _pixels(_eight_bits(opened), opened, orientation), mode
+    return _pixels(PILImage.fromarray(_scaled(wide, 65535)), opened, orientation), f"{mode};16"
 
 
-def picture_digest(picture: Picture) -> str:
-    """Return the SHA-256 over the shape and the pixels of `picture`: its identity, whatever file it came in."""
-    sha = hashlib.sha256(canonical(list(picture.shape)).encode())
-    sha.update(np.ascontiguousarray(picture).data)
+def image_digest(image: Image) -> str:
+    """Return the SHA-256 over the shape and the pixels of `image`: its identity, whatever file it came in."""
+    sha = hashlib.sha256(canonical(list(image.shape)).encode())
+    sha.update(np.ascontiguousarray(image).data)
     return sha.hexdigest()
 
 
-def encode_png(picture: Picture) -> bytes:
-    """Return `picture` as the bytes of a PNG file."""
+def encode_png(image: Image) -> bytes:
+    """Return `image` as the bytes of a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    PILImage.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
-def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tuple[Image.Image, str, int]:
-    """Return the decoded picture, the mode of its file, and the EXIF orientation still to be undone."""
+def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tuple[PILImage.Image, str, int]:
+    """Return the decoded image, the mode of its file, and the EXIF orientation still to be undone."""
     try:
-        image = _open(data)
-        _judge_header(image, max_megapixels, min_side_px)
-        mode = image.mode
-        image.load()
-        return image, mode, image.getexif().get(ExifTag.Orientation, 1)  # of a TIFF, load has undone it already
+        opened = _open(data)
+        _judge_header(opened, max_megapixels, min_side_px)
+        mode = opened.mode
+        opened.load()
+        return opened, mode, opened.getexif().get(ExifTag.Orientation, 1)  # of a TIFF, load has undone it already
     except UnidentifiedImageError:
-        raise UnusablePicture("not a picture in a format that is read here") from None
+        raise InvalidImage("not an image in a format that is read here") from None
     except BROKEN as error:
-        raise UnusablePicture(f"broken picture: {str(error) or type(error).__name__}") from None
+        raise InvalidImage(f"broken image: {str(error) or type(error).__name__}") from None
 
 
-def _open(data: bytes) -> Image.Image:
-    """Return the picture with its header read; Pillow's own limit on the size is off, `_judge_header` has ours."""
-    Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
+def _open(data: bytes) -> PILImage.Image:
+    """Return the image with its header read; Pillow's own limit on the size is off, `_judge_header` has ours."""
+    PILImage.init()
+    formats = [name for name in FORMATS if name in PILImage.OPEN]  # AVIF came with Pillow 11.3
     with _opening:
-        guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        guard, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data), formats=formats)
+            return PILImage.open(io.BytesIO(data), formats=formats)
         finally:
-            Image.MAX_IMAGE_PIXELS = guard
+            PILImage.MAX_IMAGE_PIXELS = guard
 
 
-def _judge_header(image: Image.Image, max_megapixels: float | None, min_side_px: int) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise UnusablePicture(f"animated, or of several pages: {frames} frames")
-    megapixels = image.width * image.height / 1e6
+def _judge_header(opened: PILImage.Image, max_megapixels: float | None, min_side_px: int) -> None:
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format != "MPO":
+        raise InvalidImage(f"animated, or of several pages: {frames} frames")
+    megapixels = opened.width * opened.height / 1e6
     if max_megapixels is not None and megapixels > max_megapixels:
-        raise UnusablePicture(f"too large: {megapixels:g} megapixels, at most {max_megapixels:g}")
-    if min(image.size) < min_side_px:
-        raise UnusablePicture(f"too small: {image.width}x{image.height}, a side needs {min_side_px} px")
-    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-        raise UnusablePicture(f"its values have no stated range: mode {image.mode}")
+        raise InvalidImage(f"too large: {megapixels:g} megapixels, at most {max_megapixels:g}")
+    if min(opened.size) < min_side_px:
+        raise InvalidImage(f"too small: {opened.width}x{opened.height}, a side needs {min_side_px} px")
+    if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):
+        raise InvalidImage(f"its values have no stated range: mode {opened.mode}")
 
 
-def _sixteen_bit_colour(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+def _sixteen_bit_colour(opened: PILImage.Image, data: bytes) -> NDArray[np.uint16] | None:
     """Return 16-bit RGB or RGBA (H, W, 3 or 4) of a PNG or TIFF that has it, else None."""
-    if image.mode not in ("RGB", "RGBA", "LA"):
+    if opened.mode not in ("RGB", "RGBA", "LA"):
         return None
-    if image.format == "PNG":
+    if opened.format == "PNG":
         depth = data[PNG_DEPTH_AT]
-    elif image.format == "TIFF":
-        depth = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+    elif opened.format == "TIFF":
+        depth = max(opened.tag_v2.get(BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
     else:
         return None
     if depth != 16:
         return None
 
-    import cv2  # only here, so that the usual picture costs no import
+    import cv2  # only here, so that the usual image costs no import
 
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise UnusablePicture(f"broken picture: {error.err}") from None
+        raise InvalidImage(f"broken image: {error.err}") from None
     if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] < 3:
-        raise UnusablePicture("OpenCV does not read its 16-bit colour")
+        raise InvalidImage("OpenCV does not read its 16-bit colour")
     wide: NDArray[np.uint16] = np.ascontiguousarray(bgr[..., [2, 1, 0]])
     # Pillow's upper bytes are the witness: layouts that OpenCV takes for others, or premultiplied alpha, differ
-    if not np.array_equal((wide >> 8).astype(np.uint8), np.asarray(image.convert("RGBA"))[..., :3]):
-        raise UnusablePicture("a 16-bit layout on which Pillow and OpenCV disagree; save it as PNG")
-    see_through = image.mode in ("RGBA", "LA") or "transparency" in image.info
+    if not np.array_equal((wide >> 8).astype(np.uint8), np.asarray(opened.convert("RGBA"))[..., :3]):
+        raise InvalidImage("a 16-bit layout on which Pillow and OpenCV disagree; save it as PNG")
+    see_through = opened.mode in ("RGBA", "LA") or "transparency" in opened.info
     return np.concatenate([wide, bgr[..., 3:]], axis=2) if see_through and bgr.shape[2] == 4 else wide
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(opened: PILImage.Image) -> PILImage.Image:
     """Return `image` itself, or its 16-bit grey as 8-bit grey, with alpha if one grey is transparent."""
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
+    if not opened.mode.startswith("I"):
+        return opened
+    values = np.asarray(opened).astype(np.int64)
     white = 65535
-    if image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
+    if opened.format == "TIFF":
+        tags = opened.tag_v2  # type: ignore[attr-defined]
         white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
         if tags.get(PHOTOMETRIC) == 0:  # white is zero: Pillow turns this round for 8 bits only
             values = white - values
-    grey = Image.fromarray(_scaled(values, white))
-    key = image.info.get("transparency")
+    grey = PILImage.fromarray(_scaled(values, white))
+    key = opened.info.get("transparency")
     if isinstance(key, int):
-        grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+        grey.putalpha(PILImage.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return grey
 
 
@@ -199,17 +200,17 @@ def _scaled(values: NDArray[np.uint16] | NDArray[np.int64], white: int) -> NDArr
     return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _pixels(eight: Image.Image, image: Image.Image, orientation: int) -> Picture:
+def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int) -> Image:
     """Return the 8-bit `eight` as sRGB, opaque and upright, by what the file `image` says of itself."""
     colour, alpha = _split(eight)
-    rgb = _to_srgb(colour, image.info.get("icc_profile"))
-    if alpha is not None and not (image.format == "BMP" and alpha.getextrema() == (0, 0)):
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    rgb = _to_srgb(colour, opened.info.get("icc_profile"))
+    if alpha is not None and not (opened.format == "BMP" and alpha.getextrema() == (0, 0)):
+        rgb = PILImage.composite(rgb, PILImage.new("RGB", rgb.size, "white"), alpha)
     turn = UPRIGHT.get(orientation)
     return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
-def _split(eight: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _split(eight: PILImage.Image) -> tuple[PILImage.Image, PILImage.Image | None]:
     """Return colours (mode L, RGB, CMYK or LAB) and alpha (mode L), or None where there is no alpha."""
     grey = eight.mode in ("1", "L", "LA", "La")
     if eight.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in eight.info:
@@ -220,7 +221,7 @@ def _split(eight: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return (eight if eight.mode in ("CMYK", "LAB") else eight.convert("RGB")), None
 
 
-def _to_srgb(colour: Image.Image, icc: bytes | None) -> Image.Image:
+def _to_srgb(colour: PILImage.Image, icc: bytes | None) -> PILImage.Image:
     """Return `colour` (mode L, RGB, CMYK or LAB) as sRGB in mode RGB, through the ICC profile if there is one."""
     if colour.mode == "LAB":
         return _converted(colour, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
@@ -240,12 +241,12 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile, mode: str) -> bool:
     """Return whether `profile` leaves a lattice of colours where it is; names lie: 'linear sRGB' is not sRGB."""
     steps = np.linspace(0, 255, 18 if mode == "RGB" else 256).astype(np.uint8)
     lattice = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 18, 3) if mode == "RGB" else steps[None]
-    probe = Image.fromarray(lattice)
+    probe = PILImage.fromarray(lattice)
     shift = np.asarray(_converted(probe, profile)).astype(int) - np.asarray(probe.convert("RGB"))
     return int(abs(shift).max()) <= SRGB_TOLERANCE
 
 
-def _converted(colour: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+def _converted(colour: PILImage.Image, profile: ImageCms.ImageCmsProfile) -> PILImage.Image:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     transform = ImageCms.buildTransform(profile, srgb, colour.mode, "RGB", ImageCms.Intent.PERCEPTUAL)
     done = ImageCms.applyTransform(colour, transform)

@@ -1,17 +1,17 @@
-"""Files of pictures, made by hand or by Pillow, of the kinds that people bring."""
+"""Files of images, made by hand or by Pillow, of the kinds that people bring."""
 
 import io
 import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image as PILImage
 
 
 def saved(pixels, kind, mode=None, **options):
-    image = Image.fromarray(pixels)
+    opened = PILImage.fromarray(pixels)
     file = io.BytesIO()
-    (image if mode is None else image.convert(mode)).save(file, kind, **options)
+    (opened if mode is None else opened.convert(mode)).save(file, kind, **options)
     return file.getvalue()
 
 
