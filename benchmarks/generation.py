@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_images, spread
+from benchmarks.nss_statistics import plain_histogram
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
-from benchmarks.statistics import plain_histogram
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.steps import generate
@@ -102,9 +102,9 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     for precision in ("float32", "mixed_bfloat16"):
         task = _task(options, size, folder, precision)
         pristine = _pristine(task)
-        forward = load_generator(model, batch=task.network_batch, precision=precision).forward
+        predictor = load_generator(model, batch=task.inference_batch_size, precision=precision).predictor
         seeds = [sample.seed for sample in task.batch.samples]
-        forms: dict[str, Callable[[], object]] = {"bare": partial(forward.distort, pristine, seeds)}
+        forms: dict[str, Callable[[], object]] = {"bare": partial(predictor.distort, pristine, seeds)}
         for labels, names in LABELS.items():
             forms[labels] = partial(make_batch, dataclasses.replace(task, labels=names))
         if precision == "mixed_bfloat16":
@@ -138,7 +138,7 @@ def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTa
     """Return the task of one batch; its reference tiles are cut and stored by the generate step itself."""
     manifest = make_manifest(options.images, folder)
     config = GenerateConfig(
-        count=size.tiles, batch_samples=size.tiles, workers=0, precision=precision, truth_images=1, crop_align=16
+        count=size.tiles, samples_per_shard=size.tiles, workers=0, precision=precision, truth_images=1, crop_align=16
     )
 
     def take(task: BatchTask) -> None:

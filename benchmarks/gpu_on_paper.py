@@ -21,8 +21,8 @@ from benchmarks.harness import Figure, Options, Result, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.trainers import trainer_of
+from distort_pipeline.assets import PRETRAINED
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.builtin import STARTERS
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.corpora import PRISTINE, open_corpus
@@ -52,14 +52,16 @@ def measure(options: Options) -> Result:
         manifest = make_manifest(options.images, folder)
         made = _arithmetic(load_generator(folder / "full" / "jpeg", batch=1, precision="mixed_bfloat16"))
         beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
-        starters, disk = zip(*(_by_starters(manifest, folder, count) for _ in range(rounds)), strict=True)
+        pretrained, disk = zip(*(_by_pretrained(manifest, folder, count) for _ in range(rounds)), strict=True)
     trained = _training_arithmetic(filters)
     figures = [
         Figure("arithmetic of a tile, generation", "–", spread([made / 1e9]), "GFLOP"),
         Figure("arithmetic of an image in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
         Figure("processor time of a tile beside the network, four labels", "–", spread(beside), "ms"),
-        Figure("processor time of a tile by the starters, all in all", "–", spread(starters), "ms"),
-        Figure("a sample of the starters on disk, with its share of reference tiles", "–", spread(disk), "KB"),
+        Figure("processor time of a tile by the pretrained generators, all in all", "–", spread(pretrained), "ms"),
+        Figure(
+            "a sample of the pretrained generators on disk, with its share of reference tiles", "–", spread(disk), "KB"
+        ),
     ]
     return Result(
         f"one tile of {TILE_PX}², full-size networks, and what GPUs would want beside them",
@@ -70,7 +72,7 @@ def measure(options: Options) -> Result:
 
 
 def _reckoning(median: Mapping[str, float]) -> list[str]:
-    made, trained, beside, starters, disk = median.values()
+    made, trained, beside, pretrained, disk = median.values()
     tiles, images = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (made, trained))
     cores = tiles * beside / 1e3
     return [
@@ -82,11 +84,11 @@ def _reckoning(median: Mapping[str, float]) -> list[str]:
         f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
         f"{192 / cores:.1f} of one busy: GPUs are for training, or for networks that cost far more.",
         f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
-        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the starters, which "
-        f"need no GPU, {MANY * starters / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need "
+        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the pretrained generators, which "
+        f"need no GPU, {MANY * pretrained / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need "
         "not be kept need not lie on disk.",
         "Many tiles of each photograph were made here. At two of each, one photograph is decoded for two tiles: on A "
-        "33 ms beside the network and 50 ms by the starters (2026-11-26, 3 rounds).",
+        "33 ms beside the network and 50 ms by the pretrained generators (2026-11-26, 3 rounds).",
     ]
 
 
@@ -95,7 +97,9 @@ def _arithmetic(trained: Any) -> int:
     import tensorflow as tf
 
     tile = tf.TensorSpec((1, TILE_PX, TILE_PX, 3), tf.float32)
-    return operations(tf.function(lambda x: trained.forward.model(x, training=False)).get_concrete_function(tile).graph)
+    return operations(
+        tf.function(lambda x: trained.predictor.model(x, training=False)).get_concrete_function(tile).graph
+    )
 
 
 def _training_arithmetic(filters: int) -> float:
@@ -130,22 +134,22 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
     models = folder / "small"
     corpus = folder / "corpus"
     config = GenerateConfig(count=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
-    forward = load_generator(models / "jpeg", batch=config.network_batch, precision=config.precision).forward
-    batch = np.zeros((config.network_batch, TILE_PX, TILE_PX, 3), np.uint8)
-    forward.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
+    predictor = load_generator(models / "jpeg", batch=config.inference_batch_size, precision=config.precision).predictor
+    batch = np.zeros((config.inference_batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+    predictor.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
     whole = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))
     store = open_corpus(corpus)
     pristine = np.stack(list(store.images(PRISTINE, [record.tile for record in store.records])))
-    network = _processor_seconds(lambda: forward.distort(pristine, [record.seed for record in store.records]))
+    network = _processor_seconds(lambda: predictor.distort(pristine, [record.seed for record in store.records]))
     shutil.rmtree(corpus)
     return (whole - network) / len(store) * 1e3
 
 
-def _by_starters(manifest: Path, folder: Path, count: int) -> tuple[float, float]:
-    """Return processor milliseconds and KB on disk of a sample that the starters make, all four in equal parts."""
+def _by_pretrained(manifest: Path, folder: Path, count: int) -> tuple[float, float]:
+    """Return processor milliseconds and KB on disk of a sample that the pretrained generators make, all four in equal parts."""
     corpus = folder / "corpus"
     config = GenerateConfig(count=count, workers=0, allow_repeats=True)
-    seconds = _processor_seconds(lambda: generate.run(config, manifest, STARTERS, corpus))
+    seconds = _processor_seconds(lambda: generate.run(config, manifest, PRETRAINED, corpus))
     size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
     shutil.rmtree(corpus)
     return seconds / count * 1e3, size / count / 1e3

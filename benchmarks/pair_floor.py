@@ -15,8 +15,8 @@ from pathlib import Path
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import Distorted, apply
 from distort_pipeline.execution import pin_threads
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import Recipe
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.steps.pairs import recipes_of

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.pair_floor import ImageTask, distort, image_tasks
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.execution import pin_threads
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, Tile, spread_tiles
-from distort_pipeline.ranges import Image
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.ingested import read_ingested
 

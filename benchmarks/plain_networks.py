@@ -18,7 +18,7 @@ def build_plain_generator(
     *,
     base_filters: int = 64,
     noise_channels: int = 0,
-    transform: str = "none",
+    codec_prior: str = "none",
     noise_pyramid: bool = False,
     levels: int = 1,
     kinds: int = 1,
@@ -27,7 +27,7 @@ def build_plain_generator(
     whole: bool = False,  # noqa: ARG001 - of transforms, and there is none
 ) -> keras.Model:
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
-    if (precision, transform, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):
+    if (precision, codec_prior, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):
         raise ValueError("the plain form is the paper's network in float32, of one level, for comparison only")
     image = keras.Input((side_px, side_px, 3))
     noises = [keras.Input((None, None, noise_channels)) for _ in range(7) if noise_channels]

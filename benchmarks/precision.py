@@ -20,8 +20,8 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.floors import halves_floor
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.noise_floor import split_half_floor
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.trained import is_random, load_generator
 from distort_pipeline.versions import package_versions
@@ -46,7 +46,7 @@ def measure(options: Options) -> Result:
     figures: list[Figure] = []
     for name, folder in model_folders(options.models).items():
         card = read_card(folder)
-        if not card["brought"]:
+        if not card["external"]:
             figures += _model(name, folder, card, images)
     return Result(
         f"float32 and mixed_bfloat16 on the same {TILES_EACH} tiles of 256² of each of {len(images)} images",
@@ -115,7 +115,7 @@ def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[N
 
 def _distorted(folder: Path, precision: str, tiles: NDArray[np.uint8], draw: str) -> NDArray[np.uint8]:
     seeds = [derive_seed(0, draw, place) for place in range(len(tiles))]
-    return load_generator(folder, batch=16, precision=precision).forward.distort(tiles, seeds)
+    return load_generator(folder, batch=16, precision=precision).predictor.distort(tiles, seeds)
 
 
 def _pooled(tiles: NDArray[np.uint8]) -> list[Counts]:
@@ -130,7 +130,7 @@ def _scores(made: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
 
 def _floor(counts: Sequence[Counts]) -> float:
     rng = generator(0)
-    return float(np.mean([halves_floor(one, rng) for one in counts]))
+    return float(np.mean([split_half_floor(one, rng) for one in counts]))
 
 
 def _mean(scores: Sequence[float]) -> str:

@@ -52,7 +52,7 @@ def write_model(folder: Path, filters: int, images: list[NDArray[np.uint8]], *, 
         "levels": [
             {"level": 1, "parameters": PARAMETERS[folder.name], "severity": 1.0, "figures": summary(histograms)}
         ],
-        "brought": False,
+        "external": False,
         "network": {"base_filters": filters, "noise_channels": noise_channels},
         "settings": settings,
         "steps": 0,

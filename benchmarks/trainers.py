@@ -17,30 +17,30 @@ def trainer_of(
 
     from benchmarks.plain_networks import build_plain_generator
     from distort_pipeline.networks import discriminator
-    from distort_pipeline.training import adversaries, tensorflow_step
+    from distort_pipeline.training import gan, tensorflow_step
 
-    networks = adversaries.Networks(
+    networks = gan.GANConfig(
         base_filters=filters,
         discriminator_filters=filters,
         noise_channels=0,
-        pair_view="amplified_difference",
+        discriminator_input="scaled_residual",
         precision=precision,
         crop_px=crop_px,
         batch=batch,
-        generator_rate=3e-4,
-        discriminator_rate=1e-4,
+        generator_lr=3e-4,
+        discriminator_lr=1e-4,
         beta_1=0.5,
         beta_2=0.999,
-        sparsity_weight=0.1,
-        sparsity_span=255.0,
-        sparsity_reduction="mean",
-        averaging=0.999,
+        lambda_l1=0.1,
+        l1_scale=255.0,
+        l1_reduction="mean",
+        ema_decay=0.999,
         seed=seed,
     )
     if not plain:
         return tensorflow_step.TensorflowTrainer(networks)
     with (
-        patch.object(adversaries, "build_generator", build_plain_generator),
+        patch.object(gan, "build_generator", build_plain_generator),
         patch.object(discriminator, "BatchNorm", keras.layers.BatchNormalization),
         patch.object(tensorflow_step.TensorflowTrainer, "adam", keras.optimizers.Adam),
     ):

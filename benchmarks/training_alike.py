@@ -73,11 +73,11 @@ def _train(
     trainer = trainer_of(FILTERS, BATCH, CROP_PX, precision, plain=plain, seed=seed)
     if start is None:
         start = trainer.generator.get_weights()
-    for network in (trainer.generator, trainer.averaged):
+    for network in (trainer.generator, trainer.ema_generator):
         network.set_weights(start)  # the variables are the same ones in the same order
     crops = Crops(store, "jpeg", [1], crop_px=CROP_PX, crop_align=16, batch=BATCH, seed=seed)
     kept: dict[str, list[float]] = {}
-    for batch in crops.ahead(0, steps):
+    for batch in crops.prefetch(0, steps):
         losses = trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step + 1)
         if batch.step >= steps - last:
             for name in LOSSES:

@@ -43,7 +43,7 @@ def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -
     crops = Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch=batch, seed=0)
     trainer = trainer_of(filters, batch, 256, "mixed_bfloat16")
     constant = crops.at(0)
-    reading = crops.ahead(1, 1 + steps * (rounds + 1))
+    reading = crops.prefetch(1, 1 + steps * (rounds + 1))
 
     def train(batches: Iterator[CropBatch]) -> None:
         for _ in range(steps):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from distort_pipeline.stores.pictures import decode
-
 from distort_pipeline.builtin import sample_folder, starter
-from distort_pipeline.distortions import apply
 from distort_pipeline.ranges import Picture
 from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.stores.pictures import decode
+
+from distort_pipeline.distortions import apply
 from distort_pipeline.seeds import generator
 from distort_pipeline.trained import load_generator
 

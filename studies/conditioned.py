@@ -16,19 +16,19 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from distort_pipeline.ahead import ahead
 from distort_pipeline.distortions import apply, is_random
-from distort_pipeline.distortions.dial import parameters_at
-from distort_pipeline.networks.folding import folded_weights
-from distort_pipeline.networks.forward import noise_maps
+from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.networks.fusing import fused_weights
 from distort_pipeline.networks.generator import build_generator
-from distort_pipeline.networks.severity import fade, level_shares
-from distort_pipeline.ranges import Images, from_network, to_network
+from distort_pipeline.networks.predictor import noise_maps
+from distort_pipeline.networks.severity import fade, interpolation_weights
+from distort_pipeline.pixels import Images, denormalize, normalize
+from distort_pipeline.prefetch import prefetch
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import assign_weights
-from distort_pipeline.training.adversaries import Networks
 from distort_pipeline.training.crops import BATCHES_AHEAD, CropBatch, Crops
+from distort_pipeline.training.gan import GANConfig
 from distort_pipeline.training.tensorflow_step import TensorflowTrainer
 from distort_pipeline.wavelets.significance import Significances
 
@@ -67,7 +67,7 @@ class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
         """Return the maps as strong as they are to be."""
         severity, *maps = inputs
         each = severity[..., None]  # (N, kinds, 1)
-        shares = fade(each, self.levels) * level_shares(each, self.levels)
+        shares = fade(each, self.levels) * interpolation_weights(each, self.levels)
         gains = ops.einsum("nkl,klmc->nmc", shares, self.table)
         return [noise * gains[:, place, None, None] for place, noise in enumerate(maps)]
 
@@ -100,16 +100,16 @@ def with_gains(unet: keras.Model, levels: int, kinds: Sequence[str]) -> keras.Mo
 class ConditionedTrainer(TensorflowTrainer):
     """The package's adversaries and their step, with noise gains before the generator."""
 
-    def __init__(self, networks: Networks, kinds: Sequence[str]) -> None:
+    def __init__(self, networks: GANConfig, kinds: Sequence[str]) -> None:
         super().__init__(networks)
-        self.generator, self.averaged = (
-            with_gains(one, networks.levels, kinds) for one in (self.generator, self.averaged)
+        self.generator, self.ema_generator = (
+            with_gains(one, networks.levels, kinds) for one in (self.generator, self.ema_generator)
         )
-        self.averaged.set_weights(self.generator.get_weights())
-        self.generator_optimizer = self._adam("generator_adam", networks.generator_rate, self.generator)
+        self.ema_generator.set_weights(self.generator.get_weights())
+        self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
 
 
-class MixedCrops:
+class CompositeCrops:
     """The crops of several kinds, as many of each in a batch, with (N, kinds) severities.
 
     The last crop of each kind that draws nothing, a codec, gets white noise on top, of a severity anywhere on its
@@ -123,7 +123,7 @@ class MixedCrops:
         if batch % len(kinds):
             raise ValueError(f"a batch of {batch} has no equal shares of {len(kinds)} kinds")
         self.kinds, self.seed = tuple(kinds), seed
-        self._ladder = [recipe["parameters"] for recipe in pairs.recipes(ADDED)]
+        self._five_levels = [recipe["parameters"] for recipe in pairs.recipes(ADDED)]
         self._own = {
             kind: Crops(
                 pairs,
@@ -148,7 +148,7 @@ class MixedCrops:
             if not is_random(kind):
                 rng = generator(derive_seed(self.seed, "mixed", kind, step))
                 severity = 1 - float(rng.random())  # above 0
-                parameters = parameters_at(ADDED, self._ladder, severity)
+                parameters = parameters_at(ADDED, self._five_levels, severity)
                 part.distorted[-1] = apply(ADDED, part.distorted[-1], parameters, rng).image
                 conditions[kind][-1, self.kinds.index(ADDED)] = severity
         pristine, distorted = (
@@ -156,9 +156,9 @@ class MixedCrops:
         )
         return CropBatch(step, pristine, distorted, np.concatenate(list(conditions.values())))
 
-    def ahead(self, first: int, last: int) -> Generator[CropBatch, None, None]:
+    def prefetch(self, first: int, last: int) -> Generator[CropBatch, None, None]:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
-        yield from ahead((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
+        yield from prefetch((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Conditioned:
     noise_channels: int
     batch: int = 8
 
-    def distort_mixed(self, images: Images, seeds: Sequence[int], conditions: Conditions) -> Images:
+    def distort_composite(self, images: Images, seeds: Sequence[int], conditions: Conditions) -> Images:
         """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed, as its condition says."""
         made = []
         for start in range(0, len(images), self.batch):
@@ -180,7 +180,7 @@ class Conditioned:
             count = len(images[own])
             part[:count], told[:count] = images[own], conditions[own]
             noises = noise_maps(list(seeds[own]), part.shape[1], part.shape[2], self.noise_channels, self.batch)
-            made.append(from_network(np.asarray(self.call([to_network(part), told, *noises]))[:count]))
+            made.append(denormalize(np.asarray(self.call([normalize(part), told, *noises]))[:count]))
         return np.concatenate(made)
 
 
@@ -196,11 +196,11 @@ class OneKind:
         images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
-        wholes: Significances | None = None,  # noqa: ARG002 - a U-Net sees the tile alone
+        significances: Significances | None = None,  # noqa: ARG002 - a U-Net sees the tile alone
     ) -> Images:
         """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity."""
         told = [condition(self.unet.kinds, dict.fromkeys(self.asked, severity)) for severity in severities]
-        return self.unet.distort_mixed(images, seeds, np.stack(told))
+        return self.unet.distort_composite(images, seeds, np.stack(told))
 
 
 def conditioned(
@@ -210,9 +210,9 @@ def conditioned(
     import tensorflow as tf
 
     unet = build_generator(
-        base_filters=base_filters, levels=levels, kinds=len(kinds), noise_channels=noise_channels, folded=True
+        base_filters=base_filters, levels=levels, kinds=len(kinds), noise_channels=noise_channels, fused=True
     )
     model = with_gains(unet, levels, kinds)
-    assign_weights(model, folded_weights(weights))
+    assign_weights(model, fused_weights(weights))
     call = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
     return Conditioned(call, tuple(kinds), noise_channels)

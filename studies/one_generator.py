@@ -2,7 +2,7 @@
 
     python -m studies.one_generator PAIRS [--steps N] [--out FOLDER]
 
-PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`). Compared are (a) the starters
+PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`). Compared are (a) the pretrained generators
 that come with the package, four that were fitted; (b) four small U-Nets, each of one distortion and told its severity,
 trained for N / 4 steps each; (c) one such U-Net, told a severity for each of the four, trained for N steps on all of
 them and, in a quarter of its crops, on white noise over what a codec left. What is trained lies in FOLDER, and a run
@@ -21,25 +21,25 @@ from typing import Any, Protocol
 
 import click
 
+from distort_pipeline.assets import PRETRAINED
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.builtin import STARTERS
 from distort_pipeline.distortions import apply, is_random
-from distort_pipeline.ranges import Image, Images
+from distort_pipeline.pixels import Image, Images
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.models import WEIGHTS, read_arrays, write_arrays
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.trained import load_generator, weights_of
-from distort_pipeline.training.adversaries import Networks
 from distort_pipeline.training.crops import Crops
+from distort_pipeline.training.gan import GANConfig
 from distort_pipeline.training.loop import train
-from distort_pipeline.training.validation import strength_db, summary, validation_tiles
+from distort_pipeline.training.validation import delta_psnr_db, summary, validation_tiles
 from distort_pipeline.wavelets.significance import Significances
-from studies.conditioned import Conditioned, ConditionedTrainer, MixedCrops, OneKind, conditioned
+from studies.conditioned import CompositeCrops, Conditioned, ConditionedTrainer, OneKind, conditioned
 
 KINDS = ("jpeg", "jp2k", "white_noise", "pink_noise")
-MIX = ("jpeg", "white_noise")
-MIX_LEVELS = (2, 4)  # of both, for a mix has one severity
+COMPOSITE = ("jpeg", "white_noise")
+COMPOSITE_LEVELS = (2, 4)  # of both, for a mix has one severity
 ALL = "all"
 FILTERS = 16
 CROPS = {"crop_px": 128, "crop_align": 16, "batch": 8}
@@ -49,7 +49,7 @@ TILES = 96  # four of each of 24 images
 TIMED_TILES = 16  # two batches
 ROUNDS = 3
 NOISE_CHANNELS = 3
-HALF_BYTES = 2  # of a weight as starters are packed
+HALF_BYTES = 2  # of a weight as pretrained generators are packed
 SEED = 0
 
 
@@ -61,7 +61,7 @@ class Maker(Protocol):
         images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
-        wholes: Significances | None = None,
+        significances: Significances | None = None,
     ) -> Images:
         """Return `images` (N, H, W, 3) distorted, each with its own seed at its own severity.
 
@@ -71,7 +71,7 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class InTurn:
-    """Several makers, each on what the one before it made, as `generate --mix` has it."""
+    """Several makers, each on what the one before it made, as `generate --composite` has it."""
 
     makers: Sequence[Maker]
 
@@ -80,10 +80,10 @@ class InTurn:
         images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
-        wholes: Significances | None = None,
+        significances: Significances | None = None,
     ) -> Images:
         """Return `images` (N, H, W, 3) distorted by each in turn, all at the same severities."""
-        made = self.makers[0].distort(images, seeds, severities, wholes)
+        made = self.makers[0].distort(images, seeds, severities, significances)
         for step, maker in enumerate(self.makers[1:], start=1):
             made = maker.distort(made, [derive_seed(seed, step) for seed in seeds], severities)
         return made
@@ -91,7 +91,7 @@ class InTurn:
 
 @dataclass(frozen=True)
 class Row:
-    """What is judged at one level: bits of doing nothing, and (bits, strength in dB) of each maker."""
+    """What is judged at one level: bits of the identity baseline, and (bits, strength in dB) of each maker."""
 
     distortion: str
     severity: float
@@ -100,7 +100,7 @@ class Row:
     scores: tuple[tuple[float, float], ...]
 
 
-class MixedTruth:
+class CompositeTruth:
     """The validation images of a pair store with white noise of the same level on what JPEG left."""
 
     def __init__(self, pairs: PairStore) -> None:
@@ -112,30 +112,30 @@ class MixedTruth:
 
     def validation(self, distortion: str, level: int) -> Iterator[tuple[PairRecord, Image, Image]]:
         """Yield (record, pristine, mixed) for each whole validation image."""
-        (noise,) = (recipe for recipe in self._pairs.recipes(MIX[1]) if recipe["level"] == level)
+        (noise,) = (recipe for recipe in self._pairs.recipes(COMPOSITE[1]) if recipe["level"] == level)
         for record, pristine, distorted in self._pairs.validation(distortion, level):
             rng = generator(derive_seed(SEED, "mixed truth", record.image_digest, level))
-            yield record, pristine, apply(MIX[1], distorted, noise["parameters"], rng).image
+            yield record, pristine, apply(COMPOSITE[1], distorted, noise["parameters"], rng).image
 
 
-def settings(name: str, kinds: Sequence[str], levels: int) -> Networks:
+def settings(name: str, kinds: Sequence[str], levels: int) -> GANConfig:
     """Return the networks of the U-Net `name`: those of params.yaml, with noise where a kind is random."""
-    return Networks(
+    return GANConfig(
         base_filters=FILTERS,
         discriminator_filters=FILTERS,
         noise_channels=NOISE_CHANNELS if any(is_random(kind) for kind in kinds) else 0,
-        pair_view="amplified_difference",
+        discriminator_input="scaled_residual",
         precision=PRECISION,
         crop_px=CROPS["crop_px"],
         batch=CROPS["batch"],
-        generator_rate=3e-4,
-        discriminator_rate=4e-4,
+        generator_lr=3e-4,
+        discriminator_lr=4e-4,
         beta_1=0.5,
         beta_2=0.999,
-        sparsity_weight=0.1,
-        sparsity_span=2.0,
-        sparsity_reduction="mean",
-        averaging=0.999,
+        lambda_l1=0.1,
+        l1_scale=2.0,
+        l1_reduction="mean",
+        ema_decay=0.999,
         seed=derive_seed(SEED, name) % 2**31,
         levels=levels,
         kinds=len(kinds),
@@ -160,12 +160,12 @@ def _steps_of(weights: Path) -> int | None:
     return int(read_arrays(weights)[1]["steps"]) if weights.exists() else None
 
 
-def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: Networks, folder: Path, steps: int) -> None:
+def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: GANConfig, folder: Path, steps: int) -> None:
     """Leave the averaged weights after `steps` steps in `folder`."""
     trainer = ConditionedTrainer(networks, kinds)
     crops: Any  # the loop only asks for what is ahead
     if len(kinds) > 1:
-        crops = MixedCrops(pairs, kinds, seed=networks.seed, **CROPS)
+        crops = CompositeCrops(pairs, kinds, seed=networks.seed, **CROPS)
     else:
         crops = Crops(pairs, kinds[0], pairs.levels(kinds[0]), seed=networks.seed, **CROPS)
     train(
@@ -178,7 +178,7 @@ def _train(pairs: PairStore, name: str, kinds: Sequence[str], networks: Networks
         validate_every=steps,
         validate=lambda _: {},
     )
-    write_arrays(folder / WEIGHTS, weights_of(trainer.averaged), {"steps": str(steps)})
+    write_arrays(folder / WEIGHTS, weights_of(trainer.ema_generator), {"steps": str(steps)})
 
 
 def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditioned]:
@@ -188,40 +188,40 @@ def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditione
 
 
 def judged(
-    pairs: PairStore | MixedTruth, distortion: str, level: int, severity: float, makers: Sequence[Maker]
+    pairs: PairStore | CompositeTruth, distortion: str, level: int, severity: float, makers: Sequence[Maker]
 ) -> tuple[float, tuple[tuple[float, float], ...]]:
     """Return JSD_NSS of pristine to true in bits, and (JSD_NSS, strength in dB) of each maker, means over images."""
     store: Any = pairs
     tiles = validation_tiles(store, distortion, level, severity=severity, count=TILES, seed=SEED)
     scores = []
     for maker in makers:
-        forward: Any = maker
-        histograms, made = tiles.histograms(forward, derive_seed(SEED, distortion))
+        predictor: Any = maker
+        histograms, made = tiles.histograms(predictor, derive_seed(SEED, distortion))
         figures = summary(histograms)
-        scores.append((figures["jsd_nss"], strength_db(tiles, made)))
+        scores.append((figures["jsd_nss"], delta_psnr_db(tiles, made)))
     return figures["jsd_nss_pristine"], tuple(scores)
 
 
 def rows(
-    pairs: PairStore, starters: Mapping[str, Maker], singles: Mapping[str, Conditioned], one: Conditioned
+    pairs: PairStore, pretrained: Mapping[str, Maker], singles: Mapping[str, Conditioned], one: Conditioned
 ) -> Iterator[Row]:
     """Yield a row for each level of each kind, and for each mixture; makers are (a), (b) and (c)."""
     for kind in KINDS:
         recipes = pairs.recipes(kind)
         for rank, recipe in enumerate(recipes, start=1):
-            makers: list[Maker] = [starters[kind], OneKind(singles[kind], (kind,)), OneKind(one, (kind,))]
+            makers: list[Maker] = [pretrained[kind], OneKind(singles[kind], (kind,)), OneKind(one, (kind,))]
             severity = rank / len(recipes)
             yield Row(kind, severity, _told(recipe), *judged(pairs, kind, recipe["level"], severity, makers))
-    for level in MIX_LEVELS:
-        parts = [recipe for kind in MIX for recipe in pairs.recipes(kind) if recipe["level"] == level]
-        mixers: list[Maker] = [
-            InTurn([starters[kind] for kind in MIX]),
-            InTurn([OneKind(singles[kind], (kind,)) for kind in MIX]),
-            OneKind(one, MIX),
+    for level in COMPOSITE_LEVELS:
+        parts = [recipe for kind in COMPOSITE for recipe in pairs.recipes(kind) if recipe["level"] == level]
+        composers: list[Maker] = [
+            InTurn([pretrained[kind] for kind in COMPOSITE]),
+            InTurn([OneKind(singles[kind], (kind,)) for kind in COMPOSITE]),
+            OneKind(one, COMPOSITE),
         ]
-        severity = level / len(pairs.levels(MIX[0]))
-        scores = judged(MixedTruth(pairs), MIX[0], level, severity, mixers)
-        yield Row("+".join(MIX), severity, ", ".join(map(_told, parts)), *scores)
+        severity = level / len(pairs.levels(COMPOSITE[0]))
+        scores = judged(CompositeTruth(pairs), COMPOSITE[0], level, severity, composers)
+        yield Row("+".join(COMPOSITE), severity, ", ".join(map(_told, parts)), *scores)
 
 
 def _told(recipe: Mapping[str, Any]) -> str:
@@ -281,20 +281,20 @@ def cost_table(counts: Mapping[str, int], megabytes: Mapping[str, float], second
 
 
 def costs(
-    pairs: PairStore, starters: Mapping[str, Maker], unets: Mapping[str, Conditioned], out: Path
+    pairs: PairStore, pretrained: Mapping[str, Maker], unets: Mapping[str, Conditioned], out: Path
 ) -> tuple[dict[str, int], dict[str, float], dict[str, float]]:
-    """Return the number of weights, MB as packed for starters, and CPU seconds a tile of 256 px, by generator."""
+    """Return the number of weights, MB as packed for pretrained generators, and CPU seconds a tile of 256 px, by generator."""
     singles = {kind: OneKind(unets[kind], (kind,)) for kind in KINDS}
     one = unets[ALL]
     makers: dict[str, Maker] = {
-        **{f"(a) {kind}": starters[kind] for kind in KINDS},
+        **{f"(a) {kind}": pretrained[kind] for kind in KINDS},
         **{f"(b) {kind}": singles[kind] for kind in KINDS},
         "(c)": OneKind(one, KINDS[:1]),
-        "(a) mixture": InTurn([starters[kind] for kind in MIX]),
-        "(b) mixture": InTurn([singles[kind] for kind in MIX]),
-        "(c) mixture": OneKind(one, MIX),
+        "(a) mixture": InTurn([pretrained[kind] for kind in COMPOSITE]),
+        "(b) mixture": InTurn([singles[kind] for kind in COMPOSITE]),
+        "(c) mixture": OneKind(one, COMPOSITE),
     }
-    paths = {f"(a) {kind}": STARTERS / kind / WEIGHTS for kind in KINDS}
+    paths = {f"(a) {kind}": PRETRAINED / kind / WEIGHTS for kind in KINDS}
     counts = {name: _count(path) for name, path in paths.items()}
     megabytes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
     for name, folder in {**{f"(b) {kind}": kind for kind in KINDS}, "(c)": ALL}.items():
@@ -319,18 +319,18 @@ def main(pairs: Path, steps: int, out: Path) -> None:
     pin_backend_threads(0)
     store = open_pairs(pairs)
     unets = train_unets(store, out, steps)
-    starters = {kind: load_generator(STARTERS / kind, batch=unets[kind].batch).forward for kind in KINDS}
+    pretrained = {kind: load_generator(PRETRAINED / kind, batch=unets[kind].batch).predictor for kind in KINDS}
     singles = {kind: unets[kind] for kind in KINDS}
     click.echo(
         f"(b) {steps // len(KINDS)} steps each, (c) {steps}; {FILTERS} filters, {CROPS['crop_px']} px, "
         f"batch {CROPS['batch']}, seed {SEED}; four tiles of 256 px of each validation image\n"
     )
     found = []
-    for row in rows(store, starters, singles, unets[ALL]):
+    for row in rows(store, pretrained, singles, unets[ALL]):
         click.echo(_line(row), err=True)
         found.append(row)
     click.echo("\n".join(divergence_table(found)))
-    click.echo("\n" + "\n".join(cost_table(*costs(store, starters, unets, out))))
+    click.echo("\n" + "\n".join(cost_table(*costs(store, pretrained, unets, out))))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import click
 
 from distort_pipeline.config import PairsConfig, TrainConfig
 from distort_pipeline.seeds import derive_seed
-from distort_pipeline.statistics.dials import capped
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.severity_sweep import capped
 from distort_pipeline.steps import pairs as pairs_step
 from distort_pipeline.steps import train
 from distort_pipeline.stores.pairs import open_pairs
@@ -33,15 +33,15 @@ TILES_PER_IMAGE = 6
 def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[float, float, float]:
     """Return JSD_NSS of the generator and of the pristine images in bits, and its strength in dB, for one seed."""
     config = PairsConfig(
-        distortions=DISTORTIONS, preset="ladder", levels=(LEVEL,), tiles_per_image=TILES_PER_IMAGE, seed=seed
+        distortions=DISTORTIONS, preset="five_levels", levels=(LEVEL,), tiles_per_image=TILES_PER_IMAGE, seed=seed
     )
     store, model = out / f"pairs-{seed}", out / f"{distortion}-{seed}"
     pairs_step.run(config, manifest, store)
     train.run(TrainConfig(steps=0, seed=seed), store, model, distortion=distortion)
-    forward = load_generator(model, batch=1).forward
+    predictor = load_generator(model, batch=1).predictor
     rows = []
     for record, pristine, true in open_pairs(store).validation(distortion, LEVEL):
-        made = forward.distort_image(pristine, derive_seed(seed, distortion, record.image))
+        made = predictor.distort_image(pristine, derive_seed(seed, distortion, record.image))
         strength = capped(psnr(pristine, made)) - capped(psnr(pristine, true))
         rows.append((jsd_nss(true, made), jsd_nss(true, pristine), strength))
     bits, nothing, strength = (fmean(column) for column in zip(*rows, strict=True))

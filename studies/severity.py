@@ -1,4 +1,4 @@
-"""Holds graded generators against single-level ones and against the truth, on the validation images of a pair store.
+"""Holds multi-level generators against single-level ones and against the truth, on the validation images of a pair store.
 
     python -m studies.severity PAIRS GRADED [SINGLES]
 
@@ -22,19 +22,19 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from distort_pipeline.evaluation.dials import Held, dialled, held_levels, try_dial
 from distort_pipeline.evaluation.plan import plan_of
-from distort_pipeline.ranges import Images
+from distort_pipeline.evaluation.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
+from distort_pipeline.pixels import Images
 from distort_pipeline.seeds import derive_seed, generator
-from distort_pipeline.statistics.calibrated import CALIBRATED, expected, reach, severity_for
-from distort_pipeline.statistics.dials import Dial, capped, summarise_dial
+from distort_pipeline.statistics.calibration import CALIBRATED, expected, reach, severity_for
 from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.measured import severity
+from distort_pipeline.statistics.eval_images import severity
+from distort_pipeline.statistics.severity_sweep import Dial, capped, summarise_sweep
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.tasks.chains import Chain
-from distort_pipeline.tasks.targets import distort_to_targets, measured, share_out, worst_reached
-from distort_pipeline.trained import TrainedGenerator, is_graded, load_generator
+from distort_pipeline.tasks.composite import CompositeGenerator
+from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality, measured
+from distort_pipeline.trained import TrainedGenerator, is_multi_level, load_generator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 TARGET_BATCH = 64  # tiles whose severities are found together
@@ -44,34 +44,38 @@ ASKED_TILES = 256
 SEED = 0
 
 
-def dials(pairs: PairStore, graded: Mapping[str, Path]) -> Iterator[tuple[TrainedGenerator, Dial, tuple[Held, ...]]]:
-    """Yield each graded generator with the figures of its dial, and its levels in the pairs."""
-    plans = plan_of(pairs, {name: read_card(folder) for name, folder in graded.items()}).dials
+def sweeps(
+    pairs: PairStore, multi_level: Mapping[str, Path]
+) -> Iterator[tuple[TrainedGenerator, Dial, tuple[SharedLevel, ...]]]:
+    """Yield each multi-level generator with the figures of its dial, and its levels in the pairs."""
+    plans = plan_of(pairs, {name: read_card(folder) for name, folder in multi_level.items()}).sweeps
     for name, plan in plans.items():
-        trained = load_generator(graded[name], batch=1)
+        trained = load_generator(multi_level[name], batch=1)
         tried = [
-            try_dial(
+            run_sweep(
                 plan,
                 pairs,
                 records,
-                dialled(plan, pairs, records, trained.forward, draw=derive_seed(SEED, plan.distortion, image)),
+                sweep_image(plan, pairs, records, trained.predictor, draw=derive_seed(SEED, plan.distortion, image)),
                 seed=SEED,
             )
             for image, records in plan.images.items()
         ]
-        yield trained, summarise_dial(tried, [h.step for h in plan.held], [b.step for b in plan.betweens]), plan.held
+        yield trained, summarise_sweep(tried, [h.step for h in plan.held], [b.step for b in plan.midpoints]), plan.held
 
 
-def single(pairs: PairStore, singles: Mapping[str, Path], distortion: str, held: Held) -> tuple[float, float] | None:
+def single(
+    pairs: PairStore, singles: Mapping[str, Path], distortion: str, held: SharedLevel
+) -> tuple[float, float] | None:
     """Return JSD_NSS and strength of the generator that learned one level alone; None if there is none."""
     for folder in singles.values():
         card = read_card(folder)
         recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == held.stored]
-        if card["distortion"] == distortion and not is_graded(card) and held_levels(card, recipes):
-            forward = load_generator(folder, batch=1).forward
+        if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
+            predictor = load_generator(folder, batch=1).predictor
             bits, strength = [], []
             for record, pristine, true in pairs.validation(distortion, held.stored):
-                made = forward.distort_image(pristine, derive_seed(SEED, distortion, record.image))
+                made = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
                 bits.append(jsd_nss(true, made))
                 strength.append(capped(severity(pristine, made).psnr) - capped(severity(pristine, true).psnr))
             return fmean(bits), fmean(strength)
@@ -84,7 +88,7 @@ def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> It
     A smooth tile cannot be made bad, so `generate` gives targets to tiles that can have them; those that ended at
     an end of the dial are told beside all.
     """
-    tiles, wholes = given.pristine, given.wholes
+    tiles, significances = given.pristine, given.significances
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, last = reach(calibration, measure)
     best = expected(calibration, measure, LEAST_ASKED)  # the untouched image's 60 dB are no quality to ask for
@@ -92,14 +96,14 @@ def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> It
     wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
     severities = [severity_for(calibration, measure, float(one)) for one in wanted]
-    made = trained.forward.distort(tiles, seeds, severities, wholes)
+    made = trained.predictor.distort(tiles, seeds, severities, significances)
     yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
-    chain = Chain({trained.card["distortion"]: trained})
-    worst = worst_reached(chain, tiles, seeds, wholes, measure=measure)
+    chain = CompositeGenerator({trained.card["distortion"]: trained})
+    worst = lowest_quality(chain, tiles, seeds, significances, measure=measure)
     mildest = best + RANGE[0] * (last - best)
-    targets, moved = share_out(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
+    targets, moved = assign_targets(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
     settings: dict[str, Any] = {"measure": measure, "batch": TARGET_BATCH, "worst": worst}
-    parts = list(distort_to_targets(chain, tiles, seeds, targets, wholes, **settings))
+    parts = list(distort_to_targets(chain, tiles, seeds, targets, significances, **settings))
     made = np.concatenate([images for images, _ in parts])
     found = [severity for _, severities in parts for severity in severities]
     yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}, {moved / len(tiles):.1%} drawn anew"
@@ -119,14 +123,16 @@ def _spearman(wanted: NDArray[np.float64], achieved: NDArray[np.float64]) -> flo
     return float(scipy.stats.spearmanr(wanted, achieved).statistic) if len(wanted) > 1 else float("nan")
 
 
-def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequence[Held], singles: Any) -> list[str]:
+def table(
+    pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequence[SharedLevel], singles: Any
+) -> list[str]:
     """Return the lines of one distortion."""
     distortion = trained.card["distortion"]
     lines = [
         "",
         f"## {distortion}: {dial.images} images, {dial.tiles} tiles",
         "",
-        "| severity | parameter | graded, bits | single, bits | ratio | graded, dB | single, dB | nothing | floor |",
+        "| severity | parameter | multi-level, bits | single, bits | ratio | multi-level, dB | single, dB | nothing | floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for (step, one), level in zip(dial.levels, held, strict=True):
@@ -141,7 +147,7 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
     lines += [
         f"| {step.severity:.3f} | {_parameters(step.parameters)} | {one.bits:.5f} | {one.below_bits:.5f} | "
         f"{one.above_bits:.5f} | {'there' if one.nearest else 'a level'} | {_strength(one):+.2f} |"
-        for step, one in dial.betweens
+        for step, one in dial.midpoints
     ]
     kept = float("nan") if dial.kept_falling_share is None else dial.kept_falling_share
     lines += [
@@ -159,9 +165,9 @@ def table(pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequenc
     return lines
 
 
-def _words(alone: tuple[float, float], graded_bits: float) -> tuple[str, str, str]:
+def _words(alone: tuple[float, float], multi_level_bits: float) -> tuple[str, str, str]:
     bits, strength = alone
-    return f"{bits:.5f}", f"{graded_bits / bits:.2f}" if bits else "–", f"{strength:+.2f}"
+    return f"{bits:.5f}", f"{multi_level_bits / bits:.2f}" if bits else "–", f"{strength:+.2f}"
 
 
 def _strength(one: Any) -> float:
@@ -174,14 +180,14 @@ def _parameters(parameters: Mapping[str, float]) -> str:
 
 @click.command()
 @click.argument("pairs", type=click.Path(path_type=Path, exists=True))
-@click.argument("graded", type=click.Path(path_type=Path, exists=True))
+@click.argument("multi_level", type=click.Path(path_type=Path, exists=True))
 @click.argument("singles", type=click.Path(path_type=Path, exists=True), required=False)
-def main(pairs: Path, graded: Path, singles: Path | None) -> None:
-    """Print a table for each graded generator."""
+def main(pairs: Path, multi_level: Path, singles: Path | None) -> None:
+    """Print a table for each multi-level generator."""
     store = open_pairs(pairs)
     alone = model_folders(singles) if singles else {}
-    there = {name: folder for name, folder in model_folders(graded).items() if is_graded(read_card(folder))}
-    for trained, dial, held in dials(store, there):
+    there = {name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))}
+    for trained, dial, held in sweeps(store, there):
         click.echo("\n".join(table(store, trained, dial, held, alone)))
 
 

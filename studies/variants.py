@@ -29,34 +29,34 @@ from numpy.typing import NDArray
 
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
-from distort_pipeline.networks import discriminator, forward, generator
-from distort_pipeline.ranges import GREYS_PER_UNIT, Image
+from distort_pipeline.networks import discriminator, generator, predictor
+from distort_pipeline.pixels import LEVELS_PER_UNIT, Image
 from distort_pipeline.seeds import derive_seed
-from distort_pipeline.statistics.dials import capped
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.mscn import luma
+from distort_pipeline.statistics.severity_sweep import capped
 from distort_pipeline.steps import train
 from distort_pipeline.stores.models import read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.trained import load_generator
-from distort_pipeline.training.adversaries import Adversaries
 from distort_pipeline.training.crops import CropBatch, Crops
+from distort_pipeline.training.gan import GANTrainer
 
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
 BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the image
 GROUPS = 8
-HIDING_GREYS = 4.0
+HIDING_LEVELS = 4.0
 SEED = 0
 COMMON: dict[str, Any] = {
     "base_filters": 16,
     "discriminator_filters": 16,
     "crop_px": 128,
     "batch": 8,
-    "discriminator_rate": 4e-4,
+    "discriminator_lr": 4e-4,
     "levels": (LEVEL,),
-    "transform": "none",
+    "codec_prior": "none",
     "precision": "mixed_bfloat16",
     "validate_every": 1000,
     "checkpoint_every": 500,
@@ -130,7 +130,7 @@ def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
             patch.object(generator, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
             patch.object(generator, "BLOCKS", blocks),
             patch.object(generator, "MULTIPLE_PX", 2**blocks),
-            patch.object(forward, "MULTIPLE_PX", 2**blocks),
+            patch.object(predictor, "MULTIPLE_PX", 2**blocks),
         ):
             yield
 
@@ -157,12 +157,12 @@ def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def falling() -> Iterator[None]:
-        plain = Adversaries._adam
+        plain = GANTrainer._adam
 
-        def scheduled(self: Adversaries, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
+        def scheduled(self: GANTrainer, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
             return plain(self, name, keras.optimizers.schedules.CosineDecay(rate, steps), network)
 
-        with patch.object(Adversaries, "_adam", scheduled):
+        with patch.object(GANTrainer, "_adam", scheduled):
             yield
 
     return falling
@@ -171,13 +171,13 @@ def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
 @contextmanager
 def noise_before_d() -> Iterator[None]:
     """Add white noise to what D judges, true and generated alike, so that it cannot go by what is finer."""
-    plain, seeds = Adversaries.judged, keras.random.SeedGenerator(SEED)
+    plain, seeds = GANTrainer.judged, keras.random.SeedGenerator(SEED)
 
-    def hidden(self: Adversaries, x: Any, y: Any, severity: Any) -> list[Any]:
-        noise = keras.random.normal(ops.shape(y), stddev=HIDING_GREYS / GREYS_PER_UNIT, seed=seeds)
+    def hidden(self: GANTrainer, x: Any, y: Any, severity: Any) -> list[Any]:
+        noise = keras.random.normal(ops.shape(y), stddev=HIDING_LEVELS / LEVELS_PER_UNIT, seed=seeds)
         return plain(self, x, y + noise, severity)
 
-    with patch.object(Adversaries, "judged", hidden):
+    with patch.object(GANTrainer, "judged", hidden):
         yield
 
 
@@ -191,8 +191,8 @@ def _grouped(*, name: str, dtype: str, **_: Any) -> keras.layers.Layer:
 
 STEPS = 1500
 FROM_FIT = {
-    "transform": None, "generator_rate": 5e-5, "head_start": 300, "keep": "best", "validate_every": 150,
-    "sparsity_weight": 1.0, "sparsity_span": 2.0,
+    "codec_prior": None, "generator_lr": 5e-5, "discriminator_warmup_steps": 300, "keep": "best", "validate_every": 150,
+    "lambda_l1": 1.0, "l1_scale": 2.0,
 }  # fmt: skip
 VARIANTS = {
     "jpeg": Variant("jpeg"),
@@ -202,7 +202,7 @@ VARIANTS = {
     "jpeg, flips": Variant("jpeg", inside=flips),
     "jpeg, D without norms": Variant("jpeg", inside=without_norm),
     "jpeg, D with spectral norm": Variant("jpeg", inside=spectral_norm),
-    "jpeg, D sees the pair as it is": Variant("jpeg", {"pair_view": "plain"}),
+    "jpeg, D sees the pair as it is": Variant("jpeg", {"discriminator_input": "plain"}),
     "jpeg, rates fall to 0": Variant("jpeg", inside=decay(STEPS)),
     "jpeg, 5 blocks": Variant("jpeg", inside=depth(5)),
     "jpeg, 3 blocks": Variant("jpeg", inside=depth(3)),
@@ -210,10 +210,10 @@ VARIANTS = {
     "noise, another seed": Variant("white_noise", {"seed": 1}),
     "noise, D without norms": Variant("white_noise", inside=without_norm),
     "noise, D with spectral norm": Variant("white_noise", inside=spectral_norm),
-    "noise, D sees the pair as it is": Variant("white_noise", {"pair_view": "plain"}),
+    "noise, D sees the pair as it is": Variant("white_noise", {"discriminator_input": "plain"}),
     "noise, rates fall to 0": Variant("white_noise", inside=decay(STEPS)),
-    "noise, weights not averaged": Variant("white_noise", {"averaging": 0.0}),
-    "noise, sparsity summed": Variant("white_noise", {"sparsity_reduction": "sum"}),
+    "noise, weights not averaged": Variant("white_noise", {"ema_decay": 0.0}),
+    "noise, sparsity summed": Variant("white_noise", {"l1_reduction": "sum"}),
     "noise, batches of 2": Variant("white_noise", {"batch": 2}),
     "noise, batches of 2, G without norms": Variant("white_noise", {"batch": 2}, other_norm(_nothing), folds=False),
     "noise, batches of 2, G with group norms": Variant("white_noise", {"batch": 2}, other_norm(_grouped), folds=False),
@@ -243,7 +243,7 @@ def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ..
         return figures["jsd_nss"], figures["jsd_nss_pristine"]
     found = []
     with variant.inside():
-        made = load_generator(model, batch=1).forward
+        made = load_generator(model, batch=1).predictor
         for record, pristine, true in pairs.validation(variant.distortion, LEVEL):
             own = made.distort_image(pristine, derive_seed(SEED, record.image))
             strength = capped(psnr(pristine, own)) - capped(psnr(pristine, true))

@@ -108,7 +108,7 @@ def small_settings():
 def pair_store(tmp_path_factory, small_manifest, small_settings, faded):
     """A finished pair store: JPEG, white noise and the faded images that were brought."""
     out = tmp_path_factory.mktemp("pairs") / "pairs"
-    pairs_step.run(PairsConfig(**small_settings, brought={"faded": str(faded)}), small_manifest, out)
+    pairs_step.run(PairsConfig(**small_settings, external={"faded": str(faded)}), small_manifest, out)
     return open_pairs(out)
 
 
@@ -117,28 +117,28 @@ def make_trainer():
     """A function that makes a small trainer of 128 px crops, two in a batch, with one noise channel."""
 
     def make(**changes):
-        from distort_pipeline.training.adversaries import Networks
+        from distort_pipeline.training.gan import GANConfig
         from distort_pipeline.training.tensorflow_step import TensorflowTrainer
 
         plain = {
             "base_filters": 2,
             "discriminator_filters": 2,
             "noise_channels": 1,
-            "pair_view": "amplified_difference",
+            "discriminator_input": "scaled_residual",
             "precision": "float32",
             "crop_px": 128,
             "batch": 2,
-            "generator_rate": 1e-3,
-            "discriminator_rate": 1e-3,
+            "generator_lr": 1e-3,
+            "discriminator_lr": 1e-3,
             "beta_1": 0.5,
             "beta_2": 0.999,
-            "sparsity_weight": 0.1,
-            "sparsity_span": 255.0,
-            "sparsity_reduction": "mean",
-            "averaging": 0.9,
+            "lambda_l1": 0.1,
+            "l1_scale": 255.0,
+            "l1_reduction": "mean",
+            "ema_decay": 0.9,
             "seed": 3,
         }
-        return TensorflowTrainer(Networks(**{**plain, **changes}))
+        return TensorflowTrainer(GANConfig(**{**plain, **changes}))
 
     return make
 

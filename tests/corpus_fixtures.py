@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_models import NETWORK_BATCH, PARAMETERS, TILE_PX, write_model
+from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.distortions import apply
@@ -60,9 +60,9 @@ def small_corpus_settings():
     return {
         "count": 40,
         "tile_px": TILE_PX,
-        "batch_samples": 8,
+        "samples_per_shard": 8,
         "tiles_per_chunk": 4,
-        "network_batch": NETWORK_BATCH,
+        "inference_batch_size": INFERENCE_BATCH_SIZE,
         "truth_images": 1,
         "workers": 0,
     }

@@ -14,7 +14,7 @@ from distort_pipeline.reports.corpus_batches import read_batches, read_store
 from distort_pipeline.reports.corpus_page import render
 from distort_pipeline.reports.examples import Example
 from distort_pipeline.reports.image_index import image_index
-from distort_pipeline.reports.strips import png_bytes, strip
+from distort_pipeline.reports.side_by_side import png_bytes, strip
 from distort_pipeline.stores.tables import schema_of
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
@@ -68,9 +68,9 @@ def fake_corpus(
                 "severity": {"least": 1.0, "most": 1.0},
                 "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
                 "precision": "float32",
-                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8, "bound_bits": 0.02},
-                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "bound_bits": 0.04},
-                "judged_by": "paired", "within_bounds": not flagged,
+                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8, "threshold_bits": 0.02},
+                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "threshold_bits": 0.04},
+                "judged_by": "paired", "accepted": not flagged,
                 "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
                 "floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
                 "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},

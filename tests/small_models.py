@@ -9,10 +9,12 @@ from distort_pipeline.training.validation import summary
 
 TILE_PX = 128
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19}}
-NETWORK_BATCH = 8
+INFERENCE_BATCH_SIZE = 8
 
 
-def write_model(folder, distortion, histograms, *, noise_channels=0, brought=False, parameters=None, steps=0, levels=1):
+def write_model(
+    folder, distortion, histograms, *, noise_channels=0, external=False, parameters=None, steps=0, levels=1
+):
     """Write a model of random weights, with the card that training would have written.
 
     With several `levels`, `parameters` are one mapping for each, and `histograms` those of all.
@@ -38,7 +40,7 @@ def write_model(folder, distortion, histograms, *, noise_channels=0, brought=Fal
             {"level": rank, "parameters": own, "severity": rank / levels, "figures": summary(histograms)}
             for rank, own in enumerate(each, start=1)
         ],
-        "brought": brought,
+        "external": external,
         "network": {"base_filters": 4, "noise_channels": noise_channels},
         "settings": settings,
         "steps": steps,

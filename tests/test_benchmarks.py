@@ -24,10 +24,10 @@ from benchmarks.harness import (
     spread,
     write_result,
 )
+from benchmarks.nss_statistics import plain_histogram
 from benchmarks.pair_floor import distort, image_tasks
 from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
-from benchmarks.statistics import plain_histogram
 from benchmarks.trainers import trainer_of
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.statistics.histograms import product_histogram

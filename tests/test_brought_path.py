@@ -19,7 +19,7 @@ IMAGES = 5
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with photographs, the same ones through a warm and soft lens, and all that the path makes of them."""
-    place = tmp_path_factory.mktemp("brought")
+    place = tmp_path_factory.mktemp("external")
     (place / "clean").mkdir()
     (place / "worn").mkdir()
     for photograph in sorted(SAMPLE.glob("*.png"))[:IMAGES]:
@@ -31,8 +31,8 @@ def workplace(tmp_path_factory):
         patch.chdir(place)
         for command in (
             "ingest clean --val-count 1",
-            "pairs manifest.jsonl --distortions= --brought lens=worn --tile-px 256 --workers 0",
-            "train pairs --distortion lens --base-filters 2 --crop-px 128 --batch 2 --steps 2",
+            "pairs manifest.jsonl --distortions= --external-pairs lens=worn --tile-px 256 --workers 0",
+            "train pairs --distortion lens --base-filters 2 --crop-px 128 --batch-size 2 --steps 2",
             "evaluate pairs --strips 1",
             "generate --count 6 --tile-px 128 --workers 0",
             "export corpus --workers 0 --allow-flagged",  # bounds of one image say little of another
@@ -62,5 +62,5 @@ def test_batches_are_judged_by_the_true_images_that_the_model_has_seen(workplace
 
 
 def test_the_card_says_that_the_pairs_were_brought(workplace):
-    assert read_json(workplace / "models" / "lens" / "store.json")["brought"] is True
+    assert read_json(workplace / "models" / "lens" / "store.json")["external"] is True
     assert "brought pairs" in (workplace / "models" / "lens" / "README.md").read_text()

@@ -73,7 +73,7 @@ def test_the_module_runs_as_the_command() -> None:
         (("gallery", "nowhere"), "nowhere"),
         (("model", "export", "nowhere", "--format", "keras"), "nowhere"),
         (("pairs", "x", "--levels", "one"), "whole numbers"),
-        (("pairs", "x", "--brought", "camera"), "NAME=PATH"),
+        (("pairs", "x", "--external-pairs", "camera"), "NAME=PATH"),
         (("--params", "nowhere.yaml", "ingest", "."), "there is no parameter file nowhere.yaml"),
     ],
 )
@@ -137,14 +137,14 @@ def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.Monkey
     steps: list[int] = []
 
     def noted(config: EvaluateConfig, *_: Path) -> Report:
-        steps.append(config.classifier_steps)
+        steps.append(config.c2st_steps)
         return Report("evaluate", {}, ())
 
     monkeypatch.setattr(evaluate, "run", noted)
     typed("evaluate", "pairs")
-    typed("evaluate", "pairs", "--classifier-steps", "0")
-    assert steps == [EvaluateConfig.classifier_steps, 0]
-    assert typed("evaluate", "pairs", "--classifier-steps", "-1").exit_code == 2
+    typed("evaluate", "pairs", "--c2st-steps", "0")
+    assert steps == [EvaluateConfig.c2st_steps, 0]
+    assert typed("evaluate", "pairs", "--c2st-steps", "-1").exit_code == 2
     assert len(steps) == 2
 
 

@@ -26,7 +26,7 @@ def test_the_repositorys_parameters_load():
 
 def test_defaults_are_the_papers_where_it_states_them():
     train = TrainConfig()
-    assert (train.generator_rate, train.discriminator_rate, train.sparsity_weight) == (3e-4, 1e-4, 0.1)
+    assert (train.generator_lr, train.discriminator_lr, train.lambda_l1) == (3e-4, 1e-4, 0.1)
     assert (train.crop_px, train.batch) == (256, 16)
 
 
@@ -48,18 +48,18 @@ def test_absent_and_empty_sections_are_defaults(tmp_path):
         ("distort_pipeline: 1\ntrain: {batch: 4.5}\n", ["train.batch", "int", "4.5"]),
         ("distort_pipeline: 1\ntrain: {batch: true}\n", ["train.batch", "int", "True"]),  # YAML's yes is not 1
         ("distort_pipeline: 1\ntrain: {batch: '4'}\n", ["train.batch", "int", "'4'"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: .nan}\n", ["train.generator_rate", "finite"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: fast}\n", ["train.generator_rate", "float", "'fast'"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: 1" + 400 * "0" + "}\n", ["train.generator_rate", "finite"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: .nan}\n", ["train.generator_lr", "finite"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: fast}\n", ["train.generator_lr", "float", "'fast'"]),
+        ("distort_pipeline: 1\ntrain: {generator_rate: 1" + 400 * "0" + "}\n", ["train.generator_lr", "finite"]),
         ("distort_pipeline: 1\npairs: {tile_px: 200}\n", ["pairs.tile_px must be a multiple of 128, got 200"]),
         ("distort_pipeline: 1\ngenerate: {target: {ssim: [30]}}\n", ["generate.target", "0 to 1 for ssim"]),
         ("distort_pipeline: 1\npairs: {levels: 1}\n", ["pairs.levels must be a list", "1"]),
         ("distort_pipeline: 1\npairs: {levels: [0]}\n", ["pairs.levels", "from 1"]),
         ("distort_pipeline: 1\npairs: {distortions: [jpeg, jpeg]}\n", ["pairs.distortions", "without repeats"]),
-        ("distort_pipeline: 1\npairs: {brought: {jpeg: a}}\n", ["pairs.brought"]),
-        ("distort_pipeline: 1\npairs: {brought: {pristine: a}}\n", ["pairs.brought", "pristine"]),
-        ("distort_pipeline: 1\npairs: {brought: {a/b: a}}\n", ["pairs.brought", "a/b"]),
-        ("distort_pipeline: 1\npairs: {brought: {1: a}}\n", ["pairs.brought", "str"]),
+        ("distort_pipeline: 1\npairs: {brought: {jpeg: a}}\n", ["pairs.external"]),
+        ("distort_pipeline: 1\npairs: {brought: {pristine: a}}\n", ["pairs.external", "pristine"]),
+        ("distort_pipeline: 1\npairs: {brought: {a/b: a}}\n", ["pairs.external", "a/b"]),
+        ("distort_pipeline: 1\npairs: {brought: {1: a}}\n", ["pairs.external", "str"]),
         ("distort_pipeline: 1\ngenerate: {splits: [vla]}\n", ["generate.splits", "vla"]),
         ("distort_pipeline: 2\n", ["distort_pipeline: 2", "reads 1 only"]),
         ("train: {}\ndistort_pipeline: 1\n", ["first key"]),
@@ -83,8 +83,8 @@ def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
 def test_numbers_as_yaml_reads_them(tmp_path):
     # YAML 1.1 takes 3e-4 for text and 1 for an integer: both are numbers to people
     found = load_params(params(tmp_path, "distort_pipeline: 1\ntrain: {generator_rate: 3e-4, discriminator_rate: 1}\n"))
-    assert found.train.generator_rate == 3e-4
-    assert isinstance(found.train.discriminator_rate, float)
+    assert found.train.generator_lr == 3e-4
+    assert isinstance(found.train.discriminator_lr, float)
 
 
 def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
@@ -101,23 +101,23 @@ def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
     [
         (TrainConfig, "crop_px", 192),
         (TrainConfig, "crop_align", 4),
-        (TrainConfig, "sparsity_weight", -0.1),
+        (TrainConfig, "lambda_l1", -0.1),
         (TrainConfig, "beta_1", 1.0),
         (TrainConfig, "precision", "float16"),
-        (TrainConfig, "pair_view", "sideways"),
-        (TrainConfig, "sparsity_reduction", "median"),
+        (TrainConfig, "discriminator_input", "sideways"),
+        (TrainConfig, "l1_reduction", "median"),
         (TrainConfig, "noise_channels", -1),
         (TrainConfig, "steps", -1),
-        (TrainConfig, "transform", "fourier"),
+        (TrainConfig, "codec_prior", "fourier"),
         (TrainConfig, "keep", "first"),
-        (TrainConfig, "head_start", 20_000),  # as many as there are steps
+        (TrainConfig, "discriminator_warmup_steps", 20_000),  # as many as there are steps
         (PairsConfig, "tiles_per_shard", 50),
         (PairsConfig, "tiles_per_image", 65),
         (PairsConfig, "min_tile_px", 512),
         (PairsConfig, "workers", -1),
         (GenerateConfig, "tile_px", 0),
-        (GenerateConfig, "batch_samples", 100),
-        (GenerateConfig, "on_drift", "shrug"),
+        (GenerateConfig, "samples_per_shard", 100),
+        (GenerateConfig, "on_fail", "shrug"),
     ],
 )
 def test_values_out_of_range_are_refused(kind, name, value):

@@ -4,11 +4,11 @@ import shutil
 import numpy as np
 import pytest
 
-from distort_pipeline.builtin import STARTERS, sample_folder, starter
+from distort_pipeline.assets import PRETRAINED, pretrained, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.inputs import manifest_of, models_or_starters
+from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.images import decode
@@ -27,57 +27,60 @@ def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
     (elsewhere / "photos").mkdir()
     for path in sorted(sample_folder().glob("*.png"))[:3]:
         shutil.copy(path, elsewhere / "photos")
-    made = manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+    made = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert made == elsewhere / "corpus.manifest.jsonl"
     assert len(read_manifest(made).records) == 3
 
 
 def test_the_manifest_of_a_finished_corpus_is_not_lost_to_a_command_that_is_refused(elsewhere):
-    made = manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig())
+    made = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
     before = made.read_bytes()
     (elsewhere / "corpus").mkdir()
     (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(made).digest}))
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
     with pytest.raises(PipelineError, match="corpus already exists and was made of other images"):
-        manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+        resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert made.read_bytes() == before
     assert not list(elsewhere.glob(".corpus*"))
-    assert manifest_of(sample_folder(), elsewhere / "corpus", IngestConfig()) == made  # of the same images it goes on
+    assert (
+        resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig()) == made
+    )  # of the same images it goes on
 
 
 def test_a_single_image_is_enough_to_distort(elsewhere):
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
-    assert len(read_manifest(manifest_of(elsewhere / "photos", elsewhere / "corpus", IngestConfig())).records) == 1
+    assert len(read_manifest(resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())).records) == 1
 
 
 def test_a_manifest_is_taken_as_it_is_and_the_one_in_this_folder_without_being_named(elsewhere):
-    manifest_of(sample_folder(), elsewhere / "first", IngestConfig()).rename(elsewhere / "manifest.jsonl")
+    resolve_inputs(sample_folder(), elsewhere / "first", IngestConfig()).rename(elsewhere / "manifest.jsonl")
     assert (
-        manifest_of(elsewhere / "manifest.jsonl", elsewhere / "corpus", IngestConfig()) == elsewhere / "manifest.jsonl"
+        resolve_inputs(elsewhere / "manifest.jsonl", elsewhere / "corpus", IngestConfig())
+        == elsewhere / "manifest.jsonl"
     )
-    assert manifest_of(None, elsewhere / "corpus", IngestConfig()).resolve() == elsewhere / "manifest.jsonl"
+    assert resolve_inputs(None, elsewhere / "corpus", IngestConfig()).resolve() == elsewhere / "manifest.jsonl"
 
 
 def test_where_nothing_is_named_the_built_in_photographs_are_taken(elsewhere, capsys):
-    made = manifest_of(None, elsewhere / "corpus", IngestConfig())
+    made = resolve_inputs(None, elsewhere / "corpus", IngestConfig())
     assert len(read_manifest(made).records) == 20
     assert "the built-in sample" in capsys.readouterr().err
 
 
 def test_starters_stand_in_for_models_that_are_not_there(elsewhere, capsys):
-    assert models_or_starters(None) == STARTERS
-    assert "starter generators" in capsys.readouterr().err
+    assert models_or_pretrained(None) == PRETRAINED
+    assert "pretrained generators" in capsys.readouterr().err
     (elsewhere / "models").mkdir()
-    assert models_or_starters(None).name == "models"
+    assert models_or_pretrained(None).name == "models"
     assert "those in the folder models here" in capsys.readouterr().err
-    assert models_or_starters(elsewhere / "others") == elsewhere / "others"
+    assert models_or_pretrained(elsewhere / "others") == elsewhere / "others"
 
 
 def test_a_starter_that_there_is_none_of_is_said_so():
-    with pytest.raises(PipelineError, match="no starter generator of sepia"):
-        starter("sepia")
+    with pytest.raises(PipelineError, match="no pretrained generator of sepia"):
+        pretrained("sepia")
 
 
 # median over the twenty photographs of the sample, measured 2026-11-24 and doubled; here over every fourth of them.
@@ -86,21 +89,21 @@ def test_a_starter_that_there_is_none_of_is_said_so():
     ("distortion", "bits"), [("jpeg", 0.002), ("jp2k", 0.0031), ("white_noise", 0.0004), ("pink_noise", 0.0024)]
 )
 def test_a_starter_is_near_to_what_it_learned_on_photographs_it_was_not_fitted_to(distortion, bits):
-    generator = load_generator(starter(distortion), batch=1)
+    generator = load_generator(pretrained(distortion), batch=1)
     level = learned_levels(generator.card)[2]  # the one of paper_like
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::4]):
         image = decode(path.read_bytes())[0]
         true = apply(distortion, image, level.parameters, np.random.default_rng(seed)).image
-        made = generator.forward.distort_image(image, seed, level.severity)
+        made = generator.predictor.distort_image(image, seed, level.severity)
         scores.append(jsd_bits(product_histogram(true), product_histogram(made)))
     assert np.median(scores) < bits
 
 
 def test_starters_hold_arrays_only_and_say_what_they_were_made_of():
-    for folder in sorted(STARTERS.iterdir()):
+    for folder in sorted(PRETRAINED.iterdir()):
         assert {path.name for path in folder.iterdir()} == {
             *("store.json", "files.json", "README.md", "generator.safetensors", "validation_histograms.npz")
         }
         assert "wallpaper" in read_card(folder)["data"]["photographs"]
-    assert sum(path.stat().st_size for path in STARTERS.rglob("*") if path.is_file()) < 21e6
+    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 21e6

@@ -19,11 +19,11 @@ def test_what_lies_free_below_something_that_stays_is_given_back():
     stays = blocks.pop()
     full = resident_mb()
     del blocks
-    memory.give_back()
+    memory.trim_heap()
     assert resident_mb() < full - 150
     assert len(stays) == 100_000
 
 
 def test_without_such_a_library_nothing_happens(monkeypatch):
     monkeypatch.setattr(memory, "_C", None)
-    memory.give_back()
+    memory.trim_heap()

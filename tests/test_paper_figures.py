@@ -49,7 +49,7 @@ def test_a_stage_depends_on_what_the_roots_does(stage):
 @pytest.mark.parametrize("run", PARAMS["runs"])
 def test_a_run_is_the_papers_way_and_has_its_curve(run):
     settings = settings_of(run, STUDY / "params.yaml")
-    assert (settings.transform, settings.noise_channels, settings.keep) == ("none", 0, "last")
+    assert (settings.codec_prior, settings.noise_channels, settings.select_checkpoint) == ("none", 0, "last")
     assert f"build/models/{run}/live/plots/metrics/jsd_nss.tsv" in yaml.safe_dump(DVC["plots"])
 
 
@@ -59,10 +59,10 @@ def test_the_settings_of_the_other_sections_are_known(section):
 
 
 def test_runs_differ_in_their_losses_alone():
-    losses = {"adversarial_weight", "sparsity_weight", "pixel_weight", "pixel_norm"}
+    losses = {"adversarial_weight", "lambda_l1", "pixel_weight", "pixel_norm"}
     assert all(set(changes) <= losses for changes in PARAMS["runs"].values())
     settled = [settings_of(run, STUDY / "params.yaml") for run in PARAMS["runs"]]
-    assert [one.sparsity_weight for one in settled if one.adversarial_weight] == [0, 0.01, 0.1, 1, 10]
+    assert [one.lambda_l1 for one in settled if one.adversarial_weight] == [0, 0.01, 0.1, 1, 10]
     assert [one.pixel_norm for one in settled if one.pixel_weight] == ["l1", "l2"]
 
 
@@ -74,17 +74,17 @@ def test_figures_show_runs_that_there_are():
 def test_doing_nothing_is_too_weak_and_the_truth_is_exact():
     pristine, true = [noise(1), noise(2)], [noise(1) // 2, noise(2) // 2]
     exact = figures.means(pristine, true, true)
-    assert (exact["jsd_nss"], exact["strength_db"], exact["psnr_true_db"]) == (0, 0, 60)
+    assert (exact["jsd_nss"], exact["delta_psnr_db"], exact["psnr_true_db"]) == (0, 0, 60)
     assert exact["detail"] == pytest.approx(0.25, rel=0.02)  # half the contrast, squared; whole greys
     nothing = figures.means(pristine, true, pristine)
     assert nothing["psnr_db"] == 60
-    assert nothing["strength_db"] > 40
+    assert nothing["delta_psnr_db"] > 40
     assert nothing["detail"] == 1
 
 
 def test_a_drawing_has_a_column_for_each_and_the_residuals_below():
     pristine = noise(1)
-    drawn = figures.drawing(pristine, pristine, {"lambda 1: 0.1": pristine}, nothing_bits=0.2, side_px=32)
+    drawn = figures.drawing(pristine, pristine, {"lambda 1: 0.1": pristine}, identity_bits=0.2, side_px=32)
     grey = (drawn == 128).all(axis=2)
     below, above = grey[-36:], grey[-72:-36]
     assert below.sum() == 3 * 32 * 32  # nothing was changed

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.planning.conditions import SEVERITY, Condition, SeverityRequest
 from distort_pipeline.planning.corpora import even_quotas, plan_corpus
 from distort_pipeline.planning.pairs import plan_pairs
-from distort_pipeline.planning.series import SEVERITY, Asked, Series
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
 from distort_pipeline.records import ImageRecord
 
@@ -111,20 +111,20 @@ MODELS = {"jpeg": False, "jp2k": False, "white_noise": True}
 
 
 def one_level(name, random=False):
-    return Series(name, (name,), 1, 1, Asked(SEVERITY, 1.0, 1.0), random)
+    return Condition(name, (name,), 1, 1, SeverityRequest(SEVERITY, 1.0, 1.0), random)
 
 
 def corpus(album, count, models=MODELS, **changes):
-    plain = {"tile_px": 256, "batch_samples": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
+    plain = {"tile_px": 256, "samples_per_shard": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
     series = [one_level(name, random) for name, random in sorted(models.items())]
     return plan_corpus(album, series, count=count, **{**plain, **changes})
 
 
 @quick
 @given(albums(), st.integers(1, 200), st.booleans(), st.sampled_from([None, 128, 256]), st.integers(1, 32))
-def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
+def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shard):
     try:
-        plan = corpus(album, count, allow_repeats=allow_repeats, tile_px=tile_px, batch_samples=batch_samples)
+        plan = corpus(album, count, allow_repeats=allow_repeats, tile_px=tile_px, samples_per_shard=samples_per_shard)
     except PipelineError:
         assert not allow_repeats
         return
@@ -135,8 +135,8 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, batch_samples):
     assert len({sample.seed for sample in samples}) == count
     shares = Counter()
     for batch in plan.batches:
-        assert 0 < len(batch.samples) <= batch_samples
-        assert batch.samples[0].slot == batch.number * batch_samples
+        assert 0 < len(batch.samples) <= samples_per_shard
+        assert batch.samples[0].slot == batch.number * samples_per_shard
         shares[batch.series.name] += len(batch.samples)
     assert max(shares.values()) - min(shares[name] for name in MODELS) <= 1
     for name, is_random in MODELS.items():

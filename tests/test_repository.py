@@ -24,7 +24,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 CODE = DVC["vars"][0]["code"]
 
 # Modules that a step imports though they decide none of its bytes: settings are tracked as parameters, one by one.
-DECIDES_NOTHING = {
+RUNTIME_ONLY = {
     "ahead",
     "backend",
     "config",
@@ -47,14 +47,14 @@ DECIDES_NOTHING = {
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
 # what words the model card or lays out strips. Labels are added to corpora that are there.
 CARRIES = {
-    "generate": {"stores.answers", "stores.labels"},
+    "generate": {"stores.ratings", "stores.labels"},
     "train": {
-        "planning", "records", "reports.model_card", "reports.strips", "stores.arrays",
+        "planning", "records", "reports.model_card", "reports.side_by_side", "stores.arrays",
         "stores.inner_chunks", "stores.pairs", "stores.images", "stores.tables",
     },
 }  # fmt: skip
 # Settings that decide no byte either.
-WHERE_IT_RUNS = {"workers", "threads_per_worker", "on_drift"}
+RUNTIME_ONLY = {"workers", "threads_per_worker", "on_fail"}
 
 
 def repository_files():
@@ -146,7 +146,7 @@ def test_a_stage_depends_on_the_modules_that_decide_its_bytes(word):
         module.removeprefix("distort_pipeline.")
         for module in graph.find_upstream_modules(f"distort_pipeline.steps.{word}") | {f"distort_pipeline.steps.{word}"}
     }
-    deciding = found - DECIDES_NOTHING - CARRIES.get(word, set())
+    deciding = found - RUNTIME_ONLY - CARRIES.get(word, set())
     covered = [
         dep.removeprefix(f"{CODE}/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for dep in dependencies(word)
@@ -174,7 +174,7 @@ def test_a_stage_depends_on_each_default_of_its_settings(word):
         assert not has_tuples, "DVC takes a class that holds a tuple for changed, always: list its settings"
         return
     constants = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-    assert {name.removeprefix(f"{kind.__name__}.") for name in names} == constants - WHERE_IT_RUNS
+    assert {name.removeprefix(f"{kind.__name__}.") for name in names} == constants - RUNTIME_ONLY
 
 
 def test_each_distortion_of_the_sample_has_its_plots():
@@ -204,8 +204,8 @@ def test_the_paper_profile_is_the_papers_setting(place):
     assert apply_profile(place, "paper").returncode == 0
     params = load_params(place / "params.yaml")
     assert (params.train.base_filters, params.train.batch, params.train.crop_px) == (64, 16, 256)
-    assert (params.train.generator_rate, params.train.discriminator_rate) == (3e-4, 1e-4)
-    assert params.train.sparsity_weight == 0.1
+    assert (params.train.generator_lr, params.train.discriminator_lr) == (3e-4, 1e-4)
+    assert params.train.lambda_l1 == 0.1
     assert params.ingest.val_count == 44
     assert params.generate.count == 100_000
 

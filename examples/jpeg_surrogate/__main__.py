@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.commands.model import export_model
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=Path("build/models/jpeg"))
     parser.add_argument("--manifest", type=Path, default=Path("build/manifest.jsonl"))
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-px", type=int, default=128)
     parser.add_argument("--strength", type=float, default=6.0, help="deviation of the mark in greys")
     parser.add_argument("--test-crops", type=int, default=128)
@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
     for name, channel in channels.items():
         crops = _batches(images["train"], asked.crop_px, asked.batch)
-        marker = train_marker(crops, channel, steps=asked.steps, strength_grey=asked.strength, seed=0)
-        clean, jpeg = bits_right(marker, held_out, parameters, strength_grey=asked.strength, seed=5)
+        marker = train_marker(crops, channel, steps=asked.steps, strength_8bit=asked.strength, seed=0)
+        clean, jpeg = bits_right(marker, held_out, parameters, strength_8bit=asked.strength, seed=5)
         print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.ranges import GREYS_PER_UNIT, Image, from_network, to_network
+from distort_pipeline.pixels import LEVELS_PER_UNIT, Image, denormalize, normalize
 from distort_pipeline.seeds import derive_seed, generator
 
 BITS = 16
@@ -43,10 +43,10 @@ class Marker:
         """All that an optimiser may change."""
         return [self.patterns, self.filter, self.reader, self.gain]
 
-    def mark(self, images: Any, message: Any, strength_grey: float) -> Any:
+    def mark(self, images: Any, message: Any, strength_8bit: float) -> Any:
         """Return `images` (N, H, W, 3) with the ±1 `message` (N, BITS) in them, as a mark of that deviation."""
         mark = tf.einsum("yxb,nb->nyx", self.patterns, message)
-        mark *= strength_grey / GREYS_PER_UNIT / (tf.math.reduce_std(mark, (1, 2), keepdims=True) + 1e-6)
+        mark *= strength_8bit / LEVELS_PER_UNIT / (tf.math.reduce_std(mark, (1, 2), keepdims=True) + 1e-6)
         times = (1, images.shape[1] // PATTERN_PX, images.shape[2] // PATTERN_PX)
         return tf.clip_by_value(images + tf.tile(mark, times)[..., None], -1.0, 1.0)
 
@@ -55,8 +55,8 @@ class Marker:
         luma = tf.tensordot(images, tf.constant(LUMA), 1)[..., None]
         clean = tf.nn.conv2d(luma, self.filter, 1, "SAME")[..., 0]
         down, across = clean.shape[1] // PATTERN_PX, clean.shape[2] // PATTERN_PX
-        folded = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
-        return self.gain * tf.einsum("yxb,nyx->nb", self.reader, folded)
+        fused = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
+        return self.gain * tf.einsum("yxb,nyx->nb", self.reader, fused)
 
 
 def new_marker(seed: int) -> Marker:
@@ -69,7 +69,7 @@ def new_marker(seed: int) -> Marker:
 
 
 def train_marker(
-    crops: Iterator[NDArray[np.uint8]], channel: Channel, *, steps: int, strength_grey: float, seed: int
+    crops: Iterator[NDArray[np.uint8]], channel: Channel, *, steps: int, strength_8bit: float, seed: int
 ) -> Marker:
     """Return a marker trained on `steps` batches of `crops` whose marked images went through `channel`."""
     marker = new_marker(seed)
@@ -79,13 +79,13 @@ def train_marker(
     @tf.function  # type: ignore[untyped-decorator]
     def step(images: Any, message: Any) -> Any:
         with tf.GradientTape() as tape:
-            logits = marker.read(channel(marker.mark(images, message, strength_grey)))
+            logits = marker.read(channel(marker.mark(images, message, strength_8bit)))
             loss = tf.reduce_mean(tf.nn.softplus(-message * logits))
         optimiser.apply(tape.gradient(loss, marker.variables), marker.variables)
         return loss
 
     for _, batch in zip(range(steps), crops, strict=False):
-        step(tf.constant(to_network(batch)), tf.constant(random_messages(len(batch), rng)))
+        step(tf.constant(normalize(batch)), tf.constant(random_messages(len(batch), rng)))
     return marker
 
 
@@ -97,11 +97,11 @@ def random_messages(count: int, rng: np.random.Generator) -> NDArray[np.float32]
 def true_jpeg(images: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
     """Return network pixels (N, H, W, 3) after 8 bits and the real codec."""
     rng = generator(0)  # JPEG draws nothing from it
-    return to_network(np.stack([apply("jpeg", one, parameters, rng).image for one in from_network(images)]))
+    return normalize(np.stack([apply("jpeg", one, parameters, rng).image for one in denormalize(images)]))
 
 
 def straight_through(parameters: Mapping[str, float]) -> Channel:
-    """Return the real codec with the gradient of doing nothing: the usual trick, to compare with."""
+    """Return the real codec with the gradient of the identity baseline: the usual trick, to compare with."""
 
     def channel(images: Any) -> Any:
         real = tf.numpy_function(lambda values: true_jpeg(values, parameters), [images], tf.float32)
@@ -118,13 +118,13 @@ def surrogate(model: keras.Model) -> Channel:
 
 
 def bits_right(
-    marker: Marker, crops: Sequence[Image], parameters: Mapping[str, float], *, strength_grey: float, seed: int
+    marker: Marker, crops: Sequence[Image], parameters: Mapping[str, float], *, strength_8bit: float, seed: int
 ) -> tuple[float, float]:
     """Return the shares of bits read rightly from marked crops: untouched, and after the real JPEG."""
     message = random_messages(len(crops), generator(seed))
-    marked = np.asarray(marker.mark(tf.constant(to_network(np.stack(crops))), tf.constant(message), strength_grey))
+    marked = np.asarray(marker.mark(tf.constant(normalize(np.stack(crops))), tf.constant(message), strength_8bit))
     untouched, after = (
         float(np.mean(np.asarray(marker.read(tf.constant(kind))) * message > 0))
-        for kind in (to_network(from_network(marked)), true_jpeg(marked, parameters))
+        for kind in (normalize(denormalize(marked)), true_jpeg(marked, parameters))
     )
     return untouched, after

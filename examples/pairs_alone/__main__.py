@@ -12,7 +12,7 @@ import click
 from distort_pipeline.cli import main as distort_pipeline
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.files import read_json
-from examples.pairs_alone.strangers import SOURCES, bring
+from examples.pairs_alone.distortions import SOURCES, bring
 
 # a sceptic as small as that of `make repro`: half a minute instead of several
 SETTINGS = "distort_pipeline: 1\nevaluate: {classifier_steps: 60, classifier_tiles: 192, classifier_folds: 2}\n"
@@ -30,13 +30,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args(arguments)
     pristine, folder, name = asked.images.resolve(), asked.out / asked.source, asked.source
-    brought = bring(name, pristine, folder / "brought")
-    print(f"{brought} images from {name}, in {folder / 'brought'}; from here on only these and the pristine ones")
+    external = bring(name, pristine, folder / "external")
+    print(f"{external} images from {name}, in {folder / 'external'}; from here on only these and the pristine ones")
     (folder / "params.yaml").write_text(SETTINGS, encoding="utf-8")
     with contextlib.chdir(folder):
         _type("ingest", pristine, "--val-count", asked.val_count)
         _type(
-            "pairs", "manifest.jsonl", "--distortions", "", "--brought", f"{name}=brought",
+            "pairs", "manifest.jsonl", "--distortions", "", "--external-pairs", f"{name}=brought",
             "--tile-px", asked.tile_px, "--tiles-per-image", 2, "--workers", asked.workers,
         )  # fmt: skip
         if not _type("train", "pairs", "--distortion", name, "--steps", 0, "--crop-px", 128):
@@ -60,7 +60,7 @@ def _tell(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> 
     figures, floors = metrics["models"][name], metrics["floors"][name]
     rows = {
         "generated": figures["jsd_nss"],
-        "doing nothing": figures["jsd_nss_pristine"],
+        "the identity baseline": figures["jsd_nss_pristine"],
         "sampling floor": floors["sampling"],
         "content floor": floors["content"],
     }
@@ -70,8 +70,8 @@ def _tell(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> 
     made, true = figures["psnr_generated"], figures["psnr_true"]
     print("strength".ljust(16), f"PSNR {made:.2f} dB generated, {true:.2f} dB true")
     print("told from true".ljust(16), f"{figures['told_apart']:.0%} of tiles, by a small classifier")
-    flagged = sum(not report["within_bounds"] for report in reports)
-    print("corpus".ljust(16), f"{flagged} of {len(reports)} batches out of bounds, {reports[0]['judged_by']}")
+    flagged = sum(not report["accepted"] for report in reports)
+    print("corpus".ljust(16), f"{flagged} of {len(reports)} batches rejected, {reports[0]['judged_by']}")
 
 
 if __name__ == "__main__":

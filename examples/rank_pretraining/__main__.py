@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--test-manifest", type=Path, help="whose validation photographs are judged; the corpus's own")
     parser.add_argument("--samples", type=int, default=120, help="of each distortion")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-px", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each kind")
     asked = parser.parse_args(arguments)

@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.ranges import Image, Images, to_network, to_uint8
+from distort_pipeline.pixels import Image, Images, normalize, to_uint8
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
 
-DIALS = (0.0, 0.5, 1.0)  # pristine, half of what the distortion changed, all of it: what the model learns to order
+SCALES = (0.0, 0.5, 1.0)  # pristine, half of what the distortion changed, all of it: what the model learns to order
 TEST_PRESETS = {"jpeg": "waterloo", "jp2k": "waterloo", "white_noise": "waterloo", "pink_noise": "dbcnn"}
 TEST_PX = 384  # of a test photograph, its middle
 RATE = 1e-3
@@ -88,7 +88,7 @@ def train_scorer(material: Material, *, steps: int, batch: int, crop_px: int, se
     @tf.function  # type: ignore[untyped-decorator]
     def step(crops: Any) -> Any:
         with tf.GradientTape() as tape:
-            scores = tf.reshape(scorer(crops, training=True), (len(DIALS), batch))
+            scores = tf.reshape(scorer(crops, training=True), (len(SCALES), batch))
             loss = tf.reduce_mean(
                 tf.stack([tf.nn.softplus(scores[low] - scores[high]) for low, high in ((0, 1), (1, 2), (0, 2))])
             )
@@ -113,7 +113,7 @@ def _crops(material: Material, *, steps: int, batch: int, crop_px: int, seed: in
         )
         change = bad.astype(np.float32) - clean
         # rounded to 8 bits, or a dial could be told by its fractions
-        yield to_network(np.concatenate([to_uint8(clean + dial * change) for dial in DIALS]))
+        yield normalize(np.concatenate([to_uint8(clean + dial * change) for dial in SCALES]))
 
 
 def validation_photographs(manifest: Path) -> list[tuple[ImageRecord, Image]]:
@@ -134,7 +134,7 @@ def severity_correlation(
                 rng = generator(derive_seed(seed, record.image_digest, name, level))
                 shown = apply(name, photograph, parameters, rng).image if level else photograph
                 levels.append(level)
-                scores.append(float(np.asarray(scorer(to_network(_middle(shown))[None]))[0]))
+                scores.append(float(np.asarray(scorer(normalize(_middle(shown))[None]))[0]))
         found[name] = float(spearmanr(levels, scores).statistic)
     return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distort_pipeline import __version__, side_words
+from distort_pipeline import __version__, utility_commands
 from distort_pipeline.config import (
     EvaluateConfig,
     ExportConfig,
@@ -24,7 +24,7 @@ from distort_pipeline.config import (
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
-    PLACE,
+    STORE_PATH,
     ends_in,
     examples,
     named_path,
@@ -47,7 +47,7 @@ EXIT_INTERRUPTED = 130
 GOING_ON = ("pairs", "train", "generate", "export", "label")  # words that keep what they have done when stopped
 
 
-class Words(click.Group):
+class OrderedGroup(click.Group):
     """The group of words, in the path's order: turns what a user can cause into one line and exit code 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -72,7 +72,7 @@ class Words(click.Group):
 
 
 @click.group(
-    cls=Words,
+    cls=OrderedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="The path: ingest → pairs → train → evaluate → generate → export. `WORD --help` has examples, and defaults, "
     "which a parameter file changes.",
@@ -133,14 +133,14 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     epilog=examples(
         "pairs manifest.jsonl --out pairs",
         "pairs manifest.jsonl --distortions jpeg,jp2k --preset kadid --levels 1,3,5",
-        "pairs manifest.jsonl --distortions '' --brought camera=shots/degraded",
+        "pairs manifest.jsonl --distortions '' --external-pairs camera=shots/degraded",
     )
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--out", type=PLACE, default=Path("pairs"), show_default=True)
+@click.option("--out", type=STORE_PATH, default=Path("pairs"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
-@click.option("--brought", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
+@click.option("--external-pairs", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
 @click.option("--preset", help="Whose levels: paper_like, ladder, waterloo, kadid, dbcnn.")
 @click.option("--levels", help="Level numbers of the preset, separated by commas.")
 @click.option("--tile-px", type=int)
@@ -158,7 +158,7 @@ def pairs(
     scheduler: str | None,
     scheduler_file: Path | None,
     distortions: str | None,
-    brought: tuple[str, ...],
+    external: tuple[str, ...],
     levels: str | None,
     **changes: Any,
 ) -> None:
@@ -168,7 +168,7 @@ def pairs(
     config = replaced(
         settings(ctx).pairs,
         distortions=names_in(distortions),
-        brought=dict(named_path(text) for text in brought) or None,
+        external=dict(named_path(text) for text in external) or None,
         levels=numbers_in(levels),
         **changes,
     )
@@ -180,22 +180,22 @@ def pairs(
     epilog=examples(
         "train pairs --distortion jpeg --steps 0",
         "train pairs --distortion jpeg --steps 0 --levels 1,2,3,4,5",
-        "train pairs --distortion jpeg --base starter --steps 2000 --out models/my-jpeg",
+        "train pairs --distortion jpeg --init-from pretrained --steps 2000 --out models/my-jpeg",
         "train pairs --distortion white_noise --steps 2000 --base-filters 16 --precision mixed_bfloat16",
     )
 )
-@click.argument("pair_store", metavar="PAIRS", type=PLACE)
+@click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
-@click.option("--base", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
+@click.option("--init-from", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
 @click.option("--levels", help="Several make a dial: G takes a severity.  [default: the pairs' first level]")
 @click.option("--steps", type=int, help="0: only what least squares read off the pairs, a minute or two.")
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
 @click.option("--discriminator-filters", type=int)
-@click.option("--batch", type=int, help="Crops a step.")
+@click.option("--batch-size", type=int, help="Crops a step.")
 @click.option("--crop-px", type=int, help="A multiple of 128.")
-@click.option("--sparsity-weight", type=float, help="The paper's lambda.")
-@click.option("--discriminator-rate", type=float, help="Learning rate of the discriminator; the paper's is 0.0001.")
+@click.option("--lambda-l1", type=float, help="The paper's lambda.")
+@click.option("--discriminator-lr", type=float, help="Learning rate of the discriminator; the paper's is 0.0001.")
 @click.option("--checkpoint-every", type=int, help="Steps; every five minutes there is one in any case.")
 @click.option("--noise-channels", type=int, help="z channels a scale; 0 is the paper's deterministic generator.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
@@ -213,22 +213,22 @@ def train(
     **changes: Any,
 ) -> None:
     """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
-    from distort_pipeline.builtin import starter
+    from distort_pipeline.assets import pretrained
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, levels=numbers_in(levels), **changes)
-    start = starter(distortion) if base == "starter" else Path(base) if base else None
+    start = pretrained(distortion) if base == "starter" else Path(base) if base else None
     show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
 
 
 @with_defaults(EvaluateConfig)
-@main.command(epilog=examples("evaluate pairs --models models --out evaluation", "evaluate pairs --classifier-steps 0"))
-@click.argument("pair_store", metavar="PAIRS", type=PLACE)
+@main.command(epilog=examples("evaluate pairs --models models --out evaluation", "evaluate pairs --c2st-steps 0"))
+@click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
 @click.option("--strips", type=int, help="How many images are shown side by side.")
 @click.option(
-    "--classifier-steps",
+    "--c2st-steps",
     type=int,
     help="Of each classifier that tries to tell generated from true; 0 leaves them out, which saves minutes.",
 )
@@ -249,15 +249,15 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
         "generate --count 5000 --levels 5",
-        "generate --count 5000 --severity 0.2:0.9 --mix jpeg+white_noise",
+        "generate --count 5000 --severity 0.2:0.9 --composite jpeg+white_noise",
         "generate --count 5000 --target ssim=0.5:0.9",
         "generate --whole-images --count 80",
     )
 )
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--manifest", type=click.Path(path_type=Path), help="The same as IMAGES.")
-@click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the starter generators]")
-@click.option("--out", type=PLACE, default=Path("corpus"), show_default=True)
+@click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the pretrained generators]")
+@click.option("--out", type=STORE_PATH, default=Path("corpus"), show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
@@ -266,15 +266,15 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
     "--severity", metavar="S or LO:HI", help="From 0 to 1, for all samples, or for each its own out of a range."
 )
 @click.option("--target", metavar="M=Q or M=LO:HI", help="A quality instead of a severity, such as ssim=0.8.")
-@click.option("--mix", multiple=True, metavar="A+B", help="B on what A left; can be given again.")
+@click.option("--composite", multiple=True, metavar="A+B", help="B on what A left; can be given again.")
 @click.option("--tile-px", type=int, help="A multiple of 128.")
 @click.option("--whole-images", is_flag=True, default=None, help="Whole images instead of tiles.")
 @click.option("--splits", help="Which photographs: train, val, test, separated by commas.")
-@click.option("--batch-samples", type=int, help="One batch is one shard, one task and one report.")
+@click.option("--samples-per-shard", type=int, help="One batch is one shard, one task and one report.")
 @click.option("--allow-repeats", is_flag=True, default=None, help="Let deterministic models see a tile again.")
 @click.option("--truth-images", type=int, help="Images a batch whose true distortion is made for its report.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
-@click.option("--on-drift", help="flag or stop, when a batch is out of bounds.")
+@click.option("--on-fail", help="flag or stop, when a batch is rejected.")
 @click.option("--seed", type=int)
 @worker_options
 @click.pass_context
@@ -292,7 +292,7 @@ def generate(
     splits: str | None,
     severity: str | None,
     target: str | None,
-    mix: tuple[str, ...],
+    composite: tuple[str, ...],
     **changes: Any,
 ) -> None:
     """Make a corpus of distorted tiles, with a report of every batch.
@@ -303,7 +303,7 @@ def generate(
     IMAGES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
     manifest.jsonl, and where there is none, the built-in photographs.
     """
-    from distort_pipeline.inputs import manifest_of, models_or_starters
+    from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
     from distort_pipeline.steps import generate as step
 
     config = replaced(
@@ -312,12 +312,12 @@ def generate(
         splits=names_in(splits),
         severity=ends_in(severity, "--severity"),
         target=target_in(target),
-        mix=mix or None,
+        composite=composite or None,
         **changes,
     )
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    listed = manifest_of(images or manifest, out, settings(ctx).ingest)
-    show(step.run(config, listed, models_or_starters(models), out, root=root, workers=workers))
+    listed = resolve_inputs(images or manifest, out, settings(ctx).ingest)
+    show(step.run(config, listed, models_or_pretrained(models), out, root=root, workers=workers))
 
 
 @with_defaults(ExportConfig)
@@ -328,13 +328,13 @@ def generate(
         "export corpus --format study --limit 400 --study-sessions 30",
     )
 )
-@click.argument("corpus", type=PLACE)
+@click.argument("corpus", type=STORE_PATH)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
 @click.option("--format", help=f"Which files to write: {EXPORT_FORMATS}.")
 @click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
 @click.option("--select", multiple=True, help="distortion=NAMES, level=NUMBERS or split=NAMES; can be given again.")
 @click.option("--label", help="The score of formats that carry one.")
-@click.option("--allow-flagged", is_flag=True, default=None, help="Also batches that are out of their bounds.")
+@click.option("--allow-flagged", is_flag=True, default=None, help="Also batches that are rejected.")
 @click.option("--seed", type=int, help="Of a study's trials.")
 @click.option("--study-sessions", type=int)
 @click.option("--study-trials", type=int, help="In each session.")
@@ -357,5 +357,11 @@ def export(
     show(step.run(config, corpus, out, workers=workers_of(config, scheduler, scheduler_file)))
 
 
-for word in (side_words.label, side_words.verify, side_words.gallery, side_words.model, side_words.doctor):
+for word in (
+    utility_commands.label,
+    utility_commands.verify,
+    utility_commands.gallery,
+    utility_commands.model,
+    utility_commands.doctor,
+):
     main.add_command(word)

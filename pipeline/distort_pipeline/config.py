@@ -14,9 +14,9 @@ from distort_pipeline.errors import PipelineError
 
 NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
-TRANSFORMS = ("none", "blocks", "integer_blocks", "wavelet")  # that response curves can be fitted in
+CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # that response curves can be fitted in
 HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
-CALIBRATED = tuple(HIGHEST_TARGETS)  # measures that graded generators are calibrated in
+CALIBRATED = tuple(HIGHEST_TARGETS)  # measures that multi-level generators are calibrated in
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -67,7 +67,7 @@ class PairsConfig(ConfigSection):
     distortions: tuple[str, ...] = ("jpeg", "jp2k", "white_noise", "pink_noise")
     preset: str = "paper_like"
     levels: tuple[int, ...] = (1,)
-    brought: dict[str, str] = field(default_factory=dict)  # name → folder of distorted images, or CSV of pairs
+    external: dict[str, str] = field(default_factory=dict)  # name → folder of distorted images, or CSV of pairs
     tile_px: int = 384
     tiles_per_image: int = 4
     tiles_per_shard: int = 32
@@ -91,13 +91,13 @@ class PairsConfig(ConfigSection):
             f"at most tiles_per_shard ({self.tiles_per_shard}): an image's tiles share a shard",
         )
         self.require(
-            bool(self.distortions or self.brought), "distortions", "at least one, unless pairs.brought names some"
+            bool(self.distortions or self.external), "distortions", "at least one, unless pairs.external names some"
         )
         self.require(len(set(self.distortions)) == len(self.distortions), "distortions", "without repeats")
-        self.require(not set(self.distortions) & set(self.brought), "brought", "named unlike every distortion")
+        self.require(not set(self.distortions) & set(self.external), "external", "named unlike every distortion")
         self.require(
-            all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.brought),
-            "brought",
+            all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.external),
+            "external",
             "named with letters, digits, - and _ only, and not 'pristine': these names become arrays and folders",
         )
         self.require(
@@ -120,23 +120,27 @@ class TrainConfig(ConfigSection):
     crop_align: int = 16
     batch: int = 16
     steps: int = 20_000  # 0: only what least squares read off the pairs
-    generator_rate: float = 3e-4
-    discriminator_rate: float = 1e-4
+    generator_lr: float = 3e-4
+    discriminator_lr: float = 1e-4
     beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
     beta_2: float = 0.999
-    sparsity_weight: float = 0.1  # the paper's lambda
-    sparsity_reduction: str = "mean"  # not stated in the paper; see studies/
-    sparsity_span: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
+    lambda_l1: float = 0.1  # the paper's lambda
+    l1_reduction: str = "mean"  # not stated in the paper; see studies/
+    l1_scale: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
     adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
     pixel_weight: float = 0.0  # of a distance to the true image; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
     levels: tuple[int, ...] | None = None  # of the pair store; null: its first alone, as in the paper
-    transform: str | None = None  # of the response curves: one of TRANSFORMS, none is the paper's; null: the best
-    pair_view: str = "amplified_difference"  # how the discriminator sees a pair: that, or 'plain' as in the paper
-    head_start: int | None = None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
-    keep: str | None = None  # weights of the best or the last validation; null: best after a fit, else last
-    averaging: float = 0.999  # decay of the moving average of the generator's weights; 0: none
+    codec_prior: str | None = None  # of the response curves: one of TRANSFORMS, none is the paper's; null: the best
+    discriminator_input: str = "scaled_residual"  # how the discriminator sees a pair: that, or 'plain' as in the paper
+    discriminator_warmup_steps: int | None = (
+        None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
+    )
+    select_checkpoint: str | None = (
+        None  # weights of the best or the last validation; null: best after a fit, else last
+    )
+    ema_decay: float = 0.999  # decay of the moving average of the generator's weights; 0: none
     precision: str = "float32"
     checkpoint_every: int = 500
     validate_every: int = 500
@@ -146,8 +150,8 @@ class TrainConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "base_filters", "discriminator_filters", "batch", "generator_rate", "discriminator_rate",
-            "sparsity_span", "checkpoint_every", "validate_every", "validation_tiles",
+            "base_filters", "discriminator_filters", "batch", "generator_lr", "discriminator_lr",
+            "l1_scale", "checkpoint_every", "validate_every", "validation_tiles",
         )  # fmt: skip
         self.require(
             self.crop_px > 0 and self.crop_px % NETWORK_MULTIPLE_PX == 0,
@@ -156,7 +160,7 @@ class TrainConfig(ConfigSection):
         )
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
         self.require(self.steps >= 0, "steps", "0 or more")
-        for name in ("sparsity_weight", "adversarial_weight", "pixel_weight"):
+        for name in ("lambda_l1", "adversarial_weight", "pixel_weight"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
         self.require(
             self.adversarial_weight + self.pixel_weight > 0,
@@ -164,30 +168,36 @@ class TrainConfig(ConfigSection):
             "positive, unless train.pixel_weight is: something has to teach",
         )
         self.require(self.pixel_norm in ("l1", "l2"), "pixel_norm", "'l1' or 'l2'")
-        self.require(self.sparsity_reduction in ("mean", "sum"), "sparsity_reduction", "'mean' or 'sum'")
+        self.require(self.l1_reduction in ("mean", "sum"), "l1_reduction", "'mean' or 'sum'")
         self.require(self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null")
         self.require(
-            self.pair_view in ("plain", "amplified_difference"), "pair_view", "'plain' or 'amplified_difference'"
+            self.discriminator_input in ("plain", "scaled_residual"),
+            "discriminator_input",
+            "'plain' or 'amplified_difference'",
         )
         self.require(
             self.levels is None or (len(self.levels) > 0 and len(set(self.levels)) == len(self.levels)),
             "levels",
             "a list of different levels of the pair store, or null",
         )
-        self.require(self.transform in (None, *TRANSFORMS), "transform", f"one of {TRANSFORMS}, or null")
+        self.require(self.codec_prior in (None, *CODEC_PRIORS), "codec_prior", f"one of {CODEC_PRIORS}, or null")
         self.require(
-            self.transform in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
-            "transform",
+            self.codec_prior in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
+            "codec_prior",
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
         )
-        self.require(self.head_start is None or self.head_start >= 0, "head_start", "0 or more, or null")
         self.require(
-            self.head_start is None or self.steps == 0 or self.head_start < self.steps,
-            "head_start",
+            self.discriminator_warmup_steps is None or self.discriminator_warmup_steps >= 0,
+            "discriminator_warmup_steps",
+            "0 or more, or null",
+        )
+        self.require(
+            self.discriminator_warmup_steps is None or self.steps == 0 or self.discriminator_warmup_steps < self.steps,
+            "discriminator_warmup_steps",
             f"below train.steps ({self.steps}), or the generator never learns",
         )
-        self.require(self.keep in (None, "best", "last"), "keep", "'best' or 'last', or null")
-        for name in ("averaging", "beta_1", "beta_2"):
+        self.require(self.select_checkpoint in (None, "best", "last"), "keep", "'best' or 'last', or null")
+        for name in ("ema_decay", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
         self.require(self.threads >= 0, "threads", "0 or more")
@@ -201,16 +211,16 @@ class EvaluateConfig(ConfigSection):
 
     strips: int = 3  # images shown side by side
     draws: int = 1  # draws of a stochastic generator for each image
-    classifier_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
-    classifier_tiles: int = 1536  # of 64 px and of each kind, over all photographs
-    classifier_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
+    c2st_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
+    c2st_tiles: int = 1536  # of 64 px and of each kind, over all photographs
+    c2st_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        self.require_positive("draws", "classifier_tiles")
-        self.require(self.classifier_steps >= 0, "classifier_steps", "0 or more")
-        self.require(self.classifier_folds >= 2, "classifier_folds", "2 or more")
+        self.require_positive("draws", "c2st_tiles")
+        self.require(self.c2st_steps >= 0, "c2st_steps", "0 or more")
+        self.require(self.c2st_folds >= 2, "c2st_folds", "2 or more")
         self.require(self.strips >= 0, "strips", "0 or more")
 
 
@@ -225,26 +235,31 @@ class GenerateConfig(ConfigSection):
     levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
     severity: tuple[float, ...] = ()  # from 0 to 1: one, or the ends of a range
     target: dict[str, tuple[float, ...]] = field(default_factory=dict)  # instead: a quality, such as ssim: [0.5, 0.9]
-    mix: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
+    composite: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
     tile_px: int = 256
     whole_images: bool = False
     splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
-    batch_samples: int = 256  # one batch = one shard = one task = one report
+    samples_per_shard: int = 256  # one batch = one shard = one task = one report
     tiles_per_chunk: int = 16
     crop_align: int | None = None  # null: the one the models were trained with
     allow_repeats: bool = False
     truth_images: int = 8  # photographs of each batch whose true distortion is made for its report
     labels: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
     precision: str = "float32"
-    network_batch: int = 16
-    on_drift: str = "flag"
+    inference_batch_size: int = 16
+    on_fail: str = "flag"
     seed: int = 0
     workers: int = 2
     threads_per_worker: int = 1
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "count", "batch_samples", "tiles_per_chunk", "network_batch", "threads_per_worker", "truth_images"
+            "count",
+            "samples_per_shard",
+            "tiles_per_chunk",
+            "inference_batch_size",
+            "threads_per_worker",
+            "truth_images",
         )
         self.require(
             self.tile_px > 0 and self.tile_px % NETWORK_MULTIPLE_PX == 0,
@@ -252,8 +267,8 @@ class GenerateConfig(ConfigSection):
             f"a positive multiple of {NETWORK_MULTIPLE_PX}",
         )
         self.require(
-            self.batch_samples % self.tiles_per_chunk == 0,
-            "batch_samples",
+            self.samples_per_shard % self.tiles_per_chunk == 0,
+            "samples_per_shard",
             f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
         )
         self.require(
@@ -283,20 +298,20 @@ class GenerateConfig(ConfigSection):
             f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}",
         )
         self.require(not (self.target and self.severity), "target", "left out where generate.severity is given")
-        self.require(not (self.target and self.mix), "target", "left out where generate.mix is given")
-        self.require(set(self.target) <= set(self.labels), "target", f"among generate.labels {self.labels}")
+        self.require(not (self.target and self.composite), "target", "left out where generate.composite is given")
+        self.require(set(self.target) <= set(self.labels), "target", f"among generate.metrics {self.labels}")
         self.require(
             self.levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
             "target",
             "a range, where there are levels",
         )
         self.require(
-            all(len(set(names)) == len(names) > 1 for names in (mix.split("+") for mix in self.mix)),
-            "mix",
+            all(len(set(names)) == len(names) > 1 for names in (composite.split("+") for composite in self.composite)),
+            "composite",
             "names of different models joined by +, such as jpeg+white_noise",
         )
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
-        self.require(self.on_drift in ("flag", "stop"), "on_drift", "'flag' or 'stop'")
+        self.require(self.on_fail in ("flag", "stop"), "on_fail", "'flag' or 'stop'")
         self.require(
             bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
         )

@@ -22,7 +22,7 @@ from queue import Empty, Queue
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import WorkersError
-from distort_pipeline.interrupts import stop_when_asked
+from distort_pipeline.interrupts import graceful_shutdown
 from distort_pipeline.scratch import scratch_folder
 
 Task = TypeVar("Task")
@@ -81,7 +81,7 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
 
 
 def _run_here(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    with stop_when_asked() as asked:
+    with graceful_shutdown() as asked:
         for made, task in enumerate(tasks, start=1):
             yield function(task)
             if asked() and made < len(tasks):
@@ -118,7 +118,7 @@ def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Tas
         in_flight[future] = group
         future.add_done_callback(finished.put)
 
-    with stop_when_asked() as asked:
+    with graceful_shutdown() as asked:
         for task in islice(waiting, slots * IN_FLIGHT_PER_WORKER):
             send([task])
         watchdog = Watchdog(client)

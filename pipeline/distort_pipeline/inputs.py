@@ -1,11 +1,11 @@
-"""What `generate` works on when little is named: any images, or the built-in ones; starter generators."""
+"""What `generate` works on when little is named: any images, or the built-in ones; pretrained generators."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from distort_pipeline.builtin import STARTERS, sample_folder
+from distort_pipeline.assets import PRETRAINED, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.params import replaced
@@ -16,7 +16,7 @@ from distort_pipeline.stores.remote import RemotePath
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
 
 
-def manifest_of(images: Path | None, out: Path, config: IngestConfig) -> Path:
+def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path:
     """Return the manifest of `images`: itself, or made beside `out` of anything that `ingest` takes.
 
     Without images that is the manifest.jsonl of this folder, or one of the built-in photographs.
@@ -46,8 +46,8 @@ def manifest_beside(store: Path) -> Path:
 
 def _require_same(out: Path, manifest: Path) -> None:
     """Delete the `manifest` and raise PipelineError if a finished corpus at `out` was made of another one."""
-    header = read_json(out / "store.json") if (out / "store.json").is_file() else None
-    made_of = header.get("manifest_digest") if isinstance(header, dict) else None
+    metadata = read_json(out / "store.json") if (out / "store.json").is_file() else None
+    made_of = metadata.get("manifest_digest") if isinstance(metadata, dict) else None
     if made_of is not None and made_of != read_manifest(manifest).digest:
         manifest.unlink()
         raise PipelineError(
@@ -60,15 +60,15 @@ def _own_manifest(out: Path) -> Path:
     return beside / f"{out.name}.manifest.jsonl"
 
 
-def models_or_starters(models: Path | None) -> Path:
-    """Return `models`, else the folder models here, else the starter generators."""
+def models_or_pretrained(models: Path | None) -> Path:
+    """Return `models`, else the folder models here, else the pretrained generators."""
     if models is not None:
         return models
     if MODELS.is_dir():
-        print(f"models: those in the folder {MODELS} here, in place of the starter generators", file=sys.stderr)
+        print(f"models: those in the folder {MODELS} here, in place of the pretrained generators", file=sys.stderr)
         return MODELS
-    print(f"models: the starter generators that come with the package, in {STARTERS}", file=sys.stderr)
-    return STARTERS
+    print(f"models: the pretrained generators that come with the package, in {PRETRAINED}", file=sys.stderr)
+    return PRETRAINED
 
 
 def _is_manifest(path: Path) -> bool:

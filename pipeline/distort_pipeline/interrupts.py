@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_when_asked() -> Iterator[Callable[[], bool]]:
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
     """Give a function that says whether a stop was asked for; only the main thread of a process can be asked."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return what this process's heap holds free, where its C library can (glibc); some milliseconds.
 
     A worker keeps what images free, as it is about to need it again. Among it is what was needed once: small things

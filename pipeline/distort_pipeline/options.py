@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.remote import place_of
+from distort_pipeline.stores.remote import as_path
 
 if TYPE_CHECKING:
     from distort_pipeline.records import Report
@@ -75,17 +75,17 @@ def say_problems(path: Path, problems: Iterable[str]) -> None:
         click.echo(f"{path}: {problem}", err=True)
 
 
-class Place(click.ParamType[Path]):
+class PathType(click.ParamType[Path]):
     """A folder, or s3://bucket/name."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
         """Return the path of a folder, or what stands for it in an object store."""
-        return place_of(value)
+        return as_path(value)
 
 
-PLACE = Place()
+STORE_PATH = PathType()
 
 
 def names_in(text: str | None) -> list[str] | None:
@@ -140,7 +140,7 @@ def named_path(text: str) -> tuple[str, str]:
     """
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise PipelineError(f"--brought wants NAME=PATH, got {text!r}")
+        raise PipelineError(f"--external-pairs wants NAME=PATH, got {text!r}")
     return name, path
 
 

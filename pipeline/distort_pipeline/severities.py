@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distort_pipeline.distortions.dial import parameters_at
 from distort_pipeline.distortions.presets import default_place
-from distort_pipeline.planning.series import Ability
-from distort_pipeline.trained import LearnedLevel, is_graded, is_random, learned_levels
+from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.planning.conditions import ModelCapabilities
+from distort_pipeline.trained import LearnedLevel, is_multi_level, is_random, learned_levels
 
 Card = Mapping[str, Any]
 EXACTLY = 1e-9  # severities nearer than this to a level's are that level's
@@ -20,10 +20,10 @@ def usual_level(card: Card) -> LearnedLevel:
     return levels[default_place(card["distortion"], [dict(level.parameters) for level in levels])]
 
 
-def ability(card: Card) -> Ability:
+def capabilities(card: Card) -> ModelCapabilities:
     """Return what the model of a card can be asked for."""
     usual = usual_level(card)
-    return Ability(usual.level, usual.severity, is_graded(card), is_random(dict(card)))
+    return ModelCapabilities(usual.level, usual.severity, is_multi_level(card), is_random(dict(card)))
 
 
 def true_parameters(card: Card, severity: float) -> dict[str, float]:
@@ -31,12 +31,12 @@ def true_parameters(card: Card, severity: float) -> dict[str, float]:
 
     PipelineError between the learned levels of a distortion without a dial.
     """
-    if card["brought"]:
+    if card["external"]:
         return {}
     return parameters_at(card["distortion"], [level.parameters for level in learned_levels(card)], severity)
 
 
-def chained_parameters(cards: Mapping[str, Card], severity: float) -> dict[str, float]:
+def composite_parameters(cards: Mapping[str, Card], severity: float) -> dict[str, float]:
     """Return the parameters of a series' models (name → card) as one mapping: of a mix, behind their names."""
     if len(cards) == 1:
         return true_parameters(next(iter(cards.values())), severity)

@@ -14,7 +14,7 @@ from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, 
 if TYPE_CHECKING:
     import keras
 
-    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.networks.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrainedGenerator:
     """A model card and the generator that it describes."""
 
     card: dict[str, Any]
-    forward: Forward
+    predictor: Predictor
 
     @property
     def digest(self) -> str:
@@ -44,7 +44,7 @@ def learned_levels(card: Mapping[str, Any]) -> tuple[LearnedLevel, ...]:
     return tuple(LearnedLevel(one["level"], one["parameters"], one["severity"]) for one in card["levels"])
 
 
-def is_graded(card: Mapping[str, Any]) -> bool:
+def is_multi_level(card: Mapping[str, Any]) -> bool:
     """Return whether the model of this card has learned several levels, and takes any severity from 0 to 1."""
     return len(card["levels"]) > 1
 
@@ -54,7 +54,7 @@ def is_random(card: dict[str, Any]) -> bool:
     return bool(card["network"]["noise_channels"])
 
 
-def wants_whole(card: Mapping[str, Any]) -> bool:
+def needs_image_stats(card: Mapping[str, Any]) -> bool:
     """Return whether the model of this card goes by the whole image of each tile, see `wavelets/significance.py`."""
     return bool(card["network"].get("whole", False))
 
@@ -69,9 +69,9 @@ def load_generator(folder: Path, *, batch: int, precision: str = "float32", whol
 
 @lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
 def _loaded(folder: Path, weights_digest: str, batch: int, precision: str, whole: bool) -> TrainedGenerator:
-    from distort_pipeline.networks.folding import folded_weights
-    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.networks.fusing import fused_weights
     from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.predictor import Predictor
 
     card = read_card(folder)
     weights = model_weights(folder, weights_digest)
@@ -79,22 +79,22 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str, whole
     model = build_generator(
         base_filters=network["base_filters"],
         noise_channels=network["noise_channels"],
-        transform=network.get("transform", "none"),
+        codec_prior=network.get("codec_prior", "none"),
         noise_pyramid=network.get("noise_pyramid", False),
         levels=len(card["levels"]),
         precision=precision,
-        folded=True,
+        fused=True,
         whole=whole,
     )
-    assign_weights(model, folded_weights(weights))
-    forward = Forward(
+    assign_weights(model, fused_weights(weights))
+    predictor = Predictor(
         model,
         noise_channels=network["noise_channels"],
         batch=batch,
-        graded=is_graded(card),
-        whole=whole and wants_whole(card),
+        multi_level=is_multi_level(card),
+        whole=whole and needs_image_stats(card),
     )
-    return TrainedGenerator(card, forward)
+    return TrainedGenerator(card, predictor)
 
 
 def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
@@ -102,7 +102,9 @@ def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
     weights, _ = read_arrays(folder / WEIGHTS)
     if arrays_digest(weights) != weights_digest:
         raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
-    return {path: array.astype("float32") for path, array in weights.items()}  # starters' rest in half precision
+    return {
+        path: array.astype("float32") for path, array in weights.items()
+    }  # pretrained generators' rest in half precision
 
 
 def weights_of(model: keras.Model) -> dict[str, Any]:

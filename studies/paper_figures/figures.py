@@ -16,9 +16,9 @@ import cv2
 import yaml
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
-from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
-from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
+from distort_pipeline.pixels import Image
+from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, strip
+from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.mscn import luma
@@ -40,7 +40,7 @@ def main() -> None:
     made, names = {}, {}
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch=1)
-        made[run] = [trained.forward.distort_image(image, seed=0) for image in pristine]
+        made[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
         names[run] = name_of(trained.card["settings"]["train"])
     metrics: dict[str, Any] = {
         "images": len(pristine),
@@ -58,7 +58,7 @@ def main() -> None:
             pristine[place],
             true[place],
             {f"{names[run]}: {metrics['runs'][run]['jsd_nss']:.4f}": made[run][place] for run in shown[figure]},
-            nothing_bits=metrics["pristine"]["jsd_nss"],
+            identity_bits=metrics["pristine"]["jsd_nss"],
             side_px=shown["side_px"],
         )
         write_bytes(out / f"{figure}.png", png_bytes(drawn))
@@ -74,7 +74,7 @@ def name_of(settings: Mapping[str, Any]) -> str:
     'l2 alone'
     """
     if settings["adversarial_weight"]:
-        return f"lambda {settings['sparsity_weight']:g}"
+        return f"lambda {settings['lambda_l1']:g}"
     return f"{settings['pixel_norm']} alone"
 
 
@@ -103,17 +103,17 @@ def table(metrics: Mapping[str, Any], names: Mapping[str, str]) -> str:
     for name, figures in rows.items():
         to_true = "–" if name == "*true JPEG*" else f"{figures['psnr_true_db']:.2f}"
         clean = name == "*pristine*"
-        db, strength = ("–",) * 2 if clean else (f"{figures['psnr_db']:.2f}", f"{figures['strength_db']:+.2f}")
+        db, strength = ("–",) * 2 if clean else (f"{figures['psnr_db']:.2f}", f"{figures['delta_psnr_db']:+.2f}")
         lines.append(_row((name, f"{figures['jsd_nss']:.4f}", db, strength, to_true, f"{figures['detail']:.2f}")))
     return "\n".join(lines) + "\n"
 
 
-def drawing(pristine: Image, true: Image, made: Mapping[str, Image], *, nothing_bits: float, side_px: int) -> Image:
+def drawing(pristine: Image, true: Image, made: Mapping[str, Image], *, identity_bits: float, side_px: int) -> Image:
     """Return the strip of a figure: the middle of one image, `side_px` wide, and below it the residuals fourfold.
 
-    Columns are pristine (with the JSD_NSS of doing nothing), true, then `made` under its captions.
+    Columns are pristine (with the JSD_NSS of the identity baseline), true, then `made` under its captions.
     """
-    columns = {f"pristine: {nothing_bits:.4f}": pristine, "true JPEG": true, **made}
+    columns = {f"pristine: {identity_bits:.4f}": pristine, "true JPEG": true, **made}
     images = [_middle(image, side_px) for image in columns.values()]
     residuals = [amplified_residual(images[0], image) for image in images]
     return strip([images, residuals], list(columns), row_labels=["image", "residual x4"])
@@ -124,7 +124,7 @@ def _one(pristine: Image, true: Image, made: Image) -> Figures:
     return {
         "jsd_nss": jsd_nss(true, made),
         "psnr_db": found,
-        "strength_db": found - min(psnr(pristine, true), HIGHEST_PSNR_DB),
+        "delta_psnr_db": found - min(psnr(pristine, true), HIGHEST_PSNR_DB),
         "psnr_true_db": min(psnr(true, made), HIGHEST_PSNR_DB),
         "detail": _edges(made) / max(_edges(pristine), 1e-6),  # an image of one grey has none
     }

@@ -119,21 +119,21 @@ def test_another_sound_truth_is_found(damaged):
 
 
 def test_a_changed_ledger_and_a_changed_header_are_found(damaged):
-    header = json.loads((damaged / "store.json").read_text())
+    metadata = json.loads((damaged / "store.json").read_text())
     for changes, words in (
         ({"digest": "0" * 64}, "its digest is not the one of its settings and the ledger"),
         ({"key": "0" * 64}, "its key is not the one of its settings"),
-        ({"counts": {**header["counts"], "samples": 41}}, "store.json counts 41 samples, there are 40"),
-        ({"counts": {**header["counts"], "flagged": 1}}, "store.json counts 1 flagged, there are 0"),
+        ({"counts": {**metadata["counts"], "samples": 41}}, "store.json counts 41 samples, there are 40"),
+        ({"counts": {**metadata["counts"], "flagged": 1}}, "store.json counts 1 flagged, there are 0"),
         ({"licences": {"CC0-1.0": 4}}, "its licences are not of as many images"),
         ({"models": {}}, "names other models than its settings"),
         ({"manifest_digest": "0"}, "names another manifest than its settings"),
     ):
-        write_json(damaged / "store.json", {**header, **changes})
+        write_json(damaged / "store.json", {**metadata, **changes})
         assert words in only_problem(damaged)
-    write_json(damaged / "store.json", {**header, "settings": {**header["settings"], "models": {}}})
+    write_json(damaged / "store.json", {**metadata, "settings": {**metadata["settings"], "models": {}}})
     assert "its digest is not" in problems(damaged)
-    write_json(damaged / "store.json", header)
+    write_json(damaged / "store.json", metadata)
     change_json(damaged / "ledger" / "jpeg-00000.json", samples=7)
     assert only_problem(damaged) == "ledger/jpeg-00000.json was changed: its digest is another one"
     (damaged / "ledger" / "jpeg-00000.json").write_text("[")
@@ -143,7 +143,7 @@ def test_a_changed_ledger_and_a_changed_header_are_found(damaged):
 
 
 def test_a_header_that_cannot_be_gone_by_is_one_problem(damaged):
-    header = json.loads((damaged / "store.json").read_text())
+    metadata = json.loads((damaged / "store.json").read_text())
     for changes, words in (
         ({"samples": 3}, "samples must be there, as dict"),
         ({"settings": {}}, "settings.generate.batch_samples must be there, as int"),
@@ -151,7 +151,7 @@ def test_a_header_that_cannot_be_gone_by_is_one_problem(damaged):
         ({"version": 3}, "of version 3"),
         ({"format": "distort-pipeline/diary"}, "of no kind that `verify` knows"),
     ):
-        write_json(damaged / "store.json", {**header, **changes})
+        write_json(damaged / "store.json", {**metadata, **changes})
         assert words in problems(damaged)
     (damaged / "store.json").write_text("{")
     assert "is damaged" in only_problem(damaged)

@@ -16,12 +16,12 @@ def test_a_damaged_model_is_found(model):
     flip(model / "generator.safetensors", -100)
     assert "the weights are not those with the digest in store.json" in only_problem(model)
     flip(model / "generator.safetensors", -100)
-    header = json.loads((model / "store.json").read_text())
-    write_json(model / "store.json", {**header, "figures": {**header["figures"], "jsd_nss": 0.0}})
+    metadata = json.loads((model / "store.json").read_text())
+    write_json(model / "store.json", {**metadata, "figures": {**metadata["figures"], "jsd_nss": 0.0}})
     assert "store.json says jsd_nss 0.0, the histograms say" in only_problem(model)
-    write_json(model / "store.json", {**header, "settings": {**header["settings"], "distortion": "jp2k"}})
+    write_json(model / "store.json", {**metadata, "settings": {**metadata["settings"], "distortion": "jp2k"}})
     assert "its key is not the one of its settings" in only_problem(model)
-    write_json(model / "store.json", header)
+    write_json(model / "store.json", metadata)
     good = (model / "validation_histograms.npz").read_bytes()
     for place in (0, 28, 300, -1, -30):
         flip(model / "validation_histograms.npz", place)
@@ -83,8 +83,8 @@ def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, photog
 
 def test_an_evaluation_has_the_figures_that_its_header_says(tmp_path):
     settings, figures = {"format": "evaluation"}, {"jsd_nss": 0.25, "models": {}}
-    header = {"format": "distort-pipeline/evaluation", "version": 1, "settings": settings, "key": digest(settings)}
-    write_json(tmp_path / "store.json", sealed({**header, "digest": digest(figures)}))
+    metadata = {"format": "distort-pipeline/evaluation", "version": 1, "settings": settings, "key": digest(settings)}
+    write_json(tmp_path / "store.json", sealed({**metadata, "digest": digest(figures)}))
     write_json(tmp_path / "metrics.json", figures)
     (tmp_path / "index.html").write_text("<html></html>\n")
     assert verify(tmp_path).problems == ()

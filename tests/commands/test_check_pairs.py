@@ -17,8 +17,8 @@ def test_a_deleted_black_image_is_found(tmp_path):
     black = np.zeros((16, 16, 3), np.uint8)
     create_group(tmp_path)
     write_image(tmp_path, "val/a/pristine", black)
-    header = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
-    write_json(tmp_path / "store.json", header)
+    metadata = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
+    write_json(tmp_path / "store.json", metadata)
     entry = {"shard": "val-00000", "pairs": 0, "tiles": 1, "arrays": {"pristine": pixel_digest([black])}}
     entry |= {"records": digest([]), "missing": [{"image": "a", "distortion": "faded", "reason": "none"}]}
     write_json(tmp_path / "ledger" / "val-00000.json", {**entry, "digest": digest(entry)})
@@ -59,13 +59,13 @@ def test_a_missing_training_shard_of_a_pair_store_is_found(pairs):
 
 
 def test_a_changed_header_of_a_pair_store_is_found(pairs):
-    header = json.loads((pairs / "store.json").read_text())
+    metadata = json.loads((pairs / "store.json").read_text())
     for changes, words in (
         ({"digest": "0"}, "its digest is not the one"),
-        ({"counts": {**header["counts"], "pairs": 1}}, "store.json counts 1 pairs, there are"),
+        ({"counts": {**metadata["counts"], "pairs": 1}}, "store.json counts 1 pairs, there are"),
         ({"missing": [1]}, "do not agree on what is missing"),
         ({"shards": {"train": 1, "val": "x"}}, "shards.val must be there, as int"),
         ({"recipes": [{}]}, "{} is no recipe"),
     ):
-        write_json(pairs / "store.json", {**header, **changes})
+        write_json(pairs / "store.json", {**metadata, **changes})
         assert words in problems(pairs)

@@ -43,9 +43,9 @@ def test_scores_come_back_as_mean_deviation_and_count(damaged, table):
 
 
 def test_the_corpus_stays_what_it_was_and_its_labels_are_verified(damaged, table):
-    before = open_corpus(damaged).header["digest"]
+    before = open_corpus(damaged).metadata["digest"]
     by_table(damaged, table, name="rating", lower_better=True)
-    assert open_corpus(damaged).header["digest"] == before
+    assert open_corpus(damaged).metadata["digest"] == before
     assert verify(damaged).problems == ()
     entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))
@@ -107,7 +107,7 @@ def test_a_study_s_lists_are_answered_and_come_back(damaged, tmp_path):
             writer.writerows(answered)
         report = by_table(damaged, tmp_path / f"{name}.csv", name=name)
         assert report.counts["pristine"] > 0
-        assert report.counts["unanswered"] == 0
+        assert report.counts["unrated"] == 0
     acr, pairwise = labels_of(open_corpus(damaged))
     for batch in open_corpus(damaged).batch_names():
         for record, row in zip(open_corpus(damaged).batch_records(batch), acr.rows(batch), strict=True):
@@ -169,7 +169,7 @@ def test_without_pyiqa_it_is_said_what_to_install(finished_corpus, monkeypatch):
 
 def test_labels_of_another_corpus_are_refused(damaged, table):
     by_table(damaged, table, name="rating")
-    header = json.loads((damaged / "labels/rating/store.json").read_text())
-    (damaged / "labels/rating/store.json").write_text(json.dumps({**header, "corpus_digest": "0"}))
+    metadata = json.loads((damaged / "labels/rating/store.json").read_text())
+    (damaged / "labels/rating/store.json").write_text(json.dumps({**metadata, "corpus_digest": "0"}))
     with pytest.raises(PipelineError, match="belongs to another corpus"):
         labels_of(open_corpus(damaged))

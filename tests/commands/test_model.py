@@ -9,7 +9,7 @@ import pytest
 
 from distort_pipeline.commands.model import NAMES, export_model
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.forward import noise_maps
+from distort_pipeline.networks.predictor import noise_maps
 from distort_pipeline.reports.exported_model_card import exported_card_text
 from distort_pipeline.trained import load_generator
 
@@ -35,7 +35,7 @@ def test_the_readme_beside_an_export_works_and_gives_what_the_model_gives(
     trained = load_generator(models / name, batch=1)
     image = np.ascontiguousarray(photographs["wren"][:256, :384])
     maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
-    wanted = trained.forward.distort_image(image, 11)
+    wanted = trained.predictor.distort_image(image, 11)
     drawn = iter(maps)
     monkeypatch.setattr(np.random, "standard_normal", lambda shape: next(drawn).reshape(shape))
     (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
@@ -63,8 +63,8 @@ def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
-    plain = build_generator(base_filters=1, folded=True)
-    fitted = build_generator(base_filters=1, transform="blocks", folded=True)
+    plain = build_generator(base_filters=1, fused=True)
+    fitted = build_generator(base_filters=1, codec_prior="dct", fused=True)
     assert [needs_our_layers(portable_generator(one)) for one in (plain, fitted)] == [False, True]
     card = {
         "distortion": "jpeg", "levels": [{"parameters": {}}], "weights_digest": "ab", "network": {"noise_channels": 0},

@@ -10,7 +10,7 @@ from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.remaking import Inputs, remaker
+from distort_pipeline.rebuild import Inputs, rebuilder
 from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
@@ -23,7 +23,7 @@ def times(folder):
 
 
 def mended(path, **inputs):
-    return repair(path, verify(path), remaker(path, Inputs(**inputs), Workers()))
+    return repair(path, verify(path), rebuilder(path, Inputs(**inputs), Workers()))
 
 
 def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_manifest, models, finished_corpus):
@@ -34,8 +34,8 @@ def test_exactly_the_damaged_shards_of_a_corpus_are_made_again(damaged, small_ma
     flip(damaged / "pixels.zarr/distorted/white_noise/zarr.json", 10)  # of no single shard
     assert verify(damaged).damaged >= {"jpeg-00001", "tiles-00002", "white_noise-00002"}
     assert mended(damaged, manifest=small_manifest, models=models).problems == ()
-    header = json.loads((damaged / "store.json").read_text())
-    assert header["digest"] == json.loads((finished_corpus / "store.json").read_text())["digest"]
+    metadata = json.loads((damaged / "store.json").read_text())
+    assert metadata["digest"] == json.loads((finished_corpus / "store.json").read_text())["digest"]
     after = times(damaged)
     again = {path for path in after if before.get(path) != after[path] and path.endswith((".parquet", ".0"))}
     assert again == {
@@ -53,7 +53,7 @@ def test_a_pair_store_is_repaired_with_the_images_that_were_brought(pairs, small
     with pytest.raises(PipelineError, match="was made with other settings or inputs"):
         mended(pairs, manifest=small_manifest)
     assert (pairs / "store.json").is_file()
-    assert mended(pairs, manifest=small_manifest, brought={"faded": str(faded)}).problems == ()
+    assert mended(pairs, manifest=small_manifest, external={"faded": str(faded)}).problems == ()
     assert json.loads((pairs / "store.json").read_text())["digest"] == digest
 
 
@@ -96,7 +96,7 @@ def test_labels_of_a_corpus_are_not_listed_when_it_is_repaired(damaged, small_ma
     (damaged / "labels" / "mine").mkdir(parents=True)
     (damaged / "labels" / "mine" / "store.json").write_text("{}")
     flip(damaged / "pixels.zarr/distorted/jpeg/c.1.0.0.0", 60)
-    make = remaker(damaged, Inputs(manifest=small_manifest, models=models), Workers())
+    make = rebuilder(damaged, Inputs(manifest=small_manifest, models=models), Workers())
     reopen(damaged, verify(damaged))
     make()
     assert not [name for name in json.loads((damaged / "files.json").read_text()) if name.startswith("labels")]

@@ -128,7 +128,7 @@ def test_tf_data_parses_the_records(exported, corpus):
         "distorted": tf.io.FixedLenFeature([], tf.string),
         "distortion": tf.io.FixedLenFeature([], tf.string),
         "sample": tf.io.FixedLenFeature([], tf.int64),
-        "within_bounds": tf.io.FixedLenFeature([], tf.int64),
+        "accepted": tf.io.FixedLenFeature([], tf.int64),
         "ssim_higher_better": tf.io.FixedLenFeature([], tf.float32, float("nan")),
         "ms_ssim_higher_better": tf.io.FixedLenFeature([], tf.float32, float("nan")),
     }

@@ -81,7 +81,7 @@ def test_the_stream_is_one_irreversible_layer_with_colour_transform(image, monke
 
     monkeypatch.setattr(glymur.Jp2k, "__getitem__", look)
     jp2k(image, ratio=150)
-    assert seen == {"layers": 1, "colour": 1, "wavelet": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
+    assert seen == {"layers": 1, "colour": 1, "dwt97": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
 
 
 def test_a_ratio_below_one_is_refused(image):

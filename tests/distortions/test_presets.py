@@ -25,10 +25,10 @@ TABLE = [
     ("paper_like", "jp2k", "ratio", [150]),
     ("paper_like", "white_noise", "sigma_grey", [19]),
     ("paper_like", "pink_noise", "sigma_grey", [25]),
-    ("ladder", "jpeg", "quality", [50, 24, 12, 7, 4]),
-    ("ladder", "jp2k", "ratio", [30, 70, 150, 300, 600]),
-    ("ladder", "white_noise", "sigma_grey", [5, 10, 19, 36, 64]),
-    ("ladder", "pink_noise", "sigma_grey", [8, 14, 25, 45, 80]),
+    ("five_levels", "jpeg", "quality", [50, 24, 12, 7, 4]),
+    ("five_levels", "jp2k", "ratio", [30, 70, 150, 300, 600]),
+    ("five_levels", "white_noise", "sigma_grey", [5, 10, 19, 36, 64]),
+    ("five_levels", "pink_noise", "sigma_grey", [8, 14, 25, 45, 80]),
 ]
 
 
@@ -58,11 +58,11 @@ def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
 
 def test_the_third_rung_of_the_ladder_is_what_one_level_is():
     for name, (only,) in PRESETS["paper_like"].items():
-        assert parameters("ladder", name, 3) == only
+        assert parameters("five_levels", name, 3) == only
 
 
 def test_where_one_level_has_to_do_it_is_the_usual_one_or_else_the_middle():
-    for name, levels in PRESETS["ladder"].items():
+    for name, levels in PRESETS["five_levels"].items():
         assert default_place(name, levels) == 2
         assert default_place(name, levels[1:]) == 1  # found by its values, not by its place
         assert default_place(name, levels[3:]) == 0

@@ -1,16 +1,16 @@
-"""Where a graded generator is judged: levels found by their parameters, and places between them."""
+"""Where a multi-level generator is judged: levels found by their parameters, and places between them."""
 
 import pytest
 
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.evaluation.dials import default_of, held_levels, plan_dial
 from distort_pipeline.evaluation.plan import plan_of
+from distort_pipeline.evaluation.severity_sweep import default_of, plan_sweep, shared_levels
 
 
-def recipes(distortion, preset, brought=False):
+def recipes(distortion, preset, external=False):
     return [
-        {"distortion": distortion, "level": number, "parameters": dict(parameters), "brought": brought}
+        {"distortion": distortion, "level": number, "parameters": dict(parameters), "external": external}
         for number, parameters in enumerate(PRESETS[preset][distortion], start=1)
     ]
 
@@ -23,24 +23,26 @@ def card(distortion, levels):
 
 
 def test_levels_are_found_by_parameters_and_not_by_number():
-    graded = card("jpeg", PRESETS["ladder"]["jpeg"])
-    held = held_levels(graded, recipes("jpeg", "kadid"))  # 43 36 24 7 4
+    multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
+    held = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
     assert [(one.step.parameters["quality"], one.stored) for one in held] == [(24, 3), (7, 4), (4, 5)]
     assert [one.step.severity for one in held] == [0.4, 0.8, 1.0]
 
 
 def test_one_level_stands_for_all_the_usual_one_where_the_pairs_hold_it():
-    graded = card("jpeg", PRESETS["ladder"]["jpeg"])
-    assert default_of("jpeg", held_levels(graded, recipes("jpeg", "ladder"))).step.parameters == {"quality": 12}
-    assert default_of("jpeg", held_levels(graded, recipes("jpeg", "kadid"))).step.parameters == {"quality": 7}
+    multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
+    assert default_of("jpeg", shared_levels(multi_level, recipes("jpeg", "five_levels"))).step.parameters == {
+        "quality": 12
+    }
+    assert default_of("jpeg", shared_levels(multi_level, recipes("jpeg", "kadid"))).step.parameters == {"quality": 7}
 
 
-@pytest.mark.parametrize("distortion", sorted(PRESETS["ladder"]))
+@pytest.mark.parametrize("distortion", sorted(PRESETS["five_levels"]))
 def test_there_is_a_place_between_every_two_levels_of_the_ladder(distortion):
-    levels = PRESETS["ladder"][distortion]
-    plan = plan_dial(card(distortion, levels), recipes(distortion, "ladder"), {})
-    assert [(one.below, one.above) for one in plan.betweens] == [(k / 5, (k + 1) / 5) for k in range(1, 5)]
-    for one in plan.betweens:
+    levels = PRESETS["five_levels"][distortion]
+    plan = plan_sweep(card(distortion, levels), recipes(distortion, "five_levels"), {})
+    assert [(one.below, one.above) for one in plan.midpoints] == [(k / 5, (k + 1) / 5) for k in range(1, 5)]
+    for one in plan.midpoints:
         assert one.below < one.step.severity < one.above
         assert one.step.parameters not in levels
         if distortion != "jpeg":  # whole qualities are seldom half-way
@@ -48,24 +50,24 @@ def test_there_is_a_place_between_every_two_levels_of_the_ladder(distortion):
 
 
 def test_two_neighbouring_qualities_have_nothing_between_them():
-    plan = plan_dial(card("jpeg", [{"quality": 5}, {"quality": 4}]), recipes("jpeg", "kadid"), {})
-    assert plan.betweens == ()
+    plan = plan_sweep(card("jpeg", [{"quality": 5}, {"quality": 4}]), recipes("jpeg", "kadid"), {})
+    assert plan.midpoints == ()
 
 
 def test_a_distortion_of_brought_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
-    pairs = [{"distortion": "camera", "level": n, "parameters": one, "brought": True} for n, one in enumerate(levels)]
-    plan = plan_dial(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
-    assert (plan.betweens, plan.redrawn, plan.lacking, len(plan.held)) == ((), False, 0, 2)
+    pairs = [{"distortion": "camera", "level": n, "parameters": one, "external": True} for n, one in enumerate(levels)]
+    plan = plan_sweep(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
+    assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.held)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # one that lacks a level says nothing of the dial
 
 
-class LadderPairs:
+class FiveLevelPairs:
     folder = "pairs"
     distortions = ("jpeg",)
 
     def recipes(self, distortion):
-        return recipes(distortion, "ladder")
+        return recipes(distortion, "five_levels")
 
     def levels(self, distortion):
         return [recipe["level"] for recipe in self.recipes(distortion)]
@@ -73,4 +75,4 @@ class LadderPairs:
 
 def test_a_model_of_other_levels_is_told_which_there_are():
     with pytest.raises(PipelineError, match=r"learned jpeg with \{'quality': 43\}, \{'quality': 13\}, pairs holds"):
-        plan_of(LadderPairs(), {"odd": card("jpeg", [{"quality": 43}, {"quality": 13}])})
+        plan_of(FiveLevelPairs(), {"odd": card("jpeg", [{"quality": 43}, {"quality": 13}])})

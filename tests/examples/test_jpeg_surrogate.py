@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.ranges import GREYS_PER_UNIT, from_network, to_network
+from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
 from distort_pipeline.seeds import generator
 from examples.jpeg_surrogate.__main__ import main
 from examples.jpeg_surrogate.experiment import (
@@ -43,7 +43,7 @@ def test_a_mark_is_as_strong_as_asked_and_says_its_message():
     grey = tf.zeros((3, 64, 64, 3))
     message = random_messages(3, generator(1))
     marked = np.asarray(marker.mark(grey, tf.constant(message), 6.0))
-    np.testing.assert_allclose(marked.std((1, 2, 3)) * GREYS_PER_UNIT, 6.0, rtol=1e-3)
+    np.testing.assert_allclose(marked.std((1, 2, 3)) * LEVELS_PER_UNIT, 6.0, rtol=1e-3)
     assert (np.sign(np.asarray(marker.read(tf.constant(marked)))) == message).mean() > 0.95
 
 
@@ -51,8 +51,8 @@ def test_training_through_nothing_reads_untouched_images_better(crops):
     held_out = list(next(crops())) * 4
     before, after = (
         bits_right(
-            train_marker(crops(), lambda one: one, steps=steps, strength_grey=0.5, seed=0), held_out, QUALITY,
-            strength_grey=0.5, seed=2,
+            train_marker(crops(), lambda one: one, steps=steps, strength_8bit=0.5, seed=0), held_out, QUALITY,
+            strength_8bit=0.5, seed=2,
         )[0]
         for steps in (0, 60)
     )  # fmt: skip
@@ -60,27 +60,27 @@ def test_training_through_nothing_reads_untouched_images_better(crops):
 
 
 def test_straight_through_gives_the_real_jpeg_and_a_gradient(crops):
-    images = tf.constant(to_network(next(crops())))
+    images = tf.constant(normalize(next(crops())))
     with tf.GradientTape() as tape:
         tape.watch(images)
         out = straight_through(QUALITY)(images)
-    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).image for one in from_network(images)])
-    np.testing.assert_array_equal(from_network(out), real)
-    np.testing.assert_array_equal(from_network(true_jpeg(images, QUALITY)), real)
+    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).image for one in denormalize(images)])
+    np.testing.assert_array_equal(denormalize(out), real)
+    np.testing.assert_array_equal(denormalize(true_jpeg(images, QUALITY)), real)
     np.testing.assert_allclose(np.asarray(tape.gradient(out, images)), 1.0)
 
 
 def test_a_generator_in_the_loop_teaches_the_mark_and_learns_nothing_itself(crops):
     model = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(3, 5, padding="same")])
     weights = [value.copy() for value in model.get_weights()]
-    trained = train_marker(crops(), surrogate(model), steps=2, strength_grey=6.0, seed=0)
+    trained = train_marker(crops(), surrogate(model), steps=2, strength_8bit=6.0, seed=0)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert np.abs(np.asarray(trained.patterns) - np.asarray(new_marker(0).patterns)).max() > 0
 
 
 def test_the_program_prints_a_row_for_each_channel(models, small_manifest, capsys):
-    sizes = ["--steps", "1", "--batch", "2", "--crop-px", "128", "--test-crops", "2"]
+    sizes = ["--steps", "1", "--batch-size", "2", "--crop-px", "128", "--test-crops", "2"]
     main(["--model", str(models / "jpeg"), "--manifest", str(small_manifest), *sizes])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{BITS} bits in 128 px crops")

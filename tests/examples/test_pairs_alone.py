@@ -12,7 +12,7 @@ from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.images import decode, encode_png
 from examples.pairs_alone.__main__ import main
-from examples.pairs_alone.strangers import SOURCES, bring
+from examples.pairs_alone.distortions import SOURCES, bring
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
@@ -30,9 +30,9 @@ def pristine(tmp_path_factory):
 
 @pytest.mark.parametrize("source", [pytest.param(name, marks=needs_avif if name == "av1" else ()) for name in SOURCES])
 def test_partners_are_aligned_distorted_and_the_same_every_time(source, pristine, tmp_path):
-    assert bring(source, pristine, tmp_path / "brought") == len(list(pristine.iterdir()))
+    assert bring(source, pristine, tmp_path / "external") == len(list(pristine.iterdir()))
     for path in pristine.iterdir():
-        clean, partner = (decode((folder / path.name).read_bytes())[0] for folder in (pristine, tmp_path / "brought"))
+        clean, partner = (decode((folder / path.name).read_bytes())[0] for folder in (pristine, tmp_path / "external"))
         np.testing.assert_array_equal(partner, SOURCES[source](clean))
         assert 15 < cv2.PSNR(clean, partner) < 45
 
@@ -50,7 +50,7 @@ def test_defocus_leaves_the_middle_row_and_takes_detail_from_the_edges():
 def test_without_avif_the_source_says_what_to_install(monkeypatch, pristine, tmp_path):
     monkeypatch.setattr(features, "check", lambda _: False)
     with pytest.raises(PipelineError, match=r"pillow 11\.3"):
-        bring("av1", pristine, tmp_path / "brought")
+        bring("av1", pristine, tmp_path / "external")
 
 
 def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, tmp_path, capsys):
@@ -58,12 +58,12 @@ def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, t
     main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
     said = capsys.readouterr().out
     folder = tmp_path / "out" / "defocus"
-    assert read_json(folder / "models" / "defocus" / "store.json")["brought"] is True
+    assert read_json(folder / "models" / "defocus" / "store.json")["external"] is True
     figures = read_json(folder / "evaluation" / "metrics.json")["models"]["defocus"]
     assert f"generated        {figures['jsd_nss']:.5f}" in said
     assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
     (report,) = open_corpus(folder / "corpus").reports()
-    assert (report["brought"], report["judged_by"]) == (True, "unpaired")
+    assert (report["external"], report["judged_by"]) == (True, "unpaired")
 
 
 def test_what_least_squares_cannot_say_ends_with_its_reason(pristine, tmp_path, capsys):

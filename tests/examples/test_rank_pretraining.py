@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.ranges import to_network
+from distort_pipeline.pixels import normalize
 from distort_pipeline.seeds import generator
 from examples.rank_pretraining.__main__ import main
 from examples.rank_pretraining.experiment import (
@@ -40,7 +40,7 @@ def test_a_scorer_learns_to_order_what_it_is_shown(corpus):
     noisy = apply("white_noise", tiles.reshape(-1, 128, 3), {"sigma_grey": 40}, generator(0)).image
     material = Material(tiles, noisy.reshape(tiles.shape))
     scorer = train_scorer(material, steps=60, batch=4, crop_px=64, seed=0)
-    clean, bad = (np.asarray(scorer(to_network(part))) for part in (material.pristine, material.distorted))
+    clean, bad = (np.asarray(scorer(normalize(part))) for part in (material.pristine, material.distorted))
     assert np.mean(bad[:, None] > clean) > 0.9
 
 
@@ -54,7 +54,7 @@ def test_the_correlation_is_one_for_a_scorer_that_knows_and_minus_one_for_its_op
 
 
 def test_the_program_prints_a_row_for_each_kind_of_training(finished_corpus, small_manifest, capsys):
-    sizes = ["--samples", "3", "--steps", "2", "--batch", "2", "--crop-px", "32", "--seeds", "1"]
+    sizes = ["--samples", "3", "--steps", "2", "--batch-size", "2", "--crop-px", "32", "--seeds", "1"]
     main(["--corpus", str(finished_corpus), "--manifest", str(small_manifest), *sizes])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "SROCC with severity, 2 photographs, levels 0 to 5; mean of 1 trainings"

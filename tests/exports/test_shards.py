@@ -78,7 +78,7 @@ def test_tfrecords_hold_images_and_columns(finished_corpus, corpus, tmp_path):
             np.testing.assert_array_equal(pixels(feature["distorted"].bytes_list.value[0]), sample.distorted)
             np.testing.assert_array_equal(pixels(feature["reference"].bytes_list.value[0]), sample.pristine)
             assert feature["split"].bytes_list.value[0].decode() == path.parent.name
-            assert feature["within_bounds"].int64_list.value[0] == 1
+            assert feature["accepted"].int64_list.value[0] == 1
             assert feature["ssim_higher_better"].float_list.value[0] == pytest.approx(sample.record.ssim)
             assert "ms_ssim_higher_better" not in feature  # the tiles have 128 px
     assert seen == set(range(40))

@@ -12,7 +12,7 @@ import distort_pipeline
 SECONDS = 300  # longer than any command here takes on a busy machine: what runs on is taken for a hang
 
 
-class Place:
+class PathType:
     """A folder to type commands in, with settings, a home and a folder for temporary files of its own."""
 
     def __init__(self, folder, settings):
@@ -73,6 +73,6 @@ def kill(process, number=signal.SIGKILL):
         process.wait()
 
 
-def header(store):
+def metadata(store):
     """Return the store.json of a store."""
     return json.loads((store / "store.json").read_text(encoding="utf-8"))

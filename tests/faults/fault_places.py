@@ -4,7 +4,7 @@ A test module takes it with `pytest_plugins = ["corpus_fixtures", "fault_places"
 """
 
 import pytest
-from commands import Place
+from commands import PathType
 
 SETTINGS = {
     "ingest": {"val_count": 4},
@@ -30,9 +30,9 @@ SETTINGS = {
     "generate": {
         "count": 320,
         "tile_px": 128,
-        "batch_samples": 16,
+        "samples_per_shard": 16,
         "tiles_per_chunk": 4,
-        "network_batch": 8,
+        "inference_batch_size": 8,
         "truth_images": 1,
         "workers": 2,
     },
@@ -43,7 +43,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, sample):
     """A place with the sample's manifest and its pairs."""
-    found = Place(tmp_path_factory.mktemp("place"), SETTINGS)
+    found = PathType(tmp_path_factory.mktemp("place"), SETTINGS)
     found.made("ingest", sample, "--out", "manifest.jsonl")
     return found
 

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from commands import header
+from commands import metadata
 from tally import tally
 
 from distort_pipeline.commands.repair import repair
@@ -14,7 +14,7 @@ from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.remaking import Inputs, remaker
+from distort_pipeline.rebuild import Inputs, rebuilder
 from distort_pipeline.steps import export
 
 pytestmark = pytest.mark.slow
@@ -87,19 +87,19 @@ def test_verify_finds_every_damage_and_names_the_file(stores):
 
 def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manifest, models, faded):
     rng = random.Random(7)
-    inputs = Inputs(small_manifest, models, stores["corpus"], brought={"faded": str(faded)})
+    inputs = Inputs(small_manifest, models, stores["corpus"], external={"faded": str(faded)})
     damages = made_again = kept = 0
     for _ in range(REPAIRS):
         for name in ("export", "corpus", "pairs"):
             store = stores[name]
-            digest = header(store)["digest"]
+            digest = metadata(store)["digest"]
             chosen = rng.sample([path for path in files_of(store) if path.name != "store.json"], rng.randint(1, 4))
             before = {path: path.stat().st_mtime_ns for path in files_of(store) if path.suffix in (".parquet", ".png")}
             for path in chosen:
                 damage(path, rng.choice(KINDS), rng)
             found = verify(store)
-            assert repair(store, found, remaker(store, inputs, Workers())).problems == ()
-            assert header(store)["digest"] == digest
+            assert repair(store, found, rebuilder(store, inputs, Workers())).problems == ()
+            assert metadata(store)["digest"] == digest
             again = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
             if name != "export" and "files.json" not in {path.name for path in chosen}:
                 assert {path.stem for path in again} == found.damaged

@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from commands import header, kill
+from commands import kill, metadata
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def wanted(place, commands):
     found = {}
     for name, words in commands.items():
         place.made(*words, "--out", f"{name}-wanted")
-        found[name] = header(place.folder / f"{name}-wanted")["digest"]
+        found[name] = metadata(place.folder / f"{name}-wanted")["digest"]
     return found
 
 
@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(place, commands, w
         assert "make room" in said
         remount(disk, f"size={2**30}")
         place.made(*commands[name], "--out", disk / name)
-        assert header(disk / name)["digest"] == wanted[name]
+        assert metadata(disk / name)["digest"] == wanted[name]
         assert "all as it was made" in place.made("verify", disk / name)
         tally(f"disk-full-{name}", runs=1, shards_kept=kept, same_digest=1)
 
@@ -125,4 +125,4 @@ def test_output_on_another_disk_than_temporary_files(place, commands, wanted, na
     with small_disk(place.folder / "other", 2**30) as disk:
         assert (disk.stat().st_dev) != place.temporary.stat().st_dev
         place.made(*commands[name], "--out", disk / name)
-        assert header(disk / name)["digest"] == wanted[name]
+        assert metadata(disk / name)["digest"] == wanted[name]

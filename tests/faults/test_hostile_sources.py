@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 
 import pytest
-from commands import Place
+from commands import PathType
 from mutations import mutated, seeds
 from tally import tally
 
@@ -39,7 +39,7 @@ SETTINGS = {"ingest": {"min_side_px": 8, "max_megapixels": MAX_MEGAPIXELS, "val_
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path / "place", SETTINGS)
+    return PathType(tmp_path / "place", SETTINGS)
 
 
 def ingest(place, source):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from commands import header, kill
+from commands import kill, metadata
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def interrupt(name, place, words, workers):
     rng = random.Random(workers)
     words = (*words, "--workers", workers)
     place.made(*words, "--out", f"{name}-{workers}")
-    wanted = header(place.folder / f"{name}-{workers}")["digest"]
+    wanted = metadata(place.folder / f"{name}-{workers}")["digest"]
     once = twice = kept = 0
     slowest = 0.0
     for turn in range(INTERRUPTS):
@@ -91,6 +91,6 @@ def interrupt(name, place, words, workers):
         assert ledger_of(place, out) >= before
         kept += len(ledger_of(place, out))
         place.made(*words, "--out", out)
-        assert header(place.folder / out)["digest"] == wanted
+        assert metadata(place.folder / out)["digest"] == wanted
     assert once
     tally(f"interrupts-{name}-{workers}", once=once, twice=twice, shards_kept=kept, slowest_seconds=round(slowest, 1))

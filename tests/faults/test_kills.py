@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from commands import header, kill
+from commands import kill, metadata
 from tally import tally
 
 from distort_pipeline.scratch import LOCK, MEMORY_FOLDER, PREFIX
@@ -91,12 +91,12 @@ def survive(name, place, out, *words, digest):
 
 
 def store_digest(store):
-    return header(store)["digest"]
+    return metadata(store)["digest"]
 
 
 def weights_digest(store):
     assert not (store / "checkpoints").exists()
-    return header(store)["weights_digest"]
+    return metadata(store)["weights_digest"]
 
 
 def test_pairs_survive(place):

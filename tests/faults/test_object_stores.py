@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from commands import Place, header, kill
+from commands import PathType, kill, metadata
 from faulty_proxy import FaultyProxy
 from tally import tally
 
@@ -15,7 +15,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import generate, pairs
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.remote import RemotePath, place_of
+from distort_pipeline.stores.remote import RemotePath, as_path
 
 moto = pytest.importorskip("moto.server", reason="object stores are tried on moto's server: pip install moto[server]")
 pytest.importorskip("s3fs", reason="object stores need the extra s3")
@@ -46,9 +46,9 @@ SETTINGS = {
     "generate": {
         "count": 64,
         "tile_px": 128,
-        "batch_samples": 16,
+        "samples_per_shard": 16,
         "tiles_per_chunk": 8,
-        "network_batch": 8,
+        "inference_batch_size": 8,
         "truth_images": 1,
         "workers": 2,
     },
@@ -79,7 +79,7 @@ def proxy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def local(tmp_path_factory, sample, models):
     """A place with a manifest of a few images, and the pair store and the corpus that are made of them here."""
-    place = Place(tmp_path_factory.mktemp("local"), SETTINGS)
+    place = PathType(tmp_path_factory.mktemp("local"), SETTINGS)
     (place.folder / "images").mkdir()
     for image in sorted(sample.glob("*.png"))[:6]:
         shutil.copy(image, place.folder / "images")
@@ -100,7 +100,7 @@ def store(local, proxy):
 
 @pytest.fixture
 def wanted(local):
-    return {name: header(local.folder / name)["digest"] for name in ("pairs", "generate")}
+    return {name: metadata(local.folder / name)["digest"] for name in ("pairs", "generate")}
 
 
 def words_of(name, models):
@@ -108,7 +108,7 @@ def words_of(name, models):
 
 
 def digest_at(url):
-    return header(place_of(url))["digest"]
+    return metadata(as_path(url))["digest"]
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def make(small_manifest, small_settings, models, small_corpus_settings):
 
     def run(name, out):
         if name == "pairs":
-            pairs.run(PairsConfig(**small_settings), small_manifest, place_of(out))
+            pairs.run(PairsConfig(**small_settings), small_manifest, as_path(out))
         else:
-            generate.run(GenerateConfig(**small_corpus_settings), small_manifest, models, place_of(out))
+            generate.run(GenerateConfig(**small_corpus_settings), small_manifest, models, as_path(out))
         return digest_at(out)
 
     return run
@@ -127,7 +127,7 @@ def make(small_manifest, small_settings, models, small_corpus_settings):
 
 @pytest.mark.usefixtures("proxy")
 def test_a_remote_path_answers_like_a_folder():
-    folder = place_of("s3://bucket/paths")
+    folder = as_path("s3://bucket/paths")
     (folder / "deep" / "a.json").write_bytes(b"abc")
     (folder / "b.json").write_bytes(b"")
     assert folder.exists()
@@ -165,7 +165,7 @@ def test_a_store_there_is_the_store_here_and_requests_that_fail_at_times_are_mad
     assert done["error"]
     assert done["cut"]
     for url in (f"s3://bucket/{name}", f"s3://bucket/faulty-{name}"):
-        assert verify(place_of(url)).problems == ()
+        assert verify(as_path(url)).problems == ()
     if name == "generate":
         assert open_corpus(f"s3://bucket/{name}")[7].distorted.shape == (128, 128, 3)
     else:
@@ -185,7 +185,7 @@ def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(proxy,
         make(name, url)
     seconds = time.monotonic() - began
     proxy.down_after = None
-    kept = len(list(place_of(f"{url}/ledger").glob("*.json")))
+    kept = len(list(as_path(f"{url}/ledger").glob("*.json")))
     assert make(name, url) == wanted
     tally(f"objects-down-{name}", shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
 
@@ -195,7 +195,7 @@ def test_a_killed_run_goes_on_and_a_second_writer_is_refused(store, models, want
     words = (*words_of("generate", models), "--out", url)
     process = store.start(*words)
     end = time.monotonic() + 300
-    while process.poll() is None and len(list(place_of(f"{url}/ledger").glob("*.json"))) < 2:
+    while process.poll() is None and len(list(as_path(f"{url}/ledger").glob("*.json"))) < 2:
         assert time.monotonic() < end, store.said()
         time.sleep(0.1)
     first = store.said()
@@ -205,7 +205,7 @@ def test_a_killed_run_goes_on_and_a_second_writer_is_refused(store, models, want
     kill(process)
     assert "taking over" in store.made(*words)
     assert digest_at(url) == wanted["generate"]
-    assert not [path for path in place_of("s3://bucket").iterdir() if path.name.endswith((".lease", ".partial"))]
+    assert not [path for path in as_path("s3://bucket").iterdir() if path.name.endswith((".lease", ".partial"))]
     code, said = store.run(*words[:-2], "--count", 16, "--out", url)
     assert code == 2
     assert "was made with other settings or inputs" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from commands import Place
+from commands import PathType
 from fault_places import SETTINGS
 from tally import tally
 
@@ -28,7 +28,7 @@ QUICK = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, sample):
     """A folder in somebody's home, with everything that the path makes of images with hostile names."""
-    place = Place(tmp_path_factory.mktemp("somebodys-home"), QUICK)
+    place = PathType(tmp_path_factory.mktemp("somebodys-home"), QUICK)
     place.environment |= {"HOME": str(place.folder), "AWS_SECRET_ACCESS_KEY": SECRET, "USER": "somebody-by-name"}
     images = place.folder / "images"
     images.mkdir()

@@ -1,7 +1,7 @@
 """One digest for 0, 1, 2 and 4 workers."""
 
 import pytest
-from commands import header
+from commands import metadata
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -21,6 +21,6 @@ def test_any_number_of_workers_makes_the_same_store(place, models, placed_corpus
     for workers in WORKERS:
         out = f"{name}-by-{workers}"
         place.made(*words[name], "--workers", workers, "--out", out)
-        digests.add(header(place.folder / out)["digest"])
+        digests.add(metadata(place.folder / out)["digest"])
     assert len(digests) == 1
     tally(f"workers-same-digest-{name}", workers=list(WORKERS), digests=1)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from commands import header, kill
+from commands import kill, metadata
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def ended(place, process):
 @pytest.fixture(scope="module")
 def undisturbed(place, models):
     place.made("generate", "--models", models, "--out", "undisturbed")
-    return header(place.folder / "undisturbed")["digest"]
+    return metadata(place.folder / "undisturbed")["digest"]
 
 
 def test_two_of_four_workers_die_and_one_comes(place, models, cluster, undisturbed):
@@ -97,7 +97,7 @@ def test_two_of_four_workers_die_and_one_comes(place, models, cluster, undisturb
         kill(workers.pop(rng.randrange(len(workers))))
     cluster.start_worker()
     assert ended(place, process) == 0, place.said()
-    assert header(place.folder / "two")["digest"] == undisturbed
+    assert metadata(place.folder / "two")["digest"] == undisturbed
     assert "all as it was made" in place.made("verify", "two")
     tally("workers-two-of-four", workers=WORKERS, killed=2, added=1, same_digest=1)
 
@@ -118,7 +118,7 @@ def test_all_workers_die_and_the_run_says_so_and_goes_on_later(place, models, cl
     kept = finished(place, "none")
     cluster.start_worker()
     place.made(*words)
-    assert header(place.folder / "none")["digest"] == undisturbed
+    assert metadata(place.folder / "none")["digest"] == undisturbed
     tally("workers-all", workers=2, killed=2, shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
 
 
@@ -139,7 +139,7 @@ def test_the_scheduler_dies_and_another_takes_its_place(place, models, cluster, 
     for _ in range(2):
         cluster.start_worker()
     place.made(*words)
-    assert header(place.folder / "scheduler")["digest"] == undisturbed
+    assert metadata(place.folder / "scheduler")["digest"] == undisturbed
     tally("workers-scheduler", killed=1, shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
 
 
@@ -153,5 +153,5 @@ def test_a_local_worker_that_dies_is_replaced(place, models, undisturbed):
     assert victims
     random.Random(3).choice(victims).kill()
     assert ended(place, process) == 0, place.said()
-    assert header(place.folder / "local")["digest"] == undisturbed
+    assert metadata(place.folder / "local")["digest"] == undisturbed
     tally("workers-local", killed=1, same_digest=1)

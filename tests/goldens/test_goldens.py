@@ -31,7 +31,16 @@ DISTORTIONS = ("jp2k", "jpeg", "pink_noise", "white_noise")
 CORPORA = {
     "plain": ("--count", "8"),
     "five_levels": ("--count", "20", "--levels", "5"),
-    "composite": ("--count", "4", "--mix", "jpeg+white_noise", "--mix", "pink_noise+jp2k", "--severity", "0.2:0.9"),
+    "composite": (
+        "--count",
+        "4",
+        "--composite",
+        "jpeg+white_noise",
+        "--composite",
+        "pink_noise+jp2k",
+        "--severity",
+        "0.2:0.9",
+    ),
     "target": ("--count", "4", "--target", "ssim=0.5:0.9"),
     "whole": ("--count", "4", "--whole-images"),
 }

@@ -9,11 +9,11 @@ def images(seed, *shape):
     return tf.constant(np.random.default_rng(seed).uniform(-1, 1, shape), tf.float32)
 
 
-@pytest.mark.parametrize("view", ["plain", "amplified_difference"])
+@pytest.mark.parametrize("view", ["plain", "scaled_residual"])
 def test_it_has_the_papers_number_of_weights_and_logits(view):
-    model = build_discriminator(pair_view=view)
+    model = build_discriminator(discriminator_input=view)
     assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 2_769_601
-    small = build_discriminator(base_filters=2, pair_view=view)
+    small = build_discriminator(base_filters=2, discriminator_input=view)
     for side, patches in ((256, 30), (128, 14)):
         logits = small([images(0, 2, side, side, 3), images(1, 2, side, side, 3)])
         assert logits.shape == (2, patches, patches, 1)
@@ -28,10 +28,10 @@ def test_logits_are_no_probabilities():
     assert np.unique(logits).tolist() == [-7.5]
 
 
-@pytest.mark.parametrize("view", ["plain", "amplified_difference"])
+@pytest.mark.parametrize("view", ["plain", "scaled_residual"])
 def test_a_logit_judges_70_pixels(view):
     # inference mode: in training the batch norm joins all pixels
-    model = build_discriminator(base_filters=4, pair_view=view)
+    model = build_discriminator(base_filters=4, discriminator_input=view)
     for pixels in (0, 1):
         pair = [images(2, 1, 256, 256, 3), images(3, 1, 256, 256, 3)]
         with tf.GradientTape() as tape:
@@ -47,22 +47,22 @@ def test_the_views_show_the_pair_and_lose_nothing_of_it():
     x, y = images(0, 1, 4, 4, 3), images(1, 1, 4, 4, 3)
     plain = np.asarray(PairView("plain")([x, y]))
     assert np.array_equal(plain, np.concatenate([x, y], -1))
-    amplified = np.asarray(PairView("amplified_difference")([x, y]))
+    amplified = np.asarray(PairView("scaled_residual")([x, y]))
     assert np.array_equal(amplified[..., :3], x)
     np.testing.assert_allclose(x + amplified[..., 3:] / AMPLIFICATION, y, atol=1e-6)
-    assert not PairView("amplified_difference")([x, x])[..., 3:].numpy().any()
+    assert not PairView("scaled_residual")([x, x])[..., 3:].numpy().any()
     with pytest.raises(ValueError, match="sideways"):
         PairView("sideways")
 
 
 def test_bfloat16_keeps_the_pairs_small_difference():
-    exact = build_discriminator(base_filters=4, pair_view="amplified_difference")
-    rounded = build_discriminator(base_filters=4, pair_view="amplified_difference", precision="mixed_bfloat16")
+    exact = build_discriminator(base_filters=4, discriminator_input="scaled_residual")
+    rounded = build_discriminator(base_filters=4, discriminator_input="scaled_residual", precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
     x = images(0, 1, 64, 64, 3)
     y = x + 1 / 127.5
     # a difference of one grey level would be half lost if it were taken after rounding to bfloat16
-    difference = np.asarray(rounded.get_layer("pair_view")([x, y]))[..., 3:]
+    difference = np.asarray(rounded.get_layer("discriminator_input")([x, y]))[..., 3:]
     np.testing.assert_allclose(difference, AMPLIFICATION / 127.5, rtol=1e-4)
     found = rounded([x, y], training=False)
     assert found.dtype == tf.float32

@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid, convolved
-from distort_pipeline.networks.resampling import doubled, doubled_smoothly
+from distort_pipeline.networks.resampling import upsample2x, upsample_bspline
 
 
 def pyramid(matrices):
@@ -33,27 +33,27 @@ def test_the_finest_matrix_colours_independent_pixels():
 
 
 def test_doubling_keeps_a_constant_and_gives_every_pixel_of_white_noise_the_same_variance():
-    assert np.all(np.asarray(doubled(np.full((1, 4, 6, 2), 5.0, np.float32))) == 5)
+    assert np.all(np.asarray(upsample2x(np.full((1, 4, 6, 2), 5.0, np.float32))) == 5)
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
-    inner = np.asarray(doubled(noise))[:, 2:-2, 2:-2, 0].var(0)
+    inner = np.asarray(upsample2x(noise))[:, 2:-2, 2:-2, 0].var(0)
     np.testing.assert_allclose(inner, 0.625**2, rtol=0.1)
 
 
 def test_smooth_doubling_keeps_a_constant_and_makes_steps_that_are_alike():
-    np.testing.assert_allclose(np.asarray(doubled_smoothly(np.full((1, 4, 6, 2), 5.0, np.float32))), 5, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(upsample_bspline(np.full((1, 4, 6, 2), 5.0, np.float32))), 5, rtol=1e-6)
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
-    inner = np.asarray(doubled_smoothly(noise))[:, 4:-4, 4:-4, 0]
+    inner = np.asarray(upsample_bspline(noise))[:, 4:-4, 4:-4, 0]
     np.testing.assert_allclose(inner.var(0), ((1 + 21**2 + 35**2 + 7**2) / 64**2) ** 2, rtol=0.1)
-    within, between = (np.diff(np.asarray(doubled_smoothly(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
+    within, between = (np.diff(np.asarray(upsample_bspline(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
     assert 0.75 < within / between < 0.95  # 0.25 by `doubled`
 
 
 def test_smooth_doubling_is_symmetric():
     field = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
-    straight = np.asarray(doubled_smoothly(field))
-    turned = np.asarray(doubled_smoothly(field[:, ::-1, ::-1]))[:, ::-1, ::-1]
+    straight = np.asarray(upsample_bspline(field))
+    turned = np.asarray(upsample_bspline(field[:, ::-1, ::-1]))[:, ::-1, ::-1]
     np.testing.assert_allclose(straight, turned, atol=1e-6)
-    across = np.asarray(doubled_smoothly(field.transpose(0, 2, 1, 3))).transpose(0, 2, 1, 3)
+    across = np.asarray(upsample_bspline(field.transpose(0, 2, 1, 3))).transpose(0, 2, 1, 3)
     np.testing.assert_allclose(straight, across, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_an_octave_is_as_strong_at_the_border_as_inside():
 def test_doubling_puts_three_quarters_on_the_parent(axis):
     rows = np.array([[0.0, 4.0]], np.float32)
     given = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
-    found = np.asarray(doubled(given))[0, :, :, 0]
+    found = np.asarray(upsample2x(given))[0, :, :, 0]
     assert (found if axis else found.T)[0].tolist() == [0, 1, 3, 4]
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.upsampling import FEW_FILTERS, UpsampledConv2D, composed_kernel, ready_kernel
+from distort_pipeline.networks.upsampling import FEW_FILTERS, UpsampledConv2D, composed_kernel, fused_kernel
 
 FILTERS = (5, FEW_FILTERS + 1)  # one for each way that it is computed
 
@@ -71,7 +71,7 @@ def test_a_ready_layer_does_what_the_trained_one_does(filters, height, width):
     layer, plain = both(3, filters)
     ready = UpsampledConv2D(filters, use_bias=True, ready=True)
     ready.build((None, None, None, 3))
-    ready.set_weights([ready_kernel(layer.kernel.value), layer.bias])
+    ready.set_weights([fused_kernel(layer.kernel.value), layer.bias])
     inputs = pixels(2, height, width, 3)
     np.testing.assert_allclose(ready(inputs), plain(inputs), rtol=0, atol=2e-5)
     assert np.array_equal(ready.trained_kernel(), layer.trained_kernel())

@@ -6,7 +6,7 @@ from distort_pipeline.planning.exports import matching, plan_parts
 
 COLUMNS = {
     "distortion": np.array(["jpeg"] * 5 + ["noise"] * 4),
-    "series": np.array(["jpeg"] * 5 + ["noise"] * 4),
+    "conditions": np.array(["jpeg"] * 5 + ["noise"] * 4),
     "batch": np.array([0, 0, 1, 1, 2, 0, 0, 1, 1]),
     "tile": np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]),
     "split": np.array(["train", "val", "train", "val", "train", "train", "val", "train", "val"]),
@@ -55,7 +55,7 @@ def test_a_limit_is_shared_by_the_distortions_that_are_selected():
 def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same():
     tiles = np.concatenate([np.arange(90), np.arange(90), np.repeat(np.arange(45), 2)])
     columns = {
-        "series": np.repeat(["jpeg", "jp2k", "noise"], 90),
+        "conditions": np.repeat(["jpeg", "jp2k", "noise"], 90),
         "batch": np.tile(np.arange(90) // 16, 3),
         "tile": tiles,
     }
@@ -63,7 +63,7 @@ def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same
         parts = plan_parts(columns, ("jpeg", "jp2k", "noise"), np.ones(270, bool), limit)
         taken = {name: [] for name in ("jpeg", "jp2k", "noise")}
         for part in parts:
-            own = np.flatnonzero((columns["series"] == part.series) & (columns["batch"] == int(part.batch[-5:])))
+            own = np.flatnonzero((columns["conditions"] == part.series) & (columns["batch"] == int(part.batch[-5:])))
             taken[part.series] += tiles[own[list(part.rows)]].tolist()
         assert sum(map(len, taken.values())) == limit
         assert taken["jpeg"] == taken["jp2k"] == sorted(set(taken["jpeg"]))

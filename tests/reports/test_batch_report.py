@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
-from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
+from distort_pipeline.reports.batch import BatchMeasures, TruthStats, batch_report
+from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
 from distort_pipeline.stores.models import ValidationHistograms
 
 BINS = 103
@@ -36,20 +36,20 @@ def stored(generated, true, tile_px=128):
 
 def truth(places, **by_name):
     ones = {name: np.full(len(places), 30.0) for name in by_name}
-    return TruthMeasures(np.array(places, np.int64), by_name, ones, ones)
+    return TruthStats(np.array(places, np.int64), by_name, ones, ones)
 
 
-def report_of(generated, own, *, records=None, kept=None, pristine=None, brought=False):
+def report_of(generated, own, *, records=None, kept=None, pristine=None, external=False):
     records = records or [record(place) for place in range(len(generated))]
     pristine = peak(90, tiles=len(generated)) if pristine is None else pristine
     kept = kept or stored(peak(50, tiles=4), peak(50, 51, tiles=4))
-    return batch_report(BatchMeasures(records, generated, pristine, own), [[kept]], brought=brought, seed=0)
+    return batch_report(BatchMeasures(records, generated, pristine, own), [[kept]], external=external, seed=0)
 
 
 def test_identical_histograms_score_zero_and_lie_within_any_bound():
     report = report_of(peak(50, tiles=4), truth([0, 1, 2, 3], jpeg=peak(50, tiles=4)))
     assert (report["judged_by"], report["paired"]["jsd_bits"]) == ("paired", 0)
-    assert report["within_bounds"] is True
+    assert report["accepted"] is True
     assert report["reasons"] == []
     assert (report["paired"]["samples"], report["paired"]["images"]) == (4, 2)
 
@@ -58,16 +58,16 @@ def test_disjoint_histograms_score_one_bit_and_are_out_of_bounds():
     report = report_of(peak(10, tiles=4), truth([0, 1, 2, 3], jpeg=peak(50, tiles=4)))
     assert report["paired"]["jsd_bits"] == pytest.approx(1)
     assert report["paired"]["jsd_nats"] == pytest.approx(math.log(2))
-    assert report["within_bounds"] is False
-    bound = report["paired"]["bound_bits"]
-    assert report["reasons"] == [f"JSD_NSS 1.0000 bits is above {bound:.4f}"]
+    assert report["accepted"] is False
+    threshold = report["paired"]["threshold_bits"]
+    assert report["reasons"] == [f"JSD_NSS 1.0000 bits is above {threshold:.4f}"]
 
 
 def test_a_bound_is_what_validation_showed():
     """Every validation tile scores the same, one bin against that bin and its neighbour: so does every resample."""
     half = 0.5 * math.log2(1 / 0.75) + 0.5 * (0.5 * math.log2(0.5 / 0.75) + 0.5 * math.log2(0.5 / 0.25))
     report = report_of(peak(50, tiles=4), truth([0, 1, 2, 3], jpeg=peak(50, 51, tiles=4)))
-    assert report["paired"]["bound_bits"] == pytest.approx(half)
+    assert report["paired"]["threshold_bits"] == pytest.approx(half)
     assert report["paired"]["jsd_bits"] == pytest.approx(half)
 
 
@@ -89,12 +89,12 @@ def test_without_a_truth_the_stored_histogram_judges():
     report = report_of(peak(10, tiles=2), truth([]), kept=kept)
     assert (report["judged_by"], report["paired"]) == ("unpaired", None)
     assert report["unpaired"]["jsd_bits"] == pytest.approx(1)
-    assert report["unpaired"]["bound_bits"] == LEAST_BOUND_BITS
-    assert report["within_bounds"] is False
+    assert report["unpaired"]["threshold_bits"] == MIN_THRESHOLD_BITS
+    assert report["accepted"] is False
     assert set(report["against"]) == {"pristine"}
     assert report["histograms"]["true"] == kept.true.sum(0).tolist()
     assert report["floors"] == {"sampling_bits": 0, "content_bits": 0}  # of the stored tiles, which are all alike
-    assert report_of(peak(50, tiles=2), truth([]), kept=kept)["within_bounds"] is True
+    assert report_of(peak(50, tiles=2), truth([]), kept=kept)["accepted"] is True
 
 
 def test_without_a_truth_doing_nothing_and_other_photographs_are_held_against_the_stored_histogram():
@@ -117,13 +117,13 @@ def test_smaller_tiles_are_held_to_the_bound_of_as_many_pixels():
     kept = stored(np.concatenate([peak(50, tiles=6), peak(20, tiles=6)]), peak(50, tiles=12), tile_px=256)
     kept = ValidationHistograms(kept.pristine, kept.true, kept.generated, np.zeros(12, np.int64), 256)
     own = truth(range(64), jpeg=peak(50, tiles=64))
-    bounds = {}
+    thresholds = {}
     for side in (128, 256):
         records = [record(place, height=side, width=side) for place in range(64)]
         report = report_of(peak(50, tiles=64), own, records=records, kept=kept)
-        bounds[side] = report["paired"]["bound_bits"]
+        thresholds[side] = report["paired"]["threshold_bits"]
         assert report["tile_px"] == side
-    assert bounds[128] > bounds[256] > 0
+    assert thresholds[128] > thresholds[256] > 0
 
 
 def test_labels_duplicates_and_counts_are_those_of_the_records():
@@ -146,7 +146,7 @@ def test_labels_that_nothing_has_are_none():
 
 def test_a_truth_that_equals_the_pristine_tile_has_no_mean_psnr():
     own = truth([0, 1], jpeg=peak(50, tiles=2))
-    own = TruthMeasures(own.places, own.histograms, {"jpeg": np.full(2, np.nan)}, own.ssim)
+    own = TruthStats(own.places, own.histograms, {"jpeg": np.full(2, np.nan)}, own.ssim)
     assert report_of(peak(50, tiles=2), own)["psnr"]["true_mean"] is None
 
 
@@ -160,10 +160,10 @@ def test_a_report_is_the_same_each_time_and_depends_on_its_seed_only_in_draws():
     generated, true = (rng.integers(1, 50, (8, BINS)) for _ in range(2))
     kept = stored(generated, true)
     measures = BatchMeasures([record(p) for p in range(8)], generated, true, truth(range(8), jpeg=true))
-    first, again, other = (batch_report(measures, [[kept]], brought=False, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (batch_report(measures, [[kept]], external=False, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first["paired"]["jsd_bits"] == other["paired"]["jsd_bits"]
-    assert first["paired"]["bound_bits"] != other["paired"]["bound_bits"]
+    assert first["paired"]["threshold_bits"] != other["paired"]["threshold_bits"]
 
 
 def test_the_model_s_name_finds_its_truth_not_the_distortion_that_it_learned():

@@ -16,11 +16,11 @@ import pytest
 from fake_reports import NASTY, fake_corpus, page_of
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.reports.charts import drift_chart, histogram_chart
+from distort_pipeline.reports.charts import histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_batches import read_batches
 from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_page
 from distort_pipeline.reports.corpus_summaries import summaries_of
-from distort_pipeline.reports.corpus_verdict import cautions, is_astray, verdict
+from distort_pipeline.reports.corpus_verdict import cautions, is_mismatched, verdict
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.images import decode
 
@@ -92,7 +92,7 @@ def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
 
 def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1), ("jpeg", 3))))
-    assert heading(text) == "bad: 2 of 8 batches are out of bounds: jpeg 1, jpeg 3."
+    assert heading(text) == "bad: 2 of 8 batches are rejected: jpeg 1, jpeg 3."
     assert "jpeg: 2 of 4 batches out; JSD_NSS 0.0250 bits on average, bound 0.0200" in text
     every = text[text.index('id="batches"') :]
     names = re.findall(r'<th scope="row">(?:<a [^>]*>)?(\w+ \d)', every)
@@ -103,7 +103,7 @@ def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):
 def test_verdict_when_everything_is_flagged(tmp_path: Path):
     out = tuple((name, batch) for name in ("jpeg", "jp2k") for batch in range(4))
     text = page_of(fake_corpus(tmp_path, out=out))
-    assert heading(text) == "bad: All 8 batches are out of bounds."
+    assert heading(text) == "bad: All 8 batches are rejected."
     assert text.index('id="flagged"') < text.index('id="overview"')  # what is wrong comes first
     assert [text.count(f">{name} {batch}</a> (flagged)") for name in ("jpeg", "jp2k") for batch in range(4)] == [1] * 8
     assert text.count("<img") == 8 * 5
@@ -125,28 +125,28 @@ def test_a_distortion_that_resembles_another_is_remarked(tmp_path: Path):
     assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
-def brought_page(folder: Path, pristine_bits: float) -> str:
+def external_page(folder: Path, pristine_bits: float) -> str:
     """Return the page of one batch by a model of brought pairs, 0.01 bits from these."""
     corpus = fake_corpus(folder, batches=1)
 
     def edit(report: dict[str, Any]) -> None:
-        report.update(brought=True, parameters={}, paired=None, judged_by="unpaired", against={"pristine": 0.002})
-        report["unpaired"].update(jsd_bits=0.01, bound_bits=0.05, pristine_bits=pristine_bits)
+        report.update(external=True, parameters={}, paired=None, judged_by="unpaired", against={"pristine": 0.002})
+        report["unpaired"].update(jsd_bits=0.01, threshold_bits=0.05, pristine_bits=pristine_bits)
 
     change(corpus / "reports" / "batch-0-00000.json", edit)
     return page_of(corpus)
 
 
 def test_a_brought_distortion_is_near_to_nothing_in_particular_and_held_against_doing_nothing(tmp_path: Path):
-    page = brought_page(tmp_path, 0.08)
+    page = external_page(tmp_path, 0.08)
     assert heading(page).startswith("good")
     assert "learned from brought pairs" in page
-    assert "doing nothing 0.0800" in page
+    assert "the identity baseline 0.0800" in page
     assert not re.search(r'class="left">pristine</td>', page)
 
 
 def test_a_brought_distortion_no_nearer_than_doing_nothing_gets_no_good_verdict(tmp_path: Path):
-    page = brought_page(tmp_path, 0.01)
+    page = external_page(tmp_path, 0.01)
     assert heading(page).startswith("unknown")
     assert "no nearer to its model&#39;s true images (0.0100 bits) than the untouched tiles are (0.0100)" in page
 
@@ -264,7 +264,7 @@ def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
     (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 2}))
     path = corpus / "reports" / "batch-0-00000.json"
     path.with_suffix(".png").unlink()
-    needed = ("format", "version", "distortion", "level", "batch", "samples", "judged_by", "unpaired", "within_bounds")
+    needed = ("format", "version", "distortion", "level", "batch", "samples", "judged_by", "unpaired", "accepted")
     report = {key: value for key, value in json.loads(path.read_text()).items() if key in needed}
     path.write_text(json.dumps({**report, "judged_by": "unpaired"}))
     nulls = {"paired": None, "psnr": None, "ssim": None, "judged_by": "unpaired"}
@@ -280,7 +280,7 @@ def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
     [
         ("reports/batch-0-00000.json", lambda one: one.update(version=1), "version 1; this program reads 2"),
         ("reports/batch-0-00000.json", lambda one: one.update(format="other"), "not a distort-pipeline/report"),
-        ("reports/batch-0-00000.json", lambda one: one.pop("within_bounds"), "lacks within_bounds"),
+        ("reports/batch-0-00000.json", lambda one: one.pop("accepted"), "lacks within_bounds"),
         ("reports/batch-0-00000.json", lambda one: one.update(paired=None), "that it was judged by"),
         ("store.json", lambda one: one.update(version=7), "version 7"),
     ],
@@ -317,29 +317,29 @@ def test_a_histogram_of_another_shape_is_refused(counts: list[int]):
 
 
 def test_flagged_dots_differ_in_shape_and_colour():
-    chart = ElementTree.fromstring(drift_chart([0.01, 0.05, 0.01], [0.02, 0.02, 0.02], title="drift"))
+    chart = ElementTree.fromstring(threshold_chart([0.01, 0.05, 0.01], [0.02, 0.02, 0.02], title="drift"))
     assert len(chart.findall("circle[@class='within']")) == 2
     flagged = chart.findall("path[@class='flagged']")
     assert len(flagged) == 1
     assert "--bad" in flagged[0].attrib["style"]
-    assert flagged[0].findtext("title") == "batch 1: 0.0500 bits, out of bounds"
-    judged = ElementTree.fromstring(drift_chart([0.01, 0.01], [0.02, 0.02], title="drift", flagged=[True, False]))
+    assert flagged[0].findtext("title") == "batch 1: 0.0500 bits, rejected"
+    judged = ElementTree.fromstring(threshold_chart([0.01, 0.01], [0.02, 0.02], title="drift", flagged=[True, False]))
     assert len(judged.findall("path[@class='flagged']")) == 1  # what the report says, not the number alone
     with pytest.raises(ValueError, match="as many bounds"):
-        drift_chart([0.1], [], title="drift")
+        threshold_chart([0.1], [], title="drift")
 
 
 def test_a_generator_that_does_nothing_gets_no_good_verdict(tmp_path):
     corpus = fake_corpus(tmp_path)
     for path in (corpus / "reports").glob("*.json"):
         report = json.loads(path.read_text())
-        report.update(within_bounds=True, reasons=[])
+        report.update(accepted=True, reasons=[])
         report["against"] |= {"pristine": 0.0}  # nearer to the untouched tiles than to anything else
         path.write_text(json.dumps(report))
     batches = read_batches(corpus / "reports")
-    astray = [one["name"] for one in summaries_of(batches) if is_astray(one)]
-    state, words = verdict(batches, len(batches), astray)
-    assert astray
+    mismatched = [one["name"] for one in summaries_of(batches) if is_mismatched(one)]
+    state, words = verdict(batches, len(batches), mismatched)
+    assert mismatched
     assert state == "unknown"
     assert "nearer to something else than to what was learned" in words
-    assert len([said for said in cautions(corpus) if "nearer to the pristine images" in said]) == len(astray)
+    assert len([said for said in cautions(corpus) if "nearer to the pristine images" in said]) == len(mismatched)

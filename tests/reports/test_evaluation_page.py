@@ -3,14 +3,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from distort_pipeline.ranges import to_uint8
+from distort_pipeline.pixels import to_uint8
 from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
 from distort_pipeline.reports.evaluation_files import metrics
 from distort_pipeline.reports.evaluation_page import nearest_words, remarks, render, verdict
-from distort_pipeline.reports.strips import Shown
+from distort_pipeline.reports.side_by_side import Shown
+from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, RankCorrelation, SeverityTSTR, TSTRResult
+from distort_pipeline.statistics.eval_images import EvalImages, measure
 from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.measured import Made, measure
-from distort_pipeline.statistics.told import Accuracy, Doubts, Lesson, RankCorrelation, SeverityLesson, Trial
 
 NASTY = "<script>alert(1)</script>"
 
@@ -35,7 +35,7 @@ def evaluation(generated, images=2, columns=("noise", "coarse"), noise_is="noise
     measured = []
     for number in range(images):
         pristine = scene(number)
-        made = Made(
+        made = EvalImages(
             pristine,
             true={noise_is: noise(pristine, number, 12), "coarse": coarse(pristine, 32)},
             true_again={noise_is: noise(pristine, 50 + number, 12)},
@@ -51,11 +51,11 @@ def good_noise(image, seed):
     return noise(image, seed, 12)
 
 
-def header(models, **more):
+def metadata(models, **more):
     return {
         "format": "distort-pipeline/evaluation", "version": 1, "settings": {"evaluate": {"draws": 1}},
         "counts": {"images": 2, "too_small": 0}, "pairs_digest": "ab" * 32, "packages": {"numpy": "2"},
-        "distortions": {"noise": {"parameters": {"sigma": 12}, "brought": False}, "coarse": {"brought": True}},
+        "distortions": {"noise": {"parameters": {"sigma": 12}, "external": False}, "coarse": {"external": True}},
         "models": {name: {"learned": "noise", "steps": 1000, "digest": "cd" * 32} for name in models}, **more,
     }  # fmt: skip
 
@@ -91,16 +91,16 @@ def test_a_generator_of_the_only_distortion_is_not_praised_for_being_nearest():
     words = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
     assert words == (
         "good",
-        "The generator is nearer to the distortion learned, the only one here, than doing nothing.",
+        "The generator is nearer to the distortion learned, the only one here, than the identity baseline.",
     )
 
 
 def test_the_papers_table_stands_only_beside_distortions_that_the_paper_has():
     found = evaluation({"noise": ("noise", good_noise)})
-    assert "In the paper" not in render(found, header(found.models), {})
+    assert "In the paper" not in render(found, metadata(found.models), {})
     assert "paper" not in markdown(found)
     found = evaluation({"noise": ("jpeg", good_noise)}, columns=["jpeg"], noise_is="jpeg")
-    page = render(found, header(found.models), {})
+    page = render(found, metadata(found.models), {})
     assert "In the paper" in page
     assert "0.2321" in page
     assert "| jpeg | 0.0107 ↓ | **0.0043** | 0.2191 | 0.0470 |" in markdown(found)
@@ -123,9 +123,9 @@ def test_a_generator_that_learned_another_distortion_is_named_with_both_distance
 def test_a_rival_of_another_distortion_is_named_but_one_of_the_same_is_not():
     found = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("noise", good_noise)})
     assert found.own("near") < found.own("far")
-    assert found.rivals("far") == []
+    assert found.closer_generators("far") == []
     other = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("coarse", good_noise)})
-    assert other.rivals("far") == ["near"]
+    assert other.closer_generators("far") == ["near"]
 
 
 def test_colours_that_the_headline_cannot_see_are_named_by_the_vector():
@@ -136,7 +136,7 @@ def test_colours_that_the_headline_cannot_see_are_named_by_the_vector():
     assert found.nearest_own("grey")
     assert nearest_words(found, "grey") == "10 of 12; not cb, cr"
     assert metrics(found)["models"]["grey"]["nearest_of_vector"] == 10
-    assert "10 of 12; not cb, cr" in render(found, header(found.models), {})
+    assert "10 of 12; not cb, cr" in render(found, metadata(found.models), {})
     assert nearest_words(evaluation({"noise": ("noise", good_noise)}), "noise") == "all 12"
 
 
@@ -149,7 +149,7 @@ def test_the_right_pattern_at_the_wrong_strength_is_not_simply_good():
 
 def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
     found = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
-    text = render(found, header(found.models), {NASTY: Shown("data:image/png;base64,AAAA", False)})
+    text = render(found, metadata(found.models), {NASTY: Shown("data:image/png;base64,AAAA", False)})
     page = Page(text)
     assert "script" not in page.tags
     assert NASTY not in text
@@ -165,7 +165,7 @@ def test_one_image_has_no_content_floor_and_still_a_page():
     found = evaluation({"noise": ("noise", good_noise)}, images=1)
     assert found.floors["noise"].content is None
     assert "content" not in metrics(found)["floors"]["noise"]
-    assert "–" in render(found, header(found.models), {})
+    assert "–" in render(found, metadata(found.models), {})
 
 
 def test_tables_mark_the_smallest_and_the_paper_confuses_its_jpeg_with_jp2k():
@@ -201,45 +201,47 @@ def accuracy(share):
 
 
 @pytest.mark.parametrize(
-    ("share", "weaker", "state", "chip"),
+    ("share", "positive_control", "state", "chip"),
     [
         (0.9, 0.9, "unknown", "◆ told apart"),
         (0.5, 0.9, "good", "● within the goal"),
         (0.5, 0.5, "good", "○ no evidence"),
     ],
 )
-def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, weaker, state, chip):
+def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, positive_control, state, chip):
     found = evaluation({NASTY: ("noise", good_noise)})
     named = np.array([[60, 4], [4, 60]])
-    lesson = Lesson(("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": named, "true": named})
-    doubts = Doubts({NASTY: Trial(accuracy(share), accuracy(0.5), True, accuracy(weaker))}, lesson, None)
-    assert verdict(found, doubts)[0] == state
-    assert any("by a classifier" in remark for remark in remarks(found, doubts)) == (share == 0.9)
-    text = render(found, header(found.models), {}, doubts)
+    tstr_result = TSTRResult(("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": named, "true": named})
+    c2st = C2STReport(
+        {NASTY: C2STResult(accuracy(share), accuracy(0.5), True, accuracy(positive_control))}, tstr_result, None
+    )
+    assert verdict(found, c2st)[0] == state
+    assert any("by a classifier" in remark for remark in remarks(found, c2st)) == (share == 0.9)
+    text = render(found, metadata(found.models), {}, c2st)
     page = Page(text)
     assert NASTY not in text
     assert page.tags.count("svg") == 2 + 6 + 1
     assert chip in text
     assert "teach 88.9% of what true ones teach" in text
     assert "94 %" in text  # 60 of 64
-    told = metrics(found, doubts)
-    assert told["models"][NASTY]["told_apart_weaker"] == weaker
-    assert told["lesson"]["meaningful"] == 1
+    told = metrics(found, c2st)
+    assert told["models"][NASTY]["told_apart_weaker"] == positive_control
+    assert told["tstr"]["meaningful"] == 1
 
 
 def test_what_generated_severities_teach_is_on_the_page_where_there_are_several():
     found = evaluation({NASTY: ("noise", good_noise)})
-    taught, truly = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
-    lesson = SeverityLesson({NASTY: taught}, {NASTY: truly})
-    told = metrics(found, Doubts({}, None, lesson))["severity_lesson"]
+    trained_on, truly = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
+    tstr_result = SeverityTSTR({NASTY: trained_on}, {NASTY: truly})
+    told = metrics(found, C2STReport({}, None, tstr_result))["severity_tstr"]
     assert told == {
         NASTY: {"taught_by_generated": 0.812, "taught_by_true": 0.84}, "ratio": 0.966667, "meaningful": 1,
     }  # fmt: skip
-    trial = Trial(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
-    text = render(found, header(found.models), {}, Doubts({NASTY: trial}, None, lesson))
+    trial = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
+    text = render(found, metadata(found.models), {}, C2STReport({NASTY: trial}, None, tstr_result))
     Page(text)
     assert NASTY not in text
     assert "teach 96.7% of what true ones teach; the goal of 95% is reached" in text
     assert "<b>0.812</b>" in text
     assert "(0.71 to 0.86)" in text
-    assert "And how severe" not in render(found, header(found.models), {}, Doubts({NASTY: trial}, None, None))
+    assert "And how severe" not in render(found, metadata(found.models), {}, C2STReport({NASTY: trial}, None, None))

@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from distort_pipeline.reports.accuracy_chart import accuracy_chart
 from distort_pipeline.reports.charts import HEIGHT, LEFT, TOP, WIDTH
-from distort_pipeline.reports.diagonal_chart import diagonal_chart
+from distort_pipeline.reports.interval_plot import interval_plot
 from distort_pipeline.reports.line_chart import line_chart
-from distort_pipeline.statistics.told import Accuracy
+from distort_pipeline.reports.scatter_chart import scatter_chart
+from distort_pipeline.statistics.c2st import Accuracy
 
 
 def numbers(path):
@@ -26,20 +26,20 @@ def starts(path):
 
 
 def test_equal_points_lie_on_the_diagonal_and_stronger_ones_above():
-    svg = diagonal_chart({"R": [(10, 10), (20, 20)], "G": [(10, 20)]}, title="t", label="l", least_span=1)
+    svg = scatter_chart({"R": [(10, 10), (20, 20)], "G": [(10, 20)]}, title="t", label="l", least_span=1)
     (dashes,) = paths_of(svg, "dasharray")
     x0, y0, x1, y1 = numbers(dashes)
     red, green = (starts(path) for path in paths_of(svg, "fill-opacity")[::2])  # each is followed by its legend
 
-    def diagonal_at(x):
+    def identity_line_at(x):
         return y0 + (x - x0) / (x1 - x0) * (y1 - y0)
 
-    assert [y for _, y in red] == pytest.approx([diagonal_at(x) for x, _ in red], abs=0.2)
-    assert green[0][1] < diagonal_at(green[0][0]) - 20
+    assert [y for _, y in red] == pytest.approx([identity_line_at(x) for x, _ in red], abs=0.2)
+    assert green[0][1] < identity_line_at(green[0][0]) - 20
 
 
 def test_points_that_hardly_differ_are_not_blown_up():
-    svg = diagonal_chart({"R": [(5.0, 5.001)]}, title="t", label="l", least_span=4)
+    svg = scatter_chart({"R": [(5.0, 5.001)]}, title="t", label="l", least_span=4)
     ticks = [text.text for text in ElementTree.fromstring(svg).iter("text")]
     assert {"3", "7"} <= set(ticks) or {"2", "8"} <= set(ticks)
 
@@ -57,7 +57,7 @@ def test_lines_stay_inside_the_frame_and_what_has_no_logarithm_is_left_out(log):
 
 
 def test_an_accuracy_stands_between_the_ends_of_its_interval_in_place_and_in_words():
-    svg = accuracy_chart({"generated": Accuracy(0.55, 0.45, 0.65, 4, 80)}, title="<t>")
+    svg = interval_plot({"generated": Accuracy(0.55, 0.45, 0.65, 4, 80)}, title="<t>")
     (whisker,) = paths_of(svg, "stroke-width:1.6")
     (mark,) = paths_of(svg, "fill:var(--generated")
     low, high = numbers(whisker)[0], float(re.search(r"H([0-9.]+)", whisker)[1])

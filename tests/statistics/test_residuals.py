@@ -88,8 +88,8 @@ def test_grid_profile_is_the_mean_step_by_phase():
     blocks = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
     image = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
     profile = grid_profile(image)
-    greys = blocks.astype(int)
-    expected = (np.abs(np.diff(greys, axis=0)).mean() + np.abs(np.diff(greys, axis=1)).mean()) / 2
+    levels_8bit = blocks.astype(int)
+    expected = (np.abs(np.diff(levels_8bit, axis=0)).mean() + np.abs(np.diff(levels_8bit, axis=1)).mean()) / 2
     assert profile.tolist() == pytest.approx([expected, *[0] * 7])
     shifted = grid_profile(image[3:, 3:])
     assert np.argmax(shifted) == 5

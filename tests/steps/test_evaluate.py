@@ -25,27 +25,27 @@ from distort_pipeline.stores.pairs import open_pairs
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
-SETTINGS = EvaluateConfig(strips=1, classifier_steps=4, classifier_tiles=16, classifier_folds=2)
-BROUGHT = "faded-film"  # a distortion that the registry does not know
+SETTINGS = EvaluateConfig(strips=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
+EXTERNAL = "faded-film"  # a distortion that the registry does not know
 
 
 @pytest.fixture(scope="module")
 def pair_store(tmp_path_factory):
     """Three crops, two of them for validation, under two distortions and a brought one that an image lacks."""
     root = tmp_path_factory.mktemp("evaluate")
-    for folder in ("pristine", "brought"):
+    for folder in ("pristine", "external"):
         (root / folder).mkdir()
     for name, (height, width) in zip(NAMES, SIZES, strict=True):
         whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
         crop = whole[60 : 60 + height, 100 : 100 + width]
         (root / "pristine" / f"{name}.png").write_bytes(encode_png(crop))
-        (root / "brought" / f"{name}.png").write_bytes(encode_png(cv2.GaussianBlur(crop, (0, 0), 1.5)))
+        (root / "external" / f"{name}.png").write_bytes(encode_png(cv2.GaussianBlur(crop, (0, 0), 1.5)))
     ingest.run(IngestConfig(source=str(root / "pristine"), val_count=2, workers=0), root / "manifest.jsonl")
     lacking = next(one for one in read_manifest(root / "manifest.jsonl").records if one.split == "val")
-    (root / "brought" / lacking.path).unlink()
+    (root / "external" / lacking.path).unlink()
     config = PairsConfig(
         distortions=("jpeg", "white_noise"),
-        brought={BROUGHT: str(root / "brought")},
+        external={EXTERNAL: str(root / "external")},
         tile_px=256,
         tiles_per_image=1,
         tiles_per_shard=4,
@@ -88,7 +88,7 @@ def evaluated(pair_store):
     models = pair_store.parent / "models"
     write_model(models / "jpeg", "jpeg", {"quality": 12})
     write_model(models / "noisy", "white_noise", {"sigma_grey": 19}, noise=18)
-    write_model(models / BROUGHT, BROUGHT, {})
+    write_model(models / EXTERNAL, EXTERNAL, {})
     out = pair_store.parent / "evaluation"
     report = evaluate.run(SETTINGS, pair_store, models, out)
     return out, report
@@ -106,7 +106,7 @@ def rows_of(path):
 def test_a_generator_that_changes_nothing_scores_exactly_what_doing_nothing_scores(evaluated):
     metrics = metrics_of(evaluated[0])
     assert metrics["table"]["jpeg"] == metrics["pristine"]
-    assert metrics["table"][BROUGHT] == metrics["pristine"]
+    assert metrics["table"][EXTERNAL] == metrics["pristine"]
     assert metrics["models"]["jpeg"]["nearest_own"] == 0  # no better than nothing
     assert "psnr_generated" not in metrics["models"]["jpeg"]  # identical images have no PSNR
     assert metrics["models"]["jpeg"]["ssim_generated"] == 1
@@ -114,7 +114,7 @@ def test_a_generator_that_changes_nothing_scores_exactly_what_doing_nothing_scor
 
 def test_cells_are_the_mean_over_images_of_the_divergence_and_lacking_images_do_not_count(evaluated, pair_store):
     store, metrics = open_pairs(pair_store), metrics_of(evaluated[0])
-    for column, images in (("jpeg", 2), (BROUGHT, 1)):
+    for column, images in (("jpeg", 2), (EXTERNAL, 1)):
         each = [jsd_nss(true, pristine) for _, pristine, true in store.validation(column)]
         assert len(each) == images
         assert metrics["pristine"][column] == pytest.approx(np.mean(each), abs=1e-6)
@@ -140,9 +140,9 @@ def test_the_sampling_floor_of_noise_is_between_the_stored_draw_and_a_second_one
         each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, generator(seed)).image))
     assert float(floors["white_noise"]["sampling"]) == pytest.approx(np.mean(each), abs=1e-6)
     assert {name: row["sampling_between"] for name, row in floors.items()} == {
-        "jpeg": "random halves", "white_noise": "two draws", BROUGHT: "random halves"
+        "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
     }  # fmt: skip
-    assert floors[BROUGHT]["content"] == ""  # a single image has it
+    assert floors[EXTERNAL]["content"] == ""  # a single image has it
     assert 0 < float(floors["jpeg"]["sampling"]) < float(floors["jpeg"]["content"])
 
 
@@ -151,7 +151,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     per_model = {
         file.format(name)
-        for name in ("jpeg", "noisy", BROUGHT)
+        for name in ("jpeg", "noisy", EXTERNAL)
         for file in ("strips/{}.png", *(f"plots/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)))
     }
     assert files == per_model | {
@@ -163,7 +163,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     assert len(shares) == 103
     assert sum(float(row["generated"]) for row in shares) == pytest.approx(1, abs=1e-4)
     table = rows_of(out / "table.csv")
-    assert [row["generated"] for row in table] == ["jpeg", "noisy", BROUGHT, "pristine"]
+    assert [row["generated"] for row in table] == ["jpeg", "noisy", EXTERNAL, "pristine"]
     assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
     assert (report.counts["models"], report.counts["images"], report.counts["nearest_own"]) == (3, 2, 1)
     strip, _ = decode((out / "strips" / "noisy.png").read_bytes())
@@ -171,14 +171,14 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
 
 
 def test_vectors_stand_beside_doing_nothing_and_a_second_true_draw(evaluated):
-    vectors = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "vector.csv")}
-    assert set(vectors) == {
-        ("jpeg", "generated"), ("jpeg", "pristine"), (BROUGHT, "generated"), (BROUGHT, "pristine"),
+    feature_table = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "vector.csv")}
+    assert set(feature_table) == {
+        ("jpeg", "generated"), ("jpeg", "pristine"), (EXTERNAL, "generated"), (EXTERNAL, "pristine"),
         ("noisy", "generated"), ("noisy", "pristine"), ("noisy", "true again"),
     }  # fmt: skip
     metrics = metrics_of(evaluated[0])
-    assert float(vectors["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
-    assert float(vectors["noisy", "true again"]["d1_1"]) == metrics["floors"]["white_noise"]["sampling"]
+    assert float(feature_table["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
+    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["floors"]["white_noise"]["sampling"]
 
 
 def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
@@ -196,7 +196,7 @@ def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
 
 def test_severity_is_told_for_each_image_that_has_the_distortion(evaluated):
     rows = rows_of(evaluated[0] / "severity.csv")
-    assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [BROUGHT] * 2  # each with its mean
+    assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [EXTERNAL] * 2  # each with its mean
     for row in rows:
         difference = float(row["ssim_generated"]) - float(row["ssim_true"])
         assert float(row["ssim_difference"]) == pytest.approx(difference, abs=2e-6)
@@ -229,15 +229,15 @@ def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true
     assert (
         metrics["models"]["noisy"]["draws_as_true"] == 0
     )  # (18/19)² is within 10 % of 1, and the clipped tails are not
-    assert 0 <= metrics["lesson"]["taught_by_generated"] <= 1
-    assert metrics["lesson"]["ratio"] == pytest.approx(
-        metrics["lesson"]["taught_by_generated"] / metrics["lesson"]["taught_by_true"], abs=1e-5
+    assert 0 <= metrics["tstr"]["taught_by_generated"] <= 1
+    assert metrics["tstr"]["ratio"] == pytest.approx(
+        metrics["tstr"]["taught_by_generated"] / metrics["tstr"]["taught_by_true"], abs=1e-5
     )
 
 
 def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
     write_model(tmp_path / "models" / "jpeg", "jpeg", {"quality": 12})
-    evaluate.run(EvaluateConfig(strips=0, classifier_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    evaluate.run(EvaluateConfig(strips=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     assert "told_apart" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
     assert not (tmp_path / "out" / "told_apart.csv").exists()
     assert (
@@ -247,7 +247,7 @@ def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
 
 def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path):
     write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_grey": 19})
-    evaluate.run(EvaluateConfig(strips=0, classifier_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    evaluate.run(EvaluateConfig(strips=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     figures = metrics_of(tmp_path / "out")["models"]["frozen"]
     assert (figures["draws_as_true"], figures["draw_variance_ratio"]) == (0, 0)
     assert "repeats its noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -273,7 +273,7 @@ class TwoLevels:
     def recipes(self, distortion):
         values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_grey", 9), ("sigma_grey", 19)]}
         return [
-            {"distortion": distortion, "level": level, "parameters": {word: value}, "brought": False}
+            {"distortion": distortion, "level": level, "parameters": {word: value}, "external": False}
             for level, (word, value) in enumerate(values[distortion], start=1)
         ]
 

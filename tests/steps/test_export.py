@@ -18,7 +18,7 @@ from distort_pipeline.execution import Workers
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.steps import export
 from distort_pipeline.stores.arrays import create_group
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.labels import Rating, value_path
 from distort_pipeline.stores.tables import read_records, write_table
@@ -49,9 +49,9 @@ def test_everything_is_exported_and_counted(whole_export):
     out, report = whole_export
     assert report.counts == {"samples": 40, "tiles": 20, "files": 40 + 20 + 5}
     assert report.lines == ("40 samples of 20 tiles as png_folder: 65 files", f"export: {out}")
-    header = json.loads((out / "store.json").read_text())
-    assert (header["format"], header["version"]) == ("distort-pipeline/export", 1)
-    assert header["counts"] == report.counts
+    metadata = json.loads((out / "store.json").read_text())
+    assert (metadata["format"], metadata["version"]) == ("distort-pipeline/export", 1)
+    assert metadata["counts"] == report.counts
     assert len(list(out.rglob("*.png"))) == 60
     assert not [name for name in files_in(out) if name.endswith(".partial")]
 
@@ -94,9 +94,9 @@ def test_what_cannot_be_selected_is_said_and_nothing_is_left(finished_corpus, tm
 
 
 def flag(corpus, batch, *, fine=False):
-    """Say in the ledger that a batch is out of its bounds, or within them."""
+    """Say in the ledger that a batch is rejected, or within them."""
     path = corpus / "ledger" / f"{batch}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "within_bounds": fine}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "accepted": fine}))
 
 
 def test_records_that_rot_are_not_exported(damaged, tmp_path):
@@ -123,9 +123,9 @@ def test_flagged_batches_stay_out_unless_they_are_allowed(damaged, tmp_path):
     flag(damaged, "jpeg-00001")
     report = run(damaged, tmp_path / "bounded")
     assert report.counts["samples"] == 40 - 8
-    assert "8 samples are of batches out of their bounds and left out; --allow-flagged takes them" in report.lines
+    assert "8 samples are of batches rejected and left out; --allow-flagged takes them" in report.lines
     with (tmp_path / "bounded" / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        assert {row["within_bounds"] for row in csv.DictReader(file)} == {"True"}
+        assert {row["accepted"] for row in csv.DictReader(file)} == {"True"}
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         run(damaged, tmp_path / "bounded", allow_flagged=True)
     for number in (0, 2):
@@ -137,7 +137,7 @@ def test_flagged_batches_stay_out_unless_they_are_allowed(damaged, tmp_path):
         flag(damaged, f"jpeg-{number:05d}", fine=True)
     run(damaged, tmp_path / "e", allow_flagged=True)
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        flagged = [int(row["sample"]) for row in csv.DictReader(file) if row["within_bounds"] == "False"]
+        flagged = [int(row["sample"]) for row in csv.DictReader(file) if row["accepted"] == "False"]
     assert flagged == list(range(8, 16))
     assert "**8 samples come from batches that are out of the bounds" in (tmp_path / "e" / "README.md").read_text()
 
@@ -179,8 +179,8 @@ def test_an_added_label_is_a_column_and_another_export(damaged, tmp_path):
 
 def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus, whole_export, tmp_path):
     out = tmp_path / "again"
-    header = json.loads((whole_export[0] / "store.json").read_text())
-    work = Build(out, header["key"]).work
+    metadata = json.loads((whole_export[0] / "store.json").read_text())
+    work = StagedStore(out, metadata["key"]).work
     shutil.copytree(whole_export[0], work)
     kept = work / "distorted" / "jpeg" / "00000000.png"
     times = kept.stat().st_mtime_ns
@@ -258,4 +258,4 @@ def test_worker_processes_write_the_same_files(finished_corpus, whole_export, tm
     settings = ExportConfig()
     export.run(settings, finished_corpus, tmp_path / "e", workers=Workers(1))
     assert files_in(tmp_path / "e") == files_in(whole_export[0])
-    assert open_corpus(Path(finished_corpus)).header["digest"] in (tmp_path / "e" / "README.md").read_text()
+    assert open_corpus(Path(finished_corpus)).metadata["digest"] in (tmp_path / "e" / "README.md").read_text()

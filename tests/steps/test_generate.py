@@ -7,16 +7,16 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from small_models import NETWORK_BATCH, PARAMETERS, TILE_PX, write_model
+from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.arrays import pixel_digest
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.trained import load_generator
 
@@ -43,9 +43,9 @@ def strict_models(tmp_path, histograms_of, truly, models):
 
 
 def test_samples_are_split_evenly_and_each_batch_has_one_distortion(corpus):
-    assert corpus.header["samples"] == {"jpeg": 20, "white_noise": 20}
-    assert corpus.header["batches"] == {"jpeg": 3, "white_noise": 3}
-    counts = corpus.header["counts"]
+    assert corpus.metadata["samples"] == {"jpeg": 20, "white_noise": 20}
+    assert corpus.metadata["batches"] == {"jpeg": 3, "white_noise": 3}
+    counts = corpus.metadata["counts"]
     assert (counts["samples"], counts["tiles"], counts["batches"]) == (40, 20, 6)
     sizes = Counter((record.distortion, record.batch) for record in corpus.records)
     assert list(sizes.values()) == [8, 8, 4, 8, 8, 4]
@@ -56,7 +56,7 @@ def test_samples_are_split_evenly_and_each_batch_has_one_distortion(corpus):
 
 def test_an_uneven_count_gives_the_first_model_one_more(make, tmp_path):
     assert make(tmp_path / "c", count=5).counts["samples"] == 5
-    assert open_corpus(tmp_path / "c").header["samples"] == {"jpeg": 3, "white_noise": 2}
+    assert open_corpus(tmp_path / "c").metadata["samples"] == {"jpeg": 3, "white_noise": 2}
 
 
 def test_records_agree_with_the_pixels(corpus):
@@ -80,8 +80,8 @@ def test_the_models_share_the_reference_tiles(corpus):
 @pytest.mark.parametrize("place", [0, 13, 19, 20, 27, 39])
 def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, place):
     sample = corpus[place]
-    model = load_generator(models / sample.record.distortion, batch=NETWORK_BATCH)
-    made = model.forward.distort_image(sample.pristine, sample.record.seed)
+    model = load_generator(models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE)
+    made = model.predictor.distort_image(sample.pristine, sample.record.seed)
     np.testing.assert_array_equal(made, sample.distorted)
     assert sample.record.model == model.digest
     assert (made != sample.pristine).any()
@@ -90,15 +90,15 @@ def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, 
 def test_seeds_differ_and_decide_the_noise(corpus, models):
     assert len({record.seed for record in corpus.records}) == 40
     sample = corpus[25]
-    model = load_generator(models / "white_noise", batch=NETWORK_BATCH)
-    assert (model.forward.distort_image(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
+    model = load_generator(models / "white_noise", batch=INFERENCE_BATCH_SIZE)
+    assert (model.predictor.distort_image(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
 
 
 def test_every_batch_has_a_report_and_a_strip(corpus):
     for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
         assert f"{report['distortion']}-{report['batch']:05d}" == name
         assert report["judged_by"] == "paired"
-        assert report["within_bounds"]
+        assert report["accepted"]
         assert not report["reasons"]
         assert report["samples"] == len(corpus.batch_records(name))
         assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
@@ -106,19 +106,19 @@ def test_every_batch_has_a_report_and_a_strip(corpus):
         assert strip is not None
         assert strip.std() > 0
     assert (corpus.folder / "index.html").stat().st_size > 1000
-    assert corpus.header["counts"]["flagged"] == 0
+    assert corpus.metadata["counts"]["flagged"] == 0
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path):
     out = tmp_path / "corpus"
-    work = Build(out, corpus.header["key"]).work
+    work = StagedStore(out, corpus.metadata["key"]).work
     shutil.copytree(corpus.folder, work)
     for lost in ("ledger/jpeg-00001.json", "pixels.zarr/distorted/jpeg/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
     for lost in ("ledger/tiles-00002.json", "pixels.zarr/pristine/c.2.0.0.0", "records/tiles-00002.parquet"):
         (work / lost).unlink()
     make(out)
-    assert open_corpus(out).header["digest"] == corpus.header["digest"]
+    assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 1
     np.testing.assert_array_equal(open_corpus(out)[8:16].distorted, corpus[8:16].distorted)
     np.testing.assert_array_equal(open_corpus(out)[16:20].pristine, corpus[16:20].pristine)
@@ -128,7 +128,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_
 def test_two_workers_make_the_same_corpus_as_none(make, corpus, tmp_path):
     make(tmp_path / "corpus", workers=Workers(2))
     there = open_corpus(tmp_path / "corpus")
-    assert there.header["digest"] == corpus.header["digest"]
+    assert there.metadata["digest"] == corpus.metadata["digest"]
     assert there.table().equals(corpus.table())
 
 
@@ -149,11 +149,11 @@ def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_p
     both = {**few, "count": 18, "distortions": (), "allow_repeats": True}
     make(tmp_path / "c", **both)
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.header["counts"]["tiles"] == 7
+    assert corpus.metadata["counts"]["tiles"] == 7
     for name in ("jpeg", "white_noise"):
         own = [(record.tile, record.draw) for record in corpus.records if record.distortion == name]
         assert own == [(place % 7, place // 7) for place in range(9)]
-    assert corpus.header["counts"]["duplicates"] == 2  # of the deterministic model; the other draws anew
+    assert corpus.metadata["counts"]["duplicates"] == 2  # of the deterministic model; the other draws anew
     np.testing.assert_array_equal(corpus[7].distorted, corpus[0].distorted)
     assert (corpus[9 + 7].distorted != corpus[9].distorted).any()
     np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
@@ -163,7 +163,7 @@ def test_whole_images_keep_their_sizes(make, tmp_path, photographs):
     make(tmp_path / "c", whole_images=True, count=5, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
     assert corpus.whole_images
-    assert corpus.header["counts"]["samples"] == 5
+    assert corpus.metadata["counts"]["samples"] == 5
     for sample in map(corpus.__getitem__, range(5)):
         photograph = photographs[sample.record.image.removesuffix("-1")]
         np.testing.assert_array_equal(sample.pristine, photograph)
@@ -176,14 +176,14 @@ def test_whole_images_keep_their_sizes(make, tmp_path, photographs):
 
 def test_a_brought_model_is_judged_by_its_stored_histogram(make, tmp_path, histograms_of):
     fade = histograms_of(lambda image: image // 2 + 100, lambda image: image // 4 + 100)
-    write_model(tmp_path / "m" / "faded", "faded", fade, brought=True)
+    write_model(tmp_path / "m" / "faded", "faded", fade, external=True)
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     (report,) = open_corpus(tmp_path / "c").reports()
     assert (report["judged_by"], report["paired"]) == ("unpaired", None)
-    assert report["brought"] is True
+    assert report["external"] is True
     assert all(bits > 0 for bits in (report["unpaired"]["pristine_bits"], *report["floors"].values()))
     assert report["histograms"]["true"] == fade.true.sum(0).tolist()
-    assert report["within_bounds"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["bound_bits"])
+    assert report["accepted"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["threshold_bits"])
 
 
 def test_a_model_need_not_be_called_as_what_it_learned(make, tmp_path, models):
@@ -193,7 +193,7 @@ def test_a_model_need_not_be_called_as_what_it_learned(make, tmp_path, models):
     (report,) = corpus.reports()
     assert (report["distortion"], report["judged_by"]) == ("jpeg_small", "paired")
     assert report["parameters"] == PARAMETERS["jpeg"]
-    assert set(corpus.header["codecs"]) >= {"opencv"}
+    assert set(corpus.metadata["codecs"]) >= {"opencv"}
 
 
 @pytest.mark.parametrize("name", ["tiles", "pristine", "a model"])
@@ -205,18 +205,18 @@ def test_a_model_whose_name_is_taken_is_refused(make, tmp_path, models, name):
 
 
 def test_drift_is_flagged_or_stops_the_run_and_leaves_the_work_to_go_on(make, tmp_path, strict_models):
-    drifting = {"models": strict_models, "count": 16}
+    rejected = {"models": strict_models, "count": 16}
     for _ in range(2):  # running it again does not hide the drift
-        with pytest.raises(PipelineError, match=r"batch jpeg-00000 is out of bounds: JSD_NSS .* --on-drift flag"):
-            make(tmp_path / "c", **drifting, on_drift="stop")
+        with pytest.raises(PipelineError, match=r"batch jpeg-00000 is rejected: JSD_NSS .* --on-fail flag"):
+            make(tmp_path / "c", **rejected, on_fail="stop")
         assert not (tmp_path / "c").exists()
-    report = make(tmp_path / "c", **drifting)
-    assert "2 of 2 batches out of bounds; the report says which" in report.lines
+    report = make(tmp_path / "c", **rejected)
+    assert "2 of 2 batches rejected; the report says which" in report.lines
     (batch, _) = open_corpus(tmp_path / "c").reports()
-    assert batch["paired"]["bound_bits"] == LEAST_BOUND_BITS
+    assert batch["paired"]["threshold_bits"] == MIN_THRESHOLD_BITS
     assert batch["reasons"] == [f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits is above 0.0020"]
     assert json.loads((tmp_path / "c" / "run.json").read_text())["batches_now"] == 1
-    assert open_corpus(tmp_path / "c").header["counts"]["flagged"] == 2
+    assert open_corpus(tmp_path / "c").metadata["counts"]["flagged"] == 2
 
 
 def test_what_cannot_be_made_is_said_before_anything_is_written(make, tmp_path):
@@ -251,7 +251,7 @@ def test_an_image_that_has_changed_since_ingest_is_named(tmp_path, small_manifes
 
 
 def test_settings_that_decide_no_byte_do_not_make_another_corpus(make, corpus):
-    for changes in ({"threads_per_worker": 2}, {"on_drift": "stop"}):
+    for changes in ({"threads_per_worker": 2}, {"on_fail": "stop"}):
         assert "nothing to do" in make(corpus.folder, **changes).lines[0]
     assert "nothing to do" in make(corpus.folder, workers=Workers(5)).lines[0]
 

@@ -5,23 +5,23 @@ import shutil
 
 import numpy as np
 import pytest
-from graded_corpus_fixtures import LEARNED
-from small_models import NETWORK_BATCH
+from multi_level_corpus_fixtures import LEARNED
+from small_models import INFERENCE_BATCH_SIZE
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
-from distort_pipeline.distortions.dial import parameters_at
+from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_page
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.truths import read_truth
 from distort_pipeline.trained import load_generator
 
-pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
 
 def read_csv(path):
@@ -32,22 +32,24 @@ def read_csv(path):
 SERIES = [f"{name}-{level}" for name in ("jpeg", "white_noise") for level in (1, 2, 3)]
 
 
-def test_every_tile_comes_at_every_level_and_a_batch_has_one(graded_corpus):
-    assert graded_corpus.header["samples"] == dict.fromkeys(SERIES, 10)
-    assert graded_corpus.header["batches"] == dict.fromkeys(SERIES, 2)
-    assert graded_corpus.distortions == ("jpeg", "white_noise")
-    assert graded_corpus.header["counts"]["tiles"] == 10
-    for name in graded_corpus.batch_names():
-        kinds = {(record.distortion, record.level) for record in graded_corpus.batch_records(name)}
+def test_every_tile_comes_at_every_level_and_a_batch_has_one(multi_level_corpus):
+    assert multi_level_corpus.metadata["samples"] == dict.fromkeys(SERIES, 10)
+    assert multi_level_corpus.metadata["batches"] == dict.fromkeys(SERIES, 2)
+    assert multi_level_corpus.distortions == ("jpeg", "white_noise")
+    assert multi_level_corpus.metadata["counts"]["tiles"] == 10
+    for name in multi_level_corpus.batch_names():
+        kinds = {(record.distortion, record.level) for record in multi_level_corpus.batch_records(name)}
         assert [f"{distortion}-{level}" for distortion, level in kinds] == [name.rpartition("-")[0]]
     for series in SERIES:
-        assert [r.tile for r in graded_corpus.records if graded_corpus.series_of(r) == series] == list(range(10))
-    assert [record.sample for record in graded_corpus.records] == list(range(60))
-    assert len({record.seed for record in graded_corpus.records}) == 60
+        assert [r.tile for r in multi_level_corpus.records if multi_level_corpus.condition_of(r) == series] == list(
+            range(10)
+        )
+    assert [record.sample for record in multi_level_corpus.records] == list(range(60))
+    assert len({record.seed for record in multi_level_corpus.records}) == 60
 
 
-def test_records_say_severity_and_parameters(graded_corpus):
-    for record in graded_corpus.records:
+def test_records_say_severity_and_parameters(multi_level_corpus):
+    for record in multi_level_corpus.records:
         assert record.severity == pytest.approx(record.level / 3, abs=1e-6)
         expected = parameters_at(record.distortion, LEARNED[record.distortion], record.severity)
         assert record.parameters == canonical(expected)
@@ -55,28 +57,28 @@ def test_records_say_severity_and_parameters(graded_corpus):
 
 
 @pytest.mark.parametrize("place", [0, 13, 29, 30, 45, 59])
-def test_a_sample_is_what_its_generator_makes_at_its_severity(graded_corpus, graded_models, place):
-    sample = graded_corpus[place]
-    forward = load_generator(graded_models / sample.record.distortion, batch=NETWORK_BATCH).forward
-    made = forward.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
+def test_a_sample_is_what_its_generator_makes_at_its_severity(multi_level_corpus, multi_level_models, place):
+    sample = multi_level_corpus[place]
+    predictor = load_generator(multi_level_models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE).predictor
+    made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
-    assert (forward.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
+    assert (predictor.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
 
 
-def test_slices_and_lists_of_places_cross_the_levels(graded_corpus):
-    whole = np.stack([graded_corpus[place].distorted for place in range(60)])
-    np.testing.assert_array_equal(graded_corpus[5:45].distorted, whole[5:45])
+def test_slices_and_lists_of_places_cross_the_levels(multi_level_corpus):
+    whole = np.stack([multi_level_corpus[place].distorted for place in range(60)])
+    np.testing.assert_array_equal(multi_level_corpus[5:45].distorted, whole[5:45])
     places = [50, 3, 11, 29, 30]
-    np.testing.assert_array_equal(graded_corpus.take(places).distorted, whole[places])
-    assert graded_corpus.select(["jpeg"], levels=[2]).tolist() == list(range(10, 20))
+    np.testing.assert_array_equal(multi_level_corpus.take(places).distorted, whole[places])
+    assert multi_level_corpus.select(["jpeg"], levels=[2]).tolist() == list(range(10, 20))
     with pytest.raises(PipelineError, match="has no sample of jpeg, level 9"):
-        graded_corpus.select(["jpeg"], levels=[9])
+        multi_level_corpus.select(["jpeg"], levels=[9])
 
 
-def test_a_level_is_judged_by_its_own_truth(graded_corpus):
-    truth = read_truth(graded_corpus.folder, "tiles-00000")
+def test_a_level_is_judged_by_its_own_truth(multi_level_corpus):
+    truth = read_truth(multi_level_corpus.folder, "tiles-00000")
     assert set(truth.histograms) == set(SERIES)
-    for report in graded_corpus.reports():
+    for report in multi_level_corpus.reports():
         series = f"{report['distortion']}-{report['level']}"
         assert report["judged_by"] == "paired"
         assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
@@ -88,41 +90,43 @@ def test_a_level_is_judged_by_its_own_truth(graded_corpus):
         assert report["severity"] == {"least": pytest.approx(report["level"] / 3), "most": report["severity"]["least"]}
 
 
-def test_between_two_levels_the_wider_bound_counts(make_graded, graded_models, histograms_of, truly, tmp_path):
+def test_between_two_levels_the_wider_bound_counts(
+    make_multi_level, multi_level_models, histograms_of, truly, tmp_path
+):
     from distort_pipeline.stores.models import read_histograms, write_histograms
 
-    models = shutil.copytree(graded_models, tmp_path / "models")
+    models = shutil.copytree(multi_level_models, tmp_path / "models")
     wide = read_histograms(models / "jpeg")[1]
     exact = histograms_of(truly("jpeg"), truly("jpeg"))
     write_histograms(models / "jpeg", [exact, wide])
-    make_graded(tmp_path / "c", models=models, count=16, levels=4, distortions=("jpeg",))
-    bounds = [report["paired"]["bound_bits"] for report in open_corpus(tmp_path / "c").reports()]
-    assert bounds[0] == bounds[1] == 0.002  # at and below the weakest level
-    assert bounds[2] == bounds[3] > 0.01
+    make_multi_level(tmp_path / "c", models=models, count=16, levels=4, distortions=("jpeg",))
+    thresholds = [report["paired"]["threshold_bits"] for report in open_corpus(tmp_path / "c").reports()]
+    assert thresholds[0] == thresholds[1] == 0.002  # at and below the weakest level
+    assert thresholds[2] == thresholds[3] > 0.01
 
 
-def test_an_interrupted_run_goes_on_and_two_workers_make_the_same(make_graded, graded_corpus, tmp_path):
+def test_an_interrupted_run_goes_on_and_two_workers_make_the_same(make_multi_level, multi_level_corpus, tmp_path):
     out = tmp_path / "corpus"
-    work = Build(out, graded_corpus.header["key"]).work
-    shutil.copytree(graded_corpus.folder, work)
+    work = StagedStore(out, multi_level_corpus.metadata["key"]).work
+    shutil.copytree(multi_level_corpus.folder, work)
     for lost in ("ledger/jpeg-2-00001.json", "pixels.zarr/distorted/jpeg-2/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
-    make_graded(out, levels=3, count=60, workers=Workers(2))
-    assert open_corpus(out).header["digest"] == graded_corpus.header["digest"]
+    make_multi_level(out, levels=3, count=60, workers=Workers(2))
+    assert open_corpus(out).metadata["digest"] == multi_level_corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 1
-    np.testing.assert_array_equal(open_corpus(out)[:].distorted, graded_corpus[:].distorted)
+    np.testing.assert_array_equal(open_corpus(out)[:].distorted, multi_level_corpus[:].distorted)
 
 
-def test_verify_knows_levels(graded_corpus, tmp_path):
-    assert verify(graded_corpus.folder).problems == ()
-    damaged = shutil.copytree(graded_corpus.folder, tmp_path / "c")
+def test_verify_knows_levels(multi_level_corpus, tmp_path):
+    assert verify(multi_level_corpus.folder).problems == ()
+    damaged = shutil.copytree(multi_level_corpus.folder, tmp_path / "c")
     (damaged / "records" / "jpeg-1-00000.parquet").unlink()
     shutil.copy(damaged / "records" / "jpeg-2-00000.parquet", damaged / "records" / "jpeg-1-00000.parquet")
     assert any("jpeg-1-00000" in problem for problem in verify(damaged).problems)
 
 
-def test_the_page_has_a_row_for_each_level(graded_corpus):
-    page = write_page(graded_corpus.folder).read_text()
+def test_the_page_has_a_row_for_each_level(multi_level_corpus):
+    page = write_page(multi_level_corpus.folder).read_text()
     for name in ("jpeg", "white_noise"):
         rows = page.split(f'aria-label="Levels of {name}"')[1].split("</table>")[0]
         assert rows.count('<th scope="row">') == 3
@@ -130,23 +134,23 @@ def test_the_page_has_a_row_for_each_level(graded_corpus):
     assert '"kinds":["jpeg level 1","jpeg level 2"' in page
 
 
-def test_a_graded_model_alone_comes_at_its_own_level(make_graded, tmp_path):
-    make_graded(tmp_path / "c", count=16)
+def test_a_graded_model_alone_comes_at_its_own_level(make_multi_level, tmp_path):
+    make_multi_level(tmp_path / "c", count=16)
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.header["samples"] == {"jpeg": 8, "white_noise": 8}
+    assert corpus.metadata["samples"] == {"jpeg": 8, "white_noise": 8}
     assert {(record.level, record.severity) for record in corpus.records} == {(2, 1.0)}  # as in the usual preset
 
 
-def test_a_model_of_one_level_is_refused_levels(make_graded, models, tmp_path):
+def test_a_model_of_one_level_is_refused_levels(make_multi_level, models, tmp_path):
     with pytest.raises(PipelineError, match="jpeg, white_noise have learned one level only"):
-        make_graded(tmp_path / "c", models=models, levels=3)
+        make_multi_level(tmp_path / "c", models=models, levels=3)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("form", ["ranked", "kadid", "study", "webdataset", "pyiqa_fr"])
-def test_exports_hold_every_level_of_every_tile(graded_corpus, tmp_path, form):
+def test_exports_hold_every_level_of_every_tile(multi_level_corpus, tmp_path, form):
     config = ExportConfig(format=form, limit=36, workers=0, study_sessions=9, study_trials=20)
-    assert export.run(config, graded_corpus.folder, tmp_path / "e").counts["samples"] == 36
+    assert export.run(config, multi_level_corpus.folder, tmp_path / "e").counts["samples"] == 36
     if form == "kadid":
         names = {path.name for path in (tmp_path / "e" / "images").iterdir()}
         tiles = {name[1:9] for name in names}

@@ -3,14 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
-from graded_corpus_fixtures import LEARNED
-from small_models import NETWORK_BATCH, write_model
+from multi_level_corpus_fixtures import LEARNED
+from small_models import INFERENCE_BATCH_SIZE, write_model
 
 from distort_pipeline.commands.gallery import gallery
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.distortions import apply
-from distort_pipeline.distortions.dial import parameters_at
+from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
@@ -19,32 +19,32 @@ from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.truths import read_truth
 from distort_pipeline.trained import load_generator
 
-pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
 
 @pytest.fixture(scope="module")
-def varied(tmp_path_factory, make_graded):
+def varied(tmp_path_factory, make_multi_level):
     """A corpus whose samples have severities of their own: nobody may change it."""
     out = tmp_path_factory.mktemp("varied") / "corpus"
-    make_graded(out, severity=(0.2, 0.9), count=32)
+    make_multi_level(out, severity=(0.2, 0.9), count=32)
     return open_corpus(out)
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory, make_graded):
+def mixed(tmp_path_factory, make_multi_level):
     """A corpus of JPEG alone, and of JPEG with noise upon it, at two levels."""
     out = tmp_path_factory.mktemp("mixed") / "corpus"
-    make_graded(out, levels=2, mix=("jpeg+white_noise",), distortions=("jpeg",), count=32)
+    make_multi_level(out, levels=2, composite=("jpeg+white_noise",), distortions=("jpeg",), count=32)
     return open_corpus(out)
 
 
 def test_each_batch_covers_the_range_evenly(varied):
-    assert varied.header["samples"] == {"jpeg": 16, "white_noise": 16}
+    assert varied.metadata["samples"] == {"jpeg": 16, "white_noise": 16}
     for name in varied.batch_names():
         severities = sorted(record.severity for record in varied.batch_records(name))
         assert [int((severity - 0.2) / 0.7 * len(severities)) for severity in severities] == list(range(8))
@@ -55,10 +55,10 @@ def test_each_batch_covers_the_range_evenly(varied):
 
 
 @pytest.mark.parametrize("place", [0, 9, 31])
-def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, graded_models, place):
+def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, multi_level_models, place):
     sample = varied[place]
-    forward = load_generator(graded_models / sample.record.distortion, batch=NETWORK_BATCH).forward
-    made = forward.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
+    predictor = load_generator(multi_level_models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE).predictor
+    made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
 
 
@@ -87,28 +87,29 @@ def test_a_batch_is_held_against_the_truth_of_its_own_samples(varied, photograph
         np.testing.assert_array_equal(histogram, product_histogram(tile))
 
 
-def test_a_range_lets_a_deterministic_model_see_a_tile_again(make_graded, tmp_path):
-    make_graded(tmp_path / "c", severity=(0.5, 1.0), count=12, splits=("val",), tile_px=256, distortions=("jpeg",))
+def test_a_range_lets_a_deterministic_model_see_a_tile_again(make_multi_level, tmp_path):
+    make_multi_level(tmp_path / "c", severity=(0.5, 1.0), count=12, splits=("val",), tile_px=256, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.header["counts"]["tiles"] == 7
+    assert corpus.metadata["counts"]["tiles"] == 7
     assert corpus[0].record.tile == corpus[7].record.tile
     assert corpus[0].record.severity != corpus[7].record.severity
 
 
-def test_one_severity_for_all_is_no_range(make_graded, tmp_path):
-    make_graded(tmp_path / "c", severity=(0.5,), count=16)
+def test_one_severity_for_all_is_no_range(make_multi_level, tmp_path):
+    make_multi_level(tmp_path / "c", severity=(0.5,), count=16)
     corpus = open_corpus(tmp_path / "c")
     assert {record.severity for record in corpus.records} == {0.5}
     assert {report["parameters"].get("quality", 40) for report in corpus.reports()} == {40}
-    assert not any(series["own_truths"] for series in corpus.header["series"].values())
+    assert not any(series["sample_truths"] for series in corpus.metadata["conditions"].values())
 
 
-def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, graded_models):
-    assert list(mixed.header["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
+def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, multi_level_models):
+    assert list(mixed.metadata["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
     samples = [mixed[place] for place in range(32) if mixed.record(place).distortion == "jpeg+white_noise"]
     assert len(samples) == 16
     jpeg, noise = (
-        load_generator(graded_models / name, batch=NETWORK_BATCH).forward for name in ("jpeg", "white_noise")
+        load_generator(multi_level_models / name, batch=INFERENCE_BATCH_SIZE).predictor
+        for name in ("jpeg", "white_noise")
     )
     for sample in samples[::5]:
         seed, severity = sample.record.seed, sample.record.severity
@@ -138,15 +139,17 @@ def test_a_mix_is_held_against_the_true_mix_and_its_parts(mixed, photographs):
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 
 
-def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, graded_models):
-    from distort_pipeline.reports.batch import _Bounds
+def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, multi_level_models):
+    from distort_pipeline.reports.batch import _Thresholds
     from distort_pipeline.stores.models import read_histograms
 
     report = next(r for r in mixed.reports() if r["distortion"] == "jpeg+white_noise")
     of_so_many = report["paired"]["samples"], report["paired"]["images"]
-    bounds = [_Bounds([[read_histograms(graded_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")]
-    each = [one.paired(*of_so_many) for one in bounds]
-    assert report["paired"]["bound_bits"] == pytest.approx(sum(each))
+    thresholds = [
+        _Thresholds([[read_histograms(multi_level_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")
+    ]
+    each = [one.paired(*of_so_many) for one in thresholds]
+    assert report["paired"]["threshold_bits"] == pytest.approx(sum(each))
 
 
 @pytest.mark.parametrize("kind", ["varied", "mixed"])
@@ -166,42 +169,42 @@ def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["varied", "mixed"])
-def test_kills_and_workers_change_nothing(kind, request, make_graded, tmp_path):
+def test_kills_and_workers_change_nothing(kind, request, make_multi_level, tmp_path):
     corpus = request.getfixturevalue(kind)
-    settings = corpus.header["settings"]["generate"]
+    settings = corpus.metadata["settings"]["generate"]
     changes = {name: settings[name] for name in ("levels", "count")}
-    changes |= {name: tuple(settings[name]) for name in ("severity", "mix", "distortions")}
+    changes |= {name: tuple(settings[name]) for name in ("severity", "composite", "distortions")}
     out = tmp_path / "corpus"
-    work = Build(out, corpus.header["key"]).work
+    work = StagedStore(out, corpus.metadata["key"]).work
     shutil.copytree(corpus.folder, work)
     for batch in corpus.batch_names()[:3]:
         (work / "ledger" / f"{batch}.json").unlink()
         (work / "reports" / f"{batch}.json").unlink()
     (work / "store.json").unlink()
-    make_graded(out, **changes, workers=Workers(2))
-    assert open_corpus(out).header["digest"] == corpus.header["digest"]
+    make_multi_level(out, **changes, workers=Workers(2))
+    assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 3
 
 
-def test_models_of_one_level_can_be_mixed_as_they_are(make_graded, models, tmp_path):
-    make_graded(tmp_path / "c", models=models, mix=("white_noise+jpeg",), count=8)
+def test_models_of_one_level_can_be_mixed_as_they_are(make_multi_level, models, tmp_path):
+    make_multi_level(tmp_path / "c", models=models, composite=("white_noise+jpeg",), count=8)
     corpus = open_corpus(tmp_path / "c")
     assert corpus.distortions == ("white_noise+jpeg",)
     assert {report["judged_by"] for report in corpus.reports()} == {"paired"}
 
 
-def test_what_cannot_be_mixed_or_asked_is_said(make_graded, graded_models, tmp_path, histograms_of, truly):
-    models = shutil.copytree(graded_models, tmp_path / "m")
-    write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), brought=True)
+def test_what_cannot_be_mixed_or_asked_is_said(make_multi_level, multi_level_models, tmp_path, histograms_of, truly):
+    models = shutil.copytree(multi_level_models, tmp_path / "m")
+    write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), external=True)
     for changes, words in (
-        ({"mix": ("jpeg+nois",)}, "no model of 'nois' is trained"),
-        ({"mix": ("jpeg+camera",), "severity": (1.0,)}, "camera cannot be mixed"),
-        ({"mix": ("jpeg+jpeg",)}, "names of different models joined by +"),
+        ({"composite": ("jpeg+nois",)}, "no model of 'nois' is trained"),
+        ({"composite": ("jpeg+camera",), "severity": (1.0,)}, "camera cannot be mixed"),
+        ({"composite": ("jpeg+jpeg",)}, "names of different models joined by +"),
         ({"severity": (0.9, 0.2)}, "the smaller one first"),
         ({"severity": (0.2, 1.5)}, "from 0 to 1"),
         ({"severity": (0.5,), "levels": 3}, "a range, where there are levels"),
         ({"severity": (0.2, 0.9)}, "camera has learned one level only"),
     ):
         with pytest.raises(PipelineError) as error:
-            make_graded(tmp_path / "c", models=models, **changes)
+            make_multi_level(tmp_path / "c", models=models, **changes)
         assert words in str(error.value)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.builtin import STARTERS, sample_folder
+from distort_pipeline.assets import PRETRAINED, sample_folder
 from distort_pipeline.config import GenerateConfig, IngestConfig
 from distort_pipeline.execution import Workers
-from distort_pipeline.inputs import manifest_of
+from distort_pipeline.inputs import resolve_inputs
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.ingested import read_ingested
@@ -19,23 +19,23 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    return manifest_of(sample_folder(), tmp_path_factory.mktemp("wholes") / "corpus", IngestConfig())
+    return resolve_inputs(sample_folder(), tmp_path_factory.mktemp("significances") / "corpus", IngestConfig())
 
 
 @pytest.fixture(scope="module")
 def make(manifest):
     def made(out, **settings):
-        values = {"distortions": ("jp2k",), "tile_px": 256, "count": 8, "batch_samples": 6}
-        values |= {"tiles_per_chunk": 2, "network_batch": BATCH}
-        generate.run(GenerateConfig(**{**values, **settings}), manifest, STARTERS, out, workers=Workers(0))
+        values = {"distortions": ("jp2k",), "tile_px": 256, "count": 8, "samples_per_shard": 6}
+        values |= {"tiles_per_chunk": 2, "inference_batch_size": BATCH}
+        generate.run(GenerateConfig(**{**values, **settings}), manifest, PRETRAINED, out, workers=Workers(0))
         return open_corpus(out)
 
     return made
 
 
 @pytest.fixture(scope="module")
-def forward():
-    return load_generator(STARTERS / "jp2k", batch=BATCH).forward
+def predictor():
+    return load_generator(PRETRAINED / "jp2k", batch=BATCH).predictor
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +47,30 @@ def whole_of(manifest):
     return whole
 
 
-def test_a_sample_has_the_step_of_its_whole_photograph(make, forward, whole_of, tmp_path):
+def test_a_sample_has_the_step_of_its_whole_photograph(make, predictor, whole_of, tmp_path):
     corpus = make(tmp_path / "corpus")
     alone = 0
     for sample in map(corpus.__getitem__, range(8)):
         whole = whole_of(sample.record)
         told = [[sample.record.seed], [sample.record.severity]]
-        made = forward.distort(sample.pristine[None], *told, whole)[0]
+        made = predictor.distort(sample.pristine[None], *told, whole)[0]
         np.testing.assert_array_equal(made, sample.distorted)
-        alone += (forward.distort(sample.pristine[None], *told)[0] != made).any()
+        alone += (predictor.distort(sample.pristine[None], *told)[0] != made).any()
     assert alone > 4  # taken for wholes, tiles would be distorted otherwise
 
 
-def test_so_it_is_where_a_quality_is_asked_for(make, forward, whole_of, tmp_path):
+def test_so_it_is_where_a_quality_is_asked_for(make, predictor, whole_of, tmp_path):
     corpus = make(tmp_path / "corpus", target={"ssim": (0.7, 0.85)})
     for sample in map(corpus.__getitem__, range(8)):
         whole = whole_of(sample.record)
-        made = forward.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], whole)[0]
+        made = predictor.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], whole)[0]
         np.testing.assert_array_equal(made, sample.distorted)
 
 
 def test_a_whole_image_needs_to_be_told_nothing(make, tmp_path):
     corpus = make(tmp_path / "corpus", whole_images=True, count=2)
     for sample in map(corpus.__getitem__, range(2)):
-        made = load_generator(STARTERS / "jp2k", batch=1).forward.distort_image(
+        made = load_generator(PRETRAINED / "jp2k", batch=1).predictor.distort_image(
             sample.pristine, sample.record.seed, sample.record.severity
         )
         np.testing.assert_array_equal(made, sample.distorted)

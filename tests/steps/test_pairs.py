@@ -87,22 +87,24 @@ def test_a_smaller_image_is_padded_and_says_its_extent(pair_store):
 
 
 def test_the_header_tells_what_was_made(pair_store, small_manifest):
-    header = pair_store.header
-    tiles = header["counts"]["train_tiles"]
-    assert header["counts"]["pairs"] == 3 * (tiles + 2) == len(pair_store) + len(pair_store.records("val"))
+    metadata = pair_store.metadata
+    tiles = metadata["counts"]["train_tiles"]
+    assert metadata["counts"]["pairs"] == 3 * (tiles + 2) == len(pair_store) + len(pair_store.records("val"))
     assert [entry["shard"] for entry in pair_store.ledger()] == [f"train-0000{n}" for n in range(3)] + [
         "val-00000",
         "val-00001",
     ]
-    assert header["codecs"].keys() >= {"opencv", "libjpeg", "numpy"}
-    assert {recipe["distortion"]: recipe["brought"] for recipe in header["recipes"]} == {
+    assert metadata["codecs"].keys() >= {"opencv", "libjpeg", "numpy"}
+    assert {recipe["distortion"]: recipe["external"] for recipe in metadata["recipes"]} == {
         "jpeg": False,
         "white_noise": False,
         "faded": True,
     }
-    assert header["manifest_digest"] == json.loads(small_manifest.read_text(encoding="utf-8").splitlines()[0])["digest"]
+    assert (
+        metadata["manifest_digest"] == json.loads(small_manifest.read_text(encoding="utf-8").splitlines()[0])["digest"]
+    )
     assert not list(pair_store.folder.parent.glob(".*"))  # no work folder is left
-    assert not {"seconds", "made_now"} & header.keys()  # what depends on the run is in run.json
+    assert not {"seconds", "made_now"} & metadata.keys()  # what depends on the run is in run.json
 
 
 def test_a_second_run_has_nothing_to_do(reference, plain, small_manifest):
@@ -116,9 +118,9 @@ def test_any_workers_make_the_same_store(reference, plain, small_manifest, tmp_p
     # spawned processes, as `distort-pipeline pairs --workers 2` runs them
     report = step.run(plain, small_manifest, tmp_path / "pairs", workers=Workers(2))
     found = open_pairs(tmp_path / "pairs")
-    assert found.header["digest"] == reference.header["digest"]
+    assert found.metadata["digest"] == reference.metadata["digest"]
     assert found.ledger() == reference.ledger()
-    assert report.counts == reference.header["counts"]
+    assert report.counts == reference.metadata["counts"]
 
 
 def test_workers_and_the_settings_for_them_decide_nothing(reference, plain, small_manifest):
@@ -153,7 +155,7 @@ def test_after_a_kill_only_the_rest_is_made_and_the_store_is_the_same(
     monkeypatch.setattr(step, "make_shard", lambda task: now.append(task.shard.name) or original(task))
     step.run(plain, small_manifest, out)
     assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(made[1:])
-    assert open_pairs(out).header["digest"] == reference.header["digest"]
+    assert open_pairs(out).metadata["digest"] == reference.metadata["digest"]
     assert not list(out.rglob("*.partial"))
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["made_now"] == len(now) == 3
 
@@ -162,7 +164,7 @@ def test_other_settings_make_another_store_and_never_replace_one(reference, plai
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         step.run(dataclasses.replace(plain, seed=1), small_manifest, reference.folder)
     step.run(dataclasses.replace(plain, seed=1), small_manifest, tmp_path / "pairs")
-    assert open_pairs(tmp_path / "pairs").header["digest"] != reference.header["digest"]
+    assert open_pairs(tmp_path / "pairs").metadata["digest"] != reference.metadata["digest"]
 
 
 def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest, photographs, tmp_path):
@@ -192,7 +194,7 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     (bad / "pairs.csv").write_text(
         "pristine,distorted\nwren.png,1.png\nosprey.png,2.png\nflower.png,3.png\nmaple.png,4.png\n", encoding="utf-8"
     )
-    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad / "pairs.csv")})
+    config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad / "pairs.csv")})
     report = step.run(config, manifest, tmp_path / "pairs")
     assert report.counts["missing"] == 3
     assert report.counts["pairs"] == 3  # the wren's tiles
@@ -210,7 +212,7 @@ def test_images_without_a_partner_in_a_folder_are_counted(photographs, small_man
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
-    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad)})
+    config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad)})
     report = step.run(config, small_manifest, tmp_path / "pairs")
     assert report.counts["missing"] == 4
     assert "flower-1: scan left out, no distorted partner" in "\n".join(report.lines)
@@ -220,10 +222,10 @@ def test_another_partner_makes_another_store(small_manifest, small_settings, pho
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
-    config = PairsConfig(**{**small_settings, "distortions": ()}, brought={"scan": str(bad)})
+    config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad)})
     step.run(config, small_manifest, tmp_path / "pairs")
     moved = shutil.move(bad, tmp_path / "elsewhere")  # where it lies decides nothing
-    elsewhere = dataclasses.replace(config, brought={"scan": str(moved)})
+    elsewhere = dataclasses.replace(config, external={"scan": str(moved)})
     assert "nothing to do" in step.run(elsewhere, small_manifest, tmp_path / "pairs").lines[0]
     (tmp_path / "elsewhere" / "wren.png").write_bytes(encode_png(photographs["wren"]))
     with pytest.raises(PipelineError, match="already exists"):
@@ -254,7 +256,7 @@ def test_a_pristine_image_that_changed_since_ingest_stops_the_run(photographs, m
         ({"levels": (2,)}, "jpeg at level 1 only, got 2"),
         ({"distortions": ("pink_noise",), "preset": "kadid"}, "presets that have it: dbcnn, paper_like"),
         ({"min_tile_px": 384, "tile_px": 384}, "no training image is at least 384 px"),
-        ({"brought": {"scan": "nowhere"}}, "there is no folder or CSV of distorted images at nowhere"),
+        ({"external": {"scan": "nowhere"}}, "there is no folder or CSV of distorted images at nowhere"),
     ],
 )
 def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest, tmp_path, changes, said):

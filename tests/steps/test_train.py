@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.builtin import starter
+from distort_pipeline.assets import pretrained
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import train as step
@@ -51,22 +51,22 @@ def test_brought_pairs_leave_a_model_folder_with_all_its_parts(model):
 def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_store):
     out, report = model
     card = read_card(out)
-    assert (card["distortion"], card["brought"]) == ("faded", True)
+    assert (card["distortion"], card["external"]) == ("faded", True)
     (level,) = card["levels"]
     assert (level["level"], level["parameters"], level["severity"]) == (1, {}, 1)
-    # fading explains away in blocks, but their edges are worse for the statistics than doing nothing
+    # fading explains away in blocks, but their edges are worse for the statistics than the identity baseline
     assert card["network"] == {
-        "base_filters": 4, "noise_channels": 0, "transform": "none", "noise_pyramid": False, "whole": False
+        "base_filters": 4, "noise_channels": 0, "codec_prior": "none", "noise_pyramid": False, "whole": False
     }  # fmt: skip
-    assert set(card["explained"]) == {"blocks", "integer_blocks", "wavelet"}
+    assert set(card["explained"]) == {"dct", "dct_integer", "dwt97"}
     assert card["kept_step"] == 2
     assert not is_random(card)
-    assert card["data"]["pairs_digest"] == pair_store.header["digest"]
-    assert card["settings"]["train"]["generator_rate"] == 3e-4
+    assert card["data"]["pairs_digest"] == pair_store.metadata["digest"]
+    assert card["settings"]["train"]["generator_lr"] == 3e-4
     for name in ("jsd_nss", "jsd_nss_pooled", "jsd_nss_pristine"):
         assert card["figures"][name] == report.counts[name]
         assert 0 <= card["figures"][name] <= 1
-    assert level["bounds_bits"].keys() == {"paired", "unpaired"}
+    assert level["thresholds_bits"].keys() == {"paired", "unpaired"}
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "# Generator: faded" in text
     assert "brought pairs" in text
@@ -81,7 +81,7 @@ def test_the_weights_are_the_averaged_ones_and_make_the_generator_again(model, p
     assert found.digest == arrays_digest(weights)
     assert load_generator(out, batch=2) is found  # once in a process
     image = pair_store.val_image("maple-1")
-    distorted = found.forward.distort_image(image, 0)
+    distorted = found.predictor.distort_image(image, 0)
     assert distorted.shape == image.shape
     # two steps at 3e-4 on an image that it copies at first: close to it, but not it
     assert 0 < np.abs(distorted.astype(int) - image).mean() < 100
@@ -149,7 +149,7 @@ def test_a_model_that_was_trained_again_is_loaded_again(model, tmp_path):
     (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
     second = load_generator(folder, batch=2)
     assert second.digest != first.digest
-    assert not np.array_equal(second.forward.model.get_weights()[0], first.forward.model.get_weights()[0])
+    assert not np.array_equal(second.predictor.model.get_weights()[0], first.predictor.model.get_weights()[0])
 
 
 def test_weights_of_another_network_are_named(model, tmp_path):
@@ -174,28 +174,28 @@ def test_without_steps_a_model_is_what_least_squares_say(fitted):
     assert (card["kept_step"], card["network"]["base_filters"], card["network"]["noise_pyramid"]) == (0, 0, True)
     assert {path.split("/")[0] for path in read_arrays(fitted / WEIGHTS)[0]} == {"noise_pyramid"}
     assert card["figures"]["jsd_nss"] < 0.1 * card["figures"]["jsd_nss_pristine"]
-    assert abs(card["figures"]["strength_db"]) < 1
+    assert abs(card["figures"]["delta_psnr_db"]) < 1
     assert "no U-Net" in (fitted / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_generates_like_any_other(fitted, pair_store):
-    forward = load_generator(fitted, batch=1).forward
+    predictor = load_generator(fitted, batch=1).predictor
     pristine = next(iter(pair_store.validation("white_noise")))[1]
-    made, again, other = (forward.distort_image(pristine, seed) for seed in (1, 1, 2))
+    made, again, other = (predictor.distort_image(pristine, seed) for seed in (1, 1, 2))
     assert np.array_equal(made, again)
     assert made.shape == pristine.shape
     assert np.mean(made != other) > 0.5
 
 
 def test_without_steps_and_without_a_fit_there_is_no_model(pair_store, tmp_path):
-    config = dataclasses.replace(TINY, steps=0, transform="none")
+    config = dataclasses.replace(TINY, steps=0, codec_prior="none")
     with pytest.raises(PipelineError, match=r"train.steps is 0"):
         step.run(config, pair_store.folder, tmp_path / "model", distortion="faded")
 
 
 @pytest.mark.parametrize(("steps", "filters"), [(0, 0), (1, 4)])
 def test_a_training_goes_on_from_another_model_with_or_without_a_u_net(fitted, pair_store, tmp_path, steps, filters):
-    config = dataclasses.replace(TINY, steps=steps, keep="last")
+    config = dataclasses.replace(TINY, steps=steps, select_checkpoint="last")
     step.run(config, pair_store.folder, tmp_path / "next", distortion="white_noise", base=fitted)
     card = read_card(tmp_path / "next")
     assert card["settings"]["base"] == read_card(fitted)["weights_digest"]
@@ -210,9 +210,9 @@ def test_a_training_goes_on_from_another_model_with_or_without_a_u_net(fitted, p
 
 
 def test_a_base_that_stays_the_best_keeps_its_u_net(fitted, pair_store, tmp_path):
-    config = dataclasses.replace(TINY, steps=1, keep="last", head_start=0)
+    config = dataclasses.replace(TINY, steps=1, select_checkpoint="last", discriminator_warmup_steps=0)
     step.run(config, pair_store.folder, tmp_path / "base", distortion="white_noise", base=fitted)
-    spoiling = dataclasses.replace(config, keep="best", generator_rate=1.0)
+    spoiling = dataclasses.replace(config, select_checkpoint="best", generator_lr=1.0)
     step.run(spoiling, pair_store.folder, tmp_path / "next", distortion="white_noise", base=tmp_path / "base")
     base, card = (read_card(tmp_path / name) for name in ("base", "next"))
     assert card["kept_step"] == 0
@@ -221,7 +221,7 @@ def test_a_base_that_stays_the_best_keeps_its_u_net(fitted, pair_store, tmp_path
     assert card["figures"] == base["figures"]
 
 
-@pytest.mark.parametrize("changes", [{"base_filters": 2}, {"noise_channels": 1}, {"transform": "blocks"}])
+@pytest.mark.parametrize("changes", [{"base_filters": 2}, {"noise_channels": 1}, {"codec_prior": "dct"}])
 def test_a_base_of_other_networks_is_refused(model, pair_store, tmp_path, changes):
     ((name, value),) = changes.items()
     with pytest.raises(PipelineError, match=f"train.{name} is {value}, but .*faded has"):
@@ -234,4 +234,4 @@ def test_a_base_of_other_networks_is_refused(model, pair_store, tmp_path, change
 def test_blocks_of_a_base_stay_on_their_grid(pair_store, tmp_path):
     config = dataclasses.replace(TINY, crop_align=1)
     with pytest.raises(PipelineError, match="crop_align has to be 16, got 1"):
-        step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", base=starter("jpeg"))
+        step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", base=pretrained("jpeg"))

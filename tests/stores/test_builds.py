@@ -2,12 +2,12 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores import builds
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import read_json, read_listing, sealed, write_bytes, write_json
 
 
 def test_what_was_finished_and_not_moved_in_is_moved_in_by_the_next_command(tmp_path):
-    build = Build(tmp_path / "out", "a" * 64, on_the_way=("checkpoints",))
+    build = StagedStore(tmp_path / "out", "a" * 64, staging_dir=("checkpoints",))
     (build.start() / "checkpoints").mkdir()
     write_json(build.work / "store.json", {"key": build.key})  # not sealed: still in the making
     assert not build.complete()
@@ -20,7 +20,7 @@ def test_what_was_finished_and_not_moved_in_is_moved_in_by_the_next_command(tmp_
 def test_a_second_writer_is_refused_and_the_first_deletes_what_killed_ones_left(tmp_path, monkeypatch, capsys):
     swept = iter([1, 0])
     monkeypatch.setattr(builds, "sweep", lambda: next(swept))
-    build, other = Build(tmp_path / "out", "a" * 64), Build(tmp_path / "out", "b" * 64)
+    build, other = StagedStore(tmp_path / "out", "a" * 64), StagedStore(tmp_path / "out", "b" * 64)
     (build.start() / "half.partial").write_bytes(b"")
     with build.writing() as work:
         assert list(work.iterdir()) == []
@@ -33,7 +33,7 @@ def test_a_second_writer_is_refused_and_the_first_deletes_what_killed_ones_left(
 
 
 def test_a_place_that_was_taken_meanwhile_is_named_and_the_work_is_kept(tmp_path):
-    build = Build(tmp_path / "out", "a" * 64)
+    build = StagedStore(tmp_path / "out", "a" * 64)
     build.start()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
@@ -43,27 +43,27 @@ def test_a_place_that_was_taken_meanwhile_is_named_and_the_work_is_kept(tmp_path
 
 
 def test_a_build_is_at_out_only_when_whole(tmp_path):
-    build = Build(tmp_path / "out", "0123456789abcdef" * 4)
+    build = StagedStore(tmp_path / "out", "0123456789abcdef" * 4)
     assert not build.complete()
     work = build.start()
     (work / "part").write_text("1", encoding="utf-8")
     assert not build.out.exists()
     assert not build.complete()
-    assert Build(build.out, build.key).start() == work  # the same command finds its work again
+    assert StagedStore(build.out, build.key).start() == work  # the same command finds its work again
     assert (work / "part").exists()
-    assert Build(build.out, "f" * 64).start() != work  # and no other command does
+    assert StagedStore(build.out, "f" * 64).start() != work  # and no other command does
     build.publish({"format": "distort-pipeline/x"})
     assert build.complete()
     assert not work.exists()
-    header = read_json(build.out / "store.json")
-    assert header == sealed({"format": "distort-pipeline/x", "key": build.key, "files": header["files"]})
+    metadata = read_json(build.out / "store.json")
+    assert metadata == sealed({"format": "distort-pipeline/x", "key": build.key, "files": metadata["files"]})
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
-        Build(build.out, "f" * 64).complete()
+        StagedStore(build.out, "f" * 64).complete()
 
 
 def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
     for listed in (True, False):
-        build = Build(tmp_path / f"out-{listed}", "0" * 64, on_the_way=("checkpoints",))
+        build = StagedStore(tmp_path / f"out-{listed}", "0" * 64, staging_dir=("checkpoints",))
         for name in ("plots/a.csv", "page.html", "run.json", "checkpoints/1"):
             write_bytes(build.work / name, b"a")
         build.publish({"format": "distort-pipeline/x"}, listed=listed)
@@ -77,17 +77,17 @@ def test_what_stands_at_out_is_never_overwritten(tmp_path, content):
     out.mkdir()
     (out / "store.json").write_text(content, encoding="utf-8")
     with pytest.raises(PipelineError, match="holds files that this program has not made"):
-        Build(out, "a" * 64).complete()
+        StagedStore(out, "a" * 64).complete()
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
     with pytest.raises(PipelineError, match="holds files that this program has not made"):
-        Build(file, "a" * 64).complete()
+        StagedStore(file, "a" * 64).complete()
 
 
 def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_in_it(tmp_path):
     out = tmp_path / "out"
     out.mkdir()  # as DVC leaves it
-    build = Build(out, "a" * 64)
+    build = StagedStore(out, "a" * 64)
     assert not build.complete()
     work = build.start()
     (work / "deep").mkdir()
@@ -101,4 +101,4 @@ def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_i
 def test_a_place_where_no_work_can_be_done_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PipelineError, match="cannot write in"):
-        Build(tmp_path / "file" / "out", "a" * 64).start()
+        StagedStore(tmp_path / "file" / "out", "a" * 64).start()

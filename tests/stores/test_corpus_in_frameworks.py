@@ -85,7 +85,7 @@ def test_torch_gives_the_samples_alone_and_in_batches(corpus):
     same(dataset[7], corpus[7], (2, 0, 1))
     for index, item in zip((30, 2), dataset.__getitems__([30, 2]), strict=True):
         same(item, corpus[index], (2, 0, 1))
-    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), transform=lambda item: item["sample"])
+    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), codec_prior=lambda item: item["sample"])
     assert [chosen[index] for index in range(len(chosen))] == list(range(20, 40))
 
 
@@ -163,7 +163,7 @@ def test_xarray_is_lazy_and_knows_the_records(corpus, files_read):
     noisy = data.where(data.distortion == "white_noise", drop=True)
     assert noisy.sizes["sample"] == 20
     assert data.psnr.values[3] == corpus[3].record.psnr
-    assert data.attrs["corpus_digest"] == corpus.header["digest"]
+    assert data.attrs["corpus_digest"] == corpus.metadata["digest"]
 
 
 def test_xarray_does_not_read_a_missing_shard_as_black(damaged):

@@ -9,8 +9,8 @@ from distort_pipeline.stores import files
 from distort_pipeline.stores.files import (
     Ledger,
     check_free_space,
-    read_header,
     read_json,
+    read_metadata,
     write_bytes,
     write_json,
 )
@@ -68,16 +68,16 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
         ({"format": "distort-pipeline/corpus"}, "is a corpus of version None"),
     ],
 )
-def test_headers_of_other_stores_and_versions_are_refused(tmp_path, header, said):
-    if header is not None:
-        write_json(tmp_path / "store.json", header)
+def test_headers_of_other_stores_and_versions_are_refused(tmp_path, metadata, said):
+    if metadata is not None:
+        write_json(tmp_path / "store.json", metadata)
     with pytest.raises(PipelineError, match=said):
-        read_header(tmp_path, "corpus", 1)
+        read_metadata(tmp_path, "corpus", 1)
 
 
 def test_a_missing_store_is_not_called_interrupted(tmp_path):
     with pytest.raises(PipelineError, match="holds no corpus") as caught:
-        read_header(tmp_path / "none", "corpus", 1)
+        read_metadata(tmp_path / "none", "corpus", 1)
     assert "interrupted" not in str(caught.value)
     assert str(caught.value).endswith("`distort-pipeline generate` makes one")
 

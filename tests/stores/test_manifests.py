@@ -43,9 +43,9 @@ def test_what_is_written_is_read_back_by_path(written, tmp_path):
 
 def test_the_header_is_relative_and_says_what_the_file_is(written):
     first = written.read_text(encoding="utf-8").split("\n")[0]
-    header = json.loads(first)
-    assert list(header) == ["format", "version", "root", "digest"]
-    assert header["root"] == "../images"
+    metadata = json.loads(first)
+    assert list(metadata) == ["format", "version", "root", "digest"]
+    assert metadata["root"] == "../images"
     assert is_manifest(first)
 
 

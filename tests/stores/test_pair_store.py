@@ -80,8 +80,8 @@ def test_no_store_another_version_and_half_a_store_say_so(pair_store, tmp_path):
     with pytest.raises(PipelineError, match="holds no pairs"):
         open_pairs(tmp_path / "none")
     folder = copied(pair_store, tmp_path)
-    header = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    (folder / "store.json").write_text(json.dumps({**header, "version": 2}), encoding="utf-8")
+    metadata = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    (folder / "store.json").write_text(json.dumps({**metadata, "version": 2}), encoding="utf-8")
     with pytest.raises(PipelineError, match="pairs of version 2; this program reads version 1"):
         open_pairs(folder)
     (folder / "store.json").unlink()

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from ladder_pairs import ladder_pairs
+from five_level_pairs import five_level_pairs
 
 from distort_pipeline.backend import start_backend
 from distort_pipeline.distortions import apply
-from distort_pipeline.distortions.dial import parameters_at
 from distort_pipeline.distortions.presets import PRESETS
+from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.pairs import open_pairs
 
@@ -21,7 +21,7 @@ LEVELS = (2, 4)
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """JPEG and white noise at two levels of the ladder, of two crops to train on and one to judge by."""
-    return open_pairs(ladder_pairs(tmp_path_factory.mktemp("one"), KINDS, LEVELS, val_count=1))
+    return open_pairs(five_level_pairs(tmp_path_factory.mktemp("one"), KINDS, LEVELS, val_count=1))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def crops(pairs):
-    return conditioned.MixedCrops(pairs, KINDS, crop_px=128, crop_align=16, batch=4, seed=5)
+    return conditioned.CompositeCrops(pairs, KINDS, crop_px=128, crop_align=16, batch=4, seed=5)
 
 
 def test_a_condition_has_a_severity_for_each_kind():
@@ -56,7 +56,7 @@ def test_the_truth_of_a_mixture_is_white_noise_on_what_truly_was_distorted(crops
     batch, alone = crops.at(step), crops._own["jpeg"].at(step)
     np.testing.assert_array_equal(batch.distorted[0], alone.distorted[0])
     noise = batch.distorted[1].astype(int) - alone.distorted[1]
-    ladder = [PRESETS["ladder"]["white_noise"][level - 1] for level in LEVELS]
+    ladder = [PRESETS["five_levels"]["white_noise"][level - 1] for level in LEVELS]
     sigma = parameters_at("white_noise", ladder, float(batch.severities[1, 1]))["sigma_grey"]
     inside = (alone.distorted[1] > 3 * sigma) & (alone.distorted[1] < 255 - 3 * sigma)  # little of these is clipped
     assert noise[inside].std() == pytest.approx(np.hypot(sigma, 12**-0.5), rel=0.05)
@@ -65,11 +65,11 @@ def test_the_truth_of_a_mixture_is_white_noise_on_what_truly_was_distorted(crops
 
 def test_shares_that_are_not_equal_are_refused(pairs):
     with pytest.raises(ValueError, match="equal shares"):
-        conditioned.MixedCrops(pairs, KINDS, crop_px=128, crop_align=16, batch=5, seed=5)
+        conditioned.CompositeCrops(pairs, KINDS, crop_px=128, crop_align=16, batch=5, seed=5)
 
 
 def test_several_kinds_have_neither_curves_nor_a_pyramid():
-    for fitted in ({"transform": "blocks"}, {"noise_pyramid": True, "noise_channels": 3}):
+    for fitted in ({"codec_prior": "dct"}, {"noise_pyramid": True, "noise_channels": 3}):
         with pytest.raises(ValueError, match="several kinds"):
             conditioned.build_generator(base_filters=2, levels=2, kinds=2, **fitted)
 
@@ -95,22 +95,22 @@ def test_it_trains_and_generates_what_it_was_trained_to(crops, networks):
     assert all(np.isfinite(float(value)) for value in figures.values())
     assert (np.array(trainer.generator.get_layer("noise_gains").table) != before).any()
     unet = conditioned.conditioned(
-        one_generator.weights_of(trainer.averaged), KINDS, base_filters=2, levels=2, noise_channels=3
+        one_generator.weights_of(trainer.ema_generator), KINDS, base_filters=2, levels=2, noise_channels=3
     )
     tiles, seeds = batch.pristine[:3], [1, 2, 3]
     mixed = conditioned.OneKind(unet, KINDS).distort(tiles, seeds, [0, 0.5, 1])
     np.testing.assert_array_equal(mixed[0], tiles[0])  # severity 0 is the untouched image
     assert (mixed[1:] != tiles[1:]).any()
     told = np.stack([conditioned.condition(KINDS, {"jpeg": one, "white_noise": one}) for one in (0, 0.5, 1)])
-    values = trainer.averaged(
-        [conditioned.to_network(tiles), told, *conditioned.noise_maps(seeds, 128, 128, 3, 3)], training=False
+    values = trainer.ema_generator(
+        [conditioned.normalize(tiles), told, *conditioned.noise_maps(seeds, 128, 128, 3, 3)], training=False
     )
-    off = np.abs(mixed.astype(int) - conditioned.from_network(np.asarray(values)))
+    off = np.abs(mixed.astype(int) - conditioned.denormalize(np.asarray(values)))
     assert off.max() <= 1  # norms are folded: another order of rounding
 
 
 def test_a_mixture_is_judged_by_noise_on_whole_jpeg_images(pairs):
-    ((record, pristine, mixed),) = one_generator.MixedTruth(pairs).validation("jpeg", 4)
+    ((record, pristine, mixed),) = one_generator.CompositeTruth(pairs).validation("jpeg", 4)
     jpeg = pairs.val_image(record.image, "jpeg", 4)
     rng = generator(derive_seed(one_generator.SEED, "mixed truth", record.image_digest, 4))
     np.testing.assert_array_equal(mixed, apply("white_noise", jpeg, {"sigma_grey": 36}, rng).image)
@@ -122,7 +122,7 @@ def test_makers_in_turn_work_on_what_the_one_before_made():
         def __init__(self, grey):
             self.grey = grey
 
-        def distort(self, images, seeds, severities, _wholes=None):
+        def distort(self, images, seeds, severities, _significances=None):
             self.seeds, self.severities = seeds, severities
             return images * 2 + self.grey
 

@@ -3,15 +3,15 @@ import json
 
 import numpy as np
 import pytest
-from small_models import NETWORK_BATCH, write_model
+from small_models import INFERENCE_BATCH_SIZE, write_model
 
+from distort_pipeline.planning.conditions import SEVERITY, Condition, SeverityRequest
 from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile
-from distort_pipeline.planning.series import SEVERITY, Asked, Series
 from distort_pipeline.planning.tiles import Tile
 from distort_pipeline.records import digest
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.floors import LEAST_BOUND_BITS
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.truths import read_truth
@@ -39,12 +39,14 @@ def task_of(damaged, models, small_manifest):
             work=damaged,
             root=small_manifest.parent,
             models={name: models / name},
-            batch=Batch(Series(name, (name,), 1, 1, Asked(SEVERITY, 1.0, 1.0), False), records[0].batch, samples),
+            batch=Batch(
+                Condition(name, (name,), 1, 1, SeverityRequest(SEVERITY, 1.0, 1.0), False), records[0].batch, samples
+            ),
             tiles=tuple(tiles[record.tile] for record in records),
-            peers={"jpeg": "jpeg", "white_noise": "white_noise"},
-            rungs={},
+            same_level_conditions={"jpeg": "jpeg", "white_noise": "white_noise"},
+            condition_levels={},
             tiles_per_shard=8,
-            network_batch=NETWORK_BATCH,
+            inference_batch_size=INFERENCE_BATCH_SIZE,
             precision="float32",
             labels=("psnr", "ssim", "ms_ssim", "gmsd"),
             whole_images=False,
@@ -70,7 +72,7 @@ def test_a_batch_made_again_is_the_same_batch(task_of, damaged, corpus):
 
 def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of):
     entry = make_batch(task_of("jpeg-00000"))
-    covered = {"shard", "samples", "pixels", "records", "report", "within_bounds"}
+    covered = {"shard", "samples", "pixels", "records", "report", "accepted"}
     assert set(entry) == covered | {"digest", "strip"}
     assert entry["digest"] == digest({name: entry[name] for name in covered})
 
@@ -110,7 +112,7 @@ def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histogra
     make_batch(task_of("jpeg-00000", models={"jpeg": folder}))
     second = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     assert first["model"] != second["model"]
-    assert first["paired"]["bound_bits"] > second["paired"]["bound_bits"] == LEAST_BOUND_BITS
+    assert first["paired"]["threshold_bits"] > second["paired"]["threshold_bits"] == MIN_THRESHOLD_BITS
 
 
 def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of, damaged):
@@ -127,7 +129,7 @@ def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of
     records = made.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers
     assert records[2].image == store.tiles()[0].image
-    forward = load_generator(*task.models.values(), batch=NETWORK_BATCH).forward
+    predictor = load_generator(*task.models.values(), batch=INFERENCE_BATCH_SIZE).predictor
     for record in records:
-        expected = forward.distort_image(store.pristine(record.tile), record.seed)
+        expected = predictor.distort_image(store.pristine(record.tile), record.seed)
         np.testing.assert_array_equal(made[record.sample].distorted, expected)

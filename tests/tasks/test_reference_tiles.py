@@ -17,16 +17,16 @@ from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.tasks.reference_tiles import (
     TRUTH_DRAW,
+    DistortionSpec,
     TileTask,
-    TrueDistortion,
     make_tile_shard,
 )
 from distort_pipeline.wavelets.significance import significance_of
 
 pytest_plugins = ["corpus_fixtures"]
 
-NOISE = TrueDistortion("grain", "white_noise", 1, {"sigma_grey": 19})
-JPEG = TrueDistortion("jpeg", "jpeg", 1, {"quality": 12})
+NOISE = DistortionSpec("grain", "white_noise", 1, {"sigma_grey": 19})
+JPEG = DistortionSpec("jpeg", "jpeg", 1, {"quality": 12})
 
 
 @pytest.fixture
@@ -85,14 +85,14 @@ def test_without_true_distortions_there_are_only_pristine_histograms(task):
 
 def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_goes_by_it(task, photographs):
     make_tile_shard(task)
-    assert read_truth(task.work, "tiles-00001").wholes is None
-    make_tile_shard(TileTask(**{**vars(task), "wholes": True}))
+    assert read_truth(task.work, "tiles-00001").significances is None
+    make_tile_shard(TileTask(**{**vars(task), "significances": True}))
     expected = [significance_of(photographs[name]) for name in ("osprey", "osprey", "wren")]
-    np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").wholes, expected)
+    np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").significances, expected)
 
 
 def test_an_infinite_psnr_becomes_nan(task):
-    unchanging = TrueDistortion("nothing", "white_noise", 1, {"sigma_grey": 0})
+    unchanging = DistortionSpec("nothing", "white_noise", 1, {"sigma_grey": 0})
     make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
     truth = read_truth(task.work, "tiles-00001")
     assert np.isnan(truth.psnr["nothing"]).all()

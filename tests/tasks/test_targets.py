@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from distort_pipeline.tasks.targets import distort_to_targets, share_out
+from distort_pipeline.tasks.targets import assign_targets, distort_to_targets
 
 
 @pytest.mark.parametrize("measure", ["psnr", "gmsd"])
@@ -15,7 +15,7 @@ def test_as_many_images_as_can_be_get_a_target_that_they_can_have(measure):
         worst, targets = rng.uniform(20, 39, 12), rng.uniform(19, 36, 12)
         can_have = worse * worst[:, None] >= worse * targets[None, :]
         most = np.count_nonzero(maximum_bipartite_matching(csr_array(can_have)) >= 0)
-        given, moved = share_out(list(targets), list(worst), measure=measure, mildest=mildest, seed=5)
+        given, moved = assign_targets(list(targets), list(worst), measure=measure, mildest=mildest, seed=5)
         assert moved == 12 - most == len(set(targets) - set(given))
         assert all(worse * worst >= worse * np.array(given))
         assert all(worse * np.array(given) >= worse * mildest)
@@ -23,25 +23,25 @@ def test_as_many_images_as_can_be_get_a_target_that_they_can_have(measure):
 
 def test_where_all_can_have_all_chance_gives_them():
     targets = [float(value) for value in range(30)]
-    one, other = (share_out(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=seed) for seed in (0, 1))
+    one, other = (assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=seed) for seed in (0, 1))
     assert one[1] == other[1] == 0
     assert sorted(one[0]) == sorted(other[0]) == targets
     assert one != other
     assert abs(np.corrcoef(one[0], range(30))[0, 1]) < 0.5
-    assert share_out(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=0) == one
+    assert assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=0) == one
 
 
 def test_who_can_have_nothing_of_the_range_is_asked_for_the_mildest():
-    given, moved = share_out([10.0, 12.0, 14.0], [25.0, 13.0, 22.0], measure="psnr", mildest=15, seed=0)
+    given, moved = assign_targets([10.0, 12.0, 14.0], [25.0, 13.0, 22.0], measure="psnr", mildest=15, seed=0)
     assert (given, moved) == ([15, 14, 15], 2)
 
 
-class LateChain:
+class LateComposite:
     """A generator that changes nothing until the end of its dial, where it adds and takes off 40 greys."""
 
     cards = {"late": {"calibration": {"severity": [0, 0.5, 1], "psnr": [60, 40, 16]}}}  # noqa: RUF012
 
-    def distort_by_parts(self, images, seeds, severities, wholes):  # noqa: ARG002
+    def distort_batches(self, images, seeds, severities, significances):  # noqa: ARG002
         assert len(images) == len(seeds) == len(severities)
         yield np.stack([p + np.uint8(40) * (s == 1) for p, s in zip(images, severities, strict=True)])
 
@@ -49,7 +49,9 @@ class LateChain:
 def test_the_end_of_the_dial_is_taken_where_it_is_nearest_of_all():
     images = np.full((2, 16, 16, 3), 100, np.uint8)
     worst = [16.1, 16.1]  # what 40 greys come to
-    parts = distort_to_targets(LateChain(), images, [0, 1], [30.0, 50.0], None, measure="psnr", batch=2, worst=worst)
+    parts = distort_to_targets(
+        LateComposite(), images, [0, 1], [30.0, 50.0], None, measure="psnr", batch=2, worst=worst
+    )
     ((made, severities),) = parts
     assert severities[0] == 1
     assert (made[0] == 140).all()

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.forward import Forward
 from distort_pipeline.networks.generator import build_generator, noise_shapes
+from distort_pipeline.networks.predictor import Predictor
 from distort_pipeline.records import digest
 from distort_pipeline.stores.files import sealed, write_json
 from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, write_arrays
@@ -129,8 +129,8 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
     write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
     np.save(tmp_path / "images.npy", crops[0])
     assert run_on("jax", "-c", GENERATION, str(tmp_path)).split() == ["False"]
-    reference = load_generator(tmp_path, batch=2).forward
-    assert isinstance(reference, Forward)
+    reference = load_generator(tmp_path, batch=2).predictor
+    assert isinstance(reference, Predictor)
     own, other = reference.distort(crops[0], [1, 2, 3, 4]).astype(int), np.load(tmp_path / "jax.npy").astype(int)
     assert np.abs(own - crops[0]).mean() > 3  # it does distort
     assert np.abs(own - other).max() <= 1  # a value on the edge between two greys may be rounded either way
@@ -144,7 +144,7 @@ from pathlib import Path
 from distort_pipeline.backend import backend_name
 from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.networks.responses import Responses
+from distort_pipeline.networks.coefficient_curves import Responses
 folder = Path(sys.argv[1])
 x = np.load(folder / "images.npy") / np.float32(127.5) - 1
 rng = np.random.default_rng(0)
@@ -177,11 +177,11 @@ def test_responses_and_noise_pyramid_agree(crops, tmp_path):
     for backend in ("tensorflow", "jax"):
         run_on(backend, "-c", FITTED_LAYERS, str(tmp_path))
     with np.load(tmp_path / "tensorflow.npz") as reference, np.load(tmp_path / "jax.npz") as other:
-        assert set(reference) == set(other) == {"blocks", "wavelet", "noise_pyramid"}
+        assert set(reference) == set(other) == {"dct", "dwt97", "noise_pyramid"}
         for name in reference:
             assert np.abs(reference[name]).max() > 2 / 255, name  # more than a grey: there is something to compare
             # a large coefficient is many steps, and its place within one of them is known the less precisely
-            assert apart(reference[name], other[name]) < (3 * CLOSE if name == "wavelet" else CLOSE), name
+            assert apart(reference[name], other[name]) < (3 * CLOSE if name == "dwt97" else CLOSE), name
             assert 127.5 * np.abs(reference[name] - other[name]).max() < 0.05, name  # greys
 
 
@@ -189,7 +189,7 @@ def test_responses_and_noise_pyramid_agree(crops, tmp_path):
 def test_a_whole_training_on_jax(pair_store, tmp_path):
     words = (
         f"train {pair_store.folder} --distortion jpeg --out {tmp_path / 'jpeg'} --steps 2 --base-filters 2 "
-        "--discriminator-filters 2 --crop-px 128 --batch 2"
+        "--discriminator-filters 2 --crop-px 128 --batch-size 2"
     )
     run_on("jax", "-m", "distort_pipeline", *words.split())
     card = json.loads((tmp_path / "jpeg" / "store.json").read_text(encoding="utf-8"))
@@ -197,5 +197,5 @@ def test_a_whole_training_on_jax(pair_store, tmp_path):
     assert "jax" in card["packages"]
     # what was validated on JAX is what TensorFlow makes of the weights that lie there
     tiles = validation_tiles(pair_store, "jpeg", 1, severity=1.0, count=8 * 64, seed=0)
-    histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch=2).forward, 0)
+    histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch=2).predictor, 0)
     assert card["figures"]["jsd_nss"] == pytest.approx(summary(histograms)["jsd_nss"], abs=1e-4)

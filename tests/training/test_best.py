@@ -1,6 +1,6 @@
 import numpy as np
 
-from distort_pipeline.training.best import BestWeights
+from distort_pipeline.training.best_checkpoint import BestWeights
 
 
 def weights(value):

@@ -1,10 +1,10 @@
-"""What a graded generator's card says of its dial."""
+"""What a multi-level generator's card says of its dial."""
 
 import numpy as np
 import pytest
 
-from distort_pipeline.ranges import to_uint8
-from distort_pipeline.statistics.calibrated import CALIBRATED, expected, severity_for
+from distort_pipeline.pixels import to_uint8
+from distort_pipeline.statistics.calibration import CALIBRATED, expected, severity_for
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.ssim import ssim
 from distort_pipeline.training.calibration import calibrate
@@ -13,12 +13,12 @@ SEEDS = (11, 12, 13)
 
 
 class Grain:
-    """A graded generator: white noise of up to `most` greys; `stuck` changes nothing below a severity of 0.2."""
+    """A multi-level generator: white noise of up to `most` greys; `stuck` changes nothing below a severity of 0.2."""
 
     def __init__(self, most=40.0, stuck=0.0):
         self.most, self.stuck = most, stuck
 
-    def distort(self, images, seeds, severities, _wholes=None):
+    def distort(self, images, seeds, severities, _significances=None):
         made = [
             image + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=image.shape)
             for image, seed, severity in zip(images, seeds, severities, strict=True)
@@ -29,7 +29,7 @@ class Grain:
 class Unsteady(Grain):
     """One that is milder at 0.5 than at 0.45."""
 
-    def distort(self, images, seeds, severities, _wholes=None):
+    def distort(self, images, seeds, severities, _significances=None):
         return super().distort(images, seeds, [0.3 if one == 0.5 else one for one in severities])
 
 

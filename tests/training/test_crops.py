@@ -157,11 +157,11 @@ def test_the_levels_that_are_asked_for_are_learned_each_with_its_severity(small_
 
 def test_ahead_gives_the_steps_in_order(pair_store):
     crops, again = crops_of(pair_store), crops_of(pair_store)
-    found = list(crops.ahead(2, 9))
+    found = list(crops.prefetch(2, 9))
     assert [batch.step for batch in found] == list(range(2, 9))
     for batch in found:
         assert np.array_equal(batch.distorted, again.at(batch.step).distorted)
-    assert list(crops.ahead(3, 3)) == []
+    assert list(crops.prefetch(3, 3)) == []
 
 
 def readers():
@@ -173,15 +173,15 @@ def test_ahead_reads_only_so_far_and_stops_with_its_consumer(pair_store, monkeyp
     read = []
     at = crops.at
     monkeypatch.setattr(crops, "at", lambda step: read.append(step) or at(step))
-    ahead = crops.ahead(0, 1000)
-    assert next(ahead).step == 0
+    prefetch = crops.prefetch(0, 1000)
+    assert next(prefetch).step == 0
     deadline = time.monotonic() + 10
     while len(read) < BATCHES_AHEAD + 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     assert len(read) == BATCHES_AHEAD + 2  # one taken, four waiting, one in hand
     assert len(readers()) == 1
-    ahead.close()
+    prefetch.close()
     assert readers() == []
 
 
@@ -199,20 +199,20 @@ def failing_at(crops, step):
 def test_ahead_passes_errors_on(pair_store, monkeypatch):
     crops = crops_of(pair_store)
     monkeypatch.setattr(crops, "at", failing_at(crops, 2))
-    ahead = crops.ahead(0, 9)
-    assert [next(ahead).step, next(ahead).step] == [0, 1]
+    prefetch = crops.prefetch(0, 9)
+    assert [next(prefetch).step, next(prefetch).step] == [0, 1]
     with pytest.raises(OSError, match="the disk went away"):
-        next(ahead)
+        next(prefetch)
     assert readers() == []
 
 
 def test_an_error_behind_a_full_queue_does_not_hold_the_consumer(pair_store, monkeypatch):
     crops = crops_of(pair_store)
     monkeypatch.setattr(crops, "at", failing_at(crops, BATCHES_AHEAD + 1))
-    ahead = crops.ahead(0, 1000)
-    next(ahead)
+    prefetch = crops.prefetch(0, 1000)
+    next(prefetch)
     time.sleep(0.5)  # the reader fails with all places taken
-    closer = threading.Thread(target=ahead.close, daemon=True)
+    closer = threading.Thread(target=prefetch.close, daemon=True)
     closer.start()
     closer.join(5)
     assert not closer.is_alive()

@@ -51,7 +51,7 @@ def test_what_the_rounding_of_pixels_decides_is_decided_one_way_and_not_halved()
     fit = CurveFit(1, 4 * 16 + 1, 1 / 16)
     fit.add(values, (seen - values).astype(np.float32))
     places = np.arange(4 * 16 + 1) / 16 - 2
-    left = places + fit.decided()[0]
+    left = places + fit.hard_quantiser()[0]
     np.testing.assert_allclose(left, np.rint(left), atol=1e-6)
     well_inside = np.abs(places) < 1.4
     np.testing.assert_array_equal(
@@ -68,7 +68,7 @@ def test_a_coefficient_that_was_hardly_seen_does_as_all_of_them_do():
     fit = CurveFit(2, 4 * 16 + 1, 1 / 16)
     fit.add(values, np.rint(values) - values)
     places = np.arange(4 * 16 + 1) / 16 - 2
-    assert np.allclose((places + fit.decided()[1])[np.abs(places - 1) < 0.3], 1)
+    assert np.allclose((places + fit.hard_quantiser()[1])[np.abs(places - 1) < 0.3], 1)
 
 
 def test_a_coarser_level_takes_no_less_off_any_value_than_the_one_before():

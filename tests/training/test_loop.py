@@ -62,7 +62,7 @@ def test_a_resumed_training_is_the_undisturbed_one(pair_store, trainer, make_tra
         return first, who.state(), logged(folder)
 
     def figures(who):
-        return {"jsd_nss": float(np.abs(who.averaged.get_weights()[0]).sum())}
+        return {"jsd_nss": float(np.abs(who.ema_generator.get_weights()[0]).sum())}
 
     def validate_and_keep(step):
         if step == 4:  # as the disk is if the process dies in the fourth step
@@ -143,7 +143,7 @@ def test_losses_that_diverge_stop_the_run_and_name_the_last_good_checkpoint(pair
     said = str(caught.value)
     assert "train jpeg diverged: adversarial was" in said
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / '00000006.safetensors'}" in said
-    assert "train.generator_rate" in said
+    assert "train.generator_lr" in said
     assert load_checkpoint(tmp_path / "checkpoints")[0] == 6  # the bad state was not saved
     assert not [thread for thread in threading.enumerate() if thread.name == "crops"]
 

@@ -3,7 +3,7 @@ import pytest
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.ranges import GREYS_PER_UNIT
+from distort_pipeline.pixels import LEVELS_PER_UNIT
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.training.noise_fit import MAPS, fit_noise, roomy_tiles
@@ -35,7 +35,7 @@ def drawn(weights, count=12):
     rng = np.random.default_rng(1)
     sides = [384 // 2**halvings for halvings in reversed(range(MAPS))]
     maps = [rng.standard_normal((count, side, side, 3), dtype=np.float32) for side in sides]
-    return np.asarray(layer(maps)) * GREYS_PER_UNIT
+    return np.asarray(layer(maps)) * LEVELS_PER_UNIT
 
 
 def test_the_pyramid_is_as_strong_as_the_true_noise(fitted):
@@ -109,9 +109,9 @@ def test_noise_that_is_the_same_in_all_colours_needs_one_channel():
     pristine = np.full((8, 128, 128, 3), 128, np.uint8)
     grey = np.rint(128 + 10 * rng.standard_normal((8, 128, 128, 1))).astype(np.uint8)
     matrices = fit_noise(pristine, np.broadcast_to(grey, pristine.shape), channels=1)["octaves"]
-    greys = np.abs(matrices[-1, 0]) * GREYS_PER_UNIT
-    np.testing.assert_allclose(greys, 10, rtol=0.1)
-    np.testing.assert_allclose(greys, greys[0], rtol=0.01)
+    levels_8bit = np.abs(matrices[-1, 0]) * LEVELS_PER_UNIT
+    np.testing.assert_allclose(levels_8bit, 10, rtol=0.1)
+    np.testing.assert_allclose(levels_8bit, levels_8bit[0], rtol=0.01)
 
 
 def test_where_nothing_differs_there_is_no_noise():

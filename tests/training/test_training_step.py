@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import generator_inputs
-from distort_pipeline.ranges import to_network
+from distort_pipeline.pixels import normalize
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def weights(network):
 
 
 def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
-    x, y = (tf.constant(to_network(pixels)) for pixels in batch[:2])
+    x, y = (tf.constant(normalize(pixels)) for pixels in batch[:2])
     noises = trainer._noises(tf.constant(0, tf.int64))
     before = trainer.state()
     fake = trainer.generator(generator_inputs(x, noises), training=True)
@@ -77,15 +77,17 @@ def test_a_step_depends_on_the_state_the_batch_and_its_number(trainer, batch):
 
 
 def test_the_average_follows_the_generator(trainer, batch):
-    assert all(np.array_equal(a, b) for a, b in zip(weights(trainer.averaged), weights(trainer.generator), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(weights(trainer.ema_generator), weights(trainer.generator), strict=True)
+    )
     start = weights(trainer.generator)
     trainer.step(*batch, 0)
     decay = 1 / 10  # (1 + 0) / (10 + 0): early on the average is nearly the generator
-    for old, new, average in zip(start, weights(trainer.generator), weights(trainer.averaged), strict=True):
+    for old, new, average in zip(start, weights(trainer.generator), weights(trainer.ema_generator), strict=True):
         np.testing.assert_allclose(average, decay * old + (1 - decay) * new, atol=1e-6)
-    late = weights(trainer.averaged)
+    late = weights(trainer.ema_generator)
     trainer.step(*batch, 10**6)
-    for old, new, average in zip(late, weights(trainer.generator), weights(trainer.averaged), strict=True):
+    for old, new, average in zip(late, weights(trainer.generator), weights(trainer.ema_generator), strict=True):
         np.testing.assert_allclose(average, 0.9 * old + 0.1 * new, atol=1e-5)
 
 
@@ -109,7 +111,7 @@ def test_the_seed_decides_the_first_weights(trainer, make_trainer):
 
 
 def test_without_an_adversary_the_pixels_alone_teach_and_the_discriminator_rests(make_trainer, batch):
-    trainer = make_trainer(adversarial_weight=0.0, pixel_weight=1.0, pixel_norm="l2", sparsity_weight=0.0)
+    trainer = make_trainer(adversarial_weight=0.0, pixel_weight=1.0, pixel_norm="l2", lambda_l1=0.0)
     before = [np.asarray(weight) for weight in trainer.discriminator.weights]
     found = [trainer.step(*batch, step) for step in range(8)]
     assert set(found[0]) == {"true_residual", "sparsity", "pixel_distance", "generator_loss"}

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.responses import Responses, significance_in
-from distort_pipeline.ranges import to_network
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves, significance_in
+from distort_pipeline.pixels import normalize
 from distort_pipeline.wavelets.significance import SIZES, log_sizes, significance_of
 
 
@@ -16,8 +16,8 @@ def image(height, width, contrast=60, seed=0):
 
 def test_the_network_reads_the_same_off_its_bands():
     images = np.stack([image(128, 256), image(128, 256, 5, seed=1)])
-    layer = Responses("wavelet")
-    read = np.asarray(significance_in(layer.analyse(to_network(images))))
+    layer = CoefficientCurves("dwt97")
+    read = np.asarray(significance_in(layer.analyse(normalize(images))))
     np.testing.assert_allclose(read, [significance_of(one) for one in images], atol=2e-5)  # a coefficient at a limit
 
 

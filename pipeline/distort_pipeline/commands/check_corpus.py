@@ -18,18 +18,18 @@ from distort_pipeline.commands.checks import (
     check_digests,
     check_fields,
     check_file,
+    check_foreign_files,
     check_json,
     check_page,
-    check_strays,
     checked_records,
     ledger_entry,
     stem_in,
 )
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.progress import track
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import pixel_digest
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
@@ -37,7 +37,7 @@ from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.truths import read_truth_arrays
 
 NEEDED = {
-    "series": dict,
+    "conditions": dict,
     "samples": dict,
     "batches": dict,
     "tile_shards": int,
@@ -59,45 +59,49 @@ class CorpusShard:
     number: int
     series: str | None  # None: reference tiles
     kind: tuple[object, object]  # distortion and level of the series, as the header has them
-    own_truth: bool  # whether there is a truth file of it
+    sample_truth: bool  # whether there is a truth file of it
     per_shard: int
     slots: int  # of the whole array
     pixels: bool  # whether the pixels can be opened at all
 
 
-def check_corpus(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+def check_corpus(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the corpus in `folder`: every shard is read, one after the other in each worker."""
     found = Findings()
-    if not (check_fields(found, header, NEEDED) and _counts_are_numbers(found, header)):
+    if not (check_fields(found, metadata, NEEDED) and _counts_are_numbers(found, metadata)):
         return found
     pixels = False
     with found.noting():
         open_corpus(folder)
         pixels = True
-    shards = _shards(folder, header, pixels)
+    shards = _shards(folder, metadata, pixels)
     for part in track(run_tasks(check_shard, shards, workers), total=len(shards), label="verify", unit="shards"):
         found.add(part)
     ledger = Findings()  # the shards have noted what is wrong with it
     entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
-    check_digests(found, header, entries)
-    _check_settings(found, header)
+    check_digests(found, metadata, entries)
+    _check_settings(found, metadata)
     if all(entries):
-        _check_counts(found, header, shards)
+        _check_counts(found, metadata, shards)
     names = [shard.name for shard in shards]
     batches = [shard.name for shard in shards if shard.series]
-    check_strays(
+    check_foreign_files(
         found,
         folder,
         {
             "ledger": [f"{name}.json" for name in names],
             "records": [f"{name}.parquet" for name in names],
             "reports": [f"{name}.{kind}" for name in batches for kind in ("json", "png")],
-            "truth": [f"{shard.name}.npz" for shard in shards if shard.own_truth],
+            "truth": [f"{shard.name}.npz" for shard in shards if shard.sample_truth],
         },
     )
     check_page(found, folder / "index.html")
     check_listing(
-        found, folder, header, workers, partial(shard_of, per_shard=header["settings"]["generate"]["batch_samples"])
+        found,
+        folder,
+        metadata,
+        workers,
+        partial(shard_of, per_shard=metadata["settings"]["generate"]["samples_per_shard"]),
     )
     return found
 
@@ -119,29 +123,31 @@ def shard_of(path: str, *, per_shard: int) -> str | None:
     return f"{name or 'tiles'}-{int(number) if number else int(image) // per_shard:05d}"
 
 
-def _counts_are_numbers(found: Findings, header: Mapping[str, Any]) -> bool:
-    numbers = [*header["samples"].values(), *header["batches"].values(), header["counts"].get("tiles")]
+def _counts_are_numbers(found: Findings, metadata: Mapping[str, Any]) -> bool:
+    numbers = [*metadata["samples"].values(), *metadata["batches"].values(), metadata["counts"].get("tiles")]
     fine = all(isinstance(number, int) for number in numbers)
-    fine &= set(header["samples"]) == set(header["batches"]) == set(header["series"])
-    fine &= all(isinstance(one, dict) and {"distortion", "level"} <= set(one) for one in header["series"].values())
+    fine &= set(metadata["samples"]) == set(metadata["batches"]) == set(metadata["conditions"])
+    fine &= all(
+        isinstance(one, dict) and {"distortion", "level"} <= set(one) for one in metadata["conditions"].values()
+    )
     return found.expect(
-        fine and "tile_px" in header, "store.json is damaged: it does not say how much there is of what"
+        fine and "tile_px" in metadata, "store.json is damaged: it does not say how much there is of what"
     )
 
 
-def _shards(folder: Path, header: Mapping[str, Any], pixels: bool) -> list[CorpusShard]:
-    per_shard = header["settings"]["generate"]["batch_samples"]
-    tiles = header["counts"]["tiles"]
+def _shards(folder: Path, metadata: Mapping[str, Any], pixels: bool) -> list[CorpusShard]:
+    per_shard = metadata["settings"]["generate"]["samples_per_shard"]
+    tiles = metadata["counts"]["tiles"]
     found = [
         CorpusShard(folder, tile_shard(number), number, None, (None, None), True, per_shard, tiles, pixels)
-        for number in range(header["tile_shards"])
+        for number in range(metadata["tile_shards"])
     ]
-    for name, samples in header["samples"].items():
-        kind = (header["series"][name]["distortion"], header["series"][name]["level"])
-        own_truth = bool(header["series"][name].get("own_truths"))
+    for name, samples in metadata["samples"].items():
+        kind = (metadata["conditions"][name]["distortion"], metadata["conditions"][name]["level"])
+        sample_truth = bool(metadata["conditions"][name].get("sample_truths"))
         found += [
-            CorpusShard(folder, f"{name}-{number:05d}", number, name, kind, own_truth, per_shard, samples, pixels)
-            for number in range(header["batches"][name])
+            CorpusShard(folder, f"{name}-{number:05d}", number, name, kind, sample_truth, per_shard, samples, pixels)
+            for number in range(metadata["batches"][name])
         ]
     return found
 
@@ -189,22 +195,22 @@ def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) 
     found.names |= {f"sample {record.pixel_digest}" for record in records or ()}
     found.sums["samples"] += entry["samples"]
     found.sums[f"samples of {shard.series}"] += entry["samples"]
-    found.sums["flagged"] += entry.get("within_bounds") is False
+    found.sums["flagged"] += entry.get("accepted") is False
     report = check_json(found, shard.folder / "reports" / f"{shard.name}.json", entry.get("report"))
     if isinstance(report, dict):
-        same = report.get("within_bounds") == entry.get("within_bounds")
+        same = report.get("accepted") == entry.get("accepted")
         found.expect(same, f"{shard.name}: report and ledger do not agree on whether it is within bounds")
     check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("strip"))
-    if shard.own_truth:
+    if shard.sample_truth:
         _check_truth(found, shard, entry)
-    _check_series(found, shard, records or ())
+    _check_conditions(found, shard, records or ())
     made = _check_pixels(found, shard, distorted_array(shard.series), entry["samples"], entry.get("pixels"))
     for record, own in zip(records or (), made, strict=False):
         if not found.expect(record.pixel_digest == own, f"{shard.name}: sample {record.sample} has other pixels"):
             break  # the shard's digest has been named already
 
 
-def _check_series(found: Findings, shard: CorpusShard, records: Sequence[SampleRecord]) -> None:
+def _check_conditions(found: Findings, shard: CorpusShard, records: Sequence[SampleRecord]) -> None:
     """Note records that say another distortion or level than the header does of their series."""
     same = {(record.distortion, record.level) for record in records} <= {shard.kind}
     found.expect(same, f"{shard.name}: its records are of another distortion or level than store.json says")
@@ -234,16 +240,16 @@ def _noting_each(images: Iterable[Image], digests: list[str]) -> Iterable[Image]
 
 def _require_shape(corpus: CorpusStore, column: str, slots: int) -> None:
     """Raise PipelineError unless an array is as large as the header says: reading would go by the wrong one."""
-    wanted, there = (slots, *(corpus.header["tile_px"],) * 2, 3), corpus.array(column).shape
+    wanted, there = (slots, *(corpus.metadata["tile_px"],) * 2, 3), corpus.array(column).shape
     if there != wanted:
         raise PipelineError(f"the array {column} is of shape {there}, the header says {wanted}")
 
 
-def _check_counts(found: Findings, header: Mapping[str, Any], shards: list[CorpusShard]) -> None:
+def _check_counts(found: Findings, metadata: Mapping[str, Any], shards: list[CorpusShard]) -> None:
     batches = Counter(shard.series for shard in shards if shard.series)
     check_counts(
         found,
-        header,
+        metadata,
         {
             "samples": found.sums["samples"],
             "tiles": found.sums["tiles"],
@@ -251,24 +257,24 @@ def _check_counts(found: Findings, header: Mapping[str, Any], shards: list[Corpu
             "batches": batches.total(),
         },
     )
-    for name, samples in header["samples"].items():
+    for name, samples in metadata["samples"].items():
         there = found.sums[f"samples of {name}"]
         found.expect(samples == there, f"store.json counts {samples} samples of {name}, there are {there}")
     if not found.sums[UNREAD]:
         images, different = (sum(name.startswith(kind) for name in found.names) for kind in ("image ", "sample "))
-        check_counts(found, header, {"images": images, "duplicates": found.sums["samples"] - different})
-        same = sum(header["licences"].values()) == images
+        check_counts(found, metadata, {"images": images, "duplicates": found.sums["samples"] - different})
+        same = sum(metadata["licences"].values()) == images
         found.expect(same, "store.json: its licences are not of as many images")
     found.counts["samples"] = found.sums["samples"]
 
 
-def _check_settings(found: Findings, header: Mapping[str, Any]) -> None:
-    models = {name: model.get("digest") for name, model in header["models"].items()}
-    found.expect(models == header["settings"]["models"], "store.json names other models than its settings")
-    whole = header["settings"]["generate"]["whole_images"]
-    tile_px = None if whole else header["settings"]["generate"].get("tile_px")
-    found.expect(header.get("tile_px") == tile_px, "store.json says another tile_px than its settings")
+def _check_settings(found: Findings, metadata: Mapping[str, Any]) -> None:
+    models = {name: model.get("digest") for name, model in metadata["models"].items()}
+    found.expect(models == metadata["settings"]["models"], "store.json names other models than its settings")
+    whole = metadata["settings"]["generate"]["whole_images"]
+    tile_px = None if whole else metadata["settings"]["generate"].get("tile_px")
+    found.expect(metadata.get("tile_px") == tile_px, "store.json says another tile_px than its settings")
     found.expect(
-        header.get("manifest_digest") == header["settings"].get("manifest_digest"),
+        metadata.get("manifest_digest") == metadata["settings"].get("manifest_digest"),
         "store.json names another manifest than its settings",
     )

@@ -19,10 +19,10 @@ from distort_pipeline.commands.checks import (
     check_digests,
     check_fields,
     check_file,
+    check_foreign_files,
     check_json,
     check_key,
     check_page,
-    check_strays,
     ledger_entry,
 )
 from distort_pipeline.errors import PipelineError
@@ -40,33 +40,33 @@ IMAGES_PER_TASK = 16
 CLOSE = 1e-9  # figures are computed again: another NumPy may add in another order
 
 
-def check_model(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+def check_model(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the model in `folder`: its weights, its histograms and the figures drawn from them."""
     found = Findings()
-    if not check_fields(found, header, {"settings": dict, "figures": dict, "levels": list, "weights_digest": str}):
+    if not check_fields(found, metadata, {"settings": dict, "figures": dict, "levels": list, "weights_digest": str}):
         return found
-    check_key(found, header)
+    check_key(found, metadata)
     with found.noting():
         weights, _ = read_arrays(folder / WEIGHTS)
         found.counts["weights"] += len(weights)
-        same = arrays_digest(weights) == header["weights_digest"]
+        same = arrays_digest(weights) == metadata["weights_digest"]
         found.expect(same, f"{folder / WEIGHTS}: the weights are not those with the digest in store.json")
     with found.noting():
         try:
             histograms = read_histograms(folder)
         except RuntimeError as error:  # zipfile, of a file whose flags were damaged
             raise PipelineError(f"the histograms in {folder} are damaged: {error}") from None
-        found.expect(len(histograms) == len(header["levels"]), f"{folder} lacks histograms of some of its levels")
-        for own, level in zip(histograms, header["levels"], strict=False):
+        found.expect(len(histograms) == len(metadata["levels"]), f"{folder} lacks histograms of some of its levels")
+        for own, level in zip(histograms, metadata["levels"], strict=False):
             found.counts["histograms"] += len(own.images)
             _check_histograms(found, own, level["figures"])
         if not found.problems:
             summaries = [summary(own) for own in histograms]
             means = {name: fmean(own[name] for own in summaries) for name in summaries[0]}
-            _check_figures(found, means, header["figures"])
+            _check_figures(found, means, metadata["figures"])
     found.expect((folder / "README.md").is_file(), f"{folder / 'README.md'} is missing")
-    check_strays(found, folder, {})
-    check_listing(found, folder, header, workers)
+    check_foreign_files(found, folder, {})
+    check_listing(found, folder, metadata, workers)
     return found
 
 
@@ -91,15 +91,15 @@ def _check_figures(found: Findings, drawn: Mapping[str, float], figures: Mapping
         found.expect(same, f"store.json says {name} {said}, the histograms say {value}")
 
 
-def check_evaluation(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+def check_evaluation(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the evaluation in `folder`."""
     found = Findings()
-    if check_fields(found, header, {"settings": dict, "digest": str}):
-        check_key(found, header)
-        check_json(found, folder / "metrics.json", header["digest"])
+    if check_fields(found, metadata, {"settings": dict, "digest": str}):
+        check_key(found, metadata)
+        check_json(found, folder / "metrics.json", metadata["digest"])
         check_page(found, folder / "index.html")
-        check_strays(found, folder, {})
-        check_listing(found, folder, header, workers)
+        check_foreign_files(found, folder, {})
+        check_listing(found, folder, metadata, workers)
     return found
 
 
@@ -112,21 +112,21 @@ class ExportedPart:
     files: Mapping[str, str]  # path → SHA-256
 
 
-def check_export(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+def check_export(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the export in `folder`: every file is read."""
     found = Findings()
-    if not check_fields(found, header, {"settings": dict, "counts": dict, "parts": list}):
+    if not check_fields(found, metadata, {"settings": dict, "counts": dict, "parts": list}):
         return found
-    names = [*header["parts"], "tables"]
+    names = [*metadata["parts"], "tables"]
     entries = [ledger_entry(found, folder, str(name)) for name in names]
     found.damaged |= {str(name) for name, entry in zip(names, entries, strict=True) if not entry}
     parts = [ExportedPart(folder, entry["shard"], entry["files"]) for entry in entries if entry]
     for own in track(run_tasks(check_exported, parts, workers), total=len(parts), label="verify", unit="parts"):
         found.add(own)
-    check_digests(found, header, entries)
+    check_digests(found, metadata, entries)
     if all(entries):
         known = {path for part in parts for path in part.files}
-        check_counts(found, header, {"files": len(known)})
+        check_counts(found, metadata, {"files": len(known)})
         ours = {"store.json", "run.json", *(f"ledger/{name}.json" for name in names)}
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         found.problems += [

@@ -11,7 +11,7 @@ from distort_pipeline.commands.checks import (
     check_counts,
     check_digests,
     check_fields,
-    check_strays,
+    check_foreign_files,
     ledger_entry,
 )
 from distort_pipeline.execution import Workers
@@ -20,25 +20,25 @@ from distort_pipeline.stores.labels import PEOPLE, MeasuredValue, Rating, value_
 from distort_pipeline.stores.tables import read_records
 
 
-def check_labels(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:  # noqa: ARG001
+def check_labels(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:  # noqa: ARG001
     """Return what is wrong with the labels in `folder`."""
     found = Findings()
-    if not check_fields(found, header, {"settings": dict, "batches": list, "counts": dict, "origin": str}):
+    if not check_fields(found, metadata, {"settings": dict, "batches": list, "counts": dict, "origin": str}):
         return found
-    kind = Rating if header["origin"] == PEOPLE else MeasuredValue
-    entries = [ledger_entry(found, folder, str(batch)) for batch in header["batches"]]
-    for batch, entry in zip(header["batches"], entries, strict=True):
+    kind = Rating if metadata["origin"] == PEOPLE else MeasuredValue
+    entries = [ledger_entry(found, folder, str(batch)) for batch in metadata["batches"]]
+    for batch, entry in zip(metadata["batches"], entries, strict=True):
         path = value_path(folder, batch)
         with found.noting(batch):
             values = read_records([path], kind)
             found.counts["values"] += len(values)
             same = digest_rows(values) == entry.get("values")
             found.expect(not entry or same, f"{path}: its rows are not those that the ledger's digest was taken of")
-    check_digests(found, header, entries)
+    check_digests(found, metadata, entries)
     if all(entries):
-        check_counts(found, header, {"samples": sum(entry["samples"] for entry in entries)})
-    names = [str(batch) for batch in header["batches"]]
-    check_strays(
+        check_counts(found, metadata, {"samples": sum(entry["samples"] for entry in entries)})
+    names = [str(batch) for batch in metadata["batches"]]
+    check_foreign_files(
         found, folder, {"ledger": [f"{name}.json" for name in names], "values": [f"{name}.parquet" for name in names]}
     )
     return found

@@ -25,7 +25,7 @@ class ListedFiles:
 def check_listing(
     found: Findings,
     folder: Path,
-    header: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     workers: Workers,
     shard_of: Callable[[str], str | None] = lambda _: None,
 ) -> None:
@@ -35,7 +35,7 @@ def check_listing(
     keys. `shard_of` says which shard a file belongs to, or None if to no single one: those shards are the damaged
     ones, others only cannot be read because of what belongs to all.
     """
-    expected = header.get("files", {}).get(LISTING)
+    expected = metadata.get("files", {}).get(LISTING)
     if expected is None:
         return
     check_file(found, folder / LISTING, expected)

@@ -19,7 +19,7 @@ from distort_pipeline.commands.checks import (
     check_counts,
     check_digests,
     check_fields,
-    check_strays,
+    check_foreign_files,
     checked_records,
     ledger_entry,
     stem_in,
@@ -69,37 +69,37 @@ class PairShard:
         return f"{self.split}-{self.number:05d}"
 
 
-def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Findings:
+def check_pairs(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
     """Return what is wrong with the pair store in `folder`."""
     found = Findings()
-    if not check_fields(found, header, NEEDED):
+    if not check_fields(found, metadata, NEEDED):
         return found
-    columns = _columns(found, header["recipes"])
+    columns = _columns(found, metadata["recipes"])
     pixels = False
     with found.noting():
         open_pairs(folder)
         pixels = True
-    settings = header["settings"]["pairs"]
+    settings = metadata["settings"]["pairs"]
     shards = [
         PairShard(folder, split, number, settings["tiles_per_shard"], settings["tile_px"], columns, pixels)
         for split in ("train", "val")
-        for number in range(header["shards"][split])
+        for number in range(metadata["shards"][split])
     ]
     for part in track(run_tasks(check_shard, shards, workers), total=len(shards), label="verify", unit="shards"):
         found.add(part)
     ledger = Findings()  # the shards have noted what is wrong with it
     entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
-    check_digests(found, header, entries)
+    check_digests(found, metadata, entries)
     if all(entries):
         names = ("pairs", "train_tiles", "val_images", "missing")
-        check_counts(found, header, {name: found.sums[name] for name in names})
+        check_counts(found, metadata, {name: found.sums[name] for name in names})
         missing = [absent for entry in entries for absent in entry["missing"]]
-        found.expect(header.get("missing") == missing, "store.json and the ledger do not agree on what is missing")
+        found.expect(metadata.get("missing") == missing, "store.json and the ledger do not agree on what is missing")
     found.expect(
-        header.get("manifest_digest") == header["settings"].get("manifest_digest"),
+        metadata.get("manifest_digest") == metadata["settings"].get("manifest_digest"),
         "store.json names another manifest than its settings",
     )
-    check_strays(
+    check_foreign_files(
         found,
         folder,
         {
@@ -108,7 +108,7 @@ def check_pairs(folder: Path, header: Mapping[str, Any], workers: Workers) -> Fi
         },
     )
     found.counts["pairs"] = found.sums["pairs"]
-    check_listing(found, folder, header, workers, partial(shard_of, images=_validation_images(folder, shards)))
+    check_listing(found, folder, metadata, workers, partial(shard_of, images=_validation_images(folder, shards)))
     return found
 
 

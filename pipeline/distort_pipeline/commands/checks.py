@@ -68,11 +68,11 @@ def stem_in(path: str, folders: Sequence[str]) -> str | None:
     return name.rpartition(".")[0] if slash and folder in folders else None
 
 
-def check_fields(found: Findings, header: Mapping[str, Any], needed: Mapping[str, type]) -> bool:
+def check_fields(found: Findings, metadata: Mapping[str, Any], needed: Mapping[str, type]) -> bool:
     """Return whether the header has all fields that the checks go by, named like settings.pairs.tile_px."""
     fine = True
     for name, kind in needed.items():
-        value: Any = header
+        value: Any = metadata
         for step in name.split("."):
             value = value.get(step) if isinstance(value, Mapping) else None
         fine &= found.expect(
@@ -81,25 +81,27 @@ def check_fields(found: Findings, header: Mapping[str, Any], needed: Mapping[str
     return fine
 
 
-def check_digests(found: Findings, header: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
+def check_digests(found: Findings, metadata: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
     """Check that the header's digest is that of its settings and entries, and its key that of its settings."""
     if all(entries):  # else some are missing, which has been noted
         found.expect(
-            header.get("digest") == digest([header["settings"], [entry["digest"] for entry in entries]]),
+            metadata.get("digest") == digest([metadata["settings"], [entry["digest"] for entry in entries]]),
             "store.json: its digest is not the one of its settings and the ledger",
         )
-    check_key(found, header)
+    check_key(found, metadata)
 
 
-def check_key(found: Findings, header: Mapping[str, Any]) -> None:
+def check_key(found: Findings, metadata: Mapping[str, Any]) -> None:
     """Check that the header's key is that of its settings."""
-    found.expect(header.get("key") == digest(header["settings"]), "store.json: its key is not the one of its settings")
+    found.expect(
+        metadata.get("key") == digest(metadata["settings"]), "store.json: its key is not the one of its settings"
+    )
 
 
-def check_counts(found: Findings, header: Mapping[str, Any], sums: Mapping[str, int]) -> None:
+def check_counts(found: Findings, metadata: Mapping[str, Any], sums: Mapping[str, int]) -> None:
     """Check that the header counts what was found."""
     for name, number in sums.items():
-        said = header["counts"].get(name)
+        said = metadata["counts"].get(name)
         found.expect(said == number, f"store.json counts {said} {name}, there are {number}")
 
 
@@ -169,7 +171,7 @@ def check_page(found: Findings, path: Path) -> None:
     found.expect(whole, f"{path} is missing, or its end is")
 
 
-def check_strays(found: Findings, folder: Path, expected: Mapping[str, Sequence[str]]) -> None:
+def check_foreign_files(found: Findings, folder: Path, expected: Mapping[str, Sequence[str]]) -> None:
     """Note files that no shard has in the folders `expected` (folder → names of files), and what kills left behind."""
     for place, names in expected.items():
         there = {path.name for path in (folder / place).iterdir()} if (folder / place).is_dir() else set()

@@ -64,7 +64,7 @@ def compare(one: Path, other: Path, *, tolerance: int = 0, workers: Workers | No
     PipelineError if they were made of other settings, models or images: then nothing can be compared.
     """
     corpora = [open_corpus(folder) for folder in (one, other)]
-    if corpora[0].header["settings"] != corpora[1].header["settings"]:
+    if corpora[0].metadata["settings"] != corpora[1].metadata["settings"]:
         raise PipelineError(f"{one} and {other} were made with other settings, models or images; nothing to compare")
     tasks = [BatchOfTwo(one.resolve(), other.resolve(), name) for name in corpora[0].batch_names()]
     found = Difference()
@@ -86,7 +86,7 @@ def compare_batch(task: BatchOfTwo) -> tuple[BatchOfTwo, Difference]:
     tiles = sorted({record.tile for record in records})
     if _apart(one, other, PRISTINE, tiles).different:
         found = Difference(problems=(f"{task.name}: the reference tiles differ",))
-    column = distorted_array(one.series_of(records[0]))
+    column = distorted_array(one.condition_of(records[0]))
     return task, found.with_(_apart(one, other, column, [record.slot for record in records]))
 
 

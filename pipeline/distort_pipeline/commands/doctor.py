@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from distort_pipeline.assets import PRETRAINED
 from distort_pipeline.backend import backend_name, start_backend
-from distort_pipeline.builtin import STARTERS
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.versions import package_versions
 
@@ -40,7 +40,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Return what is found of everything that the path needs, in the order in which it is needed."""
     looks: tuple[Callable[[], Finding], ...] = (
-        _python, _opencv, _openjpeg, _zarr, _dask, _backend, _bfloat16, _starters, _extras, _disk,
+        _python, _opencv, _openjpeg, _zarr, _dask, _backend, _bfloat16, _pretrained, _extras, _disk,
     )  # fmt: skip
     return [look() for look in looks]
 
@@ -126,9 +126,9 @@ def _bfloat16() -> Finding:
     return Finding("bfloat16", "not found in this processor: stay with float32 on the CPU")
 
 
-def _starters() -> Finding:
-    names = ", ".join(sorted(path.parent.name for path in STARTERS.glob("*/store.json")))
-    return Finding("starter generators", f"{names} in {str(STARTERS).replace(str(Path.home()), '~')}")
+def _pretrained() -> Finding:
+    names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
+    return Finding("pretrained generators", f"{names} in {str(PRETRAINED).replace(str(Path.home()), '~')}")
 
 
 def _extras() -> Finding:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.records import Report
 from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
-from distort_pipeline.reports.strips import png_bytes, strip
+from distort_pipeline.reports.side_by_side import png_bytes, strip
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import write_bytes
 
@@ -106,8 +106,8 @@ def _sheets(
     for name in distortions:
         found = _spread(corpus, name, rows, fill) if image is None else image_examples(corpus, name, image, rows)
         if found:
-            graded = len({one.record.level for one in found}) > 1
-            labels = [f"level {one.record.level}, " * graded + f"sample {one.record.sample}" for one in found]
+            multi_level = len({one.record.level for one in found}) > 1
+            labels = [f"level {one.record.level}, " * multi_level + f"sample {one.record.sample}" for one in found]
             sheets.append(Sheet(name, tuple(zip(labels, found, strict=True))))
     if not sheets:
         raise PipelineError(f"{corpus.folder} has no sample of the image {image!r}; its page lists all images")

@@ -14,11 +14,11 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.labels import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.answers import RATING, Answers, read_answers
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
+from distort_pipeline.stores.ratings import RATING, Ratings, read_ratings
 from distort_pipeline.tasks.metric_labels import MetricTask, load_metric, measure_batch
 from distort_pipeline.versions import package_versions
 
@@ -37,7 +37,7 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
         "name": _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric)),
         "metric": metric,
         "lower_better": loaded.lower_better,
-        "corpus_digest": store.header["digest"],
+        "corpus_digest": store.metadata["digest"],
         "packages": package_versions(METRIC_PACKAGES),
     }
     build = _build(store, settings)
@@ -59,17 +59,17 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
 def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False) -> Report:
     """Join what people answered: mean, standard deviation and count for each sample."""
     store = open_corpus(corpus.resolve())
-    answers = read_answers(table, range(len(store)))
-    if not answers.values:
+    answered = read_ratings(table, range(len(store)))
+    if not answered.values:
         raise PipelineError(f"{table} holds no answer about a sample")
     settings = {
         "format": KIND,
         "version": VERSION,
         "origin": PEOPLE,
         "name": _checked(name),
-        "answers": answers.kind,
+        "answers": answered.kind,
         "lower_better": lower_better,
-        "corpus_digest": store.header["digest"],
+        "corpus_digest": store.metadata["digest"],
         "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
     }
     build = _build(store, settings)
@@ -77,15 +77,15 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
     with build.writing() as work:
         for batch in store.batch_names():
-            ratings = [rating(answers, record.sample) for record in store.batch_records(batch)]
+            ratings = [rating(answered, record.sample) for record in store.batch_records(batch)]
             write_values(work, batch, ratings, Rating)
         _publish(build, store, settings)
-    return _table_report(store, answers, LabelStore(build.out))
+    return _table_report(store, answered, LabelStore(build.out))
 
 
-def rating(answers: Answers, sample: int) -> Rating:
+def rating(answered: Ratings, sample: int) -> Rating:
     """Return what people said of one sample, each session counting once."""
-    own = answers.of_sample(sample)
+    own = answered.of_sample(sample)
     std = statistics.stdev(own) if len(own) > 1 else None
     return Rating(sample, statistics.fmean(own) if own else None, std, len(own))
 
@@ -102,10 +102,10 @@ def _checked(name: str) -> str:
     return name
 
 
-def _build(store: CorpusStore, settings: dict[str, Any]) -> Build:
+def _build(store: CorpusStore, settings: dict[str, Any]) -> StagedStore:
     """Return where the label is made; PipelineError if the corpus has one of that name that is not this one."""
     out = store.folder / FOLDER / settings["name"]
-    build = Build(out, digest(settings))
+    build = StagedStore(out, digest(settings))
     try:
         build.complete()
     except PipelineError:
@@ -116,7 +116,7 @@ def _build(store: CorpusStore, settings: dict[str, Any]) -> Build:
     return build
 
 
-def _publish(build: Build, store: CorpusStore, settings: dict[str, Any]) -> None:
+def _publish(build: StagedStore, store: CorpusStore, settings: dict[str, Any]) -> None:
     entries: Sequence[dict[str, Any]] = Ledger(build.work).entries(store.batch_names())
     build.publish(
         {
@@ -135,18 +135,18 @@ def _publish(build: Build, store: CorpusStore, settings: dict[str, Any]) -> None
     )
 
 
-def _table_report(store: CorpusStore, answers: Answers, label: LabelStore) -> Report:
-    given = sum(len(own) for sessions in answers.values.values() for own in sessions.values())
-    what = "ratings" if answers.kind == RATING else "verdicts of choices"
+def _table_report(store: CorpusStore, answered: Ratings, label: LabelStore) -> Report:
+    given = sum(len(own) for sessions in answered.values.values() for own in sessions.values())
+    what = "ratings" if answered.kind == RATING else "verdicts of choices"
     counts = {
-        "samples": len(answers.values),
+        "samples": len(answered.values),
         "answers": given,
-        "pristine": answers.pristine,
-        "unanswered": answers.unanswered,
+        "pristine": answered.pristine,
+        "unrated": answered.unrated,
     }
     lines = (
-        f"{given} {what} of {len(answers.values)} samples joined; {len(store) - len(answers.values)} samples have none",
-        f"passed over: {answers.pristine} trials with something pristine, {answers.unanswered} without an answer",
+        f"{given} {what} of {len(answered.values)} samples joined; {len(store) - len(answered.values)} samples have none",
+        f"passed over: {answered.pristine} trials with something pristine, {answered.unrated} without an answer",
         f"columns: {', '.join(label.columns)}",
     )
     return Report("label", counts, lines)

@@ -16,7 +16,7 @@ from distort_pipeline.records import Report
 from distort_pipeline.reports.exported_model_card import exported_card_text, facts
 from distort_pipeline.seeds import generator as rng_of
 from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.trained import is_graded, load_generator
+from distort_pipeline.trained import is_multi_level, load_generator
 
 if TYPE_CHECKING:
     import keras
@@ -41,8 +41,8 @@ def export_model(folder: Path, out: Path, form: str) -> Report:
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     inputs = _trial(trained.card)
-    wanted = np.asarray(trained.forward.model(_call_form(inputs), training=False))
-    portable = portable_generator(trained.forward.model)
+    wanted = np.asarray(trained.predictor.model(_call_form(inputs), training=False))
+    portable = portable_generator(trained.predictor.model)
     portable(_call_form(inputs))  # Keras exports only what has been called
     work = out.resolve().with_name(f".{out.resolve().name}.building")
     shutil.rmtree(work, ignore_errors=True)  # what a killed export left
@@ -81,7 +81,7 @@ def _trial(card: dict[str, Any]) -> list[Values]:
     rng = rng_of(0)
     image = rng.uniform(-1, 1, (2, *TRIAL_SIDES_PX, 3)).astype(np.float32)
     shapes = noise_shapes(*TRIAL_SIDES_PX, card["network"]["noise_channels"])
-    severity = [np.array([[0.3], [1.0]], np.float32)] if is_graded(card) else []
+    severity = [np.array([[0.3], [1.0]], np.float32)] if is_multi_level(card) else []
     return [image, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
 
 

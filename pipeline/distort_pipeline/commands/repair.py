@@ -9,7 +9,7 @@ from pathlib import Path
 from distort_pipeline.commands.verify import VerifyReport, verify
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import LISTING, read_json, sealed
 from distort_pipeline.stores.labels import FOLDER as LABELS
 from distort_pipeline.stores.remote import RemotePath
@@ -32,8 +32,8 @@ def repair(
         raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(found.kind, 'make it again')}")
     if all(problem.startswith(f"{LABELS}/") for problem in found.problems):
         raise PipelineError(f"labels are not repaired: delete the damaged folder in {path / LABELS}, and label again")
-    header = read_json(path / "store.json")
-    if header != sealed(header):
+    metadata = read_json(path / "store.json")
+    if metadata != sealed(metadata):
         raise PipelineError(
             f"{path / 'store.json'} is damaged, and nothing else says how the store was made: delete {path}, and run "
             "the command that made it again"
@@ -48,7 +48,7 @@ def repair(
         raise
     after = verify(path, workers=workers)
     made = read_json(path / "store.json")
-    if made.get("digest") != header["digest"]:
+    if made.get("digest") != metadata["digest"]:
         raise PipelineError(
             f"{path} was made again and has another digest than before: another version of a codec or another "
             "processor, perhaps; `distort-pipeline doctor` tells the versions, store.json those of then"
@@ -58,7 +58,7 @@ def repair(
 
 def reopen(path: Path, found: VerifyReport) -> Path:
     """Return the work folder that the store at `path` was turned into, without what is damaged in it."""
-    build = Build(path, str(read_json(path / "store.json")["key"]))
+    build = StagedStore(path, str(read_json(path / "store.json")["key"]))
     if isinstance(path, RemotePath):
         raise PipelineError(f"a store in an object store is not repaired in place: delete {path}, and make it again")
     if build.work.exists():

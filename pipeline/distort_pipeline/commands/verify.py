@@ -18,7 +18,7 @@ from distort_pipeline.commands.checks import Findings, interrupted, work_folders
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.stores import corpora, labels, models, pairs
-from distort_pipeline.stores.files import json_bytes, read_header, read_json, sealed
+from distort_pipeline.stores.files import json_bytes, read_json, read_metadata, sealed
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.remote import RemotePath
 
@@ -94,32 +94,32 @@ def _check_store(found: Findings, folder: Path, manifest_digest: str | None, wor
         if kind not in CHECKS:
             raise PipelineError(f"{folder / 'store.json'} is of no kind that `verify` knows: its format is {form!r}")
         version, check = CHECKS[kind]
-        header = read_header(folder, kind, version)
-        own = check(folder, header, workers)
+        metadata = read_metadata(folder, kind, version)
+        own = check(folder, metadata, workers)
         if not any("store.json" in problem for problem in own.problems):  # else what was changed has been named
-            _check_seal(own, folder / "store.json", header)
+            _check_seal(own, folder / "store.json", metadata)
         found.add(own)
         if kind == corpora.KIND:
-            _check_added_labels(found, folder, header, workers)
-        if manifest_digest and header.get("manifest_digest", manifest_digest) != manifest_digest:
+            _check_added_labels(found, folder, metadata, workers)
+        if manifest_digest and metadata.get("manifest_digest", manifest_digest) != manifest_digest:
             raise PipelineError(f"{folder} was made of another manifest")
     return kind
 
 
-def _check_seal(found: Findings, path: Path, header: Mapping[str, Any]) -> None:
-    if header != sealed(header):
+def _check_seal(found: Findings, path: Path, metadata: Mapping[str, Any]) -> None:
+    if metadata != sealed(metadata):
         found.problems.append("store.json was changed: its seal is not the one of its fields")
-    elif path.read_bytes() != json_bytes(header):
+    elif path.read_bytes() != json_bytes(metadata):
         found.problems.append("store.json was changed: its fields are written in another way")
 
 
-def _check_added_labels(found: Findings, folder: Path, header: Mapping[str, Any], workers: Workers) -> None:
+def _check_added_labels(found: Findings, folder: Path, metadata: Mapping[str, Any], workers: Workers) -> None:
     """Add what is wrong with labels that were added to a corpus."""
     for label in sorted((folder / labels.FOLDER).glob("[!.]*")):
         own = Findings()
         _check_store(own, label, None, workers)
         with own.noting():
-            if read_json(label / "store.json").get("corpus_digest") != header.get("digest"):
+            if read_json(label / "store.json").get("corpus_digest") != metadata.get("digest"):
                 raise PipelineError("it belongs to another corpus")
         own.problems = [f"{label.relative_to(folder)}: {problem}" for problem in own.problems]
         found.add(own)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted, openjpeg
-from distort_pipeline.distortions.dial import Dial
+from distort_pipeline.distortions.severity_scale import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 
 SIZE_TOLERANCE = 0.03  # of the wanted size: OpenJPEG cuts the stream only between coding passes
 SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, which dominate at ratios of hundreds
@@ -36,7 +36,7 @@ def is_near(size: int, wanted: float) -> bool:
 
 
 # nothing is saved at a ratio of 1
-DIAL = Dial("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
+SEVERITY_SCALE = Dial("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
 
 
 def versions() -> dict[str, str]:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted
-from distort_pipeline.distortions.dial import Dial
+from distort_pipeline.distortions.severity_scale import Dial
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 
 MAX_SIDE_PX = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 
@@ -57,7 +57,7 @@ def quality_of(coarseness_percent: float) -> int:
     return round(5000 / coarseness_percent if coarseness_percent > 100 else 100 - coarseness_percent / 2)
 
 
-DIAL = Dial("quality", amount=coarseness, value=quality_of, geometric=True)
+SEVERITY_SCALE = Dial("quality", amount=coarseness, value=quality_of, geometric=True)
 
 
 def versions() -> dict[str, str]:

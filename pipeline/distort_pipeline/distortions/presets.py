@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Mapping[str, Levels]] = {
         "white_noise": _levels("sigma_grey", [19]),
         "pink_noise": _levels("sigma_grey", [25]),
     },
-    "ladder": {
+    "five_levels": {
         "jpeg": _levels("quality", [50, 24, 12, 7, 4]),
         "jp2k": _levels("ratio", [30, 70, 150, 300, 600]),
         "white_noise": _levels("sigma_grey", [5, 10, 19, 36, 64]),

@@ -1,1 +1,1 @@
-"""What evaluate compares with what, and how a graded generator's dial is tried."""
+"""What evaluate compares with what, and how a multi-level generator's dial is tried."""

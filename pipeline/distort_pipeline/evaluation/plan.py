@@ -8,11 +8,11 @@ from typing import Any
 
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.evaluation.dials import DialPlan, Held, default_of, held_levels, plan_dial
+from distort_pipeline.evaluation.severity_sweep import SharedLevel, SweepPlan, default_of, plan_sweep, shared_levels
 from distort_pipeline.records import PairRecord
-from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX
+from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX
 from distort_pipeline.stores.pairs import PairStore, distorted_column
-from distort_pipeline.trained import is_graded
+from distort_pipeline.trained import is_multi_level
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Plan:
     severities: Mapping[str, float]  # model → where on its dial that column lies; 1 without a dial
     images: Mapping[str, Mapping[str, PairRecord]]  # image id → column → record
     too_small: int
-    dials: Mapping[str, DialPlan]  # by graded model
+    sweeps: Mapping[str, SweepPlan]  # by multi-level model
 
 
 def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Return what is compared: every distortion of the store at the levels that models learned, else at its first.
 
-    A graded model is compared with all others at one of its levels, the usual one.
+    A multi-level model is compared with all others at one of its levels, the usual one.
     """
     held = {name: _held(pairs, name, card) for name, card in cards.items()}
     usual = {name: default_of(cards[name]["distortion"], there) for name, there in held.items()}
@@ -59,7 +59,9 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
     }
     images: dict[str, dict[str, PairRecord]] = {}
-    rungs: dict[str, dict[str, dict[int, PairRecord]]] = {name: {} for name, card in cards.items() if is_graded(card)}
+    condition_levels: dict[str, dict[str, dict[int, PairRecord]]] = {
+        name: {} for name, card in cards.items() if is_multi_level(card)
+    }
     too_small: set[str] = set()
     for record in pairs.records("val"):
         if min(record.height, record.width) < SMALLEST_SIDE_PX:
@@ -67,7 +69,7 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
             continue
         if (record.distortion, record.level) in names:
             images.setdefault(record.image, {})[names[record.distortion, record.level]] = record
-        for name, by_image in rungs.items():
+        for name, by_image in condition_levels.items():
             if record.distortion == cards[name]["distortion"]:
                 by_image.setdefault(record.image, {})[record.level] = record
     there = {column for records in images.values() for column in records}
@@ -82,16 +84,16 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         images,
         len(too_small),
         {
-            name: plan_dial(cards[name], pairs.recipes(cards[name]["distortion"]), by_image)
-            for name, by_image in rungs.items()
+            name: plan_sweep(cards[name], pairs.recipes(cards[name]["distortion"]), by_image)
+            for name, by_image in condition_levels.items()
         },
     )
 
 
-def _held(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[Held, ...]:
+def _held(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
     """Return the levels of the model that the store holds; PipelineError if there is none."""
     recipes = pairs.recipes(card["distortion"])
-    held = held_levels(card, recipes)
+    held = shared_levels(card, recipes)
     if held:
         return held
     learned, there = (", ".join(str(one["parameters"]) for one in levels) for levels in (card["levels"], recipes))
@@ -109,4 +111,4 @@ def _column_name(recipe: Mapping[str, Any], levels: Mapping[str, set[int]]) -> s
 
 def _can_redraw(recipe: Mapping[str, Any]) -> bool:
     name = recipe["distortion"]
-    return not recipe["brought"] and name in DISTORTIONS.names() and is_random(name)
+    return not recipe["external"] and name in DISTORTIONS.names() and is_random(name)

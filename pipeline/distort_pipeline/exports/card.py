@@ -13,7 +13,7 @@ import yaml
 from distort_pipeline.exports import ExportFormat, ExportSource
 from distort_pipeline.exports.contents import Contents
 from distort_pipeline.exports.source import parameters_text
-from distort_pipeline.planning.series import SEVERITY
+from distort_pipeline.planning.conditions import SEVERITY
 from distort_pipeline.records import canonical
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
@@ -37,14 +37,14 @@ def card_text(
     licences: Mapping[str, int],
 ) -> str:
     """Return the card of an export in the format `name`; `licences` counts its photographs."""
-    header = source.corpus.header
+    metadata = source.corpus.metadata
     return f"""---
 {yaml.safe_dump(_head(exporter, contents, licences), sort_keys=False, allow_unicode=True)}---
 
 # {title(contents)}
 
 Photographs, and the same photographs distorted by trained generators. An export, as `{name}`, of the corpus
-`{header["digest"]}`, which has {header["counts"]["samples"]} samples.
+`{metadata["digest"]}`, which has {metadata["counts"]["samples"]} samples.
 
 ## {_who_scored(source)}
 
@@ -69,9 +69,9 @@ Made to train and to test measures of image quality, with many distorted images 
 
 | distortion | samples here | what its generator learned | steps | SHA-256 of the generator's weights |
 |---|---|---|---|---|
-{_models(header, contents)}
+{_models(metadata, contents)}
 
-{_severity(header)}
+{_severity(metadata)}
 
 Splits: {", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))}. A split is that of the
 photograph: one photograph never stands in two splits.
@@ -172,12 +172,12 @@ def _sizes(contents: Contents) -> str:
     return shown if len(sizes) <= SIZES_SHOWN else f"{shown} and {len(sizes) - SIZES_SHOWN} other sizes"
 
 
-def _models(header: Mapping[str, Any], contents: Contents) -> str:
+def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
     """Return a row for each distortion: of a mix, with all its models."""
     rows = []
     for name, count in contents.samples.items():
-        series = next(one for one in header["series"].values() if one["distortion"] == name)
-        models = [header["models"][model] for model in series["models"]]
+        series = next(one for one in metadata["conditions"].values() if one["distortion"] == name)
+        models = [metadata["models"][model] for model in series["models"]]
         learned = ", then ".join(
             "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
         )
@@ -187,9 +187,9 @@ def _models(header: Mapping[str, Any], contents: Contents) -> str:
     return "\n".join(rows)
 
 
-def _severity(header: Mapping[str, Any]) -> str:
+def _severity(metadata: Mapping[str, Any]) -> str:
     """Return what `level` and `severity` of a sample mean, where there is more than one."""
-    told = list(header["series"].values())
+    told = list(metadata["conditions"].values())
     of_targets = {one["asked"]["of"] for one in told} - {SEVERITY}
     one_each = all(one["asked"]["first"] == one["asked"]["last"] for one in told) and len(told) == len(
         {one["distortion"] for one in told}

@@ -18,7 +18,7 @@ class Contents:
     images: set[str] = field(default_factory=set)  # photographs
     tiles: set[int] = field(default_factory=set)
     sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
-    flagged: int = 0  # samples in batches out of their bounds
+    flagged: int = 0  # samples in batches rejected
 
     @property
     def count(self) -> int:
@@ -33,4 +33,4 @@ class Contents:
         self.images.add(record.image)
         self.tiles.add(record.tile)
         self.sizes.add((record.height, record.width))
-        self.flagged += not sample.within_bounds
+        self.flagged += not sample.accepted

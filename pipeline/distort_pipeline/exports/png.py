@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 
 
 def encode_png(image: Image) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any, get_args, get_type_hints
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.exports import Part
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, digest_rows, row
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.arrays import pixel_digest
@@ -47,7 +47,7 @@ class Exported:
     record: SampleRecord
     labels: Mapping[str, Value]
     score: float | None
-    within_bounds: bool  # whether its batch lies within the bounds of its model
+    accepted: bool  # whether its batch lies within the bounds of its model
     distortion_number: int  # place of its distortion among those of the corpus
     untouched: bool  # whether it is known to have the very pixels of its reference tile
 
@@ -55,7 +55,7 @@ class Exported:
         """Return all that is known of it, by column; in their order, `ExportSource.column_types`."""
         plain = {name: value for name, value in row(self.record).items() if name not in COMPUTED}
         ordered = {name: plain.pop(name) for name in FIRST}
-        return {**ordered, **self.labels, "within_bounds": self.within_bounds, **plain}
+        return {**ordered, **self.labels, "accepted": self.accepted, **plain}
 
 
 FIRST = ("distortion", "level", "severity", "sample", "tile", "image", "split", "y", "x", "height", "width")
@@ -67,11 +67,11 @@ class StudySettings:
 
     seed: int = 0
     sessions: int = 20
-    trials: int = 60
+    results: int = 60
 
     def plan(self, kind: str) -> dict[str, int]:
         """Return what `plan_sessions` wants to know, for one kind of trials."""
-        return {"sessions": self.sessions, "trials": self.trials, "seed": derive_seed(self.seed, kind)}
+        return {"sessions": self.sessions, "trials": self.results, "seed": derive_seed(self.seed, kind)}
 
 
 class ExportSource:
@@ -101,12 +101,12 @@ class ExportSource:
         """The columns of an `Exported.row` and the types of their values; any but FIRST can be None."""
         plain = {name: plain_type(hint) for name, hint in get_type_hints(SampleRecord).items() if name not in COMPUTED}
         first = {name: plain.pop(name) for name in FIRST}
-        return {**first, **self.label_columns, "within_bounds": bool, **plain}
+        return {**first, **self.label_columns, "accepted": bool, **plain}
 
     @property
     def label_digests(self) -> dict[str, str]:
         """The digest of each added label: another one is another export."""
-        return {store.name: store.header["digest"] for store in self.added}
+        return {store.name: store.metadata["digest"] for store in self.added}
 
     def samples(self, part: Part) -> list[Exported]:
         """Return the samples of a part, in order; PipelineError if records or labels are not those of the ledgers."""
@@ -146,7 +146,7 @@ class ExportSource:
     @cached_property
     def flagged(self) -> frozenset[str]:
         """The batches that are out of the bounds of their models."""
-        return frozenset(name for name, entry in self._ledger.items() if entry.get("within_bounds") is False)
+        return frozenset(name for name, entry in self._ledger.items() if entry.get("accepted") is False)
 
     @cached_property
     def _ledger(self) -> dict[str, dict[str, Any]]:
@@ -154,9 +154,9 @@ class ExportSource:
 
     @cached_property
     def _computed(self) -> frozenset[str]:
-        return frozenset(self.corpus.header["settings"]["generate"]["labels"])
+        return frozenset(self.corpus.metadata["settings"]["generate"]["labels"])
 
-    def _exported(self, record: SampleRecord, added: list[dict[str, Any]], within_bounds: bool) -> Exported:
+    def _exported(self, record: SampleRecord, added: list[dict[str, Any]], accepted: bool) -> Exported:
         labels: dict[str, Value] = {
             label_column(name, lower_better=LOWER_IS_BETTER[name]): getattr(record, name) for name in COMPUTED
         }
@@ -165,7 +165,7 @@ class ExportSource:
         score = labels[self.score.column]
         number = self.corpus.distortions.index(record.distortion)
         untouched = "psnr" in self._computed and record.psnr is None  # identical images have none
-        return Exported(record, labels, None if score is None else float(score), within_bounds, number, untouched)
+        return Exported(record, labels, None if score is None else float(score), accepted, number, untouched)
 
     def _score(self, label: str) -> Score:
         known = {
@@ -174,7 +174,7 @@ class ExportSource:
         }
         for store in self.added:
             known[store.name] = Score(
-                store.name, store.column, store.header["lower_better"], store.of_people, store.rated
+                store.name, store.column, store.metadata["lower_better"], store.of_people, store.rated
             )
         for score in list(known.values()):
             known.setdefault(score.column, score)

@@ -13,13 +13,13 @@ from distort_pipeline.networks.severity import severity_map
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2
 AMPLIFICATION = 10.0  # of the difference: a visible distortion is a tenth of the pixels' range, see studies/
-PAIR_VIEWS = ("plain", "amplified_difference")
+DISCRIMINATOR_INPUTS = ("plain", "scaled_residual")
 
 
 def build_discriminator(
     *,
     base_filters: int = 64,
-    pair_view: str = "plain",
+    discriminator_input: str = "plain",
     levels: int = 1,
     kinds: int = 1,
     precision: str = "float32",
@@ -33,7 +33,7 @@ def build_discriminator(
     """
     pristine = keras.Input((side_px, side_px, 3), name="pristine")
     distorted = keras.Input((side_px, side_px, 3), name="distorted")
-    features = PairView(pair_view, name="pair_view", dtype="float32")([pristine, distorted])
+    features = PairView(discriminator_input, name="discriminator_input", dtype="float32")([pristine, distorted])
     inputs = [pristine, distorted]
     if levels > 1:
         severity = keras.Input((kinds,), name="severity")
@@ -68,14 +68,14 @@ class PairView(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, view: str, **options: Any) -> None:
         super().__init__(**options)
-        if view not in PAIR_VIEWS:
-            raise ValueError(f"pair view must be one of {PAIR_VIEWS}, got {view!r}")
+        if view not in DISCRIMINATOR_INPUTS:
+            raise ValueError(f"pair view must be one of {DISCRIMINATOR_INPUTS}, got {view!r}")
         self.view = view
 
     def call(self, pair: Any) -> Any:
         """Return the pair as D sees it."""
         pristine, distorted = pair
-        if self.view == "amplified_difference":
+        if self.view == "scaled_residual":
             distorted = AMPLIFICATION * (distorted - pristine)
         return ops.concatenate([pristine, distorted], axis=-1)
 

@@ -8,18 +8,18 @@ from typing import Any
 import keras
 from keras import ops
 
+from distort_pipeline.networks.codec_priors import is_scaled
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.networks.normalisation import BatchNorm
-from distort_pipeline.networks.responses import Responses
 from distort_pipeline.networks.severity import fade, severity_map, strongest
-from distort_pipeline.networks.transforms import is_scaled
 from distort_pipeline.networks.upsampling import UpsampledConv2D
 from distort_pipeline.wavelets.significance import SIZES
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of the residual
-NO_TRANSFORM = "none"
-RESPONSES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
+NO_PRIOR = "none"
+COEFFICIENT_CURVES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
@@ -32,20 +32,20 @@ def build_generator(
     *,
     base_filters: int = 64,
     noise_channels: int = 0,
-    transform: str = NO_TRANSFORM,
+    codec_prior: str = NO_PRIOR,
     noise_pyramid: bool = False,
     levels: int = 1,
     kinds: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
-    folded: bool = False,
+    fused: bool = False,
     whole: bool = False,
 ) -> keras.Model:
     """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
 
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise that enters every decoder block at its own resolution. Without, G is the paper's and a function of x alone.
-    With a `transform`, one of those in `transforms.py`, it is x + T(x) + residual(x), see `responses.py`; without, the
+    With a `transform`, one of those in `codec_priors.py`, it is x + T(x) + residual(x), see `coefficient_curves.py`; without, the
     paper's.
     With a `noise_pyramid` the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`; then, and with a
     transform, 0 `base_filters` leave the U-Net out.
@@ -55,11 +55,11 @@ def build_generator(
     With `whole` a transform that reads its step off the image takes the significance (N, 18) of the whole image
     that each is a part of as the last input, see `wavelets/significance.py`; others know no such input.
     A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
-    `folding.folded_weights`: generation only.
+    `fusing.fused_weights`: generation only.
     """
-    if kinds > 1 and (levels == 1 or noise_pyramid or transform != NO_TRANSFORM):
+    if kinds > 1 and (levels == 1 or noise_pyramid or codec_prior != NO_PRIOR):
         raise ValueError("several kinds want levels, and neither a transform nor a noise pyramid: those know one kind")
-    if folded:
+    if fused:
         precision = precision.removeprefix("mixed_")  # weights that stay are rounded once, not in every call
     image = keras.Input((side_px, side_px, 3), name="pristine")
     # Keras wants one array for each scale; the coarsest comes first
@@ -69,29 +69,29 @@ def build_generator(
         if noise_channels
     ]
     severity = keras.Input((kinds,), name="severity") if levels > 1 else None
-    graded = [] if severity is None else [severity]
-    told = whole and is_scaled(transform)
-    wholes = [keras.Input((len(SIZES),), name="significance")] if told else []
+    multi_level = [] if severity is None else [severity]
+    told = whole and is_scaled(codec_prior)
+    significances = [keras.Input((len(SIZES),), name="significance")] if told else []
     terms = [image]
     if base_filters:
-        fitted = transform != NO_TRANSFORM or noise_pyramid
+        fitted = codec_prior != NO_PRIOR or noise_pyramid
         seen = image
         if severity is not None:
             seen = keras.layers.Concatenate(name="beside", dtype="float32")([image, severity_map(severity, image)])
-        residuals = _residuals(seen, noises, base_filters, precision, folded, fitted=fitted)
+        residuals = _residuals(seen, noises, base_filters, precision, fused, fitted=fitted)
         if severity is not None:
             left = ops.reshape(fade(strongest(severity), levels), (-1, 1, 1, 1))
             residuals = [left * ops.cast(residual, "float32") for residual in residuals]
         terms += residuals
-    if transform != NO_TRANSFORM:
-        responses = Responses(transform, levels, whole=told, name=RESPONSES)
-        told_of = [image, *graded, *wholes]
-        terms.append(responses(told_of if len(told_of) > 1 else image))
+    if codec_prior != NO_PRIOR:
+        coefficient_curves = CoefficientCurves(codec_prior, levels, whole=told, name=COEFFICIENT_CURVES)
+        told_of = [image, *multi_level, *significances]
+        terms.append(coefficient_curves(told_of if len(told_of) > 1 else image))
     if noise_pyramid:
-        terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*graded, *noises]))
+        terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*multi_level, *noises]))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits
     distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
-    inputs = [image, *graded, *noises, *wholes]
+    inputs = [image, *multi_level, *noises, *significances]
     return keras.Model(inputs if len(inputs) > 1 else image, distorted, name="generator")
 
 
@@ -116,7 +116,7 @@ def generator_inputs(
 
 
 def _residuals(
-    image: Any, noises: Sequence[Any], base_filters: int, precision: str, folded: bool, *, fitted: bool
+    image: Any, noises: Sequence[Any], base_filters: int, precision: str, fused: bool, *, fitted: bool
 ) -> list[Any]:
     """Return the U-Net's residual, and that of the finest noise; where something was `fitted`, both start at 0."""
     skips = []
@@ -124,12 +124,12 @@ def _residuals(
     for block, width in enumerate(ENCODER_WIDTHS, start=1):
         # bfloat16 has no room for a grey beside an image: differences would be lost before the kernels take them
         reads = "float32" if block == 1 else precision
-        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, folded, reads=reads)
+        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, fused, reads=reads)
         skips.append(features)
     skips.pop()  # the bottleneck is the decoder's input, not its neighbour
     for block, width in enumerate(DECODER_WIDTHS, start=1):
         noise = noises[block - 1] if noises else None
-        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, folded)
+        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, fused)
         features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
     last = f"decoder_{BLOCKS}"
     starts = [
@@ -137,7 +137,7 @@ def _residuals(
         for deviation in (RESIDUAL_START, NOISE_START)
     ]
     upsampled = UpsampledConv2D(
-        3, use_bias=True, ready=folded, kernel_initializer=starts[0], name=f"{last}_conv", dtype=precision
+        3, use_bias=True, ready=fused, kernel_initializer=starts[0], name=f"{last}_conv", dtype=precision
     )
     residuals = [upsampled(features)]
     if noises:
@@ -145,19 +145,19 @@ def _residuals(
     return residuals
 
 
-def _encoder_block(features: Any, filters: int, name: str, precision: str, folded: bool, *, reads: str) -> Any:
+def _encoder_block(features: Any, filters: int, name: str, precision: str, fused: bool, *, reads: str) -> Any:
     features = keras.layers.Conv2D(
-        filters, 4, strides=2, padding="same", use_bias=folded, name=f"{name}_conv", dtype=reads
+        filters, 4, strides=2, padding="same", use_bias=fused, name=f"{name}_conv", dtype=reads
     )(features)
-    return _activated(features, name, precision, folded)
+    return _activated(features, name, precision, fused)
 
 
-def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str, folded: bool) -> Any:
-    features = UpsampledConv2D(filters, use_bias=folded, ready=folded, name=f"{name}_conv", dtype=precision)(features)
+def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str, fused: bool) -> Any:
+    features = UpsampledConv2D(filters, use_bias=fused, ready=fused, name=f"{name}_conv", dtype=precision)(features)
     if noise is not None:
         injected = _noise_conv(filters, f"{name}_noise", precision)(noise)
         features = keras.layers.Add(name=f"{name}_inject", dtype=precision)([features, injected])
-    return _activated(features, name, precision, folded)
+    return _activated(features, name, precision, fused)
 
 
 def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot_uniform") -> keras.layers.Layer:
@@ -166,8 +166,8 @@ def _noise_conv(filters: int, name: str, precision: str, *, start: Any = "glorot
     )
 
 
-def _activated(features: Any, name: str, precision: str, folded: bool) -> Any:
-    if not folded:
+def _activated(features: Any, name: str, precision: str, fused: bool) -> Any:
+    if not fused:
         norm = BatchNorm(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
         features = norm(features)
     return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)

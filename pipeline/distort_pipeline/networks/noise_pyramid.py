@@ -16,8 +16,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from distort_pipeline.networks.resampling import doubled_smoothly
-from distort_pipeline.networks.severity import fade, level_shares, shared
+from distort_pipeline.networks.resampling import upsample_bspline
+from distort_pipeline.networks.severity import fade, interpolation_weights, shared
 
 SLOWER = 2  # octaves below that of the coarsest map
 BESIDE = 2  # cells that each octave has beyond each side of the image: as far as doubling looks
@@ -55,7 +55,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         if severity is None:
             matrices, kernels = self.octaves, self.kernels
         else:
-            shares = level_shares(severity, self.levels)
+            shares = interpolation_weights(severity, self.levels)
             matrices = shared(fade(severity, self.levels) * shares, self.octaves)
             kernels = shared(shares, self.kernels)
         _, height, width, _ = ops.shape(maps[0])
@@ -67,7 +67,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         for octave, noise in enumerate([*slow[1:], *map(with_cells_beside, maps)], start=1):
             # doubled, the cells beyond the image are twice as many; half of them are left
             _, height, width, _ = ops.shape(noise)
-            total = doubled_smoothly(total)[:, BESIDE : BESIDE + height, BESIDE : BESIDE + width]
+            total = upsample_bspline(total)[:, BESIDE : BESIDE + height, BESIDE : BESIDE + width]
             total = total + ops.matmul(noise, matrices[:, None, octave])
         return convolved(total, kernels)[:, BESIDE:-BESIDE, BESIDE:-BESIDE]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from keras import ops
 
-UNDOUBLING_TURNS = 16
+INVERSION_ITERATIONS = 16
 SMOOTH = (1 / 64, 21 / 64, 35 / 64, 7 / 64)  # of the parents from two before on, for the first of two children
 
 
-def halved(values: Any) -> Any:
+def downsample2x(values: Any) -> Any:
     """Return (N, h, w, c) at half the size: the means of squares of four pixels. Sides are even."""
     _, height, width, channels = ops.shape(values)
     squares = ops.reshape(values, (-1, height // 2, 2, width // 2, 2, channels))
     return ops.mean(squares, axis=(2, 4))
 
 
-def doubled(values: Any) -> Any:
+def upsample2x(values: Any) -> Any:
     """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
 
     That is bilinear interpolation with borders repeated; all new pixels of white noise have the same variance.
@@ -32,7 +32,7 @@ def doubled(values: Any) -> Any:
     return values
 
 
-def doubled_smoothly(values: Any) -> Any:
+def upsample_bspline(values: Any) -> Any:
     """Return (N, h, w, c) at twice the size by a B-spline of degree 6, borders repeated.
 
     Of white noise it makes noise whose neighbours differ alike everywhere: within 15 %, where `doubled` makes steps
@@ -53,7 +53,7 @@ def doubled_smoothly(values: Any) -> Any:
     return values
 
 
-def undoubled(values: Any) -> Any:
+def invert_upsample2x(values: Any) -> Any:
     """Return (N, h, w, c) at half the size, of which `doubled` makes `values`; where nothing does, the nearest to it.
 
     >>> import numpy as np
@@ -61,10 +61,10 @@ def undoubled(values: Any) -> Any:
     >>> bool(np.abs(np.asarray(undoubled(doubled(half))) - half).max() < 0.05)
     True
     """
-    wanted = halved(values)
+    wanted = downsample2x(values)
     half = wanted
-    for _ in range(UNDOUBLING_TURNS):  # each leaves at most three quarters of the error, of smooth images much less
-        half = half + wanted - halved(doubled(half))
+    for _ in range(INVERSION_ITERATIONS):  # each leaves at most three quarters of the error, of smooth images much less
+        half = half + wanted - downsample2x(upsample2x(half))
     return half
 
 

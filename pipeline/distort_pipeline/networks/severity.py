@@ -1,6 +1,6 @@
 """Severity as networks see it: how much of each learned level an image gets.
 
-A graded network has learned n levels, weakest first. Level k lies at severity k / n, the untouched image at 0, and
+A multi-level network has learned n levels, weakest first. Level k lies at severity k / n, the untouched image at 0, and
 between two levels what was learned is interpolated. Not in the paper, which trains one level.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 
-def level_shares(severity: Any, levels: int) -> Any:
+def interpolation_weights(severity: Any, levels: int) -> Any:
     """Return the share of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, the sum is 1.
 
     Below the first level it is the first alone, see `fade`.

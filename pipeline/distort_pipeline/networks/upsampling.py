@@ -18,7 +18,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from distort_pipeline.networks.phases import PHASES, convolved_by_phases, kernel_of_phases, phase_kernel
+from distort_pipeline.networks.subpixel import PHASES, full_kernel, subpixel_convolution, subpixel_kernel
 
 KERNEL_PX = 4
 BOX_PX = 2
@@ -51,10 +51,10 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the kernel, and the bias if there is one."""
         channels = input_shape[-1]
-        ready_shape = (KERNEL_PX // PHASES, KERNEL_PX // PHASES, channels, PHASES**2 * self.filters)
+        fused_shape = (KERNEL_PX // PHASES, KERNEL_PX // PHASES, channels, PHASES**2 * self.filters)
         self.kernel = self.add_weight(
             name="kernel",
-            shape=ready_shape if self.ready else (KERNEL_PX, KERNEL_PX, channels, self.filters),
+            shape=fused_shape if self.ready else (KERNEL_PX, KERNEL_PX, channels, self.filters),
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
@@ -62,7 +62,7 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         """Return the upsampled and convolved `inputs`."""
         if self.ready:
-            return _boxed(convolved_by_phases(inputs, self.kernel, self.bias), inputs)
+            return _boxed(subpixel_convolution(inputs, self.kernel, self.bias), inputs)
         if self.filters > FEW_FILTERS:
             kernel = _transposed(BOX_PX**2 * self.kernel)
             outputs = _boxed(ops.conv_transpose(inputs, kernel, strides=2, padding="valid"), inputs)
@@ -73,7 +73,7 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
 
     def trained_kernel(self) -> Any:
         """Return the (4, 4, c, filters) kernel that is trained, or that was."""
-        return kernel_of_phases(self.kernel) / BOX_PX**2 if self.ready else self.kernel
+        return full_kernel(self.kernel) / BOX_PX**2 if self.ready else self.kernel
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the outputs for inputs of `input_shape`."""
@@ -91,9 +91,9 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
         }
 
 
-def ready_kernel(kernel: Any) -> Any:
+def fused_kernel(kernel: Any) -> Any:
     """Return what a `ready` layer has for the (4, 4, c, filters) `kernel` of the trained one: (2, 2, c, 4 filters)."""
-    return phase_kernel(BOX_PX**2 * kernel)
+    return subpixel_kernel(BOX_PX**2 * kernel)
 
 
 def composed_kernel(kernel: Any) -> Any:

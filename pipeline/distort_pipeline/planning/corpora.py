@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.series import Series, spread
+from distort_pipeline.planning.conditions import Condition, spread
 from distort_pipeline.planning.tiles import Tile, offsets_available, spread_tiles
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.seeds import derive_seed, sample_seed
@@ -48,7 +48,7 @@ class PlannedSample:
 class Batch:
     """What one task generates: consecutive slots of one series' array."""
 
-    series: Series
+    series: Condition
     number: int
     samples: tuple[PlannedSample, ...]
 
@@ -73,11 +73,11 @@ class CorpusPlan:
 
 def plan_corpus(
     images: Sequence[ImageRecord],
-    series: Sequence[Series],
+    series: Sequence[Condition],
     *,
     count: int,
     tile_px: int | None,
-    batch_samples: int,
+    samples_per_shard: int,
     align_px: int,
     seed: int,
     allow_repeats: bool,
@@ -98,7 +98,9 @@ def plan_corpus(
     wanted = max(shares)
     if in_all == 0:
         raise PipelineError(f"no image is at least {tile_px} px on both sides; choose a smaller --tile-px")
-    repeats = [one.name for one, share in zip(series, shares, strict=True) if share > in_all and not one.draws_anew]
+    repeats = [
+        one.name for one, share in zip(series, shares, strict=True) if share > in_all and not one.varies_per_draw
+    ]
     if repeats and not allow_repeats:
         raise PipelineError(
             f"{in_all} different tiles are available and {', '.join(repeats)} would need {wanted}; these models are "
@@ -109,8 +111,8 @@ def plan_corpus(
     batches = []
     first = 0
     for one, share in zip(series, shares, strict=True):
-        for number, start in enumerate(range(0, share, batch_samples)):
-            places = range(start, min(start + batch_samples, share))
+        for number, start in enumerate(range(0, share, samples_per_shard)):
+            places = range(start, min(start + samples_per_shard, share))
             asked = spread(one.asked, len(places), derive_seed(seed, "asked", one.name, number))
             samples = [
                 PlannedSample(
@@ -128,7 +130,7 @@ def plan_corpus(
     return CorpusPlan(tuple(tiles), tuple(batches), in_all)
 
 
-def _own_seed(seed: int, series: Series, tile: ReferenceTile, draw: int) -> int:
+def _own_seed(seed: int, series: Condition, tile: ReferenceTile, draw: int) -> int:
     """Return the seed of one sample: that of its tile, distortion, level among several, and draw."""
     place = derive_seed(seed, tile.tile.y, tile.tile.x)
     level = series.level if series.levels > 1 else 1

@@ -57,7 +57,7 @@ def plan_parts(
     tiles that are spread over the corpus, and so over its photographs, and of all series the same, so that distortions,
     and all levels of them, share their reference tiles.
     """
-    own = {name: np.flatnonzero(columns["series"] == name) for name in names}
+    own = {name: np.flatnonzero(columns["conditions"] == name) for name in names}
     kept = {name: places[wanted[places]] for name, places in own.items()}
     available = [len(places) for places in kept.values()]
     quotas = available if limit is None else even_quotas(available, limit)

@@ -19,7 +19,7 @@ class Recipe:
     level: int
     level_index: int
     parameters: Mapping[str, float]
-    brought: str | None = None  # folder or CSV that the distorted images come from
+    external: str | None = None  # folder or CSV that the distorted images come from
 
 
 @dataclass(frozen=True)

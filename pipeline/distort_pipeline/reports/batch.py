@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits, jsd_nats
-from distort_pipeline.statistics.floors import (
-    LEAST_BOUND_BITS,
+from distort_pipeline.statistics.noise_floor import (
+    MIN_THRESHOLD_BITS,
     QUANTILE,
-    bootstrap_bound,
-    bootstrap_bound_unpaired,
-    content_floor,
-    halves_floor,
+    between_content_baseline,
+    bootstrap_threshold,
+    bootstrap_threshold_unpaired,
+    split_half_floor,
 )
 from distort_pipeline.stores.models import ValidationHistograms
 
@@ -30,7 +30,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TruthMeasures:
+class TruthStats:
     """Measures of the true distortions (by name) of the same tiles as the samples at `places` of the batch, (m,)."""
 
     places: NDArray[np.int64]
@@ -47,11 +47,11 @@ class BatchMeasures:
     records: Sequence[SampleRecord]
     generated: Counts
     pristine: Counts
-    truth: TruthMeasures
+    truth: TruthStats
 
 
 def batch_report(
-    measures: BatchMeasures, stored: Sequence[Sequence[ValidationHistograms]], *, brought: bool, seed: int
+    measures: BatchMeasures, stored: Sequence[Sequence[ValidationHistograms]], *, external: bool, seed: int
 ) -> dict[str, Any]:
     """Return the report of a batch; `stored` are the validation tiles' histograms of each of its generators.
 
@@ -67,7 +67,7 @@ def batch_report(
     name = records[0].distortion  # of the model, which need not be called as the distortion that it learned
     own_true = truth.histograms.get(name)
     tile_pixels = float(np.mean([record.height * record.width for record in records]))
-    bounds = _Bounds(stored, tile_pixels, seed)
+    thresholds = _Thresholds(stored, tile_pixels, seed)
     paired = None
     if own_true is not None:
         pooled = measures.generated[truth.places].sum(0)
@@ -77,21 +77,23 @@ def batch_report(
             "jsd_nats": jsd_nats(own_true.sum(0), pooled),
             "samples": len(truth.places),
             "images": shown,
-            "bound_bits": bounds.paired(len(truth.places), shown),
+            "threshold_bits": thresholds.paired(len(truth.places), shown),
         }
     unpaired = None
     if len(stored) == 1:  # nothing is stored of what two generators make together
-        pool, generated = bounds.pool, measures.generated.sum(0)
+        pool, generated = thresholds.pool, measures.generated.sum(0)
         unpaired = {
             "jsd_bits": jsd_bits(pool, generated),
             "jsd_nats": jsd_nats(pool, generated),
-            "pristine_bits": jsd_bits(pool, measures.pristine.sum(0)),  # what doing nothing to these tiles scores
-            "bound_bits": bounds.unpaired(len(records), len({record.image for record in records})),
+            "pristine_bits": jsd_bits(
+                pool, measures.pristine.sum(0)
+            ),  # what the identity baseline to these tiles scores
+            "threshold_bits": thresholds.unpaired(len(records), len({record.image for record in records})),
         }
     judge = paired or unpaired
     if judge is None:
         raise ValueError("a batch of a mix needs the true distortion of some of its tiles")
-    within = judge["jsd_bits"] <= judge["bound_bits"]
+    within = judge["jsd_bits"] <= judge["threshold_bits"]
     digests = [record.pixel_digest for record in records]
     return {
         "format": FORMAT,
@@ -105,27 +107,27 @@ def batch_report(
         "level": records[0].level,
         "severity": _ends([record.severity for record in records]),
         "parameters": _parameters(records),
-        "brought": brought,
+        "external": external,
         "model": records[0].model,
         "precision": records[0].precision,
         "paired": paired,
         "unpaired": unpaired,
         "judged_by": "paired" if paired else "unpaired",
         "quantile": QUANTILE,
-        "within_bounds": within,
-        "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['bound_bits']:.4f}"],
-        "floors": _floors(records, truth, own_true, stored[0][-1], seed),
+        "accepted": within,
+        "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['threshold_bits']:.4f}"],
+        "floors": _noise_floor(records, truth, own_true, stored[0][-1], seed),
         "against": _against(measures),
         "against_levels": _against_levels(measures),
         "psnr": _spread([record.psnr for record in records], truth.places, truth.psnr.get(name)),
         "ssim": _spread([record.ssim for record in records], truth.places, truth.ssim.get(name)),
         "clipped_fraction": float(np.mean([record.clipped for record in records])),
         "duplicates": len(digests) - len(set(digests)),
-        "histograms": _histograms(measures, own_true, bounds.pool),
+        "histograms": _histograms(measures, own_true, thresholds.pool),
     }
 
 
-class _Bounds:
+class _Thresholds:
     """The bounds of batches, for tiles of any size: as many validation tiles as have the same number of pixels."""
 
     def __init__(self, stored: Sequence[Sequence[ValidationHistograms]], tile_pixels: float, seed: int) -> None:
@@ -140,13 +142,15 @@ class _Bounds:
 
     def _paired(self, level: ValidationHistograms, samples: int, images: int) -> float:
         size, rng = self._settled(level, samples)
-        bound = bootstrap_bound(level.generated, level.true, level.images, size, images, rng=rng)
-        return max(bound, LEAST_BOUND_BITS)
+        threshold = bootstrap_threshold(level.generated, level.true, level.images, size, images, rng=rng)
+        return max(threshold, MIN_THRESHOLD_BITS)
 
     def _unpaired(self, level: ValidationHistograms, samples: int, images: int) -> float:
         size, rng = self._settled(level, samples)
-        bound = bootstrap_bound_unpaired(level.generated, level.true.sum(0), level.images, size, images, rng=rng)
-        return max(bound, LEAST_BOUND_BITS)
+        threshold = bootstrap_threshold_unpaired(
+            level.generated, level.true.sum(0), level.images, size, images, rng=rng
+        )
+        return max(threshold, MIN_THRESHOLD_BITS)
 
     def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
         size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
@@ -165,9 +169,9 @@ def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
     return {name: list(_ends([one[name] for one in each]).values()) for name in each[0]}
 
 
-def _floors(
+def _noise_floor(
     records: Sequence[SampleRecord],
-    truth: TruthMeasures,
+    truth: TruthStats,
     own_true: Counts | None,
     stored: ValidationHistograms,
     seed: int,
@@ -182,8 +186,8 @@ def _floors(
     else:
         true, names = own_true, [records[place].image for place in truth.places]
     by_image = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
-    content = content_floor(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
-    return {"sampling_bits": halves_floor(true.sum(0), rng), "content_bits": content}
+    content = between_content_baseline(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
+    return {"sampling_bits": split_half_floor(true.sum(0), rng), "content_bits": content}
 
 
 def _against(measures: BatchMeasures) -> dict[str, float]:

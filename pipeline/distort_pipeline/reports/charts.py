@@ -74,9 +74,9 @@ def histogram_chart(
     return svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
 
 
-def drift_chart(
+def threshold_chart(
     values: Sequence[float],
-    bounds: Sequence[float],
+    thresholds: Sequence[float],
     *,
     title: str,
     description: str = "",
@@ -88,32 +88,36 @@ def drift_chart(
 
     Flagged batches (by default those above their bound) are red *and* diamonds: colour alone is not enough.
     """
-    if len(values) != len(bounds):
-        raise ValueError(f"{len(values)} values need as many bounds, got {len(bounds)}")
-    flags = [value > bound for value, bound in zip(values, bounds, strict=True)] if flagged is None else list(flagged)
+    if len(values) != len(thresholds):
+        raise ValueError(f"{len(values)} values need as many bounds, got {len(thresholds)}")
+    flags = (
+        [value > threshold for value, threshold in zip(values, thresholds, strict=True)]
+        if flagged is None
+        else list(flagged)
+    )
     numbers = list(range(len(values))) if batches is None else list(batches)
-    steps = _nice_ticks(max([*values, *bounds, floor or 0.0, 1e-6]) * 1.08)
+    steps = _nice_ticks(max([*values, *thresholds, floor or 0.0, 1e-6]) * 1.08)
     y = scaled(0, steps[-1] * 1.04, HEIGHT - BOTTOM, TOP)
     first, last = min(numbers, default=0), max(numbers, default=0)
     x = scaled(first - 0.6, last + 0.6, LEFT, WIDTH - RIGHT)
     parts = [_frame([(y(step), f"{step:g}") for step in steps], "batch", "JSD_NSS, bits")]
     for number in range(first, last + 1, max(1, math.ceil((last - first + 1) / 10))):
         parts.append(text(x(number), HEIGHT - BOTTOM + 14, str(number), "middle"))
-    bound_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
+    threshold_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
     floor_style = "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:1 3"
     line = "".join(
-        f"{'V' if place else f'M{x(number - 0.5):.1f} '}{y(bound):.1f}H{x(number + 0.5):.1f}"
-        for place, (number, bound) in enumerate(zip(numbers, bounds, strict=True))
+        f"{'V' if place else f'M{x(number - 0.5):.1f} '}{y(threshold):.1f}H{x(number + 0.5):.1f}"
+        for place, (number, threshold) in enumerate(zip(numbers, thresholds, strict=True))
     )
-    parts.append(f'<path d="{line}" style="fill:none;{bound_style}"/>')
+    parts.append(f'<path d="{line}" style="fill:none;{threshold_style}"/>')
     if floor is not None:
         parts.append(f'<path d="M{LEFT} {y(floor):.1f}H{WIDTH - RIGHT}" style="fill:none;{floor_style}"/>')
     for number, value, flag in zip(numbers, values, flags, strict=True):
         parts.append(_dot(x(number), y(value), flag, f"batch {number}: {value:.4f} bits"))
-    legend = [("bound", bound_style), *([("floor", floor_style)] if floor is not None else [])]
+    legend = [("threshold", threshold_style), *([("floor", floor_style)] if floor is not None else [])]
     parts.append(_legend(legend, marks=True))
     out = sum(flags)
-    return svg(title, description or f"{len(values)} batches, {out} of them out of bounds.", parts)
+    return svg(title, description or f"{len(values)} batches, {out} of them rejected.", parts)
 
 
 def _shares(name: str, counts: Sequence[float]) -> list[float]:
@@ -178,7 +182,7 @@ def _frame(ticks: Sequence[tuple[float, str]], x_label: str, y_label: str) -> st
 
 
 def _dot(x: float, y: float, flagged: bool, words: str) -> str:
-    label = f"<title>{escape(words)}{', out of bounds' if flagged else ''}</title>"
+    label = f"<title>{escape(words)}{', rejected' if flagged else ''}</title>"
     if not flagged:
         place = f'cx="{x:.1f}" cy="{y:.1f}" r="3.5"'
         return f'<circle class="within" {place} style="fill:var(--true,#0072b2)">{label}</circle>'

@@ -25,7 +25,7 @@ class Batch:
     number: int
     flagged: bool
     jsd: float  # bits, by the comparison that it was judged by
-    bound: float  # bits, of the same comparison
+    threshold: float  # bits, of the same comparison
     image: Path  # of its strip, whether or not there is one
 
     @property
@@ -65,8 +65,8 @@ def read_batches(folder: Path) -> list[Batch]:
 def _batch(path: Path) -> Batch:
     report = _read(path, REPORT_FORMAT)
     judged = report.get(str(report.get("judged_by")))
-    lacking = {"distortion", "level", "batch", "samples", "within_bounds"} - set(report)
-    if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "bound_bits"} <= set(judged):
+    lacking = {"distortion", "level", "batch", "samples", "accepted"} - set(report)
+    if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "threshold_bits"} <= set(judged):
         wanted = ", ".join(sorted(lacking)) or "the divergence and the bound that it was judged by"
         raise PipelineError(f"the report {path.name} lacks {wanted}; generate that batch again")
     return Batch(
@@ -74,9 +74,9 @@ def _batch(path: Path) -> Batch:
         distortion=str(report["distortion"]),
         level=int(report["level"]),
         number=int(report["batch"]),
-        flagged=not report["within_bounds"],
+        flagged=not report["accepted"],
         jsd=float(judged["jsd_bits"]),
-        bound=float(judged["bound_bits"]),
+        threshold=float(judged["threshold_bits"]),
         image=path.with_name(f"{path.stem}.png"),
     )
 

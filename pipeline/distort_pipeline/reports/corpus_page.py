@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.reports.asked_words import asked_words
 from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
-from distort_pipeline.reports.corpus_verdict import is_astray, remarks, verdict
+from distort_pipeline.reports.corpus_verdict import is_mismatched, remarks, verdict
 from distort_pipeline.reports.examples import GAIN, Example, batch_examples
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.image_index import ImageIndex, image_index
-from distort_pipeline.reports.strips import png_bytes
+from distort_pipeline.reports.request_text import request_text
+from distort_pipeline.reports.side_by_side import png_bytes
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import write_bytes
 
@@ -76,7 +76,7 @@ def write_page(corpus: Path) -> Path:
 def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examples, index: ImageIndex) -> str:
     """Return the page as HTML, with the examples that there is room for."""
     summaries = summaries_of(batches)
-    astray = [one["name"] for one in summaries if is_astray(one)]
+    mismatched = [one["name"] for one in summaries if is_mismatched(one)]
     settings = store.get("settings", {}).get("generate", {})
     references = sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n))
     rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
@@ -90,13 +90,13 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     return template("corpus.html.j2").render(
         store=store,
         counts=store.get("counts", {}),
-        verdict=verdict(batches, store.get("counts", {}).get("batches"), astray),
-        astray=astray,
-        asked=asked_words(settings),
-        partly=any(len(one["against"]) < len(references) for one in summaries if not one["brought"]),
+        verdict=verdict(batches, store.get("counts", {}).get("batches"), mismatched),
+        mismatched=mismatched,
+        asked=request_text(settings),
+        partly=any(len(one["against"]) < len(references) for one in summaries if not one["external"]),
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
-        brought=[one["name"] for one in summaries if one["brought"]],
+        external=[one["name"] for one in summaries if one["external"]],
         references=references,
         batches=listed,
         total=len(batches),
@@ -124,7 +124,7 @@ def choose_batches(batches: Sequence[Batch]) -> list[Batch]:
     fine = [_spread([batch for batch in own if not batch.flagged]) for own in of_each]
     flagged = [[batch for batch in own if batch.flagged] for own in of_each]
     first = [(good or bad)[0] for good, bad in zip(fine, flagged, strict=True)]
-    chosen = chain(first, islice(_in_turn(flagged), FLAGGED_SHOWN), _in_turn(fine))
+    chosen = chain(first, islice(_interleaved(flagged), FLAGGED_SHOWN), _interleaved(fine))
     return list({batch.key: batch for batch in chosen}.values())
 
 
@@ -132,7 +132,7 @@ def _kind(batch: Batch) -> tuple[str, int]:
     return batch.distortion, int(batch.report["level"])
 
 
-def _in_turn(lists: Sequence[Sequence[Batch]]) -> Iterator[Batch]:
+def _interleaved(lists: Sequence[Sequence[Batch]]) -> Iterator[Batch]:
     """Yield the first of each of `lists`, then the second of each, and so on."""
     return (batch for turn in zip_longest(*lists) for batch in turn if batch is not None)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distort_pipeline.reports.charts import drift_chart, histogram_chart
+from distort_pipeline.reports.baseline_dot_plot import baseline_dot_plot
+from distort_pipeline.reports.charts import histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_batches import Batch
-from distort_pipeline.reports.ladder_chart import ladder_chart
 
 SERIES = ("pristine", "true", "generated")
 
@@ -29,13 +29,13 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         for reference in dict.fromkeys(key for batch in batches for key in batch.report.get("against") or {})
     }
     distances = {reference: value for reference, value in against.items() if value is not None}
-    bounds = [batch.bound for batch in batches]
-    worst = max(batches, key=lambda batch: batch.jsd / batch.bound if batch.bound > 0 else 0.0)
+    thresholds = [batch.threshold for batch in batches]
+    worst = max(batches, key=lambda batch: batch.jsd / batch.threshold if batch.threshold > 0 else 0.0)
     floor = _mean(batches, "floors", "sampling_bits")
     histograms = _pooled(batches)
-    drift = drift_chart(
+    drift = threshold_chart(
         [batch.jsd for batch in batches],
-        bounds,
+        thresholds,
         title=f"JSD_NSS of each batch of {name}",
         flagged=[batch.flagged for batch in batches],
         # of several levels, one after the other: each has a batch 0
@@ -53,26 +53,26 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "flagged": out,
         "samples": sum(batch.report["samples"] for batch in batches),
         "jsd": jsd,
-        "bounds": (min(bounds), max(bounds)),
-        "worst": worst.jsd / worst.bound if worst.bound > 0 else None,
+        "thresholds": (min(thresholds), max(thresholds)),
+        "worst": worst.jsd / worst.threshold if worst.threshold > 0 else None,
         "judged_by": sorted({str(batch.report["judged_by"]) for batch in batches}),
         "sampling_floor": floor,
-        "content_floor": content,
+        "between_content_baseline": content,
         "duplicates": sum(batch.report.get("duplicates") or 0 for batch in batches),
         "clipped": _mean(batches, "clipped_fraction"),
         "labels": _labels(batches),
         "against": distances,
         "nearest": nearest,
         "nothing": nothing,
-        "brought": any(batch.report.get("brought") for batch in batches),
+        "external": any(batch.report.get("external") for batch in batches),
         "levels": _levels_of(batches),
         "targets": [target for batch in batches if (target := _target(batch))],
         "drift": Markup(drift),
-        "ladder": Markup(
-            ladder_chart(
-                _rungs(name, jsd, max(bounds), floor, content, nothing, distances),
+        "five_levels": Markup(
+            baseline_dot_plot(
+                _condition_levels(name, jsd, max(thresholds), floor, content, nothing, distances),
                 marked="generated",
-                title=f"JSD_NSS of {name} between its floors and doing nothing",
+                title=f"JSD_NSS of {name} between its floors and the identity baseline",
             )
         ),
         "histograms": [
@@ -107,7 +107,7 @@ def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
         "samples": sum(batch.report["samples"] for batch in batches),
         "flagged": [batch for batch in batches if batch.flagged],
         "jsd": _weighted(batches, lambda batch: batch.jsd),
-        "bound": max(batch.bound for batch in batches),
+        "threshold": max(batch.threshold for batch in batches),
         "floor": _mean(batches, "floors", "sampling_bits"),
         "pristine": _mean(batches, "against", "pristine"),
         "nearest": min(known, key=lambda other: known[other]) if known else None,
@@ -115,29 +115,31 @@ def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
     }
 
 
-def _rungs(
+def _condition_levels(
     name: str,
     jsd: float | None,
-    bound: float,
+    threshold: float,
     sampling: float | None,
     content: float | None,
     nothing: float | None,
     distances: Mapping[str, float],
 ) -> dict[str, float]:
     """Return what to hold a distortion's JSD_NSS against, in bits by name: those known."""
-    rivals = {reference: bits for reference, bits in distances.items() if reference not in (name, "pristine")}
-    rungs = {
+    closer_generators = {
+        reference: bits for reference, bits in distances.items() if reference not in (name, "pristine")
+    }
+    condition_levels = {
         "sampling floor": sampling,
         "content floor": content,
         "generated": jsd,
-        "bound": bound,
+        "threshold": threshold,
         "to pristine": distances.get("pristine"),
-        "doing nothing": nothing,
+        "the identity baseline": nothing,
     }
-    if rivals:
-        rival = min(rivals, key=lambda reference: rivals[reference])
-        rungs[f"to {rival}"] = rivals[rival]
-    return {label: bits for label, bits in rungs.items() if bits is not None}
+    if closer_generators:
+        closer_generator = min(closer_generators, key=lambda reference: closer_generators[reference])
+        condition_levels[f"to {closer_generator}"] = closer_generators[closer_generator]
+    return {label: bits for label, bits in condition_levels.items() if bits is not None}
 
 
 def _labels(batches: Sequence[Batch]) -> dict[str, tuple[float | None, float | None]]:

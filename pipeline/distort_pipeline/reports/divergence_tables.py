@@ -105,7 +105,9 @@ def _markdown_table(
     for number, (name, row) in enumerate(every):
         cells = [_cell(f"*{name}*" if number == len(rows) else name)]
         for place, bits in enumerate(row):
-            bold = (number, place) in of_rows and number < len(rows)  # nobody asks what doing nothing is nearest to
+            bold = (number, place) in of_rows and number < len(
+                rows
+            )  # nobody asks what the identity baseline is nearest to
             arrow = " ↓" if (number, place) in of_columns else ""
             cells.append(f"**{said(bits)}**{arrow}" if bold else f"{said(bits)}{arrow}")
         lines.append(f"| {' | '.join(cells)} |")

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.reports.dial_tables import dial_csv, dial_metrics
+from distort_pipeline.reports.c2st_tables import c2st_csv, c2st_metrics, severity_tstr_metrics, tstr_metrics
 from distort_pipeline.reports.divergence_tables import markdown
 from distort_pipeline.reports.residual_plots import residual_csv
-from distort_pipeline.reports.told_tables import lesson_metrics, severity_lesson_metrics, told_csv, trial_metrics
-from distort_pipeline.statistics.dials import Dial
+from distort_pipeline.reports.sweep_tables import sweep_csv, sweep_metrics
+from distort_pipeline.statistics.c2st import C2STReport
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
-from distort_pipeline.statistics.draws import Freshness
+from distort_pipeline.statistics.eval_images import Severity
 from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
 from distort_pipeline.statistics.histograms import centres
-from distort_pipeline.statistics.measured import Severity
+from distort_pipeline.statistics.nss_features import NSS_FEATURES
 from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures, slope
-from distort_pipeline.statistics.told import Doubts
-from distort_pipeline.statistics.vector import VECTOR
+from distort_pipeline.statistics.sample_diversity import SampleDiversity
+from distort_pipeline.statistics.severity_sweep import Dial
 from distort_pipeline.stores.files import write_bytes, write_json
 
 SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
@@ -31,38 +31,36 @@ DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the
 
 
 def write_files(
-    evaluation: Evaluation, doubts: Doubts | None, folder: Path, dials: Mapping[str, Dial] | None = None
+    evaluation: Evaluation, c2st: C2STReport | None, folder: Path, sweeps: Mapping[str, Dial] | None = None
 ) -> dict[str, Any]:
     """Write every file but strips and page into `folder` and return the metrics; `doubts` are a sceptic's findings."""
-    figures = metrics(evaluation, doubts, dials)
+    figures = metrics(evaluation, c2st, sweeps)
     write_json(folder / "metrics.json", figures)
     write_json(folder / "residuals.json", residuals(evaluation))
     write_bytes(folder / "table.md", markdown(evaluation).encode())
-    told = told_csv(doubts) if doubts else ()
-    for name, rows in (*csv_files(evaluation), *told, *dial_csv(dials or {})):
+    told = c2st_csv(c2st) if c2st else ()
+    for name, rows in (*csv_files(evaluation), *told, *sweep_csv(sweeps or {})):
         write_bytes(folder / name, csv_bytes(rows))
     return figures
 
 
 def metrics(
-    evaluation: Evaluation, doubts: Doubts | None = None, dials: Mapping[str, Dial] | None = None
+    evaluation: Evaluation, c2st: C2STReport | None = None, sweeps: Mapping[str, Dial] | None = None
 ) -> dict[str, Any]:
     """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
     found = {
         "table": evaluation.table,
         "pristine": evaluation.pristine,
-        "models": {
-            name: {**model_metrics(evaluation, name), **trial_metrics(doubts, name)} for name in evaluation.models
-        },
+        "models": {name: {**model_metrics(evaluation, name), **c2st_metrics(c2st, name)} for name in evaluation.models},
         "floors": {
             column: {"sampling": floors.sampling, "content": floors.content}
             for column, floors in evaluation.floors.items()
         },
         "images": len(evaluation.images),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
-        "lesson": lesson_metrics(doubts),
-        "severity_lesson": severity_lesson_metrics(doubts),
-        "dials": {name: dial_metrics(dial) for name, dial in dials.items()} if dials else None,
+        "tstr": tstr_metrics(c2st),
+        "severity_tstr": severity_tstr_metrics(c2st),
+        "sweeps": {name: sweep_metrics(dial) for name, dial in sweeps.items()} if sweeps else None,
     }
     return _tidy(found)
 
@@ -80,7 +78,7 @@ def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "nearest_own": int(evaluation.nearest_own(name)),
         "nearest_of_vector": len(evaluation.nearest_in(name)),
         **severity_means(evaluation, name),
-        **_draw_metrics(model.draws, evaluation.freshness(name)),
+        **_draw_metrics(model.draws, evaluation.sample_diversity(name)),
     }
 
 
@@ -132,26 +130,26 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
             ),
         ],
     )
-    yield from _vector_files(evaluation)
+    yield from _feature_files(evaluation)
     yield "severity.csv", [["model", "image", *SEVERITY], *severity_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
         yield from residual_csv(evaluation, name)
 
 
-def _vector_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
+def _feature_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
     own: list[Sequence[object]] = [
-        [name, model.learned, kind, *(vector[component] for component in VECTOR)]
+        [name, model.learned, kind, *(features[component] for component in NSS_FEATURES)]
         for name, model in evaluation.models.items()
-        for kind, vector in model.vectors.items()
+        for kind, features in model.feature_table.items()
     ]
-    yield "vector.csv", [["model", "true", "compared", *VECTOR], *own]
+    yield "vector.csv", [["model", "true", "compared", *NSS_FEATURES], *own]
     tables: list[Sequence[object]] = [
-        [name, column, *(vectors[column][component] for component in VECTOR)]
-        for name, vectors in (*evaluation.vectors.items(), ("pristine", evaluation.pristine_vectors))
+        [name, column, *(feature_table[column][component] for component in NSS_FEATURES)]
+        for name, feature_table in (*evaluation.feature_table.items(), ("pristine", evaluation.identity_features))
         for column in evaluation.columns
     ]
-    yield "vector_tables.csv", [["generated", "true", *VECTOR], *tables]
+    yield "vector_tables.csv", [["generated", "true", *NSS_FEATURES], *tables]
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -162,11 +160,11 @@ def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _draw_metrics(draws: Mapping[str, Draws], freshness: Freshness | None) -> dict[str, float | None]:
+def _draw_metrics(draws: Mapping[str, Draws], sample_diversity: SampleDiversity | None) -> dict[str, float | None]:
     found = {f"draw_correlation_{kind}": one.correlation for kind, one in draws.items()}
-    if freshness is not None:
-        found["draw_variance_ratio"] = freshness.variance_ratio
-        found["draws_as_true"] = int(freshness.new_every_time and freshness.varied_enough)
+    if sample_diversity is not None:
+        found["draw_variance_ratio"] = sample_diversity.variance_ratio
+        found["draws_as_true"] = int(sample_diversity.independent and sample_diversity.variance_matches)
     return found
 
 

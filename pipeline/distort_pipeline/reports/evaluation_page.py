@@ -8,10 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distort_pipeline.ranges import Image
-from distort_pipeline.reports.accuracy_chart import accuracy_chart
+from distort_pipeline.pixels import Image
+from distort_pipeline.reports.c2st_tables import c2st_text, compared_in, severity_tstr_text, tstr_text
 from distort_pipeline.reports.charts import histogram_chart
-from distort_pipeline.reports.dial_tables import dial_charts, step_words
 from distort_pipeline.reports.divergence_tables import (
     PAPER_CAVEAT,
     PAPER_COLUMNS,
@@ -21,29 +20,30 @@ from distort_pipeline.reports.divergence_tables import (
 )
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
 from distort_pipeline.reports.html import template
+from distort_pipeline.reports.interval_plot import interval_plot
 from distort_pipeline.reports.residual_plots import residual_charts
-from distort_pipeline.reports.strips import Shown, amplified_residual, carry
-from distort_pipeline.reports.told_tables import compared_in, lesson_words, severity_lesson_words, trial_words
-from distort_pipeline.statistics.dials import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, Dial
-from distort_pipeline.statistics.draws import CORRELATION_GOAL, VARIANCE_GOAL
+from distort_pipeline.reports.side_by_side import Shown, amplified_residual, carry
+from distort_pipeline.reports.sweep_tables import step_words, sweep_charts
+from distort_pipeline.statistics.c2st import GOAL, C2STReport
 from distort_pipeline.statistics.evaluation import Evaluation
-from distort_pipeline.statistics.told import GOAL, Doubts
-from distort_pipeline.statistics.vector import VECTOR
+from distort_pipeline.statistics.nss_features import NSS_FEATURES
+from distort_pipeline.statistics.sample_diversity import CORRELATION_GOAL, VARIANCE_GOAL
+from distort_pipeline.statistics.severity_sweep import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, Dial
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
 CROP_PX = 256  # of an image in a strip
 STRIP_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
-STRENGTH_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local contrast, so JSD_NSS hardly sees it
+DELTA_PSNR_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local contrast, so JSD_NSS hardly sees it
 STRIP_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
 
 
 def write_page(
     folder: Path,
     evaluation: Evaluation,
-    doubts: Doubts | None,
-    header: Mapping[str, Any],
-    dials: Mapping[str, Dial] | None = None,
+    c2st: C2STReport | None,
+    metadata: Mapping[str, Any],
+    sweeps: Mapping[str, Dial] | None = None,
 ) -> Path:
     """Write the page into `folder`, with the strips that lie there, and return its path."""
     images = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
@@ -51,42 +51,42 @@ def write_page(
     carried = carry(there, STRIP_BYTES)
     shown = {name: carried[path] for name, path in images.items() if path in carried}
     page = folder / PAGE_NAME
-    write_bytes(page, render(evaluation, header, shown, doubts, dials).encode())
+    write_bytes(page, render(evaluation, metadata, shown, c2st, sweeps).encode())
     return page
 
 
 def render(
     evaluation: Evaluation,
-    header: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     shown: Mapping[str, Shown],
-    doubts: Doubts | None = None,
-    dials: Mapping[str, Dial] | None = None,
+    c2st: C2STReport | None = None,
+    sweeps: Mapping[str, Dial] | None = None,
 ) -> str:
     """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips, and `dials`, by model."""
     return template("evaluation.html.j2").render(
         evaluation=evaluation,
-        header=header,
-        verdict=verdict(evaluation, doubts),
-        remarks=remarks(evaluation, doubts),
+        metadata=metadata,
+        verdict=verdict(evaluation, c2st),
+        remarks=remarks(evaluation, c2st),
         tables=tables(evaluation),
         caveat=PAPER_CAVEAT,
         in_the_paper=in_the_paper(evaluation.columns),
         models={name: model_metrics(evaluation, name) for name in evaluation.models},
         charts={name: _charts(evaluation, name) for name in evaluation.models},
         residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
-        dials=dials or {},
-        dial_charts=dial_charts,
-        dial_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB, "steps": STEPS},
+        sweeps=sweeps or {},
+        sweep_charts=sweep_charts,
+        sweep_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB, "steps": STEPS},
         step_words=step_words,
-        doubts=doubts,
-        told_charts=_told_charts(doubts),
+        c2st=c2st,
+        c2st_charts=_c2st_charts(c2st),
         compared_in=compared_in,
-        trial_words=trial_words,
-        lesson_words=lesson_words,
-        severity_lesson_words=severity_lesson_words,
+        c2st_text=c2st_text,
+        tstr_text=tstr_text,
+        severity_tstr_text=severity_tstr_text,
         goals={"told": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
         residuals=residuals(evaluation),
-        components=VECTOR,
+        components=NSS_FEATURES,
         nearest_words=nearest_words,
         severity=SEVERITY,
         severities=severity_table(evaluation),
@@ -101,74 +101,77 @@ def strip_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
     return [clean, bad, made, amplified_residual(clean, bad), amplified_residual(clean, made)]
 
 
-def verdict(evaluation: Evaluation, doubts: Doubts | None = None) -> tuple[str, str]:
+def verdict(evaluation: Evaluation, c2st: C2STReport | None = None) -> tuple[str, str]:
     """Return 'good', 'unknown' or 'bad', and the sentence that a hurried reader takes home."""
     models = list(evaluation.models)
-    astray = [name for name in models if not evaluation.nearest_own(name)]
-    if astray:
-        few = f"{len(astray)} of {len(models)} generators {'is' if len(astray) == 1 else 'are'} not"
-        return "bad", f"{few} the nearest to what was learned: {', '.join(astray)}."
+    mismatched = [name for name in models if not evaluation.nearest_own(name)]
+    if mismatched:
+        few = f"{len(mismatched)} of {len(models)} generators {'is' if len(mismatched) == 1 else 'are'} not"
+        return "bad", f"{few} the nearest to what was learned: {', '.join(mismatched)}."
     words = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
     if len(evaluation.columns) > 1:
         words += " nearest to the distortion learned, and to no other"
     else:
-        words += " nearer to the distortion learned, the only one here, than doing nothing"
+        words += " nearer to the distortion learned, the only one here, than the identity baseline"
     off = [name for name in models if _too_strong(evaluation, name) is not None]
     if off:
         return "unknown", f"{words}, but not of its strength: {', '.join(off)}."
-    stale = [name for name in models if _draws_unlike_true(evaluation, name)]
+    stale = [name for name in models if _diversity_unlike_true(evaluation, name)]
     if stale:
         return "unknown", f"{words}, but not drawn like it: {', '.join(stale)}."
-    told = [name for name, trial in doubts.trials.items() if trial.state == "bad"] if doubts else []
+    told = [name for name, trial in c2st.results.items() if trial.state == "bad"] if c2st else []
     if told:
         return "unknown", f"{words}, but a classifier tells {', '.join(told)} from true."
     return "good", f"{words}."
 
 
-def remarks(evaluation: Evaluation, doubts: Doubts | None = None) -> list[str]:
+def remarks(evaluation: Evaluation, c2st: C2STReport | None = None) -> list[str]:
     """Return, for each generator that something speaks against, what does."""
-    against = {name: "; ".join(_objections(evaluation, doubts, name)) for name in evaluation.models}
+    against = {name: "; ".join(_objections(evaluation, c2st, name)) for name in evaluation.models}
     return [f"Generated {name} {objections}." for name, objections in against.items() if objections]
 
 
 def nearest_words(evaluation: Evaluation, name: str) -> str:
     """Return by how many components of the vector a generator is nearest to what it learned, and by which it is not."""
-    astray = [component for component in VECTOR if component not in evaluation.nearest_in(name)]
-    if not astray:
-        return f"all {len(VECTOR)}"
-    return f"{len(VECTOR) - len(astray)} of {len(VECTOR)}; not {', '.join(astray)}"
+    mismatched = [component for component in NSS_FEATURES if component not in evaluation.nearest_in(name)]
+    if not mismatched:
+        return f"all {len(NSS_FEATURES)}"
+    return f"{len(NSS_FEATURES) - len(mismatched)} of {len(NSS_FEATURES)}; not {', '.join(mismatched)}"
 
 
-def _objections(evaluation: Evaluation, doubts: Doubts | None, name: str) -> list[str]:
+def _objections(evaluation: Evaluation, c2st: C2STReport | None, name: str) -> list[str]:
     own, learned = evaluation.own(name), evaluation.models[name].learned
     truth = f"true {learned} ({own:.4f} bits)"
     said = []
-    if strays := evaluation.strays(name):
-        nearer = ", ".join(f"{column} ({evaluation.table[name][column]:.4f})" for column in strays)
+    if closer_distortions := evaluation.closer_distortions(name):
+        nearer = ", ".join(f"{column} ({evaluation.table[name][column]:.4f})" for column in closer_distortions)
         said.append(f"is nearer to true {nearer} than to {truth}")
-    if rivals := evaluation.rivals(name):
-        nearer = ", ".join(f"{rival} ({evaluation.table[rival][learned]:.4f})" for rival in rivals)
+    if closer_generators := evaluation.closer_generators(name):
+        nearer = ", ".join(
+            f"{closer_generator} ({evaluation.table[closer_generator][learned]:.4f})"
+            for closer_generator in closer_generators
+        )
         said.append(f"is farther from {truth} than generated {nearer}")
     if not evaluation.beats_pristine(name):
         said.append(f"is no nearer to {truth} than the untouched images ({evaluation.pristine[learned]:.4f})")
     if stronger := _too_strong(evaluation, name):
-        how = "stronger" if stronger > 0 else "weaker"
+        how = "stronger" if stronger > 0 else "positive_control"
         said.append(f"is {abs(stronger):.1f} dB {how} by PSNR than true {learned}, which JSD_NSS hardly sees")
-    said += _draws_unlike_true(evaluation, name)
-    trial = doubts.trials.get(name) if doubts else None
+    said += _diversity_unlike_true(evaluation, name)
+    trial = c2st.results.get(name) if c2st else None
     if trial and trial.state == "bad":
         said.append(f"is told from true {learned} by a classifier, in {trial.generated.share:.0%} of unseen tiles")
     return said
 
 
-def _draws_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
+def _diversity_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
     """Return what two draws of a generator have unlike two draws of the truth, in words; nothing if all is well."""
-    draws = evaluation.freshness(name)
+    draws = evaluation.sample_diversity(name)
     said = []
-    if draws and not draws.new_every_time:
+    if draws and not draws.independent:
         alike = f"two draws correlate by {draws.correlation:.2f}, true ones by {draws.true_correlation:.2f}"
         said.append(f"repeats its noise: {alike}")
-    if draws and not draws.varied_enough:
+    if draws and not draws.variance_matches:
         said.append(f"varies from draw to draw {draws.variance_ratio:.2f} times as much as true, in variance")
     return said
 
@@ -176,7 +179,7 @@ def _draws_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
 def _too_strong(evaluation: Evaluation, name: str) -> float | None:
     """Return by how many dB a generator distorts more (or, below 0, less) than the truth; None if that is tolerable."""
     difference = severity_means(evaluation, name)["psnr_difference"]
-    return -difference if difference is not None and abs(difference) > STRENGTH_DB else None
+    return -difference if difference is not None and abs(difference) > DELTA_PSNR_DB else None
 
 
 def tables(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -219,11 +222,11 @@ def _table(
     }
 
 
-def _told_charts(doubts: Doubts | None) -> dict[str, Markup]:
-    trials = doubts.trials if doubts else {}
+def _c2st_charts(c2st: C2STReport | None) -> dict[str, Markup]:
+    results = c2st.results if c2st else {}
     return {
-        name: Markup(accuracy_chart(compared_in(trial), title=f"How often {name} is told from true"))
-        for name, trial in trials.items()
+        name: Markup(interval_plot(compared_in(trial), title=f"How often {name} is told from true"))
+        for name, trial in results.items()
     }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import tile_shard
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.reports.strips import amplified_residual
+from distort_pipeline.reports.side_by_side import amplified_residual
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array
 from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
 
@@ -60,35 +60,37 @@ def image_examples(corpus: CorpusStore, distortion: str, image: str, count: int)
 
 def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return sample → true image for those of `records` of which the corpus keeps it."""
-    own = [record for record in records if corpus.header["series"][corpus.series_of(record)].get("own_truths")]
+    own = [
+        record for record in records if corpus.metadata["conditions"][corpus.condition_of(record)].get("sample_truths")
+    ]
     if own:
         return _kept_by_batches(corpus, own)
-    per_shard = corpus.header["settings"]["generate"]["batch_samples"]
+    per_shard = corpus.metadata["settings"]["generate"]["samples_per_shard"]
     true: dict[tuple[str, int], Image] = {}  # by series and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
         truth = read_truth(corpus.folder, tile_shard(shard))
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
-        for series in dict.fromkeys(map(corpus.series_of, records)):
+        for series in dict.fromkeys(map(corpus.condition_of, records)):
             true |= zip([(series, tile) for tile in numbers], truth.examples.get(series, ()), strict=False)
-    first = {(corpus.series_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
+    first = {(corpus.condition_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
     return {first[place]: image for place, image in true.items() if place in first}
 
 
 def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return the same for samples whose batches have truths of their own."""
-    size = corpus.header["settings"]["generate"]["batch_samples"]
+    size = corpus.metadata["settings"]["generate"]["samples_per_shard"]
     kept: dict[tuple[str, int], Image] = {}  # by series and slot
-    for series, batch in dict.fromkeys((corpus.series_of(record), record.batch) for record in records):
+    for series, batch in dict.fromkeys((corpus.condition_of(record), record.batch) for record in records):
         truth = read_truth(corpus.folder, f"{series}-{batch:05d}")
         slots = [(series, batch * size + int(row)) for row in truth.example_rows]
         kept |= zip(slots, next(iter(truth.examples.values()), ()), strict=False)
-    places = {(corpus.series_of(record), record.slot): record.sample for record in records}
+    places = {(corpus.condition_of(record), record.slot): record.sample for record in records}
     return {places[place]: image for place, image in kept.items() if place in places}
 
 
 def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Image]) -> Example:
     (pristine,) = corpus.images(PRISTINE, [record.tile])
-    (generated,) = corpus.images(distorted_array(corpus.series_of(record)), [record.slot])
+    (generated,) = corpus.images(distorted_array(corpus.condition_of(record)), [record.slot])
     filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
     kept = true.get(record.sample)
     return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])

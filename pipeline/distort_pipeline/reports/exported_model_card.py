@@ -41,13 +41,13 @@ def exported_card_text(card: Mapping[str, Any], form: str, name: str, *, own_lay
     With `own_layers` whoever opens the file needs this package for their classes.
     """
     channels, levels = card["network"]["noise_channels"], card["levels"]
-    graded = len(levels) > 1
-    listed = f"[x{', s' if graded else ''}{', *z' if channels else ''}]"
+    multi_level = len(levels) > 1
+    listed = f"[x{', s' if multi_level else ''}{', *z' if channels else ''}]"
     severity = (
         f"""
 s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 changes nothing, level k of {len(levels)} is k / {len(levels)}
 """
-        if graded
+        if multi_level
         else ""
     )
     noise = (
@@ -68,12 +68,12 @@ or coarser than as a part of its image."""
     )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
     holds = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
-    call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or graded else "x")
+    call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or multi_level else "x")
     said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
     return f"""# A generator of {card["distortion"]}
 
 Distorts RGB images as it learned from pairs of pristine and distorted photographs, with distort-pipeline.
-On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f} bits; doing nothing scores
+On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f} bits; the identity baseline scores
 {card["figures"]["jsd_nss_pristine"]:.4f}. Batch norms are folded in; computation is float32.
 
 | | |

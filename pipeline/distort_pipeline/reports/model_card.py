@@ -13,7 +13,7 @@ Learned to distort photographs as **{distortion}** does {levels}.
 |---|---|
 {facts}
 
-{by_level}A batch of generated tiles is out of bounds when its divergence exceeds the 99 % quantile of
+{by_level}A batch of generated tiles is rejected when its divergence exceeds the 99 % quantile of
 bootstrapped batches of validation tiles, in bits (never less than 0.002, which other photographs alone differ by):
 
 | {level_column}tiles in the batch | paired with true tiles | against the pooled true histogram |
@@ -42,7 +42,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         "JSD_NSS to the true distortion, mean over validation images": f"{figures['jsd_nss']:.5f} bits",
         "the same, pooled": f"{figures['jsd_nss_pooled']:.5f} bits",
         "the pristine images to the true distortion": f"{figures['jsd_nss_pristine']:.5f} bits",
-        "strength: PSNR against pristine, generated minus true": f"{figures['strength_db']:+.2f} dB",
+        "strength: PSNR against pristine, generated minus true": f"{figures['delta_psnr_db']:+.2f} dB",
         "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
     levels = card["levels"]
@@ -54,7 +54,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         by_level=_by_level(levels) if several else "",
         level_column="level | " if several else "",
         level_rule="---|" if several else "",
-        bounds="\n".join(line for one in levels for line in _bound_lines(one, several=several)),
+        thresholds="\n".join(line for one in levels for line in _threshold_lines(one, several=several)),
         knows=f"{len(levels)} levels of one distortion" if several else "one level of one distortion",
     )
 
@@ -72,14 +72,14 @@ taken on the scale of the distortion. JSD_NSS and strength in the table above ar
 def _by_level(levels: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         f"| {one['level']} | {_parameters(one)} | {one['severity']:g} | {one['figures']['jsd_nss']:.5f} | "
-        f"{one['figures']['jsd_nss_pristine']:.5f} | {one['figures']['strength_db']:+.2f} dB |"
+        f"{one['figures']['jsd_nss_pristine']:.5f} | {one['figures']['delta_psnr_db']:+.2f} dB |"
         for one in levels
     ]
     return BY_LEVEL.format(lines="\n".join(lines))
 
 
-def _bound_lines(level: Mapping[str, Any], *, several: bool) -> list[str]:
-    paired, unpaired = level["bounds_bits"]["paired"], level["bounds_bits"]["unpaired"]
+def _threshold_lines(level: Mapping[str, Any], *, several: bool) -> list[str]:
+    paired, unpaired = level["thresholds_bits"]["paired"], level["thresholds_bits"]["unpaired"]
     first = f"| {level['level']} " if several else ""
     return [f"{first}| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired]
 
@@ -102,10 +102,10 @@ def _start(card: Mapping[str, Any]) -> dict[str, str]:
     network, found = card["network"], {}
     if card["settings"]["base"]:
         found["start"] = f"a trained model, digest of the weights {card['settings']['base']}"
-    elif network["transform"] != "none":
+    elif network["codec_prior"] != "none":
         found["response curves"] = (
-            f"of {network['transform']}, fitted to the training tiles before the adversarial training; "
-            f"they explain {card['explained'][network['transform']]:.0%} of the squared difference on images held out"
+            f"of {network['codec_prior']}, fitted to the training tiles before the adversarial training; "
+            f"they explain {card['explained'][network['codec_prior']]:.0%} of the squared difference on images held out"
         )
     if network["noise_pyramid"] and not card["settings"]["base"]:
         found["noise pyramid"] = "fitted to the training tiles before the adversarial training"

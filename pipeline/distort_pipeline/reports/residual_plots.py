@@ -8,10 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from markupsafe import Markup
 
-from distort_pipeline.reports.diagonal_chart import diagonal_chart
 from distort_pipeline.reports.line_chart import line_chart
+from distort_pipeline.reports.scatter_chart import scatter_chart
+from distort_pipeline.statistics.eval_images import Comparison
 from distort_pipeline.statistics.evaluation import Evaluation
-from distort_pipeline.statistics.measured import Beside
 from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures
 from distort_pipeline.statistics.residuals import GRID_LAGS_PX, JPEG_BLOCK_PX
 
@@ -49,7 +49,7 @@ def residual_charts(evaluation: Evaluation, model: str) -> list[Markup]:
         x_ticks=range(0, GRID_LAGS_PX + 1, JPEG_BLOCK_PX),
     )
     points = [
-        diagonal_chart(points_of(evaluation, model, name), title=f"{label}, {model}", label=label, least_span=span)
+        scatter_chart(points_of(evaluation, model, name), title=f"{label}, {model}", label=label, least_span=span)
         for name, (label, span) in PLOTS.items()
     ]
     return [Markup(chart) for chart in (spectrum, grid, *points)]
@@ -91,7 +91,7 @@ def points_of(evaluation: Evaluation, model: str, name: str) -> Points:
     return {colour: _values(images, name, (place,)) for place, colour in enumerate(COLOURS)}
 
 
-def _values(images: Sequence[Beside], name: str, places: tuple[int, ...]) -> list[tuple[float, float]]:
+def _values(images: Sequence[Comparison], name: str, places: tuple[int, ...]) -> list[tuple[float, float]]:
     return [(_value(one.true_residual, name, places), _value(one.generated_residual, name, places)) for one in images]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB
+from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.ranks import spearman
 
 

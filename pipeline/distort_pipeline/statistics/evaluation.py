@@ -11,23 +11,23 @@ import numpy as np
 
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.draws import DrawLikeness, Freshness
-from distort_pipeline.statistics.floors import content_floor, halves_floor
+from distort_pipeline.statistics.eval_images import Histograms, MeasuredImage
 from distort_pipeline.statistics.histograms import Counts
-from distort_pipeline.statistics.measured import Histograms, MeasuredImage
-from distort_pipeline.statistics.residual_figures import ResidualFigures, averaged
-from distort_pipeline.statistics.vector import HEADLINE, VECTOR, vector_divergence
+from distort_pipeline.statistics.noise_floor import between_content_baseline, split_half_floor
+from distort_pipeline.statistics.nss_features import JSD_NSS, NSS_FEATURES, feature_divergences
+from distort_pipeline.statistics.residual_figures import ResidualFigures, ema_generator
+from distort_pipeline.statistics.sample_diversity import DrawLikeness, SampleDiversity
 
 CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few images a single one is luck
 
 Row: TypeAlias = Mapping[str, float]  # true distortion → bits
-Vector: TypeAlias = Mapping[str, float]  # component → bits
+FeatureDivergences: TypeAlias = Mapping[str, float]  # component → bits
 
-_HEADLINE_ROW = VECTOR.index(HEADLINE)
+_JSD_NSS_ROW = NSS_FEATURES.index(JSD_NSS)
 
 
 @dataclass(frozen=True)
-class Floors:
+class NoiseFloor:
     """What the true distortion alone differs by, in bits."""
 
     sampling: float  # mean over images
@@ -48,7 +48,7 @@ class ModelFigures:
     """One generator against the true distortion that it learned."""
 
     learned: str
-    vectors: Mapping[str, Vector]  # from the truth: 'generated', 'pristine' and perhaps 'true again'
+    feature_table: Mapping[str, FeatureDivergences]  # from the truth: 'generated', 'pristine' and perhaps 'true again'
     residuals: Mapping[str, ResidualFigures]  # 'generated' and 'true'
     draws: Mapping[str, Draws]  # 'generated' and 'true', where there are two draws
     histograms: Mapping[str, Counts]  # the headline's, pooled: 'pristine', 'true' and 'generated'
@@ -60,67 +60,67 @@ class Evaluation:
 
     columns: tuple[str, ...]  # the true distortions
     images: tuple[MeasuredImage, ...]
-    vectors: Mapping[str, Mapping[str, Vector]]  # model → column: means over images and draws
-    pristine_vectors: Mapping[str, Vector]  # column: what doing nothing scores
+    feature_table: Mapping[str, Mapping[str, FeatureDivergences]]  # model → column: means over images and draws
+    identity_features: Mapping[str, FeatureDivergences]  # column: what the identity baseline scores
     pooled_table: Mapping[str, Row]
     pooled_pristine: Row
-    floors: Mapping[str, Floors]  # by column
+    floors: Mapping[str, NoiseFloor]  # by column
     models: Mapping[str, ModelFigures]
 
     @property
     def table(self) -> Mapping[str, Row]:
         """The headline of each model (rows) against each true distortion, in bits: the paper's table."""
-        return {model: self.row(model) for model in self.vectors}
+        return {model: self.row(model) for model in self.feature_table}
 
     @property
     def pristine(self) -> Row:
-        """What doing nothing scores, by the headline."""
-        return {column: vector[HEADLINE] for column, vector in self.pristine_vectors.items()}
+        """What the identity baseline scores, by the headline."""
+        return {column: features[JSD_NSS] for column, features in self.identity_features.items()}
 
-    def row(self, model: str, component: str = HEADLINE) -> Row:
+    def row(self, model: str, component: str = JSD_NSS) -> Row:
         """Return the divergences of `model` from each true distortion in bits, by one component of VECTOR."""
-        return {column: vector[component] for column, vector in self.vectors[model].items()}
+        return {column: features[component] for column, features in self.feature_table[model].items()}
 
-    def own(self, model: str, component: str = HEADLINE) -> float:
+    def own(self, model: str, component: str = JSD_NSS) -> float:
         """Return the divergence in bits of `model` from the true distortion that it learned: the diagonal."""
-        return self.vectors[model][self.models[model].learned][component]
+        return self.feature_table[model][self.models[model].learned][component]
 
-    def strays(self, model: str, component: str = HEADLINE) -> list[str]:
+    def closer_distortions(self, model: str, component: str = JSD_NSS) -> list[str]:
         """Return the other true distortions that `model` is nearer to than to its own, nearest first."""
         own = self.own(model, component)
         nearer = {column: bits for column, bits in self.row(model, component).items() if bits < own}
         return sorted(nearer, key=lambda column: nearer[column])
 
-    def rivals(self, model: str, component: str = HEADLINE) -> list[str]:
+    def closer_generators(self, model: str, component: str = JSD_NSS) -> list[str]:
         """Return the generators of other distortions that are nearer to what `model` learned than it is itself."""
         learned, own = self.models[model].learned, self.own(model, component)
         return [
             other
-            for other, vectors in self.vectors.items()
-            if self.models[other].learned != learned and vectors[learned][component] < own
+            for other, feature_table in self.feature_table.items()
+            if self.models[other].learned != learned and feature_table[learned][component] < own
         ]
 
-    def beats_pristine(self, model: str, component: str = HEADLINE) -> bool:
+    def beats_pristine(self, model: str, component: str = JSD_NSS) -> bool:
         """Return whether `model` is nearer to its true distortion than the untouched images are."""
-        return self.own(model, component) < self.pristine_vectors[self.models[model].learned][component]
+        return self.own(model, component) < self.identity_features[self.models[model].learned][component]
 
-    def freshness(self, model: str) -> Freshness | None:
+    def sample_diversity(self, model: str) -> SampleDiversity | None:
         """Return how `model` draws beside the truth; None where nothing is random or there is no second true draw."""
         made, true = (self.models[model].draws.get(kind) for kind in ("generated", "true"))
         if made is None or true is None or true.correlation is None or not true.variance:
             return None
         # without any variation the second draw is the first one
         correlation = 1.0 if made.correlation is None else made.correlation
-        return Freshness(correlation, true.correlation, made.variance / true.variance)
+        return SampleDiversity(correlation, true.correlation, made.variance / true.variance)
 
-    def nearest_own(self, model: str, component: str = HEADLINE) -> bool:
+    def nearest_own(self, model: str, component: str = JSD_NSS) -> bool:
         """Return whether the diagonal is the smallest of its row and of its column, the pristine row included."""
-        nearest = not self.strays(model, component) and not self.rivals(model, component)
+        nearest = not self.closer_distortions(model, component) and not self.closer_generators(model, component)
         return nearest and self.beats_pristine(model, component)
 
     def nearest_in(self, model: str) -> list[str]:
         """Return the components of VECTOR of which `nearest_own` is true."""
-        return [component for component in VECTOR if self.nearest_own(model, component)]
+        return [component for component in NSS_FEATURES if self.nearest_own(model, component)]
 
 
 def summarise(
@@ -132,31 +132,31 @@ def summarise(
     """
     rows = {model: {image.image: image.generated[model] for image in images} for model in learned}
     nothing = {image.image: (image.pristine,) for image in images}
-    vectors = {model: _mean_vectors(images, columns, rows[model]) for model in learned}
-    untouched = _mean_vectors(images, columns, nothing)
+    feature_table = {model: _feature_table(images, columns, rows[model]) for model in learned}
+    untouched = _feature_table(images, columns, nothing)
     return Evaluation(
         columns=tuple(columns),
         images=tuple(images),
-        vectors=vectors,
-        pristine_vectors=untouched,
+        feature_table=feature_table,
+        identity_features=untouched,
         pooled_table={model: _pooled_row(images, columns, rows[model]) for model in learned},
         pooled_pristine=_pooled_row(images, columns, nothing),
-        floors={column: _floors(images, column, seed) for column in columns},
+        floors={column: _noise_floor(images, column, seed) for column in columns},
         models={
             model: _model_figures(
-                images, model, column, {"generated": vectors[model][column], "pristine": untouched[column]}
+                images, model, column, {"generated": feature_table[model][column], "pristine": untouched[column]}
             )
             for model, column in learned.items()
         },
     )
 
 
-def _mean_vectors(
+def _feature_table(
     images: Sequence[MeasuredImage], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
-) -> Mapping[str, Vector]:
+) -> Mapping[str, FeatureDivergences]:
     """Return the mean over images (and draws) of the divergences from each true distortion."""
     return {
-        column: _mean_vector(
+        column: _mean_feature_divergences(
             [(image.true[column], drawn) for image in _having(images, column) for drawn in row[image.image]]
         )
         for column in columns
@@ -176,41 +176,43 @@ def _pooled_row(
     }
 
 
-def _floors(images: Sequence[MeasuredImage], column: str, seed: int) -> Floors:
+def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> NoiseFloor:
     having = _having(images, column)
     second_draw = all(column in image.true_again for image in having)
-    counts = [_headline(image.true[column]) for image in having]
+    counts = [_jsd_nss_counts(image.true[column]) for image in having]
     if second_draw:
-        again = [_headline(image.true_again[column]) for image in having]
+        again = [_jsd_nss_counts(image.true_again[column]) for image in having]
         sampling = fmean(map(jsd_bits, counts, again))
     else:
         seeds = [derive_seed(seed, "halves", column, image.image) for image in having]
-        sampling = fmean(halves_floor(own, generator(one)) for own, one in zip(counts, seeds, strict=True))
+        sampling = fmean(split_half_floor(own, generator(one)) for own, one in zip(counts, seeds, strict=True))
     content = None
     if len(having) > 1:
         rng = generator(derive_seed(seed, "content", column))
         stack = np.stack(counts)
-        content = fmean(content_floor(stack, rng.permutation(len(having))) for _ in range(CONTENT_SPLITS))
-    return Floors(sampling, second_draw, content)
+        content = fmean(between_content_baseline(stack, rng.permutation(len(having))) for _ in range(CONTENT_SPLITS))
+    return NoiseFloor(sampling, second_draw, content)
 
 
 def _model_figures(
-    images: Sequence[MeasuredImage], model: str, column: str, vectors: dict[str, Vector]
+    images: Sequence[MeasuredImage], model: str, column: str, feature_table: dict[str, FeatureDivergences]
 ) -> ModelFigures:
     having = _having(images, column)
     beside = [image.beside[model] for image in having]
     if all(column in image.true_again for image in having):
-        vectors["true again"] = _mean_vector([(image.true[column], image.true_again[column]) for image in having])
+        feature_table["true again"] = _mean_feature_divergences(
+            [(image.true[column], image.true_again[column]) for image in having]
+        )
     draws = {
         "generated": _mean_draws([one.generated_draws for one in beside]),
         "true": _mean_draws([one.true_draws for one in beside]),
     }
     return ModelFigures(
         learned=column,
-        vectors=vectors,
+        feature_table=feature_table,
         residuals={
-            "generated": averaged([one.generated_residual for one in beside]),
-            "true": averaged([one.true_residual for one in beside]),
+            "generated": ema_generator([one.generated_residual for one in beside]),
+            "true": ema_generator([one.true_residual for one in beside]),
         },
         draws={kind: mean for kind, mean in draws.items() if mean is not None},
         histograms={
@@ -221,9 +223,9 @@ def _model_figures(
     )
 
 
-def _mean_vector(pairs: Sequence[tuple[Histograms, Histograms]]) -> Vector:
-    each = [vector_divergence(true, other) for true, other in pairs]
-    return {component: fmean(one[component] for one in each) for component in VECTOR}
+def _mean_feature_divergences(pairs: Sequence[tuple[Histograms, Histograms]]) -> FeatureDivergences:
+    each = [feature_divergences(true, other) for true, other in pairs]
+    return {component: fmean(one[component] for one in each) for component in NSS_FEATURES}
 
 
 def _mean_draws(likenesses: Sequence[DrawLikeness | None]) -> Draws | None:
@@ -238,9 +240,9 @@ def _having(images: Sequence[MeasuredImage], column: str) -> list[MeasuredImage]
     return [image for image in images if column in image.true]
 
 
-def _headline(histograms: Histograms) -> Counts:
-    return histograms[_HEADLINE_ROW]
+def _jsd_nss_counts(histograms: Histograms) -> Counts:
+    return histograms[_JSD_NSS_ROW]
 
 
 def _pool(histograms: Iterable[Histograms]) -> Counts:
-    return np.sum([_headline(one) for one in histograms], axis=0, dtype=np.int64)
+    return np.sum([_jsd_nss_counts(one) for one in histograms], axis=0, dtype=np.int64)

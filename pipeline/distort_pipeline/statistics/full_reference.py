@@ -6,7 +6,7 @@ import math
 
 import cv2
 
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 
 DATA_RANGE = 255.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.statistics.full_reference import require_same_shape
 
 STABILISER = 170  # their T, for gradients on 0-255

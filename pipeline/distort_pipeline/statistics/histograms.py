@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Image
+from distort_pipeline.pixels import Grey, Image
 from distort_pipeline.statistics.mscn import luma, mscn
 from distort_pipeline.statistics.products import Direction, neighbours
 

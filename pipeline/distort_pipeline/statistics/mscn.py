@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Image
+from distort_pipeline.pixels import Grey, Image
 
 # Mittal et al., "No-reference image quality assessment in the spatial domain", IEEE TIP 21(12) 2012, section II
 WINDOW_PX = 7

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Image
+from distort_pipeline.pixels import Grey, Image
 from distort_pipeline.statistics.residuals import (
     SPECTRUM_BINS,
     SPECTRUM_HIGH,
@@ -48,7 +48,7 @@ def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
     }
 
 
-def averaged(figures: Sequence[ResidualFigures]) -> ResidualFigures:
+def ema_generator(figures: Sequence[ResidualFigures]) -> ResidualFigures:
     """Return the mean over images of each of their figures."""
     return {name: np.mean([one[name] for one in figures], axis=0) for name in figures[0]}
 

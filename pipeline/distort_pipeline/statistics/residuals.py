@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Grey, Image
+from distort_pipeline.pixels import Grey, Image
 from distort_pipeline.statistics.mscn import luma
 
 Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), greys, -255 to 255

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.statistics.full_reference import DATA_RANGE, require_same_shape
 
 WINDOW_PX = 11
@@ -63,7 +63,7 @@ def ssim_and_ms_ssim(reference: Image, distorted: Image) -> tuple[float, float |
     product = np.maximum(contrast, 0) ** SCALE_WEIGHTS[0]
     x, y = reference.astype(np.float32), distorted.astype(np.float32)
     for weight in SCALE_WEIGHTS[1:]:
-        x, y = _halved(x), _halved(y)
+        x, y = _downsample2x(x), _downsample2x(y)
         contrast, whole = _likeness(x, y)
         last = weight == SCALE_WEIGHTS[-1]  # luminance counts at the coarsest scale alone
         product *= np.maximum(whole if last else contrast, 0) ** weight
@@ -131,7 +131,7 @@ def _windowed(planes: Planes) -> Planes:
     return cv2.GaussianBlur(planes, (WINDOW_PX, WINDOW_PX), SIGMA_PX)[MARGIN_PX:-MARGIN_PX]
 
 
-def _halved(planes: Planes) -> Planes:
+def _downsample2x(planes: Planes) -> Planes:
     """Return the means over 2 x 2 px, (ceil(H / 2), ceil(W / 2), 3)."""
     height, width = planes.shape[:2]
     if height % 2 or width % 2:

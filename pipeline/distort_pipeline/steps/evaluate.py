@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
+from distort_pipeline.c2st.tiles import LevelPair, PhotographTiles, cut_tiles
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import apply
-from distort_pipeline.evaluation.dials import DialPlan, dialled, try_dial
 from distort_pipeline.evaluation.plan import Plan, plan_of
+from distort_pipeline.evaluation.severity_sweep import SweepPlan, run_sweep, sweep_image
+from distort_pipeline.pixels import Image
 from distort_pipeline.progress import track
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.reports.dial_tables import dial_words
 from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
-from distort_pipeline.reports.strips import strip
-from distort_pipeline.sceptic.tiles import PhotographTiles, Rung, cut_tiles
+from distort_pipeline.reports.side_by_side import strip
+from distort_pipeline.reports.sweep_tables import sweep_text
 from distort_pipeline.seeds import derive_seed, generator, sample_seed
-from distort_pipeline.statistics.dials import Dial, DialImage, summarise_dial
+from distort_pipeline.statistics.c2st import C2STReport
+from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
 from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.measured import SMALLEST_SIDE_PX, Made, MeasuredImage, measure
-from distort_pipeline.statistics.told import Doubts
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.statistics.severity_sweep import Dial, SweepImage, summarise_sweep
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import model_folders, read_card
@@ -48,7 +48,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     folders = model_folders(models)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     settings = settings_of(config, pairs, cards)
-    build = Build(out, digest(settings))
+    build = StagedStore(out, digest(settings))
     if build.complete():
         return _report(out, read_json(out / "metrics.json"), (f"{out} is already evaluated; nothing to do",))
     plan = plan_of(pairs, cards)
@@ -57,25 +57,25 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         shown: dict[str, list[list[Image]]] = {name: [] for name in plan.learned}
         measured = []
         tiles = []
-        tried: dict[str, list[DialImage]] = {name: [] for name in plan.dials}
+        tried: dict[str, list[SweepImage]] = {name: [] for name in plan.sweeps}
         for image, made in track(
             _make(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
         ):
             measured.append(_measured(plan, image, made, shown, config.strips))
-            rungs = _try_dials(plan, image, generators, tried, config)
-            tiles.append(_tiles(plan, image, made, rungs, config))
+            condition_levels = _run_sweeps(plan, image, generators, tried, config)
+            tiles.append(_tiles(plan, image, made, condition_levels, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
-        doubts = _doubts(tiles, plan, config)
-        dials = {name: _dial(plan.dials[name], tried[name]) for name in plan.dials}
-        figures = write_files(evaluation, doubts, work, dials)
+        c2st = _c2st(tiles, plan, config)
+        sweeps = {name: _dial(plan.sweeps[name], tried[name]) for name in plan.sweeps}
+        figures = write_files(evaluation, c2st, work, sweeps)
         for name, rows in shown.items():
             if rows:
                 write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
-        header = _header(plan, settings, cards, figures)
-        write_page(work, evaluation, doubts, header, dials)
+        metadata = _metadata(plan, settings, cards, figures)
+        write_page(work, evaluation, c2st, metadata, sweeps)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
-        build.publish(header)
-    return _report(out, figures, tuple(_remarks(plan, dials)))
+        build.publish(metadata)
+    return _report(out, figures, tuple(_remarks(plan, sweeps)))
 
 
 def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Ma
         "version": VERSION,
         "evaluate": values,
         "models": {name: card["weights_digest"] for name, card in cards.items()},
-        "pairs_digest": pairs.header["digest"],
+        "pairs_digest": pairs.metadata["digest"],
     }
 
 
@@ -98,9 +98,11 @@ def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerat
     return {name: load_generator(folder, batch=1) for name, folder in folders.items()}
 
 
-def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig) -> Iterator[tuple[str, Made]]:
+def _make(
+    plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
+) -> Iterator[tuple[str, EvalImages]]:
     """Yield each image's id with all that is made of it."""
-    from distort_pipeline.trained import is_random as draws_anew
+    from distort_pipeline.trained import is_random as varies_per_draw
 
     column_of = {column.name: column for column in plan.columns}
     for image, records in plan.images.items():
@@ -110,10 +112,10 @@ def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: Evalua
         again: dict[str, Image] = {}
         for name in plan.learned:
             trained = generators[name]
-            random = draws_anew(trained.card)
+            random = varies_per_draw(trained.card)
             draws = range(max(config.draws, 2) if random else 1)
             seeds = [_draw_seed(config, trained, identity, draw) for draw in draws]
-            drawn = [trained.forward.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
+            drawn = [trained.predictor.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
             generated[name] = drawn[: config.draws]
             if random:
                 again[name] = drawn[1]
@@ -122,12 +124,12 @@ def _make(plan: Plan, generators: Mapping[str, TrainedGenerator], config: Evalua
         true = {
             column: plan.pairs.val_image(image, record.distortion, record.level) for column, record in records.items()
         }
-        yield image, Made(pristine, true, _true_again(plan, pristine, records), generated, again)
+        yield image, EvalImages(pristine, true, _true_again(plan, pristine, records), generated, again)
 
 
 def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) -> dict[str, Image]:
     """Return another draw of each random true distortion of an image."""
-    seed = plan.pairs.header["settings"]["pairs"]["seed"]
+    seed = plan.pairs.metadata["settings"]["pairs"]["seed"]
     again = {}
     for column in plan.columns:
         record = records.get(column.name)
@@ -138,7 +140,9 @@ def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) 
     return again
 
 
-def _measured(plan: Plan, image: str, made: Made, shown: Mapping[str, list[list[Image]]], strips: int) -> MeasuredImage:
+def _measured(
+    plan: Plan, image: str, made: EvalImages, shown: Mapping[str, list[list[Image]]], strips: int
+) -> MeasuredImage:
     """Return the measurements of one image; its crops join `shown` while a model has fewer than `strips` rows."""
     for name, column in plan.learned.items():
         if column in made.true and len(shown[name]) < strips:
@@ -147,62 +151,66 @@ def _measured(plan: Plan, image: str, made: Made, shown: Mapping[str, list[list[
 
 
 def _tiles(
-    plan: Plan, image: str, made: Made, rungs: Mapping[str, Sequence[Rung]], config: EvaluateConfig
+    plan: Plan,
+    image: str,
+    made: EvalImages,
+    condition_levels: Mapping[str, Sequence[LevelPair]],
+    config: EvaluateConfig,
 ) -> PhotographTiles | None:
     """Return what a sceptic's classifiers see of an image: its share of the tiles, two or more."""
-    if not config.classifier_steps:
+    if not config.c2st_steps:
         return None
-    share = max(2, round(config.classifier_tiles / len(plan.images)))
-    return cut_tiles(made, count=share, seed=derive_seed(config.seed, "sceptic", image), rungs=rungs)
+    share = max(2, round(config.c2st_tiles / len(plan.images)))
+    return cut_tiles(
+        made, count=share, seed=derive_seed(config.seed, "sceptic", image), condition_levels=condition_levels
+    )
 
 
-def _try_dials(
+def _run_sweeps(
     plan: Plan,
     image: str,
     generators: Mapping[str, TrainedGenerator],
-    tried: Mapping[str, list[DialImage]],
+    tried: Mapping[str, list[SweepImage]],
     config: EvaluateConfig,
-) -> dict[str, list[Rung]]:
-    """Add to `tried` what the dial of each graded model does on one image, with its first draw of the table.
+) -> dict[str, list[LevelPair]]:
+    """Add to `tried` what the dial of each multi-level model does on one image, with its first draw of the table.
 
     Return the image at the levels of each.
     """
-    rungs = {}
-    for name, one in plan.dials.items():
+    condition_levels = {}
+    for name, one in plan.sweeps.items():
         records = one.images.get(image)
         if records:
             identity = next(iter(records.values())).image_digest
             draw = _draw_seed(config, generators[name], identity, 0)
-            own = dialled(one, plan.pairs, records, generators[name].forward, draw=draw)
-            tried[name].append(try_dial(one, plan.pairs, records, own, seed=config.seed))
-            rungs[name] = [
-                Rung(held.step.severity, true, own.made(held.step.severity))
+            own = sweep_image(one, plan.pairs, records, generators[name].predictor, draw=draw)
+            tried[name].append(run_sweep(one, plan.pairs, records, own, seed=config.seed))
+            condition_levels[name] = [
+                LevelPair(held.step.severity, true, own.made(held.step.severity))
                 for held, true in zip(one.held, own.true, strict=True)
             ]
-    return rungs
+    return condition_levels
 
 
 def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
     return derive_seed(config.seed, trained.card["distortion"], identity, draw)
 
 
-def _dial(plan: DialPlan, images: Sequence[DialImage]) -> Dial:
-    return summarise_dial(images, [one.step for one in plan.held], [one.step for one in plan.betweens])
+def _dial(plan: SweepPlan, images: Sequence[SweepImage]) -> Dial:
+    return summarise_sweep(images, [one.step for one in plan.held], [one.step for one in plan.midpoints])
 
 
-def _doubts(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> Doubts | None:
+def _c2st(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
     """Return what classifiers can tell; None without tiles."""
     there = [own for own in tiles if own is not None]
     if not there:
         return None
-    from distort_pipeline.sceptic.judge import judge
+    from distort_pipeline.c2st.run import judge
 
-    return judge(
-        there, plan.learned, steps=config.classifier_steps, fold_count=config.classifier_folds, seed=config.seed
-    )
+    return judge(there, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
 
 
-def _header(
+def _metadata(
     plan: Plan, settings: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
@@ -216,17 +224,17 @@ def _header(
         },
         "distortions": {column.name: dict(column.recipe) for column in plan.columns},
         "counts": {"images": len(plan.images), "too_small": plan.too_small},
-        "pairs_digest": plan.pairs.header["digest"],
-        "manifest_digest": plan.pairs.header["manifest_digest"],
+        "pairs_digest": plan.pairs.metadata["digest"],
+        "manifest_digest": plan.pairs.metadata["manifest_digest"],
         "packages": package_versions([backend_name(), "keras", "numpy", "opencv-python-headless", "scipy"]),
     }
 
 
-def _remarks(plan: Plan, dials: Mapping[str, Dial]) -> Iterator[str]:
+def _remarks(plan: Plan, sweeps: Mapping[str, Dial]) -> Iterator[str]:
     """Yield the lines that a reader of the terminal gets beside the table."""
-    for name, dial in dials.items():
-        yield f"dial of {name}: {dial_words(dial)}"
-        if lacking := plan.dials[name].lacking:
+    for name, dial in sweeps.items():
+        yield f"dial of {name}: {sweep_text(dial)}"
+        if lacking := plan.sweeps[name].lacking:
             are = "is" if lacking == 1 else "are"
             yield f"{lacking} of the levels that {name} has learned {are} not in the pairs, and not judged"
     if plan.too_small:

@@ -23,12 +23,12 @@ from distort_pipeline.exports.source import StudySettings
 from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
-UNDECISIVE = ("workers",)  # settings that decide no byte of an export
+RUNTIME_ONLY = ("workers",)  # settings that decide no byte of an export
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run(
     """Write the corpus as `config.format` into `out`; parts that an interrupted run finished are kept.
 
     Of labels that were added to the corpus those in `labels` go along; None: all.
-    Batches that are out of their bounds stay out unless they are allowed; PipelineError if nothing else is left.
+    Batches that are rejected stay out unless they are allowed; PipelineError if nothing else is left.
     """
     started = time.monotonic()
     exporter = EXPORTS.get(config.format)()
@@ -62,7 +62,7 @@ def run(
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
     source = ExportSource(corpus, config.label, study, labels)
     settings = _settings(config, source)
-    build = Build(out, digest(settings))
+    build = StagedStore(out, digest(settings))
     if build.complete():
         return Report("export", {}, (f"{out} is already complete; nothing to do",))
     parts, left_out = plan(config, source, scored=exporter.scored)
@@ -77,17 +77,17 @@ def run(
             pass
         files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
         _note_tables(ledger, files, work, [part.batch for part in parts])
-        header = _header(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
+        metadata = _metadata(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
-        build.publish(header, listed=False)  # the ledger has the digest of every file
-    return _report(config, out, header, left_out)
+        build.publish(metadata, listed=False)  # the ledger has the digest of every file
+    return _report(config, out, metadata, left_out)
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """How many of the samples that were selected are not in an export."""
 
-    flagged: int = 0  # of batches that are out of their bounds
+    flagged: int = 0  # of batches that are rejected
     without_score: int = 0
 
 
@@ -96,7 +96,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     series = source.corpus.series
-    columns["series"] = np.repeat(series, [source.corpus.header["samples"][name] for name in series])
+    columns["conditions"] = np.repeat(series, [source.corpus.metadata["samples"][name] for name in series])
     wanted = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not wanted.any():
         raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
@@ -128,14 +128,14 @@ def write_part(task: PartTask) -> str:
 
 def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
     """Return all that decides the export's bytes, as plain values."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNDECISIVE}
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
     if not source.flagged:
         del values["allow_flagged"]  # it decides nothing
     return {
         "format": KIND,
         "version": VERSION,
         "export": values,
-        "corpus_digest": source.corpus.header["digest"],
+        "corpus_digest": source.corpus.metadata["digest"],
         "labels": source.label_digests,
     }
 
@@ -155,7 +155,7 @@ def _having_score(source: ExportSource, wanted: NDArray[np.bool_]) -> NDArray[np
 
 def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Return (samples,) which are of batches that are out of the bounds of their generators."""
-    batches = zip(columns["series"], columns["batch"], strict=True)
+    batches = zip(columns["conditions"], columns["batch"], strict=True)
     return np.array([f"{series}-{batch:05d}" in source.flagged for series, batch in batches], bool)
 
 
@@ -181,7 +181,7 @@ def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Seque
     _note(ledger, TABLES, {**own, **_digests([checksums], work)})
 
 
-def _header(
+def _metadata(
     source: ExportSource, parts: Sequence[Part], settings: dict[str, Any], entries: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
@@ -196,18 +196,16 @@ def _header(
             "files": sum(len(entry["files"]) for entry in entries),
         },
         "corpus_digest": settings["corpus_digest"],
-        "manifest_digest": source.corpus.header["manifest_digest"],
+        "manifest_digest": source.corpus.metadata["manifest_digest"],
         "packages": package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
     }
 
 
-def _report(config: ExportConfig, out: Path, header: Mapping[str, Any], left_out: LeftOut) -> Report:
-    counts = header["counts"]
+def _report(config: ExportConfig, out: Path, metadata: Mapping[str, Any], left_out: LeftOut) -> Report:
+    counts = metadata["counts"]
     lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
     if left_out.flagged:
-        lines.append(
-            f"{left_out.flagged} samples are of batches out of their bounds and left out; --allow-flagged takes them"
-        )
+        lines.append(f"{left_out.flagged} samples are of batches rejected and left out; --allow-flagged takes them")
     if left_out.without_score:
         lines.append(f"{left_out.without_score} samples have no {config.label} and are left out")
     return Report("export", counts, (*lines, f"export: {out}"))

@@ -12,10 +12,10 @@ from typing import Any
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.generation.asked import asked_series, chosen_models, require_fit_names, trained_align
-from distort_pipeline.generation.header import corpus_header, deciding_settings, used_images
+from distort_pipeline.generation.conditions import chosen_models, plan_conditions, require_fit_names, trained_align
+from distort_pipeline.generation.metadata import content_settings, corpus_metadata, used_images
+from distort_pipeline.planning.conditions import Condition, levels_of, same_level
 from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
-from distort_pipeline.planning.series import Series, peers_of, rungs_of
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_page
@@ -23,14 +23,14 @@ from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.severities import true_parameters
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.tasks.reference_tiles import TileTask, TrueDistortion, make_tile_shard
-from distort_pipeline.trained import wants_whole
+from distort_pipeline.tasks.reference_tiles import DistortionSpec, TileTask, make_tile_shard
+from distort_pipeline.trained import needs_image_stats
 
 Cards = Mapping[str, dict[str, Any]]
 
@@ -49,17 +49,17 @@ def run(
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
-    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.mix)
+    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.composite)
     cards = {name: read_card(folder) for name, folder in folders.items()}
     images = [image for image in manifest.records if image.split in config.splits]
     if not images:
         raise PipelineError(f"{manifest_path} has no image in the splits {', '.join(config.splits)}")
-    series = asked_series(
+    series = plan_conditions(
         cards,
         config.distortions,
         levels=config.levels,
         severity=config.severity,
-        mixes=config.mix,
+        composites=config.composite,
         target=config.target,
     )
     align_px = config.crop_align or trained_align(cards)
@@ -68,33 +68,33 @@ def run(
         series,
         count=config.count,
         tile_px=None if config.whole_images else config.tile_px,
-        batch_samples=config.batch_samples,
+        samples_per_shard=config.samples_per_shard,
         align_px=align_px,
         seed=config.seed,
         allow_repeats=config.allow_repeats,
     )
     values = {**dataclasses.asdict(config), "crop_align": align_px}
-    settings = deciding_settings(values, cards, manifest.digest)
-    build = Build(out, digest(settings))
+    settings = content_settings(values, cards, manifest.digest)
+    build = StagedStore(out, digest(settings))
     require_fit_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
     with build.writing() as work:
-        check_free_space(out, _bytes_needed(plan, Ledger(work), config.batch_samples))
+        check_free_space(out, _bytes_needed(plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, config, plan)
         tile_tasks = _tile_tasks(config, cards, series, plan, work, root)
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
         batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
         used = used_images(plan, images)
-        header = corpus_header(work, settings, plan, cards, used)
+        metadata = corpus_metadata(work, settings, plan, cards, used)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
-        write_json(work / "store.json", header)
+        write_json(work / "store.json", metadata)
         write_page(work)
         write_attributions(work / ATTRIBUTIONS, attributions_of(used))
-        build.publish(header)
-    return _report(out, header)
+        build.publish(metadata)
+    return _report(out, metadata)
 
 
 def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None:
@@ -108,44 +108,44 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
             name,
             slots=count,
             tile_px=config.tile_px,
-            per_shard=config.batch_samples,
+            per_shard=config.samples_per_shard,
             per_chunk=config.tiles_per_chunk,
         )
 
 
 def _tile_tasks(
-    config: GenerateConfig, cards: Cards, series: Sequence[Series], plan: CorpusPlan, work: Path, root: Path
+    config: GenerateConfig, cards: Cards, series: Sequence[Condition], plan: CorpusPlan, work: Path, root: Path
 ) -> list[TileTask]:
     return [
         TileTask(
             work,
             root,
             number,
-            plan.tiles[first : first + config.batch_samples],
+            plan.tiles[first : first + config.samples_per_shard],
             _shared_truths(cards, series),
             config.truth_images,
             config.seed,
             config.whole_images,
-            not config.whole_images and any(map(wants_whole, cards.values())),
+            not config.whole_images and any(map(needs_image_stats, cards.values())),
         )
-        for number, first in enumerate(range(0, len(plan.tiles), config.batch_samples))
+        for number, first in enumerate(range(0, len(plan.tiles), config.samples_per_shard))
     ]
 
 
-def _shared_truths(cards: Cards, series: Sequence[Series]) -> tuple[TrueDistortion, ...]:
+def _shared_truths(cards: Cards, series: Sequence[Condition]) -> tuple[DistortionSpec, ...]:
     """Return the true distortions that the batches of all series share: of those whose samples have one strength."""
     return tuple(
-        TrueDistortion(one.name, card["distortion"], one.level, true_parameters(card, one.asked.first))
+        DistortionSpec(one.name, card["distortion"], one.level, true_parameters(card, one.asked.first))
         for one in series
-        if one.is_plain
+        if one.fixed_severity
         for card in [cards[one.models[0]]]
-        if not card["brought"]
+        if not card["external"]
     )
 
 
 def _batch_tasks(
     config: GenerateConfig,
-    series: Sequence[Series],
+    series: Sequence[Condition],
     plan: CorpusPlan,
     folders: Mapping[str, Path],
     work: Path,
@@ -159,10 +159,10 @@ def _batch_tasks(
             {name: folders[name] for name in batch.series.models},
             batch,
             tuple(plan.tiles[sample.tile] for sample in batch.samples),
-            peers_of(batch.series, series),
-            rungs_of(batch.series, series),
-            config.batch_samples,
-            config.network_batch,
+            same_level(batch.series, series),
+            levels_of(batch.series, series),
+            config.samples_per_shard,
+            config.inference_batch_size,
             config.precision,
             config.labels,
             config.whole_images,
@@ -190,21 +190,21 @@ def _make_batches(config: GenerateConfig, tasks: Sequence[BatchTask], work: Path
     finished = Ledger(work).finished(task.batch.name for task in tasks)
     left = [task for task in tasks if task.batch.name not in finished]
     results = run_tasks(make_batch, left, workers)
-    if config.on_drift == "stop":  # also at what an earlier run made: running again must not hide it
+    if config.on_fail == "stop":  # also at what an earlier run made: running again must not hide it
         for entry in Ledger(work).entries(sorted(finished)):
-            _stop_at_drift(entry, work)
+            _stop_at_rejection(entry, work)
     for entry in track(results, total=len(tasks), label="generate", unit="batches", done=len(finished)):
-        if config.on_drift == "stop":
-            _stop_at_drift(entry, work)
+        if config.on_fail == "stop":
+            _stop_at_rejection(entry, work)
     return len(left)
 
 
-def _stop_at_drift(entry: Mapping[str, Any], work: Path) -> None:
-    if not entry["within_bounds"]:
+def _stop_at_rejection(entry: Mapping[str, Any], work: Path) -> None:
+    if not entry["accepted"]:
         reasons = read_json(work / "reports" / f"{entry['shard']}.json")["reasons"]
         raise PipelineError(
-            f"batch {entry['shard']} is out of bounds: {'; '.join(reasons)}; "
-            "run again with --on-drift flag to go on all the same"
+            f"batch {entry['shard']} is rejected: {'; '.join(reasons)}; "
+            "run again with --on-fail flag to go on all the same"
         )
 
 
@@ -220,16 +220,16 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
     return 3 * (samples + tiles)
 
 
-def _report(out: Path, header: dict[str, Any]) -> Report:
-    counts = header["counts"]
+def _report(out: Path, metadata: dict[str, Any]) -> Report:
+    counts = metadata["counts"]
     shares, levels = Counter[str](), Counter[str]()
-    for name, series in header["series"].items():
-        shares[series["distortion"]] += header["samples"][name]
+    for name, series in metadata["conditions"].items():
+        shares[series["distortion"]] += metadata["samples"][name]
         levels[series["distortion"]] += 1
     several = {name: f" at {number} levels" for name, number in levels.items() if number > 1}
     told = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
     verdict = (
-        f"{counts['flagged']} of {counts['batches']} batches out of bounds; the report says which"
+        f"{counts['flagged']} of {counts['batches']} batches rejected; the report says which"
         if counts["flagged"]
         else f"all {counts['batches']} batches lie within their bounds"
         if counts["batches"] > 1
@@ -242,7 +242,7 @@ def _report(out: Path, header: dict[str, Any]) -> Report:
             f"{counts['samples']} samples ({told}) of {counts['tiles']} tiles from {counts['images']} images",
             verdict,
             *cautions(out),
-            f"corpus: {out} (digest {header['digest'][:16]})",
+            f"corpus: {out} (digest {metadata['digest'][:16]})",
             f"report: {out / 'index.html'}",
         ),
     )

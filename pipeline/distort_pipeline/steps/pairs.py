@@ -20,8 +20,8 @@ from distort_pipeline.stores.arrays import (
     create_group,
     create_tiles,
 )
-from distort_pipeline.stores.brought import brought_root, partners
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.external_pairs import match_pairs, pair_root
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.manifests import Manifest, read_manifest
@@ -49,9 +49,9 @@ def run(
         min_tile_px=config.min_tile_px,
         seed=config.seed,
     )
-    found = {name: partners(Path(place), manifest.records, root) for name, place in config.brought.items()}
+    found = {name: match_pairs(Path(place), manifest.records, root) for name, place in config.external.items()}
     settings = settings_of(config, manifest, found)
-    build = Build(out, digest(settings))
+    build = StagedStore(out, digest(settings))
     if build.complete():
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
     with build.writing() as work:
@@ -65,7 +65,7 @@ def run(
                 root,
                 shard,
                 recipes,
-                _partners_of(found, shard),
+                _external_of(found, shard),
                 config.tile_px,
                 config.tiles_per_shard,
                 config.seed,
@@ -78,10 +78,10 @@ def run(
         for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
             pass
         entries = ledger.entries([shard.name for shard in plan.shards])
-        header = _header(manifest, plan, recipes, settings, entries)
+        metadata = _metadata(manifest, plan, recipes, settings, entries)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
-        build.publish(header)
-    return _report(out, header)
+        build.publish(metadata)
+    return _report(out, metadata)
 
 
 def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
@@ -91,15 +91,15 @@ def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
         for name in config.distortions
         for place, level in enumerate(config.levels)
     ]
-    return (*made, *(Recipe(name, 1, 0, {}, str(Path(place).resolve())) for name, place in config.brought.items()))
+    return (*made, *(Recipe(name, 1, 0, {}, str(Path(place).resolve())) for name, place in config.external.items()))
 
 
 def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return all that decides the store's bytes, as plain values."""
     values = dataclasses.asdict(config)
     del values["workers"]  # nor do workers decide any
-    values["brought"] = {
-        name: {image: _file_digest(brought_root(Path(config.brought[name])), path) for image, path in pairs.items()}
+    values["external"] = {
+        name: {image: _file_digest(pair_root(Path(config.external[name])), path) for image, path in pairs.items()}
         for name, pairs in found.items()
     }
     return {
@@ -111,7 +111,7 @@ def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Map
     }
 
 
-def _partners_of(found: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
+def _external_of(found: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
     here = [placed.image.id for placed in shard.images]
     return {name: {image: pairs[image] for image in here if image in pairs} for name, pairs in found.items()}
 
@@ -154,7 +154,7 @@ def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, til
     return pixels * 3 * (1 + len(recipes))
 
 
-def _header(
+def _metadata(
     manifest: Manifest,
     plan: PairPlan,
     recipes: tuple[Recipe, ...],
@@ -175,7 +175,7 @@ def _header(
                 "level": recipe.level,
                 "level_index": recipe.level_index,
                 "parameters": dict(recipe.parameters),
-                "brought": recipe.brought is not None,
+                "external": recipe.external is not None,
             }
             for recipe in recipes
         ],
@@ -195,16 +195,16 @@ def _header(
     }
 
 
-def _report(out: Path, header: dict[str, Any]) -> Report:
-    counts = header["counts"]
+def _report(out: Path, metadata: dict[str, Any]) -> Report:
+    counts = metadata["counts"]
     lines = [
-        f"{counts['pairs']} pairs of {', '.join(header['distortions'])}: {counts['train_tiles']} training tiles, "
+        f"{counts['pairs']} pairs of {', '.join(metadata['distortions'])}: {counts['train_tiles']} training tiles, "
         f"{counts['val_images']} validation images",
-        f"pair store: {out} (digest {header['digest'][:16]})",
+        f"pair store: {out} (digest {metadata['digest'][:16]})",
     ]
     if counts["too_small"]:
         lines.append(f"{counts['too_small']} training images are too small for a tile and were left out")
-    missing = header["missing"]
+    missing = metadata["missing"]
     for absent in missing[:MISSING_SHOWN]:
         lines.append(f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}")
     if len(missing) > MISSING_SHOWN:

@@ -17,7 +17,7 @@ from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import card_text
 from distort_pipeline.seeds import derive_seed
-from distort_pipeline.stores.builds import Build
+from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
     KIND,
@@ -31,21 +31,21 @@ from distort_pipeline.stores.models import (
 )
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.trained import assign_weights, weights_of
-from distort_pipeline.training.best import BestWeights
-from distort_pipeline.training.card import origin, told_levels
+from distort_pipeline.training.best_checkpoint import BestWeights
+from distort_pipeline.training.card import level_cards, origin
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.settled import (
+from distort_pipeline.training.resolve import (
     learned_recipes,
-    require_gain,
+    require_better_than_identity,
     require_same_networks,
-    settled_head_start,
-    settled_noise_channels,
+    resolve_noise_channels,
+    resolve_warmup_steps,
 )
 from distort_pipeline.training.validator import Figures, Validator, mean_figures
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
-    from distort_pipeline.training.start import Start
+    from distort_pipeline.training.init import Initialization
 
 FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
 
@@ -71,38 +71,38 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
     levels = [int(recipe["level"]) for recipe in recipes]
-    noise_channels = settled_noise_channels(config.noise_channels, distortion, base)
+    noise_channels = resolve_noise_channels(config.noise_channels, distortion, base)
     if base is not None:
         require_same_networks(
             base,
             base_filters=config.base_filters,
             noise_channels=noise_channels,
-            transform=config.transform,
+            codec_prior=config.codec_prior,
             crop_align=config.crop_align,
         )
     settings = {
         "format": KIND,
         "version": VERSION,
         "distortion": distortion,
-        "train": {**_deciding(config), "noise_channels": noise_channels, "levels": levels},
-        "pairs_digest": pairs.header["digest"],
+        "train": {**_content_settings(config), "noise_channels": noise_channels, "levels": levels},
+        "pairs_digest": pairs.metadata["digest"],
         "base": read_card(base)["weights_digest"] if base else None,
     }
     # checkpoints are the whole state of the optimisers: of use only on the way here
-    build = Build(out, digest(settings), on_the_way=("checkpoints",))
+    build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
         start = _start(config, pairs, distortion, recipes, work, noise_channels, base)
         trainer, device = _trainer(config, distortion, noise_channels, len(levels), start)
-        keep = config.keep or ("best" if start.fitted else "last")
-        trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, keep)
+        select_checkpoint = config.select_checkpoint or ("best" if start.fitted else "last")
+        trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, select_checkpoint)
         figures = mean_figures(trained.figures)
         if config.steps == 0:
-            require_gain(distortion, figures)
-        residual = trained.kept > 0 or not start.untaught  # else no step was better than a residual of 0
-        weights = weights_of(trainer.averaged)
+            require_better_than_identity(distortion, figures)
+        residual = trained.kept > 0 or not start.unet_is_zero  # else no step was better than a residual of 0
+        weights = weights_of(trainer.ema_generator)
         if not residual:
             weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
         write_arrays(work / WEIGHTS, weights)
@@ -113,13 +113,13 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         network = {
             "base_filters": config.base_filters if residual else 0,
             "noise_channels": noise_channels,
-            "transform": start.transform,
+            "codec_prior": start.codec_prior,
             "noise_pyramid": start.noise is not None,
             "whole": start.whole,
         }
         card = {
             **origin(pairs, recipes),
-            "levels": told_levels(recipes, trained.figures, trained.histograms, seed=config.seed),
+            "levels": level_cards(recipes, trained.figures, trained.histograms, seed=config.seed),
             "network": network,
             "explained": dict(start.explained or {}),
             "settings": settings,
@@ -138,14 +138,14 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         {"steps": config.steps, "seconds": round(seconds, 1), **figures},
         (
             f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation images after {config.steps} steps "
-            f"(doing nothing scores {figures['jsd_nss_pristine']:.4f})"
+            f"(the identity baseline scores {figures['jsd_nss_pristine']:.4f})"
             + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
             f"model: {out}",
         ),
     )
 
 
-def _deciding(config: TrainConfig) -> dict[str, Any]:
+def _content_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that decide what is learned: a training that was stopped goes on with other threads too."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
 
@@ -158,16 +158,16 @@ def _start(
     work: Path,
     noise_channels: int,
     base: Path | None,
-) -> Start:
+) -> Initialization:
     """Return where G starts; PipelineError if it is to make no step from there, and nothing is known."""
-    from distort_pipeline.training.start import fitted_start, start_of
+    from distort_pipeline.training.init import fit_init, load_init
 
     if base is not None:
-        return start_of(base, [recipe["parameters"] for recipe in recipes])
-    wanted = config.transform
+        return load_init(base, [recipe["parameters"] for recipe in recipes])
+    wanted = config.codec_prior
     if config.crop_align != TILE_ALIGN_PX:
         wanted = "none"  # codecs' blocks move under crops of any other alignment
-    start = fitted_start(
+    start = fit_init(
         pairs,
         distortion,
         [int(recipe["level"]) for recipe in recipes],
@@ -178,7 +178,7 @@ def _start(
     )
     if start.explained:
         said = ", ".join(f"{share:.2f} by {name}" for name, share in start.explained.items())
-        print(f"{distortion}: response curves of {start.transform}; explained {said}", file=sys.stderr)
+        print(f"{distortion}: response curves of {start.codec_prior}; explained {said}", file=sys.stderr)
     if config.steps == 0 and not start.fitted:
         raise PipelineError(
             f"train.steps is 0, but least squares found nothing to say of {distortion}; it takes adversarial steps"
@@ -186,33 +186,38 @@ def _start(
     return start
 
 
-def _trainer(config: TrainConfig, distortion: str, noise_channels: int, levels: int, start: Start) -> tuple[Any, str]:
+def _trainer(
+    config: TrainConfig, distortion: str, noise_channels: int, levels: int, start: Initialization
+) -> tuple[Any, str]:
     """Return the trainer, where `start` says, and the words for its device."""
-    from distort_pipeline.training.adversaries import Networks
     from distort_pipeline.training.backends import make_trainer
+    from distort_pipeline.training.gan import GANConfig
 
-    shared = {part.name for part in dataclasses.fields(Networks)} & {part.name for part in dataclasses.fields(config)}
+    shared = {part.name for part in dataclasses.fields(GANConfig)} & {part.name for part in dataclasses.fields(config)}
     values = {name: getattr(config, name) for name in shared}
     settled = {
         "levels": levels,
         "noise_channels": noise_channels,
-        "transform": start.transform,
+        "codec_prior": start.codec_prior,
         "noise_pyramid": start.noise is not None,
-        "head_start": settled_head_start(
-            config.head_start, steps=config.steps, adversarial=config.adversarial_weight > 0, fitted=start.fitted
+        "discriminator_warmup_steps": resolve_warmup_steps(
+            config.discriminator_warmup_steps,
+            steps=config.steps,
+            adversarial=config.adversarial_weight > 0,
+            fitted=start.fitted,
         ),
         "seed": derive_seed(config.seed, distortion) % 2**31,
     }
-    if config.steps == 0 and start.untaught:
+    if config.steps == 0 and start.unet_is_zero:
         settled["base_filters"] = 0  # a U-Net that stays 0 would take nine tenths of the validation's time
-    trainer, device = make_trainer(Networks(**{**values, **settled}))
+    trainer, device = make_trainer(GANConfig(**{**values, **settled}))
     if start.model is not None:
-        for network in (trainer.generator, trainer.averaged):
+        for network in (trainer.generator, trainer.ema_generator):
             assign_weights(network, start.model)
-    if start.responses:
-        trainer.give_responses(start.responses)
+    if start.coefficient_curves:
+        trainer.load_curves(start.coefficient_curves)
     if start.noise is not None:
-        trainer.give_noise(start.noise)
+        trainer.load_noise(start.noise)
     return trainer, device
 
 
@@ -224,11 +229,11 @@ def _train(
     trainer: Any,
     work: Path,
     noise_channels: int,
-    keep: str,
+    select_checkpoint: str,
 ) -> _Trained:
     """Train, and leave in the averaged generator the weights that are kept."""
-    from distort_pipeline.networks.forward import Forward
-    from distort_pipeline.networks.transforms import is_scaled
+    from distort_pipeline.networks.codec_priors import is_scaled
+    from distort_pipeline.networks.predictor import Predictor
     from distort_pipeline.training.loop import train
 
     seed = derive_seed(config.seed, distortion)
@@ -236,19 +241,19 @@ def _train(
         pairs, distortion, levels, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
     )
     best = BestWeights(work / "checkpoints" / "best")
-    forward = Forward(
-        trainer.averaged,
+    predictor = Predictor(
+        trainer.ema_generator,
         noise_channels=noise_channels,
         batch=config.batch,
-        graded=len(levels) > 1,
-        whole=is_scaled(trainer.settings.transform),
+        multi_level=len(levels) > 1,
+        whole=is_scaled(trainer.settings.codec_prior),
     )
-    validator = Validator(pairs, distortion, levels, forward, count=config.validation_tiles, seed=config.seed)
+    validator = Validator(pairs, distortion, levels, predictor, count=config.validation_tiles, seed=config.seed)
 
     def validate(step: int) -> Mapping[str, float]:
         figures = validator.along(step, work / "strips")
-        if keep == "best":
-            best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.averaged))
+        if select_checkpoint == "best":
+            best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.ema_generator))
         print(
             f"{distortion}, step {step}: JSD_NSS {figures['jsd_nss']:.4f} bits "
             f"(pristine {figures['jsd_nss_pristine']:.4f})",
@@ -267,7 +272,7 @@ def _train(
         validate=validate,
     )
     kept = config.steps
-    if keep == "best":
+    if select_checkpoint == "best":
         kept = best.step()
-        assign_weights(trainer.averaged, best.weights())
+        assign_weights(trainer.ema_generator, best.weights())
     return _Trained(first, kept, *validator.final(), validator.calibration())

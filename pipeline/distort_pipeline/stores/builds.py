@@ -23,7 +23,7 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 
 @dataclass(frozen=True)
-class Build:
+class StagedStore:
     """A store in the making: work goes to a folder beside `out`, keyed by its settings, and is moved in when whole.
 
     So what stands at `out` is always complete, and what a kill leaves behind is found again by the same command and
@@ -35,7 +35,7 @@ class Build:
 
     out: Path
     key: str  # digest of everything that decides the store's bytes
-    on_the_way: tuple[str, ...] = ()  # folders that are of use until the store is finished
+    staging_dir: tuple[str, ...] = ()  # folders that are of use until the store is finished
 
     @property
     def work(self) -> Path:
@@ -57,18 +57,18 @@ class Build:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return False
         path = self.out / "store.json"
-        header = read_json(path) if path.is_file() else None
-        if isinstance(header, dict) and header.get("key") == self.key:
+        metadata = read_json(path) if path.is_file() else None
+        if isinstance(metadata, dict) and metadata.get("key") == self.key:
             return True
-        if not isinstance(header, dict) or not str(header.get("format")).startswith("distort-pipeline/"):
+        if not isinstance(metadata, dict) or not str(metadata.get("format")).startswith("distort-pipeline/"):
             raise self._not_ours()
         raise self._other()
 
     def _is_complete_remotely(self) -> bool:
         for name in ("store.json", NOTE):
-            header = read_json(self.out / name) if (self.out / name).is_file() else {}
-            if "key" in header:  # there is none in a store.json that was written on the way
-                if header["key"] != self.key:
+            metadata = read_json(self.out / name) if (self.out / name).is_file() else {}
+            if "key" in metadata:  # there is none in a store.json that was written on the way
+                if metadata["key"] != self.key:
                     raise self._other()
                 return name == "store.json"
         if self.out.exists():
@@ -119,14 +119,14 @@ class Build:
             raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, header: dict[str, Any], *, listed: bool = True) -> None:
+    def publish(self, metadata: dict[str, Any], *, listed: bool = True) -> None:
         """Write the header and move the finished work folder to `out`, without what killed writers left in it.
 
         If it is `listed`, the digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        kept = {"files": write_listing(self.work, (*self.on_the_way, NOTE))} if listed else {}
-        write_json(self.work / "store.json", sealed({**header, **kept, "key": self.key}))
+        kept = {"files": write_listing(self.work, (*self.staging_dir, NOTE))} if listed else {}
+        write_json(self.work / "store.json", sealed({**metadata, **kept, "key": self.key}))
         if self._is_remote:
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -134,11 +134,11 @@ class Build:
 
     def _is_finished(self) -> bool:
         path = self.work / "store.json"
-        header = read_json(path) if path.is_file() else None
-        return isinstance(header, dict) and header.get("key") == self.key and header == sealed(header)
+        metadata = read_json(path) if path.is_file() else None
+        return isinstance(metadata, dict) and metadata.get("key") == self.key and metadata == sealed(metadata)
 
     def _move_in(self) -> None:
-        for folder in self.on_the_way:  # only now: a kill in here does not cost the work that they are needed for
+        for folder in self.staging_dir:  # only now: a kill in here does not cost the work that they are needed for
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
             if self.out.is_dir():

@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.labels import COMPUTED
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import tile_shard
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import SampleRecord, TileRecord
 from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, Attribution, read_attributions
-from distort_pipeline.stores.files import Ledger, read_header, read_json
-from distort_pipeline.stores.remote import place_of
+from distort_pipeline.stores.files import Ledger, read_json, read_metadata
+from distort_pipeline.stores.remote import as_path
 from distort_pipeline.stores.tables import read_records, read_table
 
 if TYPE_CHECKING:
@@ -84,49 +84,49 @@ class CorpusStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.header = read_header(folder, KIND, VERSION)
-        _require_fields(folder, self.header)
+        self.metadata = read_metadata(folder, KIND, VERSION)
+        _require_fields(folder, self.metadata)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
         self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
         self._starts = [0]
         for name in self.series:
-            self._starts.append(self._starts[-1] + self.header["samples"][name])
-        told = self.header["series"].items()
-        self._series_of = {(one["distortion"], one["level"]): name for name, one in told}
+            self._starts.append(self._starts[-1] + self.metadata["samples"][name])
+        told = self.metadata["conditions"].items()
+        self._condition_of = {(one["distortion"], one["level"]): name for name, one in told}
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names of the series, one distortion at one level each, in the order of their samples."""
-        return tuple(self.header["samples"])
+        return tuple(self.metadata["samples"])
 
     @property
     def distortions(self) -> tuple[str, ...]:
         """The names of the distortions, which are those of models, in the order of their samples."""
-        return tuple(dict.fromkeys(self.header["series"][name]["distortion"] for name in self.series))
+        return tuple(dict.fromkeys(self.metadata["conditions"][name]["distortion"] for name in self.series))
 
-    def series_of(self, record: SampleRecord) -> str:
+    def condition_of(self, record: SampleRecord) -> str:
         """Return the name of the series that a sample belongs to."""
-        return self._series_of[record.distortion, record.level]
+        return self._condition_of[record.distortion, record.level]
 
     @property
     def whole_images(self) -> bool:
         """Whether samples are whole images of their own sizes."""
-        return self.header["tile_px"] is None
+        return self.metadata["tile_px"] is None
 
     def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
         """Return the names of all batches, or of those of `distortions`, in the corpus's order."""
         return [
             f"{name}-{number:05d}"
             for name in self.series
-            if not distortions or self.header["series"][name]["distortion"] in distortions
-            for number in range(self.header["batches"][name])
+            if not distortions or self.metadata["conditions"][name]["distortion"] in distortions
+            for number in range(self.metadata["batches"][name])
         ]
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
-        return [tile_shard(number) for number in range(self.header["tile_shards"])]
+        return [tile_shard(number) for number in range(self.metadata["tile_shards"])]
 
     @property
     def records(self) -> list[SampleRecord]:
@@ -140,7 +140,7 @@ class CorpusStore:
         place = range(len(self))[index]
         which = bisect_right(self._starts, place) - 1
         slot = place - self._starts[which]
-        size = self.header["settings"]["generate"]["batch_samples"]
+        size = self.metadata["settings"]["generate"]["samples_per_shard"]
         batch = f"{self.series[which]}-{slot // size:05d}"
         if self._held[0] != batch:
             self._held = (batch, self.batch_records(batch))
@@ -201,7 +201,7 @@ class CorpusStore:
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
         record = self.record(index)
-        distorted = self._one(distorted_array(self.series_of(record)), record.slot)
+        distorted = self._one(distorted_array(self.condition_of(record)), record.slot)
         return Sample(self.pristine(record.tile), distorted, record)
 
     def _slice(self, places: range) -> Samples:
@@ -214,7 +214,7 @@ class CorpusStore:
         records = tuple(self.record(place) for place in places)
         for start, stop in _runs(places, self._starts):
             first, last = records[start], records[stop - 1]
-            source = self.array(distorted_array(self.series_of(first)))
+            source = self.array(distorted_array(self.condition_of(first)))
             distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, places.step))
         for start, stop in consecutive([record.tile for record in records]):
             source = self.array(PRISTINE)
@@ -228,7 +228,7 @@ class CorpusStore:
         order = sorted(range(len(places)), key=lambda turn: range(len(self))[places[turn]])
         records = [self.record(places[turn]) for turn in order]
         pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
-        for name, own in groupby(zip(order, records, strict=True), key=lambda one: self.series_of(one[1])):
+        for name, own in groupby(zip(order, records, strict=True), key=lambda one: self.condition_of(one[1])):
             turns, slots = zip(*((turn, record.slot) for turn, record in own), strict=True)
             distorted[list(turns)] = list(self.images(distorted_array(name), slots))
         by_tile = sorted(zip(order, records, strict=True), key=lambda one: one[1].tile)
@@ -239,7 +239,7 @@ class CorpusStore:
 
     def empty_tiles(self, count: int) -> NDArray[np.uint8]:
         """Return room for `count` tiles."""
-        return np.empty((count, self.header["tile_px"], self.header["tile_px"], 3), np.uint8)
+        return np.empty((count, self.metadata["tile_px"], self.metadata["tile_px"], 3), np.uint8)
 
     def to_torch(self, **options: Any) -> TorchCorpus:
         """Return a map-style PyTorch dataset of this corpus; options are those of `TorchCorpus`."""
@@ -281,7 +281,7 @@ class CorpusStore:
         """Return a number for each of `places` that those in one chunk of pixels share."""
         which = np.searchsorted(self._starts, places, side="right") - 1
         starts = np.asarray(self._starts)[which]
-        return which * len(self) + (places - starts) // self.header["settings"]["generate"]["tiles_per_chunk"]
+        return which * len(self) + (places - starts) // self.metadata["settings"]["generate"]["tiles_per_chunk"]
 
     def array(self, name: str) -> Any:
         """Return a Zarr array; PipelineError if it is missing."""
@@ -295,7 +295,7 @@ class CorpusStore:
         if self.whole_images:
             whole = self.array(image_array(column, slot))
             return self._read(whole, slice(whole.shape[0]))
-        number, place = divmod(slot, self.header["settings"]["generate"]["tiles_per_chunk"])
+        number, place = divmod(slot, self.metadata["settings"]["generate"]["tiles_per_chunk"])
         held = self._chunks.get(column)
         if held is None or held[0] != number:  # the neighbours have been decompressed as well: they may be next
             first = slot - place
@@ -312,9 +312,9 @@ class CorpusStore:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
 
 
-def _require_fields(folder: Path, header: Mapping[str, Any]) -> None:
+def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Raise PipelineError if a field that reading depends on is missing, or is of another kind."""
-    series, samples, batches = (header.get(name) for name in ("series", "samples", "batches"))
+    series, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
     told = isinstance(series, dict) and all(
         isinstance(one, dict) and isinstance(one.get("distortion"), str) and isinstance(one.get("level"), int)
         for one in series.values()
@@ -324,14 +324,14 @@ def _require_fields(folder: Path, header: Mapping[str, Any]) -> None:
         for counts in (samples, batches)
     )
     same = told and counted and set(series or ()) == set(samples or ()) == set(batches or ())
-    sized = "tile_px" in header and (header["tile_px"] is None or isinstance(header["tile_px"], int))
-    if not (same and sized and isinstance(header.get("tile_shards"), int)):
+    sized = "tile_px" in metadata and (metadata["tile_px"] is None or isinstance(metadata["tile_px"], int))
+    if not (same and sized and isinstance(metadata.get("tile_shards"), int)):
         raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its series, samples or tiles")
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
     """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
-    return CorpusStore(place_of(path))
+    return CorpusStore(as_path(path))
 
 
 def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:

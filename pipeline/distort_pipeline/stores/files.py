@@ -24,7 +24,7 @@ LISTING_THREADS = 4
 MADE_BY = {  # where nothing is, what a user may want
     "pairs": "; `distort-pipeline pairs` makes one",
     "corpus": "; `distort-pipeline generate` makes one",
-    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` says where the starters lie",
+    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` says where the pretrained generators lie",
 }
 
 
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"{path} is damaged: {error}") from None
 
 
-def read_header(folder: Path, kind: str, version: int) -> dict[str, Any]:
+def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the store.json of `folder`, checked to be of `kind` and `version`."""
     path = folder / "store.json"
     if not path.is_file():
@@ -112,18 +112,18 @@ def read_header(folder: Path, kind: str, version: int) -> dict[str, Any]:
         unfinished = folder.is_dir() or any(beside)
         hint = "; its making was interrupted: run the same command again" if unfinished else MADE_BY.get(kind, "")
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
-    header = read_json(path)
-    if not isinstance(header, dict) or header.get("format") != f"distort-pipeline/{kind}":
-        raise PipelineError(f"{folder} is not a {kind}: {path.name} says {_said(header, 'format')}")
-    if header.get("version") != version:
+    metadata = read_json(path)
+    if not isinstance(metadata, dict) or metadata.get("format") != f"distort-pipeline/{kind}":
+        raise PipelineError(f"{folder} is not a {kind}: {path.name} says {_said(metadata, 'format')}")
+    if metadata.get("version") != version:
         raise PipelineError(
-            f"{folder} is a {kind} of version {_said(header, 'version')}; this program reads version {version}"
+            f"{folder} is a {kind} of version {_said(metadata, 'version')}; this program reads version {version}"
         )
-    return header
+    return metadata
 
 
-def _said(header: object, key: str) -> str:
-    return repr(header.get(key)) if isinstance(header, dict) else "something else"
+def _said(metadata: object, key: str) -> str:
+    return repr(metadata.get(key)) if isinstance(metadata, dict) else "something else"
 
 
 def free_bytes(path: Path) -> int:
@@ -173,9 +173,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return `header` with the digest of all its other fields, by which `verify` knows that none was changed."""
-    fields = {name: value for name, value in header.items() if name != "seal"}
+    fields = {name: value for name, value in metadata.items() if name != "seal"}
     return {**fields, "seal": digest(fields)}
 
 

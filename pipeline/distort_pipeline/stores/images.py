@@ -34,7 +34,7 @@ from PIL.ExifTags import Base as ExifTag
 from PIL.TiffTags import TAGS_V2 as _TIFF_TAGS
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.records import canonical
 
 # Pillow's other readers are left out: EPS starts a program, TGA and others take any bytes for an image.

@@ -17,7 +17,7 @@ from numcodecs import Zstd
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Images
+from distort_pipeline.pixels import Images
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, shard_file
 from distort_pipeline.stores.files import write_parts
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import label_column
 from distort_pipeline.records import digest, digest_rows
-from distort_pipeline.stores.answers import RATING
 from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.files import Ledger, read_header
+from distort_pipeline.stores.files import Ledger, read_metadata
+from distort_pipeline.stores.ratings import RATING
 from distort_pipeline.stores.tables import ARROW, read_records, write_table
 
 KIND = "labels"
@@ -51,24 +51,24 @@ class LabelStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.header = read_header(folder, KIND, VERSION)
-        self.name: str = self.header["name"]
+        self.metadata = read_metadata(folder, KIND, VERSION)
+        self.name: str = self.metadata["name"]
 
     @property
     def of_people(self) -> bool:
         """Whether people gave these values."""
-        return bool(self.header["origin"] == PEOPLE)
+        return bool(self.metadata["origin"] == PEOPLE)
 
     @property
     def rated(self) -> bool:
         """Whether people rated single images; their choices between two are no ratings."""
-        return self.of_people and bool(self.header["settings"]["answers"] == RATING)
+        return self.of_people and bool(self.metadata["settings"]["answers"] == RATING)
 
     @property
     def column(self) -> str:
         """What tables call the value that can be a score."""
         name = f"{self.name}_mean" if self.of_people else self.name
-        return label_column(name, lower_better=self.header["lower_better"])
+        return label_column(name, lower_better=self.metadata["lower_better"])
 
     @property
     def columns(self) -> dict[str, type]:
@@ -124,6 +124,6 @@ def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
     names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     stores = tuple(LabelStore(folder / name) for name in names)
     for store in stores:
-        if store.header["corpus_digest"] != corpus.header["digest"]:
+        if store.metadata["corpus_digest"] != corpus.metadata["digest"]:
             raise PipelineError(f"{store.folder} belongs to another corpus; delete it, and label this one again")
     return stores

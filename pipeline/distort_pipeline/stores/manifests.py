@@ -45,8 +45,8 @@ def write_manifest(path: Path, records: Sequence[ImageRecord], root: Path) -> st
 
 def manifest_bytes(records: Sequence[ImageRecord], relative_root: str, digest: str) -> bytes:
     """Return a manifest as it is written."""
-    header = {"format": FORMAT, "version": VERSION, "root": relative_root, "digest": digest}
-    lines = [json.dumps(header), *(canonical(row(record)) for record in records)]
+    metadata = {"format": FORMAT, "version": VERSION, "root": relative_root, "digest": digest}
+    lines = [json.dumps(metadata), *(canonical(row(record)) for record in records)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -60,19 +60,19 @@ def read_manifest(path: Path) -> Manifest:
         raise PipelineError(f"{path} is not a manifest: it is not UTF-8 text") from None
     except OSError as error:
         raise PipelineError(f"the manifest {path} cannot be read: {error.strerror}") from None
-    header = _header(lines[0], path)
+    metadata = _metadata(lines[0], path)
     records = [_record(line, path, number) for number, line in enumerate(lines[1:], start=2)]
     seen: dict[str, int] = {}
     for number, record in enumerate(records, start=2):
         if record.id in seen:
             raise _damaged(path, number, f"id {record.id!r} stands in line {seen[record.id]} already")
         seen[record.id] = number
-    if digest_rows(records) != header["digest"]:
+    if digest_rows(records) != metadata["digest"]:
         raise PipelineError(
             f"{path}, line 1: the rows are not those that its digest was taken of: some were changed, added or lost; "
             "make it again with `distort-pipeline ingest`, or give your changes as a CSV list to ingest"
         )
-    return Manifest(tuple(records), (path.parent / header["root"]).resolve(), header["digest"])
+    return Manifest(tuple(records), (path.parent / metadata["root"]).resolve(), metadata["digest"])
 
 
 def is_manifest(first_line: str) -> bool:
@@ -82,10 +82,10 @@ def is_manifest(first_line: str) -> bool:
     (True, False)
     """
     try:
-        header = json.loads(first_line)
+        metadata = json.loads(first_line)
     except ValueError:
         return False
-    return isinstance(header, dict) and header.get("format") == FORMAT
+    return isinstance(metadata, dict) and metadata.get("format") == FORMAT
 
 
 def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
@@ -97,21 +97,21 @@ def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def _header(line: str, path: Path) -> dict[str, Any]:
+def _metadata(line: str, path: Path) -> dict[str, Any]:
     if not is_manifest(line):
         raise PipelineError(f"{path}, line 1: no header of a manifest; `distort-pipeline ingest` makes manifests")
-    header: dict[str, Any] = json.loads(line)
-    if header.get("version") != VERSION:
+    metadata: dict[str, Any] = json.loads(line)
+    if metadata.get("version") != VERSION:
         raise PipelineError(
-            f"{path}, line 1: manifest version {header.get('version')!r}, but this program reads {VERSION}; "
+            f"{path}, line 1: manifest version {metadata.get('version')!r}, but this program reads {VERSION}; "
             "make it again with `distort-pipeline ingest`"
         )
     fields = {"format", "version", "root", "digest"}
-    if set(header) != fields or not all(isinstance(header[name], str) for name in ("root", "digest")):
+    if set(metadata) != fields or not all(isinstance(metadata[name], str) for name in ("root", "digest")):
         raise _damaged(path, 1, f"the header must have {', '.join(sorted(fields))} and nothing else")
-    if PurePosixPath(header["root"]).is_absolute():
+    if PurePosixPath(metadata["root"]).is_absolute():
         raise _damaged(path, 1, "root must be relative to the manifest")
-    return header
+    return metadata
 
 
 def _record(line: str, path: Path, number: int) -> ImageRecord:

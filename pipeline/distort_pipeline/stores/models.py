@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.files import read_header, write_bytes
+from distort_pipeline.stores.files import read_metadata, write_bytes
 
 KIND = "model"
 VERSION = 2
@@ -106,7 +106,7 @@ def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """Return the model card of `folder`, checked for its version."""
-    return read_header(folder, KIND, VERSION)
+    return read_metadata(folder, KIND, VERSION)
 
 
 def model_folders(models: Path) -> dict[str, Path]:

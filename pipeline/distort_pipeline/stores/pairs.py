@@ -21,11 +21,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.records import PairRecord
 from distort_pipeline.stores.arrays import open_group
-from distort_pipeline.stores.files import Ledger, read_header
-from distort_pipeline.stores.remote import place_of
+from distort_pipeline.stores.files import Ledger, read_metadata
+from distort_pipeline.stores.remote import as_path
 from distort_pipeline.stores.tables import read_records, read_table
 
 KIND = "pairs"
@@ -56,14 +56,14 @@ class PairStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.header = read_header(folder, KIND, VERSION)
+        self.metadata = read_metadata(folder, KIND, VERSION)
         self._group = open_group(folder)
         self._records: dict[str, list[PairRecord]] = {}
 
     @property
     def distortions(self) -> tuple[str, ...]:
         """The distortions and brought sources in this store."""
-        return tuple(self.header["distortions"])
+        return tuple(self.metadata["distortions"])
 
     def levels(self, distortion: str) -> tuple[int, ...]:
         """Return the levels of `distortion`, in the order of its arrays' first axis."""
@@ -71,7 +71,7 @@ class PairStore:
 
     def recipes(self, distortion: str) -> list[dict[str, Any]]:
         """Return the recipe of each level of `distortion`; PipelineError if the store does not hold it."""
-        found = [recipe for recipe in self.header["recipes"] if recipe["distortion"] == distortion]
+        found = [recipe for recipe in self.metadata["recipes"] if recipe["distortion"] == distortion]
         if not found:
             hint = did_you_mean(distortion, self.distortions)
             raise PipelineError(f"{self.folder} holds no pairs of {distortion!r}{hint}")
@@ -79,7 +79,7 @@ class PairStore:
 
     def shard_names(self, split: str) -> list[str]:
         """Return the names of the shards of `split`, in order."""
-        return [f"{split}-{number:05d}" for number in range(self.header["shards"][split])]
+        return [f"{split}-{number:05d}" for number in range(self.metadata["shards"][split])]
 
     def records(self, split: str = "train") -> list[PairRecord]:
         """Return the records of `split`, in the store's order."""
@@ -146,4 +146,4 @@ class PairStore:
 
 def open_pairs(path: str | Path) -> PairStore:
     """Return the pair store at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
-    return PairStore(place_of(path))
+    return PairStore(as_path(path))

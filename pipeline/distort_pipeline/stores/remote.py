@@ -26,7 +26,7 @@ ATTEMPTS = 6  # of each request; with the waits in between that bridges half a m
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # after which an attempt counts as failed
 
 
-def place_of(path: str | os.PathLike[str]) -> Path:
+def as_path(path: str | os.PathLike[str]) -> Path:
     """Return the path of a folder, or a RemotePath if `path` says s3://bucket/name.
 
     >>> place_of("corpus"), str(place_of("s3://bucket/corpus") / "store.json")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.records import Rejected
 from distort_pipeline.stores.archives import MAX_FILE_BYTES, is_archive, open_archive
 from distort_pipeline.stores.images import InvalidImage, decode, image_digest
@@ -214,10 +214,10 @@ def _source(root: Path, entries: list[Entry], refused: list[Rejected]) -> Source
 def _store_kind(folder: Path) -> str | None:
     """Return which kind of store of ours `folder` is, None for any other folder."""
     try:
-        header = json.loads((folder / "store.json").read_bytes())
+        metadata = json.loads((folder / "store.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    said = header.get("format") if isinstance(header, dict) else None
+    said = metadata.get("format") if isinstance(metadata, dict) else None
     return said.removeprefix(OURS) if isinstance(said, str) and said.startswith(OURS) else None
 
 

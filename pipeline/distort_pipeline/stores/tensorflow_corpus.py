@@ -48,7 +48,7 @@ def tensorflow_corpus(
                 **{name: np.array([getattr(record, name) for record in some.records], np.float32) for name in labels},
             }
 
-    side = corpus.header["tile_px"]
+    side = corpus.metadata["tile_px"]
     pixels = tf.TensorSpec((None, side, side, 3), tf.uint8)
     signature = {
         "pristine": pixels,

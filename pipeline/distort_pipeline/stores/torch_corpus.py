@@ -41,10 +41,10 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         splits: Sequence[str] = (),
         levels: Sequence[int] = (),
         labels: Sequence[str] = ("psnr", "ssim"),
-        transform: Callable[[Item], Any] | None = None,
+        codec_prior: Callable[[Item], Any] | None = None,
     ) -> None:
         require_computed(labels)
-        self.folder, self.labels, self.transform = folder, tuple(labels), transform
+        self.folder, self.labels, self.codec_prior = folder, tuple(labels), codec_prior
         self.places = CorpusStore(folder).select(distortions, splits, levels)
         self._opened: tuple[int, CorpusStore] | None = None
 
@@ -84,7 +84,7 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         for name in self.labels:
             value = getattr(record, name)
             item[name] = float("nan") if value is None else float(value)
-        return item if self.transform is None else self.transform(item)
+        return item if self.codec_prior is None else self.codec_prior(item)
 
 
 class ChunkBatches(Sampler):  # type: ignore[misc]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.wavelets.significance import Significances
 
@@ -44,7 +44,7 @@ class Truth:
     ssim: Mapping[str, NDArray[np.float64]]
     example_rows: NDArray[np.int64]
     examples: Mapping[str, NDArray[np.uint8]]
-    wholes: Significances | None
+    significances: Significances | None
 
 
 def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -75,7 +75,7 @@ def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
         by_distortion("ssim"),
         arrays["example_rows"],
         by_distortion("example"),
-        arrays.get("wholes"),
+        arrays.get("significances"),
     )
 
 

@@ -11,31 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.ahead import ahead
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.memory import give_back
+from distort_pipeline.memory import trim_heap
+from distort_pipeline.pixels import Image, Images
+from distort_pipeline.planning.conditions import SEVERITY
 from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTile, tile_shard
-from distort_pipeline.planning.series import SEVERITY
-from distort_pipeline.ranges import Image, Images
+from distort_pipeline.prefetch import prefetch
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
-from distort_pipeline.reports.batch import BatchMeasures, TruthMeasures, batch_report
-from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.batch import BatchMeasures, TruthStats, batch_report
+from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, strip
 from distort_pipeline.reports.targets import target_report
 from distort_pipeline.seeds import derive_seed
-from distort_pipeline.severities import chained_parameters, levels_near, true_parameters
+from distort_pipeline.severities import composite_parameters, levels_near, true_parameters
+from distort_pipeline.statistics.computed_metrics import measured_labels
 from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.statistics.measured_labels import measured_labels
 from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_image
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, image_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
-from distort_pipeline.tasks.chains import Chain, load_chain
-from distort_pipeline.tasks.own_truths import TrueStep, own_truth, rows_to_show
+from distort_pipeline.tasks.composite import CompositeGenerator, load_composite
 from distort_pipeline.tasks.reference_tiles import EXAMPLES
-from distort_pipeline.tasks.shared_truths import true_examples, truth_measures
-from distort_pipeline.tasks.targets import distort_to_targets, share_out, worst_reached
+from distort_pipeline.tasks.sample_truths import DistortionSpec, rows_to_show, sample_truth
+from distort_pipeline.tasks.shared_truths import true_examples, truth_stats
+from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality
 from distort_pipeline.wavelets.significance import Significances
 
 LIMITS = (0, 255)
@@ -52,10 +52,10 @@ class BatchTask:
     models: Mapping[str, Path]  # of the batch's series, in the order of application
     batch: Batch
     tiles: tuple[ReferenceTile, ...]  # of the batch's samples, in their order
-    peers: Mapping[str, str]  # series → distortion: whose truths the batch is held against
-    rungs: Mapping[str, int]  # series → level: of the batch's own distortion
+    same_level_conditions: Mapping[str, str]  # series → distortion: whose truths the batch is held against
+    condition_levels: Mapping[str, int]  # series → level: of the batch's own distortion
     tiles_per_shard: int
-    network_batch: int
+    inference_batch_size: int
     precision: str
     labels: tuple[str, ...]
     whole_images: bool
@@ -67,16 +67,16 @@ class BatchTask:
 def make_batch(task: BatchTask) -> dict[str, Any]:
     """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
     pin_backend_threads(task.threads)
-    network_batch = 1 if task.whole_images else task.network_batch
-    chain = load_chain(task.models, batch=network_batch, precision=task.precision)
+    inference_batch_size = 1 if task.whole_images else task.inference_batch_size
+    chain = load_composite(task.models, batch=inference_batch_size, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
-    wholes = _wholes(task, truths)
-    task, worst, moved = _shared_out(task, chain, wholes)
+    significances = _significances(task, truths)
+    task, worst, moved = _assigned(task, chain, significances)
     examples = _example_places(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
-    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst, wholes)):
+    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst, significances)):
         pixels.add(made)
         records.append(_record(task, chain, place, severity, clean, made))
         histograms.append(product_histogram(made))
@@ -84,10 +84,16 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
             shown[place] = (middle(clean), middle(made))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
     noted: dict[str, str] = {}
-    if task.batch.series.is_plain:
-        truth = truth_measures(truths, _numbers(task), task.tiles_per_shard, peers=task.peers, rungs=task.rungs)
+    if task.batch.series.fixed_severity:
+        truth = truth_stats(
+            truths,
+            _numbers(task),
+            task.tiles_per_shard,
+            same_level_conditions=task.same_level_conditions,
+            condition_levels=task.condition_levels,
+        )
     else:
-        truth, kept, noted = _own_truth(task, chain, [record.severity for record in records])
+        truth, kept, noted = _sample_truth(task, chain, [record.severity for record in records])
         examples.update(kept)
     pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
     report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth), moved)
@@ -101,17 +107,17 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         "records": digest_rows(records),
         "report": digest(report),
         **noted,
-        "within_bounds": report["within_bounds"],
+        "accepted": report["accepted"],
     }
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
     entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(drawn).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
-    give_back()
+    trim_heap()
     return entry
 
 
-def _shared_out(
-    task: BatchTask, chain: Chain, wholes: Significances | None
+def _assigned(
+    task: BatchTask, chain: CompositeGenerator, significances: Significances | None
 ) -> tuple[BatchTask, list[float] | None, int]:
     """Return the task with targets that its tiles can have, what each reaches at severity 1, and how many were moved.
 
@@ -125,20 +131,20 @@ def _shared_out(
         worst = [
             value
             for place, seed in enumerate(seeds)
-            for value in worst_reached(chain, _whole(task, group, place), [seed], None, measure=asked.of)
+            for value in lowest_quality(chain, _whole(task, group, place), [seed], None, measure=asked.of)
         ]
     else:
         tiles = _read_tiles(group[PRISTINE], _numbers(task))
-        worst = worst_reached(chain, tiles, seeds, wholes, measure=asked.of)
+        worst = lowest_quality(chain, tiles, seeds, significances, measure=asked.of)
     seed = derive_seed(task.seed, "targets", task.batch.name)
     planned = [sample.asked for sample in samples]
-    targets, moved = share_out(planned, worst, measure=asked.of, mildest=asked.first, seed=seed)
+    targets, moved = assign_targets(planned, worst, measure=asked.of, mildest=asked.first, seed=seed)
     aimed = tuple(replace(sample, asked=target) for sample, target in zip(samples, targets, strict=True))
     return replace(task, batch=replace(task.batch, samples=aimed)), worst, moved
 
 
 def _distorted(
-    task: BatchTask, chain: Chain, worst: Sequence[float] | None, wholes: Significances | None
+    task: BatchTask, chain: CompositeGenerator, worst: Sequence[float] | None, significances: Significances | None
 ) -> Iterator[tuple[Image, Image, float]]:
     """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole images are made one by one.
 
@@ -147,16 +153,16 @@ def _distorted(
     group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.series.name)
     if task.whole_images:
-        made_images = ahead(_images(task, chain, group, worst), 1, name="network")
+        made_images = prefetch(_images(task, chain, group, worst), 1, name="network")
         for sample, (clean, made) in zip(samples, made_images, strict=True):
             write_image(task.work, image_array(column, sample.slot), made[0])
             yield clean, *made
         return
     pristine = _read_tiles(group[PRISTINE], _numbers(task))
-    parts = _parts(task, chain, pristine, samples, worst, wholes)
+    parts = _parts(task, chain, pristine, samples, worst, significances)
     distorted = np.empty_like(pristine)
     first = 0
-    for part, severities in ahead(parts, PARTS_AHEAD, name="network"):
+    for part, severities in prefetch(parts, PARTS_AHEAD, name="network"):
         own = slice(first, first + len(part))
         distorted[own] = part
         yield from zip(pristine[own], distorted[own], severities, strict=True)
@@ -166,28 +172,28 @@ def _distorted(
 
 def _parts(
     task: BatchTask,
-    chain: Chain,
+    chain: CompositeGenerator,
     pristine: Images,
     samples: Sequence[PlannedSample],
     worst: Sequence[float] | None,
-    wholes: Significances | None,
+    significances: Significances | None,
 ) -> Iterator[tuple[Images, list[float]]]:
     """Yield distorted images and their severities, part by part."""
     seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
     if measure != SEVERITY:
-        together = 1 if task.whole_images else AIMED_TOGETHER * task.network_batch
+        together = 1 if task.whole_images else AIMED_TOGETHER * task.inference_batch_size
         yield from distort_to_targets(
-            chain, pristine, seeds, asked, wholes, measure=measure, batch=together, worst=worst
+            chain, pristine, seeds, asked, significances, measure=measure, batch=together, worst=worst
         )
         return
     start = 0
-    for part in chain.distort_by_parts(pristine, seeds, asked, wholes):
+    for part in chain.distort_batches(pristine, seeds, asked, significances):
         yield part, asked[start : start + len(part)]
         start += len(part)
 
 
 def _images(
-    task: BatchTask, chain: Chain, group: Any, worst: Sequence[float] | None
+    task: BatchTask, chain: CompositeGenerator, group: Any, worst: Sequence[float] | None
 ) -> Iterator[tuple[Image, tuple[Image, float]]]:
     """Yield pristine, and distorted with its severity, of whole images."""
     for place, sample in enumerate(task.batch.samples):
@@ -202,11 +208,11 @@ def _whole(task: BatchTask, group: Any, place: int) -> Images:
     return np.asarray(group[image_array(PRISTINE, task.tiles[place].number)][:])[None]
 
 
-def _wholes(task: BatchTask, truths: Mapping[int, Truth]) -> Significances | None:
+def _significances(task: BatchTask, truths: Mapping[int, Truth]) -> Significances | None:
     """Return the significance (N, 18) of the images of the batch's tiles, or None where nothing goes by it."""
     rows = []
     for tile in task.tiles:
-        of_shard = truths[_shard_of(task, tile)].wholes
+        of_shard = truths[_shard_of(task, tile)].significances
         if of_shard is None:
             return None
         rows.append(of_shard[tile.number % task.tiles_per_shard])
@@ -230,7 +236,7 @@ def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
 
 def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Image | None]:
     """Return which of the batch's samples its strip shows, each with its true image, or None where none is known."""
-    if not task.batch.series.is_plain:  # the truths are made when the severities of the samples are known
+    if not task.batch.series.fixed_severity:  # the truths are made when the severities of the samples are known
         return dict.fromkeys(rows_to_show(task.tiles, task.truth_images))
     found: dict[int, Image | None] = {}
     found.update(true_examples(truths, _numbers(task), task.batch.series.name))
@@ -238,7 +244,7 @@ def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, I
 
 
 def _record(
-    task: BatchTask, chain: Chain, place: int, severity: float, pristine: Image, distorted: Image
+    task: BatchTask, chain: CompositeGenerator, place: int, severity: float, pristine: Image, distorted: Image
 ) -> SampleRecord:
     sample, reference, series = task.batch.samples[place], task.tiles[place], task.batch.series
     return SampleRecord(
@@ -255,7 +261,7 @@ def _record(
         width=reference.tile.width,
         level=series.level,
         severity=severity,
-        parameters=canonical(chained_parameters(chain.cards, severity)),
+        parameters=canonical(composite_parameters(chain.cards, severity)),
         target=None if series.asked.of == SEVERITY else sample.asked,
         draw=sample.draw,
         seed=sample.seed,
@@ -273,31 +279,34 @@ def _newly_clipped(pristine: Image, distorted: Image) -> float:
     return newly / distorted.size
 
 
-def _own_truth(
-    task: BatchTask, chain: Chain, severities: Sequence[float]
-) -> tuple[TruthMeasures, dict[int, Image], dict[str, str]]:
+def _sample_truth(
+    task: BatchTask, chain: CompositeGenerator, severities: Sequence[float]
+) -> tuple[TruthStats, dict[int, Image], dict[str, str]]:
     """Make the truth file of the batch; return its measures, its examples by place, and what the ledger says of it."""
     steps = [
-        [TrueStep(name, card["distortion"], true_parameters(card, severity)) for name, card in chain.cards.items()]
+        [
+            DistortionSpec(name, card["distortion"], true_parameters(card, severity))
+            for name, card in chain.cards.items()
+        ]
         for severity in severities
     ]
     name = task.batch.series.distortion
-    arrays = own_truth(name, task.tiles, steps, root=task.root, images=task.truth_images, seed=task.seed)
+    arrays = sample_truth(name, task.tiles, steps, root=task.root, images=task.truth_images, seed=task.seed)
     write_truth_arrays(task.work, task.batch.name, arrays)
     own = truth_of(arrays)
     kept = dict(zip(own.example_rows.tolist(), own.examples[name], strict=True))
-    measures = TruthMeasures(own.rows, own.histograms, own.psnr, own.ssim)
+    measures = TruthStats(own.rows, own.histograms, own.psnr, own.ssim)
     return measures, kept, {"truth": arrays_digest(arrays)}
 
 
-def _report(task: BatchTask, chain: Chain, measures: BatchMeasures, moved: int) -> dict[str, Any]:
+def _report(task: BatchTask, chain: CompositeGenerator, measures: BatchMeasures, moved: int) -> dict[str, Any]:
     severities = {record.severity for record in measures.records}
     stored = []
     for name, one in chain.generators.items():
         learned = _stored_histograms(task.models[name], one.digest)
         stored.append([learned[place] for place in levels_near(one.card, severities)])
-    brought = any(one.card["brought"] for one in chain.generators.values())
-    report = batch_report(measures, stored, brought=brought, seed=task.seed)
+    external = any(one.card["external"] for one in chain.generators.values())
+    report = batch_report(measures, stored, external=external, seed=task.seed)
     asked = task.batch.series.asked
     return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of, moved)}
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.stores.labels import MeasuredValue, write_values
 
@@ -75,7 +75,7 @@ def measure_batch(task: MetricTask) -> str:
     metric = load_metric(task.metric, task.threads)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
-    distorted = corpus.images(distorted_array(corpus.series_of(records[0])), [record.slot for record in records])
+    distorted = corpus.images(distorted_array(corpus.condition_of(records[0])), [record.slot for record in records])
     pristine = corpus.images(PRISTINE, [record.tile for record in records])
     values: list[float] = []
     for some in _groups(zip(distorted, pristine, strict=True)):

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
-from distort_pipeline.stores.brought import brought_root
+from distort_pipeline.stores.external_pairs import pair_root
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.images import InvalidImage, decode
 from distort_pipeline.stores.ingested import read_ingested
@@ -34,7 +34,7 @@ class ShardTask:
     root: Path  # of the pristine images
     shard: Shard
     recipes: tuple[Recipe, ...]
-    partners: Mapping[str, Mapping[str, str]]  # brought source → image id → path
+    match_pairs: Mapping[str, Mapping[str, str]]  # brought source → image id → path
     tile_px: int
     tiles_per_shard: int
     seed: int
@@ -94,21 +94,21 @@ def _distorted(
 ) -> tuple[Image, Mapping[str, Any], int] | str:
     """Return the distorted image, what came out and the seed; or the reason why there is none."""
     image = placed.image
-    if recipe.brought is None:
+    if recipe.external is None:
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
         made = apply(recipe.distortion, pristine, recipe.parameters, generator(seed))
         return made.image, made.facts, seed
-    path = task.partners[recipe.distortion].get(image.id)
+    path = task.match_pairs[recipe.distortion].get(image.id)
     if path is None:
         return "no distorted partner"
     try:
-        brought, _ = decode(read_bytes(brought_root(Path(recipe.brought)), path))
+        external, _ = decode(read_bytes(pair_root(Path(recipe.external)), path))
     except InvalidImage as unusable:
         return f"its partner {path} is no use: {unusable.reason}"
-    if brought.shape != pristine.shape:
-        (height, width), (own_height, own_width) = brought.shape[:2], pristine.shape[:2]
+    if external.shape != pristine.shape:
+        (height, width), (own_height, own_width) = external.shape[:2], pristine.shape[:2]
         return f"its partner {path} is {width} x {height} px, the image {own_width} x {own_height} px"
-    return brought, {"file": path}, 0
+    return external, {"file": path}, 0
 
 
 def _write_column(

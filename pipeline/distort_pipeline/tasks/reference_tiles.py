@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
+from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
-from distort_pipeline.ranges import Image
 from distort_pipeline.records import ImageRecord, TileRecord, digest, digest_rows
 from distort_pipeline.seeds import generator, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
@@ -36,7 +36,7 @@ TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the
 
 
 @dataclass(frozen=True)
-class TrueDistortion:
+class DistortionSpec:
     """A distortion of the registry, as a model learned it."""
 
     name: str  # of the model: two models may have learned one distortion
@@ -53,11 +53,11 @@ class TileTask:
     root: Path
     number: int
     tiles: tuple[ReferenceTile, ...]
-    truths: tuple[TrueDistortion, ...]
+    truths: tuple[DistortionSpec, ...]
     truth_images: int
     seed: int
     whole_images: bool
-    wholes: bool  # whether a generator goes by the significance of the tiles' images
+    significances: bool  # whether a generator goes by the significance of the tiles' images
 
     @property
     def name(self) -> str:
@@ -141,8 +141,8 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
         "example_rows": np.array(examples, np.int64),
         **{name: np.stack(values) for name, values in found.items()},
     }
-    if task.wholes:
-        arrays["wholes"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
+    if task.significances:
+        arrays["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
     return arrays
 
 
@@ -156,7 +156,7 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[place] for place in places]
 
 
-def _truly_distorted(task: TileTask, truth: TrueDistortion, reference: ReferenceTile) -> Image:
+def _truly_distorted(task: TileTask, truth: DistortionSpec, reference: ReferenceTile) -> Image:
     """Return the whole image of `reference`, truly distorted."""
     seed = sample_seed(task.seed, reference.image.image_digest, truth.distortion, truth.level, TRUTH_DRAW)
     pristine = read_ingested(task.root, reference.image)

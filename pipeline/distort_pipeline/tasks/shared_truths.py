@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from distort_pipeline.ranges import Image
-from distort_pipeline.reports.batch import TruthMeasures
+from distort_pipeline.pixels import Image
+from distort_pipeline.reports.batch import TruthStats
 from distort_pipeline.stores.truths import Truth
 
 
-def truth_measures(
+def truth_stats(
     truths: Mapping[int, Truth],
     numbers: Sequence[int],
     per_shard: int,
     *,
-    peers: Mapping[str, str],
-    rungs: Mapping[str, int],
-) -> TruthMeasures:
+    same_level_conditions: Mapping[str, str],
+    condition_levels: Mapping[str, int],
+) -> TruthStats:
     """Return the true distortions' measures of those samples whose tiles have them; `numbers` are the samples' tiles.
 
     `truths` are those of the shards, by number. `peers` (series → distortion) are what the batch is held against,
@@ -32,8 +32,8 @@ def truth_measures(
             places.append(place)
             found.append((truth, position))
     known = found[0][0].histograms if found else {}
-    columns = {series: name for series, name in peers.items() if series in known}
-    return TruthMeasures(
+    columns = {series: name for series, name in same_level_conditions.items() if series in known}
+    return TruthStats(
         places=np.array(places, np.int64),
         histograms={
             name: np.stack([truth.histograms[series][row] for truth, row in found]) for series, name in columns.items()
@@ -42,7 +42,7 @@ def truth_measures(
         ssim={name: np.array([truth.ssim[series][row] for truth, row in found]) for series, name in columns.items()},
         levels={
             level: np.stack([truth.histograms[series][row] for truth, row in found])
-            for series, level in rungs.items()
+            for series, level in condition_levels.items()
             if series in known
         },
     )
@@ -50,12 +50,12 @@ def truth_measures(
 
 def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], series: str) -> dict[int, Image]:
     """Return place in the batch → true image, for those samples whose tiles' shards keep one."""
-    place_of = {number: place for place, number in reversed(list(enumerate(numbers)))}
+    as_path = {number: place for place, number in reversed(list(enumerate(numbers)))}
     found: dict[int, Image] = {}
     for truth in truths.values():
         true = truth.examples.get(series)
         for turn, row in enumerate(truth.example_rows):
-            place = place_of.get(truth.first_tile + int(row))
+            place = as_path.get(truth.first_tile + int(row))
             if true is not None and place is not None:
                 found[place] = true[turn]
     return found

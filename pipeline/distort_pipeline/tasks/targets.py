@@ -11,11 +11,11 @@ from scipy.interpolate import PchipInterpolator
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import LOWER_IS_BETTER
-from distort_pipeline.ranges import Image, Images
+from distort_pipeline.pixels import Image, Images
 from distort_pipeline.seeds import generator
-from distort_pipeline.statistics.calibrated import HIGHEST_PSNR_DB, Calibration, reach, severity_for
-from distort_pipeline.statistics.measured_labels import MEASURES
-from distort_pipeline.tasks.chains import Chain
+from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB, Calibration, reach, severity_for
+from distort_pipeline.statistics.computed_metrics import MEASURES
+from distort_pipeline.tasks.composite import CompositeGenerator
 from distort_pipeline.wavelets.significance import Significances
 
 CORRECTIONS = 6  # a severity tried, and so many better ones, each another run of the network for those still off
@@ -24,20 +24,20 @@ DECIMALS = 6  # of a severity, and of a target
 
 
 @dataclass(frozen=True)
-class _Try:
+class _Trial:
     severity: float
     reached: float
     made: Image | None = None  # none where only what it reaches is known
 
 
 @dataclass
-class _Aim:
+class SeveritySearch:
     """The search for the severity of one image."""
 
     calibration: Calibration
     measure: str
     target: float
-    tries: list[_Try]
+    tries: list[_Trial]
 
     def is_over(self) -> bool:
         """Return whether one of the images that were made is as near as counts, or no other one is left to make."""
@@ -93,18 +93,23 @@ class _Aim:
         return severity_for(self.calibration, self.measure, value) if beyond <= 0 else 1 + beyond
 
 
-def worst_reached(
-    chain: Chain, images: Images, seeds: Sequence[int], wholes: Significances | None, *, measure: str
+def lowest_quality(
+    chain: CompositeGenerator,
+    images: Images,
+    seeds: Sequence[int],
+    significances: Significances | None,
+    *,
+    measure: str,
 ) -> list[float]:
     """Return what `measure` comes to for each of `images` (N, H, W, 3) at the end of the dial, severity 1."""
     found: list[float] = []
-    for made in chain.distort_by_parts(images, seeds, [1.0] * len(images), wholes):
+    for made in chain.distort_batches(images, seeds, [1.0] * len(images), significances):
         own = images[len(found) : len(found) + len(made)]
         found += [measured(measure, clean, bad) for clean, bad in zip(own, made, strict=True)]
     return found
 
 
-def share_out(
+def assign_targets(
     targets: Sequence[float], worst: Sequence[float], *, measure: str, mildest: float, seed: int
 ) -> tuple[list[float], int]:
     """Return a target for each image, and for how many it had to be another than all of `targets`.
@@ -132,11 +137,11 @@ def share_out(
 
 
 def distort_to_targets(
-    chain: Chain,
+    chain: CompositeGenerator,
     images: Images,
     seeds: Sequence[int],
     targets: Sequence[float],
-    wholes: Significances | None,
+    significances: Significances | None,
     *,
     measure: str,
     batch: int,
@@ -153,39 +158,39 @@ def distort_to_targets(
     for start in range(0, len(images), batch):
         own = slice(start, start + batch)
         part, own_seeds = images[own], seeds[own]
-        own_wholes = None if wholes is None else wholes[own]
-        aims = [_Aim(calibration, measure, target, []) for target in targets[own]]
+        significances_here = None if significances is None else significances[own]
+        aims = [SeveritySearch(calibration, measure, target, []) for target in targets[own]]
         for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
-            aim.tries.append(_Try(1.0, value))
+            aim.tries.append(_Trial(1.0, value))
         for _ in range(1 + CORRECTIONS):
             off = {place: aim.next_severity() for place, aim in enumerate(aims) if not aim.is_over()}
             if not off:
                 break
-            _try(chain, aims, off, part, own_seeds, own_wholes)
+            _try(chain, aims, off, part, own_seeds, significances_here)
         ends = {place: severity for place, aim in enumerate(aims) if (severity := aim.unmade()) is not None}
         if ends:
-            _try(chain, aims, ends, part, own_seeds, own_wholes)
+            _try(chain, aims, ends, part, own_seeds, significances_here)
         nearest = [aim.nearest() for aim in aims]
         yield np.stack([made for made, _ in nearest]), [severity for _, severity in nearest]
 
 
 def _try(
-    chain: Chain,
-    aims: Sequence[_Aim],
+    chain: CompositeGenerator,
+    aims: Sequence[SeveritySearch],
     severities: Mapping[int, float],
     images: Images,
     seeds: Sequence[int],
-    wholes: Significances | None,
+    significances: Significances | None,
 ) -> None:
     """Make the images at the places of `severities`, each at its own, and add what they reach to their aims."""
     places = list(severities)
-    told = None if wholes is None else wholes[places]
+    told = None if significances is None else significances[places]
     own_seeds = [seeds[place] for place in places]
-    parts = chain.distort_by_parts(images[places], own_seeds, list(severities.values()), told)
+    parts = chain.distort_batches(images[places], own_seeds, list(severities.values()), told)
     for place, made in zip(places, np.concatenate(list(parts)), strict=True):
         aim = aims[place]
         reached = measured(aim.measure, images[place], made)
-        aim.tries.append(_Try(severities[place], reached, made.copy()))
+        aim.tries.append(_Trial(severities[place], reached, made.copy()))
 
 
 def measured(measure: str, pristine: Image, distorted: Image) -> float:
@@ -196,7 +201,7 @@ def measured(measure: str, pristine: Image, distorted: Image) -> float:
     return min(value, HIGHEST_PSNR_DB) if measure == "psnr" else value
 
 
-def _calibration(chain: Chain) -> Calibration:
+def _calibration(chain: CompositeGenerator) -> Calibration:
     (card,) = chain.cards.values()
     found: Mapping[str, Sequence[float]] = card["calibration"]
     return found

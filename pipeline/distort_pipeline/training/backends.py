@@ -8,10 +8,10 @@ from distort_pipeline.backend import backend_name, start_backend
 from distort_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from distort_pipeline.training.adversaries import Adversaries, Networks
+    from distort_pipeline.training.gan import GANConfig, GANTrainer
 
 
-def make_trainer(networks: Networks) -> tuple[Adversaries, str]:
+def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
     """Return a trainer of `networks`, a `loop.Trainer`, and the words for what it trains on, such as "2 GPU".
 
     PipelineError if the backend has no training step.

@@ -7,12 +7,12 @@ from typing import Any
 
 from distort_pipeline.stores.models import KIND, VERSION, ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.training.validation import batch_bounds
+from distort_pipeline.training.validation import batch_thresholds
 
 CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
 
 
-def told_levels(
+def level_cards(
     recipes: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, float]],
     histograms: Sequence[ValidationHistograms],
@@ -27,7 +27,7 @@ def told_levels(
             "parameters": recipe["parameters"],
             "severity": rank / len(recipes),
             "figures": dict(own_figures),
-            "bounds_bits": batch_bounds(own, sizes=CARD_BATCHES, seed=seed),
+            "thresholds_bits": batch_thresholds(own, sizes=CARD_BATCHES, seed=seed),
         }
         for rank, (recipe, own_figures, own) in enumerate(found, start=1)
     ]
@@ -35,15 +35,15 @@ def told_levels(
 
 def origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a model card says of what was learned, and from which pairs."""
-    header = pairs.header
+    metadata = pairs.metadata
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
-        **{name: recipes[0][name] for name in ("distortion", "brought")},
+        **{name: recipes[0][name] for name in ("distortion", "external")},
         "data": {
-            "pairs_digest": header["digest"],
-            "manifest_digest": header["manifest_digest"],
-            "train_tiles": header["counts"]["train_tiles"],
-            "val_images": header["counts"]["val_images"],
+            "pairs_digest": metadata["digest"],
+            "manifest_digest": metadata["manifest_digest"],
+            "train_tiles": metadata["counts"]["train_tiles"],
+            "val_images": metadata["counts"]["val_images"],
         },
     }

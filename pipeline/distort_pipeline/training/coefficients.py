@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.responses import Responses
-from distort_pipeline.ranges import Images, to_network
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.pixels import Images, normalize
 from distort_pipeline.training.curve_fit import CurveFit
 
 Floats = NDArray[np.float32]
@@ -17,19 +17,19 @@ Solve = Callable[[float], list[Floats]]  # a boldness → the curves of each ban
 GROUP = 16  # tiles in memory as bands at a time
 
 
-def bands_of(layer: Responses, tiles: Images) -> list[Floats]:
+def bands_of(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
     """Return the bands of pristine `tiles` (N, H, W, 3)."""
-    return [np.asarray(band) for band in layer.analyse(to_network(tiles))]
+    return [np.asarray(band) for band in layer.analyse(normalize(tiles))]
 
 
-def left_in(layer: Responses, tiles: Images) -> list[Floats]:
+def left_in(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
     """Return the bands that distorted `tiles` were made of."""
-    return [np.asarray(band) for band in layer.recover(to_network(tiles))]
+    return [np.asarray(band) for band in layer.recover(normalize(tiles))]
 
 
-def curve_fits(layer: Responses) -> list[CurveFit]:
+def curve_fits(layer: CoefficientCurves) -> list[CurveFit]:
     """Return a fit for each band that has taken nothing in yet."""
-    return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.transform.curves]
+    return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.codec_prior.curves]
 
 
 def groups(count: int) -> Iterator[slice]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ahead import ahead
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.ranges import Images
+from distort_pipeline.pixels import Images
+from distort_pipeline.prefetch import prefetch
 from distort_pipeline.records import PairRecord
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.stores.inner_chunks import InnerChunks
@@ -84,9 +84,9 @@ class Crops:
         severities = np.array([[self._severity[record.level]] for record, _ in chosen], np.float32)
         return CropBatch(step, pristine, distorted, severities)
 
-    def ahead(self, first: int, last: int) -> Generator[CropBatch, None, None]:
+    def prefetch(self, first: int, last: int) -> Generator[CropBatch, None, None]:
         """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
-        yield from ahead((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
+        yield from prefetch((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
     def _choices(self, step: int) -> list[tuple[PairRecord, NDArray[np.int64]]]:
         """Return which tiles the crops of `step` are cut from, and where (y, x)."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from distort_pipeline.networks.responses import curve_places
+from distort_pipeline.networks.coefficient_curves import curve_places
 
 Floats = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class CurveFit:
         """Return how much of the squares of what was gained the curves of the mean explain."""
         return float((self.solve() * self.right).sum())
 
-    def decided(self) -> Floats:
+    def hard_quantiser(self) -> Floats:
         """Return the staircases (count, knots): what each value mostly becomes, which is a number of whole steps.
 
         What was hardly seen of one coefficient is as in all of them together. A mean would lie between two steps where
@@ -67,20 +67,20 @@ class CurveFit:
         mean = _solved(self.diagonal, self.beside, self.right + ALIKE_RIDGE * everyone, ALIKE_RIDGE)
         return (np.rint(self._values() + mean) - self._values()).astype(np.float32)
 
-    def bold(self, boldness: float, everyone: CurveFit | None = None) -> Floats:
+    def bold(self, shrinkage_gain: float, everyone: CurveFit | None = None) -> Floats:
         """Return the curves at `boldness` of the way from the mean of the gain, 0, to its root mean square, 1.
 
         The mean of what sometimes happens and sometimes does not is less than either. Where it is left, a coefficient
         does not lose more than itself. What was hardly seen is as in `everyone`, if that is given.
         """
         mean = self._as_in(everyone, "right")
-        if not boldness:
+        if not shrinkage_gain:
             return mean
         squares = self._as_in(everyone, "squares")
         all_of_it = np.abs(self._values())
         size = np.minimum(np.sqrt(np.maximum(squares, 0)), all_of_it)
         towards = np.where(mean == 0, -np.sign(self._values()), np.sign(mean))
-        return np.clip(mean + boldness * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
+        return np.clip(mean + shrinkage_gain * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
 
     def _as_in(self, everyone: CurveFit | None, name: str) -> Floats:
         """Return what the right side `name` comes to; what was hardly seen is as in `everyone`, if that is given."""

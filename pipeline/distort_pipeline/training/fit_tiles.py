@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distort_pipeline.ranges import Images
+from distort_pipeline.pixels import Images
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.crops import training_places
 
@@ -30,16 +30,16 @@ def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least
     Tiles that are smaller than `least_px` are left out, as they are in training; PipelineError if all are.
     """
     records = pairs.records("train")
-    at_level = [
+    level_result = [
         {records[place].slot: place for place in training_places(pairs, distortion, [level], least_px=least_px)}
         for level in levels
     ]
-    tiles = [tile for tile in at_level[0] if all(tile in own for own in at_level)]
+    tiles = [tile for tile in level_result[0] if all(tile in own for own in level_result)]
     chosen = [tiles[turn] for turn in np.unique(np.linspace(0, len(tiles) - 1, min(MOST, len(tiles))).astype(int))]
-    smallest = min(min(records[at_level[0][tile]].height, records[at_level[0][tile]].width) for tile in chosen)
+    smallest = min(min(records[level_result[0][tile]].height, records[level_result[0][tile]].width) for tile in chosen)
     side = smallest // MULTIPLE_PX * MULTIPLE_PX
-    firsts = [pairs[at_level[0][tile]] for tile in chosen]
-    others = [[pairs[own[tile]].distorted[:side, :side] for tile in chosen] for own in at_level[1:]]
+    firsts = [pairs[level_result[0][tile]] for tile in chosen]
+    others = [[pairs[own[tile]].distorted[:side, :side] for tile in chosen] for own in level_result[1:]]
     return FitTiles(
         np.stack([pair.pristine[:side, :side] for pair in firsts]),
         tuple(np.stack(own) for own in [[pair.distorted[:side, :side] for pair in firsts], *others]),

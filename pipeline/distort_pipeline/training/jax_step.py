@@ -13,18 +13,18 @@ import keras
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.ranges import GREYS_PER_UNIT, Images
-from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
+from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
+from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 
 Values: TypeAlias = list[jax.Array]
 Network: TypeAlias = tuple[Values, Values]  # the trainable variables, and the moving averages of batch norms
 Figures: TypeAlias = dict[str, jax.Array]
 
 
-class JaxTrainer(Adversaries):
+class JaxTrainer(GANTrainer):
     """The adversaries, trained by JAX on one device."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: GANConfig) -> None:
         super().__init__(networks)
         self._step = jax.jit(self.update, donate_argnums=0)
 
@@ -48,7 +48,7 @@ class JaxTrainer(Adversaries):
         number: jax.Array,
     ) -> tuple[dict[str, Any], Figures]:
         """Return the values after a step, and its losses: a pure function."""
-        x, y = (pixels.astype("float32") / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
+        x, y = (pixels.astype("float32") / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         inputs = self.inputs(x, self._noises(number), severity)
         found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         weights, norms = values["generator"]
@@ -63,12 +63,12 @@ class JaxTrainer(Adversaries):
         (gradients,) = pull_back(jax.tree.map(lambda gradient: self.turn(number) * gradient, towards))
         weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
         decay = self.decay(number)
-        averaged = jax.tree.map(
-            lambda average, current: decay * average + (1 - decay) * current, values["averaged"], (weights, norms)
+        ema_generator = jax.tree.map(
+            lambda average, current: decay * average + (1 - decay) * current, values["ema_generator"], (weights, norms)
         )
         values = {
             "generator": (weights, norms),
-            "averaged": averaged,
+            "ema_generator": ema_generator,
             "discriminator": judge,
             "generator_optimizer": memory,
             "discriminator_optimizer": judge_memory,
@@ -120,7 +120,7 @@ class JaxTrainer(Adversaries):
         }
 
     def _networks(self) -> dict[str, keras.Model]:
-        return {"generator": self.generator, "averaged": self.averaged, "discriminator": self.discriminator}
+        return {"generator": self.generator, "ema_generator": self.ema_generator, "discriminator": self.discriminator}
 
 
 def _split(network: keras.Model) -> tuple[list[Any], list[Any]]:

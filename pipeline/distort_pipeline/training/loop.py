@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.interrupts import stop_when_asked
+from distort_pipeline.interrupts import graceful_shutdown
 from distort_pipeline.progress import track
 from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
 from distort_pipeline.training.crops import Crops
@@ -84,7 +84,7 @@ def train(
 
     saved = time.monotonic()
     # the reader's thread ends with the loop, also when that raises
-    with stop_when_asked() as asked, closing(crops.ahead(first, steps)) as batches:
+    with graceful_shutdown() as asked, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
             done = batch.step + 1
@@ -127,5 +127,5 @@ def _diverged(label: str, name: str, value: float, step: int, checkpoints: Path)
     last = f"the last good checkpoint is {checkpoints / kept[-1]}" if kept else "no checkpoint was reached"
     return (
         f"{label} diverged: {name} was {value} within the steps up to {step}; {last}; "
-        "try a lower train.generator_rate, another train.seed, or train.precision: float32"
+        "try a lower train.generator_lr, another train.seed, or train.precision: float32"
     )

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtr
 
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
-from distort_pipeline.ranges import GREYS_PER_UNIT, Images
+from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
 from distort_pipeline.seeds import generator
 
 Floats = NDArray[np.floating]
@@ -48,7 +48,7 @@ def fit_noise(explained: Images, distorted: Images, *, channels: int) -> dict[st
     wanted, covariance = np.zeros((side, side)), np.zeros((3, 3))
     shift = float(distorted.mean(dtype=np.float64) - explained.mean(dtype=np.float64))  # of clipping, and no noise
     for given, noisy in zip(explained, distorted, strict=True):  # one at a time: as numbers all tiles take gigabytes
-        difference = (noisy.astype(np.float32) - given - np.float32(shift)) / GREYS_PER_UNIT
+        difference = (noisy.astype(np.float32) - given - np.float32(shift)) / LEVELS_PER_UNIT
         flat = difference.reshape(-1, 3).astype(np.float64)
         wanted += _power(_fields(difference, side)) / len(chosen)
         covariance += flat.T @ flat / len(flat) / len(chosen)
@@ -71,8 +71,8 @@ def roomy_tiles(explained: Images, distorted: Images) -> NDArray[np.intp]:
         np.square(noisy.astype(np.float32) - given).mean() for given, noisy in zip(explained, distorted, strict=True)
     ]
     deviation = max(float(np.sqrt(np.median(errors))), 1e-6)
-    greys = np.arange(256)
-    beyond = ndtr((-0.5 - greys) / deviation) + ndtr((greys - 255.5) / deviation)
+    levels_8bit = np.arange(256)
+    beyond = ndtr((-0.5 - levels_8bit) / deviation) + ndtr((levels_8bit - 255.5) / deviation)
     risk = np.array([np.bincount(tile.ravel(), minlength=256) @ beyond / tile.size for tile in explained])
     roomy = np.flatnonzero(risk <= ROOMY)
     if len(roomy) < LEAST_TILES:
@@ -88,7 +88,7 @@ def _solved(wanted: Floats, octaves: Floats) -> tuple[Floats, Floats]:
     side = len(wanted)
     cosine = np.cos(2 * np.pi * np.fft.fftfreq(side))
     down, across = np.broadcast_arrays(cosine[:, None], cosine[None, :])
-    responses = np.stack([np.ones((side, side)), 2 * across, 2 * down, 4 * across * down], axis=-1)
+    coefficient_curves = np.stack([np.ones((side, side)), 2 * across, 2 * down, 4 * across * down], axis=-1)
     mirrored = (wanted + np.roll(wanted[::-1], 1, axis=0)) / 2  # as the kernel's is, and half as noisy
     radial = _radial(mirrored)
     kernel = np.array([1.0, 0.0, 0.0, 0.0])
@@ -97,8 +97,8 @@ def _solved(wanted: Floats, octaves: Floats) -> tuple[Floats, Floats]:
     powers = _octave_shares(radial, octaves)
     for _ in range(TURNS):
         gain = np.sqrt(mirrored / np.maximum(np.tensordot(powers, octaves, 1), 1e-12 * mirrored.max()))
-        kernel, *_ = np.linalg.lstsq(responses[heard], gain[heard], rcond=None)
-        passed = octaves * np.square(responses @ kernel)
+        kernel, *_ = np.linalg.lstsq(coefficient_curves[heard], gain[heard], rcond=None)
+        passed = octaves * np.square(coefficient_curves @ kernel)
         powers = _octave_shares(radial, passed)
     # relative errors are right about no sum; that of the means is not the noise's where pixels are clipped
     powers *= wanted[heard].sum() / np.tensordot(powers, passed, 1)[heard].sum()
@@ -127,9 +127,9 @@ def _left_by_clipping(explained: Images, matrices: Floats, kernel: Floats, side:
     drawn, shown = np.zeros((side, side)), np.zeros((side, side))
     for tile in explained[:: -(-len(explained) // CLIPPED_TILES)]:
         noise = _noise(pyramid, 1, tile.shape[:2], rng)[0]
-        pixels = np.clip(np.rint(tile + noise * GREYS_PER_UNIT), 0, 255)
+        pixels = np.clip(np.rint(tile + noise * LEVELS_PER_UNIT), 0, 255)
         drawn += _power(_fields(noise, side))
-        shown += _power(_fields(((pixels - tile) / GREYS_PER_UNIT).astype(np.float32), side))
+        shown += _power(_fields(((pixels - tile) / LEVELS_PER_UNIT).astype(np.float32), side))
     return _rings_of(shown) / _rings_of(drawn)
 
 

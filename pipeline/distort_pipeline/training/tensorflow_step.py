@@ -9,17 +9,17 @@ import tensorflow as tf
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.ranges import GREYS_PER_UNIT, Images
-from distort_pipeline.training.adversaries import Adversaries, Networks, Severities
+from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
 from distort_pipeline.training.fused_adam import FusedAdam
+from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 
 
-class TensorflowTrainer(Adversaries):
+class TensorflowTrainer(GANTrainer):
     """The adversaries, trained by TensorFlow."""
 
     adam = FusedAdam
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: GANConfig) -> None:
         self.strategy = _strategy()
         replicas = self.strategy.num_replicas_in_sync
         if networks.batch % replicas:
@@ -49,7 +49,7 @@ class TensorflowTrainer(Adversaries):
         return {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in found.items()}
 
     def _replica_step(self, pristine: Any, distorted: Any, severity: Any, number: Any) -> dict[str, Any]:
-        x, y = (tf.cast(pixels, tf.float32) / GREYS_PER_UNIT - 1 for pixels in (pristine, distorted))
+        x, y = (tf.cast(pixels, tf.float32) / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         noises = self._noises(number)
         found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
         with tf.GradientTape() as generator_tape:
@@ -87,7 +87,7 @@ class TensorflowTrainer(Adversaries):
 
     def _average(self, number: Any) -> None:
         decay = self.decay(number)
-        for average, current in zip(self.averaged.variables, self.generator.variables, strict=True):
+        for average, current in zip(self.ema_generator.variables, self.generator.variables, strict=True):
             average.assign(decay * average.value + (1 - decay) * current.value)
 
     def _share(self) -> float:

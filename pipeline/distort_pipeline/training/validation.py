@@ -10,20 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.pixels import Image, Images
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.ranges import Image, Images
-from distort_pipeline.reports.strips import amplified_residual, strip
+from distort_pipeline.reports.side_by_side import amplified_residual, strip
 from distort_pipeline.seeds import derive_seed, generator
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.floors import LEAST_BOUND_BITS, bootstrap_bound, bootstrap_bound_unpaired
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.statistics.noise_floor import (
+    MIN_THRESHOLD_BITS,
+    bootstrap_threshold,
+    bootstrap_threshold_unpaired,
+)
 from distort_pipeline.stores.models import ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.wavelets.significance import Significance, Significances, significance_of
 
 if TYPE_CHECKING:
-    from distort_pipeline.networks.forward import Forward
+    from distort_pipeline.networks.predictor import Predictor
 
 TILE_PX = 256
 STRIP_ROWS = 3
@@ -39,13 +43,13 @@ class ValidationTiles:
     pristine: Images
     true: Images
     images: NDArray[np.int64]
-    wholes: Significances
+    significances: Significances
     severity: float
 
-    def histograms(self, forward: Forward, seed: int) -> tuple[ValidationHistograms, Images]:
+    def histograms(self, predictor: Predictor, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the headline histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
-        generated = forward.distort(self.pristine, seeds, [self.severity] * len(seeds), self.wholes)
+        generated = predictor.distort(self.pristine, seeds, [self.severity] * len(seeds), self.significances)
         pristine, true, made = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
         )
@@ -62,7 +66,7 @@ def validation_tiles(
     pristine: list[Image] = []
     true: list[Image] = []
     images: list[int] = []
-    wholes: list[Significance] = []
+    significances: list[Significance] = []
     for place, (record, clean, bad) in enumerate(pairs.validation(distortion, level)):
         tiles = spread_tiles(
             record.height,
@@ -80,45 +84,47 @@ def validation_tiles(
             pristine.append(clean[inside])
             true.append(bad[inside])
             images.append(place)
-            wholes.append(whole)
+            significances.append(whole)
     if not pristine:
         raise PipelineError(f"no validation image of {distortion} is {TILE_PX} px on both sides")
-    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(images), np.stack(wholes), severity)
+    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(images), np.stack(significances), severity)
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:
-    """Return JSD_NSS in bits as the mean over images (the paper's cell) and pooled, and what doing nothing scores."""
-    per_image, doing_nothing = [], []
+    """Return JSD_NSS in bits as the mean over images (the paper's cell) and pooled, and what the identity baseline scores."""
+    per_image, identity_baseline = [], []
     for image in np.unique(histograms.images):
         own = histograms.images == image
         true = histograms.true[own].sum(0)
         per_image.append(jsd_bits(true, histograms.generated[own].sum(0)))
-        doing_nothing.append(jsd_bits(true, histograms.pristine[own].sum(0)))
+        identity_baseline.append(jsd_bits(true, histograms.pristine[own].sum(0)))
     return {
         "jsd_nss": float(np.mean(per_image)),
         "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
-        "jsd_nss_pristine": float(np.mean(doing_nothing)),
+        "jsd_nss_pristine": float(np.mean(identity_baseline)),
     }
 
 
-def batch_bounds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
+def batch_thresholds(
+    histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int
+) -> dict[str, dict[str, float]]:
     """Return "paired" and "unpaired" → number of tiles, as text → bits that a batch of so many may score.
 
     That is the 99 % quantile of bootstrapped validation batches, or 0.002 where that is more.
     """
-    bounds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
+    thresholds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
     pool = histograms.true.sum(0)
     for size in sizes:
         rng = generator(derive_seed(seed, "bound", size))
         own = histograms.images
-        paired = bootstrap_bound(histograms.generated, histograms.true, own, size, rng=rng)
-        unpaired = bootstrap_bound_unpaired(histograms.generated, pool, own, size, rng=rng)
-        bounds["paired"][str(size)] = max(paired, LEAST_BOUND_BITS)
-        bounds["unpaired"][str(size)] = max(unpaired, LEAST_BOUND_BITS)
-    return bounds
+        paired = bootstrap_threshold(histograms.generated, histograms.true, own, size, rng=rng)
+        unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, own, size, rng=rng)
+        thresholds["paired"][str(size)] = max(paired, MIN_THRESHOLD_BITS)
+        thresholds["unpaired"][str(size)] = max(unpaired, MIN_THRESHOLD_BITS)
+    return thresholds
 
 
-def strength_db(tiles: ValidationTiles, generated: Images) -> float:
+def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
     """Return the mean PSNR against pristine, generated minus true, in dB: positive where too little is distorted."""
     differences = [
         psnr(pristine, made) - psnr(pristine, true)

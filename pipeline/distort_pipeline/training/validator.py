@@ -15,15 +15,15 @@ from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.calibration import calibrate
 from distort_pipeline.training.validation import (
     ValidationTiles,
-    strength_db,
+    delta_psnr_db,
     summary,
     validation_strip,
     validation_tiles,
 )
 
 if TYPE_CHECKING:
-    from distort_pipeline.networks.forward import Forward
-    from distort_pipeline.ranges import Images
+    from distort_pipeline.networks.predictor import Predictor
+    from distort_pipeline.pixels import Images
 
 Figures = dict[str, float]
 FINAL_TILES = 8  # times the tiles of a validation along the way
@@ -33,9 +33,9 @@ class Validator:
     """Validates `forward` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
 
     def __init__(
-        self, pairs: PairStore, distortion: str, levels: Sequence[int], forward: Forward, *, count: int, seed: int
+        self, pairs: PairStore, distortion: str, levels: Sequence[int], predictor: Predictor, *, count: int, seed: int
     ) -> None:
-        self._pairs, self._distortion, self._levels, self._forward = pairs, distortion, levels, forward
+        self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
         self._count, self._seed, self._own_seed = count, seed, derive_seed(seed, distortion)
         self._along = list(self._tiles(-(-count // len(levels))))
 
@@ -60,7 +60,7 @@ class Validator:
             return None
         tiles = self._tiles_of(self._levels[-1], 1.0, self._count)
         seeds = [derive_seed(self._own_seed, "calibration", place) for place in range(len(tiles.pristine))]
-        return calibrate(self._forward, tiles.pristine, seeds, tiles.wholes)
+        return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances)
 
     def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
         """Yield each level with about `count` tiles at it; only one level's at a time are kept."""
@@ -72,8 +72,8 @@ class Validator:
 
     def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Images]:
         """Return the figures, the histograms and the generated tiles."""
-        histograms, generated = tiles.histograms(self._forward, self._own_seed)
-        return {**summary(histograms), "strength_db": strength_db(tiles, generated)}, histograms, generated
+        histograms, generated = tiles.histograms(self._predictor, self._own_seed)
+        return {**summary(histograms), "delta_psnr_db": delta_psnr_db(tiles, generated)}, histograms, generated
 
 
 def mean_figures(figures: Sequence[Figures]) -> Figures:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.ranges import Image
+from distort_pipeline.pixels import Image
 from distort_pipeline.wavelets.lifting import MULTIPLE_PX, analysed
 
 Significance = NDArray[np.float32]  # (18,): the share of an image's coefficients that reach each of the SIZES

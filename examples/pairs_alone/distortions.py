@@ -1,0 +1,83 @@
+"""Four distortions that the package has no file for: what a stranger's camera, codec or screen might do to an image.
+
+Only their images go any further: the product never sees these functions. None of them draws anything at random.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image as PILImage
+from PIL import features
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.pixels import Image, to_uint8
+from distort_pipeline.stores.images import decode, encode_png
+
+AV1_QUALITY = 30  # of Pillow's 0 to 100; PSNR about 32 dB on the sample
+VP8_QUALITY = 5  # about 30 dB
+FARTHEST_SIGMA_PX = 4  # of the blur at the upper and the lower edge
+LEVELS_LEFT = 12  # values a channel
+SCREEN_QUALITY = 50
+
+
+def av1(image: Image) -> Image:
+    """Return `image` as an intra frame of AV1 gives it back: an AVIF file."""
+    if not features.check("avif"):
+        raise PipelineError("this Pillow writes no AVIF; install pillow 11.3 or later, or ask for another source")
+    return _through(image, "AVIF", quality=AV1_QUALITY, max_threads=1)
+
+
+def vp8(image: Image) -> Image:
+    """Return `image` as an intra frame of VP8 gives it back: a lossy WebP file."""
+    return _through(image, "WEBP", quality=VP8_QUALITY)
+
+
+def defocus(image: Image) -> Image:
+    """Return `image` sharp in its middle row and ever more blurred towards both edges, as a tilted lens shows it."""
+    layers = [image.astype(np.float32)]
+    layers += [cv2.GaussianBlur(layers[0], (0, 0), sigma) for sigma in range(1, FARTHEST_SIGMA_PX + 1)]
+    depth = FARTHEST_SIGMA_PX * np.abs(np.linspace(-1, 1, len(image)))
+    below = np.minimum(depth.astype(int), FARTHEST_SIGMA_PX - 1)
+    share = (depth - below)[:, None, None]
+    rows = np.arange(len(image))
+    stack = np.stack(layers)
+    return to_uint8((1 - share) * stack[below, rows] + share * stack[below + 1, rows])
+
+
+def banding(image: Image) -> Image:
+    """Return `image` with few values a channel, encoded again: skies fall into steps."""
+    step = 255 / (LEVELS_LEFT - 1)
+    return _through(to_uint8(np.round(image / step) * step), "WEBP", quality=SCREEN_QUALITY)
+
+
+SOURCES: Mapping[str, Callable[[Image], Image]] = {
+    "av1": av1,
+    "vp8": vp8,
+    "defocus": defocus,
+    "banding": banding,
+}
+
+
+def bring(source: str, pristine: Path, out: Path) -> int:
+    """Leave in `out` the distorted partner of every PNG file of the folder `pristine`, under its name; return how many.
+
+    A folder that was filled before is filled again: nothing is random, so its files stay as they are.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    photographs = sorted(pristine.glob("*.png"))
+    for photograph in photographs:
+        image, _ = decode(photograph.read_bytes())
+        (out / photograph.name).write_bytes(encode_png(SOURCES[source](image)))
+    return len(photographs)
+
+
+def _through(image: Image, container: str, **options: Any) -> Image:
+    file = io.BytesIO()
+    PILImage.fromarray(image).save(file, container, **options)
+    return np.asarray(PILImage.open(file).convert("RGB"))

@@ -1,0 +1,31 @@
+"""What comes with the package: twenty photographs, and a pretrained generator for each of the paper's distortions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from distort_pipeline.errors import PipelineError
+
+PRETRAINED = Path(__file__).parent / "starter"
+SAMPLES = (
+    Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # where a wheel puts them
+    Path(__file__).parents[2] / "data" / "sample",  # in a checkout
+)
+
+
+def sample_folder() -> Path:
+    """Return the folder of the built-in photographs; PipelineError if this installation has none."""
+    for folder in SAMPLES:
+        if folder.is_dir():
+            return folder
+    raise PipelineError("this installation lacks the built-in photographs; name a folder of your own")
+
+
+def pretrained(distortion: str) -> Path:
+    """Return the folder of the pretrained generator of `distortion`; PipelineError names those that there are."""
+    folder = PRETRAINED / distortion
+    if not (folder / "store.json").is_file():
+        there = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
+        raise PipelineError(f"there is no pretrained generator of {distortion}, only of: {there}")
+    return folder

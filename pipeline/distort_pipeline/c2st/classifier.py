@@ -1,0 +1,93 @@
+"""A small convolutional network that learns the kind or the severity of a tile, from few tiles and in seconds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.c2st.tiles import TILE_PX
+from distort_pipeline.pixels import Images, normalize
+
+WIDTHS = (24, 32, 48)  # filters; each block halves the sides, so that 8 px, a block of JPEG, are one step at the end
+DETAIL_GAIN = 8.0  # of what a 3 x 3 mean leaves over: distortions are small beside the image that they are in
+BATCH = 64
+RATE = 3e-3  # for Adam, falling to 0 along a cosine
+
+
+class _TileNetwork:
+    """One network for tiles (N, 64, 64, 3), fitted afresh as often as wanted."""
+
+    def __init__(self, outputs: int, loss: keras.losses.Loss, *, steps: int) -> None:
+        self.steps = steps
+        self._network = _network(outputs)
+        rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
+        self._network.compile(keras.optimizers.Adam(rate), loss)
+        self._network.optimizer.build(self._network.trainable_variables)
+
+    def fit(self, tiles: Images, wanted: NDArray[Any], rng: np.random.Generator) -> None:
+        """Learn from `tiles` and what is `wanted` of each, from new weights; all is drawn from `rng`."""
+        self._start_again(rng)
+        order = np.concatenate([rng.permutation(len(tiles)) for _ in range(-(-self.steps * BATCH // len(tiles)))])
+        for step in range(self.steps):
+            chosen = order[step * BATCH : (step + 1) * BATCH]
+            self._network.train_on_batch(_turned(tiles[chosen], rng), wanted[chosen])
+
+    def _outputs(self, tiles: Images) -> NDArray[np.float32]:
+        filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
+        filled[: len(tiles)] = tiles
+        batches = [filled[start : start + BATCH] for start in range(0, len(filled), BATCH)]
+        outputs = [self._network.predict_on_batch(normalize(batch)) for batch in batches]
+        return np.concatenate(outputs)[: len(tiles)]
+
+    def _start_again(self, rng: np.random.Generator) -> None:
+        random.seed(int(rng.integers(2**31)))  # what Keras's initialisers draw their seeds from
+        fresh = _network(self._network.output_shape[-1])
+        self._network.set_weights(fresh.get_weights())
+        for variable in self._network.optimizer.variables:
+            if variable.path.split("/")[-1] != "learning_rate":
+                variable.assign(np.zeros(variable.shape))
+
+
+class TileClassifier(_TileNetwork):
+    """Names the kind, 0 to `kinds` - 1, of tiles; `fit` wants the kinds (N,)."""
+
+    def __init__(self, kinds: int, *, steps: int) -> None:
+        super().__init__(kinds, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps=steps)
+
+    def name(self, tiles: Images) -> NDArray[np.int64]:
+        """Return the likeliest kind of each of `tiles`."""
+        return np.argmax(self._outputs(tiles), axis=-1)
+
+
+class SeverityRegressor(_TileNetwork):
+    """Tells the severity of tiles, by least squares; `fit` wants severities (N,), from 0 to 1."""
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__(1, keras.losses.MeanSquaredError(), steps=steps)
+
+    def tell(self, tiles: Images) -> NDArray[np.float32]:
+        """Return the severity that each of `tiles` seems to have."""
+        return self._outputs(tiles)[:, 0]
+
+
+def _network(outputs: int) -> keras.Model:
+    tiles = keras.Input((TILE_PX, TILE_PX, 3))
+    smooth = keras.layers.AveragePooling2D(3, strides=1, padding="same")(tiles)
+    detail = keras.layers.Rescaling(DETAIL_GAIN)(keras.layers.Subtract()([tiles, smooth]))
+    features = keras.layers.Concatenate()([tiles, detail])
+    for width in WIDTHS:
+        features = keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(features)
+        features = keras.layers.BatchNormalization(momentum=0.9)(features)
+        features = keras.layers.ReLU()(features)
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(tiles, keras.layers.Dense(outputs)(features))
+
+
+def _turned(tiles: Images, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the tiles on the networks' range, half of them mirrored: tiles of whole blocks keep JPEG's grid so."""
+    mirrored = rng.random(len(tiles)) < 0.5
+    return normalize(np.where(mirrored[:, None, None, None], tiles[:, :, ::-1], tiles))

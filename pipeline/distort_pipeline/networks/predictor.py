@@ -1,0 +1,134 @@
+"""A generator at work on 8-bit images: padding, noise, a fixed batch shape, and the way back to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
+from distort_pipeline.pixels import Image, Images, NetworkPixels, denormalize, normalize
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.seeds import generator as rng_of
+from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
+
+
+class Predictor:
+    """Distorts images with a trained generator in inference mode.
+
+    The batch shape is fixed and a last, smaller batch is filled up, so that an image's output depends on nothing but
+    the image and its seed.
+    """
+
+    def __init__(
+        self, model: keras.Model, *, noise_channels: int, batch: int, multi_level: bool = False, whole: bool = False
+    ) -> None:
+        self.model = model
+        self.multi_level = multi_level  # whether it takes a severity
+        self.whole = whole  # whether it takes the significance of whole images
+        self.noise_channels = noise_channels
+        self.batch = batch
+        self._call = _compiled(model)
+
+    def distort(
+        self,
+        images: Images,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        significances: Significances | None = None,
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
+
+        Severities are from 0, nothing, to 1, the strongest level that was learned; None is 1 for all. PipelineError if
+        another is asked of a generator that has learned one level. `wholes` (N, 18) is the significance of the images
+        that these are tiles of, for a generator that goes by it; None: they are whole.
+        """
+        parts = list(self.distort_batches(images, seeds, severities, significances))
+        return np.concatenate(parts) if parts else np.empty_like(images)
+
+    def distort_batches(
+        self,
+        images: Images,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        significances: Significances | None = None,
+    ) -> Iterator[Images]:
+        """Yield what `distort` returns, part by part: as many images as the network takes at once, or fewer."""
+        wanted = np.ones(len(images), np.float32) if severities is None else np.asarray(severities, np.float32)
+        if not ((wanted >= 0) & (wanted <= 1)).all():
+            raise PipelineError(f"a severity is a number from 0 to 1, got {wanted.min():g} to {wanted.max():g}")
+        if not self.multi_level and (wanted != 1).any():
+            raise PipelineError(
+                f"this generator has learned one level, which is severity 1, and was asked for {wanted.min():g}; "
+                "train it at several levels (train.levels)"
+            )
+        height, width = images.shape[1:3]
+        for start in range(0, len(images), self.batch):
+            part = pad_to_multiple(images[start : start + self.batch])
+            filled = np.zeros((self.batch, *part.shape[1:]), np.uint8)
+            filled[: len(part)] = part
+            noises = noise_maps(
+                list(seeds[start : start + len(part)]), part.shape[1], part.shape[2], self.noise_channels, self.batch
+            )
+            severity = None
+            if self.multi_level:
+                severity = np.ones((self.batch, 1), np.float32)
+                severity[: len(part), 0] = wanted[start : start + len(part)]
+            significance = None
+            if self.whole:
+                own = slice(start, start + len(part))
+                significance = np.ones((self.batch, len(SIZES)), np.float32)
+                significance[: len(part)] = (
+                    [significance_of(image) for image in images[own]] if significances is None else significances[own]
+                )
+            values = np.asarray(self._call(generator_inputs(normalize(filled), noises, severity, significance)))
+            yield denormalize(values[: len(part), :height, :width])
+
+    def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:
+        """Return one whole `image` (H, W, 3) distorted."""
+        return self.distort(image[None], [seed], [severity])[0]
+
+
+def pad_to_multiple(images: Images) -> Images:
+    """Return `images` (N, H, W, 3) reflected at the bottom and right to multiples of 128.
+
+    Padding at the top or left would move the 8 x 8 grid that JPEG's distortions live on.
+    """
+    height, width = images.shape[1:3]
+    down, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
+    # an image smaller than its padding cannot be reflected once; repeated reflection is what "symmetric" chains do
+    mode: Any = "reflect" if down < height and right < width else "symmetric"
+    return np.pad(images, ((0, 0), (0, down), (0, right), (0, 0)), mode=mode)
+
+
+def noise_maps(seeds: list[int], height: int, width: int, channels: int, batch: int) -> list[NetworkPixels]:
+    """Return the noise maps of a batch, coarsest first; every image's come from its own seed, zeros fill the rest."""
+    maps = [np.zeros((batch, *shape), np.float32) for shape in noise_shapes(height, width, channels)]
+    for place, seed in enumerate(seeds):
+        rng = rng_of(derive_seed(seed, "z"))
+        for scale in maps:
+            rng.standard_normal(dtype=np.float32, out=scale[place])
+    return maps
+
+
+def _compiled(model: keras.Model) -> Callable[[Any], Any]:
+    """Return the model in inference mode, compiled by the backend in use."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # autograph writes a file for temporary files, which a kill would leave
+        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False, autograph=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        call = jax.jit(lambda weights, fixed, inputs: model.stateless_call(weights, fixed, inputs, training=False)[0])
+
+        def with_present_weights(inputs: Any) -> Any:  # a model may be trained on between two calls
+            kinds = (model.trainable_variables, model.non_trainable_variables)
+            return call(*([variable.value for variable in kind] for kind in kinds), inputs)
+
+        return with_present_weights
+    return lambda inputs: model(inputs, training=False)

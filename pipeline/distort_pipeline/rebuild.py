@@ -1,0 +1,66 @@
+"""A finished store made once more by its step, from the settings in its header and from inputs that a user names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.config import ExportConfig, GenerateConfig, PairsConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.params import parse_section
+from distort_pipeline.records import Report
+from distort_pipeline.stores.files import read_json
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a store was made of; which of it is needed depends on the store."""
+
+    manifest: Path = Path("manifest.jsonl")
+    models: Path = Path("models")
+    corpus: Path = Path("corpus")
+    root: Path | None = None  # of the manifest's images, if they lie elsewhere now
+    external: Mapping[str, str] = field(default_factory=dict)
+
+
+def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Callable[[], Report]:
+    """Return a function that runs the step which made the store at `path`, with the same settings.
+
+    PipelineError if the header does not tell of a step that makes stores of shards.
+    """
+    metadata = read_json(path / "store.json")
+    settings = metadata.get("settings") if isinstance(metadata, dict) else None
+    kind = settings.get("format") if isinstance(settings, dict) else None
+    makers: dict[str, Callable[[dict[str, Any]], Report]] = {
+        "pairs": lambda values: _pairs(values, path, inputs, workers),
+        "corpus": lambda values: _corpus(values, path, inputs, workers),
+        "export": lambda values: _export(values, path, inputs, workers),
+    }
+    if not isinstance(settings, dict) or kind not in makers:
+        raise PipelineError(f"{path} has no shards to repair: run the command that made it again")
+    return lambda: makers[str(kind)](settings)
+
+
+def _pairs(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import pairs
+
+    config = parse_section(PairsConfig, {**settings["pairs"], "external": dict(inputs.external)}, where=str(path))
+    return pairs.run(config, inputs.manifest, path, root=inputs.root, workers=workers)
+
+
+def _corpus(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import generate
+
+    config = parse_section(GenerateConfig, settings["generate"], where=str(path))
+    return generate.run(config, inputs.manifest, inputs.models, path, root=inputs.root, workers=workers)
+
+
+def _export(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import export
+
+    config = parse_section(ExportConfig, settings["export"], where=str(path))
+    # labels that were added since are no part of it
+    return export.run(config, inputs.corpus, path, workers=workers, labels=tuple(settings["labels"]))

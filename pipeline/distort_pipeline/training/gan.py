@@ -1,0 +1,196 @@
+"""What every backend trains: both networks, their losses and optimisers, a moving average, and the state of it all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from distort_pipeline.networks import losses
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.networks.discriminator import build_discriminator
+from distort_pipeline.networks.generator import (
+    COEFFICIENT_CURVES,
+    NO_PRIOR,
+    NOISE_PYRAMID,
+    build_generator,
+    generator_inputs,
+)
+
+Severities = NDArray[np.float32]  # (N, kinds): k / n for level k of n
+EMA_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """The settings of both networks, their losses and their optimisers; see TrainConfig for each."""
+
+    base_filters: int
+    discriminator_filters: int
+    noise_channels: int
+    discriminator_input: str
+    precision: str
+    crop_px: int
+    batch: int
+    generator_lr: float
+    discriminator_lr: float
+    beta_1: float
+    beta_2: float
+    lambda_l1: float
+    l1_scale: float
+    l1_reduction: str
+    ema_decay: float
+    seed: int
+    codec_prior: str = NO_PRIOR
+    noise_pyramid: bool = False
+    levels: int = 1
+    kinds: int = 1  # of distortion in one generator, each with a severity of its own
+    discriminator_warmup_steps: int = 0
+    adversarial_weight: float = 1.0
+    pixel_weight: float = 0.0
+    pixel_norm: str = "l1"
+
+
+class GANTrainer:
+    """Both networks, their optimisers and the moving average of G's weights.
+
+    A backend adds the step. Losses are written and variables are named here, so that all of them teach the same and a
+    checkpoint of one is a checkpoint of any other.
+    """
+
+    adam: type[keras.optimizers.Adam] = keras.optimizers.Adam
+
+    def __init__(self, networks: GANConfig) -> None:
+        self.settings = networks
+        # what Keras's initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow as well
+        random.seed(networks.seed % 2**32)
+        self.generator, self.ema_generator = (
+            build_generator(
+                base_filters=networks.base_filters,
+                noise_channels=networks.noise_channels,
+                codec_prior=networks.codec_prior,
+                noise_pyramid=networks.noise_pyramid,
+                levels=networks.levels,
+                kinds=networks.kinds,
+                precision=networks.precision,
+                whole=whole,
+            )
+            for whole in (False, True)  # a crop is taken for a whole in training, and never in what comes of it
+        )
+        self.ema_generator.set_weights(self.generator.get_weights())
+        self.coefficient_curves: CoefficientCurves | None = None
+        if networks.codec_prior != NO_PRIOR:
+            self.coefficient_curves = CoefficientCurves(
+                networks.codec_prior, networks.levels
+            )  # beside the networks: a constant of the step
+            self.coefficient_curves.build((None, None, None, 3))
+        self.discriminator = build_discriminator(
+            base_filters=networks.discriminator_filters,
+            discriminator_input=networks.discriminator_input,
+            levels=networks.levels,
+            kinds=networks.kinds,
+            precision=networks.precision,
+        )
+        self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
+        self.discriminator_optimizer = self._adam("discriminator_adam", networks.discriminator_lr, self.discriminator)
+
+    def discriminator_loss(self, real: Any, fake: Any) -> tuple[Any, dict[str, Any]]:
+        """Return D's loss over its logits of (x, y) and of (x, G(x)), and the figures of it."""
+        loss = losses.discriminator_hinge(real, fake)
+        # the gap is 0 when D cannot tell
+        return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
+
+    def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
+        """Return what G is called with; `severity` (N, kinds) counts with several levels only."""
+        return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
+
+    def judged(self, x: Any, y: Any, severity: Any) -> list[Any]:
+        """Return what D is called with to judge the pair (x, y)."""
+        return [x, y, severity] if self.settings.levels > 1 else [x, y]
+
+    def generator_loss(
+        self, x: Any, y: Any, severity: Any, fake: Any, logits: Any | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return G's loss for `fake` = G(x), and its parts; `logits` = D(x, G(x)), or None without an adversary."""
+        settings = self.settings
+        found = {
+            "sparsity": losses.sparsity(
+                fake, self.explained(x, severity), span=settings.l1_scale, reduction=settings.l1_reduction
+            )
+        }
+        loss = settings.lambda_l1 * found["sparsity"]
+        if logits is not None:
+            found["adversarial"] = losses.generator_adversarial(logits)
+            loss += settings.adversarial_weight * found["adversarial"]
+        if settings.pixel_weight:
+            found["pixel_distance"] = losses.pixel_distance(fake, y, norm=settings.pixel_norm)
+            loss += settings.pixel_weight * found["pixel_distance"]
+        return loss, {**found, "generator_loss": loss}
+
+    def explained(self, x: Any, severity: Any) -> Any:
+        """Return what G adds its learned residual to: x as in the paper, or x + T(x) where responses were fitted."""
+        if self.coefficient_curves is None:
+            return x
+        return x + self.coefficient_curves([x, severity] if self.settings.levels > 1 else x)
+
+    def load_curves(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over fitted response curves, variable name → array; they are constants of the training."""
+        if self.coefficient_curves is None:
+            raise ValueError("these networks were built without responses")
+        for layer in (
+            self.generator.get_layer(COEFFICIENT_CURVES),
+            self.ema_generator.get_layer(COEFFICIENT_CURVES),
+            self.coefficient_curves,
+        ):
+            for variable in layer.variables:
+                variable.assign(weights[variable.name])
+
+    def load_noise(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take over the fitted weights of the noise pyramid, by name; they are constants of the training."""
+        for network in (self.generator, self.ema_generator):
+            for variable in network.get_layer(NOISE_PYRAMID).variables:
+                variable.assign(weights[variable.name])
+
+    def turn(self, number: Any) -> Any:
+        """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""
+        return ops.cast(number >= self.settings.discriminator_warmup_steps, "float32")
+
+    def decay(self, number: Any) -> Any:
+        """Return the decay of the moving average in the `number`-th step."""
+        steps = ops.cast(number, "float32")
+        return ops.minimum(self.settings.ema_decay, (1 + steps) / (EMA_START + steps))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the next step depends on."""
+        return {
+            f"{part}/{place:03d}/{variable.path}": np.asarray(variable)
+            for part, variables in self._parts().items()
+            for place, variable in enumerate(variables)
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go back to a `state`; KeyError if it is of other networks."""
+        for part, variables in self._parts().items():
+            for place, variable in enumerate(variables):
+                variable.assign(state[f"{part}/{place:03d}/{variable.path}"])
+
+    def _parts(self) -> dict[str, list[Any]]:
+        return {
+            "generator": self.generator.variables,
+            "ema_generator": self.ema_generator.variables,
+            "discriminator": self.discriminator.variables,
+            "generator_optimizer": self.generator_optimizer.variables,
+            "discriminator_optimizer": self.discriminator_optimizer.variables,
+        }
+
+    def _adam(self, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
+        # without a name Keras counts them through the process, and a checkpoint would fit the first trainer only
+        optimizer = self.adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
+        optimizer.build(network.trainable_variables)
+        return optimizer

@@ -1,0 +1,62 @@
+"""Holds the pretrained generators against the true distortions on the twenty photographs of the sample, whole.
+
+    python -m studies.judge_pretrained [MODELS]
+
+MODELS is a folder of other models to judge in their place.
+Neither the fit of the pretrained generators nor any decision on the way there saw these photographs: those of them that there are
+larger versions of were left out. Prints JSD_NSS in bits (mean, median, largest) and strength in
+dB (PSNR against pristine, generated minus true, mean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+
+from distort_pipeline.assets import PRETRAINED, sample_folder
+from distort_pipeline.distortions import apply
+from distort_pipeline.pixels import Image
+from distort_pipeline.records import canonical
+from distort_pipeline.seeds import generator
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.images import decode
+from distort_pipeline.stores.models import model_folders
+from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
+
+
+def judged(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
+    """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
+    for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
+        pristine: Image = decode(path.read_bytes())[0]
+        true = apply(pretrained.card["distortion"], pristine, level.parameters, generator(seed)).image
+        made = pretrained.predictor.distort_image(pristine, seed, level.severity)
+        wanted = product_histogram(true)
+        yield (
+            jsd_bits(wanted, product_histogram(made)),
+            jsd_bits(wanted, product_histogram(pristine)),
+            psnr(pristine, made) - psnr(pristine, true),
+        )
+
+
+@click.command()
+@click.argument("models", type=click.Path(path_type=Path, exists=True), default=PRETRAINED)
+def main(models: Path) -> None:
+    """Print a line for each level of each starter, or of each of MODELS."""
+    for name, folder in model_folders(models).items():
+        pretrained = load_generator(folder, batch=1)
+        for level in learned_levels(pretrained.card):
+            scores, nothing, strength = np.array(list(judged(pretrained, level))).T
+            said = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits"
+            click.echo(
+                f"{name} {canonical(dict(level.parameters))}: {said} (the identity baseline {nothing.mean():.4f}), "
+                f"{strength.mean():+.2f} dB"
+            )
+
+
+if __name__ == "__main__":
+    main()

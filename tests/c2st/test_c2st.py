@@ -1,0 +1,183 @@
+"""Classifiers on noise whose strength is known: they tell what differs, and cannot tell what does not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from distort_pipeline.c2st.classifier import SeverityRegressor
+from distort_pipeline.c2st.run import judge
+from distort_pipeline.c2st.severity_tstr import Shown, severity_tstr_of
+from distort_pipeline.c2st.tiles import TILE_PX, LevelPair, cut_tiles
+from distort_pipeline.pixels import to_uint8
+from distort_pipeline.statistics.eval_images import EvalImages
+
+STEPS = 30
+
+
+def noisy(image, sigma, seed):
+    return to_uint8(image + sigma * np.random.default_rng(seed).standard_normal(image.shape))
+
+
+@pytest.fixture(scope="module")
+def made(photographs):
+    """Four small photographs: true noise of 15 greys, a generator as good as true, and one of half the strength."""
+    return [
+        EvalImages(
+            image,
+            true={"noise": noisy(image, 15, number)},
+            true_again={"noise": noisy(image, 15, 10 + number)},
+            generated={"good": [noisy(image, 15, 20 + number)], "weak": [noisy(image, 7, 30 + number)]},
+            generated_again={},
+        )
+        for number, image in enumerate(list(photographs.values())[:4])
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiles(made):
+    return [cut_tiles(one, count=16, seed=0) for one in made]
+
+
+@pytest.fixture(scope="module")
+def c2st(tiles):
+    return judge(tiles, {"good": "noise", "weak": "noise"}, steps=STEPS, fold_count=2, seed=1)
+
+
+def test_half_the_strength_is_told_apart_and_the_truth_itself_is_not(c2st):
+    good, weak = c2st.results["good"], c2st.results["weak"]
+    assert weak.generated.share > 0.85
+    assert weak.state == "bad"
+    assert abs(good.generated.share - 0.5) < 0.15
+    assert abs(good.negative_control.share - 0.5) < 0.15
+    assert good.second_draw
+    assert good.negative_control == weak.negative_control  # of the truth alone
+    assert weak.generated.tiles == 2 * 4 * 16
+    assert weak.generated.photographs == 4
+
+
+def test_the_lesson_is_of_the_first_generator_of_each_distortion(c2st, tiles):
+    tstr_result = c2st.tstr_result
+    assert tstr_result.kinds == ("pristine", "noise")
+    assert {source: named.sum() for source, named in tstr_result.named.items()} == {"generated": 128, "true": 128}
+    for source, own in (("generated", tstr_result.tstr), ("true", tstr_result.trtr)):
+        assert np.trace(tstr_result.named[source]) / 128 == pytest.approx(own.share)
+    assert tstr_result.trtr.share > 0.85
+    # what is taught by the truth under another name is what the truth teaches
+    same = [dataclasses.replace(own, generated={"same": own.true["noise"]}) for own in tiles]
+    trained_on = judge(same, {"same": "noise"}, steps=3, fold_count=2, seed=1).tstr_result
+    assert trained_on.tstr == trained_on.trtr
+
+
+def test_the_same_seed_finds_the_same(tiles):
+    once, again = (judge(tiles, {"weak": "noise"}, steps=4, fold_count=2, seed=2) for _ in range(2))
+    assert once.results == again.results
+
+
+def test_where_two_photographs_lack_the_distortion_nothing_is_tried(tiles):
+    others = [dataclasses.replace(own, true={}) for own in tiles[1:]]
+    c2st = judge([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
+
+
+def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
+    own = cut_tiles(made[0], count=5, seed=3)
+    assert own.pristine.shape == (5, TILE_PX, TILE_PX, 3)
+    image = made[0].pristine
+    places = [
+        (y, x)
+        for y in range(0, image.shape[0] - TILE_PX + 1, 16)
+        for x in range(0, image.shape[1] - TILE_PX + 1, 16)
+        if any(np.array_equal(image[y : y + TILE_PX, x : x + TILE_PX], tile) for tile in own.pristine)
+    ]
+    assert len(places) >= 5
+    strength = [
+        float(np.std(kind.astype(float) - own.pristine)) for kind in (own.true["noise"], own.positive_control["noise"])
+    ]
+    assert strength[1] / strength[0] == pytest.approx(0.8, abs=0.02)
+
+
+SIGMAS = (4, 12, 30)
+
+
+def on_levels(made, number, generated):
+    """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
+    return [
+        LevelPair(
+            rank / 3, noisy(made.pristine, true, 100 * rank + number), noisy(made.pristine, own, 200 * rank + number)
+        )
+        for rank, (true, own) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def multi_level_tiles(made):
+    """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
+    return [
+        cut_tiles(
+            one,
+            count=18,
+            seed=0,
+            condition_levels={"good": on_levels(one, number, SIGMAS), "weak": on_levels(one, number, SIGMAS[::-1])},
+        )
+        for number, one in enumerate(made)
+    ]
+
+
+def test_tiles_of_a_dial_are_at_its_levels_in_turn(multi_level_tiles):
+    own = multi_level_tiles[0].multi_level["weak"]
+    assert own.severities.tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 6)
+    for kind, sigmas in ((own.true, SIGMAS), (own.generated, SIGMAS[::-1])):
+        strengths = [np.std(kind[turn::3].astype(float) - multi_level_tiles[0].pristine[turn::3]) for turn in range(3)]
+        assert strengths == pytest.approx(sigmas, rel=0.15)  # at the same places as the untouched tiles
+
+
+def test_right_severities_teach_what_true_ones_do_and_wrong_ones_do_not(multi_level_tiles):
+    regressor = SeverityRegressor(steps=STEPS)
+    good, wrong = (
+        severity_tstr_of(
+            [Shown(own.pristine, {"noise": own.multi_level[model]}) for own in multi_level_tiles],
+            regressor,
+            fold_count=2,
+            seed=1,
+        )
+        for model in ("good", "weak")
+    )
+    trained_on, truly = good.tstr["noise"], good.trtr["noise"]
+    assert truly.value > 0.6
+    assert trained_on.value > 0.85 * truly.value
+    assert (trained_on.photographs, trained_on.tiles) == (4, 4 * 18)
+    assert wrong.trtr == good.trtr  # of the truth alone
+    assert wrong.tstr["noise"].value < trained_on.value - 0.2
+
+
+def test_with_a_dial_the_lesson_on_kinds_is_at_all_levels(multi_level_tiles):
+    same = [
+        dataclasses.replace(
+            own,
+            generated={"same": own.generated["good"]},
+            multi_level={"same": dataclasses.replace(own.multi_level["good"], generated=own.multi_level["good"].true)},
+        )
+        for own in multi_level_tiles
+    ]
+    c2st = judge(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
+    assert c2st.tstr_result.tstr == c2st.tstr_result.trtr
+    assert c2st.severity_tstr.tstr == c2st.severity_tstr.trtr
+    levelled = [dataclasses.replace(own, true={"noise": own.multi_level["good"].true}) for own in multi_level_tiles]
+    single = judge(
+        [dataclasses.replace(own, multi_level={}) for own in levelled], {"good": "noise"}, steps=3, fold_count=2, seed=1
+    )
+    assert single.tstr_result.trtr == c2st.tstr_result.trtr
+    assert single.severity_tstr is None
+
+
+def test_photographs_without_all_levels_take_no_part_in_lessons(multi_level_tiles):
+    lacking = [multi_level_tiles[0], *(dataclasses.replace(own, multi_level={}) for own in multi_level_tiles[1:])]
+    c2st = judge(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    assert (c2st.tstr_result, c2st.severity_tstr) == (None, None)
+    assert set(c2st.results) == {"good"}
+
+
+def test_a_photograph_smaller_than_a_tile_gives_none():
+    small = np.zeros((TILE_PX - 1, 200, 3), np.uint8)
+    assert cut_tiles(EvalImages(small, {}, {}, {}, {}), count=2, seed=0) is None

@@ -1,0 +1,26 @@
+"""A small pair store with several levels, made of crops of the built-in photographs."""
+
+from pathlib import Path
+
+from distort_pipeline.config import IngestConfig, PairsConfig
+from distort_pipeline.execution import Workers
+from distort_pipeline.steps import ingest, pairs
+from distort_pipeline.stores.images import decode, encode_png
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
+
+
+def five_level_pairs(root, distortions, levels, *, val_count):
+    """Make three crops and their pairs at these levels of the ladder in the folder `root`; returns the pair store's."""
+    (root / "pristine").mkdir()
+    for name in NAMES:
+        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
+        (root / "pristine" / f"{name}.png").write_bytes(encode_png(whole[60:330, 100:400]))
+    ingest.run(IngestConfig(source=str(root / "pristine"), val_count=val_count, workers=0), root / "manifest.jsonl")
+    config = PairsConfig(
+        distortions=distortions, preset="five_levels", levels=levels, tile_px=256, tiles_per_image=1, tiles_per_shard=4,
+        tiles_per_chunk=2,
+    )  # fmt: skip
+    pairs.run(config, root / "manifest.jsonl", root / "pairs", workers=Workers(0))
+    return root / "pairs"

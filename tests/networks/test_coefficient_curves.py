@@ -1,0 +1,210 @@
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from distort_pipeline.networks.codec_priors import CODEC_PRIORS
+from distort_pipeline.networks.coefficient_curves import UPWARDS, CoefficientCurves, curve_places, significance_in
+from distort_pipeline.training.curve_fit import in_half_units
+from distort_pipeline.wavelets.planes import PHASES
+
+
+def built(codec_prior):
+    layer = CoefficientCurves(codec_prior)
+    layer.build((None, None, None, 3))
+    return layer
+
+
+def staircase(layer, band):
+    """Curves that round every coefficient of a band to whole steps."""
+    curves = layer.codec_prior.curves[band]
+    steps = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+    sets = layer.curves[band].shape[0] // layer.levels
+    return np.tile(np.rint(steps) - steps, (sets, curves.count, 1)).astype(np.float32)
+
+
+def normalize_floats(levels_8bit):
+    return levels_8bit / np.float32(127.5) - 1
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("codec_prior", sorted(CODEC_PRIORS))
+def test_before_a_fit_nothing_changes(codec_prior):
+    assert not np.any(built(codec_prior)(images(2, 128, 128, 3)))
+
+
+@pytest.mark.parametrize("codec_prior", sorted(CODEC_PRIORS))
+def test_curves_that_cancel_every_coefficient_leave_mid_grey(codec_prior):
+    layer = built(codec_prior)
+    for variable, curves in zip(layer.curves, layer.codec_prior.curves, strict=True):
+        knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+        variable.assign(np.tile(-knots, (variable.shape[0], curves.count, 1)).astype(np.float32))
+    if layer.codec_prior.scaled:
+        layer.log_shares.assign([[np.log(1e-3).astype(np.float32)]])  # so that no coefficient is beyond the last knot
+    else:
+        for variable in layer.log_steps:
+            variable.assign(np.full(variable.shape, np.log(300.0), np.float32))
+    x = images(1, 128, 128, 3) * 0.5
+    np.testing.assert_allclose(
+        x + np.asarray(layer(x)), (0.5 + UPWARDS) / 127.5, atol=1e-3
+    )  # a coefficient is 0 where 128 is
+
+
+def test_a_staircase_of_one_coefficient_rounds_that_coefficient():
+    layer = built("dct")
+    layer.curves[0].assign(staircase(layer, 0))
+    layer.log_steps[0].assign(np.full((1, 64), np.log(64.0), np.float32))
+    grey = np.full((1, 128, 128, 3), 129, np.float32)  # one grey above 128: 8 in the DCT's scale, an eighth of a step
+    grey[:, :, 64:] = 133  # 40, which rounds up to 64, eight greys
+    found = 127.5 + 127.5 * (normalize_floats(grey) + np.asarray(layer(normalize_floats(grey))))
+    np.testing.assert_allclose(found[:, :, :64], 128 + UPWARDS, atol=1e-3)
+    np.testing.assert_allclose(found[:, :, 64:], 136 + UPWARDS, atol=1e-3)
+
+
+def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
+    layer = CoefficientCurves("dwt97", 3)
+    layer.build(None)
+    layer.log_shares.assign(np.log(np.array([[0.2], [0.05], [0.01]], np.float32)))
+    x = 0.2 * images(2, 128, 128, 3)
+    bands = layer.analyse(x)
+    sizes = np.sort(np.abs(np.concatenate([np.asarray(band)[1].ravel() for band in bands])))[::-1]
+    for level, share in enumerate((0.2, 0.05, 0.01)):
+        steps = layer.scale(significance_in(bands), np.eye(3, dtype=np.float32)[[level]])
+        assert steps.shape == (2, 1)
+        assert np.asarray(steps)[1].item() == pytest.approx(sizes[int(share * len(sizes))], rel=0.1)
+    half_way = np.asarray(layer.scale(significance_in(bands), np.array([[0.5, 0.5, 0]], np.float32)))[1].item()
+    assert half_way == pytest.approx(sizes[int(0.1 * len(sizes))], rel=0.1)
+
+
+def test_a_tile_is_distorted_as_a_part_of_its_image():
+    layer, told = CoefficientCurves("dwt97"), CoefficientCurves("dwt97", whole=True)
+    for one in (layer, told):
+        one.build(None)
+        one.log_shares.assign([[np.log(0.02).astype(np.float32)]])
+        for band, variable in enumerate(one.curves):
+            variable.assign(staircase(one, band))
+    image = np.concatenate([0.02 * images(1, 128, 128, 3), 0.5 * images(1, 128, 128, 3, seed=1)], axis=2)
+    own = significance_in(layer.analyse(image))
+    tile = image[:, :, :128]
+    alone, as_part, of_itself = (
+        np.abs(np.asarray(made)).mean()
+        for made in (layer(tile), told([tile, own]), told([tile, significance_in(layer.analyse(tile))]))
+    )
+    assert of_itself == pytest.approx(alone, rel=1e-4)
+    assert as_part > 1.3 * alone  # the other half of the image needs the bytes: of this one next to nothing is left
+
+
+def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
+    layer = CoefficientCurves("dwt97", whole=True)
+    layer.build(None)
+    for variable in layer.curves:
+        _, count, knots = variable.shape
+        some = np.zeros((1, count, knots), np.float32)  # within a unit of 0, as both sets have to reach it
+        some[..., knots // 2 - 20 : knots // 2 + 21] = np.random.default_rng(0).uniform(-1, 1, 41)
+        variable.assign(np.concatenate([some] * PHASES + [in_half_units(some)]))
+    made = []
+    for step in (15.99, 16.01):
+        monkeypatch.setattr(layer, "scale", lambda *_, step=step: np.full((1, 1), step, np.float32))
+        made.append(np.asarray(layer([0.3 * images(1, 128, 128, 3), np.ones((1, 18), np.float32)])))
+    largest = np.abs(made[0]).max()
+    assert largest > 0.01
+    np.testing.assert_allclose(*made, atol=0.01 * largest)
+
+
+def test_values_are_placed_between_knots_and_beyond_them_the_last_step_repeats():
+    values = np.array([-99.25, -1.0, 0.0, 0.75, 2.0, 99.5], np.float32)
+    index, rest = (np.asarray(part) for part in curve_places(values, spacing=0.5, knots=9))
+    np.testing.assert_allclose(0.5 * (index + rest) - 2, [-1.25, -1, 0, 0.75, 2, 1.5], atol=1e-3)
+
+
+def quantisation_tables(jpeg):
+    """The tables (2, 64) of steps in a JPEG file, luma's and colour's, row by row."""
+    zigzag = sorted(range(64), key=lambda n: (n // 8 + n % 8, (n // 8, n % 8)[(n // 8 + n % 8) % 2 == 0]))
+    found, start = [], 0
+    while (start := jpeg.find(b"\xff\xdb", start) + 2) > 1:
+        length = int.from_bytes(jpeg[start : start + 2], "big")
+        for first in range(start + 2, start + length, 65):
+            table = np.empty(64)
+            table[zigzag] = list(jpeg[first + 1 : first + 65])
+            found.append(table)
+    return np.stack(found)
+
+
+def test_with_a_codec_s_own_steps_whole_greys_are_that_codec():
+    path = next(iter(sorted((Path(__file__).parents[2] / "data" / "sample").glob("*Sunset-Hills*"))))
+    image = cv2.imread(str(path))[:256, :512]
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 24])
+    luma, colour = quantisation_tables(encoded.tobytes())
+    true = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    layer = built("dct_integer")
+    for band in range(3):
+        layer.curves[band].assign(staircase(layer, band))
+        layer.log_steps[band].assign(np.log([luma if band == 0 else colour], dtype=np.float32))
+    for band in (3, 4):  # what is lost by halving is lost
+        curves = layer.codec_prior.curves[band]
+        knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+        layer.curves[band].assign(-knots[None, None].astype(np.float32))
+        layer.log_steps[band].assign(np.full((1, 1), np.log(300.0), np.float32))
+    x = normalize_floats(image[None, ..., ::-1].astype(np.float32))
+    made = np.rint(127.5 * (1 + x + np.asarray(layer(x))))[0].clip(0, 255)
+    assert (made == true).mean() > 0.95  # the codec's own DCT rounds as well, and so decides a few coefficients anew
+
+
+def test_between_two_levels_a_staircase_has_steps_in_between():
+    layer = CoefficientCurves("dct", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
+    grey = normalize_floats(np.full((3, 128, 128, 3), 128 + 9, np.float32))  # 72 in the DCT's scale
+    severities = np.array([[0.5], [0.75], [1.0]], np.float32)  # steps of 32, 64 and 128
+    found = 127.5 + 127.5 * (grey + np.asarray(layer([grey, severities])))
+    np.testing.assert_allclose(found[:, 0, 0, 0] - 128, [64 / 8, 64 / 8, 128 / 8], atol=2 * UPWARDS)
+
+
+def test_below_the_first_level_steps_shrink_until_nothing_is_left():
+    layer = CoefficientCurves("dct", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
+    x = images(4, 128, 128, 3)
+    severities = np.array([[0.0], [0.125], [0.25], [0.5]], np.float32)
+    moved = np.abs(np.asarray(layer([x, severities]))).max((1, 2, 3))
+    assert moved[0] < 1e-3
+    assert (np.diff(moved) > 0).all()
+
+
+def test_whole_greys_leave_an_untouched_image_as_it_is():
+    layer = CoefficientCurves("dct_integer", 2)
+    layer.build(None)
+    layer.curves[0].assign(np.concatenate([staircase(layer, 0)] * 2))
+    layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
+    moved = np.asarray(layer([images(2, 128, 128, 3), np.array([[0.0], [0.5]], np.float32)]))
+    assert not moved[0].any()
+    assert moved[1].any()
+
+
+def test_it_is_rebuilt_from_its_configuration_without_code():
+    layer = built("dwt97")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.codec_prior is layer.codec_prior
+    assert not layer.trainable_variables
+
+
+def test_halved_colour_is_found_again_in_what_was_doubled_and_both_ways_put_the_same_together():
+    codec_prior = CODEC_PRIORS["dct"]
+    rng = np.random.default_rng(0)
+    bands = [
+        np.zeros((1, *shape), np.float32) for shape in ((16, 16, 64), (8, 8, 64), (8, 8, 64), *2 * [(128, 128, 1)])
+    ]
+    bands[1][...] = rng.normal(0, 10, bands[1].shape) * (np.arange(64) < 3)  # smooth colour, whole blocks of it
+    planes = np.asarray(codec_prior.synthesise(bands))
+    for way, nearness in ((codec_prior.recover, 0.05), (codec_prior.analyse, np.inf)):
+        found = [np.asarray(band) for band in way(planes)]
+        assert max(np.abs(a - b).max() for a, b in zip(found, bands, strict=True)) < nearness
+        np.testing.assert_allclose(codec_prior.synthesise(found), planes, atol=1e-3)
+    assert np.abs(np.asarray(codec_prior.analyse(planes)[1]) - bands[1]).max() > 1

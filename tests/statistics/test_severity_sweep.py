@@ -1,0 +1,107 @@
+"""What is measured along a dial, on images made by hand."""
+
+import numpy as np
+import pytest
+
+from distort_pipeline.pixels import to_uint8
+from distort_pipeline.statistics.divergence import jsd_nss
+from distort_pipeline.statistics.eval_images import Severity
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.statistics.severity_sweep import (
+    MidpointResult,
+    Step,
+    SweepImage,
+    level_result,
+    midpoint_result,
+    summarise_sweep,
+    tile_errors,
+)
+
+
+def scene(height=300, width=520):
+    y, x = np.mgrid[:height, :width]
+    return to_uint8(np.repeat((128 + 50 * np.sin(x / 9) * np.cos(y / 13))[..., None], 3, axis=2))
+
+
+def noise(image, seed, sigma):
+    return to_uint8(image + sigma * np.random.default_rng(seed).standard_normal(image.shape))
+
+
+def test_tiles_are_whole_ones_from_the_top_left():
+    image = scene()
+    bad = image.copy()
+    bad[:256, 256:512] ^= 3
+    bad[256:] = 0  # below the last whole tile
+    bad[:, 512:] = 0
+    errors = tile_errors(image, bad)
+    assert errors.shape == (2,)
+    assert errors[0] == 0
+    squares = np.square(bad[:256, 256:512].astype(float) - image[:256, 256:512])
+    assert errors[1] == pytest.approx(squares.mean(), rel=1e-6)
+
+
+def test_a_small_image_is_a_tile_of_its_own():
+    image = scene(100, 90)
+    bad = noise(image, 1, 10)
+    (error,) = tile_errors(image, bad)
+    assert 10 * np.log10(255**2 / error) == pytest.approx(psnr(image, bad), abs=1e-4)
+
+
+def test_a_level_stands_between_doing_nothing_and_the_floor():
+    image = scene()
+    true, again = noise(image, 1, 10), noise(image, 2, 10)
+    drawn = level_result(image, true, again, noise(image, 3, 9), seed=0)
+    assert drawn.floor_bits == jsd_nss(true, again) < drawn.bits < drawn.pristine_bits
+    assert drawn.generated.psnr == pytest.approx(drawn.true.psnr + 20 * np.log10(10 / 9), abs=0.1)
+    halves = level_result(image, true, None, true, seed=0)
+    assert halves.bits == 0 < halves.floor_bits < 0.002
+
+
+def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
+    image = scene()
+    true = noise(image, 1, 6)
+    weak, right, strong = (noise(image, 2, sigma) for sigma in (3, 6, 12))
+    assert midpoint_result(image, true, right, weak, strong).nearest
+    assert not midpoint_result(image, true, weak, right, strong).nearest
+    assert not midpoint_result(image, true, right, right, strong).nearest  # no nearer than a level is not nearer
+
+
+def sweep_image(untouched_db, bits, errors, true_errors=None):
+    made = Severity(None, 1.0)
+    between = MidpointResult(bits, 0.2, 0.3, made, Severity(30.0, 0.8))
+    true = None if true_errors is None else np.array(true_errors, float)
+    ends, true_ends = np.array(errors, float)[[0, -1]], np.array(true_errors or errors, float)[[0, -1]]
+    return SweepImage((), (between,), ends, true_ends, np.array(errors, float), true, untouched_db)
+
+
+def test_means_are_over_images_and_shares_over_tiles():
+    step = Step(0.5, {"sigma_grey": 7})
+    falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
+    dial = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [step])
+    assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
+    assert (dial.true_falling, dial.true_falling_share) == (None, None)
+    assert (dial.falling_levels, dial.falling_levels_share) == (3, 0.75)  # of the two ends alone
+    assert (dial.true_falling_levels, dial.true_falling_levels_share) == (3, 0.75)
+    assert (dial.untouched_db, dial.untouched_least_db, dial.images) == (52.0, 44.0, 2)
+    ((at, mean),) = dial.midpoints
+    assert at is step
+    assert mean.bits == pytest.approx(0.15)
+    assert mean.generated.psnr == 60  # identical images count as much as can be
+    assert mean.nearest
+
+
+def test_true_distortions_need_not_fall_either():
+    falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
+    dial = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [Step(0.5, {"quality": 7})])
+    assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)
+    assert (dial.falling_levels, dial.true_falling_levels) == (2, 2)
+
+
+def test_of_what_truly_gets_worse_the_share_that_does_here():
+    straight, first, last = [[0.0] * 3, [2.0] * 3], [[0.0] * 3, [2.0, 2.0, 0.0]], [[0.0] * 3, [0.0, 2.0, 2.0]]
+    step = Step(0.5, {"quality": 7})
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, last)], [], [step]).kept_falling_share == 0.5
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)], [], [step]).kept_falling_share == 2 / 3
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)], [], [step]).kept_falling_share == 1
+    flat = [[0.0] * 3, [0.0] * 3]
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, flat)], [], [step]).kept_falling_share is None

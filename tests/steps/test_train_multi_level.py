@@ -1,0 +1,71 @@
+"""train with several levels: what the card says of the dial."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from five_level_pairs import five_level_pairs
+
+from distort_pipeline.config import TrainConfig
+from distort_pipeline.statistics.calibration import CALIBRATED, expected, severity_for
+from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.steps import train
+from distort_pipeline.stores.models import read_card
+from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.trained import load_generator
+from studies.severity import main as study
+
+FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch=2, validation_tiles=2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """White noise at two levels of the ladder, read off two crops, and one level of it alone."""
+    root = tmp_path_factory.mktemp("multi_level")
+    five_level_pairs(root, ("white_noise",), (2, 4), val_count=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(root)  # out of any DVC project
+        both = TrainConfig(**{**vars(FIT_ONLY), "levels": (2, 4)})
+        train.run(both, root / "pairs", root / "multi_level" / "noise", distortion="white_noise")
+        train.run(FIT_ONLY, root / "pairs", root / "single" / "noise", distortion="white_noise")
+    return root
+
+
+def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
+    card = read_card(trained / "multi_level" / "noise")
+    found = card["calibration"]
+    assert set(found) == {"severity", *CALIBRATED}
+    assert found["severity"] == pytest.approx(np.arange(21) / 20)
+    assert (found["psnr"][0], found["ssim"][0], found["gmsd"][0]) == (60, 1, 0)
+    assert expected(found, "psnr", 0.5) == pytest.approx(20 * np.log10(255 / 10), abs=0.6)
+    assert expected(found, "psnr", 1) == pytest.approx(20 * np.log10(255 / 36) + 1.5, abs=0.6)  # much is clipped
+    severity = severity_for(found, "psnr", 24)
+    assert 0.5 < severity < 1  # 24 dB are 16 greys, between 10 and 36
+    (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
+    pristine = open_pairs(trained / "pairs").val_image(image)
+    made = load_generator(trained / "multi_level" / "noise", batch=1).predictor.distort_image(pristine, 7, severity)
+    assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
+
+
+def test_one_level_has_none(trained):
+    assert "calibration" not in read_card(trained / "single" / "noise")
+
+
+def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(trained):
+    arguments = [str(trained / name) for name in ("pairs", "multi_level", "single")]
+    done = CliRunner().invoke(study, arguments, catch_exceptions=False)
+    lines = done.output.splitlines()
+    first, second = (next(line.split(" | ") for line in lines if f"sigma_grey {sigma} " in line) for sigma in (10, 36))
+    assert first[2] == first[3]  # the same least squares, once among two levels and once alone
+    assert first[4] == "1.00"
+    assert second[3] == second[4] == "–"  # nobody learned that one alone
+    assert next(line.split(" | ")[5] for line in lines if "sigma_grey 23 " in line) == "there"
+    assert (
+        "- PSNR falls from level to level in 100.00% of tiles (truly 100.00%; of those that truly do 100.00%), "
+        "all along the dial in 100.00%" in lines
+    )
+    for measure in ("psnr", "ssim"):
+        errors = [float(word) for word in re.findall(r"off by ([0-9.]+)", next(x for x in lines if measure in x))]
+        assert len(errors) == 2  # by the calibration alone, and as generate meets it
+        assert errors[1] <= errors[0] < 1.5

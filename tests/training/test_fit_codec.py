@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distort_pipeline.distortions import apply
+from distort_pipeline.networks.codec_priors import TO_RGB
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
+from distort_pipeline.statistics.divergence import jsd_bits
+from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.stores.images import decode
+from distort_pipeline.training.fit_codec import MEAN, explained_by, fit_best
+from distort_pipeline.wavelets.significance import log_sizes, significance_of
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19.0}, "jp2k": {"ratio": 150.0}}
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return [decode(path.read_bytes())[0] for path in sorted(SAMPLE.glob("*.png"))]
+
+
+def tiles_of(photographs, distortion):
+    """A pristine and a distorted tile of each photograph, the distortion applied to the whole of it."""
+    rng = np.random.default_rng(0)
+    distorted = [apply(distortion, image, PARAMETERS[distortion], rng).image for image in photographs]
+    return np.stack([p[:384, :384] for p in photographs]), np.stack([d[:384, :384] for d in distorted])
+
+
+@pytest.mark.parametrize(("distortion", "codec_prior"), [("jpeg", "dct_integer"), ("white_noise", "none")])
+def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, codec_prior):
+    pristine, distorted = tiles_of(photographs, distortion)
+    fitted = fit_best(pristine, [distorted], [str(place) for place in range(len(pristine))], None)
+    assert fitted.codec_prior == codec_prior
+    assert bool(fitted.weights) == (codec_prior != "none")
+
+
+def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photographs):
+    pristine, distorted = tiles_of(photographs, "jpeg")
+    fitted = fit_best(pristine[:14], [distorted[:14]], [str(place) for place in range(14)], "dct")
+    made = explained_by(fitted, pristine[14:], [str(place) for place in range(14, len(pristine))])
+    scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
+    nothing = [
+        jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], pristine[14:], strict=True)
+    ]
+    assert np.mean(scores) < 0.005 < np.mean(nothing)
+
+
+def test_tiles_of_an_image_share_its_step_and_carry_over_to_photographs_they_never_saw(photographs):
+    wide = [one for one in photographs if one.shape[1] >= 640]
+    distorted = [apply("jp2k", one, PARAMETERS["jp2k"], None).image for one in wide]
+    names = [str(place // 2) for place in range(2 * len(wide))]
+
+    def halves(images):
+        return np.stack([one[:256, side : side + 256] for one in images for side in (0, 384)])
+
+    pristine, true = halves(wide), halves(distorted)
+    seen = 2 * (len(wide) - 4)
+    fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "dwt97")
+    assert 0.002 < np.exp(fitted.weights["log_shares"]).item() < 0.05
+    made, alone = (explained_by(fitted, pristine[seen:], own) for own in (names[seen:], list(map(str, range(8)))))
+    errors = [np.square(one.astype(float) - true[seen:]).mean() for one in (made, alone, pristine[seen:])]
+    assert errors[0] < errors[1] < errors[2]
+
+
+def cut_at_planes(image, share):
+    """What a coder of bit planes leaves of an image: coefficients below the power of two nearest to its step are 0."""
+    layer = CoefficientCurves("dwt97")
+    layer.build(None)
+    x = normalize(image[None])
+    bands = [np.asarray(band) for band in layer.analyse(x)]
+    step = np.exp(log_sizes(significance_of(image)[None], np.log([share], dtype=np.float32), np)).item()
+    lost = [np.where(np.abs(band) < 2.0 ** round(np.log2(step)), -band, 0) for band in bands[:-1]]
+    levels_8bit = np.asarray(layer.codec_prior.synthesise([*lost, 0 * bands[-1]])) @ np.asarray(TO_RGB).T
+    return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
+
+
+def test_that_a_coder_cuts_at_planes_is_learned_from_images_in_many_places_of_an_octave(photographs):
+    tiles = np.stack([one[:384, :384] for one in photographs])
+    levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
+    names = [str(place) for place in range(len(tiles))]
+    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97")
+    left = [
+        np.square(
+            explained_by(fitted, tiles[14:], names[14:], level=level, levels=3).astype(float) - true[14:]
+        ).mean() / np.square(tiles[14:].astype(float) - true[14:]).mean()
+        for level, true in enumerate(levels, start=1)
+    ]  # fmt: skip
+    assert max(left) < 0.1
+
+
+@pytest.mark.parametrize(("distortion", "bold"), [("jpeg", False), ("jp2k", True)])
+def test_curves_are_bold_where_a_mean_of_what_may_happen_is_not_like_any_of_it(photographs, distortion, bold):
+    pristine, distorted = tiles_of(photographs[:8], distortion)
+    names = [str(place) for place in range(8)]
+    fitted = fit_best(pristine, [distorted], names, "dct_integer")
+    assert (fitted.shrinkage_gain > 0) == bold
+    assert fit_best(pristine, [distorted], names, "dct_integer", (MEAN,)).shrinkage_gain == 0
+
+
+def test_a_fit_is_the_same_every_time(photographs):
+    pristine, distorted = tiles_of(photographs[:4], "jpeg")
+    names = ["a", "a", "b", "c"]
+    first, again = (fit_best(pristine, [distorted], names, "dwt97") for _ in range(2))
+    assert first.weights.keys() == again.weights.keys()
+    assert all(np.array_equal(first.weights[name], again.weights[name]) for name in first.weights)
+
+
+def test_without_a_wish_for_responses_nothing_is_fitted():
+    assert (
+        fit_best(np.zeros((0, 128, 128, 3), np.uint8), [np.zeros((0, 128, 128, 3), np.uint8)], [], "none").weights == {}
+    )
+
+
+def test_steps_are_those_that_a_codec_counts_in(photographs):
+    distorted = [apply("jpeg", image, {"quality": 24}, None).image for image in photographs]
+    fitted = fit_best(
+        np.stack([p[:384, :384] for p in photographs]),
+        [np.stack([d[:384, :384] for d in distorted])],
+        [str(place) for place in range(len(photographs))],
+        "dct",
+    )
+    # libjpeg's luma table at quality 24, scaled by 5000 / 24 %: its corner (0, 0), (0, 1), (0, 2) and (1, 0)
+    np.testing.assert_allclose(np.exp(fitted.weights["log_steps_00"][0, [0, 1, 2, 8]]), [33, 23, 21, 25], rtol=0.01)
+
+
+def test_several_levels_are_fitted_at_once_and_what_lies_between_is_nearer_than_both(photographs):
+    levels = (24, 17, 12)
+    tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:384, :384] for p in photographs] for q in levels}
+    pristine = np.stack([p[:384, :384] for p in photographs])
+    fitted = fit_best(pristine[:14], [np.stack(tiles[q][:14]) for q in (24, 12)], [str(n) for n in range(14)], "dct")
+    layer = CoefficientCurves("dct", 2)
+    layer.build(None)
+    for variable in layer.variables:
+        variable.assign(fitted.weights[variable.name])
+    x, true = normalize(pristine[14:]), np.stack(tiles[17][14:])
+    scores = []
+    for severity in (0.5, 0.75, 1.0):
+        made = denormalize(x + np.asarray(layer([x, np.full((len(x), 1), severity, np.float32)])))
+        scores.append(np.square(made.astype(float) - true).mean())
+    assert scores[1] < 0.8 * min(scores[0], scores[2])

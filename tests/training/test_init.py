@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.stores.files import sealed, write_json
+from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.training import start as start_module
+from distort_pipeline.training.fit_tiles import fit_tiles
+from distort_pipeline.training.init import Initialization, fit_init, load_init
+from distort_pipeline.training.noise_fit import fit_noise
+
+
+def start(pair_store, folder, **changes):
+    return fit_init(pair_store, **{
+        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "dct", "noise_channels": 2, "least_px": 128,
+        **changes
+    })  # fmt: skip
+
+
+def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_path, monkeypatch):
+    first = start(pair_store, tmp_path)
+    monkeypatch.setattr(start_module, "fit_tiles", None)  # nothing is fitted again
+    again = start(pair_store, tmp_path)
+    assert (again.codec_prior, list(again.explained.items())) == (first.codec_prior, list(first.explained.items()))
+    assert again.coefficient_curves.keys() == first.coefficient_curves.keys()
+    assert all(
+        np.array_equal(again.coefficient_curves[name], first.coefficient_curves[name])
+        for name in first.coefficient_curves
+    )
+    assert again.noise.keys() == first.noise.keys() == {"octaves", "kernels"}
+    assert all(np.array_equal(again.noise[name], first.noise[name]) for name in first.noise)
+
+
+def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
+    found = start(pair_store, tmp_path)
+    tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
+    whole = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
+    assert np.square(found.noise["octaves"]).sum() < 0.5 * np.square(whole["octaves"]).sum()
+
+
+def test_for_the_papers_start_nothing_is_fitted(pair_store, tmp_path):
+    assert start(pair_store, tmp_path, wanted="none") == Initialization()
+    assert not any(tmp_path.iterdir())
+
+
+def multi_level(folder, *, filters=0):
+    """A model folder with curves of three levels, told apart by their values; with `filters` it has a U-Net as well."""
+    curves, matrices = (
+        np.stack([np.full(shape, level, np.float32) for level in (1, 2, 3)]) for shape in ((1, 3), (7, 3, 3))
+    )
+    weights = {"responses/curves_00": curves, "noise_pyramid/octaves": matrices}
+    write_arrays(folder / WEIGHTS, weights)
+    levels = [
+        {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}
+        for rank, quality in enumerate((43, 12, 7), start=1)
+    ]
+    card = {
+        "format": "distort-pipeline/model", "version": VERSION, "levels": levels,
+        "weights_digest": arrays_digest(weights),
+        "network": {"base_filters": filters, "noise_channels": 3, "codec_prior": "dct"},
+    }  # fmt: skip
+    write_json(folder / "store.json", sealed(card))
+    return folder
+
+
+def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path):
+    found = load_init(multi_level(tmp_path), [{"quality": 12}])
+    assert (found.coefficient_curves["curves_00"] == 2).all()
+    assert (found.noise["octaves"] == 2).all()
+    assert found.noise["octaves"].shape == (1, 7, 3, 3)
+    both = load_init(tmp_path, [{"quality": 43}, {"quality": 7}])
+    assert both.coefficient_curves["curves_00"][:, 0, 0].tolist() == [1, 3]
+
+
+def test_a_level_that_a_base_has_not_learned_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"and not \{'quality': 50\}"):
+        load_init(multi_level(tmp_path), [{"quality": 50}])
+
+
+def test_a_u_net_is_not_told_apart_by_level(tmp_path):
+    with pytest.raises(PipelineError, match="U-Net for 3 levels"):
+        load_init(multi_level(tmp_path, filters=4), [{"quality": 12}])
