@@ -49,17 +49,17 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of trained models (precision)")
     parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
     parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
-    asked = parser.parse_args()
-    unknown = set(asked.names) - set(NAMES)
+    options = parser.parse_args()
+    unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    if not asked.page:
-        names = asked.names or [name for name in NAMES if name not in LONG]
+    if not options.page:
+        names = options.names or [name for name in NAMES if name not in LONG]
         if len(names) == 1:
-            run_here(names[0], Options(asked.quick, asked.images, asked.models, asked.rounds))
+            run_here(names[0], Options(options.quick, options.images, options.models, options.rounds))
         else:
-            _run_each(names, asked)
-    if not asked.quick:
+            _run_each(names, options)
+    if not options.quick:
         page = RESULTS.parent / "RESULTS.md"
         results = read_results(RESULTS, NAMES)
         measured = {result["name"] for result in results}
@@ -80,12 +80,12 @@ def run_here(name: str, options: Options) -> None:
         write_result(name, result, began, seconds)
 
 
-def _run_each(names: list[str], asked: argparse.Namespace) -> None:
+def _run_each(names: list[str], options: argparse.Namespace) -> None:
     for name in names:
-        options = ["--images", str(asked.images), "--models", str(asked.models)]
-        options += ["--quick"] if asked.quick else []
-        if asked.rounds:
-            options += ["--rounds", str(asked.rounds)]
+        words = ["--images", str(options.images), "--models", str(options.models)]
+        words += ["--quick"] if options.quick else []
+        if options.rounds:
+            words += ["--rounds", str(options.rounds)]
         subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
 
 

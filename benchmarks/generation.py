@@ -102,11 +102,11 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     for precision in ("float32", "mixed_bfloat16"):
         task = _task(options, size, folder, precision)
         pristine = _pristine(task)
-        predictor = load_generator(model, batch=task.inference_batch_size, precision=precision).predictor
+        predictor = load_generator(model, batch_size=task.inference_batch_size, precision=precision).predictor
         seeds = [sample.seed for sample in task.batch.samples]
         forms: dict[str, Callable[[], object]] = {"bare": partial(predictor.distort, pristine, seeds)}
         for labels, names in LABELS.items():
-            forms[labels] = partial(make_batch, dataclasses.replace(task, labels=names))
+            forms[labels] = partial(make_batch, dataclasses.replace(task, metrics=names))
         if precision == "mixed_bfloat16":
             forms["plain"] = partial(plain, pristine[::PLAIN_PART])
         seconds = in_turn(forms, options.rounds_or(size.rounds))

@@ -50,7 +50,7 @@ def measure(options: Options) -> Result:
         write_model(folder / "full" / "jpeg", filters, images)
         write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, images)
         manifest = make_manifest(options.images, folder)
-        made = _arithmetic(load_generator(folder / "full" / "jpeg", batch=1, precision="mixed_bfloat16"))
+        made = _arithmetic(load_generator(folder / "full" / "jpeg", batch_size=1, precision="mixed_bfloat16"))
         beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
         pretrained, disk = zip(*(_by_pretrained(manifest, folder, count) for _ in range(rounds)), strict=True)
     trained = _training_arithmetic(filters)
@@ -134,7 +134,9 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
     models = folder / "small"
     corpus = folder / "corpus"
     config = GenerateConfig(count=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
-    predictor = load_generator(models / "jpeg", batch=config.inference_batch_size, precision=config.precision).predictor
+    predictor = load_generator(
+        models / "jpeg", batch_size=config.inference_batch_size, precision=config.precision
+    ).predictor
     batch = np.zeros((config.inference_batch_size, TILE_PX, TILE_PX, 3), np.uint8)
     predictor.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
     whole = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))

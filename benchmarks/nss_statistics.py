@@ -20,7 +20,7 @@ from benchmarks.nss_statistics_peers import NAMES, field_of, histograms_by, inst
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.pixels import Image
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.versions import package_versions
@@ -109,7 +109,7 @@ def _accuracy(images: list[NDArray[np.uint8]]) -> Figure:
     for image in images:
         clean, plain_clean = product_histogram(image), plain_histogram(image)
         for name, levels in PRESETS["paper_like"].items():
-            bad = apply(name, image, levels[0], generator(0)).image
+            bad = apply(name, image, levels[0], make_rng(0)).image
             exact = jsd_bits(plain_clean, plain_histogram(bad))
             errors.append(abs(jsd_bits(clean, product_histogram(bad)) - exact))
     return Figure(

@@ -18,7 +18,7 @@ from distort_pipeline.execution import pin_threads
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import Recipe
 from distort_pipeline.records import ImageRecord
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.steps.pairs import recipes_of
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
@@ -44,7 +44,7 @@ def image_tasks(manifest_path: Path, config: PairsConfig) -> list[ImageTask]:
 def distort(task: ImageTask, recipe: Recipe, pristine: Image) -> Distorted:
     """Return the image of `task` under one recipe, drawn as the step draws it."""
     seed = sample_seed(task.seed, task.record.image_digest, recipe.distortion, recipe.level)
-    return apply(recipe.distortion, pristine, recipe.parameters, generator(seed))
+    return apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
 
 
 def distort_all(task: ImageTask) -> int:

@@ -24,7 +24,7 @@ def build_plain_generator(
     kinds: int = 1,
     precision: str = "float32",
     side_px: int | None = None,
-    whole: bool = False,  # noqa: ARG001 - of transforms, and there is none
+    image_stats: bool = False,  # noqa: ARG001 - of transforms, and there is none
 ) -> keras.Model:
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
     if (precision, codec_prior, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):

@@ -18,12 +18,12 @@ from benchmarks.harness import Figure, Options, Result, read_images, spread
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.noise_floor import split_half_floor
 from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.trained import is_random, load_generator
+from distort_pipeline.trained import is_stochastic, load_generator
 from distort_pipeline.versions import package_versions
 
 TILE_PX = 256
@@ -74,7 +74,7 @@ def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArr
     scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
     error = float(np.std(scores["float32"], ddof=1)) / len(images) ** 0.5
     notes = [f"standard error over images {error:.2g} bits"]
-    if is_random(card):
+    if is_stochastic(card):
         again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
         notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
     apart = np.abs(made["float32"].astype(np.int16) - made["mixed_bfloat16"])
@@ -102,7 +102,7 @@ def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[N
     pristine, true = [], []
     for number, image in enumerate(images):
         seed = derive_seed(0, "precision", number)
-        bad = apply(card["distortion"], image, card["levels"][-1]["parameters"], generator(seed)).image
+        bad = apply(card["distortion"], image, card["levels"][-1]["parameters"], make_rng(seed)).image
         height, width = image.shape[:2]
         tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
         for place in range(TILES_EACH):
@@ -115,7 +115,7 @@ def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[N
 
 def _distorted(folder: Path, precision: str, tiles: NDArray[np.uint8], draw: str) -> NDArray[np.uint8]:
     seeds = [derive_seed(0, draw, place) for place in range(len(tiles))]
-    return load_generator(folder, batch=16, precision=precision).predictor.distort(tiles, seeds)
+    return load_generator(folder, batch_size=16, precision=precision).predictor.distort(tiles, seeds)
 
 
 def _pooled(tiles: NDArray[np.uint8]) -> list[Counts]:
@@ -129,7 +129,7 @@ def _scores(made: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
 
 
 def _floor(counts: Sequence[Counts]) -> float:
-    rng = generator(0)
+    rng = make_rng(0)
     return float(np.mean([split_half_floor(one, rng) for one in counts]))
 
 

@@ -58,6 +58,6 @@ def write_model(folder: Path, filters: int, images: list[NDArray[np.uint8]], *, 
         "steps": 0,
         "figures": summary(histograms),
         "weights_digest": arrays_digest(weights),
-        "key": digest(settings),
+        "config_hash": digest(settings),
     }
     write_json(folder / "store.json", sealed(card))

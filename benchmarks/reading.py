@@ -183,6 +183,6 @@ def _corpus(images: Path, folder: Path, samples: int) -> CorpusStore:
     """Return a corpus of two generators of random weights, which change little: their pixels cost what others' cost."""
     for name in ("jpeg", "jp2k"):
         write_model(folder / "models" / name, 4, read_images(images, 4))
-    config = GenerateConfig(count=samples, truth_images=1, labels=(), workers=0)
+    config = GenerateConfig(count=samples, truth_images=1, metrics=(), workers=0)
     generate.run(config, make_manifest(images, folder), folder / "models", folder / "corpus")
     return open_corpus(folder / "corpus")

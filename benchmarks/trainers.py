@@ -26,7 +26,7 @@ def trainer_of(
         discriminator_input="scaled_residual",
         precision=precision,
         crop_px=crop_px,
-        batch=batch,
+        batch_size=batch,
         generator_lr=3e-4,
         discriminator_lr=1e-4,
         beta_1=0.5,

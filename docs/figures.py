@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 from distort_pipeline.builtin import sample_folder, starter
 from distort_pipeline.ranges import Picture
-from distort_pipeline.reports.strips import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.strips import amplified_residual, png_bytes
 from distort_pipeline.stores.pictures import decode
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.seeds import generator
+from distort_pipeline.reports.side_by_side import side_by_side
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.trained import load_generator
 
 DOCS = Path(__file__).parent
@@ -31,18 +32,18 @@ SAMPLES = 2000
 REPORT_PX = (1440, 1545)
 
 
-def draw_strip() -> None:
+def draw_side_by_side() -> None:
     """Draw a row for each distortion: the middle of one photograph, pristine, true and generated."""
     pristine, _ = decode((sample_folder() / PICTURE).read_bytes())
     rows = []
     for name in ORDER:
         trained = load_generator(starter(name), batch=1)
-        true = apply(name, pristine, trained.card["levels"][-1]["parameters"], generator(0)).picture
+        true = apply(name, pristine, trained.card["levels"][-1]["parameters"], make_rng(0)).picture
         made = trained.forward.distort_picture(pristine, seed=1)
         clean, bad, learned = (_middle(picture) for picture in (pristine, true, made))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])
     (DOCS / "strip.png").write_bytes(
-        png_bytes(strip(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER]))
+        png_bytes(side_by_side(rows, COLUMNS, row_labels=[name.replace("_", " ") for name in ORDER]))
     )
 
 
@@ -80,5 +81,5 @@ def _middle(picture: Picture) -> Picture:
 
 
 if __name__ == "__main__":
-    draw_strip()
+    draw_side_by_side()
     shoot_report()

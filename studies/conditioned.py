@@ -24,7 +24,7 @@ from distort_pipeline.networks.predictor import noise_maps
 from distort_pipeline.networks.severity import fade, interpolation_weights
 from distort_pipeline.pixels import Images, denormalize, normalize
 from distort_pipeline.prefetch import prefetch
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import assign_weights
 from distort_pipeline.training.crops import BATCHES_AHEAD, CropBatch, Crops
@@ -146,7 +146,7 @@ class CompositeCrops:
         }
         for kind, part in parts.items():
             if not is_random(kind):
-                rng = generator(derive_seed(self.seed, "mixed", kind, step))
+                rng = make_rng(derive_seed(self.seed, "mixed", kind, step))
                 severity = 1 - float(rng.random())  # above 0
                 parameters = parameters_at(ADDED, self._five_levels, severity)
                 part.distorted[-1] = apply(ADDED, part.distorted[-1], parameters, rng).image

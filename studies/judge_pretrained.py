@@ -20,7 +20,7 @@ from distort_pipeline.assets import PRETRAINED, sample_folder
 from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import canonical
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
@@ -29,11 +29,11 @@ from distort_pipeline.stores.models import model_folders
 from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
 
 
-def judged(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
+def scores_of(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
     """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
         pristine: Image = decode(path.read_bytes())[0]
-        true = apply(pretrained.card["distortion"], pristine, level.parameters, generator(seed)).image
+        true = apply(pretrained.card["distortion"], pristine, level.parameters, make_rng(seed)).image
         made = pretrained.predictor.distort_image(pristine, seed, level.severity)
         wanted = product_histogram(true)
         yield (
@@ -48,9 +48,9 @@ def judged(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[
 def main(models: Path) -> None:
     """Print a line for each level of each starter, or of each of MODELS."""
     for name, folder in model_folders(models).items():
-        pretrained = load_generator(folder, batch=1)
+        pretrained = load_generator(folder, batch_size=1)
         for level in learned_levels(pretrained.card):
-            scores, nothing, strength = np.array(list(judged(pretrained, level))).T
+            scores, nothing, strength = np.array(list(scores_of(pretrained, level))).T
             said = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits"
             click.echo(
                 f"{name} {canonical(dict(level.parameters))}: {said} (the identity baseline {nothing.mean():.4f}), "

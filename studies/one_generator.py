@@ -26,7 +26,7 @@ from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.records import PairRecord
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.models import WEIGHTS, read_arrays, write_arrays
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.trained import load_generator, weights_of
@@ -114,7 +114,7 @@ class CompositeTruth:
         """Yield (record, pristine, mixed) for each whole validation image."""
         (noise,) = (recipe for recipe in self._pairs.recipes(COMPOSITE[1]) if recipe["level"] == level)
         for record, pristine, distorted in self._pairs.validation(distortion, level):
-            rng = generator(derive_seed(SEED, "mixed truth", record.image_digest, level))
+            rng = make_rng(derive_seed(SEED, "mixed truth", record.image_digest, level))
             yield record, pristine, apply(COMPOSITE[1], distorted, noise["parameters"], rng).image
 
 
@@ -127,7 +127,7 @@ def settings(name: str, kinds: Sequence[str], levels: int) -> GANConfig:
         discriminator_input="scaled_residual",
         precision=PRECISION,
         crop_px=CROPS["crop_px"],
-        batch=CROPS["batch"],
+        batch_size=CROPS["batch"],
         generator_lr=3e-4,
         discriminator_lr=4e-4,
         beta_1=0.5,
@@ -187,7 +187,7 @@ def train_unets(pairs: PairStore, out: Path, steps: int) -> dict[str, Conditione
     return {**found, ALL: train_unet(pairs, ALL, KINDS, out / ALL, steps=steps)}
 
 
-def judged(
+def scores_of(
     pairs: PairStore | CompositeTruth, distortion: str, level: int, severity: float, makers: Sequence[Maker]
 ) -> tuple[float, tuple[tuple[float, float], ...]]:
     """Return JSD_NSS of pristine to true in bits, and (JSD_NSS, strength in dB) of each maker, means over images."""
@@ -211,7 +211,7 @@ def rows(
         for rank, recipe in enumerate(recipes, start=1):
             makers: list[Maker] = [pretrained[kind], OneKind(singles[kind], (kind,)), OneKind(one, (kind,))]
             severity = rank / len(recipes)
-            yield Row(kind, severity, _told(recipe), *judged(pairs, kind, recipe["level"], severity, makers))
+            yield Row(kind, severity, _told(recipe), *scores_of(pairs, kind, recipe["level"], severity, makers))
     for level in COMPOSITE_LEVELS:
         parts = [recipe for kind in COMPOSITE for recipe in pairs.recipes(kind) if recipe["level"] == level]
         composers: list[Maker] = [
@@ -220,7 +220,7 @@ def rows(
             OneKind(one, COMPOSITE),
         ]
         severity = level / len(pairs.levels(COMPOSITE[0]))
-        scores = judged(CompositeTruth(pairs), COMPOSITE[0], level, severity, composers)
+        scores = scores_of(CompositeTruth(pairs), COMPOSITE[0], level, severity, composers)
         yield Row("+".join(COMPOSITE), severity, ", ".join(map(_told, parts)), *scores)
 
 
@@ -319,7 +319,7 @@ def main(pairs: Path, steps: int, out: Path) -> None:
     pin_backend_threads(0)
     store = open_pairs(pairs)
     unets = train_unets(store, out, steps)
-    pretrained = {kind: load_generator(PRETRAINED / kind, batch=unets[kind].batch).predictor for kind in KINDS}
+    pretrained = {kind: load_generator(PRETRAINED / kind, batch_size=unets[kind].batch).predictor for kind in KINDS}
     singles = {kind: unets[kind] for kind in KINDS}
     click.echo(
         f"(b) {steps // len(KINDS)} steps each, (c) {steps}; {FILTERS} filters, {CROPS['crop_px']} px, "

@@ -17,7 +17,7 @@ import numpy as np
 
 from distort_pipeline.assets import PRETRAINED
 from distort_pipeline.records import digest
-from distort_pipeline.reports.model_card import card_text
+from distort_pipeline.reports.model_card import model_card
 from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.stores.models import (
@@ -37,7 +37,7 @@ WHOLE = ("/log_steps_", "/log_shares")
 
 def pack(folder: Path, out: Path, data: str) -> int:
     """Make the starter `out` of the model `folder` and return how many bytes its weights have."""
-    card = {name: value for name, value in read_card(folder).items() if name not in ("files", "seal", "key")}
+    card = {name: value for name, value in read_card(folder).items() if name not in ("files", "seal", "config_hash")}
     arrays, _ = read_arrays(folder / WEIGHTS)
     weights = {
         name: array if any(part in name for part in WHOLE) else array.astype(HALF) for name, array in arrays.items()
@@ -51,7 +51,7 @@ def pack(folder: Path, out: Path, data: str) -> int:
     with build.writing() as work:
         write_arrays(work / WEIGHTS, weights)
         shutil.copyfile(folder / HISTOGRAMS, work / HISTOGRAMS)
-        write_bytes(work / "README.md", card_text(card).encode())
+        write_bytes(work / "README.md", model_card(card).encode())
         build.publish(card)
     return (out / WEIGHTS).stat().st_size
 

@@ -38,7 +38,7 @@ def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[flo
     store, model = out / f"pairs-{seed}", out / f"{distortion}-{seed}"
     pairs_step.run(config, manifest, store)
     train.run(TrainConfig(steps=0, seed=seed), store, model, distortion=distortion)
-    predictor = load_generator(model, batch=1).predictor
+    predictor = load_generator(model, batch_size=1).predictor
     rows = []
     for record, pristine, true in open_pairs(store).validation(distortion, LEVEL):
         made = predictor.distort_image(pristine, derive_seed(seed, distortion, record.image))

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from distort_pipeline.evaluation.plan import plan_of
 from distort_pipeline.evaluation.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
 from distort_pipeline.pixels import Images
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.calibration import CALIBRATED, expected, reach, severity_for
 from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.eval_images import severity
-from distort_pipeline.statistics.severity_sweep import Dial, capped, summarise_sweep
+from distort_pipeline.statistics.eval_images import quality
+from distort_pipeline.statistics.severity_sweep import SeveritySweep, capped, summarise_sweep
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.tasks.composite import CompositeGenerator
@@ -46,11 +46,11 @@ SEED = 0
 
 def sweeps(
     pairs: PairStore, multi_level: Mapping[str, Path]
-) -> Iterator[tuple[TrainedGenerator, Dial, tuple[SharedLevel, ...]]]:
+) -> Iterator[tuple[TrainedGenerator, SeveritySweep, tuple[SharedLevel, ...]]]:
     """Yield each multi-level generator with the figures of its dial, and its levels in the pairs."""
     plans = plan_of(pairs, {name: read_card(folder) for name, folder in multi_level.items()}).sweeps
     for name, plan in plans.items():
-        trained = load_generator(multi_level[name], batch=1)
+        trained = load_generator(multi_level[name], batch_size=1)
         tried = [
             run_sweep(
                 plan,
@@ -61,7 +61,11 @@ def sweeps(
             )
             for image, records in plan.images.items()
         ]
-        yield trained, summarise_sweep(tried, [h.step for h in plan.held], [b.step for b in plan.midpoints]), plan.held
+        yield (
+            trained,
+            summarise_sweep(tried, [h.step for h in plan.shared_levels], [b.step for b in plan.midpoints]),
+            plan.shared_levels,
+        )
 
 
 def single(
@@ -72,12 +76,12 @@ def single(
         card = read_card(folder)
         recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == held.stored]
         if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
-            predictor = load_generator(folder, batch=1).predictor
+            predictor = load_generator(folder, batch_size=1).predictor
             bits, strength = [], []
             for record, pristine, true in pairs.validation(distortion, held.stored):
                 made = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
                 bits.append(jsd_nss(true, made))
-                strength.append(capped(severity(pristine, made).psnr) - capped(severity(pristine, true).psnr))
+                strength.append(capped(quality(pristine, made).psnr) - capped(quality(pristine, true).psnr))
             return fmean(bits), fmean(strength)
     return None
 
@@ -92,7 +96,7 @@ def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> It
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, last = reach(calibration, measure)
     best = expected(calibration, measure, LEAST_ASKED)  # the untouched image's 60 dB are no quality to ask for
-    rng = generator(derive_seed(SEED, "asked", measure, len(tiles)))
+    rng = make_rng(derive_seed(SEED, "asked", measure, len(tiles)))
     wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
     seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
     severities = [severity_for(calibration, measure, float(one)) for one in wanted]
@@ -124,7 +128,7 @@ def _spearman(wanted: NDArray[np.float64], achieved: NDArray[np.float64]) -> flo
 
 
 def table(
-    pairs: PairStore, trained: TrainedGenerator, dial: Dial, held: Sequence[SharedLevel], singles: Any
+    pairs: PairStore, trained: TrainedGenerator, dial: SeveritySweep, held: Sequence[SharedLevel], singles: Any
 ) -> list[str]:
     """Return the lines of one distortion."""
     distortion = trained.card["distortion"]

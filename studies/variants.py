@@ -171,7 +171,7 @@ def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
 @contextmanager
 def noise_before_d() -> Iterator[None]:
     """Add white noise to what D judges, true and generated alike, so that it cannot go by what is finer."""
-    plain, seeds = GANTrainer.judged, keras.random.SeedGenerator(SEED)
+    plain, seeds = GANTrainer.discriminator_inputs, keras.random.SeedGenerator(SEED)
 
     def hidden(self: GANTrainer, x: Any, y: Any, severity: Any) -> list[Any]:
         noise = keras.random.normal(ops.shape(y), stddev=HIDING_LEVELS / LEVELS_PER_UNIT, seed=seeds)
@@ -243,7 +243,7 @@ def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ..
         return figures["jsd_nss"], figures["jsd_nss_pristine"]
     found = []
     with variant.inside():
-        made = load_generator(model, batch=1).predictor
+        made = load_generator(model, batch_size=1).predictor
         for record, pristine, true in pairs.validation(variant.distortion, LEVEL):
             own = made.distort_image(pristine, derive_seed(SEED, record.image))
             strength = capped(psnr(pristine, own)) - capped(psnr(pristine, true))

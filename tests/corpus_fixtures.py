@@ -11,7 +11,7 @@ from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.distortions import apply
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import generate
 from distort_pipeline.stores.corpora import open_corpus
@@ -38,7 +38,7 @@ def histograms_of(photographs):
 @pytest.fixture(scope="session")
 def truly():
     """A function that gives a true distortion as a function of the image."""
-    return lambda name: lambda image: apply(name, image, PARAMETERS[name], generator(1)).image
+    return lambda name: lambda image: apply(name, image, PARAMETERS[name], make_rng(1)).image
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def corpus(finished_corpus):
 @pytest.fixture(scope="session")
 def whole_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
     """The folder of a corpus of two whole images."""
-    out = tmp_path_factory.mktemp("whole") / "corpus"
+    out = tmp_path_factory.mktemp("image_stats") / "corpus"
     settings = {**small_corpus_settings, "whole_images": True, "count": 2, "distortions": ("jpeg",)}
     generate.run(GenerateConfig(**settings), small_manifest, models, out)
     return out

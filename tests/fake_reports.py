@@ -14,7 +14,7 @@ from distort_pipeline.reports.corpus_batches import read_batches, read_store
 from distort_pipeline.reports.corpus_page import render
 from distort_pipeline.reports.examples import Example
 from distort_pipeline.reports.image_index import image_index
-from distort_pipeline.reports.side_by_side import png_bytes, strip
+from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
 from distort_pipeline.stores.tables import schema_of
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
@@ -72,7 +72,7 @@ def fake_corpus(
                 "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "threshold_bits": 0.04},
                 "judged_by": "paired", "accepted": not flagged,
                 "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
-                "floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
+                "noise_floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
                 "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
                 "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0,
                          "beside_true_mean": 27.40, "true_mean": 27.52},
@@ -82,7 +82,9 @@ def fake_corpus(
             }  # fmt: skip
             name = f"batch-{place}-{batch:05d}"  # the page takes names from inside, whatever the file is called
             (reports / f"{name}.json").write_text(json.dumps(report))
-            (reports / f"{name}.png").write_bytes(png_bytes(strip([[pristine, generated, true]], ("a", "b", "c"))))
+            (reports / f"{name}.png").write_bytes(
+                png_bytes(side_by_side([[pristine, generated, true]], ("a", "b", "c")))
+            )
     total = batches * len(distortions)
     store = {
         "format": "distort-pipeline/corpus", "version": 2, "digest": "cd" * 32,

@@ -52,7 +52,7 @@ def calibrated_models(tmp_path_factory, multi_level_models, photographs):
         write_arrays(before / name / WEIGHTS, strong)
         change_card(before / name, weights_digest=arrays_digest(strong))
         shutil.copytree(before / name, after / name)
-        predictor = load_generator(before / name, batch=INFERENCE_BATCH_SIZE).predictor
+        predictor = load_generator(before / name, batch_size=INFERENCE_BATCH_SIZE).predictor
         change_card(after / name, calibration=calibrate(predictor, tiles, range(len(tiles))))
     return after
 
@@ -72,5 +72,5 @@ def make_multi_level(small_manifest, multi_level_models, small_corpus_settings):
 def multi_level_corpus(tmp_path_factory, make_multi_level):
     """A corpus of ten tiles, at three levels of two distortions: nobody may change it."""
     out = tmp_path_factory.mktemp("graded-corpus") / "corpus"
-    make_multi_level(out, levels=3, count=60)
+    make_multi_level(out, num_levels=3, count=60)
     return open_corpus(out)

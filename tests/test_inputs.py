@@ -89,7 +89,7 @@ def test_a_starter_that_there_is_none_of_is_said_so():
     ("distortion", "bits"), [("jpeg", 0.002), ("jp2k", 0.0031), ("white_noise", 0.0004), ("pink_noise", 0.0024)]
 )
 def test_a_starter_is_near_to_what_it_learned_on_photographs_it_was_not_fitted_to(distortion, bits):
-    generator = load_generator(pretrained(distortion), batch=1)
+    generator = load_generator(pretrained(distortion), batch_size=1)
     level = learned_levels(generator.card)[2]  # the one of paper_like
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::4]):

@@ -137,10 +137,10 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
     for batch in plan.batches:
         assert 0 < len(batch.samples) <= samples_per_shard
         assert batch.samples[0].slot == batch.number * samples_per_shard
-        shares[batch.series.name] += len(batch.samples)
+        shares[batch.condition.name] += len(batch.samples)
     assert max(shares.values()) - min(shares[name] for name in MODELS) <= 1
     for name, is_random in MODELS.items():
-        own = [sample for batch in plan.batches if batch.series.name == name for sample in batch.samples]
+        own = [sample for batch in plan.batches if batch.condition.name == name for sample in batch.samples]
         assert [sample.slot for sample in own] == list(range(len(own)))
         assert len({(sample.tile, sample.draw) for sample in own}) == len(own)
         if not is_random and not allow_repeats:
@@ -150,7 +150,8 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
 def test_one_tile_is_distorted_by_every_model():
     plan = corpus([image(0, 512, 512)], 9)
     tiles = {
-        name: [s.tile for batch in plan.batches if batch.series.name == name for s in batch.samples] for name in MODELS
+        name: [s.tile for batch in plan.batches if batch.condition.name == name for s in batch.samples]
+        for name in MODELS
     }
     assert tiles["jpeg"] == tiles["jp2k"] == tiles["white_noise"] == [0, 1, 2]
 

@@ -45,7 +45,7 @@ RUNTIME_ONLY = {
     "versions",
 }
 # Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
-# what words the model card or lays out strips. Labels are added to corpora that are there.
+# what words the model card or lays out side_by_side. Labels are added to corpora that are there.
 CARRIES = {
     "generate": {"stores.ratings", "stores.labels"},
     "train": {

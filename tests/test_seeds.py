@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
 
 
 def test_every_part_its_type_and_its_order_count():
@@ -25,5 +25,5 @@ def test_seeds_fit_signed_integers_and_differ():
 
 
 def test_a_generator_repeats_and_another_seed_draws_otherwise():
-    assert np.array_equal(generator(5).integers(0, 99, 20), generator(5).integers(0, 99, 20))
-    assert not np.array_equal(generator(5).integers(0, 99, 20), generator(6).integers(0, 99, 20))
+    assert np.array_equal(make_rng(5).integers(0, 99, 20), make_rng(5).integers(0, 99, 20))
+    assert not np.array_equal(make_rng(5).integers(0, 99, 20), make_rng(6).integers(0, 99, 20))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.commands.model import export_model
 from distort_pipeline.pixels import Image
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
 from examples.jpeg_surrogate.experiment import BITS, bits_right, straight_through, surrogate, train_marker
@@ -33,24 +33,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--crop-px", type=int, default=128)
     parser.add_argument("--strength", type=float, default=6.0, help="deviation of the mark in greys")
     parser.add_argument("--test-crops", type=int, default=128)
-    asked = parser.parse_args(arguments)
-    parameters = json.loads((asked.model / "store.json").read_text(encoding="utf-8"))["levels"][-1]["parameters"]
+    options = parser.parse_args(arguments)
+    parameters = json.loads((options.model / "store.json").read_text(encoding="utf-8"))["levels"][-1]["parameters"]
     with tempfile.TemporaryDirectory() as folder:
-        export_model(asked.model, Path(folder) / "jpeg", "keras")
+        export_model(options.model, Path(folder) / "jpeg", "keras")
         stand_in = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
     channels = {
         "nothing": lambda images: images,
         "the generator": surrogate(stand_in),
         "JPEG, straight through": straight_through(parameters),
     }
-    images = {split: _images(asked.manifest, split) for split in ("train", "val")}
-    held_out = list(islice(_crops(images["val"], asked.crop_px, 1), asked.test_crops))
-    print(f"{BITS} bits in {asked.crop_px} px crops, a mark of {asked.strength:g} greys; JPEG {parameters}")
+    images = {split: _images(options.manifest, split) for split in ("train", "val")}
+    held_out = list(islice(_crops(images["val"], options.crop_px, 1), options.test_crops))
+    print(f"{BITS} bits in {options.crop_px} px crops, a mark of {options.strength:g} greys; JPEG {parameters}")
     print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
     for name, channel in channels.items():
-        crops = _batches(images["train"], asked.crop_px, asked.batch)
-        marker = train_marker(crops, channel, steps=asked.steps, strength_8bit=asked.strength, seed=0)
-        clean, jpeg = bits_right(marker, held_out, parameters, strength_8bit=asked.strength, seed=5)
+        crops = _batches(images["train"], options.crop_px, options.batch)
+        marker = train_marker(crops, channel, steps=options.steps, strength_8bit=options.strength, seed=0)
+        clean, jpeg = bits_right(marker, held_out, parameters, strength_8bit=options.strength, seed=5)
         print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
 
 
@@ -60,7 +60,7 @@ def _images(manifest: Path, split: str) -> list[Image]:
 
 
 def _crops(images: list[Image], crop_px: int, seed: int) -> Iterator[Image]:
-    rng = generator(derive_seed(seed, "crops"))
+    rng = make_rng(derive_seed(seed, "crops"))
     while True:
         image = images[rng.integers(len(images))]
         y, x = (GRID_PX * rng.integers((side - crop_px) // GRID_PX + 1) for side in image.shape[:2])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import LEVELS_PER_UNIT, Image, denormalize, normalize
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 
 BITS = 16
 PATTERN_PX = 32  # a pattern repeats over the crop; a multiple of JPEG's grid
@@ -61,7 +61,7 @@ class Marker:
 
 def new_marker(seed: int) -> Marker:
     """Return a marker of random patterns that its reader knows, behind a filter that takes local means out."""
-    rng = generator(seed)
+    rng = make_rng(seed)
     patterns = rng.standard_normal((PATTERN_PX, PATTERN_PX, BITS)).astype(np.float32)
     sharpen = np.full((FILTER_PX, FILTER_PX, 1, 1), -1 / FILTER_PX**2, np.float32)
     sharpen[FILTER_PX // 2, FILTER_PX // 2] += 1
@@ -74,7 +74,7 @@ def train_marker(
     """Return a marker trained on `steps` batches of `crops` whose marked images went through `channel`."""
     marker = new_marker(seed)
     optimiser = keras.optimizers.Adam(RATE)
-    rng = generator(derive_seed(seed, "messages"))
+    rng = make_rng(derive_seed(seed, "messages"))
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(images: Any, message: Any) -> Any:
@@ -96,7 +96,7 @@ def random_messages(count: int, rng: np.random.Generator) -> NDArray[np.float32]
 
 def true_jpeg(images: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
     """Return network pixels (N, H, W, 3) after 8 bits and the real codec."""
-    rng = generator(0)  # JPEG draws nothing from it
+    rng = make_rng(0)  # JPEG draws nothing from it
     return normalize(np.stack([apply("jpeg", one, parameters, rng).image for one in denormalize(images)]))
 
 
@@ -121,7 +121,7 @@ def bits_right(
     marker: Marker, crops: Sequence[Image], parameters: Mapping[str, float], *, strength_8bit: float, seed: int
 ) -> tuple[float, float]:
     """Return the shares of bits read rightly from marked crops: untouched, and after the real JPEG."""
-    message = random_messages(len(crops), generator(seed))
+    message = random_messages(len(crops), make_rng(seed))
     marked = np.asarray(marker.mark(tf.constant(normalize(np.stack(crops))), tf.constant(message), strength_8bit))
     untouched, after = (
         float(np.mean(np.asarray(marker.read(tf.constant(kind))) * message > 0))

@@ -28,27 +28,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tile-px", type=int, default=384, help="of the tiles that are learned from")
     parser.add_argument("--count", type=int, default=200, help="samples of the corpus")
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args(arguments)
-    pristine, folder, name = asked.images.resolve(), asked.out / asked.source, asked.source
+    options = parser.parse_args(arguments)
+    pristine, folder, name = options.images.resolve(), options.out / options.source, options.source
     external = bring(name, pristine, folder / "external")
     print(f"{external} images from {name}, in {folder / 'external'}; from here on only these and the pristine ones")
     (folder / "params.yaml").write_text(SETTINGS, encoding="utf-8")
     with contextlib.chdir(folder):
-        _type("ingest", pristine, "--val-count", asked.val_count)
+        _type("ingest", pristine, "--val-count", options.val_count)
         _type(
             "pairs", "manifest.jsonl", "--distortions", "", "--external-pairs", f"{name}=brought",
-            "--tile-px", asked.tile_px, "--tiles-per-image", 2, "--workers", asked.workers,
+            "--tile-px", options.tile_px, "--tiles-per-image", 2, "--workers", options.workers,
         )  # fmt: skip
         if not _type("train", "pairs", "--distortion", name, "--steps", 0, "--crop-px", 128):
             return
         _type("evaluate", "pairs")
-        _type("generate", "--count", asked.count, "--tile-px", 128, "--workers", asked.workers)
+        _type("generate", "--count", options.count, "--tile-px", 128, "--workers", options.workers)
         _tell(name, read_json(Path("evaluation") / "metrics.json"), open_corpus(Path("corpus")).reports())
     print(f"pages: {folder / 'evaluation' / 'index.html'}, {folder / 'corpus' / 'index.html'}")
 
 
 def _type(*words: object) -> bool:
-    """Give `words` to the command line, as one would type them; return whether it did what was asked."""
+    """Give `words` to the command line, as one would type them; return whether it did what was options."""
     typed = [str(word) for word in words]
     print("\n$ distort-pipeline", *(word or "''" for word in typed), flush=True)
     with contextlib.suppress(click.exceptions.Exit):
@@ -57,7 +57,7 @@ def _type(*words: object) -> bool:
 
 
 def _tell(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> None:
-    figures, floors = metrics["models"][name], metrics["floors"][name]
+    figures, floors = metrics["models"][name], metrics["noise_floors"][name]
     rows = {
         "generated": figures["jsd_nss"],
         "the identity baseline": figures["jsd_nss_pristine"],

@@ -31,22 +31,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-px", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each kind")
-    asked = parser.parse_args(arguments)
-    corpus = open_corpus(asked.corpus)
-    places = spread_places(corpus, asked.samples)
+    options = parser.parse_args(arguments)
+    corpus = open_corpus(options.corpus)
+    places = spread_places(corpus, options.samples)
     materials = {
         "generated": generated_material(corpus, places),
-        "true": true_material(corpus, places, asked.manifest, seed=0),
+        "true": true_material(corpus, places, options.manifest, seed=0),
     }
-    photographs = validation_photographs(asked.test_manifest or asked.manifest)
+    photographs = validation_photographs(options.test_manifest or options.manifest)
     names = [name for name in corpus.distortions if name in TEST_PRESETS]
-    options = {"steps": asked.steps, "batch": asked.batch, "crop_px": asked.crop_px}
-    print(f"SROCC with severity, {len(photographs)} photographs, levels 0 to 5; mean of {asked.seeds} trainings")
+    settings = {"steps": options.steps, "batch": options.batch, "crop_px": options.crop_px}
+    print(f"SROCC with severity, {len(photographs)} photographs, levels 0 to 5; mean of {options.seeds} trainings")
     print("trained on".ljust(12), *(name.rjust(12) for name in [*names, "mean"]))
     for kind, material in {"nothing": None, **materials}.items():
         rows = []
-        for seed in range(asked.seeds):
-            scorer = build_scorer() if material is None else train_scorer(material, **options, seed=seed)
+        for seed in range(options.seeds):
+            scorer = build_scorer() if material is None else train_scorer(material, **settings, seed=seed)
             rows.append(list(severity_correlation(scorer, photographs, names, seed=0).values()))
         means = np.mean(rows, axis=0)
         print(kind.ljust(12), *(f"{value:12.3f}" for value in [*means, means.mean()]), flush=True)

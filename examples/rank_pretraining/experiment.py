@@ -18,7 +18,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.pixels import Image, Images, normalize, to_uint8
 from distort_pipeline.records import ImageRecord
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
@@ -54,7 +54,7 @@ def true_material(corpus: CorpusStore, places: NDArray[np.int64], manifest: Path
         key = (record.image, record.distortion, record.level)
         if key not in whole:
             parameters = json.loads(record.parameters)
-            rng = generator(derive_seed(seed, *key))
+            rng = make_rng(derive_seed(seed, *key))
             pristine = read_ingested(listed.root, images[record.image])
             whole[key] = apply(record.distortion, pristine, parameters, rng).image
         true[place] = whole[key][record.y : record.y + record.height, record.x : record.x + record.width]
@@ -102,7 +102,7 @@ def train_scorer(material: Material, *, steps: int, batch: int, crop_px: int, se
 
 def _crops(material: Material, *, steps: int, batch: int, crop_px: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """Yield (DIALS · batch, crop_px, crop_px, 3): random crops at the first dial, then the same ones at the next."""
-    rng = generator(derive_seed(seed, "crops"))
+    rng = make_rng(derive_seed(seed, "crops"))
     side = material.pristine.shape[1]
     for _ in range(steps):
         tiles = rng.integers(len(material.pristine), size=batch)
@@ -131,7 +131,7 @@ def severity_correlation(
         levels, scores = [], []
         for record, photograph in photographs:
             for level, parameters in enumerate(({}, *PRESETS[TEST_PRESETS[name]][name])):
-                rng = generator(derive_seed(seed, record.image_digest, name, level))
+                rng = make_rng(derive_seed(seed, record.image_digest, name, level))
                 shown = apply(name, photograph, parameters, rng).image if level else photograph
                 levels.append(level)
                 scores.append(float(np.asarray(scorer(normalize(_middle(shown))[None]))[0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distort_pipeline.errors import PipelineError
 
-PRETRAINED = Path(__file__).parent / "starter"
+PRETRAINED = Path(__file__).parent / "pretrained"
 SAMPLES = (
     Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # where a wheel puts them
     Path(__file__).parents[2] / "data" / "sample",  # in a checkout

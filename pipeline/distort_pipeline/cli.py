@@ -158,7 +158,7 @@ def pairs(
     scheduler: str | None,
     scheduler_file: Path | None,
     distortions: str | None,
-    external: tuple[str, ...],
+    external_pairs: tuple[str, ...],
     levels: str | None,
     **changes: Any,
 ) -> None:
@@ -168,7 +168,7 @@ def pairs(
     config = replaced(
         settings(ctx).pairs,
         distortions=names_in(distortions),
-        external=dict(named_path(text) for text in external) or None,
+        external=dict(named_path(text) for text in external_pairs) or None,
         levels=numbers_in(levels),
         **changes,
     )
@@ -187,7 +187,7 @@ def pairs(
 @click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
 @click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
-@click.option("--init-from", help="Folder of a trained model to start from, or 'starter' for the one that comes along.")
+@click.option("--init-from", help="Folder of a trained model to start from, or 'pretrained' for the shipped one.")
 @click.option("--levels", help="Several make a dial: G takes a severity.  [default: the pairs' first level]")
 @click.option("--steps", type=int, help="0: only what least squares read off the pairs, a minute or two.")
 @click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
@@ -208,7 +208,7 @@ def train(
     pair_store: Path,
     distortion: str,
     out: Path | None,
-    base: str | None,
+    init_from: str | None,
     levels: str | None,
     **changes: Any,
 ) -> None:
@@ -217,8 +217,8 @@ def train(
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, levels=numbers_in(levels), **changes)
-    start = pretrained(distortion) if base == "starter" else Path(base) if base else None
-    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, base=start))
+    start = pretrained(distortion) if init_from == "pretrained" else Path(init_from) if init_from else None
+    show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, init_from=start))
 
 
 @with_defaults(EvaluateConfig)
@@ -226,7 +226,7 @@ def train(
 @click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
-@click.option("--strips", type=int, help="How many images are shown side by side.")
+@click.option("--side_by_side", type=int, help="How many images are shown side by side.")
 @click.option(
     "--c2st-steps",
     type=int,
@@ -248,7 +248,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate photos/ --count 5000",
         "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
-        "generate --count 5000 --levels 5",
+        "generate --count 5000 --num-levels 5",
         "generate --count 5000 --severity 0.2:0.9 --composite jpeg+white_noise",
         "generate --count 5000 --target ssim=0.5:0.9",
         "generate --whole-images --count 80",
@@ -261,7 +261,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
 @click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
 @click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
-@click.option("--levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
+@click.option("--num-levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
 @click.option(
     "--severity", metavar="S or LO:HI", help="From 0 to 1, for all samples, or for each its own out of a range."
 )

@@ -118,7 +118,7 @@ class TrainConfig(ConfigSection):
     discriminator_filters: int = 64
     crop_px: int = 256
     crop_align: int = 16
-    batch: int = 16
+    batch_size: int = 16
     steps: int = 20_000  # 0: only what least squares read off the pairs
     generator_lr: float = 3e-4
     discriminator_lr: float = 1e-4
@@ -150,7 +150,7 @@ class TrainConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         self.require_positive(
-            "base_filters", "discriminator_filters", "batch", "generator_lr", "discriminator_lr",
+            "base_filters", "discriminator_filters", "batch_size", "generator_lr", "discriminator_lr",
             "l1_scale", "checkpoint_every", "validate_every", "validation_tiles",
         )  # fmt: skip
         self.require(
@@ -209,7 +209,7 @@ class EvaluateConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "evaluate"
 
-    strips: int = 3  # images shown side by side
+    side_by_side: int = 3  # images shown side by side
     draws: int = 1  # draws of a stochastic generator for each image
     c2st_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
     c2st_tiles: int = 1536  # of 64 px and of each kind, over all photographs
@@ -221,7 +221,7 @@ class EvaluateConfig(ConfigSection):
         self.require_positive("draws", "c2st_tiles")
         self.require(self.c2st_steps >= 0, "c2st_steps", "0 or more")
         self.require(self.c2st_folds >= 2, "c2st_folds", "2 or more")
-        self.require(self.strips >= 0, "strips", "0 or more")
+        self.require(self.side_by_side >= 0, "side_by_side", "0 or more")
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class GenerateConfig(ConfigSection):
 
     count: int = 2000  # distorted tiles in all, split evenly over the models
     distortions: tuple[str, ...] = ()  # none named: every model there is
-    levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
+    num_levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
     severity: tuple[float, ...] = ()  # from 0 to 1: one, or the ends of a range
     target: dict[str, tuple[float, ...]] = field(default_factory=dict)  # instead: a quality, such as ssim: [0.5, 0.9]
     composite: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
@@ -244,7 +244,7 @@ class GenerateConfig(ConfigSection):
     crop_align: int | None = None  # null: the one the models were trained with
     allow_repeats: bool = False
     truth_images: int = 8  # photographs of each batch whose true distortion is made for its report
-    labels: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
+    metrics: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
     precision: str = "float32"
     inference_batch_size: int = 16
     on_fail: str = "flag"
@@ -274,7 +274,7 @@ class GenerateConfig(ConfigSection):
         self.require(
             self.crop_align is None or self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}, or null"
         )
-        self.require(self.levels is None or self.levels > 0, "levels", "positive, or null")
+        self.require(self.num_levels is None or self.num_levels > 0, "num_levels", "positive, or null")
         self.require(
             len(self.severity) <= 2
             and list(self.severity) == sorted(self.severity)
@@ -283,7 +283,7 @@ class GenerateConfig(ConfigSection):
             "one number from 0 to 1, or two of them, the smaller one first",
         )
         self.require(
-            self.levels in (None, 1) or len(set(self.severity)) != 1, "severity", "a range, where there are levels"
+            self.num_levels in (None, 1) or len(set(self.severity)) != 1, "severity", "a range, where there are levels"
         )
         self.require(
             len(self.target) <= 1
@@ -299,9 +299,9 @@ class GenerateConfig(ConfigSection):
         )
         self.require(not (self.target and self.severity), "target", "left out where generate.severity is given")
         self.require(not (self.target and self.composite), "target", "left out where generate.composite is given")
-        self.require(set(self.target) <= set(self.labels), "target", f"among generate.metrics {self.labels}")
+        self.require(set(self.target) <= set(self.metrics), "target", f"among generate.metrics {self.metrics}")
         self.require(
-            self.levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
+            self.num_levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
             "target",
             "a range, where there are levels",
         )
@@ -315,7 +315,7 @@ class GenerateConfig(ConfigSection):
         self.require(
             bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
         )
-        self.require(set(self.labels) <= set(GenerateConfig.labels), "labels", f"among {GenerateConfig.labels}")
+        self.require(set(self.metrics) <= set(GenerateConfig.metrics), "labels", f"among {GenerateConfig.metrics}")
         self.require(self.workers >= 0, "workers", "0 or more")
 
 

@@ -81,10 +81,10 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
 
 
 def _run_here(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    with graceful_shutdown() as asked:
+    with graceful_shutdown() as stop_requested:
         for made, task in enumerate(tasks, start=1):
             yield function(task)
-            if asked() and made < len(tasks):
+            if stop_requested() and made < len(tasks):
                 raise KeyboardInterrupt
 
 
@@ -118,7 +118,7 @@ def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Tas
         in_flight[future] = group
         future.add_done_callback(finished.put)
 
-    with graceful_shutdown() as asked:
+    with graceful_shutdown() as stop_requested:
         for task in islice(waiting, slots * IN_FLIGHT_PER_WORKER):
             send([task])
         watchdog = Watchdog(client)
@@ -132,7 +132,7 @@ def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Tas
             results, seconds = _result(future, in_flight[future], watchdog)
             del in_flight[future]
             yield from results
-            if not asked() and (group := list(islice(waiting, group_size(seconds, len(results))))):
+            if not stop_requested() and (group := list(islice(waiting, group_size(seconds, len(results))))):
                 send(group)
         if next(waiting, None) is not None:
             raise KeyboardInterrupt

@@ -14,21 +14,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def graceful_shutdown() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether a stop was asked for; only the main thread of a process can be asked."""
+    """Give a function that says whether a stop was stop_requested for; only the main thread of a process can be asked."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = threading.Event()
+    stop_requested = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+        if stop_requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        stop_requested.set()
         print("stopping when what is in hand is saved; once more stops at once", file=sys.stderr)
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
-        yield asked.is_set
+        yield stop_requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

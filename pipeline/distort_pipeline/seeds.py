@@ -29,7 +29,7 @@ def sample_seed(seed: int, image_digest: str, distortion: str, level: int, draw:
     return derive_seed(seed, image_digest, distortion, level, draw)
 
 
-def generator(seed: int) -> np.random.Generator:
+def make_rng(seed: int) -> np.random.Generator:
     """Return NumPy's PCG64 generator started from `seed`."""
     import numpy as np
 

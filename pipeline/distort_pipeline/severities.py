@@ -8,7 +8,7 @@ from typing import Any
 from distort_pipeline.distortions.presets import default_place
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.planning.conditions import ModelCapabilities
-from distort_pipeline.trained import LearnedLevel, is_multi_level, is_random, learned_levels
+from distort_pipeline.trained import LearnedLevel, is_multi_level, is_stochastic, learned_levels
 
 Card = Mapping[str, Any]
 EXACTLY = 1e-9  # severities nearer than this to a level's are that level's
@@ -23,7 +23,7 @@ def usual_level(card: Card) -> LearnedLevel:
 def capabilities(card: Card) -> ModelCapabilities:
     """Return what the model of a card can be asked for."""
     usual = usual_level(card)
-    return ModelCapabilities(usual.level, usual.severity, is_multi_level(card), is_random(dict(card)))
+    return ModelCapabilities(usual.level, usual.severity, is_multi_level(card), is_stochastic(dict(card)))
 
 
 def true_parameters(card: Card, severity: float) -> dict[str, float]:
@@ -37,7 +37,7 @@ def true_parameters(card: Card, severity: float) -> dict[str, float]:
 
 
 def composite_parameters(cards: Mapping[str, Card], severity: float) -> dict[str, float]:
-    """Return the parameters of a series' models (name → card) as one mapping: of a mix, behind their names."""
+    """Return the parameters of a condition' models (name → card) as one mapping: of a mix, behind their names."""
     if len(cards) == 1:
         return true_parameters(next(iter(cards.values())), severity)
     return {

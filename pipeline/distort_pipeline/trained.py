@@ -49,26 +49,28 @@ def is_multi_level(card: Mapping[str, Any]) -> bool:
     return len(card["levels"]) > 1
 
 
-def is_random(card: dict[str, Any]) -> bool:
+def is_stochastic(card: dict[str, Any]) -> bool:
     """Return whether the model of this card draws anew for every seed."""
     return bool(card["network"]["noise_channels"])
 
 
 def needs_image_stats(card: Mapping[str, Any]) -> bool:
     """Return whether the model of this card goes by the whole image of each tile, see `wavelets/significance.py`."""
-    return bool(card["network"].get("whole", False))
+    return bool(card["network"].get("image_stats", False))
 
 
-def load_generator(folder: Path, *, batch: int, precision: str = "float32", whole: bool = True) -> TrainedGenerator:
+def load_generator(
+    folder: Path, *, batch_size: int, precision: str = "float32", image_stats: bool = True
+) -> TrainedGenerator:
     """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged.
 
-    Without `whole` one that goes by the image that a tile is of takes each tile for a whole image.
+    Without `image_stats` one that goes by the image that a tile is of takes each tile for a whole image.
     """
-    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch, precision, whole)
+    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch_size, precision, image_stats)
 
 
 @lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
-def _loaded(folder: Path, weights_digest: str, batch: int, precision: str, whole: bool) -> TrainedGenerator:
+def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
     from distort_pipeline.networks.fusing import fused_weights
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.networks.predictor import Predictor
@@ -84,15 +86,15 @@ def _loaded(folder: Path, weights_digest: str, batch: int, precision: str, whole
         levels=len(card["levels"]),
         precision=precision,
         fused=True,
-        whole=whole,
+        image_stats=image_stats,
     )
     assign_weights(model, fused_weights(weights))
     predictor = Predictor(
         model,
         noise_channels=network["noise_channels"],
-        batch=batch,
+        batch_size=batch_size,
         multi_level=is_multi_level(card),
-        whole=whole and needs_image_stats(card),
+        image_stats=image_stats and needs_image_stats(card),
     )
     return TrainedGenerator(card, predictor)
 

@@ -90,7 +90,7 @@ def verify(
     /,
     paths: tuple[Path, ...],
     repair: bool,
-    external: tuple[str, ...],
+    external_pairs: tuple[str, ...],
     against: Path | None,
     tolerance: int,
     manifest: Path | None,
@@ -121,7 +121,7 @@ def verify(
                 **inputs,
                 manifest=manifest or manifest_beside(path),
                 **({"models": models_or_pretrained(models)} if found.kind == "corpus" else {}),
-                external=dict(named_path(text) for text in external),
+                external=dict(named_path(text) for text in external_pairs),
             )
             found = mend(path, found, rebuilder(path, made_of, where), workers=where)
         problems = found.problems
@@ -149,7 +149,7 @@ def verify(
 @click.option("--columns", help="pristine, generated, true, generated residual, true residual; all by default.")
 @click.option("--crop-px", type=int, help="Only the middle of each sample, of 256 px at most.")
 @click.option("--image", help="Only samples of the image of this id.")
-@click.option("--labels/--no-labels", default=True, show_default=True, help="Headings and row labels.")
+@click.option("--captions/--no-captions", default=True, show_default=True, help="Headings and row labels.")
 def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:
     """Write contact sheets of a corpus as PNG files, for a paper's figure."""
     from distort_pipeline.commands.gallery import gallery as write

@@ -1,6 +1,6 @@
 """`python figures.py`: measures the runs on whole validation images, and draws the paper's figures 3 and 4.
 
-Leaves in build/figures the strips, the table as Markdown, metrics.json for `dvc metrics` and runs.csv for `dvc plots`.
+Leaves in build/figures the side_by_side, the table as Markdown, metrics.json for `dvc metrics` and runs.csv for `dvc plots`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
 from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.statistics.full_reference import psnr
@@ -39,7 +39,7 @@ def main() -> None:
     pristine, true = validation(pairs)
     made, names = {}, {}
     for run in params["runs"]:
-        trained = load_generator(BUILD / "models" / run, batch=1)
+        trained = load_generator(BUILD / "models" / run, batch_size=1)
         made[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
         names[run] = name_of(trained.card["settings"]["train"])
     metrics: dict[str, Any] = {
@@ -116,7 +116,7 @@ def drawing(pristine: Image, true: Image, made: Mapping[str, Image], *, identity
     columns = {f"pristine: {identity_bits:.4f}": pristine, "true JPEG": true, **made}
     images = [_middle(image, side_px) for image in columns.values()]
     residuals = [amplified_residual(images[0], image) for image in images]
-    return strip([images, residuals], list(columns), row_labels=["image", "residual x4"])
+    return side_by_side([images, residuals], list(columns), row_labels=["image", "residual x4"])
 
 
 def _one(pristine: Image, true: Image, made: Image) -> Figures:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from distort_pipeline.c2st.classifier import SeverityRegressor
-from distort_pipeline.c2st.run import judge
-from distort_pipeline.c2st.severity_tstr import Shown, severity_tstr_of
-from distort_pipeline.c2st.tiles import TILE_PX, LevelPair, cut_tiles
+from distort_pipeline.c2st.run import run_c2st
+from distort_pipeline.c2st.severity_tstr import FoldData, severity_tstr_of
+from distort_pipeline.c2st.tiles import TILE_PX, LevelPair, tiles_of
 from distort_pipeline.pixels import to_uint8
 from distort_pipeline.statistics.eval_images import EvalImages
 
@@ -36,12 +36,12 @@ def made(photographs):
 
 @pytest.fixture(scope="module")
 def tiles(made):
-    return [cut_tiles(one, count=16, seed=0) for one in made]
+    return [tiles_of(one, count=16, seed=0) for one in made]
 
 
 @pytest.fixture(scope="module")
 def c2st(tiles):
-    return judge(tiles, {"good": "noise", "weak": "noise"}, steps=STEPS, fold_count=2, seed=1)
+    return run_c2st(tiles, {"good": "noise", "weak": "noise"}, steps=STEPS, fold_count=2, seed=1)
 
 
 def test_half_the_strength_is_told_apart_and_the_truth_itself_is_not(c2st):
@@ -59,29 +59,29 @@ def test_half_the_strength_is_told_apart_and_the_truth_itself_is_not(c2st):
 def test_the_lesson_is_of_the_first_generator_of_each_distortion(c2st, tiles):
     tstr_result = c2st.tstr_result
     assert tstr_result.kinds == ("pristine", "noise")
-    assert {source: named.sum() for source, named in tstr_result.named.items()} == {"generated": 128, "true": 128}
+    assert {source: named.sum() for source, named in tstr_result.confusion.items()} == {"generated": 128, "true": 128}
     for source, own in (("generated", tstr_result.tstr), ("true", tstr_result.trtr)):
-        assert np.trace(tstr_result.named[source]) / 128 == pytest.approx(own.share)
+        assert np.trace(tstr_result.confusion[source]) / 128 == pytest.approx(own.share)
     assert tstr_result.trtr.share > 0.85
     # what is taught by the truth under another name is what the truth teaches
     same = [dataclasses.replace(own, generated={"same": own.true["noise"]}) for own in tiles]
-    trained_on = judge(same, {"same": "noise"}, steps=3, fold_count=2, seed=1).tstr_result
+    trained_on = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1).tstr_result
     assert trained_on.tstr == trained_on.trtr
 
 
 def test_the_same_seed_finds_the_same(tiles):
-    once, again = (judge(tiles, {"weak": "noise"}, steps=4, fold_count=2, seed=2) for _ in range(2))
+    once, again = (run_c2st(tiles, {"weak": "noise"}, steps=4, fold_count=2, seed=2) for _ in range(2))
     assert once.results == again.results
 
 
 def test_where_two_photographs_lack_the_distortion_nothing_is_tried(tiles):
     others = [dataclasses.replace(own, true={}) for own in tiles[1:]]
-    c2st = judge([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    c2st = run_c2st([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
     assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
 
 
 def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
-    own = cut_tiles(made[0], count=5, seed=3)
+    own = tiles_of(made[0], count=5, seed=3)
     assert own.pristine.shape == (5, TILE_PX, TILE_PX, 3)
     image = made[0].pristine
     places = [
@@ -114,7 +114,7 @@ def on_levels(made, number, generated):
 def multi_level_tiles(made):
     """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
     return [
-        cut_tiles(
+        tiles_of(
             one,
             count=18,
             seed=0,
@@ -136,7 +136,7 @@ def test_right_severities_teach_what_true_ones_do_and_wrong_ones_do_not(multi_le
     regressor = SeverityRegressor(steps=STEPS)
     good, wrong = (
         severity_tstr_of(
-            [Shown(own.pristine, {"noise": own.multi_level[model]}) for own in multi_level_tiles],
+            [FoldData(own.pristine, {"noise": own.multi_level[model]}) for own in multi_level_tiles],
             regressor,
             fold_count=2,
             seed=1,
@@ -160,11 +160,11 @@ def test_with_a_dial_the_lesson_on_kinds_is_at_all_levels(multi_level_tiles):
         )
         for own in multi_level_tiles
     ]
-    c2st = judge(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
+    c2st = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
     assert c2st.tstr_result.tstr == c2st.tstr_result.trtr
     assert c2st.severity_tstr.tstr == c2st.severity_tstr.trtr
     levelled = [dataclasses.replace(own, true={"noise": own.multi_level["good"].true}) for own in multi_level_tiles]
-    single = judge(
+    single = run_c2st(
         [dataclasses.replace(own, multi_level={}) for own in levelled], {"good": "noise"}, steps=3, fold_count=2, seed=1
     )
     assert single.tstr_result.trtr == c2st.tstr_result.trtr
@@ -173,11 +173,11 @@ def test_with_a_dial_the_lesson_on_kinds_is_at_all_levels(multi_level_tiles):
 
 def test_photographs_without_all_levels_take_no_part_in_lessons(multi_level_tiles):
     lacking = [multi_level_tiles[0], *(dataclasses.replace(own, multi_level={}) for own in multi_level_tiles[1:])]
-    c2st = judge(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    c2st = run_c2st(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
     assert (c2st.tstr_result, c2st.severity_tstr) == (None, None)
     assert set(c2st.results) == {"good"}
 
 
 def test_a_photograph_smaller_than_a_tile_gives_none():
     small = np.zeros((TILE_PX - 1, 200, 3), np.uint8)
-    assert cut_tiles(EvalImages(small, {}, {}, {}, {}), count=2, seed=0) is None
+    assert tiles_of(EvalImages(small, {}, {}, {}, {}), count=2, seed=0) is None

@@ -32,7 +32,7 @@ def test_the_readme_beside_an_export_works_and_gives_what_the_model_gives(
     out = tmp_path / "exported"
     report = export_model(models / name, out, form)
     assert 0 <= report.counts["difference"] < 1e-4
-    trained = load_generator(models / name, batch=1)
+    trained = load_generator(models / name, batch_size=1)
     image = np.ascontiguousarray(photographs["wren"][:256, :384])
     maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
     wanted = trained.predictor.distort_image(image, 11)
@@ -81,7 +81,7 @@ def test_onnx_says_what_it_is(models, tmp_path):
     export_model(models / "jpeg", tmp_path / "out", "onnx")
     said = {one.key: one.value for one in onnx.load(tmp_path / "out" / "generator.onnx").metadata_props}
     assert said["distortion"] == "jpeg"
-    assert said["weights_digest"] == load_generator(models / "jpeg", batch=1).digest
+    assert said["weights_digest"] == load_generator(models / "jpeg", batch_size=1).digest
 
 
 def test_what_differs_from_the_model_is_not_kept(models, tmp_path, monkeypatch):

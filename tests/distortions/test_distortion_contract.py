@@ -16,7 +16,7 @@ from distort_pipeline.distortions import DISTORTIONS, Distorted
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.registry import Registry
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 SIZES = [(8, 8), (31, 50), (257, 129), (1024, 640), (16, 1024)]
 
@@ -37,7 +37,7 @@ def some_parameters(name):
 
 
 def applied(name, image, seed=0):
-    return distortions.apply(name, image, some_parameters(name), generator(seed))
+    return distortions.apply(name, image, some_parameters(name), make_rng(seed))
 
 
 every_distortion = pytest.mark.parametrize("name", DISTORTIONS.names())
@@ -87,11 +87,11 @@ def test_a_parameter_nobody_knows_or_nobody_gave_is_named(name):
     good = some_parameters(name)
     word = next(iter(good))
     with pytest.raises(PipelineError, match=rf"{name} has no parameter '{word}x'; did you mean {word}\?"):
-        distortions.apply(name, some_image(), {**good, f"{word}x": 1}, generator(0))
+        distortions.apply(name, some_image(), {**good, f"{word}x": 1}, make_rng(0))
     with pytest.raises(PipelineError, match="no parameter 'rng'"):
-        distortions.apply(name, some_image(), {**good, "rng": 1}, generator(0))
+        distortions.apply(name, some_image(), {**good, "rng": 1}, make_rng(0))
     with pytest.raises(PipelineError, match=f"{name} needs its parameter '{word}'"):
-        distortions.apply(name, some_image(), {}, generator(0))
+        distortions.apply(name, some_image(), {}, make_rng(0))
 
 
 @every_distortion
@@ -100,7 +100,7 @@ def test_a_value_out_of_range_is_refused_by_name(name, value):
     good = some_parameters(name)
     for word in good:
         with pytest.raises(PipelineError, match=f"{name}: {word} must be"):
-            distortions.apply(name, some_image(), {**good, word: value}, generator(0))
+            distortions.apply(name, some_image(), {**good, word: value}, make_rng(0))
 
 
 @every_distortion
@@ -116,7 +116,7 @@ def test_facts_are_plain_values(name):
 
 def test_an_unknown_distortion_is_answered_with_the_nearest():
     with pytest.raises(PipelineError, match="did you mean white_noise"):
-        distortions.apply("wite_noise", some_image(), {}, generator(0))
+        distortions.apply("wite_noise", some_image(), {}, make_rng(0))
 
 
 def test_versions_are_those_of_the_named_distortions_only():

@@ -7,7 +7,7 @@ import pytest
 
 from distort_pipeline.distortions.pink_noise import pink_field, pink_noise
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 GREY = np.full((480, 531, 3), 128, np.uint8)
 
@@ -25,23 +25,23 @@ def amplitude_slope(noise):
 
 
 def test_the_fit_itself_sees_white_noise_as_flat():
-    assert abs(amplitude_slope(generator(0).standard_normal((480, 531)))) < 0.05
+    assert abs(amplitude_slope(make_rng(0).standard_normal((480, 531)))) < 0.05
 
 
 @pytest.mark.parametrize("size", [(480, 531), (256, 768), (401, 383)])  # even, oblong, both prime
 def test_amplitude_falls_as_one_over_f(size):
-    assert amplitude_slope(pink_field(*size, generator(1))) == pytest.approx(-1, abs=0.05)
+    assert amplitude_slope(pink_field(*size, make_rng(1))) == pytest.approx(-1, abs=0.05)
 
 
 def test_amplitude_falls_as_one_over_f_in_the_image_itself():
     # rounding adds white noise of 1/12, far below the 25² of the noise even at the highest frequency
-    noisy = pink_noise(GREY, sigma_grey=25, rng=generator(2)).astype(float) - 128
+    noisy = pink_noise(GREY, sigma_grey=25, rng=make_rng(2)).astype(float) - 128
     for channel in range(3):
         assert amplitude_slope(noisy[..., channel]) == pytest.approx(-1, abs=0.05)
 
 
 def test_the_spectrum_is_the_same_in_all_directions():
-    power = np.mean([np.abs(np.fft.fft2(pink_field(256, 384, generator(seed)))) ** 2 for seed in range(8)], axis=0)
+    power = np.mean([np.abs(np.fft.fft2(pink_field(256, 384, make_rng(seed)))) ** 2 for seed in range(8)], axis=0)
     down, across = np.fft.fftfreq(256)[:, None], np.fft.fftfreq(384)[None]
     shaped = power * (down**2 + across**2)
     band = (np.hypot(down, across) > 1 / 32) & (np.hypot(down, across) < 1 / 2)
@@ -51,14 +51,14 @@ def test_the_spectrum_is_the_same_in_all_directions():
 
 @pytest.mark.parametrize("size", [(480, 531), (8, 8), (1, 2), (33, 1)])
 def test_every_draw_has_exactly_unit_strength_and_no_mean(size):
-    field = pink_field(*size, generator(3)).astype(float)
+    field = pink_field(*size, make_rng(3)).astype(float)
     assert field.shape == size
     assert field.std() == pytest.approx(1, abs=1e-5)
     assert abs(field.mean()) < 1e-5
 
 
 def test_each_channel_of_the_image_has_the_strength_asked_for():
-    noisy = pink_noise(GREY, sigma_grey=25, rng=generator(4)).astype(float)
+    noisy = pink_noise(GREY, sigma_grey=25, rng=make_rng(4)).astype(float)
     # rounding adds 1/12 to the variance, ±128 is beyond 5 σ; sampling plays no part, as every draw is scaled
     assert noisy.std(axis=(0, 1)) == pytest.approx(np.full(3, np.sqrt(25**2 + 1 / 12)), abs=0.01)
     assert noisy.mean(axis=(0, 1)) == pytest.approx(np.full(3, 128), abs=0.01)
@@ -66,7 +66,7 @@ def test_each_channel_of_the_image_has_the_strength_asked_for():
 
 def test_channels_are_independent():
     # pink noise has few independent values (its low frequencies rule), so the mean over draws is what is near 0
-    fields = [pink_noise(GREY[:128, :128], sigma_grey=25, rng=generator(seed)).reshape(-1, 3) for seed in range(40)]
+    fields = [pink_noise(GREY[:128, :128], sigma_grey=25, rng=make_rng(seed)).reshape(-1, 3) for seed in range(40)]
     correlations = np.array([np.corrcoef(field.T)[np.triu_indices(3, 1)] for field in fields])
     assert np.abs(correlations.mean(axis=0)).max() < 5 * correlations.std() / np.sqrt(len(fields))
     assert np.abs(correlations).max() < 0.9
@@ -74,4 +74,4 @@ def test_channels_are_independent():
 
 def test_one_pixel_has_no_pink_noise():
     with pytest.raises(PipelineError, match="one pixel"):
-        pink_noise(GREY[:1, :1], sigma_grey=25, rng=generator(0))
+        pink_noise(GREY[:1, :1], sigma_grey=25, rng=make_rng(0))

@@ -7,7 +7,7 @@ import pytest
 from distort_pipeline import distortions
 from distort_pipeline.distortions.presets import PRESETS, default_place, parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 # Written out a second time, in the units of the sources: quality; bits per pixel or ratio; variance on [0, 1]
 TABLE = [
@@ -51,7 +51,7 @@ def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
     for preset, name, _, values in TABLE:
         errors = []
         for level in range(1, len(values) + 1):
-            distorted = distortions.apply(name, image, parameters(preset, name, level), generator(1)).image
+            distorted = distortions.apply(name, image, parameters(preset, name, level), make_rng(1)).image
             errors.append(np.square(distorted.astype(float) - image).mean())
         assert errors == sorted(errors), (preset, name)
 

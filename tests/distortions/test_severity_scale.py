@@ -11,7 +11,7 @@ from distort_pipeline.distortions.jpeg import coarseness, quality_of
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.distortions.severity_scale import declared_scale, has_severity_scale, parameters_at, severity_of
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 LEVEL_SETS = [
     (preset, name)
@@ -29,7 +29,7 @@ def photograph():
 
 
 def errors_of(name, photograph, many):
-    made = [distortions.apply(name, photograph, one, generator(3)).image for one in many]
+    made = [distortions.apply(name, photograph, one, make_rng(3)).image for one in many]
     return [np.square(image.astype(float) - photograph).mean() for image in made]
 
 
@@ -106,7 +106,7 @@ NOISES = [{"sigma_grey": 5}, {"sigma_grey": 10}]
         (lambda: parameters_at("white_noise", NOISES, float("nan")), "from 0 to 1, got nan"),
         (lambda: parameters_at("white_noise", NOISES[::-1], 0.3), "white_noise have to grow in sigma_grey alone"),
         (lambda: parameters_at("white_noise", [{"sigma_grey": 0}], 0.3), "have to grow"),
-        (lambda: parameters_at("camera", [{}, {}], 0.3), "camera has no dial, so there is no severity 0.3 of it; "
+        (lambda: parameters_at("camera", [{}, {}], 0.3), "camera has no scale, so there is no severity 0.3 of it; "
          "its levels lie at 0.5, 1"),
         (lambda: severity_of("camera", [{"iso": 1}], {"iso": 2}), "camera has no dial"),
         (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 11}), "ends with sigma_grey 10"),

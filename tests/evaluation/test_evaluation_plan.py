@@ -58,7 +58,7 @@ def test_a_distortion_of_brought_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
     pairs = [{"distortion": "camera", "level": n, "parameters": one, "external": True} for n, one in enumerate(levels)]
     plan = plan_sweep(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
-    assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.held)) == ((), False, 0, 2)
+    assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # one that lacks a level says nothing of the dial
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from examples.jpeg_surrogate.__main__ import main
 from examples.jpeg_surrogate.experiment import (
     BITS,
@@ -29,7 +29,7 @@ def crops(photographs):
     """A function that gives batches of four crops without end."""
 
     def make():
-        rng = generator(3)
+        rng = make_rng(3)
         while True:
             chosen = [list(photographs.values())[turn] for turn in rng.integers(len(photographs), size=4)]
             corners = [16 * rng.integers((np.array(one.shape[:2]) - 64) // 16 + 1) for one in chosen]
@@ -41,7 +41,7 @@ def crops(photographs):
 def test_a_mark_is_as_strong_as_asked_and_says_its_message():
     marker = new_marker(0)
     grey = tf.zeros((3, 64, 64, 3))
-    message = random_messages(3, generator(1))
+    message = random_messages(3, make_rng(1))
     marked = np.asarray(marker.mark(grey, tf.constant(message), 6.0))
     np.testing.assert_allclose(marked.std((1, 2, 3)) * LEVELS_PER_UNIT, 6.0, rtol=1e-3)
     assert (np.sign(np.asarray(marker.read(tf.constant(marked)))) == message).mean() > 0.95
@@ -64,7 +64,7 @@ def test_straight_through_gives_the_real_jpeg_and_a_gradient(crops):
     with tf.GradientTape() as tape:
         tape.watch(images)
         out = straight_through(QUALITY)(images)
-    real = np.stack([apply("jpeg", one, QUALITY, generator(0)).image for one in denormalize(images)])
+    real = np.stack([apply("jpeg", one, QUALITY, make_rng(0)).image for one in denormalize(images)])
     np.testing.assert_array_equal(denormalize(out), real)
     np.testing.assert_array_equal(denormalize(true_jpeg(images, QUALITY)), real)
     np.testing.assert_allclose(np.asarray(tape.gradient(out, images)), 1.0)

@@ -5,7 +5,7 @@ import pytest
 
 from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import normalize
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from examples.rank_pretraining.__main__ import main
 from examples.rank_pretraining.experiment import (
     Material,
@@ -30,14 +30,14 @@ def test_both_materials_are_of_the_same_training_tiles(corpus, small_manifest, p
     np.testing.assert_array_equal(made.pristine, true.pristine)
     np.testing.assert_array_equal(made.distorted[4], corpus[int(places[4])].distorted)
     record = records[1]
-    whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, generator(0)).image
+    whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, make_rng(0)).image
     inside = (slice(record.y, record.y + 128), slice(record.x, record.x + 128))
     np.testing.assert_array_equal(true.distorted[1], whole[inside])
 
 
 def test_a_scorer_learns_to_order_what_it_is_shown(corpus):
     tiles = corpus.take(list(range(8))).pristine
-    noisy = apply("white_noise", tiles.reshape(-1, 128, 3), {"sigma_grey": 40}, generator(0)).image
+    noisy = apply("white_noise", tiles.reshape(-1, 128, 3), {"sigma_grey": 40}, make_rng(0)).image
     material = Material(tiles, noisy.reshape(tiles.shape))
     scorer = train_scorer(material, steps=60, batch=4, crop_px=64, seed=0)
     clean, bad = (np.asarray(scorer(normalize(part))) for part in (material.pristine, material.distorted))

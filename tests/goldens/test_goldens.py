@@ -30,7 +30,7 @@ SHOWN = 10  # middles kept as pixels, of each store
 DISTORTIONS = ("jp2k", "jpeg", "pink_noise", "white_noise")
 CORPORA = {
     "plain": ("--count", "8"),
-    "five_levels": ("--count", "20", "--levels", "5"),
+    "five_levels": ("--count", "20", "--num-levels", "5"),
     "composite": (
         "--count",
         "4",

@@ -82,7 +82,7 @@ def test_the_step_is_the_size_that_the_level_s_share_of_coefficients_reaches():
 
 
 def test_a_tile_is_distorted_as_a_part_of_its_image():
-    layer, told = CoefficientCurves("dwt97"), CoefficientCurves("dwt97", whole=True)
+    layer, told = CoefficientCurves("dwt97"), CoefficientCurves("dwt97", image_stats=True)
     for one in (layer, told):
         one.build(None)
         one.log_shares.assign([[np.log(0.02).astype(np.float32)]])
@@ -100,7 +100,7 @@ def test_a_tile_is_distorted_as_a_part_of_its_image():
 
 
 def test_from_one_plane_to_the_next_there_is_no_jump(monkeypatch):
-    layer = CoefficientCurves("dwt97", whole=True)
+    layer = CoefficientCurves("dwt97", image_stats=True)
     layer.build(None)
     for variable in layer.curves:
         _, count, knots = variable.shape

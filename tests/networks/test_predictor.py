@@ -21,12 +21,12 @@ def lively(noise_channels):
 
 @pytest.fixture(scope="module")
 def plain():
-    return Predictor(lively(0), noise_channels=0, batch=3)
+    return Predictor(lively(0), noise_channels=0, batch_size=3)
 
 
 @pytest.fixture(scope="module")
 def noisy():
-    return Predictor(lively(1), noise_channels=1, batch=3)
+    return Predictor(lively(1), noise_channels=1, batch_size=3)
 
 
 @pytest.mark.parametrize("kind", ["plain", "noisy"])
@@ -109,19 +109,19 @@ def test_no_images_are_no_images(plain):
 
 def test_a_generator_that_goes_by_the_whole_image_takes_an_image_for_a_whole_unless_it_is_told():
     alone, told = (
-        build_generator(base_filters=0, codec_prior="dwt97", levels=2, whole=whole, fused=True)
-        for whole in (False, True)
+        build_generator(base_filters=0, codec_prior="dwt97", levels=2, image_stats=image_stats, fused=True)
+        for image_stats in (False, True)
     )
     assert [one.name for one in alone.inputs] == ["pristine", "severity"]
     assert [one.name for one in told.inputs] == ["pristine", "severity", "significance"]
-    layer = alone.get_layer("responses")
+    layer = alone.get_layer("coefficient_curves")
     layer.log_shares.assign(np.log(np.array([[0.1], [0.01]], np.float32)))
     for variable, curves in zip(layer.curves, layer.codec_prior.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
         variable.assign(np.tile(np.rint(knots) - knots, (variable.shape[0], curves.count, 1)).astype(np.float32))
     told.set_weights(alone.get_weights())
-    own = Predictor(alone, noise_channels=0, batch=2, multi_level=True)
-    predictor = Predictor(told, noise_channels=0, batch=2, multi_level=True, whole=True)
+    own = Predictor(alone, noise_channels=0, batch_size=2, multi_level=True)
+    predictor = Predictor(told, noise_channels=0, batch_size=2, multi_level=True, image_stats=True)
     given, seeds, severities = images(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
     made = predictor.distort(given, seeds, severities)
     off = np.abs(made.astype(int) - own.distort(given, seeds, severities))

@@ -22,7 +22,7 @@ BOTH = ["jpeg", "noise"]
 
 def test_without_wishes_a_distortion_comes_at_its_models_own_level():
     series = build_conditions(MODELS, ["jpeg", "camera"])
-    assert [(one.name, one.level, one.levels, one.asked.first) for one in series] == [
+    assert [(one.name, one.level, one.levels, one.request.first) for one in series] == [
         ("camera", 1, 1, 1.0),
         ("jpeg", 3, 1, 0.6),
     ]
@@ -32,7 +32,7 @@ def test_without_wishes_a_distortion_comes_at_its_models_own_level():
 def test_levels_are_series_of_their_own_from_the_weakest_up():
     series = build_conditions(MODELS, BOTH, levels=5)
     assert [one.name for one in series] == [f"{name}-{level}" for name in BOTH for level in range(1, 6)]
-    assert [one.asked.first for one in series[:5]] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert [one.request.first for one in series[:5]] == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert [one.distortion for one in series] == ["jpeg"] * 5 + ["noise"] * 5
     assert {one.random for one in series[5:]} == {True}
 
@@ -45,7 +45,7 @@ def test_levels_are_series_of_their_own_from_the_weakest_up():
     ],
 )
 def test_levels_lie_evenly_on_the_dial(wishes, asked):
-    assert [one.asked.first for one in build_conditions(MODELS, ["jpeg"], **wishes)] == asked
+    assert [one.request.first for one in build_conditions(MODELS, ["jpeg"], **wishes)] == asked
 
 
 def test_one_level_has_no_range():
@@ -53,7 +53,7 @@ def test_one_level_has_no_range():
         with pytest.raises(PipelineError, match="one level has one strength"):
             build_conditions(MODELS, ["jpeg"], levels=1, **wish)
     (series,) = build_conditions(MODELS, ["jpeg"], levels=1, severity=(0.4,))
-    assert series.asked.first == series.asked.last == 0.4
+    assert series.request.first == series.request.last == 0.4
 
 
 def test_a_level_is_held_against_others_at_the_same_level_and_against_its_own_ladder():

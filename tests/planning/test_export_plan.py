@@ -63,8 +63,8 @@ def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same
         parts = plan_parts(columns, ("jpeg", "jp2k", "noise"), np.ones(270, bool), limit)
         taken = {name: [] for name in ("jpeg", "jp2k", "noise")}
         for part in parts:
-            own = np.flatnonzero((columns["conditions"] == part.series) & (columns["batch"] == int(part.batch[-5:])))
-            taken[part.series] += tiles[own[list(part.rows)]].tolist()
+            own = np.flatnonzero((columns["conditions"] == part.condition) & (columns["batch"] == int(part.batch[-5:])))
+            taken[part.condition] += tiles[own[list(part.rows)]].tolist()
         assert sum(map(len, taken.values())) == limit
         assert taken["jpeg"] == taken["jp2k"] == sorted(set(taken["jpeg"]))
         assert np.diff([0, *taken["jpeg"], 90]).max() <= 3 * 90 / (limit / 3 + 1)

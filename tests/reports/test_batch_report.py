@@ -80,8 +80,8 @@ def test_only_tiles_that_have_a_truth_are_compared_with_it():
     assert report["against"] == {"pristine": pytest.approx(1), "jpeg": 0, "other": pytest.approx(1)}
     assert report["histograms"]["generated"] == peak(50, tiles=2).sum(0).tolist()
     assert report["unpaired"]["jsd_bits"] > 0.1  # that one is of all samples
-    assert report["floors"]["content_bits"] is None  # one image has no halves
-    assert report["floors"]["sampling_bits"] == 0
+    assert report["noise_floors"]["content_bits"] is None  # one image has no halves
+    assert report["noise_floors"]["sampling_bits"] == 0
 
 
 def test_without_a_truth_the_stored_histogram_judges():
@@ -93,7 +93,7 @@ def test_without_a_truth_the_stored_histogram_judges():
     assert report["accepted"] is False
     assert set(report["against"]) == {"pristine"}
     assert report["histograms"]["true"] == kept.true.sum(0).tolist()
-    assert report["floors"] == {"sampling_bits": 0, "content_bits": 0}  # of the stored tiles, which are all alike
+    assert report["noise_floors"] == {"sampling_bits": 0, "content_bits": 0}  # of the stored tiles, which are all alike
     assert report_of(peak(50, tiles=2), truth([]), kept=kept)["accepted"] is True
 
 
@@ -101,7 +101,7 @@ def test_without_a_truth_doing_nothing_and_other_photographs_are_held_against_th
     kept = stored(peak(50, tiles=4), np.concatenate([peak(50), peak(20)] * 2))  # two photographs, nothing in common
     report = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(90, tiles=2))
     assert report["unpaired"]["pristine_bits"] == pytest.approx(1)
-    assert report["floors"]["content_bits"] == pytest.approx(1)
+    assert report["noise_floors"]["content_bits"] == pytest.approx(1)
     half_right = report_of(peak(50, tiles=2), truth([]), kept=kept, pristine=peak(50, tiles=2))["unpaired"]
     assert half_right["pristine_bits"] == half_right["jsd_bits"] > 0
 

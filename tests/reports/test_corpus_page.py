@@ -18,7 +18,7 @@ from fake_reports import NASTY, fake_corpus, page_of
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_batches import read_batches
-from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_page
+from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_corpus_page
 from distort_pipeline.reports.corpus_summaries import summaries_of
 from distort_pipeline.reports.corpus_verdict import cautions, is_mismatched, verdict
 from distort_pipeline.stores.corpora import open_corpus
@@ -239,7 +239,7 @@ def test_samples_are_spread_over_the_corpus_and_flagged_ones_come_early(tmp_path
 
 
 def test_the_page_of_a_real_corpus_shows_its_own_pixels(damaged: Path):
-    page = write_page(damaged)
+    page = write_corpus_page(damaged)
     text = page.read_text()
     corpus = open_corpus(damaged)
     sample = next(batch for batch in corpus.batch_records("jpeg-00000") if f'id="sample-{batch.sample}"' in text)
@@ -249,7 +249,7 @@ def test_the_page_of_a_real_corpus_shows_its_own_pixels(damaged: Path):
     np.testing.assert_array_equal(pristine, corpus[sample.sample].pristine)
     np.testing.assert_array_equal(generated, corpus[sample.sample].distorted)
     assert str(damaged) not in text
-    assert write_page(damaged).read_text() == text
+    assert write_corpus_page(damaged).read_text() == text
 
 
 def test_charts_are_valid_svg(tmp_path: Path):
@@ -289,16 +289,16 @@ def test_what_is_not_understood_is_said(tmp_path: Path, name: str, edit: Any, me
     corpus = fake_corpus(tmp_path, batches=1)
     change(corpus / name, edit)
     with pytest.raises(PipelineError, match=message):
-        write_page(corpus)
+        write_corpus_page(corpus)
     assert not (corpus / "index.html").exists()
 
 
 def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path):
     with pytest.raises(PipelineError, match=r"no store\.json"):
-        write_page(tmp_path)
+        write_corpus_page(tmp_path)
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(PipelineError, match="not JSON"):
-        write_page(tmp_path)
+        write_corpus_page(tmp_path)
 
 
 def test_histograms_are_normalised_before_they_are_compared():

@@ -7,7 +7,7 @@ from distort_pipeline.pixels import to_uint8
 from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
 from distort_pipeline.reports.evaluation_files import metrics
 from distort_pipeline.reports.evaluation_page import nearest_words, remarks, render, verdict
-from distort_pipeline.reports.side_by_side import Shown
+from distort_pipeline.reports.side_by_side import EmbeddedImage
 from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, RankCorrelation, SeverityTSTR, TSTRResult
 from distort_pipeline.statistics.eval_images import EvalImages, measure
 from distort_pipeline.statistics.evaluation import summarise
@@ -149,7 +149,7 @@ def test_the_right_pattern_at_the_wrong_strength_is_not_simply_good():
 
 def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
     found = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
-    text = render(found, metadata(found.models), {NASTY: Shown("data:image/png;base64,AAAA", False)})
+    text = render(found, metadata(found.models), {NASTY: EmbeddedImage("data:image/png;base64,AAAA", False)})
     page = Page(text)
     assert "script" not in page.tags
     assert NASTY not in text
@@ -163,8 +163,8 @@ def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
 
 def test_one_image_has_no_content_floor_and_still_a_page():
     found = evaluation({"noise": ("noise", good_noise)}, images=1)
-    assert found.floors["noise"].content is None
-    assert "content" not in metrics(found)["floors"]["noise"]
+    assert found.noise_floors["noise"].content is None
+    assert "content" not in metrics(found)["noise_floors"]["noise"]
     assert "–" in render(found, metadata(found.models), {})
 
 

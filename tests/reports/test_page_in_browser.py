@@ -40,7 +40,7 @@ document.querySelector("iframe").onload = (event) => {{
   seen.cells = [shown(sample)];
   sample.querySelector("input[value='2']").click();
   seen.cells.push(shown(sample), sample.querySelector(".cell-2").offsetWidth > 0);
-  seen.named = [...page.querySelectorAll("input, [tabindex]")].every(
+  seen.confusion = [...page.querySelectorAll("input, [tabindex]")].every(
     (one) => one.labels?.length || one.getAttribute("aria-label"));
   seen.acted = window.acted ?? 0;
   document.querySelector("pre").textContent = JSON.stringify(seen);

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.reports.side_by_side import BACKGROUND_GREY, amplified_residual, carry, fitting, png_bytes, strip
+from distort_pipeline.reports.side_by_side import (
+    BACKGROUND_GREY,
+    amplified_residual,
+    carry,
+    fitting,
+    png_bytes,
+    side_by_side,
+)
 
 
 def noise(seed: int, height: int = 40, width: int = 120) -> np.ndarray:
@@ -23,21 +30,23 @@ def holds(canvas: np.ndarray, image: np.ndarray) -> bool:
 
 def test_every_image_is_there_pixel_for_pixel():
     rows = [[noise(row * 2 + column) for column in range(2)] for row in range(3)]
-    canvas = strip(rows, ["pristine", "generated"], row_labels=["one", "two", "a label far too long for its row"])
+    canvas = side_by_side(
+        rows, ["pristine", "generated"], row_labels=["one", "two", "a label far too long for its row"]
+    )
     assert canvas.dtype == np.uint8
     assert all(holds(canvas, image) for row in rows for image in row)
 
 
 def test_images_of_different_sizes_keep_theirs():
     rows = [[noise(1, 20, 30), noise(2, 50, 10)], [noise(3, 8, 90), noise(4, 5, 5)]]
-    canvas = strip(rows, ["a", "b"], gap_px=7)
+    canvas = side_by_side(rows, ["a", "b"], gap_px=7)
     assert all(holds(canvas, image) for row in rows for image in row)
     assert canvas.shape[1] >= 90 + 10 + 3 * 7
 
 
 def test_heading_wider_than_its_image_is_not_cut():
-    narrow = strip([[noise(1, 10, 10)]], ["a long heading"])
-    wide = strip([[noise(1, 10, 300)]], ["a long heading"])
+    narrow = side_by_side([[noise(1, 10, 10)]], ["a long heading"])
+    wide = side_by_side([[noise(1, 10, 300)]], ["a long heading"])
 
     def ink(canvas: np.ndarray) -> int:
         return int((canvas[:20] != BACKGROUND_GREY).any(axis=2).sum())
@@ -47,9 +56,9 @@ def test_heading_wider_than_its_image_is_not_cut():
 
 def test_rows_and_labels_must_match():
     with pytest.raises(ValueError, match="needs 2 images"):
-        strip([[noise(1)]], ["a", "b"])
+        side_by_side([[noise(1)]], ["a", "b"])
     with pytest.raises(ValueError, match="as many labels"):
-        strip([[noise(1)]], ["a"], row_labels=["x", "y"])
+        side_by_side([[noise(1)]], ["a"], row_labels=["x", "y"])
 
 
 def test_residual_is_grey_where_nothing_changed_and_clips_where_much_did():
@@ -69,7 +78,7 @@ def test_residual_of_two_sizes_is_refused():
 
 def test_too_large_a_strip_loses_whole_rows_and_nothing_else(tmp_path: Path):
     rows = [[noise(row)] for row in range(4)]
-    whole = strip(rows, ["generated"])
+    whole = side_by_side(rows, ["generated"])
     path = tmp_path / "strip.png"
     path.write_bytes(png_bytes(whole))
     size = path.stat().st_size
@@ -87,9 +96,9 @@ def test_too_large_a_strip_loses_whole_rows_and_nothing_else(tmp_path: Path):
 def test_strips_of_a_page_stay_within_the_budget(tmp_path: Path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
-        path.write_bytes(png_bytes(strip([[noise(number)], [noise(number + 9)]], ["generated"])))
+        path.write_bytes(png_bytes(side_by_side([[noise(number)], [noise(number + 9)]], ["generated"])))
     size = paths[0].stat().st_size
-    assert all(shown.whole for shown in carry(paths, 4 * size).values())
+    assert all(shown.image_stats for shown in carry(paths, 4 * size).values())
     tight = carry(paths, 2 * size)
     assert paths[0] in tight
     assert sum(len(shown.address) for shown in tight.values()) * 3 / 4 <= 2 * size + 100

@@ -5,11 +5,11 @@ import pytest
 
 from distort_pipeline.pixels import to_uint8
 from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.eval_images import Severity
+from distort_pipeline.statistics.eval_images import Quality
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.severity_sweep import (
     MidpointResult,
-    Step,
+    SeverityPoint,
     SweepImage,
     level_result,
     midpoint_result,
@@ -67,15 +67,15 @@ def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
 
 
 def sweep_image(untouched_db, bits, errors, true_errors=None):
-    made = Severity(None, 1.0)
-    between = MidpointResult(bits, 0.2, 0.3, made, Severity(30.0, 0.8))
+    made = Quality(None, 1.0)
+    between = MidpointResult(bits, 0.2, 0.3, made, Quality(30.0, 0.8))
     true = None if true_errors is None else np.array(true_errors, float)
     ends, true_ends = np.array(errors, float)[[0, -1]], np.array(true_errors or errors, float)[[0, -1]]
     return SweepImage((), (between,), ends, true_ends, np.array(errors, float), true, untouched_db)
 
 
 def test_means_are_over_images_and_shares_over_tiles():
-    step = Step(0.5, {"sigma_grey": 7})
+    step = SeverityPoint(0.5, {"sigma_grey": 7})
     falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
     dial = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [step])
     assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
@@ -92,14 +92,14 @@ def test_means_are_over_images_and_shares_over_tiles():
 
 def test_true_distortions_need_not_fall_either():
     falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
-    dial = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [Step(0.5, {"quality": 7})])
+    dial = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [SeverityPoint(0.5, {"quality": 7})])
     assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)
     assert (dial.falling_levels, dial.true_falling_levels) == (2, 2)
 
 
 def test_of_what_truly_gets_worse_the_share_that_does_here():
     straight, first, last = [[0.0] * 3, [2.0] * 3], [[0.0] * 3, [2.0, 2.0, 0.0]], [[0.0] * 3, [0.0, 2.0, 2.0]]
-    step = Step(0.5, {"quality": 7})
+    step = SeverityPoint(0.5, {"quality": 7})
     assert summarise_sweep([sweep_image(60.0, 0.1, first, last)], [], [step]).kept_falling_share == 0.5
     assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)], [], [step]).kept_falling_share == 2 / 3
     assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)], [], [step]).kept_falling_share == 1

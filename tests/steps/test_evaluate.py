@@ -13,7 +13,7 @@ from distort_pipeline.execution import Workers
 from distort_pipeline.records import PairRecord
 from distort_pipeline.reports.numbers import in_bits
 from distort_pipeline.reports.residual_plots import PLOTS
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.steps import evaluate, ingest, pairs
 from distort_pipeline.stores.files import write_json
@@ -25,7 +25,7 @@ from distort_pipeline.stores.pairs import open_pairs
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
-SETTINGS = EvaluateConfig(strips=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
+SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
 EXTERNAL = "faded-film"  # a distortion that the registry does not know
 
 
@@ -137,7 +137,7 @@ def test_the_sampling_floor_of_noise_is_between_the_stored_draw_and_a_second_one
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
         seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
-        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, generator(seed)).image))
+        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, make_rng(seed)).image))
     assert float(floors["white_noise"]["sampling"]) == pytest.approx(np.mean(each), abs=1e-6)
     assert {name: row["sampling_between"] for name, row in floors.items()} == {
         "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
@@ -166,7 +166,7 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     assert [row["generated"] for row in table] == ["jpeg", "noisy", EXTERNAL, "pristine"]
     assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
     assert (report.counts["models"], report.counts["images"], report.counts["nearest_own"]) == (3, 2, 1)
-    strip, _ = decode((out / "strips" / "noisy.png").read_bytes())
+    strip, _ = decode((out / "side_by_side" / "noisy.png").read_bytes())
     assert strip.shape[1] > 5 * 256
 
 
@@ -178,7 +178,7 @@ def test_vectors_stand_beside_doing_nothing_and_a_second_true_draw(evaluated):
     }  # fmt: skip
     metrics = metrics_of(evaluated[0])
     assert float(feature_table["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
-    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["floors"]["white_noise"]["sampling"]
+    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["noise_floors"]["white_noise"]["sampling"]
 
 
 def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
@@ -215,7 +215,7 @@ def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(ev
     assert again.counts == report.counts
     assert any("nothing to do" in line for line in again.lines)
     with pytest.raises(PipelineError, match="other settings or inputs"):
-        evaluate.run(EvaluateConfig(strips=2), pair_store, models, out)
+        evaluate.run(EvaluateConfig(side_by_side=2), pair_store, models, out)
 
 
 def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true_or_not(evaluated):
@@ -237,7 +237,7 @@ def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true
 
 def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
     write_model(tmp_path / "models" / "jpeg", "jpeg", {"quality": 12})
-    evaluate.run(EvaluateConfig(strips=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     assert "told_apart" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
     assert not (tmp_path / "out" / "told_apart.csv").exists()
     assert (
@@ -247,7 +247,7 @@ def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
 
 def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path):
     write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_grey": 19})
-    evaluate.run(EvaluateConfig(strips=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
+    evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     figures = metrics_of(tmp_path / "out")["models"]["frozen"]
     assert (figures["draws_as_true"], figures["draw_variance_ratio"]) == (0, 0)
     assert "repeats its noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

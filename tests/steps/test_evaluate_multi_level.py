@@ -13,7 +13,7 @@ from distort_pipeline.stores.files import write_json
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
 
 SIGMAS = (5, 10, 19)
-SETTINGS = EvaluateConfig(strips=1, c2st_steps=0)
+SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_each_level_is_held_against_the_truth_of_its_own_parameters(metrics):
         assert level["jsd_nss"] < 4 * level["sampling_floor"] < level["jsd_nss_pristine"]
         assert level["psnr_true"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.6)
         assert abs(level["psnr_difference"]) < 0.1
-    assert levels["1"]["sampling_floor"] == metrics["floors"]["white_noise"]["sampling"]
+    assert levels["1"]["sampling_floor"] == metrics["noise_floors"]["white_noise"]["sampling"]
     crooked = metrics["sweeps"]["crooked"]["levels"]
     assert crooked["0.667"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
 
@@ -106,7 +106,7 @@ def test_quality_falls_along_a_straight_dial_from_the_untouched_image(metrics):
 
 def test_what_the_dial_teaches_about_severity_is_written_beside_what_the_truth_does(pair_store, tmp_path):
     write_noise(tmp_path / "models" / "dial", SIGMAS, SIGMAS)
-    settings = EvaluateConfig(strips=0, c2st_steps=2, c2st_tiles=24, c2st_folds=2)
+    settings = EvaluateConfig(side_by_side=0, c2st_steps=2, c2st_tiles=24, c2st_folds=2)
     evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["severity_tstr"]
     rows = rows_of(tmp_path / "out" / "severity_lesson.csv")

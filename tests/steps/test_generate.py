@@ -80,7 +80,7 @@ def test_the_models_share_the_reference_tiles(corpus):
 @pytest.mark.parametrize("place", [0, 13, 19, 20, 27, 39])
 def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, place):
     sample = corpus[place]
-    model = load_generator(models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE)
+    model = load_generator(models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE)
     made = model.predictor.distort_image(sample.pristine, sample.record.seed)
     np.testing.assert_array_equal(made, sample.distorted)
     assert sample.record.model == model.digest
@@ -90,7 +90,7 @@ def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, 
 def test_seeds_differ_and_decide_the_noise(corpus, models):
     assert len({record.seed for record in corpus.records}) == 40
     sample = corpus[25]
-    model = load_generator(models / "white_noise", batch=INFERENCE_BATCH_SIZE)
+    model = load_generator(models / "white_noise", batch_size=INFERENCE_BATCH_SIZE)
     assert (model.predictor.distort_image(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
 
 
@@ -181,7 +181,7 @@ def test_a_brought_model_is_judged_by_its_stored_histogram(make, tmp_path, histo
     (report,) = open_corpus(tmp_path / "c").reports()
     assert (report["judged_by"], report["paired"]) == ("unpaired", None)
     assert report["external"] is True
-    assert all(bits > 0 for bits in (report["unpaired"]["pristine_bits"], *report["floors"].values()))
+    assert all(bits > 0 for bits in (report["unpaired"]["pristine_bits"], *report["noise_floors"].values()))
     assert report["histograms"]["true"] == fade.true.sum(0).tolist()
     assert report["accepted"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["threshold_bits"])
 

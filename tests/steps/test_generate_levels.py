@@ -29,18 +29,18 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-SERIES = [f"{name}-{level}" for name in ("jpeg", "white_noise") for level in (1, 2, 3)]
+CONDITIONS = [f"{name}-{level}" for name in ("jpeg", "white_noise") for level in (1, 2, 3)]
 
 
 def test_every_tile_comes_at_every_level_and_a_batch_has_one(multi_level_corpus):
-    assert multi_level_corpus.metadata["samples"] == dict.fromkeys(SERIES, 10)
-    assert multi_level_corpus.metadata["batches"] == dict.fromkeys(SERIES, 2)
+    assert multi_level_corpus.metadata["samples"] == dict.fromkeys(CONDITIONS, 10)
+    assert multi_level_corpus.metadata["batches"] == dict.fromkeys(CONDITIONS, 2)
     assert multi_level_corpus.distortions == ("jpeg", "white_noise")
     assert multi_level_corpus.metadata["counts"]["tiles"] == 10
     for name in multi_level_corpus.batch_names():
         kinds = {(record.distortion, record.level) for record in multi_level_corpus.batch_records(name)}
         assert [f"{distortion}-{level}" for distortion, level in kinds] == [name.rpartition("-")[0]]
-    for series in SERIES:
+    for series in CONDITIONS:
         assert [r.tile for r in multi_level_corpus.records if multi_level_corpus.condition_of(r) == series] == list(
             range(10)
         )
@@ -59,7 +59,7 @@ def test_records_say_severity_and_parameters(multi_level_corpus):
 @pytest.mark.parametrize("place", [0, 13, 29, 30, 45, 59])
 def test_a_sample_is_what_its_generator_makes_at_its_severity(multi_level_corpus, multi_level_models, place):
     sample = multi_level_corpus[place]
-    predictor = load_generator(multi_level_models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE).predictor
+    predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
     made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
     assert (predictor.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
@@ -77,16 +77,16 @@ def test_slices_and_lists_of_places_cross_the_levels(multi_level_corpus):
 
 def test_a_level_is_judged_by_its_own_truth(multi_level_corpus):
     truth = read_truth(multi_level_corpus.folder, "tiles-00000")
-    assert set(truth.histograms) == set(SERIES)
+    assert set(truth.histograms) == set(CONDITIONS)
     for report in multi_level_corpus.reports():
-        series = f"{report['distortion']}-{report['level']}"
+        condition = f"{report['distortion']}-{report['level']}"
         assert report["judged_by"] == "paired"
         assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
         assert set(report["against_levels"]) == {"1", "2", "3"}
         own = str(report["level"])
         assert report["against_levels"][own] == report["against"][report["distortion"]] == report["paired"]["jsd_bits"]
         if report["batch"] == 0:
-            assert report["histograms"]["true"] == truth.histograms[series].sum(0).tolist()
+            assert report["histograms"]["true"] == truth.histograms[condition].sum(0).tolist()
         assert report["severity"] == {"least": pytest.approx(report["level"] / 3), "most": report["severity"]["least"]}
 
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_and_two_workers_make_the_same(make_multi_lev
     shutil.copytree(multi_level_corpus.folder, work)
     for lost in ("ledger/jpeg-2-00001.json", "pixels.zarr/distorted/jpeg-2/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
-    make_multi_level(out, levels=3, count=60, workers=Workers(2))
+    make_multi_level(out, num_levels=3, count=60, workers=Workers(2))
     assert open_corpus(out).metadata["digest"] == multi_level_corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 1
     np.testing.assert_array_equal(open_corpus(out)[:].distorted, multi_level_corpus[:].distorted)

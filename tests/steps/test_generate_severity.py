@@ -15,7 +15,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_page
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import export
@@ -39,7 +39,7 @@ def varied(tmp_path_factory, make_multi_level):
 def mixed(tmp_path_factory, make_multi_level):
     """A corpus of JPEG alone, and of JPEG with noise upon it, at two levels."""
     out = tmp_path_factory.mktemp("mixed") / "corpus"
-    make_multi_level(out, levels=2, composite=("jpeg+white_noise",), distortions=("jpeg",), count=32)
+    make_multi_level(out, num_levels=2, composite=("jpeg+white_noise",), distortions=("jpeg",), count=32)
     return open_corpus(out)
 
 
@@ -57,7 +57,7 @@ def test_each_batch_covers_the_range_evenly(varied):
 @pytest.mark.parametrize("place", [0, 9, 31])
 def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, multi_level_models, place):
     sample = varied[place]
-    predictor = load_generator(multi_level_models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE).predictor
+    predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
     made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
 
@@ -108,7 +108,7 @@ def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, multi_level_mod
     samples = [mixed[place] for place in range(32) if mixed.record(place).distortion == "jpeg+white_noise"]
     assert len(samples) == 16
     jpeg, noise = (
-        load_generator(multi_level_models / name, batch=INFERENCE_BATCH_SIZE).predictor
+        load_generator(multi_level_models / name, batch_size=INFERENCE_BATCH_SIZE).predictor
         for name in ("jpeg", "white_noise")
     )
     for sample in samples[::5]:
@@ -134,7 +134,7 @@ def test_a_mix_is_held_against_the_true_mix_and_its_parts(mixed, photographs):
     whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, None).image
     digest = next(tile.image_digest for tile in mixed.tiles() if tile.tile == record.tile)
     seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_grey": 19}))
-    whole = apply("white_noise", whole, {"sigma_grey": 19}, generator(seed)).image
+    whole = apply("white_noise", whole, {"sigma_grey": 19}, make_rng(seed)).image
     tile = whole[record.y : record.y + 128, record.x : record.x + 128]
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 

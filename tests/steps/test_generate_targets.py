@@ -38,7 +38,7 @@ def aimed(tmp_path_factory, make_multi_level, calibrated_models, ends):
 
 def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(aimed, calibrated_models, ends):
     for name in aimed.distortions:
-        model = load_generator(calibrated_models / name, batch=INFERENCE_BATCH_SIZE)
+        model = load_generator(calibrated_models / name, batch_size=INFERENCE_BATCH_SIZE)
         dial = read_card(calibrated_models / name)["calibration"]
         own = [place for place, record in enumerate(aimed.records) if record.distortion == name]
         assert all(ends[0] <= aimed.record(place).target <= ends[1] for place in own)
@@ -57,7 +57,7 @@ def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(aimed
 def test_targets_go_to_tiles_that_have_them_on_their_dial(aimed, calibrated_models, ends):
     for name in aimed.batch_names():
         records = aimed.batch_records(name)
-        predictor = load_generator(calibrated_models / records[0].distortion, batch=INFERENCE_BATCH_SIZE).predictor
+        predictor = load_generator(calibrated_models / records[0].distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
         worst = [
             ssim(sample.pristine, predictor.distort_image(sample.pristine, sample.record.seed))
             for sample in (aimed[record.sample] for record in records)
@@ -80,7 +80,9 @@ def test_what_no_tile_can_have_is_drawn_anew(make_multi_level, calibrated_models
 def test_a_sample_is_what_its_generator_makes_at_the_severity_that_was_found(aimed, calibrated_models):
     for place in (0, 9, 31):
         sample = aimed[place]
-        predictor = load_generator(calibrated_models / sample.record.distortion, batch=INFERENCE_BATCH_SIZE).predictor
+        predictor = load_generator(
+            calibrated_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE
+        ).predictor
         made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
         np.testing.assert_array_equal(made, sample.distorted)
 
@@ -142,7 +144,7 @@ def test_what_cannot_be_aimed_at_is_said(make_multi_level, multi_level_models, c
             {"target": {"ssim": (0.9,)}, "composite": ("jpeg+white_noise",)},
             "left out where generate.composite is given",
         ),
-        ({"target": {"ssim": (0.9,)}, "labels": ("psnr",)}, "among generate.metrics"),
+        ({"target": {"ssim": (0.9,)}, "metrics": ("psnr",)}, "among generate.metrics"),
         ({"target": {"ssim": (0.9,)}, "models": uncalibrated}, "the model of jpeg has no calibration"),
         ({"target": {"ssim": (0.9,)}, "models": models}, "have learned one level only"),
     ):

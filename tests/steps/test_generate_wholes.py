@@ -35,7 +35,7 @@ def make(manifest):
 
 @pytest.fixture(scope="module")
 def predictor():
-    return load_generator(PRETRAINED / "jp2k", batch=BATCH).predictor
+    return load_generator(PRETRAINED / "jp2k", batch_size=BATCH).predictor
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_so_it_is_where_a_quality_is_asked_for(make, predictor, whole_of, tmp_pa
 def test_a_whole_image_needs_to_be_told_nothing(make, tmp_path):
     corpus = make(tmp_path / "corpus", whole_images=True, count=2)
     for sample in map(corpus.__getitem__, range(2)):
-        made = load_generator(PRETRAINED / "jp2k", batch=1).predictor.distort_image(
+        made = load_generator(PRETRAINED / "jp2k", batch_size=1).predictor.distort_image(
             sample.pristine, sample.record.seed, sample.record.severity
         )
         np.testing.assert_array_equal(made, sample.distorted)

@@ -12,7 +12,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.steps import pairs as step
 from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.ingested import read_ingested
@@ -38,7 +38,7 @@ def true_image(photographs, record):
     pristine = photographs[record.image.removesuffix("-1")]
     if record.distortion == "faded":
         return pristine // 2 + 100
-    return apply(record.distortion, pristine, json.loads(record.parameters), generator(record.seed)).image
+    return apply(record.distortion, pristine, json.loads(record.parameters), make_rng(record.seed)).image
 
 
 def test_tiles_are_cut_from_the_distorted_whole_image(pair_store, photographs):

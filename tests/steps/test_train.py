@@ -11,7 +11,7 @@ from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import train as step
 from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, read_card, read_histograms
-from distort_pipeline.trained import is_random, load_generator
+from distort_pipeline.trained import is_stochastic, load_generator
 
 TINY = TrainConfig(
     base_filters=4,
@@ -41,7 +41,7 @@ def test_brought_pairs_leave_a_model_folder_with_all_its_parts(model):
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert there >= {
         *("store.json", "README.md", "run.json", WEIGHTS, "validation_histograms.npz"),
-        *("strips/00000001.png", "strips/00000002.png"),
+        *("strips/00000001.png", "side_by_side/00000002.png"),
         *("live/plots/metrics/generator_loss.tsv", "live/plots/metrics/jsd_nss.tsv"),
     }
     assert not (out / "checkpoints").exists()
@@ -56,11 +56,11 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     assert (level["level"], level["parameters"], level["severity"]) == (1, {}, 1)
     # fading explains away in blocks, but their edges are worse for the statistics than the identity baseline
     assert card["network"] == {
-        "base_filters": 4, "noise_channels": 0, "codec_prior": "none", "noise_pyramid": False, "whole": False
+        "base_filters": 4, "noise_channels": 0, "codec_prior": "none", "noise_pyramid": False, "image_stats": False
     }  # fmt: skip
     assert set(card["explained"]) == {"dct", "dct_integer", "dwt97"}
     assert card["kept_step"] == 2
-    assert not is_random(card)
+    assert not is_stochastic(card)
     assert card["data"]["pairs_digest"] == pair_store.metadata["digest"]
     assert card["settings"]["train"]["generator_lr"] == 3e-4
     for name in ("jsd_nss", "jsd_nss_pooled", "jsd_nss_pristine"):
@@ -77,9 +77,9 @@ def test_the_weights_are_the_averaged_ones_and_make_the_generator_again(model, p
     out, _ = model
     weights, _ = read_arrays(out / WEIGHTS)
     assert arrays_digest(weights) == read_card(out)["weights_digest"]
-    found = load_generator(out, batch=2)
+    found = load_generator(out, batch_size=2)
     assert found.digest == arrays_digest(weights)
-    assert load_generator(out, batch=2) is found  # once in a process
+    assert load_generator(out, batch_size=2) is found  # once in a process
     image = pair_store.val_image("maple-1")
     distorted = found.predictor.distort_image(image, 0)
     assert distorted.shape == image.shape
@@ -98,7 +98,7 @@ def test_the_log_holds_a_line_for_each_turn(model):
 
 def test_strips_and_histograms_are_of_the_validation_images(model):
     out, _ = model
-    with PILImage.open(out / "strips/00000002.png") as strip:
+    with PILImage.open(out / "side_by_side/00000002.png") as strip:
         assert strip.width > 5 * 256
         assert strip.height > 2 * 256  # a row for each of the two images
     (histograms,) = read_histograms(out)
@@ -135,19 +135,19 @@ def test_damaged_weights_are_not_used(model, tmp_path):
     data[-5] ^= 64
     (folder / WEIGHTS).write_bytes(data)
     with pytest.raises(PipelineError, match="is damaged: its digest is not the one in the model card"):
-        load_generator(folder, batch=2)
+        load_generator(folder, batch_size=2)
 
 
 def test_a_model_that_was_trained_again_is_loaded_again(model, tmp_path):
     # a worker outlives the training that replaces the folder
     folder = copied(model, tmp_path)
-    first = load_generator(folder, batch=2)
+    first = load_generator(folder, batch_size=2)
     weights, _ = read_arrays(folder / WEIGHTS)
     changed = {name: array + np.float32(0.01) for name, array in weights.items()}
     step.write_arrays(folder / WEIGHTS, changed)
     card = {**json.loads((folder / "store.json").read_text(encoding="utf-8")), "weights_digest": arrays_digest(changed)}
     (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
-    second = load_generator(folder, batch=2)
+    second = load_generator(folder, batch_size=2)
     assert second.digest != first.digest
     assert not np.array_equal(second.predictor.model.get_weights()[0], first.predictor.model.get_weights()[0])
 
@@ -158,7 +158,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     card["network"]["base_filters"] = 2
     (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
     with pytest.raises(PipelineError, match=r"encoder_1_conv/kernel is of shape \(4, 4, 3, 4\), the network wants"):
-        load_generator(folder, batch=3)
+        load_generator(folder, batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_without_steps_a_model_is_what_least_squares_say(fitted):
 
 
 def test_it_generates_like_any_other(fitted, pair_store):
-    predictor = load_generator(fitted, batch=1).predictor
+    predictor = load_generator(fitted, batch_size=1).predictor
     pristine = next(iter(pair_store.validation("white_noise")))[1]
     made, again, other = (predictor.distort_image(pristine, seed) for seed in (1, 1, 2))
     assert np.array_equal(made, again)

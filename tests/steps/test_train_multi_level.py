@@ -44,7 +44,9 @@ def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
     assert 0.5 < severity < 1  # 24 dB are 16 greys, between 10 and 36
     (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
     pristine = open_pairs(trained / "pairs").val_image(image)
-    made = load_generator(trained / "multi_level" / "noise", batch=1).predictor.distort_image(pristine, 7, severity)
+    made = load_generator(trained / "multi_level" / "noise", batch_size=1).predictor.distort_image(
+        pristine, 7, severity
+    )
     assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
 
 

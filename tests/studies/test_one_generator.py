@@ -8,7 +8,7 @@ from distort_pipeline.backend import start_backend
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.distortions.severity_scale import parameters_at
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.pairs import open_pairs
 
 start_backend()
@@ -112,7 +112,7 @@ def test_it_trains_and_generates_what_it_was_trained_to(crops, networks):
 def test_a_mixture_is_judged_by_noise_on_whole_jpeg_images(pairs):
     ((record, pristine, mixed),) = one_generator.CompositeTruth(pairs).validation("jpeg", 4)
     jpeg = pairs.val_image(record.image, "jpeg", 4)
-    rng = generator(derive_seed(one_generator.SEED, "mixed truth", record.image_digest, 4))
+    rng = make_rng(derive_seed(one_generator.SEED, "mixed truth", record.image_digest, 4))
     np.testing.assert_array_equal(mixed, apply("white_noise", jpeg, {"sigma_grey": 36}, rng).image)
     assert pristine.shape == mixed.shape
 

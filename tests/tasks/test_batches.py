@@ -73,7 +73,7 @@ def test_a_batch_made_again_is_the_same_batch(task_of, damaged, corpus):
 def test_the_ledger_covers_pixels_records_and_report_but_not_the_drawing(task_of):
     entry = make_batch(task_of("jpeg-00000"))
     covered = {"shard", "samples", "pixels", "records", "report", "accepted"}
-    assert set(entry) == covered | {"digest", "strip"}
+    assert set(entry) == covered | {"digest", "side_by_side"}
     assert entry["digest"] == digest({name: entry[name] for name in covered})
 
 
@@ -129,7 +129,7 @@ def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of
     records = made.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers
     assert records[2].image == store.tiles()[0].image
-    predictor = load_generator(*task.models.values(), batch=INFERENCE_BATCH_SIZE).predictor
+    predictor = load_generator(*task.models.values(), batch_size=INFERENCE_BATCH_SIZE).predictor
     for record in records:
         expected = predictor.distort_image(store.pristine(record.tile), record.seed)
         np.testing.assert_array_equal(made[record.sample].distorted, expected)

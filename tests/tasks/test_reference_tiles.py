@@ -7,7 +7,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.planning.tiles import Tile
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.ssim import ssim
@@ -58,7 +58,7 @@ def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, photog
     osprey = task.tiles[0].image
     for one in (NOISE, JPEG):
         seed = sample_seed(7, osprey.image_digest, one.distortion, 1, TRUTH_DRAW)
-        whole = apply(one.distortion, photographs["osprey"], one.parameters, generator(seed)).image
+        whole = apply(one.distortion, photographs["osprey"], one.parameters, make_rng(seed)).image
         for row, (y, x) in enumerate(((0, 16), (32, 48))):
             tile, clean = (image[y : y + 128, x : x + 128] for image in (whole, photographs["osprey"]))
             np.testing.assert_array_equal(truth.histograms[one.name][row], product_histogram(tile))

@@ -109,7 +109,7 @@ from pathlib import Path
 from distort_pipeline.trained import load_generator
 folder = Path(sys.argv[1])
 images = np.load(folder / "images.npy")
-trained = load_generator(folder, batch=2)
+trained = load_generator(folder, batch_size=2)
 np.save(folder / "jax.npy", trained.forward.distort(images, [1, 2, 3, 4]))
 assert np.array_equal(trained.forward.distort_image(images[3], 4), np.load(folder / "jax.npy")[3])
 print("tensorflow" in sys.modules)
@@ -129,7 +129,7 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
     write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
     np.save(tmp_path / "images.npy", crops[0])
     assert run_on("jax", "-c", GENERATION, str(tmp_path)).split() == ["False"]
-    reference = load_generator(tmp_path, batch=2).predictor
+    reference = load_generator(tmp_path, batch_size=2).predictor
     assert isinstance(reference, Predictor)
     own, other = reference.distort(crops[0], [1, 2, 3, 4]).astype(int), np.load(tmp_path / "jax.npy").astype(int)
     assert np.abs(own - crops[0]).mean() > 3  # it does distort
@@ -197,5 +197,5 @@ def test_a_whole_training_on_jax(pair_store, tmp_path):
     assert "jax" in card["packages"]
     # what was validated on JAX is what TensorFlow makes of the weights that lie there
     tiles = validation_tiles(pair_store, "jpeg", 1, severity=1.0, count=8 * 64, seed=0)
-    histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch=2).predictor, 0)
+    histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch_size=2).predictor, 0)
     assert card["figures"]["jsd_nss"] == pytest.approx(summary(histograms)["jsd_nss"], abs=1e-4)

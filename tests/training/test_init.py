@@ -48,7 +48,7 @@ def multi_level(folder, *, filters=0):
     curves, matrices = (
         np.stack([np.full(shape, level, np.float32) for level in (1, 2, 3)]) for shape in ((1, 3), (7, 3, 3))
     )
-    weights = {"responses/curves_00": curves, "noise_pyramid/octaves": matrices}
+    weights = {"coefficient_curves/curves_00": curves, "noise_pyramid/octaves": matrices}
     write_arrays(folder / WEIGHTS, weights)
     levels = [
         {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distort_pipeline.c2st.classifier import SeverityRegressor, TileClassifier
-from distort_pipeline.c2st.severity_tstr import Shown, severity_tstr_of
+from distort_pipeline.c2st.severity_tstr import FoldData, severity_tstr_of
 from distort_pipeline.c2st.tiles import PhotographTiles
 from distort_pipeline.c2st.tstr import tstr_of
 from distort_pipeline.c2st.two_samples import random_halves, two_sample_test
 from distort_pipeline.pixels import Images
 from distort_pipeline.progress import track
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, SeverityTSTR, TSTRResult
 
 FEWEST_PHOTOGRAPHS = 2  # one to be fitted on, another to be judged
 
 
-def judge(
+def run_c2st(
     photographs: Sequence[PhotographTiles], learned: Mapping[str, str], *, steps: int, fold_count: int, seed: int
 ) -> C2STReport:
     """Return what classifiers of `steps` steps find; `learned` has the true distortion that each model learned.
@@ -33,8 +33,8 @@ def judge(
         return C2STReport({}, None, None)
     classifier = TileClassifier(2, steps=steps)
 
-    def told(kind: str, name: str, pairs: Sequence[tuple[Images, Images]]) -> Accuracy:
-        rng = generator(derive_seed(seed, "sceptic", kind, name))
+    def accuracy_of(kind: str, name: str, pairs: Sequence[tuple[Images, Images]]) -> Accuracy:
+        rng = make_rng(derive_seed(seed, "sceptic", kind, name))
         return two_sample_test(pairs, classifier, fold_count=fold_count, rng=rng)
 
     controls: dict[str, tuple[Accuracy, bool, Accuracy]] = {}
@@ -45,11 +45,11 @@ def judge(
             pairs, second_draw = _true_pairs(having, column, seed)
             positive_control = [(own.true[column], own.positive_control[column]) for own in having]
             controls[column] = (
-                told("negative_control", column, pairs),
+                accuracy_of("negative_control", column, pairs),
                 second_draw,
-                told("positive_control", column, positive_control),
+                accuracy_of("positive_control", column, positive_control),
             )
-        generated = told("generated", model, [(own.true[column], own.generated[model]) for own in having])
+        generated = accuracy_of("generated", model, [(own.true[column], own.generated[model]) for own in having])
         results[model] = C2STResult(generated, *controls[column])
     models_of = _models_of(tested)
     return C2STReport(
@@ -63,7 +63,7 @@ def _true_pairs(having: Sequence[PhotographTiles], column: str, seed: int) -> tu
     """Return true tiles against true ones, and whether those are of a second draw; else they are random halves."""
     if all(column in own.true_again for own in having):
         return [(own.true[column], own.true_again[column]) for own in having], True
-    rng = generator(derive_seed(seed, "sceptic", "halves", column))
+    rng = make_rng(derive_seed(seed, "sceptic", "halves", column))
     return [random_halves(own.true[column], rng) for own in having], False
 
 
@@ -116,7 +116,7 @@ def _severity_tstr(
     if not columns or len(having) < FEWEST_PHOTOGRAPHS:
         return None
     shown = [
-        Shown(own.pristine, {column: own.multi_level[model] for column, model in columns.items()}) for own in having
+        FoldData(own.pristine, {column: own.multi_level[model] for column, model in columns.items()}) for own in having
     ]
     own_seed = derive_seed(seed, "sceptic", "severity lesson")
     return severity_tstr_of(shown, SeverityRegressor(steps=steps), fold_count=fold_count, seed=own_seed)

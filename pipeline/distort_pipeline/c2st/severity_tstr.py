@@ -12,14 +12,14 @@ from distort_pipeline.c2st.classifier import SeverityRegressor
 from distort_pipeline.c2st.folds import folds
 from distort_pipeline.c2st.tiles import MultiLevelTiles
 from distort_pipeline.pixels import Images
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.c2st import SeverityTSTR, rank_correlation
 
 TRAINED_ON = ("generated", "true")
 
 
 @dataclass(frozen=True)
-class Shown:
+class FoldData:
     """What one photograph has to show: untouched tiles, and those of each distortion at its levels in turn."""
 
     pristine: Images
@@ -27,7 +27,7 @@ class Shown:
 
 
 def severity_tstr_of(
-    photographs: Sequence[Shown], regressor: SeverityRegressor, *, fold_count: int, seed: int
+    photographs: Sequence[FoldData], regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> SeverityTSTR:
     """Return how a network taught by generated tiles, and one taught by true tiles, rank true ones by severity.
 
@@ -38,32 +38,32 @@ def severity_tstr_of(
     severities = {name: [own.multi_level[name].severities for own in photographs] for name in names}
     tstr_result = {}
     for source in TRAINED_ON:
-        told = _told(photographs, source, regressor, fold_count=fold_count, seed=seed)
+        predicted = _predicted(photographs, source, regressor, fold_count=fold_count, seed=seed)
         tstr_result[source] = {
-            name: rank_correlation(told[name], severities[name], generator(derive_seed(seed, "resampled", name)))
+            name: rank_correlation(predicted[name], severities[name], make_rng(derive_seed(seed, "resampled", name)))
             for name in names
         }
     return SeverityTSTR(tstr_result["generated"], tstr_result["true"])
 
 
-def _told(
-    photographs: Sequence[Shown], source: str, regressor: SeverityRegressor, *, fold_count: int, seed: int
+def _predicted(
+    photographs: Sequence[FoldData], source: str, regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Return distortion → what was told of the true tiles of each photograph, by a network fitted on others."""
-    rng = generator(derive_seed(seed, "fitted"))
-    told: dict[str, list[NDArray[np.float32]]] = {
+    """Return distortion → what was predicted of the true tiles of each photograph, by a network fitted on others."""
+    rng = make_rng(derive_seed(seed, "fitted"))
+    predicted: dict[str, list[NDArray[np.float32]]] = {
         name: [np.empty(0, np.float32)] * len(photographs) for name in photographs[0].multi_level
     }
-    for fitted, judged in folds(len(photographs), fold_count, generator(derive_seed(seed, "folds"))):
+    for fitted, judged in folds(len(photographs), fold_count, make_rng(derive_seed(seed, "folds"))):
         tiles, severities = zip(*(_training_tiles(photographs[place], source) for place in fitted), strict=True)
         regressor.fit(np.concatenate(tiles), np.concatenate(severities), rng)
         for place in judged:
             for name, own in photographs[place].multi_level.items():
-                told[name][place] = regressor.tell(own.true)
-    return told
+                predicted[name][place] = regressor.tell(own.true)
+    return predicted
 
 
-def _training_tiles(photograph: Shown, source: str) -> tuple[Images, NDArray[np.float32]]:
+def _training_tiles(photograph: FoldData, source: str) -> tuple[Images, NDArray[np.float32]]:
     """Return tiles of one photograph to learn from, and their severities."""
     multi_level = photograph.multi_level.values()
     tiles = [photograph.pristine, *(own.generated if source == "generated" else own.true for own in multi_level)]

@@ -46,7 +46,7 @@ class PhotographTiles:
     multi_level: Mapping[str, MultiLevelTiles]  # by multi-level model, where the photograph has all of its levels
 
 
-def cut_tiles(
+def tiles_of(
     made: EvalImages, *, count: int, seed: int, condition_levels: Mapping[str, Sequence[LevelPair]] | None = None
 ) -> PhotographTiles | None:
     """Return up to `count` tiles of each kind of what was made of a photograph, far apart; None if it is too small.

@@ -36,7 +36,7 @@ def tstr_of(
         tuple(names),
         tstr=found["generated"][0],
         trtr=found["true"][0],
-        named={source: named for source, (_, named) in found.items()},
+        confusion={source: named for source, (_, named) in found.items()},
     )
 
 

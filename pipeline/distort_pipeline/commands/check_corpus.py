@@ -57,8 +57,8 @@ class CorpusShard:
     folder: Path
     name: str
     number: int
-    series: str | None  # None: reference tiles
-    kind: tuple[object, object]  # distortion and level of the series, as the header has them
+    condition: str | None  # None: reference tiles
+    kind: tuple[object, object]  # distortion and level of the condition, as the header has them
     sample_truth: bool  # whether there is a truth file of it
     per_shard: int
     slots: int  # of the whole array
@@ -84,7 +84,7 @@ def check_corpus(folder: Path, metadata: Mapping[str, Any], workers: Workers) ->
     if all(entries):
         _check_counts(found, metadata, shards)
     names = [shard.name for shard in shards]
-    batches = [shard.name for shard in shards if shard.series]
+    batches = [shard.name for shard in shards if shard.condition]
     check_foreign_files(
         found,
         folder,
@@ -166,7 +166,7 @@ def _shard_findings(shard: CorpusShard) -> Findings:
     entry = ledger_entry(found, shard.folder, shard.name)
     if not entry:
         return found
-    if shard.series is None:
+    if shard.condition is None:
         _check_tiles(found, shard, entry)
     else:
         _check_batch(found, shard, entry)
@@ -190,28 +190,28 @@ def _check_truth(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) 
 
 
 def _check_batch(found: Findings, shard: CorpusShard, entry: Mapping[str, Any]) -> None:
-    assert shard.series is not None  # check_shard saw to that
+    assert shard.condition is not None  # check_shard saw to that
     records = checked_records(found, shard.folder, shard.name, SampleRecord, entry.get("records"))
     found.names |= {f"sample {record.pixel_digest}" for record in records or ()}
     found.sums["samples"] += entry["samples"]
-    found.sums[f"samples of {shard.series}"] += entry["samples"]
+    found.sums[f"samples of {shard.condition}"] += entry["samples"]
     found.sums["flagged"] += entry.get("accepted") is False
     report = check_json(found, shard.folder / "reports" / f"{shard.name}.json", entry.get("report"))
     if isinstance(report, dict):
         same = report.get("accepted") == entry.get("accepted")
         found.expect(same, f"{shard.name}: report and ledger do not agree on whether it is within bounds")
-    check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("strip"))
+    check_file(found, shard.folder / "reports" / f"{shard.name}.png", entry.get("side_by_side"))
     if shard.sample_truth:
         _check_truth(found, shard, entry)
     _check_conditions(found, shard, records or ())
-    made = _check_pixels(found, shard, distorted_array(shard.series), entry["samples"], entry.get("pixels"))
+    made = _check_pixels(found, shard, distorted_array(shard.condition), entry["samples"], entry.get("pixels"))
     for record, own in zip(records or (), made, strict=False):
         if not found.expect(record.pixel_digest == own, f"{shard.name}: sample {record.sample} has other pixels"):
             break  # the shard's digest has been named already
 
 
 def _check_conditions(found: Findings, shard: CorpusShard, records: Sequence[SampleRecord]) -> None:
-    """Note records that say another distortion or level than the header does of their series."""
+    """Note records that say another distortion or level than the header does of their condition."""
     same = {(record.distortion, record.level) for record in records} <= {shard.kind}
     found.expect(same, f"{shard.name}: its records are of another distortion or level than store.json says")
 
@@ -246,7 +246,7 @@ def _require_shape(corpus: CorpusStore, column: str, slots: int) -> None:
 
 
 def _check_counts(found: Findings, metadata: Mapping[str, Any], shards: list[CorpusShard]) -> None:
-    batches = Counter(shard.series for shard in shards if shard.series)
+    batches = Counter(shard.condition for shard in shards if shard.condition)
     check_counts(
         found,
         metadata,

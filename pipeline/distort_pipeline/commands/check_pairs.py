@@ -43,7 +43,7 @@ NEEDED = {
 
 
 @dataclass(frozen=True)
-class Column:
+class PairColumn:
     """One array of the pair store: pristine, or a distortion at a level."""
 
     name: str  # as the ledger calls it
@@ -60,7 +60,7 @@ class PairShard:
     number: int
     per_shard: int
     tile_px: int
-    columns: tuple[Column, ...]
+    columns: tuple[PairColumn, ...]
     pixels: bool  # whether the pixels can be opened at all
 
     @property
@@ -141,13 +141,13 @@ def _validation_images(folder: Path, shards: list[PairShard]) -> dict[str, str]:
     return found
 
 
-def _columns(found: Findings, recipes: list[Any]) -> tuple[Column, ...]:
-    columns = [Column("pristine", None, 0)]
+def _columns(found: Findings, recipes: list[Any]) -> tuple[PairColumn, ...]:
+    columns = [PairColumn("pristine", None, 0)]
     for recipe in recipes:
         fine = isinstance(recipe, dict) and {"distortion", "level", "level_index"} <= set(recipe)
         if found.expect(fine, f"store.json is damaged: {recipe!r} is no recipe"):
             name = distorted_column(recipe["distortion"], recipe["level"])
-            columns.append(Column(name, recipe["distortion"], recipe["level_index"]))
+            columns.append(PairColumn(name, recipe["distortion"], recipe["level_index"]))
     return tuple(columns)
 
 
@@ -192,11 +192,11 @@ def _shard_findings(shard: PairShard) -> Findings:
     return found
 
 
-def _is_missing(column: Column, missing: list[dict[str, str]]) -> bool:
+def _is_missing(column: PairColumn, missing: list[dict[str, str]]) -> bool:
     return any(absent["distortion"] == column.distortion for absent in missing)
 
 
-def _tiles(shard: PairShard, column: Column, count: int) -> NDArray[np.uint8]:
+def _tiles(shard: PairShard, column: PairColumn, count: int) -> NDArray[np.uint8]:
     """Return the tiles of one shard of a training array, (count, tile_px, tile_px, 3)."""
     name = "train/pristine" if column.distortion is None else f"train/{column.distortion}"
     array = open_pairs(shard.folder).array(name)
@@ -207,6 +207,6 @@ def _tiles(shard: PairShard, column: Column, count: int) -> NDArray[np.uint8]:
     return read_pixels(array, (column.level_index, slice(first, first + count)), files)
 
 
-def _whole_image(shard: PairShard, column: Column, image_id: str) -> NDArray[np.uint8]:
+def _whole_image(shard: PairShard, column: PairColumn, image_id: str) -> NDArray[np.uint8]:
     array = open_pairs(shard.folder).array(val_name(image_id, column.name))
     return read_pixels(array, ..., shard_files(shard.folder, array, 0, array.shape[0]))

@@ -18,7 +18,7 @@ from distort_pipeline.stores.tables import read_records
 Record = TypeVar("Record")
 
 UNREAD = "record files that cannot be gone by"
-OUTSIDE_DIGESTS = ("digest", "strip")  # fields of a ledger's entry that its own digest does not cover
+OUTSIDE_DIGESTS = ("digest", "side_by_side")  # fields of a ledger's entry that its own digest does not cover
 
 
 @dataclass
@@ -94,7 +94,8 @@ def check_digests(found: Findings, metadata: Mapping[str, Any], entries: Sequenc
 def check_key(found: Findings, metadata: Mapping[str, Any]) -> None:
     """Check that the header's key is that of its settings."""
     found.expect(
-        metadata.get("key") == digest(metadata["settings"]), "store.json: its key is not the one of its settings"
+        metadata.get("config_hash") == digest(metadata["settings"]),
+        "store.json: its key is not the one of its settings",
     )
 
 

@@ -12,7 +12,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import Report
 from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
-from distort_pipeline.reports.side_by_side import png_bytes, strip
+from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import write_bytes
 
@@ -55,7 +55,7 @@ def gallery(
         shared = [name for name in columns or COLUMNS if all(name in row for row in cells)]
         if not shared:
             raise PipelineError(f"{sheet.name}: no true images of these samples are kept; name other --columns")
-        drawn = strip(
+        drawn = side_by_side(
             [[row[name] for name in shared] for row in cells],
             shared if labels else [""] * len(shared),
             row_labels=[label for label, _ in sheet.rows] if labels else None,

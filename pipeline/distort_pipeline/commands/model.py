@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Report
 from distort_pipeline.reports.exported_model_card import exported_card_text, facts
-from distort_pipeline.seeds import generator as rng_of
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.trained import is_multi_level, load_generator
 
@@ -37,7 +37,7 @@ def export_model(folder: Path, out: Path, form: str) -> Report:
         raise PipelineError(f"no form of a model is called {form!r}{did_you_mean(form, NAMES)}; {', '.join(NAMES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PipelineError(f"{out} already exists; name another place with --out, or delete it first")
-    trained = load_generator(folder, batch=1, whole=False)
+    trained = load_generator(folder, batch_size=1, image_stats=False)
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     inputs = _trial(trained.card)
@@ -78,7 +78,7 @@ def _trial(card: dict[str, Any]) -> list[Values]:
     """Return an image of noise, and severities and noise maps where the model takes them: a batch of two."""
     from distort_pipeline.networks.generator import noise_shapes
 
-    rng = rng_of(0)
+    rng = make_rng(0)
     image = rng.uniform(-1, 1, (2, *TRIAL_SIDES_PX, 3)).astype(np.float32)
     shapes = noise_shapes(*TRIAL_SIDES_PX, card["network"]["noise_channels"])
     severity = [np.array([[0.3], [1.0]], np.float32)] if is_multi_level(card) else []

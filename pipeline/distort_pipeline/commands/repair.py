@@ -58,7 +58,7 @@ def repair(
 
 def reopen(path: Path, found: VerifyReport) -> Path:
     """Return the work folder that the store at `path` was turned into, without what is damaged in it."""
-    build = StagedStore(path, str(read_json(path / "store.json")["key"]))
+    build = StagedStore(path, str(read_json(path / "store.json")["config_hash"]))
     if isinstance(path, RemotePath):
         raise PipelineError(f"a store in an object store is not repaired in place: delete {path}, and make it again")
     if build.work.exists():

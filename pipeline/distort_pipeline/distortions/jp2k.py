@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted, openjpeg
-from distort_pipeline.distortions.severity_scale import Dial
+from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 
@@ -36,7 +36,7 @@ def is_near(size: int, wanted: float) -> bool:
 
 
 # nothing is saved at a ratio of 1
-SEVERITY_SCALE = Dial("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
+SEVERITY_SCALE = SeverityScale("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from distort_pipeline.distortions import DISTORTIONS, Distorted
-from distort_pipeline.distortions.severity_scale import Dial
+from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 
@@ -57,7 +57,7 @@ def quality_of(coarseness_percent: float) -> int:
     return round(5000 / coarseness_percent if coarseness_percent > 100 else 100 - coarseness_percent / 2)
 
 
-SEVERITY_SCALE = Dial("quality", amount=coarseness, value=quality_of, geometric=True)
+SEVERITY_SCALE = SeverityScale("quality", amount=coarseness, value=quality_of, geometric=True)
 
 
 def versions() -> dict[str, str]:

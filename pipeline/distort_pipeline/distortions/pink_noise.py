@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from distort_pipeline.distortions import DISTORTIONS
-from distort_pipeline.distortions.severity_scale import Dial
+from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, to_uint8
 
-SEVERITY_SCALE = Dial("sigma_grey", amount=float, value=float, geometric=False)
+SEVERITY_SCALE = SeverityScale("sigma_grey", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("pink_noise")

@@ -7,7 +7,7 @@ A level's number means different strengths in different databases, so records ke
 - dbcnn: W. Zhang et al., "Blind image quality assessment using a deep bilinear convolutional neural network", IEEE
   TCSVT 30(1), 2020; Waterloo's levels and pink noise beside them.
 - paper_like: our guess, as the paper that this project implements states no level. One level, about as strong in each.
-- ladder: ours, for generators with a dial. Five levels about equally far apart to the eye, the third as in paper_like:
+- ladder: ours, for generators with a scale. Five levels about equally far apart to the eye, the third as in paper_like:
   from hardly visible to severe, 2.5 to 5 dB of PSNR a level.
 """
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from distort_pipeline.distortions import DISTORTIONS
-from distort_pipeline.distortions.severity_scale import Dial
+from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, to_uint8
 
-SEVERITY_SCALE = Dial("sigma_grey", amount=float, value=float, geometric=False)
+SEVERITY_SCALE = SeverityScale("sigma_grey", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("white_noise")

@@ -16,11 +16,11 @@ from distort_pipeline.distortions.presets import default_place
 from distort_pipeline.distortions.severity_scale import has_severity_scale, parameters_at, severity_of
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import PairRecord
-from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.severity_sweep import (
     STEPS,
-    Step,
+    SeverityPoint,
     SweepImage,
     capped,
     level_result,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class SharedLevel:
     """A learned level that the pair store holds too."""
 
-    step: Step
+    step: SeverityPoint
     stored: int  # its level number there
 
 
@@ -46,7 +46,7 @@ class SharedLevel:
 class Midpoint:
     """A place between two learned levels, about half-way: where the distortion's parameter is one that there is."""
 
-    step: Step
+    step: SeverityPoint
     below: float  # severity of the learned level below
     above: float
 
@@ -65,9 +65,11 @@ class SweepPlan:
     """Where the dial of one generator is tried."""
 
     distortion: str
-    held: tuple[SharedLevel, ...]  # weakest first
+    shared_levels: tuple[SharedLevel, ...]  # weakest first
     midpoints: tuple[Midpoint, ...]
-    way: tuple[Mapping[str, float], ...]  # parameters of true distortions all along; none where they cannot be made
+    sweep_parameters: tuple[
+        Mapping[str, float], ...
+    ]  # parameters of true distortions all along; none where they cannot be made
     redrawn: bool  # whether another draw of the true distortion can be made
     lacking: int  # levels that the generator has learned and the pair store does not hold
     images: Mapping[str, Mapping[int, PairRecord]]  # image id → level number of the store → record
@@ -78,10 +80,10 @@ def shared_levels(card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]])
 
     >>> card = {"levels": [{"level": 1, "parameters": {"quality": 12}, "severity": 1.0}]}
     >>> held_levels(card, [{"level": 3, "parameters": {"quality": 12}}])
-    (Held(step=Step(severity=1.0, parameters={'quality': 12}), stored=3),)
+    (Held(step=SeverityPoint(severity=1.0, parameters={'quality': 12}), stored=3),)
     """
     return tuple(
-        SharedLevel(Step(learned.severity, learned.parameters), int(recipe["level"]))
+        SharedLevel(SeverityPoint(learned.severity, learned.parameters), int(recipe["level"]))
         for learned in learned_levels(card)
         for recipe in recipes
         if recipe["parameters"] == learned.parameters
@@ -109,7 +111,7 @@ def plan_sweep(
         distortion,
         held,
         midpoints=_midpoints(distortion, learned) if sweep_image else (),
-        way=_way(distortion, learned) if sweep_image else (),
+        sweep_parameters=_sweep_parameters(distortion, learned) if sweep_image else (),
         redrawn=known and is_random(distortion),
         lacking=len(learned) - len(held),
         images={image: by_level for image, by_level in records.items() if stored <= set(by_level)},
@@ -127,7 +129,7 @@ def sweep_image(
     pristine = pairs.val_image(image)
     return SweepPoint(
         pristine,
-        tuple(pairs.val_image(image, plan.distortion, one.stored) for one in plan.held),
+        tuple(pairs.val_image(image, plan.distortion, one.stored) for one in plan.shared_levels),
         cache(lambda severity: predictor.distort_image(pristine, draw, severity)),
     )
 
@@ -148,15 +150,15 @@ def run_sweep(
                 made(one.step.severity),
                 seed=derive_seed(seed, "halves", plan.distortion, one.stored, record.image),
             )
-            for one, true in zip(plan.held, own.true, strict=True)
+            for one, true in zip(plan.shared_levels, own.true, strict=True)
         ),
         midpoints=tuple(
             _midpoint_result(plan, pristine, one, made, record.image_digest, seed) for one in plan.midpoints
         ),
-        level_errors=_errors(pristine, (made(0.0), *(made(one.step.severity) for one in plan.held))),
+        level_errors=_errors(pristine, (made(0.0), *(made(one.step.severity) for one in plan.shared_levels))),
         true_level_errors=_errors(pristine, (pristine, *own.true)),
         errors=_errors(pristine, (made(step / STEPS) for step in range(STEPS + 1))),
-        true_errors=_true_errors(plan, pristine, record.image_digest, seed) if plan.way else None,
+        true_errors=_true_errors(plan, pristine, record.image_digest, seed) if plan.sweep_parameters else None,
         untouched_db=capped(untouched),
     )
 
@@ -169,11 +171,11 @@ def _midpoints(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Midpoi
         parameters = parameters_at(distortion, levels, (below.severity + above.severity) / 2)
         severity = severity_of(distortion, levels, parameters)  # a whole parameter is not quite half-way
         if below.severity < severity < above.severity:
-            found.append(Midpoint(Step(severity, parameters), below.severity, above.severity))
+            found.append(Midpoint(SeverityPoint(severity, parameters), below.severity, above.severity))
     return tuple(found)
 
 
-def _way(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Mapping[str, float], ...]:
+def _sweep_parameters(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Mapping[str, float], ...]:
     """Return the true parameters at each step along the dial; of the way to the weakest level only that level's."""
     levels = [one.parameters for one in learned]
     steps = [step / STEPS for step in range(1, STEPS + 1)]
@@ -186,7 +188,7 @@ def _true_errors(plan: SweepPlan, pristine: Image, identity: str, seed: int) -> 
     Random ones are the same draw all along, as the generator's are.
     """
     own = derive_seed(seed, "way", plan.distortion, identity)
-    made = [apply(plan.distortion, pristine, parameters, generator(own)).image for parameters in plan.way]
+    made = [apply(plan.distortion, pristine, parameters, make_rng(own)).image for parameters in plan.sweep_parameters]
     return _errors(pristine, (pristine, *made))
 
 
@@ -197,12 +199,12 @@ def _errors(pristine: Image, distorted: Iterable[Image]) -> NDArray[np.float64]:
 def _true_again(plan: SweepPlan, pairs: PairStore, pristine: Image, record: PairRecord, held: SharedLevel) -> Image:
     """Return another draw of the true distortion at a level, as the table of all models takes it."""
     own = sample_seed(pairs.metadata["settings"]["pairs"]["seed"], record.image_digest, plan.distortion, held.stored, 1)
-    return apply(plan.distortion, pristine, held.step.parameters, generator(own)).image
+    return apply(plan.distortion, pristine, held.step.parameters, make_rng(own)).image
 
 
 def _midpoint_result(
     plan: SweepPlan, pristine: Image, between: Midpoint, made: Callable[[float], Image], identity: str, seed: int
 ) -> Any:
     own = derive_seed(seed, "between", plan.distortion, identity, between.step.severity)
-    true = apply(plan.distortion, pristine, between.step.parameters, generator(own)).image
+    true = apply(plan.distortion, pristine, between.step.parameters, make_rng(own)).image
     return midpoint_result(pristine, true, made(between.step.severity), made(between.below), made(between.above))

@@ -29,7 +29,7 @@ SIZES = (
 )
 
 
-def card_text(
+def dataset_card(
     name: str,
     exporter: ExportFormat,
     source: ExportSource,
@@ -176,8 +176,8 @@ def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
     """Return a row for each distortion: of a mix, with all its models."""
     rows = []
     for name, count in contents.samples.items():
-        series = next(one for one in metadata["conditions"].values() if one["distortion"] == name)
-        models = [metadata["models"][model] for model in series["models"]]
+        condition = next(one for one in metadata["conditions"].values() if one["distortion"] == name)
+        models = [metadata["models"][model] for model in condition["models"]]
         learned = ", then ".join(
             "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
         )
@@ -190,8 +190,8 @@ def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
 def _severity(metadata: Mapping[str, Any]) -> str:
     """Return what `level` and `severity` of a sample mean, where there is more than one."""
     told = list(metadata["conditions"].values())
-    of_targets = {one["asked"]["of"] for one in told} - {SEVERITY}
-    one_each = all(one["asked"]["first"] == one["asked"]["last"] for one in told) and len(told) == len(
+    of_targets = {one["request"]["of"] for one in told} - {SEVERITY}
+    one_each = all(one["request"]["first"] == one["request"]["last"] for one in told) and len(told) == len(
         {one["distortion"] for one in told}
     )
     if one_each and not of_targets:

@@ -64,7 +64,7 @@ def croissant(
     table_digest: str,
 ) -> dict[str, Any]:
     """Return the document of an export in the format `name`; `table_digest` is the SHA-256 of its table's file."""
-    asked = any(store.of_people for store in source.added)
+    rated = any(store.of_people for store in source.added)
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -76,17 +76,17 @@ def croissant(
         "citeAs": " ".join(PAPER.split()),
         "version": "1.0.0",
         "keywords": ["image quality assessment", "image distortion", *contents.samples],
-        **_responsibility(contents, asked=asked),
+        **_responsibility(contents, rated=rated),
         "distribution": _distribution(exporter, table_digest),
         "recordSet": [_record_set({**dict.fromkeys(contents.places, str), **source.column_types})],
     }
 
 
-def _responsibility(contents: Contents, *, asked: bool) -> dict[str, Any]:
+def _responsibility(contents: Contents, *, rated: bool) -> dict[str, Any]:
     """Return the fields of the RAI extension."""
     scores = (
         "People rated some samples; columns ending in _count say how many answers there are."
-        if asked
+        if rated
         else "There are no human scores: every label is computed from the pixels and is no opinion score."
     )
     return {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.exports import ExportFormat, ExportSource, Part
-from distort_pipeline.exports.card import card_text
+from distort_pipeline.exports.card import dataset_card
 from distort_pipeline.exports.contents import Contents
 from distort_pipeline.exports.croissant import croissant
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, write_attributions
@@ -36,7 +36,7 @@ def write_documents(
     owed = [one for one in source.corpus.attributions() if one.image in contents.images]
     write_attributions(out / ATTRIBUTIONS, owed)
     licences = Counter(one.licence for one in owed)
-    write_bytes(out / CARD, card_text(name, exporter, source, contents, licences).encode())
+    write_bytes(out / CARD, dataset_card(name, exporter, source, contents, licences).encode())
     table_digest = hashlib.sha256(table.read_bytes()).hexdigest()
     document = croissant(name, exporter, source, contents, licences, table_digest)
     write_bytes(out / CROISSANT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())

@@ -127,7 +127,7 @@ class ExportSource:
     def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Image]]:
         """Yield each of the `samples` of a part with its pixels; PipelineError if these are not as recorded."""
         slots = [sample.record.slot for sample in samples]
-        found = self.corpus.images(distorted_array(part.series), slots)
+        found = self.corpus.images(distorted_array(part.condition), slots)
         for sample, image in zip(samples, found, strict=True):
             if pixel_digest([image]) != sample.record.pixel_digest:
                 raise PipelineError(

@@ -1,4 +1,4 @@
-"""The models that a corpus needs, and the series that can be asked of them."""
+"""The models that a corpus needs, and the conditions that can be asked of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan_conditions(
     composites: Sequence[str],
     target: Mapping[str, Sequence[float]],
 ) -> tuple[Condition, ...]:
-    """Return the series of a corpus; PipelineError where a model cannot make, or be held against, what is asked.
+    """Return the conditions of a corpus; PipelineError where a model cannot make, or be held against, what is asked.
 
     Where neither `distortions` nor `mixes` are named, each model of `cards` has its own.
     """
@@ -53,7 +53,7 @@ def plan_conditions(
             f"{external[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
             "distortion of another's images to hold the mix against"
         )
-    series = build_conditions(
+    conditions = build_conditions(
         {name: capabilities(card) for name, card in cards.items()},
         distortions or ([] if composites else sorted(cards)),
         levels=levels,
@@ -61,13 +61,13 @@ def plan_conditions(
         composites=composites,
         target=target,
     )
-    for one in series:
-        if one.asked.of != SEVERITY:
+    for one in conditions:
+        if one.request.of != SEVERITY:
             _require_calibration(cards[one.models[0]], one.distortion)
             continue
-        for at in (one.asked.first, (one.asked.first + one.asked.last) / 2, one.asked.last):
+        for at in (one.request.first, (one.request.first + one.request.last) / 2, one.request.last):
             composite_parameters({name: cards[name] for name in one.models}, at)
-    return series
+    return conditions
 
 
 def trained_align(cards: Mapping[str, Card]) -> int:

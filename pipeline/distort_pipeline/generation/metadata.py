@@ -16,7 +16,7 @@ from distort_pipeline.records import ImageRecord, SampleRecord, digest
 from distort_pipeline.stores.corpora import KIND, VERSION
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.tables import read_table
-from distort_pipeline.trained import is_random, learned_levels
+from distort_pipeline.trained import is_stochastic, learned_levels
 from distort_pipeline.versions import package_versions
 
 Cards = Mapping[str, dict[str, Any]]
@@ -45,20 +45,20 @@ def corpus_metadata(
     work: Path, settings: Mapping[str, Any], plan: CorpusPlan, cards: Cards, images: Sequence[ImageRecord]
 ) -> dict[str, Any]:
     """Return the header of the corpus in the folder `work`, all shards of which are finished, of `images`."""
-    asked = settings["generate"]
-    shards = plan.tile_shards(asked["samples_per_shard"])
+    generate = settings["generate"]
+    shards = plan.tile_shards(generate["samples_per_shard"])
     names = [batch.name for batch in plan.batches]
     entries = Ledger(work).entries(shards + names)
     records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    made: dict[Condition, list[int]] = {}  # series → samples of each batch
+    made: dict[Condition, list[int]] = {}  # condition → samples of each batch
     for batch in plan.batches:
-        made.setdefault(batch.series, []).append(len(batch.samples))
+        made.setdefault(batch.condition, []).append(len(batch.samples))
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
         "digest": digest([settings, [entry["digest"] for entry in entries]]),
         "settings": settings,
-        "tile_px": None if asked["whole_images"] else asked["tile_px"],
+        "tile_px": None if generate["whole_images"] else generate["tile_px"],
         "tile_shards": len(shards),
         "conditions": {one.name: _condition_metadata(one) for one in made},
         "samples": {one.name: sum(sizes) for one, sizes in made.items()},
@@ -72,7 +72,7 @@ def corpus_metadata(
             "flagged": sum(not entry.get("accepted", True) for entry in entries),
             "duplicates": len(records) - len(records.column("pixel_digest").unique()),
         },
-        "overlap": overlap(plan.tiles, align_px=asked["crop_align"]),
+        "overlap": overlap(plan.tiles, align_px=generate["crop_align"]),
         "models": {name: _model_metadata(card) for name, card in cards.items()},
         "licences": dict(Counter(image.licence for image in images)),
         "packages": package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
@@ -81,13 +81,13 @@ def corpus_metadata(
     }
 
 
-def _condition_metadata(series: Condition) -> dict[str, Any]:
+def _condition_metadata(condition: Condition) -> dict[str, Any]:
     return {
-        "distortion": series.distortion,
-        "models": list(series.models),
-        "level": series.level,
-        "asked": dataclasses.asdict(series.asked),
-        "sample_truths": not series.fixed_severity,
+        "distortion": condition.distortion,
+        "models": list(condition.models),
+        "level": condition.level,
+        "request": dataclasses.asdict(condition.request),
+        "sample_truths": not condition.fixed_severity,
     }
 
 
@@ -96,5 +96,5 @@ def _model_metadata(card: dict[str, Any]) -> dict[str, Any]:
         "digest": card["weights_digest"],
         "steps": card["steps"],
         "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
-        "random": is_random(card),
+        "random": is_stochastic(card),
     }

@@ -37,17 +37,17 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
     there are some for each place in an octave, see `wavelets/planes.py`. Otherwise each coefficient has its own step,
     for all images, and each level its curves.
 
-    Called with [images, severity] if there are several `levels`, see `severity.py`. With `whole` the significance
+    Called with [images, severity] if there are several `levels`, see `severity.py`. With `image_stats` the significance
     (N, 18) of the whole images that these are parts of stands last; without, each image is taken for a whole.
     Curves and steps are fitted beforehand and not trained; at the start the curves are flat, and T is 0.
     """
 
-    def __init__(self, codec_prior: str, levels: int = 1, whole: bool = False, **options: Any) -> None:
+    def __init__(self, codec_prior: str, levels: int = 1, image_stats: bool = False, **options: Any) -> None:
         super().__init__(**{**options, "dtype": "float32", "trainable": False})
         self.prior_name = codec_prior
         self.codec_prior = CODEC_PRIORS[codec_prior]
         self.levels = levels
-        self.whole = whole
+        self.image_stats = image_stats
 
     def build(self, input_shape: Any) -> None:  # noqa: ARG002 - Keras's signature
         """Make the curves and the logarithms of the steps, or of the shares that reach them."""
@@ -61,14 +61,14 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
-        images, *told = inputs if self.levels > 1 or self.whole else [inputs]
-        severity = told[0] if self.levels > 1 else None
+        images, *extra = inputs if self.levels > 1 or self.image_stats else [inputs]
+        severity = extra[0] if self.levels > 1 else None
         planes = self._planes(images)
         bands = self.codec_prior.analyse(planes)
         shares = np.ones((1, 1), np.float32) if severity is None else interpolation_weights(severity, self.levels)
         left = np.ones((1, 1), np.float32) if severity is None else fade(severity, self.levels)
         if self.codec_prior.scaled:
-            scale = self.scale(told[-1] if self.whole else significance_in(bands), shares)
+            scale = self.scale(extra[-1] if self.image_stats else significance_in(bands), shares)
             plane, shares = plane_shares(ops.maximum(left * scale, LEAST_STEP), ops)
             steps = [plane] * len(bands)
         else:
@@ -111,12 +111,17 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """Return the shape of the images."""
-        return tuple(input_shape[0] if self.levels > 1 or self.whole else input_shape)
+        return tuple(input_shape[0] if self.levels > 1 or self.image_stats else input_shape)
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         config = super().get_config()
-        return {"name": config["name"], "codec_prior": self.prior_name, "levels": self.levels, "whole": self.whole}
+        return {
+            "name": config["name"],
+            "codec_prior": self.prior_name,
+            "levels": self.levels,
+            "image_stats": self.image_stats,
+        }
 
     def _planes(self, images: Any) -> Any:
         return ops.matmul(images * LEVELS_PER_UNIT - HALF_GREY, TO_PLANES.T)

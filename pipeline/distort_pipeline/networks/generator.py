@@ -19,7 +19,7 @@ from distort_pipeline.wavelets.significance import SIZES
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; the paper prints them only in its figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block gives the 3 channels of the residual
 NO_PRIOR = "none"
-COEFFICIENT_CURVES, NOISE_PYRAMID = "responses", "noise_pyramid"  # names of layers
+COEFFICIENT_CURVES, NOISE_PYRAMID = "coefficient_curves", "noise_pyramid"  # names of layers
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 LEAK = 0.2
@@ -39,7 +39,7 @@ def build_generator(
     precision: str = "float32",
     side_px: int | None = None,
     fused: bool = False,
-    whole: bool = False,
+    image_stats: bool = False,
 ) -> keras.Model:
     """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
 
@@ -52,7 +52,7 @@ def build_generator(
     With several `levels` a severity (N, 1) in [0, 1] stands behind the image among the inputs, see `severity.py`: the
     U-Net sees it as a map beside the image, and nothing is added at severity 0. With several `kinds` of distortion in
     one U-Net it is (N, kinds), a severity and a map for each: which kinds, how strong, also several at once.
-    With `whole` a transform that reads its step off the image takes the significance (N, 18) of the whole image
+    With `image_stats` a transform that reads its step off the image takes the significance (N, 18) of the whole image
     that each is a part of as the last input, see `wavelets/significance.py`; others know no such input.
     A `folded` one has biases in place of batch norms and kernels in the precision of the layers, for the weights of
     `fusing.fused_weights`: generation only.
@@ -70,8 +70,8 @@ def build_generator(
     ]
     severity = keras.Input((kinds,), name="severity") if levels > 1 else None
     multi_level = [] if severity is None else [severity]
-    told = whole and is_scaled(codec_prior)
-    significances = [keras.Input((len(SIZES),), name="significance")] if told else []
+    takes_stats = image_stats and is_scaled(codec_prior)
+    significances = [keras.Input((len(SIZES),), name="significance")] if takes_stats else []
     terms = [image]
     if base_filters:
         fitted = codec_prior != NO_PRIOR or noise_pyramid
@@ -84,9 +84,9 @@ def build_generator(
             residuals = [left * ops.cast(residual, "float32") for residual in residuals]
         terms += residuals
     if codec_prior != NO_PRIOR:
-        coefficient_curves = CoefficientCurves(codec_prior, levels, whole=told, name=COEFFICIENT_CURVES)
-        told_of = [image, *multi_level, *significances]
-        terms.append(coefficient_curves(told_of if len(told_of) > 1 else image))
+        coefficient_curves = CoefficientCurves(codec_prior, levels, image_stats=takes_stats, name=COEFFICIENT_CURVES)
+        curve_inputs = [image, *multi_level, *significances]
+        terms.append(coefficient_curves(curve_inputs if len(curve_inputs) > 1 else image))
     if noise_pyramid:
         terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*multi_level, *noises]))
     # the sum is float32 whatever the layers compute in: 8-bit pixels need more than bfloat16's 8 bits

@@ -11,8 +11,7 @@ import numpy as np
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
 from distort_pipeline.pixels import Image, Images, NetworkPixels, denormalize, normalize
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.seeds import generator as rng_of
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
 
 
@@ -24,13 +23,19 @@ class Predictor:
     """
 
     def __init__(
-        self, model: keras.Model, *, noise_channels: int, batch: int, multi_level: bool = False, whole: bool = False
+        self,
+        model: keras.Model,
+        *,
+        noise_channels: int,
+        batch_size: int,
+        multi_level: bool = False,
+        image_stats: bool = False,
     ) -> None:
         self.model = model
         self.multi_level = multi_level  # whether it takes a severity
-        self.whole = whole  # whether it takes the significance of whole images
+        self.image_stats = image_stats  # whether it takes the significance of whole images
         self.noise_channels = noise_channels
-        self.batch = batch
+        self.batch_size = batch_size
         self._call = _compiled(model)
 
     def distort(
@@ -66,21 +71,25 @@ class Predictor:
                 "train it at several levels (train.levels)"
             )
         height, width = images.shape[1:3]
-        for start in range(0, len(images), self.batch):
-            part = pad_to_multiple(images[start : start + self.batch])
-            filled = np.zeros((self.batch, *part.shape[1:]), np.uint8)
+        for start in range(0, len(images), self.batch_size):
+            part = pad_to_multiple(images[start : start + self.batch_size])
+            filled = np.zeros((self.batch_size, *part.shape[1:]), np.uint8)
             filled[: len(part)] = part
             noises = noise_maps(
-                list(seeds[start : start + len(part)]), part.shape[1], part.shape[2], self.noise_channels, self.batch
+                list(seeds[start : start + len(part)]),
+                part.shape[1],
+                part.shape[2],
+                self.noise_channels,
+                self.batch_size,
             )
             severity = None
             if self.multi_level:
-                severity = np.ones((self.batch, 1), np.float32)
+                severity = np.ones((self.batch_size, 1), np.float32)
                 severity[: len(part), 0] = wanted[start : start + len(part)]
             significance = None
-            if self.whole:
+            if self.image_stats:
                 own = slice(start, start + len(part))
-                significance = np.ones((self.batch, len(SIZES)), np.float32)
+                significance = np.ones((self.batch_size, len(SIZES)), np.float32)
                 significance[: len(part)] = (
                     [significance_of(image) for image in images[own]] if significances is None else significances[own]
                 )
@@ -108,7 +117,7 @@ def noise_maps(seeds: list[int], height: int, width: int, channels: int, batch: 
     """Return the noise maps of a batch, coarsest first; every image's come from its own seed, zeros fill the rest."""
     maps = [np.zeros((batch, *shape), np.float32) for shape in noise_shapes(height, width, channels)]
     for place, seed in enumerate(seeds):
-        rng = rng_of(derive_seed(seed, "z"))
+        rng = make_rng(derive_seed(seed, "z"))
         for scale in maps:
             rng.standard_normal(dtype=np.float32, out=scale[place])
     return maps

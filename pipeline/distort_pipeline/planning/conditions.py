@@ -1,4 +1,4 @@
-"""The series of a corpus: one distortion, or one mix of them, at one level. A series has arrays and batches of its own.
+"""The conditions of a corpus: one distortion, or one mix of them, at one level. A conditions has arrays and batches of its own.
 
 What is asked of its samples is a severity, or the value that a quality measure shall have; one for all of them, or each
 sample its own out of a range.
@@ -13,7 +13,7 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import LOWER_IS_BETTER
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 SEVERITY = "severity"
 COMPOSITE_SEPARATOR = "+"  # between the names of a mix, in the order of application
@@ -31,7 +31,7 @@ class ModelCapabilities:
 
 @dataclass(frozen=True)
 class SeverityRequest:
-    """What is asked of the samples of a series: from `first` to `last` of SEVERITY or of a measure."""
+    """What is asked of the samples of a conditions: from `first` to `last` of SEVERITY or of a measure."""
 
     of: str
     first: float
@@ -51,7 +51,7 @@ class Condition:
     models: tuple[str, ...]  # one, or those of a mix in the order of application
     level: int  # from 1, the weakest; where no levels are asked for, the number of the learned one
     levels: int  # how many there are of this distortion in the corpus
-    asked: SeverityRequest
+    request: SeverityRequest
     random: bool  # whether one of its models draws anew for every seed
 
     @property
@@ -62,12 +62,12 @@ class Condition:
     @property
     def varies_per_draw(self) -> bool:
         """Whether a second sample of one tile is another image than the first."""
-        return self.random or self.asked.varies
+        return self.random or self.request.varies
 
     @property
     def fixed_severity(self) -> bool:
         """Whether all its samples are of one distortion with the same parameters."""
-        return len(self.models) == 1 and self.asked.of == SEVERITY and not self.asked.varies
+        return len(self.models) == 1 and self.request.of == SEVERITY and not self.request.varies
 
 
 def build_conditions(
@@ -79,12 +79,12 @@ def build_conditions(
     composites: Sequence[str] = (),
     target: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[Condition, ...]:
-    """Return the series of a corpus, by name and level: of each of `distortions` (names of models) and of each mix.
+    """Return the conditions of a corpus, by name and level: of each of `distortions` (names of models) and of each mix.
 
     PipelineError names the models that cannot be asked for what is asked.
 
     >>> jpeg = Ability(level=2, severity=0.4, multi-level=True, random=False)
-    >>> [(one.name, one.asked.first) for one in plan_series({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])]
+    >>> [(one.name, one.request.first) for one in plan_series({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])]
     [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]
     """
     used = {name: tuple(name.split(COMPOSITE_SEPARATOR)) for name in (*distortions, *composites)}
@@ -96,14 +96,14 @@ def build_conditions(
         condition_levels = wanted or [_default_request(name, [models[one] for one in own])]
         alone = models[own[0]].level if len(own) == 1 and levels is None and not wanted else 1
         found += [
-            Condition(name, own, alone + place, len(condition_levels), asked, any(models[one].random for one in own))
-            for place, asked in enumerate(condition_levels)
+            Condition(name, own, alone + place, len(condition_levels), request, any(models[one].random for one in own))
+            for place, request in enumerate(condition_levels)
         ]
     return tuple(found)
 
 
-def same_level(one: Condition, series: Sequence[Condition]) -> dict[str, str]:
-    """Return name → distortion of the plain series to hold `one` against: at the same level, where there are several.
+def same_level(one: Condition, conditions: Sequence[Condition]) -> dict[str, str]:
+    """Return name → distortion of the plain conditions to hold `one` against: at the same level, where there are several.
 
     >>> jpeg, noise = (Series(name, (name,), 1, 1, Asked(SEVERITY, 1, 1), False) for name in ("jpeg", "noise"))
     >>> peers_of(jpeg, [jpeg, noise])
@@ -111,18 +111,18 @@ def same_level(one: Condition, series: Sequence[Condition]) -> dict[str, str]:
     """
     return {
         other.name: other.distortion
-        for other in series
+        for other in conditions
         if other.fixed_severity and other.levels == one.levels and (one.levels == 1 or other.level == one.level)
     }
 
 
-def levels_of(one: Condition, series: Sequence[Condition]) -> dict[str, int]:
-    """Return name → level of all plain series of the distortion of `one`, if there are several."""
-    own = [other for other in series if other.distortion == one.distortion and other.fixed_severity]
+def levels_of(one: Condition, conditions: Sequence[Condition]) -> dict[str, int]:
+    """Return name → level of all plain conditions of the distortion of `one`, if there are several."""
+    own = [other for other in conditions if other.distortion == one.distortion and other.fixed_severity]
     return {other.name: other.level for other in own} if len(own) > 1 else {}
 
 
-def spread(asked: SeverityRequest, count: int, seed: int) -> list[float]:
+def spread(request: SeverityRequest, count: int, seed: int) -> list[float]:
     """Return a value for each of `count` samples: one out of each of as many equal parts of the range, in any order.
 
     >>> spread(Asked("severity", 0.5, 0.5), 2, seed=0)
@@ -130,11 +130,11 @@ def spread(asked: SeverityRequest, count: int, seed: int) -> list[float]:
     >>> [int(value * 3) for value in sorted(spread(Asked("severity", 0, 1), 3, seed=0))]
     [0, 1, 2]
     """
-    if not asked.varies:
-        return [asked.first] * count
-    rng = generator(seed)
+    if not request.varies:
+        return [request.first] * count
+    rng = make_rng(seed)
     places = (rng.permutation(count) + rng.random(count)) / count
-    return [float(value) for value in np.round(asked.first + (asked.last - asked.first) * places, 6)]
+    return [float(value) for value in np.round(request.first + (request.last - request.first) * places, 6)]
 
 
 def _wanted(

@@ -41,21 +41,21 @@ class PlannedSample:
     tile: int
     draw: int
     seed: int
-    asked: float  # of what its series asks for
+    requested: float  # of what its condition asks for
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one task generates: consecutive slots of one series' array."""
+    """What one task generates: consecutive slots of one condition' array."""
 
-    series: Condition
+    condition: Condition
     number: int
     samples: tuple[PlannedSample, ...]
 
     @property
     def name(self) -> str:
         """Its name in the ledger, among the record files and the reports."""
-        return f"{self.series.name}-{self.number:05d}"
+        return f"{self.condition.name}-{self.number:05d}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class CorpusPlan:
 
 def plan_corpus(
     images: Sequence[ImageRecord],
-    series: Sequence[Condition],
+    conditions: Sequence[Condition],
     *,
     count: int,
     tile_px: int | None,
@@ -82,12 +82,12 @@ def plan_corpus(
     seed: int,
     allow_repeats: bool,
 ) -> CorpusPlan:
-    """Return the plan of `count` samples, split evenly over the `series`.
+    """Return the plan of `count` samples, split evenly over the `conditions`.
 
     `tile_px` None means whole images. Tiles of one image follow each other, so that a batch touches few images.
-    The series share the tiles. A series that draws nothing anew never gets a tile twice unless `allow_repeats`.
+    The conditions share the tiles. A condition that draws nothing anew never gets a tile twice unless `allow_repeats`.
     """
-    shares = [count // len(series) + (place < count % len(series)) for place in range(len(series))]
+    shares = [count // len(conditions) + (place < count % len(conditions)) for place in range(len(conditions))]
     available = {
         image.image_digest: 1
         if tile_px is None
@@ -99,7 +99,7 @@ def plan_corpus(
     if in_all == 0:
         raise PipelineError(f"no image is at least {tile_px} px on both sides; choose a smaller --tile-px")
     repeats = [
-        one.name for one, share in zip(series, shares, strict=True) if share > in_all and not one.varies_per_draw
+        one.name for one, share in zip(conditions, shares, strict=True) if share > in_all and not one.varies_per_draw
     ]
     if repeats and not allow_repeats:
         raise PipelineError(
@@ -110,10 +110,10 @@ def plan_corpus(
     tiles = _reference_tiles(images, available, min(wanted, in_all), tile_px, align_px, seed)
     batches = []
     first = 0
-    for one, share in zip(series, shares, strict=True):
+    for one, share in zip(conditions, shares, strict=True):
         for number, start in enumerate(range(0, share, samples_per_shard)):
             places = range(start, min(start + samples_per_shard, share))
-            asked = spread(one.asked, len(places), derive_seed(seed, "asked", one.name, number))
+            values = spread(one.request, len(places), derive_seed(seed, "asked", one.name, number))
             samples = [
                 PlannedSample(
                     first + place,
@@ -123,18 +123,18 @@ def plan_corpus(
                     _own_seed(seed, one, tiles[place % len(tiles)], place // len(tiles)),
                     value,
                 )
-                for place, value in zip(places, asked, strict=True)
+                for place, value in zip(places, values, strict=True)
             ]
             batches.append(Batch(one, number, tuple(samples)))
         first += share
     return CorpusPlan(tuple(tiles), tuple(batches), in_all)
 
 
-def _own_seed(seed: int, series: Condition, tile: ReferenceTile, draw: int) -> int:
+def _own_seed(seed: int, condition: Condition, tile: ReferenceTile, draw: int) -> int:
     """Return the seed of one sample: that of its tile, distortion, level among several, and draw."""
     place = derive_seed(seed, tile.tile.y, tile.tile.x)
-    level = series.level if series.levels > 1 else 1
-    return sample_seed(place, tile.image.image_digest, series.distortion, level, draw)
+    level = condition.level if condition.levels > 1 else 1
+    return sample_seed(place, tile.image.image_digest, condition.distortion, level, draw)
 
 
 def _reference_tiles(

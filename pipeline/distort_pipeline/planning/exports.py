@@ -18,7 +18,7 @@ class Part:
     """Those samples of one batch of a corpus that are exported; one task writes them."""
 
     batch: str  # its name in the corpus
-    series: str  # one distortion at one level: that of all samples of a batch
+    condition: str  # one distortion at one level: that of all samples of a batch
     rows: tuple[int, ...]  # places of the samples in the batch
     new_tiles: tuple[int, ...]  # reference tiles that no earlier part of this export has, for formats that share them
 
@@ -53,8 +53,8 @@ def plan_parts(
 ) -> tuple[Part, ...]:
     """Return the parts of an export, in the corpus's order: the `wanted` samples, evenly up to `limit` in all.
 
-    `columns` holds series, batch and tile of each sample of the corpus, in order; `names` are its series. A limit takes
-    tiles that are spread over the corpus, and so over its photographs, and of all series the same, so that distortions,
+    `columns` holds condition, batch and tile of each sample of the corpus, in order; `names` are its condition. A limit takes
+    tiles that are spread over the corpus, and so over its photographs, and of all condition the same, so that distortions,
     and all levels of them, share their reference tiles.
     """
     own = {name: np.flatnonzero(columns["conditions"] == name) for name in names}

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 Stimulus = TypeVar("Stimulus", bound=Hashable)
 
@@ -48,7 +48,7 @@ def plan_sessions(
     >>> sorted(trial.stimulus for trial in shown if trial.session == 0)
     [0, 1, 2, 3, 3, 4, 5, 6]
     """
-    rng = generator(seed)
+    rng = make_rng(seed)
     extra = max(trials // SHARE, 1)
     own = min(trials - 2 * extra, sum(map(len, groups.values())))
     deck = _Deck(groups, rng)

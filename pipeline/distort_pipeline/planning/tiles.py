@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 TILE_ALIGN_PX = 16  # tiles keep the phase of JPEG's 8 px grid and of its 16 px chroma grid
 CANDIDATES_AT_MOST = 4096  # of offsets that a spread-out choice looks at; keeps planning linear for huge images
@@ -34,7 +34,7 @@ def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px:
     rows = np.arange(0, max(height - tile_px, 0) + 1, align_px)
     columns = np.arange(0, max(width - tile_px, 0) + 1, align_px)
     ys, xs = (axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij"))
-    rng = generator(seed)
+    rng = make_rng(seed)
     if ys.size > max(CANDIDATES_AT_MOST, count):
         kept = np.sort(rng.choice(ys.size, max(CANDIDATES_AT_MOST, count), replace=False))
         ys, xs = ys[kept], xs[kept]

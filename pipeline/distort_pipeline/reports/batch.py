@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits, jsd_nats
 from distort_pipeline.statistics.noise_floor import (
     MIN_THRESHOLD_BITS,
@@ -24,7 +24,7 @@ from distort_pipeline.statistics.noise_floor import (
 from distort_pipeline.stores.models import ValidationHistograms
 
 FORMAT = "distort-pipeline/report"
-VERSION = 2
+VERSION = 3
 
 Counts = NDArray[np.int64]
 
@@ -116,7 +116,7 @@ def batch_report(
         "quantile": QUANTILE,
         "accepted": within,
         "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['threshold_bits']:.4f}"],
-        "floors": _noise_floor(records, truth, own_true, stored[0][-1], seed),
+        "noise_floors": _noise_floor(records, truth, own_true, stored[0][-1], seed),
         "against": _against(measures),
         "against_levels": _against_levels(measures),
         "psnr": _spread([record.psnr for record in records], truth.places, truth.psnr.get(name)),
@@ -154,7 +154,7 @@ class _Thresholds:
 
     def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
         size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
-        return size, generator(derive_seed(self._seed, "bound", size))
+        return size, make_rng(derive_seed(self._seed, "bound", size))
 
 
 def _ends(values: Sequence[float]) -> dict[str, float]:
@@ -180,7 +180,7 @@ def _noise_floor(
 
     Without a true distortion of the batch's own tiles they are those of the validation tiles that judge it.
     """
-    rng = generator(derive_seed(seed, "floors"))
+    rng = make_rng(derive_seed(seed, "noise_floors"))
     if own_true is None:
         true, names = stored.true, stored.images.tolist()
     else:

@@ -73,7 +73,7 @@ def c2st_csv(c2st: C2STReport) -> Iterator[tuple[str, list[Sequence[object]]]]:
                 ["taught by", "true kind", *c2st.tstr_result.kinds],
                 *(
                     [source, kind, *counts]
-                    for source, named in c2st.tstr_result.named.items()
+                    for source, named in c2st.tstr_result.confusion.items()
                     for kind, counts in zip(c2st.tstr_result.kinds, named.tolist(), strict=True)
                 ),
             ],

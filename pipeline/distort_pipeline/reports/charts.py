@@ -71,7 +71,7 @@ def histogram_chart(
     if note:
         parts.append(text(x(0.12), TOP + 12, note))
     parts.append(_legend([(name, _series_style(name, number)) for number, name in enumerate(shares)]))
-    return svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
+    return svg(title, description or f"SeverityPoint lines for {', '.join(shares)}.", parts)
 
 
 def threshold_chart(

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from distort_pipeline.errors import PipelineError
 
-STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 2
+STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipeline/report", 3
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchRow:
     """One batch's report, with what the page says of it most often."""
 
     report: Mapping[str, Any]
@@ -54,7 +54,7 @@ def read_store(corpus: Path) -> dict[str, Any]:
     return _read(corpus / "store.json", STORE_FORMAT)
 
 
-def read_batches(folder: Path) -> list[Batch]:
+def read_batches(folder: Path) -> list[BatchRow]:
     """Return the reports in `folder`, by distortion, level and number."""
     found = [_batch(path) for path in folder.glob("*.json")]
     several = Counter(name for name, _ in {(batch.distortion, batch.level) for batch in found})
@@ -62,14 +62,14 @@ def read_batches(folder: Path) -> list[Batch]:
     return sorted(told, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
 
 
-def _batch(path: Path) -> Batch:
+def _batch(path: Path) -> BatchRow:
     report = _read(path, REPORT_FORMAT)
     judged = report.get(str(report.get("judged_by")))
     lacking = {"distortion", "level", "batch", "samples", "accepted"} - set(report)
     if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "threshold_bits"} <= set(judged):
         wanted = ", ".join(sorted(lacking)) or "the divergence and the bound that it was judged by"
         raise PipelineError(f"the report {path.name} lacks {wanted}; generate that batch again")
-    return Batch(
+    return BatchRow(
         report=report,
         distortion=str(report["distortion"]),
         level=int(report["level"]),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
+from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
 from distort_pipeline.reports.corpus_verdict import is_mismatched, remarks, verdict
 from distort_pipeline.reports.examples import GAIN, Example, batch_examples
@@ -40,7 +40,7 @@ IMAGE_BYTES = 4_500_000  # of PNG in all; base64 adds a third
 class Row:
     """One example as the page shows it: an image a cell."""
 
-    batch: Batch
+    batch: BatchRow
     example: Example
     cells: Mapping[str, str]  # column → data: URI
     side_px: tuple[int, int]  # width, height
@@ -51,17 +51,17 @@ class Row:
         return f"sample-{self.example.record.sample}"
 
 
-Examples = Callable[[Batch], Example | None]
+Examples = Callable[[BatchRow], Example | None]
 
 
-def write_page(corpus: Path) -> Path:
+def write_corpus_page(corpus: Path) -> Path:
     """Return the path of the page made of what lies in the folder `corpus`; the same folder gives the same page.
 
     PipelineError says which file is missing, damaged or of an unknown version.
     """
     store, batches, opened = read_store(corpus), read_batches(corpus / "reports"), CorpusStore(corpus)
 
-    def example_of(batch: Batch) -> Example | None:
+    def example_of(batch: BatchRow) -> Example | None:
         return next(iter(batch_examples(opened, batch.key, 1)), None)
 
     table = opened.table()
@@ -73,7 +73,7 @@ def write_page(corpus: Path) -> Path:
     return page
 
 
-def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examples, index: ImageIndex) -> str:
+def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
     """Return the page as HTML, with the examples that there is room for."""
     summaries = summaries_of(batches)
     mismatched = [one["name"] for one in summaries if is_mismatched(one)]
@@ -114,7 +114,7 @@ def render(store: Mapping[str, Any], batches: Sequence[Batch], example_of: Examp
     )
 
 
-def choose_batches(batches: Sequence[Batch]) -> list[Batch]:
+def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
     """Return the batches to show a sample of, the most important first.
 
     That is one of each distortion and level, then flagged ones, then more, spread over the corpus from start to end.
@@ -128,22 +128,22 @@ def choose_batches(batches: Sequence[Batch]) -> list[Batch]:
     return list({batch.key: batch for batch in chosen}.values())
 
 
-def _kind(batch: Batch) -> tuple[str, int]:
+def _kind(batch: BatchRow) -> tuple[str, int]:
     return batch.distortion, int(batch.report["level"])
 
 
-def _interleaved(lists: Sequence[Sequence[Batch]]) -> Iterator[Batch]:
+def _interleaved(lists: Sequence[Sequence[BatchRow]]) -> Iterator[BatchRow]:
     """Yield the first of each of `lists`, then the second of each, and so on."""
     return (batch for turn in zip_longest(*lists) for batch in turn if batch is not None)
 
 
-def _spread(batches: Sequence[Batch]) -> list[Batch]:
+def _spread(batches: Sequence[BatchRow]) -> list[BatchRow]:
     """Return EXAMPLES of `batches` or fewer, evenly spread, the first one first."""
     wanted = min(EXAMPLES, len(batches))
     return [batches[place * (len(batches) - 1) // max(wanted - 1, 1)] for place in range(wanted)]
 
 
-def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) -> Iterator[Row]:
+def within(batches: Sequence[BatchRow], example_of: Examples, budget_bytes: int) -> Iterator[Row]:
     """Yield a row for each of `batches` that has an example, as long as their PNG files fit into `budget_bytes`."""
     for batch in batches:
         example = example_of(batch)
@@ -159,7 +159,7 @@ def within(batches: Sequence[Batch], example_of: Examples, budget_bytes: int) ->
 
 
 def _search_data(
-    index: ImageIndex, batches: Sequence[Batch], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
+    index: ImageIndex, batches: Sequence[BatchRow], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
 ) -> str:
     """Return the JSON that the page's script searches; no `<` in it, so that it can end no element."""
     shown: dict[str, list[str]] = {}

@@ -10,18 +10,18 @@ from markupsafe import Markup
 
 from distort_pipeline.reports.baseline_dot_plot import baseline_dot_plot
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
-from distort_pipeline.reports.corpus_batches import Batch
+from distort_pipeline.reports.corpus_batches import BatchRow
 
 SERIES = ("pristine", "true", "generated")
 
 
-def summaries_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+def summaries_of(batches: Sequence[BatchRow]) -> list[dict[str, Any]]:
     """Return the summary of each distortion, by name."""
     names = sorted({batch.distortion for batch in batches})
     return [summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
 
 
-def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
+def summary(name: str, batches: Sequence[BatchRow]) -> dict[str, Any]:
     """Return what the page says of one distortion: means over its batches, weighted by samples, and its charts."""
     out = [batch for batch in batches if batch.flagged]
     against = {
@@ -31,7 +31,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
     distances = {reference: value for reference, value in against.items() if value is not None}
     thresholds = [batch.threshold for batch in batches]
     worst = max(batches, key=lambda batch: batch.jsd / batch.threshold if batch.threshold > 0 else 0.0)
-    floor = _mean(batches, "floors", "sampling_bits")
+    floor = _mean(batches, "noise_floors", "sampling_bits")
     histograms = _pooled(batches)
     drift = threshold_chart(
         [batch.jsd for batch in batches],
@@ -43,7 +43,7 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
         floor=floor,
     )
     jsd = _weighted(batches, lambda batch: batch.jsd)
-    content = _mean(batches, "floors", "content_bits")
+    content = _mean(batches, "noise_floors", "content_bits")
     # without a true distortion of the same tiles nobody knows what is nearest
     nearest = min(distances, key=lambda reference: distances[reference]) if name in distances else None
     nothing = None if name in distances else _mean(batches, "unpaired", "pristine_bits")
@@ -83,18 +83,18 @@ def summary(name: str, batches: Sequence[Batch]) -> dict[str, Any]:
     }
 
 
-def _levels_of(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+def _levels_of(batches: Sequence[BatchRow]) -> list[dict[str, Any]]:
     """Return a row for each level of a distortion, the weakest first; none if there is only one."""
     levels = sorted({batch.level for batch in batches if batch.level is not None})
     return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
 
 
-def _target(batch: Batch) -> dict[str, Any] | None:
+def _target(batch: BatchRow) -> dict[str, Any] | None:
     told = batch.report.get("target")
     return {"batch": batch.name, "samples": batch.report["samples"], **told} if told else None
 
 
-def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
+def _level_row(level: int, batches: Sequence[BatchRow]) -> dict[str, Any]:
     distances = {
         other: _mean(batches, "against_levels", other)
         for other in dict.fromkeys(key for batch in batches for key in batch.report.get("against_levels") or {})
@@ -108,7 +108,7 @@ def _level_row(level: int, batches: Sequence[Batch]) -> dict[str, Any]:
         "flagged": [batch for batch in batches if batch.flagged],
         "jsd": _weighted(batches, lambda batch: batch.jsd),
         "threshold": max(batch.threshold for batch in batches),
-        "floor": _mean(batches, "floors", "sampling_bits"),
+        "floor": _mean(batches, "noise_floors", "sampling_bits"),
         "pristine": _mean(batches, "against", "pristine"),
         "nearest": min(known, key=lambda other: known[other]) if known else None,
         "labels": _labels(batches),
@@ -142,7 +142,7 @@ def _condition_levels(
     return {label: bits for label, bits in condition_levels.items() if bits is not None}
 
 
-def _labels(batches: Sequence[Batch]) -> dict[str, tuple[float | None, float | None]]:
+def _labels(batches: Sequence[BatchRow]) -> dict[str, tuple[float | None, float | None]]:
     """Return PSNR and SSIM, generated and true, of the same samples: of all where none has a true image."""
     found = {}
     for label in ("psnr", "ssim"):
@@ -151,8 +151,8 @@ def _labels(batches: Sequence[Batch]) -> dict[str, tuple[float | None, float | N
     return found
 
 
-def _pooled(batches: Iterable[Batch]) -> dict[str, list[int]]:
-    """Return the sum of the batches' histograms for each series that any of them has."""
+def _pooled(batches: Iterable[BatchRow]) -> dict[str, list[int]]:
+    """Return the sum of the batches' histograms for each condition that any of them has."""
     pooled: dict[str, list[int]] = {}
     for name in SERIES:
         counts = [found[name] for batch in batches if (found := batch.report.get("histograms") or {}).get(name)]
@@ -161,10 +161,10 @@ def _pooled(batches: Iterable[Batch]) -> dict[str, list[int]]:
     return pooled
 
 
-def _mean(batches: Sequence[Batch], *keys: str) -> float | None:
+def _mean(batches: Sequence[BatchRow], *keys: str) -> float | None:
     """Return the mean of the value at `keys` over the batches that have it, weighted by samples."""
 
-    def value(batch: Batch) -> float | None:
+    def value(batch: BatchRow) -> float | None:
         found: Any = batch.report
         for key in keys:
             found = (found or {}).get(key)
@@ -173,6 +173,6 @@ def _mean(batches: Sequence[Batch], *keys: str) -> float | None:
     return _weighted(batches, value)
 
 
-def _weighted(batches: Sequence[Batch], value: Callable[[Batch], float | None]) -> float | None:
+def _weighted(batches: Sequence[BatchRow], value: Callable[[BatchRow], float | None]) -> float | None:
     pairs = [(number, max(1, batch.report["samples"])) for batch in batches if (number := value(batch)) is not None]
     return statistics.fmean(*zip(*pairs, strict=True)) if pairs else None

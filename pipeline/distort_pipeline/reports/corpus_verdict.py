@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.reports.corpus_batches import Batch, read_batches, read_store
+from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
 
 MANY_BEYOND = 0.05  # of the samples of a distortion: fewer lie in the tables
@@ -19,7 +19,7 @@ def cautions(corpus: Path) -> list[str]:
     return remarks(read_store(corpus), batches, summaries_of(batches))
 
 
-def verdict(batches: Sequence[Batch], expected: int | None, mismatched: Sequence[str] = ()) -> tuple[str, str]:
+def verdict(batches: Sequence[BatchRow], expected: int | None, mismatched: Sequence[str] = ()) -> tuple[str, str]:
     """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home.
 
     Bounds say whether a batch is as its model was in validation, not whether the model was any good: distortions that
@@ -47,7 +47,7 @@ def verdict(batches: Sequence[Batch], expected: int | None, mismatched: Sequence
     return "bad" if out else "unknown" if missing or mismatched else "good", words
 
 
-def remarks(store: Mapping[str, Any], batches: Sequence[Batch], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def remarks(store: Mapping[str, Any], batches: Sequence[BatchRow], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return what else speaks for caution, one sentence each."""
     said = []
     for one in summaries:

@@ -17,13 +17,13 @@ from distort_pipeline.reports.residual_plots import residual_csv
 from distort_pipeline.reports.sweep_tables import sweep_csv, sweep_metrics
 from distort_pipeline.statistics.c2st import C2STReport
 from distort_pipeline.statistics.divergence import NATS_PER_BIT
-from distort_pipeline.statistics.eval_images import Severity
+from distort_pipeline.statistics.eval_images import Quality
 from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
 from distort_pipeline.statistics.histograms import centres
 from distort_pipeline.statistics.nss_features import NSS_FEATURES
 from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures, slope
 from distort_pipeline.statistics.sample_diversity import SampleDiversity
-from distort_pipeline.statistics.severity_sweep import Dial
+from distort_pipeline.statistics.severity_sweep import SeveritySweep
 from distort_pipeline.stores.files import write_bytes, write_json
 
 SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
@@ -31,7 +31,7 @@ DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the
 
 
 def write_files(
-    evaluation: Evaluation, c2st: C2STReport | None, folder: Path, sweeps: Mapping[str, Dial] | None = None
+    evaluation: Evaluation, c2st: C2STReport | None, folder: Path, sweeps: Mapping[str, SeveritySweep] | None = None
 ) -> dict[str, Any]:
     """Write every file but strips and page into `folder` and return the metrics; `doubts` are a sceptic's findings."""
     figures = metrics(evaluation, c2st, sweeps)
@@ -45,16 +45,16 @@ def write_files(
 
 
 def metrics(
-    evaluation: Evaluation, c2st: C2STReport | None = None, sweeps: Mapping[str, Dial] | None = None
+    evaluation: Evaluation, c2st: C2STReport | None = None, sweeps: Mapping[str, SeveritySweep] | None = None
 ) -> dict[str, Any]:
     """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
     found = {
         "table": evaluation.table,
         "pristine": evaluation.pristine,
         "models": {name: {**model_metrics(evaluation, name), **c2st_metrics(c2st, name)} for name in evaluation.models},
-        "floors": {
+        "noise_floors": {
             column: {"sampling": floors.sampling, "content": floors.content}
-            for column, floors in evaluation.floors.items()
+            for column, floors in evaluation.noise_floors.items()
         },
         "images": len(evaluation.images),
         "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
@@ -68,7 +68,7 @@ def metrics(
 def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """Return the numbers of one generator; None where there is no such number."""
     model = evaluation.models[name]
-    floors = evaluation.floors[model.learned]
+    floors = evaluation.noise_floors[model.learned]
     return {
         "jsd_nss": evaluation.own(name),
         "jsd_nss_nats": evaluation.own(name) * NATS_PER_BIT,
@@ -77,23 +77,23 @@ def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "sampling_floor": floors.sampling,
         "nearest_own": int(evaluation.nearest_own(name)),
         "nearest_of_vector": len(evaluation.nearest_in(name)),
-        **severity_means(evaluation, name),
+        **quality_means(evaluation, name),
         **_draw_metrics(model.draws, evaluation.sample_diversity(name)),
     }
 
 
-def severity_means(evaluation: Evaluation, name: str) -> dict[str, float | None]:
+def quality_means(evaluation: Evaluation, name: str) -> dict[str, float | None]:
     """Return mean PSNR and SSIM of generated and true, and generated minus true, over the images that have them."""
     columns = list(zip(*(values for _, values in _severities(evaluation, name)), strict=True))
     return {label: _mean(column) for label, column in zip(SEVERITY, columns, strict=True)}
 
 
-def severity_table(evaluation: Evaluation) -> list[Sequence[object]]:
+def quality_table(evaluation: Evaluation) -> list[Sequence[object]]:
     """Return rows of model, image and the values of SEVERITY; the last one of each model is the mean."""
     rows: list[Sequence[object]] = []
     for name in evaluation.models:
         rows += [[name, image, *values] for image, values in _severities(evaluation, name)]
-        rows.append([name, "mean", *severity_means(evaluation, name).values()])
+        rows.append([name, "mean", *quality_means(evaluation, name).values()])
     return rows
 
 
@@ -126,12 +126,12 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
             ["distortion", "sampling", "sampling_between", "content"],
             *(
                 [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
-                for name, floors in evaluation.floors.items()
+                for name, floors in evaluation.noise_floors.items()
             ),
         ],
     )
     yield from _feature_files(evaluation)
-    yield "severity.csv", [["model", "image", *SEVERITY], *severity_table(evaluation)]
+    yield "severity.csv", [["model", "image", *SEVERITY], *quality_table(evaluation)]
     for name, model in evaluation.models.items():
         yield f"plots/histogram_{name}.csv", _histogram_rows(model)
         yield from residual_csv(evaluation, name)
@@ -170,13 +170,13 @@ def _draw_metrics(draws: Mapping[str, Draws], sample_diversity: SampleDiversity 
 
 def _severities(evaluation: Evaluation, name: str) -> list[tuple[str, tuple[float | None, ...]]]:
     return [
-        (image.image, _severity_values(image.beside[name].generated, image.beside[name].true))
+        (image.image, _quality_values(image.comparisons[name].generated, image.comparisons[name].true))
         for image in evaluation.images
-        if name in image.beside
+        if name in image.comparisons
     ]
 
 
-def _severity_values(generated: Severity, true: Severity) -> tuple[float | None, ...]:
+def _quality_values(generated: Quality, true: Quality) -> tuple[float | None, ...]:
     """Return the values of SEVERITY; no PSNR difference to or from identical images."""
     difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
     return generated.psnr, true.psnr, difference, generated.ssim, true.ssim, generated.ssim - true.ssim

@@ -18,37 +18,37 @@ from distort_pipeline.reports.divergence_tables import (
     in_the_paper,
     smallest,
 )
-from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, residuals, severity_means, severity_table
+from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, quality_means, quality_table, residuals
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.interval_plot import interval_plot
 from distort_pipeline.reports.residual_plots import residual_charts
-from distort_pipeline.reports.side_by_side import Shown, amplified_residual, carry
+from distort_pipeline.reports.side_by_side import EmbeddedImage, amplified_residual, carry
 from distort_pipeline.reports.sweep_tables import step_words, sweep_charts
 from distort_pipeline.statistics.c2st import GOAL, C2STReport
 from distort_pipeline.statistics.evaluation import Evaluation
 from distort_pipeline.statistics.nss_features import NSS_FEATURES
 from distort_pipeline.statistics.sample_diversity import CORRELATION_GOAL, VARIANCE_GOAL
-from distort_pipeline.statistics.severity_sweep import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, Dial
+from distort_pipeline.statistics.severity_sweep import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, SeveritySweep
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
 CROP_PX = 256  # of an image in a strip
-STRIP_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
+SIDE_BY_SIDE_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
 DELTA_PSNR_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local contrast, so JSD_NSS hardly sees it
-STRIP_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
+SIDE_BY_SIDE_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
 
 
-def write_page(
+def write_evaluation_page(
     folder: Path,
     evaluation: Evaluation,
     c2st: C2STReport | None,
     metadata: Mapping[str, Any],
-    sweeps: Mapping[str, Dial] | None = None,
+    sweeps: Mapping[str, SeveritySweep] | None = None,
 ) -> Path:
     """Write the page into `folder`, with the strips that lie there, and return its path."""
-    images = {name: folder / "strips" / f"{name}.png" for name in evaluation.models}
+    images = {name: folder / "side_by_side" / f"{name}.png" for name in evaluation.models}
     there = [path for path in images.values() if path.exists()]
-    carried = carry(there, STRIP_BYTES)
+    carried = carry(there, SIDE_BY_SIDE_BYTES)
     shown = {name: carried[path] for name, path in images.items() if path in carried}
     page = folder / PAGE_NAME
     write_bytes(page, render(evaluation, metadata, shown, c2st, sweeps).encode())
@@ -58,11 +58,11 @@ def write_page(
 def render(
     evaluation: Evaluation,
     metadata: Mapping[str, Any],
-    shown: Mapping[str, Shown],
+    shown: Mapping[str, EmbeddedImage],
     c2st: C2STReport | None = None,
-    sweeps: Mapping[str, Dial] | None = None,
+    sweeps: Mapping[str, SeveritySweep] | None = None,
 ) -> str:
-    """Return the page as HTML; `header` is the evaluation's store.json, `shown` has strips, and `dials`, by model."""
+    """Return the page as HTML; `header` is the evaluation's store.json, `shown` has side_by_side, and `dials`, by model."""
     return template("evaluation.html.j2").render(
         evaluation=evaluation,
         metadata=metadata,
@@ -89,13 +89,13 @@ def render(
         components=NSS_FEATURES,
         nearest_words=nearest_words,
         severity=SEVERITY,
-        severities=severity_table(evaluation),
+        severities=quality_table(evaluation),
         shown=shown,
     )
 
 
-def strip_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
-    """Return the images under STRIP_COLUMNS: crops of 256 px from the centre, or all of a smaller image."""
+def side_by_side_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
+    """Return the images under SIDE_BY_SIDE_COLUMNS: crops of 256 px from the centre, or all of a smaller image."""
     y, x = (max(0, side - CROP_PX) // 2 for side in pristine.shape[:2])
     clean, bad, made = (one[y : y + CROP_PX, x : x + CROP_PX] for one in (pristine, true, generated))
     return [clean, bad, made, amplified_residual(clean, bad), amplified_residual(clean, made)]
@@ -178,7 +178,7 @@ def _diversity_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
 
 def _too_strong(evaluation: Evaluation, name: str) -> float | None:
     """Return by how many dB a generator distorts more (or, below 0, less) than the truth; None if that is tolerable."""
-    difference = severity_means(evaluation, name)["psnr_difference"]
+    difference = quality_means(evaluation, name)["psnr_difference"]
     return -difference if difference is not None and abs(difference) > DELTA_PSNR_DB else None
 
 

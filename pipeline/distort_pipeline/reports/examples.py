@@ -66,12 +66,12 @@ def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int
     if own:
         return _kept_by_batches(corpus, own)
     per_shard = corpus.metadata["settings"]["generate"]["samples_per_shard"]
-    true: dict[tuple[str, int], Image] = {}  # by series and tile
+    true: dict[tuple[str, int], Image] = {}  # by condition and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
         truth = read_truth(corpus.folder, tile_shard(shard))
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
-        for series in dict.fromkeys(map(corpus.condition_of, records)):
-            true |= zip([(series, tile) for tile in numbers], truth.examples.get(series, ()), strict=False)
+        for condition in dict.fromkeys(map(corpus.condition_of, records)):
+            true |= zip([(condition, tile) for tile in numbers], truth.examples.get(condition, ()), strict=False)
     first = {(corpus.condition_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
     return {first[place]: image for place, image in true.items() if place in first}
 
@@ -79,10 +79,10 @@ def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int
 def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return the same for samples whose batches have truths of their own."""
     size = corpus.metadata["settings"]["generate"]["samples_per_shard"]
-    kept: dict[tuple[str, int], Image] = {}  # by series and slot
-    for series, batch in dict.fromkeys((corpus.condition_of(record), record.batch) for record in records):
-        truth = read_truth(corpus.folder, f"{series}-{batch:05d}")
-        slots = [(series, batch * size + int(row)) for row in truth.example_rows]
+    kept: dict[tuple[str, int], Image] = {}  # by condition and slot
+    for condition, batch in dict.fromkeys((corpus.condition_of(record), record.batch) for record in records):
+        truth = read_truth(corpus.folder, f"{condition}-{batch:05d}")
+        slots = [(condition, batch * size + int(row)) for row in truth.example_rows]
         kept |= zip(slots, next(iter(truth.examples.values()), ()), strict=False)
     places = {(corpus.condition_of(record), record.slot): record.sample for record in records}
     return {places[place]: image for place, image in kept.items() if place in places}

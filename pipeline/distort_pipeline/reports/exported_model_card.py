@@ -63,7 +63,7 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
 
 How coarse it is depends on all of what it is given, as with the codec that it learned: a tile by itself comes out finer
 or coarser than as a part of its image."""
-        if card["network"].get("whole")
+        if card["network"].get("image_stats")
         else ""
     )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""

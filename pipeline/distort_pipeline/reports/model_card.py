@@ -18,19 +18,19 @@ bootstrapped batches of validation tiles, in bits (never less than 0.002, which 
 
 | {level_column}tiles in the batch | paired with true tiles | against the pooled true histogram |
 |{level_rule}---|---|---|
-{bounds}
+{thresholds}
 
 Limits: it knows {knows}, and photographs like those it was trained on. All settings are in
 `store.json`.
 """
 
 
-def card_text(card: Mapping[str, Any]) -> str:
+def model_card(card: Mapping[str, Any]) -> str:
     """Return the model card as Markdown."""
     figures, network, data = card["figures"], card["network"], card["data"]
     train = card["settings"]["train"]
     noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
-    crops = f"{train['batch']} crops of {train['crop_px']} px"
+    crops = f"{train['batch_size']} crops of {train['crop_px']} px"
     trained = f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}"
     facts = {
         "network": f"{_unet(card)}, {noise}",
@@ -100,14 +100,14 @@ def _unet(card: Mapping[str, Any]) -> str:
 def _start(card: Mapping[str, Any]) -> dict[str, str]:
     """Return what the card says of where the adversarial training started, and where it was best."""
     network, found = card["network"], {}
-    if card["settings"]["base"]:
-        found["start"] = f"a trained model, digest of the weights {card['settings']['base']}"
+    if card["settings"]["init_from"]:
+        found["start"] = f"a trained model, digest of the weights {card['settings']['init_from']}"
     elif network["codec_prior"] != "none":
         found["response curves"] = (
             f"of {network['codec_prior']}, fitted to the training tiles before the adversarial training; "
             f"they explain {card['explained'][network['codec_prior']]:.0%} of the squared difference on images held out"
         )
-    if network["noise_pyramid"] and not card["settings"]["base"]:
+    if network["noise_pyramid"] and not card["settings"]["init_from"]:
         found["noise pyramid"] = "fitted to the training tiles before the adversarial training"
     if card["kept_step"] != card["steps"]:
         found["weights"] = f"of step {card['kept_step']}, which validated best"

@@ -28,18 +28,18 @@ def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
     severity, levels = settings.get("severity") or (), settings.get("levels")
     measure, quality = next(iter((settings.get("target") or {}).items()), ("", ()))
     ends = _ends(severity) or _ends(quality, UNITS.get(measure, ""))
-    asked = "severity" if severity else measure.upper()
+    requested = "severity" if severity else measure.upper()
     if levels:
         several = f"{levels} level{'s' if levels > 1 else ''}"
-        yield f"Each distortion comes at {several}{f', {asked} {ends}' if ends else ''}."
+        yield f"Each distortion comes at {several}{f', {requested} {ends}' if ends else ''}."
     elif len(set(severity)) == 1:
         yield f"All samples have the severity {ends}."
     elif severity:
         yield f"Each sample has a severity of its own, {ends}."
     elif len(set(quality)) == 1:
-        yield f"{_article(asked)} of {ends} was asked of every sample."
+        yield f"{_article(requested)} of {ends} was asked of every sample."
     elif quality:
-        yield f"{_article(asked)} of its own was asked of each sample, {ends}, as far as its tile can have it."
+        yield f"{_article(requested)} of its own was asked of each sample, {ends}, as far as its tile can have it."
 
 
 def _ends(values: Sequence[float], unit: str = "") -> str:

@@ -82,7 +82,7 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
 
 def points_of(evaluation: Evaluation, model: str, name: str) -> Points:
     """Return the points of one of PLOTS: a series for each colour or pair of colours, a point for each image."""
-    images = [image.beside[model] for image in evaluation.images if model in image.beside]
+    images = [image.comparisons[model] for image in evaluation.images if model in image.comparisons]
     if name == "psnr":
         both = [(one.true.psnr, one.generated.psnr) for one in images]
         return {"images": [(true, made) for true, made in both if true is not None and made is not None]}

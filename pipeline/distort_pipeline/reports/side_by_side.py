@@ -1,4 +1,4 @@
-"""Contact strips: the same tiles side by side, so that an eye can check what a number claims."""
+"""Contact side_by_side: the same tiles side by side, so that an eye can check what a number claims."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
-class Shown:
+class EmbeddedImage:
     """A strip that a page carries in itself."""
 
     address: str  # data: URI
     whole: bool  # False: rows at its end were left out for size
 
 
-def strip(
+def side_by_side(
     rows: Sequence[Sequence[Image]],
     columns: Sequence[str],
     *,
@@ -84,19 +84,19 @@ def amplified_residual(pristine: Image, distorted: Image, gain: float = 4) -> Im
     return to_uint8(MID_GREY + gain * (distorted.astype(np.float32) - pristine.astype(np.float32)))
 
 
-def carry(paths: Sequence[Path], budget_bytes: int) -> dict[Path, Shown]:
+def carry(paths: Sequence[Path], budget_bytes: int) -> dict[Path, EmbeddedImage]:
     """Return the strips at `paths` for a page, together at most `budget_bytes` of PNG; earlier ones matter more.
 
     Each gets an equal share of what those before it left; one whose first row needs more may take half of the rest.
     """
-    shown: dict[Path, Shown] = {}
+    shown: dict[Path, EmbeddedImage] = {}
     left = budget_bytes
     for place, path in enumerate(paths):
         fit = fitting(path, left // (len(paths) - place)) or fitting(path, left // 2)
         if fit is not None:
             png, whole = fit
             left -= len(png)
-            shown[path] = Shown(f"data:image/png;base64,{base64.b64encode(png).decode()}", whole)
+            shown[path] = EmbeddedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", whole)
     return shown
 
 
@@ -127,11 +127,11 @@ def png_bytes(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _row_ends(strip_pixels: Image) -> list[int]:
+def _row_ends(side_by_side_pixels: Image) -> list[int]:
     """Return where each row of images of a strip ends, the gap below it included."""
-    empty = (strip_pixels == strip_pixels[0, 0]).all(axis=(1, 2))
+    empty = (side_by_side_pixels == side_by_side_pixels[0, 0]).all(axis=(1, 2))
     starts = np.flatnonzero(empty[:-1] & ~empty[1:]) + 1  # of the headings, then of every row of images
-    return [*(int(start) for start in starts[2:]), len(strip_pixels)]
+    return [*(int(start) for start in starts[2:]), len(side_by_side_pixels)]
 
 
 def _upright(

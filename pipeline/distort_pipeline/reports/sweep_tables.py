@@ -9,13 +9,13 @@ from markupsafe import Markup
 
 from distort_pipeline.reports.line_chart import line_chart
 from distort_pipeline.reports.numbers import in_bits, parameter_words
-from distort_pipeline.statistics.eval_images import Severity
-from distort_pipeline.statistics.severity_sweep import Dial, LevelResult, MidpointResult, Step
+from distort_pipeline.statistics.eval_images import Quality
+from distort_pipeline.statistics.severity_sweep import LevelResult, MidpointResult, SeverityPoint, SeveritySweep
 
 SEVERITY_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
-def sweep_metrics(dial: Dial) -> dict[str, Any]:
+def sweep_metrics(dial: SeveritySweep) -> dict[str, Any]:
     """Return the small nested numbers of a dial; levels and what is between them by their severity."""
     return {
         "falling_levels_share": dial.falling_levels_share,
@@ -32,7 +32,7 @@ def sweep_metrics(dial: Dial) -> dict[str, Any]:
     }
 
 
-def sweep_csv(sweeps: Mapping[str, Dial]) -> Iterator[tuple[str, list[Sequence[object]]]]:
+def sweep_csv(sweeps: Mapping[str, SeveritySweep]) -> Iterator[tuple[str, list[Sequence[object]]]]:
     """Yield the name of each CSV file and its rows, the header first; no file that would have no row."""
     levels = [
         {"model": name, **_step_values(step), **_level_values(measured)}
@@ -49,7 +49,7 @@ def sweep_csv(sweeps: Mapping[str, Dial]) -> Iterator[tuple[str, list[Sequence[o
             yield file, [list(rows[0]), *(list(row.values()) for row in rows)]
 
 
-def sweep_text(dial: Dial) -> str:
+def sweep_text(dial: SeveritySweep) -> str:
     """Return a dial in one line, for a terminal."""
     bits = ", ".join(in_bits(measured.bits) for _, measured in dial.levels)
     words = (
@@ -65,7 +65,7 @@ def sweep_text(dial: Dial) -> str:
     return words
 
 
-def sweep_charts(name: str, dial: Dial) -> list[Markup]:
+def sweep_charts(name: str, dial: SeveritySweep) -> list[Markup]:
     """Return JSD_NSS over severity beside what true scores against itself, and PSNR over severity beside true."""
     steps = dial.steps()
     bits = line_chart(
@@ -93,25 +93,25 @@ def sweep_charts(name: str, dial: Dial) -> list[Markup]:
     return [Markup(bits), Markup(strength)]
 
 
-def step_words(step: Step) -> str:
+def step_words(step: SeverityPoint) -> str:
     """Return the parameters at a step as a person would write them.
 
-    >>> step_words(Step(0.3, {"sigma_grey": 7.5})), step_words(Step(0.5, {"ratio": 102.203914}))
+    >>> step_words(SeverityPoint(0.3, {"sigma_grey": 7.5})), step_words(SeverityPoint(0.5, {"ratio": 102.203914}))
     ('sigma_grey 7.5', 'ratio 102.2')
     """
     return ", ".join(f"{name} {parameter_words(value)}" for name, value in step.parameters.items())
 
 
-def _name(step: Step) -> str:
+def _name(step: SeverityPoint) -> str:
     """Return a severity as a key.
 
-    >>> _name(Step(0.6000000000000001, {})), _name(Step(1 / 3, {}))
+    >>> _name(SeverityPoint(0.6000000000000001, {})), _name(SeverityPoint(1 / 3, {}))
     ('0.6', '0.333')
     """
     return f"{step.severity:.3g}"
 
 
-def _step_values(step: Step) -> dict[str, Any]:
+def _step_values(step: SeverityPoint) -> dict[str, Any]:
     return {"severity": step.severity, "parameters": step_words(step)}
 
 
@@ -134,7 +134,7 @@ def _between_values(measured: MidpointResult) -> dict[str, float | None]:
     }
 
 
-def _strength(generated: Severity, true: Severity) -> dict[str, float | None]:
+def _strength(generated: Quality, true: Quality) -> dict[str, float | None]:
     """Return PSNR and SSIM against pristine, and generated minus true."""
     difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
     return {

@@ -20,7 +20,7 @@ def target_report(records: Sequence[SampleRecord], measure: str, moved: int) -> 
     share of samples at an end of the dial: their targets lie beyond it, or just there. `within` is the same as both of
     the others, of the samples that are not. `moved` is the share whose targets no tile could have and were drawn anew.
     """
-    asked = np.array([record.target for record in records], np.float64)
+    requested = np.array([record.target for record in records], np.float64)
     values = [getattr(record, measure) for record in records]
     reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # none: identical images
     if measure == "psnr":
@@ -28,18 +28,18 @@ def target_report(records: Sequence[SampleRecord], measure: str, moved: int) -> 
     inside = np.array([record.severity not in (0.0, 1.0) for record in records])
     return {
         "measure": measure,
-        "least": float(asked.min()),
-        "most": float(asked.max()),
+        "least": float(requested.min()),
+        "most": float(requested.max()),
         "reached_mean": float(reached.mean()),
-        **_agreement(asked, reached),
+        **_agreement(requested, reached),
         "at_limit": float(1 - inside.mean()),
         "moved": moved / len(records),
-        "within": _agreement(asked[inside], reached[inside]) if inside.any() else None,
+        "within": _agreement(requested[inside], reached[inside]) if inside.any() else None,
     }
 
 
-def _agreement(asked: NDArray[np.float64], reached: NDArray[np.float64]) -> dict[str, float | None]:
+def _agreement(requested: NDArray[np.float64], reached: NDArray[np.float64]) -> dict[str, float | None]:
     return {
-        "mean_abs_error": float(np.abs(asked - reached).mean()),
-        "spearman": spearman(asked.tolist(), reached.tolist()) if np.ptp(asked) > 0 else None,
+        "mean_abs_error": float(np.abs(requested - reached).mean()),
+        "spearman": spearman(requested.tolist(), reached.tolist()) if np.ptp(requested) > 0 else None,
     }

@@ -61,7 +61,7 @@ class TSTRResult:
     kinds: tuple[str, ...]
     tstr: Accuracy
     trtr: Accuracy
-    named: Mapping[str, NDArray[np.int64]]  # 'generated' and 'true' → (kinds, kinds): true tiles by kind, as named
+    confusion: Mapping[str, NDArray[np.int64]]  # 'generated' and 'true' → (kinds, kinds): true tiles by kind, as named
 
     @property
     def ratio(self) -> float:

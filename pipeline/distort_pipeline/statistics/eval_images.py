@@ -34,7 +34,7 @@ class EvalImages:
 
 
 @dataclass(frozen=True)
-class Severity:
+class Quality:
     """How far a distorted image is from the pristine one."""
 
     psnr: float | None  # dB; None for identical images
@@ -45,8 +45,8 @@ class Severity:
 class Comparison:
     """A generator's first draw of one image, and the true distortion of that image, each against the pristine."""
 
-    generated: Severity
-    true: Severity
+    generated: Quality
+    true: Quality
     generated_residual: ResidualFigures
     true_residual: ResidualFigures
     generated_draws: DrawLikeness | None
@@ -62,7 +62,7 @@ class MeasuredImage:
     true: Mapping[str, Histograms]  # by column
     true_again: Mapping[str, Histograms]  # by column
     generated: Mapping[str, tuple[Histograms, ...]]  # by model
-    beside: Mapping[str, Comparison]  # by model, where the image has the true distortion that the model learned
+    comparisons: Mapping[str, Comparison]  # by model, where the image has the true distortion that the model learned
 
 
 def measure(image: str, made: EvalImages, learned: Mapping[str, str]) -> MeasuredImage:
@@ -73,21 +73,23 @@ def measure(image: str, made: EvalImages, learned: Mapping[str, str]) -> Measure
         true={column: nss_histograms(true) for column, true in made.true.items()},
         true_again={column: nss_histograms(true) for column, true in made.true_again.items()},
         generated={model: tuple(map(nss_histograms, drawn)) for model, drawn in made.generated.items()},
-        beside={model: _comparison(made, model, column) for model, column in learned.items() if column in made.true},
+        comparisons={
+            model: _comparison(made, model, column) for model, column in learned.items() if column in made.true
+        },
     )
 
 
-def severity(pristine: Image, distorted: Image) -> Severity:
+def quality(pristine: Image, distorted: Image) -> Quality:
     """Return how far `distorted` is from `pristine`."""
     ratio = psnr(pristine, distorted)
-    return Severity(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
+    return Quality(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
 
 
 def _comparison(made: EvalImages, model: str, column: str) -> Comparison:
     pristine, true, generated = made.pristine, made.true[column], made.generated[model][0]
     return Comparison(
-        generated=severity(pristine, generated),
-        true=severity(pristine, true),
+        generated=quality(pristine, generated),
+        true=quality(pristine, true),
         generated_residual=residual_figures(pristine, generated),
         true_residual=residual_figures(pristine, true),
         generated_draws=_draws(pristine, generated, made.generated_again.get(model)),

@@ -9,13 +9,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.eval_images import Histograms, MeasuredImage
 from distort_pipeline.statistics.histograms import Counts
 from distort_pipeline.statistics.noise_floor import between_content_baseline, split_half_floor
 from distort_pipeline.statistics.nss_features import JSD_NSS, NSS_FEATURES, feature_divergences
-from distort_pipeline.statistics.residual_figures import ResidualFigures, ema_generator
+from distort_pipeline.statistics.residual_figures import ResidualFigures, averaged
 from distort_pipeline.statistics.sample_diversity import DrawLikeness, SampleDiversity
 
 CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few images a single one is luck
@@ -64,7 +64,7 @@ class Evaluation:
     identity_features: Mapping[str, FeatureDivergences]  # column: what the identity baseline scores
     pooled_table: Mapping[str, Row]
     pooled_pristine: Row
-    floors: Mapping[str, NoiseFloor]  # by column
+    noise_floors: Mapping[str, NoiseFloor]  # by column
     models: Mapping[str, ModelFigures]
 
     @property
@@ -141,7 +141,7 @@ def summarise(
         identity_features=untouched,
         pooled_table={model: _pooled_row(images, columns, rows[model]) for model in learned},
         pooled_pristine=_pooled_row(images, columns, nothing),
-        floors={column: _noise_floor(images, column, seed) for column in columns},
+        noise_floors={column: _noise_floor(images, column, seed) for column in columns},
         models={
             model: _model_figures(
                 images, model, column, {"generated": feature_table[model][column], "pristine": untouched[column]}
@@ -185,10 +185,10 @@ def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> Noi
         sampling = fmean(map(jsd_bits, counts, again))
     else:
         seeds = [derive_seed(seed, "halves", column, image.image) for image in having]
-        sampling = fmean(split_half_floor(own, generator(one)) for own, one in zip(counts, seeds, strict=True))
+        sampling = fmean(split_half_floor(own, make_rng(one)) for own, one in zip(counts, seeds, strict=True))
     content = None
     if len(having) > 1:
-        rng = generator(derive_seed(seed, "content", column))
+        rng = make_rng(derive_seed(seed, "content", column))
         stack = np.stack(counts)
         content = fmean(between_content_baseline(stack, rng.permutation(len(having))) for _ in range(CONTENT_SPLITS))
     return NoiseFloor(sampling, second_draw, content)
@@ -198,21 +198,21 @@ def _model_figures(
     images: Sequence[MeasuredImage], model: str, column: str, feature_table: dict[str, FeatureDivergences]
 ) -> ModelFigures:
     having = _having(images, column)
-    beside = [image.beside[model] for image in having]
+    comparisons = [image.comparisons[model] for image in having]
     if all(column in image.true_again for image in having):
         feature_table["true again"] = _mean_feature_divergences(
             [(image.true[column], image.true_again[column]) for image in having]
         )
     draws = {
-        "generated": _mean_draws([one.generated_draws for one in beside]),
-        "true": _mean_draws([one.true_draws for one in beside]),
+        "generated": _mean_draws([one.generated_draws for one in comparisons]),
+        "true": _mean_draws([one.true_draws for one in comparisons]),
     }
     return ModelFigures(
         learned=column,
         feature_table=feature_table,
         residuals={
-            "generated": ema_generator([one.generated_residual for one in beside]),
-            "true": ema_generator([one.true_residual for one in beside]),
+            "generated": averaged([one.generated_residual for one in comparisons]),
+            "true": averaged([one.true_residual for one in comparisons]),
         },
         draws={kind: mean for kind, mean in draws.items() if mean is not None},
         histograms={

@@ -48,7 +48,7 @@ def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
     }
 
 
-def ema_generator(figures: Sequence[ResidualFigures]) -> ResidualFigures:
+def averaged(figures: Sequence[ResidualFigures]) -> ResidualFigures:
     """Return the mean over images of each of their figures."""
     return {name: np.mean([one[name] for one in figures], axis=0) for name in figures[0]}
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.pixels import Image
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB
 from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.eval_images import Severity, severity
+from distort_pipeline.statistics.eval_images import Quality, quality
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.noise_floor import split_half_floor
 
@@ -25,7 +25,7 @@ UNTOUCHED_GOAL_DB = 45.0  # ours: PSNR at severity 0; a codec that discards noth
 
 
 @dataclass(frozen=True)
-class Step:
+class SeverityPoint:
     """A place on the dial where there is a true distortion to compare with."""
 
     severity: float
@@ -39,8 +39,8 @@ class LevelResult:
     bits: float
     pristine_bits: float  # what the identity baseline scores
     floor_bits: float  # what true scores against itself
-    generated: Severity
-    true: Severity
+    generated: Quality
+    true: Quality
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class MidpointResult:
     bits: float
     below_bits: float
     above_bits: float
-    generated: Severity
-    true: Severity
+    generated: Quality
+    true: Quality
 
     @property
     def nearest(self) -> bool:
@@ -76,11 +76,11 @@ class SweepImage:
 
 
 @dataclass(frozen=True)
-class Dial:
+class SeveritySweep:
     """All figures of one generator's dial, means over images."""
 
-    levels: tuple[tuple[Step, LevelResult], ...]  # weakest first; so the next
-    midpoints: tuple[tuple[Step, MidpointResult], ...]
+    levels: tuple[tuple[SeverityPoint, LevelResult], ...]  # weakest first; so the next
+    midpoints: tuple[tuple[SeverityPoint, MidpointResult], ...]
     falling_levels: int  # of `tiles`: their PSNR falls from level to level
     true_falling_levels: int  # the same of true distortions
     both_falling_levels: int  # of `tiles`: both do
@@ -116,7 +116,7 @@ class Dial:
         """Return the same of true distortions, None where these could not be made."""
         return None if self.true_falling is None else self.true_falling / self.tiles
 
-    def steps(self) -> list[tuple[Step, LevelResult | MidpointResult]]:
+    def steps(self) -> list[tuple[SeverityPoint, LevelResult | MidpointResult]]:
         """Return levels and what is between them, by severity."""
         return sorted([*self.levels, *self.midpoints], key=lambda measured: measured[0].severity)
 
@@ -127,13 +127,13 @@ def level_result(pristine: Image, true: Image, again: Image | None, generated: I
     Without it the floor is between random halves of the one, for which `seed` is.
     """
     counts = product_histogram(true)
-    second = split_half_floor(counts, generator(seed)) if again is None else jsd_bits(counts, product_histogram(again))
+    second = split_half_floor(counts, make_rng(seed)) if again is None else jsd_bits(counts, product_histogram(again))
     return LevelResult(
         bits=jsd_bits(counts, product_histogram(generated)),
         pristine_bits=jsd_bits(counts, product_histogram(pristine)),
         floor_bits=second,
-        generated=severity(pristine, generated),
-        true=severity(pristine, true),
+        generated=quality(pristine, generated),
+        true=quality(pristine, true),
     )
 
 
@@ -141,7 +141,7 @@ def midpoint_result(pristine: Image, true: Image, generated: Image, below: Image
     """Return what there is to say of one image between two levels; `below` and `above` are generated at those."""
     counts = product_histogram(true)
     bits, below_bits, above_bits = (jsd_bits(counts, product_histogram(made)) for made in (generated, below, above))
-    return MidpointResult(bits, below_bits, above_bits, severity(pristine, generated), severity(pristine, true))
+    return MidpointResult(bits, below_bits, above_bits, quality(pristine, generated), quality(pristine, true))
 
 
 def tile_errors(pristine: Image, distorted: Image) -> NDArray[np.float64]:
@@ -162,7 +162,9 @@ def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((np.diff(errors, axis=0) >= 0).all(0) & (errors[-1] > errors[0]))
 
 
-def summarise_sweep(images: Sequence[SweepImage], levels: Sequence[Step], midpoints: Sequence[Step]) -> Dial:
+def summarise_sweep(
+    images: Sequence[SweepImage], levels: Sequence[SeverityPoint], midpoints: Sequence[SeverityPoint]
+) -> SeveritySweep:
     """Return the figures over measured `images`, all of which have these `levels` and `betweens`."""
     by_level = np.concatenate([falls(image.level_errors) for image in images])
     true_by_level = np.concatenate([falls(image.true_level_errors) for image in images])
@@ -171,7 +173,7 @@ def summarise_sweep(images: Sequence[SweepImage], levels: Sequence[Step], midpoi
     untouched = [image.untouched_db for image in images]
     level_means = [_mean(measured) for measured in zip(*(one.levels for one in images), strict=True)]
     midpoint_means = [_mean(measured) for measured in zip(*(one.midpoints for one in images), strict=True)]
-    return Dial(
+    return SeveritySweep(
         levels=tuple(zip(levels, level_means, strict=True)),
         midpoints=tuple(zip(midpoints, midpoint_means, strict=True)),
         falling_levels=int(by_level.sum()),
@@ -199,11 +201,11 @@ def _mean(images: Sequence[Measured]) -> Measured:
     """Return the mean over images of every number at one place on the dial."""
     each = {part.name: [getattr(one, part.name) for one in images] for part in fields(images[0])}
     means: dict[str, Any] = {
-        name: _mean_severity(values) if isinstance(values[0], Severity) else fmean(values)
+        name: _mean_quality(values) if isinstance(values[0], Quality) else fmean(values)
         for name, values in each.items()
     }
     return type(images[0])(**means)
 
 
-def _mean_severity(severities: Sequence[Severity]) -> Severity:
-    return Severity(fmean(capped(one.psnr) for one in severities), fmean(one.ssim for one in severities))
+def _mean_quality(severities: Sequence[Quality]) -> Quality:
+    return Quality(fmean(capped(one.psnr) for one in severities), fmean(one.ssim for one in severities))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.c2st.tiles import LevelPair, PhotographTiles, cut_tiles
+from distort_pipeline.c2st.tiles import LevelPair, PhotographTiles, tiles_of
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import apply
 from distort_pipeline.evaluation.plan import Plan, plan_of
@@ -19,14 +19,14 @@ from distort_pipeline.progress import track
 from distort_pipeline.records import PairRecord, Report, digest
 from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
-from distort_pipeline.reports.evaluation_page import STRIP_COLUMNS, strip_row, write_page
-from distort_pipeline.reports.side_by_side import strip
+from distort_pipeline.reports.evaluation_page import SIDE_BY_SIDE_COLUMNS, side_by_side_row, write_evaluation_page
+from distort_pipeline.reports.side_by_side import side_by_side
 from distort_pipeline.reports.sweep_tables import sweep_text
-from distort_pipeline.seeds import derive_seed, generator, sample_seed
+from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
 from distort_pipeline.statistics.c2st import C2STReport
 from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
 from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.severity_sweep import Dial, SweepImage, summarise_sweep
+from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
 from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.images import encode_png
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from distort_pipeline.trained import TrainedGenerator
 
 KIND = "evaluation"
-VERSION = 1
+VERSION = 2
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
@@ -61,18 +61,18 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         for image, made in track(
             _make(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
         ):
-            measured.append(_measured(plan, image, made, shown, config.strips))
+            measured.append(_measured(plan, image, made, shown, config.side_by_side))
             condition_levels = _run_sweeps(plan, image, generators, tried, config)
             tiles.append(_tiles(plan, image, made, condition_levels, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         c2st = _c2st(tiles, plan, config)
-        sweeps = {name: _dial(plan.sweeps[name], tried[name]) for name in plan.sweeps}
+        sweeps = {name: _sweep(plan.sweeps[name], tried[name]) for name in plan.sweeps}
         figures = write_files(evaluation, c2st, work, sweeps)
         for name, rows in shown.items():
             if rows:
-                write_bytes(work / "strips" / f"{name}.png", encode_png(strip(rows, STRIP_COLUMNS)))
+                write_bytes(work / "side_by_side" / f"{name}.png", encode_png(side_by_side(rows, SIDE_BY_SIDE_COLUMNS)))
         metadata = _metadata(plan, settings, cards, figures)
-        write_page(work, evaluation, c2st, metadata, sweeps)
+        write_evaluation_page(work, evaluation, c2st, metadata, sweeps)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
         build.publish(metadata)
     return _report(out, figures, tuple(_remarks(plan, sweeps)))
@@ -95,14 +95,14 @@ def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerat
     from distort_pipeline.trained import load_generator
 
     pin_backend_threads(threads)
-    return {name: load_generator(folder, batch=1) for name, folder in folders.items()}
+    return {name: load_generator(folder, batch_size=1) for name, folder in folders.items()}
 
 
 def _make(
     plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
 ) -> Iterator[tuple[str, EvalImages]]:
     """Yield each image's id with all that is made of it."""
-    from distort_pipeline.trained import is_random as varies_per_draw
+    from distort_pipeline.trained import is_stochastic as varies_per_draw
 
     column_of = {column.name: column for column in plan.columns}
     for image, records in plan.images.items():
@@ -135,18 +135,18 @@ def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) 
         record = records.get(column.name)
         if column.redrawn and record is not None:
             own = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
-            made = apply(record.distortion, pristine, column.recipe["parameters"], generator(own))
+            made = apply(record.distortion, pristine, column.recipe["parameters"], make_rng(own))
             again[column.name] = made.image
     return again
 
 
 def _measured(
-    plan: Plan, image: str, made: EvalImages, shown: Mapping[str, list[list[Image]]], strips: int
+    plan: Plan, image: str, made: EvalImages, shown: Mapping[str, list[list[Image]]], side_by_side: int
 ) -> MeasuredImage:
     """Return the measurements of one image; its crops join `shown` while a model has fewer than `strips` rows."""
     for name, column in plan.learned.items():
-        if column in made.true and len(shown[name]) < strips:
-            shown[name].append(strip_row(made.pristine, made.true[column], made.generated[name][0]))
+        if column in made.true and len(shown[name]) < side_by_side:
+            shown[name].append(side_by_side_row(made.pristine, made.true[column], made.generated[name][0]))
     return measure(image, made, plan.learned)
 
 
@@ -161,7 +161,7 @@ def _tiles(
     if not config.c2st_steps:
         return None
     share = max(2, round(config.c2st_tiles / len(plan.images)))
-    return cut_tiles(
+    return tiles_of(
         made, count=share, seed=derive_seed(config.seed, "sceptic", image), condition_levels=condition_levels
     )
 
@@ -187,7 +187,7 @@ def _run_sweeps(
             tried[name].append(run_sweep(one, plan.pairs, records, own, seed=config.seed))
             condition_levels[name] = [
                 LevelPair(held.step.severity, true, own.made(held.step.severity))
-                for held, true in zip(one.held, own.true, strict=True)
+                for held, true in zip(one.shared_levels, own.true, strict=True)
             ]
     return condition_levels
 
@@ -196,8 +196,8 @@ def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str,
     return derive_seed(config.seed, trained.card["distortion"], identity, draw)
 
 
-def _dial(plan: SweepPlan, images: Sequence[SweepImage]) -> Dial:
-    return summarise_sweep(images, [one.step for one in plan.held], [one.step for one in plan.midpoints])
+def _sweep(plan: SweepPlan, images: Sequence[SweepImage]) -> SeveritySweep:
+    return summarise_sweep(images, [one.step for one in plan.shared_levels], [one.step for one in plan.midpoints])
 
 
 def _c2st(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
@@ -205,9 +205,9 @@ def _c2st(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateC
     there = [own for own in tiles if own is not None]
     if not there:
         return None
-    from distort_pipeline.c2st.run import judge
+    from distort_pipeline.c2st.run import run_c2st
 
-    return judge(there, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
+    return run_c2st(there, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
 
 
 def _metadata(
@@ -230,7 +230,7 @@ def _metadata(
     }
 
 
-def _remarks(plan: Plan, sweeps: Mapping[str, Dial]) -> Iterator[str]:
+def _remarks(plan: Plan, sweeps: Mapping[str, SeveritySweep]) -> Iterator[str]:
     """Yield the lines that a reader of the terminal gets beside the table."""
     for name, dial in sweeps.items():
         yield f"dial of {name}: {sweep_text(dial)}"

@@ -95,8 +95,8 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     """Return the parts of an export, and how many samples are left out."""
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
-    series = source.corpus.series
-    columns["conditions"] = np.repeat(series, [source.corpus.metadata["samples"][name] for name in series])
+    conditions = source.corpus.conditions
+    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata["samples"][name] for name in conditions])
     wanted = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not wanted.any():
         raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
@@ -115,7 +115,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
         wanted &= having
         if not wanted.any():
             raise PipelineError(f"no sample has the label {config.label}; choose another with --label")
-    return plan_parts(columns, series, wanted, config.limit), LeftOut(int(flagged.sum()), without)
+    return plan_parts(columns, conditions, wanted, config.limit), LeftOut(int(flagged.sum()), without)
 
 
 def write_part(task: PartTask) -> str:
@@ -156,7 +156,7 @@ def _having_score(source: ExportSource, wanted: NDArray[np.bool_]) -> NDArray[np
 def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Return (samples,) which are of batches that are out of the bounds of their generators."""
     batches = zip(columns["conditions"], columns["batch"], strict=True)
-    return np.array([f"{series}-{batch:05d}" in source.flagged for series, batch in batches], bool)
+    return np.array([f"{condition}-{batch:05d}" in source.flagged for condition, batch in batches], bool)
 
 
 def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:

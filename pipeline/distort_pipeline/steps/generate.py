@@ -18,7 +18,7 @@ from distort_pipeline.planning.conditions import Condition, levels_of, same_leve
 from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.severities import true_parameters
 from distort_pipeline.stores.arrays import create_group, create_samples
@@ -54,10 +54,10 @@ def run(
     images = [image for image in manifest.records if image.split in config.splits]
     if not images:
         raise PipelineError(f"{manifest_path} has no image in the splits {', '.join(config.splits)}")
-    series = plan_conditions(
+    conditions = plan_conditions(
         cards,
         config.distortions,
-        levels=config.levels,
+        levels=config.num_levels,
         severity=config.severity,
         composites=config.composite,
         target=config.target,
@@ -65,7 +65,7 @@ def run(
     align_px = config.crop_align or trained_align(cards)
     plan = plan_corpus(
         images,
-        series,
+        conditions,
         count=config.count,
         tile_px=None if config.whole_images else config.tile_px,
         samples_per_shard=config.samples_per_shard,
@@ -82,16 +82,16 @@ def run(
     with build.writing() as work:
         check_free_space(out, _bytes_needed(plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, config, plan)
-        tile_tasks = _tile_tasks(config, cards, series, plan, work, root)
+        tile_tasks = _tile_tasks(config, cards, conditions, plan, work, root)
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
-        batch_tasks = _batch_tasks(config, series, plan, folders, work, root, workers.threads)
+        batch_tasks = _batch_tasks(config, conditions, plan, folders, work, root, workers.threads)
         made = _make_batches(config, batch_tasks, work, workers)
         used = used_images(plan, images)
         metadata = corpus_metadata(work, settings, plan, cards, used)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
         write_json(work / "store.json", metadata)
-        write_page(work)
+        write_corpus_page(work)
         write_attributions(work / ATTRIBUTIONS, attributions_of(used))
         build.publish(metadata)
     return _report(out, metadata)
@@ -101,7 +101,7 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
     group = create_group(work)
     if config.whole_images:
         return
-    slots = Counter(batch.series.name for batch in plan.batches for _ in batch.samples)
+    slots = Counter(batch.condition.name for batch in plan.batches for _ in batch.samples)
     for name, count in {PRISTINE: len(plan.tiles), **{distorted_array(n): c for n, c in slots.items()}}.items():
         create_samples(
             group,
@@ -114,7 +114,7 @@ def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None
 
 
 def _tile_tasks(
-    config: GenerateConfig, cards: Cards, series: Sequence[Condition], plan: CorpusPlan, work: Path, root: Path
+    config: GenerateConfig, cards: Cards, conditions: Sequence[Condition], plan: CorpusPlan, work: Path, root: Path
 ) -> list[TileTask]:
     return [
         TileTask(
@@ -122,7 +122,7 @@ def _tile_tasks(
             root,
             number,
             plan.tiles[first : first + config.samples_per_shard],
-            _shared_truths(cards, series),
+            _shared_truths(cards, conditions),
             config.truth_images,
             config.seed,
             config.whole_images,
@@ -132,11 +132,11 @@ def _tile_tasks(
     ]
 
 
-def _shared_truths(cards: Cards, series: Sequence[Condition]) -> tuple[DistortionSpec, ...]:
-    """Return the true distortions that the batches of all series share: of those whose samples have one strength."""
+def _shared_truths(cards: Cards, conditions: Sequence[Condition]) -> tuple[DistortionSpec, ...]:
+    """Return the true distortions that the batches of all conditions share: of those whose samples have one strength."""
     return tuple(
-        DistortionSpec(one.name, card["distortion"], one.level, true_parameters(card, one.asked.first))
-        for one in series
+        DistortionSpec(one.name, card["distortion"], one.level, true_parameters(card, one.request.first))
+        for one in conditions
         if one.fixed_severity
         for card in [cards[one.models[0]]]
         if not card["external"]
@@ -145,7 +145,7 @@ def _shared_truths(cards: Cards, series: Sequence[Condition]) -> tuple[Distortio
 
 def _batch_tasks(
     config: GenerateConfig,
-    series: Sequence[Condition],
+    conditions: Sequence[Condition],
     plan: CorpusPlan,
     folders: Mapping[str, Path],
     work: Path,
@@ -156,15 +156,15 @@ def _batch_tasks(
         BatchTask(
             work,
             root,
-            {name: folders[name] for name in batch.series.models},
+            {name: folders[name] for name in batch.condition.models},
             batch,
             tuple(plan.tiles[sample.tile] for sample in batch.samples),
-            same_level(batch.series, series),
-            levels_of(batch.series, series),
+            same_level(batch.condition, conditions),
+            levels_of(batch.condition, conditions),
             config.samples_per_shard,
             config.inference_batch_size,
             config.precision,
-            config.labels,
+            config.metrics,
             config.whole_images,
             config.truth_images,
             config.seed,
@@ -223,9 +223,9 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 def _report(out: Path, metadata: dict[str, Any]) -> Report:
     counts = metadata["counts"]
     shares, levels = Counter[str](), Counter[str]()
-    for name, series in metadata["conditions"].items():
-        shares[series["distortion"]] += metadata["samples"][name]
-        levels[series["distortion"]] += 1
+    for name, condition in metadata["conditions"].items():
+        shares[condition["distortion"]] += metadata["samples"][name]
+        levels[condition["distortion"]] += 1
     several = {name: f" at {number} levels" for name, number in levels.items() if number > 1}
     told = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
     verdict = (

@@ -15,7 +15,7 @@ from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.model_card import card_text
+from distort_pipeline.reports.model_card import model_card
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import write_bytes, write_json
@@ -47,7 +47,7 @@ from distort_pipeline.versions import package_versions
 if TYPE_CHECKING:
     from distort_pipeline.training.init import Initialization
 
-FITTED_LAYERS = ("responses", "noise_pyramid")  # their names in networks.generator, which would import Keras here
+FITTED_LAYERS = ("coefficient_curves", "noise_pyramid")  # their names in networks.generator, which would import Keras here
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Trained:
     calibration: dict[str, list[float]] | None  # of several levels
 
 
-def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, base: Path | None = None) -> Report:
+def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, init_from: Path | None = None) -> Report:
     """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on.
 
     `base` is a trained model of the same networks to start from: nothing is fitted then. Without it, the start is
@@ -71,10 +71,10 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
     levels = [int(recipe["level"]) for recipe in recipes]
-    noise_channels = resolve_noise_channels(config.noise_channels, distortion, base)
-    if base is not None:
+    noise_channels = resolve_noise_channels(config.noise_channels, distortion, init_from)
+    if init_from is not None:
         require_same_networks(
-            base,
+            init_from,
             base_filters=config.base_filters,
             noise_channels=noise_channels,
             codec_prior=config.codec_prior,
@@ -86,7 +86,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         "distortion": distortion,
         "train": {**_content_settings(config), "noise_channels": noise_channels, "levels": levels},
         "pairs_digest": pairs.metadata["digest"],
-        "base": read_card(base)["weights_digest"] if base else None,
+        "init_from": read_card(init_from)["weights_digest"] if init_from else None,
     }
     # checkpoints are the whole state of the optimisers: of use only on the way here
     build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
@@ -94,7 +94,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _start(config, pairs, distortion, recipes, work, noise_channels, base)
+        start = _start(config, pairs, distortion, recipes, work, noise_channels, init_from)
         trainer, device = _trainer(config, distortion, noise_channels, len(levels), start)
         select_checkpoint = config.select_checkpoint or ("best" if start.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, select_checkpoint)
@@ -115,7 +115,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "noise_channels": noise_channels,
             "codec_prior": start.codec_prior,
             "noise_pyramid": start.noise is not None,
-            "whole": start.whole,
+            "image_stats": start.image_stats,
         }
         card = {
             **origin(pairs, recipes),
@@ -131,7 +131,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, ba
             "device": device,
             "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
         }
-        write_bytes(work / "README.md", card_text(card).encode())
+        write_bytes(work / "README.md", model_card(card).encode())
         build.publish(card)
     return Report(
         "train",
@@ -157,13 +157,13 @@ def _start(
     recipes: Sequence[Mapping[str, Any]],
     work: Path,
     noise_channels: int,
-    base: Path | None,
+    init_from: Path | None,
 ) -> Initialization:
     """Return where G starts; PipelineError if it is to make no step from there, and nothing is known."""
     from distort_pipeline.training.init import fit_init, load_init
 
-    if base is not None:
-        return load_init(base, [recipe["parameters"] for recipe in recipes])
+    if init_from is not None:
+        return load_init(init_from, [recipe["parameters"] for recipe in recipes])
     wanted = config.codec_prior
     if config.crop_align != TILE_ALIGN_PX:
         wanted = "none"  # codecs' blocks move under crops of any other alignment
@@ -238,20 +238,26 @@ def _train(
 
     seed = derive_seed(config.seed, distortion)
     crops = Crops(
-        pairs, distortion, levels, crop_px=config.crop_px, crop_align=config.crop_align, batch=config.batch, seed=seed
+        pairs,
+        distortion,
+        levels,
+        crop_px=config.crop_px,
+        crop_align=config.crop_align,
+        batch=config.batch_size,
+        seed=seed,
     )
     best = BestWeights(work / "checkpoints" / "best")
     predictor = Predictor(
         trainer.ema_generator,
         noise_channels=noise_channels,
-        batch=config.batch,
+        batch_size=config.batch_size,
         multi_level=len(levels) > 1,
-        whole=is_scaled(trainer.settings.codec_prior),
+        image_stats=is_scaled(trainer.settings.codec_prior),
     )
     validator = Validator(pairs, distortion, levels, predictor, count=config.validation_tiles, seed=config.seed)
 
     def validate(step: int) -> Mapping[str, float]:
-        figures = validator.along(step, work / "strips")
+        figures = validator.along(step, work / "side_by_side")
         if select_checkpoint == "best":
             best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.ema_generator))
         print(

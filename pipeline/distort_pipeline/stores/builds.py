@@ -34,7 +34,7 @@ class StagedStore:
     """
 
     out: Path
-    key: str  # digest of everything that decides the store's bytes
+    config_hash: str  # digest of everything that decides the store's bytes
     staging_dir: tuple[str, ...] = ()  # folders that are of use until the store is finished
 
     @property
@@ -43,7 +43,7 @@ class StagedStore:
         if self._is_remote:
             return self.out
         out = self.out.resolve()  # workers may stand in another folder
-        return out.parent / f".{out.name}.{self.key[:16]}.building"
+        return out.parent / f".{out.name}.{self.config_hash[:16]}.building"
 
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError if it holds something else.
@@ -58,7 +58,7 @@ class StagedStore:
             return False
         path = self.out / "store.json"
         metadata = read_json(path) if path.is_file() else None
-        if isinstance(metadata, dict) and metadata.get("key") == self.key:
+        if isinstance(metadata, dict) and metadata.get("config_hash") == self.config_hash:
             return True
         if not isinstance(metadata, dict) or not str(metadata.get("format")).startswith("distort-pipeline/"):
             raise self._not_ours()
@@ -67,8 +67,8 @@ class StagedStore:
     def _is_complete_remotely(self) -> bool:
         for name in ("store.json", NOTE):
             metadata = read_json(self.out / name) if (self.out / name).is_file() else {}
-            if "key" in metadata:  # there is none in a store.json that was written on the way
-                if metadata["key"] != self.key:
+            if "config_hash" in metadata:  # there is none in a store.json that was written on the way
+                if metadata["config_hash"] != self.config_hash:
                     raise self._other()
                 return name == "store.json"
         if self.out.exists():
@@ -111,7 +111,7 @@ class StagedStore:
     def start(self) -> Path:
         """Return the work folder, made if need be."""
         if self._is_remote:
-            write_json(self.out / NOTE, {"key": self.key})
+            write_json(self.out / NOTE, {"config_hash": self.config_hash})
             return self.out
         try:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class StagedStore:
         """
         _delete_partial(self.work)
         kept = {"files": write_listing(self.work, (*self.staging_dir, NOTE))} if listed else {}
-        write_json(self.work / "store.json", sealed({**metadata, **kept, "key": self.key}))
+        write_json(self.work / "store.json", sealed({**metadata, **kept, "config_hash": self.config_hash}))
         if self._is_remote:
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -135,7 +135,11 @@ class StagedStore:
     def _is_finished(self) -> bool:
         path = self.work / "store.json"
         metadata = read_json(path) if path.is_file() else None
-        return isinstance(metadata, dict) and metadata.get("key") == self.key and metadata == sealed(metadata)
+        return (
+            isinstance(metadata, dict)
+            and metadata.get("config_hash") == self.config_hash
+            and metadata == sealed(metadata)
+        )
 
     def _move_in(self) -> None:
         for folder in self.staging_dir:  # only now: a kill in here does not cost the work that they are needed for

@@ -3,7 +3,7 @@
     corpus/store.json                      format, settings, models, versions, digests, counts
     corpus/pixels.zarr/pristine            (tiles, tile_px, tile_px, 3) uint8: every reference tile once
     corpus/pixels.zarr/distorted/jpeg      (samples of it, tile_px, tile_px, 3) uint8, one shard a batch; of several
-                                           levels, jpeg-1, jpeg-2, ...: each such series has arrays and batches its own
+                                           levels, jpeg-1, jpeg-2, ...: each such condition has arrays and batches its own
     corpus/records/tiles-00000.parquet     a TileRecord for each reference tile
     corpus/records/jpeg-00000.parquet      a SampleRecord for each sample, one file a batch
     corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its images
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from distort_pipeline.stores.torch_corpus import TorchCorpus
 
 KIND = "corpus"
-VERSION = 2
+VERSION = 3
 PRISTINE = "pristine"
 
 
-def distorted_array(series: str) -> str:
-    """Return the array name of the samples of a series: a distortion, or one of several levels of it."""
-    return f"distorted/{series}"
+def distorted_array(condition: str) -> str:
+    """Return the array name of the samples of a condition: a distortion, or one of several levels of it."""
+    return f"distorted/{condition}"
 
 
 def image_array(column: str, slot: int) -> str:
@@ -91,23 +91,23 @@ class CorpusStore:
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
         self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
         self._starts = [0]
-        for name in self.series:
+        for name in self.conditions:
             self._starts.append(self._starts[-1] + self.metadata["samples"][name])
         told = self.metadata["conditions"].items()
         self._condition_of = {(one["distortion"], one["level"]): name for name, one in told}
 
     @property
-    def series(self) -> tuple[str, ...]:
-        """The names of the series, one distortion at one level each, in the order of their samples."""
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions, one distortion at one level each, in the order of their samples."""
         return tuple(self.metadata["samples"])
 
     @property
     def distortions(self) -> tuple[str, ...]:
         """The names of the distortions, which are those of models, in the order of their samples."""
-        return tuple(dict.fromkeys(self.metadata["conditions"][name]["distortion"] for name in self.series))
+        return tuple(dict.fromkeys(self.metadata["conditions"][name]["distortion"] for name in self.conditions))
 
     def condition_of(self, record: SampleRecord) -> str:
-        """Return the name of the series that a sample belongs to."""
+        """Return the name of the condition that a sample belongs to."""
         return self._condition_of[record.distortion, record.level]
 
     @property
@@ -119,7 +119,7 @@ class CorpusStore:
         """Return the names of all batches, or of those of `distortions`, in the corpus's order."""
         return [
             f"{name}-{number:05d}"
-            for name in self.series
+            for name in self.conditions
             if not distortions or self.metadata["conditions"][name]["distortion"] in distortions
             for number in range(self.metadata["batches"][name])
         ]
@@ -141,7 +141,7 @@ class CorpusStore:
         which = bisect_right(self._starts, place) - 1
         slot = place - self._starts[which]
         size = self.metadata["settings"]["generate"]["samples_per_shard"]
-        batch = f"{self.series[which]}-{slot // size:05d}"
+        batch = f"{self.conditions[which]}-{slot // size:05d}"
         if self._held[0] != batch:
             self._held = (batch, self.batch_records(batch))
         return self._held[1][slot % size]
@@ -314,19 +314,19 @@ class CorpusStore:
 
 def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Raise PipelineError if a field that reading depends on is missing, or is of another kind."""
-    series, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
-    told = isinstance(series, dict) and all(
+    conditions, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
+    told = isinstance(conditions, dict) and all(
         isinstance(one, dict) and isinstance(one.get("distortion"), str) and isinstance(one.get("level"), int)
-        for one in series.values()
+        for one in conditions.values()
     )
     counted = all(
         isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
         for counts in (samples, batches)
     )
-    same = told and counted and set(series or ()) == set(samples or ()) == set(batches or ())
+    same = told and counted and set(conditions or ()) == set(samples or ()) == set(batches or ())
     sized = "tile_px" in metadata and (metadata["tile_px"] is None or isinstance(metadata["tile_px"], int))
     if not (same and sized and isinstance(metadata.get("tile_shards"), int)):
-        raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its series, samples or tiles")
+        raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its conditions, samples or tiles")
 
 
 def open_corpus(path: str | Path) -> CorpusStore:

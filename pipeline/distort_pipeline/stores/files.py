@@ -117,7 +117,8 @@ def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
         raise PipelineError(f"{folder} is not a {kind}: {path.name} says {_said(metadata, 'format')}")
     if metadata.get("version") != version:
         raise PipelineError(
-            f"{folder} is a {kind} of version {_said(metadata, 'version')}; this program reads version {version}"
+            f"{folder} is a {kind} of version {_said(metadata, 'version')}, and this program reads version {version}; "
+            f"delete it and make it anew with the command that made it"
         )
     return metadata
 

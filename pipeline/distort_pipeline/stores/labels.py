@@ -23,7 +23,7 @@ from distort_pipeline.stores.ratings import RATING
 from distort_pipeline.stores.tables import ARROW, read_records, write_table
 
 KIND = "labels"
-VERSION = 1
+VERSION = 2
 FOLDER = "labels"
 PEOPLE, METRIC = "people", "metric"  # where values come from
 

@@ -18,7 +18,7 @@ from distort_pipeline.records import ImageRecord, Rejected, canonical, digest_ro
 from distort_pipeline.stores.files import write_bytes
 
 FORMAT = "distort-pipeline/manifest"
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "val", "test")
 
 

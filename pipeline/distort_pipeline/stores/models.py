@@ -28,7 +28,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import read_metadata, write_bytes
 
 KIND = "model"
-VERSION = 2
+VERSION = 3
 WEIGHTS = "generator.safetensors"
 HISTOGRAMS = "validation_histograms.npz"
 

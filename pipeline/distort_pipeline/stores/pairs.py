@@ -29,7 +29,7 @@ from distort_pipeline.stores.remote import as_path
 from distort_pipeline.stores.tables import read_records, read_table
 
 KIND = "pairs"
-VERSION = 1
+VERSION = 2
 
 
 def val_name(image_id: str, column: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.corpora import CorpusStore, require_computed
 
 
@@ -37,7 +37,7 @@ def tensorflow_corpus(
     def chunks() -> Iterator[dict[str, Any]]:
         order: Any = range(len(groups))
         if shuffle_seed is not None:
-            order = generator(derive_seed(shuffle_seed, "epoch", next(epoch))).permutation(len(groups))
+            order = make_rng(derive_seed(shuffle_seed, "epoch", next(epoch))).permutation(len(groups))
         for turn in order:
             some = corpus.take(groups[turn].tolist())
             yield {

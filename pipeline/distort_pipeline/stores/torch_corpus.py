@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.corpora import CorpusStore, require_computed
 
 try:
@@ -104,7 +104,7 @@ class ChunkBatches(Sampler):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the next epoch; the last one may be smaller."""
-        rng = generator(derive_seed(self.seed, "epoch", self.epoch))
+        rng = make_rng(derive_seed(self.seed, "epoch", self.epoch))
         self.epoch += 1
         order = np.concatenate([rng.permutation(self._groups[turn]) for turn in rng.permutation(len(self._groups))])
         for start in range(0, len(order), self.batch_size):

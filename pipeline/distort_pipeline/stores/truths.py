@@ -32,7 +32,7 @@ class Truth:
     `pristine` (n, 103) holds the headline histogram of every tile (of a batch, of none); `rows` (m,), tiles of the
     shard or samples of the batch, says for which of them the true
     distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
-    `example_rows` (e,) and `examples` by distortion are pixels for strips. `wholes` (n, 18) is the significance of the
+    `example_rows` (e,) and `examples` by distortion are pixels for side_by_side. `wholes` (n, 18) is the significance of the
     images that the tiles are of, see `wavelets/significance.py`; None where no generator goes by it.
     """
 

@@ -19,7 +19,7 @@ from distort_pipeline.planning.corpora import Batch, PlannedSample, ReferenceTil
 from distort_pipeline.prefetch import prefetch
 from distort_pipeline.records import SampleRecord, canonical, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, TruthStats, batch_report
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, strip
+from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
 from distort_pipeline.reports.targets import target_report
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.severities import composite_parameters, levels_near, true_parameters
@@ -49,15 +49,15 @@ class BatchTask:
 
     work: Path
     root: Path  # of the photographs
-    models: Mapping[str, Path]  # of the batch's series, in the order of application
+    models: Mapping[str, Path]  # of the batch's condition, in the order of application
     batch: Batch
     tiles: tuple[ReferenceTile, ...]  # of the batch's samples, in their order
-    same_level_conditions: Mapping[str, str]  # series → distortion: whose truths the batch is held against
-    condition_levels: Mapping[str, int]  # series → level: of the batch's own distortion
+    same_level_conditions: Mapping[str, str]  # condition → distortion: whose truths the batch is held against
+    condition_levels: Mapping[str, int]  # condition → level: of the batch's own distortion
     tiles_per_shard: int
     inference_batch_size: int
     precision: str
-    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
     whole_images: bool
     truth_images: int
     seed: int
@@ -68,7 +68,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
     pin_backend_threads(task.threads)
     inference_batch_size = 1 if task.whole_images else task.inference_batch_size
-    chain = load_composite(task.models, batch=inference_batch_size, precision=task.precision)
+    chain = load_composite(task.models, batch_size=inference_batch_size, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
     significances = _significances(task, truths)
@@ -84,7 +84,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
             shown[place] = (middle(clean), middle(made))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
     noted: dict[str, str] = {}
-    if task.batch.series.fixed_severity:
+    if task.batch.condition.fixed_severity:
         truth = truth_stats(
             truths,
             _numbers(task),
@@ -98,7 +98,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
     report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth), moved)
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
-    drawn = png_bytes(_strip([(*shown[place], true) for place, true in examples.items()]))
+    drawn = png_bytes(_side_by_side([(*shown[place], true) for place, true in examples.items()]))
     write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
     entry = {
         "shard": task.batch.name,
@@ -110,7 +110,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         "accepted": report["accepted"],
     }
     # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
-    entry = {**entry, "digest": digest(entry), "strip": hashlib.sha256(drawn).hexdigest()}
+    entry = {**entry, "digest": digest(entry), "side_by_side": hashlib.sha256(drawn).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
     trim_heap()
     return entry
@@ -123,23 +123,23 @@ def _assigned(
 
     Where no targets of their own are asked of the samples it is the task as it was, None and 0.
     """
-    asked, samples = task.batch.series.asked, task.batch.samples
-    if asked.of == SEVERITY or not asked.varies:
+    request, samples = task.batch.condition.request, task.batch.samples
+    if request.of == SEVERITY or not request.varies:
         return task, None, 0
     group, seeds = create_group(task.work), [sample.seed for sample in samples]
     if task.whole_images:
         worst = [
             value
             for place, seed in enumerate(seeds)
-            for value in lowest_quality(chain, _whole(task, group, place), [seed], None, measure=asked.of)
+            for value in lowest_quality(chain, _whole(task, group, place), [seed], None, measure=request.of)
         ]
     else:
         tiles = _read_tiles(group[PRISTINE], _numbers(task))
-        worst = lowest_quality(chain, tiles, seeds, significances, measure=asked.of)
+        worst = lowest_quality(chain, tiles, seeds, significances, measure=request.of)
     seed = derive_seed(task.seed, "targets", task.batch.name)
-    planned = [sample.asked for sample in samples]
-    targets, moved = assign_targets(planned, worst, measure=asked.of, mildest=asked.first, seed=seed)
-    aimed = tuple(replace(sample, asked=target) for sample, target in zip(samples, targets, strict=True))
+    planned = [sample.requested for sample in samples]
+    targets, moved = assign_targets(planned, worst, measure=request.of, mildest=request.first, seed=seed)
+    aimed = tuple(replace(sample, requested=target) for sample, target in zip(samples, targets, strict=True))
     return replace(task, batch=replace(task.batch, samples=aimed)), worst, moved
 
 
@@ -151,7 +151,7 @@ def _distorted(
     The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
     """
     group, samples = create_group(task.work), task.batch.samples
-    column = distorted_array(task.batch.series.name)
+    column = distorted_array(task.batch.condition.name)
     if task.whole_images:
         made_images = prefetch(_images(task, chain, group, worst), 1, name="network")
         for sample, (clean, made) in zip(samples, made_images, strict=True):
@@ -179,16 +179,20 @@ def _parts(
     significances: Significances | None,
 ) -> Iterator[tuple[Images, list[float]]]:
     """Yield distorted images and their severities, part by part."""
-    seeds, asked, measure = [one.seed for one in samples], [one.asked for one in samples], task.batch.series.asked.of
+    seeds, requested, measure = (
+        [one.seed for one in samples],
+        [one.requested for one in samples],
+        task.batch.condition.request.of,
+    )
     if measure != SEVERITY:
         together = 1 if task.whole_images else AIMED_TOGETHER * task.inference_batch_size
         yield from distort_to_targets(
-            chain, pristine, seeds, asked, significances, measure=measure, batch=together, worst=worst
+            chain, pristine, seeds, requested, significances, measure=measure, batch=together, worst=worst
         )
         return
     start = 0
-    for part in chain.distort_batches(pristine, seeds, asked, significances):
-        yield part, asked[start : start + len(part)]
+    for part in chain.distort_batches(pristine, seeds, requested, significances):
+        yield part, requested[start : start + len(part)]
         start += len(part)
 
 
@@ -236,20 +240,20 @@ def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
 
 def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Image | None]:
     """Return which of the batch's samples its strip shows, each with its true image, or None where none is known."""
-    if not task.batch.series.fixed_severity:  # the truths are made when the severities of the samples are known
+    if not task.batch.condition.fixed_severity:  # the truths are made when the severities of the samples are known
         return dict.fromkeys(rows_to_show(task.tiles, task.truth_images))
     found: dict[int, Image | None] = {}
-    found.update(true_examples(truths, _numbers(task), task.batch.series.name))
+    found.update(true_examples(truths, _numbers(task), task.batch.condition.name))
     return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
 
 
 def _record(
     task: BatchTask, chain: CompositeGenerator, place: int, severity: float, pristine: Image, distorted: Image
 ) -> SampleRecord:
-    sample, reference, series = task.batch.samples[place], task.tiles[place], task.batch.series
+    sample, reference, condition = task.batch.samples[place], task.tiles[place], task.batch.condition
     return SampleRecord(
         sample=sample.sample,
-        distortion=series.distortion,
+        distortion=condition.distortion,
         batch=task.batch.number,
         slot=sample.slot,
         tile=sample.tile,
@@ -259,17 +263,17 @@ def _record(
         x=reference.tile.x,
         height=reference.tile.height,
         width=reference.tile.width,
-        level=series.level,
+        level=condition.level,
         severity=severity,
         parameters=canonical(composite_parameters(chain.cards, severity)),
-        target=None if series.asked.of == SEVERITY else sample.asked,
+        target=None if condition.request.of == SEVERITY else sample.requested,
         draw=sample.draw,
         seed=sample.seed,
         model=chain.digest,
         precision=task.precision,
         pixel_digest=pixel_digest([distorted]),
         clipped=_newly_clipped(pristine, distorted),
-        **measured_labels(pristine, distorted, task.labels),
+        **measured_labels(pristine, distorted, task.metrics),
     )
 
 
@@ -290,7 +294,7 @@ def _sample_truth(
         ]
         for severity in severities
     ]
-    name = task.batch.series.distortion
+    name = task.batch.condition.distortion
     arrays = sample_truth(name, task.tiles, steps, root=task.root, images=task.truth_images, seed=task.seed)
     write_truth_arrays(task.work, task.batch.name, arrays)
     own = truth_of(arrays)
@@ -307,21 +311,23 @@ def _report(task: BatchTask, chain: CompositeGenerator, measures: BatchMeasures,
         stored.append([learned[place] for place in levels_near(one.card, severities)])
     external = any(one.card["external"] for one in chain.generators.values())
     report = batch_report(measures, stored, external=external, seed=task.seed)
-    asked = task.batch.series.asked
-    return report if asked.of == SEVERITY else {**report, "target": target_report(measures.records, asked.of, moved)}
+    request = task.batch.condition.request
+    return (
+        report if request.of == SEVERITY else {**report, "target": target_report(measures.records, request.of, moved)}
+    )
 
 
-def _strip(examples: Sequence[tuple[Image, Image, Image | None]]) -> Image:
+def _side_by_side(examples: Sequence[tuple[Image, Image, Image | None]]) -> Image:
     """Return pristine, generated, true (where it is known) and residuals of the examples side by side."""
     if any(true is None for _, _, true in examples):
         columns = ["pristine", "generated", "generated residual x4"]
-        return strip([[clean, made, amplified_residual(clean, made)] for clean, made, _ in examples], columns)
+        return side_by_side([[clean, made, amplified_residual(clean, made)] for clean, made, _ in examples], columns)
     rows = [
         [clean, made, true, amplified_residual(clean, made), amplified_residual(clean, true)]
         for clean, made, true in examples
         if true is not None
     ]
-    return strip(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
+    return side_by_side(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
 
 
 @lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder

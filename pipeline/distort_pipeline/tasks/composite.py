@@ -1,4 +1,4 @@
-"""The generators of one series at work: one, or those of a mix, each on what the one before it made."""
+"""The generators of one condition at work: one, or those of a mix, each on what the one before it made."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class CompositeGenerator:
             start = own.stop
 
 
-def load_composite(models: Mapping[str, Path], *, batch: int, precision: str) -> CompositeGenerator:
+def load_composite(models: Mapping[str, Path], *, batch_size: int, precision: str) -> CompositeGenerator:
     """Return the generators of the model folders `models`, by name; each is loaded once in a process."""
     return CompositeGenerator(
-        {name: load_generator(path, batch=batch, precision=precision) for name, path in models.items()}
+        {name: load_generator(path, batch_size=batch_size, precision=precision) for name, path in models.items()}
     )

@@ -14,7 +14,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
 from distort_pipeline.stores.external_pairs import pair_root
 from distort_pipeline.stores.files import Ledger
@@ -96,7 +96,7 @@ def _distorted(
     image = placed.image
     if recipe.external is None:
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
-        made = apply(recipe.distortion, pristine, recipe.parameters, generator(seed))
+        made = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
         return made.image, made.facts, seed
     path = task.match_pairs[recipe.distortion].get(image.id)
     if path is None:
@@ -127,7 +127,7 @@ def _write_column(
     pixels = PixelDigest()
     for placed, image in images:
         if task.shard.split == "train":
-            cut_tiles(image, placed, tiles)
+            write_tiles(image, placed, tiles)
         elif image is not None:
             column = name if name == "pristine" else distorted_column(name, level)
             write_image(task.work, val_name(placed.image.id, column), image, zstd=PAIRS_ZSTD)
@@ -138,7 +138,7 @@ def _write_column(
     return pixels.hexdigest()
 
 
-def cut_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8]) -> None:
+def write_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8]) -> None:
     """Copy the tiles of `placed` out of `image` into their slots of `into` (slots, tile_px, tile_px, 3).
 
     Without an image they are black.

@@ -16,7 +16,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import ReferenceTile, tile_shard
 from distort_pipeline.records import ImageRecord, TileRecord, digest, digest_rows
-from distort_pipeline.seeds import generator, sample_seed
+from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.ssim import ssim
@@ -160,7 +160,7 @@ def _truly_distorted(task: TileTask, truth: DistortionSpec, reference: Reference
     """Return the whole image of `reference`, truly distorted."""
     seed = sample_seed(task.seed, reference.image.image_digest, truth.distortion, truth.level, TRUTH_DRAW)
     pristine = read_ingested(task.root, reference.image)
-    return apply(truth.distortion, pristine, truth.parameters, generator(seed)).image
+    return apply(truth.distortion, pristine, truth.parameters, make_rng(seed)).image
 
 
 @lru_cache(maxsize=IMAGES_IN_MEMORY)

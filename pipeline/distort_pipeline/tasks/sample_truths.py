@@ -17,7 +17,7 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import ReferenceTile
 from distort_pipeline.records import ImageRecord, canonical
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import COUNTS, product_histogram
 from distort_pipeline.statistics.ssim import ssim
@@ -107,5 +107,5 @@ def _truly_distorted(root: Path, record: ImageRecord, steps: Sequence[Distortion
     image = read_ingested(root, record)
     for place, step in enumerate(steps):
         own = derive_seed(seed, "truth", record.image_digest, step.model, place, canonical(step.parameters))
-        image = apply(step.distortion, image, step.parameters, generator(own)).image
+        image = apply(step.distortion, image, step.parameters, make_rng(own)).image
     return image

@@ -21,8 +21,8 @@ def truth_stats(
 ) -> TruthStats:
     """Return the true distortions' measures of those samples whose tiles have them; `numbers` are the samples' tiles.
 
-    `truths` are those of the shards, by number. `peers` (series → distortion) are what the batch is held against,
-    `rungs` (series → level) the other levels of its own distortion.
+    `truths` are those of the shards, by number. `peers` (condition → distortion) are what the batch is held against,
+    `rungs` (condition → level) the other levels of its own distortion.
     """
     places, found = [], []
     for place, number in enumerate(numbers):
@@ -32,28 +32,33 @@ def truth_stats(
             places.append(place)
             found.append((truth, position))
     known = found[0][0].histograms if found else {}
-    columns = {series: name for series, name in same_level_conditions.items() if series in known}
+    columns = {condition: name for condition, name in same_level_conditions.items() if condition in known}
     return TruthStats(
         places=np.array(places, np.int64),
         histograms={
-            name: np.stack([truth.histograms[series][row] for truth, row in found]) for series, name in columns.items()
+            name: np.stack([truth.histograms[condition][row] for truth, row in found])
+            for condition, name in columns.items()
         },
-        psnr={name: np.array([truth.psnr[series][row] for truth, row in found]) for series, name in columns.items()},
-        ssim={name: np.array([truth.ssim[series][row] for truth, row in found]) for series, name in columns.items()},
+        psnr={
+            name: np.array([truth.psnr[condition][row] for truth, row in found]) for condition, name in columns.items()
+        },
+        ssim={
+            name: np.array([truth.ssim[condition][row] for truth, row in found]) for condition, name in columns.items()
+        },
         levels={
-            level: np.stack([truth.histograms[series][row] for truth, row in found])
-            for series, level in condition_levels.items()
-            if series in known
+            level: np.stack([truth.histograms[condition][row] for truth, row in found])
+            for condition, level in condition_levels.items()
+            if condition in known
         },
     )
 
 
-def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], series: str) -> dict[int, Image]:
+def true_examples(truths: Mapping[int, Truth], numbers: Sequence[int], condition: str) -> dict[int, Image]:
     """Return place in the batch → true image, for those samples whose tiles' shards keep one."""
     as_path = {number: place for place, number in reversed(list(enumerate(numbers)))}
     found: dict[int, Image] = {}
     for truth in truths.values():
-        true = truth.examples.get(series)
+        true = truth.examples.get(condition)
         for turn, row in enumerate(truth.example_rows):
             place = as_path.get(truth.first_tile + int(row))
             if true is not None and place is not None:

@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.labels import LOWER_IS_BETTER
 from distort_pipeline.pixels import Image, Images
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB, Calibration, reach, severity_for
 from distort_pipeline.statistics.computed_metrics import MEASURES
 from distort_pipeline.tasks.composite import CompositeGenerator
@@ -122,7 +122,7 @@ def assign_targets(
     ([0.9, 0.5, 0.7], 0)
     """
     sign = 1 if LOWER_IS_BETTER[measure] else -1  # times which harder is more
-    rng = generator(seed)
+    rng = make_rng(seed)
     left = [int(place) for place in rng.permutation(len(worst))]
     given: dict[int, float] = {}
     for target in sorted(targets, key=lambda value: -sign * value):

@@ -14,7 +14,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Images
 from distort_pipeline.prefetch import prefetch
 from distort_pipeline.records import PairRecord
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.stores.inner_chunks import InnerChunks
 from distort_pipeline.stores.pairs import PairStore
 
@@ -100,7 +100,7 @@ class Crops:
     def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the tile of each crop of an epoch, in order, and the offset (y, x) of the crop in it."""
         if epoch not in self._epochs:
-            rng = generator(derive_seed(self.seed, "crops", epoch))
+            rng = make_rng(derive_seed(self.seed, "crops", epoch))
             order = self._windowed_order(rng)
             room = np.array(
                 [(self.records[i].height - self.crop_px, self.records[i].width - self.crop_px) for i in order]

@@ -37,7 +37,7 @@ class GANConfig:
     discriminator_input: str
     precision: str
     crop_px: int
-    batch: int
+    batch_size: int
     generator_lr: float
     discriminator_lr: float
     beta_1: float
@@ -79,9 +79,9 @@ class GANTrainer:
                 levels=networks.levels,
                 kinds=networks.kinds,
                 precision=networks.precision,
-                whole=whole,
+                image_stats=image_stats,
             )
-            for whole in (False, True)  # a crop is taken for a whole in training, and never in what comes of it
+            for image_stats in (False, True)  # a crop is taken for a whole in training, and never in what comes of it
         )
         self.ema_generator.set_weights(self.generator.get_weights())
         self.coefficient_curves: CoefficientCurves | None = None
@@ -110,7 +110,7 @@ class GANTrainer:
         """Return what G is called with; `severity` (N, kinds) counts with several levels only."""
         return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
 
-    def judged(self, x: Any, y: Any, severity: Any) -> list[Any]:
+    def discriminator_inputs(self, x: Any, y: Any, severity: Any) -> list[Any]:
         """Return what D is called with to judge the pair (x, y)."""
         return [x, y, severity] if self.settings.levels > 1 else [x, y]
 
@@ -157,7 +157,7 @@ class GANTrainer:
             for variable in network.get_layer(NOISE_PYRAMID).variables:
                 variable.assign(weights[variable.name])
 
-    def turn(self, number: Any) -> Any:
+    def generator_is_active(self, number: Any) -> Any:
         """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""
         return ops.cast(number >= self.settings.discriminator_warmup_steps, "float32")
 

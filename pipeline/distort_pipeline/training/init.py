@@ -44,7 +44,7 @@ class Initialization:
         return bool(self.coefficient_curves) or self.noise is not None
 
     @property
-    def whole(self) -> bool:
+    def image_stats(self) -> bool:
         """Whether G goes by the whole image that a tile is of."""
         return is_scaled(self.codec_prior)
 
@@ -92,23 +92,25 @@ def fit_init(
     return start
 
 
-def load_init(base: Path, levels: Sequence[Mapping[str, float]]) -> Initialization:
+def load_init(init_from: Path, levels: Sequence[Mapping[str, float]]) -> Initialization:
     """Return where the trained model in the folder `base` ended; its curves and its noise are not fitted anew.
 
-    Those of the `levels`, named by their parameters, are taken. PipelineError if the base has not learned one of them,
+    Those of the `levels`, named by their parameters, are taken. PipelineError if the init_from has not learned one of them,
     or if its U-Net has learned others as well: curves can be told apart by level, its weights cannot. A model without a
     U-Net leaves that to be learned from 0.
     """
-    card = read_card(base)
+    card = read_card(init_from)
     network = card["network"]
     learned = [dict(one.parameters) for one in learned_levels(card)]
     for parameters in levels:
         if dict(parameters) not in learned:
-            raise PipelineError(f"{base} has learned {learned}, and not {dict(parameters)}: start elsewhere")
+            raise PipelineError(f"{init_from} has learned {learned}, and not {dict(parameters)}: start elsewhere")
     chosen = [learned.index(dict(parameters)) for parameters in levels]
     if network["base_filters"] and chosen != list(range(len(learned))):
-        raise PipelineError(f"{base} has a U-Net for {len(learned)} levels, and train.levels asks for {len(levels)}")
-    weights = model_weights(base, card["weights_digest"])
+        raise PipelineError(
+            f"{init_from} has a U-Net for {len(learned)} levels, and train.levels asks for {len(levels)}"
+        )
+    weights = model_weights(init_from, card["weights_digest"])
     coefficient_curves, noise = (
         {
             name: array if name.startswith(ALL_LEVELS) else array[chosen]

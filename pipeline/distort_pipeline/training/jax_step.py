@@ -60,7 +60,7 @@ class JaxTrainer(GANTrainer):
             judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake, severity)
             found |= figures
         towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y, severity)
-        (gradients,) = pull_back(jax.tree.map(lambda gradient: self.turn(number) * gradient, towards))
+        (gradients,) = pull_back(jax.tree.map(lambda gradient: self.generator_is_active(number) * gradient, towards))
         weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
         decay = self.decay(number)
         ema_generator = jax.tree.map(
@@ -79,7 +79,7 @@ class JaxTrainer(GANTrainer):
         self, judge: Network, memory: Values, x: jax.Array, y: jax.Array, fake: jax.Array, severity: jax.Array
     ) -> tuple[Network, Values, Figures]:
         def loss_of(weights: Values, norms: Values) -> tuple[jax.Array, tuple[Values, Figures]]:
-            real, made = self.judged(x, y, severity), self.judged(x, fake, severity)
+            real, made = self.discriminator_inputs(x, y, severity), self.discriminator_inputs(x, fake, severity)
             real_logits, norms = self.discriminator.stateless_call(weights, norms, real, training=True)
             fake_logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
             loss, figures = self.discriminator_loss(real_logits, fake_logits)
@@ -97,7 +97,7 @@ class JaxTrainer(GANTrainer):
         weights, norms = judge
         logits = None
         if self.settings.adversarial_weight:
-            made = self.judged(x, fake, severity)
+            made = self.discriminator_inputs(x, fake, severity)
             logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
         loss, figures = self.generator_loss(x, y, severity, fake, logits)
         return loss, ((weights, norms), figures)
@@ -107,7 +107,7 @@ class JaxTrainer(GANTrainer):
         settings = self.settings
         step_key = jax.random.fold_in(jax.random.key(settings.seed), number)
         return [
-            jax.random.normal(jax.random.fold_in(step_key, scale), (settings.batch, *shape))
+            jax.random.normal(jax.random.fold_in(step_key, scale), (settings.batch_size, *shape))
             for scale, shape in enumerate(noise_shapes(settings.crop_px, settings.crop_px, settings.noise_channels))
         ]
 

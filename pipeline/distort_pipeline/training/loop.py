@@ -84,12 +84,12 @@ def train(
 
     saved = time.monotonic()
     # the reader's thread ends with the loop, also when that raises
-    with graceful_shutdown() as asked, closing(crops.prefetch(first, steps)) as batches:
+    with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
             done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
-            stopped = asked()
+            stopped = stop_requested()
             # at the same steps, wherever a run was stopped
             told = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
             at_checkpoint = done % checkpoint_every == 0 or done == steps or stopped or overdue

@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid
 from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
-from distort_pipeline.seeds import generator
+from distort_pipeline.seeds import make_rng
 
 Floats = NDArray[np.floating]
 
@@ -123,7 +123,7 @@ def _left_by_clipping(explained: Images, matrices: Floats, kernel: Floats, side:
     Rounding adds a little.
     """
     pyramid = _pyramid(matrices[None], kernel[None])
-    rng = generator(OCTAVES)
+    rng = make_rng(OCTAVES)
     drawn, shown = np.zeros((side, side)), np.zeros((side, side))
     for tile in explained[:: -(-len(explained) // CLIPPED_TILES)]:
         noise = _noise(pyramid, 1, tile.shape[:2], rng)[0]
@@ -179,7 +179,7 @@ def _drawn(octave: int, side: int, channels: int) -> Floats:
     matrices = np.zeros((1, OCTAVES, channels, 3), np.float32)
     matrices[0, octave, 0, 0] = 1
     pyramid = _pyramid(matrices, _kernel(1, 0, 0, 0)[None])
-    return _noise(pyramid, FIELDS, (side, side), generator(octave))[..., :1]
+    return _noise(pyramid, FIELDS, (side, side), make_rng(octave))[..., :1]
 
 
 def _pyramid(matrices: Floats, kernels: Floats) -> NoisePyramid:

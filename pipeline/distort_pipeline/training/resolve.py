@@ -1,4 +1,4 @@
-"""What the settings of a training come to, once its pairs, its distortion and its base are known."""
+"""What the settings of a training come to, once its pairs, its distortion and its init_from are known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | N
     return [by_level[level] for level in sorted(levels)]
 
 
-def resolve_noise_channels(wanted: int | None, distortion: str, base: Path | None = None) -> int:
+def resolve_noise_channels(wanted: int | None, distortion: str, init_from: Path | None = None) -> int:
     """Return how many noise channels each scale gets: as `wanted`, else as `base`, else some for a random distortion.
 
     >>> settled_noise_channels(None, "white_noise"), settled_noise_channels(None, "jpeg"), settled_noise_channels(5, "")
@@ -40,8 +40,8 @@ def resolve_noise_channels(wanted: int | None, distortion: str, base: Path | Non
     """
     if wanted is not None:
         return wanted
-    if base is not None:
-        return int(read_card(base)["network"]["noise_channels"])
+    if init_from is not None:
+        return int(read_card(init_from)["network"]["noise_channels"])
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
@@ -61,22 +61,24 @@ def resolve_warmup_steps(wanted: int | None, *, steps: int, adversarial: bool, f
 
 
 def require_same_networks(
-    base: Path, *, base_filters: int, noise_channels: int, codec_prior: str | None, crop_align: int
+    init_from: Path, *, base_filters: int, noise_channels: int, codec_prior: str | None, crop_align: int
 ) -> None:
     """PipelineError if a training of these settings cannot go on from the trained model `base`."""
-    network = read_card(base)["network"]
+    network = read_card(init_from)["network"]
     learned = network.get("codec_prior", "none")
     for name, wanted, there in (
-        # a base without a U-Net takes one of any width
+        # a init_from without a U-Net takes one of any width
         ("base_filters", base_filters, network["base_filters"] or base_filters),
         ("noise_channels", noise_channels, network["noise_channels"]),
         ("codec_prior", codec_prior or learned, learned),
     ):
         if wanted != there:
-            raise PipelineError(f"train.{name} is {wanted}, but {base} has {there}: set it to that, or start elsewhere")
+            raise PipelineError(
+                f"train.{name} is {wanted}, but {init_from} has {there}: set it to that, or start elsewhere"
+            )
     if learned != "none" and crop_align != TILE_ALIGN_PX:
         raise PipelineError(
-            f"train.crop_align has to be {TILE_ALIGN_PX}, got {crop_align}: {base} has blocks on that grid"
+            f"train.crop_align has to be {TILE_ALIGN_PX}, got {crop_align}: {init_from} has blocks on that grid"
         )
 
 

@@ -22,9 +22,9 @@ class TensorflowTrainer(GANTrainer):
     def __init__(self, networks: GANConfig) -> None:
         self.strategy = _strategy()
         replicas = self.strategy.num_replicas_in_sync
-        if networks.batch % replicas:
-            raise ValueError(f"a batch of {networks.batch} cannot be split over {replicas} GPUs")
-        self._replica_batch = networks.batch // replicas
+        if networks.batch_size % replicas:
+            raise ValueError(f"a batch of {networks.batch_size} cannot be split over {replicas} GPUs")
+        self._replica_batch = networks.batch_size // replicas
         with self.strategy.scope():
             super().__init__(networks)
         self._step = tf.function(self._distributed_step, autograph=False)
@@ -58,16 +58,22 @@ class TensorflowTrainer(GANTrainer):
             if self.settings.adversarial_weight:
                 with generator_tape.stop_recording():
                     found |= self._discriminator_update(x, y, tf.stop_gradient(fake), severity)
-                logits = self.discriminator(self.judged(x, fake, severity), training=True)
+                logits = self.discriminator(self.discriminator_inputs(x, fake, severity), training=True)
             loss, figures = self.generator_loss(x, y, severity, fake, logits)
-        _apply(self.generator_optimizer, generator_tape, loss, self.generator, self._share() * self.turn(number))
+        _apply(
+            self.generator_optimizer,
+            generator_tape,
+            loss,
+            self.generator,
+            self._share() * self.generator_is_active(number),
+        )
         self._average(number)
         return found | figures
 
     def _discriminator_update(self, x: Any, y: Any, fake: Any, severity: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            real_logits = self.discriminator(self.judged(x, y, severity), training=True)
-            fake_logits = self.discriminator(self.judged(x, fake, severity), training=True)
+            real_logits = self.discriminator(self.discriminator_inputs(x, y, severity), training=True)
+            fake_logits = self.discriminator(self.discriminator_inputs(x, fake, severity), training=True)
             loss, figures = self.discriminator_loss(real_logits, fake_logits)
         _apply(self.discriminator_optimizer, tape, loss, self.discriminator, self._share())
         return figures

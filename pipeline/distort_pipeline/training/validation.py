@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.reports.side_by_side import amplified_residual, strip
-from distort_pipeline.seeds import derive_seed, generator
+from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
+from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
 
 TILE_PX = 256
-STRIP_ROWS = 3
+SIDE_BY_SIDE_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def batch_thresholds(
     thresholds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
     pool = histograms.true.sum(0)
     for size in sizes:
-        rng = generator(derive_seed(seed, "bound", size))
+        rng = make_rng(derive_seed(seed, "bound", size))
         own = histograms.images
         paired = bootstrap_threshold(histograms.generated, histograms.true, own, size, rng=rng)
         unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, own, size, rng=rng)
@@ -134,9 +134,9 @@ def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
     return float(np.mean(finite)) if finite else 0.0
 
 
-def validation_strip(tiles: ValidationTiles, generated: Images) -> Image:
+def validation_side_by_side(tiles: ValidationTiles, generated: Images) -> Image:
     """Return a strip of a tile of each of the first images: pristine, true, generated and both residuals."""
-    firsts = [int(np.flatnonzero(tiles.images == image)[0]) for image in np.unique(tiles.images)[:STRIP_ROWS]]
+    firsts = [int(np.flatnonzero(tiles.images == image)[0]) for image in np.unique(tiles.images)[:SIDE_BY_SIDE_ROWS]]
     rows = [
         [
             tiles.pristine[place],
@@ -147,4 +147,4 @@ def validation_strip(tiles: ValidationTiles, generated: Images) -> Image:
         ]
         for place in firsts
     ]
-    return strip(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])
+    return side_by_side(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])

@@ -17,7 +17,7 @@ from distort_pipeline.training.validation import (
     ValidationTiles,
     delta_psnr_db,
     summary,
-    validation_strip,
+    validation_side_by_side,
     validation_tiles,
 )
 
@@ -39,13 +39,13 @@ class Validator:
         self._count, self._seed, self._own_seed = count, seed, derive_seed(seed, distortion)
         self._along = list(self._tiles(-(-count // len(levels))))
 
-    def along(self, step: int, strips: Path) -> Figures:
+    def along(self, step: int, side_by_side: Path) -> Figures:
         """Return the mean figures of the levels; each leaves a strip in the folder `strips`, named by the step."""
         found = []
         for level, tiles in self._along:
             figures, _, generated = self._validated(tiles)
             own = f"-level-{level}" if len(self._levels) > 1 else ""
-            write_bytes(strips / f"{step:08d}{own}.png", encode_png(validation_strip(tiles, generated)))
+            write_bytes(side_by_side / f"{step:08d}{own}.png", encode_png(validation_side_by_side(tiles, generated)))
             found.append(figures)
         return mean_figures(found)
 
