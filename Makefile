@@ -32,8 +32,6 @@ LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-ha
 
 repro: $(READY)
 	@if [ -n "$(PROFILE)" ]; then python -m profiles.apply "$(PROFILE)"; fi
-	@# dvc.lock holds digests of trained weights, which differ between machines: git is told to look away
-	-@git update-index --skip-worktree dvc.lock
 	dvc repro
 	@python -m stages.summary
 
@@ -49,7 +47,6 @@ bench: $(READY)
 
 # A DVC project of its own, so that dvc in the root neither shows nor runs it.
 figures: $(READY)
-	-@git update-index --skip-worktree studies/paper_figures/dvc.lock
 	cd studies/paper_figures && dvc repro
 	@cat studies/paper_figures/build/figures/table.md
 	@echo "figures: studies/paper_figures/build/figures"

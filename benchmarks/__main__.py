@@ -2,7 +2,7 @@
 
 Writes results/*.json and RESULTS.md.
 
-Each runs in a process of its own, so that threads, imports and memory of one do not touch another's figures.
+Each benchmark runs in a separate process, so that threads, imports and memory do not affect other figures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.harness import MODELS, RESULTS, SAMPLE, Options, machine, write_
 from benchmarks.results_page import read_results, render
 
 NAMES = (
-    "statistics",
+    "nss_statistics",
     "cli_start",
     "dask_overhead",
     "crops",
@@ -34,7 +34,7 @@ NAMES = (
     "large_corpus",
     "gpu_on_paper",
 )
-LONG = ("growth", "large_corpus")  # only when named: `python -m benchmarks growth`
+LONG = ("growth", "large_corpus")  # only if named: `python -m benchmarks growth`
 NOT_YET = ("a GPU: training step and generation in images/s, share of the matrix peak (gpu_on_paper reckons)",)
 
 
@@ -44,11 +44,11 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all but {', '.join(LONG)}"
     )
-    parser.add_argument("--quick", action="store_true", help="see that they work; the figures are shown, not kept")
+    parser.add_argument("--quick", action="store_true", help="short test run; figures are shown and not stored")
     parser.add_argument("--images", type=Path, default=SAMPLE, help="folder of pristine PNG or WebP images")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of trained models (precision)")
-    parser.add_argument("--rounds", type=int, help="how often to measure what takes minutes")
-    parser.add_argument("--page", action="store_true", help="only write RESULTS.md again")
+    parser.add_argument("--rounds", type=int, help="rounds of long measurements")
+    parser.add_argument("--page", action="store_true", help="only rewrite RESULTS.md")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run_here(name: str, options: Options) -> None:
-    """Run one benchmark in this process, show its figures and, unless it was a quick one, keep them."""
+    """Run one benchmark in this process, print its figures and store them unless quick."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     began, started = machine(), time.monotonic()
     result = importlib.import_module(f"benchmarks.{name}").measure(options)
@@ -82,11 +82,11 @@ def run_here(name: str, options: Options) -> None:
 
 def _run_each(names: list[str], options: argparse.Namespace) -> None:
     for name in names:
-        words = ["--images", str(options.images), "--models", str(options.models)]
-        words += ["--quick"] if options.quick else []
+        arguments = ["--images", str(options.images), "--models", str(options.models)]
+        arguments += ["--quick"] if options.quick else []
         if options.rounds:
-            words += ["--rounds", str(options.rounds)]
-        subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
+            arguments += ["--rounds", str(options.rounds)]
+        subprocess.run([sys.executable, "-m", "benchmarks", name, *arguments], check=True)
 
 
 if __name__ == "__main__":  # workers are spawned, and import this file again

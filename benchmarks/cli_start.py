@@ -1,4 +1,4 @@
-"""How long `distort-pipeline --help` and `ingest --help` take, beside an empty Python."""
+"""Start-up time of `distort-pipeline --help` and `ingest --help`, against an empty Python."""
 
 from __future__ import annotations
 
@@ -15,30 +15,36 @@ CODE = "import sys; sys.argv = ['distort-pipeline', *sys.argv[1:]]; from distort
 
 
 def measure(options: Options) -> Result:
-    """Return wall seconds of both, and their ratios to `python -c pass`."""
+    """Return wall seconds of both commands, and ratios to `python -c pass`."""
     ours = {"--help": ["--help"], "ingest --help": ["ingest", "--help"]}
-    commands = {"python -c pass": ["-c", "pass"], **{name: ["-c", CODE, *words] for name, words in ours.items()}}
-    seconds = in_turn({name: partial(_run, words) for name, words in commands.items()}, 3 if options.quick else 15)
+    commands = {
+        "python -c pass": ["-c", "pass"],
+        **{name: ["-c", CODE, *arguments] for name, arguments in ours.items()},
+    }
+    seconds = in_turn({name: partial(_run, command) for name, command in commands.items()}, 3 if options.quick else 15)
     figures = []
     for name in ours:
         figures.append(Figure(f"`{name}`", "wall seconds", spread(seconds[name]), "s", BAR_SECONDS, at_least=False))
         figures.append(Figure(f"`{name}`", "`python -c pass`", ratios(seconds[name], seconds["python -c pass"])))
-    loaded = {name: _loaded(words) for name, words in ours.items()}
+    loaded = {name: _loaded(arguments) for name, arguments in ours.items()}
     remarks = [
-        f"`{name}` imports {', '.join(found) or 'none'} of {', '.join(HEAVY)}." for name, found in loaded.items()
+        f"`{name}` imports {', '.join(modules) or 'none'} of {', '.join(HEAVY)}." for name, modules in loaded.items()
     ]
     return Result("start of the command line", figures, remarks, packages=package_versions(["click", "numpy"]))
 
 
-def _run(words: list[str]) -> None:
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+def _run(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def _loaded(words: list[str]) -> list[str]:
-    """Return which heavy libraries a command has imported when it ends."""
-    tell = f"print(*sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)"
-    code = f"import atexit, sys; atexit.register(lambda: {tell})"
+def _loaded(arguments: list[str]) -> list[str]:
+    """Return the heavy libraries imported by a command."""
+    report = f"print(*sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)"
+    code = f"import atexit, sys; atexit.register(lambda: {report})"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}; {CODE}", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-c", f"{code}; {CODE}", *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     return done.stderr.decode().split()

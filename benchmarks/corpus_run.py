@@ -1,4 +1,4 @@
-"""One run of the generate step in processes of its own: how long it takes, and how much memory all of them hold.
+"""A run of the generate step in new processes: wall time, and peak memory of all processes.
 
 `python -m benchmarks.corpus_run FOLDER IMAGES SETTINGS` makes models of random weights (all four distortions, the
 random ones with noise) and a manifest in FOLDER unless they are there, and then a corpus by SETTINGS, in JSON.
@@ -19,28 +19,28 @@ from typing import Any
 from benchmarks.harness import read_images
 from benchmarks.sample_store import make_manifest
 
-FILTERS = 16  # the starter size
+FILTERS = 16  # small networks
 LOOK_SECONDS = 0.5
 NOISE_CHANNELS = {"jpeg": 0, "jp2k": 0, "white_noise": 3, "pink_noise": 3}  # as training chooses them
 
 
 @dataclass(frozen=True)
 class CorpusRun:
-    """What one corpus cost."""
+    """Time, memory and size of one corpus."""
 
     seconds: float  # all of it: Python, the cluster's start, plan, tiles, batches, page
-    peak_mb: float  # of all processes together, memory that they share counted once
+    peak_mb: float  # of all processes, shared memory counted once
     store_mb: float  # on disk
 
 
 def run_corpus(folder: Path, images: Path, settings: Mapping[str, Any]) -> CorpusRun:
     """Make a corpus by `settings` of GenerateConfig in new processes, measure it and delete it."""
     _prepare(folder, images)
-    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), json.dumps(settings)]
+    command = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), json.dumps(settings)]
     started = time.perf_counter()
-    # nobody reads what it says while it runs: into a file, as a full pipe would stop it
+    # into a file, since a full pipe would block the process
     with (folder / "log.txt").open("w+") as log:
-        run = subprocess.Popen(words, stdout=log, stderr=log)
+        run = subprocess.Popen(command, stdout=log, stderr=log)
         peak = 0.0
         while run.poll() is None:
             peak = max(peak, memory_mb(run.pid))
@@ -56,30 +56,30 @@ def run_corpus(folder: Path, images: Path, settings: Mapping[str, Any]) -> Corpu
 
 
 def _prepare(folder: Path, images: Path) -> None:
-    words = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), "{}"]
+    command = [sys.executable, "-m", "benchmarks.corpus_run", str(folder), str(images), "{}"]
     if not (folder / "models").is_dir():
-        subprocess.run(words, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def memory_mb(root: int) -> float:
-    """Return the memory of a process and all below it, in MB; pages that several hold are shared out among them."""
+    """Return the memory of a process and all below it, in MB; shared pages count in proportion (PSS)."""
     import psutil
 
     total = 0
     try:
         process = psutil.Process(root)
-        for one in [process, *process.children(recursive=True)]:
+        for member in [process, *process.children(recursive=True)]:
             try:
-                total += one.memory_full_info().pss
+                total += member.memory_full_info().pss
             except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue  # it ended meanwhile
+                continue  # ended meanwhile
     except psutil.NoSuchProcess:
         return 0.0
     return total / 1e6
 
 
 def main() -> None:
-    """Make what is missing of models and manifest, and the corpus if there are settings."""
+    """Make missing models and manifest, or the corpus if there are settings."""
     folder, images, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     if settings:
         from distort_pipeline.config import GenerateConfig

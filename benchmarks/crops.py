@@ -1,8 +1,8 @@
 """Random 256² crops read from a pair store for training, at first with nothing in memory, and from disk.
 
-The store holds more chunks than the cache, so that every epoch reads and decompresses each of them once, unless more
-tiles are asked for than the images have room for. Files are put out of the system's memory before each epoch that
-is called cold (`posix_fadvise`; elsewhere than on Linux they stay).
+The store holds more chunks than the cache, so that every epoch reads and decompresses each of them once, unless the
+images are too small for so many tiles. Files are evicted from the page cache before each cold
+epoch (`posix_fadvise`; elsewhere than on Linux they stay).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distort_pipeline.versions import package_versions
 BAR_PER_SECOND = 2000
 BATCH = 16
 DISTORTION = "white_noise"  # compresses least of all
-TILES_WANTED = 3600
+TILES_TOTAL = 3600
 TILES_PER_CHUNK = 16
 LEVELS_TRIED = (
     "3: 46 / 70 %, read 1.3 / 1.4 GB, written 0.3 / 0.5; 2: 48 / 73 %, 1.3 / 1.4, 0.4 / 0.8; 1: 57 / 80 %, 1.4 / 1.3, "
@@ -34,12 +34,12 @@ LEVELS_TRIED = (
 
 
 def measure(options: Options) -> Result:
-    """Return crops a second from the store, each with its distorted partner."""
+    """Return crops a second from the store, each pristine and distorted."""
     rounds = options.rounds_or(7)
     with tempfile.TemporaryDirectory() as folder:
         manifest = make_manifest(options.images, Path(folder))
         images = sum(record.split == "train" for record in read_manifest(manifest).records)
-        tiles_each = 2 if options.quick else max(4, -(-TILES_WANTED // images))
+        tiles_each = 2 if options.quick else max(4, -(-TILES_TOTAL // images))
         store = make_pairs(
             manifest, Path(folder) / "pairs", distortions=(DISTORTION,), tiles_per_image=min(tiles_each, 64)
         )
@@ -77,7 +77,7 @@ def measure(options: Options) -> Result:
             "Tried (2026-11-24, processor time, 909 tiles of dev/): reading by Zarr 3.1.6 decompressed 650 MB a "
             "second, past it 1,600; its event loop copies three times, each time into new memory.",
             "Zstandard's levels, what they keep of the pixels and how much they read and write a second (2026-11-24, "
-            f"processor time, the pristine tiles / those with white noise): {LEVELS_TRIED}. The whole store takes 414 "
+            f"processor time, the pristine tiles / those with white noise): {LEVELS_TRIED}. The store takes 414 "
             "MB at level 2 and 583 at -1; a crop of the next epoch takes 780 µs of processor time at level 2 and 500 "
             "at -1, one of the first 1,090 and 790; the pairs step of four distortions 4.77 and 4.68 s. A negative "
             "level was taken for pairs, as two cores do not decompress 2,000 crops a second at level 2: -1, and -5 "
@@ -88,7 +88,7 @@ def measure(options: Options) -> Result:
             "up to three times, 175 columns of chunks for 116; the one used before all others 101.",
             "What the disk gives when nothing else is done stands below the first epoch. Tried (2026-11-26, 5 rounds "
             "each, crops a second for 1,607 as it is): 8 readers for 4, 1,601; 16, 1,709; 224 crops read ahead for "
-            "128, 1,623; both, 1,497; the kernel told what will be read, no more than the disk gave that time.",
+            "128, 1,623; both, 1,497; posix_fadvise of the next reads, no more than the disk gave that time.",
             "New memory for every chunk's compressed bytes cost more than their reading from memory: with each "
             "thread's own, an epoch from memory that has yet to fill the cache gives 3,700 crops a second for 3,100. A "
             "store of 900 tiles, an epoch of half a second, gave 1,640 to 1,850 from disk (2026-11-26), as the first "
@@ -102,7 +102,7 @@ def measure(options: Options) -> Result:
 
 
 def _crops(store: PairStore) -> Crops:
-    return Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch=BATCH, seed=0)
+    return Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch_size=BATCH, seed=0)
 
 
 def _rate(crops: Crops, first: int, last: int) -> float:
@@ -112,7 +112,7 @@ def _rate(crops: Crops, first: int, last: int) -> float:
 
 
 def _rate_again(crops: Crops) -> float:
-    """Return crops a second of one step again and again."""
+    """Return crops a second of a repeated step."""
     crops.at(0)
     return 100 * BATCH / _seconds(lambda: [crops.at(0) for _ in range(100)])
 
@@ -124,7 +124,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _read_all(folder: Path) -> None:
-    """Read all files of a folder, as many at a time as there are readers of crops."""
+    """Read all files of a folder, READERS at a time."""
     with ThreadPoolExecutor(READERS) as pool:
         for _ in pool.map(Path.read_bytes, [path for path in folder.rglob("*") if path.is_file()]):
             pass

@@ -1,4 +1,4 @@
-"""What Dask adds to a shard: tasks that do nothing, on two local workers, against a loop. Start-up is left out."""
+"""Overhead of Dask per task: empty tasks on two local workers against a loop, without start-up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORKERS = 2
 ROUNDS = 3
 
 
-def nothing(number: int) -> str:
+def empty_task(number: int) -> str:
     """Return a name, as tasks do."""
     return f"train-{number:05d}"
 
@@ -34,7 +34,7 @@ def measure(options: Options) -> Result:
         alone.append(single / (count // 20 - 1) * 1000)
         loops.append(loop / (count - 1) * 1000)
     return Result(
-        f"{count:,} tasks that do nothing, {WORKERS} local workers",
+        f"{count:,} empty tasks, {WORKERS} local workers",
         [
             Figure("a task on the cluster", "the serial loop, difference", spread(extra), "ms", BAR_MS, at_least=False),
             Figure("a task that is sent alone, as one of 0.1 s or more is", "–", spread(alone), "ms"),
@@ -61,7 +61,7 @@ def measure(options: Options) -> Result:
 def _timed(count: int, workers: Workers) -> tuple[float, float]:
     """Return seconds from the first result to the last, and until the first."""
     started = time.perf_counter()
-    results = run_tasks(nothing, range(count), workers)
+    results = run_tasks(empty_task, range(count), workers)
     next(results)
     first = last = time.perf_counter()
     for _ in results:

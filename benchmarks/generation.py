@@ -33,12 +33,12 @@ from distort_pipeline.versions import package_versions
 BARS = {"off": 0.90, "on": 0.75}
 PLAIN_BAR = 5.0
 PLAIN_PART = 8
-LABELS = {"off": (), "on": ("psnr", "ssim")}
+METRICS = {"off": (), "on": ("psnr", "ssim")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How large a network is measured on how many tiles, and whether the issue's bars are about it."""
+    """Size of a network, number of tiles and rounds, and whether the bars apply."""
 
     filters: int
     tiles: int
@@ -55,7 +55,7 @@ class BatchWantedError(Exception):
 
 
 def measure(options: Options) -> Result:
-    """Return end to end against both, in float32 and in bfloat16, at starter size and at full size."""
+    """Return end to end against both, in float32 and in bfloat16, for small and full-size networks."""
     pin_backend_threads(1)
     sizes = [Size(4, 16, 1, False)] if options.quick else [Size(16, 256, 5, False), Size(64, 128, 3, True)]
     figures: list[Figure] = []
@@ -72,21 +72,21 @@ def measure(options: Options) -> Result:
             "The network works in a thread of its own, one or two parts of 16 tiles ahead of the statistics: on a core "
             "that is free the rest is hidden behind it. With as many workers as cores it is not; growth.py tells what "
             "two workers do, and all four models. On A, with AMX and nothing beside it, the full size in "
-            "mixed_bfloat16 had 0.96 (0.93 – 1.01) of the bare pass without labels, 0.87 (0.83 – 0.91) with them, and "
+            "mixed_bfloat16 had 0.96 (0.93 – 1.01) of the bare pass without metrics, 0.87 (0.83 – 0.91) with them, and "
             "11.3 times (11.1 – 11.7) the speed of the plain way (2026-11-26, 3 rounds); while fits and a study had "
-            "the other core 0.87 and 0.76 without labels, and 0.85 and 0.77 with them.",
+            "the other core 0.87 and 0.76 without metrics, and 0.85 and 0.77 with them.",
             "SSIM and MS-SSIM of a tile in one pass (2026-11-27, B, processor time, the least of 12 rounds): 2.4 ms "
             "for 1.8 and 3.2 apart, with memory kept as workers keep it, and 3.2 for 1.9 and 4.0 without. Blocks of "
             "three times as many rows were faster with such memory, 2.2 ms, and slower without, 4.3.",
             "Profile, processor time of one tile beside 21 ms for the full-size network and 4 ms for that of 16 "
             "filters (AMX, mixed_bfloat16, 2026-11-24): SSIM 2.8 ms, writing and records 1 ms, product histogram 0.6 "
-            "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the PNG of the strip and 8 "
+            "ms, reading 0.5 ms, digest, PSNR and clipping 0.3 ms; once a batch 37 ms for the side-by-side PNG and 8 "
             "ms for the report.",
             "Tried (2026-11-24, processor time of one tile of the full-size network in mixed_bfloat16, in parts of 16 "
             "and, in brackets, one by one): the 5x5 kernel composed in every call 55 ms (271); 4x4 kernel and box 35; "
-            "kernels made ready once and weights kept in bfloat16 30; upsampling by phases 21 (63), all kept. In "
+            "kernels made ready once and weights kept in bfloat16 30; sub-pixel convolution 21 (63), all kept. In "
             "float32 76 ms (169) for 152 (415). What is left: convolutions 70 %, LeakyReLU behind the box 10 %, "
-            "putting skips beside features 6 %, the box 6 %, phases into their places 4 %; one by one, oneDNN's own "
+            "putting skips beside features 6 %, the box 6 %, depth-to-space 4 %; one by one, oneDNN's own "
             "order of the weights, made anew in each call.",
             f"The plain way is timed on one tile in {PLAIN_PART}, and its seconds multiplied.",
         ],
@@ -105,8 +105,8 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
         predictor = load_generator(model, batch_size=task.inference_batch_size, precision=precision).predictor
         seeds = [sample.seed for sample in task.batch.samples]
         forms: dict[str, Callable[[], object]] = {"bare": partial(predictor.distort, pristine, seeds)}
-        for labels, names in LABELS.items():
-            forms[labels] = partial(make_batch, dataclasses.replace(task, metrics=names))
+        for switch, names in METRICS.items():
+            forms[switch] = partial(make_batch, dataclasses.replace(task, metrics=names))
         if precision == "mixed_bfloat16":
             forms["plain"] = partial(plain, pristine[::PLAIN_PART])
         seconds = in_turn(forms, options.rounds_or(size.rounds))
@@ -114,22 +114,22 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
             seconds["plain"] = [PLAIN_PART * one for one in seconds["plain"]]
         named = f"{precision}, {size.filters} filters, {size.tiles} tiles"
         barred = size.barred and precision == "mixed_bfloat16"
-        for labels in LABELS:
-            rate = size.tiles / spread(seconds[labels]).median
+        for switch in METRICS:
+            rate = size.tiles / spread(seconds[switch]).median
             figures.append(
                 Figure(
-                    f"{named}, PSNR and SSIM {labels}",
+                    f"{named}, PSNR and SSIM {switch}",
                     "bare forward pass, share of its speed",
-                    ratios(seconds["bare"], seconds[labels]),
-                    bar=BARS[labels] if barred else None,
+                    ratios(seconds["bare"], seconds[switch]),
+                    bar=BARS[switch] if barred else None,
                     note=f"{rate:.1f} tiles/s",
                 )
             )
         if "plain" in seconds:
-            found = ratios(seconds["plain"], seconds["off"])
+            ratio = ratios(seconds["plain"], seconds["off"])
             against = "the plain way, float32"
-            figures.append(Figure(f"{named}, PSNR and SSIM off", against, found, bar=PLAIN_BAR if barred else None))
-            rates = spread([size.tiles / one for one in seconds["plain"]])
+            figures.append(Figure(f"{named}, PSNR and SSIM off", against, ratio, bar=PLAIN_BAR if barred else None))
+            rates = spread([size.tiles / wall for wall in seconds["plain"]])
             figures.append(Figure(f"the plain way, {size.filters} filters", "–", rates, "tiles/s"))
     return figures
 
@@ -147,8 +147,8 @@ def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTa
     with patch.object(generate, "make_batch", take):
         try:
             generate.run(config, manifest, folder / "models", folder / precision)
-        except BatchWantedError as wanted:
-            return wanted.task
+        except BatchWantedError as stop:
+            return stop.task
     raise RuntimeError("the generate step made no batch")
 
 
@@ -169,8 +169,8 @@ def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None
     out.mkdir()
 
     def plain(pristine: NDArray[np.uint8]) -> None:
-        made = model.predict(pristine.astype(np.float32) / 127.5 - 1, batch_size=16, verbose=0)
-        images = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)
+        distorted = model.predict(pristine.astype(np.float32) / 127.5 - 1, batch_size=16, verbose=0)
+        images = np.clip(np.rint((distorted + 1) * 127.5), 0, 255).astype(np.uint8)
         for number, image in enumerate(images):
             plain_histogram(image)
             PILImage.fromarray(image).save(out / f"{number:05d}.png")

@@ -1,9 +1,9 @@
-"""What a GPU would leave to the rest of the machine, reckoned: arithmetic counted, the rest of the path measured here.
+"""CPU load beside a GPU, estimated: arithmetic counted, the rest of the pipeline measured on this machine.
 
 Counted are the multiplications and additions of the convolutions in the compiled graphs, which are all but everything.
-Measured is processor time, of all threads: a whole `generate` (images, tiles, truths, statistics, records, writing,
-reports) less the network's own. What follows for GPUs is arithmetic on these figures, the vendor's peak and a share of
-it that is assumed: no GPU was at hand.
+Measured is processor time, of all threads: a complete `generate` run (images, tiles, truths, statistics, records,
+writing, reports) less the network's. Estimates for GPUs use these figures, the vendor's peak and an
+assumed share of the peak, without a GPU at hand.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ def measure(options: Options) -> Result:
     """Return arithmetic of both networks, and what is beside them; the reckoning is among the remarks."""
     pin_backend_threads(1)
     filters, count, rounds = (4, 32, 1) if options.quick else (FULL_FILTERS, COUNT, options.rounds_or(1))
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         images = read_images(options.images, 4)
         write_model(folder / "full" / "jpeg", filters, images)
         write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, images)
         manifest = make_manifest(options.images, folder)
-        made = _arithmetic(load_generator(folder / "full" / "jpeg", batch_size=1, precision="mixed_bfloat16"))
+        generating = _arithmetic(load_generator(folder / "full" / "jpeg", batch_size=1, precision="mixed_bfloat16"))
         beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
         pretrained, disk = zip(*(_by_pretrained(manifest, folder, count) for _ in range(rounds)), strict=True)
     trained = _training_arithmetic(filters)
     figures = [
-        Figure("arithmetic of a tile, generation", "–", spread([made / 1e9]), "GFLOP"),
+        Figure("arithmetic of a tile, generation", "–", spread([generating / 1e9]), "GFLOP"),
         Figure("arithmetic of an image in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
-        Figure("processor time of a tile beside the network, four labels", "–", spread(beside), "ms"),
+        Figure("processor time of a tile beside the network, four metrics", "–", spread(beside), "ms"),
         Figure("processor time of a tile by the pretrained generators, all in all", "–", spread(pretrained), "ms"),
         Figure(
             "a sample of the pretrained generators on disk, with its share of reference tiles", "–", spread(disk), "KB"
@@ -72,8 +72,8 @@ def measure(options: Options) -> Result:
 
 
 def _reckoning(median: Mapping[str, float]) -> list[str]:
-    made, trained, beside, pretrained, disk = median.values()
-    tiles, images = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (made, trained))
+    generating, trained, beside, pretrained, disk = median.values()
+    tiles, images = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (generating, trained))
     cores = tiles * beside / 1e3
     return [
         f"On paper: at {SHARE:.0%} of a peak of {PEAK_TFLOPS} TFLOP/s (H100 or H200, dense bfloat16, by NVIDIA's "
@@ -84,16 +84,16 @@ def _reckoning(median: Mapping[str, float]) -> list[str]:
         f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
         f"{192 / cores:.1f} of one busy: GPUs are for training, or for networks that cost far more.",
         f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
-        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the pretrained generators, which "
-        f"need no GPU, {MANY * pretrained / HOUR_MS:,.0f} core hours in all. The same seeds make them again: what need "
-        "not be kept need not lie on disk.",
+        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the pretrained "
+        f"generators, which need no GPU, {MANY * pretrained / HOUR_MS:,.0f} core hours in all. "
+        "The same seeds make them again, so samples need not be stored.",
         "Many tiles of each photograph were made here. At two of each, one photograph is decoded for two tiles: on A "
         "33 ms beside the network and 50 ms by the pretrained generators (2026-11-26, 3 rounds).",
     ]
 
 
 def _arithmetic(trained: Any) -> int:
-    """Return the floating-point operations of the folded generator for one tile, as `generate` runs it."""
+    """Return the floating-point operations of the fused generator for one tile, as `generate` runs it."""
     import tensorflow as tf
 
     tile = tf.TensorSpec((1, TILE_PX, TILE_PX, 3), tf.float32)
@@ -117,20 +117,22 @@ def _training_arithmetic(filters: int) -> float:
 def operations(graph: Any) -> int:
     """Return multiplications and additions of all convolutions of a TensorFlow graph, and of their gradients.
 
-    Each of them goes over all pairs of a kernel's weight and a place of the smaller side, which is the convolution's
-    output; for a transposed convolution, which TensorFlow writes as the gradient by the input, it is its input.
+    A convolution has a multiplication and an addition for each pair of kernel weight and output position; a transposed
+    convolution, in TensorFlow the gradient by the input, for each pair of kernel weight and input position.
     """
     total = 0
-    for one in graph.get_operations():
-        if one.type in CONVOLUTIONS:
-            kernel = one.inputs[1].shape if one.type != "Conv2DBackpropFilter" else one.outputs[0].shape
-            places = (one.outputs[0] if one.type == "Conv2D" else one.inputs[2]).shape
-            total += 2 * int(np.prod(kernel)) * int(np.prod(places[:-1]))
+    for operation in graph.get_operations():
+        if operation.type in CONVOLUTIONS:
+            kernel = (
+                operation.inputs[1].shape if operation.type != "Conv2DBackpropFilter" else operation.outputs[0].shape
+            )
+            shape = (operation.outputs[0] if operation.type == "Conv2D" else operation.inputs[2]).shape
+            total += 2 * int(np.prod(kernel)) * int(np.prod(shape[:-1]))
     return total
 
 
 def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
-    """Return processor milliseconds of a tile of a whole `generate`, less those of its network."""
+    """Return processor milliseconds of a tile of a complete `generate` run, less the network's."""
     models = folder / "small"
     corpus = folder / "corpus"
     config = GenerateConfig(count=count, workers=0, precision="mixed_bfloat16", allow_repeats=True)
@@ -138,17 +140,17 @@ def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
         models / "jpeg", batch_size=config.inference_batch_size, precision=config.precision
     ).predictor
     batch = np.zeros((config.inference_batch_size, TILE_PX, TILE_PX, 3), np.uint8)
-    predictor.distort(batch, range(len(batch)))  # traced and compiled: no part of a tile
-    whole = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))
+    predictor.distort(batch, range(len(batch)))  # traces and compiles
+    total = _processor_seconds(lambda: generate.run(config, manifest, models, corpus))
     store = open_corpus(corpus)
     pristine = np.stack(list(store.images(PRISTINE, [record.tile for record in store.records])))
     network = _processor_seconds(lambda: predictor.distort(pristine, [record.seed for record in store.records]))
     shutil.rmtree(corpus)
-    return (whole - network) / len(store) * 1e3
+    return (total - network) / len(store) * 1e3
 
 
 def _by_pretrained(manifest: Path, folder: Path, count: int) -> tuple[float, float]:
-    """Return processor milliseconds and KB on disk of a sample that the pretrained generators make, all four in equal parts."""
+    """Return processor milliseconds and KB on disk of a sample by the pretrained generators, in equal shares."""
     corpus = folder / "corpus"
     config = GenerateConfig(count=count, workers=0, allow_repeats=True)
     seconds = _processor_seconds(lambda: generate.run(config, manifest, PRETRAINED, corpus))

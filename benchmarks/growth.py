@@ -1,6 +1,6 @@
 """How time and memory of a corpus grow with the number of samples, the size of tiles and the number of workers.
 
-Starter-size networks in mixed_bfloat16, all four distortions, PSNR and SSIM on. Each corpus is made once by new
+Small networks (16 filters) in mixed_bfloat16, all four distortions, PSNR and SSIM on. Each corpus is made once by new
 processes; seconds hold all of it, also the start of Python and of the workers.
 """
 
@@ -27,9 +27,9 @@ MEMORY_BAR = 1.05
 def measure(options: Options) -> Result:
     """Return seconds and peak memory of corpora that differ in one thing at a time."""
     figures: list[Figure] = []
-    left_out: list[str] = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    omitted: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
 
         def run(**changes: Any) -> CorpusRun:
             if options.quick:
@@ -45,10 +45,10 @@ def measure(options: Options) -> Result:
             )
         for side, count in SIDES_PX.items():
             if _fits(folder / "manifest.jsonl", side):
-                found = run(count=count, tile_px=side)
-                figures += _figures(f"{count:,} samples of {side}², 2 workers", found, count, side)
+                corpus = run(count=count, tile_px=side)
+                figures += _figures(f"{count:,} samples of {side}², 2 workers", corpus, count, side)
             else:
-                left_out.append(f"tiles of {side}²: no image of {options.images} is large enough")
+                omitted.append(f"tiles of {side}²: no image of {options.images} is large enough")
         few, many = run(count=FEW), run(count=MANY)
     figures.append(
         Figure(
@@ -61,28 +61,28 @@ def measure(options: Options) -> Result:
         )
     )
     return Result(
-        "corpora by starter-size networks, all processes together",
+        "corpora by small networks (16 filters), all processes together",
         figures,
         [
             "Memory is that of all processes, measured twice a second; what they share is counted once.",
             "Samples of a small corpus cost more as the start is in their seconds, and as each shard of 256 reference "
-            "tiles has the true distortions of eight whole images made for its reports.",
+            "tiles has the true distortions of eight images made for its reports.",
         ],
-        left_out,
+        omitted,
         package_versions(["tensorflow", "keras", "dask", "zarr"]),
     )
 
 
-def _figures(what: str, run: CorpusRun, count: int, side: int) -> list[Figure]:
+def _figures(name: str, run: CorpusRun, count: int, side: int) -> list[Figure]:
     rate = f"{count * side * side / 1e6 / run.seconds:.2f} MP/s, {run.seconds / count * 1000:.1f} ms a sample"
     return [
-        Figure(what, "wall seconds", spread([run.seconds]), "s", note=rate),
-        Figure(what, "peak memory", spread([run.peak_mb]), "MB", note=f"{run.store_mb:,.0f} MB on disk"),
+        Figure(name, "wall seconds", spread([run.seconds]), "s", note=rate),
+        Figure(name, "peak memory", spread([run.peak_mb]), "MB", note=f"{run.store_mb:,.0f} MB on disk"),
     ]
 
 
 def _fits(manifest: Path, side: int) -> bool:
-    """Return whether there is a tile of this side at all."""
+    """Return whether an image has a tile of this side."""
     try:
         records = read_manifest(manifest).records
     except PipelineError:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: forms timed in turn, figures with their spread, the machine in words, JSON."""
+"""Common parts of the benchmarks: interleaved timing, figures with spread, machine description, JSON."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ SUFFIXES = (".png", ".webp")  # of pristine images
 
 @dataclass(frozen=True)
 class Options:
-    """What a benchmark is run with; `quick` is for seeing that it works, and its figures are not kept."""
+    """Options of a benchmark; figures of a `quick` test run are not stored."""
 
     quick: bool = False
     images: Path = SAMPLE
     models: Path = MODELS  # trained ones
-    rounds: int | None = None  # of what takes minutes; None: as many as the benchmark thinks fit
+    rounds: int | None = None  # of long measurements; None: the benchmark's default
 
     def rounds_or(self, usual: int) -> int:
-        """Return how often to measure: once if quick, else as asked for or as `usual`."""
+        """Return the number of rounds: 1 if quick, else `rounds`, or `usual`."""
         return 1 if self.quick else self.rounds or usual
 
 
@@ -51,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number, and the bar that it is held against, if any: `bar` at least, or at most."""
+    """A measured number, with an optional bar: `bar` at least, or at most."""
 
     what: str
     against: str
@@ -59,7 +59,7 @@ class Figure:
     unit: str = "×"
     bar: float | None = None
     at_least: bool = True
-    every: bool = False  # whether the bar is for every single run, not for the median
+    every: bool = False  # whether the bar applies to every run instead of the median
     note: str = ""
 
     @property
@@ -74,7 +74,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one benchmark: figures, what has to be said beside them, and what was not measured."""
+    """The outcome of one benchmark: figures, remarks, and missing measurements."""
 
     title: str
     figures: Sequence[Figure]
@@ -84,7 +84,7 @@ class Result:
 
 
 def in_turn(forms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return seconds of each form: A B A B …, `rounds` of each, after one of each that does not count."""
+    """Return seconds of each form, interleaved (A B A B …), `rounds` of each after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(rounds + 1):
         for name, form in forms.items():
@@ -101,16 +101,16 @@ def ratios(above: Iterable[float], below: Iterable[float]) -> Spread:
     >>> ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0])
     Spread(runs=3, minimum=2.0, median=3.0, maximum=4.0)
     """
-    return spread([one / other for one, other in zip(above, below, strict=True)])
+    return spread([first / second for first, second in zip(above, below, strict=True)])
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return how many `values` there are, the least, the median and the greatest."""
+    """Return number, minimum, median and maximum of `values`."""
     return Spread(len(values), min(values), statistics.median(values), max(values))
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine in words: processor, cores, AVX-512 BF16 and AMX, how busy others kept it. No names."""
+    """Return processor, cores, AVX-512 BF16, AMX and load of the machine, without names."""
     cpuinfo = Path("/proc/cpuinfo")
     described = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     facts = dict(line.split(":", 1) for line in described.splitlines() if ":" in line)

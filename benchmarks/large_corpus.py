@@ -1,7 +1,7 @@
-"""100,000 tiles of 256² by starter-size networks: whether two cores make them within the hour, in 3 GB.
+"""100,000 tiles of 256² by small networks (16 filters): the goal is an hour and 3 GB on two cores.
 
-All four distortions, PSNR and SSIM on, two workers, once. It wants some 25 GB of free disk, and images enough for
-25,000 different tiles; with fewer, as in data/sample, tiles repeat.
+All four distortions, PSNR and SSIM on, two workers, once. Needs 25 GB of free disk, and images for 25,000 different
+tiles; with fewer images, as in data/sample, tiles repeat.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def measure(options: Options) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         run = run_corpus(Path(folder), options.images, settings)
     return Result(
-        f"{count:,} tiles of 256², starter-size networks in mixed_bfloat16, two workers",
+        f"{count:,} tiles of 256², small networks (16 filters) in mixed_bfloat16, two workers",
         [
             Figure(
                 "wall of all of it",

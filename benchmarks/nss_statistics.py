@@ -1,7 +1,7 @@
-"""Statistics: image → luma → MSCN → diagonal products → histogram, against the definition in SciPy, float64.
+"""NSS statistics: image → luma → MSCN → diagonal products → histogram, against the definition in SciPy, float64.
 
-One thread each. SciPy's is what a reader of the paper would write: the window applied along rows and columns, each
-step on the whole image in float64, `np.histogram`. The two-dimensional window is timed beside it, as some write it.
+One thread each. The SciPy form follows the paper directly: the window applied along rows and columns, each
+step on the full image in float64, `np.histogram`. A two-dimensional window is timed as well.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def measure(options: Options) -> Result:
         }
         seconds = in_turn(forms, rounds)
         sizes = f"{len(group)} of {sum(i.shape[0] * i.shape[1] for i in group) / len(group) / 1e6:.2g} MP on average"
-        found = ratios(seconds["scipy"], seconds["ours"])
+        ratio = ratios(seconds["scipy"], seconds["ours"])
         figures.append(
-            Figure(f"speed on {name}", "SciPy float64, window along rows and columns", found, bar=BAR, note=sizes)
+            Figure(f"speed on {name}", "SciPy float64, window along rows and columns", ratio, bar=BAR, note=sizes)
         )
         figures += _against_peers(name, group, 2 if options.quick else 7)
     squares = in_turn(
@@ -84,34 +84,34 @@ def measure(options: Options) -> Result:
 
 
 def plain_histogram(image: NDArray[np.uint8], *, square: bool = False) -> NDArray[np.int64]:
-    """Return the histogram of the D1 products, written down as defined; `square` with the window in two dimensions."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    """Return the histogram of the D1 products, computed by definition; `square` with the window in two dimensions."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     offsets = np.arange(-3, 4)
     window = np.exp(-(offsets**2) / (2 * SIGMA_PX**2))
     window /= window.sum()
 
-    def around(values: NDArray[Any]) -> NDArray[Any]:
+    def local_mean(values: NDArray[Any]) -> NDArray[Any]:
         if square:
             return correlate(values, np.outer(window, window), mode="nearest")
         return correlate1d(correlate1d(values, window, axis=0, mode="nearest"), window, axis=1, mode="nearest")
 
-    mean = around(grey)
-    deviation = np.sqrt(np.maximum(around(grey**2) - mean**2, 0))
-    field = (grey - mean) / (deviation + 1)
+    mean = local_mean(luma)
+    deviation = np.sqrt(np.maximum(local_mean(luma**2) - mean**2, 0))
+    field = (luma - mean) / (deviation + 1)
     products = field[:-1, :-1] * field[1:, 1:]
     inner, _ = np.histogram(products, bins=101, range=(-2, 2))
     return np.concatenate([[np.sum(products < -2)], inner, [np.sum(products > 2)]])
 
 
 def _accuracy(images: list[NDArray[np.uint8]]) -> Figure:
-    """Return how far JSD_NSS between pristine and distorted is from that of the plain form, over all distortions."""
+    """Return the error of JSD_NSS between pristine and distorted against the plain form, over all distortions."""
     errors = []
     for image in images:
         clean, plain_clean = product_histogram(image), plain_histogram(image)
         for name, levels in PRESETS["paper_like"].items():
-            bad = apply(name, image, levels[0], make_rng(0)).image
-            exact = jsd_bits(plain_clean, plain_histogram(bad))
-            errors.append(abs(jsd_bits(clean, product_histogram(bad)) - exact))
+            distorted = apply(name, image, levels[0], make_rng(0)).image
+            exact = jsd_bits(plain_clean, plain_histogram(distorted))
+            errors.append(abs(jsd_bits(clean, product_histogram(distorted)) - exact))
     return Figure(
         "JSD_NSS of pristine and distorted, difference", "SciPy float64", spread(errors), "bits", JSD_BAR_BITS,
         at_least=False, every=True,
@@ -124,7 +124,7 @@ def _each(histogram: Callable[[NDArray[np.uint8]], Any], group: Sequence[NDArray
 
 
 def _against_peers(name: str, group: Sequence[Image], rounds: int) -> list[Figure]:
-    """Return how much faster ours is than the chains with the MSCN of others."""
+    """Return our speed over that of histograms with the MSCN of other packages."""
     forms: dict[str, Callable[[], object]] = {
         peer: partial(histograms_by, field_of(peer), group) for peer in installed()
     }

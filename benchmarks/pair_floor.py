@@ -1,4 +1,4 @@
-"""The least that pairs can cost: read each image once, distort it by every recipe, and store nothing.
+"""The codec floor of pairs: each image read once and distorted by every recipe, without storing.
 
 In a bare process pool, with the seeds and parameters of the step, the largest images first.
 """
@@ -26,7 +26,7 @@ from distort_pipeline.stores.manifests import read_manifest
 
 @dataclass(frozen=True)
 class ImageTask:
-    """One image, and all that is done to it."""
+    """An image and its recipes."""
 
     root: Path
     record: ImageRecord
@@ -48,7 +48,7 @@ def distort(task: ImageTask, recipe: Recipe, pristine: Image) -> Distorted:
 
 
 def distort_all(task: ImageTask) -> int:
-    """Read one image and distort it by every recipe; return how many bytes came out."""
+    """Read one image and distort it by every recipe; return the number of bytes."""
     pin_threads(1)
     pristine = read_ingested(task.root, task.record)
     return sum(distort(task, recipe, pristine).image.nbytes for recipe in task.recipes)

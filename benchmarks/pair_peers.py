@@ -2,7 +2,7 @@
 
 `python -m benchmarks.pair_peers NAME MANIFEST SETTINGS OUT` prints the seconds from the first call of the library to
 the end of the last; imports come before. Both get the friendlier form: tiles as raw bytes, which neither encodes as
-PNG. Each row is a tile, or a whole validation image, under one recipe, with its parameters and its SHA-256.
+PNG. Each row is a tile, or a full validation image, under one recipe, with its parameters and its SHA-256.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ Row = dict[str, Any]
 
 
 def installed() -> list[str]:
-    """Return which of the two there are."""
+    """Return the installed packages."""
     return [name for name in NAMES if find_spec(name)]
 
 
 def seconds_of(name: str, manifest: Path, settings: dict[str, Any], out: Path) -> float:
-    """Return how long `name` takes for the pairs, in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.pair_peers", name, str(manifest), json.dumps(settings), str(out)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    """Return the seconds of `name` for the pairs, in a new process."""
+    command = [sys.executable, "-m", "benchmarks.pair_peers", name, str(manifest), json.dumps(settings), str(out)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
 
 
 def rows_of(task: ImageTask, config: PairsConfig) -> Iterator[Row]:
-    """Yield what is stored of one image: its tiles pristine, then under each recipe."""
+    """Yield the rows of one image: its pristine tiles, then the tiles under each recipe."""
     pin_threads(1)
     pristine = read_ingested(task.root, task.record)
     tiles = _tiles(task, config)
     yield from _rows(task, pristine, tiles, "pristine", 0, {})
     for recipe in task.recipes:
-        made = distort(task, recipe, pristine)
-        facts = {**recipe.parameters, **made.facts}
-        yield from _rows(task, made.image, tiles, recipe.distortion, recipe.level, facts)
+        distorted = distort(task, recipe, pristine)
+        facts = {**recipe.parameters, **distorted.facts}
+        yield from _rows(task, distorted.image, tiles, recipe.distortion, recipe.level, facts)
 
 
 def _tiles(task: ImageTask, config: PairsConfig) -> list[Tile]:
@@ -104,7 +104,7 @@ def with_datasets(manifest: Path, config: PairsConfig, out: Path) -> float:
     # every second image to each process: they get contiguous parts, and the largest come first
     order = [*range(0, len(tasks), WORKERS), *range(1, len(tasks), WORKERS)]
     source = datasets.Dataset.from_dict({"number": order})
-    made = source.map(
+    pairs = source.map(
         lambda batch: _row_lists(batch["number"], tasks, config),
         batched=True,
         batch_size=1,
@@ -113,7 +113,7 @@ def with_datasets(manifest: Path, config: PairsConfig, out: Path) -> float:
         remove_columns=["number"],
         cache_file_name=str(out / "cache.arrow"),
     )
-    made.to_parquet(str(out / "pairs.parquet"))
+    pairs.to_parquet(str(out / "pairs.parquet"))
     return time.perf_counter() - started
 
 

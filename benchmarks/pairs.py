@@ -1,4 +1,4 @@
-"""The pairs step against the codec floor (pair_floor.py) and against what a user might take instead (pair_peers.py).
+"""The pairs step against the codec floor (pair_floor.py) and against alternatives (pair_peers.py).
 
 The step's wall is all of its run but the start of the cluster (stated), with the imports of its workers, and its end;
 the floor's leaves out the same of its pool, the others' their imports.
@@ -36,8 +36,8 @@ def measure(options: Options) -> Result:
     """Return the step's wall over the floor's and the others', with one and with two workers, and how both scale."""
     walls: dict[tuple[str, int], list[float]] = {(form, n): [] for form in ("step", "floor", *NAMES) for n in (1, 2)}
     starts: list[float] = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         manifest = make_manifest(options.images, folder)
         records = read_manifest(manifest).records
         settings: dict[str, Any] = {
@@ -118,12 +118,12 @@ def _against_floor(walls: dict[tuple[str, int], list[float]]) -> list[Figure]:
         for workers in (1, 2)
     ]
     scaling = [
-        (one / two) / (floor_one / floor_two)
-        for one, two, floor_one, floor_two in zip(
+        (single / two) / (floor_single / floor_two)
+        for single, two, floor_single, floor_two in zip(
             *(walls[key] for key in (("step", 1), ("step", 2), ("floor", 1), ("floor", 2))), strict=True
         )
     ]
-    scaled = spread([one / two for one, two in zip(walls["step", 1], walls["step", 2], strict=True)])
+    scaled = spread([single / two for single, two in zip(walls["step", 1], walls["step", 2], strict=True)])
     return [
         *figures,
         Figure(
@@ -131,7 +131,7 @@ def _against_floor(walls: dict[tuple[str, int], list[float]]) -> list[Figure]:
             "that of the bare pool",
             spread(scaling),
             bar=SCALING_BAR,
-            note=f"the step's own is {scaled.median:.3g} ×",
+            note=f"the step's is {scaled.median:.3g} ×",
         ),
     ]
 

@@ -1,6 +1,6 @@
 """The generator as it is usually written in Keras: UpSampling2D, then Conv2D, all float32. For comparison only.
 
-Same layers, widths and noise inputs as `build_generator`, so that nothing but the form differs.
+Same layers, widths and noise inputs as `build_generator`, so that only the form differs.
 """
 
 from __future__ import annotations

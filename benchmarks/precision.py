@@ -1,8 +1,8 @@
-"""JSD_NSS of the float32 path and of the mixed_bfloat16 path, by trained models on the same tiles with the same seeds.
+"""JSD_NSS in float32 and in mixed_bfloat16, by trained models on the same tiles with the same seeds.
 
-The difference is held against the sampling floor: what the number of values alone leaves between two halves. Both paths
-see the same tiles, so what other images would change cancels; the standard error over images is larger, stands
-beside it, and is no bar. For models that draw at random, what another draw changes stands beside it as well.
+The bar of the difference is the split-half noise floor. Both precisions get the same tiles, so differences between
+images cancel; the standard error over images is larger and stated without a bar. For random models the difference
+between two draws is stated as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Counts = NDArray[np.int64]
 
 
 def measure(options: Options) -> Result:
-    """Return JSD_NSS of both paths for each trained model, and their difference beside the noise."""
+    """Return JSD_NSS in both precisions for each trained model, and the difference."""
     pin_backend_threads(0)
     if not options.models.is_dir():
         return Result(
@@ -57,10 +57,10 @@ def measure(options: Options) -> Result:
             "Measured are what `train` leaves by default, a fit and a U-Net of 16 filters beside it, after 600 steps "
             "of the latter, which left JPEG far from JPEG.",
             "The first convolution reads the image in float32, whatever the precision: rounded to bfloat16 a bright "
-            "pixel is up to a quarter of a grey off before the kernel takes differences. With it in bfloat16 "
+            "pixel is up to a quarter of an 8-bit level off before the kernel takes differences. With it in bfloat16 "
             "(2026-11-26) the same JPEG model differed by 0.0006 bits on photographs of dev/ and by 0.00028 on the "
             "sample; in float32 by 0.00004 and 0.000007.",
-            "Starters have no U-Net, and give the same bytes on both paths.",
+            "Pretrained generators have no U-Net, and give the same bytes on both paths.",
         ],
         packages=package_versions(["tensorflow", "keras", "numpy"]),
     )
@@ -69,25 +69,27 @@ def measure(options: Options) -> Result:
 def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> list[Figure]:
     pristine, true = _tiles(card, images)
     true_counts = _pooled(true)
-    made = {precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")}
-    counts = {precision: _pooled(tiles) for precision, tiles in made.items()}
-    scores = {precision: _scores(found, true_counts) for precision, found in counts.items()}
+    distorted = {
+        precision: _distorted(folder, precision, pristine, "one") for precision in ("float32", "mixed_bfloat16")
+    }
+    counts = {precision: _pooled(tiles) for precision, tiles in distorted.items()}
+    scores = {precision: _scores(histograms, true_counts) for precision, histograms in counts.items()}
     error = float(np.std(scores["float32"], ddof=1)) / len(images) ** 0.5
     notes = [f"standard error over images {error:.2g} bits"]
     if is_stochastic(card):
         again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
         notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
-    apart = np.abs(made["float32"].astype(np.int16) - made["mixed_bfloat16"])
-    notes.append(f"pixels differ by {apart.mean():.3f} greys on average, {apart.max()} at most")
+    errors = np.abs(distorted["float32"].astype(np.int16) - distorted["mixed_bfloat16"])
+    notes.append(f"pixels differ by {errors.mean():.3f} 8-bit levels on average, {errors.max()} at most")
     difference = abs(float(np.mean(scores["mixed_bfloat16"]) - np.mean(scores["float32"])))
     return [
         *(
-            Figure(f"{name}, {precision}: JSD_NSS", "the true distortion", spread(found), "bits", note=_mean(found))
-            for precision, found in scores.items()
+            Figure(f"{name}, {precision}: JSD_NSS", "the true distortion", spread(bits), "bits", note=_mean(bits))
+            for precision, bits in scores.items()
         ),
         Figure(
             f"{name}: difference of the means",
-            "sampling floor",
+            "noise floor",
             spread([difference]),
             "bits",
             bar=_floor(counts["float32"]),
@@ -98,23 +100,23 @@ def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArr
 
 
 def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return pristine and truly distorted tiles, TILES_EACH of every image, which is distorted whole."""
+    """Return pristine and truly distorted tiles, TILES_EACH of every image, distorted as full images."""
     pristine, true = [], []
     for number, image in enumerate(images):
         seed = derive_seed(0, "precision", number)
-        bad = apply(card["distortion"], image, card["levels"][-1]["parameters"], make_rng(seed)).image
+        distorted = apply(card["distortion"], image, card["levels"][-1]["parameters"], make_rng(seed)).image
         height, width = image.shape[:2]
         tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
-        for place in range(TILES_EACH):
-            tile = tiles[place % len(tiles)]
+        for index in range(TILES_EACH):
+            tile = tiles[index % len(tiles)]
             inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
             pristine.append(image[inside])
-            true.append(bad[inside])
+            true.append(distorted[inside])
     return np.stack(pristine), np.stack(true)
 
 
 def _distorted(folder: Path, precision: str, tiles: NDArray[np.uint8], draw: str) -> NDArray[np.uint8]:
-    seeds = [derive_seed(0, draw, place) for place in range(len(tiles))]
+    seeds = [derive_seed(0, draw, index) for index in range(len(tiles))]
     return load_generator(folder, batch_size=16, precision=precision).predictor.distort(tiles, seeds)
 
 
@@ -124,13 +126,13 @@ def _pooled(tiles: NDArray[np.uint8]) -> list[Counts]:
     return [np.sum(counts[first : first + TILES_EACH], axis=0) for first in range(0, len(counts), TILES_EACH)]
 
 
-def _scores(made: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
-    return [jsd_bits(own, other) for own, other in zip(true, made, strict=True)]
+def _scores(generated: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
+    return [jsd_bits(*pair) for pair in zip(true, generated, strict=True)]
 
 
 def _floor(counts: Sequence[Counts]) -> float:
     rng = make_rng(0)
-    return float(np.mean([split_half_floor(one, rng) for one in counts]))
+    return float(np.mean([split_half_floor(histogram, rng) for histogram in counts]))
 
 
 def _mean(scores: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Models of random weights, in the form that training leaves: they cost what trained ones cost."""
+"""Models of random weights in the format of trained models, at equal cost."""
 
 from __future__ import annotations
 

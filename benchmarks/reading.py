@@ -1,4 +1,4 @@
-"""Reading a corpus in PyTorch, tf.data, xarray and plain NumPy, each beside a plain folder of PNG files of its tiles.
+"""Reading a corpus in PyTorch, tf.data, xarray and plain NumPy, against a plain folder of PNG files of its tiles.
 
 The folder has two files a sample, read with OpenCV, or with TensorFlow's own decoder inside tf.data. One process.
 """
@@ -28,18 +28,18 @@ Form = Callable[[], object]
 
 
 def measure(options: Options) -> Result:
-    """Return samples a second of each reader, and how many times the PNG folder's that is."""
+    """Return samples a second of each reader, and the ratio to the PNG folder."""
     samples, rounds = (64, 1) if options.quick else (256, 3)
     figures: list[Figure] = []
-    left: list[str] = []
-    with tempfile.TemporaryDirectory() as place:
-        corpus, png = _corpus(options.images, Path(place), samples), Path(place) / "png"
+    missing: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        corpus, png = _corpus(options.images, Path(temporary), samples), Path(temporary) / "png"
         _write_png(corpus, png)
         for measured, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
             try:
                 forms = measured(corpus, png)
             except ModuleNotFoundError:
-                left.append(f"{package}: not installed")
+                missing.append(f"{package}: not installed")
                 continue
             figures += _figures(forms, samples, rounds)
         sizes = [_bytes(folder) / samples for folder in (corpus.folder / "pixels.zarr", png)]
@@ -52,7 +52,7 @@ def measure(options: Options) -> Result:
             "In random order each sample costs two chunks of 16 tiles, of which two tiles are used; `chunk_batches` "
             "shuffles and reads each chunk once.",
         ],
-        left,
+        missing,
         package_versions(["zarr", "numpy", "opencv-python-headless", "torch", "tensorflow", "xarray"]),
     )
 
@@ -61,14 +61,14 @@ def _figures(forms: Mapping[str, Form], samples: int, rounds: int) -> list[Figur
     """Return rate and ratio of each form; each is compared with the PNG form of the same order."""
     seconds = in_turn(forms, rounds)
     figures = []
-    for name, own in seconds.items():
-        rate = spread([samples / one for one in own])
+    for name, walls in seconds.items():
+        rate = spread([samples / wall for wall in walls])
         plain = next((other for other in forms if other.startswith("PNG") and other.endswith(_order(name))), None)
         if plain is None or plain == name:
             figures.append(Figure(name, "–", rate, "samples/s"))
         else:
             note = f"{rate.median:.0f} samples/s"
-            figures.append(Figure(name, plain, ratios(seconds[plain], own), note=note))
+            figures.append(Figure(name, plain, ratios(seconds[plain], walls), note=note))
     return figures
 
 
@@ -77,25 +77,25 @@ def _order(name: str) -> str:
 
 
 def _numpy(corpus: CorpusStore, png: Path) -> dict[str, Form]:
-    places = np.random.default_rng(0).permutation(len(corpus)).tolist()
+    shuffled = np.random.default_rng(0).permutation(len(corpus)).tolist()
 
     def indices(order: Any) -> None:
-        for place in order:
-            corpus[place]
+        for index in order:
+            corpus[index]
 
     def slices() -> None:
         for start in range(0, len(corpus), BATCH):
             corpus[start : start + BATCH]
 
     def folder(order: Any) -> None:
-        for place in order:
-            _read_png(png, place)
+        for index in order:
+            _read_png(png, index)
 
     return {
         "PNG files with OpenCV, in order": lambda: folder(range(len(corpus))),
-        "PNG files with OpenCV, random": lambda: folder(places),
+        "PNG files with OpenCV, random": lambda: folder(shuffled),
         f"NumPy, slices of {BATCH}, in order": slices,
-        "NumPy, one by one, random": lambda: indices(places),
+        "NumPy, one by one, random": lambda: indices(shuffled),
     }
 
 
@@ -110,7 +110,7 @@ def _torch(corpus: CorpusStore, png: Path) -> dict[str, Form]:
             return len(corpus)
 
         def __getitem__(self, index: int) -> Any:
-            return [torch.from_numpy(one.transpose(2, 0, 1).copy()) for one in _read_png(png, index)]
+            return [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in _read_png(png, index)]
 
     def load(dataset: Any, **options: Any) -> None:
         for _ in DataLoader(dataset, **options):
@@ -157,7 +157,7 @@ def _xarray(corpus: CorpusStore, png: Path) -> dict[str, Form]:
 
     def folder() -> None:
         for start in range(0, len(corpus), BATCH):
-            np.stack([_read_png(png, place) for place in range(start, start + BATCH)])
+            np.stack([_read_png(png, index) for index in range(start, start + BATCH)])
 
     return {"PNG files, stacked, in order": folder, f"to_xarray(), slices of {BATCH}, in order": parts}
 
@@ -180,7 +180,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _corpus(images: Path, folder: Path, samples: int) -> CorpusStore:
-    """Return a corpus of two generators of random weights, which change little: their pixels cost what others' cost."""
+    """Return a corpus of two generators of random weights; reading costs as much as for trained generators."""
     for name in ("jpeg", "jp2k"):
         write_model(folder / "models" / name, 4, read_images(images, 4))
     config = GenerateConfig(count=samples, truth_images=1, metrics=(), workers=0)

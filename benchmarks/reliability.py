@@ -1,4 +1,4 @@
-"""Writes RELIABILITY.md from what the campaigns of tests/faults have counted: `python -m benchmarks.reliability`."""
+"""Writes RELIABILITY.md from the counts of the campaigns of tests/faults: `python -m benchmarks.reliability`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "faults"
 PAGE = Path(__file__).parent / "RELIABILITY.md"
-HEAD = """# What was broken on purpose, and what came of it
+HEAD = """# Fault injection: campaigns and results
 
 Written by `make faults` from `results/faults/*.json`, which the tests in `tests/faults` leave; do not edit. A test that
-fails leaves nothing: each row below is a campaign that passed in full, with what it counted. Settings are small (tiles
+fails leaves no result: each row below is a campaign that passed in full, with its counts. Settings are small (tiles
 of 128 px, networks of 2 and 4 filters, the built-in photographs); the commands are those of a user, in processes of
 their own.
 
 """
-SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was done, and the campaigns' names begin so
+SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → description, prefixes of campaign names
     "Kills": (
-        "SIGKILL to the whole process group at a random moment, then the same command, until the store is made: its "
+        "SIGKILL to the process group at a random moment, then the same command, until the store is made: its "
         "digest (of a model: of the weights) is that of an undisturbed run, `verify` passes, no temporary file stays, "
         "and no record or ledger line that was there when a command started was written again.",
         ("kills-",),
@@ -48,7 +48,7 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
     ),
     "Hostile and broken input": (
         "Mutated images of every format, bombs and archives through `ingest`; documents of any content through their "
-        "readers; names and secrets through the whole path.",
+        "readers; names and secrets through the complete pipeline.",
         ("hostile-", "fuzzed-", "outputs"),
     ),
     "Object stores": (
@@ -61,34 +61,32 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → what was 
 
 def main() -> None:
     """Write the page."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
-    PAGE.write_text(render(found), encoding="utf-8")
-    print(f"{PAGE}: {len(found)} campaigns")
+    campaigns = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text(render(campaigns), encoding="utf-8")
+    print(f"{PAGE}: {len(campaigns)} campaigns")
 
 
 def render(campaigns: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page for the counts of each of the `campaigns`, by name."""
     parts = [HEAD]
-    for heading, (what, names) in SECTIONS.items():
-        own = {name: counts for name, counts in campaigns.items() if name.startswith(names)}
-        parts.append(f"## {heading}\n\n{fill(what, 120)}\n\n{_table(own) if own else 'Not run.'}\n\n")
+    for heading, (description, names) in SECTIONS.items():
+        section = {name: counts for name, counts in campaigns.items() if name.startswith(names)}
+        parts.append(f"## {heading}\n\n{fill(description, 120)}\n\n{_table(section) if section else 'Not run.'}\n\n")
     return "".join(parts).rstrip("\n") + "\n"
 
 
 def _table(campaigns: Mapping[str, Mapping[str, Any]]) -> str:
     rows = ["| campaign | counted | day | load |", "|---|---|---|---|"]
     for name, counts in campaigns.items():
-        told = [f"{_words(key)} {_value(value)}" for key, value in counts.items() if key not in ("date", "load")]
-        rows.append(f"| {name} | {'; '.join(told)} | {counts['date']} | {counts['load']} |")
+        texts = [
+            f"{key.replace('_', ' ')} {_value(value)}" for key, value in counts.items() if key not in ("date", "load")
+        ]
+        rows.append(f"| {name} | {'; '.join(texts)} | {counts['date']} | {counts['load']} |")
     return "\n".join(rows)
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
 def _value(value: object) -> str:
-    """Return a count in words.
+    """Return a count as text.
 
     >>> _value({"bit": 70, "deletion": 65}), _value([0, 2])
     ('(bit 70, deletion 65)', '0, 2')

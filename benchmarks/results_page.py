@@ -7,41 +7,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HEAD = """# What was measured, against what
+HEAD = """# Benchmark results
 
-Written by `python -m benchmarks` from `results/*.json`; do not edit. Each figure is a ratio of two things measured in
-turn (A B A B …) in one run, or an amount that a bar is about; shown are the median and, behind it, the least and the
-greatest of so many runs. A bar is reached if the median reaches it, or every run where it says so. How each is
-measured: README.md and the file of the same name.
+Written by `python -m benchmarks` from `results/*.json`; do not edit. Each figure is a ratio of two forms, timed in
+turn (A B A B …) in one run, or an amount with a bar; shown are the median and, in brackets, minimum and maximum of the
+runs. A bar is reached if the median reaches it, or every run where marked *every*. Methods: README.md and the file of
+the same name.
 
 """
 
 
 def render(results: Sequence[Mapping[str, Any]], not_measured: Sequence[str] = ()) -> str:
-    """Return RESULTS.md for the parsed `results`, one section each, and what has no benchmark yet at the end."""
+    """Return RESULTS.md for the parsed `results`, one section each, and missing measurements at the end."""
     parts = [HEAD, _machines(results), _summary(results)]
     parts += [_section(result) for result in results]
-    left = [f"- {result['name']}: {line}" for result in results for line in result["not_measured"]]
-    left += [f"- {line}" for line in not_measured]
-    if left:
-        parts.append("## Not measured yet\n\n" + "\n".join(left) + "\n")
+    missing = [f"- {result['name']}: {line}" for result in results for line in result["not_measured"]]
+    missing += [f"- {line}" for line in not_measured]
+    if missing:
+        parts.append("## Not measured yet\n\n" + "\n".join(missing) + "\n")
     return "\n".join(parts)
 
 
 def read_results(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the results in `folder` of the benchmarks in `order`, those that there are."""
+    """Return the available results in `folder` of the benchmarks in `order`."""
     paths = [folder / f"{name}.json" for name in order]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
 
 
 def _machines(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return one line for each different machine, with its letter."""
-    lines = ["Measured on, with the letter that stands beside a figure:", ""]
+    """Return a line for each machine, with its letter."""
+    lines = ["Machines, with the letter of each figure:", ""]
     lines += [f"- {letter}: {name}." for name, letter in _letters(results).items()]
     loads = [result["machine"]["load_before"] for result in results]
     shared = (
         f"The machine was shared: when the benchmarks began, {min(loads)} to {max(loads)} processes of other jobs were "
-        "ready to run on it (load average). Ratios bear that better than times do; spreads are wider for it.\n"
+        "ready to run on it (load average). Ratios are less affected than times; spreads are wider.\n"
         if loads and max(loads) > 0.5
         else ""
     )
@@ -49,12 +49,12 @@ def _machines(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _letters(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return a letter for each machine in words, in the order of the results."""
-    names = dict.fromkeys(_in_words(result["machine"]) for result in results)
+    """Return a letter for each machine description, in the order of the results."""
+    names = dict.fromkeys(_description(result["machine"]) for result in results)
     return {name: chr(ord("A") + number) for number, name in enumerate(names)}
 
 
-def _in_words(machine: Mapping[str, Any]) -> str:
+def _description(machine: Mapping[str, Any]) -> str:
     return (
         f"{machine['cores']} cores of {machine['processor'].strip()}, AVX-512 BF16 "
         f"{'yes' if machine['avx512_bf16'] else 'no'}, AMX {'yes' if machine['amx'] else 'no'}, "
@@ -67,7 +67,7 @@ def _summary(results: Sequence[Mapping[str, Any]]) -> str:
     rows = ["| part | on, load | figure | bar | measured | reached |", "|---|---|---|---|---|---|"]
     for result in results:
         machine = result["machine"]
-        where = f"{letters[_in_words(machine)]}, {machine['load_before']}"
+        where = f"{letters[_description(machine)]}, {machine['load_before']}"
         for figure in result["figures"]:
             if figure["bar"] is not None:
                 rows.append(

@@ -1,4 +1,4 @@
-"""Trainers that benchmarks take steps with; the settings are those of the steps, but for size and precision."""
+"""Trainers for benchmarks, with the default settings except size and precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def trainer_of(
     filters: int, batch: int, crop_px: int, precision: str, *, plain: bool = False, seed: int = 0
 ) -> TensorflowTrainer:
-    """Return a trainer of our networks, or the plain one: generator, batch norms and Adam as usually written."""
+    """Return a trainer of our networks, or with `plain` of Keras's usual generator, batch norms and Adam."""
     import keras
 
     from benchmarks.plain_networks import build_plain_generator

@@ -1,7 +1,7 @@
-"""Losses of our networks over the same 200 steps as the plain Keras form's: the same crops from the same weights.
+"""Losses of our networks and of the plain Keras form over 200 steps, with equal crops and initial weights.
 
-Training is chaotic: two forms part within some steps however exact they are. So each is trained with several seeds,
-and means over the last steps are compared; the bar is two standard errors of the difference between seeds. Small
+Training is chaotic: two forms diverge within some steps, however exact. Each form is trained with several seeds, and
+means over the last steps are compared; the bar is two standard errors of the difference. Small
 networks, as the full size would take an hour; their layers are the same.
 """
 
@@ -24,13 +24,13 @@ from distort_pipeline.versions import package_versions
 FILTERS, BATCH, CROP_PX = 8, 8, 128
 STEPS, LAST = 200, 100
 SEEDS = 4
-LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "sparsity", "logit_gap")
+LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "l1", "logit_gap")
 BAR_ERRORS = 2.0
 FORMS = {"plain": ("float32", True), "float32": ("float32", False), "mixed_bfloat16": ("mixed_bfloat16", False)}
 
 
 def measure(options: Options) -> Result:
-    """Return by how many standard errors the mean losses differ."""
+    """Return the differences of mean losses in standard errors."""
     pin_backend_threads(0)
     steps, last, seeds = (4, 2, 2) if options.quick else (STEPS, LAST, SEEDS)
     means: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
@@ -40,13 +40,13 @@ def measure(options: Options) -> Result:
         for seed in range(seeds):
             start: list[NDArray[np.float32]] | None = None
             for form, (precision, plain) in FORMS.items():
-                found, start = _train(store, precision, plain, seed, start, steps=steps, last=last)
-                means[form].append(found)
+                losses, start = _train(store, precision, plain, seed, start, steps=steps, last=last)
+                means[form].append(losses)
     figures = []
     for form in ("float32", "mixed_bfloat16"):
         for loss in means["plain"][0]:
-            ours, plain_ones = ([one[loss] for one in means[name]] for name in (form, "plain"))
-            figures.append(_figure(f"{form}: {loss}", ours, plain_ones))
+            ours, plain_losses = ([losses[loss] for losses in means[name]] for name in (form, "plain"))
+            figures.append(_figure(f"{form}: {loss}", ours, plain_losses))
     return Result(
         f"mean losses of steps {steps - last} to {steps}, {FILTERS} filters, batches of {BATCH} crops of {CROP_PX}², "
         f"{seeds} seeds",
@@ -75,7 +75,7 @@ def _train(
         start = trainer.generator.get_weights()
     for network in (trainer.generator, trainer.ema_generator):
         network.set_weights(start)  # the variables are the same ones in the same order
-    crops = Crops(store, "jpeg", [1], crop_px=CROP_PX, crop_align=16, batch=BATCH, seed=seed)
+    crops = Crops(store, "jpeg", [1], crop_px=CROP_PX, crop_align=16, batch_size=BATCH, seed=seed)
     kept: dict[str, list[float]] = {}
     for batch in crops.prefetch(0, steps):
         losses = trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step + 1)
@@ -85,14 +85,14 @@ def _train(
     return {name: float(np.mean(values)) for name, values in kept.items()}, start
 
 
-def _figure(what: str, ours: list[float], plain: list[float]) -> Figure:
-    """Return how far the means are apart, in standard errors of their difference."""
+def _figure(name: str, ours: list[float], plain: list[float]) -> Figure:
+    """Return the difference of the means, in standard errors."""
     variances = (np.var(ours, ddof=1) + np.var(plain, ddof=1)) / len(ours)
-    apart = abs(float(np.mean(ours) - np.mean(plain)))
+    difference = abs(float(np.mean(ours) - np.mean(plain)))
     return Figure(
-        what,
+        name,
         "plain Keras form, float32",
-        spread([apart / float(np.sqrt(variances))]),
+        spread([difference / float(np.sqrt(variances))]),
         "standard errors",
         BAR_ERRORS,
         at_least=False,

@@ -18,7 +18,7 @@ BAR = 3.0
 
 
 def measure(options: Options) -> Result:
-    """Return images/s of ours over those of the plain form, at full size and at starter size."""
+    """Return images/s of ours over images/s of the plain form, for full-size and small networks."""
     pin_backend_threads(0)
     figures = []
     sizes = ((4, 2, 1, 128),) if options.quick else ((16, 8, 5, 256), (64, 16, 2, 256))
@@ -31,24 +31,24 @@ def measure(options: Options) -> Result:
             "The full size is 64 filters and batches of 16; 16 filters, batches of 8 are the sample's networks.",
             "Profile of a full-size step in mixed_bfloat16 (AMX, TensorFlow's profiler, one thread, 2026-11-24), 6.3 s "
             "of processor time with Keras's batch norms and the composed 5x5 kernel: batch norms 29 %, cropping and "
-            "composing kernels 7 %. Now 3.6 s: convolutions and their gradients 61 %, LeakyReLU 11 %, Adam and the "
-            "moving average 9 %, batch norms 8 %, casts 2 %.",
-            "Tried and kept (2026-11-24, processor time, forwards and backwards): fused batch norm, 35 ms for 290 on "
-            "16 x 128² x 64 features; 4x4 kernel and box in the place of the 5x5 kernel, 1.17 s for 2.09 in all "
+            "composing kernels 7 %. Now 3.6 s: convolutions and their gradients 61 %, LeakyReLU 11 %, Adam and "
+            "EMA 9 %, batch norms 8 %, casts 2 %.",
+            "Tried and kept (2026-11-24, processor time, forward and backward pass): fused batch norm, 35 ms for 290 "
+            "on 16 x 128² x 64 features; 4x4 kernel and box in the place of the 5x5 kernel, 1.17 s for 2.09 in all "
             "upsampling layers but the last, whose 3 filters took 117 ms for 99; there a slice without steps, which "
             "crops, took 74 ms for 99.",
             "Tried and left: cropping by explicit padding of the transposed convolution, which oneDNN does not take, "
             "six times as slow; composing the 5x5 kernel by a product of matrices, 8 % less where the box saves 37; "
-            "phases.py's convolution, faster forwards, but 1.22 s for 1.15 with its gradient; the 1,024 channels of "
-            "decoder_4 in two halves, 224 ms for 287, a matter of this processor's cache; LeakyReLU as a maximum, 100 "
-            "ms for 35.",
+            "sub-pixel convolution, faster in the forward pass, but 1.22 s for 1.15 with its gradient; the 1,024 "
+            "channels of decoder_4 in two parts, 224 ms for 287, a matter of this processor's cache; LeakyReLU "
+            "as a maximum, 100 ms for 35.",
             "Tried and kept (2026-11-26, AMX, 9 rounds): TensorFlow's kernel for Adam, one pass over each weight for a "
             "dozen of Keras's, which the plain form has. The full-size G's update takes 48 ms for 132, and 92 ms of "
             "processor time for 261: 3 to 4 % of a step, less than such steps differ by on a busy machine.",
             "Since 2026-11-26 G's first convolution computes in float32 (see precision.py), which cost 4 % of a "
             "full-size step without AMX, 3.00 for 3.13; D's as well would be 2.88, and showed nothing. Pixels in two "
             "bfloat16 parts, multiples of 1/128 and what is left, were 2.96 and no nearer to float32 than before.",
-            "Tried as well (2026-11-26, AMX): counted in greys from the middle of the range, bfloat16 holds any pixel "
+            "Tried as well (2026-11-26, AMX): in 8-bit levels from the middle of the range, bfloat16 holds any pixel "
             "exactly; but the kernel rounded to it lets brightness through where it should not, which is as bad: near "
             "white an error of 0.10 of the residual's variation, 0.13 with pixels rounded and 0.004 in float32. That "
             "convolution and its gradient would take 49 ms of processor time for 62.",

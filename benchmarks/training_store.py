@@ -1,6 +1,6 @@
-"""Training on crops out of a pair store against training on one batch that never changes: what reading costs.
+"""Training on crops of a pair store against training on a constant batch: the cost of reading.
 
-The store is read by `Crops.ahead`, as the train step reads it; both take turns, some steps each.
+The store is read by `Crops.prefetch`, as in the train step; both forms take turns, some steps each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DISTORTION = "white_noise"  # compresses least, so that its chunks take longest
 
 
 def measure(options: Options) -> Result:
-    """Return the share of its speed that training keeps when it reads, small and at full size."""
+    """Return the speed of training from the store over that of a constant batch, small and full-size."""
     pin_backend_threads(0)
     sizes = ((4, 2, 2, 1),) if options.quick else ((16, 8, 12, 5), (64, 16, 3, 2))
     figures = []
@@ -39,25 +39,25 @@ def measure(options: Options) -> Result:
     )
 
 
-def _size(store: PairStore, filters: int, batch: int, steps: int, rounds: int) -> Figure:
-    crops = Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch=batch, seed=0)
-    trainer = trainer_of(filters, batch, 256, "mixed_bfloat16")
+def _size(store: PairStore, filters: int, batch_size: int, steps: int, rounds: int) -> Figure:
+    crops = Crops(store, DISTORTION, [1], crop_px=256, crop_align=16, batch_size=batch_size, seed=0)
+    trainer = trainer_of(filters, batch_size, 256, "mixed_bfloat16")
     constant = crops.at(0)
     reading = crops.prefetch(1, 1 + steps * (rounds + 1))
 
     def train(batches: Iterator[CropBatch]) -> None:
         for _ in range(steps):
-            found = next(batches)
-            float(trainer.step(found.pristine, found.distorted, found.severities, 1)["generator_loss"])
+            batch = next(batches)
+            float(trainer.step(batch.pristine, batch.distorted, batch.severities, 1)["generator_loss"])
 
     def repeated() -> Iterator[CropBatch]:
         while True:
             yield constant
 
     seconds = in_turn({"constant": lambda: train(repeated()), "store": lambda: train(reading)}, rounds)
-    rate = steps * batch / sorted(seconds["store"])[len(seconds["store"]) // 2]
+    rate = steps * batch_size / sorted(seconds["store"])[len(seconds["store"]) // 2]
     return Figure(
-        f"from the store, {filters} filters, batch {batch}",
+        f"from the store, {filters} filters, batch {batch_size}",
         "one constant batch, share of its speed",
         ratios(seconds["constant"], seconds["store"]),
         bar=BAR,

@@ -1,4 +1,4 @@
-"""`python -m profiles.apply NAME`: writes the settings of profiles/NAME.yaml into params.yaml, whose comments stay."""
+"""`python -m profiles.apply NAME`: writes profiles/NAME.yaml into params.yaml and keeps its comments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML  # DVC brings it
+from ruamel.yaml import YAML  # a dependency of DVC
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.params import load_params
@@ -15,7 +15,7 @@ PROFILES = Path(__file__).parent
 
 
 def apply(name: str, params: Path) -> None:
-    """Replace in the file `params` every setting that the profile `name` has; PipelineError if the result is unfit."""
+    """Replace the settings of profile `name` in the file `params`; PipelineError if the result is invalid."""
     known = {path.stem: path for path in PROFILES.glob("*.yaml")}
     if name not in known:
         raise PipelineError(f"no profile is called {name!r}{did_you_mean(name, known)}")
@@ -40,4 +40,4 @@ if __name__ == "__main__":
     except PipelineError as error:
         print(f"profile: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"params.yaml now has the settings of profiles/{sys.argv[1]}.yaml; git checkout params.yaml takes them out")
+    print(f"params.yaml now has the settings of profiles/{sys.argv[1]}.yaml; to undo: git checkout params.yaml")

@@ -1,4 +1,4 @@
-"""What every stage shares: its place, its settings, and errors that arrive as one line with exit code 2."""
+"""Shared by all stages: folder, settings, and errors as a line of text with exit code 2."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.params import Params, load_params
 from distort_pipeline.records import Report
 
-BUILD = Path("build")  # all that DVC makes; seen from the repository's root, where DVC runs its stages
+BUILD = Path("build")  # all outputs; relative to the repository's root, where DVC runs stages
 
 
 def show(step: Callable[[Params], Report]) -> None:
-    """Run `step` with the settings in params.yaml and print its report."""
+    """Run `step` with the settings of params.yaml and print its report."""
     try:
         report = step(load_params(Path("params.yaml")))
     except PipelineError as error:

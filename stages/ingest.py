@@ -1,4 +1,4 @@
-"""`python -m stages.ingest`: lists the images that are fit for use, in a manifest."""
+"""`python -m stages.ingest`: lists the usable images in a manifest."""
 
 from distort_pipeline.steps import ingest
 from stages.face import BUILD, show

@@ -1,4 +1,4 @@
-"""`python -m stages.summary`: the table of divergences, and where everything lies."""
+"""`python -m stages.summary`: prints the table of divergences and the paths of all outputs."""
 
 from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.stores.files import read_json
@@ -11,4 +11,4 @@ if __name__ == "__main__":
 corpus             {BUILD / "corpus"}
 its report         {BUILD / "corpus" / "index.html"}
 evaluation         {BUILD / "evaluation" / "index.html"}
-exported images  {BUILD / "export"}""")
+exported images    {BUILD / "export"}""")

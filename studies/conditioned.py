@@ -1,8 +1,8 @@
-"""U-Nets that are told kind and strength: the network, its training step, its crops, and how it generates.
+"""U-Nets conditioned on kind and severity of distortion: network, training step, crops and generation.
 
-The network is the package's, with one addition: every noise map is multiplied by gains that are learned for each level
-of each kind. Without them the finest noise, which the package adds to the image as it is, would be as strong for JPEG
-as for the strongest white noise.
+The network is the package's, with one addition: every noise map is multiplied by learned gains for each level
+of each kind. Without gains the finest noise, added to the image directly, would be as severe for JPEG as for the
+highest level of white noise.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from distort_pipeline.training.gan import GANConfig
 from distort_pipeline.training.tensorflow_step import TensorflowTrainer
 from distort_pipeline.wavelets.significance import Significances
 
-ADDED = "white_noise"  # the second distortion of a mixture: each pixel for itself, so that a crop is as good as a whole
+ADDED = "white_noise"  # the second distortion of a composite: independent pixels, so that crops suffice
 Conditions = NDArray[np.float32]  # (N, kinds) in [0, 1]: a severity for each kind, 0 where it is absent
 
 
 def condition(kinds: Sequence[str], severities: Mapping[str, float]) -> Conditions:
-    """Return (kinds,): the severity of each of `kinds`, 0 where `severities` has none; KeyError for a kind not there.
+    """Return (kinds,): the severity of each of `kinds`, 0 if absent from `severities`; KeyError for an unknown kind.
 
     >>> condition(("jpeg", "jp2k", "white_noise"), {"white_noise": 0.5, "jpeg": 1}).tolist()
     [1.0, 0.0, 0.5]
@@ -51,7 +51,7 @@ def condition(kinds: Sequence[str], severities: Mapping[str, float]) -> Conditio
 class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
     """Maps [severity (N, kinds), maps (N, h, w, c)...] to the maps, each channel times its gain at that severity.
 
-    The gains of several kinds add up. At the start the gain of a kind is its severity if it draws at random, else 0.
+    Gains of several kinds are summed. The initial gain of a kind is its severity if random, else 0.
     """
 
     def __init__(self, levels: int, random: Sequence[bool], **options: Any) -> None:
@@ -59,17 +59,17 @@ class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
         self.levels, self.random = levels, tuple(random)
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make a gain for each channel of each map, at each level of each kind."""
+        """Create a gain for each channel of each map, at each level of each kind."""
         kinds, maps, channels = input_shape[0][-1], len(input_shape) - 1, input_shape[1][-1]
         self.table = self.add_weight(name="table", shape=(kinds, self.levels, maps, channels), initializer=self._start)
 
     def call(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return the maps as strong as they are to be."""
+        """Return the scaled maps."""
         severity, *maps = inputs
-        each = severity[..., None]  # (N, kinds, 1)
-        shares = fade(each, self.levels) * interpolation_weights(each, self.levels)
+        severities = severity[..., None]  # (N, kinds, 1)
+        shares = fade(severities, self.levels) * interpolation_weights(severities, self.levels)
         gains = ops.einsum("nkl,klmc->nmc", shares, self.table)
-        return [noise * gains[:, place, None, None] for place, noise in enumerate(maps)]
+        return [noise * gains[:, index, None, None] for index, noise in enumerate(maps)]
 
     def _start(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         steps = np.arange(1, self.levels + 1, dtype=np.float32) / self.levels
@@ -81,57 +81,54 @@ class NoiseGains(keras.layers.Layer):  # type: ignore[misc]
         return list(input_shape[1:])
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs."""
+        """Return the arguments of `from_config`."""
         return {"name": super().get_config()["name"], "levels": self.levels, "random": self.random}
 
 
 def with_gains(unet: keras.Model, levels: int, kinds: Sequence[str]) -> keras.Model:
-    """Return a model of the same inputs that gives the `unet` of `kinds` noise of the right strength.
-
-    Without noise it is `unet` itself.
-    """
+    """Return the `unet` of `kinds` with noise gains before its noise inputs; `unet` itself without noise."""
     if len(unet.inputs) == 2:  # image and severity
         return unet
-    image, severity, *noises = inputs = [keras.Input(one.shape[1:], name=one.name) for one in unet.inputs]
+    image, severity, *noises = inputs = [keras.Input(tensor.shape[1:], name=tensor.name) for tensor in unet.inputs]
     scaled = NoiseGains(levels, [is_random(kind) for kind in kinds], name="noise_gains")([severity, *noises])
     return keras.Model(inputs, unet([image, severity, *scaled]), name="conditioned")
 
 
 class ConditionedTrainer(TensorflowTrainer):
-    """The package's adversaries and their step, with noise gains before the generator."""
+    """The package's trainer, with noise gains before the generator."""
 
     def __init__(self, networks: GANConfig, kinds: Sequence[str]) -> None:
         super().__init__(networks)
         self.generator, self.ema_generator = (
-            with_gains(one, networks.levels, kinds) for one in (self.generator, self.ema_generator)
+            with_gains(network, networks.levels, kinds) for network in (self.generator, self.ema_generator)
         )
         self.ema_generator.set_weights(self.generator.get_weights())
         self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
 
 
 class CompositeCrops:
-    """The crops of several kinds, as many of each in a batch, with (N, kinds) severities.
+    """Crops of several kinds in equal shares, with (N, kinds) severities.
 
-    The last crop of each kind that draws nothing, a codec, gets white noise on top, of a severity anywhere on its
-    ladder: the truth of a mixture is a distortion of what truly was distorted. With four kinds, two of them codecs, and
-    batches of eight that is a quarter of all crops.
+    The last crop of each deterministic kind (codec) gets white noise of random severity on top: the truth of a
+    composite is a distortion of a truly distorted image. With four kinds, two of them codecs, and batches of eight,
+    a quarter of all crops are composites.
     """
 
     def __init__(
-        self, pairs: PairStore, kinds: Sequence[str], *, crop_px: int, crop_align: int, batch: int, seed: int
+        self, pairs: PairStore, kinds: Sequence[str], *, crop_px: int, crop_align: int, batch_size: int, seed: int
     ) -> None:
-        if batch % len(kinds):
-            raise ValueError(f"a batch of {batch} has no equal shares of {len(kinds)} kinds")
+        if batch_size % len(kinds):
+            raise ValueError(f"a batch of {batch_size} has no equal shares of {len(kinds)} kinds")
         self.kinds, self.seed = tuple(kinds), seed
-        self._five_levels = [recipe["parameters"] for recipe in pairs.recipes(ADDED)]
-        self._own = {
+        self._noise_levels = [recipe["parameters"] for recipe in pairs.recipes(ADDED)]
+        self._crops = {
             kind: Crops(
                 pairs,
                 kind,
                 pairs.levels(kind),
                 crop_px=crop_px,
                 crop_align=crop_align,
-                batch=batch // len(kinds),
+                batch_size=batch_size // len(kinds),
                 seed=derive_seed(seed, kind) % 2**31,
             )
             for kind in kinds
@@ -139,20 +136,21 @@ class CompositeCrops:
 
     def at(self, step: int) -> CropBatch:
         """Return the batch of `step`."""
-        parts = {kind: crops.at(step) for kind, crops in self._own.items()}
+        batches = {kind: crops.at(step) for kind, crops in self._crops.items()}
         conditions = {
-            kind: np.stack([condition(self.kinds, {kind: float(one)}) for one in part.severities[:, 0]])
-            for kind, part in parts.items()
+            kind: np.stack([condition(self.kinds, {kind: float(severity)}) for severity in batch.severities[:, 0]])
+            for kind, batch in batches.items()
         }
-        for kind, part in parts.items():
+        for kind, batch in batches.items():
             if not is_random(kind):
                 rng = make_rng(derive_seed(self.seed, "mixed", kind, step))
                 severity = 1 - float(rng.random())  # above 0
-                parameters = parameters_at(ADDED, self._five_levels, severity)
-                part.distorted[-1] = apply(ADDED, part.distorted[-1], parameters, rng).image
+                parameters = parameters_at(ADDED, self._noise_levels, severity)
+                batch.distorted[-1] = apply(ADDED, batch.distorted[-1], parameters, rng).image
                 conditions[kind][-1, self.kinds.index(ADDED)] = severity
         pristine, distorted = (
-            np.concatenate([getattr(part, column) for part in parts.values()]) for column in ("pristine", "distorted")
+            np.concatenate([getattr(batch, column) for batch in batches.values()])
+            for column in ("pristine", "distorted")
         )
         return CropBatch(step, pristine, distorted, np.concatenate(list(conditions.values())))
 
@@ -163,7 +161,7 @@ class CompositeCrops:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A trained U-Net at work on 8-bit tiles whose sides are multiples of 128, `batch` at a time."""
+    """A trained U-Net for 8-bit tiles with sides in multiples of 128, in batches of `batch`."""
 
     call: Any
     kinds: tuple[str, ...]
@@ -171,42 +169,42 @@ class Conditioned:
     batch: int = 8
 
     def distort_composite(self, images: Images, seeds: Sequence[int], conditions: Conditions) -> Images:
-        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed, as its condition says."""
-        made = []
+        """Return `images` (N, H, W, 3) distorted, each with its seed and condition."""
+        outputs = []
         for start in range(0, len(images), self.batch):
-            own = slice(start, start + self.batch)
-            part = np.zeros((self.batch, *images.shape[1:]), np.uint8)
-            told = np.zeros((self.batch, len(self.kinds)), np.float32)
-            count = len(images[own])
-            part[:count], told[:count] = images[own], conditions[own]
-            noises = noise_maps(list(seeds[own]), part.shape[1], part.shape[2], self.noise_channels, self.batch)
-            made.append(denormalize(np.asarray(self.call([normalize(part), told, *noises]))[:count]))
-        return np.concatenate(made)
+            rows = slice(start, start + self.batch)
+            padded = np.zeros((self.batch, *images.shape[1:]), np.uint8)
+            padded_conditions = np.zeros((self.batch, len(self.kinds)), np.float32)
+            count = len(images[rows])
+            padded[:count], padded_conditions[:count] = images[rows], conditions[rows]
+            noises = noise_maps(list(seeds[rows]), padded.shape[1], padded.shape[2], self.noise_channels, self.batch)
+            outputs.append(denormalize(np.asarray(self.call([normalize(padded), padded_conditions, *noises]))[:count]))
+        return np.concatenate(outputs)
 
 
 @dataclass(frozen=True)
 class OneKind:
-    """A U-Net asked for one of its kinds, or for several of them that are equally severe; as `Forward` is asked."""
+    """A U-Net with a fixed kind, or several kinds of equal severity; same interface as `Predictor`."""
 
     unet: Conditioned
-    asked: tuple[str, ...]
+    kinds: tuple[str, ...]
 
     def distort(
         self,
         images: Images,
         seeds: Sequence[int],
         severities: Sequence[float],
-        significances: Significances | None = None,  # noqa: ARG002 - a U-Net sees the tile alone
+        significances: Significances | None = None,  # noqa: ARG002 - unused by a U-Net
     ) -> Images:
-        """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity."""
-        told = [condition(self.unet.kinds, dict.fromkeys(self.asked, severity)) for severity in severities]
-        return self.unet.distort_composite(images, seeds, np.stack(told))
+        """Return `images` (N, H, W, 3) distorted, each with its seed and severity."""
+        conditions = [condition(self.unet.kinds, dict.fromkeys(self.kinds, severity)) for severity in severities]
+        return self.unet.distort_composite(images, seeds, np.stack(conditions))
 
 
 def conditioned(
     weights: Mapping[str, Any], kinds: Sequence[str], *, base_filters: int, levels: int, noise_channels: int
 ) -> Conditioned:
-    """Return the generator of trained `weights`, path → array, norms folded as in the package's own generation."""
+    """Return the generator of trained `weights` (path → array), with fused norms."""
     import tensorflow as tf
 
     unet = build_generator(

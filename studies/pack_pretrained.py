@@ -1,10 +1,10 @@
-"""Puts trained generators into the package as its pretrained generators: weights in half precision, and nothing that only trains.
+"""Packs trained generators as the package's pretrained generators, with weights in half precision.
 
     python -m studies.pack_pretrained MODELS --data "84 photographs of Debian's wallpaper and education packages"
 
-For each model folder in MODELS: the card, the histograms that bounds are drawn from, and the weights as float16 (a
-residual of 30 greys moves by 0.01). No images: those that it was trained on may not be ours to show. A starter that
-is already there is replaced.
+For each model folder in MODELS: the card, the validation histograms for acceptance thresholds, and the weights as
+float16 (a residual of 30 8-bit levels changes by 0.01). No images, since training images may not be redistributable.
+An existing pretrained generator is replaced.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from distort_pipeline.stores.models import (
 )
 
 HALF = np.float16
-# in half precision a step of 67 would be 66.9, and its multiples not those of the codec
-WHOLE = ("/log_steps_", "/log_shares")
+# kept in float32: in half precision a quantiser step of 67 would be 66.9, and its multiples wrong
+SINGLE = ("/log_steps_", "/log_shares")
 
 
 def pack(folder: Path, out: Path, data: str) -> int:
-    """Make the starter `out` of the model `folder` and return how many bytes its weights have."""
+    """Pack the model `folder` as `out` and return the size of its weights in bytes."""
     card = {name: value for name, value in read_card(folder).items() if name not in ("files", "seal", "config_hash")}
     arrays, _ = read_arrays(folder / WEIGHTS)
     weights = {
-        name: array if any(part in name for part in WHOLE) else array.astype(HALF) for name, array in arrays.items()
+        name: array if any(pattern in name for pattern in SINGLE) else array.astype(HALF)
+        for name, array in arrays.items()
     }
     if any(not np.isfinite(array).all() for array in weights.values()):
         raise click.ClickException(f"{folder}: a weight is too large for half precision")
@@ -58,7 +59,7 @@ def pack(folder: Path, out: Path, data: str) -> int:
 
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path, exists=True))
-@click.option("--data", required=True, help="Which photographs, under which licences.")
+@click.option("--data", required=True, help="Training photographs and their licences.")
 def main(models: Path, data: str) -> None:
     """Pack every finished model in MODELS."""
     for name, folder in model_folders(models).items():

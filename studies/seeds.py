@@ -1,10 +1,10 @@
-"""Makes pairs, and fits generators to them, with three seeds: how far the figures of a generator are its luck.
+"""Makes pairs and fits generators with three seeds: the variation of a generator's figures.
 
     python -m studies.seeds MANIFEST [--out FOLDER]
 
-Of each seed are the tiles that are cut for training and the draws of true noise; a fit itself draws nothing. The
-images and their split stay: those for validation are nowhere fitted to. Level 3 of the ladder, JPEG and white noise.
-Prints a Markdown table, means over whole validation images; what is made lies in FOLDER and is not made twice.
+A seed decides the training tiles and the draws of true noise; the fit itself is deterministic. Images and split are
+fixed, and validation images are never fitted to. Level 3 of the preset `five_levels`, JPEG and white noise. Prints a
+Markdown table, means over full validation images; stores in FOLDER are reused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TILES_PER_IMAGE = 6
 
 
 def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[float, float, float]:
-    """Return JSD_NSS of the generator and of the pristine images in bits, and its strength in dB, for one seed."""
+    """Return JSD_NSS of the generator and of the pristine images in bits, and delta PSNR in dB, for one seed."""
     config = PairsConfig(
         distortions=DISTORTIONS, preset="five_levels", levels=(LEVEL,), tiles_per_image=TILES_PER_IMAGE, seed=seed
     )
@@ -41,30 +41,30 @@ def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[flo
     predictor = load_generator(model, batch_size=1).predictor
     rows = []
     for record, pristine, true in open_pairs(store).validation(distortion, LEVEL):
-        made = predictor.distort_image(pristine, derive_seed(seed, distortion, record.image))
-        strength = capped(psnr(pristine, made)) - capped(psnr(pristine, true))
-        rows.append((jsd_nss(true, made), jsd_nss(true, pristine), strength))
-    bits, nothing, strength = (fmean(column) for column in zip(*rows, strict=True))
-    return bits, nothing, strength
+        generated = predictor.distort_image(pristine, derive_seed(seed, distortion, record.image))
+        delta_psnr = capped(psnr(pristine, generated)) - capped(psnr(pristine, true))
+        rows.append((jsd_nss(true, generated), jsd_nss(true, pristine), delta_psnr))
+    bits, identity, delta_psnr = (fmean(column) for column in zip(*rows, strict=True))
+    return bits, identity, delta_psnr
 
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path, exists=True))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("seeds"), show_default=True)
 def main(manifest: Path, out: Path) -> None:
-    """Print a row for each distortion: the three figures of each, their means and deviations."""
-    click.echo("| distortion | bits | mean ± deviation | strength, dB | mean ± deviation | pristine, bits |")
+    """Print a row for each distortion: three figures each, with means and standard deviations."""
+    click.echo("| distortion | bits | mean ± deviation | delta PSNR, dB | mean ± deviation | identity, bits |")
     click.echo("|---|---|---:|---|---:|---:|")
     for distortion in DISTORTIONS:
-        found = [measured(manifest, distortion, seed, out) for seed in SEEDS]
-        bits, nothing, strength = zip(*found, strict=True)
+        figures = [measured(manifest, distortion, seed, out) for seed in SEEDS]
+        bits, identity, delta_psnr = zip(*figures, strict=True)
         cells = [
             distortion,
             ", ".join(f"{value:.5f}" for value in bits),
             f"{fmean(bits):.5f} ± {stdev(bits):.5f}",
-            ", ".join(f"{value:+.2f}" for value in strength),
-            f"{fmean(strength):+.2f} ± {stdev(strength):.2f}",
-            f"{fmean(nothing):.4f}",
+            ", ".join(f"{value:+.2f}" for value in delta_psnr),
+            f"{fmean(delta_psnr):+.2f} ± {stdev(delta_psnr):.2f}",
+            f"{fmean(identity):.4f}",
         ]
         click.echo(f"| {' | '.join(cells)} |")
 

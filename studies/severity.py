@@ -1,13 +1,13 @@
-"""Holds multi-level generators against single-level ones and against the truth, on the validation images of a pair store.
+"""Compares multi-level with single-level generators and the truth on the validation images of a pair store.
 
-    python -m studies.severity PAIRS GRADED [SINGLES]
+    python -m studies.severity PAIRS MULTI_LEVEL [SINGLES]
 
-PAIRS was made with the ladder's five levels (`pairs --preset ladder --levels 1,2,3,4,5`); GRADED is a folder of models
-that learned them all (`train --levels 1,2,3,4,5`), SINGLES one of models that each learned one of them
-(`train --levels K`), under any names. Prints one table for each distortion, means over images: JSD_NSS in bits and
-strength in dB (PSNR against pristine, generated minus true) at every level of both; the same between levels, beside
-what the neighbouring levels score there; the share of tiles whose PSNR falls all along the dial; PSNR at severity 0;
-and how well a quality that is asked for is met, by the calibration alone and as `generate --target` meets it.
+PAIRS has five levels (`pairs --preset five_levels --levels 1,2,3,4,5`); MULTI_LEVEL is a folder of models of all five
+levels (`train --levels 1,2,3,4,5`), SINGLES a folder of models of one level each (`train --levels K`), under any names.
+Prints a table for each distortion, means over images: JSD_NSS in bits and delta PSNR in dB (PSNR against pristine,
+generated minus true) at every level; the same at midpoints, with the neighbouring levels; the share of tiles with
+falling PSNR over the severity sweep; PSNR at severity 0; and requested against reached quality, by the calibration
+alone and by `generate --target`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, l
 from distort_pipeline.trained import TrainedGenerator, is_multi_level, load_generator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
-TARGET_BATCH = 64  # tiles whose severities are found together
-LEAST_ASKED = 0.05  # the severity whose quality is the best that is asked for
-RANGE = (0.1, 0.9)  # of the way from there to severity 1
-ASKED_TILES = 256
+TARGET_BATCH = 64  # tiles of a severity search
+LOWEST_SEVERITY = 0.05  # its quality is the best requested quality
+RANGE = (0.1, 0.9)  # of the quality from there to severity 1
+TARGET_TILES = 256
 SEED = 0
 
 
 def sweeps(
     pairs: PairStore, multi_level: Mapping[str, Path]
 ) -> Iterator[tuple[TrainedGenerator, SeveritySweep, tuple[SharedLevel, ...]]]:
-    """Yield each multi-level generator with the figures of its dial, and its levels in the pairs."""
+    """Yield each multi-level generator with its severity sweep, and its levels in the pairs."""
     plans = plan_of(pairs, {name: read_card(folder) for name, folder in multi_level.items()}).sweeps
     for name, plan in plans.items():
         trained = load_generator(multi_level[name], batch_size=1)
-        tried = [
+        images = [
             run_sweep(
                 plan,
                 pairs,
@@ -63,119 +63,124 @@ def sweeps(
         ]
         yield (
             trained,
-            summarise_sweep(tried, [h.step for h in plan.shared_levels], [b.step for b in plan.midpoints]),
+            summarise_sweep(
+                images, [level.point for level in plan.shared_levels], [midpoint.point for midpoint in plan.midpoints]
+            ),
             plan.shared_levels,
         )
 
 
 def single(
-    pairs: PairStore, singles: Mapping[str, Path], distortion: str, held: SharedLevel
+    pairs: PairStore, singles: Mapping[str, Path], distortion: str, shared: SharedLevel
 ) -> tuple[float, float] | None:
-    """Return JSD_NSS and strength of the generator that learned one level alone; None if there is none."""
+    """Return JSD_NSS and delta PSNR of the generator of a single level, or None."""
     for folder in singles.values():
         card = read_card(folder)
-        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == held.stored]
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == shared.level]
         if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
-            bits, strength = [], []
-            for record, pristine, true in pairs.validation(distortion, held.stored):
-                made = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
-                bits.append(jsd_nss(true, made))
-                strength.append(capped(quality(pristine, made).psnr) - capped(quality(pristine, true).psnr))
-            return fmean(bits), fmean(strength)
+            bits, delta_psnr = [], []
+            for record, pristine, true in pairs.validation(distortion, shared.level):
+                generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
+                bits.append(jsd_nss(true, generated))
+                delta_psnr.append(capped(quality(pristine, generated).psnr) - capped(quality(pristine, true).psnr))
+            return fmean(bits), fmean(delta_psnr)
     return None
 
 
-def asked(trained: TrainedGenerator, given: ValidationTiles, measure: str) -> Iterator[str]:
-    """Yield how well a quality that is asked of each tile is met: by the calibration alone, then as generate meets it.
+def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, measure: str) -> Iterator[str]:
+    """Yield the agreement of requested and reached quality: by the calibration alone, then by `generate`.
 
-    A smooth tile cannot be made bad, so `generate` gives targets to tiles that can have them; those that ended at
-    an end of the dial are told beside all.
+    Smooth tiles cannot reach a low quality, so `generate` assigns targets within reach; the agreement of tiles not
+    clipped at severity 0 or 1 is stated as well.
     """
-    tiles, significances = given.pristine, given.significances
+    tiles, significances = validation.pristine, validation.significances
     calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
     _, last = reach(calibration, measure)
-    best = expected(calibration, measure, LEAST_ASKED)  # the untouched image's 60 dB are no quality to ask for
+    best = expected(calibration, measure, LOWEST_SEVERITY)
     rng = make_rng(derive_seed(SEED, "asked", measure, len(tiles)))
-    wanted = best + (last - best) * rng.uniform(*RANGE, len(tiles))
-    seeds = [derive_seed(SEED, "asked", place) for place in range(len(tiles))]
-    severities = [severity_for(calibration, measure, float(one)) for one in wanted]
-    made = trained.predictor.distort(tiles, seeds, severities, significances)
-    yield f"by the calibration {_met(wanted, tiles, made, severities, measure)}"
-    chain = CompositeGenerator({trained.card["distortion"]: trained})
-    worst = lowest_quality(chain, tiles, seeds, significances, measure=measure)
+    requested = best + (last - best) * rng.uniform(*RANGE, len(tiles))
+    seeds = [derive_seed(SEED, "asked", index) for index in range(len(tiles))]
+    severities = [severity_for(calibration, measure, float(value)) for value in requested]
+    generated = trained.predictor.distort(tiles, seeds, severities, significances)
+    yield f"by the calibration {_agreement(requested, tiles, generated, severities, measure)}"
+    composite = CompositeGenerator({trained.card["distortion"]: trained})
+    lowest = lowest_quality(composite, tiles, seeds, significances, measure=measure)
     mildest = best + RANGE[0] * (last - best)
-    targets, moved = assign_targets(wanted.tolist(), worst, measure=measure, mildest=mildest, seed=SEED)
-    settings: dict[str, Any] = {"measure": measure, "batch": TARGET_BATCH, "worst": worst}
-    parts = list(distort_to_targets(chain, tiles, seeds, targets, significances, **settings))
-    made = np.concatenate([images for images, _ in parts])
-    found = [severity for _, severities in parts for severity in severities]
-    yield f"by generate {_met(np.array(targets), tiles, made, found, measure)}, {moved / len(tiles):.1%} drawn anew"
+    targets, resampled = assign_targets(requested.tolist(), lowest, measure=measure, mildest=mildest, seed=SEED)
+    settings: dict[str, Any] = {"measure": measure, "batch_size": TARGET_BATCH, "lowest": lowest}
+    batches = list(distort_to_targets(composite, tiles, seeds, targets, significances, **settings))
+    generated = np.concatenate([images for images, _ in batches])
+    reached = [severity for _, severities in batches for severity in severities]
+    agreement = _agreement(np.array(targets), tiles, generated, reached, measure)
+    yield f"by generate {agreement}, {resampled / len(tiles):.1%} resampled"
 
 
-def _met(wanted: NDArray[np.float64], tiles: Images, made: Images, severities: Sequence[float], measure: str) -> str:
-    reached = np.array([measured(measure, clean, bad) for clean, bad in zip(tiles, made, strict=True)])
-    within = (np.array(severities) > 0) & (np.array(severities) < 1)
-    rest = _spearman(wanted[within], reached[within])
+def _agreement(
+    requested: NDArray[np.float64], tiles: Images, generated: Images, severities: Sequence[float], measure: str
+) -> str:
+    reached = np.array([measured(measure, clean, distorted) for clean, distorted in zip(tiles, generated, strict=True)])
+    unclipped = (np.array(severities) > 0) & (np.array(severities) < 1)
+    unclipped_srcc = _spearman(requested[unclipped], reached[unclipped])
     return (
-        f"Spearman {_spearman(wanted, reached):.4f}, off by {np.abs(wanted - reached).mean():.4f} "
-        f"({1 - within.mean():.1%} at an end of the dial, the rest {rest:.4f})"
+        f"SRCC {_spearman(requested, reached):.4f}, mean absolute error {np.abs(requested - reached).mean():.4f} "
+        f"({1 - unclipped.mean():.1%} clipped at severity 0/1, the rest {unclipped_srcc:.4f})"
     )
 
 
-def _spearman(wanted: NDArray[np.float64], achieved: NDArray[np.float64]) -> float:
-    return float(scipy.stats.spearmanr(wanted, achieved).statistic) if len(wanted) > 1 else float("nan")
+def _spearman(requested: NDArray[np.float64], achieved: NDArray[np.float64]) -> float:
+    return float(scipy.stats.spearmanr(requested, achieved).statistic) if len(requested) > 1 else float("nan")
 
 
 def table(
-    pairs: PairStore, trained: TrainedGenerator, dial: SeveritySweep, held: Sequence[SharedLevel], singles: Any
+    pairs: PairStore, trained: TrainedGenerator, sweep: SeveritySweep, shared: Sequence[SharedLevel], singles: Any
 ) -> list[str]:
-    """Return the lines of one distortion."""
+    """Return the table of one distortion."""
     distortion = trained.card["distortion"]
     lines = [
         "",
-        f"## {distortion}: {dial.images} images, {dial.tiles} tiles",
+        f"## {distortion}: {sweep.images} images, {sweep.tiles} tiles",
         "",
-        "| severity | parameter | multi-level, bits | single, bits | ratio | multi-level, dB | single, dB | nothing | floor |",
+        "| severity | parameter | multi-level, bits | single, bits | ratio | multi-level, dB | single, dB | identity "
+        "| noise floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for (step, one), level in zip(dial.levels, held, strict=True):
-        alone = single(pairs, singles, distortion, level)
-        bits, ratio, strength = ("–",) * 3 if alone is None else _words(alone, one.bits)
+    for (point, result), level in zip(sweep.levels, shared, strict=True):
+        figures = single(pairs, singles, distortion, level)
+        bits, ratio, delta_psnr = ("–",) * 3 if figures is None else _cells(figures, result.bits)
         lines.append(
-            f"| {step.severity:.2f} | {_parameters(step.parameters)} | {one.bits:.5f} | {bits} | {ratio} | "
-            f"{_strength(one):+.2f} | {strength} | {one.pristine_bits:.4f} | {one.floor_bits:.5f} |"
+            f"| {point.severity:.2f} | {_parameters(point.parameters)} | {result.bits:.5f} | {bits} | {ratio} | "
+            f"{_delta_psnr(result):+.2f} | {delta_psnr} | {result.identity_bits:.4f} | {result.floor_bits:.5f} |"
         )
-    lines += ["", "| between | parameter | there, bits | level below | level above | nearest | dB |"]
+    lines += ["", "| midpoint | parameter | bits | level below | level above | nearest | dB |"]
     lines += ["|---:|---|---:|---:|---:|---|---:|"]
     lines += [
-        f"| {step.severity:.3f} | {_parameters(step.parameters)} | {one.bits:.5f} | {one.below_bits:.5f} | "
-        f"{one.above_bits:.5f} | {'there' if one.nearest else 'a level'} | {_strength(one):+.2f} |"
-        for step, one in dial.midpoints
+        f"| {point.severity:.3f} | {_parameters(point.parameters)} | {result.bits:.5f} | {result.below_bits:.5f} | "
+        f"{result.above_bits:.5f} | {'midpoint' if result.nearest else 'a level'} | {_delta_psnr(result):+.2f} |"
+        for point, result in sweep.midpoints
     ]
-    kept = float("nan") if dial.kept_falling_share is None else dial.kept_falling_share
+    kept = float("nan") if sweep.kept_falling_share is None else sweep.kept_falling_share
     lines += [
         "",
-        f"- PSNR falls from level to level in {dial.falling_levels_share:.2%} of tiles "
-        f"(truly {dial.true_falling_levels_share:.2%}; of those that truly do {kept:.2%}), "
-        f"all along the dial in {dial.falling_share:.2%}",
-        f"- PSNR at severity 0: {dial.untouched_db:.1f} dB, {dial.untouched_least_db:.1f} at the least (60 at most)",
+        f"- PSNR falls from level to level in {sweep.falling_levels_share:.2%} of tiles "
+        f"(true: {sweep.true_falling_levels_share:.2%}; of tiles with falling true PSNR {kept:.2%}), "
+        f"at every small step in {sweep.falling_share:.2%}",
+        f"- PSNR at severity 0: {sweep.untouched_db:.1f} dB, {sweep.untouched_least_db:.1f} minimum (capped at 60)",
     ]
-    tiles = validation_tiles(pairs, distortion, held[0].stored, severity=1.0, count=ASKED_TILES, seed=SEED)
+    tiles = validation_tiles(pairs, distortion, shared[0].level, severity=1.0, count=TARGET_TILES, seed=SEED)
     for measure in CALIBRATED:
-        lines.append(
-            f"- {measure} asked of {len(tiles.pristine)} tiles: {'; then '.join(asked(trained, tiles, measure))}"
-        )
+        agreement = "; then ".join(target_agreement(trained, tiles, measure))
+        lines.append(f"- {measure} requested for {len(tiles.pristine)} tiles: {agreement}")
     return lines
 
 
-def _words(alone: tuple[float, float], multi_level_bits: float) -> tuple[str, str, str]:
-    bits, strength = alone
-    return f"{bits:.5f}", f"{multi_level_bits / bits:.2f}" if bits else "–", f"{strength:+.2f}"
+def _cells(figures: tuple[float, float], multi_level_bits: float) -> tuple[str, str, str]:
+    bits, delta_psnr = figures
+    return f"{bits:.5f}", f"{multi_level_bits / bits:.2f}" if bits else "–", f"{delta_psnr:+.2f}"
 
 
-def _strength(one: Any) -> float:
-    return capped(one.generated.psnr) - capped(one.true.psnr)
+def _delta_psnr(result: Any) -> float:
+    return capped(result.generated.psnr) - capped(result.true.psnr)
 
 
 def _parameters(parameters: Mapping[str, float]) -> str:
@@ -189,10 +194,12 @@ def _parameters(parameters: Mapping[str, float]) -> str:
 def main(pairs: Path, multi_level: Path, singles: Path | None) -> None:
     """Print a table for each multi-level generator."""
     store = open_pairs(pairs)
-    alone = model_folders(singles) if singles else {}
-    there = {name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))}
-    for trained, dial, held in sweeps(store, there):
-        click.echo("\n".join(table(store, trained, dial, held, alone)))
+    single_folders = model_folders(singles) if singles else {}
+    multi_level_folders = {
+        name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))
+    }
+    for trained, sweep, shared in sweeps(store, multi_level_folders):
+        click.echo("\n".join(table(store, trained, sweep, shared, single_folders)))
 
 
 if __name__ == "__main__":

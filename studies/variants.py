@@ -1,11 +1,11 @@
-"""Trains small networks that differ in one thing the paper leaves open, and holds them against each other.
+"""Compares small networks that differ in one choice that the paper leaves open.
 
     python -m studies.variants PAIRS [NAME ...] [--out FOLDER]
 
-PAIRS is a pair store with a level 3 of JPEG, JPEG 2000 and white noise (`pairs --preset ladder --levels 1,2,3,4,5`).
-Variants learn that level by the paper's loss alone, with no distance to the true pixels, and from nothing unless their
-name says that they start from the fit. Those of the networks' inside are made here, as the package has one form of each
-network. What is trained lies in FOLDER; a run that was stopped goes on there. Prints a Markdown table, means over whole
+PAIRS has level 3 of JPEG, JPEG 2000 and white noise (`pairs --preset five_levels --levels 1,2,3,4,5`).
+Variants are trained on that level with the paper's loss alone, without a pixel loss, and from random weights unless
+their name says *from the fit*. Variants of the architecture are patched here, since the package has one form of each
+network. Trained weights are stored in FOLDER; a stopped run resumes there. Prints a Markdown table, means over full
 validation images.
 """
 
@@ -45,7 +45,7 @@ from distort_pipeline.training.gan import GANTrainer
 
 LEVEL = 3
 GRID_PX = 8  # of JPEG's blocks
-BLUR_PX = 32  # what is wider than this counts as banding: a residual's slow bands over the image
+BLUR_PX = 32  # lower spatial scale of banding, the slow bands of a residual over the image
 GROUPS = 8
 HIDING_LEVELS = 4.0
 SEED = 0
@@ -53,7 +53,7 @@ COMMON: dict[str, Any] = {
     "base_filters": 16,
     "discriminator_filters": 16,
     "crop_px": 128,
-    "batch": 8,
+    "batch_size": 8,
     "discriminator_lr": 4e-4,
     "levels": (LEVEL,),
     "codec_prior": "none",
@@ -66,23 +66,23 @@ COMMON: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A distortion to learn, the settings that differ from `COMMON`, and what is different inside the networks."""
+    """A distortion to learn, the settings that differ from `COMMON`, and the change of the networks."""
 
     distortion: str
     settings: dict[str, Any] = field(default_factory=dict)
     inside: Callable[[], AbstractContextManager[None]] = nullcontext
-    folds: bool = True  # whether the package can load what was trained, its norms folded
+    fuses: bool = True  # whether the package can load the weights with fused norms
 
 
 @contextmanager
 def without_norm() -> Iterator[None]:
-    """Leave the norms of D out."""
-    with patch.object(discriminator, "BatchNorm", _nothing):
+    """Remove the norms of D."""
+    with patch.object(discriminator, "BatchNorm", _identity):
         yield
 
 
 def other_norm(layer: Callable[..., keras.layers.Layer]) -> Callable[[], AbstractContextManager[None]]:
-    """Return what puts `layer` in the place of G's batch norms."""
+    """Return a context with `layer` instead of G's batch norms."""
 
     @contextmanager
     def other() -> Iterator[None]:
@@ -94,7 +94,7 @@ def other_norm(layer: Callable[..., keras.layers.Layer]) -> Callable[[], Abstrac
 
 @contextmanager
 def spectral_norm() -> Iterator[None]:
-    """Put spectral normalisation (Miyato et al. 2018, as Keras has it) in the place of D's batch norms."""
+    """Use spectral normalisation (Miyato et al. 2018, in Keras) instead of D's batch norms."""
     convolution = keras.layers.Conv2D
 
     def normalised(*args: Any, **options: Any) -> keras.layers.Layer:
@@ -102,7 +102,7 @@ def spectral_norm() -> Iterator[None]:
         return keras.layers.SpectralNormalization(convolution(*args, **options), name=f"{name}_spectral")
 
     class Layers:
-        """Keras's layers, of which one is another."""
+        """Keras's layers with another Conv2D."""
 
         def __getattr__(self, name: str) -> Any:
             return normalised if name == "Conv2D" else getattr(keras.layers, name)
@@ -120,7 +120,7 @@ def spectral_norm() -> Iterator[None]:
 
 
 def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
-    """Return what makes G a U-Net of so many encoder blocks, in place of the paper's seven."""
+    """Return a context in which G has `blocks` encoder blocks instead of the paper's seven."""
 
     @contextmanager
     def shallower() -> Iterator[None]:
@@ -153,7 +153,7 @@ def flips() -> Iterator[None]:
 
 
 def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
-    """Return what lets both learning rates fall to 0 over so many steps, along half a cosine."""
+    """Return a context with both learning rates decaying to 0 over `steps`, along half a cosine."""
 
     @contextmanager
     def falling() -> Iterator[None]:
@@ -170,18 +170,18 @@ def decay(steps: int) -> Callable[[], AbstractContextManager[None]]:
 
 @contextmanager
 def noise_before_d() -> Iterator[None]:
-    """Add white noise to what D judges, true and generated alike, so that it cannot go by what is finer."""
+    """Add white noise to D's inputs, true and generated, to hide finer differences."""
     plain, seeds = GANTrainer.discriminator_inputs, keras.random.SeedGenerator(SEED)
 
     def hidden(self: GANTrainer, x: Any, y: Any, severity: Any) -> list[Any]:
         noise = keras.random.normal(ops.shape(y), stddev=HIDING_LEVELS / LEVELS_PER_UNIT, seed=seeds)
         return plain(self, x, y + noise, severity)
 
-    with patch.object(GANTrainer, "judged", hidden):
+    with patch.object(GANTrainer, "discriminator_inputs", hidden):
         yield
 
 
-def _nothing(*, name: str, **_: Any) -> keras.layers.Layer:
+def _identity(*, name: str, **_: Any) -> keras.layers.Layer:
     return keras.layers.Identity(name=name)
 
 
@@ -191,8 +191,8 @@ def _grouped(*, name: str, dtype: str, **_: Any) -> keras.layers.Layer:
 
 STEPS = 1500
 FROM_FIT = {
-    "codec_prior": None, "generator_lr": 5e-5, "discriminator_warmup_steps": 300, "keep": "best", "validate_every": 150,
-    "lambda_l1": 1.0, "l1_scale": 2.0,
+    "codec_prior": None, "generator_lr": 5e-5, "discriminator_warmup_steps": 300, "select_checkpoint": "best",
+    "validate_every": 150, "lambda_l1": 1.0, "l1_scale": 2.0,
 }  # fmt: skip
 VARIANTS = {
     "jpeg": Variant("jpeg"),
@@ -202,70 +202,74 @@ VARIANTS = {
     "jpeg, flips": Variant("jpeg", inside=flips),
     "jpeg, D without norms": Variant("jpeg", inside=without_norm),
     "jpeg, D with spectral norm": Variant("jpeg", inside=spectral_norm),
-    "jpeg, D sees the pair as it is": Variant("jpeg", {"discriminator_input": "plain"}),
-    "jpeg, rates fall to 0": Variant("jpeg", inside=decay(STEPS)),
+    "jpeg, plain input of D": Variant("jpeg", {"discriminator_input": "plain"}),
+    "jpeg, rates decay to 0": Variant("jpeg", inside=decay(STEPS)),
     "jpeg, 5 blocks": Variant("jpeg", inside=depth(5)),
     "jpeg, 3 blocks": Variant("jpeg", inside=depth(3)),
     "noise": Variant("white_noise"),
     "noise, another seed": Variant("white_noise", {"seed": 1}),
     "noise, D without norms": Variant("white_noise", inside=without_norm),
     "noise, D with spectral norm": Variant("white_noise", inside=spectral_norm),
-    "noise, D sees the pair as it is": Variant("white_noise", {"discriminator_input": "plain"}),
-    "noise, rates fall to 0": Variant("white_noise", inside=decay(STEPS)),
-    "noise, weights not averaged": Variant("white_noise", {"ema_decay": 0.0}),
-    "noise, sparsity summed": Variant("white_noise", {"l1_reduction": "sum"}),
-    "noise, batches of 2": Variant("white_noise", {"batch": 2}),
-    "noise, batches of 2, G without norms": Variant("white_noise", {"batch": 2}, other_norm(_nothing), folds=False),
-    "noise, batches of 2, G with group norms": Variant("white_noise", {"batch": 2}, other_norm(_grouped), folds=False),
+    "noise, plain input of D": Variant("white_noise", {"discriminator_input": "plain"}),
+    "noise, rates decay to 0": Variant("white_noise", inside=decay(STEPS)),
+    "noise, without EMA": Variant("white_noise", {"ema_decay": 0.0}),
+    "noise, L1 summed": Variant("white_noise", {"l1_reduction": "sum"}),
+    "noise, batches of 2": Variant("white_noise", {"batch_size": 2}),
+    "noise, batches of 2, G without norms": Variant(
+        "white_noise", {"batch_size": 2}, other_norm(_identity), fuses=False
+    ),
+    "noise, batches of 2, G with group norms": Variant(
+        "white_noise", {"batch_size": 2}, other_norm(_grouped), fuses=False
+    ),
     "jp2k, from the fit": Variant("jp2k", FROM_FIT),
     "jp2k, from the fit, noise before D": Variant("jp2k", FROM_FIT, inside=noise_before_d),
     "noise, 5 blocks": Variant("white_noise", inside=depth(5)),
 }
-FORMS = ("{:.4f}", "{:.4f}", "{:+.1f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.3f}")  # of what is measured
+FORMS = ("{:.4f}", "{:.4f}", "{:+.1f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.3f}")  # of the figures
 HEADINGS = (
     "variant",
     "bits",
     "pristine",
-    "strength, dB",
+    "delta PSNR, dB",
     "grid",
     "true grid",
     "banding",
     "true banding",
     "logit gap",
-    "kept",
+    "selected step",
 )
 
 
 def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
-    """Return the figures of a trained variant, as the table has them behind its name, or the first two of them."""
-    if not variant.folds:  # of the tiles that its training validated
+    """Return the figures of a trained variant in the order of the table, or the first two."""
+    if not variant.fuses:  # of the validation tiles of its training
         figures = read_card(model)["figures"]
         return figures["jsd_nss"], figures["jsd_nss_pristine"]
-    found = []
+    rows = []
     with variant.inside():
-        made = load_generator(model, batch_size=1).predictor
+        trained = load_generator(model, batch_size=1).predictor
         for record, pristine, true in pairs.validation(variant.distortion, LEVEL):
-            own = made.distort_image(pristine, derive_seed(SEED, record.image))
-            strength = capped(psnr(pristine, own)) - capped(psnr(pristine, true))
-            ours, theirs = (_residual(pristine, one) for one in (own, true))
-            row = (jsd_nss(true, own), jsd_nss(true, pristine), strength)
-            found.append((*row, grid(ours), grid(theirs), banding(ours), banding(theirs)))
-    return tuple(fmean(column) for column in zip(*found, strict=True))
+            generated = trained.distort_image(pristine, derive_seed(SEED, record.image))
+            delta_psnr = capped(psnr(pristine, generated)) - capped(psnr(pristine, true))
+            ours, theirs = (_residual(pristine, image) for image in (generated, true))
+            row = (jsd_nss(true, generated), jsd_nss(true, pristine), delta_psnr)
+            rows.append((*row, grid(ours), grid(theirs), banding(ours), banding(theirs)))
+    return tuple(fmean(column) for column in zip(*rows, strict=True))
 
 
 def grid(residual: NDArray[np.float32]) -> float:
-    """Return the mean square of steps across the edges of 8 x 8 px blocks over that of all others: 1 without blocks."""
+    """Return the mean square gradient across edges of 8 x 8 px blocks over the mean inside: 1 without blocking."""
     steps = [np.square(np.diff(residual, axis=axis)).mean(axis=1 - axis) for axis in (0, 1)]
-    edges = [np.arange(1, len(own) + 1) % GRID_PX == 0 for own in steps]
+    edges = [np.arange(1, len(axis_steps) + 1) % GRID_PX == 0 for axis_steps in steps]
     across, others = (
-        np.concatenate([own[chosen] for own, chosen in zip(steps, which, strict=True)]).mean()
-        for which in (edges, [~one for one in edges])
+        np.concatenate([axis_steps[mask] for axis_steps, mask in zip(steps, masks, strict=True)]).mean()
+        for masks in (edges, [~mask for mask in edges])
     )
     return float(across / max(others, 1e-9))
 
 
 def banding(residual: NDArray[np.float32]) -> float:
-    """Return the share of the residual's power that a mean over 32 x 32 px leaves."""
+    """Return the share of the residual's power after a mean over 32 x 32 px."""
     slow = cv2.blur(residual, (BLUR_PX, BLUR_PX))
     return float(np.square(slow).mean() / max(np.square(residual).mean(), 1e-9))
 
@@ -275,7 +279,7 @@ def _residual(pristine: Image, distorted: Image) -> NDArray[np.float32]:
 
 
 def _last_gap(model: Path) -> float:
-    """Return how far D told true from generated at the end: the last logged difference of its mean logits."""
+    """Return the last logged difference of D's mean logits, true minus generated."""
     lines = (model / "live/plots/metrics/logit_gap.tsv").read_text(encoding="utf-8").split()
     return float(lines[-1])
 
@@ -296,9 +300,9 @@ def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
         with variant.inside():
             train.run(config, pairs, model, distortion=variant.distortion)
         figures = measured(store, variant, model)
-        told = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
-        told += ["–"] * (len(FORMS) - len(told))
-        cells = [name, *told, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]
+        cells = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
+        cells += ["–"] * (len(FORMS) - len(cells))
+        cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]
         click.echo(f"| {' | '.join(cells)} |")
 
 

@@ -1,4 +1,4 @@
-"""What several tests share: the sample photographs, and a small pair store made of crops of them."""
+"""Shared fixtures: the sample photographs, and a small pair store of their crops."""
 
 import hashlib
 import os
@@ -36,11 +36,11 @@ def sample():
 @pytest.fixture(scope="session")
 def photographs():
     """Name → crop of a sample photograph, 8-bit RGB."""
-    found = {}
+    crops = {}
     for name, (file, height, width, _) in SMALL.items():
         image = cv2.cvtColor(cv2.imread(str(SAMPLE / file)), cv2.COLOR_BGR2RGB)
-        found[name] = np.ascontiguousarray(image[40 : 40 + height, 60 : 60 + width])
-    return found
+        crops[name] = np.ascontiguousarray(image[40 : 40 + height, 60 : 60 + width])
+    return crops
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +76,14 @@ def make_manifest():
 
 @pytest.fixture(scope="session")
 def small_manifest(tmp_path_factory, photographs, make_manifest):
-    """The manifest of the small photographs: three to train with, two to judge with."""
+    """The manifest of the small photographs: three for training, two for validation."""
     folder = tmp_path_factory.mktemp("images")
     return make_manifest(folder, {name: (photographs[name], SMALL[name][3]) for name in SMALL})
 
 
 @pytest.fixture(scope="session")
 def faded(tmp_path_factory, photographs):
-    """A folder of brought images: the small photographs, faded by hand as it were."""
+    """A folder of external distorted images: the small photographs with less contrast."""
     folder = tmp_path_factory.mktemp("faded")
     for name, image in photographs.items():
         (folder / f"{name}.png").write_bytes(encode_png(image // 2 + 100))
@@ -106,7 +106,7 @@ def small_settings():
 
 @pytest.fixture(scope="session")
 def pair_store(tmp_path_factory, small_manifest, small_settings, faded):
-    """A finished pair store: JPEG, white noise and the faded images that were brought."""
+    """A finished pair store: JPEG, white noise and the external pairs `faded`."""
     out = tmp_path_factory.mktemp("pairs") / "pairs"
     pairs_step.run(PairsConfig(**small_settings, external={"faded": str(faded)}), small_manifest, out)
     return open_pairs(out)
@@ -127,7 +127,7 @@ def make_trainer():
             "discriminator_input": "scaled_residual",
             "precision": "float32",
             "crop_px": 128,
-            "batch": 2,
+            "batch_size": 2,
             "generator_lr": 1e-3,
             "discriminator_lr": 1e-3,
             "beta_1": 0.5,
@@ -144,14 +144,14 @@ def make_trainer():
 
 
 @pytest.fixture(scope="session")
-def _one_trainer(make_trainer):
+def _trainer_and_state(make_trainer):
     trainer = make_trainer()
     return trainer, trainer.state()
 
 
 @pytest.fixture
-def trainer(_one_trainer):
+def trainer(_trainer_and_state):
     """The small trainer in its first state."""
-    made, first = _one_trainer
-    made.restore(first)
-    return made
+    trainer, first = _trainer_and_state
+    trainer.restore(first)
+    return trainer

@@ -1,4 +1,4 @@
-"""Fixtures for corpora: untrained generators that look trained, and a corpus made with them, once a session.
+"""Fixtures for corpora: untrained generators in the form of trained ones, and their corpus, once a session.
 
 A test module takes them with `pytest_plugins = ["corpus_fixtures"]`.
 """
@@ -20,7 +20,7 @@ from distort_pipeline.stores.models import ValidationHistograms
 
 @pytest.fixture(scope="session")
 def histograms_of(photographs):
-    """A function that gives validation histograms for a distortion, as if its generator were the `made` one."""
+    """A function that returns validation histograms of a `true` and a `generated` distortion."""
     tiles = [
         photograph[y : y + TILE_PX, x : x + TILE_PX]
         for photograph in photographs.values()
@@ -28,8 +28,8 @@ def histograms_of(photographs):
     ]
     images = np.repeat(np.arange(len(photographs)), 4)
 
-    def make(true, made):
-        rows = [np.stack([product_histogram(change(tile)) for tile in tiles]) for change in (np.copy, true, made)]
+    def make(true, generated):
+        rows = [np.stack([product_histogram(change(tile)) for tile in tiles]) for change in (np.copy, true, generated)]
         return ValidationHistograms(*rows, images, TILE_PX)
 
     return make
@@ -37,13 +37,13 @@ def histograms_of(photographs):
 
 @pytest.fixture(scope="session")
 def truly():
-    """A function that gives a true distortion as a function of the image."""
+    """A function that returns a true distortion as a function of the image."""
     return lambda name: lambda image: apply(name, image, PARAMETERS[name], make_rng(1)).image
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory, histograms_of, truly):
-    """Two generators: `jpeg`, a function of the image, and `white_noise`, which draws. Their bounds are wide."""
+    """Two generators, deterministic `jpeg` and stochastic `white_noise`, with wide acceptance thresholds."""
     folder = tmp_path_factory.mktemp("models")
     for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
         histograms = histograms_of(truly(name), lambda image: 255 - image // 3 * 2)
@@ -70,7 +70,7 @@ def small_corpus_settings():
 
 @pytest.fixture(scope="session")
 def finished_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
-    """The folder of a finished corpus: nobody may change it."""
+    """The folder of a finished corpus: read-only for tests."""
     out = tmp_path_factory.mktemp("corpus") / "corpus"
     generate.run(GenerateConfig(**small_corpus_settings), small_manifest, models, out)
     return out
@@ -85,7 +85,7 @@ def corpus(finished_corpus):
 @pytest.fixture(scope="session")
 def whole_corpus(tmp_path_factory, small_manifest, models, small_corpus_settings):
     """The folder of a corpus of two whole images."""
-    out = tmp_path_factory.mktemp("image_stats") / "corpus"
+    out = tmp_path_factory.mktemp("whole") / "corpus"
     settings = {**small_corpus_settings, "whole_images": True, "count": 2, "distortions": ("jpeg",)}
     generate.run(GenerateConfig(**settings), small_manifest, models, out)
     return out

@@ -1,13 +1,13 @@
-"""Ways to damage a store, and to ask what `verify` makes of it."""
+"""Ways to damage a store, and to read the problems found by `verify`."""
 
 import json
 
 from distort_pipeline.commands.verify import verify
 
 
-def flip(path, place, bit=0):
+def flip(path, index, bit=0):
     data = bytearray(path.read_bytes())
-    data[place] ^= 1 << bit
+    data[index] ^= 1 << bit
     path.write_bytes(data)
 
 
@@ -20,6 +20,6 @@ def problems(path, **options):
 
 
 def only_problem(path, **options):
-    found = verify(path, **options).problems
-    assert len(found) == 1, found
-    return found[0]
+    found_problems = verify(path, **options).problems
+    assert len(found_problems) == 1, found_problems
+    return found_problems[0]

@@ -1,4 +1,4 @@
-"""A corpus of which there is only what its page is made of: reports, a header, and samples made up for it."""
+"""A synthetic corpus for tests of its page: reports, store.json and made-up samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = 256
 
 
 def products(image: np.ndarray) -> list[int]:
-    """103 counts of the products of diagonal neighbours; near enough to the real statistic to look like it."""
+    """103 counts of the products of diagonal neighbours; similar to the real statistic."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) - 128
     mean = cv2.GaussianBlur(luma, (7, 7), 7 / 6)
     spread = np.sqrt(np.maximum(cv2.GaussianBlur(luma * luma, (7, 7), 7 / 6) - mean * mean, 0))
@@ -41,55 +41,56 @@ def fake_corpus(
     *,
     distortions: tuple[str, ...] = ("jpeg", "jp2k"),
     batches: int = 4,
-    out: tuple[tuple[str, int], ...] = (),
+    rejected: tuple[tuple[str, int], ...] = (),
     tile_px: int = 64,
     rows: int = 2,
     licence: str = "CC0-1.0",
 ) -> Path:
-    """Write what the page reads: as "true" a JPEG, as "generated" the same slightly blurred. `out` is flagged."""
+    """Write a corpus with JPEG images as "true", blurred JPEG images as "generated" and `rejected` batches."""
     reports = folder / "reports"
     reports.mkdir(parents=True)
     images = [cv2.imread(str(path))[:, :, ::-1] for path in sorted(SAMPLE.glob("*.png"))]
-    for place, distortion in enumerate(distortions):
+    for index, distortion in enumerate(distortions):
         for batch in range(batches):
             counts = {"pristine": [0] * 103, "true": [0] * 103, "generated": [0] * 103}
-            for turn in range(rows):
-                whole = images[(batch * rows + turn) % len(images)]
-                pristine = np.ascontiguousarray(whole[64 : 64 + tile_px, 64 : 64 + tile_px])
-                true = jpeg(pristine, 12 - 4 * place)
-                generated = cv2.GaussianBlur(true, (3, 3), 0.35 + 0.1 * place)
+            for row_index in range(rows):
+                image = images[(batch * rows + row_index) % len(images)]
+                pristine = np.ascontiguousarray(image[64 : 64 + tile_px, 64 : 64 + tile_px])
+                true = jpeg(pristine, 12 - 4 * index)
+                generated = cv2.GaussianBlur(true, (3, 3), 0.35 + 0.1 * index)
                 for name, image in zip(counts, (pristine, true, generated), strict=True):
                     counts[name] = [a + b for a, b in zip(counts[name], products(image), strict=True)]
-            flagged = (distortion, batch) in out
+            flagged = (distortion, batch) in rejected
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
-                "format": "distort-pipeline/report", "version": 2, "distortion": distortion, "batch": batch,
+                "format": "distort-pipeline/report", "version": 3, "distortion": distortion, "batch": batch,
                 "samples": SAMPLES, "tiles": SAMPLES, "images": 20, "tile_px": tile_px, "level": 1,
                 "severity": {"least": 1.0, "most": 1.0},
-                "parameters": {"quality": 12} if place == 0 else {"ratio": 150}, "model": "ab" * 32,
+                "parameters": {"quality": 12} if index == 0 else {"ratio": 150}, "model": "ab" * 32,
                 "precision": "float32",
-                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8, "threshold_bits": 0.02},
+                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8,
+                           "threshold_bits": 0.02},
                 "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "threshold_bits": 0.04},
-                "judged_by": "paired", "accepted": not flagged,
-                "reasons": [f"JSD_NSS {jsd:.4f} bits is above the bound of 0.0200"] if flagged else [],
-                "noise_floors": {"sampling_bits": 0.0009, "content_bits": 0.002},
+                "comparison": "paired", "accepted": not flagged,
+                "reasons": [f"JSD_NSS {jsd:.4f} bits exceeds the threshold"] if flagged else [],
+                "noise_floors": {"split_half_bits": 0.0009, "between_content_bits": 0.002},
                 "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
                 "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0,
-                         "beside_true_mean": 27.40, "true_mean": 27.52},
+                         "paired_mean": 27.40, "true_mean": 27.52},
                 "ssim": {"mean": 0.801, "std": 0.05, "min": 0.6, "max": 0.91,
-                         "beside_true_mean": 0.803, "true_mean": 0.805},
+                         "paired_mean": 0.803, "true_mean": 0.805},
                 "clipped_fraction": 0.0012, "duplicates": 0, "histograms": counts,
             }  # fmt: skip
-            name = f"batch-{place}-{batch:05d}"  # the page takes names from inside, whatever the file is called
+            name = f"batch-{index}-{batch:05d}"  # the page takes names from the report, not from the file
             (reports / f"{name}.json").write_text(json.dumps(report))
             (reports / f"{name}.png").write_bytes(
                 png_bytes(side_by_side([[pristine, generated, true]], ("a", "b", "c")))
             )
     total = batches * len(distortions)
     store = {
-        "format": "distort-pipeline/corpus", "version": 2, "digest": "cd" * 32,
-        "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "place": "/home/someone"}},
-        "counts": {"samples": SAMPLES * total, "tiles": 500, "images": 20, "batches": total, "flagged": len(out)},
+        "format": "distort-pipeline/corpus", "version": 3, "digest": "cd" * 32,
+        "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "folder": "/home/someone"}},
+        "counts": {"samples": SAMPLES * total, "tiles": 500, "images": 20, "batches": total, "flagged": len(rejected)},
         "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
         "models": {
             name: {"digest": "ef" * 32, "steps": 300, "levels": [{"level": 1, "parameters": {"quality": 12}}]}
@@ -104,16 +105,16 @@ def fake_corpus(
 
 
 def made_up_records(batches, images=("wren-1", "osprey-1")):
-    """Two samples a batch, one of each of `images`."""
+    """Two samples per batch, one of each image in `images`."""
     return [
         SampleRecord(
-            sample=2 * place + turn, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + turn,
-            tile=turn, image=image, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
+            sample=2 * index + tile, distortion=batch.distortion, batch=batch.number, slot=2 * batch.number + tile,
+            tile=tile, image=image, split="train", y=0, x=16, height=64, width=64, level=1, severity=1.0,
             parameters="{}", target=None, draw=0, seed=0, model="ab", precision="float32", pixel_digest="cd",
-            psnr=27.5 + turn, ssim=0.8, ms_ssim=0.9, gmsd=0.1, clipped=0.0,
+            psnr=27.5 + tile, ssim=0.8, ms_ssim=0.9, gmsd=0.1, clipped=0.0,
         )
-        for place, batch in enumerate(batches)
-        for turn, image in enumerate(images)
+        for index, batch in enumerate(batches)
+        for tile, image in enumerate(images)
     ]  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def page_of(folder: Path, *, images=("wren-1", "osprey-1"), side_px: int = 64) -
     """The page of a fake corpus, with an example for each batch."""
     batches = read_batches(folder / "reports")
     records = made_up_records(batches, images)
-    first = {(one.distortion, one.batch): one for one in reversed(records)}
+    first = {(record.distortion, record.batch): record for record in reversed(records)}
 
     def example_of(batch):
         noise = np.random.default_rng(batch.number).integers(0, 256, (3, side_px, side_px, 3), dtype=np.uint8)

@@ -12,11 +12,11 @@ NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 
 
 def five_level_pairs(root, distortions, levels, *, val_count):
-    """Make three crops and their pairs at these levels of the ladder in the folder `root`; returns the pair store's."""
+    """Return the pair store in the folder `root` of three crops, at `levels` of the preset five_levels."""
     (root / "pristine").mkdir()
     for name in NAMES:
-        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
-        (root / "pristine" / f"{name}.png").write_bytes(encode_png(whole[60:330, 100:400]))
+        image, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
+        (root / "pristine" / f"{name}.png").write_bytes(encode_png(image[60:330, 100:400]))
     ingest.run(IngestConfig(source=str(root / "pristine"), val_count=val_count, workers=0), root / "manifest.jsonl")
     config = PairsConfig(
         distortions=distortions, preset="five_levels", levels=levels, tile_px=256, tiles_per_image=1, tiles_per_shard=4,

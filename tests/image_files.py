@@ -1,4 +1,4 @@
-"""Files of images, made by hand or by Pillow, of the kinds that people bring."""
+"""Image files of many kinds, written by hand or by Pillow."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ def chunk(name, data):
 
 
 def png16(values, colour_type, extra=b""):
-    """A 16-bit PNG written by hand: what is tested must not come from the library that reads it."""
+    """A 16-bit PNG written by hand: independent of the library under test."""
     height, width = values.shape[:2]
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
     head = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
@@ -49,13 +49,13 @@ def tiff16(values, *, photometric=2, orientation=1, extra=None, bits=16):
 def bmp_bitfields(pixels, bits, masks):
     """A BMP with BI_BITFIELDS and three or four masks, rows from the bottom, written by hand."""
     height, width = pixels.shape[:2]
-    words = np.zeros((height, width), np.uint32)
+    values = np.zeros((height, width), np.uint32)
     for channel, mask in enumerate(masks):
         low = (mask & -mask).bit_length() - 1
         depth = mask.bit_length() - low
-        words |= (pixels[..., channel].astype(np.uint32) >> (8 - depth)) << low
+        values |= (pixels[..., channel].astype(np.uint32) >> (8 - depth)) << low
     rows = b"".join(line.astype("<u2" if bits == 16 else "<u4").tobytes().ljust(-(-width * bits // 32) * 4, b"\0")
-                    for line in words[::-1])  # fmt: skip
+                    for line in values[::-1])  # fmt: skip
     size = 40 if len(masks) == 3 else 56  # the fourth mask belongs to a later, longer header
     info = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, 3, len(rows), 2835, 2835, 0, 0)
     head = struct.pack("<2sIHHI", b"BM", 54 + 4 * len(masks) + len(rows), 0, 0, 54 + 4 * len(masks))
@@ -66,8 +66,8 @@ def icc_profile(space, curves, colorants=(), gamma=1.0):
     """A minimal ICC version 2 profile: matrix and gamma for RGB, gamma alone for grey."""
     curve = struct.pack(">4sIIH", b"curv", 0, 1, round(gamma * 256)) + b"\0\0"
     tags = dict.fromkeys(curves, curve)
-    places = {b"wtpt": (0.9642, 1.0, 0.8249)} | dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=False))
-    for name, xyz in places.items():
+    xyz_tags = {b"wtpt": (0.9642, 1.0, 0.8249)} | dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=False))
+    for name, xyz in xyz_tags.items():
         tags[name] = struct.pack(">4sI3i", b"XYZ ", 0, *[round(value * 65536) for value in xyz])
     start = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""

@@ -1,6 +1,6 @@
-"""Fixtures of multi-level corpora: two untrained generators that take a severity, and a corpus at three levels of each.
+"""Fixtures of multi-level corpora: two untrained severity-conditioned generators, and a corpus at three levels of each.
 
-A test module takes them with `pytest_plugins = ["corpus_fixtures", "graded_corpus_fixtures"]`.
+A test module takes them with `pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]`.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from distort_pipeline.stores.models import (
 from distort_pipeline.trained import load_generator
 from distort_pipeline.training.calibration import calibrate
 
-STRONGER = 40  # times: an untrained last layer hardly changes an image
+LAST_LAYER_GAIN = 40  # an untrained last layer hardly changes an image
 LEARNED = {
     "jpeg": [{"quality": 40}, {"quality": 12}],
     "white_noise": [{"sigma_grey": 8}, {"sigma_grey": 19}],
@@ -31,26 +31,28 @@ LEARNED = {
 
 @pytest.fixture(scope="session")
 def multi_level_models(tmp_path_factory, histograms_of, truly):
-    """Generators of two levels, `jpeg` and `white_noise`, with wide bounds."""
+    """Generators of two levels, `jpeg` and `white_noise`, with wide acceptance thresholds."""
     folder = tmp_path_factory.mktemp("multi_level")
     for name, noise_channels in (("jpeg", 0), ("white_noise", 3)):
-        found = histograms_of(truly(name), lambda image: 255 - image // 3 * 2)
-        wide = ValidationHistograms(found.pristine, found.true, np.roll(found.generated, 40, 1), found.images, TILE_PX)
+        base = histograms_of(truly(name), lambda image: 255 - image // 3 * 2)
+        wide = ValidationHistograms(base.pristine, base.true, np.roll(base.generated, 40, 1), base.images, TILE_PX)
         write_model(folder / name, name, wide, noise_channels=noise_channels, levels=2, parameters=LEARNED[name])
     return folder
 
 
 @pytest.fixture(scope="session")
 def calibrated_models(tmp_path_factory, multi_level_models, photographs):
-    """The same generators with a far stronger last layer, calibrated as training does it."""
-    before = shutil.copytree(multi_level_models, tmp_path_factory.mktemp("stronger") / "models")
+    """The same generators with an amplified last layer, calibrated as by training."""
+    before = shutil.copytree(multi_level_models, tmp_path_factory.mktemp("amplified") / "models")
     after = tmp_path_factory.mktemp("calibrated")
     tiles = np.stack([photograph[:TILE_PX, :TILE_PX] for photograph in photographs.values()])
     for name in LEARNED:
         weights, _ = read_arrays(before / name / WEIGHTS)
-        strong = {path: array * STRONGER if path.startswith("decoder_7") else array for path, array in weights.items()}
-        write_arrays(before / name / WEIGHTS, strong)
-        change_card(before / name, weights_digest=arrays_digest(strong))
+        amplified = {
+            path: array * LAST_LAYER_GAIN if path.startswith("decoder_7") else array for path, array in weights.items()
+        }
+        write_arrays(before / name / WEIGHTS, amplified)
+        change_card(before / name, weights_digest=arrays_digest(amplified))
         shutil.copytree(before / name, after / name)
         predictor = load_generator(before / name, batch_size=INFERENCE_BATCH_SIZE).predictor
         change_card(after / name, calibration=calibrate(predictor, tiles, range(len(tiles))))
@@ -59,7 +61,7 @@ def calibrated_models(tmp_path_factory, multi_level_models, photographs):
 
 @pytest.fixture(scope="session")
 def make_multi_level(small_manifest, multi_level_models, small_corpus_settings):
-    """A function that makes a corpus of the multi-level generators with changed settings, here unless workers are named."""
+    """A function that makes a corpus of the multi-level generators with changed settings."""
 
     def run(out, *, models=multi_level_models, workers=None, **changes):
         config = GenerateConfig(**{**small_corpus_settings, **changes})
@@ -70,7 +72,7 @@ def make_multi_level(small_manifest, multi_level_models, small_corpus_settings):
 
 @pytest.fixture(scope="session")
 def multi_level_corpus(tmp_path_factory, make_multi_level):
-    """A corpus of ten tiles, at three levels of two distortions: nobody may change it."""
-    out = tmp_path_factory.mktemp("graded-corpus") / "corpus"
+    """A corpus of ten tiles, at three levels of two distortions: read-only for tests."""
+    out = tmp_path_factory.mktemp("multi-level-corpus") / "corpus"
     make_multi_level(out, num_levels=3, count=60)
     return open_corpus(out)

@@ -1,4 +1,4 @@
-"""Generators of random weights in folders like those that training leaves."""
+"""Generators of random weights in folders as written by training."""
 
 import json
 
@@ -15,9 +15,9 @@ INFERENCE_BATCH_SIZE = 8
 def write_model(
     folder, distortion, histograms, *, noise_channels=0, external=False, parameters=None, steps=0, levels=1
 ):
-    """Write a model of random weights, with the card that training would have written.
+    """Return the folder of a new model of random weights, with a model card.
 
-    With several `levels`, `parameters` are one mapping for each, and `histograms` those of all.
+    With several `levels`, `parameters` is a list with a mapping for each level; `histograms` are used for all levels.
     """
     import keras
 
@@ -26,8 +26,8 @@ def write_model(
 
     keras.utils.set_random_seed(len(distortion))
     weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels, levels=levels))
-    one = PARAMETERS.get(distortion, {}) if parameters is None else parameters
-    each = [one] if levels == 1 else one
+    given = PARAMETERS.get(distortion, {}) if parameters is None else parameters
+    level_parameters = [given] if levels == 1 else given
     settings = {"format": "model", "version": 1, "distortion": distortion, "train": {"crop_align": 16}}
     write_arrays(folder / WEIGHTS, weights)
     write_histograms(folder, [histograms] * levels)
@@ -37,8 +37,8 @@ def write_model(
         "version": VERSION,
         "distortion": distortion,
         "levels": [
-            {"level": rank, "parameters": own, "severity": rank / levels, "figures": summary(histograms)}
-            for rank, own in enumerate(each, start=1)
+            {"level": level, "parameters": values, "severity": level / levels, "figures": summary(histograms)}
+            for level, values in enumerate(level_parameters, start=1)
         ],
         "external": external,
         "network": {"base_filters": 4, "noise_channels": noise_channels},
@@ -46,7 +46,7 @@ def write_model(
         "steps": steps,
         "figures": summary(histograms),
         "weights_digest": arrays_digest(weights),
-        "key": digest(settings),
+        "config_hash": digest(settings),
     }
     write_json(folder / "store.json", sealed({**card, "files": write_listing(folder)}))
     return folder

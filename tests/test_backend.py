@@ -8,7 +8,7 @@ from distort_pipeline.errors import PipelineError
     ("name", "said"),
     [("torch", "KERAS_BACKEND is 'torch'; known are: jax, tensorflow"), ("jaxx", r"'jaxx'; did you mean jax\?")],
 )
-def test_a_backend_that_is_not_ours_is_said(monkeypatch, name, said):
+def test_an_unknown_backend_is_reported(monkeypatch, name, said):
     monkeypatch.setenv("KERAS_BACKEND", name)
     with pytest.raises(PipelineError, match=said):
         start_backend()

@@ -65,13 +65,13 @@ def test_images_may_be_png_or_webp_and_others_are_left_out(tmp_path):
         options = [cv2.IMWRITE_WEBP_QUALITY, 101] if name.endswith("webp") else []  # above 100: without loss
         assert cv2.imwrite(str(tmp_path / name), image[..., ::-1], options)
     (tmp_path / "SOURCES.csv").write_text("file\n")
-    found = read_images(tmp_path)
-    assert len(found) == 2
-    assert all(np.array_equal(one, image) for one in found)
+    images = read_images(tmp_path)
+    assert len(images) == 2
+    assert all(np.array_equal(read, image) for read in images)
     assert len(read_images(tmp_path, 1)) == 1
 
 
-def test_quick_measures_once_and_others_as_often_as_asked():
+def test_quick_measures_once_and_others_as_often_as_requested():
     assert Options(quick=True, rounds=5).rounds_or(3) == 1
     assert Options(rounds=5).rounds_or(3) == 5
     assert Options().rounds_or(3) == 3
@@ -79,12 +79,12 @@ def test_quick_measures_once_and_others_as_often_as_asked():
 
 def test_memory_is_that_of_a_process_and_all_below_it():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
-    hold = "import sys; held = bytearray(80_000_000); print('held', flush=True); sys.stdin.read()"
+    hold = "import sys; memory = bytearray(80_000_000); print('ready', flush=True); sys.stdin.read()"
     child = subprocess.Popen(
         [sys.executable, "-c", code.format(hold)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert child.stdout.readline() == "held\n"
+        assert child.stdout.readline() == "ready\n"
         assert memory_mb(child.pid) > 80
     finally:
         child.stdin.close()
@@ -96,7 +96,7 @@ def test_forms_take_turns_and_their_first_turn_does_not_count():
     calls = []
     seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
     assert "".join(calls) == "ababab"
-    assert {name: len(found) for name, found in seconds.items()} == {"a": 2, "b": 2}
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
     assert ratios([1.0, 4.0], [2.0, 2.0]) == spread([0.5, 2.0])
 
 
@@ -115,7 +115,7 @@ def test_the_page_says_what_was_reached_missed_and_not_measured(tmp_path):
         assert line in page
 
 
-def test_figures_of_several_machines_are_told_apart(tmp_path):
+def test_figures_of_several_machines_are_kept_apart(tmp_path):
     for name, cores in (("pairs", 2), ("crops", 64), ("growth", 2)):
         here = {**machine(), "cores": cores, "load_before": 0.4}
         write_result(name, Result("a title", [Figure("a", "b", spread([1.0]), bar=1.0)]), here, 1.0, tmp_path)
@@ -148,12 +148,12 @@ def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_or
 
     plain, ours = build_plain_generator(base_filters=2), build_generator(base_filters=2)
     rng = np.random.default_rng(0)
-    weights = [rng.uniform(0.05, 0.3, one.shape).astype(np.float32) for one in plain.get_weights()]
+    weights = [rng.uniform(0.05, 0.3, array.shape).astype(np.float32) for array in plain.get_weights()]
     for network in (plain, ours):
         network.set_weights(weights)
     images = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
-    found, expected = (np.asarray(network(images, training=False)) for network in (ours, plain))
-    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    output, expected = (np.asarray(network(images, training=False)) for network in (ours, plain))
+    assert np.allclose(output, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_a_plain_trainer_trains_the_plain_generator():
@@ -174,18 +174,18 @@ def test_the_floor_distorts_as_the_step_does(pair_store, small_manifest, small_s
                 assert np.array_equal(distort(task, recipe, pristine).image, stored)
 
 
-def test_the_others_rows_are_the_tiles_that_the_step_stores(pair_store, small_manifest, small_settings):
+def test_rows_of_other_tools_are_the_tiles_stored_by_the_step(pair_store, small_manifest, small_settings):
     config = PairsConfig(**small_settings)
     stored = {
         (pair.records[0].image, pair.records[0].y, pair.records[0].x, pair.records[0].distortion): pair
-        for pair in (pair_store[place] for place in range(len(pair_store)))
+        for pair in (pair_store[index] for index in range(len(pair_store)))
     }
     rows = [row for task in image_tasks(small_manifest, config) for row in rows_of(task, config)]
     checked = 0
     for row in rows:
-        place = (row["image"], row["y"], row["x"], row["distortion"])
-        if row["split"] == "train" and place in stored:
-            assert row["pixels"] == stored[place].distorted.tobytes()
+        key = (row["image"], row["y"], row["x"], row["distortion"])
+        if row["split"] == "train" and key in stored:
+            assert row["pixels"] == stored[key].distorted.tobytes()
             checked += 1
     assert checked == len([key for key in stored if key[3] != "faded"]) > 6
 
@@ -203,5 +203,5 @@ def test_arithmetic_is_counted_of_convolutions_transposed_ones_and_both_gradient
 
     shapes = (1, 8, 8, 3), (4, 4, 3, 5), (4, 4, 7, 5)
     graph = down_and_up.get_concrete_function(*(tf.TensorSpec(shape, tf.float32) for shape in shapes)).graph
-    each_way = 4 * 4 * (4 * 4 * 3 * 5) + 4 * 4 * (4 * 4 * 7 * 5)
-    assert operations(graph) == 2 * 3 * each_way  # forwards, by the input and by the kernel
+    forward = 4 * 4 * (4 * 4 * 3 * 5) + 4 * 4 * (4 * 4 * 7 * 5)
+    assert operations(graph) == 2 * 3 * forward  # forward, and gradients by input and kernel

@@ -1,4 +1,4 @@
-"""The command line: what a user types, and what a user can get wrong."""
+"""The command line: options, help and errors of users."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from click.testing import CliRunner, Result
 from distort_pipeline.cli import main
 from distort_pipeline.config import EvaluateConfig
 
-WORDS = (
+COMMANDS = (
     *("ingest", "pairs", "train", "evaluate", "generate", "export", "label", "verify", "gallery", "model", "doctor"),
 )
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
 
 
-def typed(*words: str) -> Result:
-    return CliRunner().invoke(main, list(words), catch_exceptions=False)
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
 
 
-def test_help_lists_the_path_in_order() -> None:
-    text = typed("--help").output
-    places = [text.index(f"\n  {word} ") for word in WORDS]
-    assert places == sorted(places)
+def test_help_lists_the_commands_in_order() -> None:
+    text = run("--help").output
+    positions = [text.index(f"\n  {command} ") for command in COMMANDS]
+    assert positions == sorted(positions)
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_every_word_has_help_with_an_example(word: str) -> None:
-    result = typed(word, "--help")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"distort-pipeline {word}" in result.output.split("Examples:")[1]
+    assert f"distort-pipeline {command}" in result.output.split("Examples:")[1]
 
 
 def test_help_says_the_default_of_a_setting() -> None:
-    assert "[default: 2000]" in typed("generate", "--help").output
-    assert "[default: jpeg,jp2k,white_noise,pink_noise]" in " ".join(typed("pairs", "--help").output.split())
-    assert " ".join(typed("train", "--help").output.split()).count("[default: 16]") == 1
+    assert "[default: 2000]" in run("generate", "--help").output
+    assert "[default: jpeg,jp2k,white_noise,pink_noise]" in " ".join(run("pairs", "--help").output.split())
+    assert " ".join(run("train", "--help").output.split()).count("[default: 16]") == 1
 
 
-@pytest.mark.parametrize("words", [("--help",), ("ingest", "--help"), ("generate", "--help")])
-def test_help_starts_without_the_heavy_libraries(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("--help",), ("ingest", "--help"), ("generate", "--help")])
+def test_help_starts_without_the_heavy_libraries(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys\nfrom distort_pipeline.cli import main\n"
-        f"try:\n    main({list(words)!r})\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main({list(arguments)!r})\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -60,15 +60,19 @@ def test_the_module_runs_as_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("ingest", "nowhere"), "nowhere"),
         (("pairs", "nowhere.jsonl"), "nowhere.jsonl"),
         (("train", "nowhere", "--distortion", "jpeg"), "nowhere"),
         (("evaluate", "nowhere"), "nowhere"),
-        (("generate", "--count", "0"), "generate.count must be positive, got 0"),
-        (("generate", "--count", "-5"), "generate.count must be positive, got -5"),
-        (("generate", "--tile-px", "200"), "generate.tile_px must be a positive multiple of 128, got 200"),
+        (("generate", "--count", "0"), "--count must be positive, got 0"),
+        (("generate", "--count", "-5"), "--count must be positive, got -5"),
+        (("generate", "--tile-px", "200"), "--tile-px must be a positive multiple of 128, got 200"),
+        (("generate", "--severity", "2"), "--severity must be a number from 0 to 1, or two in ascending order"),
+        (("generate", "--severity", "1", "--target", "ssim=0.8"), "--target must be left out if --severity is given"),
+        (("pairs", "x", "--external-pairs", "pristine=a"), "--external-pairs must be named with letters"),
+        (("export", "x", "--select", "split=vla"), "--select must be among train, val and test"),
         (("export", "nowhere"), "nowhere"),
         (("gallery", "nowhere"), "nowhere"),
         (("model", "export", "nowhere", "--format", "keras"), "nowhere"),
@@ -78,19 +82,19 @@ def test_the_module_runs_as_the_command() -> None:
     ],
 )
 def test_a_users_mistake_is_one_clear_line_and_exit_code_2(
-    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = typed(*words)
+    result = run(*arguments)
     assert result.exit_code == 2
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("distort-pipeline: ")
-    assert said in lines[0]
+    assert message in lines[0]
 
 
-def test_a_misspelt_word_is_answered_with_the_nearest() -> None:
-    result = typed("trian")
+def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+    result = run("trian")
     assert result.exit_code == 2
     assert "train" in result.stderr
 
@@ -98,20 +102,20 @@ def test_a_misspelt_word_is_answered_with_the_nearest() -> None:
 def test_parameters_here_are_used_only_if_they_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("generate: {count: -1}\n")
-    foreign = typed("generate")
+    foreign = run("generate", "--models", "nowhere")
     assert "is not used: its first key is not distort_pipeline" in foreign.stderr
     (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: 3}\n")
-    assert "settings from params.yaml" in typed("generate").stderr
+    assert "settings from params.yaml" in run("generate", "--models", "nowhere").stderr
     (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: -1}\n")
-    assert "generate.count must be positive, got -1" in typed("generate").stderr
+    assert "generate.count must be positive, got -1" in run("generate").stderr
 
 
 def test_a_typing_error_in_the_parameters_is_answered_with_the_nearest(tmp_path: Path) -> None:
     params = tmp_path / "mine.yaml"
-    params.write_text("distort_pipeline: 1\ntrain: {bach: 4}\n")
-    result = typed("--params", str(params), "ingest", str(tmp_path))
+    params.write_text("distort_pipeline: 1\ntrain: {batchsize: 4}\n")
+    result = run("--params", str(params), "ingest", str(tmp_path))
     assert result.exit_code == 2
-    assert "unknown setting train.bach; did you mean batch?" in result.stderr
+    assert "unknown setting train.batchsize; did you mean batch_size?" in result.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,10 +127,10 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(train, "run", interrupted)
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
-    result = typed("train", "pairs", "--distortion", "jpeg")
-    signal.signal(signal.SIGINT, before)  # the command leaves it to the system for what is left of its process
+    result = run("train", "pairs", "--distortion", "jpeg")
+    signal.signal(signal.SIGINT, before)  # the command leaves it to the system for the rest of its process
     assert result.exit_code == 130
-    assert "the same command goes on" in result.stderr
+    assert "the same command resumes" in result.stderr
 
 
 def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -141,36 +145,36 @@ def test_classifiers_can_be_left_out_of_an_evaluation(monkeypatch: pytest.Monkey
         return Report("evaluate", {}, ())
 
     monkeypatch.setattr(evaluate, "run", noted)
-    typed("evaluate", "pairs")
-    typed("evaluate", "pairs", "--c2st-steps", "0")
+    run("evaluate", "pairs")
+    run("evaluate", "pairs", "--c2st-steps", "0")
     assert steps == [EvaluateConfig.c2st_steps, 0]
-    assert typed("evaluate", "pairs", "--c2st-steps", "-1").exit_code == 2
+    assert run("evaluate", "pairs", "--c2st-steps", "-1").exit_code == 2
     assert len(steps) == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "next_time"),
+    ("command", "next_run"),
     [
-        (["ingest", "."], "the same command begins again"),
-        (["pairs", "."], "the same command goes on where this one was"),
+        (["ingest", "."], "the same command starts over"),
+        (["pairs", "."], "the same command resumes from here"),
     ],
 )
 def test_ctrl_c_once_more_while_libraries_close_is_no_traceback(
-    tmp_path: Path, words: list[str], next_time: str
+    tmp_path: Path, command: list[str], next_run: str
 ) -> None:
     code = f"""
 import atexit, os, signal, sys
 from distort_pipeline.cli import main
-from distort_pipeline.steps import {words[0]}
+from distort_pipeline.steps import {command[0]}
 def stopped(*_, **__):
     raise KeyboardInterrupt
-{words[0]}.run = stopped
+{command[0]}.run = stopped
 atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
-main({words}, prog_name="distort-pipeline")
+main({command}, prog_name="distort-pipeline")
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert next_time in ended.stderr
+    assert next_run in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == -signal.SIGINT

@@ -19,19 +19,19 @@ def params(tmp_path, text):
 
 
 def test_the_repositorys_parameters_load():
-    found = load_params(REPOSITORY / "params.yaml")
-    assert found.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise")
-    assert found != Params()  # its values are read, not passed over
+    loaded = load_params(REPOSITORY / "params.yaml")
+    assert loaded.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise")
+    assert loaded != Params()  # the values of the file are in use
 
 
 def test_defaults_are_the_papers_where_it_states_them():
     train = TrainConfig()
     assert (train.generator_lr, train.discriminator_lr, train.lambda_l1) == (3e-4, 1e-4, 0.1)
-    assert (train.crop_px, train.batch) == (256, 16)
+    assert (train.crop_px, train.batch_size) == (256, 16)
 
 
 def test_sections_are_the_fields_of_params():
-    assert set(SECTIONS) == {part.name for part in dataclasses.fields(Params)}
+    assert set(SECTIONS) == {field.name for field in dataclasses.fields(Params)}
 
 
 def test_absent_and_empty_sections_are_defaults(tmp_path):
@@ -39,27 +39,29 @@ def test_absent_and_empty_sections_are_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "messages"),
     [
         ("distort_pipeline: 1\ntrian: {}\n", ["unknown section 'trian'", "did you mean train?"]),
-        ("distort_pipeline: 1\ntrain: {bach: 3}\n", ["train.bach", "did you mean batch?"]),
+        ("distort_pipeline: 1\ntrain: {batchsize: 3}\n", ["train.batchsize", "did you mean batch_size?"]),
         ("distort_pipeline: 1\ntrain: 0\n", ["train must be a mapping", "got 0"]),
         ("distort_pipeline: 1\ntrain: []\n", ["train must be a mapping"]),
-        ("distort_pipeline: 1\ntrain: {batch: 4.5}\n", ["train.batch", "int", "4.5"]),
-        ("distort_pipeline: 1\ntrain: {batch: true}\n", ["train.batch", "int", "True"]),  # YAML's yes is not 1
-        ("distort_pipeline: 1\ntrain: {batch: '4'}\n", ["train.batch", "int", "'4'"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: .nan}\n", ["train.generator_lr", "finite"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: fast}\n", ["train.generator_lr", "float", "'fast'"]),
-        ("distort_pipeline: 1\ntrain: {generator_rate: 1" + 400 * "0" + "}\n", ["train.generator_lr", "finite"]),
+        ("distort_pipeline: 1\ntrain: {batch_size: 4.5}\n", ["train.batch_size", "int", "4.5"]),
+        (
+            "distort_pipeline: 1\ntrain: {batch_size: true}\n",
+            ["train.batch_size", "int", "True"],
+        ),  # YAML's yes is not 1
+        ("distort_pipeline: 1\ntrain: {batch_size: '4'}\n", ["train.batch_size", "int", "'4'"]),
+        ("distort_pipeline: 1\ntrain: {generator_lr: .nan}\n", ["train.generator_lr", "finite"]),
+        ("distort_pipeline: 1\ntrain: {generator_lr: fast}\n", ["train.generator_lr", "float", "'fast'"]),
+        ("distort_pipeline: 1\ntrain: {generator_lr: 1" + 400 * "0" + "}\n", ["train.generator_lr", "finite"]),
         ("distort_pipeline: 1\npairs: {tile_px: 200}\n", ["pairs.tile_px must be a multiple of 128, got 200"]),
         ("distort_pipeline: 1\ngenerate: {target: {ssim: [30]}}\n", ["generate.target", "0 to 1 for ssim"]),
         ("distort_pipeline: 1\npairs: {levels: 1}\n", ["pairs.levels must be a list", "1"]),
         ("distort_pipeline: 1\npairs: {levels: [0]}\n", ["pairs.levels", "from 1"]),
         ("distort_pipeline: 1\npairs: {distortions: [jpeg, jpeg]}\n", ["pairs.distortions", "without repeats"]),
-        ("distort_pipeline: 1\npairs: {brought: {jpeg: a}}\n", ["pairs.external"]),
-        ("distort_pipeline: 1\npairs: {brought: {pristine: a}}\n", ["pairs.external", "pristine"]),
-        ("distort_pipeline: 1\npairs: {brought: {a/b: a}}\n", ["pairs.external", "a/b"]),
-        ("distort_pipeline: 1\npairs: {brought: {1: a}}\n", ["pairs.external", "str"]),
+        ("distort_pipeline: 1\npairs: {external: {pristine: a}}\n", ["pairs.external", "pristine"]),
+        ("distort_pipeline: 1\npairs: {external: {a/b: a}}\n", ["pairs.external", "a/b"]),
+        ("distort_pipeline: 1\npairs: {external: {1: a}}\n", ["pairs.external", "str"]),
         ("distort_pipeline: 1\ngenerate: {splits: [vla]}\n", ["generate.splits", "vla"]),
         ("distort_pipeline: 2\n", ["distort_pipeline: 2", "reads 1 only"]),
         ("train: {}\ndistort_pipeline: 1\n", ["first key"]),
@@ -67,13 +69,13 @@ def test_absent_and_empty_sections_are_defaults(tmp_path):
         ("a: [1\n", ["not YAML"]),
     ],
 )
-def test_what_is_wrong_names_itself(tmp_path, text, said):
+def test_an_invalid_value_is_named(tmp_path, text, messages):
     with pytest.raises(PipelineError) as caught:
         load_params(params(tmp_path, text))
-    assert all(part in str(caught.value) for part in said), str(caught.value)
+    assert all(message in str(caught.value) for message in messages), str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
+def test_a_missing_file_and_a_folder_are_reported(tmp_path):
     with pytest.raises(PipelineError, match="there is no parameter file"):
         load_params(tmp_path / "none.yaml")
     with pytest.raises(PipelineError, match="cannot read the parameter file"):
@@ -82,16 +84,16 @@ def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
 
 def test_numbers_as_yaml_reads_them(tmp_path):
     # YAML 1.1 takes 3e-4 for text and 1 for an integer: both are numbers to people
-    found = load_params(params(tmp_path, "distort_pipeline: 1\ntrain: {generator_rate: 3e-4, discriminator_rate: 1}\n"))
-    assert found.train.generator_lr == 3e-4
-    assert isinstance(found.train.discriminator_lr, float)
+    loaded = load_params(params(tmp_path, "distort_pipeline: 1\ntrain: {generator_lr: 3e-4, discriminator_lr: 1}\n"))
+    assert loaded.train.generator_lr == 3e-4
+    assert isinstance(loaded.train.discriminator_lr, float)
 
 
 def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
-    changed = replaced(TrainConfig(batch=3), steps=7, seed=None)
-    assert (changed.batch, changed.steps, changed.seed) == (3, 7, 0)
-    with pytest.raises(PipelineError, match=r"train\.batch must be positive, got 0"):
-        replaced(TrainConfig(), batch=0)
+    changed = replaced(TrainConfig(batch_size=3), steps=7, seed=None)
+    assert (changed.batch_size, changed.steps, changed.seed) == (3, 7, 0)
+    with pytest.raises(PipelineError, match=r"train\.batch_size must be positive, got 0"):
+        replaced(TrainConfig(), batch_size=0)
     with pytest.raises(PipelineError, match=r"train\.steps must be of type int"):
         replaced(TrainConfig(), steps="7")
 
@@ -109,7 +111,7 @@ def test_replaced_checks_what_it_is_given_and_keeps_the_rest():
         (TrainConfig, "noise_channels", -1),
         (TrainConfig, "steps", -1),
         (TrainConfig, "codec_prior", "fourier"),
-        (TrainConfig, "keep", "first"),
+        (TrainConfig, "select_checkpoint", "first"),
         (TrainConfig, "discriminator_warmup_steps", 20_000),  # as many as there are steps
         (PairsConfig, "tiles_per_shard", 50),
         (PairsConfig, "tiles_per_image", 65),
@@ -135,8 +137,8 @@ anything = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", list(SECTIONS.values()), ids=list(SECTIONS))
-def test_whatever_a_file_says_is_a_section_or_an_error_for_people(kind, data):
-    names = st.sampled_from([part.name for part in dataclasses.fields(kind)])
+def test_any_yaml_is_a_section_or_an_error_for_users(kind, data):
+    names = st.sampled_from([field.name for field in dataclasses.fields(kind)])
     values = data.draw(anything | st.dictionaries(names, anything, max_size=3))
     try:
         assert isinstance(parse_section(kind, values), kind)

@@ -1,4 +1,4 @@
-"""The whole path through the real dvc.yaml and params.yaml on the sample, with the quick profile, in a copy."""
+"""The whole pipeline through the real dvc.yaml and params.yaml on the sample, with the quick profile, in a copy."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import yaml
 pytest.importorskip("dvc")
 
 ROOT = Path(__file__).parents[1]
+DISTORTIONS = {"jpeg", "jp2k", "white_noise", "pink_noise"}
 
 
 class Checkout:
@@ -42,8 +43,8 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """The copy, committed with the quick profile, after `dvc repro` as the Makefile runs it."""
+def fresh(tmp_path_factory):
+    """The copy as a fresh clone has it: committed, without a cache."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
     )
@@ -54,53 +55,67 @@ def checkout(tmp_path_factory):
         if (ROOT / name).is_file():
             (copy.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy.root / name)
-    (copy.root / "dvc.lock").write_text("schema: '2.0'\n")  # ours may be filled already
-    copy.run(sys.executable, "-m", "profiles.apply", "quick")
     copy.git("init", "--quiet")
     copy.git("config", "user.name", "test")  # DVC commits experiments
     copy.git("config", "user.email", "test@localhost")
     copy.git("add", "--all")
     copy.git("commit", "--quiet", "--message", "copy")
-    copy.git("update-index", "--skip-worktree", "dvc.lock")
-    copy.dvc("repro")
+    committed = json.loads(copy.dvc("metrics", "show", "--json"))
+    copy.committed = committed
     return copy
 
 
-def test_a_whole_run_leaves_the_checkout_clean(checkout):
-    assert checkout.git("status", "--short") == ""
+@pytest.fixture(scope="module")
+def checkout(fresh):
+    """The copy after `dvc repro` with the quick profile."""
+    fresh.run(sys.executable, "-m", "profiles.apply", "quick")
+    fresh.dvc("repro")
+    return fresh
 
 
-def test_all_that_was_made_is_whole(checkout):
+def test_a_fresh_clone_has_a_baseline(fresh):
+    committed = fresh.committed
+    assert set(committed[""]["data"]["metrics.json"]["data"]["table"]) == DISTORTIONS
+
+
+def test_a_run_leaves_settings_lock_and_metrics_changed_and_nothing_else(checkout):
+    changed = {line.split()[1] for line in checkout.git("status", "--short").splitlines()}
+    assert changed == {"dvc.lock", "metrics.json", "params.yaml"}
+
+
+def test_what_was_made_is_as_it_was_made(checkout):
     build = "build"
     models = sorted(f"{build}/models/{path.name}" for path in (checkout.root / build / "models").iterdir())
-    assert len(models) == 4
-    places = [f"{build}/manifest.jsonl", f"{build}/pairs", *models, f"{build}/corpus", f"{build}/export"]
-    checkout.run(sys.executable, "-m", "distort_pipeline", "verify", *places)
+    assert len(models) == len(DISTORTIONS)
+    stores = [f"{build}/manifest.jsonl", f"{build}/pairs", *models, f"{build}/corpus", f"{build}/export"]
+    checkout.run(sys.executable, "-m", "distort_pipeline", "verify", *stores)
 
 
 def test_the_summary_shows_the_table_and_where_the_corpus_and_its_report_lie(checkout):
     lines = checkout.run(sys.executable, "-m", "stages.summary").splitlines()
-    for name in ("jpeg", "jp2k", "white_noise", "pink_noise", "pristine"):
+    for name in (*DISTORTIONS, "pristine"):
         (row,) = [line for line in lines if line.startswith(name)]
         assert len(row.split()) == 5
-    for place in ("build/corpus", "build/corpus/index.html", "build/evaluation/index.html"):
-        assert any(line.endswith(f" {place}") for line in lines)
-        assert (checkout.root / place).exists()
+    for path in ("build/corpus", "build/corpus/index.html", "build/evaluation/index.html"):
+        assert any(line.endswith(f" {path}") for line in lines)
+        assert (checkout.root / path).exists()
 
 
-def test_a_second_run_has_nothing_to_do(checkout):
+def test_a_second_run_runs_nothing_but_the_list_of_external_files(checkout):
     lock = (checkout.root / "dvc.lock").read_bytes()
-    assert "Running stage" not in checkout.dvc("repro")
+    ran = [line for line in checkout.dvc("repro").splitlines() if line.startswith("Running stage")]
+    assert [line.split("'")[1] for line in ran] == ["external"]
     assert (checkout.root / "dvc.lock").read_bytes() == lock
 
 
-def test_metrics_and_plots_are_shown(checkout):
-    metrics = json.loads(checkout.dvc("metrics", "show", "--json"))[""]["data"]["build/evaluation/metrics.json"]["data"]
-    assert set(metrics["table"]) == {"jpeg", "jp2k", "white_noise", "pink_noise"}
+def test_metrics_are_compared_with_the_commit_and_plots_are_shown(checkout):
+    difference = json.loads(checkout.dvc("metrics", "diff", "--json"))["metrics.json"]
+    assert any(name.startswith("table.jpeg.") for name in difference)
     plots = json.loads(checkout.dvc("plots", "show", "--json"))
     assert not plots.get("errors")
-    values = plots["data"]["products of jpeg"][0]["content"]["data"]["values"]
-    assert {row["field"] for row in values} == {"pristine", "true", "generated"}
+    shown = {Path(name).name for name in plots["data"]}
+    assert {f"histogram_{name}.svg" for name in DISTORTIONS} <= shown
+    assert {f"training_{name}.svg" for name in DISTORTIONS} <= shown
 
 
 def test_what_dvc_keeps_takes_no_second_place_on_the_disk(checkout):
@@ -109,13 +124,31 @@ def test_what_dvc_keeps_takes_no_second_place_on_the_disk(checkout):
     assert [path for path in stores if path.name != "run.json" and path.stat().st_nlink < 2] == []
 
 
-def test_touching_the_exporter_does_not_train_again(checkout):
+def test_code_that_decides_no_bytes_runs_nothing_again(checkout):
     exporter = checkout.root / "pipeline" / "distort_pipeline" / "steps" / "export.py"
     before = exporter.read_bytes()
     exporter.write_bytes(before + b"\n# touched\n")
     stages = yaml.safe_load(checkout.dvc("status", "--json"))
     exporter.write_bytes(before)
-    assert set(stages) == {"export"}
+    assert set(stages) <= {"external"}
+
+
+def test_changed_files_of_external_pairs_run_pairs_again(checkout):
+    params, listing = checkout.root / "params.yaml", checkout.root / "build" / "external.json"
+    degraded = checkout.root / "degraded"
+    shutil.copytree(checkout.root / "data" / "sample", degraded, ignore=shutil.ignore_patterns("*.csv"))
+    before = params.read_text()
+    params.write_text(before.replace("external: {}", "external: {camera: degraded}"))
+    checkout.dvc("repro", "external")
+    listed = listing.read_bytes()
+    (degraded / "enlightenment-data__Bamboo.png").write_bytes(
+        (degraded / "enlightenment-data__Red-Maple.png").read_bytes()
+    )
+    checkout.dvc("repro", "external")
+    stale = yaml.safe_load(checkout.dvc("status", "--json"))["pairs"]
+    params.write_text(before)
+    assert listing.read_bytes() != listed
+    assert any("build/external.json" in str(change) for change in stale)
 
 
 def test_an_experiment_is_recorded_with_its_metrics(checkout):
@@ -123,6 +156,6 @@ def test_an_experiment_is_recorded_with_its_metrics(checkout):
     assert "Running stage 'train" not in ran
     assert "Running stage 'export'" in ran
     rows = [line for line in checkout.dvc("exp", "show", "--csv").splitlines() if line.startswith("fewer,")]
-    metrics = json.loads((checkout.root / "build" / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((checkout.root / "metrics.json").read_text())
     assert len(rows) == 1
     assert f",{metrics['table']['jpeg']['jpeg']}," in rows[0]

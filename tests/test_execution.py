@@ -7,7 +7,7 @@ import pytest
 
 from distort_pipeline import execution
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import UNWATCHED, Workers, run_tasks
+from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks
 
 
 def square(number):
@@ -20,17 +20,17 @@ def refuse_three(number):
     return number
 
 
-def test_without_workers_tasks_run_here_one_after_another():
-    made = []
+def test_without_workers_tasks_run_in_this_process_in_order():
+    started = []
 
     def note(number):
-        made.append(number)
+        started.append(number)
         return number
 
     results = run_tasks(note, [3, 1, 2], Workers(0))
-    assert made == []  # nothing runs before the first result is asked for
+    assert started == []  # nothing runs before the first result is requested
     assert next(results) == 3
-    assert made == [3]
+    assert started == [3]
     assert list(results) == [1, 2]
 
 
@@ -40,26 +40,28 @@ def test_an_error_of_a_task_arrives_as_it_is():
 
 
 def test_two_processes_give_the_same_results_and_the_same_errors():
-    found = list(run_tasks(square, range(9), Workers(2)))
-    assert sorted(found)[4][:2] == (4, 16)
-    assert sorted(result[:2] for result in found) == [square(number)[:2] for number in range(9)]
-    assert os.getpid() not in {result[2] for result in found}
+    results = list(run_tasks(square, range(9), Workers(2)))
+    assert sorted(results)[4][:2] == (4, 16)
+    assert sorted(result[:2] for result in results) == [square(number)[:2] for number in range(9)]
+    assert os.getpid() not in {result[2] for result in results}
     with pytest.raises(PipelineError, match="three is refused; choose another"):
         list(run_tasks(refuse_three, range(9), Workers(2)))
 
 
 def test_workers_keep_the_memory_that_images_free():
-    [found] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
-    assert found == "1"
+    [value] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
+    assert value == "1"
 
 
-def test_workers_of_our_own_do_not_watch_themselves():
-    settings = list(run_tasks(dask.config.get, list(UNWATCHED), Workers(1)))
-    assert settings == list(UNWATCHED.values())
-    assert dask.config.get("distributed.worker.profile.enabled")  # here, where others may have clusters, as before
+def test_local_workers_do_not_profile_themselves():
+    settings = list(run_tasks(dask.config.get, list(WITHOUT_PROFILING), Workers(1)))
+    assert settings == list(WITHOUT_PROFILING.values())
+    assert dask.config.get(
+        "distributed.worker.profile.enabled"
+    )  # unchanged in this process, which may have other clusters
 
 
-def test_workers_that_end_slowly_fail_no_run(monkeypatch):
+def test_a_slow_end_of_workers_fails_no_run(monkeypatch):
     monkeypatch.setattr(execution, "CLOSE_SECONDS", 0.001)
     assert sorted(run_tasks(abs, [-1, -2, -3], Workers(1))) == [1, 2, 3]
 
@@ -69,7 +71,7 @@ def test_no_tasks_start_no_cluster(monkeypatch):
     assert list(run_tasks(square, [], Workers(2))) == []
 
 
-def test_a_scheduler_that_is_not_there_is_an_error_for_people(monkeypatch, tmp_path):
+def test_a_missing_scheduler_is_an_error_for_users(monkeypatch, tmp_path):
     monkeypatch.setattr(execution, "CONNECT_SECONDS", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -86,11 +88,11 @@ def test_a_scheduler_elsewhere_runs_the_tasks():
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        found = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
-    assert sorted(result[:2] for result in found) == [(number, number**2) for number in range(7)]
+        results = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
+    assert sorted(result[:2] for result in results) == [(number, number**2) for number in range(7)]
 
 
-def test_workers_that_are_slow_to_go_do_not_spoil_a_run(monkeypatch):
+def test_a_timeout_at_the_end_of_workers_fails_no_run(monkeypatch):
     from distributed import LocalCluster
 
     close = LocalCluster.close

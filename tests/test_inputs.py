@@ -27,25 +27,24 @@ def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
     (elsewhere / "photos").mkdir()
     for path in sorted(sample_folder().glob("*.png"))[:3]:
         shutil.copy(path, elsewhere / "photos")
-    made = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
-    assert made == elsewhere / "corpus.manifest.jsonl"
-    assert len(read_manifest(made).records) == 3
+    manifest = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+    assert manifest == elsewhere / "corpus.manifest.jsonl"
+    assert len(read_manifest(manifest).records) == 3
 
 
-def test_the_manifest_of_a_finished_corpus_is_not_lost_to_a_command_that_is_refused(elsewhere):
-    made = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
-    before = made.read_bytes()
+def test_a_refused_command_keeps_the_manifest_of_a_finished_corpus(elsewhere):
+    manifest = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    before = manifest.read_bytes()
     (elsewhere / "corpus").mkdir()
-    (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(made).digest}))
+    (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(manifest).digest}))
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
     with pytest.raises(PipelineError, match="corpus already exists and was made of other images"):
         resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
-    assert made.read_bytes() == before
+    assert manifest.read_bytes() == before
     assert not list(elsewhere.glob(".corpus*"))
-    assert (
-        resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig()) == made
-    )  # of the same images it goes on
+    same_images = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    assert same_images == manifest
 
 
 def test_a_single_image_is_enough_to_distort(elsewhere):
@@ -54,7 +53,7 @@ def test_a_single_image_is_enough_to_distort(elsewhere):
     assert len(read_manifest(resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())).records) == 1
 
 
-def test_a_manifest_is_taken_as_it_is_and_the_one_in_this_folder_without_being_named(elsewhere):
+def test_a_manifest_is_used_as_it_is_and_the_manifest_in_this_folder_by_default(elsewhere):
     resolve_inputs(sample_folder(), elsewhere / "first", IngestConfig()).rename(elsewhere / "manifest.jsonl")
     assert (
         resolve_inputs(elsewhere / "manifest.jsonl", elsewhere / "corpus", IngestConfig())
@@ -63,44 +62,44 @@ def test_a_manifest_is_taken_as_it_is_and_the_one_in_this_folder_without_being_n
     assert resolve_inputs(None, elsewhere / "corpus", IngestConfig()).resolve() == elsewhere / "manifest.jsonl"
 
 
-def test_where_nothing_is_named_the_built_in_photographs_are_taken(elsewhere, capsys):
-    made = resolve_inputs(None, elsewhere / "corpus", IngestConfig())
-    assert len(read_manifest(made).records) == 20
+def test_the_built_in_photographs_are_the_default(elsewhere, capsys):
+    manifest = resolve_inputs(None, elsewhere / "corpus", IngestConfig())
+    assert len(read_manifest(manifest).records) == 20
     assert "the built-in sample" in capsys.readouterr().err
 
 
-def test_starters_stand_in_for_models_that_are_not_there(elsewhere, capsys):
+def test_pretrained_generators_replace_missing_models(elsewhere, capsys):
     assert models_or_pretrained(None) == PRETRAINED
     assert "pretrained generators" in capsys.readouterr().err
     (elsewhere / "models").mkdir()
     assert models_or_pretrained(None).name == "models"
-    assert "those in the folder models here" in capsys.readouterr().err
+    assert "from the folder models here" in capsys.readouterr().err
     assert models_or_pretrained(elsewhere / "others") == elsewhere / "others"
 
 
-def test_a_starter_that_there_is_none_of_is_said_so():
+def test_a_missing_pretrained_generator_is_reported():
     with pytest.raises(PipelineError, match="no pretrained generator of sepia"):
         pretrained("sepia")
 
 
-# median over the twenty photographs of the sample, measured 2026-11-24 and doubled; here over every fourth of them.
+# median over the twenty photographs of the sample, measured 2026-11-24, times 2; here over every fourth photograph.
 # Table I of the paper has on its diagonal 0.0107, 0.0031, 0.0008 and 0.0062 as means over larger photographs
 @pytest.mark.parametrize(
     ("distortion", "bits"), [("jpeg", 0.002), ("jp2k", 0.0031), ("white_noise", 0.0004), ("pink_noise", 0.0024)]
 )
-def test_a_starter_is_near_to_what_it_learned_on_photographs_it_was_not_fitted_to(distortion, bits):
+def test_a_pretrained_generator_is_close_to_the_truth_on_unseen_photographs(distortion, bits):
     generator = load_generator(pretrained(distortion), batch_size=1)
-    level = learned_levels(generator.card)[2]  # the one of paper_like
+    level = learned_levels(generator.card)[2]  # the level of paper_like
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::4]):
         image = decode(path.read_bytes())[0]
         true = apply(distortion, image, level.parameters, np.random.default_rng(seed)).image
-        made = generator.predictor.distort_image(image, seed, level.severity)
-        scores.append(jsd_bits(product_histogram(true), product_histogram(made)))
+        generated = generator.predictor.distort_image(image, seed, level.severity)
+        scores.append(jsd_bits(product_histogram(true), product_histogram(generated)))
     assert np.median(scores) < bits
 
 
-def test_starters_hold_arrays_only_and_say_what_they_were_made_of():
+def test_pretrained_generators_hold_arrays_only_and_name_their_data():
     for folder in sorted(PRETRAINED.iterdir()):
         assert {path.name for path in folder.iterdir()} == {
             *("store.json", "files.json", "README.md", "generator.safetensors", "validation_histograms.npz")

@@ -14,14 +14,14 @@ def resident_mb():
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim") or not STATM.is_file(), reason="glibc on Linux only")
-def test_what_lies_free_below_something_that_stays_is_given_back():
-    blocks = [b"\1" * 100_000 for _ in range(2000)]  # too small to have pages of their own
-    stays = blocks.pop()
+def test_free_memory_below_a_live_object_is_returned():
+    blocks = [b"\1" * 100_000 for _ in range(2000)]  # too small for separate pages
+    live = blocks.pop()
     full = resident_mb()
     del blocks
     memory.trim_heap()
     assert resident_mb() < full - 150
-    assert len(stays) == 100_000
+    assert len(live) == 100_000
 
 
 def test_without_such_a_library_nothing_happens(monkeypatch):

@@ -40,14 +40,17 @@ def test_its_stages_depend_on_files_that_exist():
 
 
 @pytest.mark.parametrize("stage", ["ingest", "pairs", "train"])
-def test_a_stage_depends_on_what_the_roots_does(stage):
+def test_a_stage_depends_on_the_code_and_the_version_that_the_roots_stage_depends_on(stage):
     root = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    shared = {dep for dep in dependencies(root, stage) if not dep.startswith("stages/")}
-    assert dependencies(DVC, stage) - {"train.py"} == shared
+    assert {dep for dep in dependencies(DVC, stage) if dep.startswith("${code}")} == {
+        dep for dep in dependencies(root, stage) if dep.startswith("${code}")
+    }
+    body = DVC["stages"][stage]
+    assert {"${code}/versions.py": [stage.upper()]} in body.get("do", body)["params"]
 
 
 @pytest.mark.parametrize("run", PARAMS["runs"])
-def test_a_run_is_the_papers_way_and_has_its_curve(run):
+def test_a_run_follows_the_paper_and_has_its_curve(run):
     settings = settings_of(run, STUDY / "params.yaml")
     assert (settings.codec_prior, settings.noise_channels, settings.select_checkpoint) == ("none", 0, "last")
     assert f"build/models/{run}/live/plots/metrics/jsd_nss.tsv" in yaml.safe_dump(DVC["plots"])
@@ -61,25 +64,25 @@ def test_the_settings_of_the_other_sections_are_known(section):
 def test_runs_differ_in_their_losses_alone():
     losses = {"adversarial_weight", "lambda_l1", "pixel_weight", "pixel_norm"}
     assert all(set(changes) <= losses for changes in PARAMS["runs"].values())
-    settled = [settings_of(run, STUDY / "params.yaml") for run in PARAMS["runs"]]
-    assert [one.lambda_l1 for one in settled if one.adversarial_weight] == [0, 0.01, 0.1, 1, 10]
-    assert [one.pixel_norm for one in settled if one.pixel_weight] == ["l1", "l2"]
+    settings = [settings_of(run, STUDY / "params.yaml") for run in PARAMS["runs"]]
+    assert [run.lambda_l1 for run in settings if run.adversarial_weight] == [0, 0.01, 0.1, 1, 10]
+    assert [run.pixel_norm for run in settings if run.pixel_weight] == ["l1", "l2"]
 
 
-def test_figures_show_runs_that_there_are():
+def test_figures_show_existing_runs():
     for figure in ("figure3", "figure4"):
         assert set(PARAMS["figures"][figure]) <= set(PARAMS["runs"])
 
 
-def test_doing_nothing_is_too_weak_and_the_truth_is_exact():
+def test_the_identity_baseline_is_too_weak_and_the_truth_is_exact():
     pristine, true = [noise(1), noise(2)], [noise(1) // 2, noise(2) // 2]
     exact = figures.means(pristine, true, true)
     assert (exact["jsd_nss"], exact["delta_psnr_db"], exact["psnr_true_db"]) == (0, 0, 60)
-    assert exact["detail"] == pytest.approx(0.25, rel=0.02)  # half the contrast, squared; whole greys
-    nothing = figures.means(pristine, true, pristine)
-    assert nothing["psnr_db"] == 60
-    assert nothing["delta_psnr_db"] > 40
-    assert nothing["detail"] == 1
+    assert exact["detail"] == pytest.approx(0.25, rel=0.02)  # half the contrast, squared; whole 8-bit levels
+    identity = figures.means(pristine, true, pristine)
+    assert identity["psnr_db"] == 60
+    assert identity["delta_psnr_db"] > 40
+    assert identity["detail"] == 1
 
 
 def test_a_drawing_has_a_column_for_each_and_the_residuals_below():

@@ -47,12 +47,12 @@ def test_tiles_lie_inside_on_the_grid_and_differ(height, width, tile_px, count, 
         assert (tile.height, tile.width) == (min(tile_px, height), min(tile_px, width))
         assert 0 <= tile.y <= height - tile.height
         assert 0 <= tile.x <= width - tile.width
-    there = offsets_available(max(height, tile_px), max(width, tile_px), tile_px=tile_px, align_px=align_px)
-    assert len(tiles) == min(count, there)
+    available = offsets_available(max(height, tile_px), max(width, tile_px), tile_px=tile_px, align_px=align_px)
+    assert len(tiles) == min(count, available)
 
 
 def test_tiles_are_far_apart():
-    # four tiles of an image of three by three: none may share a pixel with another where so much room is left
+    # four tiles of an image of three by three: with so much room, none may share a pixel with another
     for seed in range(5):
         tiles = spread_tiles(768, 768, tile_px=128, count=4, align_px=16, seed=seed)
         gaps = [max(abs(a.y - b.y), abs(a.x - b.x)) for a in tiles for b in tiles if a != b]
@@ -87,7 +87,7 @@ def test_shards_hold_each_image_once_and_whole(album, seed):
 
 @quick
 @given(albums(), sides, sides, st.sampled_from(["train", "val"]))
-def test_a_further_image_moves_no_tile_of_another(album, height, width, split):
+def test_an_added_image_changes_no_tile_of_another(album, height, width, split):
     before = tiles_of(planned(album))
     after = tiles_of(planned([*album, image(99, height, width, split)]))
     assert {name: after[name] for name in before} == before
@@ -116,8 +116,8 @@ def one_level(name, random=False):
 
 def corpus(album, count, models=MODELS, **changes):
     plain = {"tile_px": 256, "samples_per_shard": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
-    series = [one_level(name, random) for name, random in sorted(models.items())]
-    return plan_corpus(album, series, count=count, **{**plain, **changes})
+    conditions = [one_level(name, random) for name, random in sorted(models.items())]
+    return plan_corpus(album, conditions, count=count, **{**plain, **changes})
 
 
 @quick
@@ -140,11 +140,13 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
         shares[batch.condition.name] += len(batch.samples)
     assert max(shares.values()) - min(shares[name] for name in MODELS) <= 1
     for name, is_random in MODELS.items():
-        own = [sample for batch in plan.batches if batch.condition.name == name for sample in batch.samples]
-        assert [sample.slot for sample in own] == list(range(len(own)))
-        assert len({(sample.tile, sample.draw) for sample in own}) == len(own)
+        condition_samples = [
+            sample for batch in plan.batches if batch.condition.name == name for sample in batch.samples
+        ]
+        assert [sample.slot for sample in condition_samples] == list(range(len(condition_samples)))
+        assert len({(sample.tile, sample.draw) for sample in condition_samples}) == len(condition_samples)
         if not is_random and not allow_repeats:
-            assert {sample.draw for sample in own} <= {0}
+            assert {sample.draw for sample in condition_samples} <= {0}
 
 
 def test_one_tile_is_distorted_by_every_model():
@@ -156,7 +158,7 @@ def test_one_tile_is_distorted_by_every_model():
     assert tiles["jpeg"] == tiles["jp2k"] == tiles["white_noise"] == [0, 1, 2]
 
 
-def test_too_much_asked_says_how_much_there_is():
+def test_a_request_for_too_many_tiles_reports_the_available_number():
     album = [image(0, 272, 272), image(1, 256, 256), image(2, 255, 900)]  # 4 + 1 + 0 tiles
     assert corpus(album, 15).available_tiles == 5
     with pytest.raises(PipelineError, match=r"5 different tiles .* jp2k would need 6") as caught:
@@ -164,7 +166,7 @@ def test_too_much_asked_says_how_much_there_is():
     assert "--allow-repeats" in str(caught.value)
     again = corpus(album, 16, allow_repeats=True)
     assert max(sample.draw for batch in again.batches for sample in batch.samples) == 1
-    assert len(corpus(album, 50, {"white_noise": True}).tiles) == 5  # noise is drawn anew, no tile is new
+    assert len(corpus(album, 50, {"white_noise": True}).tiles) == 5  # noise is resampled on the same tiles
     with pytest.raises(PipelineError, match="no image is at least 512 px"):
         corpus(album, 1, tile_px=512)
 
@@ -191,9 +193,9 @@ def test_batches_of_a_split_album_follow_its_images():
 
 @quick
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=10), st.integers(0, 200))
-def test_quotas_are_even_and_within_capacities(capacities, wanted):
-    quotas = even_quotas(capacities, wanted)
-    assert sum(quotas) == min(wanted, sum(capacities))
+def test_quotas_are_even_and_within_capacities(capacities, total):
+    quotas = even_quotas(capacities, total)
+    assert sum(quotas) == min(total, sum(capacities))
     assert all(0 <= quota <= capacity for quota, capacity in zip(quotas, capacities, strict=True))
     unfilled = [quota for quota, capacity in zip(quotas, capacities, strict=True) if quota < capacity]
     if unfilled:

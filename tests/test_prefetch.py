@@ -24,25 +24,25 @@ def test_items_come_in_order_from_another_thread():
     assert workers() == []
 
 
-def test_only_so_many_are_made_before_they_are_asked_for():
-    made = []
+def test_only_count_items_are_taken_ahead():
+    taken = []
 
     def items():
         for number in range(1000):
-            made.append(number)
+            taken.append(number)
             yield number
 
-    found = prefetch(items(), 2, name="worker")
-    assert made == []  # nothing starts before the first is asked for
-    assert next(found) == 0
+    items_ahead = prefetch(items(), 2, name="worker")
+    assert taken == []  # nothing starts before the first request
+    assert next(items_ahead) == 0
     deadline = time.monotonic() + 10
-    while len(made) < 4 and time.monotonic() < deadline:
+    while len(taken) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert made == [0, 1, 2, 3]  # one taken, two waiting, one in hand
-    found.close()
+    assert taken == [0, 1, 2, 3]  # one consumed, two queued, one in hand
+    items_ahead.close()
     assert workers() == []
-    assert len(made) == 4
+    assert len(taken) == 4
 
 
 def test_an_error_comes_behind_the_items_before_it():
@@ -51,10 +51,10 @@ def test_an_error_comes_behind_the_items_before_it():
         yield 2
         raise OSError("the disk went away")
 
-    found = prefetch(items(), 5, name="worker")
-    assert [next(found), next(found)] == [1, 2]
+    items_ahead = prefetch(items(), 5, name="worker")
+    assert [next(items_ahead), next(items_ahead)] == [1, 2]
     with pytest.raises(OSError, match="the disk went away"):
-        next(found)
+        next(items_ahead)
     assert workers() == []
 
 

@@ -44,7 +44,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(package):
 
 def test_a_file_that_fails_to_import_stops_every_request(package):
     shapes = package(a="SHAPES.add('square')(4)", b="import no_such_library_at_all")
-    for _ in range(2):  # a second request must not find half a folder
+    for _ in range(2):  # a second request must not see half a folder
         with pytest.raises(ModuleNotFoundError, match="no_such_library_at_all"):
             shapes.get("square")
 

@@ -1,6 +1,8 @@
 """Small facts that the repository's files have to agree on."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,47 +16,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from distort_pipeline import versions
 from distort_pipeline.cli import main
 from distort_pipeline.params import SECTIONS, load_params
-from distort_pipeline.reports.residual_plots import PLOTS
 
 ROOT = Path(__file__).parents[1]
-WORDS = ("ingest", "pairs", "train", "evaluate", "generate", "export")
+STEPS = ("ingest", "pairs", "train", "evaluate", "generate", "export")
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 CODE = DVC["vars"][0]["code"]
-
-# Modules that a step imports though they decide none of its bytes: settings are tracked as parameters, one by one.
-RUNTIME_ONLY = {
-    "ahead",
-    "backend",
-    "config",
-    "errors",
-    "execution",
-    "interrupts",
-    "memory",
-    "progress",
-    "registry",
-    "scratch",
-    "stores.builds",
-    "stores.files",
-    "stores.leases",
-    "stores.remote",
-    "stores.tensorflow_corpus",
-    "stores.torch_corpus",
-    "stores.xarray_corpus",
-    "versions",
-}
-# Training is dear: what carries its pairs is left out, as another pair store means training again anyway, and so is
-# what words the model card or lays out side_by_side. Labels are added to corpora that are there.
-CARRIES = {
-    "generate": {"stores.ratings", "stores.labels"},
-    "train": {
-        "planning", "records", "reports.model_card", "reports.side_by_side", "stores.arrays",
-        "stores.inner_chunks", "stores.pairs", "stores.images", "stores.tables",
-    },
-}  # fmt: skip
-# Settings that decide no byte either.
-RUNTIME_ONLY = {"workers", "threads_per_worker", "on_fail"}
 
 
 def repository_files():
@@ -67,30 +36,21 @@ def repository_files():
     return [path for path in (ROOT / name for name in listed.stdout.decode().split("\0") if name) if path.is_file()]
 
 
-def templated(stage):
-    """The body of a stage: what stands under `do` for one that is a loop."""
-    return DVC["stages"][stage].get("do", DVC["stages"][stage])
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_has_its_module_stage_section_command_and_test(step):
+    assert (ROOT / "pipeline" / "distort_pipeline" / "steps" / f"{step}.py").is_file()
+    assert (ROOT / "stages" / f"{step}.py").is_file()
+    assert (ROOT / "tests" / "steps" / f"test_{step}.py").is_file()
+    assert step in yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert DVC["stages"][step]["cmd"].startswith(f"python -m stages.{step}")
+    assert step in main.commands
 
 
-def dependencies(stage):
-    return [dep.replace("${code}", CODE) for dep in templated(stage)["deps"] if not dep.startswith("${ingest")]
-
-
-@pytest.mark.parametrize("word", WORDS)
-def test_each_word_has_its_step_stage_section_command_and_test(word):
-    assert (ROOT / "pipeline" / "distort_pipeline" / "steps" / f"{word}.py").is_file()
-    assert (ROOT / "stages" / f"{word}.py").is_file()
-    assert (ROOT / "tests" / "steps" / f"test_{word}.py").is_file()
-    assert word in yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert templated(word)["cmd"].startswith(f"python -m stages.{word}")
-    assert word in main.commands
-
-
-def test_the_path_has_one_order_everywhere():
-    assert tuple(name for name in DVC["stages"] if name in WORDS) == WORDS
-    assert tuple(yaml.safe_load((ROOT / "params.yaml").read_text()))[1:] == WORDS
-    assert tuple(SECTIONS) == WORDS
-    assert tuple(name for name in main.commands if name in WORDS) == WORDS
+def test_the_steps_have_one_order_everywhere():
+    assert tuple(name for name in DVC["stages"] if name in STEPS) == STEPS
+    assert tuple(yaml.safe_load((ROOT / "params.yaml").read_text()))[1:] == STEPS
+    assert tuple(SECTIONS) == STEPS
+    assert tuple(name for name in main.commands if name in STEPS) == STEPS
 
 
 def test_stages_are_short():
@@ -138,51 +98,33 @@ def test_ci_can_be_run():
     assert "make test" in script.read_text()
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_a_stage_depends_on_the_modules_that_decide_its_bytes(word):
-    grimp = pytest.importorskip("grimp")
-    graph = grimp.build_graph("distort_pipeline", exclude_type_checking_imports=True, cache_dir=None)
-    found = {
-        module.removeprefix("distort_pipeline.")
-        for module in graph.find_upstream_modules(f"distort_pipeline.steps.{word}") | {f"distort_pipeline.steps.{word}"}
-    }
-    deciding = found - RUNTIME_ONLY - CARRIES.get(word, set())
-    covered = [
-        dep.removeprefix(f"{CODE}/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for dep in dependencies(word)
-    ]
-    missing = {
-        module for module in deciding if not any(module == place or module.startswith(f"{place}.") for place in covered)
-    }
-    assert not missing
+def test_dvc_yaml_is_short_and_no_stage_depends_on_single_modules():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 90
+    code = {dep for stage in DVC["stages"].values() for dep in stage.get("deps", ()) if dep.startswith("${code}")}
+    assert code == {"${code}/networks", "${code}/training", "${code}/wavelets"}  # of what decides weights
+    assert all((ROOT / dep.replace("${code}", CODE)).is_dir() for dep in code)
 
 
-def test_stages_depend_on_files_that_exist():
-    for stage in DVC["stages"]:
-        for dep in dependencies(stage):
-            assert dep.startswith("build/") or (ROOT / dep).exists(), f"{stage}: {dep}"
+@pytest.mark.parametrize("step", STEPS)
+def test_a_stage_depends_on_its_section_and_on_its_version(step):
+    section, version = DVC["stages"][step]["params"]
+    assert (section, version) == (step, {"${code}/versions.py": [step.upper()]})
+    assert getattr(versions, step.upper()) >= 1
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_a_stage_depends_on_each_default_of_its_settings(word):
-    kind = SECTIONS[word]
-    (defaults,) = [entry for entry in templated(word)["params"] if isinstance(entry, dict)]
-    (names,) = defaults.values()
-    assert word in templated(word)["params"]
-    has_tuples = any(isinstance(field.default, tuple) for field in dataclasses.fields(kind))
-    if names == [kind.__name__]:
-        assert not has_tuples, "DVC takes a class that holds a tuple for changed, always: list its settings"
-        return
-    constants = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-    assert {name.removeprefix(f"{kind.__name__}.") for name in names} == constants - RUNTIME_ONLY
+def test_params_yaml_states_every_setting():
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, section in SECTIONS.items():
+        assert list(document[name]) == [field.name for field in dataclasses.fields(section)]
 
 
-def test_each_distortion_of_the_sample_has_its_plots():
-    text = yaml.safe_dump(DVC["plots"])
-    for name in load_params(ROOT / "params.yaml").pairs.distortions:
-        assert f"build/models/{name}/live/plots/metrics/jsd_nss.tsv" in text
-        for plot in ("histogram", "spectrum", "grid", *PLOTS):
-            assert f"build/evaluation/plots/{plot}_{name}.csv" in text
+def test_a_lock_and_metrics_are_committed_for_a_fresh_clone():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    assert {name.partition("@")[0] for name in lock["stages"]} == set(DVC["stages"])
+    metrics = json.loads((ROOT / "metrics.json").read_text())
+    assert set(metrics["table"]) == set(load_params(ROOT / "params.yaml").pairs.distortions)
+    (out,) = [out for out in lock["stages"]["evaluate"]["outs"] if out["path"] == "metrics.json"]
+    assert out["md5"] == hashlib.md5((ROOT / "metrics.json").read_bytes(), usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
@@ -203,7 +145,7 @@ def apply_profile(place, name):
 def test_the_paper_profile_is_the_papers_setting(place):
     assert apply_profile(place, "paper").returncode == 0
     params = load_params(place / "params.yaml")
-    assert (params.train.base_filters, params.train.batch, params.train.crop_px) == (64, 16, 256)
+    assert (params.train.base_filters, params.train.batch_size, params.train.crop_px) == (64, 16, 256)
     assert (params.train.generator_lr, params.train.discriminator_lr) == (3e-4, 1e-4)
     assert params.train.lambda_l1 == 0.1
     assert params.ingest.val_count == 44
@@ -214,7 +156,7 @@ def test_the_paper_profile_is_the_papers_setting(place):
 def test_a_profile_keeps_comments_and_changes_nothing_the_second_time(place, name):
     assert apply_profile(place, name).returncode == 0
     once = (place / "params.yaml").read_text()
-    assert "says that this file is ours" in once
+    assert "marks the file as ours" in once
     apply_profile(place, name)
     assert (place / "params.yaml").read_text() == once
 

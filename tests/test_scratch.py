@@ -11,45 +11,45 @@ from distort_pipeline.scratch import scratch_folder, sweep
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder for temporary files of this test's own."""
+def temp_root(tmp_path, monkeypatch):
+    """The folder for temporary files in this test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(scratch, "MEMORY_FOLDER", tmp_path / "none")
     return tmp_path
 
 
-def test_a_folder_is_there_inside_and_gone_behind(place):
+def test_a_folder_exists_inside_the_block_only(temp_root):
     with scratch_folder() as folder:
         (folder / "image.jp2").write_bytes(b"")
-        assert folder.parent == place
+        assert folder.parent == temp_root
         assert sweep() == 0  # its owner lives
-    assert list(place.iterdir()) == []
+    assert list(temp_root.iterdir()) == []
     with pytest.raises(RuntimeError), scratch_folder():
         raise RuntimeError
-    assert list(place.iterdir()) == []
+    assert list(temp_root.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_swept_and_nothing_else(place):
+def test_only_folders_of_killed_processes_are_swept(temp_root):
     code = (
         "import sys; from pathlib import Path; from distort_pipeline.scratch import scratch_folder;"
-        f"one = scratch_folder(Path({str(place)!r})); (one.__enter__() / 'half').write_bytes(b'');"
-        "print('made', flush=True); sys.stdin.read()"
+        f"context = scratch_folder(Path({str(temp_root)!r})); (context.__enter__() / 'half').write_bytes(b'');"
+        "print('ready', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"made\n"
-    (place / "distort-pipeline-notes").mkdir()  # not ours: no lock in it
+    assert process.stdout.readline() == b"ready\n"
+    (temp_root / "distort-pipeline-notes").mkdir()  # not ours: no lock in it
     assert sweep() == 0
     process.kill()
     process.wait()
-    assert len(list(place.iterdir())) == 2
+    assert len(list(temp_root.iterdir())) == 2
     assert sweep() == 1
-    assert [path.name for path in place.iterdir()] == ["distort-pipeline-notes"]
+    assert [path.name for path in temp_root.iterdir()] == ["distort-pipeline-notes"]
 
 
-def test_a_folder_that_was_never_locked_is_swept_when_it_is_old(place):
-    unborn = Path(tempfile.mkdtemp(prefix=scratch.UNBORN, dir=place))
+def test_an_old_folder_without_a_lock_is_swept(temp_root):
+    unlocked = Path(tempfile.mkdtemp(prefix=scratch.UNLOCKED, dir=temp_root))
     sweep()
-    assert unborn.exists()
-    os.utime(unborn, (0, 0))
+    assert unlocked.exists()
+    os.utime(unlocked, (0, 0))
     sweep()
-    assert not unborn.exists()
+    assert not unlocked.exists()

@@ -11,7 +11,7 @@ def test_every_part_its_type_and_its_order_count():
 
 
 def test_seeds_are_these_for_ever():
-    # by sha256sum of '[0,"abc","jpeg",1,0]': a change here would change every corpus that is made again
+    # by sha256sum of '[0,"abc","jpeg",1,0]': a change would change every rebuilt corpus
     assert derive_seed(0, "abc", "jpeg", 1, 0) == 216590460468393919
     assert sample_seed(0, "abc", "jpeg", 1) == derive_seed(0, "abc", "jpeg", 1, 0)
 

@@ -1,12 +1,12 @@
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.splits import assign_splits, place
+from distort_pipeline.splits import assign_splits, split_position
 
 DIGESTS = [f"{number:064x}" for number in range(2000)]
 
 
-def test_further_images_never_move_earlier_ones():
+def test_added_images_never_change_earlier_splits():
     few = assign_splits(DIGESTS[:500], val_fraction=0.1)
     many = assign_splits(DIGESTS, val_fraction=0.1)
     assert all(many[digest] == split for digest, split in few.items())
@@ -27,10 +27,10 @@ def test_another_salt_gives_another_split():
 
 
 @pytest.mark.parametrize("count", [1, 44, 1999])
-def test_a_count_is_met_exactly_by_the_smallest_places(count):
+def test_a_count_is_met_exactly_by_the_smallest_positions(count):
     splits = assign_splits(DIGESTS, val_fraction=0.1, val_count=count, salt="s")
-    val = [place(digest, "s") for digest in DIGESTS if splits[digest] == "val"]
-    train = [place(digest, "s") for digest in DIGESTS if splits[digest] == "train"]
+    val = [split_position(digest, "s") for digest in DIGESTS if splits[digest] == "val"]
+    train = [split_position(digest, "s") for digest in DIGESTS if splits[digest] == "train"]
     assert len(val) == count
     assert max(val) < min(train)
 
@@ -44,9 +44,9 @@ def test_given_splits_win_and_count():
     assert [other[digest] for digest in DIGESTS[:3]] == ["val", "test", "train"]
 
 
-def test_a_golden_place():
+def test_a_golden_position():
     # derive_seed hashes b'["split","","a"]' with SHA-256; the first 8 bytes, 63 bits of them, over 2^63
-    assert place("a", "") == pytest.approx(GOLDEN, abs=1e-15)
+    assert split_position("a", "") == pytest.approx(GOLDEN, abs=1e-15)
 
 
 GOLDEN = 0.16334587691113042

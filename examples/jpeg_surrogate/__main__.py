@@ -1,4 +1,4 @@
-"""`python -m examples.jpeg_surrogate`: how many bits of a watermark survive JPEG, by what it was trained with."""
+"""`python -m examples.jpeg_surrogate`: the bits of a watermark that survive JPEG, by training channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.manifests import read_manifest
 from examples.jpeg_surrogate.experiment import BITS, bits_right, straight_through, surrogate, train_marker
 
-GRID_PX = 16  # crops lie on JPEG's grid, chroma's included, as the generator's training crops did
+GRID_PX = 16  # crops are aligned to JPEG's grid, including chroma, as in training of the generator
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,24 +31,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-px", type=int, default=128)
-    parser.add_argument("--strength", type=float, default=6.0, help="deviation of the mark in greys")
+    parser.add_argument("--strength", type=float, default=6.0, help="standard deviation of the mark in 8-bit levels")
     parser.add_argument("--test-crops", type=int, default=128)
     options = parser.parse_args(arguments)
     parameters = json.loads((options.model / "store.json").read_text(encoding="utf-8"))["levels"][-1]["parameters"]
     with tempfile.TemporaryDirectory() as folder:
         export_model(options.model, Path(folder) / "jpeg", "keras")
-        stand_in = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
+        generator = keras.models.load_model(Path(folder) / "jpeg" / "generator.keras", compile=False)
     channels = {
-        "nothing": lambda images: images,
-        "the generator": surrogate(stand_in),
+        "identity": lambda images: images,
+        "the generator": surrogate(generator),
         "JPEG, straight through": straight_through(parameters),
     }
     images = {split: _images(options.manifest, split) for split in ("train", "val")}
     held_out = list(islice(_crops(images["val"], options.crop_px, 1), options.test_crops))
-    print(f"{BITS} bits in {options.crop_px} px crops, a mark of {options.strength:g} greys; JPEG {parameters}")
-    print("trained through".ljust(24), "bits right:", "untouched".rjust(10), "after true JPEG".rjust(16))
+    print(f"{BITS} bits in {options.crop_px} px crops, a mark of {options.strength:g} 8-bit levels; JPEG {parameters}")
+    print("trained through".ljust(24), "bits right:", "clean".rjust(10), "after true JPEG".rjust(16))
     for name, channel in channels.items():
-        crops = _batches(images["train"], options.crop_px, options.batch)
+        crops = _batches(images["train"], options.crop_px, options.batch_size)
         marker = train_marker(crops, channel, steps=options.steps, strength_8bit=options.strength, seed=0)
         clean, jpeg = bits_right(marker, held_out, parameters, strength_8bit=options.strength, seed=5)
         print(name.ljust(36), f"{clean:10.3f} {jpeg:16.3f}", flush=True)
@@ -67,10 +67,10 @@ def _crops(images: list[Image], crop_px: int, seed: int) -> Iterator[Image]:
         yield image[y : y + crop_px, x : x + crop_px]
 
 
-def _batches(images: list[Image], crop_px: int, batch: int) -> Iterator[NDArray[np.uint8]]:
+def _batches(images: list[Image], crop_px: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     crops = _crops(images, crop_px, 0)
     while True:
-        yield np.stack([next(crops) for _ in range(batch)])
+        yield np.stack([next(crops) for _ in range(batch_size)])
 
 
 if __name__ == "__main__":

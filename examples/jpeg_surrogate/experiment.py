@@ -1,8 +1,7 @@
-"""A watermark that has to survive JPEG, trained through a generator that stands in for JPEG.
+"""A watermark robust to JPEG, trained through a generator as differentiable surrogate of JPEG.
 
-JPEG rounds, so it has no useful gradient; the exported generator has one. The mark is one pattern for each bit, added
-to luma; the reader is linear behind a learned filter. Everything is small, so that what differs between trainings is
-the channel in the middle.
+JPEG rounds and has no useful gradient; the exported generator has a gradient. The mark is a pattern for each bit, added
+to luma; the reader is linear after a learned filter. Trainings differ only in the channel between mark and reader.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ Channel = Callable[[Any], Any]  # pixels (N, H, W, 3) in [-1, 1] → the same, d
 
 @dataclass(frozen=True)
 class Marker:
-    """What is trained: a pattern for each bit, and a reader of its own."""
+    """The trained parts: a pattern for each bit, and a reader."""
 
     patterns: Any  # (PATTERN_PX, PATTERN_PX, BITS)
-    filter: Any  # (FILTER_PX, FILTER_PX, 1, 1), before reading: takes the photograph out
+    filter: Any  # (FILTER_PX, FILTER_PX, 1, 1), removes the photograph before reading
     reader: Any  # (PATTERN_PX, PATTERN_PX, BITS)
     gain: Any
 
     @property
     def variables(self) -> list[Any]:
-        """All that an optimiser may change."""
+        """The trainable variables."""
         return [self.patterns, self.filter, self.reader, self.gain]
 
     def mark(self, images: Any, message: Any, strength_8bit: float) -> Any:
-        """Return `images` (N, H, W, 3) with the ±1 `message` (N, BITS) in them, as a mark of that deviation."""
+        """Return `images` (N, H, W, 3) with the ±1 `message` (N, BITS) embedded, at `strength_8bit`."""
         mark = tf.einsum("yxb,nb->nyx", self.patterns, message)
         mark *= strength_8bit / LEVELS_PER_UNIT / (tf.math.reduce_std(mark, (1, 2), keepdims=True) + 1e-6)
         times = (1, images.shape[1] // PATTERN_PX, images.shape[2] // PATTERN_PX)
@@ -55,12 +54,12 @@ class Marker:
         luma = tf.tensordot(images, tf.constant(LUMA), 1)[..., None]
         clean = tf.nn.conv2d(luma, self.filter, 1, "SAME")[..., 0]
         down, across = clean.shape[1] // PATTERN_PX, clean.shape[2] // PATTERN_PX
-        fused = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
-        return self.gain * tf.einsum("yxb,nyx->nb", self.reader, fused)
+        pattern = tf.reduce_mean(tf.reshape(clean, (-1, down, PATTERN_PX, across, PATTERN_PX)), (1, 3))
+        return self.gain * tf.einsum("yxb,nyx->nb", self.reader, pattern)
 
 
 def new_marker(seed: int) -> Marker:
-    """Return a marker of random patterns that its reader knows, behind a filter that takes local means out."""
+    """Return a marker with equal random patterns in mark and reader, and a filter that removes local means."""
     rng = make_rng(seed)
     patterns = rng.standard_normal((PATTERN_PX, PATTERN_PX, BITS)).astype(np.float32)
     sharpen = np.full((FILTER_PX, FILTER_PX, 1, 1), -1 / FILTER_PX**2, np.float32)
@@ -71,7 +70,7 @@ def new_marker(seed: int) -> Marker:
 def train_marker(
     crops: Iterator[NDArray[np.uint8]], channel: Channel, *, steps: int, strength_8bit: float, seed: int
 ) -> Marker:
-    """Return a marker trained on `steps` batches of `crops` whose marked images went through `channel`."""
+    """Return a marker trained on `steps` batches of `crops`, marked and passed through `channel`."""
     marker = new_marker(seed)
     optimiser = keras.optimizers.Adam(RATE)
     rng = make_rng(derive_seed(seed, "messages"))
@@ -96,12 +95,12 @@ def random_messages(count: int, rng: np.random.Generator) -> NDArray[np.float32]
 
 def true_jpeg(images: Any, parameters: Mapping[str, float]) -> NDArray[np.float32]:
     """Return network pixels (N, H, W, 3) after 8 bits and the real codec."""
-    rng = make_rng(0)  # JPEG draws nothing from it
-    return normalize(np.stack([apply("jpeg", one, parameters, rng).image for one in denormalize(images)]))
+    rng = make_rng(0)  # unused by JPEG
+    return normalize(np.stack([apply("jpeg", image, parameters, rng).image for image in denormalize(images)]))
 
 
 def straight_through(parameters: Mapping[str, float]) -> Channel:
-    """Return the real codec with the gradient of the identity baseline: the usual trick, to compare with."""
+    """Return the real codec with the gradient of the identity (straight-through estimator), for comparison."""
 
     def channel(images: Any) -> Any:
         real = tf.numpy_function(lambda values: true_jpeg(values, parameters), [images], tf.float32)
@@ -112,7 +111,7 @@ def straight_through(parameters: Mapping[str, float]) -> Channel:
 
 
 def surrogate(model: keras.Model) -> Channel:
-    """Return the exported generator as a channel; its weights stay as they are."""
+    """Return the exported generator as a channel; its weights are frozen."""
     model.trainable = False
     return lambda images: model(images, training=False)
 
@@ -120,11 +119,11 @@ def surrogate(model: keras.Model) -> Channel:
 def bits_right(
     marker: Marker, crops: Sequence[Image], parameters: Mapping[str, float], *, strength_8bit: float, seed: int
 ) -> tuple[float, float]:
-    """Return the shares of bits read rightly from marked crops: untouched, and after the real JPEG."""
+    """Return the shares of bits read correctly from marked crops: clean, and after the real JPEG."""
     message = random_messages(len(crops), make_rng(seed))
     marked = np.asarray(marker.mark(tf.constant(normalize(np.stack(crops))), tf.constant(message), strength_8bit))
-    untouched, after = (
-        float(np.mean(np.asarray(marker.read(tf.constant(kind))) * message > 0))
-        for kind in (normalize(denormalize(marked)), true_jpeg(marked, parameters))
+    clean, after = (
+        float(np.mean(np.asarray(marker.read(tf.constant(pixels))) * message > 0))
+        for pixels in (normalize(denormalize(marked)), true_jpeg(marked, parameters))
     )
-    return untouched, after
+    return clean, after

@@ -1,6 +1,6 @@
-"""Four distortions that the package has no file for: what a stranger's camera, codec or screen might do to an image.
+"""Four distortions outside the package, as by an unknown camera, codec or screen.
 
-Only their images go any further: the product never sees these functions. None of them draws anything at random.
+The pipeline gets the distorted images only. All four are deterministic.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from distort_pipeline.stores.images import decode, encode_png
 AV1_QUALITY = 30  # of Pillow's 0 to 100; PSNR about 32 dB on the sample
 VP8_QUALITY = 5  # about 30 dB
 FARTHEST_SIGMA_PX = 4  # of the blur at the upper and the lower edge
-LEVELS_LEFT = 12  # values a channel
+CHANNEL_LEVELS = 12  # values a channel
 SCREEN_QUALITY = 50
 
 
 def av1(image: Image) -> Image:
-    """Return `image` as an intra frame of AV1 gives it back: an AVIF file."""
+    """Return `image` after an intra frame of AV1 (AVIF)."""
     if not features.check("avif"):
-        raise PipelineError("this Pillow writes no AVIF; install pillow 11.3 or later, or ask for another source")
+        raise PipelineError("this Pillow writes no AVIF; install pillow 11.3 or later, or choose another source")
     return _through(image, "AVIF", quality=AV1_QUALITY, max_threads=1)
 
 
 def vp8(image: Image) -> Image:
-    """Return `image` as an intra frame of VP8 gives it back: a lossy WebP file."""
+    """Return `image` after an intra frame of VP8 (lossy WebP)."""
     return _through(image, "WEBP", quality=VP8_QUALITY)
 
 
 def defocus(image: Image) -> Image:
-    """Return `image` sharp in its middle row and ever more blurred towards both edges, as a tilted lens shows it."""
+    """Return `image` sharp in the middle row and increasingly blurred towards both edges, as by a tilted lens."""
     layers = [image.astype(np.float32)]
     layers += [cv2.GaussianBlur(layers[0], (0, 0), sigma) for sigma in range(1, FARTHEST_SIGMA_PX + 1)]
     depth = FARTHEST_SIGMA_PX * np.abs(np.linspace(-1, 1, len(image)))
@@ -51,8 +51,8 @@ def defocus(image: Image) -> Image:
 
 
 def banding(image: Image) -> Image:
-    """Return `image` with few values a channel, encoded again: skies fall into steps."""
-    step = 255 / (LEVELS_LEFT - 1)
+    """Return `image` with few values a channel, encoded again: banding in skies."""
+    step = 255 / (CHANNEL_LEVELS - 1)
     return _through(to_uint8(np.round(image / step) * step), "WEBP", quality=SCREEN_QUALITY)
 
 
@@ -64,10 +64,10 @@ SOURCES: Mapping[str, Callable[[Image], Image]] = {
 }
 
 
-def bring(source: str, pristine: Path, out: Path) -> int:
-    """Leave in `out` the distorted partner of every PNG file of the folder `pristine`, under its name; return how many.
+def write_partners(source: str, pristine: Path, out: Path) -> int:
+    """Write the distorted partner of every PNG file of the folder `pristine` into `out` and return the number of files.
 
-    A folder that was filled before is filled again: nothing is random, so its files stay as they are.
+    File names are kept; a second run writes equal files.
     """
     out.mkdir(parents=True, exist_ok=True)
     photographs = sorted(pristine.glob("*.png"))

@@ -13,7 +13,7 @@ from examples.rank_pretraining.experiment import (
     build_scorer,
     generated_material,
     severity_correlation,
-    spread_places,
+    spread_indices,
     train_scorer,
     true_material,
     validation_photographs,
@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.rank_pretraining", description=__doc__)
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     parser.add_argument("--manifest", type=Path, default=Path("build/manifest.jsonl"), help="of the corpus")
-    parser.add_argument("--test-manifest", type=Path, help="whose validation photographs are judged; the corpus's own")
+    parser.add_argument(
+        "--test-manifest", type=Path, help="source of the validation photographs; default: the corpus's manifest"
+    )
     parser.add_argument("--samples", type=int, default=120, help="of each distortion")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -33,17 +35,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each kind")
     options = parser.parse_args(arguments)
     corpus = open_corpus(options.corpus)
-    places = spread_places(corpus, options.samples)
+    indices = spread_indices(corpus, options.samples)
     materials = {
-        "generated": generated_material(corpus, places),
-        "true": true_material(corpus, places, options.manifest, seed=0),
+        "generated": generated_material(corpus, indices),
+        "true": true_material(corpus, indices, options.manifest, seed=0),
     }
     photographs = validation_photographs(options.test_manifest or options.manifest)
     names = [name for name in corpus.distortions if name in TEST_PRESETS]
-    settings = {"steps": options.steps, "batch": options.batch, "crop_px": options.crop_px}
-    print(f"SROCC with severity, {len(photographs)} photographs, levels 0 to 5; mean of {options.seeds} trainings")
+    settings = {"steps": options.steps, "batch_size": options.batch_size, "crop_px": options.crop_px}
+    print(f"SRCC with severity, {len(photographs)} photographs, levels 0 to 5; mean of {options.seeds} trainings")
     print("trained on".ljust(12), *(name.rjust(12) for name in [*names, "mean"]))
-    for kind, material in {"nothing": None, **materials}.items():
+    for kind, material in {"untrained": None, **materials}.items():
         rows = []
         for seed in range(options.seeds):
             scorer = build_scorer() if material is None else train_scorer(material, **settings, seed=seed)

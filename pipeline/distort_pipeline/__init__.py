@@ -1,4 +1,4 @@
-"""Learns how images go bad, and makes corpora of distorted images for image-quality research."""
+"""Learns image distortions and makes corpora of distorted images for image-quality research."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAZY = {"open_corpus": "distort_pipeline.stores.corpora", "open_pairs": "distor
 
 
 def __getattr__(name: str) -> Any:
-    """Load the readers when first asked for, so that `import distort_pipeline` stays light."""
+    """Return a reader, imported at its first use: `import distort_pipeline` stays light."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

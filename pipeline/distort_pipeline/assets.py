@@ -1,4 +1,4 @@
-"""What comes with the package: twenty photographs, and a pretrained generator for each of the paper's distortions."""
+"""Files shipped with the package: twenty photographs, and a pretrained generator of each distortion in the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distort_pipeline.errors import PipelineError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 SAMPLES = (
-    Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # where a wheel puts them
+    Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # installed from a wheel
     Path(__file__).parents[2] / "data" / "sample",  # in a checkout
 )
 
@@ -23,9 +23,9 @@ def sample_folder() -> Path:
 
 
 def pretrained(distortion: str) -> Path:
-    """Return the folder of the pretrained generator of `distortion`; PipelineError names those that there are."""
+    """Return the folder of the pretrained generator of `distortion`; PipelineError if none is shipped."""
     folder = PRETRAINED / distortion
     if not (folder / "store.json").is_file():
-        there = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
-        raise PipelineError(f"there is no pretrained generator of {distortion}, only of: {there}")
+        shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
+        raise PipelineError(f"there is no pretrained generator of {distortion}, only of: {shipped}")
     return folder

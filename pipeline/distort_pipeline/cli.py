@@ -1,6 +1,6 @@
-"""`distort-pipeline WORD`: options and parameter file → settings → step; prints the step's report.
+"""The command line: options and parameter file → settings → step → printed report.
 
-Each word imports its step when it runs, so that `--help` starts without TensorFlow, Dask and OpenCV.
+Each command imports its step at run time, so that `--help` starts without TensorFlow, Dask and OpenCV.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
     STORE_PATH,
-    ends_in,
     examples,
     named_path,
+    names_as_typed,
     names_in,
     numbers_in,
+    range_in,
     selection,
     show,
     target_in,
     with_defaults,
     worker_options,
 )
-from distort_pipeline.params import PARAMS_KEY, Params, load_params, replaced, says_it_is_ours
+from distort_pipeline.params import PARAMS_KEY, Params, has_our_key, load_params, replaced
 
 if TYPE_CHECKING:
     from distort_pipeline.execution import Workers
@@ -44,18 +45,32 @@ if TYPE_CHECKING:
 PARAMS_FILE = Path("params.yaml")
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
-GOING_ON = ("pairs", "train", "generate", "export", "label")  # words that keep what they have done when stopped
+RESUMABLE = ("pairs", "train", "generate", "export", "label")  # commands that keep finished work when stopped
+
+
+class StepCommand(click.Command):
+    """A pipeline step, whose errors name each setting as typed: the option, or the setting of a parameter file."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the step and return its result."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            error.args = (names_as_typed(str(error), ctx),)
+            raise
 
 
 class OrderedGroup(click.Group):
-    """The group of words, in the path's order: turns what a user can cause into one line and exit code 2."""
+    """The group of commands, in order of the pipeline; prints a PipelineError as one line, with exit code 2."""
+
+    command_class = StepCommand
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the words in the order in which they stand here, which is the path's."""
+        """Return the commands in the order of the pipeline, as registered in this module."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the word; a SIGTERM, as batch systems send it, stops like Ctrl-C."""
+        """Run the command; a SIGTERM, as sent by batch systems, stops like Ctrl-C."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -64,32 +79,34 @@ class OrderedGroup(click.Group):
             click.echo(f"distort-pipeline: {error}", err=True)
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            next_time = "goes on where this one was" if ctx.invoked_subcommand in GOING_ON else "begins again"
-            click.echo(f"\ndistort-pipeline: stopped; the same command {next_time}", err=True)
+            next_run = "resumes from here" if ctx.invoked_subcommand in RESUMABLE else "starts over"
+            click.echo(f"\ndistort-pipeline: stopped; the same command {next_run}", err=True)
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # one more ends what libraries do at exit, without a word
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends exit handlers silently
             ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(
     cls=OrderedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="The path: ingest → pairs → train → evaluate → generate → export. `WORD --help` has examples, and defaults, "
-    "which a parameter file changes.",
+    epilog="The pipeline: ingest → pairs → train → evaluate → generate → export. `COMMAND --help` shows examples and "
+    "defaults; a parameter file changes the defaults.",
 )
 @click.version_option(__version__, prog_name="distort-pipeline")
-@click.option("--params", type=click.Path(path_type=Path), help="Parameter file; ./params.yaml is used if it is ours.")
+@click.option(
+    "--params", type=click.Path(path_type=Path), help="Parameter file.  [default: ./params.yaml if it is ours]"
+)
 @click.pass_context
 def main(ctx: click.Context, params: Path | None) -> None:
-    """Learn how images go bad, and make corpora of distorted images for image-quality research."""
+    """Learn image distortions and make corpora of distorted images for image-quality research."""
     ctx.obj = params
 
 
 def settings(ctx: click.Context) -> Params:
-    """Return the settings of the parameter file that was named, or of ours in this folder, or the defaults."""
+    """Return the settings of the file given by --params, else of our params.yaml in this folder, else the defaults."""
     named: Path | None = ctx.obj
     if named is None and PARAMS_FILE.is_file():
-        if says_it_is_ours(PARAMS_FILE):
+        if has_our_key(PARAMS_FILE):
             named = PARAMS_FILE
         else:
             click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
@@ -101,7 +118,7 @@ def settings(ctx: click.Context) -> Params:
 
 
 def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, threads: int = 1) -> Workers:
-    """Return where tasks run."""
+    """Return the workers of a step, from its section and options."""
     from distort_pipeline.execution import Workers
 
     return Workers(config.workers, threads, scheduler, str(scheduler_file) if scheduler_file else None)
@@ -110,16 +127,22 @@ def workers_of(config: Any, scheduler: str | None, scheduler_file: Path | None, 
 @with_defaults(IngestConfig)
 @main.command(epilog=examples("ingest photos/ --out manifest.jsonl", "ingest photos.zip --val-count 44"))
 @click.argument("source", required=False)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("manifest.jsonl"), show_default=True)
-@click.option("--rejected", type=click.Path(path_type=Path), help="Where to list what is no use, with reasons.")
-@click.option("--val-count", type=int, help="How many images are for validation, exactly.")
-@click.option("--val-fraction", type=float, help="Which fraction is, about.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("manifest.jsonl"),
+    show_default=True,
+    help="Manifest to write.",
+)
+@click.option("--rejected", type=click.Path(path_type=Path), help="CSV to write of rejected files and reasons.")
+@click.option("--val-count", type=int, help="Exact number of validation images.")
+@click.option("--val-fraction", type=float, help="Approximate fraction of validation images.")
 @click.option("--min-side-px", type=int, help="Smaller images are rejected.")
-@click.option("--licence", help="Licence of images that come without one.")
-@click.option("--workers", type=int, help="Threads that decode.")
+@click.option("--licence", help="Licence of images without one.")
+@click.option("--workers", type=int, help="Decoding threads.")
 @click.pass_context
 def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path | None, **changes: Any) -> None:
-    """List pristine images in a manifest.
+    """List the usable pristine images in a manifest.
 
     SOURCE is a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
     """
@@ -137,16 +160,18 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     )
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--out", type=STORE_PATH, default=Path("pairs"), show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
-@click.option("--distortions", help="Names, separated by commas; '' for none of ours.")
-@click.option("--external-pairs", multiple=True, metavar="NAME=PATH", help="Your own pairs: a folder or a CSV.")
-@click.option("--preset", help="Whose levels: paper_like, ladder, waterloo, kadid, dbcnn.")
-@click.option("--levels", help="Level numbers of the preset, separated by commas.")
-@click.option("--tile-px", type=int)
-@click.option("--min-tile-px", type=int, help="Images smaller than this give no training tile.")
-@click.option("--tiles-per-image", type=int)
-@click.option("--seed", type=int)
+@click.option("--out", type=STORE_PATH, default=Path("pairs"), show_default=True, help="Pair store to write.")
+@click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
+@click.option("--distortions", help="Comma-separated; '' for none.")
+@click.option(
+    "--external-pairs", multiple=True, metavar="NAME=PATH", help="External pairs, a folder or CSV; repeatable."
+)
+@click.option("--preset", help="paper_like, five_levels, waterloo, kadid or dbcnn.")
+@click.option("--levels", help="Comma-separated levels of the preset.")
+@click.option("--tile-px", type=int, help="Side of a tile, a multiple of 128.")
+@click.option("--min-tile-px", type=int, help="Least side of an image for training tiles.")
+@click.option("--tiles-per-image", type=int, help="Training tiles per image.")
+@click.option("--seed", type=int, help="Seed of all random draws.")
 @worker_options
 @click.pass_context
 def pairs(
@@ -162,7 +187,7 @@ def pairs(
     levels: str | None,
     **changes: Any,
 ) -> None:
-    """Make the pair store: pristine tiles, each beside its distorted ones."""
+    """Make the pair store of pristine tiles and their distorted versions."""
     from distort_pipeline.steps import pairs as step
 
     config = replaced(
@@ -185,22 +210,22 @@ def pairs(
     )
 )
 @click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
-@click.option("--distortion", required=True, help="Which of the pair store's distortions to learn.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model.  [default: models/DISTORTION]")
-@click.option("--init-from", help="Folder of a trained model to start from, or 'pretrained' for the shipped one.")
-@click.option("--levels", help="Several make a dial: G takes a severity.  [default: the pairs' first level]")
-@click.option("--steps", type=int, help="0: only what least squares read off the pairs, a minute or two.")
-@click.option("--base-filters", type=int, help="Width of the generator; the paper's is 64.")
-@click.option("--discriminator-filters", type=int)
-@click.option("--batch-size", type=int, help="Crops a step.")
-@click.option("--crop-px", type=int, help="A multiple of 128.")
-@click.option("--lambda-l1", type=float, help="The paper's lambda.")
-@click.option("--discriminator-lr", type=float, help="Learning rate of the discriminator; the paper's is 0.0001.")
-@click.option("--checkpoint-every", type=int, help="Steps; every five minutes there is one in any case.")
-@click.option("--noise-channels", type=int, help="z channels a scale; 0 is the paper's deterministic generator.")
+@click.option("--distortion", required=True, help="Distortion of the pair store to learn.")
+@click.option("--out", type=click.Path(path_type=Path), help="Model folder to write.  [default: models/DISTORTION]")
+@click.option("--init-from", help="Initial model: a folder, or 'pretrained' for the shipped model.")
+@click.option("--levels", help="Comma-separated levels; several: severity-conditioned.  [default: the first]")
+@click.option("--steps", type=int, help="Training steps; 0: only a least-squares fit, 1-2 minutes.")
+@click.option("--base-filters", type=int, help="Width of the generator; 64 in the paper.")
+@click.option("--discriminator-filters", type=int, metavar="N", help="Width of the discriminator; 64 in the paper.")
+@click.option("--batch-size", type=int, help="Crops per step.")
+@click.option("--crop-px", type=int, help="Side of a crop, a multiple of 128.")
+@click.option("--lambda-l1", type=float, help="Weight of the L1 term, lambda in the paper.")
+@click.option("--discriminator-lr", type=float, help="Learning rate of the discriminator.")
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints, at most 5 minutes.")
+@click.option("--noise-channels", type=int, help="z channels per scale; 0: deterministic, as in the paper.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
-@click.option("--seed", type=int)
-@click.option("--threads", type=int, help="Of TensorFlow; 0: one for each core.")
+@click.option("--seed", type=int, help="Seed of all random draws.")
+@click.option("--threads", type=int, help="Threads of TensorFlow; 0: one per core.")
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -212,7 +237,7 @@ def train(
     levels: str | None,
     **changes: Any,
 ) -> None:
-    """Train the generator of one distortion; an interrupted training goes on from its checkpoint."""
+    """Train the generator of one distortion; an interrupted training resumes from its checkpoint."""
     from distort_pipeline.assets import pretrained
     from distort_pipeline.steps import train as step
 
@@ -224,18 +249,22 @@ def train(
 @with_defaults(EvaluateConfig)
 @main.command(epilog=examples("evaluate pairs --models models --out evaluation", "evaluate pairs --c2st-steps 0"))
 @click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
-@click.option("--side_by_side", type=int, help="How many images are shown side by side.")
 @click.option(
-    "--c2st-steps",
-    type=int,
-    help="Of each classifier that tries to tell generated from true; 0 leaves them out, which saves minutes.",
+    "--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True, help="Folder of models."
 )
-@click.option("--seed", type=int)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Folder of the evaluation to write.",
+)
+@click.option("--side-by-side", type=int, help="Number of side-by-side images.")
+@click.option("--c2st-steps", type=int, help="Steps of each classifier two-sample test; 0: no tests.")
+@click.option("--seed", type=int, help="Seed of all random draws.")
 @click.pass_context
 def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
-    """Hold the generators against the true distortions on validation images: the paper's table, and more."""
+    """Compare generated with true distortions on the validation images: the paper's table and more."""
     from distort_pipeline.steps import evaluate as step
 
     show(step.run(replaced(settings(ctx).evaluate, **changes), pair_store, models, out))
@@ -255,27 +284,27 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
     )
 )
 @click.argument("images", type=click.Path(path_type=Path), required=False)
-@click.option("--manifest", type=click.Path(path_type=Path), help="The same as IMAGES.")
-@click.option("--models", type=click.Path(path_type=Path), help="[default: models, else the pretrained generators]")
-@click.option("--out", type=STORE_PATH, default=Path("corpus"), show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
-@click.option("--count", type=int, help="Distorted tiles in all, split evenly over the models and their levels.")
-@click.option("--distortions", help="Names of models, separated by commas.  [default: all there are]")
-@click.option("--num-levels", type=int, help="How many strengths of each distortion, every tile at all of them.")
-@click.option(
-    "--severity", metavar="S or LO:HI", help="From 0 to 1, for all samples, or for each its own out of a range."
-)
-@click.option("--target", metavar="M=Q or M=LO:HI", help="A quality instead of a severity, such as ssim=0.8.")
-@click.option("--composite", multiple=True, metavar="A+B", help="B on what A left; can be given again.")
-@click.option("--tile-px", type=int, help="A multiple of 128.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="Same as IMAGES.")
+@click.option("--models", type=click.Path(path_type=Path), help="Folder of models.  [default: models, else pretrained]")
+@click.option("--out", type=STORE_PATH, default=Path("corpus"), show_default=True, help="Corpus to write.")
+@click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
+@click.option("--count", type=int, help="Total number of samples, split evenly over conditions.")
+@click.option("--distortions", help="Comma-separated model names.  [default: all]")
+@click.option("--num-levels", type=int, help="Number of levels per distortion; each tile gets all levels.")
+@click.option("--severity", metavar="S or LO:HI", help="Severity of all samples, or a range to draw from; 0 to 1.")
+@click.option("--target", metavar="M=Q or M=LO:HI", help="Target quality instead of a severity, such as ssim=0.8.")
+@click.option("--composite", multiple=True, metavar="A+B", help="Composite distortion: apply A, then B; repeatable.")
+@click.option("--tile-px", type=int, help="Side of a tile, a multiple of 128.")
 @click.option("--whole-images", is_flag=True, default=None, help="Whole images instead of tiles.")
-@click.option("--splits", help="Which photographs: train, val, test, separated by commas.")
-@click.option("--samples-per-shard", type=int, help="One batch is one shard, one task and one report.")
-@click.option("--allow-repeats", is_flag=True, default=None, help="Let deterministic models see a tile again.")
-@click.option("--truth-images", type=int, help="Images a batch whose true distortion is made for its report.")
+@click.option("--splits", help="Comma-separated splits: train, val, test.")
+@click.option("--samples-per-shard", type=int, help="Samples per shard, batch, task and report.")
+@click.option(
+    "--allow-repeats", is_flag=True, default=None, help="Allow the same tile again for a deterministic model."
+)
+@click.option("--truth-images", type=int, help="Truly distorted images per report.")
 @click.option("--precision", help="float32 or mixed_bfloat16.")
-@click.option("--on-fail", help="flag or stop, when a batch is rejected.")
-@click.option("--seed", type=int)
+@click.option("--on-fail", help="Action on a rejected batch: flag or stop.")
+@click.option("--seed", type=int, help="Seed of all random draws.")
 @worker_options
 @click.pass_context
 def generate(
@@ -297,11 +326,11 @@ def generate(
 ) -> None:
     """Make a corpus of distorted tiles, with a report of every batch.
 
-    Levels, severities and qualities can be asked of models that have learned several levels. With a mix there are only
-    mixes, unless distortions are named.
+    Models trained at several levels take --num-levels, --severity and --target. With --composite, the corpus has
+    composites only, unless --distortions is given.
 
-    IMAGES is a manifest, or anything that `ingest` takes: a folder, an archive, a list. Without it, that is
-    manifest.jsonl, and where there is none, the built-in photographs.
+    IMAGES is a manifest, or any source for `ingest`: a folder, an archive, a list. Default: manifest.jsonl if present,
+    else the built-in photographs.
     """
     from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
     from distort_pipeline.steps import generate as step
@@ -310,34 +339,41 @@ def generate(
         settings(ctx).generate,
         distortions=names_in(distortions),
         splits=names_in(splits),
-        severity=ends_in(severity, "--severity"),
+        severity=range_in(severity, "--severity"),
         target=target_in(target),
         composite=composite or None,
         **changes,
     )
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    listed = resolve_inputs(images or manifest, out, settings(ctx).ingest)
-    show(step.run(config, listed, models_or_pretrained(models), out, root=root, workers=workers))
+    resolved = resolve_inputs(images or manifest, out, settings(ctx).ingest)
+    show(step.run(config, resolved, models_or_pretrained(models), out, root=root, workers=workers))
 
 
 @with_defaults(ExportConfig)
 @main.command(
-    epilog=examples(
+    epilog=f"Formats: {EXPORT_FORMATS}.\n\n"
+    + examples(
         "export corpus --format png_folder --out images",
         "export corpus --format pyiqa_fr --label ms_ssim --select split=train",
         "export corpus --format study --limit 400 --study-sessions 30",
     )
 )
 @click.argument("corpus", type=STORE_PATH)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True)
-@click.option("--format", help=f"Which files to write: {EXPORT_FORMATS}.")
-@click.option("--limit", type=int, help="How many samples at most, as many of each distortion.")
-@click.option("--select", multiple=True, help="distortion=NAMES, level=NUMBERS or split=NAMES; can be given again.")
-@click.option("--label", help="The score of formats that carry one.")
-@click.option("--allow-flagged", is_flag=True, default=None, help="Also batches that are rejected.")
-@click.option("--seed", type=int, help="Of a study's trials.")
-@click.option("--study-sessions", type=int)
-@click.option("--study-trials", type=int, help="In each session.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("export"),
+    show_default=True,
+    help="Folder of the export to write.",
+)
+@click.option("--format", help="Format of the files, see below.")
+@click.option("--limit", type=int, help="Largest number of samples, split evenly over distortions.")
+@click.option("--select", multiple=True, help="distortion=NAMES, level=NUMBERS or split=NAMES; repeatable.")
+@click.option("--label", help="Score in formats with scores.")
+@click.option("--allow-flagged", is_flag=True, default=None, help="Include rejected batches.")
+@click.option("--seed", type=int, help="Seed of the trials of a study.")
+@click.option("--study-sessions", type=int, help="Sessions of a study.")
+@click.option("--study-trials", type=int, help="Trials per session of a study.")
 @worker_options
 @click.pass_context
 def export(
@@ -350,18 +386,18 @@ def export(
     select: tuple[str, ...],
     **changes: Any,
 ) -> None:
-    """Write a corpus as files that other tools open."""
+    """Write a corpus as files for other tools."""
     from distort_pipeline.steps import export as step
 
     config = replaced(settings(ctx).export, **selection(select), **changes)
     show(step.run(config, corpus, out, workers=workers_of(config, scheduler, scheduler_file)))
 
 
-for word in (
+for command in (
     utility_commands.label,
     utility_commands.verify,
     utility_commands.gallery,
     utility_commands.model,
     utility_commands.doctor,
 ):
-    main.add_command(word)
+    main.add_command(command)

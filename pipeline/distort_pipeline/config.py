@@ -1,7 +1,6 @@
-"""Settings: one frozen dataclass for each section of params.yaml, with its defaults and what is allowed.
+"""Settings: a frozen dataclass for each section of params.yaml, with defaults and allowed values.
 
-A bad value names itself, its place and what is allowed. Config objects stop at `steps/`: the functions below take
-plain values.
+Config objects stop at `steps/`: the functions below take plain values.
 """
 
 from __future__ import annotations
@@ -12,22 +11,23 @@ from dataclasses import dataclass, field
 
 from distort_pipeline.errors import PipelineError
 
-NETWORK_MULTIPLE_PX = 128  # seven halvings: the generator's sides are multiples of this
+NETWORK_MULTIPLE_PX = 128  # seven downsamplings by 2: sides of the generator's images are multiples of 2 ** 7
 CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
-CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # that response curves can be fitted in
+CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # codecs whose coefficient curves can be fitted
 HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
-CALIBRATED = tuple(HIGHEST_TARGETS)  # measures that multi-level generators are calibrated in
+CALIBRATED = tuple(HIGHEST_TARGETS)  # metrics in which multi-level generators are calibrated
 PRECISIONS = ("float32", "mixed_bfloat16")
+RUNTIME_ONLY = ("workers", "threads_per_worker", "on_fail")  # settings without influence on any byte of a store
 
 
 class ConfigSection:
-    """What all sections share: `require` names a bad value, its place and what is allowed."""
+    """Base of all sections; `require` reports an invalid setting with its value and the allowed values."""
 
     section: typing.ClassVar[str] = ""
 
-    def require(self, fine: bool, name: str, allowed: str) -> None:
-        """Raise PipelineError that `name` must be `allowed`, unless `fine`."""
-        if not fine:
+    def require(self, valid: bool, name: str, allowed: str) -> None:
+        """Raise PipelineError unless `valid`: setting `name` must be `allowed`."""
+        if not valid:
             raise PipelineError(f"{self.section}.{name} must be {allowed}, got {getattr(self, name)!r}")
 
     def require_positive(self, *names: str) -> None:
@@ -38,7 +38,7 @@ class ConfigSection:
 
 @dataclass(frozen=True)
 class IngestConfig(ConfigSection):
-    """Which images, and how they are split."""
+    """The pristine images and their splits."""
 
     section: typing.ClassVar[str] = "ingest"
 
@@ -46,9 +46,9 @@ class IngestConfig(ConfigSection):
     min_side_px: int = 256
     max_megapixels: float = 200.0  # a larger image is rejected before it is decoded
     val_fraction: float = 0.1
-    val_count: int | None = None  # a fixed number instead, as the paper's 44
-    split_salt: str = ""  # another salt, another split
-    licence: str = "unknown"  # for images whose list says nothing
+    val_count: int | None = None  # an exact count instead, 44 in the paper
+    split_salt: str = ""  # another salt gives other splits
+    licence: str = "unknown"  # of images without a licence in their list
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class IngestConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class PairsConfig(ConfigSection):
-    """Which distortions of which images, cut into which tiles."""
+    """The distortions, levels and tiles of a pair store."""
 
     section: typing.ClassVar[str] = "pairs"
 
@@ -72,7 +72,7 @@ class PairsConfig(ConfigSection):
     tiles_per_image: int = 4
     tiles_per_shard: int = 32
     tiles_per_chunk: int = 16
-    min_tile_px: int = 256  # a smaller image gives no training tile
+    min_tile_px: int = 256  # smaller images give no training tile
     seed: int = 0
     workers: int = 2
 
@@ -91,10 +91,9 @@ class PairsConfig(ConfigSection):
             f"at most tiles_per_shard ({self.tiles_per_shard}): an image's tiles share a shard",
         )
         self.require(
-            bool(self.distortions or self.external), "distortions", "at least one, unless pairs.external names some"
+            bool(self.distortions or self.external), "distortions", "at least one name, unless pairs.external has names"
         )
         self.require(len(set(self.distortions)) == len(self.distortions), "distortions", "without repeats")
-        self.require(not set(self.distortions) & set(self.external), "external", "named unlike every distortion")
         self.require(
             all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.external),
             "external",
@@ -110,7 +109,7 @@ class PairsConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class TrainConfig(ConfigSection):
-    """The networks, the losses and the loop; defaults are the paper's where it states them."""
+    """Networks, losses and training loop; defaults are the paper's where stated there."""
 
     section: typing.ClassVar[str] = "train"
 
@@ -119,34 +118,33 @@ class TrainConfig(ConfigSection):
     crop_px: int = 256
     crop_align: int = 16
     batch_size: int = 16
-    steps: int = 20_000  # 0: only what least squares read off the pairs
+    steps: int = 20_000  # 0: only the least-squares fit to the pairs
     generator_lr: float = 3e-4
     discriminator_lr: float = 1e-4
     beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
     beta_2: float = 0.999
     lambda_l1: float = 0.1  # the paper's lambda
     l1_reduction: str = "mean"  # not stated in the paper; see studies/
-    l1_scale: float = 2.0  # white minus black on the scale where the sparsity is taken; see studies/
-    adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses in place of the adversarial one
-    pixel_weight: float = 0.0  # of a distance to the true image; not in the paper's loss
+    l1_scale: float = 2.0  # white minus black on the scale of the L1 term; see studies/
+    adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses instead of the adversarial loss
+    pixel_weight: float = 0.0  # of the distance to the true image; not in the paper's loss
     pixel_norm: str = "l1"
     noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
-    levels: tuple[int, ...] | None = None  # of the pair store; null: its first alone, as in the paper
-    codec_prior: str | None = None  # of the response curves: one of TRANSFORMS, none is the paper's; null: the best
-    discriminator_input: str = "scaled_residual"  # how the discriminator sees a pair: that, or 'plain' as in the paper
-    discriminator_warmup_steps: int | None = (
-        None  # steps of D alone; null: a quarter of all, at most 500, after a fit, else none
+    levels: tuple[int, ...] | None = None  # of the pair store; null: its first level only, as in the paper
+    codec_prior: str | None = (
+        None  # of the coefficient curves: one of CODEC_PRIORS; none as in the paper; null: the best
     )
-    select_checkpoint: str | None = (
-        None  # weights of the best or the last validation; null: best after a fit, else last
-    )
-    ema_decay: float = 0.999  # decay of the moving average of the generator's weights; 0: none
+    discriminator_input: str = "scaled_residual"  # or 'plain', as in the paper
+    # steps of D alone; null: a quarter of all steps, at most 500, after a fit; otherwise none
+    discriminator_warmup_steps: int | None = None
+    select_checkpoint: str | None = None  # 'best' or 'last' validation; null: best after a fit, otherwise last
+    ema_decay: float = 0.999  # decay of the exponential moving average of the generator's weights; 0: none
     precision: str = "float32"
     checkpoint_every: int = 500
     validate_every: int = 500
     validation_tiles: int = 64
     seed: int = 0
-    threads: int = 0  # of TensorFlow; 0: as many as there are cores
+    threads: int = 0  # of TensorFlow; 0: one per core
 
     def __post_init__(self) -> None:
         self.require_positive(
@@ -165,7 +163,7 @@ class TrainConfig(ConfigSection):
         self.require(
             self.adversarial_weight + self.pixel_weight > 0,
             "adversarial_weight",
-            "positive, unless train.pixel_weight is: something has to teach",
+            "positive, unless train.pixel_weight is: the generator needs a loss",
         )
         self.require(self.pixel_norm in ("l1", "l2"), "pixel_norm", "'l1' or 'l2'")
         self.require(self.l1_reduction in ("mean", "sum"), "l1_reduction", "'mean' or 'sum'")
@@ -173,7 +171,7 @@ class TrainConfig(ConfigSection):
         self.require(
             self.discriminator_input in ("plain", "scaled_residual"),
             "discriminator_input",
-            "'plain' or 'amplified_difference'",
+            "'plain' or 'scaled_residual'",
         )
         self.require(
             self.levels is None or (len(self.levels) > 0 and len(set(self.levels)) == len(self.levels)),
@@ -184,7 +182,7 @@ class TrainConfig(ConfigSection):
         self.require(
             self.codec_prior in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
             "codec_prior",
-            f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its blocks have to stay where they are",
+            f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its block grid has to stay aligned",
         )
         self.require(
             self.discriminator_warmup_steps is None or self.discriminator_warmup_steps >= 0,
@@ -194,9 +192,9 @@ class TrainConfig(ConfigSection):
         self.require(
             self.discriminator_warmup_steps is None or self.steps == 0 or self.discriminator_warmup_steps < self.steps,
             "discriminator_warmup_steps",
-            f"below train.steps ({self.steps}), or the generator never learns",
+            f"below train.steps ({self.steps}), otherwise the generator is never trained",
         )
-        self.require(self.select_checkpoint in (None, "best", "last"), "keep", "'best' or 'last', or null")
+        self.require(self.select_checkpoint in (None, "best", "last"), "select_checkpoint", "'best' or 'last', or null")
         for name in ("ema_decay", "beta_1", "beta_2"):
             self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")
         self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
@@ -205,15 +203,15 @@ class TrainConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class EvaluateConfig(ConfigSection):
-    """How the table of divergences is made."""
+    """The table of divergences and the classifier two-sample tests."""
 
     section: typing.ClassVar[str] = "evaluate"
 
     side_by_side: int = 3  # images shown side by side
     draws: int = 1  # draws of a stochastic generator for each image
-    c2st_steps: int = 400  # of each classifier that tries to tell generated from true; 0: none tries
-    c2st_tiles: int = 1536  # of 64 px and of each kind, over all photographs
-    c2st_folds: int = 4  # a photograph is judged by a classifier that was fitted on those of other folds
+    c2st_steps: int = 400  # training steps of each classifier two-sample test; 0: no tests
+    c2st_tiles: int = 1536  # tiles of 64 px per class, over all photographs
+    c2st_folds: int = 4  # cross-validation: each photograph is tested by a classifier trained on other folds
     seed: int = 0
     threads: int = 0
 
@@ -226,24 +224,26 @@ class EvaluateConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class GenerateConfig(ConfigSection):
-    """How large a corpus, of what, how strong, and when to distrust it."""
+    """Size, distortions and severities of a corpus, and its acceptance."""
 
     section: typing.ClassVar[str] = "generate"
 
     count: int = 2000  # distorted tiles in all, split evenly over the models
-    distortions: tuple[str, ...] = ()  # none named: every model there is
-    num_levels: int | None = None  # of each distortion, evenly over its dial; null: the one that its model stands for
-    severity: tuple[float, ...] = ()  # from 0 to 1: one, or the ends of a range
-    target: dict[str, tuple[float, ...]] = field(default_factory=dict)  # instead: a quality, such as ssim: [0.5, 0.9]
-    composite: tuple[str, ...] = ()  # such as jpeg+white_noise: white noise on what JPEG left
+    distortions: tuple[str, ...] = ()  # empty: all models
+    num_levels: int | None = None  # of each distortion, evenly over its severity scale; null: the model's default level
+    severity: tuple[float, ...] = ()  # from 0 to 1: one value, or the ends of a range
+    target: dict[str, tuple[float, ...]] = field(
+        default_factory=dict
+    )  # a quality instead of a severity, such as ssim: [0.5, 0.9]
+    composite: tuple[str, ...] = ()  # such as jpeg+white_noise: apply jpeg, then white noise
     tile_px: int = 256
     whole_images: bool = False
-    splits: tuple[str, ...] = ("train", "val")  # which photographs are distorted
+    splits: tuple[str, ...] = ("train", "val")  # splits of the distorted photographs
     samples_per_shard: int = 256  # one batch = one shard = one task = one report
     tiles_per_chunk: int = 16
-    crop_align: int | None = None  # null: the one the models were trained with
+    crop_align: int | None = None  # null: as in training
     allow_repeats: bool = False
-    truth_images: int = 8  # photographs of each batch whose true distortion is made for its report
+    truth_images: int = 8  # photographs per batch that are truly distorted for its report
     metrics: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
     precision: str = "float32"
     inference_batch_size: int = 16
@@ -280,30 +280,32 @@ class GenerateConfig(ConfigSection):
             and list(self.severity) == sorted(self.severity)
             and all(0 <= value <= 1 for value in self.severity),
             "severity",
-            "one number from 0 to 1, or two of them, the smaller one first",
+            "a number from 0 to 1, or two in ascending order",
         )
         self.require(
-            self.num_levels in (None, 1) or len(set(self.severity)) != 1, "severity", "a range, where there are levels"
+            self.num_levels in (None, 1) or len(set(self.severity)) != 1,
+            "severity",
+            "a range if generate.num_levels is above 1",
         )
         self.require(
             len(self.target) <= 1
             and set(self.target) <= set(CALIBRATED)
             and all(len(ends) in (1, 2) and list(ends) == sorted(ends) for ends in self.target.values()),
             "target",
-            f"one of {', '.join(CALIBRATED)} with one number, or with two of them, the smaller one first",
+            f"one of {', '.join(CALIBRATED)} with a number, or with two in ascending order",
         )
         self.require(
-            all(0 <= one <= HIGHEST_TARGETS[name] for name, ends in self.target.items() for one in ends),
+            all(0 <= end <= HIGHEST_TARGETS[name] for name, ends in self.target.items() for end in ends),
             "target",
             f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}",
         )
-        self.require(not (self.target and self.severity), "target", "left out where generate.severity is given")
-        self.require(not (self.target and self.composite), "target", "left out where generate.composite is given")
+        self.require(not (self.target and self.severity), "target", "left out if generate.severity is given")
+        self.require(not (self.target and self.composite), "target", "left out if generate.composite is given")
         self.require(set(self.target) <= set(self.metrics), "target", f"among generate.metrics {self.metrics}")
         self.require(
             self.num_levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
             "target",
-            "a range, where there are levels",
+            "a range if generate.num_levels is above 1",
         )
         self.require(
             all(len(set(names)) == len(names) > 1 for names in (composite.split("+") for composite in self.composite)),
@@ -315,26 +317,26 @@ class GenerateConfig(ConfigSection):
         self.require(
             bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
         )
-        self.require(set(self.metrics) <= set(GenerateConfig.metrics), "labels", f"among {GenerateConfig.metrics}")
+        self.require(set(self.metrics) <= set(GenerateConfig.metrics), "metrics", f"among {GenerateConfig.metrics}")
         self.require(self.workers >= 0, "workers", "0 or more")
 
 
 @dataclass(frozen=True)
 class ExportConfig(ConfigSection):
-    """Which files a corpus becomes."""
+    """Format and selection of exported files."""
 
     section: typing.ClassVar[str] = "export"
 
     format: str = "png_folder"
-    limit: int | None = None  # samples in all, evenly over the distortions
-    distortions: tuple[str, ...] = ()  # none named: all; so for levels and splits
+    limit: int | None = None  # total number of samples, evenly over the distortions
+    distortions: tuple[str, ...] = ()  # empty: all; likewise levels and splits
     levels: tuple[int, ...] = ()
     splits: tuple[str, ...] = ()
-    label: str = "ssim"  # the score of formats that carry one number a sample
-    allow_flagged: bool = False  # also batches out of the bounds of their generators
-    seed: int = 0  # of the trials of a study
+    label: str = "ssim"  # the score in formats with one score per sample
+    allow_flagged: bool = False  # also rejected batches
+    seed: int = 0  # of the trials of a subjective study
     study_sessions: int = 20
-    study_trials: int = 60  # in each session, repeats and anchors among them
+    study_trials: int = 60  # per session, repeats and anchors included
     workers: int = 2
 
     def __post_init__(self) -> None:

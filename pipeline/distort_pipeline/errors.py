@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and mend."""
+"""Errors caused by users."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from difflib import get_close_matches
 
 
 class PipelineError(Exception):
-    """Says what went wrong, where, with which value, and what to do; shown without a traceback, exit code 2."""
+    """An error with its place, value and remedy; shown without a traceback, exit code 2."""
 
 
 class WorkersError(PipelineError):
-    """What runs tasks cannot be reached, or is gone: it says nothing about what the tasks were to look at."""
+    """The workers cannot be reached, or are gone: no finding about the data of the tasks."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return '; did you mean X?' for the known word nearest to `word`, or a list of the known ones.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return '; did you mean X?' with the known name nearest to `name`, or a list of the known names.
 
     >>> did_you_mean("gausian_blur", ["jpeg", "gaussian_blur"])
     '; did you mean gaussian_blur?'
@@ -23,5 +23,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     '; known are: jp2k, jpeg'
     """
     names = sorted(known)
-    near = get_close_matches(word, names, n=1)
+    near = get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(names) or 'none'}"

@@ -1,4 +1,4 @@
-"""What `generate` works on when little is named: any images, or the built-in ones; pretrained generators."""
+"""Default inputs of `generate`: a manifest made of any images, the sample, the pretrained generators."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.remote import RemotePath
 
-MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # what the other words leave unless told otherwise
+MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # defaults of `ingest` and `train`
 
 
 def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path:
-    """Return the manifest of `images`: itself, or made beside `out` of anything that `ingest` takes.
+    """Return the manifest of `images`: `images` itself, or a manifest made beside `out` of any source for `ingest`.
 
-    Without images that is the manifest.jsonl of this folder, or one of the built-in photographs.
+    Without `images`: the manifest.jsonl of this folder, or a manifest of the built-in photographs.
     """
     from distort_pipeline.steps import ingest
 
@@ -28,46 +28,50 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
     if images is not None and _is_manifest(images):
         return images
     source = sample_folder() if images is None else images
-    made = _own_manifest(out)
-    new = made.with_name(f".{made.name}")  # what the corpus that may be there was made of stays until it is clear
+    manifest = _default_manifest(out)
+    new = manifest.with_name(f".{manifest.name}")  # the manifest of an earlier corpus stays until the check below
     ingest.run(
-        replaced(config, source=str(source), val_count=1), new, made.with_suffix(".rejected.csv"), for_training=False
+        replaced(config, source=str(source), val_count=1),
+        new,
+        manifest.with_suffix(".rejected.csv"),
+        for_training=False,
     )
     _require_same(out, new)
-    new.replace(made)
-    print(f"images: {'the built-in sample' if images is None else source}, listed in {made}", file=sys.stderr)
-    return made
+    new.replace(manifest)
+    print(f"images: {'the built-in sample' if images is None else source}, listed in {manifest}", file=sys.stderr)
+    return manifest
 
 
 def manifest_beside(store: Path) -> Path:
-    """Return the manifest that `manifest_of` made for `store`, or the one in this folder where there is none."""
-    return _own_manifest(store) if _own_manifest(store).is_file() else MANIFEST
+    """Return the manifest beside `store` made by `resolve_inputs`; manifest.jsonl of this folder if there is none."""
+    manifest = _default_manifest(store)
+    return manifest if manifest.is_file() else MANIFEST
 
 
 def _require_same(out: Path, manifest: Path) -> None:
-    """Delete the `manifest` and raise PipelineError if a finished corpus at `out` was made of another one."""
+    """Delete `manifest` and raise PipelineError if a finished corpus at `out` was made of another manifest."""
     metadata = read_json(out / "store.json") if (out / "store.json").is_file() else None
-    made_of = metadata.get("manifest_digest") if isinstance(metadata, dict) else None
-    if made_of is not None and made_of != read_manifest(manifest).digest:
+    corpus_digest = metadata.get("manifest_digest") if isinstance(metadata, dict) else None
+    if corpus_digest is not None and corpus_digest != read_manifest(manifest).digest:
         manifest.unlink()
         raise PipelineError(
             f"{out} already exists and was made of other images; name another place with --out, or delete it first"
         )
 
 
-def _own_manifest(out: Path) -> Path:
-    beside = Path() if isinstance(out, RemotePath) else out.parent  # a manifest is a file
-    return beside / f"{out.name}.manifest.jsonl"
+def _default_manifest(out: Path) -> Path:
+    folder = Path() if isinstance(out, RemotePath) else out.parent  # manifests are local files
+    return folder / f"{out.name}.manifest.jsonl"
 
 
 def models_or_pretrained(models: Path | None) -> Path:
-    """Return `models`, else the folder models here, else the pretrained generators."""
+    """Return `models`, else the folder `models` here, else the folder of the pretrained generators."""
     if models is not None:
         return models
     if MODELS.is_dir():
-        print(f"models: those in the folder {MODELS} here, in place of the pretrained generators", file=sys.stderr)
+        print(f"models: from the folder {MODELS} here, instead of the pretrained generators", file=sys.stderr)
         return MODELS
-    print(f"models: the pretrained generators that come with the package, in {PRETRAINED}", file=sys.stderr)
+    print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}", file=sys.stderr)
     return PRETRAINED
 
 

@@ -1,4 +1,4 @@
-"""A first Ctrl-C, or a SIGTERM, asks for a stop at the next good place; a second one stops at once."""
+"""Graceful shutdown: a first Ctrl-C or SIGTERM stops after the unit of work in hand, a second at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def graceful_shutdown() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether a stop was stop_requested for; only the main thread of a process can be asked."""
+    """Yield a function that returns whether a stop was requested; always False outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     stop_requested = threading.Event()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def request_stop(_number: int, _frame: FrameType | None) -> None:
         if stop_requested.is_set():
             raise KeyboardInterrupt
         stop_requested.set()
-        print("stopping when what is in hand is saved; once more stops at once", file=sys.stderr)
+        print("stopping after the work in hand is saved; press again to stop at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, request_stop) for number in SIGNALS}
     try:
         yield stop_requested.is_set
     finally:

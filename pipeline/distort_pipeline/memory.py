@@ -1,4 +1,4 @@
-"""Memory that a process has freed and keeps for itself, given back to the system."""
+"""Returns freed memory of the process to the system."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ctypes
 
 
 def trim_heap() -> None:
-    """Return what this process's heap holds free, where its C library can (glibc); some milliseconds.
+    """Return the free memory of the heap to the system; some milliseconds, nothing without glibc.
 
-    A worker keeps what images free, as it is about to need it again. Among it is what was needed once: small things
-    that stay scatter over it, so that the heap of a long run grows beyond what any of its tasks takes.
+    A worker keeps memory freed by images for the next images. Small long-lived objects fragment this memory, so the
+    heap of a long run would grow beyond the need of any task.
     """
     trim = getattr(_C, "malloc_trim", None)
     if trim is not None:
@@ -19,7 +19,7 @@ def trim_heap() -> None:
 def _c_library() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(None)
-    except (OSError, TypeError):  # Windows has no library of that kind
+    except (OSError, TypeError):  # Windows has no such library
         return None
 
 

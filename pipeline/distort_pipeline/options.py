@@ -1,13 +1,15 @@
-"""What the words of the command line share: how options are written, and what their texts mean."""
+"""Shared options of the commands, and the parsing of their texts."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.remote import as_path
@@ -15,9 +17,11 @@ from distort_pipeline.stores.remote import as_path
 if TYPE_CHECKING:
     from distort_pipeline.records import Report
 
-EXIT_BROKEN = 1  # of a word that finds something broken
+EXIT_BROKEN = 1  # of a command that finds damage
 SELECTABLE = ("distortion", "level", "split")
-EXPORT_FORMATS = (  # a test holds it against the registry, which --help should not load
+# settings of options with another name
+SETTINGS_OF = {"external_pairs": ("external",), "select": tuple(f"{name}s" for name in SELECTABLE)}
+EXPORT_FORMATS = (  # a test compares this with the registry, which --help should not load
     "png_folder, pyiqa_fr, pyiqa_nr, iqadataset, kadid, ranked, webdataset, parquet, imagefolder, tfrecord, study"
 )
 
@@ -25,52 +29,65 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def examples(*lines: str) -> str:
-    """Return an epilog of example commands, kept line by line."""
+    """Return an epilog of example commands, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  distort-pipeline {line}" for line in lines)
 
 
 def with_defaults(section: type) -> Callable[[click.Command], click.Command]:
-    """Return a decorator that ends the help of each option with its default in `section`, where it has a plain one."""
+    """Return a decorator that appends the defaults in `section` to the help of options, if plain."""
     values = {field.name: field.default for field in dataclasses.fields(section)}
 
-    def tell(command: click.Command) -> click.Command:
+    def append_defaults(command: click.Command) -> click.Command:
         for option in command.params:
             value = values.get(option.name or "")
-            if not isinstance(option, click.Option) or not _tellable(value) or "[default" in (option.help or ""):
+            if not isinstance(option, click.Option) or not _is_plain(value) or "[default" in (option.help or ""):
                 continue
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             option.help = f"{option.help or ''}  [default: {text}]".lstrip()
         return command
 
-    return tell
+    return append_defaults
 
 
-def _tellable(value: object) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return bool(value)
     return isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
 
 
 def worker_options(command: Command) -> Command:
-    """Add the options that say where tasks run."""
+    """Return `command` with the options of workers and schedulers."""
     options = (
-        click.option("--workers", type=int, help="Local processes; 0 runs everything here, one task after another."),
+        click.option("--workers", type=int, help="Local worker processes; 0: run in this process."),
         click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786."),
-        click.option("--scheduler-file", type=click.Path(path_type=Path), help="File that a Dask scheduler wrote."),
+        click.option(
+            "--scheduler-file", type=click.Path(path_type=Path), help="Scheduler file of a running Dask scheduler."
+        ),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def names_as_typed(message: str, ctx: click.Context) -> str:
+    """Return an error message of a step with `--severity` for `generate.severity`, if given on the command line."""
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            typed = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            settings = "|".join(SETTINGS_OF.get(name, (name,)))
+            message = re.sub(rf"\b{ctx.command.name}\.({settings})\b", typed, message)
+    return message
+
+
 def show(report: Report) -> None:
-    """Print what a step did."""
+    """Print the report of a step."""
     for line in report.lines:
         click.echo(line)
 
 
 def say_problems(path: Path, problems: Iterable[str]) -> None:
-    """Print what is wrong with the store at `path`."""
+    """Print the problems of the store at `path`."""
     for problem in problems:
         click.echo(f"{path}: {problem}", err=True)
 
@@ -81,7 +98,7 @@ class PathType(click.ParamType[Path]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
-        """Return the path of a folder, or what stands for it in an object store."""
+        """Return the path of a folder, or a RemotePath in an object store."""
         return as_path(value)
 
 
@@ -89,7 +106,7 @@ STORE_PATH = PathType()
 
 
 def names_in(text: str | None) -> list[str] | None:
-    """Return the names of a comma-separated option, or None if it was not given.
+    """Return the names in a comma-separated option, or None if `text` is None.
 
     >>> names_in("jpeg, jp2k"), names_in(""), names_in(None)
     (['jpeg', 'jp2k'], [], None)
@@ -98,7 +115,7 @@ def names_in(text: str | None) -> list[str] | None:
 
 
 def numbers_in(text: str | None, option: str = "--levels") -> list[int] | None:
-    """Return the whole numbers of a comma-separated option, or None if it was not given."""
+    """Return the integers in a comma-separated option, or None if `text` is None."""
     names = names_in(text)
     try:
         return None if names is None else [int(name) for name in names]
@@ -106,10 +123,10 @@ def numbers_in(text: str | None, option: str = "--levels") -> list[int] | None:
         raise PipelineError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
 
 
-def ends_in(text: str | None, option: str) -> list[float] | None:
-    """Return the number, or the two ends of the range, that an option has; None if it was not given.
+def range_in(text: str | None, option: str) -> list[float] | None:
+    """Return the number or both ends of the range in an option, or None if `text` is None.
 
-    >>> ends_in("0.2:0.9", "--severity"), ends_in("0.5", "--severity"), ends_in(None, "--severity")
+    >>> range_in("0.2:0.9", "--severity"), range_in("0.5", "--severity"), range_in(None, "--severity")
     ([0.2, 0.9], [0.5], None)
     """
     try:
@@ -119,42 +136,42 @@ def ends_in(text: str | None, option: str) -> list[float] | None:
 
 
 def target_in(text: str | None) -> dict[str, list[float]] | None:
-    """Return measure → value, or ends of the range, of a --target option; None if it was not given.
+    """Return metric → value or ends of a range in a --target option, or None if `text` is None.
 
     >>> target_in("ssim=0.5:0.9"), target_in("psnr=30"), target_in(None)
     ({'ssim': [0.5, 0.9]}, {'psnr': [30.0]}, None)
     """
     if text is None:
         return None
-    measure, equals, ends = text.partition("=")
-    if not (measure and equals):
-        raise PipelineError(f"--target wants MEASURE=VALUE or MEASURE=LOW:HIGH, such as ssim=0.5:0.9, got {text!r}")
-    return {measure: ends_in(ends, "--target") or []}
+    metric, equals, ends = text.partition("=")
+    if not (metric and equals):
+        raise PipelineError(f"--target must be METRIC=VALUE or METRIC=LOW:HIGH, such as ssim=0.5:0.9, got {text!r}")
+    return {metric: range_in(ends, "--target") or []}
 
 
 def named_path(text: str) -> tuple[str, str]:
-    """Return name and path of a NAME=PATH option.
+    """Return the name and path in a NAME=PATH option.
 
     >>> named_path("camera=shots/degraded")
     ('camera', 'shots/degraded')
     """
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise PipelineError(f"--external-pairs wants NAME=PATH, got {text!r}")
+        raise PipelineError(f"--external-pairs must be NAME=PATH, got {text!r}")
     return name, path
 
 
 def selection(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the settings that --select options name: distortions, levels and splits.
+    """Return the settings in --select options: distortions, levels and splits.
 
     >>> selection(["distortion=jpeg, jp2k", "level=1"])
     {'distortions': ['jpeg', 'jp2k'], 'levels': [1]}
     """
-    found: dict[str, list[Any]] = {}
+    selected: dict[str, list[Any]] = {}
     for text in texts:
         name, _, values = text.partition("=")
         if name not in SELECTABLE or not names_in(values):
-            raise PipelineError(f"--select wants {', '.join(f'{known}=…' for known in SELECTABLE)}, got {text!r}")
-        wanted = numbers_in(values, "--select level") if name == "level" else names_in(values)
-        found.setdefault(f"{name}s", []).extend(wanted or ())
-    return found
+            raise PipelineError(f"--select must be {', '.join(f'{known}=…' for known in SELECTABLE)}, got {text!r}")
+        items = numbers_in(values, "--select level") if name == "level" else names_in(values)
+        selected.setdefault(f"{name}s", []).extend(items or ())
+    return selected

@@ -1,4 +1,4 @@
-"""Reads a params.yaml into settings: an unknown key is an error, so that a typo cannot become a default."""
+"""Reads settings from a params.yaml; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distort_pipeline.config import (
 )
 from distort_pipeline.errors import PipelineError, did_you_mean
 
-PARAMS_KEY = "distort_pipeline"  # the first key of a params.yaml that is ours; its value is the format's version
+PARAMS_KEY = "distort_pipeline"  # the first key of our params.yaml; its value is the format version
 PARAMS_VERSION = 1
 
 Section = TypeVar("Section", bound=ConfigSection)
@@ -43,7 +43,7 @@ class Params:
 
 
 def load_params(path: Path) -> Params:
-    """Return the settings of the params.yaml at `path`; PipelineError names what is wrong in it, and where."""
+    """Return the settings of the params.yaml at `path`; PipelineError names the first invalid setting."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def load_params(path: Path) -> Params:
         raise PipelineError(
             f"{path} says {PARAMS_KEY}: {document[PARAMS_KEY]!r}; this version reads {PARAMS_VERSION} only"
         )
-    known = {part.name: part for part in dataclasses.fields(Params)}
+    known = {section.name: section for section in dataclasses.fields(Params)}
     sections: dict[str, Any] = {}
     for name, values in document.items():
         if name == PARAMS_KEY:
@@ -70,7 +70,7 @@ def load_params(path: Path) -> Params:
 
 
 def is_ours(document: object) -> bool:
-    """Return whether a parsed YAML `document` says in its first key that it belongs to this program.
+    """Return whether a parsed YAML `document` starts with the key of this program.
 
     >>> is_ours({"distort_pipeline": 1}), is_ours({"train": {}}), is_ours(None)
     (True, False, False)
@@ -78,8 +78,8 @@ def is_ours(document: object) -> bool:
     return isinstance(document, dict) and next(iter(document), None) == PARAMS_KEY
 
 
-def says_it_is_ours(path: Path) -> bool:
-    """Return whether the file at `path` is YAML that says in its first key that it belongs to this program."""
+def has_our_key(path: Path) -> bool:
+    """Return whether the file at `path` is YAML that starts with the key of this program."""
     try:
         return is_ours(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
@@ -87,21 +87,21 @@ def says_it_is_ours(path: Path) -> bool:
 
 
 def parse_section(kind: type[Section], values: object, *, where: str = "settings") -> Section:
-    """Return the section `kind` made of a mapping of `values`, each checked against its declared type."""
+    """Return a section of class `kind` with the settings in `values`, each checked against its declared type."""
     if not isinstance(values, Mapping):
         raise PipelineError(f"{where}: {kind.section} must be a mapping of settings, got {values!r}")
     hints = typing.get_type_hints(kind)
-    names = {part.name for part in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    settled = {}
+    names = {setting.name for setting in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    settings = {}
     for name, value in values.items():
         if name not in names:
             raise PipelineError(f"{where}: unknown setting {kind.section}.{name}{did_you_mean(str(name), names)}")
-        settled[name] = _typed(hints[name], value, f"{kind.section}.{name}")
-    return kind(**settled)
+        settings[name] = _typed(hints[name], value, f"{kind.section}.{name}")
+    return kind(**settings)
 
 
 def replaced(section: Section, **changes: Any) -> Section:
-    """Return `section` with those `changes` that are not None, checked like a parameter file's values."""
+    """Return `section` with all `changes` except None, checked like the values of a parameter file."""
     hints = typing.get_type_hints(type(section))
     given = {
         name: _typed(hints[name], value, f"{section.section}.{name}")
@@ -111,34 +111,36 @@ def replaced(section: Section, **changes: Any) -> Section:
     return dataclasses.replace(section, **given)  # type: ignore[type-var]
 
 
-def _typed(hint: Any, value: object, place: str) -> Any:
-    """Return `value` as the declared type `hint`; integers pass for floats, nothing else is converted silently."""
+def _typed(hint: Any, value: object, setting: str) -> Any:
+    """Return `value` as the declared type `hint`; only integers and numeric text become floats."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        return _typed(next(part for part in arguments if part is not type(None)), value, place)
+        return _typed(next(argument for argument in arguments if argument is not type(None)), value, setting)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise PipelineError(f"{place} must be a list, got {value!r}")
-        return tuple(_typed(arguments[0], part, place) for part in value)
+            raise PipelineError(f"{setting} must be a list, got {value!r}")
+        return tuple(_typed(arguments[0], item, setting) for item in value)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise PipelineError(f"{place} must be a mapping, got {value!r}")
-        return {_typed(str, key, place): _typed(arguments[1], part, place) for key, part in value.items()}
+            raise PipelineError(f"{setting} must be a mapping, got {value!r}")
+        return {_typed(str, key, setting): _typed(arguments[1], item, setting) for key, item in value.items()}
     if hint is float and not isinstance(value, bool):
         if isinstance(value, int | float):
-            return _finite(value, place)
+            return _finite(value, setting)
         if isinstance(value, str) and _is_number(value):  # YAML 1.1 reads 3e-4 as text
-            return _finite(float(value), place)
+            return _finite(float(value), setting)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise PipelineError(f"{place} must be of type {hint.__name__}, got {value!r}")
+    raise PipelineError(f"{setting} must be of type {hint.__name__}, got {value!r}")
 
 
-def _finite(value: float, place: str) -> float:
-    if not abs(value) <= sys.float_info.max:  # also an integer that no float can hold
-        raise PipelineError(f"{place} must be a finite number, got {value if isinstance(value, float) else 'more'}")
+def _finite(value: float, setting: str) -> float:
+    if not abs(value) <= sys.float_info.max:  # also false for an integer beyond the range of floats
+        raise PipelineError(
+            f"{setting} must be a finite number, got {value if isinstance(value, float) else 'a larger integer'}"
+        )
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""Work done in a thread before it is asked for, so that what waits for the disk and what computes overlap."""
+"""Prefetching in a thread: reading from the disk overlaps with computing."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ Item = TypeVar("Item")
 
 
 class _End:
-    """Says that there are no more items, and why if something went wrong."""
+    """The end of the items, with the error of the iterator, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 def prefetch(items: Iterator[Item], count: int, *, name: str) -> Generator[Item, None, None]:
-    """Yield `items` in order; a thread called `name` takes them from their iterator, up to `count` before they are due.
+    """Yield `items` in order, taken from their iterator by a thread called `name`, up to `count` ahead.
 
-    Its errors are raised here. Closed or left before its end, the thread stops behind the item that it is at.
+    Errors of the iterator are raised here. When the consumer closes the generator early, the thread stops after its
+    current item.
     """
     ready: queue.Queue[Item | _End] = queue.Queue(count)
     stopped = threading.Event()
 
-    def hand_over(got: Item | _End) -> None:
+    def hand_over(entry: Item | _End) -> None:
         while not stopped.is_set():
             with suppress(queue.Full):
-                ready.put(got, timeout=0.1)
+                ready.put(entry, timeout=0.1)
                 return
 
     def work() -> None:
@@ -47,12 +48,12 @@ def prefetch(items: Iterator[Item], count: int, *, name: str) -> Generator[Item,
     thread.start()
     try:
         while True:
-            got = ready.get()
-            if not isinstance(got, _End):
-                yield got
+            entry = ready.get()
+            if not isinstance(entry, _End):
+                yield entry
                 continue
-            if got.error is not None:
-                raise got.error
+            if entry.error is not None:
+                raise entry.error
             return
     finally:
         stopped.set()

@@ -1,4 +1,4 @@
-"""How far a run has come: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
-    """Yield `items` while showing on stderr how many of `total` are through; `done` were so before the run."""
+    """Yield `items` and show the progress on stderr, as a count of `total`; `done` were finished before this run."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -24,19 +24,19 @@ def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int
 
 def _track_in_lines(items: Iterable[Item], total: int, label: str, unit: str, done: int) -> Iterator[Item]:
     started = last = time.monotonic()
-    for made, item in enumerate(items, start=1):
+    for number, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
+        if now - last >= SECONDS_BETWEEN_LINES or done + number == total:
             last = now
-            print(progress_line(label, unit, done + made, total, made / max(now - started, 1e-9)), file=sys.stderr)
+            print(progress_line(label, unit, done + number, total, number / max(now - started, 1e-9)), file=sys.stderr)
 
 
 def progress_line(label: str, unit: str, done: int, total: int, per_second: float) -> str:
-    """Return one plain line of progress.
+    """Return a plain line of progress.
 
     >>> progress_line("pairs", "shards", 5, 20, 2.5)
     'pairs: 5/20 shards, 2.5 shards/s, 6 s left'
     """
-    left = (total - done) / per_second if per_second else 0.0
-    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {left:.0f} s left"
+    remaining_s = (total - done) / per_second if per_second else 0.0
+    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {remaining_s:.0f} s left"

@@ -1,4 +1,4 @@
-"""A finished store made once more by its step, from the settings in its header and from inputs that a user names."""
+"""Rebuilds a finished store with its step, from the settings in its metadata and from inputs named by the user."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from distort_pipeline.stores.files import read_json
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a store was made of; which of it is needed depends on the store."""
+    """Inputs of any kind of store; each kind needs some of these."""
 
     manifest: Path = Path("manifest.jsonl")
     models: Path = Path("models")
     corpus: Path = Path("corpus")
-    root: Path | None = None  # of the manifest's images, if they lie elsewhere now
+    root: Path | None = None  # folder of the manifest's images, if they have moved
     external: Mapping[str, str] = field(default_factory=dict)
 
 
 def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Callable[[], Report]:
-    """Return a function that runs the step which made the store at `path`, with the same settings.
+    """Return a function that reruns the step of the store at `path` with the same settings.
 
-    PipelineError if the header does not tell of a step that makes stores of shards.
+    PipelineError if the metadata names no step for sharded stores.
     """
     metadata = read_json(path / "store.json")
     settings = metadata.get("settings") if isinstance(metadata, dict) else None
     kind = settings.get("format") if isinstance(settings, dict) else None
-    makers: dict[str, Callable[[dict[str, Any]], Report]] = {
+    steps: dict[str, Callable[[dict[str, Any]], Report]] = {
         "pairs": lambda values: _pairs(values, path, inputs, workers),
         "corpus": lambda values: _corpus(values, path, inputs, workers),
         "export": lambda values: _export(values, path, inputs, workers),
     }
-    if not isinstance(settings, dict) or kind not in makers:
+    if not isinstance(settings, dict) or kind not in steps:
         raise PipelineError(f"{path} has no shards to repair: run the command that made it again")
-    return lambda: makers[str(kind)](settings)
+    return lambda: steps[str(kind)](settings)
 
 
 def _pairs(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Workers) -> Report:
@@ -62,5 +62,5 @@ def _export(settings: dict[str, Any], path: Path, inputs: Inputs, workers: Worke
     from distort_pipeline.steps import export
 
     config = parse_section(ExportConfig, settings["export"], where=str(path))
-    # labels that were added since are no part of it
+    # without labels added after the export
     return export.run(config, inputs.corpus, path, workers=workers, labels=tuple(settings["labels"]))

@@ -1,4 +1,4 @@
-"""The rows that the steps leave behind, and how they are written so that their digests never change."""
+"""Rows written by the steps, and their canonical text for digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One accepted pristine image: a row of a manifest."""
+    """An accepted pristine image: a row of a manifest."""
 
     id: str  # unique in its manifest, safe as a file name: made of the path's stem and the digest
     path: str  # relative to the source root, POSIX; members of archives as archive.zip/inner/name.png
@@ -22,13 +22,13 @@ class ImageRecord:
     height: int
     mode: str  # the mode of the file before it became 8-bit RGB, as Pillow names it
     licence: str
-    source: str  # where it comes from, in the words of the list or folder it came with
+    source: str  # origin, as given by its list or folder
     split: str  # train, val or test
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """One file that is no use, and why."""
+    """A rejected file and the reason."""
 
     path: str
     reason: str
@@ -36,7 +36,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One distorted tile or image of a pair store, beside its pristine one."""
+    """A pair of a pair store: a distorted tile or image and its pristine counterpart."""
 
     split: str
     shard: int
@@ -45,19 +45,19 @@ class PairRecord:
     image_digest: str
     y: int  # offset of the tile in the full image, px
     x: int
-    height: int  # valid extent of the tile, px: smaller than the tile where the image was
+    height: int  # valid extent of the tile, px: smaller than the tile in a small image
     width: int
     distortion: str
     level: int
     level_index: int  # index along the level axis of the distortion's array
     seed: int
     parameters: str  # canonical JSON of the values used
-    facts: str  # canonical JSON of what came out: bytes reached, flags
+    facts: str  # canonical JSON of outcomes: bytes reached, flags
 
 
 @dataclass(frozen=True)
 class TileRecord:
-    """One pristine reference tile of a corpus."""
+    """A pristine reference tile of a corpus."""
 
     tile: int  # index into the corpus's pristine tiles
     image: str
@@ -71,12 +71,12 @@ class TileRecord:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """One generated tile of a corpus."""
+    """A generated tile of a corpus."""
 
     sample: int  # index over the whole corpus
     distortion: str
-    batch: int  # of its distortion at its level
-    slot: int  # index along the array of that
+    batch: int  # number within its condition
+    slot: int  # index along the array of the condition
     tile: int  # TileRecord.tile
     image: str
     split: str
@@ -84,25 +84,25 @@ class SampleRecord:
     x: int
     height: int
     width: int
-    level: int  # from 1, the weakest; of a corpus of one level, the number of the learned one
-    severity: float  # that was asked of the generator, from 0 (the untouched image) to 1 (its strongest level)
-    parameters: str  # canonical JSON of what the true distortion takes at that severity; {} for brought pairs
-    target: float | None  # what was asked of generate.target's measure; none where a severity was asked for
+    level: int  # from 1, the lowest severity; in a corpus of one level, the number of the learned level
+    severity: float  # input of the generator, from 0 (the pristine image) to 1 (the highest learned level)
+    parameters: str  # canonical JSON: parameters of the true distortion at this severity; {} for external pairs
+    target: float | None  # requested value of the metric in generate.target; none where a severity was requested
     draw: int
     seed: int
-    model: str  # digest of the generator; of a mix, of all of them, joined by +
+    model: str  # digest of the generator; of a composite, all digests joined by +
     precision: str
     pixel_digest: str  # SHA-256 over the shape and the pixels of the sample
-    psnr: float | None  # dB against the pristine tile; none where the two are identical
+    psnr: float | None  # dB against the pristine tile; none if identical
     ssim: float | None
-    ms_ssim: float | None  # none where a side is below 176 px
+    ms_ssim: float | None  # none if a side is below 176 px
     gmsd: float | None  # lower is better
-    clipped: float  # fraction of pixel values at 0 or 255 that were not there in the pristine tile
+    clipped: float  # fraction of pixel values at 0 or 255 that are not so in the pristine tile
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a step did, in numbers that add up and in lines for a person."""
+    """The outcome of a step, as counts that add up and as lines of text."""
 
     step: str
     counts: Mapping[str, int | float | str]
@@ -110,12 +110,12 @@ class Report:
 
 
 def row(record: Any) -> dict[str, Any]:
-    """Return a record as a flat mapping in the order of its fields."""
-    return {part.name: getattr(record, part.name) for part in dataclasses.fields(record)}
+    """Return a record as a mapping, in the order of its fields."""
+    return {column.name: getattr(record, column.name) for column in dataclasses.fields(record)}
 
 
 def canonical(value: object) -> str:
-    """Return the one JSON text of `value`: sorted keys, no spaces, no NaN.
+    """Return the canonical JSON text of `value`: sorted keys, no spaces, no NaN.
 
     >>> canonical({"b": 1, "a": [1.5, None]})
     '{"a":[1.5,null],"b":1}'

@@ -1,4 +1,4 @@
-"""Named things that each live in a file of their own: distortions, statistics, networks, export formats."""
+"""Registries of named entries, a file each: distortions, statistics, networks, export formats."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """A name for each entry of one folder; the folder's files are imported when a name is first asked for.
+    """The named entries of a folder, whose files are imported at the first use of a name.
 
-    A file that fails to import stops the run: a silently missing entry would change a corpus unnoticed.
+    A failed import stops the run: a silently missing entry would change a corpus unnoticed.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -25,7 +25,7 @@ class Registry(Generic[Entry]):
         self._loaded = False
 
     def add(self, name: str) -> Callable[[Entry], Entry]:
-        """Return a decorator that registers what it decorates as `name`."""
+        """Return a decorator that registers an entry as `name`."""
 
         def register(entry: Entry) -> Entry:
             if name in self._entries:
@@ -36,7 +36,7 @@ class Registry(Generic[Entry]):
         return register
 
     def get(self, name: str) -> Entry:
-        """Return the entry called `name`, or raise PipelineError with the nearest known name."""
+        """Return the entry called `name`; PipelineError with the nearest known name if there is none."""
         self._load()
         if name not in self._entries:
             raise PipelineError(f"no {self.kind} is called {name!r}{did_you_mean(name, self._entries)}")

@@ -1,7 +1,7 @@
-"""Temporary folders that a kill cannot leave behind for good.
+"""Temporary folders, deleted even after a kill.
 
-Each holds a lock that the operating system lets go when its process dies, however it dies; `sweep` deletes the folders
-whose lock is free. Where there are no such locks (Windows), nothing is swept.
+Each folder holds a lock, released by the operating system when the process dies; `sweep` deletes folders with a free
+lock. Without such locks (Windows), nothing is swept.
 """
 
 from __future__ import annotations
@@ -20,55 +20,55 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = "distort-pipeline-"
-UNBORN = f".{PREFIX}"  # until it is locked; a kill in between leaves an empty folder
-UNBORN_SECONDS = 3600  # after which one is nobody's
+UNLOCKED = f".{PREFIX}"  # name until the folder is locked; a kill before leaves it empty
+UNLOCKED_SECONDS = 3600  # age at which a folder without a lock counts as abandoned
 LOCK = "owner.lock"
 MEMORY_FOLDER = Path("/dev/shm")  # exists on Linux only
 
 
 @contextmanager
-def scratch_folder(place: Path | None = None) -> Iterator[Path]:
-    """Give a new folder in `place` (None: where temporary files go), deleted in every case."""
-    unborn = Path(tempfile.mkdtemp(prefix=UNBORN, dir=place))
-    folder = unborn.with_name(unborn.name.removeprefix("."))
-    descriptor = os.open(unborn / LOCK, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder in `parent` (None: the system's temporary folder), deleted at the end in any case."""
+    unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=parent))
+    folder = unlocked.with_name(unlocked.name.removeprefix("."))
+    descriptor = os.open(unlocked / LOCK, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         _locked(descriptor)
-        unborn.rename(folder)  # only now can others see it, and it is locked already
+        unlocked.rename(folder)  # visible to `sweep` only now that it is locked
         yield folder
     finally:
         os.close(descriptor)
-        for left in (unborn, folder):
-            shutil.rmtree(left, ignore_errors=True)
+        for path in (unlocked, folder):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep() -> int:
-    """Delete what killed processes left in the folders for temporary files; return how many folders."""
-    return sum(_sweep(place) for place in {Path(tempfile.gettempdir()), MEMORY_FOLDER})
+    """Return the number of scratch folders of killed processes, all deleted."""
+    return sum(_sweep(parent) for parent in {Path(tempfile.gettempdir()), MEMORY_FOLDER})
 
 
-def _sweep(place: Path) -> int:
-    if fcntl is None or not place.is_dir():
+def _sweep(parent: Path) -> int:
+    if fcntl is None or not parent.is_dir():
         return 0
-    gone = 0
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or gone meanwhile
+    deleted = 0
+    for folder in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, or deleted meanwhile
             descriptor = os.open(folder / LOCK, os.O_RDWR)
             try:
                 if _locked(descriptor):
                     shutil.rmtree(folder)
-                    gone += 1
+                    deleted += 1
             finally:
                 os.close(descriptor)
-    for unborn in place.glob(f"{UNBORN}*"):
+    for unlocked in parent.glob(f"{UNLOCKED}*"):
         with suppress(OSError):
-            if time.time() - unborn.stat().st_mtime > UNBORN_SECONDS:
-                shutil.rmtree(unborn)
-    return gone
+            if time.time() - unlocked.stat().st_mtime > UNLOCKED_SECONDS:
+                shutil.rmtree(unlocked)
+    return deleted
 
 
 def _locked(descriptor: int) -> bool:
-    """Lock an open file for this process, and return whether nobody else has."""
+    """Return whether this process could lock an open file."""
     if fcntl is None:
         return False
     try:

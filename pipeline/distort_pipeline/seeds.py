@@ -1,4 +1,4 @@
-"""Randomness that belongs to the sample: the same draw on any worker, in any order, on any day."""
+"""Seeds of samples: the same draw on any worker, in any order, on any day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Part = str | int | float
 
 
 def derive_seed(*parts: Part) -> int:
-    """Return a 63-bit seed that depends on every one of `parts`, their types and their order.
+    """Return a 63-bit seed that depends on all `parts`, their types and their order.
 
     >>> derive_seed(1, "jpeg") == derive_seed(1, "jpeg")
     True
@@ -25,7 +25,7 @@ def derive_seed(*parts: Part) -> int:
 
 
 def sample_seed(seed: int, image_digest: str, distortion: str, level: int, draw: int = 0) -> int:
-    """Return the seed of one sample: one image under one distortion at one level, for the `draw`-th time."""
+    """Return the seed of a sample: an image under a distortion at a level, drawn for the `draw`-th time."""
     return derive_seed(seed, image_digest, distortion, level, draw)
 
 

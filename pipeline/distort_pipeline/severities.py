@@ -1,35 +1,35 @@
-"""A trained generator's severities: the true distortion's parameters there, and the levels learned nearby."""
+"""Severities of a trained generator: parameters of the true distortion, and the nearest learned levels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distort_pipeline.distortions.presets import default_place
+from distort_pipeline.distortions.presets import default_index
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.planning.conditions import ModelCapabilities
 from distort_pipeline.trained import LearnedLevel, is_multi_level, is_stochastic, learned_levels
 
 Card = Mapping[str, Any]
-EXACTLY = 1e-9  # severities nearer than this to a level's are that level's
+TOLERANCE = 1e-9  # a severity this close to a level's counts as equal
 
 
-def usual_level(card: Card) -> LearnedLevel:
-    """Return the learned level that stands for a model where nothing is asked: the usual preset's, else the middle."""
+def default_level(card: Card) -> LearnedLevel:
+    """Return the learned level used if no severity is requested: the default preset's level, else the middle."""
     levels = learned_levels(card)
-    return levels[default_place(card["distortion"], [dict(level.parameters) for level in levels])]
+    return levels[default_index(card["distortion"], [dict(level.parameters) for level in levels])]
 
 
 def capabilities(card: Card) -> ModelCapabilities:
-    """Return what the model of a card can be asked for."""
-    usual = usual_level(card)
-    return ModelCapabilities(usual.level, usual.severity, is_multi_level(card), is_stochastic(dict(card)))
+    """Return the levels, severities and draws available from a model."""
+    default = default_level(card)
+    return ModelCapabilities(default.level, default.severity, is_multi_level(card), is_stochastic(dict(card)))
 
 
 def true_parameters(card: Card, severity: float) -> dict[str, float]:
-    """Return the parameters that the true distortion has at a severity of the model; none for brought pairs.
+    """Return the parameters of the true distortion at a severity of the model; none for external pairs.
 
-    PipelineError between the learned levels of a distortion without a dial.
+    PipelineError between learned levels if the distortion has no severity scale.
     """
     if card["external"]:
         return {}
@@ -37,7 +37,7 @@ def true_parameters(card: Card, severity: float) -> dict[str, float]:
 
 
 def composite_parameters(cards: Mapping[str, Card], severity: float) -> dict[str, float]:
-    """Return the parameters of a condition' models (name → card) as one mapping: of a mix, behind their names."""
+    """Return the true parameters of a condition's models (name → card), prefixed with model names for a composite."""
     if len(cards) == 1:
         return true_parameters(next(iter(cards.values())), severity)
     return {
@@ -48,17 +48,17 @@ def composite_parameters(cards: Mapping[str, Card], severity: float) -> dict[str
 
 
 def levels_near(card: Card, severities: Iterable[float]) -> list[int]:
-    """Return the places of the learned levels that `severities` are, or lie between; the weakest below it stands alone.
+    """Return the indices of the learned levels that equal or enclose the `severities`; below the lowest, its index.
 
     >>> card = {"levels": [{"level": at, "parameters": {}, "severity": at / 2} for at in (1, 2)]}
     >>> levels_near(card, [0.5]), levels_near(card, [0.2]), levels_near(card, [0.7, 1])
     ([0], [0], [0, 1])
     """
     known = [level.severity for level in learned_levels(card)]
-    found: set[int] = set()
+    nearest: set[int] = set()
     for severity in severities:
-        above = next((place for place, own in enumerate(known) if own >= severity - EXACTLY), len(known) - 1)
-        found.add(above)
-        if above and known[above] - severity > EXACTLY:
-            found.add(above - 1)
-    return sorted(found)
+        above = next((index for index, level in enumerate(known) if level >= severity - TOLERANCE), len(known) - 1)
+        nearest.add(above)
+        if above and known[above] - severity > TOLERANCE:
+            nearest.add(above - 1)
+    return sorted(nearest)

@@ -1,4 +1,4 @@
-"""Which image trains and which one judges: decided by the image's own digest, not by its place in a list."""
+"""Train and val splits, assigned by the digest of each image and not by its position in a list."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def assign_splits(
     given: Mapping[str, str] | None = None,
     for_training: bool = True,
 ) -> dict[str, str]:
-    """Return the split of each image digest; those `given` (digest → split) keep theirs.
+    """Return the split of each image digest; splits in `given` (digest → split) stay.
 
-    Every other digest is hashed with `salt` to a place in [0, 1) and belongs to val below `val_fraction`: further
-    images never move earlier ones. With `val_count` the images nearest to 0 fill val up to that many, those given
-    as val included. PipelineError if train or val comes out empty, unless nothing is to be trained on them.
+    Every other digest is hashed with `salt` to a position in [0, 1) and belongs to val below `val_fraction`: added
+    images never change the split of earlier images. With `val_count`, the images nearest to 0 fill val up to this
+    count, given val images included. PipelineError if train or val is empty, unless `for_training` is false.
 
     >>> splits = assign_splits(["a", "b", "c"], val_fraction=0.1, val_count=1, given={"c": "val"})
     >>> splits
@@ -32,21 +32,21 @@ def assign_splits(
     """
     given = given or {}
     free = sorted(
-        {digest for digest in digests if digest not in given}, key=lambda digest: (place(digest, salt), digest)
+        {digest for digest in digests if digest not in given}, key=lambda digest: (split_position(digest, salt), digest)
     )
     if val_count is None:
-        val = {digest for digest in free if place(digest, salt) < val_fraction}
+        val = {digest for digest in free if split_position(digest, salt) < val_fraction}
     else:
-        wanted = val_count - sum(given.get(digest) == "val" for digest in set(digests))
-        val = set(free[: max(wanted, 0)])
+        missing = val_count - sum(given.get(digest) == "val" for digest in set(digests))
+        val = set(free[: max(missing, 0)])
     splits = {digest: given.get(digest, "val" if digest in val else "train") for digest in digests}
     if for_training:
         _require_both(splits, val_fraction, val_count)
     return splits
 
 
-def place(digest: str, salt: str) -> float:
-    """Return where `digest` falls in [0, 1) under `salt`, evenly over all digests."""
+def split_position(digest: str, salt: str) -> float:
+    """Return the position of `digest` in [0, 1) under `salt`, uniform over all digests."""
     return derive_seed("split", salt, digest) / SEED_SPAN
 
 
@@ -60,6 +60,6 @@ def _require_both(splits: Mapping[str, str], val_fraction: float, val_count: int
         )
     if not sizes["train"]:
         raise PipelineError(
-            f"none of {len(splits)} images is in the train split ({rule}): bring more images, "
+            f"none of {len(splits)} images is in the train split ({rule}): add images, "
             "set ingest.val_count to fewer, or name train images in the split column of a list"
         )

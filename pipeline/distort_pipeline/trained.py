@@ -1,4 +1,4 @@
-"""A trained generator, found in its folder and made ready to distort."""
+"""Trained generators, loaded from their folders for inference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A model card and the generator that it describes."""
+    """A model card and its generator."""
 
     card: dict[str, Any]
     predictor: Predictor
@@ -32,7 +32,7 @@ class TrainedGenerator:
 
 @dataclass(frozen=True)
 class LearnedLevel:
-    """One level of a distortion that a model has learned: its number and parameters in the pairs, and its severity."""
+    """A level learned by a model: its number and parameters in the pairs, and its severity."""
 
     level: int
     parameters: Mapping[str, float]
@@ -40,36 +40,36 @@ class LearnedLevel:
 
 
 def learned_levels(card: Mapping[str, Any]) -> tuple[LearnedLevel, ...]:
-    """Return the levels that the model of this card has learned, weakest first."""
-    return tuple(LearnedLevel(one["level"], one["parameters"], one["severity"]) for one in card["levels"])
+    """Return the levels learned by the model of this card, lowest severity first."""
+    return tuple(LearnedLevel(level["level"], level["parameters"], level["severity"]) for level in card["levels"])
 
 
 def is_multi_level(card: Mapping[str, Any]) -> bool:
-    """Return whether the model of this card has learned several levels, and takes any severity from 0 to 1."""
+    """Return whether the model of this card has learned several levels, and so takes any severity from 0 to 1."""
     return len(card["levels"]) > 1
 
 
 def is_stochastic(card: dict[str, Any]) -> bool:
-    """Return whether the model of this card draws anew for every seed."""
+    """Return whether the output of the model of this card depends on the seed."""
     return bool(card["network"]["noise_channels"])
 
 
 def needs_image_stats(card: Mapping[str, Any]) -> bool:
-    """Return whether the model of this card goes by the whole image of each tile, see `wavelets/significance.py`."""
+    """Return whether the model of this card needs statistics of the whole image, see `wavelets/significance.py`."""
     return bool(card["network"].get("image_stats", False))
 
 
 def load_generator(
     folder: Path, *, batch_size: int, precision: str = "float32", image_stats: bool = True
 ) -> TrainedGenerator:
-    """Return the generator of a model folder, loaded once in each process; PipelineError if its weights are damaged.
+    """Return the generator of a model folder, loaded once per process; PipelineError if its weights are damaged.
 
-    Without `image_stats` one that goes by the image that a tile is of takes each tile for a whole image.
+    Without `image_stats`, a generator that needs statistics of the whole image computes them from each tile.
     """
     return _loaded(folder, str(read_card(folder)["weights_digest"]), batch_size, precision, image_stats)
 
 
-@lru_cache(maxsize=8)  # by digest: a worker outlives a training that puts another model in the same folder
+@lru_cache(maxsize=8)  # keyed by digest: a later training may replace the model in the folder
 def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
     from distort_pipeline.networks.fusing import fused_weights
     from distort_pipeline.networks.generator import build_generator
@@ -100,13 +100,12 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, 
 
 
 def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
-    """Return path → array, float32, of a model folder; PipelineError if its weights are not those of the digest."""
+    """Return path → array, float32, of a model folder; PipelineError if the weights do not match the digest."""
     weights, _ = read_arrays(folder / WEIGHTS)
     if arrays_digest(weights) != weights_digest:
-        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest is not the one in the model card")
-    return {
-        path: array.astype("float32") for path, array in weights.items()
-    }  # pretrained generators' rest in half precision
+        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest differs from the digest in the model card")
+    # the shipped weights are stored in half precision
+    return {path: array.astype("float32") for path, array in weights.items()}
 
 
 def weights_of(model: keras.Model) -> dict[str, Any]:
@@ -117,15 +116,13 @@ def weights_of(model: keras.Model) -> dict[str, Any]:
 
 
 def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
-    """Give `model` the arrays of `weights`; PipelineError names what is missing or of another shape."""
+    """Assign the arrays of `weights` to `model`; PipelineError names an array that is missing or of another shape."""
     for variable in model.variables:
         if variable.path not in weights:
-            raise PipelineError(
-                f"the weights lack {variable.path}: a model that an older version trained is to be trained again"
-            )
+            raise PipelineError(f"the weights lack {variable.path}: train a model of an older version again")
         if tuple(variable.shape) != weights[variable.path].shape:
             raise PipelineError(
-                f"{variable.path} is of shape {weights[variable.path].shape}, the network wants "
-                f"{tuple(variable.shape)}: a model that an older version trained is to be trained again"
+                f"{variable.path} is of shape {weights[variable.path].shape}, the network needs "
+                f"{tuple(variable.shape)}: train a model of an older version again"
             )
         variable.assign(weights[variable.path])

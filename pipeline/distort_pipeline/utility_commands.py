@@ -1,4 +1,4 @@
-"""The words beside the path: label, verify, gallery, model, doctor. Each imports its command when it runs."""
+"""The utility commands: label, verify, gallery, model, doctor. Each imports its module at run time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from distort_pipeline.options import (
     )
 )
 @click.argument("corpus", type=STORE_PATH)
-@click.option("--metric", help="A metric of pyiqa, where its weights are present.")
-@click.option("--table", type=click.Path(path_type=Path), help="What people answered: a study's list, filled in.")
-@click.option("--name", help="What the label is called.  [default: the metric's name; for a table, rating]")
-@click.option("--lower-better", is_flag=True, help="For a table whose scale grows with the damage.")
-@click.option("--workers", type=int, default=0, show_default=True, help="Local processes for a metric.")
+@click.option("--metric", help="Metric of pyiqa, with its weights present.")
+@click.option("--table", type=click.Path(path_type=Path), help="CSV of ratings: the completed list of a study.")
+@click.option("--name", help="Name of the label.  [default: the metric's name, or rating for a table]")
+@click.option("--lower-better", is_flag=True, help="Lower ratings in the table are better.")
+@click.option("--workers", type=int, default=0, show_default=True, help="Local worker processes for a metric.")
 @click.pass_context
 def label(
     ctx: click.Context,  # noqa: ARG001
@@ -44,7 +44,7 @@ def label(
     lower_better: bool,
     workers: int,
 ) -> None:
-    """Add to a finished corpus what a metric, or what people, say of its samples."""
+    """Add a metric, or ratings by people, to the samples of a finished corpus."""
     from distort_pipeline.commands import label as command
     from distort_pipeline.execution import Workers
 
@@ -65,24 +65,35 @@ def label(
     )
 )
 @click.argument("paths", nargs=-1, required=True, type=STORE_PATH)
-@click.option("--repair", is_flag=True, help="Make damaged shards again, and no others.")
+@click.option("--repair", is_flag=True, help="Rebuild damaged shards only.")
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path),
-    help="To repair from.  [default: the one beside the store, or manifest.jsonl]",
+    help="Manifest for --repair.  [default: beside the store, else manifest.jsonl]",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the manifest's images lie now, if elsewhere.")
+@click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
 @click.option(
     "--models",
     type=click.Path(path_type=Path),
-    help="To repair a corpus from.  [default: the folder models, or the pretrained generators]",
+    help="Models for --repair of a corpus.  [default: models, else pretrained]",
 )
-@click.option("--corpus", type=click.Path(path_type=Path), default=Path("corpus"), help="To repair an export from.")
 @click.option(
-    "--external-pairs", multiple=True, metavar="NAME=PATH", help="Your own pairs, to repair a pair store from."
+    "--corpus",
+    type=click.Path(path_type=Path),
+    default=Path("corpus"),
+    show_default=True,
+    help="Corpus for --repair of an export.",
 )
-@click.option("--against", type=STORE_PATH, help="Another corpus that should be the same.")
-@click.option("--tolerance", type=int, default=0, help="By how much its pixels may differ, of 255.  [default: 0]")
+@click.option(
+    "--external-pairs",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="External pairs for --repair of a pair store; repeatable.",
+)
+@click.option("--against", type=STORE_PATH, help="Corpus to compare with, pixel by pixel.")
+@click.option(
+    "--tolerance", type=int, default=0, show_default=True, help="Largest accepted pixel difference, in 8-bit levels."
+)
 @worker_options
 @click.pass_context
 def verify(
@@ -102,35 +113,35 @@ def verify(
 ) -> None:
     """Recompute every digest of a manifest, pair store, model, corpus or export.
 
-    Names what is missing or damaged, and then exits with 1.
+    Prints missing or damaged files and exits with code 1 if there are any.
     """
     from distort_pipeline.commands.compare import compare
-    from distort_pipeline.commands.repair import repair as mend
-    from distort_pipeline.commands.verify import verify as check
+    from distort_pipeline.commands.repair import repair as repair_store
+    from distort_pipeline.commands.verify import verify as verify_store
     from distort_pipeline.execution import Workers
     from distort_pipeline.inputs import manifest_beside, models_or_pretrained
     from distort_pipeline.rebuild import Inputs, rebuilder
 
-    where = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
+    pool = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
     broken = False
     for path in paths:
-        found = check(path, workers=where)
-        if repair and found.problems:
-            say_problems(path, found.problems)
-            made_of = Inputs(
+        report = verify_store(path, workers=pool)
+        if repair and report.problems:
+            say_problems(path, report.problems)
+            inputs_of_store = Inputs(
                 **inputs,
                 manifest=manifest or manifest_beside(path),
-                **({"models": models_or_pretrained(models)} if found.kind == "corpus" else {}),
+                **({"models": models_or_pretrained(models)} if report.kind == "corpus" else {}),
                 external=dict(named_path(text) for text in external_pairs),
             )
-            found = mend(path, found, rebuilder(path, made_of, where), workers=where)
-        problems = found.problems
+            report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
+        problems = report.problems
         if against is not None:
-            difference = compare(path, against, tolerance=tolerance, workers=where)
+            difference = compare(path, against, tolerance=tolerance, workers=pool)
             click.echo(f"{path}: against {against}: {difference.summary}")
             problems += difference.problems
         say_problems(path, problems)
-        click.echo(f"{path}: {found.summary}")
+        click.echo(f"{path}: {report.summary}")
         broken = broken or bool(problems)
     ctx.exit(EXIT_BROKEN if broken else 0)
 
@@ -143,15 +154,20 @@ def verify(
     )
 )
 @click.argument("corpus", type=STORE_PATH)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True)
-@click.option("--distortions", help="Names, separated by commas.  [default: all there are]")
-@click.option("--rows", type=int, default=4, show_default=True, help="Samples of each distortion.")
-@click.option("--columns", help="pristine, generated, true, generated residual, true residual; all by default.")
-@click.option("--crop-px", type=int, help="Only the middle of each sample, of 256 px at most.")
-@click.option("--image", help="Only samples of the image of this id.")
-@click.option("--captions/--no-captions", default=True, show_default=True, help="Headings and row labels.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True, help="Folder to write."
+)
+@click.option("--distortions", help="Comma-separated names.  [default: all]")
+@click.option("--rows", type=int, default=4, show_default=True, help="Samples per distortion.")
+@click.option("--columns", help="Comma-separated columns, see below.  [default: all]")
+@click.option("--crop-px", type=int, help="Side of the central crop of each sample.  [default: whole samples]")
+@click.option("--image", help="Only samples of the image with this id.")
+@click.option("--captions/--no-captions", default=True, show_default=True, help="Headings and captions of rows.")
 def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:
-    """Write contact sheets of a corpus as PNG files, for a paper's figure."""
+    """Write contact sheets of a corpus as PNG files, for figures.
+
+    Columns: pristine, generated, true, generated residual, true residual.
+    """
     from distort_pipeline.commands.gallery import gallery as write
 
     show(write(corpus, out, distortions=names_in(distortions) or (), columns=names_in(columns) or (), **options))
@@ -159,23 +175,23 @@ def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | Non
 
 @click.group(epilog=examples("model export models/jpeg --format onnx"))
 def model() -> None:
-    """Trained generators as files that other programs open."""
+    """Export trained generators for other programs."""
 
 
 @model.command("export", epilog=examples("model export models/jpeg --format onnx --out jpeg-onnx"))
 @click.argument("folder", metavar="MODEL", type=click.Path(path_type=Path))
-@click.option("--format", "form", required=True, help="keras, saved_model or onnx.")
+@click.option("--format", "model_format", required=True, help="keras, saved_model or onnx.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: MODEL's name-FORMAT]")
-def export_model(folder: Path, form: str, out: Path | None) -> None:
-    """Write a generator, batch norms folded in, float32; checked against what it was made of."""
+def export_model(folder: Path, model_format: str, out: Path | None) -> None:
+    """Write a generator in float32 with fused batch norms, checked against the model."""
     from distort_pipeline.commands import model as command
 
-    show(command.export_model(folder, out or Path(f"{folder.resolve().name}-{form}"), form))
+    show(command.export_model(folder, out or Path(f"{folder.resolve().name}-{model_format}"), model_format))
 
 
 @click.command(epilog=examples("doctor"))
 def doctor() -> None:
-    """Tell what is installed and found, and what to do about what is missing."""
+    """Check the installation and suggest remedies."""
     from distort_pipeline.commands.doctor import examine
 
     findings = examine()

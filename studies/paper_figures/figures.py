@@ -1,6 +1,6 @@
-"""`python figures.py`: measures the runs on whole validation images, and draws the paper's figures 3 and 4.
+"""`python figures.py`: measures the runs on full validation images, and draws the paper's figures 3 and 4.
 
-Leaves in build/figures the side_by_side, the table as Markdown, metrics.json for `dvc metrics` and runs.csv for `dvc plots`.
+Writes into build/figures the figures, the table as Markdown, metrics.json (`dvc metrics`) and runs.csv (`dvc plots`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from distort_pipeline.trained import load_generator
 
 BUILD = Path("build")
 DISTORTION = "jpeg"
-HEADINGS = ("", "JSD_NSS", "PSNR, dB", "strength, dB", "PSNR to true, dB", "detail")
+HEADINGS = ("", "JSD_NSS", "PSNR, dB", "delta PSNR, dB", "PSNR to true, dB", "detail")
 Figures = dict[str, float]
 
 
@@ -37,27 +37,27 @@ def main() -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     pairs = open_pairs(BUILD / "pairs")
     pristine, true = validation(pairs)
-    made, names = {}, {}
+    generated, names = {}, {}
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch_size=1)
-        made[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
+        generated[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
         names[run] = name_of(trained.card["settings"]["train"])
     metrics: dict[str, Any] = {
         "images": len(pristine),
         "pristine": means(pristine, true, pristine),
         "true": means(pristine, true, true),
-        "runs": {run: means(pristine, true, images) for run, images in made.items()},
+        "runs": {run: means(pristine, true, images) for run, images in generated.items()},
     }
     out, shown = BUILD / "figures", params["figures"]
     write_json(out / "metrics.json", metrics)
     write_bytes(out / "table.md", table(metrics, names).encode())
     _write_runs(out / "runs.csv", metrics["runs"], names)
-    place = shown["image"]
+    index = shown["image"]
     for figure in ("figure3", "figure4"):
         drawn = drawing(
-            pristine[place],
-            true[place],
-            {f"{names[run]}: {metrics['runs'][run]['jsd_nss']:.4f}": made[run][place] for run in shown[figure]},
+            pristine[index],
+            true[index],
+            {f"{names[run]}: {metrics['runs'][run]['jsd_nss']:.4f}": generated[run][index] for run in shown[figure]},
             identity_bits=metrics["pristine"]["jsd_nss"],
             side_px=shown["side_px"],
         )
@@ -66,9 +66,9 @@ def main() -> None:
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
-    """Return what a training's `settings` are called in the figures.
+    """Return the name of a training's `settings` in the figures.
 
-    >>> name_of({"adversarial_weight": 1.0, "sparsity_weight": 0.01})
+    >>> name_of({"adversarial_weight": 1.0, "lambda_l1": 0.01})
     'lambda 0.01'
     >>> name_of({"adversarial_weight": 0.0, "pixel_norm": "l2"})
     'l2 alone'
@@ -79,20 +79,20 @@ def name_of(settings: Mapping[str, Any]) -> str:
 
 
 def validation(pairs: PairStore) -> tuple[list[Image], list[Image]]:
-    """Return the whole validation images, pristine and true, in the order of the manifest."""
-    found = list(pairs.validation(DISTORTION))
-    return [pristine for _, pristine, _ in found], [true for _, _, true in found]
+    """Return the full validation images, pristine and true, in the order of the manifest."""
+    images = list(pairs.validation(DISTORTION))
+    return [pristine for _, pristine, _ in images], [true for _, _, true in images]
 
 
-def means(pristine: Sequence[Image], true: Sequence[Image], made: Sequence[Image]) -> Figures:
-    """Return the means over images of what `made` scores, each image beside its pristine and true one.
+def means(pristine: Sequence[Image], true: Sequence[Image], generated: Sequence[Image]) -> Figures:
+    """Return the figures of `generated` images, means over images.
 
-    JSD_NSS in bits to true; PSNR in dB to pristine and to true, at most 60; `strength_db` is the first less that of
-    true to pristine: above 0 where too little is distorted. `detail` is the mean square of the Laplacian of luma over
-    that of the pristine image: below 1 where detail is lost, above it where some is added.
+    JSD_NSS in bits to true; PSNR in dB to pristine and to true, capped at 60; `delta_psnr_db` is PSNR to pristine,
+    generated minus true: positive if the severity is too low. `detail` is the mean square of the Laplacian of luma,
+    over the pristine image's: below 1 where detail is lost, above 1 where detail is added.
     """
-    each = [_one(*trio) for trio in zip(pristine, true, made, strict=True)]
-    return {name: fmean(figures[name] for figures in each) for name in each[0]}
+    rows = [_figures(*images) for images in zip(pristine, true, generated, strict=True)]
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def table(metrics: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -103,30 +103,32 @@ def table(metrics: Mapping[str, Any], names: Mapping[str, str]) -> str:
     for name, figures in rows.items():
         to_true = "–" if name == "*true JPEG*" else f"{figures['psnr_true_db']:.2f}"
         clean = name == "*pristine*"
-        db, strength = ("–",) * 2 if clean else (f"{figures['psnr_db']:.2f}", f"{figures['delta_psnr_db']:+.2f}")
-        lines.append(_row((name, f"{figures['jsd_nss']:.4f}", db, strength, to_true, f"{figures['detail']:.2f}")))
+        db, delta_psnr = ("–",) * 2 if clean else (f"{figures['psnr_db']:.2f}", f"{figures['delta_psnr_db']:+.2f}")
+        lines.append(_row((name, f"{figures['jsd_nss']:.4f}", db, delta_psnr, to_true, f"{figures['detail']:.2f}")))
     return "\n".join(lines) + "\n"
 
 
-def drawing(pristine: Image, true: Image, made: Mapping[str, Image], *, identity_bits: float, side_px: int) -> Image:
-    """Return the strip of a figure: the middle of one image, `side_px` wide, and below it the residuals fourfold.
+def drawing(
+    pristine: Image, true: Image, generated: Mapping[str, Image], *, identity_bits: float, side_px: int
+) -> Image:
+    """Return a figure: the centre crop of an image, `side_px` wide, above the residuals, amplified by 4.
 
-    Columns are pristine (with the JSD_NSS of the identity baseline), true, then `made` under its captions.
+    Columns are pristine (with the JSD_NSS of the identity baseline), true, then `generated` by caption.
     """
-    columns = {f"pristine: {identity_bits:.4f}": pristine, "true JPEG": true, **made}
+    columns = {f"pristine: {identity_bits:.4f}": pristine, "true JPEG": true, **generated}
     images = [_middle(image, side_px) for image in columns.values()]
     residuals = [amplified_residual(images[0], image) for image in images]
     return side_by_side([images, residuals], list(columns), row_labels=["image", "residual x4"])
 
 
-def _one(pristine: Image, true: Image, made: Image) -> Figures:
-    found = min(psnr(pristine, made), HIGHEST_PSNR_DB)
+def _figures(pristine: Image, true: Image, generated: Image) -> Figures:
+    db = min(psnr(pristine, generated), HIGHEST_PSNR_DB)
     return {
-        "jsd_nss": jsd_nss(true, made),
-        "psnr_db": found,
-        "delta_psnr_db": found - min(psnr(pristine, true), HIGHEST_PSNR_DB),
-        "psnr_true_db": min(psnr(true, made), HIGHEST_PSNR_DB),
-        "detail": _edges(made) / max(_edges(pristine), 1e-6),  # an image of one grey has none
+        "jsd_nss": jsd_nss(true, generated),
+        "psnr_db": db,
+        "delta_psnr_db": db - min(psnr(pristine, true), HIGHEST_PSNR_DB),
+        "psnr_true_db": min(psnr(true, generated), HIGHEST_PSNR_DB),
+        "detail": _edges(generated) / max(_edges(pristine), 1e-6),  # 0 for a constant image
     }
 
 

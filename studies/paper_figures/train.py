@@ -1,4 +1,4 @@
-"""`python train.py RUN`: trains one run of params.yaml, the shared settings with those that the run changes."""
+"""`python train.py RUN`: trains a run of params.yaml: the shared settings with the run's changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISTORTION = "jpeg"
 
 
 def settings_of(run: str, params: Path) -> TrainConfig:
-    """Return the settings of `run` in the file `params`; PipelineError if there is no such run, or it is unfit."""
+    """Return the settings of `run` in the file `params`; PipelineError for an unknown run or invalid settings."""
     document = yaml.safe_load(params.read_text(encoding="utf-8"))
     if run not in document["runs"]:
         raise PipelineError(f"no run is called {run!r}{did_you_mean(run, document['runs'])}")

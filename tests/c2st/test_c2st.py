@@ -1,4 +1,4 @@
-"""Classifiers on noise whose strength is known: they tell what differs, and cannot tell what does not."""
+"""Classifiers on noise of known severity: only real differences are discriminated."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def noisy(image, sigma, seed):
 
 @pytest.fixture(scope="module")
 def made(photographs):
-    """Four small photographs: true noise of 15 greys, a generator as good as true, and one of half the strength."""
+    """Four small photographs: true noise of sigma 15, a generator of the same, and one of half the sigma."""
     return [
         EvalImages(
             image,
@@ -36,7 +36,7 @@ def made(photographs):
 
 @pytest.fixture(scope="module")
 def tiles(made):
-    return [tiles_of(one, count=16, seed=0) for one in made]
+    return [tiles_of(images, count=16, seed=0) for images in made]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def c2st(tiles):
     return run_c2st(tiles, {"good": "noise", "weak": "noise"}, steps=STEPS, fold_count=2, seed=1)
 
 
-def test_half_the_strength_is_told_apart_and_the_truth_itself_is_not(c2st):
+def test_half_the_severity_is_discriminated_and_the_truth_itself_is_not(c2st):
     good, weak = c2st.results["good"], c2st.results["weak"]
     assert weak.generated.share > 0.85
     assert weak.state == "bad"
@@ -53,18 +53,18 @@ def test_half_the_strength_is_told_apart_and_the_truth_itself_is_not(c2st):
     assert good.second_draw
     assert good.negative_control == weak.negative_control  # of the truth alone
     assert weak.generated.tiles == 2 * 4 * 16
-    assert weak.generated.photographs == 4
+    assert weak.generated.images == 4
 
 
-def test_the_lesson_is_of_the_first_generator_of_each_distortion(c2st, tiles):
+def test_tstr_is_of_the_first_generator_of_each_distortion(c2st, tiles):
     tstr_result = c2st.tstr_result
     assert tstr_result.kinds == ("pristine", "noise")
-    assert {source: named.sum() for source, named in tstr_result.confusion.items()} == {"generated": 128, "true": 128}
-    for source, own in (("generated", tstr_result.tstr), ("true", tstr_result.trtr)):
-        assert np.trace(tstr_result.confusion[source]) / 128 == pytest.approx(own.share)
+    assert {source: matrix.sum() for source, matrix in tstr_result.confusion.items()} == {"generated": 128, "true": 128}
+    for source, result in (("generated", tstr_result.tstr), ("true", tstr_result.trtr)):
+        assert np.trace(tstr_result.confusion[source]) / 128 == pytest.approx(result.share)
     assert tstr_result.trtr.share > 0.85
-    # what is taught by the truth under another name is what the truth teaches
-    same = [dataclasses.replace(own, generated={"same": own.true["noise"]}) for own in tiles]
+    # training on the truth under another name is training on the truth
+    same = [dataclasses.replace(tile, generated={"same": tile.true["noise"]}) for tile in tiles]
     trained_on = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1).tstr_result
     assert trained_on.tstr == trained_on.trtr
 
@@ -74,27 +74,28 @@ def test_the_same_seed_finds_the_same(tiles):
     assert once.results == again.results
 
 
-def test_where_two_photographs_lack_the_distortion_nothing_is_tried(tiles):
-    others = [dataclasses.replace(own, true={}) for own in tiles[1:]]
+def test_with_fewer_than_two_photographs_of_the_distortion_there_is_no_test(tiles):
+    others = [dataclasses.replace(tile, true={}) for tile in tiles[1:]]
     c2st = run_c2st([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
     assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
 
 
-def test_tiles_of_all_kinds_are_of_the_same_places_on_the_grid(made):
-    own = tiles_of(made[0], count=5, seed=3)
-    assert own.pristine.shape == (5, TILE_PX, TILE_PX, 3)
+def test_tiles_of_all_kinds_are_at_the_same_positions_on_the_grid(made):
+    tiles = tiles_of(made[0], count=5, seed=3)
+    assert tiles.pristine.shape == (5, TILE_PX, TILE_PX, 3)
     image = made[0].pristine
-    places = [
+    positions = [
         (y, x)
         for y in range(0, image.shape[0] - TILE_PX + 1, 16)
         for x in range(0, image.shape[1] - TILE_PX + 1, 16)
-        if any(np.array_equal(image[y : y + TILE_PX, x : x + TILE_PX], tile) for tile in own.pristine)
+        if any(np.array_equal(image[y : y + TILE_PX, x : x + TILE_PX], tile) for tile in tiles.pristine)
     ]
-    assert len(places) >= 5
-    strength = [
-        float(np.std(kind.astype(float) - own.pristine)) for kind in (own.true["noise"], own.positive_control["noise"])
+    assert len(positions) >= 5
+    deviations = [
+        float(np.std(kind.astype(float) - tiles.pristine))
+        for kind in (tiles.true["noise"], tiles.positive_control["noise"])
     ]
-    assert strength[1] / strength[0] == pytest.approx(0.8, abs=0.02)
+    assert deviations[1] / deviations[0] == pytest.approx(0.8, abs=0.02)
 
 
 SIGMAS = (4, 12, 30)
@@ -104,9 +105,11 @@ def on_levels(made, number, generated):
     """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
     return [
         LevelPair(
-            rank / 3, noisy(made.pristine, true, 100 * rank + number), noisy(made.pristine, own, 200 * rank + number)
+            rank / 3,
+            noisy(made.pristine, true, 100 * rank + number),
+            noisy(made.pristine, generated_sigma, 200 * rank + number),
         )
-        for rank, (true, own) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
+        for rank, (true, generated_sigma) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
     ]
 
 
@@ -115,28 +118,28 @@ def multi_level_tiles(made):
     """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
     return [
         tiles_of(
-            one,
+            images,
             count=18,
             seed=0,
-            condition_levels={"good": on_levels(one, number, SIGMAS), "weak": on_levels(one, number, SIGMAS[::-1])},
+            level_pairs={"good": on_levels(images, number, SIGMAS), "weak": on_levels(images, number, SIGMAS[::-1])},
         )
-        for number, one in enumerate(made)
+        for number, images in enumerate(made)
     ]
 
 
-def test_tiles_of_a_dial_are_at_its_levels_in_turn(multi_level_tiles):
-    own = multi_level_tiles[0].multi_level["weak"]
-    assert own.severities.tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 6)
-    for kind, sigmas in ((own.true, SIGMAS), (own.generated, SIGMAS[::-1])):
-        strengths = [np.std(kind[turn::3].astype(float) - multi_level_tiles[0].pristine[turn::3]) for turn in range(3)]
-        assert strengths == pytest.approx(sigmas, rel=0.15)  # at the same places as the untouched tiles
+def test_tiles_of_a_multi_level_model_are_at_its_levels_in_turn(multi_level_tiles):
+    tiles = multi_level_tiles[0].multi_level["weak"]
+    assert tiles.severities.tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 6)
+    for kind, sigmas in ((tiles.true, SIGMAS), (tiles.generated, SIGMAS[::-1])):
+        deviations = [np.std(kind[turn::3].astype(float) - multi_level_tiles[0].pristine[turn::3]) for turn in range(3)]
+        assert deviations == pytest.approx(sigmas, rel=0.15)  # at the same positions as the pristine tiles
 
 
-def test_right_severities_teach_what_true_ones_do_and_wrong_ones_do_not(multi_level_tiles):
+def test_training_on_right_severities_equals_training_on_true_ones(multi_level_tiles):
     regressor = SeverityRegressor(steps=STEPS)
     good, wrong = (
         severity_tstr_of(
-            [FoldData(own.pristine, {"noise": own.multi_level[model]}) for own in multi_level_tiles],
+            [FoldData(tiles.pristine, {"noise": tiles.multi_level[model]}) for tiles in multi_level_tiles],
             regressor,
             fold_count=2,
             seed=1,
@@ -146,33 +149,41 @@ def test_right_severities_teach_what_true_ones_do_and_wrong_ones_do_not(multi_le
     trained_on, truly = good.tstr["noise"], good.trtr["noise"]
     assert truly.value > 0.6
     assert trained_on.value > 0.85 * truly.value
-    assert (trained_on.photographs, trained_on.tiles) == (4, 4 * 18)
+    assert (trained_on.images, trained_on.tiles) == (4, 4 * 18)
     assert wrong.trtr == good.trtr  # of the truth alone
     assert wrong.tstr["noise"].value < trained_on.value - 0.2
 
 
-def test_with_a_dial_the_lesson_on_kinds_is_at_all_levels(multi_level_tiles):
+def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
     same = [
         dataclasses.replace(
-            own,
-            generated={"same": own.generated["good"]},
-            multi_level={"same": dataclasses.replace(own.multi_level["good"], generated=own.multi_level["good"].true)},
+            tiles,
+            generated={"same": tiles.generated["good"]},
+            multi_level={
+                "same": dataclasses.replace(tiles.multi_level["good"], generated=tiles.multi_level["good"].true)
+            },
         )
-        for own in multi_level_tiles
+        for tiles in multi_level_tiles
     ]
     c2st = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
     assert c2st.tstr_result.tstr == c2st.tstr_result.trtr
     assert c2st.severity_tstr.tstr == c2st.severity_tstr.trtr
-    levelled = [dataclasses.replace(own, true={"noise": own.multi_level["good"].true}) for own in multi_level_tiles]
+    levelled = [
+        dataclasses.replace(tiles, true={"noise": tiles.multi_level["good"].true}) for tiles in multi_level_tiles
+    ]
     single = run_c2st(
-        [dataclasses.replace(own, multi_level={}) for own in levelled], {"good": "noise"}, steps=3, fold_count=2, seed=1
+        [dataclasses.replace(tiles, multi_level={}) for tiles in levelled],
+        {"good": "noise"},
+        steps=3,
+        fold_count=2,
+        seed=1,
     )
     assert single.tstr_result.trtr == c2st.tstr_result.trtr
     assert single.severity_tstr is None
 
 
-def test_photographs_without_all_levels_take_no_part_in_lessons(multi_level_tiles):
-    lacking = [multi_level_tiles[0], *(dataclasses.replace(own, multi_level={}) for own in multi_level_tiles[1:])]
+def test_photographs_without_all_levels_take_no_part_in_tstr(multi_level_tiles):
+    lacking = [multi_level_tiles[0], *(dataclasses.replace(tiles, multi_level={}) for tiles in multi_level_tiles[1:])]
     c2st = run_c2st(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
     assert (c2st.tstr_result, c2st.severity_tstr) == (None, None)
     assert set(c2st.results) == {"good"}

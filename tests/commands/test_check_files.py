@@ -14,19 +14,19 @@ pytest_plugins = ["corpus_fixtures", "store_copies"]
 
 def test_a_damaged_model_is_found(model):
     flip(model / "generator.safetensors", -100)
-    assert "the weights are not those with the digest in store.json" in only_problem(model)
+    assert "the digest of the weights differs from store.json" in only_problem(model)
     flip(model / "generator.safetensors", -100)
     metadata = json.loads((model / "store.json").read_text())
     write_json(model / "store.json", {**metadata, "figures": {**metadata["figures"], "jsd_nss": 0.0}})
-    assert "store.json says jsd_nss 0.0, the histograms say" in only_problem(model)
+    assert "store.json has jsd_nss 0.0, the histograms give" in only_problem(model)
     write_json(model / "store.json", {**metadata, "settings": {**metadata["settings"], "distortion": "jp2k"}})
-    assert "its key is not the one of its settings" in only_problem(model)
+    assert "its config_hash differs from the digest of its settings" in only_problem(model)
     write_json(model / "store.json", metadata)
     good = (model / "validation_histograms.npz").read_bytes()
-    for place in (0, 28, 300, -1, -30):
-        flip(model / "validation_histograms.npz", place)
+    for index in (0, 28, 300, -1, -30):
+        flip(model / "validation_histograms.npz", index)
         text = problems(model)
-        assert place in (-1, -30) or "histograms" in text, place
+        assert index in (-1, -30) or "histograms" in text, index
         (model / "validation_histograms.npz").write_bytes(good)
     (model / "generator.safetensors").write_bytes(b"short")
     (model / "validation_histograms.npz").unlink()
@@ -50,16 +50,16 @@ def test_a_damaged_export_is_found(exported):
         file.write("\n")
     (exported / "pristine" / "extra.png").write_bytes(b"")
     change_json(exported / "store.json", digest="0")
-    found = verify(exported).problems
-    assert len(found) == 5
-    for words in (
+    found_problems = verify(exported).problems
+    assert len(found_problems) == 5
+    for message in (
         f"{sample.name} was changed",
         f"{lost.name} cannot be read",
         "metadata.csv was changed",
         "extra.png belongs to nothing",
-        "its digest is not",
+        "its digest differs",
     ):
-        assert words in "\n".join(found)
+        assert message in "\n".join(found_problems)
 
 
 def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, photographs):
@@ -70,20 +70,25 @@ def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, photog
     text = problems(folder / "manifest.jsonl")
     assert "wren.png: its file was changed" in text
     assert "wren.png has other pixels" in text
-    assert "hills.png is no use any more: there is no such file" in text
+    assert "hills.png cannot be used any more: there is no such file" in text
     assert "maple.png" in text
     lines = (folder / "manifest.jsonl").read_text().splitlines()
     (folder / "manifest.jsonl").write_text("\n".join(lines[:-1]) + "\n")
-    assert "the rows are not those that its digest was taken of" in only_problem(folder / "manifest.jsonl")
+    assert "the rows do not match the digest" in only_problem(folder / "manifest.jsonl")
     (tmp_path / "elsewhere").mkdir()
-    moved = shutil.copy(small_manifest, tmp_path / "elsewhere" / "m.jsonl")
-    moved.write_text(moved.read_text().replace('"root": "."', '"root": "gone"', 1))
-    assert "which is no folder: they were not checked" in only_problem(moved)
+    copied = shutil.copy(small_manifest, tmp_path / "elsewhere" / "m.jsonl")
+    copied.write_text(copied.read_text().replace('"root": "."', '"root": "gone"', 1))
+    assert "its images were not checked: " in only_problem(copied)
 
 
-def test_an_evaluation_has_the_figures_that_its_header_says(tmp_path):
+def test_figures_of_an_evaluation_match_its_metadata(tmp_path):
     settings, figures = {"format": "evaluation"}, {"jsd_nss": 0.25, "models": {}}
-    metadata = {"format": "distort-pipeline/evaluation", "version": 1, "settings": settings, "key": digest(settings)}
+    metadata = {
+        "format": "distort-pipeline/evaluation",
+        "version": 1,
+        "settings": settings,
+        "config_hash": digest(settings),
+    }
     write_json(tmp_path / "store.json", sealed({**metadata, "digest": digest(figures)}))
     write_json(tmp_path / "metrics.json", figures)
     (tmp_path / "index.html").write_text("<html></html>\n")

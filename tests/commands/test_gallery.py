@@ -1,4 +1,4 @@
-"""gallery: contact sheets whose pixels are those of the corpus."""
+"""gallery: contact sheets with exact pixels of the corpus."""
 
 import csv
 
@@ -27,7 +27,7 @@ def holds(canvas, image):
     return any(np.array_equal(canvas[y : y + height, x : x + width], image) for y, x in corners)
 
 
-def test_sheets_show_the_samples_that_the_list_names(finished_corpus, corpus, tmp_path):
+def test_sheets_show_the_samples_in_the_list(finished_corpus, corpus, tmp_path):
     report = gallery(finished_corpus, tmp_path / "out", rows=3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "gallery.csv", "jpeg.png", "overview.png", "white_noise.png",
@@ -45,10 +45,10 @@ def test_sheets_show_the_samples_that_the_list_names(finished_corpus, corpus, tm
     assert (canvas[0, 0] == 255).all()  # white, for paper
 
 
-def test_columns_and_a_crop_alone_without_labels(finished_corpus, corpus, tmp_path):
+def test_columns_and_a_crop_without_captions(finished_corpus, corpus, tmp_path):
     gallery(
         finished_corpus, tmp_path / "out", distortions=["jpeg"], rows=1, columns=["generated", "true"], crop_px=50,
-        labels=False,
+        captions=False,
     )  # fmt: skip
     assert not (tmp_path / "out" / "overview.png").exists()  # it would show the same row
     canvas = sheet(tmp_path / "out" / "jpeg.png")
@@ -57,10 +57,10 @@ def test_columns_and_a_crop_alone_without_labels(finished_corpus, corpus, tmp_pa
     assert canvas.shape[1] < 2 * 50 + 20
 
 
-def test_more_rows_than_true_images_are_kept_of(finished_corpus, tmp_path):
+def test_more_rows_than_true_images(finished_corpus, tmp_path):
     report = gallery(finished_corpus, tmp_path / "true", rows=9)
     assert len(listed(tmp_path / "true")) < 2 * 9
-    assert any("fewer than 9 true images are kept of jpeg, white_noise" in line for line in report.lines)
+    assert any("keeps fewer than 9 true images of jpeg, white_noise" in line for line in report.lines)
     report = gallery(finished_corpus, tmp_path / "filled", rows=9, columns=["pristine", "generated"])
     names = [row["distortion"] for row in listed(tmp_path / "filled") if row["file"] != "overview.png"]
     assert (names.count("jpeg"), names.count("white_noise")) == (9, 9)
@@ -73,16 +73,16 @@ def test_one_image(finished_corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"distortions": ["jpg"]}, "has no distortion 'jpg'; did you mean jpeg"),
         ({"columns": ["truth"]}, "has no column 'truth'"),
         ({"rows": 0}, "must be positive"),
-        ({"image": "nobody"}, "no sample of the image 'nobody'"),
+        ({"image": "nobody"}, "no sample of --image 'nobody'"),
     ],
 )
-def test_a_users_mistakes_are_named(finished_corpus, tmp_path, options, said):
-    with pytest.raises(PipelineError, match=said):
+def test_a_users_mistakes_are_named(finished_corpus, tmp_path, options, message):
+    with pytest.raises(PipelineError, match=message):
         gallery(finished_corpus, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 

@@ -32,45 +32,49 @@ def rows(corpus):
     return [row for batch in open_corpus(corpus).batch_names() for row in label.rows(batch)]
 
 
-def test_scores_come_back_as_mean_deviation_and_count(damaged, table):
+def test_ratings_are_stored_as_mean_deviation_and_count(damaged, table):
     report = by_table(damaged, table, name="rating")
     assert report.lines[0] == "4 ratings of 2 samples joined; 38 samples have none"
-    found = rows(damaged)
-    assert len(found) == 40
-    assert found[0] == {"rating_mean_higher_better": 4.0, "rating_std": statistics.stdev([4, 5, 3]), "rating_count": 3}
-    assert found[39] == {"rating_mean_higher_better": 2.0, "rating_std": None, "rating_count": 1}
-    assert found[1] == {"rating_mean_higher_better": None, "rating_std": None, "rating_count": 0}
+    ratings = rows(damaged)
+    assert len(ratings) == 40
+    assert ratings[0] == {
+        "rating_mean_higher_better": 4.0,
+        "rating_std": statistics.stdev([4, 5, 3]),
+        "rating_count": 3,
+    }
+    assert ratings[39] == {"rating_mean_higher_better": 2.0, "rating_std": None, "rating_count": 1}
+    assert ratings[1] == {"rating_mean_higher_better": None, "rating_std": None, "rating_count": 0}
 
 
-def test_the_corpus_stays_what_it_was_and_its_labels_are_verified(damaged, table):
+def test_the_corpus_digest_stays_and_labels_are_verified(damaged, table):
     before = open_corpus(damaged).metadata["digest"]
     by_table(damaged, table, name="rating", lower_better=True)
     assert open_corpus(damaged).metadata["digest"] == before
     assert verify(damaged).problems == ()
     entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))
-    (problem,) = [one for one in verify(damaged).problems if "ledger" in one]
+    (problem,) = [problem for problem in verify(damaged).problems if "ledger" in problem]
     assert problem.startswith("labels/rating: ledger/jpeg-00000.json was changed")
     (damaged / "labels" / "rating" / "values" / "jpeg-00001.parquet").unlink()
-    assert any("jpeg-00001" in one for one in verify(damaged).problems)
+    assert any("jpeg-00001" in problem for problem in verify(damaged).problems)
 
 
 @pytest.mark.usefixtures("_brightness")
-def test_the_table_of_a_corpus_has_what_was_added_where_it_is_asked_for(damaged, table):
+def test_the_table_of_a_corpus_has_added_labels_on_request(damaged, table):
     plain = open_corpus(damaged).table()
     assert open_corpus(damaged).table(labels=True).equals(plain)
     by_table(damaged, table, name="rating")
     by_metric(damaged, "brightness")
     corpus = open_corpus(damaged)
     assert corpus.table().equals(plain)
-    found = corpus.table(labels=True)
-    assert found.select(plain.column_names).equals(plain)
-    assert found["rating_mean_higher_better"].to_pylist() == [4.0, *38 * [None], 2.0]
-    assert found["rating_count"].to_pylist() == [3, *38 * [0], 1]
-    assert found["brightness_lower_better"][7].as_py() == pytest.approx(float(np.mean(corpus[7].distorted)))
+    table = corpus.table(labels=True)
+    assert table.select(plain.column_names).equals(plain)
+    assert table["rating_mean_higher_better"].to_pylist() == [4.0, *38 * [None], 2.0]
+    assert table["rating_count"].to_pylist() == [3, *38 * [0], 1]
+    assert table["brightness_lower_better"][7].as_py() == pytest.approx(float(np.mean(corpus[7].distorted)))
 
 
-def test_the_same_table_again_changes_nothing_and_another_needs_a_name(damaged, table):
+def test_the_same_table_again_changes_nothing_and_another_needs_another_name(damaged, table):
     by_table(damaged, table, name="rating")
     assert "already complete" in by_table(damaged, table, name="rating").lines[0]
     table.write_text("sample,score\n0,1\n")
@@ -81,30 +85,35 @@ def test_the_same_table_again_changes_nothing_and_another_needs_a_name(damaged, 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [("a/b", "called by letters"), ("split", "'split'"), ("ssim", "every corpus has its own ssim"), ("", "called by")],
+    ("name", "message"),
+    [
+        ("a/b", "must consist of letters"),
+        ("split", "'split'"),
+        ("ssim", "every corpus already has ssim"),
+        ("", "must consist of"),
+    ],
 )
-def test_names_that_would_not_do_are_refused(damaged, table, name, said):
-    with pytest.raises(PipelineError, match=said):
+def test_invalid_names_are_refused(damaged, table, name, message):
+    with pytest.raises(PipelineError, match=message):
         by_table(damaged, table, name=name)
     assert not (damaged / "labels").exists()
 
 
-def test_a_study_s_lists_are_answered_and_come_back(damaged, tmp_path):
+def test_completed_lists_of_a_study_become_ratings(damaged, tmp_path):
     out = tmp_path / "study"
     export.run(ExportConfig(format="study", study_sessions=6, study_trials=30, workers=0), damaged, out)
     truth = {record.sample: record.gmsd for record in open_corpus(damaged).records}
-    for name, answer in (
+    for name, rate in (
         ("acr", lambda row: {"score": 5 if not row["sample"] else max(1, round(5 - 10 * truth[int(row["sample"])]))}),
         ("pairwise", lambda row: {"choice": choice(row, truth)}),
     ):
         path = out / f"{name}_trials.csv"
         with path.open(newline="") as file:
-            answered = [{**row, **answer(row)} for row in csv.DictReader(file)]
+            completed = [{**row, **rate(row)} for row in csv.DictReader(file)]
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(answered[0]))
+            writer = csv.DictWriter(file, list(completed[0]))
             writer.writeheader()
-            writer.writerows(answered)
+            writer.writerows(completed)
         report = by_table(damaged, tmp_path / f"{name}.csv", name=name)
         assert report.counts["pristine"] > 0
         assert report.counts["unrated"] == 0
@@ -117,19 +126,21 @@ def test_a_study_s_lists_are_answered_and_come_back(damaged, tmp_path):
 
 
 def choice(row, truth):
-    """Who always prefers the smaller deviation, and the pristine image to any."""
+    """The choice of the smaller deviation; a pristine image always wins."""
     left, right = (truth[int(row[f"{side}_sample"])] if row[f"{side}_sample"] else -1 for side in ("left", "right"))
     return "left" if left < right else "right"
 
 
 @pytest.fixture
 def _brightness(monkeypatch):
-    """In place of pyiqa: what it calls a metric is the mean of the distorted image."""
+    """A metric instead of pyiqa: the mean of the distorted image."""
     metric = Metric(lower_better=True, full_reference=False, measure=np.mean)
-    for place in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.tasks.metric_labels.load_metric"):
-        monkeypatch.setattr(place, lambda *_: metric)
+    for target in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.tasks.metric_labels.load_metric"):
+        monkeypatch.setattr(target, lambda *_: metric)
     monkeypatch.setattr(
-        metric_labels, "_measured", lambda metric, _, pairs: [float(metric.measure(made)) for made, _ in pairs]
+        metric_labels,
+        "_measured",
+        lambda metric, _, pairs: [float(metric.measure(distorted)) for distorted, _ in pairs],
     )
 
 
@@ -142,7 +153,7 @@ def test_a_metric_measures_every_sample(damaged):
 
 
 @pytest.mark.usefixtures("_brightness")
-def test_an_interrupted_labelling_goes_on(damaged, monkeypatch):
+def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
     real = Ledger.note
 
     def killed_at_the_third(self, name, entry):
@@ -160,7 +171,7 @@ def test_an_interrupted_labelling_goes_on(damaged, monkeypatch):
     assert verify(damaged).problems == ()
 
 
-def test_without_pyiqa_it_is_said_what_to_install(finished_corpus, monkeypatch):
+def test_without_pyiqa_the_error_names_the_package(finished_corpus, monkeypatch):
     metric_labels.load_metric.cache_clear()
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install 'distort-pipeline\[consumers\]'"):

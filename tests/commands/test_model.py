@@ -1,4 +1,4 @@
-"""model export: what is written gives what the model gives, and needs none of our code."""
+"""model export: exported files agree with the model and need none of our code."""
 
 import re
 import subprocess
@@ -17,34 +17,34 @@ pytest_plugins = ["corpus_fixtures"]
 
 
 @pytest.fixture
-def form(request):
+def model_format(request):
     if request.param == "onnx":
         for name in ("onnx", "onnxruntime", "tf2onnx"):
             pytest.importorskip(name)
     return request.param
 
 
-@pytest.mark.parametrize("form", NAMES, indirect=True)
+@pytest.mark.parametrize("model_format", NAMES, indirect=True)
 @pytest.mark.parametrize("name", ["jpeg", "white_noise"])
-def test_the_readme_beside_an_export_works_and_gives_what_the_model_gives(
-    form, name, models, photographs, tmp_path, monkeypatch
+def test_the_readme_of_an_export_works_and_agrees_with_the_model(
+    model_format, name, models, photographs, tmp_path, monkeypatch
 ):
     out = tmp_path / "exported"
-    report = export_model(models / name, out, form)
+    report = export_model(models / name, out, model_format)
     assert 0 <= report.counts["difference"] < 1e-4
     trained = load_generator(models / name, batch_size=1)
     image = np.ascontiguousarray(photographs["wren"][:256, :384])
     maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
-    wanted = trained.predictor.distort_image(image, 11)
+    expected = trained.predictor.distort_image(image, 11)
     drawn = iter(maps)
     monkeypatch.setattr(np.random, "standard_normal", lambda shape: next(drawn).reshape(shape))
     (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(out)
-    places = {"image": image}
-    exec(code, places)
-    off = np.abs(places["distorted"].astype(int) - wanted)
-    assert off.max() <= 1  # a value that lies on the edge between two greys
-    assert (off > 0).mean() < 1e-3
+    variables = {"image": image}
+    exec(code, variables)
+    error = np.abs(variables["distorted"].astype(int) - expected)
+    assert error.max() <= 1  # a value at the boundary of two 8-bit levels
+    assert (error > 0).mean() < 1e-3
 
 
 def test_a_keras_file_opens_without_our_package(models, tmp_path):
@@ -65,34 +65,34 @@ def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file
 
     plain = build_generator(base_filters=1, fused=True)
     fitted = build_generator(base_filters=1, codec_prior="dct", fused=True)
-    assert [needs_our_layers(portable_generator(one)) for one in (plain, fitted)] == [False, True]
+    assert [needs_our_layers(portable_generator(generator)) for generator in (plain, fitted)] == [False, True]
     card = {
         "distortion": "jpeg", "levels": [{"parameters": {}}], "weights_digest": "ab", "network": {"noise_channels": 0},
         "figures": {"jsd_nss": 0.1, "jsd_nss_pristine": 0.2},
     }  # fmt: skip
-    said = exported_card_text(card, "keras", "generator.keras", own_layers=True)
-    assert "import distort_pipeline.networks.generator" in said
-    assert "built-in layers" not in said
+    text = exported_card_text(card, "keras", "generator.keras", own_layers=True)
+    assert "import distort_pipeline.networks.generator" in text
+    assert "built-in layers" not in text
 
 
-def test_onnx_says_what_it_is(models, tmp_path):
+def test_an_onnx_file_has_metadata(models, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("tf2onnx")
     export_model(models / "jpeg", tmp_path / "out", "onnx")
-    said = {one.key: one.value for one in onnx.load(tmp_path / "out" / "generator.onnx").metadata_props}
-    assert said["distortion"] == "jpeg"
-    assert said["weights_digest"] == load_generator(models / "jpeg", batch_size=1).digest
+    properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "generator.onnx").metadata_props}
+    assert properties["distortion"] == "jpeg"
+    assert properties["weights_digest"] == load_generator(models / "jpeg", batch_size=1).digest
 
 
-def test_what_differs_from_the_model_is_not_kept(models, tmp_path, monkeypatch):
+def test_an_export_that_differs_from_the_model_is_not_kept(models, tmp_path, monkeypatch):
     monkeypatch.setattr("distort_pipeline.commands.model.TOLERANCE", -1.0)
-    with pytest.raises(PipelineError, match="gives other values than the model"):
+    with pytest.raises(PipelineError, match="the keras file differs from the model"):
         export_model(models / "jpeg", tmp_path / "out", "keras")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_users_mistakes_are_named(models, tmp_path):
-    with pytest.raises(PipelineError, match="no form of a model is called 'onx'; did you mean onnx"):
+    with pytest.raises(PipelineError, match="--format must be one of keras, saved_model, onnx, got 'onx'"):
         export_model(models / "jpeg", tmp_path / "out", "onx")
     with pytest.raises(PipelineError, match="holds no model"):
         export_model(tmp_path, tmp_path / "out", "keras")

@@ -14,7 +14,7 @@ pytest_plugins = ["corpus_fixtures", "store_copies"]
 JPEG_SHARD = "pixels.zarr/distorted/jpeg/c.1.0.0.0"
 
 
-def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, models, exported, small_manifest):
+def test_new_stores_have_no_problems(finished_corpus, pair_store, models, exported, small_manifest):
     for path, kind, counts in (
         (finished_corpus, "corpus", {"samples": 40, "shards": 9, "images": 60, "records": 60, "listed files": 49}),
         (pair_store.folder, "pairs", {"shards": 5, "records": 30, "pairs": 30, "arrays": 20}),
@@ -30,15 +30,15 @@ def test_what_was_just_made_is_as_it_was_made(finished_corpus, pair_store, model
         assert report.summary.startswith(f"{kind}: all as it was made; checked ")
 
 
-def test_workers_that_cannot_be_had_are_no_finding(finished_corpus, monkeypatch):
+def test_missing_workers_are_an_error_and_no_finding(finished_corpus, monkeypatch):
     monkeypatch.setattr("distort_pipeline.execution.CONNECT_SECONDS", 1)
     with pytest.raises(WorkersError, match="no Dask scheduler with a worker answers"):
         verify(finished_corpus, workers=Workers(scheduler="tcp://127.0.0.1:1"))
-    with pytest.raises(WorkersError, match="there can be 0 workers or more, got -1"):
+    with pytest.raises(WorkersError, match="--workers must be 0 or more, got -1"):
         Workers(-1)
 
 
-def test_leftovers_and_strays_are_named(damaged):
+def test_leftovers_and_foreign_files_are_named(damaged):
     (damaged / "reports" / ".jpeg-00000.json.1234.partial").write_text("")
     (damaged / "records" / "jpeg-00009.parquet").write_text("")
     work = damaged.parent / f".{damaged.name}.0123456789abcdef.building"
@@ -46,22 +46,20 @@ def test_leftovers_and_strays_are_named(damaged):
     text = problems(damaged)
     assert "jpeg-00000.json.1234.partial was left behind" in text
     assert "jpeg-00009.parquet belongs to nothing in this store" in text
-    assert f"{work} is of a run that did not end" in text
+    assert f"{work} is left of an interrupted run" in text
 
 
 def test_all_problems_are_named_and_workers_find_the_same(damaged):
     flip(damaged / JPEG_SHARD, 60)
     (damaged / "records" / "white_noise-00002.parquet").unlink()
     change_json(damaged / "store.json", digest="0")
-    found = verify(damaged)
-    assert len(found.problems) == 3
-    assert found.summary.startswith("corpus: 3 problems; checked ")
-    assert sorted(verify(damaged, workers=Workers(1)).problems) == sorted(found.problems)
+    report = verify(damaged)
+    assert len(report.problems) == 3
+    assert report.summary.startswith("corpus: 3 problems; checked ")
+    assert sorted(verify(damaged, workers=Workers(1)).problems) == sorted(report.problems)
 
 
-def test_the_manifest_that_a_store_was_made_of_is_told_from_others(
-    damaged, pairs, small_manifest, tmp_path, make_manifest, photographs
-):
+def test_a_store_of_another_manifest_is_a_problem(damaged, pairs, small_manifest, tmp_path, make_manifest, photographs):
     assert problems(damaged, manifest=small_manifest) == problems(pairs, manifest=small_manifest) == ""
     other = make_manifest(tmp_path / "other", {"a": (photographs["wren"], "train")})
     assert only_problem(damaged, manifest=other).endswith("was made of another manifest")
@@ -80,13 +78,13 @@ def test_a_folder_of_stores_is_checked_store_by_store(model, damaged, small_mani
     flip(build / "models" / "jpeg" / "generator.safetensors", -1)
     flip(build / "corpus" / JPEG_SHARD, 8)
     (build / ".pairs.0123456789abcdef.building").mkdir()
-    found = verify(build).problems
-    assert len(found) == 3
-    assert found[0].endswith(
-        ".pairs.0123456789abcdef.building is of a run that did not end; run its command again, or delete it"
+    found_problems = verify(build).problems
+    assert len(found_problems) == 3
+    assert found_problems[0].endswith(
+        ".pairs.0123456789abcdef.building is left of an interrupted run; repeat its command, or delete the folder"
     )
-    assert found[1].startswith("corpus: jpeg-00001: ")
-    assert found[2].startswith("models/jpeg: ")
+    assert found_problems[1].startswith("corpus: jpeg-00001: ")
+    assert found_problems[2].startswith("models/jpeg: ")
 
 
 def test_verify_needs_neither_tensorflow_nor_dask(finished_corpus, models):
@@ -99,17 +97,17 @@ def test_verify_needs_neither_tensorflow_nor_dask(finished_corpus, models):
     assert done.stdout.strip() == "() () []"
 
 
-def test_where_nothing_of_ours_lies_that_is_said(tmp_path):
+def test_a_path_without_our_stores_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    for path, words in (
+    for path, message in (
         (tmp_path / "nowhere", "there is nothing at"),
-        (tmp_path, "nothing that `verify` knows lies in"),
-        (tmp_path / "notes.txt", "is nothing that `verify` knows"),
+        (tmp_path, "no manifest, and no store.json of ours"),
+        (tmp_path / "notes.txt", "`verify` cannot check .*notes.txt"),
     ):
-        with pytest.raises(PipelineError, match=words):
+        with pytest.raises(PipelineError, match=message):
             verify(path)
 
 
-def test_a_header_field_that_no_other_digest_covers_is_sealed(model):
+def test_a_metadata_field_outside_all_digests_is_sealed(model):
     change_json(model / "store.json", network={"base_filters": 5, "noise_channels": 0})
-    assert only_problem(model) == "store.json was changed: its seal is not the one of its fields"
+    assert only_problem(model) == "store.json was changed: its seal differs from the digest of its fields"

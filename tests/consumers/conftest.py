@@ -1,4 +1,4 @@
-"""PyTorch comes first: in one process, its libraries crash where TensorFlow's are there already (2.14 and 2.21)."""
+"""Import PyTorch first: its libraries crash in a process with TensorFlow's (2.14 and 2.21) already loaded."""
 
 import importlib
 
@@ -6,4 +6,4 @@ for name in ("torch", "torchvision"):
     try:
         importlib.import_module(name)
     except ImportError:
-        continue  # the tests that need it say so
+        continue  # its tests are skipped

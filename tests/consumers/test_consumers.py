@@ -1,6 +1,6 @@
-"""Whether the tools that exports are made for do open them, without edits: `make consumers` installs those tools.
+"""Exports open in their tools without edits; `make consumers` installs the tools.
 
-Each test is skipped where its tool is not installed.
+Tests of missing tools are skipped.
 """
 
 import csv
@@ -28,16 +28,16 @@ SPLIT_SIZES = {"train": 24, "val": 16}  # of the small corpus's 40 samples
 
 @pytest.fixture(scope="module")
 def exported(finished_corpus, tmp_path_factory):
-    """A function that gives the folder of an export in a format, each made once."""
-    made = {}
+    """A function that returns the folder of an export in a format, each exported once."""
+    folders = {}
 
-    def make(name):
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name) / "export"
-            export.run(ExportConfig(format=name), finished_corpus, made[name], workers=Workers(0))
-        return made[name]
+    def folder_of(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name) / "export"
+            export.run(ExportConfig(format=name), finished_corpus, folders[name], workers=Workers(0))
+        return folders[name]
 
-    return make
+    return folder_of
 
 
 def rows_of(path):
@@ -47,19 +47,19 @@ def rows_of(path):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """Hugging Face's tools without a network and with a cache of their own."""
+    """Hugging Face's tools, offline and with a temporary cache."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "1")
     return str(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-@pytest.mark.parametrize("by", ["column", "pickle"])
-def test_pyiqa_reads_pairs(exported, corpus, monkeypatch, split, by):
+@pytest.mark.parametrize("splits_from", ["column", "pickle"])
+def test_pyiqa_reads_pairs(exported, corpus, monkeypatch, split, splits_from):
     data = pytest.importorskip("pyiqa.data")
     monkeypatch.chdir(exported("pyiqa_fr"))
     options = yaml.safe_load(Path("options.yml").read_text())["datasets"][split]
-    if by == "pickle":
+    if splits_from == "pickle":
         options = {**options, "split_index": 1, "split_file": "splits.pkl"}
     dataset = data.build_dataset(options)
     assert type(dataset).__name__ == "GeneralFRDataset"
@@ -73,7 +73,7 @@ def test_pyiqa_reads_pairs(exported, corpus, monkeypatch, split, by):
 
 
 def pixels(tensor):
-    """What pyiqa made a tensor in [0, 1] of."""
+    """The 8-bit pixels of pyiqa's tensor in [0, 1]."""
     return np.rint(tensor.numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
@@ -97,25 +97,25 @@ def test_webdataset_reads_its_shards(exported, corpus):
         shards = sorted(str(path) for path in (exported("webdataset") / split).glob("*.tar"))
         samples = list(wds.WebDataset(shards, shardshuffle=False).decode("rgb8"))
         assert len(samples) == size
-        for found in samples:
-            sample = corpus[found["json"]["sample"]]
-            seen.add(found["json"]["sample"])
-            assert found["__key__"] == f"{sample.record.sample:08d}"
-            assert found["json"]["split"] == split
-            np.testing.assert_array_equal(found["dist.png"], sample.distorted)
-            np.testing.assert_array_equal(found["ref.png"], sample.pristine)
+        for item in samples:
+            sample = corpus[item["json"]["sample"]]
+            seen.add(item["json"]["sample"])
+            assert item["__key__"] == f"{sample.record.sample:08d}"
+            assert item["json"]["split"] == split
+            np.testing.assert_array_equal(item["dist.png"], sample.distorted)
+            np.testing.assert_array_equal(item["ref.png"], sample.pristine)
     assert seen == set(range(40))
 
 
-@pytest.mark.parametrize(("name", "own"), [("parquet", "distorted"), ("imagefolder", "image")])
-def test_datasets_loads_the_folder(exported, corpus, offline, name, own):
+@pytest.mark.parametrize(("name", "column"), [("parquet", "distorted"), ("imagefolder", "image")])
+def test_datasets_loads_the_folder(exported, corpus, offline, name, column):
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(exported(name)), cache_dir=offline)
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 24, "validation": 16}
     for rows in loaded.values():
         for row in rows:
             sample = corpus[row["sample"]]
-            np.testing.assert_array_equal(np.asarray(row[own]), sample.distorted)
+            np.testing.assert_array_equal(np.asarray(row[column]), sample.distorted)
             np.testing.assert_array_equal(np.asarray(row["reference"]), sample.pristine)
             assert row["ssim_higher_better"] == pytest.approx(sample.record.ssim)
             assert row["seed"] == sample.record.seed  # more digits than a float has
@@ -134,15 +134,15 @@ def test_tf_data_parses_the_records(exported, corpus):
     }
     for split, size in SPLIT_SIZES.items():
         shards = sorted(str(path) for path in (exported("tfrecord") / split).glob("*.tfrecord"))
-        found = [tf.io.parse_single_example(record, features) for record in tf.data.TFRecordDataset(shards)]
-        assert len(found) == size
-        for one in found:
-            sample = corpus[int(one["sample"])]
-            np.testing.assert_array_equal(tf.io.decode_png(one["distorted"]).numpy(), sample.distorted)
-            np.testing.assert_array_equal(tf.io.decode_png(one["reference"]).numpy(), sample.pristine)
-            assert one["distortion"].numpy().decode() == sample.record.distortion
-            assert float(one["ssim_higher_better"]) == pytest.approx(sample.record.ssim, abs=1e-6)
-            assert np.isnan(float(one["ms_ssim_higher_better"]))  # the tiles have 128 px
+        examples = [tf.io.parse_single_example(record, features) for record in tf.data.TFRecordDataset(shards)]
+        assert len(examples) == size
+        for example in examples:
+            sample = corpus[int(example["sample"])]
+            np.testing.assert_array_equal(tf.io.decode_png(example["distorted"]).numpy(), sample.distorted)
+            np.testing.assert_array_equal(tf.io.decode_png(example["reference"]).numpy(), sample.pristine)
+            assert example["distortion"].numpy().decode() == sample.record.distortion
+            assert float(example["ssim_higher_better"]) == pytest.approx(sample.record.ssim, abs=1e-6)
+            assert np.isnan(float(example["ms_ssim_higher_better"]))  # the tiles have 128 px
 
 
 @pytest.mark.parametrize("name", EXPORTS.names())
@@ -183,7 +183,7 @@ def test_a_metric_of_pyiqa_becomes_a_label(damaged, metric):
         assert values[number] == pytest.approx(measure(*pair).item(), abs=1e-5)
 
 
-def test_a_metric_that_pyiqa_does_not_know_is_said(finished_corpus):
+def test_a_metric_unknown_to_pyiqa_is_an_error(finished_corpus):
     pytest.importorskip("pyiqa")
     from distort_pipeline.commands.label import by_metric
     from distort_pipeline.errors import PipelineError

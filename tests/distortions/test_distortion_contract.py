@@ -85,12 +85,12 @@ def test_a_seed_repeats_and_another_one_does_not_if_the_distortion_is_random(nam
 @every_distortion
 def test_a_parameter_nobody_knows_or_nobody_gave_is_named(name):
     good = some_parameters(name)
-    word = next(iter(good))
-    with pytest.raises(PipelineError, match=rf"{name} has no parameter '{word}x'; did you mean {word}\?"):
-        distortions.apply(name, some_image(), {**good, f"{word}x": 1}, make_rng(0))
+    parameter = next(iter(good))
+    with pytest.raises(PipelineError, match=rf"{name} has no parameter '{parameter}x'; did you mean {parameter}\?"):
+        distortions.apply(name, some_image(), {**good, f"{parameter}x": 1}, make_rng(0))
     with pytest.raises(PipelineError, match="no parameter 'rng'"):
         distortions.apply(name, some_image(), {**good, "rng": 1}, make_rng(0))
-    with pytest.raises(PipelineError, match=f"{name} needs its parameter '{word}'"):
+    with pytest.raises(PipelineError, match=f"{name} needs its parameter '{parameter}'"):
         distortions.apply(name, some_image(), {}, make_rng(0))
 
 
@@ -98,15 +98,15 @@ def test_a_parameter_nobody_knows_or_nobody_gave_is_named(name):
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
 def test_a_value_out_of_range_is_refused_by_name(name, value):
     good = some_parameters(name)
-    for word in good:
-        with pytest.raises(PipelineError, match=f"{name}: {word} must be"):
-            distortions.apply(name, some_image(), {**good, word: value}, make_rng(0))
+    for parameter in good:
+        with pytest.raises(PipelineError, match=f"{name}: {parameter} must be"):
+            distortions.apply(name, some_image(), {**good, parameter: value}, make_rng(0))
 
 
 @every_distortion
 def test_parameters_are_passed_by_keyword_only(name):
     _, *rest = inspect.signature(DISTORTIONS.get(name)).parameters.values()
-    assert all(part.kind is part.KEYWORD_ONLY for part in rest)
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in rest)
 
 
 @every_distortion
@@ -152,12 +152,12 @@ def test_a_new_file_is_a_new_distortion(tmp_path):
     assert (done.stdout.strip(), done.returncode) == ("248", 0), done.stderr
 
 
-def test_a_new_file_that_changes_the_shape_is_told_so(tmp_path):
+def test_a_new_file_that_changes_the_shape_is_an_error(tmp_path):
     done = run_with_a_new_file(
         tmp_path,
         "from distort_pipeline.distortions import DISTORTIONS\n"
         "@DISTORTIONS.add('newcomer')\n"
-        "def halved(image, *, top):\n    return image[::2]\n",
+        "def cropped(image, *, top):\n    return image[::2]\n",
     )
     assert "newcomer turned (4, 5, 3) uint8 into (2, 5, 3) uint8" in done.stderr
 

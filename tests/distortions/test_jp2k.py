@@ -1,4 +1,4 @@
-"""JPEG 2000: sizes, flags, the file that must vanish, and the library that must be found."""
+"""JPEG 2000: sizes, flags, no files left behind, and the search for the library."""
 
 import json
 import os
@@ -31,10 +31,10 @@ def image():
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_the_file_has_the_size_that_was_asked_for(image, ratio):
+def test_the_file_has_the_requested_size(image, ratio):
     facts = jp2k(image, ratio=ratio).facts
-    wanted = image.size / ratio
-    assert abs(facts["bytes"] - wanted) <= max(0.03 * wanted, 150)
+    target = image.size / ratio
+    assert abs(facts["bytes"] - target) <= max(0.03 * target, 150)
     assert facts["reached"] is True
 
 
@@ -75,13 +75,13 @@ def test_the_stream_is_one_irreversible_layer_with_colour_transform(image, monke
     seen = {}
 
     def look(written, _index):
-        cod = next(part for part in written.get_codestream().segment if part.marker_id == "COD")
+        cod = next(segment for segment in written.get_codestream().segment if segment.marker_id == "COD")
         seen.update(layers=cod.layers, colour=cod.mct, wavelet=cod.xform, suffix=written.path.suffix)
         return image
 
     monkeypatch.setattr(glymur.Jp2k, "__getitem__", look)
     jp2k(image, ratio=150)
-    assert seen == {"layers": 1, "colour": 1, "dwt97": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
+    assert seen == {"layers": 1, "colour": 1, "wavelet": 0, "suffix": ".jp2"}  # T.800 table A.20: 0 is the 9-7
 
 
 def test_a_ratio_below_one_is_refused(image):
@@ -134,15 +134,15 @@ before = dict(os.environ)
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 try:
     distorted = apply("jp2k", image, {"ratio": 16}, np.random.default_rng(0))
-    answer = [*openjpeg.openjpeg_status(), distorted.facts["reached"]]
+    result = [*openjpeg.openjpeg_status(), distorted.facts["reached"]]
 except PipelineError as error:
-    answer = str(error)
+    result = str(error)
 assert dict(os.environ) == before
-print(json.dumps(answer))
+print(json.dumps(result))
 """
 
 
-def answer_of_a_fresh_process(mode, folder):
+def output_of_a_new_process(mode, folder):
     environment = {**os.environ, "PYTHONPATH": str(Path(distort_pipeline.__file__).parents[1]), "HOME": str(folder)}
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT, mode],
@@ -153,23 +153,23 @@ def answer_of_a_fresh_process(mode, folder):
     return json.loads(done.stdout)  # nothing else was printed
 
 
-def test_a_fresh_process_finds_a_library(tmp_path):
-    version, origin, reached = answer_of_a_fresh_process("as it is", tmp_path)
+def test_a_new_process_finds_a_library(tmp_path):
+    version, origin, reached = output_of_a_new_process("as it is", tmp_path)
     assert tuple(map(int, version.split("."))) >= openjpeg.OLDEST_OPENJPEG
     assert origin
     assert reached
 
 
-@pytest.mark.skipif(openjpeg.bundled_library() is None, reason="this Pillow brings no OpenJPEG")
+@pytest.mark.skipif(openjpeg.bundled_library() is None, reason="this Pillow has no OpenJPEG")
 @pytest.mark.parametrize("mode", ["no system library", "imported before"])
 def test_pillows_library_serves_where_the_system_has_none(mode, tmp_path):
-    _, origin, reached = answer_of_a_fresh_process(mode, tmp_path)
+    _, origin, reached = output_of_a_new_process(mode, tmp_path)
     assert origin == str(openjpeg.bundled_library())
     assert reached
 
 
 def test_without_any_library_it_says_what_to_install(tmp_path):
-    message = answer_of_a_fresh_process("none at all", tmp_path)
+    message = output_of_a_new_process("none at all", tmp_path)
     assert "JPEG 2000 needs OpenJPEG 2.4 or newer" in message
     assert "pip install pillow" in message
 

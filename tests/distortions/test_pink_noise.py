@@ -1,4 +1,4 @@
-"""Pink noise: the slope of its spectrum, its exact strength, its independence."""
+"""Pink noise: the slope of its spectrum, its exact deviation, its independence."""
 
 from itertools import pairwise
 
@@ -50,14 +50,14 @@ def test_the_spectrum_is_the_same_in_all_directions():
 
 
 @pytest.mark.parametrize("size", [(480, 531), (8, 8), (1, 2), (33, 1)])
-def test_every_draw_has_exactly_unit_strength_and_no_mean(size):
+def test_every_draw_has_exactly_unit_deviation_and_no_mean(size):
     field = pink_field(*size, make_rng(3)).astype(float)
     assert field.shape == size
     assert field.std() == pytest.approx(1, abs=1e-5)
     assert abs(field.mean()) < 1e-5
 
 
-def test_each_channel_of_the_image_has_the_strength_asked_for():
+def test_each_channel_of_the_image_has_the_requested_deviation():
     noisy = pink_noise(GREY, sigma_grey=25, rng=make_rng(4)).astype(float)
     # rounding adds 1/12 to the variance, ±128 is beyond 5 σ; sampling plays no part, as every draw is scaled
     assert noisy.std(axis=(0, 1)) == pytest.approx(np.full(3, np.sqrt(25**2 + 1 / 12)), abs=0.01)

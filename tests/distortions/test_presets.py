@@ -1,11 +1,11 @@
-"""The published levels, and what is said to those who ask for others."""
+"""The published levels, and the messages about unknown levels."""
 
 import cv2
 import numpy as np
 import pytest
 
 from distort_pipeline import distortions
-from distort_pipeline.distortions.presets import PRESETS, default_place, parameters
+from distort_pipeline.distortions.presets import PRESETS, default_index, parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.seeds import make_rng
 
@@ -32,19 +32,19 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("preset", "distortion", "word", "values"), TABLE)
-def test_levels_are_those_of_the_source(preset, distortion, word, values):
+@pytest.mark.parametrize(("preset", "distortion", "parameter", "values"), TABLE)
+def test_levels_are_those_of_the_source(preset, distortion, parameter, values):
     levels = [parameters(preset, distortion, level) for level in range(1, len(values) + 1)]
-    assert [list(level) for level in levels] == [[word]] * len(values)
-    assert [level[word] for level in levels] == pytest.approx(values, rel=1e-5)
+    assert [list(level) for level in levels] == [[parameter]] * len(values)
+    assert [level[parameter] for level in levels] == pytest.approx(values, rel=1e-5)
 
 
 def test_there_are_no_others():
-    there = {(preset, name): len(levels) for preset, named in PRESETS.items() for name, levels in named.items()}
-    assert there == {(preset, name): len(values) for preset, name, _, values in TABLE}
+    counts = {(preset, name): len(levels) for preset, named in PRESETS.items() for name, levels in named.items()}
+    assert counts == {(preset, name): len(values) for preset, name, _, values in TABLE}
 
 
-def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
+def test_every_level_can_be_applied_and_is_more_severe_than_the_one_before():
     rng = np.random.default_rng(0)
     shapes = cv2.resize(rng.integers(40, 216, (24, 20, 3), np.uint8), (240, 288), interpolation=cv2.INTER_CUBIC)
     image = (shapes + rng.normal(0, 4, shapes.shape)).clip(0, 255).astype(np.uint8)
@@ -56,17 +56,17 @@ def test_every_level_can_be_applied_and_is_stronger_than_the_one_before():
         assert errors == sorted(errors), (preset, name)
 
 
-def test_the_third_rung_of_the_ladder_is_what_one_level_is():
+def test_the_third_of_five_levels_is_paper_like():
     for name, (only,) in PRESETS["paper_like"].items():
         assert parameters("five_levels", name, 3) == only
 
 
-def test_where_one_level_has_to_do_it_is_the_usual_one_or_else_the_middle():
+def test_the_default_level_is_paper_like_or_else_the_middle():
     for name, levels in PRESETS["five_levels"].items():
-        assert default_place(name, levels) == 2
-        assert default_place(name, levels[1:]) == 1  # found by its values, not by its place
-        assert default_place(name, levels[3:]) == 0
-    assert default_place("camera", [{"iso": 100}, {"iso": 400}, {"iso": 1600}]) == 1
+        assert default_index(name, levels) == 2
+        assert default_index(name, levels[1:]) == 1  # found by its values, not by its index
+        assert default_index(name, levels[3:]) == 0
+    assert default_index("camera", [{"iso": 100}, {"iso": 400}, {"iso": 1600}]) == 1
 
 
 def test_what_is_returned_may_be_changed_without_changing_the_preset():
@@ -75,7 +75,7 @@ def test_what_is_returned_may_be_changed_without_changing_the_preset():
 
 
 @pytest.mark.parametrize(
-    ("asked", "answer"),
+    ("request_", "message"),
     [
         (("kadit", "jpeg", 1), "no preset is called 'kadit'; did you mean kadid?"),
         (("kadid", "pink_noise", 1), "kadid has no levels of 'pink_noise'; presets that have it: dbcnn, paper_like"),
@@ -85,7 +85,7 @@ def test_what_is_returned_may_be_changed_without_changing_the_preset():
         (("paper_like", "jpeg", 2), "paper_like has jpeg at level 1 only, got 2"),
     ],
 )
-def test_what_is_not_there_is_answered_with_what_is(asked, answer):
+def test_unknown_levels_are_answered_with_the_known_ones(request_, message):
     with pytest.raises(PipelineError) as caught:
-        parameters(*asked)
-    assert answer in str(caught.value)
+        parameters(*request_)
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""The dial of every distortion that has one, and what is said where there is none."""
+"""The severity scale of every distortion, and the messages where there is none."""
 
 import numpy as np
 import pytest
@@ -29,11 +29,11 @@ def photograph():
 
 
 def errors_of(name, photograph, many):
-    made = [distortions.apply(name, photograph, one, make_rng(3)).image for one in many]
-    return [np.square(image.astype(float) - photograph).mean() for image in made]
+    images = [distortions.apply(name, photograph, parameters, make_rng(3)).image for parameters in many]
+    return [np.square(image.astype(float) - photograph).mean() for image in images]
 
 
-def test_the_four_of_the_paper_have_a_dial():
+def test_the_four_of_the_paper_have_a_severity_scale():
     assert {name for name in DISTORTIONS.names() if has_severity_scale(name)} >= {
         "jpeg",
         "jp2k",
@@ -52,25 +52,25 @@ def test_a_level_lies_at_its_rank_and_comes_back_as_it_was_given(preset, name):
 
 
 @every_level_set
-def test_the_amount_grows_all_the_way_and_the_way_back_is_the_same(preset, name):
+def test_the_amount_grows_with_severity_and_the_inverse_agrees(preset, name):
     levels = PRESETS[preset][name]
     scale = declared_scale(name)
     severities = np.linspace(0, 1, 41)
-    found = [parameters_at(name, levels, float(severity)) for severity in severities]
-    amounts = [scale.amount(one[scale.parameter]) for one in found]
+    all_parameters = [parameters_at(name, levels, float(severity)) for severity in severities]
+    amounts = [scale.amount(level_parameters[scale.parameter]) for level_parameters in all_parameters]
     assert amounts[0] == 0
     assert amounts == sorted(amounts)
-    for one in found:
-        again = parameters_at(name, levels, severity_of(name, levels, one))
-        amount, amount_again = (scale.amount(parameters[scale.parameter]) for parameters in (one, again))
+    for level_parameters in all_parameters:
+        again = parameters_at(name, levels, severity_of(name, levels, level_parameters))
+        amount, amount_again = (scale.amount(parameters[scale.parameter]) for parameters in (level_parameters, again))
         assert amount_again == pytest.approx(amount, abs=2e-6)  # JPEG's qualities 0 and 1 are the same
-    if name != "jpeg":  # whole qualities lie a little beside what was asked
-        back = [severity_of(name, levels, one) for one in found]
+    if name != "jpeg":  # integer qualities lie a little beside the requested severity
+        back = [severity_of(name, levels, level_parameters) for level_parameters in all_parameters]
         np.testing.assert_allclose(back, severities, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS["five_levels"]))
-def test_images_get_worse_all_the_way_up_and_are_nearly_untouched_at_0(name, photograph):
+def test_images_get_worse_with_severity_and_are_nearly_pristine_at_0(name, photograph):
     levels = PRESETS["five_levels"][name]
     errors = errors_of(name, photograph, [parameters_at(name, levels, step / 10) for step in range(11)])
     assert errors == sorted(errors)
@@ -100,25 +100,25 @@ NOISES = [{"sigma_grey": 5}, {"sigma_grey": 10}]
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: parameters_at("white_noise", NOISES, 1.1), "from 0 to 1, got 1.1"),
         (lambda: parameters_at("white_noise", NOISES, float("nan")), "from 0 to 1, got nan"),
         (lambda: parameters_at("white_noise", NOISES[::-1], 0.3), "white_noise have to grow in sigma_grey alone"),
         (lambda: parameters_at("white_noise", [{"sigma_grey": 0}], 0.3), "have to grow"),
-        (lambda: parameters_at("camera", [{}, {}], 0.3), "camera has no scale, so there is no severity 0.3 of it; "
-         "its levels lie at 0.5, 1"),
-        (lambda: severity_of("camera", [{"iso": 1}], {"iso": 2}), "camera has no dial"),
+        (lambda: parameters_at("camera", [{}, {}], 0.3), "camera has no severity scale, so severity 0.3 "
+         "is not possible; its levels lie at 0.5, 1"),
+        (lambda: severity_of("camera", [{"iso": 1}], {"iso": 2}), "camera has no severity scale"),
         (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 11}), "ends with sigma_grey 10"),
-        (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 7, "tint": 1}), "is on no scale with"),
+        (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 7, "tint": 1}), "is not on the severity scale of"),
     ],
 )  # fmt: skip
-def test_what_is_off_the_scale_is_refused_with_the_reason(call, said):
+def test_what_is_off_the_scale_is_refused_with_the_reason(call, message):
     with pytest.raises(PipelineError) as caught:
         call()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_levels_without_a_dial_are_still_there():
+def test_levels_without_a_severity_scale_remain():
     assert parameters_at("camera", [{"iso": 100}, {"iso": 800}], 0.5) == {"iso": 100}
     assert severity_of("camera", [{"iso": 100}, {"iso": 800}], {"iso": 800}) == 1

@@ -15,7 +15,7 @@ def noise():
     return white_noise(GREY, sigma_grey=19, rng=make_rng(1)).astype(float) - 128
 
 
-def test_mean_and_variance_are_those_asked_for_in_every_channel(noise):
+def test_mean_and_variance_are_as_requested_in_every_channel(noise):
     expected = 19**2 + 1 / 12  # rounding adds the variance of a uniform unit interval; 128 is 6.7 σ from clipping
     for channel in range(3):
         values = noise[..., channel]
@@ -38,7 +38,7 @@ def test_the_distribution_is_gaussian(noise):
 
 
 def test_values_are_rounded_not_cut_off():
-    # cutting off decimals would shift the mean by half a grey
+    # cutting off decimals would shift the mean by half a level
     assert abs(white_noise(GREY, sigma_grey=0.4, rng=make_rng(2)).mean() - 128) < 0.01
 
 

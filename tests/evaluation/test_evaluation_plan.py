@@ -1,11 +1,11 @@
-"""Where a multi-level generator is judged: levels found by their parameters, and places between them."""
+"""The sweep of a multi-level generator: levels found by their parameters, and midpoints."""
 
 import pytest
 
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.evaluation.plan import plan_of
-from distort_pipeline.evaluation.severity_sweep import default_of, plan_sweep, shared_levels
+from distort_pipeline.evaluation.severity_sweep import default_level, plan_sweep, shared_levels
 
 
 def recipes(distortion, preset, external=False):
@@ -24,29 +24,33 @@ def card(distortion, levels):
 
 def test_levels_are_found_by_parameters_and_not_by_number():
     multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
-    held = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
-    assert [(one.step.parameters["quality"], one.stored) for one in held] == [(24, 3), (7, 4), (4, 5)]
-    assert [one.step.severity for one in held] == [0.4, 0.8, 1.0]
+    shared = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
+    assert [(level.point.parameters["quality"], level.level) for level in shared] == [(24, 3), (7, 4), (4, 5)]
+    assert [level.point.severity for level in shared] == [0.4, 0.8, 1.0]
 
 
-def test_one_level_stands_for_all_the_usual_one_where_the_pairs_hold_it():
+def test_the_default_level_is_that_of_the_distortion_if_the_pairs_have_it():
     multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
-    assert default_of("jpeg", shared_levels(multi_level, recipes("jpeg", "five_levels"))).step.parameters == {
+    assert default_level("jpeg", shared_levels(multi_level, recipes("jpeg", "five_levels"))).point.parameters == {
         "quality": 12
     }
-    assert default_of("jpeg", shared_levels(multi_level, recipes("jpeg", "kadid"))).step.parameters == {"quality": 7}
+    assert default_level("jpeg", shared_levels(multi_level, recipes("jpeg", "kadid"))).point.parameters == {
+        "quality": 7
+    }
 
 
 @pytest.mark.parametrize("distortion", sorted(PRESETS["five_levels"]))
-def test_there_is_a_place_between_every_two_levels_of_the_ladder(distortion):
+def test_there_is_a_midpoint_of_every_two_levels(distortion):
     levels = PRESETS["five_levels"][distortion]
     plan = plan_sweep(card(distortion, levels), recipes(distortion, "five_levels"), {})
-    assert [(one.below, one.above) for one in plan.midpoints] == [(k / 5, (k + 1) / 5) for k in range(1, 5)]
-    for one in plan.midpoints:
-        assert one.below < one.step.severity < one.above
-        assert one.step.parameters not in levels
+    assert [(midpoint.below, midpoint.above) for midpoint in plan.midpoints] == [
+        (k / 5, (k + 1) / 5) for k in range(1, 5)
+    ]
+    for midpoint in plan.midpoints:
+        assert midpoint.below < midpoint.point.severity < midpoint.above
+        assert midpoint.point.parameters not in levels
         if distortion != "jpeg":  # whole qualities are seldom half-way
-            assert one.step.severity == pytest.approx((one.below + one.above) / 2, abs=1e-6)
+            assert midpoint.point.severity == pytest.approx((midpoint.below + midpoint.above) / 2, abs=1e-6)
 
 
 def test_two_neighbouring_qualities_have_nothing_between_them():
@@ -54,12 +58,12 @@ def test_two_neighbouring_qualities_have_nothing_between_them():
     assert plan.midpoints == ()
 
 
-def test_a_distortion_of_brought_pairs_has_levels_only_and_no_second_draw():
+def test_a_distortion_of_external_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
     pairs = [{"distortion": "camera", "level": n, "parameters": one, "external": True} for n, one in enumerate(levels)]
     plan = plan_sweep(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
     assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
-    assert list(plan.images) == ["a"]  # one that lacks a level says nothing of the dial
+    assert list(plan.images) == ["a"]  # an image without all levels is left out
 
 
 class FiveLevelPairs:
@@ -73,6 +77,6 @@ class FiveLevelPairs:
         return [recipe["level"] for recipe in self.recipes(distortion)]
 
 
-def test_a_model_of_other_levels_is_told_which_there_are():
-    with pytest.raises(PipelineError, match=r"learned jpeg with \{'quality': 43\}, \{'quality': 13\}, pairs holds"):
+def test_the_error_for_a_model_of_other_levels_names_the_levels():
+    with pytest.raises(PipelineError, match=r"learned jpeg with \{'quality': 43\}, \{'quality': 13\}, pairs has"):
         plan_of(FiveLevelPairs(), {"odd": card("jpeg", [{"quality": 43}, {"quality": 13}])})

@@ -1,4 +1,4 @@
-"""The watermark experiment at a tiny size: the mark is as strong as asked, it learns, and JPEG is the real one."""
+"""The watermark experiment at a tiny size: amplitude of the mark, training, and the real JPEG."""
 
 import keras
 import numpy as np
@@ -32,26 +32,26 @@ def crops(photographs):
         rng = make_rng(3)
         while True:
             chosen = [list(photographs.values())[turn] for turn in rng.integers(len(photographs), size=4)]
-            corners = [16 * rng.integers((np.array(one.shape[:2]) - 64) // 16 + 1) for one in chosen]
-            yield np.stack([one[y : y + 64, x : x + 64] for one, (y, x) in zip(chosen, corners, strict=True)])
+            corners = [16 * rng.integers((np.array(image.shape[:2]) - 64) // 16 + 1) for image in chosen]
+            yield np.stack([image[y : y + 64, x : x + 64] for image, (y, x) in zip(chosen, corners, strict=True)])
 
     return make
 
 
-def test_a_mark_is_as_strong_as_asked_and_says_its_message():
+def test_a_mark_has_the_requested_deviation_and_message():
     marker = new_marker(0)
-    grey = tf.zeros((3, 64, 64, 3))
+    flat = tf.zeros((3, 64, 64, 3))
     message = random_messages(3, make_rng(1))
-    marked = np.asarray(marker.mark(grey, tf.constant(message), 6.0))
+    marked = np.asarray(marker.mark(flat, tf.constant(message), 6.0))
     np.testing.assert_allclose(marked.std((1, 2, 3)) * LEVELS_PER_UNIT, 6.0, rtol=1e-3)
     assert (np.sign(np.asarray(marker.read(tf.constant(marked)))) == message).mean() > 0.95
 
 
-def test_training_through_nothing_reads_untouched_images_better(crops):
+def test_training_through_the_identity_reads_clean_images_better(crops):
     held_out = list(next(crops())) * 4
     before, after = (
         bits_right(
-            train_marker(crops(), lambda one: one, steps=steps, strength_8bit=0.5, seed=0), held_out, QUALITY,
+            train_marker(crops(), lambda images: images, steps=steps, strength_8bit=0.5, seed=0), held_out, QUALITY,
             strength_8bit=0.5, seed=2,
         )[0]
         for steps in (0, 60)
@@ -64,13 +64,13 @@ def test_straight_through_gives_the_real_jpeg_and_a_gradient(crops):
     with tf.GradientTape() as tape:
         tape.watch(images)
         out = straight_through(QUALITY)(images)
-    real = np.stack([apply("jpeg", one, QUALITY, make_rng(0)).image for one in denormalize(images)])
+    real = np.stack([apply("jpeg", image, QUALITY, make_rng(0)).image for image in denormalize(images)])
     np.testing.assert_array_equal(denormalize(out), real)
     np.testing.assert_array_equal(denormalize(true_jpeg(images, QUALITY)), real)
     np.testing.assert_allclose(np.asarray(tape.gradient(out, images)), 1.0)
 
 
-def test_a_generator_in_the_loop_teaches_the_mark_and_learns_nothing_itself(crops):
+def test_a_generator_in_the_loop_trains_the_mark_and_stays_frozen(crops):
     model = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(3, 5, padding="same")])
     weights = [value.copy() for value in model.get_weights()]
     trained = train_marker(crops(), surrogate(model), steps=2, strength_8bit=6.0, seed=0)
@@ -84,5 +84,5 @@ def test_the_program_prints_a_row_for_each_channel(models, small_manifest, capsy
     main(["--model", str(models / "jpeg"), "--manifest", str(small_manifest), *sizes])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{BITS} bits in 128 px crops")
-    assert [line[:36].strip() for line in lines[2:]] == ["nothing", "the generator", "JPEG, straight through"]
+    assert [line[:36].strip() for line in lines[2:]] == ["identity", "the generator", "JPEG, straight through"]
     assert all(0 <= float(value) <= 1 for line in lines[2:] for value in line[36:].split())

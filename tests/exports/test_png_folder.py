@@ -18,7 +18,7 @@ def read_png(path):
 
 @pytest.fixture
 def parts():
-    """The beginning of one batch and one whole batch, whose reference tiles they share."""
+    """The beginning of a batch and a whole batch with shared reference tiles."""
     return (
         Part("jpeg-00000", "jpeg", (0, 1, 2), (0, 1, 2)),
         Part("white_noise-00000", "white_noise", tuple(range(8)), (3, 4, 5, 6, 7)),
@@ -32,7 +32,7 @@ def source(finished_corpus):
 
 @pytest.fixture
 def written(source, parts, tmp_path):
-    """What the format wrote of the parts."""
+    """The folder of the exported parts."""
     for part in parts:
         PngFolder().write_part(source, part, tmp_path)
     write_documents(PngFolder(), source, parts, tmp_path, "png_folder")
@@ -43,7 +43,7 @@ def test_the_format_is_registered():
     assert EXPORTS.get("png_folder") is PngFolder
 
 
-def test_each_part_writes_its_samples_and_its_new_tiles_and_says_so(source, parts, tmp_path):
+def test_each_part_writes_and_returns_its_samples_and_its_new_tiles(source, parts, tmp_path):
     for part in parts:
         before = set(tmp_path.rglob("*.png"))
         files = PngFolder().write_part(source, part, tmp_path)
@@ -55,7 +55,7 @@ def test_each_part_writes_its_samples_and_its_new_tiles_and_says_so(source, part
     assert names[11:] == [f"pristine/{number:08d}.png" for number in range(8)]
 
 
-def test_the_table_leads_to_the_very_pixels_of_the_corpus(written, corpus):
+def test_the_table_leads_to_the_pixels_of_the_corpus(written, corpus):
     with (written / "metadata.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["sample"]) for row in rows] == [0, 1, 2, *range(20, 28)]

@@ -1,4 +1,4 @@
-"""Formats that keep samples whole in a few large files, read here without the tools that they are made for."""
+"""Formats with a few large files, read without their usual tools."""
 
 import csv
 import errno
@@ -33,7 +33,7 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
-def test_a_tar_has_three_files_for_each_key_and_nothing_of_this_machine(finished_corpus, corpus, tmp_path):
+def test_a_tar_has_three_files_for_each_key_and_no_metadata_of_this_machine(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "webdataset")
     for row in rows_of(out):
         sample = corpus[int(row["sample"])]
@@ -41,14 +41,14 @@ def test_a_tar_has_three_files_for_each_key_and_nothing_of_this_machine(finished
         with tarfile.open(out / row["shard"]) as tar:
             names = [name for name in tar.getnames() if name.startswith(row["key"])]
             assert names == [f"{row['key']}.{ending}" for ending in ("ref.png", "dist.png", "json")]
-            ref, dist, said = (tar.extractfile(name).read() for name in names)
+            ref, dist, metadata = (tar.extractfile(name).read() for name in names)
             assert {(entry.mtime, entry.uid, entry.uname) for entry in tar.getmembers()} == {(0, 0, "")}
         np.testing.assert_array_equal(pixels(ref), sample.pristine)
         np.testing.assert_array_equal(pixels(dist), sample.distorted)
-        assert json.loads(said)["ssim_higher_better"] == sample.record.ssim
+        assert json.loads(metadata)["ssim_higher_better"] == sample.record.ssim
 
 
-def test_parquet_holds_images_that_the_schema_declares(finished_corpus, corpus, tmp_path):
+def test_parquet_holds_images_declared_in_the_schema(finished_corpus, corpus, tmp_path):
     out = exported(finished_corpus, tmp_path / "e", "parquet")
     seen = set()
     for path in out.rglob("*.parquet"):
@@ -89,16 +89,16 @@ def no_space(*_):
 
 
 @pytest.mark.parametrize("name", ["webdataset", "parquet", "tfrecord"])
-def test_a_shard_that_cannot_be_written_leaves_nothing_like_one(finished_corpus, tmp_path, monkeypatch, name):
+def test_a_failed_shard_leaves_no_file(finished_corpus, tmp_path, monkeypatch, name):
     monkeypatch.setattr(Path, "replace", no_space)
     with pytest.raises(PipelineError, match="No space left on device"):
         exported(finished_corpus, tmp_path / "e", name)
     assert not (tmp_path / "e").exists()
-    left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert left == []
+    leftovers = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert leftovers == []
 
 
-def test_tensorflow_s_full_disk_is_said_like_any_other(finished_corpus, tmp_path, monkeypatch):
+def test_tensorflow_s_full_disk_is_reported_like_any_other(finished_corpus, tmp_path, monkeypatch):
     tf = pytest.importorskip("tensorflow")
 
     class Full(io.BytesIO):

@@ -1,4 +1,4 @@
-"""Commands as a user types them, in a process group of their own that can be killed at any moment."""
+"""Commands as typed by a user, each in its own process group, killable at any moment."""
 
 import json
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import distort_pipeline
 
-SECONDS = 300  # longer than any command here takes on a busy machine: what runs on is taken for a hang
+SECONDS = 300  # longer than any command here on a busy machine: beyond it, a hang
 
 
-class PathType:
-    """A folder to type commands in, with settings, a home and a folder for temporary files of its own."""
+class Workdir:
+    """A working folder for commands, with its own settings, home and folder for temporary files."""
 
     def __init__(self, folder, settings):
         self.folder = folder
         self.home, self.temporary = folder / "home", folder / "temporary"
-        for needed in (self.home, self.temporary):
-            needed.mkdir(parents=True)
+        for subfolder in (self.home, self.temporary):
+            subfolder.mkdir(parents=True)
         (folder / "params.yaml").write_text(json.dumps({"distort_pipeline": 1, **settings}), encoding="utf-8")
         self.environment = {
             **os.environ,
@@ -30,41 +30,41 @@ class PathType:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def start(self, *words, before=()):
-        """Return the started process of a command, behind the words `before`; its output goes to a file."""
-        with (self.folder / "output.txt").open("wb") as output:
+    def start(self, *args, before=()):
+        """Return the started process of a command, prefixed by `before`; its output goes to a file."""
+        with (self.folder / "output.txt").open("wb") as log:
             return subprocess.Popen(
-                [*before, sys.executable, "-m", "distort_pipeline", *map(str, words)],
+                [*before, sys.executable, "-m", "distort_pipeline", *map(str, args)],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def run(self, *words, seconds=SECONDS, **options):
+    def run(self, *args, seconds=SECONDS, **options):
         """Return exit code and output of a command; a hang is an error."""
-        process = self.start(*words, **options)
+        process = self.start(*args, **options)
         try:
             process.wait(seconds)
         finally:
             kill(process)
-        return process.returncode, self.said()
+        return process.returncode, self.output()
 
-    def made(self, *words, **options):
-        """Run a command that has to succeed, and return its output."""
-        code, said = self.run(*words, **options)
-        assert code == 0, said
-        return said
+    def succeed(self, *args, **options):
+        """Run a command, assert success, and return its output."""
+        code, output = self.run(*args, **options)
+        assert code == 0, output
+        return output
 
-    def said(self):
-        """Return what the last command has said so far."""
+    def output(self):
+        """Return the output of the last command so far."""
         return (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
 
 
 def kill(process, number=signal.SIGKILL):
-    """Send a signal to the whole group of a process that `Place.start` started, if it is still there."""
+    """Send a signal to the whole group of a process started by `Workdir.start`, if alive."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""An HTTP proxy on loopback that hands requests on, and at chosen moments fails as object stores do."""
+"""An HTTP proxy on loopback that forwards requests, and sometimes fails like object stores."""
 
 import http.client
 import random
@@ -11,11 +11,11 @@ HOP_HEADERS = ("connection", "transfer-encoding", "keep-alive")
 
 
 class FaultyProxy:
-    """Listens at `url`; `faults` says what share of requests fails how: error, slow or cut. `done` counts them."""
+    """A proxy at `url`; `faults` is the share of requests for each fault (error, slow, cut), `done` counts faults."""
 
     def __init__(self, port):
         self.faults = {}
-        self.down_after = None  # so many requests; then every one fails
+        self.down_after = None  # number of requests, after which all fail
         self.done = Counter()
         self._rng = random.Random(8)
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class FaultyProxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def answer(self):
+            def respond(self):
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
                 fault = proxy.choose()
@@ -37,14 +37,14 @@ class FaultyProxy:
                     time.sleep(1.5)
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
                 connection.request(self.command, self.path, body, dict(self.headers))
-                found = connection.getresponse()
-                data = found.read()
-                self.send_response(found.status)
-                for name, value in found.getheaders():
+                response = connection.getresponse()
+                data = response.read()
+                self.send_response(response.status)
+                for name, value in response.getheaders():
                     if name.lower() not in HOP_HEADERS and (name.lower() != "content-length"):
                         self.send_header(name, value)
-                told = found.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
-                self.send_header("Content-Length", told or "0")
+                length = response.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+                self.send_header("Content-Length", length or "0")
                 self.end_headers()
                 if fault == "cut":
                     self.wfile.write(data[: len(data) // 2])
@@ -53,7 +53,7 @@ class FaultyProxy:
                     return
                 self.wfile.write(data)
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = respond  # noqa: N815
 
             def log_message(self, *_):
                 """Be silent."""
@@ -65,7 +65,7 @@ class FaultyProxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def choose(self):
-        """Return how the next request fails, or None."""
+        """Return the fault of the next request, or None."""
         with self._lock:
             self.done["requests"] += 1
             if self.down_after is not None and self.done["requests"] > self.down_after:

@@ -1,4 +1,4 @@
-"""Images of every format that is read, and ways to break them."""
+"""Images of every supported format, and mutations."""
 
 import io
 
@@ -11,7 +11,7 @@ EXTREMES = (0, 1, 0x7FFF, 0xFFFF, 100_000, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 def seeds():
-    """Return name → bytes of sound images: every format, and the parts of it that readers stumble over."""
+    """Return name → bytes of valid images: every format, with features difficult for readers."""
     rng = np.random.default_rng(1)
     ramp = np.add.outer(np.arange(48), np.arange(64))[..., None] * np.array([1, 2, 3])
     rgb = (ramp % 256 + rng.integers(0, 20, (48, 64, 3))).clip(0, 255).astype(np.uint8)
@@ -21,7 +21,7 @@ def seeds():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = PILImage.Exif()
     exif[0x0112] = 6
-    found = {
+    images = {
         "png": _saved(colour, "PNG", icc_profile=profile, exif=exif),
         "png-palette": _saved(colour.quantize(32), "PNG", transparency=3),
         "png-alpha": _saved(clear, "PNG"),
@@ -43,9 +43,9 @@ def seeds():
     }
     import cv2
 
-    for name in ("png", "tiff"):  # 16-bit colour, which Pillow reads and does not write
-        found[f"{name}-16-colour"] = cv2.imencode(f".{name}", rgb.astype(np.uint16) * 257)[1].tobytes()
-    return found
+    for name in ("png", "tiff"):  # 16-bit colour, not written by Pillow
+        images[f"{name}-16-colour"] = cv2.imencode(f".{name}", rgb.astype(np.uint16) * 257)[1].tobytes()
+    return images
 
 
 def _saved(opened, kind, **options):
@@ -55,9 +55,9 @@ def _saved(opened, kind, **options):
 
 
 def mutated(data, other, rng):
-    """Return what was done to `data`, in a word, and the result; `other` is an image to splice with."""
-    word = rng.choice(sorted(MUTATIONS))
-    return word, bytes(MUTATIONS[word](bytearray(data), other, rng))
+    """Return the name of a random mutation, and `data` mutated; `other` is an image to splice with."""
+    name = rng.choice(sorted(MUTATIONS))
+    return name, bytes(MUTATIONS[name](bytearray(data), other, rng))
 
 
 def _flip(data, _, rng):
@@ -78,9 +78,9 @@ def _edit_header(data, _, rng):
 
 def _set_number(data, _, rng):
     size = rng.choice((2, 4))
-    place = rng.randrange(min(HEADER_BYTES, len(data) - size))
+    offset = rng.randrange(min(HEADER_BYTES, len(data) - size))
     number = rng.choice(EXTREMES) % (1 << 8 * size)
-    data[place : place + size] = number.to_bytes(size, rng.choice(("big", "little")))
+    data[offset : offset + size] = number.to_bytes(size, rng.choice(("big", "little")))
     return data
 
 

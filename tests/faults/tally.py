@@ -1,6 +1,6 @@
-"""What a campaign of faults did, in numbers, for benchmarks/RELIABILITY.md.
+"""Results of the fault campaigns, for benchmarks/RELIABILITY.md.
 
-`make faults` names a folder in $FAULTS_TALLY; without it nothing is kept.
+`make faults` sets the folder $FAULTS_TALLY; without a folder nothing is written.
 """
 
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def tally(name, **counts):
-    """Keep the `counts` of the campaign `name`: numbers, and the words that they are to be read with."""
+    """Write the `counts` of the campaign `name`: numbers and lists of names."""
     if folder := os.environ.get("FAULTS_TALLY"):
         path = Path(folder) / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"date": time.strftime("%Y-%m-%d"), "load": round(os.getloadavg()[0], 1), **counts}
-        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        record = {"date": time.strftime("%Y-%m-%d"), "load": round(os.getloadavg()[0], 1), **counts}
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 pytest_plugins = ["corpus_fixtures"]
 
 DAMAGES = int(os.environ.get("FAULTS_DAMAGES", "200"))
-REPAIRS = 12  # of a pair store, a corpus and an export each, several damages a time
-OUTSIDE = ("run.json",)  # what depends on the run is no part of any digest
+REPAIRS = 12  # of a pair store, a corpus and an export each, with several damages
+OUTSIDE = ("run.json",)  # depends on the run, in no digest
 KINDS = ("bit", "truncation", "deletion")
 
 
@@ -30,28 +30,28 @@ KINDS = ("bit", "truncation", "deletion")
 def stores(pair_store, finished_corpus, models, small_manifest, tmp_path_factory):
     """Name → folder of a copy of a store of each kind, with the manifest and its images."""
     folder = tmp_path_factory.mktemp("rot")
-    made = folder / "made"
-    export.run(ExportConfig(workers=0), finished_corpus, made)
+    exported = folder / "exported"
+    export.run(ExportConfig(workers=0), finished_corpus, exported)
     originals = {
         "pairs": pair_store.folder,
         "corpus": finished_corpus,
         "model": models / "jpeg",
-        "export": made,
+        "export": exported,
         "images": small_manifest.parent,
     }
     return {name: shutil.copytree(path, folder / name) for name, path in originals.items()}
 
 
 def damage(path, kind, rng):
-    """Damage the file at `path` and return its bytes as they were."""
+    """Damage the file at `path` and return its original bytes."""
     before = path.read_bytes()
     if kind == "deletion":
         path.unlink()
     elif kind == "truncation":
         path.write_bytes(before[: rng.randrange(len(before))])
     else:
-        place = rng.randrange(len(before))
-        path.write_bytes(before[:place] + bytes([before[place] ^ 1 << rng.randrange(8)]) + before[place + 1 :])
+        offset = rng.randrange(len(before))
+        path.write_bytes(before[:offset] + bytes([before[offset] ^ 1 << rng.randrange(8)]) + before[offset + 1 :])
     return before
 
 
@@ -60,13 +60,13 @@ def files_of(store):
 
 
 def kind_of(path):
-    """What to call a file of a store, for the table: its folder's name, or its own."""
+    """The kind of a file of a store, for the table: its folder's name, or its own."""
     return path.parts[0] if len(path.parts) > 1 else path.name
 
 
 def test_verify_finds_every_damage_and_names_the_file(stores):
     rng = random.Random(6)
-    found, hit = Counter(), Counter()
+    kinds, hit = Counter(), Counter()
     targets = {name: store / "manifest.jsonl" if name == "images" else store for name, store in stores.items()}
     for turn in range(DAMAGES):
         name, kind = list(stores)[turn % len(stores)], KINDS[turn // len(stores) % len(KINDS)]
@@ -74,15 +74,15 @@ def test_verify_finds_every_damage_and_names_the_file(stores):
         before = damage(path, kind, rng)
         try:
             problems = verify(targets[name]).problems
-        except PipelineError as error:  # of a manifest that is gone
+        except PipelineError as error:  # of a deleted manifest
             problems = (str(error),)
         assert any(path.name in problem for problem in problems), (kind, path, problems)
         path.write_bytes(before)
-        found[kind] += 1
+        kinds[kind] += 1
         hit[f"{name}: {kind_of(path.relative_to(stores[name]))}"] += 1
     for target in targets.values():
         assert verify(target).problems == ()
-    tally("bit-rot", damages=DAMAGES, found=found.total(), kinds=found, files=hit)
+    tally("bit-rot", damages=DAMAGES, found=kinds.total(), kinds=kinds, files=hit)
 
 
 def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manifest, models, faded):
@@ -97,12 +97,12 @@ def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manif
             before = {path: path.stat().st_mtime_ns for path in files_of(store) if path.suffix in (".parquet", ".png")}
             for path in chosen:
                 damage(path, rng.choice(KINDS), rng)
-            found = verify(store)
-            assert repair(store, found, rebuilder(store, inputs, Workers())).problems == ()
+            findings = verify(store)
+            assert repair(store, findings, rebuilder(store, inputs, Workers())).problems == ()
             assert metadata(store)["digest"] == digest
             again = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
             if name != "export" and "files.json" not in {path.name for path in chosen}:
-                assert {path.stem for path in again} == found.damaged
+                assert {path.stem for path in again} == findings.damaged
             damages += len(chosen)
             made_again += len(again)
             kept += len(before) - len(again)

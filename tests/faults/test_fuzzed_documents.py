@@ -1,4 +1,4 @@
-"""Parameter files, manifests, lists, headers, records and metadata of any content: valid, or one clear error."""
+"""Parameter files, manifests, lists, metadata and records of any content: valid, or one clear error."""
 
 import json
 import os
@@ -39,14 +39,14 @@ FATES = Counter()
 
 
 def outcome(kind, read, *arguments):
-    """Count whether `read` gives something or a PipelineError; anything else it raises is the failure."""
+    """Return the result of `read`, or None for a PipelineError, and count; other exceptions fail the test."""
     try:
-        found = read(*arguments)
+        result = read(*arguments)
     except PipelineError:
         FATES[f"{kind}: one clear error"] += 1
         return None
     FATES[f"{kind}: read"] += 1
-    return found
+    return result
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,8 +62,8 @@ def test_parameter_files(tmp_path, document, ours):
     path.write_text(
         yaml.safe_dump({"distort_pipeline": 1, **document} if ours else document, sort_keys=False), encoding="utf-8"
     )
-    found = outcome("params.yaml", load_params, path)
-    assert found is None or isinstance(found, Params)
+    params = outcome("params.yaml", load_params, path)
+    assert params is None or isinstance(params, Params)
 
 
 @FUZZ
@@ -75,15 +75,15 @@ def test_parameter_files_of_any_bytes(tmp_path, data):
 
 @st.composite
 def edits(draw):
-    """A function that changes bytes in one of several ways."""
+    """A function that edits bytes in a random way."""
     start, length = draw(st.floats(0, 1)), draw(st.integers(0, 40))
     new = draw(
         st.binary(max_size=20) | st.sampled_from([b"null", b"-1", b"1e999", b"[]", b"{}", b'"\\ud800"', b"\xff"])
     )
 
     def change(data):
-        place = int(start * len(data))
-        return data[:place] + new + data[place + length :]
+        offset = int(start * len(data))
+        return data[:offset] + new + data[offset + length :]
 
     return change
 
@@ -93,10 +93,10 @@ def edits(draw):
 def test_manifests(small_manifest, tmp_path, change):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(change(small_manifest.read_bytes()))
-    found = outcome("manifest", read_manifest, path)
-    assert found is None or isinstance(found, Manifest)
-    found = outcome("source", open_source, path)
-    assert found is None or isinstance(found, Source)
+    manifest = outcome("manifest", read_manifest, path)
+    assert manifest is None or isinstance(manifest, Manifest)
+    source = outcome("source", open_source, path)
+    assert source is None or isinstance(source, Source)
 
 
 @FUZZ
@@ -112,7 +112,7 @@ def test_lists(tmp_path, rows):
 @FUZZ
 @given(edits(), st.data())
 def test_files_of_a_corpus(finished_corpus, tmp_path_factory, change, data):
-    """Headers, ledgers, records, reports, array metadata and truths: verify never crashes, nor does a reader."""
+    """Metadata, ledgers, records, reports, array metadata and truths: neither verify nor readers crash."""
     files = sorted(path.relative_to(finished_corpus) for path in finished_corpus.rglob("*") if path.suffix in KINDS)
     copy = _copy(finished_corpus, tmp_path_factory)
     path = copy / data.draw(st.sampled_from(files))
@@ -132,10 +132,10 @@ def test_files_of_a_corpus(finished_corpus, tmp_path_factory, change, data):
 KINDS = (".json", ".parquet", ".npz")
 
 
-def _copy(store, tmp_path_factory, made={}):  # noqa: B006 - one copy for all examples
-    if store not in made:
-        made[store] = shutil.copytree(store, tmp_path_factory.mktemp("fuzzed") / store.name)
-    return made[store]
+def _copy(store, tmp_path_factory, copies={}):  # noqa: B006 - one copy for all examples
+    if store not in copies:
+        copies[store] = shutil.copytree(store, tmp_path_factory.mktemp("fuzzed") / store.name)
+    return copies[store]
 
 
 @FUZZ

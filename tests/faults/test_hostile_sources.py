@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 
 import pytest
-from commands import PathType
+from commands import Workdir
 from mutations import mutated, seeds
 from tally import tally
 
@@ -25,8 +25,8 @@ IMAGES = int(os.environ.get("FAULTS_IMAGES", "2000"))
 SECONDS = 600
 MAX_MEGAPIXELS = 4
 MEMORY_MB = 600  # for two images at a time of at most MAX_MEGAPIXELS: 40 bytes a pixel, and the program itself
-# Runs a command and notes its peak memory. A process inherits the peak of the one that started it, and this one, where
-# other tests have started TensorFlow, is large: a small one stands between.
+# Runs a command and records its peak memory, through a small process: a process inherits the peak of its parent, large
+# after other tests with TensorFlow.
 PEAK = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -38,61 +38,61 @@ SETTINGS = {"ingest": {"min_side_px": 8, "max_megapixels": MAX_MEGAPIXELS, "val_
 
 
 @pytest.fixture
-def place(tmp_path):
-    return PathType(tmp_path / "place", SETTINGS)
+def workdir(tmp_path):
+    return Workdir(tmp_path / "workdir", SETTINGS)
 
 
-def ingest(place, source):
-    """Run ingest on `source`; return path → what became of each file, the peak memory in MB, and the seconds."""
-    around = set(place.folder.parent.rglob("*"))
+def ingest(workdir, source):
+    """Run ingest on `source`; return path → outcome for each file, the peak memory in MB, and the seconds."""
+    around = set(workdir.folder.parent.rglob("*"))
     began = time.monotonic()
-    code, _ = place.run(
+    code, _ = workdir.run(
         "ingest", source, "--out", "manifest.jsonl", before=[sys.executable, "-c", PEAK], seconds=SECONDS
     )
-    peak = place.folder / "peak-kilobytes"
+    peak = workdir.folder / "peak-kilobytes"
     memory = int(peak.read_text(encoding="utf-8")) / 1024
     peak.unlink()
-    written = set(place.folder.parent.rglob("*")) - around
-    allowed = {place.folder / name for name in ("output.txt", "manifest.jsonl", "manifest.rejected.csv")}
+    written = set(workdir.folder.parent.rglob("*")) - around
+    allowed = {workdir.folder / name for name in ("output.txt", "manifest.jsonl", "manifest.rejected.csv")}
     assert written <= allowed
     fate = {}
-    if (place.folder / "manifest.jsonl").exists():
-        fate |= {record.path: "accepted" for record in read_manifest(place.folder / "manifest.jsonl").records}
-    with (place.folder / "manifest.rejected.csv").open(newline="", encoding="utf-8") as file:
+    if (workdir.folder / "manifest.jsonl").exists():
+        fate |= {record.path: "accepted" for record in read_manifest(workdir.folder / "manifest.jsonl").records}
+    with (workdir.folder / "manifest.rejected.csv").open(newline="", encoding="utf-8") as file:
         fate |= {row["path"]: row["reason"] for row in csv.DictReader(file)}
-    assert code in (0, 2), place.said()
-    assert "Traceback" not in place.said()
+    assert code in (0, 2), workdir.output()
+    assert "Traceback" not in workdir.output()
     return fate, memory, time.monotonic() - began
 
 
-def test_each_mutated_image_is_accepted_or_listed_with_a_reason(place):
+def test_each_mutated_image_is_accepted_or_listed_with_a_reason(workdir):
     rng = random.Random(2)
     sound = seeds()
-    folder = place.folder / "images"
+    folder = workdir.folder / "images"
     folder.mkdir()
-    words = Counter()
+    mutations = Counter()
     for number in range(IMAGES):
         name = list(sound)[number % len(sound)]
-        word, data = mutated(sound[name], rng.choice(list(sound.values())), rng)
-        words[word] += 1
+        mutation, data = mutated(sound[name], rng.choice(list(sound.values())), rng)
+        mutations[mutation] += 1
         (folder / f"{number:04d}.{name.partition('-')[0]}").write_bytes(data)
     for name, data in sound.items():
         (folder / f"sound-{name}.{name.partition('-')[0]}").write_bytes(data)
-    fate, memory, seconds = ingest(place, folder)
+    fate, memory, seconds = ingest(workdir, folder)
     assert set(fate) == {path.name for path in folder.iterdir()}
     assert all(fate.values())
     assert [
         path
-        for path, what in fate.items()
-        if path.startswith("sound") and "accepted" not in what and "duplicate" not in what
+        for path, reason in fate.items()
+        if path.startswith("sound") and "accepted" not in reason and "duplicate" not in reason
     ] == []
     assert memory < MEMORY_MB
-    accepted = sum(what == "accepted" for what in fate.values())
+    accepted = sum(reason == "accepted" for reason in fate.values())
     tally(
         "hostile-images",
         images=IMAGES,
         formats=len({name.partition("-")[0] for name in sound}),
-        mutations=words,
+        mutations=mutations,
         accepted=accepted - len(sound),
         rejected=len(fate) - accepted,
         crashes=0,
@@ -103,7 +103,7 @@ def test_each_mutated_image_is_accepted_or_listed_with_a_reason(place):
 
 
 def png_of(width, height, data=b""):
-    """A PNG whose header claims so many pixels."""
+    """A PNG with `width` x `height` in its file header."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -113,7 +113,7 @@ def png_of(width, height, data=b""):
 
 
 def bombs():
-    """Name → bytes of images that claim to be enormous, each in its header only."""
+    """Name → bytes of images with an enormous size in the file header only."""
     sound = seeds()
     huge = 100_000
     jpeg = bytearray(sound["jpeg-progressive"])
@@ -156,16 +156,16 @@ def bombs():
 
 
 def _text_bomb():
-    """A compressed comment of a PNG that unpacks a thousandfold."""
+    """A PNG comment that unpacks to a thousand times its size."""
     body = b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9)
     return struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
 
 
-def test_bombs_cost_no_memory(place):
-    folder = place.folder / "bombs"
+def test_bombs_cost_no_memory(workdir):
+    folder = workdir.folder / "bombs"
     folder.mkdir()
-    made = bombs()
-    for name, data in made.items():
+    images = bombs()
+    for name, data in images.items():
         (folder / name).write_bytes(data)
     with zipfile.ZipFile(folder / "thousandfold.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.writestr("a.bmp", bytes(400 * 2**20))
@@ -175,9 +175,9 @@ def test_bombs_cost_no_memory(place):
         archive.addfile(info, io.BytesIO(bytes(info.size)))
     for name, data in seeds().items():
         (folder / f"sound-{name}").write_bytes(data)
-    fate, memory, seconds = ingest(place, folder)
-    refused = {path: what for path, what in fate.items() if not path.startswith("sound")}
-    assert len(refused) == len(made) + 2
+    fate, memory, seconds = ingest(workdir, folder)
+    refused = {path: reason for path, reason in fate.items() if not path.startswith("sound")}
+    assert len(refused) == len(images) + 2
     assert "accepted" not in refused.values()
     assert "too large" in refused["huge.png"]
     assert "100000" in refused["huge.png"] or "10000 megapixels" in refused["huge.png"]
@@ -194,10 +194,10 @@ def test_bombs_cost_no_memory(place):
     )
 
 
-def test_archives_write_nothing_outside(place):
+def test_archives_write_nothing_outside(workdir):
     image = seeds()["png-alpha"]
     others = [png_of(16, 16, bytes((16 * 3 + 1) * 16 - 1) + bytes([shade])) for shade in range(4)]
-    folder = place.folder / "archives"
+    folder = workdir.folder / "archives"
     folder.mkdir()
     hostile = ["../up.png", "../../way/up.png", "/absolute.png", "a/../../b.png", "..", "C:/../../x.png"]
     with zipfile.ZipFile(folder / "z.zip", "w") as archive:
@@ -229,12 +229,12 @@ def test_archives_write_nothing_outside(place):
         name = rng.choice(sorted(whole))
         _, data = mutated(whole[name], image, rng)
         (folder / f"zz-mutated-{number}{name[1:]}").write_bytes(data)
-    fate, memory, _ = ingest(place, folder)
-    assert {path for path, what in fate.items() if what == "accepted" and not path.startswith("zz-mutated")} == {
+    fate, memory, _ = ingest(workdir, folder)
+    assert {path for path, reason in fate.items() if reason == "accepted" and not path.startswith("zz-mutated")} == {
         *(f"z.zip/fine/{number}.png" for number in range(2)),
         *(f"t.tar/fine/{number}.png" for number in range(2)),
     }
-    assert sum("leads out of the archive" in what for path, what in fate.items() if path.startswith("z.zip")) >= 5
-    assert sum("a link" in what for path, what in fate.items() if not path.startswith("zz-mutated")) == 5
+    assert sum("leads out of the archive" in reason for path, reason in fate.items() if path.startswith("z.zip")) >= 5
+    assert sum("a link" in reason for path, reason in fate.items() if not path.startswith("zz-mutated")) == 5
     assert memory < MEMORY_MB
     tally("hostile-archives", archives=62, members=len(fate), written_outside=0, peak_memory_mb=round(memory))

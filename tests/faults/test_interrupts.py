@@ -12,10 +12,10 @@ from commands import kill, metadata
 from tally import tally
 
 pytestmark = pytest.mark.slow
-pytest_plugins = ["corpus_fixtures", "fault_places"]
+pytest_plugins = ["corpus_fixtures", "fault_workdirs"]
 
 INTERRUPTS = int(os.environ.get("FAULTS_INTERRUPTS", "6"))  # of each command
-AT_ONCE_SECONDS = 15  # between the second Ctrl-C and the end: worker processes are told to go, and given a moment
+AT_ONCE_SECONDS = 15  # between the second Ctrl-C and the end: worker processes get a moment to stop
 IN_FLIGHT_SECONDS = 60
 
 
@@ -34,40 +34,40 @@ def ended(process, seconds):
         pytest.fail(f"still running {seconds} s later")
 
 
-def ledger_of(place, out):
-    return {path.name for path in place.folder.glob(f".{out}.*.building/ledger/*.json")}
+def ledger_of(workdir, out):
+    return {path.name for path in workdir.folder.glob(f".{out}.*.building/ledger/*.json")}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pairs_stop_when_asked_and_go_on(place, workers):
-    interrupt("pairs", place, ("pairs", "manifest.jsonl"), workers)
+def test_interrupted_pairs_stop_and_go_on(workdir, workers):
+    interrupt("pairs", workdir, ("pairs", "manifest.jsonl"), workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_export_stops_when_asked_and_goes_on(place, placed_corpus, workers):
-    interrupt("export", place, ("export", placed_corpus), workers)
+def test_interrupted_export_stops_and_goes_on(workdir, workdir_corpus, workers):
+    interrupt("export", workdir, ("export", workdir_corpus), workers)
 
 
-def test_generate_stops_when_asked_and_goes_on(place, models):
-    interrupt("generate", place, ("generate", "--models", models), 2)
+def test_interrupted_generate_stops_and_goes_on(workdir, models):
+    interrupt("generate", workdir, ("generate", "--models", models), 2)
 
 
-def interrupt(name, place, words, workers):
+def interrupt(name, workdir, args, workers):
     rng = random.Random(workers)
-    words = (*words, "--workers", workers)
-    place.made(*words, "--out", f"{name}-{workers}")
-    wanted = metadata(place.folder / f"{name}-{workers}")["digest"]
+    args = (*args, "--workers", workers)
+    workdir.succeed(*args, "--out", f"{name}-{workers}")
+    expected = metadata(workdir.folder / f"{name}-{workers}")["digest"]
     once = twice = kept = 0
     slowest = 0.0
     for turn in range(INTERRUPTS):
         out = f"{name}-{workers}-{turn}"
-        process = place.start(*words, "--out", out)
-        until(lambda out=out: ledger_of(place, out), 120, process)
+        process = workdir.start(*args, "--out", out)
+        until(lambda out=out: ledger_of(workdir, out), 120, process)
         time.sleep(rng.uniform(0, 0.5))
         if process.poll() is not None:
-            continue  # it was faster
-        before = ledger_of(place, out)
-        asked = time.monotonic()
+            continue  # already finished
+        before = ledger_of(workdir, out)
+        interrupted = time.monotonic()
         kill(process, signal.SIGINT)
         if turn % 2:
             time.sleep(0.2)
@@ -77,20 +77,20 @@ def interrupt(name, place, words, workers):
         else:
             ended(process, IN_FLIGHT_SECONDS)
             once += 1
-        slowest = max(slowest, time.monotonic() - asked)
-        said = place.said()
+        slowest = max(slowest, time.monotonic() - interrupted)
+        output = workdir.output()
         if process.returncode == 0:  # it was in the last shard
             continue
-        # the second may meet a process that is past everything but its own end
-        assert process.returncode == 130 or (turn % 2 and process.returncode == -signal.SIGINT), said
-        assert "the same command goes on where this one was" in said
-        assert "Traceback" not in said
-        # between its tiles and its batches, nothing of generate is in hand, and of none when the last shard is made
-        if not turn % 2 and name != "generate" and not re.search(rf"{name}: (\d+)/\1 ", said):
-            assert "stopping when what is in hand is saved" in said
-        assert ledger_of(place, out) >= before
-        kept += len(ledger_of(place, out))
-        place.made(*words, "--out", out)
-        assert metadata(place.folder / out)["digest"] == wanted
+        # the second Ctrl-C may reach a process about to exit
+        assert process.returncode == 130 or (turn % 2 and process.returncode == -signal.SIGINT), output
+        assert "the same command resumes from here" in output
+        assert "Traceback" not in output
+        # nothing is in hand between tiles and batches of generate, and after the last shard of any command
+        if not turn % 2 and name != "generate" and not re.search(rf"{name}: (\d+)/\1 ", output):
+            assert "stopping when what is in hand is saved" in output
+        assert ledger_of(workdir, out) >= before
+        kept += len(ledger_of(workdir, out))
+        workdir.succeed(*args, "--out", out)
+        assert metadata(workdir.folder / out)["digest"] == expected
     assert once
     tally(f"interrupts-{name}-{workers}", once=once, twice=twice, shards_kept=kept, slowest_seconds=round(slowest, 1))

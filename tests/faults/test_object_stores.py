@@ -1,11 +1,11 @@
-"""Pair stores and corpora at s3://bucket, on moto's server on loopback, behind a proxy that fails at times."""
+"""Pair stores and corpora at s3://bucket, on moto's server on loopback, behind a proxy with faults."""
 
 import os
 import shutil
 import time
 
 import pytest
-from commands import PathType, kill, metadata
+from commands import Workdir, kill, metadata
 from faulty_proxy import FaultyProxy
 from tally import tally
 
@@ -17,7 +17,7 @@ from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.stores.remote import RemotePath, as_path
 
-moto = pytest.importorskip("moto.server", reason="object stores are tried on moto's server: pip install moto[server]")
+moto = pytest.importorskip("moto.server", reason="object stores are tested on moto's server: pip install moto[server]")
 pytest.importorskip("s3fs", reason="object stores need the extra s3")
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ SETTINGS = {
         "base_filters": 2,
         "discriminator_filters": 2,
         "crop_px": 128,
-        "batch": 2,
+        "batch_size": 2,
         "steps": 2,
         "validation_tiles": 2,
     },
@@ -58,12 +58,12 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory):
-    """moto's server behind a proxy, and the environment that leads every request there."""
+    """moto's server behind a proxy, and the environment to direct all requests to the proxy."""
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    found = FaultyProxy(server._server.server_port)
+    faulty = FaultyProxy(server._server.server_port)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", found.url)
+        patch.setenv("AWS_ENDPOINT_URL", faulty.url)
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -71,27 +71,27 @@ def proxy(tmp_path_factory):
         import s3fs
 
         s3fs.S3FileSystem(use_listings_cache=False).mkdir("bucket")
-        yield found
-    found.close()
+        yield faulty
+    faulty.close()
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory, sample, models):
-    """A place with a manifest of a few images, and the pair store and the corpus that are made of them here."""
-    place = PathType(tmp_path_factory.mktemp("local"), SETTINGS)
-    (place.folder / "images").mkdir()
+    """A working folder with a manifest of a few images, and their pair store and corpus."""
+    workdir = Workdir(tmp_path_factory.mktemp("local"), SETTINGS)
+    (workdir.folder / "images").mkdir()
     for image in sorted(sample.glob("*.png"))[:6]:
-        shutil.copy(image, place.folder / "images")
-    place.made("ingest", "images", "--out", "manifest.jsonl")
+        shutil.copy(image, workdir.folder / "images")
+    workdir.succeed("ingest", "images", "--out", "manifest.jsonl")
     for name in ("pairs", "generate"):
-        place.made(*words_of(name, models), "--out", name)
-    return place
+        workdir.succeed(*args_of(name, models), "--out", name)
+    return workdir
 
 
 @pytest.fixture
 def store(local, proxy):
-    """The place, whose commands find the object store, which does not fail yet."""
+    """The working folder with access to the object store, without faults yet."""
     local.environment.update({name: value for name, value in os.environ.items() if name.startswith("AWS_")})
     proxy.faults = {}
     proxy.done.clear()
@@ -99,11 +99,11 @@ def store(local, proxy):
 
 
 @pytest.fixture
-def wanted(local):
+def expected(local):
     return {name: metadata(local.folder / name)["digest"] for name in ("pairs", "generate")}
 
 
-def words_of(name, models):
+def args_of(name, models):
     return ("pairs", "manifest.jsonl") if name == "pairs" else ("generate", "--models", models)
 
 
@@ -113,7 +113,7 @@ def digest_at(url):
 
 @pytest.fixture
 def make(small_manifest, small_settings, models, small_corpus_settings):
-    """A function that makes a small pair store or corpus in this process, and gives its digest."""
+    """A function that makes a small pair store or corpus in this process, and returns its digest."""
 
     def run(name, out):
         if name == "pairs":
@@ -126,7 +126,7 @@ def make(small_manifest, small_settings, models, small_corpus_settings):
 
 
 @pytest.mark.usefixtures("proxy")
-def test_a_remote_path_answers_like_a_folder():
+def test_a_remote_path_behaves_like_a_folder():
     folder = as_path("s3://bucket/paths")
     (folder / "deep" / "a.json").write_bytes(b"abc")
     (folder / "b.json").write_bytes(b"")
@@ -153,13 +153,13 @@ def test_a_remote_path_answers_like_a_folder():
 
 
 @pytest.mark.parametrize("name", ["pairs", "generate"])
-def test_a_store_there_is_the_store_here_and_requests_that_fail_at_times_are_made_again(proxy, make, tmp_path, name):
-    wanted = make(name, str(tmp_path / name))
+def test_remote_stores_equal_local_stores_and_failed_requests_are_retried(proxy, make, tmp_path, name):
+    expected = make(name, str(tmp_path / name))
     proxy.faults = {}
-    assert make(name, f"s3://bucket/{name}") == wanted
+    assert make(name, f"s3://bucket/{name}") == expected
     proxy.done.clear()
     proxy.faults = FAULTS
-    assert make(name, f"s3://bucket/faulty-{name}") == wanted
+    assert make(name, f"s3://bucket/faulty-{name}") == expected
     proxy.faults = {}
     done = dict(proxy.done)
     assert done["error"]
@@ -174,8 +174,8 @@ def test_a_store_there_is_the_store_here_and_requests_that_fail_at_times_are_mad
 
 
 @pytest.mark.parametrize("name", ["pairs", "generate"])
-def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(proxy, make, tmp_path, name):
-    wanted = make(name, str(tmp_path / name))
+def test_a_long_failure_is_an_error_and_the_same_command_goes_on(proxy, make, tmp_path, name):
+    expected = make(name, str(tmp_path / name))
     url = f"s3://bucket/down-{name}"
     proxy.faults = {}
     proxy.done.clear()
@@ -186,27 +186,27 @@ def test_a_store_that_fails_for_long_is_said_and_the_same_command_goes_on(proxy,
     seconds = time.monotonic() - began
     proxy.down_after = None
     kept = len(list(as_path(f"{url}/ledger").glob("*.json")))
-    assert make(name, url) == wanted
+    assert make(name, url) == expected
     tally(f"objects-down-{name}", shards_kept=kept, seconds_until_said=round(seconds), same_digest=1)
 
 
-def test_a_killed_run_goes_on_and_a_second_writer_is_refused(store, models, wanted):
+def test_a_killed_run_goes_on_and_a_second_writer_is_refused(store, models, expected):
     url = "s3://bucket/killed"
-    words = (*words_of("generate", models), "--out", url)
-    process = store.start(*words)
+    args = (*args_of("generate", models), "--out", url)
+    process = store.start(*args)
     end = time.monotonic() + 300
     while process.poll() is None and len(list(as_path(f"{url}/ledger").glob("*.json"))) < 2:
-        assert time.monotonic() < end, store.said()
+        assert time.monotonic() < end, store.output()
         time.sleep(0.1)
-    first = store.said()
-    code, said = store.run(*words)
+    first = store.output()
+    code, output = store.run(*args)
     assert code == 2, first
-    assert f"{url} is being written by process" in said
+    assert f"{url} is being written by process" in output
     kill(process)
-    assert "taking over" in store.made(*words)
-    assert digest_at(url) == wanted["generate"]
+    assert "taking over" in store.succeed(*args)
+    assert digest_at(url) == expected["generate"]
     assert not [path for path in as_path("s3://bucket").iterdir() if path.name.endswith((".lease", ".partial"))]
-    code, said = store.run(*words[:-2], "--count", 16, "--out", url)
+    code, output = store.run(*args[:-2], "--count", 16, "--out", url)
     assert code == 2
-    assert "was made with other settings or inputs" in said
+    assert "was made with other settings or inputs" in output
     tally("objects-killed", kills=1, second_writers_refused=1, same_digest=1)

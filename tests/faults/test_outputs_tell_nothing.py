@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from commands import PathType
-from fault_places import SETTINGS
+from commands import Workdir
+from fault_workdirs import SETTINGS
 from tally import tally
 
 pytestmark = pytest.mark.slow
@@ -26,27 +26,27 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, sample):
-    """A folder in somebody's home, with everything that the path makes of images with hostile names."""
-    place = PathType(tmp_path_factory.mktemp("somebodys-home"), QUICK)
-    place.environment |= {"HOME": str(place.folder), "AWS_SECRET_ACCESS_KEY": SECRET, "USER": "somebody-by-name"}
-    images = place.folder / "images"
+def outputs(tmp_path_factory, sample):
+    """A folder in a home, with all outputs of the pipeline for images with hostile names."""
+    workdir = Workdir(tmp_path_factory.mktemp("somebodys-home"), QUICK)
+    workdir.environment |= {"HOME": str(workdir.folder), "AWS_SECRET_ACCESS_KEY": SECRET, "USER": "somebody-by-name"}
+    images = workdir.folder / "images"
     images.mkdir()
     for number, image in enumerate(sorted(sample.glob("*.png"))[:5]):
         shutil.copy(image, images / f"{number}{SCRIPT}.png")
     (images / f"broken{SCRIPT}.png").write_bytes(b"no image")
-    place.made("ingest", "images", "--out", "build/manifest.jsonl")
-    place.made("pairs", "build/manifest.jsonl", "--out", "build/pairs")
-    place.made("train", "build/pairs", "--distortion", "jpeg", "--out", "build/models/jpeg")
-    place.made("evaluate", "build/pairs", "--models", "build/models", "--out", "build/evaluation")
-    words = ("--manifest", "build/manifest.jsonl", "--models", "build/models")
-    place.made("generate", *words, "--out", "build/corpus")
-    place.made("export", "build/corpus", "--out", "build/export")
-    return place
+    workdir.succeed("ingest", "images", "--out", "build/manifest.jsonl")
+    workdir.succeed("pairs", "build/manifest.jsonl", "--out", "build/pairs")
+    workdir.succeed("train", "build/pairs", "--distortion", "jpeg", "--out", "build/models/jpeg")
+    workdir.succeed("evaluate", "build/pairs", "--models", "build/models", "--out", "build/evaluation")
+    args = ("--manifest", "build/manifest.jsonl", "--models", "build/models")
+    workdir.succeed("generate", *args, "--out", "build/corpus")
+    workdir.succeed("export", "build/corpus", "--out", "build/export")
+    return workdir
 
 
 def contents(path):
-    """The bytes of a file, unpacked where it is packed."""
+    """The uncompressed bytes of a file."""
     if path.suffix == ".parquet":
         return repr(pq.read_table(path).to_pylist()).encode() + repr(pq.read_schema(path).metadata).encode()
     if path.suffix == ".npz":
@@ -56,16 +56,16 @@ def contents(path):
     return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
-def test_no_output_tells_where_it_was_made_or_a_secret(made):
-    files = [path for path in (made.folder / "build").rglob("*") if path.is_file()]
-    words = [str(made.folder), SECRET, "somebody-by-name", f"{Path.home()}/"]
-    told = [(path, word) for path in files for word in words if word.encode() in contents(path)]
-    assert told == []
+def test_no_output_contains_a_home_path_or_a_secret(outputs):
+    files = [path for path in (outputs.folder / "build").rglob("*") if path.is_file()]
+    secrets = [str(outputs.folder), SECRET, "somebody-by-name", f"{Path.home()}/"]
+    leaks = [(path, secret) for path in files for secret in secrets if secret.encode() in contents(path)]
+    assert leaks == []
     tally("outputs", files=len(files), with_a_home_path_or_a_secret=0)
 
 
-def test_pages_escape_every_name(made):
-    pages = list((made.folder / "build").rglob("*.html"))
+def test_pages_escape_every_name(outputs):
+    pages = list((outputs.folder / "build").rglob("*.html"))
     assert len(pages) >= 2
     for page in pages:
         assert SCRIPT not in page.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from distort_pipeline import versions
 from distort_pipeline.cli import main
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.stores.corpora import open_corpus
@@ -96,13 +97,18 @@ def machine():
 
 
 @pytest.mark.parametrize("name", [*CORPORA, "pairs"])
-def test_pixels_are_those_that_were_recorded(name, manifest, tmp_path):
+def test_pixels_are_those_that_were_recorded(name, manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no params.yaml here
     make = pair_pixels if name == "pairs" else corpus_pixels
     samples = make(manifest, tmp_path / name, CORPORA.get(name, ()))
     digests = [f"{kind} {hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()[:24]}" for kind, pixels in samples]
     recorded = json.loads(RECORDED.read_text()) if RECORDED.is_file() else {}
+    step = "PAIRS" if name == "pairs" else "GENERATE"
     if "RENEW_GOLDENS" in os.environ:
+        raised = getattr(versions, step) > recorded.get("versions", {}).get(name, 0)
+        assert raised or digests == recorded[name], f"other pixels: raise {step} in versions.py first"
         recorded.update({"machine": machine(), name: digests})
+        recorded.setdefault("versions", {})[name] = getattr(versions, step)
         RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
         (FOLDER / f"{name}.png").write_bytes(encode_png(sheet(samples)))
         pytest.skip("recorded anew")

@@ -17,7 +17,7 @@ def codec_prior(request):
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 256), (384, 128)])
 def test_synthesis_undoes_analysis(codec_prior, height, width):
-    given = np.rint(planes(2, height, width, 3))  # whole greys, as one transform rounds to them
+    given = np.rint(planes(2, height, width, 3))  # integers, as one codec prior rounds
     np.testing.assert_allclose(codec_prior.synthesise(codec_prior.analyse(given)), given, rtol=0, atol=2e-4)
 
 
@@ -36,12 +36,12 @@ def test_white_noise_has_about_its_own_energy_in_every_band_of_the_wavelet():
     np.testing.assert_allclose(deviations, 40, rtol=0.15)  # the wavelet is biorthogonal: only nearly orthonormal
 
 
-def test_a_block_is_transformed_as_opencv_does_and_colour_is_halved_first():
+def test_a_block_is_transformed_as_opencv_does_and_colour_is_downsampled_first():
     given = planes(1, 128, 128, 3)
     luma, blue, *_ = (np.asarray(band) for band in DCT().analyse(given))
-    half = cv2.resize(given[0, ..., 1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    low = cv2.resize(given[0, ..., 1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(luma[0, 2, 3].reshape(8, 8), cv2.dct(given[0, 16:24, 24:32, 0]), atol=1e-3)
-    np.testing.assert_allclose(blue[0, 1, 2].reshape(8, 8), cv2.dct(half[8:16, 16:24]), atol=1e-3)
+    np.testing.assert_allclose(blue[0, 1, 2].reshape(8, 8), cv2.dct(low[8:16, 16:24]), atol=1e-3)
 
 
 def test_the_wavelet_is_the_filter_bank_of_jpeg_2000():
@@ -50,7 +50,7 @@ def test_the_wavelet_is_the_filter_bank_of_jpeg_2000():
     high = np.array([1.115087052457, -0.591271763114, -0.057543526229, 0.091271763114])
     rows = planes(1, 128, 128, 3)[0, :, :, 0]
     wide = np.pad(rows, ((0, 0), (4, 4)), mode="reflect")
-    low_taps, high_taps = (np.concatenate([half[:0:-1], half]) for half in (low * 2**0.5, high / 2**0.5))
+    low_taps, high_taps = (np.concatenate([taps[:0:-1], taps]) for taps in (low * 2**0.5, high / 2**0.5))
     smooth = np.stack([np.convolve(row, low_taps, "valid") for row in wide])[:, 0:128:2]
     detail = np.stack([np.convolve(row[1:-1], high_taps, "valid") for row in wide])[:, 1:128:2]
     whole = np.pad(smooth, ((4, 4), (0, 0)), mode="reflect")
@@ -67,10 +67,10 @@ def test_the_wavelet_is_the_filter_bank_of_jpeg_2000():
 def test_planes_are_luma_and_colour_differences():
     colours = np.random.default_rng(0).integers(0, 256, (1, 50, 3)).astype(np.uint8)
     luma, red, blue = np.moveaxis(cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb).astype(np.float32), -1, 0)
-    found = colours.astype(np.float32) @ TO_PLANES.T
-    np.testing.assert_allclose(found, np.stack([luma, blue - 128, red - 128], -1), atol=1.0)  # OpenCV rounds twice
+    planes = colours.astype(np.float32) @ TO_PLANES.T
+    np.testing.assert_allclose(planes, np.stack([luma, blue - 128, red - 128], -1), atol=1.0)  # OpenCV rounds twice
     np.testing.assert_allclose(TO_RGB @ TO_PLANES, np.eye(3), atol=1e-5)
 
 
-def test_settings_name_every_transform_there_is():
+def test_settings_name_every_codec_prior():
     assert set(config.CODEC_PRIORS) == {"none", *CODEC_PRIORS}  # config.py is read without Keras

@@ -89,9 +89,9 @@ def test_noise_enters_at_every_scale():
     x = images(1, 128, 128, 3)
     z = noises(128, 128, 2, 1)
     still = np.asarray(model(generator_inputs(x, z), training=False))
-    for place in range(7):
-        moved = [*z[:place], z[place] + 1, *z[place + 1 :]]
-        assert not np.array_equal(model(generator_inputs(x, moved), training=False), still), place
+    for scale in range(7):
+        changed = [*z[:scale], z[scale] + 1, *z[scale + 1 :]]
+        assert not np.array_equal(model(generator_inputs(x, changed), training=False), still), scale
 
 
 def test_bfloat16_computes_the_same_image_in_float32():
@@ -106,15 +106,17 @@ def test_bfloat16_computes_the_same_image_in_float32():
     assert 0 < np.abs(np.asarray(outputs - x) - residual).max() < 0.05 * np.abs(residual).max()
 
 
-def test_in_bfloat16_differences_of_a_grey_are_seen_beside_white():
+def test_in_bfloat16_differences_of_one_level_are_seen_near_white():
     exact = build_generator(base_filters=4)
     first = exact.get_layer("encoder_1_conv")
     kernel = np.asarray(first.kernel)
     first.kernel.assign(kernel - kernel.mean((0, 1), keepdims=True))  # sees differences only
     rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
-    bright = 0.93 + np.asarray(images(1, 128, 128, 3)) / 128  # within a grey of each other, near white
+    bright = 0.93 + np.asarray(images(1, 128, 128, 3)) / 128  # within one 8-bit level of each other, near white
     residual, seen = (np.asarray(model(bright, training=False)) - bright for model in (exact, rounded))
     inside = (slice(None), slice(32, 96), slice(32, 96))  # zeros beyond the border are a difference too
-    varying, left = (part - part.mean((1, 2), keepdims=True) for part in (residual[inside], (seen - residual)[inside]))
-    assert np.std(left) < 0.1 * np.std(varying)
+    varying, error = (
+        values - values.mean((1, 2), keepdims=True) for values in (residual[inside], (seen - residual)[inside])
+    )
+    assert np.std(error) < 0.1 * np.std(varying)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.losses import discriminator_hinge, generator_adversarial, sparsity
+from distort_pipeline.networks.losses import discriminator_hinge, generator_adversarial, l1_loss
 
 
 def logits(*values):
@@ -13,7 +13,7 @@ def logits(*values):
     ("real", "fake", "loss"),
     [
         (logits(1, 2), logits(-1, -3), 0.0),  # both beyond the margin: nothing to learn
-        (logits(0), logits(0), 2.0),  # cannot tell
+        (logits(0), logits(0), 2.0),  # undecided
         (logits(-1), logits(1), 4.0),  # wrong both times
         (logits(0.5, 3), logits(-0.5, 1), 0.25 + 1.25),
     ],
@@ -43,19 +43,19 @@ def test_the_generator_pulls_its_logits_up():
     assert np.asarray(tape.gradient(loss, fake)).ravel().tolist() == [-0.5, -0.5]
 
 
-def test_sparsity_by_hand():
+def test_l1_loss_by_hand():
     x = np.zeros((2, 2, 2, 3), np.float32)
     y = x.copy()
     y[0, 0, 0, 0] = -0.5
     y[1, 1, 1, :] = 0.25
     # 0.5 and 3 * 0.25 of a range of 2, over 12 values an image
-    assert float(sparsity(y, x, span=2.0, reduction="sum")) == pytest.approx((0.5 + 0.75) / 2)
-    assert float(sparsity(y, x, span=2.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24)
-    assert float(sparsity(y, x, span=255.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24 * 127.5)
-    assert float(sparsity(x, x, span=255.0, reduction="sum")) == 0
+    assert float(l1_loss(y, x, span=2.0, reduction="sum")) == pytest.approx((0.5 + 0.75) / 2)
+    assert float(l1_loss(y, x, span=2.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24)
+    assert float(l1_loss(y, x, span=255.0, reduction="mean")) == pytest.approx((0.5 + 0.75) / 24 * 127.5)
+    assert float(l1_loss(x, x, span=255.0, reduction="sum")) == 0
 
 
 def test_sum_and_mean_differ_by_the_values_of_a_crop():
     x, y = tf.zeros((1, 256, 256, 3)), tf.fill((1, 256, 256, 3), 2 / 255)
-    assert float(sparsity(y, x, span=255.0, reduction="mean")) == pytest.approx(1, rel=1e-4)  # one grey level
-    assert float(sparsity(y, x, span=255.0, reduction="sum")) == pytest.approx(196_608, rel=1e-4)
+    assert float(l1_loss(y, x, span=255.0, reduction="mean")) == pytest.approx(1, rel=1e-4)  # one 8-bit level
+    assert float(l1_loss(y, x, span=255.0, reduction="sum")) == pytest.approx(196_608, rel=1e-4)

@@ -26,29 +26,29 @@ def test_before_a_fit_it_adds_nothing():
 def test_the_finest_matrix_colours_independent_pixels():
     matrices = np.zeros((9, 2, 3), np.float32)
     matrices[-1] = [[3, 0, 3], [0, 2, 0]]
-    found = np.asarray(pyramid(matrices)(maps(4, 128, 2)))
-    covariance = np.cov(found.reshape(-1, 3).T)
+    noise = np.asarray(pyramid(matrices)(maps(4, 128, 2)))
+    covariance = np.cov(noise.reshape(-1, 3).T)
     np.testing.assert_allclose(covariance, [[9, 0, 9], [0, 4, 0], [9, 0, 9]], atol=0.3)
-    np.testing.assert_allclose(np.mean(found[:, :, 1:] * found[:, :, :-1]), 0, atol=0.1)
+    np.testing.assert_allclose(np.mean(noise[:, :, 1:] * noise[:, :, :-1]), 0, atol=0.1)
 
 
-def test_doubling_keeps_a_constant_and_gives_every_pixel_of_white_noise_the_same_variance():
+def test_upsampling_keeps_a_constant_and_gives_every_pixel_of_white_noise_the_same_variance():
     assert np.all(np.asarray(upsample2x(np.full((1, 4, 6, 2), 5.0, np.float32))) == 5)
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
     inner = np.asarray(upsample2x(noise))[:, 2:-2, 2:-2, 0].var(0)
     np.testing.assert_allclose(inner, 0.625**2, rtol=0.1)
 
 
-def test_smooth_doubling_keeps_a_constant_and_makes_steps_that_are_alike():
+def test_bspline_upsampling_keeps_a_constant_and_makes_steps_that_are_alike():
     np.testing.assert_allclose(np.asarray(upsample_bspline(np.full((1, 4, 6, 2), 5.0, np.float32))), 5, rtol=1e-6)
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
     inner = np.asarray(upsample_bspline(noise))[:, 4:-4, 4:-4, 0]
     np.testing.assert_allclose(inner.var(0), ((1 + 21**2 + 35**2 + 7**2) / 64**2) ** 2, rtol=0.1)
     within, between = (np.diff(np.asarray(upsample_bspline(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
-    assert 0.75 < within / between < 0.95  # 0.25 by `doubled`
+    assert 0.75 < within / between < 0.95  # 0.25 by `upsample2x`
 
 
-def test_smooth_doubling_is_symmetric():
+def test_bspline_upsampling_is_symmetric():
     field = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
     straight = np.asarray(upsample_bspline(field))
     turned = np.asarray(upsample_bspline(field[:, ::-1, ::-1]))[:, ::-1, ::-1]
@@ -66,7 +66,7 @@ def test_an_octave_is_as_strong_at_the_border_as_inside():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_doubling_puts_three_quarters_on_the_parent(axis):
+def test_upsampling_puts_three_quarters_on_the_parent(axis):
     rows = np.array([[0.0, 4.0]], np.float32)
     given = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
     found = np.asarray(upsample2x(given))[0, :, :, 0]
@@ -96,11 +96,11 @@ def test_kernels_are_convolved_with_mirrored_borders():
     values = np.random.default_rng(0).standard_normal((2, 9, 7, 3)).astype(np.float32)
     kernels = np.array([[[0.5, 0.1], [0.2, 0.05]], [[1, -0.3], [0.4, 0.02]]], np.float32)
     found = np.asarray(convolved(values, kernels))
-    for image, ((centre, beside), (above, corner)), own in zip(values, kernels, found, strict=True):
+    for image, ((centre, beside), (above, corner)), convolved_image in zip(values, kernels, found, strict=True):
         kernel = [[corner, above, corner], [beside, centre, beside], [corner, above, corner]]
         for channel in range(3):
             expected = ndimage.convolve(image[..., channel], np.array(kernel), mode="mirror")
-            np.testing.assert_allclose(own[..., channel], expected, atol=1e-6)
+            np.testing.assert_allclose(convolved_image[..., channel], expected, atol=1e-6)
 
 
 def test_between_levels_a_kernel_is_between_theirs():

@@ -29,17 +29,17 @@ def features(seed, *shape):
 @pytest.mark.parametrize("shape", [(4, 8, 6), (3, 1, 1), (1, 2, 1), (2, 64, 64)])
 def test_a_step_of_training_is_that_of_keras(shape):
     inputs, target = features(1, *shape), features(2, *shape) - 20
-    found = []
+    results = []
     for layer in both("float32"):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = layer(inputs, training=True)
-        towards = [inputs, layer.gamma.value, layer.beta.value]
-        gradients = tape.gradient(outputs, towards, output_gradients=target)
-        found.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
-    for own, keras_own in zip(*found, strict=True):
-        scale = np.abs(np.asarray(keras_own)).max()
-        np.testing.assert_allclose(own, keras_own, rtol=0, atol=1e-4 * max(scale, 1))
+        sources = [inputs, layer.gamma.value, layer.beta.value]
+        gradients = tape.gradient(outputs, sources, output_gradients=target)
+        results.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
+    for ours, reference in zip(*results, strict=True):
+        scale = np.abs(np.asarray(reference)).max()
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * max(scale, 1))
 
 
 def test_low_precision_is_that_of_the_features_only():
@@ -47,11 +47,11 @@ def test_low_precision_is_that_of_the_features_only():
     ours, reference = both("mixed_bfloat16")
     outputs, expected = ours(inputs, training=True), reference(inputs, training=True)
     assert outputs.dtype == expected.dtype == tf.bfloat16
-    apart = np.abs(np.asarray(tf.cast(outputs, "float32")) - np.asarray(tf.cast(expected, "float32")))
-    assert apart.max() <= 2**-6  # one step of bfloat16 at values from 2 to 4
-    for own, keras_own in zip(ours.weights, reference.weights, strict=True):
-        assert own.dtype == "float32"
-        np.testing.assert_allclose(own, keras_own, rtol=1e-5)
+    distance = np.abs(np.asarray(tf.cast(outputs, "float32")) - np.asarray(tf.cast(expected, "float32")))
+    assert distance.max() <= 2**-6  # one step of bfloat16 at values from 2 to 4
+    for weight, expected_weight in zip(ours.weights, reference.weights, strict=True):
+        assert weight.dtype == "float32"
+        np.testing.assert_allclose(weight, expected_weight, rtol=1e-5)
 
 
 def test_inference_is_that_of_keras():

@@ -38,17 +38,17 @@ def test_an_image_alone_and_in_company_comes_out_the_same(kind, request):
     assert together.shape == batch.shape
     assert together.dtype == np.uint8
     assert not np.array_equal(together, batch)
-    for place in (0, 2, 4, 6):
-        assert np.array_equal(predictor.distort_image(batch[place], seeds[place]), together[place])
+    for index in (0, 2, 4, 6):
+        assert np.array_equal(predictor.distort_image(batch[index], seeds[index]), together[index])
     turned = predictor.distort(batch[::-1], seeds[::-1])
     assert np.array_equal(turned[::-1], together)
 
 
-def test_parts_are_the_whole_in_order(noisy):
+def test_batches_are_all_images_in_order(noisy):
     batch, seeds = images(7, 128, 128), list(range(7))
-    parts = list(noisy.distort_batches(batch, seeds))
-    assert [len(part) for part in parts] == [3, 3, 1]
-    assert np.array_equal(np.concatenate(parts), noisy.distort(batch, seeds))
+    batches = list(noisy.distort_batches(batch, seeds))
+    assert [len(images_of_batch) for images_of_batch in batches] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(batches), noisy.distort(batch, seeds))
 
 
 def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
@@ -57,9 +57,9 @@ def test_seeds_decide_the_noise_and_nothing_else_does(plain, noisy):
     assert not np.array_equal(noisy.distort_image(image, 1), noisy.distort_image(image, 2))
     assert np.array_equal(plain.distort_image(image, 1), plain.distort_image(image, 2))
     first, second = noise_maps([5, 6], 128, 128, 2, 3), noise_maps([6], 128, 128, 2, 3)
-    for own, other in zip(first, second, strict=True):
-        assert np.array_equal(own[1], other[0])
-        assert not own[2].any()
+    for maps, other in zip(first, second, strict=True):
+        assert np.array_equal(maps[1], other[0])
+        assert not maps[2].any()
     assert abs(float(first[-1][0].std()) - 1) < 0.02
     assert abs(float(first[-1][0].mean())) < 0.03
 
@@ -107,26 +107,26 @@ def test_no_images_are_no_images(plain):
     assert plain.distort(images(0, 128, 128), []).shape == (0, 128, 128, 3)
 
 
-def test_a_generator_that_goes_by_the_whole_image_takes_an_image_for_a_whole_unless_it_is_told():
-    alone, told = (
+def test_without_image_significance_an_image_counts_as_whole():
+    alone, with_stats = (
         build_generator(base_filters=0, codec_prior="dwt97", levels=2, image_stats=image_stats, fused=True)
         for image_stats in (False, True)
     )
-    assert [one.name for one in alone.inputs] == ["pristine", "severity"]
-    assert [one.name for one in told.inputs] == ["pristine", "severity", "significance"]
+    assert [entry.name for entry in alone.inputs] == ["pristine", "severity"]
+    assert [entry.name for entry in with_stats.inputs] == ["pristine", "severity", "significance"]
     layer = alone.get_layer("coefficient_curves")
     layer.log_shares.assign(np.log(np.array([[0.1], [0.01]], np.float32)))
     for variable, curves in zip(layer.curves, layer.codec_prior.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
         variable.assign(np.tile(np.rint(knots) - knots, (variable.shape[0], curves.count, 1)).astype(np.float32))
-    told.set_weights(alone.get_weights())
-    own = Predictor(alone, noise_channels=0, batch_size=2, multi_level=True)
-    predictor = Predictor(told, noise_channels=0, batch_size=2, multi_level=True, image_stats=True)
+    with_stats.set_weights(alone.get_weights())
+    alone_predictor = Predictor(alone, noise_channels=0, batch_size=2, multi_level=True)
+    predictor = Predictor(with_stats, noise_channels=0, batch_size=2, multi_level=True, image_stats=True)
     given, seeds, severities = images(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
     made = predictor.distort(given, seeds, severities)
-    off = np.abs(made.astype(int) - own.distort(given, seeds, severities))
+    off = np.abs(made.astype(int) - alone_predictor.distort(given, seeds, severities))
     assert np.mean(off > 0) < 0.001  # a coefficient may lie on either side of a step
-    significances = np.stack([significance_of(one) for one in given])
+    significances = np.stack([significance_of(entry) for entry in given])
     np.testing.assert_array_equal(predictor.distort(given, seeds, severities, significances), made)
     np.testing.assert_array_equal(predictor.distort(given[1:2], [2], [0.8], significances[1:2]), made[1:2])
     assert (predictor.distort(given, seeds, severities, significances / 20) != made).mean() > 0.5

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from distort_pipeline.networks.upsampling import FEW_FILTERS, UpsampledConv2D, composed_kernel, fused_kernel
 
-FILTERS = (5, FEW_FILTERS + 1)  # one for each way that it is computed
+FILTERS = (5, FEW_FILTERS + 1)  # one for each computation
 
 
 def both(channels, filters, seed=0, **options):
@@ -47,12 +47,12 @@ def test_its_gradients_are_those_of_the_plain_form(filters):
         variables = network.trainable_variables
         assert [tuple(variable.shape) for variable in variables] == [(4, 4, 3, filters), (filters,)]
         gradients.append(tape.gradient(loss, [inputs, *variables]))
-    for own, other in zip(*gradients, strict=True):
-        np.testing.assert_allclose(own, other, rtol=0, atol=2e-4)  # sums of up to 280 products
+    for gradient, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=2e-4)  # sums of up to 280 products
 
 
 @pytest.mark.parametrize("filters", [1, FEW_FILTERS + 1])
-def test_one_impulse_shows_the_kernel_and_its_place(filters):
+def test_one_impulse_shows_the_kernel_and_its_position(filters):
     layer, plain = both(1, filters)
     layer.set_weights([np.repeat(np.arange(16.0), filters).reshape(4, 4, 1, filters), np.zeros(filters)])
     plain.set_weights(layer.get_weights())
@@ -67,14 +67,14 @@ def test_one_impulse_shows_the_kernel_and_its_place(filters):
 
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (1, 1), (1, 6), (16, 9)])
 @pytest.mark.parametrize("filters", FILTERS)
-def test_a_ready_layer_does_what_the_trained_one_does(filters, height, width):
+def test_a_fused_layer_equals_the_trained_one(filters, height, width):
     layer, plain = both(3, filters)
-    ready = UpsampledConv2D(filters, use_bias=True, ready=True)
-    ready.build((None, None, None, 3))
-    ready.set_weights([fused_kernel(layer.kernel.value), layer.bias])
+    fused = UpsampledConv2D(filters, use_bias=True, fused=True)
+    fused.build((None, None, None, 3))
+    fused.set_weights([fused_kernel(layer.kernel.value), layer.bias])
     inputs = pixels(2, height, width, 3)
-    np.testing.assert_allclose(ready(inputs), plain(inputs), rtol=0, atol=2e-5)
-    assert np.array_equal(ready.trained_kernel(), layer.trained_kernel())
+    np.testing.assert_allclose(fused(inputs), plain(inputs), rtol=0, atol=2e-5)
+    assert np.array_equal(fused.trained_kernel(), layer.trained_kernel())
 
 
 def test_the_composed_kernel_keeps_every_weight_four_times():

@@ -20,58 +20,58 @@ MODELS = {
 BOTH = ["jpeg", "noise"]
 
 
-def test_without_wishes_a_distortion_comes_at_its_models_own_level():
-    series = build_conditions(MODELS, ["jpeg", "camera"])
-    assert [(one.name, one.level, one.levels, one.request.first) for one in series] == [
+def test_by_default_a_distortion_has_its_models_learned_level():
+    conditions = build_conditions(MODELS, ["jpeg", "camera"])
+    assert [(item.name, item.level, item.levels, item.request.first) for item in conditions] == [
         ("camera", 1, 1, 1.0),
         ("jpeg", 3, 1, 0.6),
     ]
-    assert all(one.fixed_severity and not one.varies_per_draw for one in series)
+    assert all(item.fixed_severity and not item.varies_per_draw for item in conditions)
 
 
-def test_levels_are_series_of_their_own_from_the_weakest_up():
-    series = build_conditions(MODELS, BOTH, levels=5)
-    assert [one.name for one in series] == [f"{name}-{level}" for name in BOTH for level in range(1, 6)]
-    assert [one.request.first for one in series[:5]] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert [one.distortion for one in series] == ["jpeg"] * 5 + ["noise"] * 5
-    assert {one.random for one in series[5:]} == {True}
+def test_each_level_is_a_condition_from_the_mildest_up():
+    conditions = build_conditions(MODELS, BOTH, levels=5)
+    assert [item.name for item in conditions] == [f"{name}-{level}" for name in BOTH for level in range(1, 6)]
+    assert [item.request.first for item in conditions[:5]] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert [item.distortion for item in conditions] == ["jpeg"] * 5 + ["noise"] * 5
+    assert {item.random for item in conditions[5:]} == {True}
 
 
 @pytest.mark.parametrize(
-    ("wishes", "asked"),
+    ("options", "requested"),
     [
         ({"levels": 1}, [1.0]),
         ({"levels": 3, "severity": (0.2, 0.8)}, [0.2, 0.5, 0.8]),
     ],
 )
-def test_levels_lie_evenly_on_the_dial(wishes, asked):
-    assert [one.request.first for one in build_conditions(MODELS, ["jpeg"], **wishes)] == asked
+def test_levels_are_evenly_spaced_on_the_severity_scale(options, requested):
+    assert [item.request.first for item in build_conditions(MODELS, ["jpeg"], **options)] == requested
 
 
 def test_one_level_has_no_range():
-    for wish in ({"severity": (0.2, 0.8)}, {"target": {"ssim": (0.6, 0.9)}}):
-        with pytest.raises(PipelineError, match="one level has one strength"):
-            build_conditions(MODELS, ["jpeg"], levels=1, **wish)
-    (series,) = build_conditions(MODELS, ["jpeg"], levels=1, severity=(0.4,))
-    assert series.request.first == series.request.last == 0.4
+    for options in ({"severity": (0.2, 0.8)}, {"target": {"ssim": (0.6, 0.9)}}):
+        with pytest.raises(PipelineError, match="--num-levels 1 needs a single value"):
+            build_conditions(MODELS, ["jpeg"], levels=1, **options)
+    (condition,) = build_conditions(MODELS, ["jpeg"], levels=1, severity=(0.4,))
+    assert condition.request.first == condition.request.last == 0.4
 
 
-def test_a_level_is_held_against_others_at_the_same_level_and_against_its_own_ladder():
-    series = build_conditions(MODELS, BOTH, levels=2)
-    second = series[1]
-    assert same_level(second, series) == {"jpeg-2": "jpeg", "noise-2": "noise"}
-    assert levels_of(second, series) == {"jpeg-1": 1, "jpeg-2": 2}
+def test_a_level_is_compared_with_the_same_level_and_with_all_levels_of_its_distortion():
+    conditions = build_conditions(MODELS, BOTH, levels=2)
+    second = conditions[1]
+    assert same_level(second, conditions) == {"jpeg-2": "jpeg", "noise-2": "noise"}
+    assert levels_of(second, conditions) == {"jpeg-1": 1, "jpeg-2": 2}
     assert levels_of(build_conditions(MODELS, BOTH)[0], build_conditions(MODELS, BOTH)) == {}
 
 
-def test_a_model_of_one_level_is_named_when_more_is_asked_of_it():
+def test_a_single_level_model_is_named_when_more_levels_are_requested():
     with pytest.raises(PipelineError, match=r"^camera has learned one level only.*train with --levels"):
         build_conditions(MODELS, ["camera", "jpeg"], levels=3)
 
 
-def test_a_range_is_covered_evenly_in_an_order_that_the_seed_decides():
-    asked = SeverityRequest(SEVERITY, 0.2, 0.9)
-    values = spread(asked, 7, seed=1)
+def test_a_range_is_covered_evenly_in_a_seeded_order():
+    request = SeverityRequest(SEVERITY, 0.2, 0.9)
+    values = spread(request, 7, seed=1)
     assert [int((value - 0.2) / 0.1) for value in sorted(values)] == list(range(7))
     assert values != sorted(values)
-    assert values == spread(asked, 7, seed=1) != spread(asked, 7, seed=2)
+    assert values == spread(request, 7, seed=1) != spread(request, 7, seed=2)

@@ -15,8 +15,8 @@ NAMES = ("jpeg", "noise")
 ALL = np.ones(9, bool)
 
 
-def plan(wanted=ALL, limit=None):
-    return [(part.batch, part.rows, part.new_tiles) for part in plan_parts(COLUMNS, NAMES, wanted, limit)]
+def plan(mask=ALL, limit=None):
+    return [(part.batch, part.rows, part.new_tiles) for part in plan_parts(COLUMNS, NAMES, mask, limit)]
 
 
 def test_everything_is_planned_once_and_a_tile_comes_with_its_first_part():
@@ -29,9 +29,9 @@ def test_everything_is_planned_once_and_a_tile_comes_with_its_first_part():
     ]
 
 
-def test_a_selection_keeps_places_in_the_batch_and_leaves_out_empty_batches():
-    wanted = matching(COLUMNS, {"split": ["val"], "distortion": []})
-    assert plan(wanted) == [
+def test_a_selection_keeps_indices_in_the_batch_and_omits_empty_batches():
+    mask = matching(COLUMNS, {"split": ["val"], "distortion": []})
+    assert plan(mask) == [
         ("jpeg-00000", (1,), (1,)),
         ("jpeg-00001", (1,), (3,)),
         ("noise-00000", (1,), ()),
@@ -40,7 +40,7 @@ def test_a_selection_keeps_places_in_the_batch_and_leaves_out_empty_batches():
     assert [batch for batch, *_ in plan(matching(COLUMNS, {"distortion": ["noise"]}))] == ["noise-00000", "noise-00001"]
 
 
-def test_a_limit_is_shared_by_the_distortions_that_are_selected():
+def test_a_limit_is_shared_by_the_selected_distortions():
     assert [(batch, rows) for batch, rows, _ in plan(limit=5)] == [
         ("jpeg-00000", (0,)),
         ("jpeg-00001", (0,)),
@@ -52,7 +52,7 @@ def test_a_limit_is_shared_by_the_distortions_that_are_selected():
     assert [batch for batch, *_ in plan(COLUMNS["distortion"] == "noise", limit=2)] == ["noise-00000", "noise-00001"]
 
 
-def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same():
+def test_a_limit_takes_tiles_from_all_over_the_corpus_and_the_same_in_all_conditions():
     tiles = np.concatenate([np.arange(90), np.arange(90), np.repeat(np.arange(45), 2)])
     columns = {
         "conditions": np.repeat(["jpeg", "jp2k", "noise"], 90),
@@ -63,8 +63,8 @@ def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same
         parts = plan_parts(columns, ("jpeg", "jp2k", "noise"), np.ones(270, bool), limit)
         taken = {name: [] for name in ("jpeg", "jp2k", "noise")}
         for part in parts:
-            own = np.flatnonzero((columns["conditions"] == part.condition) & (columns["batch"] == int(part.batch[-5:])))
-            taken[part.condition] += tiles[own[list(part.rows)]].tolist()
+            in_batch = (columns["conditions"] == part.condition) & (columns["batch"] == int(part.batch[-5:]))
+            taken[part.condition] += tiles[np.flatnonzero(in_batch)[list(part.rows)]].tolist()
         assert sum(map(len, taken.values())) == limit
         assert taken["jpeg"] == taken["jp2k"] == sorted(set(taken["jpeg"]))
         assert np.diff([0, *taken["jpeg"], 90]).max() <= 3 * 90 / (limit / 3 + 1)
@@ -73,8 +73,8 @@ def test_a_limit_takes_tiles_from_all_over_the_corpus_and_of_all_series_the_same
 
 
 def test_selections_are_joined_and_unknown_values_are_named():
-    both = matching(COLUMNS, {"split": ["train"], "distortion": ["noise"]})
-    assert np.flatnonzero(both).tolist() == [5, 7]
+    mask = matching(COLUMNS, {"split": ["train"], "distortion": ["noise"]})
+    assert np.flatnonzero(mask).tolist() == [5, 7]
     with pytest.raises(PipelineError, match=r"no sample has the distortion 'jepg'; did you mean jpeg\?"):
         matching(COLUMNS, {"distortion": ["jepg"]})
     with pytest.raises(PipelineError, match="no sample has the batch 9; known are: 0, 1, 2"):

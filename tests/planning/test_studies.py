@@ -13,10 +13,10 @@ def shown(sessions=20, trials=60, seed=0, groups=GROUPS):
 
 
 def by_session(trials):
-    found = {}
+    sessions = {}
     for trial in trials:
-        found.setdefault(trial.session, []).append(trial)
-    return list(found.values())
+        sessions.setdefault(trial.session, []).append(trial)
+    return list(sessions.values())
 
 
 def test_each_session_has_its_trials_in_order():
@@ -28,7 +28,7 @@ def test_each_session_has_its_trials_in_order():
         assert kinds == {SAMPLE: 48, REPEAT: 6, ANCHOR: 3}
 
 
-def test_no_sample_comes_twice_in_a_session_but_as_a_late_repeat():
+def test_samples_recur_in_a_session_only_as_late_repeats():
     for session in by_session(shown()):
         firsts = {trial.stimulus: trial.position for trial in session if trial.kind == SAMPLE}
         assert len(firsts) == 48

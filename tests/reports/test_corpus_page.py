@@ -1,4 +1,4 @@
-"""The page of a corpus: what it says and shows, that names stay text, and that it stays small."""
+"""The page of a corpus: contents, escaping of names, size."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def change(path: Path, edit: Any) -> None:
 
 
 def heading(page: str) -> str:
-    found = re.search(r'<div class="verdict (\w+)">\s*<strong>(.*?)</strong>', page)
-    assert found is not None
-    return f"{found[1]}: {found[2]}"
+    match = re.search(r'<div class="verdict (\w+)">\s*<strong>(.*?)</strong>', page)
+    assert match is not None
+    return f"{match[1]}: {match[2]}"
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes, and whether each that was opened was closed in order."""
+    """Collects all tags with their attributes, and checks their nesting."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -60,25 +60,25 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_verdict_when_all_is_well(tmp_path: Path):
+def test_verdict_when_all_batches_are_accepted(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path))
-    assert heading(text) == "good: All 8 batches lie within their bounds."
-    assert "Flagged batches" not in text
+    assert heading(text) == "good: All 8 batches are accepted."
+    assert "Rejected batches" not in text
 
 
-def test_what_was_asked_and_cannot_be_reached_is_said(tmp_path: Path):
+def test_requested_quality_out_of_range_is_reported(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=2)
-    told = {"measure": "psnr", "least": 30.0, "most": 30.0, "reached_mean": 31.0, "mean_abs_error": 1.0}
-    told |= {"spearman": None, "within": None, "moved": 0.0}
+    report = {"measure": "psnr", "least": 30.0, "most": 30.0, "reached_mean": 31.0, "mean_abs_error": 1.0}
+    report |= {"spearman": None, "unclipped": None, "resampled": 0.0}
     for batch, share in (("00000", 0.5), ("00001", 0.1)):
-        target = {"target": {**told, "at_limit": share}}
+        target = {"target": {**report, "severity_clipped": share}}
         change(corpus / "reports" / f"batch-0-{batch}.json", lambda report, target=target: report.update(target))
     change(corpus / "store.json", lambda store: store["settings"]["generate"].update(target={"psnr": [30]}))
     text = page_of(corpus)
-    assert "A PSNR of 30 dB was asked of every sample." in text
-    assert "30 % of the samples of jpeg are at an end of the dial" in text
+    assert "The requested PSNR of all samples is 30 dB." in text
+    assert "30 % of the samples of jpeg are clipped at severity 0 or 1" in text
     assert "PSNR, dB</td><td>30.000</td>" in text
-    assert "samples of jp2k are at an end" not in text
+    assert "samples of jp2k are clipped" not in text
 
 
 def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
@@ -87,25 +87,25 @@ def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
     older = {"mean": 27.31, "std": 2.2, "true_mean": 27.52}
     for name in ("batch-0", "batch-1"):
         change(corpus / "reports" / f"{name}-00000.json", lambda report: report.update(psnr=older))
-    assert "<td>27.31 / 27.52</td>" in page_of(corpus)  # an older report does not know better
+    assert "<td>27.31 / 27.52</td>" in page_of(corpus)  # older report
 
 
-def test_verdict_names_what_is_out_and_shows_it_first(tmp_path: Path):
-    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1), ("jpeg", 3))))
+def test_verdict_names_rejected_batches_and_shows_them_first(tmp_path: Path):
+    text = page_of(fake_corpus(tmp_path, rejected=(("jpeg", 1), ("jpeg", 3))))
     assert heading(text) == "bad: 2 of 8 batches are rejected: jpeg 1, jpeg 3."
-    assert "jpeg: 2 of 4 batches out; JSD_NSS 0.0250 bits on average, bound 0.0200" in text
-    every = text[text.index('id="batches"') :]
-    names = re.findall(r'<th scope="row">(?:<a [^>]*>)?(\w+ \d)', every)
+    assert "jpeg: 2 of 4 batches rejected; mean JSD_NSS 0.0250 bits, threshold 0.0200" in text
+    table = text[text.index('id="batches"') :]
+    names = re.findall(r'<th scope="row">(?:<a [^>]*>)?(\w+ \d)', table)
     assert names[:3] == ["jpeg 1", "jpeg 3", "jp2k 0"]
-    assert "JSD_NSS 0.0350 bits is above the bound of 0.0200" in text
+    assert "JSD_NSS 0.0350 bits exceeds the threshold" in text
 
 
-def test_verdict_when_everything_is_flagged(tmp_path: Path):
-    out = tuple((name, batch) for name in ("jpeg", "jp2k") for batch in range(4))
-    text = page_of(fake_corpus(tmp_path, out=out))
+def test_verdict_when_all_batches_are_rejected(tmp_path: Path):
+    rejected = tuple((name, batch) for name in ("jpeg", "jp2k") for batch in range(4))
+    text = page_of(fake_corpus(tmp_path, rejected=rejected))
     assert heading(text) == "bad: All 8 batches are rejected."
-    assert text.index('id="flagged"') < text.index('id="overview"')  # what is wrong comes first
-    assert [text.count(f">{name} {batch}</a> (flagged)") for name in ("jpeg", "jp2k") for batch in range(4)] == [1] * 8
+    assert text.index('id="rejected"') < text.index('id="overview"')
+    assert [text.count(f">{name} {batch}</a> (rejected)") for name in ("jpeg", "jp2k") for batch in range(4)] == [1] * 8
     assert text.count("<img") == 8 * 5
 
 
@@ -113,46 +113,46 @@ def test_verdict_without_all_reports_is_not_good(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
     (corpus / "reports" / "batch-1-00000.json").unlink()
     text = page_of(corpus)
-    assert heading(text) == "unknown: The only batch lies within its bounds. 1 more has no report."
-    assert "its reports 1: they do not belong together" in text
+    assert heading(text) == "unknown: The only batch is accepted. 1 more has no report."
+    assert "its reports 1: store.json and reports do not match" in text
     (corpus / "reports" / "batch-0-00000.json").unlink()
     assert heading(page_of(corpus)).startswith("unknown: No batch has a report")
 
 
-def test_a_distortion_that_resembles_another_is_remarked(tmp_path: Path):
+def test_a_distortion_nearer_to_another_is_remarked(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
     change(corpus / "reports" / "batch-0-00000.json", lambda report: report["against"].update(jp2k=0.004))
     assert "Generated jpeg is nearer to true jp2k (0.0040 bits) than to true jpeg" in page_of(corpus)
 
 
-def external_page(folder: Path, pristine_bits: float) -> str:
-    """Return the page of one batch by a model of brought pairs, 0.01 bits from these."""
+def external_page(folder: Path, identity_bits: float) -> str:
+    """Return the page of a batch by a model of external pairs, at 0.01 bits."""
     corpus = fake_corpus(folder, batches=1)
 
     def edit(report: dict[str, Any]) -> None:
-        report.update(external=True, parameters={}, paired=None, judged_by="unpaired", against={"pristine": 0.002})
-        report["unpaired"].update(jsd_bits=0.01, threshold_bits=0.05, pristine_bits=pristine_bits)
+        report.update(external=True, parameters={}, paired=None, comparison="unpaired", against={"pristine": 0.002})
+        report["unpaired"].update(jsd_bits=0.01, threshold_bits=0.05, identity_bits=identity_bits)
 
     change(corpus / "reports" / "batch-0-00000.json", edit)
     return page_of(corpus)
 
 
-def test_a_brought_distortion_is_near_to_nothing_in_particular_and_held_against_doing_nothing(tmp_path: Path):
+def test_an_external_distortion_has_no_nearest_and_is_compared_with_the_identity_baseline(tmp_path: Path):
     page = external_page(tmp_path, 0.08)
     assert heading(page).startswith("good")
-    assert "learned from brought pairs" in page
-    assert "the identity baseline 0.0800" in page
+    assert "trained on external pairs" in page
+    assert "identity 0.0800" in page
     assert not re.search(r'class="left">pristine</td>', page)
 
 
-def test_a_brought_distortion_no_nearer_than_doing_nothing_gets_no_good_verdict(tmp_path: Path):
+def test_an_external_distortion_no_better_than_the_identity_baseline_gets_no_good_verdict(tmp_path: Path):
     page = external_page(tmp_path, 0.01)
     assert heading(page).startswith("unknown")
-    assert "no nearer to its model&#39;s true images (0.0100 bits) than the untouched tiles are (0.0100)" in page
+    assert "no nearer to its model&#39;s true images (0.0100 bits) than the identity baseline (0.0100)" in page
 
 
-def test_names_are_text_wherever_they_stand(tmp_path: Path):
-    corpus = fake_corpus(tmp_path, distortions=("jpeg", NASTY), batches=2, out=((NASTY, 1),), licence=NASTY)
+def test_names_are_escaped(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, distortions=("jpeg", NASTY), batches=2, rejected=((NASTY, 1),), licence=NASTY)
     change(
         corpus / "reports" / "batch-0-00000.json",
         lambda report: report.update(reasons=[NASTY], parameters={NASTY: NASTY}),
@@ -160,19 +160,19 @@ def test_names_are_text_wherever_they_stand(tmp_path: Path):
     text = page_of(corpus, images=(NASTY, "wren-1"))
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
-    ours = [attributes for tag, attributes in Tags(text).seen if tag == "script"]
-    assert ours == [{"type": "application/json", "id": "image-data"}, {}]
+    scripts = [attributes for tag, attributes in Tags(text).seen if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "image-data"}, {}]
     data = json.loads(data_of(text))
     assert [image[0] for image in data["images"]] == [NASTY, "wren-1"]
 
 
 def data_of(page: str) -> str:
-    found = re.search(r'<script type="application/json" id="image-data">(.*?)</script>', page)
-    assert found is not None
-    return found[1]
+    match = re.search(r'<script type="application/json" id="image-data">(.*?)</script>', page)
+    assert match is not None
+    return match[1]
 
 
-def test_only_our_own_script_may_run(tmp_path: Path):
+def test_only_the_script_of_the_page_may_run(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path, batches=1))
     policy = re.search(r"script-src 'sha256-(.*?)'", text)
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -182,8 +182,8 @@ def test_only_our_own_script_may_run(tmp_path: Path):
     assert "innerHTML" not in script[1]
 
 
-def test_page_is_whole_in_itself_and_well_nested(tmp_path: Path):
-    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1),)))
+def test_page_is_self_contained_and_well_nested(tmp_path: Path):
+    text = page_of(fake_corpus(tmp_path, rejected=(("jpeg", 1),)))
     tags = Tags(text)
     assert tags.open == []
     assert "http://" not in text
@@ -192,7 +192,7 @@ def test_page_is_whole_in_itself_and_well_nested(tmp_path: Path):
     assert "url(" not in text
     assert not {"link", "iframe", "object"} & {tag for tag, _ in tags.seen}
     sources = [attributes["src"] or "" for _, attributes in tags.seen if "src" in attributes]
-    assert len(sources) == (2 * EXAMPLES + 1) * 5  # of each distortion, and of the flagged batch
+    assert len(sources) == (2 * EXAMPLES + 1) * 5  # of each distortion, and of the rejected batch
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in tags.seen if tag == "img")
     marks = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
@@ -205,7 +205,7 @@ def test_page_is_whole_in_itself_and_well_nested(tmp_path: Path):
     assert inner <= set(marks)
 
 
-def test_page_tells_no_place_and_does_not_change(tmp_path: Path):
+def test_page_contains_no_path_and_is_reproducible(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
     text = page_of(corpus)
     assert str(tmp_path) not in text
@@ -215,16 +215,16 @@ def test_page_tells_no_place_and_does_not_change(tmp_path: Path):
 
 def test_samples_stop_at_the_budget_after_one_of_each_distortion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("distort_pipeline.reports.corpus_page.IMAGE_BYTES", 110_000)
-    text = page_of(fake_corpus(tmp_path, batches=3, out=(("jpeg", 1),)))  # one sample takes some 50,000
+    text = page_of(fake_corpus(tmp_path, batches=3, rejected=(("jpeg", 1),)))  # one sample takes some 50,000
     assert text.count("<img") == 2 * 5
     assert [name for name in ("jpeg 0", "jp2k 0") if f">{name}</a>" in text] == ["jpeg 0", "jp2k 0"]
     assert len(text) < 110_000 * 4 / 3 + 90_000
 
 
-def test_a_page_of_very_many_batches_lists_a_part_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_page_of_very_many_batches_lists_the_first_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("distort_pipeline.reports.corpus_page.LISTED", 5)
     monkeypatch.setattr("distort_pipeline.reports.corpus_page.DESCRIBED", 2)
-    text = page_of(fake_corpus(tmp_path, batches=8, out=tuple(("jp2k", batch) for batch in range(4))))
+    text = page_of(fake_corpus(tmp_path, batches=8, rejected=tuple(("jp2k", batch) for batch in range(4))))
     assert "The first 2 of 4" in text
     assert "the first 5 are listed" in text
     listed = text[text.index('id="batches"') : text.index('id="provenance"')]
@@ -232,13 +232,13 @@ def test_a_page_of_very_many_batches_lists_a_part_and_says_so(tmp_path: Path, mo
     assert Tags(text).open == []
 
 
-def test_samples_are_spread_over_the_corpus_and_flagged_ones_come_early(tmp_path: Path):
-    corpus = fake_corpus(tmp_path, batches=9, out=(("jpeg", 3),))
+def test_samples_are_spread_over_the_corpus_and_rejected_batches_come_early(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=9, rejected=(("jpeg", 3),))
     chosen = [batch.name for batch in choose_batches(read_batches(corpus / "reports"))]
     assert chosen == ["jp2k 0", "jpeg 0", "jpeg 3", "jp2k 4", "jpeg 4", "jp2k 8", "jpeg 8"]
 
 
-def test_the_page_of_a_real_corpus_shows_its_own_pixels(damaged: Path):
+def test_the_page_of_a_real_corpus_shows_the_pixels_of_its_samples(damaged: Path):
     page = write_corpus_page(damaged)
     text = page.read_text()
     corpus = open_corpus(damaged)
@@ -253,39 +253,43 @@ def test_the_page_of_a_real_corpus_shows_its_own_pixels(damaged: Path):
 
 
 def test_charts_are_valid_svg(tmp_path: Path):
-    text = page_of(fake_corpus(tmp_path, out=(("jpeg", 1),)))
+    text = page_of(fake_corpus(tmp_path, rejected=(("jpeg", 1),)))
     charts = [ElementTree.fromstring(chart) for chart in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-    assert len(charts) == 8  # of each distortion: drift, ladder, histograms twice
+    assert len(charts) == 8  # of each distortion: thresholds, dot plot, histograms twice
     assert all(chart.find("title") is not None and chart.find("desc") is not None for chart in charts)
 
 
-def test_missing_optional_keys_are_no_reason_to_fail(tmp_path: Path):
+def test_optional_keys_may_be_missing(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
-    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 2}))
+    (corpus / "store.json").write_text(json.dumps({"format": "distort-pipeline/corpus", "version": 3}))
     path = corpus / "reports" / "batch-0-00000.json"
     path.with_suffix(".png").unlink()
-    needed = ("format", "version", "distortion", "level", "batch", "samples", "judged_by", "unpaired", "accepted")
+    needed = ("format", "version", "distortion", "level", "batch", "samples", "comparison", "unpaired", "accepted")
     report = {key: value for key, value in json.loads(path.read_text()).items() if key in needed}
-    path.write_text(json.dumps({**report, "judged_by": "unpaired"}))
-    nulls = {"paired": None, "psnr": None, "ssim": None, "judged_by": "unpaired"}
+    path.write_text(json.dumps({**report, "comparison": "unpaired"}))
+    nulls = {"paired": None, "psnr": None, "ssim": None, "comparison": "unpaired"}
     change(corpus / "reports" / "batch-1-00000.json", lambda report: report.update(nulls))
     change(corpus / "reports" / "batch-1-00000.json", lambda report: report["histograms"].update(true=None))
     text = page_of(corpus)
-    assert heading(text) == "good: All 2 batches lie within their bounds."
+    assert heading(text) == "good: All 2 batches are accepted."
     assert "0.0190" in text  # the unpaired divergence, and not the paired one
 
 
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda one: one.update(version=1), "version 1; this program reads 2"),
-        ("reports/batch-0-00000.json", lambda one: one.update(format="other"), "not a distort-pipeline/report"),
-        ("reports/batch-0-00000.json", lambda one: one.pop("accepted"), "lacks within_bounds"),
-        ("reports/batch-0-00000.json", lambda one: one.update(paired=None), "that it was judged by"),
-        ("store.json", lambda one: one.update(version=7), "version 7"),
+        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 3"),
+        ("reports/batch-0-00000.json", lambda report: report.update(format="other"), "not a distort-pipeline/report"),
+        ("reports/batch-0-00000.json", lambda report: report.pop("accepted"), "lacks accepted"),
+        (
+            "reports/batch-0-00000.json",
+            lambda report: report.update(paired=None),
+            "divergence and threshold of its comparison",
+        ),
+        ("store.json", lambda report: report.update(version=7), "version 7"),
     ],
 )
-def test_what_is_not_understood_is_said(tmp_path: Path, name: str, edit: Any, message: str):
+def test_invalid_documents_are_refused(tmp_path: Path, name: str, edit: Any, message: str):
     corpus = fake_corpus(tmp_path, batches=1)
     change(corpus / name, edit)
     with pytest.raises(PipelineError, match=message):
@@ -303,10 +307,10 @@ def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path):
 
 def test_histograms_are_normalised_before_they_are_compared():
     counts = [1, *range(1, 102), 4]
-    one = histogram_chart({"true": counts}, title="t")
+    single = histogram_chart({"true": counts}, title="t")
     many = histogram_chart({"true": [1000 * count for count in counts]}, title="t")
-    assert one == many
-    assert histogram_chart({"true": [*counts[:-1], 40]}, title="t") != one  # the overflow bin is drawn
+    assert single == many
+    assert histogram_chart({"true": [*counts[:-1], 40]}, title="t") != single  # the overflow bin is drawn
     ElementTree.fromstring(histogram_chart({NASTY: counts, "b": counts}, title=NASTY, log=True))
 
 
@@ -316,30 +320,30 @@ def test_a_histogram_of_another_shape_is_refused(counts: list[int]):
         histogram_chart({"true": counts}, title="t")
 
 
-def test_flagged_dots_differ_in_shape_and_colour():
-    chart = ElementTree.fromstring(threshold_chart([0.01, 0.05, 0.01], [0.02, 0.02, 0.02], title="drift"))
-    assert len(chart.findall("circle[@class='within']")) == 2
-    flagged = chart.findall("path[@class='flagged']")
-    assert len(flagged) == 1
-    assert "--bad" in flagged[0].attrib["style"]
-    assert flagged[0].findtext("title") == "batch 1: 0.0500 bits, rejected"
-    judged = ElementTree.fromstring(threshold_chart([0.01, 0.01], [0.02, 0.02], title="drift", flagged=[True, False]))
-    assert len(judged.findall("path[@class='flagged']")) == 1  # what the report says, not the number alone
-    with pytest.raises(ValueError, match="as many bounds"):
-        threshold_chart([0.1], [], title="drift")
+def test_rejected_dots_differ_in_shape_and_colour():
+    chart = ElementTree.fromstring(threshold_chart([0.01, 0.05, 0.01], [0.02, 0.02, 0.02], title="t"))
+    assert len(chart.findall("circle[@class='accepted']")) == 2
+    rejected = chart.findall("path[@class='rejected']")
+    assert len(rejected) == 1
+    assert "--bad" in rejected[0].attrib["style"]
+    assert rejected[0].findtext("title") == "batch 1: 0.0500 bits, rejected"
+    reported = ElementTree.fromstring(threshold_chart([0.01, 0.01], [0.02, 0.02], title="t", flagged=[True, False]))
+    assert len(reported.findall("path[@class='rejected']")) == 1  # the report decides, not the number
+    with pytest.raises(ValueError, match="as many thresholds"):
+        threshold_chart([0.1], [], title="t")
 
 
-def test_a_generator_that_does_nothing_gets_no_good_verdict(tmp_path):
+def test_an_identity_generator_gets_no_good_verdict(tmp_path):
     corpus = fake_corpus(tmp_path)
     for path in (corpus / "reports").glob("*.json"):
         report = json.loads(path.read_text())
         report.update(accepted=True, reasons=[])
-        report["against"] |= {"pristine": 0.0}  # nearer to the untouched tiles than to anything else
+        report["against"] |= {"pristine": 0.0}  # nearest to pristine
         path.write_text(json.dumps(report))
     batches = read_batches(corpus / "reports")
-    mismatched = [one["name"] for one in summaries_of(batches) if is_mismatched(one)]
-    state, words = verdict(batches, len(batches), mismatched)
+    mismatched = [summary["name"] for summary in summaries_of(batches) if is_mismatched(summary)]
+    state, sentence = verdict(batches, len(batches), mismatched)
     assert mismatched
     assert state == "unknown"
-    assert "nearer to something else than to what was learned" in words
-    assert len([said for said in cautions(corpus) if "nearer to the pristine images" in said]) == len(mismatched)
+    assert "mismatched: nearer to another distortion than to the learned one" in sentence
+    assert sum("nearer to the pristine images" in caution for caution in cautions(corpus)) == len(mismatched)

@@ -6,7 +6,7 @@ import pytest
 from distort_pipeline.pixels import to_uint8
 from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
 from distort_pipeline.reports.evaluation_files import metrics
-from distort_pipeline.reports.evaluation_page import nearest_words, remarks, render, verdict
+from distort_pipeline.reports.evaluation_page import nearest_text, remarks, render, verdict
 from distort_pipeline.reports.side_by_side import EmbeddedImage
 from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, RankCorrelation, SeverityTSTR, TSTRResult
 from distort_pipeline.statistics.eval_images import EvalImages, measure
@@ -30,19 +30,19 @@ def coarse(image, step):
     return to_uint8(image // step * step + step / 2)
 
 
-def evaluation(generated, images=2, columns=("noise", "coarse"), noise_is="noise"):
-    """Truths: noise and coarse greys. `generated` is model → (what it learned, function of image and seed)."""
+def evaluation(generated, count=2, columns=("noise", "coarse"), noise_is="noise"):
+    """Evaluate noise and coarse quantisation; `generated` is model → (learned, function)."""
     measured = []
-    for number in range(images):
+    for number in range(count):
         pristine = scene(number)
-        made = EvalImages(
+        images = EvalImages(
             pristine,
             true={noise_is: noise(pristine, number, 12), "coarse": coarse(pristine, 32)},
             true_again={noise_is: noise(pristine, 50 + number, 12)},
             generated={name: [function(pristine, 100 + number)] for name, (_, function) in generated.items()},
             generated_again={},
         )
-        measured.append(measure(f"image {number}", made, {name: learned for name, (learned, _) in generated.items()}))
+        measured.append(measure(f"image {number}", images, {name: learned for name, (learned, _) in generated.items()}))
     learned = {name: learned for name, (learned, _) in generated.items()}
     return summarise(measured, columns, learned, seed=1)
 
@@ -80,74 +80,74 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_generator_near_to_its_own_distortion_is_praised():
+def test_a_diagonal_dominant_generator_gets_a_good_verdict():
     found = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
     assert verdict(found)[0] == "good"
     assert verdict(found)[1].startswith("All 2 generators are nearest")
     assert remarks(found) == []
 
 
-def test_a_generator_of_the_only_distortion_is_not_praised_for_being_nearest():
-    words = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
-    assert words == (
+def test_a_single_distortion_is_compared_with_the_identity_baseline():
+    outcome = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
+    assert outcome == (
         "good",
-        "The generator is nearer to the distortion learned, the only one here, than the identity baseline.",
+        "The generator is nearer to the learned distortion than the identity baseline.",
     )
 
 
-def test_the_papers_table_stands_only_beside_distortions_that_the_paper_has():
+def test_the_papers_table_appears_only_with_distortions_of_the_paper():
     found = evaluation({"noise": ("noise", good_noise)})
-    assert "In the paper" not in render(found, metadata(found.models), {})
+    assert "<h3>Paper</h3>" not in render(found, metadata(found.models), {})
     assert "paper" not in markdown(found)
     found = evaluation({"noise": ("jpeg", good_noise)}, columns=["jpeg"], noise_is="jpeg")
     page = render(found, metadata(found.models), {})
-    assert "In the paper" in page
+    assert "<h3>Paper</h3>" in page
     assert "0.2321" in page
     assert "| jpeg | 0.0107 ↓ | **0.0043** | 0.2191 | 0.0470 |" in markdown(found)
 
 
-def test_doing_nothing_is_no_success():
-    found = evaluation({"lazy": ("noise", lambda image, _: image)})
-    assert found.table["lazy"] == found.pristine
-    assert verdict(found) == ("bad", "1 of 1 generators is not the nearest to what was learned: lazy.")
+def test_the_identity_baseline_is_mismatched():
+    found = evaluation({"identity": ("noise", lambda image, _: image)})
+    assert found.table["identity"] == found.pristine
+    assert verdict(found) == ("bad", "1 of 1 generators is mismatched: identity.")
     assert "no nearer to true noise" in remarks(found)[0]
 
 
-def test_a_generator_that_learned_another_distortion_is_named_with_both_distances():
+def test_a_mismatched_generator_is_named_with_both_divergences():
     found = evaluation({"swapped": ("coarse", good_noise)})
-    (said,) = remarks(found)
-    assert f"nearer to true noise ({found.table['swapped']['noise']:.4f})" in said
-    assert f"true coarse ({found.own('swapped'):.4f} bits)" in said
+    (remark,) = remarks(found)
+    assert f"nearer to true noise ({found.table['swapped']['noise']:.4f})" in remark
+    assert f"true coarse ({found.diagonal('swapped'):.4f} bits)" in remark
 
 
-def test_a_rival_of_another_distortion_is_named_but_one_of_the_same_is_not():
+def test_closer_generators_are_of_other_distortions():
     found = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("noise", good_noise)})
-    assert found.own("near") < found.own("far")
+    assert found.diagonal("near") < found.diagonal("far")
     assert found.closer_generators("far") == []
     other = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("coarse", good_noise)})
     assert other.closer_generators("far") == ["near"]
 
 
-def test_colours_that_the_headline_cannot_see_are_named_by_the_vector():
+def test_colour_differences_invisible_to_jsd_nss_appear_in_the_nss_features():
     def grey_noise(image, seed):
         return to_uint8(image + 12 * np.random.default_rng(seed).standard_normal((*image.shape[:2], 1)))
 
     found = evaluation({"grey": ("noise", grey_noise)})
-    assert found.nearest_own("grey")
-    assert nearest_words(found, "grey") == "10 of 12; not cb, cr"
-    assert metrics(found)["models"]["grey"]["nearest_of_vector"] == 10
+    assert found.diagonal_dominant("grey")
+    assert nearest_text(found, "grey") == "10 of 12; not cb, cr"
+    assert metrics(found)["models"]["grey"]["nearest_features"] == 10
     assert "10 of 12; not cb, cr" in render(found, metadata(found.models), {})
-    assert nearest_words(evaluation({"noise": ("noise", good_noise)}), "noise") == "all 12"
+    assert nearest_text(evaluation({"noise": ("noise", good_noise)}), "noise") == "all 12"
 
 
-def test_the_right_pattern_at_the_wrong_strength_is_not_simply_good():
-    found = evaluation({"loud": ("noise", lambda p, s: noise(p, s, 24))})
-    assert found.nearest_own("loud")
+def test_a_wrong_severity_gets_no_good_verdict():
+    found = evaluation({"severe": ("noise", lambda p, s: noise(p, s, 24))})
+    assert found.diagonal_dominant("severe")
     assert verdict(found)[0] == "unknown"
-    assert "dB stronger" in remarks(found)[0]
+    assert "dB below true noise" in remarks(found)[0]
 
 
-def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
+def test_the_page_is_a_single_well_formed_file_without_links_or_scripts():
     found = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
     text = render(found, metadata(found.models), {NASTY: EmbeddedImage("data:image/png;base64,AAAA", False)})
     page = Page(text)
@@ -157,14 +157,14 @@ def test_the_page_is_one_well_formed_file_without_addresses_or_scripts():
     assert page.tags.count("svg") == 2 * (2 + 6)  # for each: histograms, and residuals as lines and points
     assert 'content="width=device-width' in text
     assert "prefers-color-scheme: dark" in text
-    assert f"{found.own('coarse'):.4f}" in text
-    assert text.count('class="own') == 2 + 2  # the diagonals of both tables
+    assert f"{found.diagonal('coarse'):.4f}" in text
+    assert text.count('class="learned') == 2 + 2  # the diagonals of both tables
 
 
-def test_one_image_has_no_content_floor_and_still_a_page():
-    found = evaluation({"noise": ("noise", good_noise)}, images=1)
+def test_a_single_image_has_no_between_content_baseline():
+    found = evaluation({"noise": ("noise", good_noise)}, count=1)
     assert found.noise_floors["noise"].content is None
-    assert "content" not in metrics(found)["noise_floors"]["noise"]
+    assert "between_content" not in metrics(found)["noise_floors"]["noise"]
     assert "–" in render(found, metadata(found.models), {})
 
 
@@ -174,7 +174,7 @@ def test_tables_mark_the_smallest_and_the_paper_confuses_its_jpeg_with_jp2k():
     assert of_columns == {(0, 0), (1, 1), (2, 2), (3, 3)}
     found = evaluation({"a|b": ("noise", good_noise)})
     text = markdown(found)
-    assert f"| a\\|b | **{found.own('a|b'):.4f}** ↓ |" in text
+    assert f"| a\\|b | **{found.diagonal('a|b'):.4f}** ↓ |" in text
 
 
 def test_lines_for_a_terminal_stand_in_columns():
@@ -190,7 +190,7 @@ def test_metrics_hold_numbers_only(model):
     found = metrics(evaluation({model: (model, good_noise)}))
 
     def leaves(value):
-        return [leaf for part in value.values() for leaf in leaves(part)] if isinstance(value, dict) else [value]
+        return [leaf for entry in value.values() for leaf in leaves(entry)] if isinstance(value, dict) else [value]
 
     assert all(isinstance(leaf, int | float) for leaf in leaves(found))
     assert found["models"][model]["jsd_nss"] == found["table"][model][model]
@@ -203,45 +203,49 @@ def accuracy(share):
 @pytest.mark.parametrize(
     ("share", "positive_control", "state", "chip"),
     [
-        (0.9, 0.9, "unknown", "◆ told apart"),
+        (0.9, 0.9, "unknown", "◆ above the goal"),
         (0.5, 0.9, "good", "● within the goal"),
-        (0.5, 0.5, "good", "○ no evidence"),
+        (0.5, 0.5, "good", "○ inconclusive"),
     ],
 )
-def test_what_a_classifier_tells_is_in_the_verdict_and_on_the_page(share, positive_control, state, chip):
+def test_the_c2st_is_in_the_verdict_and_on_the_page(share, positive_control, state, chip):
     found = evaluation({NASTY: ("noise", good_noise)})
-    named = np.array([[60, 4], [4, 60]])
-    tstr_result = TSTRResult(("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": named, "true": named})
+    confusion = np.array([[60, 4], [4, 60]])
+    tstr_result = TSTRResult(
+        ("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": confusion, "true": confusion}
+    )
     c2st = C2STReport(
         {NASTY: C2STResult(accuracy(share), accuracy(0.5), True, accuracy(positive_control))}, tstr_result, None
     )
     assert verdict(found, c2st)[0] == state
-    assert any("by a classifier" in remark for remark in remarks(found, c2st)) == (share == 0.9)
+    assert any("C2ST accuracy" in remark for remark in remarks(found, c2st)) == (share == 0.9)
     text = render(found, metadata(found.models), {}, c2st)
     page = Page(text)
     assert NASTY not in text
     assert page.tags.count("svg") == 2 + 6 + 1
     assert chip in text
-    assert "teach 88.9% of what true ones teach" in text
+    assert "TSTR reaches 88.9% of TRTR" in text
     assert "94 %" in text  # 60 of 64
-    told = metrics(found, c2st)
-    assert told["models"][NASTY]["told_apart_weaker"] == positive_control
-    assert told["tstr"]["meaningful"] == 1
+    figures = metrics(found, c2st)
+    assert figures["models"][NASTY]["c2st_positive_control"] == positive_control
+    assert figures["tstr"]["meaningful"] == 1
 
 
-def test_what_generated_severities_teach_is_on_the_page_where_there_are_several():
+def test_tstr_severity_regression_is_on_the_page_of_multi_level_generators():
     found = evaluation({NASTY: ("noise", good_noise)})
-    trained_on, truly = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
-    tstr_result = SeverityTSTR({NASTY: trained_on}, {NASTY: truly})
-    told = metrics(found, C2STReport({}, None, tstr_result))["severity_tstr"]
-    assert told == {
-        NASTY: {"taught_by_generated": 0.812, "taught_by_true": 0.84}, "ratio": 0.966667, "meaningful": 1,
+    tstr, trtr = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
+    tstr_result = SeverityTSTR({NASTY: tstr}, {NASTY: trtr})
+    figures = metrics(found, C2STReport({}, None, tstr_result))["severity_tstr"]
+    assert figures == {
+        NASTY: {"tstr": 0.812, "trtr": 0.84}, "ratio": 0.966667, "meaningful": 1,
     }  # fmt: skip
-    trial = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
-    text = render(found, metadata(found.models), {}, C2STReport({NASTY: trial}, None, tstr_result))
+    result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
+    text = render(found, metadata(found.models), {}, C2STReport({NASTY: result}, None, tstr_result))
     Page(text)
     assert NASTY not in text
-    assert "teach 96.7% of what true ones teach; the goal of 95% is reached" in text
+    assert "TSTR reaches 96.7% of TRTR; the goal of 95% is reached" in text
     assert "<b>0.812</b>" in text
     assert "(0.71 to 0.86)" in text
-    assert "And how severe" not in render(found, metadata(found.models), {}, C2STReport({NASTY: trial}, None, None))
+    assert "Severity regression" not in render(
+        found, metadata(found.models), {}, C2STReport({NASTY: result}, None, None)
+    )

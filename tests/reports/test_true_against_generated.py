@@ -1,4 +1,4 @@
-"""The charts that set generated beside true."""
+"""Charts of generated against true."""
 
 import re
 from xml.etree import ElementTree
@@ -21,11 +21,11 @@ def paths_of(svg, style):
 
 
 def starts(path):
-    """Where each mark of a series begins, which is its point."""
-    return [tuple(map(float, found)) for found in re.findall(r"M([-0-9.]+) ([-0-9.]+)", path)]
+    """Return the points of a series."""
+    return [tuple(map(float, point)) for point in re.findall(r"M([-0-9.]+) ([-0-9.]+)", path)]
 
 
-def test_equal_points_lie_on_the_diagonal_and_stronger_ones_above():
+def test_equal_points_lie_on_the_diagonal_and_larger_values_above():
     svg = scatter_chart({"R": [(10, 10), (20, 20)], "G": [(10, 20)]}, title="t", label="l", least_span=1)
     (dashes,) = paths_of(svg, "dasharray")
     x0, y0, x1, y1 = numbers(dashes)
@@ -45,9 +45,9 @@ def test_points_that_hardly_differ_are_not_blown_up():
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_lines_stay_inside_the_frame_and_what_has_no_logarithm_is_left_out(log):
-    series = {"true": [1.0, 30.0, 500.0], "generated": [0.0, 0.0, 0.0]}
-    svg = line_chart(series, [0.02, 0.1, 0.5], title="t", x_label="x", y_label="y", x_ticks=(0.02, 0.5), log=log)
+def test_lines_stay_inside_the_frame_and_values_without_logarithm_are_omitted(log):
+    lines = {"true": [1.0, 30.0, 500.0], "generated": [0.0, 0.0, 0.0]}
+    svg = line_chart(lines, [0.02, 0.1, 0.5], title="t", x_label="x", y_label="y", x_ticks=(0.02, 0.5), log=log)
     (line, *_) = [path for path in paths_of(svg, "stroke-opacity") if "L" in path]
     xs, ys = numbers(line)[::2], numbers(line)[1::2]
     assert (min(xs), max(xs)) == (LEFT, WIDTH - 8)
@@ -56,7 +56,7 @@ def test_lines_stay_inside_the_frame_and_what_has_no_logarithm_is_left_out(log):
     assert len([path for path in paths_of(svg, "--generated") if "L" in path]) == (0 if log else 1)
 
 
-def test_an_accuracy_stands_between_the_ends_of_its_interval_in_place_and_in_words():
+def test_an_accuracy_lies_inside_its_interval():
     svg = interval_plot({"generated": Accuracy(0.55, 0.45, 0.65, 4, 80)}, title="<t>")
     (whisker,) = paths_of(svg, "stroke-width:1.6")
     (mark,) = paths_of(svg, "fill:var(--generated")

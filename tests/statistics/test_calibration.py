@@ -23,20 +23,20 @@ SEVERITY_SCALE = {
 
 
 @pytest.mark.parametrize("measure", CALIBRATED)
-def test_what_is_asked_is_what_is_expected_there(measure):
+def test_the_severity_of_a_quality_has_the_expected_quality(measure):
     best, worst = reach(SEVERITY_SCALE, measure)
-    for wanted in np.linspace(best, worst, 101):
-        assert expected(SEVERITY_SCALE, measure, severity_for(SEVERITY_SCALE, measure, wanted)) == pytest.approx(
-            wanted, abs=1e-12
+    for target in np.linspace(best, worst, 101):
+        assert expected(SEVERITY_SCALE, measure, severity_for(SEVERITY_SCALE, measure, target)) == pytest.approx(
+            target, abs=1e-12
         )
 
 
 @pytest.mark.parametrize("measure", CALIBRATED)
-def test_worse_is_more_severe_and_out_of_reach_is_an_end_of_the_dial(measure):
+def test_worse_is_more_severe_and_out_of_reach_is_clipped_at_severity_0_or_1(measure):
     best, worst = reach(SEVERITY_SCALE, measure)
     further = worst - best
     severities = [
-        severity_for(SEVERITY_SCALE, measure, wanted) for wanted in np.linspace(best - further, worst + further, 301)
+        severity_for(SEVERITY_SCALE, measure, target) for target in np.linspace(best - further, worst + further, 301)
     ]
     assert severities == sorted(severities)
     assert severities[:101] == [0] * 101
@@ -44,7 +44,7 @@ def test_worse_is_more_severe_and_out_of_reach_is_an_end_of_the_dial(measure):
     assert all(0 < severity < 1 for severity in severities[101:200])
 
 
-def test_the_mildest_of_several_severities_is_taken_and_the_rest_is_not_bent():
+def test_the_lowest_of_several_severities_is_taken():
     assert severity_for(SEVERITY_SCALE, "psnr", 32) == 0.5
     assert severity_for(SEVERITY_SCALE, "psnr", 31.999) == pytest.approx(0.75, abs=1e-4)
 
@@ -55,7 +55,7 @@ def test_pooling_changes_only_what_is_out_of_order():
 
 
 @pytest.mark.parametrize(("measure", "said"), [("simm", "did you mean ssim"), ("severity", "known are: gmsd, psnr")])
-def test_another_measure_is_refused_with_those_there_are(measure, said):
+def test_another_measure_is_refused_with_the_known_names(measure, said):
     with pytest.raises(PipelineError, match=said):
         severity_for(SEVERITY_SCALE, measure, 0.5)
 

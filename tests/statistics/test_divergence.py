@@ -56,7 +56,7 @@ def reference_jsd_nss(true, generated):
 
 @pytest.mark.parametrize("distort", [noisy, compressed])
 @pytest.mark.parametrize("path", PHOTOGRAPHS[::3], ids=lambda path: path.stem)
-def test_float32_headline_agrees_with_the_definition_in_float64(path, distort):
+def test_float32_jsd_nss_agrees_with_the_definition_in_float64(path, distort):
     pristine = read(path)
     distorted = distort(pristine)
     expected = reference_jsd_nss(pristine, distorted)
@@ -91,8 +91,8 @@ def test_rows_are_the_single_ones():
 @pytest.mark.parametrize(
     ("p", "q", "message"),
     [
-        ([0, 0], [1, 1], "one above 0"),
-        ([1, 1], [0, 0], "one above 0"),
+        ([0, 0], [1, 1], "positive sum"),
+        ([1, 1], [0, 0], "positive sum"),
         ([2, -1], [1, 1], "0 or more"),
         ([1, 1, 1], [1, 1], "differ in bins"),
         ([[1, 1]], [1, 1], "one histogram"),

@@ -34,5 +34,5 @@ def test_closed_forms():
 
 
 def test_unequal_shapes_are_refused():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         psnr(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 17, 3), np.uint8))

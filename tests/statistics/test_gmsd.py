@@ -49,5 +49,5 @@ def test_more_noise_scores_higher():
 
 
 def test_unequal_shapes_are_refused():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         gmsd(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 17, 3), np.uint8))

@@ -17,7 +17,7 @@ from distort_pipeline.statistics.products import DIRECTIONS, pair_products
 
 
 def reference_histogram(values):
-    """NumPy's own, between the two counts of what it would drop."""
+    """NumPy's histogram, between the two overflow counts."""
     inner, _ = np.histogram(values, bins=101, range=(-2, 2))
     return np.concatenate([[np.sum(values < -2)], inner, [np.sum(values > 2)]])
 
@@ -36,7 +36,7 @@ def test_agrees_with_numpy_and_counts_both_ends(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("value", "place"),
+    ("value", "index"),
     [
         (-2.0, 1),  # a bin holds its left edge
         (np.nextafter(np.float32(-2), np.float32(-3)), 0),
@@ -48,8 +48,8 @@ def test_agrees_with_numpy_and_counts_both_ends(dtype):
         (np.inf, 102),
     ],
 )
-def test_ends(dtype, value, place):
-    assert np.flatnonzero(histogram(np.array([value], dtype))).tolist() == [place]
+def test_ends(dtype, value, index):
+    assert np.flatnonzero(histogram(np.array([value], dtype))).tolist() == [index]
 
 
 @given(arrays.arrays(np.float32, st.integers(0, 60), elements=st.floats(width=32, allow_nan=False)))
@@ -103,7 +103,7 @@ def test_flat_image_puts_every_product_into_the_middle_bin():
     assert counts[51] == counts.sum() == 19 * 29
 
 
-def test_headline_is_the_luma_plane_of_the_image():
+def test_jsd_nss_is_of_the_luma_plane_of_the_image():
     image = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
     np.testing.assert_array_equal(product_histogram(image), plane_histogram(luma(image)))
     assert not np.array_equal(product_histogram(image), plane_histogram(image[..., 0]))

@@ -12,7 +12,7 @@ PHOTOGRAPHS = sorted(SAMPLE.glob("*.png"))[:3]
 
 
 def reference_mscn(grey):
-    """The definition in float64 and another library: a two-dimensional window, no shift of the greys."""
+    """The definition in float64 and another library: a two-dimensional window, no shift of the levels."""
     y, x = np.mgrid[-3:4, -3:4]
     window = np.exp(-(x**2 + y**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
@@ -41,7 +41,7 @@ def test_float64_agrees_with_the_definition(path):
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
-def test_8_bit_and_float32_greys_give_float32_and_stay_near(path):
+def test_8_bit_and_float32_input_gives_float32_and_stays_near(path):
     grey = read_luma(path)
     fast = mscn(grey)
     assert fast.dtype == np.float32

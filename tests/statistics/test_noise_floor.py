@@ -27,7 +27,7 @@ def test_expected_floor_is_what_sampling_gives():
     assert np.mean(found) == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
 
 
-def test_halves_floor_is_that_of_two_whole_images():
+def test_split_half_floor_is_that_of_two_whole_images():
     counts = np.random.default_rng(0).multinomial(20_000, np.random.default_rng(1).dirichlet(np.full(BINS, 5.0)))
     rng = np.random.default_rng(2)
     found = np.mean([split_half_floor(counts, rng) for _ in range(300)])
@@ -48,7 +48,7 @@ def test_halves_are_of_the_values_themselves():
     assert np.mean(ours) == pytest.approx(np.mean(plain), rel=0.12)
 
 
-def test_content_floor_pools_the_halves_of_the_ordering():
+def test_between_content_baseline_pools_the_halves_of_the_ordering():
     histograms, _ = tiles(0, images=5, each=1)
     expected = jsd_bits(histograms[3] + histograms[1], histograms[0] + histograms[2] + histograms[4])
     assert between_content_baseline(histograms, [3, 1, 4, 0, 2]) == pytest.approx(expected)
@@ -56,7 +56,7 @@ def test_content_floor_pools_the_halves_of_the_ordering():
 
 
 @pytest.mark.parametrize("ordering", [[0, 0, 1], [0, 1], [1, 2, 3]])
-def test_content_floor_wants_a_permutation(ordering):
+def test_between_content_baseline_needs_a_permutation(ordering):
     with pytest.raises(ValueError, match="permutation"):
         between_content_baseline(tiles(0)[0][:3], ordering)
 
@@ -76,18 +76,18 @@ def unpaired(size, seed=0, **options):
 
 
 @pytest.mark.parametrize("threshold", [paired, unpaired])
-def test_bound_is_repeatable_and_grows_as_the_batch_shrinks(threshold):
+def test_threshold_is_repeatable_and_grows_as_the_batch_shrinks(threshold):
     assert threshold(64) == threshold(64)
     assert threshold(64) != threshold(64, seed=1)
     assert 0 < threshold(256) < threshold(64) < threshold(8)
 
 
 @pytest.mark.parametrize("threshold", [paired, unpaired])
-def test_bound_is_the_quantile_asked_for(threshold):
+def test_threshold_is_the_requested_quantile(threshold):
     assert threshold(64, quantile=0.1) < threshold(64, quantile=0.5) < threshold(64, quantile=0.99)
 
 
-def test_unpaired_bound_holds_content_too():
+def test_unpaired_threshold_includes_content():
     assert unpaired(64) > paired(64)
 
 
@@ -96,8 +96,8 @@ def test_the_same_tiles_are_pooled_on_both_sides():
     assert bootstrap_threshold(generated, generated, groups, 16, draws=50, rng=np.random.default_rng(0)) == 0
 
 
-def test_bound_covers_fresh_batches_and_flags_changed_ones():
-    """About 1 in 100 batches of the same generator lies above the 99 % bound; one of another generator does."""
+def test_threshold_accepts_other_batches_and_rejects_another_generator():
+    """About 1 in 100 batches of the same generator lies above the 99 % threshold; a batch of another generator does."""
     generated, groups = tiles(1, images=60)
     true, _ = tiles(2, images=60)
     threshold = bootstrap_threshold(generated, true, groups, 64, rng=np.random.default_rng(0))
@@ -110,12 +110,12 @@ def test_bound_covers_fresh_batches_and_flags_changed_ones():
 
 
 @pytest.mark.parametrize("threshold", [paired, unpaired])
-def test_a_batch_of_few_photographs_may_differ_by_more(threshold):
+def test_a_batch_of_few_images_may_differ_by_more(threshold):
     assert threshold(64, images=1) > threshold(64, images=4) > threshold(64, images=20)
     assert threshold(64, images=20) == threshold(64)
 
 
-def test_about_one_in_a_hundred_batches_of_two_photographs_is_above_their_bound():
+def test_about_one_in_a_hundred_batches_of_two_images_is_above_the_threshold():
     generated, groups = tiles(1, images=60, each=8)
     true, _ = tiles(2, images=60, each=8)
     names = np.unique(groups)
@@ -130,7 +130,7 @@ def test_about_one_in_a_hundred_batches_of_two_photographs_is_above_their_bound(
 
 
 def test_images_are_resampled_not_only_tiles():
-    """With one image unlike the rest, whole draws without it or with it twice widen the bound."""
+    """With one image unlike the rest, whole draws without it or with it twice raise the threshold."""
     generated, groups = tiles(1)
     true = generated.copy()
     true[groups == 0] = np.roll(true[groups == 0], 20, axis=1)
@@ -142,7 +142,7 @@ def test_images_are_resampled_not_only_tiles():
 def test_what_cannot_be_resampled_is_refused():
     histograms, groups = tiles(1)
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         bootstrap_threshold(histograms, histograms[1:], groups, 8, rng=rng)
     with pytest.raises(ValueError, match="one group for each"):
         bootstrap_threshold(histograms, histograms, groups[1:], 8, rng=rng)

@@ -36,7 +36,7 @@ def test_names_and_shape(photograph):
     assert sizes["d1_2"] == 127 * 149
 
 
-def test_headline_is_a_component(photograph):
+def test_jsd_nss_is_a_feature(photograph):
     np.testing.assert_array_equal(
         nss_histograms(photograph)[NSS_FEATURES.index(JSD_NSS)], product_histogram(photograph)
     )
@@ -73,7 +73,7 @@ def test_divergences_carry_the_names(photograph):
     assert set(feature_divergences(rows, rows).values()) == {0.0}
 
 
-def test_blocking_shows_in_h_and_v_more_than_in_the_headline(photograph):
+def test_blocking_shows_in_h_and_v_more_than_in_jsd_nss(photograph):
     """Nearest-neighbour blocks of 8 × 1 and 1 × 8 px are flat in one direction only."""
     rows = nss_histograms(photograph)
     stripes = np.repeat(photograph[:, ::8], 8, axis=1)[:, : photograph.shape[1]]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.pixels import to_uint8
-from distort_pipeline.statistics.residual_figures import FREQUENCIES, averaged, residual_figures, slope
+from distort_pipeline.statistics.residual_figures import FREQUENCIES, mean_figures, residual_figures, slope
 
 
 def pair(height, width, sigma, seed=3):
@@ -11,7 +11,7 @@ def pair(height, width, sigma, seed=3):
 
 
 def test_images_of_different_sizes_average_to_the_power_of_their_noise():
-    figures = averaged([residual_figures(*pair(256, 300, 10)), residual_figures(*pair(32, 45, 10))])
+    figures = mean_figures([residual_figures(*pair(256, 300, 10)), residual_figures(*pair(32, 45, 10))])
     assert figures["power"].shape == FREQUENCIES.shape
     assert figures["power"][6:] == pytest.approx(100, rel=0.5)
     assert figures["variance"] == pytest.approx(100, rel=0.1)

@@ -32,7 +32,7 @@ def test_residual_keeps_its_sign():
     pristine, distorted = np.full((2, 2, 3), 200, np.uint8), np.full((2, 2, 3), 10, np.uint8)
     assert np.unique(residual(pristine, distorted)).tolist() == [-190]
     assert residual(pristine, distorted).dtype == np.float32
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         residual(pristine, distorted[:1])
 
 
@@ -84,7 +84,7 @@ def test_a_field_without_spectrum_is_refused(field):
 
 
 def test_grid_profile_is_the_mean_step_by_phase():
-    """Blocks of 8 × 8 px of one grey each: all steps are at the borders."""
+    """Blocks of 8 × 8 px of one level each: all steps are at the borders."""
     blocks = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
     image = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
     profile = grid_profile(image)

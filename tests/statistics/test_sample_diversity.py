@@ -17,13 +17,13 @@ def pristine():
     return image
 
 
-def test_fresh_noise_is_uncorrelated_and_its_variance_is_found(pristine):
+def test_independent_noise_is_uncorrelated_and_its_variance_is_found(pristine):
     likeness = compare_draws(pristine, noisy(pristine, 1, 20), noisy(pristine, 2, 20))
     assert abs(likeness.correlation) < 0.02
     assert likeness.variance == pytest.approx(400, rel=0.03)
 
 
-def test_noise_of_which_half_the_variance_is_drawn_anew_correlates_by_a_half(pristine):
+def test_noise_with_half_the_variance_independent_correlates_by_a_half(pristine):
     fixed = 20 * np.random.default_rng(0).standard_normal(pristine.shape)
     first, second = (
         to_uint8(pristine + fixed + 20 * np.random.default_rng(seed).standard_normal(pristine.shape)) for seed in (1, 2)

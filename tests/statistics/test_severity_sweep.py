@@ -1,4 +1,4 @@
-"""What is measured along a dial, on images made by hand."""
+"""Measurements along the severity scale, on synthetic images."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def noise(image, seed, sigma):
     return to_uint8(image + sigma * np.random.default_rng(seed).standard_normal(image.shape))
 
 
-def test_tiles_are_whole_ones_from_the_top_left():
+def test_tiles_are_whole_and_start_at_the_top_left():
     image = scene()
     bad = image.copy()
     bad[:256, 256:512] ^= 3
@@ -47,17 +47,17 @@ def test_a_small_image_is_a_tile_of_its_own():
     assert 10 * np.log10(255**2 / error) == pytest.approx(psnr(image, bad), abs=1e-4)
 
 
-def test_a_level_stands_between_doing_nothing_and_the_floor():
+def test_a_level_lies_between_the_identity_baseline_and_the_noise_floor():
     image = scene()
-    true, again = noise(image, 1, 10), noise(image, 2, 10)
-    drawn = level_result(image, true, again, noise(image, 3, 9), seed=0)
-    assert drawn.floor_bits == jsd_nss(true, again) < drawn.bits < drawn.pristine_bits
+    true, second_true = noise(image, 1, 10), noise(image, 2, 10)
+    drawn = level_result(image, true, second_true, noise(image, 3, 9), seed=0)
+    assert drawn.floor_bits == jsd_nss(true, second_true) < drawn.bits < drawn.identity_bits
     assert drawn.generated.psnr == pytest.approx(drawn.true.psnr + 20 * np.log10(10 / 9), abs=0.1)
-    halves = level_result(image, true, None, true, seed=0)
-    assert halves.bits == 0 < halves.floor_bits < 0.002
+    split_half = level_result(image, true, None, true, seed=0)
+    assert split_half.bits == 0 < split_half.floor_bits < 0.002
 
 
-def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
+def test_at_a_midpoint_the_right_severity_is_nearest():
     image = scene()
     true = noise(image, 1, 6)
     weak, right, strong = (noise(image, 2, sigma) for sigma in (3, 6, 12))
@@ -67,24 +67,24 @@ def test_between_levels_the_nearest_is_the_one_of_the_right_strength():
 
 
 def sweep_image(untouched_db, bits, errors, true_errors=None):
-    made = Quality(None, 1.0)
-    between = MidpointResult(bits, 0.2, 0.3, made, Quality(30.0, 0.8))
+    identical = Quality(None, 1.0)
+    midpoint = MidpointResult(bits, 0.2, 0.3, identical, Quality(30.0, 0.8))
     true = None if true_errors is None else np.array(true_errors, float)
     ends, true_ends = np.array(errors, float)[[0, -1]], np.array(true_errors or errors, float)[[0, -1]]
-    return SweepImage((), (between,), ends, true_ends, np.array(errors, float), true, untouched_db)
+    return SweepImage((), (midpoint,), ends, true_ends, np.array(errors, float), true, untouched_db)
 
 
 def test_means_are_over_images_and_shares_over_tiles():
-    step = SeverityPoint(0.5, {"sigma_grey": 7})
+    point = SeverityPoint(0.5, {"sigma_grey": 7})
     falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
-    dial = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [step])
-    assert (dial.falling, dial.tiles, dial.falling_share) == (2, 4, 0.5)
-    assert (dial.true_falling, dial.true_falling_share) == (None, None)
-    assert (dial.falling_levels, dial.falling_levels_share) == (3, 0.75)  # of the two ends alone
-    assert (dial.true_falling_levels, dial.true_falling_levels_share) == (3, 0.75)
-    assert (dial.untouched_db, dial.untouched_least_db, dial.images) == (52.0, 44.0, 2)
-    ((at, mean),) = dial.midpoints
-    assert at is step
+    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [point])
+    assert (sweep.falling, sweep.tiles, sweep.falling_share) == (2, 4, 0.5)
+    assert (sweep.true_falling, sweep.true_falling_share) == (None, None)
+    assert (sweep.falling_levels, sweep.falling_levels_share) == (3, 0.75)  # of the two ends alone
+    assert (sweep.true_falling_levels, sweep.true_falling_levels_share) == (3, 0.75)
+    assert (sweep.untouched_db, sweep.untouched_least_db, sweep.images) == (52.0, 44.0, 2)
+    ((at, mean),) = sweep.midpoints
+    assert at is point
     assert mean.bits == pytest.approx(0.15)
     assert mean.generated.psnr == 60  # identical images count as much as can be
     assert mean.nearest
@@ -92,16 +92,16 @@ def test_means_are_over_images_and_shares_over_tiles():
 
 def test_true_distortions_need_not_fall_either():
     falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
-    dial = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [SeverityPoint(0.5, {"quality": 7})])
-    assert (dial.falling, dial.true_falling, dial.true_falling_share) == (2, 1, 0.5)
-    assert (dial.falling_levels, dial.true_falling_levels) == (2, 2)
+    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [SeverityPoint(0.5, {"quality": 7})])
+    assert (sweep.falling, sweep.true_falling, sweep.true_falling_share) == (2, 1, 0.5)
+    assert (sweep.falling_levels, sweep.true_falling_levels) == (2, 2)
 
 
-def test_of_what_truly_gets_worse_the_share_that_does_here():
+def test_the_kept_share_is_of_tiles_with_truly_falling_psnr():
     straight, first, last = [[0.0] * 3, [2.0] * 3], [[0.0] * 3, [2.0, 2.0, 0.0]], [[0.0] * 3, [0.0, 2.0, 2.0]]
-    step = SeverityPoint(0.5, {"quality": 7})
-    assert summarise_sweep([sweep_image(60.0, 0.1, first, last)], [], [step]).kept_falling_share == 0.5
-    assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)], [], [step]).kept_falling_share == 2 / 3
-    assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)], [], [step]).kept_falling_share == 1
+    point = SeverityPoint(0.5, {"quality": 7})
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, last)], [], [point]).kept_falling_share == 0.5
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)], [], [point]).kept_falling_share == 2 / 3
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)], [], [point]).kept_falling_share == 1
     flat = [[0.0] * 3, [0.0] * 3]
-    assert summarise_sweep([sweep_image(60.0, 0.1, straight, flat)], [], [step]).kept_falling_share is None
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, flat)], [], [point]).kept_falling_share is None

@@ -26,12 +26,12 @@ SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
 SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
-EXTERNAL = "faded-film"  # a distortion that the registry does not know
+EXTERNAL = "faded-film"  # a distortion outside the registry
 
 
 @pytest.fixture(scope="module")
 def pair_store(tmp_path_factory):
-    """Three crops, two of them for validation, under two distortions and a brought one that an image lacks."""
+    """Three crops, two of them for validation, under two distortions and as external pairs, which an image lacks."""
     root = tmp_path_factory.mktemp("evaluate")
     for folder in ("pristine", "external"):
         (root / folder).mkdir()
@@ -41,7 +41,7 @@ def pair_store(tmp_path_factory):
         (root / "pristine" / f"{name}.png").write_bytes(encode_png(crop))
         (root / "external" / f"{name}.png").write_bytes(encode_png(cv2.GaussianBlur(crop, (0, 0), 1.5)))
     ingest.run(IngestConfig(source=str(root / "pristine"), val_count=2, workers=0), root / "manifest.jsonl")
-    lacking = next(one for one in read_manifest(root / "manifest.jsonl").records if one.split == "val")
+    lacking = next(record for record in read_manifest(root / "manifest.jsonl").records if record.split == "val")
     (root / "external" / lacking.path).unlink()
     config = PairsConfig(
         distortions=("jpeg", "white_noise"),
@@ -57,7 +57,7 @@ def pair_store(tmp_path_factory):
 
 
 def write_model(folder, distortion, parameters, *, noise=0.0):
-    """A generator that returns the image itself, plus white noise of the standard deviation `noise` in greys."""
+    """A generator that returns the image itself, plus white noise of the standard deviation `noise` in 8-bit levels."""
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.trained import weights_of
 
@@ -84,7 +84,7 @@ def write_model(folder, distortion, parameters, *, noise=0.0):
 
 @pytest.fixture(scope="module")
 def evaluated(pair_store):
-    """An evaluation of two generators that do nothing and one that makes white noise of nearly the right strength."""
+    """An evaluation of two identity generators and a generator of white noise of nearly the right severity."""
     models = pair_store.parent / "models"
     write_model(models / "jpeg", "jpeg", {"quality": 12})
     write_model(models / "noisy", "white_noise", {"sigma_grey": 19}, noise=18)
@@ -103,16 +103,18 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_a_generator_that_changes_nothing_scores_exactly_what_doing_nothing_scores(evaluated):
+def test_an_identity_generator_scores_exactly_the_identity_baseline(evaluated):
     metrics = metrics_of(evaluated[0])
     assert metrics["table"]["jpeg"] == metrics["pristine"]
     assert metrics["table"][EXTERNAL] == metrics["pristine"]
-    assert metrics["models"]["jpeg"]["nearest_own"] == 0  # no better than nothing
+    assert metrics["models"]["jpeg"]["diagonal_dominant"] == 0  # no better than the identity baseline
     assert "psnr_generated" not in metrics["models"]["jpeg"]  # identical images have no PSNR
     assert metrics["models"]["jpeg"]["ssim_generated"] == 1
 
 
-def test_cells_are_the_mean_over_images_of_the_divergence_and_lacking_images_do_not_count(evaluated, pair_store):
+def test_cells_are_the_mean_over_images_of_the_divergence_and_images_without_the_distortion_do_not_count(
+    evaluated, pair_store
+):
     store, metrics = open_pairs(pair_store), metrics_of(evaluated[0])
     for column, images in (("jpeg", 2), (EXTERNAL, 1)):
         each = [jsd_nss(true, pristine) for _, pristine, true in store.validation(column)]
@@ -120,10 +122,10 @@ def test_cells_are_the_mean_over_images_of_the_divergence_and_lacking_images_do_
         assert metrics["pristine"][column] == pytest.approx(np.mean(each), abs=1e-6)
 
 
-def test_white_noise_is_found_nearest_to_white_noise_fresh_in_every_draw_and_of_its_strength(evaluated):
+def test_white_noise_is_diagonal_dominant_independent_in_every_draw_and_of_its_severity(evaluated):
     metrics = metrics_of(evaluated[0])
     noisy = metrics["models"]["noisy"]
-    assert noisy["nearest_own"] == 1
+    assert noisy["diagonal_dominant"] == 1
     assert noisy["jsd_nss"] < 0.003 < 0.05 < noisy["jsd_nss_pristine"]
     assert abs(noisy["psnr_difference"] - 20 * np.log10(19 / 18)) < 0.1
     assert abs(noisy["draw_correlation_generated"]) < 0.02
@@ -132,18 +134,18 @@ def test_white_noise_is_found_nearest_to_white_noise_fresh_in_every_draw_and_of_
     assert residuals["generated"]["spectral_slope"] == pytest.approx(residuals["true"]["spectral_slope"], abs=0.05)
 
 
-def test_the_sampling_floor_of_noise_is_between_the_stored_draw_and_a_second_one(evaluated, pair_store):
-    floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "floors.csv")}
+def test_the_noise_floor_of_noise_is_between_the_stored_draw_and_a_second_draw(evaluated, pair_store):
+    floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "noise_floors.csv")}
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
         seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
         each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, make_rng(seed)).image))
-    assert float(floors["white_noise"]["sampling"]) == pytest.approx(np.mean(each), abs=1e-6)
-    assert {name: row["sampling_between"] for name, row in floors.items()} == {
+    assert float(floors["white_noise"]["split_half"]) == pytest.approx(np.mean(each), abs=1e-6)
+    assert {name: row["split_half_of"] for name, row in floors.items()} == {
         "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
     }  # fmt: skip
-    assert floors[EXTERNAL]["content"] == ""  # a single image has it
-    assert 0 < float(floors["jpeg"]["sampling"]) < float(floors["jpeg"]["content"])
+    assert floors[EXTERNAL]["between_content"] == ""  # a single image has the distortion
+    assert 0 < float(floors["jpeg"]["split_half"]) < float(floors["jpeg"]["between_content"])
 
 
 def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
@@ -152,12 +154,15 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     per_model = {
         file.format(name)
         for name in ("jpeg", "noisy", EXTERNAL)
-        for file in ("strips/{}.png", *(f"plots/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)))
+        for file in (
+            "side_by_side/{}.png",
+            *(f"plots/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)),
+        )
     }
     assert files == per_model | {
         "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
-        "plots/table.csv", "floors.csv", "vector.csv", "vector_tables.csv", "severity.csv", "index.html",
-        "told_apart.csv", "lesson.csv", "plots/told_apart.csv",
+        "plots/table.csv", "noise_floors.csv", "nss_features.csv", "nss_feature_tables.csv", "severity.csv",
+        "index.html", "c2st.csv", "tstr.csv", "plots/c2st.csv",
     }  # fmt: skip
     shares = rows_of(out / "plots" / "histogram_noisy.csv")
     assert len(shares) == 103
@@ -165,36 +170,38 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
     table = rows_of(out / "table.csv")
     assert [row["generated"] for row in table] == ["jpeg", "noisy", EXTERNAL, "pristine"]
     assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
-    assert (report.counts["models"], report.counts["images"], report.counts["nearest_own"]) == (3, 2, 1)
-    strip, _ = decode((out / "side_by_side" / "noisy.png").read_bytes())
-    assert strip.shape[1] > 5 * 256
+    assert (report.counts["models"], report.counts["images"], report.counts["diagonal_dominant"]) == (3, 2, 1)
+    side_by_side, _ = decode((out / "side_by_side" / "noisy.png").read_bytes())
+    assert side_by_side.shape[1] > 5 * 256
 
 
-def test_vectors_stand_beside_doing_nothing_and_a_second_true_draw(evaluated):
-    feature_table = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "vector.csv")}
+def test_nss_features_are_compared_with_the_identity_baseline_and_a_second_true_draw(evaluated):
+    feature_table = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "nss_features.csv")}
     assert set(feature_table) == {
         ("jpeg", "generated"), ("jpeg", "pristine"), (EXTERNAL, "generated"), (EXTERNAL, "pristine"),
         ("noisy", "generated"), ("noisy", "pristine"), ("noisy", "true again"),
     }  # fmt: skip
     metrics = metrics_of(evaluated[0])
     assert float(feature_table["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
-    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["noise_floors"]["white_noise"]["sampling"]
+    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["noise_floors"]["white_noise"]["split_half"]
 
 
-def test_each_component_of_the_vector_has_the_table_of_the_headline(evaluated):
-    tables = {(row["generated"], row["true"]): row for row in rows_of(evaluated[0] / "vector_tables.csv")}
+def test_each_nss_feature_has_a_table_like_that_of_jsd_nss(evaluated):
+    tables = {(row["generated"], row["true"]): row for row in rows_of(evaluated[0] / "nss_feature_tables.csv")}
     metrics = metrics_of(evaluated[0])
     models = [*metrics["table"], "pristine"]
     assert set(tables) == {(name, column) for name in models for column in metrics["pristine"]}
     for (name, column), row in tables.items():
         assert float(row["d1_1"]) == (metrics["pristine"] if name == "pristine" else metrics["table"][name])[column]
-    (own,) = [
-        row for row in rows_of(evaluated[0] / "vector.csv") if row["model"] == "jpeg" and row["compared"] == "generated"
+    (features,) = [
+        row
+        for row in rows_of(evaluated[0] / "nss_features.csv")
+        if row["model"] == "jpeg" and row["compared"] == "generated"
     ]
-    assert float(own["cb"]) == float(tables["jpeg", "jpeg"]["cb"])
+    assert float(features["cb"]) == float(tables["jpeg", "jpeg"]["cb"])
 
 
-def test_severity_is_told_for_each_image_that_has_the_distortion(evaluated):
+def test_quality_is_listed_for_each_image_with_the_distortion(evaluated):
     rows = rows_of(evaluated[0] / "severity.csv")
     assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [EXTERNAL] * 2  # each with its mean
     for row in rows:
@@ -202,7 +209,7 @@ def test_severity_is_told_for_each_image_that_has_the_distortion(evaluated):
         assert float(row["ssim_difference"]) == pytest.approx(difference, abs=2e-6)
 
 
-def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(evaluated, pair_store):
+def test_a_repeated_evaluation_gives_the_same_bytes_and_a_finished_one_is_left_alone(evaluated, pair_store):
     out, report = evaluated
     models, other = pair_store.parent / "models", pair_store.parent / "again"
     evaluate.run(SETTINGS, pair_store, models, other)
@@ -218,28 +225,26 @@ def test_the_same_again_gives_the_same_bytes_and_a_finished_one_is_left_alone(ev
         evaluate.run(EvaluateConfig(side_by_side=2), pair_store, models, out)
 
 
-def test_a_generator_that_does_nothing_is_told_from_true_and_noise_draws_as_true_or_not(evaluated):
+def test_c2st_has_an_identity_generator_and_a_random_one_with_its_diversity(evaluated):
     metrics = metrics_of(evaluated[0])
-    rows = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "told_apart.csv")}
-    # the brought distortion has one image: none to be fitted on and another to be judged
+    rows = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "c2st.csv")}
+    # the distortion of the external pairs has a single image: too few for two folds
     assert {model for model, _ in rows} == {"jpeg", "noisy"}
-    assert rows["noisy", "another true draw"]["photographs"] == "2"
+    assert rows["noisy", "another true draw"]["images"] == "2"
     assert ("jpeg", "other true tiles") in rows
-    assert metrics["models"]["noisy"]["told_apart"] == float(rows["noisy", "generated"]["accuracy"])
+    assert metrics["models"]["noisy"]["c2st_accuracy"] == float(rows["noisy", "generated"]["accuracy"])
     assert (
-        metrics["models"]["noisy"]["draws_as_true"] == 0
+        metrics["models"]["noisy"]["diversity_matches"] == 0
     )  # (18/19)² is within 10 % of 1, and the clipped tails are not
-    assert 0 <= metrics["tstr"]["taught_by_generated"] <= 1
-    assert metrics["tstr"]["ratio"] == pytest.approx(
-        metrics["tstr"]["taught_by_generated"] / metrics["tstr"]["taught_by_true"], abs=1e-5
-    )
+    assert 0 <= metrics["tstr"]["tstr"] <= 1
+    assert metrics["tstr"]["ratio"] == pytest.approx(metrics["tstr"]["tstr"] / metrics["tstr"]["trtr"], abs=1e-5)
 
 
-def test_without_steps_no_classifier_is_asked(pair_store, tmp_path):
+def test_without_c2st_steps_there_is_no_c2st(pair_store, tmp_path):
     write_model(tmp_path / "models" / "jpeg", "jpeg", {"quality": 12})
     evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
-    assert "told_apart" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
-    assert not (tmp_path / "out" / "told_apart.csv").exists()
+    assert "c2st_accuracy" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
+    assert not (tmp_path / "out" / "c2st.csv").exists()
     assert (
         "classifier" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8").split('<h2 id="provenance')[0]
     )
@@ -249,7 +254,7 @@ def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path)
     write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_grey": 19})
     evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     figures = metrics_of(tmp_path / "out")["models"]["frozen"]
-    assert (figures["draws_as_true"], figures["draw_variance_ratio"]) == (0, 0)
+    assert (figures["diversity_matches"], figures["draw_variance_ratio"]) == (0, 0)
     assert "repeats its noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
@@ -257,7 +262,7 @@ def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path)
     ("distortion", "parameters", "said"),
     [("jpeg", {"quality": 43}, "learned jpeg with"), ("jp2k", {"ratio": 150}, "no pairs of 'jp2k'")],
 )
-def test_a_model_that_the_pairs_cannot_judge_is_refused(pair_store, tmp_path, distortion, parameters, said):
+def test_a_model_without_pairs_of_its_distortion_is_refused(pair_store, tmp_path, distortion, parameters, said):
     write_model(tmp_path / "models" / "odd", distortion, parameters)
     with pytest.raises(PipelineError, match=said):
         evaluate.run(EvaluateConfig(), pair_store, tmp_path / "models", tmp_path / "out")
@@ -265,7 +270,7 @@ def test_a_model_that_the_pairs_cannot_judge_is_refused(pair_store, tmp_path, di
 
 
 class TwoLevels:
-    """What a plan asks of a pair store, with JPEG at two levels and noise that no model learned."""
+    """The part of a pair store for a plan, with JPEG at two levels and noise without a model."""
 
     folder = Path("pairs")
     distortions = ("jpeg", "white_noise")
@@ -273,8 +278,8 @@ class TwoLevels:
     def recipes(self, distortion):
         values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_grey", 9), ("sigma_grey", 19)]}
         return [
-            {"distortion": distortion, "level": level, "parameters": {word: value}, "external": False}
-            for level, (word, value) in enumerate(values[distortion], start=1)
+            {"distortion": distortion, "level": level, "parameters": {name: value}, "external": False}
+            for level, (name, value) in enumerate(values[distortion], start=1)
         ]
 
     def levels(self, distortion):
@@ -308,5 +313,5 @@ def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_ima
         "jpeg-1": 1, "jpeg-2": 2, "white_noise": 1
     }  # fmt: skip
     assert (list(plan.images), plan.too_small) == (["a"], 1)
-    one = evaluate.plan_of(TwoLevels(), {"only": cards["jpeg12"]})
-    assert [(column.name, column.recipe["level"]) for column in one.columns] == [("jpeg", 2), ("white_noise", 1)]
+    single = evaluate.plan_of(TwoLevels(), {"only": cards["jpeg12"]})
+    assert [(column.name, column.recipe["level"]) for column in single.columns] == [("jpeg", 2), ("white_noise", 1)]

@@ -1,4 +1,4 @@
-"""evaluate with a generator that has learned several levels, beside one that has learned one."""
+"""evaluate with multi-level generators and a generator of a single level."""
 
 import csv
 import json
@@ -18,20 +18,20 @@ SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=0)
 
 @pytest.fixture(scope="module")
 def pair_store(tmp_path_factory):
-    """Three crops, two of them for validation, under two distortions at the first three rungs of the ladder."""
+    """Three crops, two of them for validation, under two distortions at the first three of five levels."""
     return five_level_pairs(tmp_path_factory.mktemp("multi_level"), ("jpeg", "white_noise"), (1, 2, 3), val_count=2)
 
 
-def write_noise(folder, learned, made):
-    """A generator that says that it learned white noise of the deviations `learned`, in greys, and makes `made`."""
+def write_noise(folder, learned, generated):
+    """A generator with `learned` deviations of white noise in its card, in 8-bit levels; its output has `generated`."""
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.trained import weights_of
 
     network = {"base_filters": 0, "noise_channels": 3, "codec_prior": "none", "noise_pyramid": True}
-    weights = weights_of(build_generator(**network, levels=len(made)))
+    weights = weights_of(build_generator(**network, levels=len(generated)))
     path = "noise_pyramid/octaves"
     matrices = np.zeros_like(weights[path])
-    matrices[:, -1] = np.eye(3) * np.array(made)[:, None, None] / 127.5  # the finest octave alone is white
+    matrices[:, -1] = np.eye(3) * np.array(generated)[:, None, None] / 127.5  # the finest octave alone is white
     weights = {**weights, path: matrices}
     write_arrays(folder / WEIGHTS, weights)
     levels = [
@@ -47,10 +47,10 @@ def write_noise(folder, learned, made):
 
 @pytest.fixture(scope="module")
 def evaluated(pair_store):
-    """An evaluation of a good dial, of one that turns the wrong way in the middle, and of a generator without one."""
+    """An evaluation of a good multi-level generator, of one with two levels swapped, and of one with a single level."""
     models = pair_store.parent / "models"
-    write_noise(models / "dial", SIGMAS, SIGMAS)
-    write_noise(models / "crooked", SIGMAS, (5, 19, 10))
+    write_noise(models / "monotone", SIGMAS, SIGMAS)
+    write_noise(models / "swapped", SIGMAS, (5, 19, 10))
     write_noise(models / "fixed", (19,), (19,))
     out = pair_store.parent / "evaluation"
     return out, evaluate.run(SETTINGS, pair_store, models, out)
@@ -66,85 +66,86 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_the_table_of_all_holds_a_graded_model_at_its_usual_level(metrics):
-    assert set(metrics["table"]["dial"]) == {"jpeg", "white_noise"}
-    assert metrics["models"]["dial"]["nearest_own"] == 1
-    assert metrics["table"]["dial"] == metrics["table"]["fixed"]  # the same noise, at severity 1 of both
-    assert metrics["models"]["dial"]["jsd_nss"] == metrics["sweeps"]["dial"]["levels"]["1"]["jsd_nss"]
+def test_the_table_has_a_multi_level_model_at_its_default_level(metrics):
+    assert set(metrics["table"]["monotone"]) == {"jpeg", "white_noise"}
+    assert metrics["models"]["monotone"]["diagonal_dominant"] == 1
+    assert metrics["table"]["monotone"] == metrics["table"]["fixed"]  # the same noise, at severity 1 of both
+    assert metrics["models"]["monotone"]["jsd_nss"] == metrics["sweeps"]["monotone"]["levels"]["1"]["jsd_nss"]
 
 
-def test_each_level_is_held_against_the_truth_of_its_own_parameters(metrics):
-    levels = metrics["sweeps"]["dial"]["levels"]
+def test_each_level_is_compared_with_the_truth_of_its_parameters(metrics):
+    levels = metrics["sweeps"]["monotone"]["levels"]
     assert list(levels) == ["0.333", "0.667", "1"]
     for level, sigma in zip(levels.values(), SIGMAS, strict=True):
-        assert level["jsd_nss"] < 4 * level["sampling_floor"] < level["jsd_nss_pristine"]
+        assert level["jsd_nss"] < 4 * level["noise_floor"] < level["jsd_nss_pristine"]
         assert level["psnr_true"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.6)
         assert abs(level["psnr_difference"]) < 0.1
-    assert levels["1"]["sampling_floor"] == metrics["noise_floors"]["white_noise"]["sampling"]
-    crooked = metrics["sweeps"]["crooked"]["levels"]
-    assert crooked["0.667"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
+    assert levels["1"]["noise_floor"] == metrics["noise_floors"]["white_noise"]["split_half"]
+    swapped = metrics["sweeps"]["swapped"]["levels"]
+    assert swapped["0.667"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
 
 
-def test_between_levels_the_dial_is_nearer_than_either_neighbour_or_not(metrics):
-    good, crooked = (metrics["sweeps"][name] for name in ("dial", "crooked"))
-    assert good["between_nearest"] == 2
-    assert list(good["between"]) == ["0.5", "0.833"]
-    for place in good["between"].values():
-        assert place["jsd_nss"] < min(place["jsd_nss_level_below"], place["jsd_nss_level_above"])
-        assert abs(place["psnr_difference"]) < 0.1
-    assert good["between"]["0.5"]["psnr_true"] == pytest.approx(20 * np.log10(255 / 7.5), abs=0.3)
-    assert crooked["between_nearest"] == 1  # half-way from 19 down to 10 is 14.5 as well
+def test_a_midpoint_is_nearer_than_either_level_or_not(metrics):
+    good, swapped = (metrics["sweeps"][name] for name in ("monotone", "swapped"))
+    assert good["midpoints_nearest"] == 2
+    assert list(good["midpoints"]) == ["0.5", "0.833"]
+    for midpoint in good["midpoints"].values():
+        assert midpoint["jsd_nss"] < min(midpoint["jsd_nss_level_below"], midpoint["jsd_nss_level_above"])
+        assert abs(midpoint["psnr_difference"]) < 0.1
+    assert good["midpoints"]["0.5"]["psnr_true"] == pytest.approx(20 * np.log10(255 / 7.5), abs=0.3)
+    assert swapped["midpoints_nearest"] == 1  # half-way from 19 down to 10 is 14.5 as well
 
 
-def test_quality_falls_along_a_straight_dial_from_the_untouched_image(metrics):
-    good, crooked = (metrics["sweeps"][name] for name in ("dial", "crooked"))
+def test_quality_falls_along_the_severity_scale_from_the_pristine_image(metrics):
+    good, swapped = (metrics["sweeps"][name] for name in ("monotone", "swapped"))
     assert (good["falling_share"], good["psnr_untouched"], good["tiles"]) == (1, 60, 2)
     assert good["true_falling_share"] == good["falling_levels_share"] == good["true_falling_levels_share"] == 1
-    assert (crooked["falling_share"], crooked["psnr_untouched_least"]) == (0, 60)
-    assert (crooked["falling_levels_share"], crooked["true_falling_levels_share"]) == (0, 1)
+    assert (swapped["falling_share"], swapped["psnr_untouched_least"]) == (0, 60)
+    assert (swapped["falling_levels_share"], swapped["true_falling_levels_share"]) == (0, 1)
 
 
-def test_what_the_dial_teaches_about_severity_is_written_beside_what_the_truth_does(pair_store, tmp_path):
-    write_noise(tmp_path / "models" / "dial", SIGMAS, SIGMAS)
+def test_tstr_of_severity_is_written_beside_trtr(pair_store, tmp_path):
+    write_noise(tmp_path / "models" / "monotone", SIGMAS, SIGMAS)
     settings = EvaluateConfig(side_by_side=0, c2st_steps=2, c2st_tiles=24, c2st_folds=2)
     evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["severity_tstr"]
-    rows = rows_of(tmp_path / "out" / "severity_lesson.csv")
-    assert [(row["true"], row["taught by"], row["tiles"]) for row in rows] == [
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["severity_tstr"]
+    rows = rows_of(tmp_path / "out" / "severity_tstr.csv")
+    assert [(row["true"], row["trained on"], row["tiles"]) for row in rows] == [
         ("white_noise", "generated", "24"), ("white_noise", "true", "24"),
     ]  # fmt: skip
-    assert float(rows[0]["spearman"]) == found["white_noise"]["taught_by_generated"]
-    assert "And how severe" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert float(rows[0]["srcc"]) == figures["white_noise"]["tstr"]
+    assert "Severity regression" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_generator_of_one_level_has_no_dial_anywhere(metrics, evaluated, pair_store, tmp_path):
-    assert set(metrics["sweeps"]) == {"dial", "crooked"}
-    rows = rows_of(evaluated[0] / "dial_levels.csv")
+def test_a_generator_of_one_level_has_no_severity_sweep(metrics, evaluated, pair_store, tmp_path):
+    assert set(metrics["sweeps"]) == {"monotone", "swapped"}
+    rows = rows_of(evaluated[0] / "sweep_levels.csv")
     assert [(row["model"], row["parameters"]) for row in rows[:3]] == [
-        ("crooked", f"sigma_grey {sigma}") for sigma in SIGMAS
+        ("monotone", f"sigma_grey {sigma}") for sigma in SIGMAS
     ]
-    assert len(rows_of(evaluated[0] / "dial_between.csv")) == 4
+    assert len(rows_of(evaluated[0] / "sweep_midpoints.csv")) == 4
     write_noise(tmp_path / "models" / "fixed", (19,), (19,))
     evaluate.run(SETTINGS, pair_store, tmp_path / "models", tmp_path / "out")
     assert "sweeps" not in json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
-    assert not list((tmp_path / "out").glob("dial*"))
-    assert 'id="dials"' not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert not list((tmp_path / "out").glob("sweep*"))
+    assert 'id="sweep"' not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
-def test_the_page_and_the_terminal_say_what_speaks_against_a_dial(evaluated):
+def test_the_page_and_the_terminal_report_failed_goals_of_a_sweep(evaluated):
     out, report = evaluated
     page = (out / "index.html").read_text(encoding="utf-8")
-    section = page[page.index('id="dials"') : page.index('id="charts"')]
+    section = page[page.index('id="sweep"') : page.index('id="charts"')]
     assert section.count("<svg") == 2 * 2
     assert "below the goal of 99 %" in section
     assert "goal 45 dB" in section
-    assert "at 2 of 2 places" in section
+    assert "At 2 of 2 midpoints" in section
     assert any(
-        line.startswith("dial of dial: JSD_NSS by level") and "in 100.0% of tiles" in line for line in report.lines
+        line.startswith("severity sweep of monotone: JSD_NSS by level") and "in 100.0% of tiles" in line
+        for line in report.lines
     )
 
 
-def test_the_same_again_gives_the_same_bytes(evaluated, pair_store):
+def test_a_repeated_evaluation_gives_the_same_bytes(evaluated, pair_store):
     again = pair_store.parent / "again"
     evaluate.run(SETTINGS, pair_store, pair_store.parent / "models", again)
     for path in sorted(evaluated[0].rglob("*")):
@@ -152,10 +153,10 @@ def test_the_same_again_gives_the_same_bytes(evaluated, pair_store):
             assert path.read_bytes() == (again / path.relative_to(evaluated[0])).read_bytes(), path.name
 
 
-def test_levels_that_the_pairs_lack_are_counted_and_the_rest_is_judged(pair_store, tmp_path):
-    write_noise(tmp_path / "models" / "dial", (10, 19, 36), (10, 19, 36))
+def test_levels_without_pairs_are_counted_and_the_others_are_evaluated(pair_store, tmp_path):
+    write_noise(tmp_path / "models" / "monotone", (10, 19, 36), (10, 19, 36))
     report = evaluate.run(SETTINGS, pair_store, tmp_path / "models", tmp_path / "out")
-    assert any(line.startswith("1 of the levels that dial has learned is not in the pairs") for line in report.lines)
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["sweeps"]["dial"]
+    assert any(line.startswith("1 learned level of monotone without pairs") for line in report.lines)
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["sweeps"]["monotone"]
     assert list(found["levels"]) == ["0.333", "0.667"]
-    assert list(found["between"]) == ["0.5", "0.833"]  # no pairs are needed there
+    assert list(found["midpoints"]) == ["0.5", "0.833"]  # midpoints need no pairs

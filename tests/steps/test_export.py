@@ -50,20 +50,20 @@ def test_everything_is_exported_and_counted(whole_export):
     assert report.counts == {"samples": 40, "tiles": 20, "files": 40 + 20 + 5}
     assert report.lines == ("40 samples of 20 tiles as png_folder: 65 files", f"export: {out}")
     metadata = json.loads((out / "store.json").read_text())
-    assert (metadata["format"], metadata["version"]) == ("distort-pipeline/export", 1)
+    assert (metadata["format"], metadata["version"]) == ("distort-pipeline/export", 2)
     assert metadata["counts"] == report.counts
     assert len(list(out.rglob("*.png"))) == 60
     assert not [name for name in files_in(out) if name.endswith(".partial")]
 
 
-def test_a_limit_takes_the_same_tiles_of_each_distortion_and_of_every_photograph(finished_corpus, corpus, tmp_path):
+def test_a_limit_takes_the_same_tiles_of_each_distortion_and_of_every_image(finished_corpus, corpus, tmp_path):
     assert run(finished_corpus, tmp_path / "e", limit=21).counts == {"samples": 21, "tiles": 11, "files": 21 + 11 + 5}
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
         samples = [corpus.record(int(row["sample"])) for row in csv.DictReader(file)]
-    tiles = {name: {one.tile for one in samples if one.distortion == name} for name in corpus.distortions}
+    tiles = {name: {record.tile for record in samples if record.distortion == name} for name in corpus.distortions}
     assert (len(tiles["jpeg"]), len(tiles["white_noise"])) == (11, 10)
     assert tiles["white_noise"] < tiles["jpeg"]
-    assert {one.image for one in samples} == {one.image for one in corpus.records}
+    assert {record.image for record in samples} == {record.image for record in corpus.records}
 
 
 def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):
@@ -87,16 +87,16 @@ def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):
         ({"label": "ms_ssim", "format": "pyiqa_nr"}, "no sample has the label ms_ssim; choose another with --label"),
     ],
 )
-def test_what_cannot_be_selected_is_said_and_nothing_is_left(finished_corpus, tmp_path, changes, said):
+def test_an_impossible_selection_is_an_error_and_writes_nothing(finished_corpus, tmp_path, changes, said):
     with pytest.raises(PipelineError, match=said):
         run(finished_corpus, tmp_path / "e", **changes)
     assert not list(tmp_path.iterdir())
 
 
-def flag(corpus, batch, *, fine=False):
-    """Say in the ledger that a batch is rejected, or within them."""
+def flag(corpus, batch, *, accepted=False):
+    """Mark a batch in the ledger as rejected, or as accepted."""
     path = corpus / "ledger" / f"{batch}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "accepted": fine}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "accepted": accepted}))
 
 
 def test_records_that_rot_are_not_exported(damaged, tmp_path):
@@ -104,52 +104,52 @@ def test_records_that_rot_are_not_exported(damaged, tmp_path):
     first, second, *others = read_records([path], SampleRecord)
     assert first.tile != second.tile
     write_table(path, [dataclasses.replace(first, tile=second.tile), second, *others], SampleRecord)
-    with pytest.raises(PipelineError, match="the records of jpeg-00000 are other than when they were made"):
+    with pytest.raises(PipelineError, match="the records of jpeg-00000 have changed since they were written"):
         run(damaged, tmp_path / "e", format="pyiqa_fr")
     run(damaged, tmp_path / "noise", format="pyiqa_fr", distortions=("white_noise",))
 
 
 def test_labels_that_rot_are_not_exported(damaged, tmp_path):
-    (tmp_path / "answers.csv").write_text("sample,score\n1,4\n2,3\n")
-    by_table(damaged, tmp_path / "answers.csv", name="rating", lower_better=False)
+    (tmp_path / "ratings.csv").write_text("sample,score\n1,4\n2,3\n")
+    by_table(damaged, tmp_path / "ratings.csv", name="rating", lower_better=False)
     path = value_path(damaged / "labels" / "rating", "jpeg-00000")
     values = read_records([path], Rating)
     write_table(path, [dataclasses.replace(values[0], mean=5.0, count=1), *values[1:]], Rating)
-    with pytest.raises(PipelineError, match="rating: the values of jpeg-00000 are other than when they were made"):
+    with pytest.raises(PipelineError, match="rating: the values of jpeg-00000 have changed since they were written"):
         run(damaged, tmp_path / "e", label="rating")
 
 
 def test_flagged_batches_stay_out_unless_they_are_allowed(damaged, tmp_path):
     flag(damaged, "jpeg-00001")
-    report = run(damaged, tmp_path / "bounded")
+    report = run(damaged, tmp_path / "accepted")
     assert report.counts["samples"] == 40 - 8
-    assert "8 samples are of batches rejected and left out; --allow-flagged takes them" in report.lines
-    with (tmp_path / "bounded" / "metadata.csv").open(newline="", encoding="utf-8") as file:
+    assert "8 samples of rejected batches are left out; --allow-flagged exports them" in report.lines
+    with (tmp_path / "accepted" / "metadata.csv").open(newline="", encoding="utf-8") as file:
         assert {row["accepted"] for row in csv.DictReader(file)} == {"True"}
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
-        run(damaged, tmp_path / "bounded", allow_flagged=True)
+        run(damaged, tmp_path / "accepted", allow_flagged=True)
     for number in (0, 2):
         flag(damaged, f"jpeg-{number:05d}")
-    with pytest.raises(PipelineError, match=r"all 20 samples that were selected .* --allow-flagged"):
+    with pytest.raises(PipelineError, match=r"all 20 selected samples .* rejected batches.* --allow-flagged"):
         run(damaged, tmp_path / "none", distortions=("jpeg",))
     assert not (tmp_path / "none").exists()
     for number in (0, 2):
-        flag(damaged, f"jpeg-{number:05d}", fine=True)
+        flag(damaged, f"jpeg-{number:05d}", accepted=True)
     run(damaged, tmp_path / "e", allow_flagged=True)
     with (tmp_path / "e" / "metadata.csv").open(newline="", encoding="utf-8") as file:
         flagged = [int(row["sample"]) for row in csv.DictReader(file) if row["accepted"] == "False"]
     assert flagged == list(range(8, 16))
-    assert "**8 samples come from batches that are out of the bounds" in (tmp_path / "e" / "README.md").read_text()
+    assert "**8 samples are of rejected batches**" in (tmp_path / "e" / "README.md").read_text()
 
 
 def test_a_disk_that_fills_up_is_said_and_the_export_goes_on_when_there_is_room(
     finished_corpus, whole_export, tmp_path, monkeypatch
 ):
-    real, left = os.fsync, [30]
+    real, remaining = os.fsync, [30]
 
     def full_soon(descriptor):
-        left[0] -= 1
-        if left[0] < 0:
+        remaining[0] -= 1
+        if remaining[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
@@ -180,7 +180,7 @@ def test_an_added_label_is_a_column_and_another_export(damaged, tmp_path):
 def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus, whole_export, tmp_path):
     out = tmp_path / "again"
     metadata = json.loads((whole_export[0] / "store.json").read_text())
-    work = StagedStore(out, metadata["key"]).work
+    work = StagedStore(out, metadata["config_hash"]).work
     shutil.copytree(whole_export[0], work)
     kept = work / "distorted" / "jpeg" / "00000000.png"
     times = kept.stat().st_mtime_ns

@@ -36,7 +36,7 @@ def make(small_manifest, models, small_corpus_settings):
 
 @pytest.fixture
 def strict_models(tmp_path, histograms_of, truly, models):
-    """One model whose validation says that it was perfect, so that its bound is zero."""
+    """A model with a perfect validation, hence the lowest acceptance threshold."""
     shutil.copytree(models / "jpeg", tmp_path / "strict" / "jpeg")
     write_model(tmp_path / "strict" / "jpeg", "jpeg", histograms_of(truly("jpeg"), truly("jpeg")))
     return tmp_path / "strict"
@@ -94,24 +94,24 @@ def test_seeds_differ_and_decide_the_noise(corpus, models):
     assert (model.predictor.distort_image(sample.pristine, sample.record.seed + 1) != sample.distorted).any()
 
 
-def test_every_batch_has_a_report_and_a_strip(corpus):
+def test_every_batch_has_a_report_and_a_side_by_side(corpus):
     for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
         assert f"{report['distortion']}-{report['batch']:05d}" == name
-        assert report["judged_by"] == "paired"
+        assert report["comparison"] == "paired"
         assert report["accepted"]
         assert not report["reasons"]
         assert report["samples"] == len(corpus.batch_records(name))
         assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
-        strip = cv2.imread(str(corpus.folder / "reports" / f"{name}.png"))
-        assert strip is not None
-        assert strip.std() > 0
+        side_by_side = cv2.imread(str(corpus.folder / "reports" / f"{name}.png"))
+        assert side_by_side is not None
+        assert side_by_side.std() > 0
     assert (corpus.folder / "index.html").stat().st_size > 1000
     assert corpus.metadata["counts"]["flagged"] == 0
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path):
     out = tmp_path / "corpus"
-    work = StagedStore(out, corpus.metadata["key"]).work
+    work = StagedStore(out, corpus.metadata["config_hash"]).work
     shutil.copytree(corpus.folder, work)
     for lost in ("ledger/jpeg-00001.json", "pixels.zarr/distorted/jpeg/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
@@ -127,9 +127,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_
 
 def test_two_workers_make_the_same_corpus_as_none(make, corpus, tmp_path):
     make(tmp_path / "corpus", workers=Workers(2))
-    there = open_corpus(tmp_path / "corpus")
-    assert there.metadata["digest"] == corpus.metadata["digest"]
-    assert there.table().equals(corpus.table())
+    other = open_corpus(tmp_path / "corpus")
+    assert other.metadata["digest"] == corpus.metadata["digest"]
+    assert other.table().equals(corpus.table())
 
 
 def test_a_finished_corpus_is_left_alone_and_another_is_refused(make, corpus):
@@ -151,9 +151,9 @@ def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_p
     corpus = open_corpus(tmp_path / "c")
     assert corpus.metadata["counts"]["tiles"] == 7
     for name in ("jpeg", "white_noise"):
-        own = [(record.tile, record.draw) for record in corpus.records if record.distortion == name]
-        assert own == [(place % 7, place // 7) for place in range(9)]
-    assert corpus.metadata["counts"]["duplicates"] == 2  # of the deterministic model; the other draws anew
+        draws = [(record.tile, record.draw) for record in corpus.records if record.distortion == name]
+        assert draws == [(index % 7, index // 7) for index in range(9)]
+    assert corpus.metadata["counts"]["duplicates"] == 2  # of the deterministic model; the other is random
     np.testing.assert_array_equal(corpus[7].distorted, corpus[0].distorted)
     assert (corpus[9 + 7].distorted != corpus[9].distorted).any()
     np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
@@ -174,60 +174,62 @@ def test_whole_images_keep_their_sizes(make, tmp_path, photographs):
         corpus[:2]
 
 
-def test_a_brought_model_is_judged_by_its_stored_histogram(make, tmp_path, histograms_of):
+def test_a_model_of_external_pairs_is_compared_with_its_stored_histogram(make, tmp_path, histograms_of):
     fade = histograms_of(lambda image: image // 2 + 100, lambda image: image // 4 + 100)
     write_model(tmp_path / "m" / "faded", "faded", fade, external=True)
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     (report,) = open_corpus(tmp_path / "c").reports()
-    assert (report["judged_by"], report["paired"]) == ("unpaired", None)
+    assert (report["comparison"], report["paired"]) == ("unpaired", None)
     assert report["external"] is True
-    assert all(bits > 0 for bits in (report["unpaired"]["pristine_bits"], *report["noise_floors"].values()))
+    assert all(bits > 0 for bits in (report["unpaired"]["identity_bits"], *report["noise_floors"].values()))
     assert report["histograms"]["true"] == fade.true.sum(0).tolist()
     assert report["accepted"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["threshold_bits"])
 
 
-def test_a_model_need_not_be_called_as_what_it_learned(make, tmp_path, models):
+def test_the_name_of_a_model_need_not_be_that_of_its_distortion(make, tmp_path, models):
     shutil.copytree(models / "jpeg", tmp_path / "m" / "jpeg_small")
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     corpus = open_corpus(tmp_path / "c")
     (report,) = corpus.reports()
-    assert (report["distortion"], report["judged_by"]) == ("jpeg_small", "paired")
+    assert (report["distortion"], report["comparison"]) == ("jpeg_small", "paired")
     assert report["parameters"] == PARAMETERS["jpeg"]
     assert set(corpus.metadata["codecs"]) >= {"opencv"}
 
 
 @pytest.mark.parametrize("name", ["tiles", "pristine", "a model"])
-def test_a_model_whose_name_is_taken_is_refused(make, tmp_path, models, name):
+def test_a_model_with_a_reserved_name_is_refused(make, tmp_path, models, name):
     shutil.copytree(models / "jpeg", tmp_path / "m" / name)
-    with pytest.raises(PipelineError, match=f"cannot be called '{name}'.*rename the folder"):
+    with pytest.raises(PipelineError, match=f"'{name}' cannot be the name of a model.*rename the folder"):
         make(tmp_path / "c", models=tmp_path / "m", count=8)
     assert not list(tmp_path.glob(".c.*"))
 
 
-def test_drift_is_flagged_or_stops_the_run_and_leaves_the_work_to_go_on(make, tmp_path, strict_models):
+def test_a_rejected_batch_is_flagged_or_stops_the_run_without_loss_of_work(make, tmp_path, strict_models):
     rejected = {"models": strict_models, "count": 16}
-    for _ in range(2):  # running it again does not hide the drift
+    for _ in range(2):  # running again does not hide the rejection
         with pytest.raises(PipelineError, match=r"batch jpeg-00000 is rejected: JSD_NSS .* --on-fail flag"):
             make(tmp_path / "c", **rejected, on_fail="stop")
         assert not (tmp_path / "c").exists()
     report = make(tmp_path / "c", **rejected)
-    assert "2 of 2 batches rejected; the report says which" in report.lines
+    assert "2 of 2 batches rejected; the report lists them" in report.lines
     (batch, _) = open_corpus(tmp_path / "c").reports()
     assert batch["paired"]["threshold_bits"] == MIN_THRESHOLD_BITS
-    assert batch["reasons"] == [f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits is above 0.0020"]
+    assert batch["reasons"] == [
+        f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits exceeds the acceptance threshold of 0.0020"
+    ]
     assert json.loads((tmp_path / "c" / "run.json").read_text())["batches_now"] == 1
     assert open_corpus(tmp_path / "c").metadata["counts"]["flagged"] == 2
 
 
-def test_what_cannot_be_made_is_said_before_anything_is_written(make, tmp_path):
-    for changes, words in (
+def test_an_impossible_request_is_an_error_before_anything_is_written(make, tmp_path):
+    for changes, message in (
         ({"distortions": ("jpge",)}, "no model of 'jpge' is trained; did you mean jpeg?"),
-        ({"splits": ("test",)}, "has no image in the splits test"),
+        ({"splits": ("test",)}, "has no image in --splits test"),
         ({"tile_px": 512}, "no image is at least 512 px on both sides"),
     ):
         with pytest.raises(PipelineError) as error:
             make(tmp_path / "c", **changes)
-        assert words in str(error.value)
+        assert message in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,14 +245,14 @@ def test_a_disk_that_is_too_small_is_said_before_the_work(make, tmp_path, monkey
 
 
 def test_an_image_that_has_changed_since_ingest_is_named(tmp_path, small_manifest, models, small_corpus_settings):
-    moved = shutil.copytree(small_manifest.parent, tmp_path / "images")
-    for path in moved.glob("*.png"):
+    copied = shutil.copytree(small_manifest.parent, tmp_path / "images")
+    for path in copied.glob("*.png"):
         cv2.imwrite(str(path), cv2.imread(str(path)) ^ 1)
     with pytest.raises(PipelineError, match="has other pixels than when it was ingested"):
-        generate.run(GenerateConfig(**small_corpus_settings), moved / "manifest.jsonl", models, tmp_path / "c")
+        generate.run(GenerateConfig(**small_corpus_settings), copied / "manifest.jsonl", models, tmp_path / "c")
 
 
-def test_settings_that_decide_no_byte_do_not_make_another_corpus(make, corpus):
+def test_runtime_settings_do_not_make_another_corpus(make, corpus):
     for changes in ({"threads_per_worker": 2}, {"on_fail": "stop"}):
         assert "nothing to do" in make(corpus.folder, **changes).lines[0]
     assert "nothing to do" in make(corpus.folder, workers=Workers(5)).lines[0]

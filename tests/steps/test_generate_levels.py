@@ -14,7 +14,7 @@ from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
-from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.steps import export
 from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.corpora import open_corpus
@@ -40,8 +40,8 @@ def test_every_tile_comes_at_every_level_and_a_batch_has_one(multi_level_corpus)
     for name in multi_level_corpus.batch_names():
         kinds = {(record.distortion, record.level) for record in multi_level_corpus.batch_records(name)}
         assert [f"{distortion}-{level}" for distortion, level in kinds] == [name.rpartition("-")[0]]
-    for series in CONDITIONS:
-        assert [r.tile for r in multi_level_corpus.records if multi_level_corpus.condition_of(r) == series] == list(
+    for condition in CONDITIONS:
+        assert [r.tile for r in multi_level_corpus.records if multi_level_corpus.condition_of(r) == condition] == list(
             range(10)
         )
     assert [record.sample for record in multi_level_corpus.records] == list(range(60))
@@ -56,41 +56,43 @@ def test_records_say_severity_and_parameters(multi_level_corpus):
         assert record.target is None
 
 
-@pytest.mark.parametrize("place", [0, 13, 29, 30, 45, 59])
-def test_a_sample_is_what_its_generator_makes_at_its_severity(multi_level_corpus, multi_level_models, place):
-    sample = multi_level_corpus[place]
+@pytest.mark.parametrize("index", [0, 13, 29, 30, 45, 59])
+def test_a_sample_is_what_its_generator_makes_at_its_severity(multi_level_corpus, multi_level_models, index):
+    sample = multi_level_corpus[index]
     predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
     made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
     assert (predictor.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
 
 
-def test_slices_and_lists_of_places_cross_the_levels(multi_level_corpus):
-    whole = np.stack([multi_level_corpus[place].distorted for place in range(60)])
+def test_slices_and_lists_of_indices_cross_the_levels(multi_level_corpus):
+    whole = np.stack([multi_level_corpus[index].distorted for index in range(60)])
     np.testing.assert_array_equal(multi_level_corpus[5:45].distorted, whole[5:45])
-    places = [50, 3, 11, 29, 30]
-    np.testing.assert_array_equal(multi_level_corpus.take(places).distorted, whole[places])
+    indices = [50, 3, 11, 29, 30]
+    np.testing.assert_array_equal(multi_level_corpus.take(indices).distorted, whole[indices])
     assert multi_level_corpus.select(["jpeg"], levels=[2]).tolist() == list(range(10, 20))
     with pytest.raises(PipelineError, match="has no sample of jpeg, level 9"):
         multi_level_corpus.select(["jpeg"], levels=[9])
 
 
-def test_a_level_is_judged_by_its_own_truth(multi_level_corpus):
+def test_a_level_is_compared_with_its_truth(multi_level_corpus):
     truth = read_truth(multi_level_corpus.folder, "tiles-00000")
     assert set(truth.histograms) == set(CONDITIONS)
     for report in multi_level_corpus.reports():
         condition = f"{report['distortion']}-{report['level']}"
-        assert report["judged_by"] == "paired"
+        assert report["comparison"] == "paired"
         assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
         assert set(report["against_levels"]) == {"1", "2", "3"}
-        own = str(report["level"])
-        assert report["against_levels"][own] == report["against"][report["distortion"]] == report["paired"]["jsd_bits"]
+        level = str(report["level"])
+        assert (
+            report["against_levels"][level] == report["against"][report["distortion"]] == report["paired"]["jsd_bits"]
+        )
         if report["batch"] == 0:
             assert report["histograms"]["true"] == truth.histograms[condition].sum(0).tolist()
         assert report["severity"] == {"least": pytest.approx(report["level"] / 3), "most": report["severity"]["least"]}
 
 
-def test_between_two_levels_the_wider_bound_counts(
+def test_between_two_levels_the_higher_threshold_counts(
     make_multi_level, multi_level_models, histograms_of, truly, tmp_path
 ):
     from distort_pipeline.stores.models import read_histograms, write_histograms
@@ -99,7 +101,7 @@ def test_between_two_levels_the_wider_bound_counts(
     wide = read_histograms(models / "jpeg")[1]
     exact = histograms_of(truly("jpeg"), truly("jpeg"))
     write_histograms(models / "jpeg", [exact, wide])
-    make_multi_level(tmp_path / "c", models=models, count=16, levels=4, distortions=("jpeg",))
+    make_multi_level(tmp_path / "c", models=models, count=16, num_levels=4, distortions=("jpeg",))
     thresholds = [report["paired"]["threshold_bits"] for report in open_corpus(tmp_path / "c").reports()]
     assert thresholds[0] == thresholds[1] == 0.002  # at and below the weakest level
     assert thresholds[2] == thresholds[3] > 0.01
@@ -107,7 +109,7 @@ def test_between_two_levels_the_wider_bound_counts(
 
 def test_an_interrupted_run_goes_on_and_two_workers_make_the_same(make_multi_level, multi_level_corpus, tmp_path):
     out = tmp_path / "corpus"
-    work = StagedStore(out, multi_level_corpus.metadata["key"]).work
+    work = StagedStore(out, multi_level_corpus.metadata["config_hash"]).work
     shutil.copytree(multi_level_corpus.folder, work)
     for lost in ("ledger/jpeg-2-00001.json", "pixels.zarr/distorted/jpeg-2/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
@@ -126,7 +128,7 @@ def test_verify_knows_levels(multi_level_corpus, tmp_path):
 
 
 def test_the_page_has_a_row_for_each_level(multi_level_corpus):
-    page = write_page(multi_level_corpus.folder).read_text()
+    page = write_corpus_page(multi_level_corpus.folder).read_text()
     for name in ("jpeg", "white_noise"):
         rows = page.split(f'aria-label="Levels of {name}"')[1].split("</table>")[0]
         assert rows.count('<th scope="row">') == 3
@@ -134,16 +136,16 @@ def test_the_page_has_a_row_for_each_level(multi_level_corpus):
     assert '"kinds":["jpeg level 1","jpeg level 2"' in page
 
 
-def test_a_graded_model_alone_comes_at_its_own_level(make_multi_level, tmp_path):
+def test_a_multi_level_model_has_its_default_level_without_a_request(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", count=16)
     corpus = open_corpus(tmp_path / "c")
     assert corpus.metadata["samples"] == {"jpeg": 8, "white_noise": 8}
-    assert {(record.level, record.severity) for record in corpus.records} == {(2, 1.0)}  # as in the usual preset
+    assert {(record.level, record.severity) for record in corpus.records} == {(2, 1.0)}  # as in the default preset
 
 
 def test_a_model_of_one_level_is_refused_levels(make_multi_level, models, tmp_path):
     with pytest.raises(PipelineError, match="jpeg, white_noise have learned one level only"):
-        make_multi_level(tmp_path / "c", models=models, levels=3)
+        make_multi_level(tmp_path / "c", models=models, num_levels=3)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,9 +166,9 @@ def test_exports_hold_every_level_of_every_tile(multi_level_corpus, tmp_path, fo
         kinds = {(row["distortion_better"], row["level_better"]) for row in pairs}
         assert kinds <= set(itertools.product(("jpeg", "white_noise"), ("1", "2", "3")))
         assert len({row["reference"] for row in pairs}) == 6
-        assert max(sum(row["reference"] == one for row in pairs) for one in {row["reference"] for row in pairs}) == 15
+        assert max(sum(row["reference"] == name for row in pairs) for name in {row["reference"] for row in pairs}) == 15
     if form == "study":
         shown = [row for row in read_csv(tmp_path / "e" / "acr_trials.csv") if row["kind"] == "sample"]
-        per_sample = [sum(row["sample"] == one for row in shown) for one in {row["sample"] for row in shown}]
+        per_sample = [sum(row["sample"] == name for row in shown) for name in {row["sample"] for row in shown}]
         assert len(per_sample) == 36
         assert max(per_sample) - min(per_sample) <= 1

@@ -14,7 +14,7 @@ from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
-from distort_pipeline.reports.corpus_page import write_page
+from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
@@ -29,16 +29,16 @@ pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
 @pytest.fixture(scope="module")
 def varied(tmp_path_factory, make_multi_level):
-    """A corpus whose samples have severities of their own: nobody may change it."""
+    """A corpus with a different severity of every sample; not to be modified."""
     out = tmp_path_factory.mktemp("varied") / "corpus"
     make_multi_level(out, severity=(0.2, 0.9), count=32)
     return open_corpus(out)
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory, make_multi_level):
-    """A corpus of JPEG alone, and of JPEG with noise upon it, at two levels."""
-    out = tmp_path_factory.mktemp("mixed") / "corpus"
+def composite(tmp_path_factory, make_multi_level):
+    """A corpus of JPEG alone, and of JPEG followed by noise, at two levels."""
+    out = tmp_path_factory.mktemp("composite") / "corpus"
     make_multi_level(out, num_levels=2, composite=("jpeg+white_noise",), distortions=("jpeg",), count=32)
     return open_corpus(out)
 
@@ -54,21 +54,21 @@ def test_each_batch_covers_the_range_evenly(varied):
     assert {record.level for record in varied.records} == {1}
 
 
-@pytest.mark.parametrize("place", [0, 9, 31])
-def test_a_sample_is_what_its_generator_makes_at_its_own_severity(varied, multi_level_models, place):
-    sample = varied[place]
+@pytest.mark.parametrize("index", [0, 9, 31])
+def test_a_sample_is_what_its_generator_makes_at_its_severity(varied, multi_level_models, index):
+    sample = varied[index]
     predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
     made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
     np.testing.assert_array_equal(made, sample.distorted)
 
 
-def test_a_batch_is_held_against_the_truth_of_its_own_samples(varied, photographs):
+def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, photographs):
     for name, report in zip(varied.batch_names(), varied.reports(), strict=True):
         truth, records = read_truth(varied.folder, name), varied.batch_records(name)
-        assert report["judged_by"] == "paired"
+        assert report["comparison"] == "paired"
         assert report["paired"]["samples"] == len(truth.rows) > 1
         chosen = [records[row] for row in truth.rows]
-        assert chosen == [record for record in records if record.image == records[0].image]  # up to four strengths
+        assert chosen == [record for record in records if record.image == records[0].image]  # up to four severities
         generated = np.sum([product_histogram(varied[record.sample].distorted) for record in chosen], 0)
         true = truth.histograms[report["distortion"]].sum(0)
         assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
@@ -100,12 +100,12 @@ def test_one_severity_for_all_is_no_range(make_multi_level, tmp_path):
     corpus = open_corpus(tmp_path / "c")
     assert {record.severity for record in corpus.records} == {0.5}
     assert {report["parameters"].get("quality", 40) for report in corpus.reports()} == {40}
-    assert not any(series["sample_truths"] for series in corpus.metadata["conditions"].values())
+    assert not any(condition["sample_truths"] for condition in corpus.metadata["conditions"].values())
 
 
-def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, multi_level_models):
-    assert list(mixed.metadata["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
-    samples = [mixed[place] for place in range(32) if mixed.record(place).distortion == "jpeg+white_noise"]
+def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi_level_models):
+    assert list(composite.metadata["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
+    samples = [composite[index] for index in range(32) if composite.record(index).distortion == "jpeg+white_noise"]
     assert len(samples) == 16
     jpeg, noise = (
         load_generator(multi_level_models / name, batch_size=INFERENCE_BATCH_SIZE).predictor
@@ -120,43 +120,43 @@ def test_a_mix_is_one_generator_after_the_other_on_8_bits(mixed, multi_level_mod
         assert sample.record.model.count("+") == 1
 
 
-def test_a_mix_is_held_against_the_true_mix_and_its_parts(mixed, photographs):
-    reports = {f"{r['distortion']}-{r['level']}": r for r in mixed.reports() if r["batch"] == 0}
+def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite, photographs):
+    reports = {f"{r['distortion']}-{r['level']}": r for r in composite.reports() if r["batch"] == 0}
     report = reports["jpeg+white_noise-2"]
     assert set(report["against"]) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
     assert report["against"]["jpeg+white_noise"] == report["paired"]["jsd_bits"]
     assert report["unpaired"] is None
     truth, records = (
-        read_truth(mixed.folder, "jpeg+white_noise-2-00000"),
-        mixed.batch_records("jpeg+white_noise-2-00000"),
+        read_truth(composite.folder, "jpeg+white_noise-2-00000"),
+        composite.batch_records("jpeg+white_noise-2-00000"),
     )
     record = records[truth.rows[0]]
     whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, None).image
-    digest = next(tile.image_digest for tile in mixed.tiles() if tile.tile == record.tile)
+    digest = next(tile.image_digest for tile in composite.tiles() if tile.tile == record.tile)
     seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_grey": 19}))
     whole = apply("white_noise", whole, {"sigma_grey": 19}, make_rng(seed)).image
     tile = whole[record.y : record.y + 128, record.x : record.x + 128]
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 
 
-def test_the_bound_of_a_mix_is_the_sum_of_its_generators(mixed, multi_level_models):
+def test_the_threshold_of_a_composite_is_the_sum_of_its_generators(composite, multi_level_models):
     from distort_pipeline.reports.batch import _Thresholds
     from distort_pipeline.stores.models import read_histograms
 
-    report = next(r for r in mixed.reports() if r["distortion"] == "jpeg+white_noise")
-    of_so_many = report["paired"]["samples"], report["paired"]["images"]
+    report = next(r for r in composite.reports() if r["distortion"] == "jpeg+white_noise")
+    sizes = report["paired"]["samples"], report["paired"]["images"]
     thresholds = [
         _Thresholds([[read_histograms(multi_level_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")
     ]
-    each = [one.paired(*of_so_many) for one in thresholds]
+    each = [threshold.paired(*sizes) for threshold in thresholds]
     assert report["paired"]["threshold_bits"] == pytest.approx(sum(each))
 
 
-@pytest.mark.parametrize("kind", ["varied", "mixed"])
+@pytest.mark.parametrize("kind", ["varied", "composite"])
 def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
     corpus = request.getfixturevalue(kind)
     assert verify(corpus.folder).problems == ()
-    page = write_page(corpus.folder).read_text()
+    page = write_corpus_page(corpus.folder).read_text()
     assert "true residual" in page
     config = ExportConfig(format="png_folder", workers=0)
     assert export.run(config, corpus.folder, tmp_path / "e").counts["samples"] == 32
@@ -168,14 +168,14 @@ def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
     assert any(truth.name in problem for problem in verify(damaged).problems)
 
 
-@pytest.mark.parametrize("kind", ["varied", "mixed"])
+@pytest.mark.parametrize("kind", ["varied", "composite"])
 def test_kills_and_workers_change_nothing(kind, request, make_multi_level, tmp_path):
     corpus = request.getfixturevalue(kind)
     settings = corpus.metadata["settings"]["generate"]
-    changes = {name: settings[name] for name in ("levels", "count")}
+    changes = {name: settings[name] for name in ("num_levels", "count")}
     changes |= {name: tuple(settings[name]) for name in ("severity", "composite", "distortions")}
     out = tmp_path / "corpus"
-    work = StagedStore(out, corpus.metadata["key"]).work
+    work = StagedStore(out, corpus.metadata["config_hash"]).work
     shutil.copytree(corpus.folder, work)
     for batch in corpus.batch_names()[:3]:
         (work / "ledger" / f"{batch}.json").unlink()
@@ -186,25 +186,27 @@ def test_kills_and_workers_change_nothing(kind, request, make_multi_level, tmp_p
     assert json.loads((out / "run.json").read_text())["batches_now"] == 3
 
 
-def test_models_of_one_level_can_be_mixed_as_they_are(make_multi_level, models, tmp_path):
+def test_models_of_one_level_can_be_composed(make_multi_level, models, tmp_path):
     make_multi_level(tmp_path / "c", models=models, composite=("white_noise+jpeg",), count=8)
     corpus = open_corpus(tmp_path / "c")
     assert corpus.distortions == ("white_noise+jpeg",)
-    assert {report["judged_by"] for report in corpus.reports()} == {"paired"}
+    assert {report["comparison"] for report in corpus.reports()} == {"paired"}
 
 
-def test_what_cannot_be_mixed_or_asked_is_said(make_multi_level, multi_level_models, tmp_path, histograms_of, truly):
+def test_an_impossible_composite_or_severity_is_an_error(
+    make_multi_level, multi_level_models, tmp_path, histograms_of, truly
+):
     models = shutil.copytree(multi_level_models, tmp_path / "m")
     write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), external=True)
-    for changes, words in (
+    for changes, message in (
         ({"composite": ("jpeg+nois",)}, "no model of 'nois' is trained"),
-        ({"composite": ("jpeg+camera",), "severity": (1.0,)}, "camera cannot be mixed"),
+        ({"composite": ("jpeg+camera",), "severity": (1.0,)}, "--composite cannot contain camera"),
         ({"composite": ("jpeg+jpeg",)}, "names of different models joined by +"),
         ({"severity": (0.9, 0.2)}, "the smaller one first"),
         ({"severity": (0.2, 1.5)}, "from 0 to 1"),
-        ({"severity": (0.5,), "levels": 3}, "a range, where there are levels"),
+        ({"severity": (0.5,), "num_levels": 3}, "a range, where there are levels"),
         ({"severity": (0.2, 0.9)}, "camera has learned one level only"),
     ):
         with pytest.raises(PipelineError) as error:
             make_multi_level(tmp_path / "c", models=models, **changes)
-        assert words in str(error.value)
+        assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""A tile of JPEG 2000 is distorted as its image would have been: with the step that the whole of it leads to."""
+"""A tile of JPEG 2000 has the quantisation step of its whole image, from the significance of the image."""
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ def manifest(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(manifest):
-    def made(out, **settings):
+    def run(out, **settings):
         values = {"distortions": ("jp2k",), "tile_px": 256, "count": 8, "samples_per_shard": 6}
         values |= {"tiles_per_chunk": 2, "inference_batch_size": BATCH}
         generate.run(GenerateConfig(**{**values, **settings}), manifest, PRETRAINED, out, workers=Workers(0))
         return open_corpus(out)
 
-    return made
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -39,35 +39,35 @@ def predictor():
 
 
 @pytest.fixture(scope="module")
-def whole_of(manifest):
-    def whole(record):
-        (image,) = (one for one in read_manifest(manifest).records if one.id == record.image)
+def significance_of_image(manifest):
+    def significance(record):
+        (image,) = (candidate for candidate in read_manifest(manifest).records if candidate.id == record.image)
         return significance_of(read_ingested(read_manifest(manifest).root, image))[None]
 
-    return whole
+    return significance
 
 
-def test_a_sample_has_the_step_of_its_whole_photograph(make, predictor, whole_of, tmp_path):
+def test_a_sample_has_the_step_of_its_whole_image(make, predictor, significance_of_image, tmp_path):
     corpus = make(tmp_path / "corpus")
     alone = 0
     for sample in map(corpus.__getitem__, range(8)):
-        whole = whole_of(sample.record)
-        told = [[sample.record.seed], [sample.record.severity]]
-        made = predictor.distort(sample.pristine[None], *told, whole)[0]
+        significance = significance_of_image(sample.record)
+        arguments = [[sample.record.seed], [sample.record.severity]]
+        made = predictor.distort(sample.pristine[None], *arguments, significance)[0]
         np.testing.assert_array_equal(made, sample.distorted)
-        alone += (predictor.distort(sample.pristine[None], *told)[0] != made).any()
-    assert alone > 4  # taken for wholes, tiles would be distorted otherwise
+        alone += (predictor.distort(sample.pristine[None], *arguments)[0] != made).any()
+    assert alone > 4  # with the significance of the tile alone, the output differs
 
 
-def test_so_it_is_where_a_quality_is_asked_for(make, predictor, whole_of, tmp_path):
+def test_a_sample_with_a_target_has_the_step_of_its_whole_image(make, predictor, significance_of_image, tmp_path):
     corpus = make(tmp_path / "corpus", target={"ssim": (0.7, 0.85)})
     for sample in map(corpus.__getitem__, range(8)):
-        whole = whole_of(sample.record)
-        made = predictor.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], whole)[0]
+        significance = significance_of_image(sample.record)
+        made = predictor.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], significance)[0]
         np.testing.assert_array_equal(made, sample.distorted)
 
 
-def test_a_whole_image_needs_to_be_told_nothing(make, tmp_path):
+def test_a_whole_image_needs_no_image_stats(make, tmp_path):
     corpus = make(tmp_path / "corpus", whole_images=True, count=2)
     for sample in map(corpus.__getitem__, range(2)):
         made = load_generator(PRETRAINED / "jp2k", batch_size=1).predictor.distort_image(

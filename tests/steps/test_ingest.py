@@ -64,7 +64,7 @@ def test_every_file_is_accepted_or_has_a_reason_and_the_counts_add_up(mixed, tmp
     }
 
 
-def test_the_manifest_says_what_is_known_of_each_image(mixed, tmp_path):
+def test_the_manifest_has_all_attributes_of_each_image(mixed, tmp_path):
     ingest.run(settings(mixed, licence="all mine"), tmp_path / "m.jsonl")
     manifest = read_manifest(tmp_path / "m.jsonl")
     rows = {row.path: row for row in manifest.records}
@@ -109,7 +109,7 @@ def test_splits_of_a_list_and_of_an_earlier_manifest_are_kept(mixed, tmp_path):
     (mixed / "Shot 5.png").write_bytes(encode_png(pixels(50)))
     report = ingest.run(settings(tmp_path / "first.jsonl", split_salt="another"), tmp_path / "deep/second.jsonl")
     assert read_manifest(tmp_path / "deep/second.jsonl").records == first[:5]
-    assert "rejected Shot 5.png: its pixels are not the ones that the manifest names" in report.lines
+    assert "rejected Shot 5.png: its pixels differ from the digest in the manifest" in report.lines
 
 
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(mixed, tmp_path):
@@ -140,7 +140,7 @@ def test_ids_are_safe_as_file_names(path, expected):
     assert ingest.image_id(path, "0123456789" * 6) == expected
 
 
-def test_two_images_whose_short_ids_meet_stay_two():
+def test_two_images_with_equal_short_ids_get_different_ids():
     entry = ingest.Entry("a.png", None, None, None, None)
     twins = [ingest.Examined(entry, "01234567" + rest * 56, "f", 1, 1, "RGB") for rest in "ab"]
     records = ingest._records(twins, {twin.image_digest: "train" for twin in twins}, "MIT", "here")

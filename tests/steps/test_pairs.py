@@ -42,10 +42,10 @@ def true_image(photographs, record):
 
 
 def test_tiles_are_cut_from_the_distorted_whole_image(pair_store, photographs):
-    for record, place in zip(pair_store.records(), range(len(pair_store)), strict=True):
+    for index, record in enumerate(pair_store.records()):
         pristine = photographs[record.image.removesuffix("-1")]
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
-        pair = pair_store[place]
+        pair = pair_store[index]
         assert np.array_equal(pair.pristine, pristine[inside])
         assert np.array_equal(pair.distorted, true_image(photographs, record)[inside])
 
@@ -58,7 +58,7 @@ def test_validation_images_are_whole_and_true(pair_store, photographs):
             assert (record.y, record.x, record.height, record.width) == (0, 0, *pristine.shape[:2])
 
 
-def test_records_say_how_each_tile_came_to_be(pair_store):
+def test_records_have_the_recipe_of_each_tile(pair_store):
     for record in pair_store.records() + pair_store.records("val"):
         if record.distortion == "faded":
             assert json.loads(record.facts) == {"file": f"{record.image.removesuffix('-1')}.png"}
@@ -71,22 +71,22 @@ def test_records_say_how_each_tile_came_to_be(pair_store):
 
 def test_slots_are_global_and_each_distortion_has_its_own(pair_store):
     for distortion in pair_store.distortions:
-        own = [record for record in pair_store.records() if record.distortion == distortion]
-        slots = [record.slot for record in own]
+        records = [record for record in pair_store.records() if record.distortion == distortion]
+        slots = [record.slot for record in records]
         assert len(set(slots)) == len(slots)
-        assert all(record.slot // 4 == record.shard for record in own)
+        assert all(record.slot // 4 == record.shard for record in records)
         assert max(slots) < pair_store.array(f"train/{distortion}").shape[1]
-        assert Counter(record.image for record in own).keys() == {"wren-1", "osprey-1", "flower-1"}
+        assert Counter(record.image for record in records).keys() == {"wren-1", "osprey-1", "flower-1"}
     assert {record.shard for record in pair_store.records()} == {0, 1, 2}
 
 
-def test_a_smaller_image_is_padded_and_says_its_extent(pair_store):
+def test_a_smaller_image_is_padded_and_its_record_has_the_extent(pair_store):
     small = [record for record in pair_store.records() if record.image == "flower-1"]
     assert {(record.y, record.height, record.width) for record in small} == {(0, 200, 256)}
     assert {record.x % 16 for record in small} == {0}
 
 
-def test_the_header_tells_what_was_made(pair_store, small_manifest):
+def test_the_metadata_describes_the_store(pair_store, small_manifest):
     metadata = pair_store.metadata
     tiles = metadata["counts"]["train_tiles"]
     assert metadata["counts"]["pairs"] == 3 * (tiles + 2) == len(pair_store) + len(pair_store.records("val"))
@@ -117,25 +117,25 @@ def test_a_second_run_has_nothing_to_do(reference, plain, small_manifest):
 def test_any_workers_make_the_same_store(reference, plain, small_manifest, tmp_path):
     # spawned processes, as `distort-pipeline pairs --workers 2` runs them
     report = step.run(plain, small_manifest, tmp_path / "pairs", workers=Workers(2))
-    found = open_pairs(tmp_path / "pairs")
-    assert found.metadata["digest"] == reference.metadata["digest"]
-    assert found.ledger() == reference.ledger()
+    store = open_pairs(tmp_path / "pairs")
+    assert store.metadata["digest"] == reference.metadata["digest"]
+    assert store.ledger() == reference.ledger()
     assert report.counts == reference.metadata["counts"]
 
 
-def test_workers_and_the_settings_for_them_decide_nothing(reference, plain, small_manifest):
+def test_worker_settings_have_no_effect(reference, plain, small_manifest):
     report = step.run(dataclasses.replace(plain, workers=7), small_manifest, reference.folder)
     assert "nothing to do" in report.lines[0]
 
 
-def test_after_a_kill_only_the_rest_is_made_and_the_store_is_the_same(
+def test_after_a_kill_only_unfinished_shards_are_made_and_the_store_is_the_same(
     reference, plain, small_manifest, tmp_path, monkeypatch
 ):
     out = tmp_path / "pairs"
     made = []
 
     def killed(function, tasks, _):
-        for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order than usual
+        for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order
             made.append(function(task))
             yield made[-1]
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def test_after_a_kill_only_the_rest_is_made_and_the_store_is_the_same(
             step.run(plain, small_manifest, out)
     assert not out.exists()
     (work,) = tmp_path.glob(".pairs.*.building")
-    # one shard was written but not yet noted, and a writer died in the middle of two files
+    # a shard was written but has no entry yet, and a writer died in the middle of two files
     (work / "ledger" / f"{made[0]}.json").unlink()
     (work / "pixels.zarr" / "train" / "jpeg" / "c.0123.partial").write_bytes(b"half")
     (work / "records" / ".train-00000.parquet.0123.partial").write_bytes(b"half")
@@ -170,15 +170,15 @@ def test_other_settings_make_another_store_and_never_replace_one(reference, plai
 def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest, photographs, tmp_path):
     config = dataclasses.replace(plain, distortions=("jpeg",), preset="kadid", levels=(5, 1))
     step.run(config, small_manifest, tmp_path / "pairs")
-    found = open_pairs(tmp_path / "pairs")
-    assert found.levels("jpeg") == (5, 1)
-    assert found.array("train/jpeg").shape[0] == 2
-    for place, record in enumerate(found.records()):
+    store = open_pairs(tmp_path / "pairs")
+    assert store.levels("jpeg") == (5, 1)
+    assert store.array("train/jpeg").shape[0] == 2
+    for index, record in enumerate(store.records()):
         assert record.level_index == (5, 1).index(record.level)
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
-        assert np.array_equal(found[place].distorted, true_image(photographs, record)[inside])
-    assert {record.level for record, _, _ in found.validation("jpeg", 1)} == {1}
-    assert {json.loads(record.parameters)["quality"] for record in found.records()} == {4, 43}
+        assert np.array_equal(store[index].distorted, true_image(photographs, record)[inside])
+    assert {record.level for record, _, _ in store.validation("jpeg", 1)} == {1}
+    assert {json.loads(record.parameters)["quality"] for record in store.records()} == {4, 43}
 
 
 def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_manifest, small_settings, tmp_path):
@@ -200,12 +200,12 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     assert report.counts["pairs"] == 3  # the wren's tiles
     said = "\n".join(report.lines)
     assert "osprey-1: scan left out, its partner 2.png is 304 x 287 px, the image 304 x 288 px" in said
-    assert "flower-1: scan left out, its partner 3.png is no use: not an image" in said
-    assert "maple-1: scan left out, its partner 4.png is no use: there is no such file" in said
-    found = open_pairs(tmp_path / "pairs")
-    assert {record.image for record in found.records()} == {"wren-1"}
-    assert np.array_equal(found[0].distorted, 255 - found[0].pristine)
-    assert found.records("val") == []
+    assert "flower-1: scan left out, its partner 3.png cannot be used: not an image" in said
+    assert "maple-1: scan left out, its partner 4.png cannot be used: there is no such file" in said
+    store = open_pairs(tmp_path / "pairs")
+    assert {record.image for record in store.records()} == {"wren-1"}
+    assert np.array_equal(store[0].distorted, 255 - store[0].pristine)
+    assert store.records("val") == []
 
 
 def test_images_without_a_partner_in_a_folder_are_counted(photographs, small_manifest, small_settings, tmp_path):
@@ -224,7 +224,7 @@ def test_another_partner_makes_another_store(small_manifest, small_settings, pho
     (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
     config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad)})
     step.run(config, small_manifest, tmp_path / "pairs")
-    moved = shutil.move(bad, tmp_path / "elsewhere")  # where it lies decides nothing
+    moved = shutil.move(bad, tmp_path / "elsewhere")  # the path has no effect
     elsewhere = dataclasses.replace(config, external={"scan": str(moved)})
     assert "nothing to do" in step.run(elsewhere, small_manifest, tmp_path / "pairs").lines[0]
     (tmp_path / "elsewhere" / "wren.png").write_bytes(encode_png(photographs["wren"]))

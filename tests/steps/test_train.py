@@ -17,7 +17,7 @@ TINY = TrainConfig(
     base_filters=4,
     discriminator_filters=2,
     crop_px=128,
-    batch=2,
+    batch_size=2,
     steps=2,
     checkpoint_every=1,
     validate_every=1,
@@ -27,7 +27,7 @@ TINY = TrainConfig(
 
 @pytest.fixture(scope="module")
 def model(pair_store, tmp_path_factory):
-    """A generator of the images that were brought, after two steps."""
+    """A generator of external pairs, after two steps."""
     out = tmp_path_factory.mktemp("models") / "faded"
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(out.parent)  # out of any DVC project
@@ -35,26 +35,26 @@ def model(pair_store, tmp_path_factory):
     return out, report
 
 
-def test_brought_pairs_leave_a_model_folder_with_all_its_parts(model):
+def test_external_pairs_give_a_complete_model_folder(model):
     out, report = model
     assert report.counts["steps"] == 2
-    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert there >= {
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files >= {
         *("store.json", "README.md", "run.json", WEIGHTS, "validation_histograms.npz"),
-        *("strips/00000001.png", "side_by_side/00000002.png"),
+        *("side_by_side/00000001.png", "side_by_side/00000002.png"),
         *("live/plots/metrics/generator_loss.tsv", "live/plots/metrics/jsd_nss.tsv"),
     }
     assert not (out / "checkpoints").exists()
     assert [path.name for path in out.parent.iterdir()] == ["faded"]
 
 
-def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_store):
+def test_the_card_has_the_origin_and_the_figures(model, pair_store):
     out, report = model
     card = read_card(out)
     assert (card["distortion"], card["external"]) == ("faded", True)
     (level,) = card["levels"]
     assert (level["level"], level["parameters"], level["severity"]) == (1, {}, 1)
-    # fading explains away in blocks, but their edges are worse for the statistics than the identity baseline
+    # block codecs explain the fading, but their edges have worse statistics than the identity baseline
     assert card["network"] == {
         "base_filters": 4, "noise_channels": 0, "codec_prior": "none", "noise_pyramid": False, "image_stats": False
     }  # fmt: skip
@@ -69,25 +69,25 @@ def test_the_card_says_what_it_was_made_of_and_how_well_it_does(model, pair_stor
     assert level["thresholds_bits"].keys() == {"paired", "unpaired"}
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "# Generator: faded" in text
-    assert "brought pairs" in text
+    assert "external pairs" in text
     assert card["weights_digest"] in text
 
 
-def test_the_weights_are_the_averaged_ones_and_make_the_generator_again(model, pair_store):
+def test_the_weights_are_those_of_the_ema_generator_and_restore_it(model, pair_store):
     out, _ = model
     weights, _ = read_arrays(out / WEIGHTS)
     assert arrays_digest(weights) == read_card(out)["weights_digest"]
-    found = load_generator(out, batch_size=2)
-    assert found.digest == arrays_digest(weights)
-    assert load_generator(out, batch_size=2) is found  # once in a process
+    generator = load_generator(out, batch_size=2)
+    assert generator.digest == arrays_digest(weights)
+    assert load_generator(out, batch_size=2) is generator  # once in a process
     image = pair_store.val_image("maple-1")
-    distorted = found.predictor.distort_image(image, 0)
+    distorted = generator.predictor.distort_image(image, 0)
     assert distorted.shape == image.shape
-    # two steps at 3e-4 on an image that it copies at first: close to it, but not it
+    # two steps at 3e-4 from the identity: close to the image, but different
     assert 0 < np.abs(distorted.astype(int) - image).mean() < 100
 
 
-def test_the_log_holds_a_line_for_each_turn(model):
+def test_the_log_has_a_line_for_each_validation(model):
     out, _ = model
     with (out / "live/plots/metrics/jsd_nss.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file, delimiter="\t"))
@@ -96,11 +96,11 @@ def test_the_log_holds_a_line_for_each_turn(model):
         assert all(float(row["true_residual"]) > 1 for row in csv.DictReader(file, delimiter="\t"))
 
 
-def test_strips_and_histograms_are_of_the_validation_images(model):
+def test_side_by_sides_and_histograms_are_of_the_validation_images(model):
     out, _ = model
-    with PILImage.open(out / "side_by_side/00000002.png") as strip:
-        assert strip.width > 5 * 256
-        assert strip.height > 2 * 256  # a row for each of the two images
+    with PILImage.open(out / "side_by_side/00000002.png") as side_by_side:
+        assert side_by_side.width > 5 * 256
+        assert side_by_side.height > 2 * 256  # a row for each of the two images
     (histograms,) = read_histograms(out)
     assert set(histograms.images.tolist()) == {0, 1}
     assert (histograms.true.sum(1) == 255 * 255).all()  # diagonal neighbours in a tile of 256 px
@@ -134,7 +134,7 @@ def test_damaged_weights_are_not_used(model, tmp_path):
     data = bytearray((folder / WEIGHTS).read_bytes())
     data[-5] ^= 64
     (folder / WEIGHTS).write_bytes(data)
-    with pytest.raises(PipelineError, match="is damaged: its digest is not the one in the model card"):
+    with pytest.raises(PipelineError, match="is damaged: its digest differs from the digest in the model card"):
         load_generator(folder, batch_size=2)
 
 
@@ -169,7 +169,7 @@ def fitted(pair_store, tmp_path_factory):
     return out
 
 
-def test_without_steps_a_model_is_what_least_squares_say(fitted):
+def test_without_steps_a_model_is_the_least_squares_fit(fitted):
     card = read_card(fitted)
     assert (card["kept_step"], card["network"]["base_filters"], card["network"]["noise_pyramid"]) == (0, 0, True)
     assert {path.split("/")[0] for path in read_arrays(fitted / WEIGHTS)[0]} == {"noise_pyramid"}
@@ -178,13 +178,13 @@ def test_without_steps_a_model_is_what_least_squares_say(fitted):
     assert "no U-Net" in (fitted / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_generates_like_any_other(fitted, pair_store):
+def test_a_fitted_model_generates(fitted, pair_store):
     predictor = load_generator(fitted, batch_size=1).predictor
     pristine = next(iter(pair_store.validation("white_noise")))[1]
-    made, again, other = (predictor.distort_image(pristine, seed) for seed in (1, 1, 2))
-    assert np.array_equal(made, again)
-    assert made.shape == pristine.shape
-    assert np.mean(made != other) > 0.5
+    first, repeated, other = (predictor.distort_image(pristine, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, repeated)
+    assert first.shape == pristine.shape
+    assert np.mean(first != other) > 0.5
 
 
 def test_without_steps_and_without_a_fit_there_is_no_model(pair_store, tmp_path):
@@ -194,44 +194,48 @@ def test_without_steps_and_without_a_fit_there_is_no_model(pair_store, tmp_path)
 
 
 @pytest.mark.parametrize(("steps", "filters"), [(0, 0), (1, 4)])
-def test_a_training_goes_on_from_another_model_with_or_without_a_u_net(fitted, pair_store, tmp_path, steps, filters):
+def test_a_training_starts_from_another_model_with_or_without_a_u_net(fitted, pair_store, tmp_path, steps, filters):
     config = dataclasses.replace(TINY, steps=steps, select_checkpoint="last")
-    step.run(config, pair_store.folder, tmp_path / "next", distortion="white_noise", base=fitted)
+    step.run(config, pair_store.folder, tmp_path / "next", distortion="white_noise", init_from=fitted)
     card = read_card(tmp_path / "next")
-    assert card["settings"]["base"] == read_card(fitted)["weights_digest"]
+    assert card["settings"]["init_from"] == read_card(fitted)["weights_digest"]
     assert card["network"] == {**read_card(fitted)["network"], "base_filters": filters}
-    matrices, given = (
+    matrices, initial = (
         read_arrays(folder / WEIGHTS)[0]["noise_pyramid/octaves"] for folder in (tmp_path / "next", fitted)
     )
-    np.testing.assert_allclose(matrices, given, rtol=1e-6)
+    np.testing.assert_allclose(matrices, initial, rtol=1e-6)
     assert f"digest of the weights {read_card(fitted)['weights_digest']}" in (tmp_path / "next/README.md").read_text(
         "utf-8"
     )
 
 
-def test_a_base_that_stays_the_best_keeps_its_u_net(fitted, pair_store, tmp_path):
+def test_an_initial_model_that_stays_the_best_keeps_its_u_net(fitted, pair_store, tmp_path):
     config = dataclasses.replace(TINY, steps=1, select_checkpoint="last", discriminator_warmup_steps=0)
-    step.run(config, pair_store.folder, tmp_path / "base", distortion="white_noise", base=fitted)
+    step.run(config, pair_store.folder, tmp_path / "first", distortion="white_noise", init_from=fitted)
     spoiling = dataclasses.replace(config, select_checkpoint="best", generator_lr=1.0)
-    step.run(spoiling, pair_store.folder, tmp_path / "next", distortion="white_noise", base=tmp_path / "base")
-    base, card = (read_card(tmp_path / name) for name in ("base", "next"))
+    step.run(spoiling, pair_store.folder, tmp_path / "next", distortion="white_noise", init_from=tmp_path / "first")
+    first, card = (read_card(tmp_path / name) for name in ("first", "next"))
     assert card["kept_step"] == 0
     assert card["network"]["base_filters"] == 4
-    assert card["weights_digest"] == base["weights_digest"]
-    assert card["figures"] == base["figures"]
+    assert card["weights_digest"] == first["weights_digest"]
+    assert card["figures"] == first["figures"]
 
 
 @pytest.mark.parametrize("changes", [{"base_filters": 2}, {"noise_channels": 1}, {"codec_prior": "dct"}])
-def test_a_base_of_other_networks_is_refused(model, pair_store, tmp_path, changes):
+def test_an_initial_model_of_other_networks_is_refused(model, pair_store, tmp_path, changes):
     ((name, value),) = changes.items()
     with pytest.raises(PipelineError, match=f"train.{name} is {value}, but .*faded has"):
         step.run(
-            dataclasses.replace(TINY, **changes), pair_store.folder, tmp_path / "m", distortion="faded", base=model[0]
+            dataclasses.replace(TINY, **changes),
+            pair_store.folder,
+            tmp_path / "m",
+            distortion="faded",
+            init_from=model[0],
         )
     assert not list(tmp_path.iterdir())
 
 
-def test_blocks_of_a_base_stay_on_their_grid(pair_store, tmp_path):
+def test_blocks_of_an_initial_model_stay_on_their_grid(pair_store, tmp_path):
     config = dataclasses.replace(TINY, crop_align=1)
     with pytest.raises(PipelineError, match="crop_align has to be 16, got 1"):
-        step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", base=pretrained("jpeg"))
+        step.run(config, pair_store.folder, tmp_path / "m", distortion="jpeg", init_from=pretrained("jpeg"))

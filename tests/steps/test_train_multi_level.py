@@ -1,4 +1,4 @@
-"""train with several levels: what the card says of the dial."""
+"""train with several levels: the calibration in the card."""
 
 import re
 
@@ -16,12 +16,12 @@ from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.trained import load_generator
 from studies.severity import main as study
 
-FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch=2, validation_tiles=2)
+FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch_size=2, validation_tiles=2)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """White noise at two levels of the ladder, read off two crops, and one level of it alone."""
+    """Models of white noise at two of five levels, fitted to two crops, and at a single level."""
     root = tmp_path_factory.mktemp("multi_level")
     five_level_pairs(root, ("white_noise",), (2, 4), val_count=1)
     with pytest.MonkeyPatch.context() as patched:
@@ -32,16 +32,16 @@ def trained(tmp_path_factory):
     return root
 
 
-def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
+def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
     card = read_card(trained / "multi_level" / "noise")
-    found = card["calibration"]
-    assert set(found) == {"severity", *CALIBRATED}
-    assert found["severity"] == pytest.approx(np.arange(21) / 20)
-    assert (found["psnr"][0], found["ssim"][0], found["gmsd"][0]) == (60, 1, 0)
-    assert expected(found, "psnr", 0.5) == pytest.approx(20 * np.log10(255 / 10), abs=0.6)
-    assert expected(found, "psnr", 1) == pytest.approx(20 * np.log10(255 / 36) + 1.5, abs=0.6)  # much is clipped
-    severity = severity_for(found, "psnr", 24)
-    assert 0.5 < severity < 1  # 24 dB are 16 greys, between 10 and 36
+    calibration = card["calibration"]
+    assert set(calibration) == {"severity", *CALIBRATED}
+    assert calibration["severity"] == pytest.approx(np.arange(21) / 20)
+    assert (calibration["psnr"][0], calibration["ssim"][0], calibration["gmsd"][0]) == (60, 1, 0)
+    assert expected(calibration, "psnr", 0.5) == pytest.approx(20 * np.log10(255 / 10), abs=0.6)
+    assert expected(calibration, "psnr", 1) == pytest.approx(20 * np.log10(255 / 36) + 1.5, abs=0.6)  # much is clipped
+    severity = severity_for(calibration, "psnr", 24)
+    assert 0.5 < severity < 1  # 24 dB are 16 levels, between 10 and 36
     (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
     pristine = open_pairs(trained / "pairs").val_image(image)
     made = load_generator(trained / "multi_level" / "noise", batch_size=1).predictor.distort_image(
@@ -50,7 +50,7 @@ def test_the_card_holds_a_calibration_that_the_generator_keeps(trained):
     assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
 
 
-def test_one_level_has_none(trained):
+def test_a_model_of_one_level_has_no_calibration(trained):
     assert "calibration" not in read_card(trained / "single" / "noise")
 
 

@@ -28,20 +28,20 @@ def shard_files(store):
     return sorted(path.relative_to(store / PIXELS).as_posix() for path in (store / PIXELS).rglob("c.*"))
 
 
-def test_shards_go_to_their_places_and_partial_ones_end_in_black(store):
+def test_shards_go_to_their_slots_and_partial_shards_end_in_black(store):
     array = create_group(store)["train/a"]
     full, short = noise(1, 4, 32, 32, 3), noise(2, 3, 32, 32, 3)
     write_shard(store, array, 0, 4, full)
     write_shard(store, array, 1, 0, short)
-    found = open_group(store)["train/a"][:]
-    assert np.array_equal(found[0, 4:], full)
-    assert np.array_equal(found[1, :3], short)
-    assert not found[1, 3].any()
-    assert not found[0, :4].any()
-    assert not found[1, 4:].any()
+    pixels = open_group(store)["train/a"][:]
+    assert np.array_equal(pixels[0, 4:], full)
+    assert np.array_equal(pixels[1, :3], short)
+    assert not pixels[1, 3].any()
+    assert not pixels[0, :4].any()
+    assert not pixels[1, 4:].any()
 
 
-def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
+def test_a_shard_is_a_file_and_an_all_black_shard_is_written_too(store):
     assert shard_files(store) == []
     write_shard(store, create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
     assert shard_files(store) == ["train/a/c.1.1.0.0.0"]
@@ -49,7 +49,7 @@ def test_one_shard_is_one_file_and_an_all_black_one_is_written_too(store):
     assert (store / PIXELS / "val/black/pristine/c.0.0.0").is_file()
 
 
-def test_arrays_that_are_there_are_kept(store):
+def test_existing_arrays_are_kept(store):
     write_shard(store, create_group(store)["train/a"], 0, 0, noise(3, 4, 32, 32, 3))
     create_tiles(create_group(store), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
     assert open_group(store)["train/a"][0, :4].any()

@@ -6,18 +6,18 @@ from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import read_json, read_listing, sealed, write_bytes, write_json
 
 
-def test_what_was_finished_and_not_moved_in_is_moved_in_by_the_next_command(tmp_path):
+def test_a_finished_store_left_in_staging_is_moved_by_the_next_command(tmp_path):
     build = StagedStore(tmp_path / "out", "a" * 64, staging_dir=("checkpoints",))
     (build.start() / "checkpoints").mkdir()
-    write_json(build.work / "store.json", {"key": build.key})  # not sealed: still in the making
+    write_json(build.work / "store.json", {"config_hash": build.config_hash})  # not sealed: not finished
     assert not build.complete()
-    write_json(build.work / "store.json", sealed({"key": build.key}))  # a kill here
+    write_json(build.work / "store.json", sealed({"config_hash": build.config_hash}))  # a kill here
     assert build.complete()
     assert [path.name for path in build.out.iterdir()] == ["store.json"]
     assert not build.work.exists()
 
 
-def test_a_second_writer_is_refused_and_the_first_deletes_what_killed_ones_left(tmp_path, monkeypatch, capsys):
+def test_a_second_writer_is_refused_and_the_first_deletes_files_of_killed_writers(tmp_path, monkeypatch, capsys):
     swept = iter([1, 0])
     monkeypatch.setattr(builds, "sweep", lambda: next(swept))
     build, other = StagedStore(tmp_path / "out", "a" * 64), StagedStore(tmp_path / "out", "b" * 64)
@@ -32,7 +32,7 @@ def test_a_second_writer_is_refused_and_the_first_deletes_what_killed_ones_left(
     assert not list(tmp_path.glob("*.lease"))
 
 
-def test_a_place_that_was_taken_meanwhile_is_named_and_the_work_is_kept(tmp_path):
+def test_an_output_created_meanwhile_is_named_and_the_work_is_kept(tmp_path):
     build = StagedStore(tmp_path / "out", "a" * 64)
     build.start()
     (tmp_path / "out").mkdir()
@@ -42,26 +42,27 @@ def test_a_place_that_was_taken_meanwhile_is_named_and_the_work_is_kept(tmp_path
     assert build.work.is_dir()
 
 
-def test_a_build_is_at_out_only_when_whole(tmp_path):
+def test_a_store_is_at_out_only_when_complete(tmp_path):
     build = StagedStore(tmp_path / "out", "0123456789abcdef" * 4)
     assert not build.complete()
     work = build.start()
     (work / "part").write_text("1", encoding="utf-8")
     assert not build.out.exists()
     assert not build.complete()
-    assert StagedStore(build.out, build.key).start() == work  # the same command finds its work again
+    assert StagedStore(build.out, build.config_hash).start() == work  # the same command finds its work again
     assert (work / "part").exists()
     assert StagedStore(build.out, "f" * 64).start() != work  # and no other command does
     build.publish({"format": "distort-pipeline/x"})
     assert build.complete()
     assert not work.exists()
     metadata = read_json(build.out / "store.json")
-    assert metadata == sealed({"format": "distort-pipeline/x", "key": build.key, "files": metadata["files"]})
+    fields = {"format": "distort-pipeline/x", "config_hash": build.config_hash, "files": metadata["files"]}
+    assert metadata == sealed(fields)
     with pytest.raises(PipelineError, match="already exists and was made with other settings"):
         StagedStore(build.out, "f" * 64).complete()
 
 
-def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
+def test_the_digests_of_published_files_are_kept_if_listed(tmp_path):
     for listed in (True, False):
         build = StagedStore(tmp_path / f"out-{listed}", "0" * 64, staging_dir=("checkpoints",))
         for name in ("plots/a.csv", "page.html", "run.json", "checkpoints/1"):
@@ -71,8 +72,8 @@ def test_the_digests_of_published_files_are_kept_if_wanted(tmp_path):
         assert set(read_listing(build.out)) == ({"plots/a.csv", "page.html"} if listed else set())
 
 
-@pytest.mark.parametrize("content", ["[1]", '{"key": "other"}', "{}"])
-def test_what_stands_at_out_is_never_overwritten(tmp_path, content):
+@pytest.mark.parametrize("content", ["[1]", '{"config_hash": "other"}', "{}"])
+def test_an_existing_output_is_never_overwritten(tmp_path, content):
     out = tmp_path / "out"
     out.mkdir()
     (out / "store.json").write_text(content, encoding="utf-8")
@@ -98,7 +99,7 @@ def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_i
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["c", "files.json", "store.json"]
 
 
-def test_a_place_where_no_work_can_be_done_is_named(tmp_path):
+def test_an_unwritable_output_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PipelineError, match="cannot write in"):
         StagedStore(tmp_path / "file" / "out", "a" * 64).start()

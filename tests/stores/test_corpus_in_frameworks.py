@@ -32,18 +32,18 @@ def files_read(monkeypatch):
     return seen
 
 
-def test_samples_come_in_the_order_asked_for_and_each_chunk_is_read_once(corpus, files_read):
-    places = [22, 3, 39, 3, 0, 21, -1]
-    some = corpus.take(places)
+def test_samples_come_in_the_requested_order_and_each_chunk_is_read_once(corpus, files_read):
+    indices = [22, 3, 39, 3, 0, 21, -1]
+    samples = corpus.take(indices)
     chunks = {("distorted/jpeg", 0), ("distorted/white_noise", 0), ("distorted/white_noise", 4)} | {
         ("pristine", 0), ("pristine", 4)
     }  # fmt: skip
     # of each chunk one read, and one of its shard's index
     assert len(files_read) == 2 * len(chunks)
-    for position, place in enumerate(places):
-        np.testing.assert_array_equal(some.pristine[position], corpus[place].pristine)
-        np.testing.assert_array_equal(some.distorted[position], corpus[place].distorted)
-        assert some.records[position].sample == place % 40
+    for position, index in enumerate(indices):
+        np.testing.assert_array_equal(samples.pristine[position], corpus[index].pristine)
+        np.testing.assert_array_equal(samples.distorted[position], corpus[index].distorted)
+        assert samples.records[position].sample == index % 40
 
 
 def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged, files_read):
@@ -64,8 +64,8 @@ def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damag
 
 
 def test_choosing_by_distortion_and_split(corpus):
-    chosen = corpus.select(["white_noise"], ["val"])
-    assert {(corpus[int(place)].record.distortion, corpus[int(place)].record.split) for place in chosen} == {
+    selected = corpus.select(["white_noise"], ["val"])
+    assert {(corpus[int(index)].record.distortion, corpus[int(index)].record.split) for index in selected} == {
         ("white_noise", "val")
     }
     assert len(corpus.select()) == 40
@@ -85,7 +85,7 @@ def test_torch_gives_the_samples_alone_and_in_batches(corpus):
     same(dataset[7], corpus[7], (2, 0, 1))
     for index, item in zip((30, 2), dataset.__getitems__([30, 2]), strict=True):
         same(item, corpus[index], (2, 0, 1))
-    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), codec_prior=lambda item: item["sample"])
+    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), transform=lambda item: item["sample"])
     assert [chosen[index] for index in range(len(chosen))] == list(range(20, 40))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.corpora import open_corpus
+from distort_pipeline.stores.corpora import VERSION, open_corpus
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -32,30 +32,30 @@ def test_iterating_ends_with_the_last_sample(corpus):
 
 
 @pytest.mark.parametrize(
-    "part",
+    "selection",
     [
         slice(3, 6),  # across a chunk
         slice(17, 24),  # across the distortions, where tiles start again
         slice(None, None, 7),
         slice(-5, None),
         slice(38, 100),
-        slice(30, 14, -5),  # against the order, across the distortions
+        slice(30, 14, -5),  # descending, across the distortions
         slice(None, None, -13),
         slice(5, 5),
     ],
 )
-def test_a_slice_gives_the_samples_that_single_indices_give(corpus, part):
-    some = corpus[part]
-    places = range(40)[part]
-    assert some.distorted.shape == some.pristine.shape == (len(places), 128, 128, 3)
-    assert some.distorted.dtype == some.pristine.dtype == np.uint8
-    assert [record.sample for record in some.records] == list(places)
-    for position, place in enumerate(places):
-        np.testing.assert_array_equal(some.distorted[position], corpus[place].distorted)
-        np.testing.assert_array_equal(some.pristine[position], corpus[place].pristine)
+def test_a_slice_gives_the_samples_of_single_indices(corpus, selection):
+    samples = corpus[selection]
+    indices = range(40)[selection]
+    assert samples.distorted.shape == samples.pristine.shape == (len(indices), 128, 128, 3)
+    assert samples.distorted.dtype == samples.pristine.dtype == np.uint8
+    assert [record.sample for record in samples.records] == list(indices)
+    for position, index in enumerate(indices):
+        np.testing.assert_array_equal(samples.distorted[position], corpus[index].distorted)
+        np.testing.assert_array_equal(samples.pristine[position], corpus[index].pristine)
 
 
-def test_images_come_in_the_order_asked_for(corpus):
+def test_images_come_in_the_requested_order(corpus):
     numbers = [3, 4, 19, 0, 3]
     for number, image in zip(numbers, corpus.images("pristine", numbers), strict=True):
         np.testing.assert_array_equal(image, corpus.pristine(number))
@@ -84,19 +84,19 @@ def test_opening_needs_neither_tensorflow_nor_dask(finished_corpus):
     assert done.stdout.strip() == "(3, 128, 128, 3) []"
 
 
-def test_what_is_no_finished_corpus_of_this_version_is_refused(damaged, tmp_path, pair_store):
+def test_anything_but_a_finished_corpus_of_this_version_is_refused(damaged, tmp_path, pair_store):
     with pytest.raises(PipelineError, match="holds no corpus"):
         open_corpus(tmp_path / "nowhere")
     with pytest.raises(PipelineError, match="is not a corpus"):
         open_corpus(pair_store.folder)
     change_json(damaged / "store.json", version=1)
-    with pytest.raises(PipelineError, match="of version 1; this program reads version 2"):
+    with pytest.raises(PipelineError, match=f"of version 1, and this program reads version {VERSION}"):
         open_corpus(damaged)
     (damaged / "store.json").write_text('{"format": "distort-pip')
     with pytest.raises(PipelineError, match="is damaged"):
         open_corpus(damaged)
     (damaged / "store.json").unlink()
-    with pytest.raises(PipelineError, match="its making was interrupted: run the same command again"):
+    with pytest.raises(PipelineError, match="the command was interrupted: run the same command again"):
         open_corpus(damaged)
 
 
@@ -110,9 +110,9 @@ def test_damaged_and_missing_pixels_are_errors_and_not_black_images(damaged):
     assert open_corpus(damaged)[7].record.slot == 7
     for lose in (lambda: shard.write_bytes(b""), shard.unlink):
         lose()
-        for part in (8, slice(6, 10), -40 + 15):
+        for selection in (8, slice(6, 10), -40 + 15):
             with pytest.raises(PipelineError, match=r"jpeg/c\.1\.0\.0\.0 is missing or empty, its pixels"):
-                open_corpus(damaged)[part]
+                open_corpus(damaged)[selection]
     (damaged / "pixels.zarr" / "pristine" / "zarr.json").write_text('{"attributes": 3}')
     with pytest.raises(PipelineError, match="lacks its array pristine, or it is damaged"):
         open_corpus(damaged)[0]
@@ -122,6 +122,6 @@ def test_a_missing_record_file_is_named(damaged):
     (damaged / "records" / "jpeg-00001.parquet").unlink()
     with pytest.raises(PipelineError, match="a record file is missing or damaged"):
         open_corpus(damaged)[9]
-    assert open_corpus(damaged)[39].record.sample == 39  # and is missed by those only who need it
+    assert open_corpus(damaged)[39].record.sample == 39  # read only when needed
     with pytest.raises(PipelineError, match="a record file is missing or damaged"):
         open_corpus(damaged).table()

@@ -11,7 +11,7 @@ def image(name, path):
     return ImageRecord(name, path, name, name, 9, 9, "RGB", "CC0-1.0", "tests", "train")
 
 
-ROOT = Path("photographs")  # where the manifest's images lie
+ROOT = Path("photographs")  # root of the manifest's images
 IMAGES = [image("a", "birds/owl.png"), image("b", "birds/jay.jpg"), image("c", "zoo.zip/cat.png")]
 
 
@@ -28,13 +28,13 @@ def listed(tmp_path, text):
     return path
 
 
-def test_a_folder_is_matched_by_path_then_by_a_stem_that_only_one_file_has(tmp_path):
-    folder = fill(tmp_path / "bad", "birds/owl.png", "other/owl.png", "jay.png", "deep/cat.jp2", "stray.png")
+def test_a_folder_is_matched_by_path_then_by_unique_stem(tmp_path):
+    folder = fill(tmp_path / "bad", "birds/owl.png", "other/owl.png", "jay.png", "deep/cat.jp2", "other.png")
     assert match_pairs(folder, IMAGES, ROOT) == {"a": "birds/owl.png", "b": "jay.png", "c": "deep/cat.jp2"}
     assert pair_root(folder) == folder
 
 
-def test_an_ambiguous_stem_is_nobodys_partner(tmp_path):
+def test_an_ambiguous_stem_has_no_partner(tmp_path):
     folder = fill(tmp_path / "bad", "1/jay.png", "2/jay.png", "birds/owl.png")
     assert match_pairs(folder, IMAGES, ROOT) == {"a": "birds/owl.png"}
 
@@ -66,7 +66,7 @@ def test_images_of_one_name_do_not_share_a_partner(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("reference,distorted\na,b\n", "columns pristine and distorted, it has: distorted, reference"),
         ("", "it has: none"),
@@ -76,8 +76,8 @@ def test_images_of_one_name_do_not_share_a_partner(tmp_path):
         ("pristine,distorted\nwolf.png,1.png\n", "no `pristine` of .* is an image of the manifest"),
     ],
 )
-def test_csvs_that_are_no_lists_of_pairs_say_why(tmp_path, text, said):
-    with pytest.raises(PipelineError, match=said):
+def test_csvs_without_pairs_say_why(tmp_path, text, message):
+    with pytest.raises(PipelineError, match=message):
         match_pairs(listed(tmp_path, text), IMAGES, ROOT)
 
 
@@ -88,6 +88,6 @@ def test_a_source_without_a_single_partner_is_a_mistake(tmp_path):
         match_pairs(tmp_path / "none", IMAGES, ROOT)
 
 
-def test_a_csv_may_name_images_from_where_it_lies(tmp_path):
+def test_a_csv_may_name_images_relative_to_itself(tmp_path):
     table = listed(tmp_path, "pristine,distorted\nclean/birds/owl.png,bad/1.png\n")
     assert match_pairs(table, IMAGES, tmp_path / "clean") == {"a": "bad/1.png"}

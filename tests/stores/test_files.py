@@ -16,7 +16,7 @@ from distort_pipeline.stores.files import (
 )
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_partial_file(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "file.bin"
     write_bytes(path, b"old")
 
@@ -30,7 +30,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
     assert [entry.name for entry in path.parent.iterdir()] == ["file.bin"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PipelineError, match="cannot write"):
         write_bytes(tmp_path / "file" / "below.json", b"")
@@ -56,7 +56,7 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("metadata", "message"),
     [
         (None, "holds no corpus .* interrupted: run the same command again"),
         (
@@ -64,14 +64,17 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
             "is not a corpus: store.json says 'distort-pipeline/pairs'",
         ),
         ([1], "is not a corpus: store.json says something else"),
-        ({"format": "distort-pipeline/corpus", "version": 9}, "is a corpus of version 9; this program reads version 1"),
+        (
+            {"format": "distort-pipeline/corpus", "version": 9},
+            "is a corpus of version 9, and this program reads version 1",
+        ),
         ({"format": "distort-pipeline/corpus"}, "is a corpus of version None"),
     ],
 )
-def test_headers_of_other_stores_and_versions_are_refused(tmp_path, metadata, said):
+def test_metadata_of_other_stores_and_versions_is_refused(tmp_path, metadata, message):
     if metadata is not None:
         write_json(tmp_path / "store.json", metadata)
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=message):
         read_metadata(tmp_path, "corpus", 1)
 
 
@@ -82,16 +85,16 @@ def test_a_missing_store_is_not_called_interrupted(tmp_path):
     assert str(caught.value).endswith("`distort-pipeline generate` makes one")
 
 
-def test_free_space_is_asked_of_the_disk_that_will_be_written(tmp_path, monkeypatch):
-    asked = []
+def test_free_space_is_of_the_disk_of_the_output(tmp_path, monkeypatch):
+    requested = []
 
-    def usage(place):
-        asked.append(place)
+    def usage(path):
+        requested.append(path)
         return SimpleNamespace(free=5e9)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     check_free_space(tmp_path / "a" / "b", 5_000_000_000)
-    assert asked == [tmp_path]
+    assert requested == [tmp_path]
     with pytest.raises(PipelineError, match=r"needs about 5\.01 GB and the disk has 5\.00 GB free"):
         check_free_space(tmp_path / "a", 5_010_000_000)
 

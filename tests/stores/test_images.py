@@ -1,4 +1,4 @@
-"""Every kind of file becomes the pixels that the rule in stores/images.py promises, or a reason."""
+"""Every kind of file is decoded by the rule in stores/images.py, or rejected with a reason."""
 
 import io
 import random
@@ -55,8 +55,8 @@ def srgb_encoded(linear):
     ],
 )
 def test_lossless_files_keep_their_pixels(data, expected, mode):
-    image, found = decode(data)
-    assert found == mode
+    image, decoded_mode = decode(data)
+    assert decoded_mode == mode
     assert image.dtype == np.uint8
     assert image.flags.writeable
     np.testing.assert_array_equal(image, expected)
@@ -78,8 +78,8 @@ def rounded(values, white=65535):
     ],
 )
 def test_sixteen_bits_are_rounded_not_cut(data, values, mode):
-    image, found = decode(data)
-    assert found == mode
+    image, decoded_mode = decode(data)
+    assert decoded_mode == mode
     np.testing.assert_array_equal(image, rounded(values))
 
 
@@ -98,7 +98,7 @@ def test_premultiplied_wide_alpha_is_refused_rather_than_misread():
 @pytest.mark.parametrize("colour_type", [0, 2])
 def test_a_transparent_wide_colour_becomes_white(colour_type):
     values = WIDE[..., : 1 if colour_type == 0 else 3].copy()
-    values[values == values[0, 0]] -= 1  # so that one pixel alone has the colour
+    values[values == values[0, 0]] -= 1  # so only one pixel has the colour
     values[3, 4] = 0x1234
     image, _ = decode(png16(values, colour_type, chunk(b"tRNS", values[3, 4].astype(">u2").tobytes())))
     assert image[3, 4].tolist() == [255, 255, 255]
@@ -184,7 +184,7 @@ def test_an_adobe_rgb_profile_is_converted_to_srgb():
     for kind in ("PNG", "TIFF"):
         image, _ = decode(saved(colours, kind, icc_profile=ADOBE))
         np.testing.assert_allclose(image, srgb_encoded(linear), atol=1.5)
-    assert np.abs(image.astype(int) - colours)[0, 1:3].max() > 10  # or the profile was not looked at
+    assert np.abs(image.astype(int) - colours)[0, 1:3].max() > 10  # else the profile was ignored
 
 
 def test_a_profile_is_applied_to_sixteen_bits_too():
@@ -236,7 +236,7 @@ def test_several_frames_are_refused(kind):
     ("data", "reason"),
     [
         (b"", "not an image"),
-        (b"only words\n", "not an image"),
+        (b"only text\n", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not an image"),  # would start Ghostscript
         (saved(RGB, "PNG")[:900], "broken image"),
         (saved(SMOOTH, "JPEG")[:-200], "broken image"),
@@ -245,13 +245,13 @@ def test_several_frames_are_refused(kind):
         (saved(GREY.astype(np.int32), "TIFF"), "no stated range"),
     ],
 )
-def test_what_is_no_whole_image_is_refused_with_a_reason(data, reason):
+def test_incomplete_images_are_refused_with_a_reason(data, reason):
     with pytest.raises(InvalidImage, match=reason) as refusal:
         decode(data)
     assert "0x" not in refusal.value.reason  # an address would make every list of rejected files another one
 
 
-def test_size_is_judged_before_anything_is_decoded():
+def test_size_is_checked_before_decoding():
     head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"never looked at") + chunk(b"IEND", b"")
     with pytest.raises(InvalidImage, match=r"too large: 10000 megapixels, at most 200"):

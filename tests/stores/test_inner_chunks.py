@@ -29,23 +29,23 @@ def chunks_of(store):
     return InnerChunks(store, open_group(store)["train/a"])
 
 
-def test_chunks_are_what_zarr_reads(store):
+def test_chunks_equal_zarrs(store):
     chunks, array = chunks_of(store), open_group(store)["train/a"]
     assert chunks.shape == (2, 32, 32, 3)
-    room = np.full(chunks.shape, 7, np.uint8)
+    buffer = np.full(chunks.shape, 7, np.uint8)
     for level in range(2):
         for number in range(4):
             expected = array[level, 2 * number : 2 * number + 2]
             assert np.array_equal(chunks.read(level, number), expected)
-            assert chunks.read(level, number, room) is room
-            assert np.array_equal(room, expected)
+            assert chunks.read(level, number, buffer) is buffer
+            assert np.array_equal(buffer, expected)
 
 
 def test_many_threads_may_read(store):
     chunks, expected = chunks_of(store), open_group(store)["train/a"][:]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: chunks.read(number % 2, number // 2 % 4), range(80)))
-    for number, tiles in enumerate(found):
+        results = list(pool.map(lambda number: chunks.read(number % 2, number // 2 % 4), range(80)))
+    for number, tiles in enumerate(results):
         first = number // 2 % 4 * 2
         assert np.array_equal(tiles, expected[number % 2, first : first + 2])
 
@@ -54,14 +54,14 @@ def test_a_shard_that_is_missing_cut_or_changed_anywhere_is_an_error(store):
     chunks = chunks_of(store)
     path = shard_file(store, open_group(store)["train/a"], (1, 0))
     whole = path.read_bytes()
-    for place in range(0, len(whole), 97):
+    for offset in range(0, len(whole), 97):
         damaged = bytearray(whole)
-        damaged[place] ^= 16
+        damaged[offset] ^= 16
         path.write_bytes(damaged)
         with pytest.raises(PipelineError, match="missing or damaged"):
             read_both(chunks)
-    for kept in (0, 3, 40, len(whole) - 1):
-        path.write_bytes(whole[:kept])
+    for size in (0, 3, 40, len(whole) - 1):
+        path.write_bytes(whole[:size])
         with pytest.raises(PipelineError, match="missing or damaged"):
             chunks.read(1, 0)
     path.unlink()
@@ -69,8 +69,8 @@ def test_a_shard_that_is_missing_cut_or_changed_anywhere_is_an_error(store):
         chunks.read(1, 0)
 
 
-def test_another_form_of_array_is_refused(tmp_path):
+def test_another_layout_is_refused(tmp_path):
     group = zarr.open_group(tmp_path / PIXELS, mode="a")
     other = group.create_array("b", shape=(1, 4, 8, 8, 3), chunks=(1, 2, 8, 8, 3), dtype="uint8")
-    with pytest.raises(PipelineError, match="another form"):
+    with pytest.raises(PipelineError, match="in a layout not written by this program"):
         InnerChunks(tmp_path, other)

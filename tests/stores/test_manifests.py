@@ -34,14 +34,14 @@ def written(tmp_path):
     return path
 
 
-def test_what_is_written_is_read_back_by_path(written, tmp_path):
+def test_records_are_read_back_sorted_by_path(written, tmp_path):
     manifest = read_manifest(written)
     assert manifest.records == (record("a", split="val"), record("b"))
     assert manifest.root == tmp_path / "images"
     assert manifest.digest == digest_rows(manifest.records)
 
 
-def test_the_header_is_relative_and_says_what_the_file_is(written):
+def test_the_metadata_name_format_and_relative_root(written):
     first = written.read_text(encoding="utf-8").split("\n")[0]
     metadata = json.loads(first)
     assert list(metadata) == ["format", "version", "root", "digest"]
@@ -78,26 +78,26 @@ def without(lines, name):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda lines: [lines[0].replace('"version": 1', '"version": 2'), *lines[1:]], "line 1: manifest version 2"),
-        (lambda lines: lines[1:], "line 1: no header"),
-        (lambda _: [""], "line 1: no header"),
-        (lambda lines: [lines[0].replace('"root"', '"origin"'), *lines[1:]], "line 1: the header must have"),
+        (lambda lines: [lines[0].replace('"version": 2', '"version": 3'), *lines[1:]], "line 1: manifest version 3"),
+        (lambda lines: lines[1:], "line 1: no metadata"),
+        (lambda _: [""], "line 1: no metadata"),
+        (lambda lines: [lines[0].replace('"root"', '"origin"'), *lines[1:]], "line 1: the metadata must have"),
         (lambda lines: [lines[0].replace("../images", "/images"), *lines[1:]], "line 1: root must be relative"),
         (lambda lines: [lines[0], lines[1][:40], *lines[2:]], "line 2: not a line of JSON"),
         (lambda lines: [*lines[:2], "[]"], "line 3: not a mapping"),
         (lambda lines: [*lines[:2], "", lines[2]], "line 3: not a line of JSON"),
         (lambda lines: changed_row(lines, colour="red"), "line 2: unknown field 'colour'"),
-        (lambda lines: changed_row(lines, width="300"), "line 2: width must be there, as int"),
-        (lambda lines: changed_row(lines, width=True), "line 2: width must be there, as int"),
+        (lambda lines: changed_row(lines, width="300"), "line 2: width must be present, as int"),
+        (lambda lines: changed_row(lines, width=True), "line 2: width must be present, as int"),
         (lambda lines: changed_row(lines, licence="\ud800"), "line 2: text that is not Unicode"),
-        (lambda lines: without(lines, "licence"), "line 2: licence must be there, as str"),
+        (lambda lines: without(lines, "licence"), "line 2: licence must be present, as str"),
         (lambda lines: changed_row(lines, split="vale"), "line 2: split must be one of train, val, test, got 'vale'"),
-        (lambda lines: [*lines[:2], lines[1]], "line 3: id 'a-01234567' stands in line 2 already"),
-        (lambda lines: changed_row(lines, licence="MIT"), "line 1: the rows are not those"),
-        (lambda lines: lines[:2], "line 1: the rows are not those"),
+        (lambda lines: [*lines[:2], lines[1]], "line 3: id 'a-01234567' is already in line 2"),
+        (lambda lines: changed_row(lines, licence="MIT"), "line 1: the rows do not match the digest"),
+        (lambda lines: lines[:2], "line 1: the rows do not match the digest"),
     ],
 )
-def test_damage_names_the_line_and_what_to_do(written, damage, message):
+def test_damage_names_the_line_and_the_remedy(written, damage, message):
     lines = written.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     written.write_text("\n".join(damage(lines)) + "\n", encoding="utf-8")
     with pytest.raises(PipelineError, match=message) as refusal:
@@ -106,7 +106,7 @@ def test_damage_names_the_line_and_what_to_do(written, damage, message):
     assert "distort-pipeline ingest" in str(refusal.value)
 
 
-def test_what_is_no_manifest_at_all_is_said_plainly(tmp_path):
+def test_files_other_than_manifests_are_errors(tmp_path):
     with pytest.raises(PipelineError, match="there is no manifest"):
         read_manifest(tmp_path / "none.jsonl")
     with pytest.raises(PipelineError, match="cannot be read"):

@@ -5,6 +5,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import write_json
 from distort_pipeline.stores.models import (
     HISTOGRAMS,
+    VERSION,
     ValidationHistograms,
     arrays_digest,
     model_folders,
@@ -17,21 +18,21 @@ from distort_pipeline.stores.models import (
 
 ARRAYS = {
     "b/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
-    "a/count": np.asarray(7, np.int64),  # an optimiser's step count has no axis, and must come back without
+    "a/count": np.asarray(7, np.int64),  # like an optimiser's step count: without axes
     "c/empty": np.zeros((0, 3), np.float32),
 }
 
 
 def test_arrays_come_back_with_their_shapes_types_and_metadata(tmp_path):
     write_arrays(tmp_path / "x.safetensors", ARRAYS, {"step": "12"})
-    found, metadata = read_arrays(tmp_path / "x.safetensors")
+    arrays, metadata = read_arrays(tmp_path / "x.safetensors")
     assert metadata == {"step": "12"}
-    assert found.keys() == ARRAYS.keys()
+    assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        assert found[name].shape == array.shape
-        assert found[name].dtype == array.dtype
-        assert np.array_equal(found[name], array)
-    assert arrays_digest(found) == arrays_digest(ARRAYS)
+        assert arrays[name].shape == array.shape
+        assert arrays[name].dtype == array.dtype
+        assert np.array_equal(arrays[name], array)
+    assert arrays_digest(arrays) == arrays_digest(ARRAYS)
 
 
 def test_the_digest_is_of_names_shapes_types_and_values():
@@ -59,10 +60,10 @@ def histograms():
 
 def test_histograms_come_back(tmp_path):
     write_histograms(tmp_path, [histograms()])
-    (found,) = read_histograms(tmp_path)
+    (read,) = read_histograms(tmp_path)
     for name in ("pristine", "true", "generated", "images"):
-        assert np.array_equal(getattr(found, name), getattr(histograms(), name))
-    assert found.tile_px == 256
+        assert np.array_equal(getattr(read, name), getattr(histograms(), name))
+    assert read.tile_px == 256
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda _: b"PK\x03\x04", lambda _: b"", None])
@@ -86,6 +87,6 @@ def test_models_are_the_finished_folders(tmp_path):
     with pytest.raises(PipelineError, match="no finished model"):
         model_folders(tmp_path / "models")
     for name in ("white_noise", "jpeg"):
-        write_json(tmp_path / "models" / name / "store.json", {"format": "distort-pipeline/model", "version": 2})
+        write_json(tmp_path / "models" / name / "store.json", {"format": "distort-pipeline/model", "version": VERSION})
     assert list(model_folders(tmp_path / "models")) == ["jpeg", "white_noise"]
-    assert read_card(model_folders(tmp_path / "models")["jpeg"])["version"] == 2
+    assert read_card(model_folders(tmp_path / "models")["jpeg"])["version"] == VERSION

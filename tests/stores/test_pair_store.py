@@ -9,7 +9,7 @@ import pytest
 import distort_pipeline
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import PairRecord
-from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.stores.pairs import VERSION, open_pairs
 
 
 def copied(pair_store, folder):
@@ -30,11 +30,11 @@ def test_length_index_and_iteration_go_over_the_training_pairs(pair_store):
     assert sum(1 for _ in pair_store) == len(pair_store)
 
 
-def test_a_single_pair_is_cut_to_what_the_image_fills_and_a_slice_holds_whole_tiles(pair_store):
-    place = next(place for place, record in enumerate(pair_store.records()) if record.height < 256)
-    record = pair_store.records()[place]
+def test_a_single_pair_is_cropped_to_the_image_and_a_slice_holds_whole_tiles(pair_store):
+    index = next(index for index, record in enumerate(pair_store.records()) if record.height < 256)
+    record = pair_store.records()[index]
     assert (record.height, record.width) == (200, 256)
-    single, tiles = pair_store[place], pair_store[place : place + 1]
+    single, tiles = pair_store[index], pair_store[index : index + 1]
     assert single.pristine.shape == (200, 256, 3)
     assert tiles.pristine.shape == tiles.distorted.shape == (1, 256, 256, 3)
     assert np.array_equal(tiles.distorted[0, :200], single.distorted)
@@ -42,12 +42,12 @@ def test_a_single_pair_is_cut_to_what_the_image_fills_and_a_slice_holds_whole_ti
 
 
 def test_slices_are_the_single_pairs_in_order(pair_store):
-    found = pair_store[1:8:3]
-    assert found.records == tuple(pair_store.records()[1:8:3])
-    for place, record in enumerate(found.records):
-        inside = (place, slice(record.height), slice(record.width))
-        assert np.array_equal(found.distorted[inside], pair_store[1 + 3 * place].distorted)
-        assert np.array_equal(found.pristine[inside], pair_store[1 + 3 * place].pristine)
+    pairs = pair_store[1:8:3]
+    assert pairs.records == tuple(pair_store.records()[1:8:3])
+    for index, record in enumerate(pairs.records):
+        extent = (index, slice(record.height), slice(record.width))
+        assert np.array_equal(pairs.distorted[extent], pair_store[1 + 3 * index].distorted)
+        assert np.array_equal(pairs.pristine[extent], pair_store[1 + 3 * index].pristine)
     assert pair_store[5:5].pristine.shape == (0, 256, 256, 3)
 
 
@@ -58,16 +58,16 @@ def test_the_table_holds_the_records(pair_store):
 
 
 def test_validation_images_come_whole_with_their_records(pair_store, photographs):
-    found = {record.image: (record, pristine, bad) for record, pristine, bad in pair_store.validation("faded")}
-    assert found.keys() == {"maple-1", "hills-1"}
-    record, pristine, bad = found["maple-1"]
+    images = {record.image: (record, pristine, bad) for record, pristine, bad in pair_store.validation("faded")}
+    assert images.keys() == {"maple-1", "hills-1"}
+    record, pristine, bad = images["maple-1"]
     assert (record.height, record.width) == photographs["maple"].shape[:2]
     assert np.array_equal(pristine, photographs["maple"])
     assert np.array_equal(bad, photographs["maple"] // 2 + 100)
     assert list(pair_store.validation("jpeg", 9)) == []
 
 
-def test_names_that_are_not_there_are_errors_for_people(pair_store):
+def test_unknown_names_are_pipeline_errors(pair_store):
     assert pair_store.distortions == ("jpeg", "white_noise", "faded")
     assert pair_store.levels("jpeg") == (1,)
     with pytest.raises(PipelineError, match=r"holds no pairs of 'white_nose'; did you mean white_noise\?"):
@@ -81,8 +81,10 @@ def test_no_store_another_version_and_half_a_store_say_so(pair_store, tmp_path):
         open_pairs(tmp_path / "none")
     folder = copied(pair_store, tmp_path)
     metadata = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    (folder / "store.json").write_text(json.dumps({**metadata, "version": 2}), encoding="utf-8")
-    with pytest.raises(PipelineError, match="pairs of version 2; this program reads version 1"):
+    (folder / "store.json").write_text(json.dumps({**metadata, "version": VERSION + 1}), encoding="utf-8")
+    with pytest.raises(
+        PipelineError, match=f"pairs of version {VERSION + 1}, and this program reads version {VERSION}"
+    ):
         open_pairs(folder)
     (folder / "store.json").unlink()
     with pytest.raises(PipelineError, match="interrupted"):

@@ -15,40 +15,40 @@ def table(tmp_path):
 
 def test_a_session_counts_once_for_each_sample(table):
     path = table("session,kind,sample,score\n1,sample,7,4\n1,repeat,7,5\n2,sample,7,3\n2,sample,8,1\n")
-    answered = read_ratings(path, range(10))
-    assert answered.kind == "rating"
-    assert answered.of_sample(7) == [4.5, 3.0]
-    assert answered.of_sample(8) == [1.0]
-    assert answered.of_sample(9) == []
+    ratings = read_ratings(path, range(10))
+    assert ratings.kind == "rating"
+    assert ratings.of_sample(7) == [4.5, 3.0]
+    assert ratings.of_sample(8) == [1.0]
+    assert ratings.of_sample(9) == []
 
 
 def test_without_sessions_every_row_counts(table):
     assert read_ratings(table("sample,score\n7,4\n7,5\n"), range(10)).of_sample(7) == [4, 5]
 
 
-def test_pristine_and_unanswered_rows_are_counted_and_passed_over(table):
-    answered = read_ratings(table("session,sample,score\n1,,5\n1,3,\n1,,\n2,3,2\n"), range(10))
-    assert (answered.pristine, answered.unrated) == (1, 2)
-    assert answered.values == {3: {"2": [2.0]}}
+def test_pristine_and_unrated_rows_are_counted_and_ignored(table):
+    ratings = read_ratings(table("session,sample,score\n1,,5\n1,3,\n1,,\n2,3,2\n"), range(10))
+    assert (ratings.pristine, ratings.unrated) == (1, 2)
+    assert ratings.values == {3: {"2": [2.0]}}
 
 
 def test_numbers_as_pandas_writes_them_and_comments_with_odd_line_ends_are_read(table):
     path = table('sample,score,comment\n7.0,4,\n,5,anchor\n8.0,2,before\u2028after\n9,1,"two\nlines"\n')
-    answered = read_ratings(path, range(10))
-    assert answered.values == {7: {"line 2": [4]}, 8: {"line 4": [2]}, 9: {"line 6": [1]}}
-    assert (answered.pristine, answered.unrated) == (1, 0)
+    ratings = read_ratings(path, range(10))
+    assert ratings.values == {7: {"line 2": [4]}, 8: {"line 4": [2]}, 9: {"line 6": [1]}}
+    assert (ratings.pristine, ratings.unrated) == (1, 0)
 
 
-def test_choices_give_both_sides_a_verdict(table):
+def test_choices_rate_both_sides(table):
     path = table("left_sample,right_sample,choice\n1,2,left\n2,1,same\n2,3,right\n,3,left\n")
-    answered = read_ratings(path, range(10))
-    assert answered.kind == "choice"
-    assert [answered.of_sample(number) for number in (1, 2, 3)] == [[1, 0.5], [0, 0.5, 0], [1]]
-    assert answered.pristine == 1
+    ratings = read_ratings(path, range(10))
+    assert ratings.kind == "choice"
+    assert [ratings.of_sample(number) for number in (1, 2, 3)] == [[1, 0.5], [0, 0.5, 0], [1]]
+    assert ratings.pristine == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("sample,mark\n1,2\n", r"line 1: there must be columns sample and score, or left_sample, .*: sample, mark"),
         ("", "columns are: none"),
@@ -62,8 +62,8 @@ def test_choices_give_both_sides_a_verdict(table):
         ("left_sample,right_sample,choice\n1,2,up\n", r"line 2: choice must be left, right, same or empty, got 'up'"),
     ],
 )
-def test_what_cannot_be_is_named_with_its_line(table, text, said):
-    with pytest.raises(PipelineError, match=said):
+def test_invalid_ratings_are_named_with_their_line(table, text, message):
+    with pytest.raises(PipelineError, match=message):
         read_ratings(table(text), range(10))
 
 

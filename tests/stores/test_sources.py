@@ -62,7 +62,7 @@ def test_a_folder_is_walked_in_the_order_of_paths(tmp_path):
     assert source.root == tmp_path
 
 
-def test_what_clearly_is_no_image_makes_no_noise(tmp_path):
+def test_text_and_data_files_are_ignored(tmp_path):
     for name in ("README", "LICENSE", "notes.txt", "About.MD", "SOURCES.csv", "a.png.dvc", "dvc.lock", ".gitignore",
                  ".git/HEAD", ".dvc/config", "__MACOSX/._a.png", "Thumbs.db", "labels.json", "_a.png", "licensed.png",
                  ):  # fmt: skip
@@ -100,22 +100,22 @@ def test_a_sources_table_says_licence_and_source(tmp_path):
     put(tmp_path / "SOURCES.csv", b"\xef\xbb\xbf" + table.encode())
     for name in ("a.png", "in/b.png", "c.png", "d.png"):
         put(tmp_path / name)
-    put(tmp_path / "own/SOURCES.csv", b"path,license,source,split\r\ne.png,ODbL,the attic,val\r\n")
-    put(tmp_path / "own/e.png")
+    put(tmp_path / "sub/SOURCES.csv", b"path,license,source,split\r\ne.png,ODbL,the attic,val\r\n")
+    put(tmp_path / "sub/e.png")
     assert open_source(tmp_path).entries() == [
         Entry("a.png", "CC0-1.0", "walks; 2.1; Ann"),
         Entry("c.png"),
         Entry("d.png"),
         Entry("in/b.png", "MIT"),
-        Entry("own/e.png", "ODbL", "the attic", "val"),
+        Entry("sub/e.png", "ODbL", "the attic", "val"),
     ]
 
 
 def test_a_zip_is_a_folder(tmp_path):
     make_zip(tmp_path / "Photos.ZIP", {"inner/a.png": PNG, "SOURCES.csv": b"file,licence\ninner/a.png,CC0-1.0\n",
                                        "inner/.hidden.png": PNG, "__MACOSX/inner/._a.png": b""})  # fmt: skip
-    for given in (tmp_path, tmp_path / "Photos.ZIP"):
-        source = open_source(given)
+    for path in (tmp_path, tmp_path / "Photos.ZIP"):
+        source = open_source(path)
         assert source.entries() == [Entry("Photos.ZIP/inner/a.png", "CC0-1.0")]
         assert source.refused == ()
         assert read_bytes(source.root, "Photos.ZIP/inner/a.png") == PNG
@@ -137,7 +137,7 @@ def test_a_folder_may_be_called_like_an_archive(tmp_path):
     assert read_bytes(tmp_path, "photos.zip/a.png") == PNG
 
 
-def test_an_archive_that_changed_is_opened_anew(tmp_path):
+def test_a_changed_archive_is_opened_again(tmp_path):
     make_zip(tmp_path / "p.zip", {"a.png": PNG})
     assert read_bytes(tmp_path, "p.zip/a.png") == PNG
     make_zip(tmp_path / "p.zip", {"a.png": PNG + b"more"})
@@ -182,7 +182,7 @@ def test_a_broken_archive_is_one_rejected_file(tmp_path, name):
     assert reasons(source)[name].startswith("not a readable archive")
 
 
-def test_a_member_damaged_inside_is_unusable(tmp_path):
+def test_a_damaged_member_is_invalid(tmp_path):
     make_zip(tmp_path / "a.zip", {"a.png": PNG})
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[60] ^= 0xFF
@@ -191,7 +191,7 @@ def test_a_member_damaged_inside_is_unusable(tmp_path):
         read_bytes(tmp_path, "a.zip/a.png")
 
 
-def test_size_is_bounded_before_reading(tmp_path, monkeypatch):
+def test_size_is_limited_before_reading(tmp_path, monkeypatch):
     make_zip(tmp_path / "bomb.zip", {"a.png": bytes(5000)})
     make_tar(tmp_path / "bomb.tar", {"a.png": bytes(5000)})
     put(tmp_path / "a.png", bytes(5000))
@@ -218,14 +218,14 @@ def test_no_path_leads_out_of_the_root(tmp_path, path):
 
 
 @pytest.mark.parametrize("path", ["gone.png", "folder", "p.zip/gone.png", "gone.zip/a.png"])
-def test_what_is_not_there_is_said(tmp_path, path):
+def test_missing_files_are_errors(tmp_path, path):
     (tmp_path / "folder").mkdir()
     make_zip(tmp_path / "p.zip", {"a.png": PNG})
     with pytest.raises(InvalidImage, match=r"there is no such|not a plain file"):
         read_bytes(tmp_path, path)
 
 
-def test_a_csv_list_is_taken_at_its_word(tmp_path):
+def test_every_file_in_a_csv_list_is_taken(tmp_path):
     make_zip(tmp_path / "p.zip", {"m.png": PNG})
     rows = "path,license,source,split,other\n./b.png,MIT,Ann,val,7\np.zip/m.png,,,,\n.odd.txt,,,,\nb.png,,,train,\n"
     put(tmp_path / "list.csv", rows.encode())
@@ -282,12 +282,12 @@ def test_a_missing_source_is_said(tmp_path):
         open_source(tmp_path / "nowhere")
 
 
-def test_stores_of_ours_are_no_photographs(tmp_path):
+def test_stores_are_no_photographs(tmp_path):
     put(tmp_path / "a.png")
-    put(tmp_path / "corpus/reports/strip.png")
+    put(tmp_path / "corpus/reports/jpeg-00000.png")
     put(tmp_path / "other/b.png")
     put(tmp_path / "corpus/store.json", b'{"format": "distort-pipeline/corpus"}')
-    put(tmp_path / "other/store.json", b'{"format": "of somebody else"}')
+    put(tmp_path / "other/store.json", b'{"format": "of another program"}')
     assert [entry.path for entry in open_source(tmp_path).entries()] == ["a.png", "other/b.png"]
     with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine images"):
         open_source(tmp_path / "corpus")

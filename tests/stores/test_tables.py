@@ -9,7 +9,8 @@ from distort_pipeline.stores.tables import read_records, read_table, schema_of, 
 
 
 def example(kind, **changes):
-    values = {part.name: {"int": 2**62, "str": "Tür", "float": 0.1}.get(part.type) for part in dataclasses.fields(kind)}
+    examples = {"int": 2**62, "str": "Tür", "float": 0.1}
+    values = {field.name: examples.get(field.type) for field in dataclasses.fields(kind)}
     return kind(**{**values, **changes})
 
 

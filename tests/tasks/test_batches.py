@@ -48,7 +48,7 @@ def task_of(damaged, models, small_manifest):
             tiles_per_shard=8,
             inference_batch_size=INFERENCE_BATCH_SIZE,
             precision="float32",
-            labels=("psnr", "ssim", "ms_ssim", "gmsd"),
+            metrics=("psnr", "ssim", "ms_ssim", "gmsd"),
             whole_images=False,
             truth_images=1,
             seed=0,
@@ -94,8 +94,8 @@ def test_the_report_compares_the_same_tiles(task_of, damaged):
     assert report["psnr"]["true_mean"] == pytest.approx(truth.psnr["jpeg"].mean())
 
 
-def test_labels_that_are_not_wanted_are_left_out(task_of, damaged):
-    make_batch(task_of("jpeg-00000", labels=()))
+def test_metrics_that_are_not_requested_are_left_out(task_of, damaged):
+    make_batch(task_of("jpeg-00000", metrics=()))
     record = open_corpus(damaged).batch_records("jpeg-00000")[0]
     assert (record.psnr, record.ssim) == (None, None)
     assert json.loads((damaged / "reports" / "jpeg-00000.json").read_text())["psnr"] is None

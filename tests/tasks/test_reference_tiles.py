@@ -17,10 +17,10 @@ from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.tasks.reference_tiles import (
     TRUTH_DRAW,
-    DistortionSpec,
     TileTask,
     make_tile_shard,
 )
+from distort_pipeline.tasks.truth import DistortionSpec
 from distort_pipeline.wavelets.significance import significance_of
 
 pytest_plugins = ["corpus_fixtures"]
@@ -31,11 +31,11 @@ JPEG = DistortionSpec("jpeg", "jpeg", 1, {"quality": 12})
 
 @pytest.fixture
 def task(tmp_path, small_manifest):
-    """The second shard of three tiles each: two of one photograph, one of another."""
+    """The second shard of three tiles each: two of one image, one of another."""
     manifest = read_manifest(small_manifest)
     osprey, wren = (record for record in manifest.records if record.id in ("osprey-1", "wren-1"))
     cuts = ((osprey, 0, 16), (osprey, 32, 48), (wren, 160, 64))
-    tiles = tuple(ReferenceTile(3 + place, image, Tile(y, x, 128, 128)) for place, (image, y, x) in enumerate(cuts))
+    tiles = tuple(ReferenceTile(3 + index, image, Tile(y, x, 128, 128)) for index, (image, y, x) in enumerate(cuts))
     create_samples(create_group(tmp_path), "pristine", slots=6, tile_px=128, per_shard=3, per_chunk=1)
     return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False, False)
 
@@ -54,17 +54,17 @@ def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, photog
     assert make_tile_shard(task) == "tiles-00001"
     truth = read_truth(task.work, "tiles-00001")
     assert truth.first_tile == 3
-    assert truth.rows.tolist() == [0, 1]  # the tiles of one photograph, as truth_images says
+    assert truth.rows.tolist() == [0, 1]  # the tiles of one image, as truth_images says
     osprey = task.tiles[0].image
-    for one in (NOISE, JPEG):
-        seed = sample_seed(7, osprey.image_digest, one.distortion, 1, TRUTH_DRAW)
-        whole = apply(one.distortion, photographs["osprey"], one.parameters, make_rng(seed)).image
+    for spec in (NOISE, JPEG):
+        seed = sample_seed(7, osprey.image_digest, spec.distortion, 1, TRUTH_DRAW)
+        whole = apply(spec.distortion, photographs["osprey"], spec.parameters, make_rng(seed)).image
         for row, (y, x) in enumerate(((0, 16), (32, 48))):
             tile, clean = (image[y : y + 128, x : x + 128] for image in (whole, photographs["osprey"]))
-            np.testing.assert_array_equal(truth.histograms[one.name][row], product_histogram(tile))
-            assert truth.psnr[one.name][row] == psnr(clean, tile)
-            assert truth.ssim[one.name][row] == ssim(clean, tile)
-        np.testing.assert_array_equal(truth.examples[one.name][0], middle(whole[:128, 16:144]))
+            np.testing.assert_array_equal(truth.histograms[spec.name][row], product_histogram(tile))
+            assert truth.psnr[spec.name][row] == psnr(clean, tile)
+            assert truth.ssim[spec.name][row] == ssim(clean, tile)
+        np.testing.assert_array_equal(truth.examples[spec.name][0], middle(whole[:128, 16:144]))
     assert truth.pristine.shape == (3, 103)
     np.testing.assert_array_equal(truth.pristine[2], product_histogram(photographs["wren"][160:288, 64:192]))
 
@@ -83,7 +83,7 @@ def test_without_true_distortions_there_are_only_pristine_histograms(task):
     assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
 
 
-def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_goes_by_it(task, photographs):
+def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_needs_it(task, photographs):
     make_tile_shard(task)
     assert read_truth(task.work, "tiles-00001").significances is None
     make_tile_shard(TileTask(**{**vars(task), "significances": True}))
@@ -92,27 +92,27 @@ def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_go
 
 
 def test_an_infinite_psnr_becomes_nan(task):
-    unchanging = DistortionSpec("nothing", "white_noise", 1, {"sigma_grey": 0})
+    unchanging = DistortionSpec("identity", "white_noise", 1, {"sigma_grey": 0})
     make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
     truth = read_truth(task.work, "tiles-00001")
-    assert np.isnan(truth.psnr["nothing"]).all()
-    assert truth.ssim["nothing"] == pytest.approx(1)
+    assert np.isnan(truth.psnr["identity"]).all()
+    assert truth.ssim["identity"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("place", [0, 26, 28, 40, -4, -20, -40, -60, -80])
-def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, place):
+@pytest.mark.parametrize("position", [0, 26, 28, 40, -4, -20, -40, -60, -80])
+def test_a_damaged_truth_file_is_a_pipeline_error_or_reads_as_it_was(task, position):
     make_tile_shard(task)
     before = read_truth(task.work, "tiles-00001")
     path = task.work / "truth" / "tiles-00001.npz"
     data = path.read_bytes()
     for bit in range(8):
         damaged = bytearray(data)
-        damaged[place] ^= 1 << bit
+        damaged[position] ^= 1 << bit
         path.write_bytes(damaged)
         with suppress(PipelineError):  # any other error fails the test
             np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").pristine, before.pristine)
-    for left in (0, 100, len(data) // 2, len(data) - 1):
-        path.write_bytes(data[:left])
+    for length in (0, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
         with pytest.raises(PipelineError, match=r"tiles-00001\.npz is missing or damaged"):
             read_truth(task.work, "tiles-00001")
     path.unlink()

@@ -21,9 +21,9 @@ RATE = 0.05
 # gradients by a hundredth. With this seed and this batch none lies there.
 SEED = 3
 NETWORKS = GANConfig(
-    base_filters=4, discriminator_filters=4, noise_channels=1, discriminator_input="scaled_residual", precision="float32",
-    crop_px=128, batch=4, generator_lr=RATE, discriminator_lr=RATE, beta_1=0.5, beta_2=0.999, lambda_l1=0.1,
-    l1_scale=255.0, l1_reduction="mean", ema_decay=0.9, seed=SEED, pixel_weight=0.01,
+    base_filters=4, discriminator_filters=4, noise_channels=1, discriminator_input="scaled_residual",
+    precision="float32", crop_px=128, batch_size=4, generator_lr=RATE, discriminator_lr=RATE, beta_1=0.5, beta_2=0.999,
+    lambda_l1=0.1, l1_scale=255.0, l1_reduction="mean", ema_decay=0.9, seed=SEED, pixel_weight=0.01,
 )  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def main(folder):
         noises = [batch[f"z{scale}"] for scale in range(7)]
         trainer._noises = lambda _: [
             keras.ops.convert_to_tensor(noise) for noise in noises
-        ]  # each backend draws with a generator of its own
-        figures = trainer.step(batch["pristine"], batch["distorted"], np.ones((NETWORKS.batch, 1), np.float32), 0)
+        ]  # each backend has its own random generator
+        figures = trainer.step(batch["pristine"], batch["distorted"], np.ones((NETWORKS.batch_size, 1), np.float32), 0)
     write_arrays(folder / f"{backend_name()}.safetensors", trainer.state())
     losses = {name: float(value) for name, value in figures.items()}
     (folder / f"{backend_name()}.json").write_text(json.dumps(losses), encoding="utf-8")

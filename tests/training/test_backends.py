@@ -27,19 +27,19 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run_on(backend, *words):
+def run_on(backend, *arguments):
     paths = [str(ROOT), str(ROOT / "pipeline"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {
         **os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": QUICK_COMPILATION, "PYTHONPATH": os.pathsep.join(paths)
     }  # fmt: skip
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def crops(photographs):
-    """Four crops of photographs, and what is to be learned of them: a tenth less contrast, and a cast."""
+    """Four crops of photographs, and their distortion: a tenth less contrast, and a colour cast."""
     crops = [image[y : y + 128, 10:138] for image in list(photographs.values())[:2] for y in (0, 130)]
     pristine = np.stack(crops)
     return pristine, (pristine * 0.9 + np.array([20, 10, 5])).astype(np.uint8)
@@ -53,18 +53,18 @@ def stepped(crops, tmp_path_factory):
     shapes = noise_shapes(128, 128, 1)
     noises = {f"z{scale}": rng.standard_normal((4, *shape), dtype=np.float32) for scale, shape in enumerate(shapes)}
     np.savez(folder / "batch.npz", pristine=crops[0], distorted=crops[1], **noises)
-    found = {}
+    results = {}
     for backend in ("tensorflow", "jax"):
         printed = run_on(backend, "-m", "tests.training.one_step", str(folder))
         losses = json.loads((folder / f"{backend}.json").read_text(encoding="utf-8"))
-        found[backend] = losses, read_arrays(folder / f"{backend}.safetensors")[0], printed
-    return found
+        results[backend] = losses, read_arrays(folder / f"{backend}.safetensors")[0], printed
+    return results
 
 
-def apart(one, other):
+def distance_of(first, second):
     """The relative L2 distance of two arrays."""
-    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    return float(np.linalg.norm(one - other) / np.linalg.norm(one))
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    return float(np.linalg.norm(first - second) / np.linalg.norm(first))
 
 
 def before_a_norm(name):
@@ -87,18 +87,20 @@ def test_every_gradient_and_every_weight_after_a_step_of_descent_agrees(stepped)
     gradients = [name for name in reference if name.endswith("_gradient")]
     assert len(gradients) > 50
     compared = [name for name in reference if not before_a_norm(name)]
-    assert {name: distance for name in compared if (distance := apart(reference[name], other[name])) > CLOSE} == {}
+    assert {
+        name: distance for name in compared if (distance := distance_of(reference[name], other[name])) > CLOSE
+    } == {}
     for name in set(gradients) - set(compared):
         assert max(np.linalg.norm(state[name]) for state in (reference, other)) < 1e-5
 
 
 def test_a_step_changes_what_is_compared(stepped):
     after = stepped["jax"][1]
-    moved = [name for name in after if name.endswith("_gradient") and not before_a_norm(name)]
-    assert min(np.abs(after[name]).max() for name in moved) > 1e-6
+    gradients = [name for name in after if name.endswith("_gradient") and not before_a_norm(name)]
+    assert min(np.abs(after[name]).max() for name in gradients) > 1e-6
 
 
-def test_tensorflow_is_not_imported_on_the_way_of_jax(stepped):
+def test_tensorflow_is_not_imported_with_jax(stepped):
     assert stepped["jax"][2].split("imported:")[1].split() == ["jax"]
 
 
@@ -110,8 +112,8 @@ from distort_pipeline.trained import load_generator
 folder = Path(sys.argv[1])
 images = np.load(folder / "images.npy")
 trained = load_generator(folder, batch_size=2)
-np.save(folder / "jax.npy", trained.forward.distort(images, [1, 2, 3, 4]))
-assert np.array_equal(trained.forward.distort_image(images[3], 4), np.load(folder / "jax.npy")[3])
+np.save(folder / "jax.npy", trained.predictor.distort(images, [1, 2, 3, 4]))
+assert np.array_equal(trained.predictor.distort_image(images[3], 4), np.load(folder / "jax.npy")[3])
 print("tensorflow" in sys.modules)
 """
 
@@ -126,15 +128,15 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
         "levels": [{"level": 1, "parameters": {}, "severity": 1.0}],
         "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
     }  # fmt: skip
-    write_json(tmp_path / "store.json", sealed({**card, "key": digest(card)}))
+    write_json(tmp_path / "store.json", sealed({**card, "config_hash": digest(card)}))
     np.save(tmp_path / "images.npy", crops[0])
     assert run_on("jax", "-c", GENERATION, str(tmp_path)).split() == ["False"]
     reference = load_generator(tmp_path, batch_size=2).predictor
     assert isinstance(reference, Predictor)
-    own, other = reference.distort(crops[0], [1, 2, 3, 4]).astype(int), np.load(tmp_path / "jax.npy").astype(int)
-    assert np.abs(own - crops[0]).mean() > 3  # it does distort
-    assert np.abs(own - other).max() <= 1  # a value on the edge between two greys may be rounded either way
-    assert (own != other).mean() < 1e-3
+    ours, theirs = reference.distort(crops[0], [1, 2, 3, 4]).astype(int), np.load(tmp_path / "jax.npy").astype(int)
+    assert np.abs(ours - crops[0]).mean() > 3  # it does distort
+    assert np.abs(ours - theirs).max() <= 1  # a value between two levels may be rounded either way
+    assert (ours != theirs).mean() < 1e-3
 
 
 FITTED_LAYERS = """
@@ -144,25 +146,25 @@ from pathlib import Path
 from distort_pipeline.backend import backend_name
 from distort_pipeline.networks.generator import noise_shapes
 from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.networks.coefficient_curves import Responses
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
 folder = Path(sys.argv[1])
 x = np.load(folder / "images.npy") / np.float32(127.5) - 1
 rng = np.random.default_rng(0)
 found = {}
 severity = np.array([[0.3], [0.8]], np.float32)
-for transform, levels in (("blocks", 2), ("wavelet", 1)):
-    layer = Responses(transform, levels)
+for codec_prior, levels in (("dct", 2), ("dwt97", 1)):
+    layer = CoefficientCurves(codec_prior, levels)
     layer.build((None, None, None, 3))
-    for variable, curves in zip(layer.curves, layer.transform.curves, strict=True):
+    for variable, curves in zip(layer.curves, layer.codec_prior.curves, strict=True):
         knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
         heights = rng.uniform(0.5, 1, (variable.shape[0], curves.count, 1))  # about as steep as a codec's
         variable.assign((heights * np.sin(2 * np.pi * knots) / 8).astype(np.float32))
-    if layer.transform.scaled:
+    if layer.codec_prior.scaled:
         layer.log_shares.assign(np.log(np.array([[0.05]], np.float32)))
     else:
         for steps in layer.log_steps:
             steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
-    found[transform] = np.asarray(layer([x, severity] if levels > 1 else x))
+    found[codec_prior] = np.asarray(layer([x, severity] if levels > 1 else x))
 layer = NoisePyramid(2)
 maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
 layer.build([severity.shape, *(each.shape for each in maps)])
@@ -172,26 +174,26 @@ np.savez(folder / f"{backend_name()}.npz", **found)
 """
 
 
-def test_responses_and_noise_pyramid_agree(crops, tmp_path):
+def test_coefficient_curves_and_noise_pyramid_agree(crops, tmp_path):
     np.save(tmp_path / "images.npy", crops[0][:2])
     for backend in ("tensorflow", "jax"):
         run_on(backend, "-c", FITTED_LAYERS, str(tmp_path))
     with np.load(tmp_path / "tensorflow.npz") as reference, np.load(tmp_path / "jax.npz") as other:
         assert set(reference) == set(other) == {"dct", "dwt97", "noise_pyramid"}
         for name in reference:
-            assert np.abs(reference[name]).max() > 2 / 255, name  # more than a grey: there is something to compare
-            # a large coefficient is many steps, and its place within one of them is known the less precisely
-            assert apart(reference[name], other[name]) < (3 * CLOSE if name == "dwt97" else CLOSE), name
-            assert 127.5 * np.abs(reference[name] - other[name]).max() < 0.05, name  # greys
+            assert np.abs(reference[name]).max() > 2 / 255, name  # more than a level: there is something to compare
+            # a large coefficient is many steps, and its phase within a step is less precise
+            assert distance_of(reference[name], other[name]) < (3 * CLOSE if name == "dwt97" else CLOSE), name
+            assert 127.5 * np.abs(reference[name] - other[name]).max() < 0.05, name  # 8-bit levels
 
 
 @pytest.mark.slow
 def test_a_whole_training_on_jax(pair_store, tmp_path):
-    words = (
+    command = (
         f"train {pair_store.folder} --distortion jpeg --out {tmp_path / 'jpeg'} --steps 2 --base-filters 2 "
         "--discriminator-filters 2 --crop-px 128 --batch-size 2"
     )
-    run_on("jax", "-m", "distort_pipeline", *words.split())
+    run_on("jax", "-m", "distort_pipeline", *command.split())
     card = json.loads((tmp_path / "jpeg" / "store.json").read_text(encoding="utf-8"))
     assert card["device"].endswith("JAX")
     assert "jax" in card["packages"]

@@ -1,4 +1,4 @@
-"""What a multi-level generator's card says of its dial."""
+"""The calibration of a multi-level generator in its card."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SEEDS = (11, 12, 13)
 
 
 class Grain:
-    """A multi-level generator: white noise of up to `most` greys; `stuck` changes nothing below a severity of 0.2."""
+    """A multi-level generator: white noise of up to `most` levels; `stuck` changes nothing below a severity of 0.2."""
 
     def __init__(self, most=40.0, stuck=0.0):
         self.most, self.stuck = most, stuck
@@ -27,10 +27,10 @@ class Grain:
 
 
 class Unsteady(Grain):
-    """One that is milder at 0.5 than at 0.45."""
+    """A generator milder at 0.5 than at 0.45."""
 
     def distort(self, images, seeds, severities, _significances=None):
-        return super().distort(images, seeds, [0.3 if one == 0.5 else one for one in severities])
+        return super().distort(images, seeds, [0.3 if severity == 0.5 else severity for severity in severities])
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_means_are_those_of_the_tiles_at_that_severity(tiles):
         assert expected(found, measure, 0.75) == pytest.approx(mean, abs=1e-6)
 
 
-def test_an_untouched_image_counts_60_db_and_quality_falls_from_there(tiles):
+def test_a_pristine_image_counts_60_db_and_quality_falls_from_there(tiles):
     found = calibrate(Grain(stuck=0.2), tiles, SEEDS)
     assert (found["psnr"][:5], found["ssim"][:5], found["gmsd"][:5]) == ([60] * 5, [1] * 5, [0] * 5)
     for measure in CALIBRATED:

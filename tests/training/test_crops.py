@@ -12,27 +12,27 @@ from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.training import crops as crops_module
 from distort_pipeline.training.crops import BATCHES_AHEAD, CROPS_A_TILE, Crops
 
-PLAIN = {"crop_px": 128, "crop_align": 16, "batch": 4, "seed": 5}
+PLAIN = {"crop_px": 128, "crop_align": 16, "batch_size": 4, "seed": 5}
 
 
 def crops_of(pair_store, distortion="jpeg", **changes):
     return Crops(pair_store, distortion, [1], **{**PLAIN, **changes})
 
 
-def places(store, crops, batch):
+def positions(store, crops, batch):
     """Where in the store each crop of a batch is from: every (slot, y, x) whose pixels are the crop's."""
-    found = []
+    matches = []
     for crop in batch.pristine:
         size = len(crop)
-        here = []
+        crop_matches = []
         for record in crops.records:
             tile = store.array("train/pristine")[0, record.slot][: record.height, : record.width]
             corners = tile[: record.height - size + 1, : record.width - size + 1]
             for y, x in np.argwhere((corners == crop[0, 0]).all(-1)).tolist():
                 if np.array_equal(tile[y : y + size, x : x + size], crop):
-                    here.append((record.slot, y, x))
-        found.append(here)
-    return found
+                    crop_matches.append((record.slot, y, x))
+        matches.append(crop_matches)
+    return matches
 
 
 def test_a_batch_depends_on_the_seed_and_the_step_only(pair_store):
@@ -55,13 +55,13 @@ def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_image(pair_
     for step in range(3):
         batch = crops.at(step)
         for (slot, y, x), distorted in zip(
-            (p[0] for p in places(pair_store, crops, batch)), batch.distorted, strict=True
+            (p[0] for p in positions(pair_store, crops, batch)), batch.distorted, strict=True
         ):
             assert y % align == x % align == 0
             assert y + 128 <= extents[slot][0]
             assert x + 128 <= extents[slot][1]
             offsets.add((y, x))
-            # the same place of the same tile, distorted
+            # the same position of the same tile, distorted
             tile = pair_store.array("train/jpeg")[0, slot]
             assert np.array_equal(distorted, tile[y : y + 128, x : x + 128])
     assert len(offsets) > 6
@@ -69,14 +69,14 @@ def test_crops_are_pieces_of_stored_tiles_on_the_grid_and_inside_the_image(pair_
 
 
 def test_every_epoch_cuts_as_many_crops_from_each_tile(pair_store):
-    crops = crops_of(pair_store, batch=1, crop_px=128)
+    crops = crops_of(pair_store, batch_size=1, crop_px=128)
     assert len(crops.records) == 8  # the flower has room for two only
     assert crops.epoch_crops == 8 * CROPS_A_TILE
     orders = []
     for epoch in range(2):
         slots = []
         for step in range(epoch * crops.epoch_crops, (epoch + 1) * crops.epoch_crops):
-            overlapping = {slot for slot, _, _ in places(pair_store, crops, crops.at(step))[0]}
+            overlapping = {slot for slot, _, _ in positions(pair_store, crops, crops.at(step))[0]}
             slots.append({(slot, time) for slot in overlapping for time in range(CROPS_A_TILE)})
         # tiles of one image overlap: a crop may lie in several; one choice of them must be each slot as many times
         assert max_matching(slots) == crops.epoch_crops
@@ -88,24 +88,24 @@ def max_matching(choices):
     """Return how many of `choices` (sets) can each be given an element of their own."""
     owner = {}
 
-    def assign(place, seen):
-        for element in choices[place] - seen:
+    def assign(index, seen):
+        for element in choices[index] - seen:
             seen.add(element)
             if element not in owner or assign(owner[element], seen):
-                owner[element] = place
+                owner[element] = index
                 return True
         return False
 
-    return sum(assign(place, set()) for place in range(len(choices)))
+    return sum(assign(index, set()) for index in range(len(choices)))
 
 
 @pytest.mark.parametrize(("kept", "read_ahead"), [(1, 0), (1, 128), (2, 4), (3, 2)])
-def test_what_is_kept_and_read_ahead_changes_no_crop(pair_store, monkeypatch, kept, read_ahead):
-    usual = crops_of(pair_store, batch=2)
+def test_cache_and_read_ahead_change_no_crop(pair_store, monkeypatch, kept, read_ahead):
+    usual = crops_of(pair_store, batch_size=2)
     expected = [usual.at(step) for step in range(20)]
     monkeypatch.setattr(crops_module, "CACHED_CHUNKS", kept)
     monkeypatch.setattr(crops_module, "READ_AHEAD", read_ahead)
-    crops = crops_of(pair_store, batch=2)
+    crops = crops_of(pair_store, batch_size=2)
     for batch in expected:
         found = crops.at(batch.step)
         assert np.array_equal(found.pristine, batch.pristine)
@@ -122,9 +122,9 @@ def test_the_chunk_that_was_used_before_all_others_makes_room(pair_store, monkey
 
 
 def test_a_batch_may_be_larger_than_an_epoch(pair_store):
-    crops = crops_of(pair_store, batch=20)
-    assert np.array_equal(crops.at(1).pristine, crops_of(pair_store, batch=20).at(1).pristine)
-    singles = crops_of(pair_store, batch=1)
+    crops = crops_of(pair_store, batch_size=20)
+    assert np.array_equal(crops.at(1).pristine, crops_of(pair_store, batch_size=20).at(1).pristine)
+    singles = crops_of(pair_store, batch_size=1)
     assert np.array_equal(
         crops.at(1).pristine[7], singles.at(27).pristine[0]
     )  # 1 · 20 + 7: one stream, cut into batches
@@ -138,7 +138,7 @@ def test_tiles_smaller_than_the_crop_are_left_out(pair_store):
         crops_of(pair_store, "jpg")
 
 
-def test_the_levels_that_are_asked_for_are_learned_each_with_its_severity(small_settings, small_manifest, tmp_path):
+def test_the_requested_levels_are_learned_each_with_its_severity(small_settings, small_manifest, tmp_path):
     config = PairsConfig(**{**small_settings, "distortions": ("jpeg",)}, preset="kadid", levels=(5, 1, 3))
     pairs_step.run(config, small_manifest, tmp_path / "pairs")
     store = open_pairs(tmp_path / "pairs")
@@ -151,11 +151,11 @@ def test_the_levels_that_are_asked_for_are_learned_each_with_its_severity(small_
     batches = [two.at(step) for step in range(4 * CROPS_A_TILE)]  # an epoch: each tile at both levels
     assert Counter(float(severity) for batch in batches for severity in batch.severities[:, 0]) == each
     for batch in batches:
-        strength = np.square(batch.distorted.astype(float) - batch.pristine).mean((1, 2, 3))
-        assert strength[batch.severities[:, 0] == 1].min(initial=np.inf) > 0
+        squared_error = np.square(batch.distorted.astype(float) - batch.pristine).mean((1, 2, 3))
+        assert squared_error[batch.severities[:, 0] == 1].min(initial=np.inf) > 0
 
 
-def test_ahead_gives_the_steps_in_order(pair_store):
+def test_prefetch_gives_the_steps_in_order(pair_store):
     crops, again = crops_of(pair_store), crops_of(pair_store)
     found = list(crops.prefetch(2, 9))
     assert [batch.step for batch in found] == list(range(2, 9))
@@ -168,7 +168,7 @@ def readers():
     return [thread for thread in threading.enumerate() if thread.name == "crops"]
 
 
-def test_ahead_reads_only_so_far_and_stops_with_its_consumer(pair_store, monkeypatch):
+def test_prefetch_reads_only_so_far_and_stops_with_its_consumer(pair_store, monkeypatch):
     crops = crops_of(pair_store)
     read = []
     at = crops.at
@@ -188,15 +188,15 @@ def test_ahead_reads_only_so_far_and_stops_with_its_consumer(pair_store, monkeyp
 def failing_at(crops, step):
     at = crops.at
 
-    def read(wanted):
-        if wanted == step:
+    def read(requested):
+        if requested == step:
             raise OSError("the disk went away")
-        return at(wanted)
+        return at(requested)
 
     return read
 
 
-def test_ahead_passes_errors_on(pair_store, monkeypatch):
+def test_prefetch_passes_errors_on(pair_store, monkeypatch):
     crops = crops_of(pair_store)
     monkeypatch.setattr(crops, "at", failing_at(crops, 2))
     prefetch = crops.prefetch(0, 9)
@@ -206,12 +206,12 @@ def test_ahead_passes_errors_on(pair_store, monkeypatch):
     assert readers() == []
 
 
-def test_an_error_behind_a_full_queue_does_not_hold_the_consumer(pair_store, monkeypatch):
+def test_an_error_behind_a_full_queue_does_not_block_the_consumer(pair_store, monkeypatch):
     crops = crops_of(pair_store)
     monkeypatch.setattr(crops, "at", failing_at(crops, BATCHES_AHEAD + 1))
     prefetch = crops.prefetch(0, 1000)
     next(prefetch)
-    time.sleep(0.5)  # the reader fails with all places taken
+    time.sleep(0.5)  # the reader fails with a full queue
     closer = threading.Thread(target=prefetch.close, daemon=True)
     closer.start()
     closer.join(5)

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.curve_fit import CurveFit, losing_more, vanishing
+from distort_pipeline.training.curve_fit import CurveFit, monotone_near_zero, monotone_over_levels
 
 
 def test_a_curve_through_straight_lines_is_found_again():
     rng = np.random.default_rng(0)
     values = rng.uniform(-4, 4, (1, 50, 50, 2)).astype(np.float32)
-    wanted = np.stack([np.abs(values[..., 0]), -0.5 * values[..., 1]], -1)
+    gains = np.stack([np.abs(values[..., 0]), -0.5 * values[..., 1]], -1)
     fit = CurveFit(2, 9, 1.0)
-    fit.add(values, wanted)
+    fit.add(values, gains)
     knots = np.arange(9) - 4.0
     np.testing.assert_allclose(fit.solve(), [np.abs(knots), -0.5 * knots], atol=0.05)  # the ridge pulls towards 0
 
@@ -22,68 +22,68 @@ def test_where_nothing_was_seen_nothing_changes():
     assert not np.any(np.delete(curve, [53, 54]))
 
 
-def test_what_happens_to_half_of_the_coefficients_is_told_boldly_and_never_more_than_they_are():
+def test_a_shrinkage_gain_amplifies_the_mean_and_no_coefficient_loses_more_than_itself():
     values = np.full((1, 1, 2000, 1), 3.0, np.float32)
-    gone = np.where(np.arange(2000) % 2, 0.0, -3.0).reshape(values.shape).astype(np.float32)
+    zeroed = np.where(np.arange(2000) % 2, 0.0, -3.0).reshape(values.shape).astype(np.float32)
     fit = CurveFit(1, 9, 1.0)
-    fit.add(values, gone)
-    mean, bold = fit.solve()[0, 7], fit.bold(1.3)[0, 7]
+    fit.add(values, zeroed)
+    mean, amplified = fit.solve()[0, 7], fit.with_gain(1.3)[0, 7]
     assert mean == pytest.approx(-1.5, abs=0.01)
-    assert bold == pytest.approx(-1.5 + 1.3 * (1.5 - 3 / 2**0.5), abs=0.01)
-    assert (np.abs(fit.bold(1.3)[0]) <= np.abs(np.arange(9) - 4)).all()
+    assert amplified == pytest.approx(-1.5 + 1.3 * (1.5 - 3 / 2**0.5), abs=0.01)
+    assert (np.abs(fit.with_gain(1.3)[0]) <= np.abs(np.arange(9) - 4)).all()
 
 
-def test_what_was_hardly_seen_is_as_in_all_that_was_seen():
+def test_knots_with_few_observations_follow_the_pooled_fit():
     values = np.full((1, 1, 5000, 1), 3.0, np.float32)
     rarely, often = CurveFit(1, 9, 1.0), CurveFit(1, 9, 1.0)
     rarely.add(values[:, :, :5], np.full((1, 1, 5, 1), -1.0, np.float32))
     often.add(values, np.full(values.shape, -3.0, np.float32))
-    place = 7  # of the value 3 among the knots
-    assert rarely.bold(1.3)[0, place] == pytest.approx(-1, abs=0.1)
-    assert rarely.bold(1.3, rarely + often)[0, place] < -2
-    assert often.bold(1.3, rarely + often)[0, place] == pytest.approx(-3, abs=0.01)
+    knot = 7  # of the value 3 among the knots
+    assert rarely.with_gain(1.3)[0, knot] == pytest.approx(-1, abs=0.1)
+    assert rarely.with_gain(1.3, rarely + often)[0, knot] < -2
+    assert often.with_gain(1.3, rarely + often)[0, knot] == pytest.approx(-3, abs=0.01)
 
 
-def test_what_the_rounding_of_pixels_decides_is_decided_one_way_and_not_halved():
+def test_the_hard_quantiser_decides_values_near_half_a_step_one_way():
     rng = np.random.default_rng(0)
     values = rng.uniform(-1.5, 1.5, (1, 100, 100, 1)).astype(np.float32)
-    seen = np.rint(values + rng.normal(0, 0.1, values.shape))  # what is near half a step goes up or down
+    seen = np.rint(values + rng.normal(0, 0.1, values.shape))  # values near half a step go up or down
     fit = CurveFit(1, 4 * 16 + 1, 1 / 16)
     fit.add(values, (seen - values).astype(np.float32))
-    places = np.arange(4 * 16 + 1) / 16 - 2
-    left = places + fit.hard_quantiser()[0]
-    np.testing.assert_allclose(left, np.rint(left), atol=1e-6)
-    well_inside = np.abs(places) < 1.4
+    knots = np.arange(4 * 16 + 1) / 16 - 2
+    outputs = knots + fit.hard_quantiser()[0]
+    np.testing.assert_allclose(outputs, np.rint(outputs), atol=1e-6)
+    well_inside = np.abs(knots) < 1.4
     np.testing.assert_array_equal(
-        np.rint(left)[well_inside & (np.abs(places % 1 - 0.5) > 0.07)],
-        np.rint(places)[well_inside & (np.abs(places % 1 - 0.5) > 0.07)],
+        np.rint(outputs)[well_inside & (np.abs(knots % 1 - 0.5) > 0.07)],
+        np.rint(knots)[well_inside & (np.abs(knots % 1 - 0.5) > 0.07)],
     )
-    assert np.abs(places + fit.solve()[0] - np.rint(left))[well_inside].max() > 0.3  # the mean lies between the steps
+    assert np.abs(knots + fit.solve()[0] - np.rint(outputs))[well_inside].max() > 0.3  # the mean lies between the steps
 
 
-def test_a_coefficient_that_was_hardly_seen_does_as_all_of_them_do():
+def test_a_coefficient_with_few_observations_follows_the_pooled_curve():
     rng = np.random.default_rng(0)
     values = rng.uniform(-1.5, 1.5, (1, 100, 100, 2)).astype(np.float32)
     values[..., 1] = 0.1  # the other one was never more than a tenth of a step
     fit = CurveFit(2, 4 * 16 + 1, 1 / 16)
     fit.add(values, np.rint(values) - values)
-    places = np.arange(4 * 16 + 1) / 16 - 2
-    assert np.allclose((places + fit.hard_quantiser()[1])[np.abs(places - 1) < 0.3], 1)
+    knots = np.arange(4 * 16 + 1) / 16 - 2
+    assert np.allclose((knots + fit.hard_quantiser()[1])[np.abs(knots - 1) < 0.3], 1)
 
 
-def test_a_coarser_level_takes_no_less_off_any_value_than_the_one_before():
+def test_a_coarser_level_loses_no_less_of_any_value():
     knots = np.arange(9) - 4.0
-    weak, strong = 0.2 * np.abs(knots), 0.5 * np.abs(knots)
-    strong[7] = 0.2  # less than the 0.6 of the weak level
-    curves = -np.sign(knots) * np.stack([weak, strong])[:, None]
-    found = losing_more(curves.astype(np.float32))
+    mild, severe = 0.2 * np.abs(knots), 0.5 * np.abs(knots)
+    severe[7] = 0.2  # less than the 0.6 of the milder level
+    curves = -np.sign(knots) * np.stack([mild, severe])[:, None]
+    found = monotone_over_levels(curves.astype(np.float32))
     np.testing.assert_allclose(np.delete(found, 7, axis=2), np.delete(curves, 7, axis=2))
     np.testing.assert_allclose(found[:, 0, 7], [-0.4, -0.4])
 
 
 def test_within_a_step_a_smaller_coefficient_loses_no_smaller_share():
     curves = np.array([[[-0.9, 0.1, 0.4, 0.25, 0.1, 0, -0.2, -0.3, -0.4, 0.1, 0.9]]], np.float32)
-    found = vanishing(curves, 1 / 3)[0, 0]
+    found = monotone_near_zero(curves, 1 / 3)[0, 0]
     np.testing.assert_allclose(found, [-0.9, 0.1, 0.4, 0.8 / 3, 0.4 / 3, 0, -0.2, -0.3, -0.4, 0.1, 0.9], atol=1e-6)
     knots = (np.arange(11) - 5) / 3
     inside = np.abs(knots) * (np.abs(knots) < 1.1)

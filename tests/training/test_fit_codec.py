@@ -10,7 +10,7 @@ from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
 from distort_pipeline.statistics.divergence import jsd_bits
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.images import decode
-from distort_pipeline.training.fit_codec import MEAN, explained_by, fit_best
+from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, fit_best
 from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -30,43 +30,43 @@ def tiles_of(photographs, distortion):
 
 
 @pytest.mark.parametrize(("distortion", "codec_prior"), [("jpeg", "dct_integer"), ("white_noise", "none")])
-def test_the_transform_that_explains_a_distortion_is_chosen(photographs, distortion, codec_prior):
+def test_the_codec_prior_that_explains_a_distortion_is_chosen(photographs, distortion, codec_prior):
     pristine, distorted = tiles_of(photographs, distortion)
-    fitted = fit_best(pristine, [distorted], [str(place) for place in range(len(pristine))], None)
+    fitted = fit_best(pristine, [distorted], [str(index) for index in range(len(pristine))], None)
     assert fitted.codec_prior == codec_prior
     assert bool(fitted.weights) == (codec_prior != "none")
 
 
-def test_responses_fitted_to_jpeg_carry_over_to_photographs_they_never_saw(photographs):
+def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(photographs):
     pristine, distorted = tiles_of(photographs, "jpeg")
-    fitted = fit_best(pristine[:14], [distorted[:14]], [str(place) for place in range(14)], "dct")
-    made = explained_by(fitted, pristine[14:], [str(place) for place in range(14, len(pristine))])
+    fitted = fit_best(pristine[:14], [distorted[:14]], [str(index) for index in range(14)], "dct")
+    made = explained_by(fitted, pristine[14:], [str(index) for index in range(14, len(pristine))])
     scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
-    nothing = [
+    identity = [
         jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], pristine[14:], strict=True)
     ]
-    assert np.mean(scores) < 0.005 < np.mean(nothing)
+    assert np.mean(scores) < 0.005 < np.mean(identity)
 
 
-def test_tiles_of_an_image_share_its_step_and_carry_over_to_photographs_they_never_saw(photographs):
-    wide = [one for one in photographs if one.shape[1] >= 640]
-    distorted = [apply("jp2k", one, PARAMETERS["jp2k"], None).image for one in wide]
-    names = [str(place // 2) for place in range(2 * len(wide))]
+def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(photographs):
+    wide = [image for image in photographs if image.shape[1] >= 640]
+    distorted = [apply("jp2k", image, PARAMETERS["jp2k"], None).image for image in wide]
+    names = [str(index // 2) for index in range(2 * len(wide))]
 
-    def halves(images):
-        return np.stack([one[:256, side : side + 256] for one in images for side in (0, 384)])
+    def two_tiles(images):
+        return np.stack([image[:256, side : side + 256] for image in images for side in (0, 384)])
 
-    pristine, true = halves(wide), halves(distorted)
+    pristine, true = two_tiles(wide), two_tiles(distorted)
     seen = 2 * (len(wide) - 4)
     fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "dwt97")
     assert 0.002 < np.exp(fitted.weights["log_shares"]).item() < 0.05
-    made, alone = (explained_by(fitted, pristine[seen:], own) for own in (names[seen:], list(map(str, range(8)))))
-    errors = [np.square(one.astype(float) - true[seen:]).mean() for one in (made, alone, pristine[seen:])]
+    made, alone = (explained_by(fitted, pristine[seen:], owners) for owners in (names[seen:], list(map(str, range(8)))))
+    errors = [np.square(tiles.astype(float) - true[seen:]).mean() for tiles in (made, alone, pristine[seen:])]
     assert errors[0] < errors[1] < errors[2]
 
 
 def cut_at_planes(image, share):
-    """What a coder of bit planes leaves of an image: coefficients below the power of two nearest to its step are 0."""
+    """An image after a bit plane coder: coefficients below the power of two nearest to its step are 0."""
     layer = CoefficientCurves("dwt97")
     layer.build(None)
     x = normalize(image[None])
@@ -77,27 +77,27 @@ def cut_at_planes(image, share):
     return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
 
 
-def test_that_a_coder_cuts_at_planes_is_learned_from_images_in_many_places_of_an_octave(photographs):
-    tiles = np.stack([one[:384, :384] for one in photographs])
+def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(photographs):
+    tiles = np.stack([image[:384, :384] for image in photographs])
     levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
-    names = [str(place) for place in range(len(tiles))]
+    names = [str(index) for index in range(len(tiles))]
     fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97")
-    left = [
+    unexplained = [
         np.square(
             explained_by(fitted, tiles[14:], names[14:], level=level, levels=3).astype(float) - true[14:]
         ).mean() / np.square(tiles[14:].astype(float) - true[14:]).mean()
         for level, true in enumerate(levels, start=1)
     ]  # fmt: skip
-    assert max(left) < 0.1
+    assert max(unexplained) < 0.1
 
 
-@pytest.mark.parametrize(("distortion", "bold"), [("jpeg", False), ("jp2k", True)])
-def test_curves_are_bold_where_a_mean_of_what_may_happen_is_not_like_any_of_it(photographs, distortion, bold):
+@pytest.mark.parametrize(("distortion", "amplified"), [("jpeg", False), ("jp2k", True)])
+def test_the_shrinkage_gain_is_above_0_where_the_mean_is_unlike_any_outcome(photographs, distortion, amplified):
     pristine, distorted = tiles_of(photographs[:8], distortion)
-    names = [str(place) for place in range(8)]
+    names = [str(index) for index in range(8)]
     fitted = fit_best(pristine, [distorted], names, "dct_integer")
-    assert (fitted.shrinkage_gain > 0) == bold
-    assert fit_best(pristine, [distorted], names, "dct_integer", (MEAN,)).shrinkage_gain == 0
+    assert (fitted.shrinkage_gain > 0) == amplified
+    assert fit_best(pristine, [distorted], names, "dct_integer", (CONDITIONAL_MEAN,)).shrinkage_gain == 0
 
 
 def test_a_fit_is_the_same_every_time(photographs):
@@ -108,7 +108,7 @@ def test_a_fit_is_the_same_every_time(photographs):
     assert all(np.array_equal(first.weights[name], again.weights[name]) for name in first.weights)
 
 
-def test_without_a_wish_for_responses_nothing_is_fitted():
+def test_without_a_codec_prior_nothing_is_fitted():
     assert (
         fit_best(np.zeros((0, 128, 128, 3), np.uint8), [np.zeros((0, 128, 128, 3), np.uint8)], [], "none").weights == {}
     )
@@ -119,14 +119,14 @@ def test_steps_are_those_that_a_codec_counts_in(photographs):
     fitted = fit_best(
         np.stack([p[:384, :384] for p in photographs]),
         [np.stack([d[:384, :384] for d in distorted])],
-        [str(place) for place in range(len(photographs))],
+        [str(index) for index in range(len(photographs))],
         "dct",
     )
     # libjpeg's luma table at quality 24, scaled by 5000 / 24 %: its corner (0, 0), (0, 1), (0, 2) and (1, 0)
     np.testing.assert_allclose(np.exp(fitted.weights["log_steps_00"][0, [0, 1, 2, 8]]), [33, 23, 21, 25], rtol=0.01)
 
 
-def test_several_levels_are_fitted_at_once_and_what_lies_between_is_nearer_than_both(photographs):
+def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_both(photographs):
     levels = (24, 17, 12)
     tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:384, :384] for p in photographs] for q in levels}
     pristine = np.stack([p[:384, :384] for p in photographs])

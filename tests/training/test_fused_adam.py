@@ -26,8 +26,8 @@ def test_it_is_the_adam_of_keras():
     for steps in (1, 20):
         usual, fused = (trained(kind, steps=steps) for kind in (keras.optimizers.Adam, FusedAdam))
         assert len(usual) == len(fused) == 8  # two weights, steps, rate, two moments of each weight
-        for one, other in zip(usual, fused, strict=True):
-            np.testing.assert_allclose(other, one, rtol=2e-5, atol=1e-7)
+        for expected, actual in zip(usual, fused, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-7)
 
 
 def test_weights_move():

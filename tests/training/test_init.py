@@ -4,23 +4,23 @@ import pytest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.files import sealed, write_json
 from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays
-from distort_pipeline.training import start as start_module
+from distort_pipeline.training import init as init_module
 from distort_pipeline.training.fit_tiles import fit_tiles
 from distort_pipeline.training.init import Initialization, fit_init, load_init
 from distort_pipeline.training.noise_fit import fit_noise
 
 
-def start(pair_store, folder, **changes):
+def fitted(pair_store, folder, **changes):
     return fit_init(pair_store, **{
-        "distortion": "jpeg", "levels": [1], "folder": folder, "wanted": "dct", "noise_channels": 2, "least_px": 128,
-        **changes
+        "distortion": "jpeg", "levels": [1], "folder": folder, "codec_prior": "dct", "noise_channels": 2,
+        "least_px": 128, **changes
     })  # fmt: skip
 
 
-def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_path, monkeypatch):
-    first = start(pair_store, tmp_path)
-    monkeypatch.setattr(start_module, "fit_tiles", None)  # nothing is fitted again
-    again = start(pair_store, tmp_path)
+def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monkeypatch):
+    first = fitted(pair_store, tmp_path)
+    monkeypatch.setattr(init_module, "fit_tiles", None)  # nothing is fitted again
+    again = fitted(pair_store, tmp_path)
     assert (again.codec_prior, list(again.explained.items())) == (first.codec_prior, list(first.explained.items()))
     assert again.coefficient_curves.keys() == first.coefficient_curves.keys()
     assert all(
@@ -31,20 +31,20 @@ def test_a_resumed_training_starts_at_what_the_first_one_found(pair_store, tmp_p
     assert all(np.array_equal(again.noise[name], first.noise[name]) for name in first.noise)
 
 
-def test_noise_is_fitted_to_what_the_responses_leave(pair_store, tmp_path):
-    found = start(pair_store, tmp_path)
+def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, tmp_path):
+    init = fitted(pair_store, tmp_path)
     tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
-    whole = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
-    assert np.square(found.noise["octaves"]).sum() < 0.5 * np.square(whole["octaves"]).sum()
+    without_curves = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
+    assert np.square(init.noise["octaves"]).sum() < 0.5 * np.square(without_curves["octaves"]).sum()
 
 
 def test_for_the_papers_start_nothing_is_fitted(pair_store, tmp_path):
-    assert start(pair_store, tmp_path, wanted="none") == Initialization()
+    assert fitted(pair_store, tmp_path, codec_prior="none") == Initialization()
     assert not any(tmp_path.iterdir())
 
 
 def multi_level(folder, *, filters=0):
-    """A model folder with curves of three levels, told apart by their values; with `filters` it has a U-Net as well."""
+    """A model folder with curves of three levels, distinct in value; with `filters` also a U-Net."""
     curves, matrices = (
         np.stack([np.full(shape, level, np.float32) for level in (1, 2, 3)]) for shape in ((1, 3), (7, 3, 3))
     )
@@ -63,7 +63,7 @@ def multi_level(folder, *, filters=0):
     return folder
 
 
-def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path):
+def test_the_requested_levels_of_a_multi_level_model_are_taken(tmp_path):
     found = load_init(multi_level(tmp_path), [{"quality": 12}])
     assert (found.coefficient_curves["curves_00"] == 2).all()
     assert (found.noise["octaves"] == 2).all()
@@ -72,11 +72,11 @@ def test_of_a_base_of_several_levels_those_that_are_asked_for_are_taken(tmp_path
     assert both.coefficient_curves["curves_00"][:, 0, 0].tolist() == [1, 3]
 
 
-def test_a_level_that_a_base_has_not_learned_is_named(tmp_path):
+def test_a_level_that_the_model_has_not_learned_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"and not \{'quality': 50\}"):
         load_init(multi_level(tmp_path), [{"quality": 50}])
 
 
-def test_a_u_net_is_not_told_apart_by_level(tmp_path):
+def test_a_u_net_cannot_be_split_by_level(tmp_path):
     with pytest.raises(PipelineError, match="U-Net for 3 levels"):
         load_init(multi_level(tmp_path, filters=4), [{"quality": 12}])

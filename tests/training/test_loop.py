@@ -18,7 +18,7 @@ PLAIN = {"label": "train jpeg", "checkpoint_every": 2, "validate_every": 2}
 
 
 class Counting:
-    """A trainer that only counts; its losses are what it is told."""
+    """A trainer that only counts; its losses are given."""
 
     def __init__(self, losses=lambda step: {"loss": float(step)}):
         self.losses = losses
@@ -40,15 +40,15 @@ class Counting:
 
 
 def crops_of(pair_store):
-    return Crops(pair_store, "jpeg", [1], crop_px=128, crop_align=16, batch=2, seed=1)
+    return Crops(pair_store, "jpeg", [1], crop_px=128, crop_align=16, batch_size=2, seed=1)
 
 
 def logged(folder):
-    found = {}
+    rows = {}
     for path in sorted((folder / "live" / "plots" / "metrics").glob("*.tsv")):
         with path.open(newline="", encoding="utf-8") as file:
-            found[path.stem] = list(csv.reader(file, delimiter="\t"))[1:]
-    return found
+            rows[path.stem] = list(csv.reader(file, delimiter="\t"))[1:]
+    return rows
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def outside_dvc(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_resumed_training_is_the_undisturbed_one(pair_store, trainer, make_trainer, tmp_path):
+def test_a_resumed_training_is_the_uninterrupted_one(pair_store, trainer, make_trainer, tmp_path):
     def run(who, folder, validate):
         first = train(who, crops_of(pair_store), folder, **PLAIN, steps=4, validate=validate)
         return first, who.state(), logged(folder)
@@ -82,7 +82,7 @@ def test_a_resumed_training_is_the_undisturbed_one(pair_store, trainer, make_tra
     assert [step for step, _ in rows["generator_loss"]] == ["2", "4"]
 
 
-def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
+def test_steps_of_checkpoints_validations_and_means(pair_store, tmp_path):
     validated = []
     who = Counting()
     train(
@@ -96,7 +96,7 @@ def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
         validate=lambda step: validated.append(step) or {"jsd_nss": 1 / (1 + step)},
     )
     assert who.made == list(range(25))
-    assert validated == [0, 12, 24, 25]  # 0: what the start scores
+    assert validated == [0, 12, 24, 25]  # 0: the initialization
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "00000021.safetensors",
         "00000025.safetensors",
@@ -107,7 +107,7 @@ def test_turns_of_checkpoints_validations_and_means(pair_store, tmp_path):
     assert logged(tmp_path)["loss"] == [[str(end), str(float(mean))] for end, mean in zip(ends, means, strict=True)]
 
 
-def test_where_a_run_was_stopped_does_not_show_in_its_log(pair_store, tmp_path):
+def test_an_interruption_does_not_show_in_the_log(pair_store, tmp_path):
     settings = {"label": "x", "steps": 30, "checkpoint_every": 100, "validate_every": 100, "validate": lambda _: {}}
 
     class Stopping(Counting):
@@ -155,8 +155,8 @@ def test_divergence_before_the_first_checkpoint_says_so(pair_store, tmp_path):
 
 
 def test_a_sum_over_a_crop_is_not_taken_for_divergence(pair_store, tmp_path):
-    # sparsity_reduction "sum" on 0-255: 40 grey levels over a 256 px crop
-    who = Counting(lambda _: {"sparsity": 40.0 * 256 * 256 * 3})
+    # l1_reduction "sum" on 0-255: 40 levels over a 256 px crop
+    who = Counting(lambda _: {"l1": 40.0 * 256 * 256 * 3})
     assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=2, validate=lambda _: {}) == 0
 
 

@@ -38,26 +38,26 @@ def drawn(weights, count=12):
     return np.asarray(layer(maps)) * LEVELS_PER_UNIT
 
 
-def test_the_pyramid_is_as_strong_as_the_true_noise(fitted):
+def test_the_pyramid_has_the_deviation_of_the_true_noise(fitted):
     _, true, weights = fitted
     assert drawn(weights).std() == pytest.approx(true.std(), rel=0.05)
 
 
 def test_it_has_the_true_noises_spectrum(fitted):
     _, true, weights = fitted
-    wanted, found = spectrum(true), spectrum(drawn(weights))
+    expected, found = spectrum(true), spectrum(drawn(weights))
     for cycles in (4, 12, 40, 120, 190):
-        decibels = 10 * np.log10(found[cycles, :cycles].mean() / wanted[cycles, :cycles].mean())
+        decibels = 10 * np.log10(found[cycles, :cycles].mean() / expected[cycles, :cycles].mean())
         assert abs(decibels) < 1.5, cycles  # far from the finest octaves, steps are left where 1/f is smooth
 
 
-def test_its_neighbours_differ_alike_at_odd_and_even_places(fitted):
+def test_its_neighbours_differ_alike_at_odd_and_even_positions(fitted):
     _, _, weights = fitted
     steps = np.square(np.diff(drawn(weights), axis=2)).mean((0, 1, 3))
     assert steps[0::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.03)
 
 
-def test_the_kernel_brings_pink_noise_nearer_in_jsd_nss():
+def test_the_kernel_lowers_jsd_nss_of_pink_noise():
     pristine, distorted = noisy("pink_noise", {"sigma_grey": 25.0})
     weights = fit_noise(pristine, distorted, channels=3)
     bare = {**weights, "kernels": np.array([[1, 0], [0, 0]], np.float32)}
@@ -69,7 +69,7 @@ def test_the_kernel_brings_pink_noise_nearer_in_jsd_nss():
     assert jsd_bits(true, counts(128 + drawn(weights))) < 0.5 * jsd_bits(true, counts(128 + drawn(bare)))
 
 
-def test_noise_along_rows_is_told_from_noise_along_columns():
+def test_noise_along_rows_is_distinguished_from_noise_along_columns():
     rng = np.random.default_rng(0)
     pristine = np.full((12, 256, 256, 3), 128, np.uint8)
     noise = rng.standard_normal((12, 256, 257, 3))
@@ -81,7 +81,7 @@ def test_noise_along_rows_is_told_from_noise_along_columns():
     assert below == pytest.approx(0, abs=0.1)
 
 
-def test_what_clipping_takes_is_given_back():
+def test_the_loss_by_clipping_is_compensated():
     rng = np.random.default_rng(0)
     bright = np.full((12, 128, 128, 3), 225, np.uint8)
     noisy = np.clip(np.rint(bright + 40 * rng.standard_normal(bright.shape)), 0, 255).astype(np.uint8)
@@ -90,7 +90,7 @@ def test_what_clipping_takes_is_given_back():
     assert np.square(shown - 225.0).mean() == pytest.approx(np.square(noisy - 225.0).mean(), rel=0.03)
 
 
-def test_tiles_are_chosen_for_the_room_that_they_leave():
+def test_tiles_are_chosen_by_their_headroom():
     dark, grey = np.zeros((10, 128, 128, 3), np.uint8), np.full((10, 128, 128, 3), 120, np.uint8)
     explained = np.concatenate([dark, grey])
     distorted = np.clip(explained + np.random.default_rng(0).normal(0, 20, explained.shape), 0, 255).astype(np.uint8)
@@ -100,8 +100,8 @@ def test_tiles_are_chosen_for_the_room_that_they_leave():
 
 def test_colours_are_as_independent_as_the_true_ones(fitted):
     _, true, weights = fitted
-    wanted, found = (np.corrcoef(noise.reshape(-1, 3).T) for noise in (true, drawn(weights)))
-    np.testing.assert_allclose(found, wanted, atol=0.15)
+    expected, found = (np.corrcoef(noise.reshape(-1, 3).T) for noise in (true, drawn(weights)))
+    np.testing.assert_allclose(found, expected, atol=0.15)
 
 
 def test_noise_that_is_the_same_in_all_colours_needs_one_channel():

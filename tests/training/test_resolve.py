@@ -4,7 +4,7 @@ from distort_pipeline.training.resolve import resolve_noise_channels, resolve_wa
 def test_noise_types_get_noise_channels_and_settings_overrule():
     assert resolve_noise_channels(None, "white_noise") == 3
     assert resolve_noise_channels(None, "jpeg") == 0
-    assert resolve_noise_channels(None, "faded") == 0  # brought, so that nothing is known of it
+    assert resolve_noise_channels(None, "faded") == 0  # external, unregistered
     assert resolve_noise_channels(5, "jpeg") == 5
     assert resolve_noise_channels(0, "white_noise") == 0
 

@@ -6,7 +6,7 @@ from distort_pipeline.training.log import open_log
 
 
 @pytest.fixture(params=["inside a DVC project", "elsewhere"])
-def place(request, tmp_path, monkeypatch):
+def folder(request, tmp_path, monkeypatch):
     """A folder to log in; DVCLive writes in the first, our own writer in the second."""
     if request.param == "inside a DVC project":
         pytest.importorskip("dvclive")
@@ -20,36 +20,36 @@ def rows(folder, name):
         return list(csv.reader(file, delimiter="\t"))
 
 
-def test_figures_stand_with_their_steps(place):
-    log = open_log(place, 0)
-    log.log(10, {"generator_loss": 1.5, "sparsity": 0.25})
+def test_figures_stand_with_their_steps(folder):
+    log = open_log(folder, 0)
+    log.log(10, {"generator_loss": 1.5, "l1": 0.25})
     log.log(20, {"generator_loss": 1.25})
-    assert rows(place, "generator_loss") == [["step", "generator_loss"], ["10", "1.5"], ["20", "1.25"]]
-    assert rows(place, "sparsity") == [["step", "sparsity"], ["10", "0.25"]]
-    assert not (place.parent / "dvc.yaml").exists()
+    assert rows(folder, "generator_loss") == [["step", "generator_loss"], ["10", "1.5"], ["20", "1.25"]]
+    assert rows(folder, "l1") == [["step", "l1"], ["10", "0.25"]]
+    assert not (folder.parent / "dvc.yaml").exists()
 
 
-def test_what_came_after_the_checkpoint_is_taken_out_and_written_again(place):
-    log = open_log(place, 0)
+def test_what_came_after_the_checkpoint_is_taken_out_and_written_again(folder):
+    log = open_log(folder, 0)
     for step in (10, 20, 30):
         log.log(step, {"jsd_nss": step / 100})
-    resumed = open_log(place, 20)
-    assert rows(place, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.1"], ["20", "0.2"]]
+    resumed = open_log(folder, 20)
+    assert rows(folder, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.1"], ["20", "0.2"]]
     resumed.log(30, {"jsd_nss": 0.5})
-    assert rows(place, "jsd_nss")[-1] == ["30", "0.5"]
-    again = open_log(place, 0)  # no checkpoint was left: all of it is made again
+    assert rows(folder, "jsd_nss")[-1] == ["30", "0.5"]
+    again = open_log(folder, 0)  # no checkpoint was left: all of it is made again
     again.log(10, {"jsd_nss": 0.7})
-    assert rows(place, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.7"]]
+    assert rows(folder, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.7"]]
 
 
-def test_a_line_that_a_kill_cut_short_is_taken_out(place):
-    log = open_log(place, 0)
+def test_a_line_that_a_kill_cut_short_is_taken_out(folder):
+    log = open_log(folder, 0)
     log.log(10, {"jsd_nss": 0.1})
-    with (place / "plots" / "metrics" / "jsd_nss.tsv").open("a", encoding="utf-8") as file:
+    with (folder / "plots" / "metrics" / "jsd_nss.tsv").open("a", encoding="utf-8") as file:
         file.write("2")
-    open_log(place, 10).log(20, {"jsd_nss": 0.2})
-    assert rows(place, "jsd_nss")[0] == ["step", "jsd_nss"]
-    assert rows(place, "jsd_nss")[-1] == ["20", "0.2"]
+    open_log(folder, 10).log(20, {"jsd_nss": 0.2})
+    assert rows(folder, "jsd_nss")[0] == ["step", "jsd_nss"]
+    assert rows(folder, "jsd_nss")[-1] == ["20", "0.2"]
 
 
 def test_a_users_folder_does_not_become_a_dvc_project(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from distort_pipeline.pixels import normalize
 @pytest.fixture(scope="module")
 def batch(pair_store):
     """Two crops, pristine and distorted, 8 bits, and their severities."""
-    pairs = [pair_store[place] for place, record in enumerate(pair_store.records()) if record.distortion == "jpeg"][:2]
+    pairs = [pair_store[index] for index, record in enumerate(pair_store.records()) if record.distortion == "jpeg"][:2]
     crops = (np.stack([getattr(p, name)[:128, :128] for p in pairs]) for name in ("pristine", "distorted"))
     return (*crops, np.array([[0.5], [1.0]], np.float32))
 
@@ -20,7 +20,7 @@ def weights(network):
     return [np.asarray(variable) for variable in network.variables]
 
 
-def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
+def test_a_step_lowers_each_loss(trainer, batch):
     x, y = (tf.constant(normalize(pixels)) for pixels in batch[:2])
     noises = trainer._noises(tf.constant(0, tf.int64))
     before = trainer.state()
@@ -38,7 +38,7 @@ def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
 
     def generator_loss(generated):
         adversarial = losses.generator_adversarial(trainer.discriminator([x, generated], training=True))
-        return float(adversarial + 0.1 * losses.sparsity(generated, x, span=255.0, reduction="mean"))
+        return float(adversarial + 0.1 * losses.l1_loss(generated, x, span=255.0, reduction="mean"))
 
     # G's loss is measured through the D that has just been updated
     assert found["generator_loss"] == pytest.approx(generator_loss(fake), rel=1e-4)
@@ -51,15 +51,15 @@ def test_a_step_lowers_each_loss_that_it_should(trainer, batch):
 
 def test_what_a_step_reports_adds_up(trainer, batch):
     found = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
-    assert found["generator_loss"] == pytest.approx(found["adversarial"] + 0.1 * found["sparsity"], rel=1e-5)
+    assert found["generator_loss"] == pytest.approx(found["adversarial"] + 0.1 * found["l1"], rel=1e-5)
     residual = np.abs(batch[1].astype(float) - batch[0]).mean()
-    assert found["true_residual"] == pytest.approx(residual, rel=1e-3)  # grey levels
+    assert found["true_residual"] == pytest.approx(residual, rel=1e-3)  # 8-bit levels
     assert found.keys() == {
-        *("generator_loss", "adversarial", "sparsity", "discriminator_loss", "logit_gap", "true_residual")
+        *("generator_loss", "adversarial", "l1", "discriminator_loss", "logit_gap", "true_residual")
     }
 
 
-def test_the_discriminator_learns_to_tell(trainer, batch):
+def test_the_discriminator_learns_to_discriminate(trainer, batch):
     gaps = [float(trainer.step(*batch, step)["logit_gap"]) for step in range(12)]
     assert np.mean(gaps[-3:]) > np.mean(gaps[:3])
 
@@ -110,18 +110,18 @@ def test_the_seed_decides_the_first_weights(trainer, make_trainer):
     assert not np.array_equal(make_trainer(seed=4).state()[name], first[name])
 
 
-def test_without_an_adversary_the_pixels_alone_teach_and_the_discriminator_rests(make_trainer, batch):
+def test_without_an_adversary_only_the_pixel_loss_trains_and_the_discriminator_rests(make_trainer, batch):
     trainer = make_trainer(adversarial_weight=0.0, pixel_weight=1.0, pixel_norm="l2", lambda_l1=0.0)
     before = [np.asarray(weight) for weight in trainer.discriminator.weights]
     found = [trainer.step(*batch, step) for step in range(8)]
-    assert set(found[0]) == {"true_residual", "sparsity", "pixel_distance", "generator_loss"}
+    assert set(found[0]) == {"true_residual", "l1", "pixel_distance", "generator_loss"}
     assert float(found[-1]["pixel_distance"]) < float(found[0]["pixel_distance"])
     assert all(np.array_equal(old, new) for old, new in zip(before, trainer.discriminator.weights, strict=True))
 
 
-def test_with_several_levels_both_networks_are_told_the_severity(make_trainer, batch):
+def test_with_several_levels_both_networks_get_the_severity(make_trainer, batch):
     trainer = make_trainer(levels=2)
-    assert [one.name for one in trainer.generator.inputs][:2] == ["pristine", "severity"]
+    assert [entry.name for entry in trainer.generator.inputs][:2] == ["pristine", "severity"]
     pristine, distorted, severities = batch
     state = trainer.state()
     first = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])

@@ -1,1 +1,1 @@
-"""Tests that a sceptic would make: small classifiers that try to tell generated tiles from true ones, and fail to."""
+"""Classifier two-sample tests (C2ST): small classifiers try to discriminate generated from true tiles."""

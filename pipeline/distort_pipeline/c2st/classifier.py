@@ -1,4 +1,4 @@
-"""A small convolutional network that learns the kind or the severity of a tile, from few tiles and in seconds."""
+"""A small convolutional network for the kind or the severity of a tile, trained on few tiles in seconds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from distort_pipeline.c2st.tiles import TILE_PX
 from distort_pipeline.pixels import Images, normalize
 
-WIDTHS = (24, 32, 48)  # filters; each block halves the sides, so that 8 px, a block of JPEG, are one step at the end
-DETAIL_GAIN = 8.0  # of what a 3 x 3 mean leaves over: distortions are small beside the image that they are in
+WIDTHS = (24, 32, 48)  # filters; three blocks of stride 2: 8 px, a JPEG block, become a single position
+DETAIL_GAIN = 8.0  # of the difference from a 3 x 3 mean: distortions are small against the image
 BATCH = 64
 RATE = 3e-3  # for Adam, falling to 0 along a cosine
 
 
 class _TileNetwork:
-    """One network for tiles (N, 64, 64, 3), fitted afresh as often as wanted."""
+    """A network for tiles (N, 64, 64, 3), retrained from new weights by each `fit`."""
 
     def __init__(self, outputs: int, loss: keras.losses.Loss, *, steps: int) -> None:
         self.steps = steps
@@ -28,13 +28,13 @@ class _TileNetwork:
         self._network.compile(keras.optimizers.Adam(rate), loss)
         self._network.optimizer.build(self._network.trainable_variables)
 
-    def fit(self, tiles: Images, wanted: NDArray[Any], rng: np.random.Generator) -> None:
-        """Learn from `tiles` and what is `wanted` of each, from new weights; all is drawn from `rng`."""
-        self._start_again(rng)
+    def fit(self, tiles: Images, targets: NDArray[Any], rng: np.random.Generator) -> None:
+        """Train on `tiles` and their `targets`, from new weights; all randomness comes from `rng`."""
+        self._reinitialise(rng)
         order = np.concatenate([rng.permutation(len(tiles)) for _ in range(-(-self.steps * BATCH // len(tiles)))])
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            self._network.train_on_batch(_turned(tiles[chosen], rng), wanted[chosen])
+            self._network.train_on_batch(_mirrored_at_random(tiles[chosen], rng), targets[chosen])
 
     def _outputs(self, tiles: Images) -> NDArray[np.float32]:
         filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
@@ -43,34 +43,34 @@ class _TileNetwork:
         outputs = [self._network.predict_on_batch(normalize(batch)) for batch in batches]
         return np.concatenate(outputs)[: len(tiles)]
 
-    def _start_again(self, rng: np.random.Generator) -> None:
-        random.seed(int(rng.integers(2**31)))  # what Keras's initialisers draw their seeds from
-        fresh = _network(self._network.output_shape[-1])
-        self._network.set_weights(fresh.get_weights())
+    def _reinitialise(self, rng: np.random.Generator) -> None:
+        random.seed(int(rng.integers(2**31)))  # the source of seeds of Keras's initialisers
+        network = _network(self._network.output_shape[-1])
+        self._network.set_weights(network.get_weights())
         for variable in self._network.optimizer.variables:
             if variable.path.split("/")[-1] != "learning_rate":
                 variable.assign(np.zeros(variable.shape))
 
 
 class TileClassifier(_TileNetwork):
-    """Names the kind, 0 to `kinds` - 1, of tiles; `fit` wants the kinds (N,)."""
+    """Predicts the kind, 0 to `kinds` - 1, of tiles; the targets of `fit` are kinds (N,)."""
 
     def __init__(self, kinds: int, *, steps: int) -> None:
         super().__init__(kinds, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps=steps)
 
-    def name(self, tiles: Images) -> NDArray[np.int64]:
-        """Return the likeliest kind of each of `tiles`."""
+    def predict(self, tiles: Images) -> NDArray[np.int64]:
+        """Return the most likely kind of each of `tiles`."""
         return np.argmax(self._outputs(tiles), axis=-1)
 
 
 class SeverityRegressor(_TileNetwork):
-    """Tells the severity of tiles, by least squares; `fit` wants severities (N,), from 0 to 1."""
+    """Predicts the severity of tiles, by least squares; the targets of `fit` are severities (N,), from 0 to 1."""
 
     def __init__(self, *, steps: int) -> None:
         super().__init__(1, keras.losses.MeanSquaredError(), steps=steps)
 
-    def tell(self, tiles: Images) -> NDArray[np.float32]:
-        """Return the severity that each of `tiles` seems to have."""
+    def predict(self, tiles: Images) -> NDArray[np.float32]:
+        """Return the predicted severity of each of `tiles`."""
         return self._outputs(tiles)[:, 0]
 
 
@@ -87,7 +87,7 @@ def _network(outputs: int) -> keras.Model:
     return keras.Model(tiles, keras.layers.Dense(outputs)(features))
 
 
-def _turned(tiles: Images, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the tiles on the networks' range, half of them mirrored: tiles of whole blocks keep JPEG's grid so."""
+def _mirrored_at_random(tiles: Images, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the tiles in [-1, 1], half of them mirrored: JPEG's grid stays, as tiles are whole blocks."""
     mirrored = rng.random(len(tiles)) < 0.5
     return normalize(np.where(mirrored[:, None, None, None], tiles[:, :, ::-1], tiles))

@@ -1,4 +1,4 @@
-"""Each photograph is judged by a classifier that was fitted on others."""
+"""Cross-validation folds over photographs: no classifier is tested on photographs of its training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 def folds(
     photographs: int, count: int, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (photographs to fit on, photographs to judge) of up to `count` folds; each is judged once.
+    """Yield (photographs for training, photographs for testing) of up to `count` folds; each is tested once.
 
-    >>> [(len(fit), len(judge)) for fit, judge in folds(5, 2, np.random.default_rng(0))]
+    >>> [(len(train), len(test)) for train, test in folds(5, 2, np.random.default_rng(0))]
     [(2, 3), (3, 2)]
     """
     order = rng.permutation(photographs)
-    for judged in np.array_split(order, min(count, photographs)):
-        yield np.setdiff1d(order, judged), judged
+    for test in np.array_split(order, min(count, photographs)):
+        yield np.setdiff1d(order, test), test

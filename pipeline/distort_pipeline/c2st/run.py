@@ -1,4 +1,4 @@
-"""All tests of a sceptic on the tiles of an evaluation."""
+"""All classifier two-sample tests on the tiles of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from distort_pipeline.c2st.classifier import SeverityRegressor, TileClassifier
 from distort_pipeline.c2st.severity_tstr import FoldData, severity_tstr_of
 from distort_pipeline.c2st.tiles import PhotographTiles
 from distort_pipeline.c2st.tstr import tstr_of
-from distort_pipeline.c2st.two_samples import random_halves, two_sample_test
+from distort_pipeline.c2st.two_samples import random_split, two_sample_test
 from distort_pipeline.pixels import Images
 from distort_pipeline.progress import track
 from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, SeverityTSTR, TSTRResult
 
-FEWEST_PHOTOGRAPHS = 2  # one to be fitted on, another to be judged
+FEWEST_PHOTOGRAPHS = 2  # one for training, another for testing
 
 
 def run_c2st(
     photographs: Sequence[PhotographTiles], learned: Mapping[str, str], *, steps: int, fold_count: int, seed: int
 ) -> C2STReport:
-    """Return what classifiers of `steps` steps find; `learned` has the true distortion that each model learned.
+    """Return the results of classifiers trained for `steps` steps; `learned` maps each model to its true distortion.
 
-    A generator whose distortion fewer than two photographs have gets no trial, and takes no part in the lesson.
+    A generator whose distortion occurs in fewer than two photographs gets no test, and takes no part in TSTR.
     """
     tested = {
         model: column
         for model, column in learned.items()
-        if sum(column in own.true for own in photographs) >= FEWEST_PHOTOGRAPHS
+        if sum(column in tiles.true for tiles in photographs) >= FEWEST_PHOTOGRAPHS
     }
     if not tested:
         return C2STReport({}, None, None)
@@ -39,17 +39,19 @@ def run_c2st(
 
     controls: dict[str, tuple[Accuracy, bool, Accuracy]] = {}
     results = {}
-    for model, column in track(tested.items(), total=len(tested), label="tell apart", unit="generators"):
-        having = [own for own in photographs if column in own.true]
+    for model, column in track(tested.items(), total=len(tested), label="C2ST", unit="generators"):
+        photographs_with = [tiles for tiles in photographs if column in tiles.true]
         if column not in controls:
-            pairs, second_draw = _true_pairs(having, column, seed)
-            positive_control = [(own.true[column], own.positive_control[column]) for own in having]
+            pairs, second_draw = _true_pairs(photographs_with, column, seed)
+            positive_control = [(tiles.true[column], tiles.positive_control[column]) for tiles in photographs_with]
             controls[column] = (
                 accuracy_of("negative_control", column, pairs),
                 second_draw,
                 accuracy_of("positive_control", column, positive_control),
             )
-        generated = accuracy_of("generated", model, [(own.true[column], own.generated[model]) for own in having])
+        generated = accuracy_of(
+            "generated", model, [(tiles.true[column], tiles.generated[model]) for tiles in photographs_with]
+        )
         results[model] = C2STResult(generated, *controls[column])
     models_of = _models_of(tested)
     return C2STReport(
@@ -59,16 +61,18 @@ def run_c2st(
     )
 
 
-def _true_pairs(having: Sequence[PhotographTiles], column: str, seed: int) -> tuple[list[tuple[Images, Images]], bool]:
-    """Return true tiles against true ones, and whether those are of a second draw; else they are random halves."""
-    if all(column in own.true_again for own in having):
-        return [(own.true[column], own.true_again[column]) for own in having], True
+def _true_pairs(
+    photographs: Sequence[PhotographTiles], column: str, seed: int
+) -> tuple[list[tuple[Images, Images]], bool]:
+    """Return pairs of true tiles, and whether the second tiles are a second draw instead of a random split."""
+    if all(column in tiles.true_again for tiles in photographs):
+        return [(tiles.true[column], tiles.true_again[column]) for tiles in photographs], True
     rng = make_rng(derive_seed(seed, "sceptic", "halves", column))
-    return [random_halves(own.true[column], rng) for own in having], False
+    return [random_split(tiles.true[column], rng) for tiles in photographs], False
 
 
 def _models_of(learned: Mapping[str, str]) -> dict[str, str]:
-    """Return the first generator that learned each true distortion."""
+    """Return the first generator of each true distortion."""
     models_of = {column: model for model, column in reversed(list(learned.items()))}
     return {column: models_of[column] for column in dict.fromkeys(learned.values())}
 
@@ -76,29 +80,29 @@ def _models_of(learned: Mapping[str, str]) -> dict[str, str]:
 def _tstr(
     photographs: Sequence[PhotographTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
 ) -> TSTRResult | None:
-    """Return the lesson over pristine and each learned distortion; of multi-level generators at all levels in turn."""
-    multi_level = {model for own in photographs for model in own.multi_level}
-    having = [
-        own
-        for own in photographs
-        if models_of.keys() <= own.true.keys()
-        and multi_level.intersection(models_of.values()) <= own.multi_level.keys()
+    """Return TSTR over pristine and each learned distortion; levels of multi-level generators are interleaved."""
+    multi_level = {model for photograph in photographs for model in photograph.multi_level}
+    complete = [
+        photograph
+        for photograph in photographs
+        if models_of.keys() <= photograph.true.keys()
+        and multi_level.intersection(models_of.values()) <= photograph.multi_level.keys()
     ]
-    if len(having) < FEWEST_PHOTOGRAPHS:
+    if len(complete) < FEWEST_PHOTOGRAPHS:
         return None
 
-    def tiles(own: PhotographTiles, column: str, model: str) -> tuple[Images, Images]:
+    def tiles(photograph: PhotographTiles, column: str, model: str) -> tuple[Images, Images]:
         if model in multi_level:
-            return own.multi_level[model].generated, own.multi_level[model].true
-        return own.generated[model], own.true[column]
+            return photograph.multi_level[model].generated, photograph.multi_level[model].true
+        return photograph.generated[model], photograph.true[column]
 
     seeds = (derive_seed(seed, "sceptic", "lesson folds"), derive_seed(seed, "sceptic", "lesson"))
-    shown = []
-    for own in having:
-        generated, true = zip(*(tiles(own, *source) for source in models_of.items()), strict=True)
-        shown.append(([own.pristine, *generated], [own.pristine, *true]))
+    training_and_test = []
+    for photograph in complete:
+        generated, true = zip(*(tiles(photograph, *source) for source in models_of.items()), strict=True)
+        training_and_test.append(([photograph.pristine, *generated], [photograph.pristine, *true]))
     return tstr_of(
-        shown,
+        training_and_test,
         ["pristine", *models_of],
         TileClassifier(1 + len(models_of), steps=steps),
         fold_count=fold_count,
@@ -109,14 +113,15 @@ def _tstr(
 def _severity_tstr(
     photographs: Sequence[PhotographTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
 ) -> SeverityTSTR | None:
-    """Return the lesson over the levels of all multi-level generators; None where there is none, or too few photographs."""
-    multi_level = {model for own in photographs for model in own.multi_level}
+    """Return TSTR over the levels of all multi-level generators; None without any, or with too few photographs."""
+    multi_level = {model for photograph in photographs for model in photograph.multi_level}
     columns = {column: model for column, model in models_of.items() if model in multi_level}
-    having = [own for own in photographs if own.multi_level.keys() >= set(columns.values())]
-    if not columns or len(having) < FEWEST_PHOTOGRAPHS:
+    complete = [photograph for photograph in photographs if photograph.multi_level.keys() >= set(columns.values())]
+    if not columns or len(complete) < FEWEST_PHOTOGRAPHS:
         return None
-    shown = [
-        FoldData(own.pristine, {column: own.multi_level[model] for column, model in columns.items()}) for own in having
+    fold_data = [
+        FoldData(photograph.pristine, {column: photograph.multi_level[model] for column, model in columns.items()})
+        for photograph in complete
     ]
-    own_seed = derive_seed(seed, "sceptic", "severity lesson")
-    return severity_tstr_of(shown, SeverityRegressor(steps=steps), fold_count=fold_count, seed=own_seed)
+    tstr_seed = derive_seed(seed, "sceptic", "severity lesson")
+    return severity_tstr_of(fold_data, SeverityRegressor(steps=steps), fold_count=fold_count, seed=tstr_seed)

@@ -1,4 +1,4 @@
-"""Train on generated, test on true: does a network that has only seen generated severities rank true ones?"""
+"""TSTR of severity: does a regressor trained on generated tiles rank true tiles by severity?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINED_ON = ("generated", "true")
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one photograph has to show: untouched tiles, and those of each distortion at its levels in turn."""
+    """The tiles of a photograph: pristine tiles, and tiles of each distortion with levels interleaved."""
 
     pristine: Images
     multi_level: Mapping[str, MultiLevelTiles]  # by true distortion
@@ -29,43 +29,49 @@ class FoldData:
 def severity_tstr_of(
     photographs: Sequence[FoldData], regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> SeverityTSTR:
-    """Return how a network taught by generated tiles, and one taught by true tiles, rank true ones by severity.
+    """Return the rank correlation on true tiles of regressors trained on generated and on true tiles.
 
-    One network learns all distortions and the untouched tiles, whose severity is 0. Both start from the same `seed` and
-    see the same places in the same order. There are two `photographs` or more, each with the same distortions.
+    A single network learns all distortions and the pristine tiles, with severity 0. Both start from the same `seed` and
+    see the same positions in the same order. There are two `photographs` or more, each with the same distortions.
     """
     names = list(photographs[0].multi_level)
-    severities = {name: [own.multi_level[name].severities for own in photographs] for name in names}
-    tstr_result = {}
+    severities = {name: [photograph.multi_level[name].severities for photograph in photographs] for name in names}
+    correlations = {}
     for source in TRAINED_ON:
         predicted = _predicted(photographs, source, regressor, fold_count=fold_count, seed=seed)
-        tstr_result[source] = {
+        correlations[source] = {
             name: rank_correlation(predicted[name], severities[name], make_rng(derive_seed(seed, "resampled", name)))
             for name in names
         }
-    return SeverityTSTR(tstr_result["generated"], tstr_result["true"])
+    return SeverityTSTR(correlations["generated"], correlations["true"])
 
 
 def _predicted(
     photographs: Sequence[FoldData], source: str, regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Return distortion → what was predicted of the true tiles of each photograph, by a network fitted on others."""
+    """Return distortion → predictions for the true tiles of each photograph, by networks trained on the others."""
     rng = make_rng(derive_seed(seed, "fitted"))
     predicted: dict[str, list[NDArray[np.float32]]] = {
         name: [np.empty(0, np.float32)] * len(photographs) for name in photographs[0].multi_level
     }
-    for fitted, judged in folds(len(photographs), fold_count, make_rng(derive_seed(seed, "folds"))):
-        tiles, severities = zip(*(_training_tiles(photographs[place], source) for place in fitted), strict=True)
+    for train, test in folds(len(photographs), fold_count, make_rng(derive_seed(seed, "folds"))):
+        tiles, severities = zip(*(_training_tiles(photographs[index], source) for index in train), strict=True)
         regressor.fit(np.concatenate(tiles), np.concatenate(severities), rng)
-        for place in judged:
-            for name, own in photographs[place].multi_level.items():
-                predicted[name][place] = regressor.tell(own.true)
+        for index in test:
+            for name, level_tiles in photographs[index].multi_level.items():
+                predicted[name][index] = regressor.predict(level_tiles.true)
     return predicted
 
 
 def _training_tiles(photograph: FoldData, source: str) -> tuple[Images, NDArray[np.float32]]:
-    """Return tiles of one photograph to learn from, and their severities."""
+    """Return the training tiles of a photograph, and their severities."""
     multi_level = photograph.multi_level.values()
-    tiles = [photograph.pristine, *(own.generated if source == "generated" else own.true for own in multi_level)]
-    severities = [np.zeros(len(photograph.pristine), np.float32), *(own.severities for own in multi_level)]
+    tiles = [
+        photograph.pristine,
+        *(level_tiles.generated if source == "generated" else level_tiles.true for level_tiles in multi_level),
+    ]
+    severities = [
+        np.zeros(len(photograph.pristine), np.float32),
+        *(level_tiles.severities for level_tiles in multi_level),
+    ]
     return np.concatenate(tiles), np.concatenate(severities)

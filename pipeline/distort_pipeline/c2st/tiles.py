@@ -1,4 +1,4 @@
-"""Tiles of one photograph for the classifiers: of every kind, at the same places."""
+"""Tiles of a photograph for the classifiers: of every kind, at the same positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TILE_PX = 64
 
 @dataclass(frozen=True)
 class LevelPair:
-    """A whole photograph at one level of a distortion: the true one, and what a multi-level generator makes of it."""
+    """A whole photograph at a level of a distortion: the true image, and a multi-level generator's output."""
 
     severity: float
     true: Image
@@ -27,7 +27,7 @@ class LevelPair:
 
 @dataclass(frozen=True)
 class MultiLevelTiles:
-    """Tiles (N, 64, 64, 3) of one photograph, each at one of the levels of a distortion, in turn."""
+    """Tiles (N, 64, 64, 3) of a photograph, with the levels of a distortion interleaved."""
 
     true: Images
     generated: Images
@@ -36,56 +36,58 @@ class MultiLevelTiles:
 
 @dataclass(frozen=True)
 class PhotographTiles:
-    """Tiles (N, 64, 64, 3) of one photograph. Columns name true distortions, models generators."""
+    """Tiles (N, 64, 64, 3) of a photograph. Columns name true distortions, models generators."""
 
     pristine: Images
     true: Mapping[str, Images]  # by column
-    true_again: Mapping[str, Images]  # by column: another draw, where there is one
-    positive_control: Mapping[str, Images]  # by column: the true one at WEAKER of its strength
+    true_again: Mapping[str, Images]  # by column: a second draw, if any
+    positive_control: Mapping[str, Images]  # by column: true tiles with POSITIVE_CONTROL_SCALE of the residual
     generated: Mapping[str, Images]  # by model
-    multi_level: Mapping[str, MultiLevelTiles]  # by multi-level model, where the photograph has all of its levels
+    multi_level: Mapping[str, MultiLevelTiles]  # by multi-level model, if the photograph has all levels
 
 
 def tiles_of(
-    made: EvalImages, *, count: int, seed: int, condition_levels: Mapping[str, Sequence[LevelPair]] | None = None
+    images: EvalImages, *, count: int, seed: int, level_pairs: Mapping[str, Sequence[LevelPair]] | None = None
 ) -> PhotographTiles | None:
-    """Return up to `count` tiles of each kind of what was made of a photograph, far apart; None if it is too small.
+    """Return up to `count` tiles of each kind of a photograph, spread over the image; None for a small photograph.
 
-    `rungs` has its levels by multi-level model.
+    `level_pairs` has the photograph's levels by multi-level model.
     """
-    height, width = made.pristine.shape[:2]
+    height, width = images.pristine.shape[:2]
     if min(height, width) < TILE_PX:
         return None
-    places = spread_tiles(height, width, tile_px=TILE_PX, count=count, align_px=TILE_ALIGN_PX, seed=seed)
+    positions = spread_tiles(height, width, tile_px=TILE_PX, count=count, align_px=TILE_ALIGN_PX, seed=seed)
 
     def cut(image: Image) -> Images:
-        return np.stack([image[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in places])
+        return np.stack([image[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in positions])
 
     return PhotographTiles(
-        cut(made.pristine),
-        true={column: cut(true) for column, true in made.true.items()},
-        true_again={column: cut(true) for column, true in made.true_again.items()},
-        positive_control={column: weakened(cut(made.pristine), cut(true)) for column, true in made.true.items()},
-        generated={model: cut(drawn[0]) for model, drawn in made.generated.items()},
-        multi_level={model: _interleaved(own, cut) for model, own in (condition_levels or {}).items()},
+        cut(images.pristine),
+        true={column: cut(true) for column, true in images.true.items()},
+        true_again={column: cut(true) for column, true in images.true_again.items()},
+        positive_control={
+            column: scaled_residual(cut(images.pristine), cut(true)) for column, true in images.true.items()
+        },
+        generated={model: cut(drawn[0]) for model, drawn in images.generated.items()},
+        multi_level={model: _interleaved(pairs, cut) for model, pairs in (level_pairs or {}).items()},
     )
 
 
-def _interleaved(condition_levels: Sequence[LevelPair], cut: Callable[[Image], Images]) -> MultiLevelTiles:
-    """Return tiles of which the first is at the first level, the second at the second, and so on, over and over."""
+def _interleaved(level_pairs: Sequence[LevelPair], cut: Callable[[Image], Images]) -> MultiLevelTiles:
+    """Return tiles with the levels interleaved: the first tile at the first level, the second at the second, ..."""
     true, generated = (
-        np.stack(kind) for kind in zip(*((cut(r.true), cut(r.generated)) for r in condition_levels), strict=True)
+        np.stack(kind) for kind in zip(*((cut(r.true), cut(r.generated)) for r in level_pairs), strict=True)
     )
-    places = np.arange(true.shape[1])
-    turns = places % len(condition_levels)
-    severities = np.array([level_pair.severity for level_pair in condition_levels], np.float32)
-    return MultiLevelTiles(true[turns, places], generated[turns, places], severities[turns])
+    positions = np.arange(true.shape[1])
+    levels = positions % len(level_pairs)
+    severities = np.array([pair.severity for pair in level_pairs], np.float32)
+    return MultiLevelTiles(true[levels, positions], generated[levels, positions], severities[levels])
 
 
-def weakened(pristine: Images, distorted: Images) -> Images:
-    """Return `distorted` with its difference from `pristine` scaled to WEAKER, rounded.
+def scaled_residual(pristine: Images, distorted: Images) -> Images:
+    """Return `distorted` with its difference from `pristine` scaled by POSITIVE_CONTROL_SCALE, rounded.
 
-    >>> weakened(np.array([100, 100], np.uint8), np.array([110, 90], np.uint8)).tolist()
+    >>> scaled_residual(np.array([100, 100], np.uint8), np.array([110, 90], np.uint8)).tolist()
     [108, 92]
     """
     return to_uint8(pristine + POSITIVE_CONTROL_SCALE * (distorted.astype(np.float32) - pristine))

@@ -1,4 +1,4 @@
-"""Train on generated, test on true: is a classifier that has only seen generated distortions right about true ones?"""
+"""TSTR of distortions: is a classifier trained on generated tiles right about true tiles?"""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ def tstr_of(
     fold_count: int,
     seeds: tuple[int, int],
 ) -> TSTRResult:
-    """Return how well true tiles are named by a classifier taught by generated tiles, and by one taught by true ones.
+    """Return the accuracy on true tiles of a classifier trained on generated tiles (TSTR), and on true tiles (TRTR).
 
     Each of the `photographs`, two or more, has its (generated, true) tiles of every kind. Both classifiers start from
-    the same `seeds`, of the folds and of the fitting, and see the same places in the same order.
+    the same `seeds`, for the folds and for the training, and see the same positions in the same order.
     """
-    found = {}
-    for turn, source in enumerate(("generated", "true")):
-        found[source] = _train_and_test(
-            [(own[turn], own[1]) for own in photographs], len(names), classifier, fold_count=fold_count, seeds=seeds
+    results = {}
+    for index, source in enumerate(("generated", "true")):
+        results[source] = _train_and_test(
+            [(tiles[index], tiles[1]) for tiles in photographs],
+            len(names),
+            classifier,
+            fold_count=fold_count,
+            seeds=seeds,
         )
     return TSTRResult(
         tuple(names),
-        tstr=found["generated"][0],
-        trtr=found["true"][0],
-        confusion={source: named for source, (_, named) in found.items()},
+        tstr=results["generated"][0],
+        trtr=results["true"][0],
+        confusion={source: matrix for source, (_, matrix) in results.items()},
     )
 
 
@@ -48,20 +52,20 @@ def _train_and_test(
     fold_count: int,
     seeds: tuple[int, int],
 ) -> tuple[Accuracy, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-    """Return the accuracy of a classifier fitted on the first and judged on the second of each, and what it named."""
+    """Return accuracy and confusion matrix of a classifier trained on the first and tested on the second of each."""
     rng = np.random.default_rng(seeds[1])
-    named = np.zeros((kinds, kinds), np.int64)
+    confusion = np.zeros((kinds, kinds), np.int64)
     right, tiles = [0] * len(photographs), [0] * len(photographs)
-    for fitted, judged in folds(len(photographs), fold_count, np.random.default_rng(seeds[0])):
-        shown = [own for place in fitted for own in photographs[place][0]]
+    for train, test in folds(len(photographs), fold_count, np.random.default_rng(seeds[0])):
+        training_tiles = [kind_tiles for index in train for kind_tiles in photographs[index][0]]
         numbers = np.concatenate(
-            [np.full(len(own), kind) for place in fitted for kind, own in enumerate(photographs[place][0])]
+            [np.full(len(kind_tiles), kind) for index in train for kind, kind_tiles in enumerate(photographs[index][0])]
         )
-        classifier.fit(np.concatenate(shown), numbers, rng)
-        for place in judged:
-            for kind, own in enumerate(photographs[place][1]):
-                counts = np.bincount(classifier.name(own), minlength=kinds)
-                named[kind] += counts
-                right[place] += int(counts[kind])
-                tiles[place] += len(own)
-    return accuracy(right, tiles), named
+        classifier.fit(np.concatenate(training_tiles), numbers, rng)
+        for index in test:
+            for kind, kind_tiles in enumerate(photographs[index][1]):
+                counts = np.bincount(classifier.predict(kind_tiles), minlength=kinds)
+                confusion[kind] += counts
+                right[index] += int(counts[kind])
+                tiles[index] += len(kind_tiles)
+    return accuracy(right, tiles), confusion

@@ -1,4 +1,4 @@
-"""The two-sample test: can a classifier tell two kinds of tiles apart, on photographs that it was not fitted on?
+"""The two-sample test: can a classifier discriminate two kinds of tiles, on unseen photographs?
 
 Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests", ICLR 2017.
 """
@@ -22,21 +22,21 @@ def two_sample_test(
     fold_count: int,
     rng: np.random.Generator,
 ) -> Accuracy:
-    """Return how often the two kinds of tiles, each (N, 64, 64, 3), of two `photographs` or more are told apart."""
+    """Return the accuracy in discriminating two kinds of tiles, each (N, 64, 64, 3), of two `photographs` or more."""
     right, tiles = [0] * len(photographs), [0] * len(photographs)
-    for fitted, judged in folds(len(photographs), fold_count, rng):
-        chosen = [photographs[place] for place in fitted]
+    for train, test in folds(len(photographs), fold_count, rng):
+        chosen = [photographs[index] for index in train]
         firsts, seconds = (np.concatenate([kinds[kind] for kinds in chosen]) for kind in (0, 1))
         kinds = np.repeat([0, 1], [len(firsts), len(seconds)])
         classifier.fit(np.concatenate([firsts, seconds]), kinds, rng)
-        for place in judged:
-            for kind, own in enumerate(photographs[place]):
-                right[place] += int(np.count_nonzero(classifier.name(own) == kind))
-                tiles[place] += len(own)
+        for index in test:
+            for kind, kind_tiles in enumerate(photographs[index]):
+                right[index] += int(np.count_nonzero(classifier.predict(kind_tiles) == kind))
+                tiles[index] += len(kind_tiles)
     return accuracy(right, tiles)
 
 
-def random_halves(tiles: Images, rng: np.random.Generator) -> tuple[Images, Images]:
-    """Return two random halves of `tiles`, the first the larger if they are odd."""
+def random_split(tiles: Images, rng: np.random.Generator) -> tuple[Images, Images]:
+    """Return two random splits of `tiles`, the first the larger for an odd number."""
     order = rng.permutation(len(tiles))
     return tiles[order[::2]], tiles[order[1::2]]

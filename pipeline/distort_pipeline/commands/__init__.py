@@ -1,1 +1,1 @@
-"""Beside the path: verify and doctor."""
+"""The utility commands, apart from the pipeline."""

@@ -1,4 +1,4 @@
-"""Whether labels that were added to a corpus are what they were."""
+"""Checks of the labels added to a corpus against their metadata, ledger and digests."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from distort_pipeline.stores.tables import read_records
 
 
 def check_labels(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:  # noqa: ARG001
-    """Return what is wrong with the labels in `folder`."""
-    found = Findings()
-    if not check_fields(found, metadata, {"settings": dict, "batches": list, "counts": dict, "origin": str}):
-        return found
+    """Return the problems of the labels in `folder`."""
+    findings = Findings()
+    if not check_fields(findings, metadata, {"settings": dict, "batches": list, "counts": dict, "origin": str}):
+        return findings
     kind = Rating if metadata["origin"] == PEOPLE else MeasuredValue
-    entries = [ledger_entry(found, folder, str(batch)) for batch in metadata["batches"]]
+    entries = [ledger_entry(findings, folder, str(batch)) for batch in metadata["batches"]]
     for batch, entry in zip(metadata["batches"], entries, strict=True):
         path = value_path(folder, batch)
-        with found.noting(batch):
+        with findings.noting(batch):
             values = read_records([path], kind)
-            found.counts["values"] += len(values)
+            findings.counts["values"] += len(values)
             same = digest_rows(values) == entry.get("values")
-            found.expect(not entry or same, f"{path}: its rows are not those that the ledger's digest was taken of")
-    check_digests(found, metadata, entries)
+            findings.expect(not entry or same, f"{path}: the digest of its rows differs from the ledger's")
+    check_digests(findings, metadata, entries)
     if all(entries):
-        check_counts(found, metadata, {"samples": sum(entry["samples"] for entry in entries)})
+        check_counts(findings, metadata, {"samples": sum(entry["samples"] for entry in entries)})
     names = [str(batch) for batch in metadata["batches"]]
     check_foreign_files(
-        found, folder, {"ledger": [f"{name}.json" for name in names], "values": [f"{name}.parquet" for name in names]}
+        findings,
+        folder,
+        {"ledger": [f"{name}.json" for name in names], "values": [f"{name}.parquet" for name in names]},
     )
-    return found
+    return findings

@@ -1,4 +1,4 @@
-"""Whether the files of a store are those that were listed when it was published, byte by byte."""
+"""Check of the files of a store against the listing of its publication, byte by byte."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ FILES_PER_TASK = 64
 
 @dataclass(frozen=True)
 class ListedFiles:
-    """Some files of a store: path → SHA-256."""
+    """The task of a worker: some files of a store, path → SHA-256."""
 
     folder: Path
     digests: dict[str, str]
 
 
 def check_listing(
-    found: Findings,
+    findings: Findings,
     folder: Path,
     metadata: Mapping[str, Any],
     workers: Workers,
     shard_of: Callable[[str], str | None] = lambda _: None,
 ) -> None:
-    """Note each listed file that is missing or changed, unless a problem names it already.
+    """Note each listed file that is missing or changed, unless named in a problem already.
 
-    Other checks go by what is in the files, and see no change that alters no value: a bit of padding, the order of
-    keys. `shard_of` says which shard a file belongs to, or None if to no single one: those shards are the damaged
-    ones, others only cannot be read because of what belongs to all.
+    Other checks read values and miss changes without effect on values: a bit of padding, the order of keys.
+    `shard_of` returns the shard of a file, or None for a file of the whole store. Only shards of changed files count as
+    damaged: others may be unreadable because of a file of the whole store.
     """
     expected = metadata.get("files", {}).get(LISTING)
     if expected is None:
         return
-    check_file(found, folder / LISTING, expected)
-    if any(LISTING in problem for problem in found.problems):
-        found.changed.add(LISTING)
+    check_file(findings, folder / LISTING, expected)
+    if any(LISTING in problem for problem in findings.problems):
+        findings.changed.add(LISTING)
         return
     items = list(read_listing(folder).items())
-    lots = [
+    tasks = [
         ListedFiles(folder, dict(items[start : start + FILES_PER_TASK]))
         for start in range(0, len(items), FILES_PER_TASK)
     ]
-    said = "\n".join(found.problems)
-    found.damaged.clear()
-    for changed in run_tasks(changed_files, lots, workers):
-        for name, what in changed.items():
-            found.changed.add(name)
+    noted = "\n".join(findings.problems)
+    findings.damaged.clear()
+    for changed in run_tasks(changed_files, tasks, workers):
+        for name, change in changed.items():
+            findings.changed.add(name)
             if shard := shard_of(name):
-                found.damaged.add(shard)
-            found.expect(name in said, f"{folder / name} {what}")
-    found.counts["listed files"] += len(items)
+                findings.damaged.add(shard)
+            findings.expect(name in noted, f"{folder / name} {change}")
+    findings.counts["listed files"] += len(items)
 
 
 def changed_files(listed: ListedFiles) -> dict[str, str]:
-    """Return path → what is wrong with it, of those files that are not as they were listed."""
-    wrong = {}
+    """Return path → problem of each file that differs from the listing."""
+    problems = {}
     for name, expected in listed.digests.items():
         try:
             if file_digest(listed.folder / name) != expected:
-                wrong[name] = "was changed: it has other bytes than when it was made"
+                problems[name] = "was changed: its bytes differ from the listing"
         except OSError as error:
-            wrong[name] = f"cannot be read: {error.strerror}"
-    return wrong
+            problems[name] = f"cannot be read: {error.strerror}"
+    return problems

@@ -1,4 +1,4 @@
-"""Whether a pair store is what it was when it was made."""
+"""Checks of a pair store against its metadata, ledger and digests."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class PairColumn:
-    """One array of the pair store: pristine, or a distortion at a level."""
+    """An array of the pair store: pristine, or a distortion at a level."""
 
-    name: str  # as the ledger calls it
+    name: str  # as in the ledger
     distortion: str | None
     level_index: int
 
 
 @dataclass(frozen=True)
 class PairShard:
-    """One shard of training tiles, or one validation image: all that a worker needs to check it."""
+    """The task of a worker: a shard of training tiles, or a validation image."""
 
     folder: Path
     split: str
@@ -61,22 +61,22 @@ class PairShard:
     per_shard: int
     tile_px: int
     columns: tuple[PairColumn, ...]
-    pixels: bool  # whether the pixels can be opened at all
+    pixels: bool  # whether the pixel arrays can be opened
 
     @property
     def name(self) -> str:
-        """Its name in the ledger and among the record files."""
+        """The name in the ledger and of the record file."""
         return f"{self.split}-{self.number:05d}"
 
 
 def check_pairs(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> Findings:
-    """Return what is wrong with the pair store in `folder`."""
-    found = Findings()
-    if not check_fields(found, metadata, NEEDED):
-        return found
-    columns = _columns(found, metadata["recipes"])
+    """Return the problems of the pair store in `folder`; workers read every shard."""
+    findings = Findings()
+    if not check_fields(findings, metadata, NEEDED):
+        return findings
+    columns = _columns(findings, metadata["recipes"])
     pixels = False
-    with found.noting():
+    with findings.noting():
         open_pairs(folder)
         pixels = True
     settings = metadata["settings"]["pairs"]
@@ -85,37 +85,38 @@ def check_pairs(folder: Path, metadata: Mapping[str, Any], workers: Workers) -> 
         for split in ("train", "val")
         for number in range(metadata["shards"][split])
     ]
-    for part in track(run_tasks(check_shard, shards, workers), total=len(shards), label="verify", unit="shards"):
-        found.add(part)
-    ledger = Findings()  # the shards have noted what is wrong with it
-    entries = [ledger_entry(ledger, folder, shard.name) for shard in shards]
-    check_digests(found, metadata, entries)
+    results = run_tasks(check_shard, shards, workers)
+    for shard_findings in track(results, total=len(shards), label="verify", unit="shards"):
+        findings.add(shard_findings)
+    ignored = Findings()  # problems of the ledger are noted with the shards
+    entries = [ledger_entry(ignored, folder, shard.name) for shard in shards]
+    check_digests(findings, metadata, entries)
     if all(entries):
         names = ("pairs", "train_tiles", "val_images", "missing")
-        check_counts(found, metadata, {name: found.sums[name] for name in names})
+        check_counts(findings, metadata, {name: findings.sums[name] for name in names})
         missing = [absent for entry in entries for absent in entry["missing"]]
-        found.expect(metadata.get("missing") == missing, "store.json and the ledger do not agree on what is missing")
-    found.expect(
+        findings.expect(metadata.get("missing") == missing, "store.json and the ledger do not agree on missing images")
+    findings.expect(
         metadata.get("manifest_digest") == metadata["settings"].get("manifest_digest"),
-        "store.json names another manifest than its settings",
+        "store.json: its manifest_digest differs from its settings",
     )
     check_foreign_files(
-        found,
+        findings,
         folder,
         {
             "ledger": [f"{shard.name}.json" for shard in shards],
             "records": [f"{shard.name}.parquet" for shard in shards],
         },
     )
-    found.counts["pairs"] = found.sums["pairs"]
-    check_listing(found, folder, metadata, workers, partial(shard_of, images=_validation_images(folder, shards)))
-    return found
+    findings.counts["pairs"] = findings.sums["pairs"]
+    check_listing(findings, folder, metadata, workers, partial(shard_of, images=_validation_images(folder, shards)))
+    return findings
 
 
 def shard_of(path: str, *, images: Mapping[str, str]) -> str | None:
-    """Return the shard that a file of a pair store belongs to, or None for one of the whole store.
+    """Return the shard of a file in a pair store, or None for a file of the whole store.
 
-    `images` says the shard of each validation image.
+    `images` maps each validation image to its shard.
 
     >>> shard_of("pixels.zarr/train/jpeg/c.0.3.0.0.0", images={}), shard_of("ledger/val-00001.json", images={})
     ('train-00003', 'val-00001')
@@ -124,72 +125,74 @@ def shard_of(path: str, *, images: Mapping[str, str]) -> str | None:
     """
     if shard := stem_in(path, ("ledger", "records")):
         return shard
-    if found := re.fullmatch(r"pixels\.zarr/train/[^/]+/c\.\d+\.(\d+)\..*", path):
-        return f"train-{int(found[1]):05d}"
-    found = re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path)
-    return images.get(found[1]) if found else None
+    if match := re.fullmatch(r"pixels\.zarr/train/[^/]+/c\.\d+\.(\d+)\..*", path):
+        return f"train-{int(match[1]):05d}"
+    match = re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path)
+    return images.get(match[1]) if match else None
 
 
 def _validation_images(folder: Path, shards: list[PairShard]) -> dict[str, str]:
-    """Return validation image → shard, of those shards whose records can be read: others are damaged anyway."""
-    found: dict[str, str] = {}
+    """Return validation image → shard, without shards of unreadable records."""
+    shard_names: dict[str, str] = {}
     for shard in shards:
         if shard.split == "val":
             with suppress(PipelineError, ValueError):
                 records = read_records([folder / "records" / f"{shard.name}.parquet"], PairRecord)
-                found |= {record.image: shard.name for record in records}
-    return found
+                shard_names |= {record.image: shard.name for record in records}
+    return shard_names
 
 
-def _columns(found: Findings, recipes: list[Any]) -> tuple[PairColumn, ...]:
+def _columns(findings: Findings, recipes: list[Any]) -> tuple[PairColumn, ...]:
     columns = [PairColumn("pristine", None, 0)]
     for recipe in recipes:
-        fine = isinstance(recipe, dict) and {"distortion", "level", "level_index"} <= set(recipe)
-        if found.expect(fine, f"store.json is damaged: {recipe!r} is no recipe"):
+        valid = isinstance(recipe, dict) and {"distortion", "level", "level_index"} <= set(recipe)
+        if findings.expect(valid, f"store.json is damaged: {recipe!r} is no recipe"):
             name = distorted_column(recipe["distortion"], recipe["level"])
             columns.append(PairColumn(name, recipe["distortion"], recipe["level_index"]))
     return tuple(columns)
 
 
 def check_shard(shard: PairShard) -> Findings:
-    """Return what is wrong with one shard."""
-    found = _shard_findings(shard)
-    if found.problems:
-        found.damaged.add(shard.name)
-    return found
+    """Return the problems of a shard."""
+    findings = _shard_findings(shard)
+    if findings.problems:
+        findings.damaged.add(shard.name)
+    return findings
 
 
 def _shard_findings(shard: PairShard) -> Findings:
-    found = Findings()
-    found.counts["shards"] += 1
-    entry = ledger_entry(found, shard.folder, shard.name)
+    findings = Findings()
+    findings.counts["shards"] += 1
+    entry = ledger_entry(findings, shard.folder, shard.name)
     if not entry:
-        return found
-    records = checked_records(found, shard.folder, shard.name, PairRecord, entry["records"])
+        return findings
+    records = checked_records(findings, shard.folder, shard.name, PairRecord, entry["records"])
     if records is not None:
-        found.expect(len(records) == entry["pairs"], f"{shard.name}: there are {len(records)} records of its pairs")
-    found.sums["pairs"] += entry["pairs"]
-    found.sums["missing"] += len(entry["missing"])
-    found.sums["train_tiles" if shard.split == "train" else "val_images"] += entry["tiles"]
+        findings.expect(
+            len(records) == entry["pairs"], f"{shard.name}: it has {len(records)} records of {entry['pairs']} pairs"
+        )
+    findings.sums["pairs"] += entry["pairs"]
+    findings.sums["missing"] += len(entry["missing"])
+    findings.sums["train_tiles" if shard.split == "train" else "val_images"] += entry["tiles"]
     same = set(entry["arrays"]) == {column.name for column in shard.columns}
-    found.expect(same, f"ledger/{shard.name}.json tells of other arrays than the recipes in store.json")
+    findings.expect(same, f"ledger/{shard.name}.json: its arrays differ from the recipes in store.json")
     images = [record.image for record in records or ()] + [absent["image"] for absent in entry["missing"]]
     for column in shard.columns:
         if not (shard.pixels and column.name in entry["arrays"]):
             continue
-        with found.noting(f"{shard.name}, {column.name}"):
+        with findings.noting(f"{shard.name}, {column.name}"):
             if shard.split == "train":
-                own = pixel_digest([_tiles(shard, column, entry["tiles"])])
+                actual = pixel_digest([_tiles(shard, column, entry["tiles"])])
             elif _is_missing(column, entry["missing"]):
-                own = pixel_digest([])
+                actual = pixel_digest([])
             elif images:
-                own = pixel_digest([_whole_image(shard, column, images[0])])
+                actual = pixel_digest([_whole_image(shard, column, images[0])])
             else:
-                continue  # its records are gone, which has been noted: nothing says which image it was
-            found.counts["arrays"] += 1
-            if own != entry["arrays"][column.name]:
-                raise PipelineError("the pixels are not those that the ledger tells of")
-    return found
+                continue  # without its records, noted above, the image is unknown
+            findings.counts["arrays"] += 1
+            if actual != entry["arrays"][column.name]:
+                raise PipelineError("the digest of the pixels differs from the ledger's")
+    return findings
 
 
 def _is_missing(column: PairColumn, missing: list[dict[str, str]]) -> bool:
@@ -197,12 +200,12 @@ def _is_missing(column: PairColumn, missing: list[dict[str, str]]) -> bool:
 
 
 def _tiles(shard: PairShard, column: PairColumn, count: int) -> NDArray[np.uint8]:
-    """Return the tiles of one shard of a training array, (count, tile_px, tile_px, 3)."""
+    """Return the tiles of a shard of a training array, (count, tile_px, tile_px, 3)."""
     name = "train/pristine" if column.distortion is None else f"train/{column.distortion}"
     array = open_pairs(shard.folder).array(name)
     first = shard.number * shard.per_shard
     if array.shape[2:] != (shard.tile_px, shard.tile_px, 3) or array.shape[1] < first + count:
-        raise PipelineError(f"the array {name} is of shape {array.shape}, which is not what store.json says")
+        raise PipelineError(f"the array {name} is of shape {array.shape}, unlike in store.json")
     files = shard_files(shard.folder, array, first, first + count, axis=1, level=column.level_index)
     return read_pixels(array, (column.level_index, slice(first, first + count)), files)
 

@@ -1,7 +1,7 @@
-"""verify --against: whether two corpora of one plan are the same within a tolerance.
+"""verify --against: compares two corpora of the same plan within a tolerance.
 
-The same models on another processor give other low bits, and so other digests: the records and the reference tiles
-must be the same, the distorted pixels may differ by some steps of grey.
+The same models on another processor give other low bits and so other digests. Records and pristine tiles must be
+equal; distorted pixels may differ by a few 8-bit levels.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.labels import COMPUTED
+from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 
-OF_THE_PIXELS = ("pixel_digest", "clipped", *COMPUTED)  # fields of a record that follow from them
-OF_A_TARGET = ("severity", "parameters")  # where a quality was asked for, the search for it went by the pixels too
-FIELDS = tuple(part.name for part in fields(SampleRecord))
+PIXEL_FIELDS = ("pixel_digest", "clipped", *COMPUTED)  # fields computed from pixels
+TARGET_FIELDS = ("severity", "parameters")  # also computed from pixels if a target was requested
+FIELDS = tuple(field.name for field in fields(SampleRecord))
 
 
 @dataclass(frozen=True)
-class BatchOfTwo:
-    """One batch that two corpora have."""
+class BatchPair:
+    """A batch of two corpora."""
 
-    one: Path
-    other: Path
+    left: Path
+    right: Path
     name: str
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the distorted pixels of two corpora, or of one batch of them, lie apart."""
+    """The difference between the distorted pixels of two corpora, or of one batch."""
 
     values: int = 0
     different: int = 0
-    largest: int = 0  # steps of grey
+    largest: int = 0  # 8-bit levels
     problems: tuple[str, ...] = ()
 
     def with_(self, other: Difference) -> Difference:
-        """Return the difference over both."""
+        """Return the difference over the pixels of both."""
         return Difference(
             self.values + other.values,
             self.different + other.different,
@@ -58,48 +58,49 @@ class Difference:
         return f"{share:.3%} of {self.values} pixel values differ, by at most {self.largest} of 255"
 
 
-def compare(one: Path, other: Path, *, tolerance: int = 0, workers: Workers | None = None) -> Difference:
-    """Return how far two corpora lie apart, with a problem for each batch that differs by more than `tolerance`.
+def compare(left: Path, right: Path, *, tolerance: int = 0, workers: Workers | None = None) -> Difference:
+    """Return the difference between two corpora, with a problem for each batch above `tolerance` 8-bit levels.
 
-    PipelineError if they were made of other settings, models or images: then nothing can be compared.
+    PipelineError if settings, models or images differ.
     """
-    corpora = [open_corpus(folder) for folder in (one, other)]
+    corpora = [open_corpus(folder) for folder in (left, right)]
     if corpora[0].metadata["settings"] != corpora[1].metadata["settings"]:
-        raise PipelineError(f"{one} and {other} were made with other settings, models or images; nothing to compare")
-    tasks = [BatchOfTwo(one.resolve(), other.resolve(), name) for name in corpora[0].batch_names()]
-    found = Difference()
-    parts = run_tasks(compare_batch, tasks, workers or Workers())
-    for task, part in track(parts, total=len(tasks), label="compare", unit="batches"):
-        found = found.with_(part)
-        if part.largest > tolerance:
-            found = found.with_(Difference(problems=(f"{task.name}: {part.summary}",)))
-    return found
+        raise PipelineError(f"{left} and {right} cannot be compared: their settings, models or images differ")
+    tasks = [BatchPair(left.resolve(), right.resolve(), name) for name in corpora[0].batch_names()]
+    total = Difference()
+    results = run_tasks(compare_batch, tasks, workers or Workers())
+    for task, difference in track(results, total=len(tasks), label="compare", unit="batches"):
+        total = total.with_(difference)
+        if difference.largest > tolerance:
+            total = total.with_(Difference(problems=(f"{task.name}: {difference.summary}",)))
+    return total
 
 
-def compare_batch(task: BatchOfTwo) -> tuple[BatchOfTwo, Difference]:
-    """Return the task, and how far the two corpora lie apart in its batch."""
-    one, other = open_corpus(task.one), open_corpus(task.other)
-    records, theirs = one.batch_records(task.name), other.batch_records(task.name)
-    if list(map(_planned, records)) != list(map(_planned, theirs)):
+def compare_batch(task: BatchPair) -> tuple[BatchPair, Difference]:
+    """Return the task and the difference of its batch."""
+    left, right = open_corpus(task.left), open_corpus(task.right)
+    records = left.batch_records(task.name)
+    if list(map(_planned, records)) != list(map(_planned, right.batch_records(task.name))):
         return task, Difference(problems=(f"{task.name}: the records differ",))
-    found = Difference()
+    problems: tuple[str, ...] = ()
     tiles = sorted({record.tile for record in records})
-    if _apart(one, other, PRISTINE, tiles).different:
-        found = Difference(problems=(f"{task.name}: the reference tiles differ",))
-    column = distorted_array(one.condition_of(records[0]))
-    return task, found.with_(_apart(one, other, column, [record.slot for record in records]))
+    if _difference(left, right, PRISTINE, tiles).different:
+        problems = (f"{task.name}: the pristine tiles differ",)
+    column = distorted_array(left.condition_of(records[0]))
+    difference = _difference(left, right, column, [record.slot for record in records])
+    return task, difference.with_(Difference(problems=problems))
 
 
 def _planned(record: SampleRecord) -> list[object]:
-    """Return what a record says that was known before a pixel was made."""
-    made = OF_THE_PIXELS if record.target is None else (*OF_THE_PIXELS, *OF_A_TARGET)
-    return [getattr(record, name) for name in FIELDS if name not in made]
+    """Return the planned fields of a record, known before any pixel."""
+    computed = PIXEL_FIELDS if record.target is None else (*PIXEL_FIELDS, *TARGET_FIELDS)
+    return [getattr(record, name) for name in FIELDS if name not in computed]
 
 
-def _apart(one: CorpusStore, other: CorpusStore, column: str, numbers: Iterable[int]) -> Difference:
-    found = Difference()
-    chosen = list(numbers)
-    for mine, theirs in zip(one.images(column, chosen), other.images(column, chosen), strict=True):
-        steps = np.abs(mine.astype(np.int16) - theirs)
-        found = found.with_(Difference(steps.size, int(np.count_nonzero(steps)), int(steps.max())))
-    return found
+def _difference(left: CorpusStore, right: CorpusStore, column: str, numbers: Iterable[int]) -> Difference:
+    total = Difference()
+    indices = list(numbers)
+    for image, other in zip(left.images(column, indices), right.images(column, indices), strict=True):
+        levels_8bit = np.abs(image.astype(np.int16) - other)
+        total = total.with_(Difference(levels_8bit.size, int(np.count_nonzero(levels_8bit)), int(levels_8bit.max())))
+    return total

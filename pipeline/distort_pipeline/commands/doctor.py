@@ -1,4 +1,4 @@
-"""doctor: what is installed and found, and what to do about what is missing."""
+"""doctor: checks the installation and suggests remedies."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ CPU_PRECISION_FLAGS = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, whether that will do, and the remedy if not."""
+    """A check: its subject, its result, and a remedy if the result is not good enough."""
 
-    what: str
-    found: str
+    subject: str
+    result: str
     fine: bool = True
     remedy: str = ""
 
     def line(self) -> str:
         """Return the finding as a line of text."""
         mark = "ok  " if self.fine else "FAIL"
-        return f"{mark}  {self.what}: {self.found}" + (f" → {self.remedy}" if self.remedy else "")
+        return f"{mark}  {self.subject}: {self.result}" + (f" → {self.remedy}" if self.remedy else "")
 
 
 def examine() -> list[Finding]:
-    """Return what is found of everything that the path needs, in the order in which it is needed."""
-    looks: tuple[Callable[[], Finding], ...] = (
+    """Return the findings on all requirements of the pipeline, in the order of their use."""
+    checks: tuple[Callable[[], Finding], ...] = (
         _python, _opencv, _openjpeg, _zarr, _dask, _backend, _bfloat16, _pretrained, _extras, _disk,
     )  # fmt: skip
-    return [look() for look in looks]
+    return [check() for check in checks]
 
 
 def _python() -> Finding:
     version = platform.python_version_tuple()
     fine = (3, 11) <= (int(version[0]), int(version[1])) <= (3, 13)
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return Finding("Python", found, fine, "" if fine else "use Python 3.11, 3.12 or 3.13")
+    result = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return Finding("Python", result, fine, "" if fine else "use Python 3.11, 3.12 or 3.13")
 
 
 def _opencv() -> Finding:
@@ -80,11 +80,11 @@ def _dask() -> Finding:
     return _packages("Dask", ["dask", "distributed"])
 
 
-def _packages(what: str, names: list[str]) -> Finding:
+def _packages(subject: str, names: list[str]) -> Finding:
     versions = package_versions(names)
     missing = sorted(set(names) - set(versions))
-    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing"
-    return Finding(what, found, not missing, f"pip install {' '.join(missing)}" if missing else "")
+    result = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing"
+    return Finding(subject, result, not missing, f"pip install {' '.join(missing)}" if missing else "")
 
 
 def _backend() -> Finding:
@@ -123,7 +123,7 @@ def _bfloat16() -> Finding:
     native = [flag for flag in CPU_PRECISION_FLAGS if flag in text]
     if native:
         return Finding("bfloat16", f"in this processor ({', '.join(native)}): mixed_bfloat16 is about twice as fast")
-    return Finding("bfloat16", "not found in this processor: stay with float32 on the CPU")
+    return Finding("bfloat16", "not found in this processor: use float32 on the CPU")
 
 
 def _pretrained() -> Finding:
@@ -133,9 +133,9 @@ def _pretrained() -> Finding:
 
 def _extras() -> Finding:
     versions = package_versions(list(EXTRAS))
-    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
+    result = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
     missing = sorted({extra for name, extra in EXTRAS.items() if name not in versions})
-    return Finding("extras", found, True, f"not installed: {', '.join(missing)}" if missing else "")
+    return Finding("extras", result, True, f"not installed: {', '.join(missing)}" if missing else "")
 
 
 def _disk() -> Finding:

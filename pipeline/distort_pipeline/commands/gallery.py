@@ -1,4 +1,4 @@
-"""gallery: contact sheets of a corpus as PNG files, pixel for pixel on white, for a paper's figure or a slide."""
+"""gallery: contact sheets of a corpus as PNG files, at full resolution on white, for figures and slides."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from distort_pipeline.stores.files import write_bytes
 
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}
-OVERVIEW = "overview"  # the sheet with one row for each distortion
+OVERVIEW = "overview"  # name of the sheet with one row per distortion
 FIELDS = ("file", "row", "sample", "distortion", "image", "y", "x", "level", "severity", "seed", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One PNG file in the making: its name, and a label and an example for each row."""
+    """A PNG file: its name, and a caption and an example for each row."""
 
     name: str
     rows: tuple[tuple[str, Example], ...]
@@ -39,12 +39,12 @@ def gallery(
     columns: Sequence[str] = (),
     crop_px: int | None = None,
     image: str | None = None,
-    labels: bool = True,
+    captions: bool = True,
 ) -> Report:
-    """Write a sheet for each distortion of the corpus in `folder`, and one of all, into the new folder `out`.
+    """Write a sheet for each distortion of the corpus in `folder`, and an overview, into the new folder `out`.
 
-    Samples are spread over the corpus, or of one `image`; `columns` are those of COLUMNS, none named: all there are.
-    `crop_px` cuts their middle out. gallery.csv says which sample stands where.
+    Samples are spread over the corpus, or belong to `image`; `columns` is a selection of COLUMNS, empty for all
+    available columns. `crop_px` is the side of a central crop. gallery.csv lists the sample of each row.
     """
     corpus = open_corpus(folder)
     _check(corpus, out, distortions, columns, rows, crop_px)
@@ -54,27 +54,29 @@ def gallery(
         cells = [_cells(example, columns, crop_px) for _, example in sheet.rows]
         shared = [name for name in columns or COLUMNS if all(name in row for row in cells)]
         if not shared:
-            raise PipelineError(f"{sheet.name}: no true images of these samples are kept; name other --columns")
-        drawn = side_by_side(
+            raise PipelineError(
+                f"{sheet.name}: the corpus keeps no true images of these samples; choose other --columns"
+            )
+        image_grid = side_by_side(
             [[row[name] for name in shared] for row in cells],
-            shared if labels else [""] * len(shared),
-            row_labels=[label for label, _ in sheet.rows] if labels else None,
+            shared if captions else [""] * len(shared),
+            row_labels=[caption for caption, _ in sheet.rows] if captions else None,
             ground_grey=WHITE,
             text_grey=BLACK,
         )
-        write_bytes(out / f"{sheet.name}.png", png_bytes(drawn))
+        write_bytes(out / f"{sheet.name}.png", png_bytes(image_grid))
     write_bytes(out / "gallery.csv", _listing(sheets).encode())
-    own = [sheet for sheet in sheets if sheet.name != OVERVIEW]
-    samples = sum(len(sheet.rows) for sheet in own)
-    fewer = [sheet.name for sheet in own if len(sheet.rows) < rows]
-    lacking = f"fewer than {rows} true images are kept of {', '.join(fewer)}: more samples without such --columns"
+    single = [sheet for sheet in sheets if sheet.name != OVERVIEW]
+    samples = sum(len(sheet.rows) for sheet in single)
+    fewer = [sheet.name for sheet in single if len(sheet.rows) < rows]
+    hint = f"the corpus keeps fewer than {rows} true images of {', '.join(fewer)}: other --columns give more rows"
     return Report(
         "gallery",
         {"sheets": len(sheets), "samples": samples},
         (
             f"{len(sheets)} sheets of {samples} samples: {out}",
-            f"which sample stands where: {out / 'gallery.csv'}",
-            *([lacking] if fewer and image is None and not fill else []),
+            f"samples by row: {out / 'gallery.csv'}",
+            *([hint] if fewer and image is None and not fill else []),
         ),
     )
 
@@ -87,46 +89,47 @@ def _check(
     rows: int,
     crop_px: int | None,
 ) -> None:
-    for names, known, what in ((distortions, corpus.distortions, "distortion"), (columns, COLUMNS, "column")):
+    for names, known, kind in ((distortions, corpus.distortions, "distortion"), (columns, COLUMNS, "column")):
         for name in names:
             if name not in known:
-                hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
-                raise PipelineError(f"{corpus.folder} has no {what} {name!r}{hint}")
+                hint = did_you_mean(name, known) or f"; known are: {', '.join(known)}"
+                raise PipelineError(f"{corpus.folder} has no {kind} {name!r}{hint}")
     if rows < 1 or (crop_px is not None and crop_px < 1):
         raise PipelineError(f"--rows and --crop-px must be positive, got {rows} and {crop_px}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PipelineError(f"{out} already exists; name another place with --out, or delete it first")
+        raise PipelineError(f"{out} already exists; choose another folder with --out, or delete it first")
 
 
 def _sheets(
     corpus: CorpusStore, distortions: Sequence[str], rows: int, image: str | None, *, fill: bool
 ) -> list[Sheet]:
-    """Return a sheet for each distortion and, of more than one, the overview with the first row of each."""
+    """Return a sheet for each distortion and, if several, the overview with the first row of each."""
     sheets = []
     for name in distortions:
-        found = _spread(corpus, name, rows, fill) if image is None else image_examples(corpus, name, image, rows)
-        if found:
-            multi_level = len({one.record.level for one in found}) > 1
-            labels = [f"level {one.record.level}, " * multi_level + f"sample {one.record.sample}" for one in found]
-            sheets.append(Sheet(name, tuple(zip(labels, found, strict=True))))
+        examples = _spread(corpus, name, rows, fill) if image is None else image_examples(corpus, name, image, rows)
+        if examples:
+            records = [example.record for example in examples]
+            multi_level = len({record.level for record in records}) > 1
+            captions = [f"level {record.level}, " * multi_level + f"sample {record.sample}" for record in records]
+            sheets.append(Sheet(name, tuple(zip(captions, examples, strict=True))))
     if not sheets:
-        raise PipelineError(f"{corpus.folder} has no sample of the image {image!r}; its page lists all images")
+        raise PipelineError(f"{corpus.folder} has no sample of --image {image!r}; its index.html lists all images")
     if len(sheets) > 1:
         sheets.insert(0, Sheet(OVERVIEW, tuple((sheet.name, sheet.rows[0][1]) for sheet in sheets)))
     return sheets
 
 
 def _spread(corpus: CorpusStore, distortion: str, rows: int, fill: bool) -> list[Example]:
-    """Return `rows` examples of batches spread over the corpus, or as many as there are; see `batch_examples`."""
+    """Return at most `rows` examples, of batches spread over the corpus; see `batch_examples`."""
     names = corpus.batch_names([distortion])
-    turns = min(rows, len(names))
-    chosen = [names[turn * len(names) // turns] for turn in range(turns)]
-    each = -(-rows // turns)
+    count = min(rows, len(names))
+    chosen = [names[index * len(names) // count] for index in range(count)]
+    each = -(-rows // count)
     return [example for name in chosen for example in batch_examples(corpus, name, each, fill=fill)][:rows]
 
 
 def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Mapping[str, Image]:
-    """Return the example's images by column, their middles of `crop_px` or all of them."""
+    """Return column → image of the example, cropped to the central `crop_px` if given."""
     cells = {name: cell for name, cell in example.cells().items() if not columns or name in columns}
     if crop_px is None:
         return cells
@@ -135,7 +138,7 @@ def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Map
 
 
 def _listing(sheets: Sequence[Sheet]) -> str:
-    """Return the CSV text that says which sample stands in which row."""
+    """Return the CSV text with the sample of each row."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(FIELDS)

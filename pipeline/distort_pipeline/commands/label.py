@@ -1,4 +1,4 @@
-"""label: add to a finished corpus what a metric or what people say of its samples; the corpus's digest stays."""
+"""label: adds a metric or ratings by people to a finished corpus, whose digest stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.labels import COMPUTED
+from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.stores.builds import StagedStore
@@ -26,8 +26,8 @@ METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
 
 
 def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Workers | None = None) -> Report:
-    """Measure every sample with a metric of pyiqa; batches that an interrupted run measured are kept."""
-    store = open_corpus(corpus.resolve())  # workers may stand in another folder
+    """Measure every sample with a metric of pyiqa; batches measured by an interrupted run are kept."""
+    store = open_corpus(corpus.resolve())  # workers may run in another folder
     workers = workers or Workers()
     loaded = load_metric(metric, workers.threads)
     settings = {
@@ -46,8 +46,8 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     batches = store.batch_names()
     with build.writing() as work:
         finished = Ledger(work).finished(batches)
-        left = [batch for batch in batches if batch not in finished]
-        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads) for batch in left]
+        unfinished = [batch for batch in batches if batch not in finished]
+        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads) for batch in unfinished]
         results = run_tasks(measure_batch, tasks, workers)
         for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
             pass
@@ -57,17 +57,17 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
 
 
 def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False) -> Report:
-    """Join what people answered: mean, standard deviation and count for each sample."""
+    """Add ratings by people: mean, standard deviation and count for each sample."""
     store = open_corpus(corpus.resolve())
-    answered = read_ratings(table, range(len(store)))
-    if not answered.values:
-        raise PipelineError(f"{table} holds no answer about a sample")
+    ratings = read_ratings(table, range(len(store)))
+    if not ratings.values:
+        raise PipelineError(f"--table {table} has no rating of a sample")
     settings = {
         "format": KIND,
         "version": VERSION,
         "origin": PEOPLE,
         "name": _checked(name),
-        "answers": answered.kind,
+        "rating_kind": ratings.kind,
         "lower_better": lower_better,
         "corpus_digest": store.metadata["digest"],
         "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
@@ -77,33 +77,33 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
     with build.writing() as work:
         for batch in store.batch_names():
-            ratings = [rating(answered, record.sample) for record in store.batch_records(batch)]
-            write_values(work, batch, ratings, Rating)
+            values = [rating(ratings, record.sample) for record in store.batch_records(batch)]
+            write_values(work, batch, values, Rating)
         _publish(build, store, settings)
-    return _table_report(store, answered, LabelStore(build.out))
+    return _table_report(store, ratings, LabelStore(build.out))
 
 
-def rating(answered: Ratings, sample: int) -> Rating:
-    """Return what people said of one sample, each session counting once."""
-    own = answered.of_sample(sample)
-    std = statistics.stdev(own) if len(own) > 1 else None
-    return Rating(sample, statistics.fmean(own) if own else None, std, len(own))
+def rating(ratings: Ratings, sample: int) -> Rating:
+    """Return the rating of a sample, with one value per session."""
+    values = ratings.of_sample(sample)
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Rating(sample, statistics.fmean(values) if values else None, std, len(values))
 
 
 def _checked(name: str) -> str:
-    """Return the name of a label, which becomes that of a folder and of columns."""
+    """Return the name of a label if valid as a name of folders and columns; PipelineError otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_+-]*", name) or "split" in name:
         raise PipelineError(
-            f"a label is called by letters, digits, _, + and - without 'split' (pyiqa takes such a column for one), "
-            f"got {name!r}: give another --name"
+            f"--name must consist of letters, digits, _, + and -, without 'split' (a split column to pyiqa), "
+            f"got {name!r}"
         )
     if name in COMPUTED:
-        raise PipelineError(f"every corpus has its own {name}: give another --name")
+        raise PipelineError(f"every corpus already has {name}: give another --name")
     return name
 
 
 def _build(store: CorpusStore, settings: dict[str, Any]) -> StagedStore:
-    """Return where the label is made; PipelineError if the corpus has one of that name that is not this one."""
+    """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
     out = store.folder / FOLDER / settings["name"]
     build = StagedStore(out, digest(settings))
     try:
@@ -131,22 +131,22 @@ def _publish(build: StagedStore, store: CorpusStore, settings: dict[str, Any]) -
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
         },
-        listed=False,  # the ledger has the digest of all values
+        listed=False,  # the ledger has the digests of all values
     )
 
 
-def _table_report(store: CorpusStore, answered: Ratings, label: LabelStore) -> Report:
-    given = sum(len(own) for sessions in answered.values.values() for own in sessions.values())
-    what = "ratings" if answered.kind == RATING else "verdicts of choices"
+def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Report:
+    count = sum(len(values) for sessions in ratings.values.values() for values in sessions.values())
+    unit = "ratings" if ratings.kind == RATING else "values of choices"
     counts = {
-        "samples": len(answered.values),
-        "answers": given,
-        "pristine": answered.pristine,
-        "unrated": answered.unrated,
+        "samples": len(ratings.values),
+        "ratings": count,
+        "pristine": ratings.pristine,
+        "unrated": ratings.unrated,
     }
     lines = (
-        f"{given} {what} of {len(answered.values)} samples joined; {len(store) - len(answered.values)} samples have none",
-        f"passed over: {answered.pristine} trials with something pristine, {answered.unrated} without an answer",
+        f"{count} {unit} of {len(ratings.values)} samples joined; {len(store) - len(ratings.values)} samples have none",
+        f"not counted: {ratings.pristine} trials with a pristine image, {ratings.unrated} without a rating",
         f"columns: {', '.join(label.columns)}",
     )
     return Report("label", counts, lines)

@@ -1,4 +1,4 @@
-"""verify --repair: a damaged store becomes unfinished work again, without what is damaged, and its step goes on."""
+"""verify --repair: turns a damaged store into unfinished work without its damaged files, and resumes its step."""
 
 from __future__ import annotations
 
@@ -19,52 +19,54 @@ MAKE_AGAIN = {"model": "train it again", "evaluation": "delete it and evaluate a
 
 
 def repair(
-    path: Path, found: VerifyReport, make: Callable[[], object], *, workers: Workers | None = None
+    path: Path, report: VerifyReport, make: Callable[[], object], *, workers: Workers | None = None
 ) -> VerifyReport:
-    """Make the damaged shards of the store at `path` again, and no others; return what `verify` says then.
+    """Return the report of `verify` after the damaged shards of the store at `path`, and no others, are rebuilt.
 
-    `make` is the command that made the store: on a finished store it does nothing, or says that settings or inputs are
-    other ones. PipelineError if the store has no shards, or its header is damaged: nothing else says how it was made.
+    `make` runs the step of the store: on a finished store it returns at once, or raises PipelineError if settings or
+    inputs differ. PipelineError if the store has no shards, or if its metadata are damaged.
     """
-    if not found.problems:
-        return found
-    if found.kind not in SHARDED:
-        raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(found.kind, 'make it again')}")
-    if all(problem.startswith(f"{LABELS}/") for problem in found.problems):
-        raise PipelineError(f"labels are not repaired: delete the damaged folder in {path / LABELS}, and label again")
+    if not report.problems:
+        return report
+    if report.kind not in SHARDED:
+        raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(report.kind, 'make it again')}")
+    if all(problem.startswith(f"{LABELS}/") for problem in report.problems):
+        raise PipelineError(
+            f"labels are not repaired: delete the damaged folder in {path / LABELS} and run `label` again"
+        )
     metadata = read_json(path / "store.json")
     if metadata != sealed(metadata):
         raise PipelineError(
-            f"{path / 'store.json'} is damaged, and nothing else says how the store was made: delete {path}, and run "
-            "the command that made it again"
+            f"{path / 'store.json'} is damaged, and with it the settings of the store: delete {path} and repeat "
+            "its command"
         )
     make()
-    work = reopen(path, found)
+    work = reopen(path, report)
     try:
         make()
     except BaseException:
         if work.exists() and not path.exists():
-            print(f"what is left of {path} lies in {work}; the command that made it goes on there", file=sys.stderr)
+            print(f"the rest of {path} is in {work}; its command resumes from there", file=sys.stderr)
         raise
     after = verify(path, workers=workers)
-    made = read_json(path / "store.json")
-    if made.get("digest") != metadata["digest"]:
+    rebuilt = read_json(path / "store.json")
+    if rebuilt.get("digest") != metadata["digest"]:
         raise PipelineError(
-            f"{path} was made again and has another digest than before: another version of a codec or another "
-            "processor, perhaps; `distort-pipeline doctor` tells the versions, store.json those of then"
+            f"{path} was rebuilt with another digest than before: another version of a codec or another "
+            "processor, perhaps; compare the versions in `distort-pipeline doctor` and store.json"
         )
     return after
 
 
-def reopen(path: Path, found: VerifyReport) -> Path:
-    """Return the work folder that the store at `path` was turned into, without what is damaged in it."""
-    build = StagedStore(path, str(read_json(path / "store.json")["config_hash"]))
+def reopen(path: Path, report: VerifyReport) -> Path:
+    """Return the work folder made of the store at `path`, without damaged files."""
+    staged = StagedStore(path, str(read_json(path / "store.json")["config_hash"]))
     if isinstance(path, RemotePath):
-        raise PipelineError(f"a store in an object store is not repaired in place: delete {path}, and make it again")
-    if build.work.exists():
-        raise PipelineError(f"{build.work} is of a run that did not end; run its command again, or delete it")
-    gone = {*found.changed, *(f"ledger/{shard}.json" for shard in found.damaged), LISTING, "store.json"}
-    for name in sorted(gone):
+        raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
+    if staged.work.exists():
+        raise PipelineError(f"{staged.work} is left of an interrupted run; repeat its command, or delete the folder")
+    damaged = {*report.changed, *(f"ledger/{shard}.json" for shard in report.damaged), LISTING, "store.json"}
+    for name in sorted(damaged):
         (path / name).unlink(missing_ok=True)
-    path.rename(build.work)
-    return build.work
+    path.rename(staged.work)
+    return staged.work

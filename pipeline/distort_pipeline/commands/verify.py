@@ -1,4 +1,4 @@
-"""verify: whether what lies on the disk is still what was made; every digest is computed again."""
+"""verify: recomputes every digest of a store, model, export or manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVALUATION = "evaluation"
 OURS = "distort-pipeline/"
 Check = Callable[[Path, Mapping[str, Any], Workers], Findings]
 
-CHECKS: dict[str, tuple[int, Check]] = {  # kind → version, and how a store of it is checked
+CHECKS: dict[str, tuple[int, Check]] = {  # kind → version and check
     pairs.KIND: (pairs.VERSION, check_pairs),
     models.KIND: (models.VERSION, check_model),
     EVALUATION: (1, check_evaluation),
@@ -38,119 +38,117 @@ CHECKS: dict[str, tuple[int, Check]] = {  # kind → version, and how a store of
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was checked, how much of it, and what is wrong: nothing if `problems` is empty."""
+    """Counts of checked items, and the problems; an intact store has none."""
 
     kind: str
     counts: Mapping[str, int]
     problems: tuple[str, ...]
-    damaged: frozenset[str] = frozenset()  # shards of the one store
-    changed: frozenset[str] = frozenset()  # its files that have other bytes than when they were listed
+    damaged: frozenset[str] = frozenset()  # shards of a single store
+    changed: frozenset[str] = frozenset()  # files whose bytes differ from the listing
 
     @property
     def summary(self) -> str:
         """The verdict in one line."""
-        checked = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items())) or "nothing"
-        wrong = len(self.problems)
-        verdict = f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else "all as it was made"
+        checked = ", ".join(f"{count} {unit}" for unit, count in sorted(self.counts.items())) or "nothing"
+        problems = len(self.problems)
+        verdict = f"{problems} problem{'s' if problems > 1 else ''}" if problems else "all as it was made"
         return f"{self.kind}: {verdict}; checked {checked}"
 
 
 def verify(path: Path, *, manifest: Path | None = None, workers: Workers | None = None) -> VerifyReport:
-    """Return what is wrong with a manifest, pair store, model, evaluation, corpus or export, or a folder of those.
+    """Return the problems of a manifest, pair store, model, evaluation, corpus or export, or of a folder of stores.
 
-    It reads everything and stops at no problem. With a `manifest`, stores must also have been made of that one.
-    PipelineError only if nothing of ours lies at `path`.
+    Everything is read; problems do not stop the check. With a `manifest`, stores must be made of this manifest.
+    PipelineError only if `path` holds no store or manifest of ours.
     """
     workers = workers or Workers()
     expected = read_manifest(manifest).digest if manifest else None
-    found = Findings()
+    findings = Findings()
     if path.is_file() and _is_manifest(path):
         return _report("manifest", check_manifest(path, workers))
     if (path / "store.json").is_file():
-        kind = _check_store(found, path, expected, workers)
-        found.problems += [interrupted(work) for work in work_folders(path.resolve().parent, path.resolve().name)]
-        return _report(kind, found)
+        kind = _check_store(findings, path, expected, workers)
+        findings.problems += [interrupted(work) for work in work_folders(path.resolve().parent, path.resolve().name)]
+        return _report(kind, findings)
     if not path.exists():
         raise PipelineError(f"there is nothing at {path}")
     if not path.is_dir():
-        raise PipelineError(f"{path} is nothing that `verify` knows: give a manifest, or a folder that a step made")
-    _check_folder(found, path, expected, workers)
-    return _report("folder", found)
+        raise PipelineError(f"`verify` cannot check {path}: give a manifest, or the output folder of a step")
+    _check_folder(findings, path, expected, workers)
+    return _report("folder", findings)
 
 
-def _report(kind: str, found: Findings) -> VerifyReport:
+def _report(kind: str, findings: Findings) -> VerifyReport:
     return VerifyReport(
-        kind, dict(found.counts), tuple(found.problems), frozenset(found.damaged), frozenset(found.changed)
+        kind, dict(findings.counts), tuple(findings.problems), frozenset(findings.damaged), frozenset(findings.changed)
     )
 
 
-def _check_store(found: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> str:
-    """Add what is wrong with the store in `folder`, and return its kind."""
+def _check_store(findings: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> str:
+    """Return the kind of the store in `folder`, whose problems are added to `findings`."""
     kind = "store"
-    with found.noting():
-        said = read_json(folder / "store.json")
-        form = said.get("format") if isinstance(said, dict) else None
-        kind = form.removeprefix(OURS) if isinstance(form, str) else kind
+    with findings.noting():
+        document = read_json(folder / "store.json")
+        store_format = document.get("format") if isinstance(document, dict) else None
+        kind = store_format.removeprefix(OURS) if isinstance(store_format, str) else kind
         if kind not in CHECKS:
-            raise PipelineError(f"{folder / 'store.json'} is of no kind that `verify` knows: its format is {form!r}")
+            raise PipelineError(f"{folder / 'store.json'} has a format unknown to `verify`: {store_format!r}")
         version, check = CHECKS[kind]
         metadata = read_metadata(folder, kind, version)
-        own = check(folder, metadata, workers)
-        if not any("store.json" in problem for problem in own.problems):  # else what was changed has been named
-            _check_seal(own, folder / "store.json", metadata)
-        found.add(own)
+        store_findings = check(folder, metadata, workers)
+        if not any("store.json" in problem for problem in store_findings.problems):  # otherwise noted already
+            _check_seal(store_findings, folder / "store.json", metadata)
+        findings.add(store_findings)
         if kind == corpora.KIND:
-            _check_added_labels(found, folder, metadata, workers)
+            _check_added_labels(findings, folder, metadata, workers)
         if manifest_digest and metadata.get("manifest_digest", manifest_digest) != manifest_digest:
             raise PipelineError(f"{folder} was made of another manifest")
     return kind
 
 
-def _check_seal(found: Findings, path: Path, metadata: Mapping[str, Any]) -> None:
+def _check_seal(findings: Findings, path: Path, metadata: Mapping[str, Any]) -> None:
     if metadata != sealed(metadata):
-        found.problems.append("store.json was changed: its seal is not the one of its fields")
+        findings.problems.append("store.json was changed: its seal differs from the digest of its fields")
     elif path.read_bytes() != json_bytes(metadata):
-        found.problems.append("store.json was changed: its fields are written in another way")
+        findings.problems.append("store.json was changed: its fields are not in canonical form")
 
 
-def _check_added_labels(found: Findings, folder: Path, metadata: Mapping[str, Any], workers: Workers) -> None:
-    """Add what is wrong with labels that were added to a corpus."""
+def _check_added_labels(findings: Findings, folder: Path, metadata: Mapping[str, Any], workers: Workers) -> None:
+    """Add the problems of labels added to a corpus."""
     for label in sorted((folder / labels.FOLDER).glob("[!.]*")):
-        own = Findings()
-        _check_store(own, label, None, workers)
-        with own.noting():
+        label_findings = Findings()
+        _check_store(label_findings, label, None, workers)
+        with label_findings.noting():
             if read_json(label / "store.json").get("corpus_digest") != metadata.get("digest"):
                 raise PipelineError("it belongs to another corpus")
-        own.problems = [f"{label.relative_to(folder)}: {problem}" for problem in own.problems]
-        found.add(own)
+        prefix = label.relative_to(folder)
+        label_findings.problems = [f"{prefix}: {problem}" for problem in label_findings.problems]
+        findings.add(label_findings)
 
 
-def _check_folder(found: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> None:
-    """Add what is wrong with all that lies below `folder`, each problem behind the place that it is in."""
+def _check_folder(findings: Findings, folder: Path, manifest_digest: str | None, workers: Workers) -> None:
+    """Add the problems of all stores and manifests below `folder`, each with its path."""
     if isinstance(folder, RemotePath):
-        raise PipelineError(f"{folder} has no store.json: its store is unfinished, or it holds none")
-    before: Counter[str] = Counter()
-    seen = False
-    for place, folders, files in os.walk(folder):
-        here = Path(place)
+        raise PipelineError(f"{folder} has no store.json: the store is unfinished or missing")
+    kinds: Counter[str] = Counter()
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
         if "store.json" in files:
-            own = Findings()
-            kind = _check_store(own, here, manifest_digest, workers)
-            seen, folders[:] = True, []
-            before[kind] += 1
-            found.problems += [f"{here.relative_to(folder)}: {problem}" for problem in own.problems]
+            store_findings = Findings()
+            kinds[_check_store(store_findings, here, manifest_digest, workers)] += 1
+            folders[:] = []
+            findings.problems += [f"{here.relative_to(folder)}: {problem}" for problem in store_findings.problems]
             continue
         for name in sorted(files):
             if name.endswith(".jsonl") and _is_manifest(here / name):
-                own = check_manifest(here / name, workers)
-                seen = True
-                before["manifest"] += 1
-                found.problems += [f"{(here / name).relative_to(folder)}: {problem}" for problem in own.problems]
-        found.problems += [interrupted(work) for work in work_folders(here)]
+                kinds["manifest"] += 1
+                problems = check_manifest(here / name, workers).problems
+                findings.problems += [f"{(here / name).relative_to(folder)}: {problem}" for problem in problems]
+        findings.problems += [interrupted(work) for work in work_folders(here)]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-    if not seen:
-        raise PipelineError(f"nothing that `verify` knows lies in {folder}: no manifest, and no store.json of ours")
-    found.counts.update(before)
+    if not kinds:
+        raise PipelineError(f"`verify` cannot check {folder}: no manifest, and no store.json of ours")
+    findings.counts.update(kinds)
 
 
 def _is_manifest(path: Path) -> bool:

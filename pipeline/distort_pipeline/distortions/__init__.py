@@ -1,9 +1,9 @@
-"""True distortions: one file each, found by name, images in and images out.
+"""True distortions: a file for each, found by name, images in and images out.
 
-A distortion is a function `name(image, *, <parameters>)` that leaves `image` alone and returns one of the same
-shape; one that draws at random also takes `rng` by keyword. A file that depends on a codec tells its versions in a
-function `versions()`; one that can be had at any strength names its scale in a constant `DIAL`, see `dial`. Its values
-are the parameters themselves, never a level: levels live in `presets`.
+A distortion is a function `name(image, *, <parameters>)` returning a distorted copy of `image` of the same shape; a
+random distortion also takes `rng` by keyword. A file using a codec reports its versions in a function `versions()`; a
+file with a severity scale declares a constant `SEVERITY_SCALE`, see `severity_scale`. Parameters are physical values,
+never a level: levels live in `presets`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Fact: TypeAlias = int | float | bool | str
 
 @dataclass(frozen=True)
 class Distorted:
-    """A distorted image, and what only the doing could tell: bytes reached, flags."""
+    """A distorted image, and facts known only after the distortion: file size, flags."""
 
     image: Image
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -43,13 +43,13 @@ def apply(name: str, image: Image, parameters: Mapping[str, float], rng: np.rand
     """
     distortion = DISTORTIONS.get(name)
     _check_names(name, distortion, parameters)
-    drawn = {"rng": rng} if is_random(name) else {}
-    result = distortion(image, **parameters, **drawn)
+    randomness = {"rng": rng} if is_random(name) else {}
+    result = distortion(image, **parameters, **randomness)
     distorted = result if isinstance(result, Distorted) else Distorted(result)
-    came, went = distorted.image, image
-    if came.shape != went.shape or came.dtype != went.dtype:
+    output = distorted.image
+    if output.shape != image.shape or output.dtype != image.dtype:
         raise TypeError(
-            f"{name} turned {went.shape} {went.dtype} into {came.shape} {came.dtype}: it must change neither"
+            f"{name} turned {image.shape} {image.dtype} into {output.shape} {output.dtype}: it must change neither"
         )
     return distorted
 
@@ -60,26 +60,28 @@ def is_random(name: str) -> bool:
 
 
 def codec_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return library → version for those libraries that decide the bytes of the distortions `names`."""
-    found: dict[str, str] = {}
+    """Return library → version for the libraries behind the distortions `names`."""
+    versions: dict[str, str] = {}
     for name in sorted(set(names)):
         module = importlib.import_module(DISTORTIONS.get(name).__module__)
         if hasattr(module, "versions"):
-            found.update(module.versions())
+            versions.update(module.versions())
         if is_random(name):
-            found["numpy"] = np.__version__  # its generators may draw otherwise in another version
-    return dict(sorted(found.items()))
+            versions["numpy"] = np.__version__  # random streams may change between versions
+    return dict(sorted(versions.items()))
 
 
 def _check_names(name: str, distortion: Distortion, parameters: Mapping[str, float]) -> None:
     declared = {
-        word: part
-        for word, part in inspect.signature(distortion).parameters.items()
-        if part.kind is part.KEYWORD_ONLY and word != "rng"
+        parameter: declaration
+        for parameter, declaration in inspect.signature(distortion).parameters.items()
+        if declaration.kind is declaration.KEYWORD_ONLY and parameter != "rng"
     }
-    for word in parameters:
-        if word not in declared:
-            raise PipelineError(f"the distortion {name} has no parameter {word!r}{did_you_mean(word, declared)}")
-    for word, part in declared.items():
-        if part.default is part.empty and word not in parameters:
-            raise PipelineError(f"the distortion {name} needs its parameter {word!r}; got {sorted(parameters)}")
+    for parameter in parameters:
+        if parameter not in declared:
+            raise PipelineError(
+                f"the distortion {name} has no parameter {parameter!r}{did_you_mean(parameter, declared)}"
+            )
+    for parameter, declaration in declared.items():
+        if declaration.default is declaration.empty and parameter not in parameters:
+            raise PipelineError(f"the distortion {name} needs its parameter {parameter!r}; got {sorted(parameters)}")

@@ -9,16 +9,16 @@ from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 
-SIZE_TOLERANCE = 0.03  # of the wanted size: OpenJPEG cuts the stream only between coding passes
-SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, which dominate at ratios of hundreds
+SIZE_TOLERANCE = 0.03  # of the target size: OpenJPEG cuts the stream only between coding passes
+SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, dominant at ratios of hundreds
 
 
 @DISTORTIONS.add("jp2k")
 def jp2k(image: Image, *, ratio: float) -> Distorted:
     """Return `image` after JPEG 2000 at a compression ratio of `ratio` (1 or more; 24 over the bits per pixel).
 
-    Facts: `bytes`, the file's size, and `reached`: whether that is within 3 % or 150 bytes of raw size over ratio. A
-    plain image needs less than it is allowed, and headers alone can be more than that.
+    Facts: `bytes`, the file's size, and `reached`: whether the size is within 3 % or 150 bytes of raw size over ratio.
+    A plain image needs fewer bytes, and headers alone can exceed the target.
     """
     if not 1 <= ratio < math.inf:
         raise PipelineError(f"jp2k: ratio must be 1 or more, got {ratio!r}")
@@ -26,16 +26,16 @@ def jp2k(image: Image, *, ratio: float) -> Distorted:
     return Distorted(distorted, {"bytes": size, "reached": is_near(size, image.size / ratio)})
 
 
-def is_near(size: int, wanted: float) -> bool:
-    """Return whether `size` bytes are what was `wanted`, as nearly as the codec can.
+def is_near(size: int, target: float) -> bool:
+    """Return whether `size` bytes meet the `target` within the codec's precision.
 
     >>> is_near(1030, 1000), is_near(10_301, 10_000), is_near(255, 100)
     (True, False, False)
     """
-    return abs(size - wanted) <= max(SIZE_TOLERANCE * wanted, SIZE_TOLERANCE_BYTES)
+    return abs(size - target) <= max(SIZE_TOLERANCE * target, SIZE_TOLERANCE_BYTES)
 
 
-# nothing is saved at a ratio of 1
+# no compression at a ratio of 1
 SEVERITY_SCALE = SeverityScale("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
 
 

@@ -33,14 +33,14 @@ def encode(image: Image, *, quality: int) -> bytes:
         *(cv2.IMWRITE_JPEG_QUALITY, int(quality)),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
     ]
-    fine, stream = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not fine:
+    success, stream = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not success:
         raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape} at quality {quality}")
     return bytes(stream)
 
 
 def coarseness(quality: float) -> float:
-    """Return by how many per cent libjpeg scales its tables at `quality`: 0 at 100, 5000 at 1 (jpeg_quality_scaling).
+    """Return libjpeg's scale in per cent of its tables at `quality`: 0 at 100, 5000 at 1 (jpeg_quality_scaling).
 
     >>> [coarseness(quality) for quality in (100, 50, 25, 1, 0)]
     [0, 100, 200.0, 5000.0, 5000.0]
@@ -61,7 +61,7 @@ SEVERITY_SCALE = SeverityScale("quality", amount=coarseness, value=quality_of, g
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of OpenCV and of the libjpeg it was built with."""
+    """Return the versions of OpenCV and of its libjpeg."""
     built_with = re.search(r"^\s*JPEG:\s*(\S.*?)\s*\(ver ([^)]+)\)", cv2.getBuildInformation(), re.MULTILINE)
     libjpeg = f"{built_with[1].removeprefix('build-')} {built_with[2]}" if built_with else "unknown"
     return {"opencv": cv2.__version__, "libjpeg": libjpeg}

@@ -1,7 +1,7 @@
-"""Glymur with an OpenJPEG library that works, and the file it needs. Registers no distortion.
+"""Glymur with a working OpenJPEG library, and its temporary file. Registers no distortion.
 
-Glymur's wheel brings no OpenJPEG: it imports without one and fails at the first use. A library that Glymur finds by
-itself (the system's, or one that the user's glymurrc names) wins; else it is given the one inside Pillow's wheel.
+Glymur's wheel has no OpenJPEG: Glymur imports without and fails at the first use. A library found by Glymur itself
+(the system's, or named in the user's glymurrc) wins; otherwise Glymur gets the library inside Pillow's wheel.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 from distort_pipeline.scratch import MEMORY_FOLDER, scratch_folder
 
-OLDEST_OPENJPEG = (2, 4)  # what Glymur asks for
-RESOLUTIONS = 6  # OpenJPEG's default, five halvings
+OLDEST_OPENJPEG = (2, 4)  # required by Glymur
+RESOLUTIONS = 6  # OpenJPEG's default, five wavelet levels
 
 _loading = threading.Lock()
 
 
 def round_trip(image: Image, *, ratio: float) -> tuple[Image, int]:
-    """Return `image` after one layer of irreversible JPEG 2000 at `ratio`, and the size of the .jp2 in bytes.
+    """Return `image` after a single layer of irreversible JPEG 2000 at `ratio`, and the size of the .jp2 in bytes.
 
-    Glymur writes to paths only, and first reads what is there: each call has a new folder, deleted in every case.
+    Glymur writes to paths only, and first reads an existing file: each call has a new folder, always deleted.
     """
     glymur = load_glymur()
     with scratch_folder(temp_root(image.nbytes)) as folder:
@@ -42,28 +42,28 @@ def round_trip(image: Image, *, ratio: float) -> tuple[Image, int]:
             cratios=[ratio],
             irreversible=True,  # the 9-7 wavelet
             mct=True,  # multi-component transform: RGB is coded as YCbCr
-            numres=min(RESOLUTIONS, min(image.shape[:2]).bit_length()),  # a side under 32 px has fewer halvings
+            numres=min(RESOLUTIONS, min(image.shape[:2]).bit_length()),  # fewer for a side under 32 px
         )
         return written[:], path.stat().st_size
 
 
 def load_glymur() -> Any:
-    """Return the module `glymur` with a working OpenJPEG; PipelineError says what to install if there is none."""
-    with _loading:  # two threads would load the library in the middle of each other's work
+    """Return the module `glymur` with a working OpenJPEG; PipelineError with install advice if there is none."""
+    with _loading:  # not thread-safe
         import glymur
 
         if not _works(glymur):
-            _give_bundled(glymur)
+            _use_bundled(glymur)
         if not _works(glymur):
             raise PipelineError(
-                f"JPEG 2000 needs OpenJPEG {'.'.join(map(str, OLDEST_OPENJPEG))} or newer, and there is none: install"
+                f"JPEG 2000 needs OpenJPEG {'.'.join(map(str, OLDEST_OPENJPEG))} or newer, and none was found: install"
                 " the system's (package libopenjp2-7 or openjpeg2), or Pillow from its wheel (pip install pillow)"
             )
         return glymur
 
 
 def openjpeg_status() -> tuple[str, str]:
-    """Return the version of the OpenJPEG in use and the file it was loaded from; PipelineError if there is none."""
+    """Return the version of the OpenJPEG in use and the path of its file; PipelineError if there is none."""
     glymur = load_glymur()
     return glymur.version.openjpeg_version, glymur.lib.openjp2.OPENJP2._name
 
@@ -71,12 +71,12 @@ def openjpeg_status() -> tuple[str, str]:
 def bundled_library() -> Path | None:
     """Return the path of the OpenJPEG inside Pillow's wheel (Linux, macOS), or None if there is none."""
     package = Path(PIL.__file__).parent
-    found = [*package.parent.glob("pillow.libs/libopenjp2*.so*"), *package.glob(".dylibs/libopenjp2*.dylib")]
-    return min(found, default=None)
+    libraries = [*package.parent.glob("pillow.libs/libopenjp2*.so*"), *package.glob(".dylibs/libopenjp2*.dylib")]
+    return min(libraries, default=None)
 
 
 def temp_root(size: int) -> Path:
-    """Return a folder with room for `size` bytes: memory if it can be, else where temporary files go."""
+    """Return a folder with room for `size` bytes: in memory if possible, else the folder of temporary files."""
     in_memory = os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free > 2 * size
     return MEMORY_FOLDER if in_memory else Path(tempfile.gettempdir())
 
@@ -85,13 +85,12 @@ def _works(glymur: Any) -> bool:
     return bool(glymur.version.openjpeg_version_tuple >= OLDEST_OPENJPEG)  # (0, 0, 0) without a library
 
 
-def _give_bundled(glymur: Any) -> None:
-    """Let Glymur use the library in Pillow's wheel, if there is one.
+def _use_bundled(glymur: Any) -> None:
+    """Let Glymur use the library in Pillow's wheel, if any.
 
-    Glymur fixes its library, and structures that depend on its version, when its modules are imported: the two
-    concerned are loaded once more with a finder that knows where to look. The documented way, a file glymurrc under
-    $XDG_CONFIG_HOME, would need the environment changed for all threads, and comes too late if somebody else has
-    imported Glymur before.
+    Glymur fixes its library, and structures depending on its version, at import: both modules concerned are reloaded
+    with a finder for the bundled library. The documented way, a file glymurrc under $XDG_CONFIG_HOME, would change the
+    environment of all threads, and comes too late after another import of Glymur.
     """
     path = bundled_library()
     if path is None:

@@ -1,4 +1,4 @@
-"""Pink noise: additive, Gaussian, its spectrum's amplitude falling as 1/f."""
+"""Pink noise: additive, Gaussian, spectral amplitude falling as 1/f."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVERITY_SCALE = SeverityScale("sigma_grey", amount=float, value=float, geometri
 
 @DISTORTIONS.add("pink_noise")
 def pink_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> Image:
-    """Return `image` with a draw of pink noise in each channel, of exactly `sigma_grey` (0-255), clipped."""
+    """Return `image` with pink noise of exactly `sigma_grey` 8-bit levels in each channel, rounded and clipped."""
     if not 0 <= sigma_grey < math.inf:
         raise PipelineError(f"pink_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
     height, width, channels = image.shape
@@ -34,12 +34,12 @@ def pink_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> 
 
 
 def pink_field(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a (height, width) draw of pink noise with mean 0 and population standard deviation 1.
+    """Return a (height, width) sample of pink noise with mean 0 and population standard deviation 1.
 
     White noise is shaped in the Fourier domain: amplitude ∝ 1/f (power ∝ 1/f²) over the radial frequency f.
     """
     if height * width < 2:
-        raise PipelineError("pink_noise: an image of one pixel has no frequency to put noise in")
+        raise PipelineError("pink_noise: an image of one pixel has no spatial frequency")
     spectrum = fft.rfft2(rng.standard_normal((height, width), dtype=np.float32), workers=1)
     spectrum *= _inverse_frequency(height, width)
     shaped: NDArray[np.float32] = fft.irfft2(spectrum, s=(height, width), workers=1)
@@ -48,13 +48,13 @@ def pink_field(height: int, width: int, rng: np.random.Generator) -> NDArray[np.
 
 
 def versions() -> dict[str, str]:
-    """Return the version of SciPy, whose Fourier transform rounds in its own way."""
+    """Return the version of SciPy, as rounding in its Fourier transform differs between versions."""
     return {"scipy": version("scipy")}
 
 
-@lru_cache(maxsize=1)  # the channels of an image share it
+@lru_cache(maxsize=1)  # shared by the channels of an image
 def _inverse_frequency(height: int, width: int) -> NDArray[np.float32]:
-    """Return 1/f over the half-plane that a real transform keeps, f in cycles per pixel; 0 at f = 0."""
+    """Return 1/f over the half-plane of a real Fourier transform, f in cycles per pixel; 0 at f = 0."""
     frequency = np.hypot(fft.fftfreq(height)[:, np.newaxis], fft.rfftfreq(width))
     frequency[0, 0] = np.inf
     gain: NDArray[np.float32] = (1 / frequency).astype(np.float32)

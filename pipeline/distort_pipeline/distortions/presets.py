@@ -1,14 +1,15 @@
-"""Levels of distortion as published databases use them, as parameter values. Registers no distortion.
+"""Levels of distortion in published databases, as parameter values. Registers no distortion.
 
-A level's number means different strengths in different databases, so records keep the values.
+A level's number means a different severity in each database; records therefore keep the parameters.
 
 - waterloo: K. Ma et al., "Waterloo Exploration Database", IEEE TIP 26(2), 2017.
 - kadid: H. Lin, V. Hosu, D. Saupe, "KADID-10k: A large-scale artificially distorted IQA database", QoMEX 2019.
 - dbcnn: W. Zhang et al., "Blind image quality assessment using a deep bilinear convolutional neural network", IEEE
-  TCSVT 30(1), 2020; Waterloo's levels and pink noise beside them.
-- paper_like: our guess, as the paper that this project implements states no level. One level, about as strong in each.
-- ladder: ours, for generators with a scale. Five levels about equally far apart to the eye, the third as in paper_like:
-  from hardly visible to severe, 2.5 to 5 dB of PSNR a level.
+  TCSVT 30(1), 2020; Waterloo's levels and pink noise.
+- paper_like: our guess, as the implemented paper states no level. A single level of about equal severity in each
+  distortion.
+- five_levels: ours, for multi-level generators. Five levels about equally far apart to the eye, the third as in
+  paper_like: from hardly visible to severe, 2.5 to 5 dB of PSNR a level.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 Levels = tuple[Mapping[str, float], ...]  # parameters of level 1, 2, …
 
 RAW_BPP = 24  # bits per pixel of 8-bit RGB
-WHITE_GREY = 255
+WHITE = 255
 
 
 def _levels(parameter: str, values: Iterable[float]) -> Levels:
@@ -34,7 +35,7 @@ def _ratios(rates_bpp: Iterable[float]) -> list[float]:
 
 def _sigmas(variances: Iterable[float]) -> list[float]:
     """Return standard deviations on 0-255 for `variances` on [0, 1]."""
-    return [WHITE_GREY * math.sqrt(variance) for variance in variances]
+    return [WHITE * math.sqrt(variance) for variance in variances]
 
 
 _WATERLOO: Mapping[str, Levels] = {
@@ -67,7 +68,7 @@ PRESETS: Mapping[str, Mapping[str, Levels]] = {
 
 
 def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
-    """Return the parameters of `distortion` at `level` (from 1) of `preset`; PipelineError says what there is instead.
+    """Return the parameters of `distortion` at `level` (from 1) of `preset`; PipelineError lists the alternatives.
 
     >>> parameters("waterloo", "jp2k", 2)
     {'ratio': 150.0}
@@ -85,13 +86,13 @@ def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
     return dict(levels[level - 1])
 
 
-def default_place(distortion: str, levels: Sequence[Mapping[str, float]]) -> int:
-    """Return the place among `levels`, weakest first, of the one to take where one has to do: paper_like's, if there.
+def default_index(distortion: str, levels: Sequence[Mapping[str, float]]) -> int:
+    """Return the index of the default level among `levels`, weakest first: paper_like's if present, else the middle.
 
-    Otherwise the middle one, of two the milder.
+    Of two middle levels the milder.
 
-    >>> default_place("jpeg", [{"quality": 50}, {"quality": 24}, {"quality": 12}]), default_place("camera", [{}])
+    >>> default_index("jpeg", [{"quality": 50}, {"quality": 24}, {"quality": 12}]), default_index("camera", [{}])
     (2, 0)
     """
-    usual = PRESETS["paper_like"].get(distortion, ())
-    return next((place for place, level in enumerate(levels) if level in usual), (len(levels) - 1) // 2)
+    paper_levels = PRESETS["paper_like"].get(distortion, ())
+    return next((index for index, level in enumerate(levels) if level in paper_levels), (len(levels) - 1) // 2)

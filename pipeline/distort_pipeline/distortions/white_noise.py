@@ -16,7 +16,7 @@ SEVERITY_SCALE = SeverityScale("sigma_grey", amount=float, value=float, geometri
 
 @DISTORTIONS.add("white_noise")
 def white_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> Image:
-    """Return `image` with noise of standard deviation `sigma_grey` (0-255) in each channel, rounded and clipped."""
+    """Return `image` with independent Gaussian noise of `sigma_grey` 8-bit levels per channel, rounded and clipped."""
     if not 0 <= sigma_grey < math.inf:
         raise PipelineError(f"white_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
     noise = rng.standard_normal(image.shape, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""What evaluate compares with what, and how a multi-level generator's dial is tried."""
+"""The plan of an evaluation, and severity sweeps of multi-level generators."""

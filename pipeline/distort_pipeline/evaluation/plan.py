@@ -1,4 +1,4 @@
-"""Which generators are compared with which true distortions, on which validation images."""
+"""The plan of an evaluation: generators, true distortions, and validation images with both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.evaluation.severity_sweep import SharedLevel, SweepPlan, default_of, plan_sweep, shared_levels
+from distort_pipeline.evaluation.severity_sweep import SharedLevel, SweepPlan, default_level, plan_sweep, shared_levels
 from distort_pipeline.records import PairRecord
 from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX
 from distort_pipeline.stores.pairs import PairStore, distorted_column
@@ -21,32 +21,32 @@ class Column:
 
     name: str
     recipe: Mapping[str, Any]
-    redrawn: bool  # whether another draw of it can be made
+    redrawn: bool  # whether another draw is available
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared with what."""
+    """Generators, the true distortions of their training, and the images of the comparison."""
 
     pairs: PairStore
     columns: tuple[Column, ...]
-    learned: Mapping[str, str]  # model → name of the column that it learned
-    severities: Mapping[str, float]  # model → where on its dial that column lies; 1 without a dial
+    learned: Mapping[str, str]  # model → name of its learned column
+    severities: Mapping[str, float]  # model → severity of its learned column; 1 for a model of one level
     images: Mapping[str, Mapping[str, PairRecord]]  # image id → column → record
     too_small: int
     sweeps: Mapping[str, SweepPlan]  # by multi-level model
 
 
 def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """Return what is compared: every distortion of the store at the levels that models learned, else at its first.
+    """Return the plan: every distortion of the store at the levels of the models, else at its first level.
 
-    A multi-level model is compared with all others at one of its levels, the usual one.
+    A multi-level model is compared with all others at its default level.
     """
-    held = {name: _held(pairs, name, card) for name, card in cards.items()}
-    usual = {name: default_of(cards[name]["distortion"], there) for name, there in held.items()}
+    shared = {name: _shared_levels(pairs, name, card) for name, card in cards.items()}
+    default = {name: default_level(cards[name]["distortion"], levels) for name, levels in shared.items()}
     levels: dict[str, set[int]] = {}
     for name, card in cards.items():
-        levels.setdefault(card["distortion"], set()).add(usual[name].stored)
+        levels.setdefault(card["distortion"], set()).add(default[name].level)
     columns = [
         Column(_column_name(recipe, levels), recipe, _can_redraw(recipe))
         for distortion in pairs.distortions
@@ -55,7 +55,7 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
     ]
     names = {(column.recipe["distortion"], column.recipe["level"]): column.name for column in columns}
     learned = {
-        name: names[card["distortion"], usual[name].stored]
+        name: names[card["distortion"], default[name].level]
         for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
     }
     images: dict[str, dict[str, PairRecord]] = {}
@@ -72,15 +72,17 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         for name, by_image in condition_levels.items():
             if record.distortion == cards[name]["distortion"]:
                 by_image.setdefault(record.image, {})[record.level] = record
-    there = {column for records in images.values() for column in records}
+    available = {column for records in images.values() for column in records}
     for name, column in learned.items():
-        if column not in there:
-            raise PipelineError(f"{pairs.folder} holds no validation image of {column}, which {name} has learned")
+        if column not in available:
+            raise PipelineError(
+                f"{pairs.folder} has no validation image of {column}, the distortion of the model {name}"
+            )
     return Plan(
         pairs,
-        tuple(column for column in columns if column.name in there),
+        tuple(column for column in columns if column.name in available),
         learned,
-        {name: one.step.severity for name, one in usual.items()},
+        {name: level.point.severity for name, level in default.items()},
         images,
         len(too_small),
         {
@@ -90,16 +92,16 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
     )
 
 
-def _held(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
-    """Return the levels of the model that the store holds; PipelineError if there is none."""
+def _shared_levels(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
+    """Return the levels of the model in the store; PipelineError if there are none."""
     recipes = pairs.recipes(card["distortion"])
-    held = shared_levels(card, recipes)
-    if held:
-        return held
-    learned, there = (", ".join(str(one["parameters"]) for one in levels) for levels in (card["levels"], recipes))
+    shared = shared_levels(card, recipes)
+    if shared:
+        return shared
+    learned, stored = (", ".join(str(level["parameters"]) for level in levels) for levels in (card["levels"], recipes))
     raise PipelineError(
-        f"the model {name} learned {card['distortion']} with {learned}, {pairs.folder} holds it with "
-        f"{there}; evaluate with the pairs that it was trained on, or train again"
+        f"the model {name} learned {card['distortion']} with {learned}, {pairs.folder} has {card['distortion']} with "
+        f"{stored}; evaluate with the pairs of its training, or train again"
     )
 
 

@@ -1,10 +1,10 @@
-"""Export formats: one file each, found by name. A format turns a corpus into files that other tools open.
+"""Export formats, each in its own module, registered by name. A format converts a corpus to the files of other tools.
 
-A format is a class without state. Its `write_part` runs in a worker, once for each part and perhaps again after a kill:
-it writes only files that belong to that part, the same ones each time. What can be said only of the whole is written
-by `finish`, afterwards and in one place; it can name every file again from the records alone.
+A format is a class without state. `write_part` runs in a worker for each part, possibly again after a kill, and writes
+the same files of this part only. `finish` runs once afterwards and writes the files of the whole export, from the
+records alone.
 
-Every export also gets what `documents.py` writes: a table of its samples, a card, Croissant, attributions, checksums.
+Every export also has the files of `documents.py`: a table of samples, a card, Croissant, attributions, checksums.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ __all__ = ["EXPORTS", "KIND", "VERSION", "ExportFormat", "ExportSource", "Export
 
 
 class ExportFormat(Protocol):
-    """What every format does; both `write_part` and `finish` give the files they wrote, all below `out`."""
+    """An export format; `write_part` and `finish` return the written files, all below `out`."""
 
-    table: str  # the file that lists all samples
-    scored: bool  # whether it is no use without a score: samples that have none are left out
-    files: tuple[str, str]  # pattern and media type of the files that hold images, for Croissant
-    about: str  # how the files lie and how to open them, Markdown
+    table: str  # file name of the table of all samples
+    scored: bool  # whether a score is required: samples without a score are omitted
+    files: tuple[str, str]  # pattern and media type of the files with images, for Croissant
+    about: str  # layout of the files and how to open them, Markdown
 
     def card_head(self, splits: Sequence[str]) -> Mapping[str, object]:
-        """Return what the head of the card says besides, for tools that read it."""
+        """Return further fields of the card's YAML head, for tools."""
 
-    def places(self, part: Part, sample: Exported) -> dict[str, str]:
-        """Return where a sample lies: columns of the table, with paths from the folder of the export."""
+    def locate(self, part: Part, sample: Exported) -> dict[str, str]:
+        """Return the location of a sample: table column → path relative to the export."""
 
     def write_part(self, source: ExportSource, part: Part, out: Path) -> Sequence[Path]:
-        """Write the files of one part."""
+        """Write the files of a part."""
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> Sequence[Path]:
-        """Write what belongs to all parts and no other format has."""
+        """Write the format's files of the whole export."""
 
 
 EXPORTS: Registry[type[ExportFormat]] = Registry("export format", "distort_pipeline.exports")

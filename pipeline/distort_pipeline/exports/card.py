@@ -1,6 +1,6 @@
-"""The card of an export, README.md: a YAML head for tools, and the headings of a datasheet for people.
+"""The card of an export, README.md: a YAML head for tools, and a datasheet for people.
 
-The headings are those of Gebru et al., "Datasheets for datasets", Communications of the ACM 64(12) 2021.
+The headings are from Gebru et al., "Datasheets for datasets", Communications of the ACM 64(12) 2021.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distort_pipeline.records import canonical
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
 Networks", IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656"""
-HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # as `datasets` calls them
+HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # names in `datasets`
 SIZES_SHOWN = 3
 SIZES = (
     (1_000, "n<1K"),
@@ -36,7 +36,7 @@ def dataset_card(
     contents: Contents,
     licences: Mapping[str, int],
 ) -> str:
-    """Return the card of an export in the format `name`; `licences` counts its photographs."""
+    """Return the card of an export in the format `name`; `licences` are counts of its photographs."""
     metadata = source.corpus.metadata
     return f"""---
 {yaml.safe_dump(_head(exporter, contents, licences), sort_keys=False, allow_unicode=True)}---
@@ -44,9 +44,9 @@ def dataset_card(
 # {title(contents)}
 
 Photographs, and the same photographs distorted by trained generators. An export, as `{name}`, of the corpus
-`{metadata["digest"]}`, which has {metadata["counts"]["samples"]} samples.
+`{metadata["digest"]}` with {metadata["counts"]["samples"]} samples.
 
-## {_who_scored(source)}
+## {_scores_heading(source)}
 
 {_scores(exporter, source)}
 
@@ -54,12 +54,12 @@ Photographs, and the same photographs distorted by trained generators. An export
 
 {exporter.about.strip()}
 
-`{exporter.table}` has a row for each sample, `attributions.csv` licence and origin of each photograph, `croissant.json`
-says the same to machines, and `sha256sum --check SHA256SUMS` tells whether the files are still what they were.
+`{exporter.table}` has a row for each sample, `attributions.csv` licence and source of each photograph, and
+`croissant.json` a description for machines. `sha256sum --check SHA256SUMS` finds changed files.
 
 ## Motivation
 
-Made to train and to test measures of image quality, with many distorted images of known origin. The method:
+Training and testing of measures of image quality, with many distorted images of known origin. The method:
 {PAPER}.
 
 ## Composition
@@ -67,64 +67,63 @@ Made to train and to test measures of image quality, with many distorted images 
 {contents.count} samples of {len(contents.tiles)} pristine tiles from {len(contents.images)} photographs;
 {_sizes(contents)}. Images are 8-bit sRGB PNG, without loss.
 
-| distortion | samples here | what its generator learned | steps | SHA-256 of the generator's weights |
+| distortion | samples here | learned distortion | training steps | SHA-256 of the generator's weights |
 |---|---|---|---|---|
 {_models(metadata, contents)}
 
 {_severity(metadata)}
 
-Splits: {", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))}. A split is that of the
-photograph: one photograph never stands in two splits.
+Splits: {", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))}. All
+samples of a photograph are in the same split.
 
 {_flagged(contents)}
 
 ## Collection process
 
 Tiles were cut from the photographs at recorded offsets (`y`, `x`, px) and distorted by the generators, with the random
-seed of each sample in `seed`. Nobody was asked or observed. Photographs can show people; see their sources.
+seed of each sample in `seed`. No people were observed. Photographs can show people; see their sources.
 
 ## Preprocessing and labelling
 
-Photographs were turned into 8-bit sRGB before. Labels that end in `_higher_better` or `_lower_better` were computed
-from the pixels or given by people, as said above; an empty cell means that there is none, as with the PSNR of two
-identical images or an MS-SSIM below 176 px. `clipped` is the fraction of values that newly stand at 0 or 255,
-`parameters` name the true distortion that the generator was to come near, `within_bounds` whether the batch of a
-sample passed its check.
+Photographs were converted to 8-bit sRGB first. Labels ending in `_higher_better` or `_lower_better` were computed
+from the pixels or given by people, as said above; an empty cell is a missing value, such as the PSNR of two identical
+images or an MS-SSIM below 176 px. `clipped` is the fraction of values newly clipped to 0 or 255, `parameters` are the
+parameters of the learned true distortion, and `accepted` is whether the batch of a sample passed its check.
 
 ## Uses
 
-For pretraining, for ranking, for stress tests of quality measures. Not for claims about what people see, unless people
-were asked. A generator is not the algorithm that it learned: `JSD_NSS` in the corpus's report says how near it comes.
-Photographs are as few or as many, and as varied, as those that were given to it: {len(contents.images)} here.
+For pretraining, for ranking, for stress tests of quality measures. Not for claims about human perception, unless people
+rated the samples. A generator only approximates the distortion that it learned: `JSD_NSS` in the corpus's report is its
+distance. The content is as varied as the photographs, {len(contents.images)} here.
 
 ## Distribution
 
-The photographs, by licence; the distorted images are adaptations of them and under the same terms:
+The photographs, by licence; the distorted images are adaptations of the photographs, under the same terms:
 
 {_licences(licences)}
 
-Which photograph is under which, and where it comes from, is in `attributions.csv`.
+The licence and source of each photograph are in `attributions.csv`.
 
 ## Maintenance
 
 The same corpus, exported with the same settings by the same version, gives the same files. Nothing here is changed
-later: what is made anew has another digest.
+later: a new version has another digest.
 """
 
 
 def hub_splits(patterns: Mapping[str, str]) -> dict[str, object]:
-    """Return the head of a card that tells Hugging Face's tools which files make which split."""
-    named = [{"split": HUB_SPLITS[split], "path": pattern} for split, pattern in patterns.items()]
-    return {"configs": [{"config_name": "default", "data_files": named}]}
+    """Return the fields of a card's head with the files of each split, for Hugging Face's tools."""
+    files = [{"split": HUB_SPLITS[split], "path": pattern} for split, pattern in patterns.items()]
+    return {"configs": [{"config_name": "default", "data_files": files}]}
 
 
 def title(contents: Contents) -> str:
-    """Return what an export is called, for people."""
+    """Return the title of an export."""
     return f"{contents.count} distorted images of {len(contents.tiles)} pristine ones"
 
 
 def licence_id(licences: Mapping[str, int]) -> str:
-    """Return the one licence in lower case, as cards have it, or `other` for several or an unknown one.
+    """Return the licence in lower case, as in cards, or `other` for several or unknown licences.
 
     >>> licence_id({"CC0-1.0": 3}), licence_id({"CC0-1.0": 3, "MIT": 1}), licence_id({"unknown": 2})
     ('cc0-1.0', 'other', 'other')
@@ -134,7 +133,7 @@ def licence_id(licences: Mapping[str, int]) -> str:
 
 
 def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, Any]:
-    size = next((words for most, words in SIZES if contents.count < most), "10M<n<100M")
+    size = next((category for limit, category in SIZES if contents.count < limit), "10M<n<100M")
     return {
         "pretty_name": title(contents),
         "license": licence_id(licences),
@@ -144,21 +143,21 @@ def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int
     }
 
 
-def _who_scored(source: ExportSource) -> str:
+def _scores_heading(source: ExportSource) -> str:
     return "Human scores" if any(store.of_people for store in source.added) else "There are no human scores here"
 
 
 def _scores(exporter: ExportFormat, source: ExportSource) -> str:
-    """Return who said what of the images, one sentence a line."""
+    """Return the origin of the scores, a sentence on each line."""
     lines = []
     for store in source.added:
         if store.of_people:
-            lines.append(f"People were asked: mean, standard deviation and count are in {_columns(store.columns)}.")
+            lines.append(f"Ratings by people: mean, standard deviation and count are in {_columns(store.columns)}.")
     if not lines:
-        lines.append("Nobody has looked at these images to rate them.")
-    lines.append("Every other label is computed from the pixels, and none of those is an opinion score.")
+        lines.append("Nobody has rated these images.")
+    lines.append("All other labels are computed from the pixels and are no opinion scores.")
     if exporter.scored:
-        lines.append(f"The score that this format carries is {source.score.words}.")
+        lines.append(f"The score that this format carries is {source.score.description}.")
     return "\n".join(lines)
 
 
@@ -173,10 +172,10 @@ def _sizes(contents: Contents) -> str:
 
 
 def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
-    """Return a row for each distortion: of a mix, with all its models."""
+    """Return a table row for each distortion, with all models of a composite."""
     rows = []
     for name, count in contents.samples.items():
-        condition = next(one for one in metadata["conditions"].values() if one["distortion"] == name)
+        condition = next(item for item in metadata["conditions"].values() if item["distortion"] == name)
         models = [metadata["models"][model] for model in condition["models"]]
         learned = ", then ".join(
             "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
@@ -188,25 +187,24 @@ def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
 
 
 def _severity(metadata: Mapping[str, Any]) -> str:
-    """Return what `level` and `severity` of a sample mean, where there is more than one."""
-    told = list(metadata["conditions"].values())
-    of_targets = {one["request"]["of"] for one in told} - {SEVERITY}
-    one_each = all(one["request"]["first"] == one["request"]["last"] for one in told) and len(told) == len(
-        {one["distortion"] for one in told}
-    )
-    if one_each and not of_targets:
-        return "Each distortion comes at one strength."
-    return """`severity` is the rank of a sample on the scale of its distortion: 0 is the untouched image, 1 the
-strongest level that the generator learned. Levels count from 1, the weakest. `parameters` are what the true distortion
-takes there. One severity of two distortions does not mean one quality."""
+    """Return the meaning of `level` and `severity`, if samples differ in severity."""
+    conditions = list(metadata["conditions"].values())
+    requests = [condition["request"] for condition in conditions]
+    distortions = {condition["distortion"] for condition in conditions}
+    fixed = all(request["first"] == request["last"] and request["of"] == SEVERITY for request in requests)
+    if fixed and len(conditions) == len(distortions):
+        return "Each distortion has a single severity."
+    return """`severity` is the position of a sample on the severity scale of its distortion: 0 is the unchanged image,
+1 the most severe level that the generator learned. Levels count from 1, the mildest. `parameters` are the parameters of
+the true distortion at this severity. Equal severities of two distortions do not mean equal quality."""
 
 
 def _flagged(contents: Contents) -> str:
     if not contents.flagged:
-        return "All batches that they come from lie within the bounds of their generators."
+        return "All batches of the samples are within the acceptance thresholds of their generators."
     return (
-        f"**{contents.flagged} samples come from batches that are out of the bounds of their generators**; "
-        "`within_bounds` is False for them."
+        f"**{contents.flagged} samples are of rejected batches**, beyond the acceptance thresholds of their "
+        "generators: `accepted` is False."
     )
 
 

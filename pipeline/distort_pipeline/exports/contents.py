@@ -1,4 +1,4 @@
-"""What is in an export, counted while its table is written."""
+"""The contents of an export, counted while its table is written."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from distort_pipeline.exports.source import Exported
 
 @dataclass
 class Contents:
-    """Counts of an export's samples, and the columns of its table that say where they lie."""
+    """Counts of an export's samples, and the location columns of its table."""
 
     samples: Counter[str] = field(default_factory=Counter)  # by distortion
     splits: Counter[str] = field(default_factory=Counter)
-    places: tuple[str, ...] = ()  # columns that say where a sample lies
+    location_columns: tuple[str, ...] = ()  # columns of paths
     images: set[str] = field(default_factory=set)  # photographs
     tiles: set[int] = field(default_factory=set)
     sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
-    flagged: int = 0  # samples in batches rejected
+    flagged: int = 0  # samples of rejected batches
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return self.samples.total()
 
     def add(self, sample: Exported) -> None:
-        """Count one sample."""
+        """Count a sample."""
         record = sample.record
         self.samples[record.distortion] += 1
         self.splits[record.split] += 1

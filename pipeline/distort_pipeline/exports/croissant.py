@@ -1,7 +1,7 @@
-"""Croissant 1.0: what an export is, as JSON-LD for machines, with the fields of the RAI extension.
+"""Croissant 1.0: a description of an export as JSON-LD, with the fields of the RAI extension.
 
-https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-spec.html. Croissant knows no Zarr, and
-of shards of images only that they are files, so its one record set is the table of all samples.
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-spec.html. Croissant does not support
+Zarr, and treats shards of images as plain files, so the only record set is the table of all samples.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ CONTEXT = {
     "source": "cr:source",
     "subField": "cr:subField",
     "transform": "cr:transform",
-}  # the standard one: readers warn about any other
-TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # all else is sc:Text
+}  # the standard context: readers warn about any other
+TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # others are sc:Text
 METHOD = "https://doi.org/10.1109/LSP.2020.3040656"
 
 
@@ -78,14 +78,14 @@ def croissant(
         "keywords": ["image quality assessment", "image distortion", *contents.samples],
         **_responsibility(contents, rated=rated),
         "distribution": _distribution(exporter, table_digest),
-        "recordSet": [_record_set({**dict.fromkeys(contents.places, str), **source.column_types})],
+        "recordSet": [_record_set({**dict.fromkeys(contents.location_columns, str), **source.column_types})],
     }
 
 
 def _responsibility(contents: Contents, *, rated: bool) -> dict[str, Any]:
     """Return the fields of the RAI extension."""
     scores = (
-        "People rated some samples; columns ending in _count say how many answers there are."
+        "People rated some samples; columns ending in _count are the numbers of ratings."
         if rated
         else "There are no human scores: every label is computed from the pixels and is no opinion score."
     )
@@ -99,12 +99,12 @@ def _responsibility(contents: Contents, *, rated: bool) -> dict[str, Any]:
         "rai:dataAnnotationProtocol": scores,
         "rai:dataUseCases": ["Training, pretraining and testing of image-quality measures."],
         "rai:dataLimitations": [
-            "A generator only comes near the distortion that it learned; the corpus's report says how near.",
+            "A generator only approximates the distortion that it learned; the corpus's report has the distances.",
             scores,
         ],
         "rai:dataBiases": ["Content is that of the photographs given, which were not chosen to represent anything."],
         "rai:personalSensitiveInformation": ["Photographs can show people; nothing is recorded about them."],
-        "rai:dataReleaseMaintenancePlan": "None: what is made anew has another digest.",
+        "rai:dataReleaseMaintenancePlan": "None: a new version has another digest.",
     }
 
 
@@ -123,7 +123,7 @@ def _distribution(exporter: ExportFormat, table_digest: str) -> list[dict[str, A
         "@type": "cr:FileSet",
         "@id": "images",
         "name": "images",
-        "description": "The files that hold the images.",
+        "description": "The files with the images.",
         "includes": pattern,
         "encodingFormat": media,
     }
@@ -145,7 +145,7 @@ def _record_set(columns: Mapping[str, type]) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "Each sample: where it lies, how it was made, its labels.",
+        "description": "Each sample: paths, origin and labels.",
         "key": {"@id": "samples/sample"},
         "field": fields,
     }

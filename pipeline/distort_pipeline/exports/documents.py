@@ -1,9 +1,9 @@
-"""What every export carries besides its images, for people and for machines.
+"""The documents of every export, for people and for machines.
 
-samples.csv         a row for each sample (png_folder calls it metadata.csv)
-attributions.csv    licence and origin of each photograph that is in the export
+samples.csv         a row for each sample (metadata.csv in png_folder)
+attributions.csv    licence and source of each photograph in the export
 README.md           the card
-croissant.json      the same for machines
+croissant.json      the description for machines
 SHA256SUMS          checksums of all files, for `sha256sum --check`
 """
 
@@ -30,12 +30,12 @@ CARD, CROISSANT, CHECKSUMS = "README.md", "croissant.json", "SHA256SUMS"
 def write_documents(
     exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], out: Path, name: str
 ) -> list[Path]:
-    """Write all but the checksums, and return the files; `name` is the format's."""
+    """Write all documents except the checksums, and return the files; `name` is the format's."""
     contents = Contents()
     table = _write_table(exporter, source, parts, out, contents)
-    owed = [one for one in source.corpus.attributions() if one.image in contents.images]
-    write_attributions(out / ATTRIBUTIONS, owed)
-    licences = Counter(one.licence for one in owed)
+    attributions = [row for row in source.corpus.attributions() if row.image in contents.images]
+    write_attributions(out / ATTRIBUTIONS, attributions)
+    licences = Counter(row.licence for row in attributions)
     write_bytes(out / CARD, dataset_card(name, exporter, source, contents, licences).encode())
     table_digest = hashlib.sha256(table.read_bytes()).hexdigest()
     document = croissant(name, exporter, source, contents, licences, table_digest)
@@ -44,7 +44,7 @@ def write_documents(
 
 
 def write_checksums(out: Path, digests: Mapping[str, str]) -> Path:
-    """Write path → SHA-256 as `sha256sum` does, and return the file."""
+    """Write path → SHA-256 in the format of `sha256sum`, and return the file."""
     lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
     write_bytes(out / CHECKSUMS, "".join(lines).encode())
     return out / CHECKSUMS
@@ -53,11 +53,11 @@ def write_checksums(out: Path, digests: Mapping[str, str]) -> Path:
 def _write_table(
     exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], out: Path, contents: Contents
 ) -> Path:
-    """Write the row of each sample, counting it in `contents`."""
+    """Write the row of each sample, and count the sample in `contents`."""
     first = parts[0]
-    contents.places = tuple(exporter.places(first, source.samples(first)[0]))
+    contents.location_columns = tuple(exporter.locate(first, source.samples(first)[0]))
     rows = _rows(exporter, source, parts, contents)
-    return write_csv(out / exporter.table, [*contents.places, *source.column_types], rows)
+    return write_csv(out / exporter.table, [*contents.location_columns, *source.column_types], rows)
 
 
 def _rows(
@@ -66,4 +66,4 @@ def _rows(
     for part in parts:
         for sample in source.samples(part):
             contents.add(sample)
-            yield {**exporter.places(part, sample), **sample.row()}
+            yield {**exporter.locate(part, sample), **sample.row()}

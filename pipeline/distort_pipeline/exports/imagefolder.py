@@ -1,7 +1,7 @@
 """Hugging Face's imagefolder: images in a folder for each split, and metadata.csv inside it.
 
 export/train/distorted/jpeg/00000000.png, export/train/pristine/00000000.png
-export/train/metadata.csv    paths are relative to it: file_name and reference_file_name
+export/train/metadata.csv    file_name and reference_file_name, relative to this folder
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from distort_pipeline.stores.streams import write_csv
 
 @EXPORTS.add("imagefolder")
 class ImageFolder(PngTree):
-    """PNG files that `datasets` finds through the metadata of their split."""
+    """PNG files with the metadata table of each split, for `datasets`."""
 
     scored = False
     about = """
@@ -32,19 +32,19 @@ dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its 
 """
 
     def card_head(self, splits: Sequence[str]) -> dict[str, object]:
-        """Return which files make which split."""
+        """Return the files of each split."""
         return hub_splits({split: f"{split}/**" for split in splits})
 
     def reference_path(self, sample: Exported) -> str:
-        """Return where the reference tile of a sample lies."""
+        """Return the path of the reference tile of a sample."""
         return f"{sample.record.split}/{super().reference_path(sample)}"
 
     def sample_path(self, sample: Exported) -> str:
-        """Return where a sample lies."""
+        """Return the path of a sample."""
         return f"{sample.record.split}/{super().sample_path(sample)}"
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
-        """Write the metadata of each split that there is."""
+        """Write the metadata of each non-empty split."""
         splits = sorted({sample.record.split for part in parts for sample in source.samples(part)})
         columns = ("file_name", "reference_file_name", *source.column_types)
         return [write_csv(out / split / "metadata.csv", columns, self._rows(source, parts, split)) for split in splits]
@@ -54,5 +54,5 @@ dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its 
             for sample in source.samples(part):
                 if sample.record.split == split:
                     paths = (self.sample_path(sample), self.reference_path(sample))
-                    own, reference = (str(PurePosixPath(path).relative_to(split)) for path in paths)
-                    yield {"file_name": own, "reference_file_name": reference, **sample.row()}
+                    distorted, reference = (str(PurePosixPath(path).relative_to(split)) for path in paths)
+                    yield {"file_name": distorted, "reference_file_name": reference, **sample.row()}

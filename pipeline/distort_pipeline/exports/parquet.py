@@ -1,6 +1,6 @@
-"""Parquet with embedded images, as Hugging Face's `datasets` reads it: one file for each batch and split.
+"""Parquet with embedded images, for Hugging Face's `datasets`: a file for each batch and split.
 
-export/data/train/jpeg-00000.parquet    columns: reference and distorted (images), and those of samples.csv
+export/data/train/jpeg-00000.parquet    columns: reference and distorted (images), and the columns of samples.csv
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from distort_pipeline.exports.shards import Encoded, ShardFormat, key
 IMAGES = ("reference", "distorted")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
-ROWS_PER_GROUP = 128  # some 30 MB of 256 px tiles: what a reader holds at once
+ROWS_PER_GROUP = 128  # about 30 MB of 256 px tiles, in a reader's memory
 
 
 @EXPORTS.add("parquet")
 class Parquet(ShardFormat):
-    """Tables whose cells hold images."""
+    """Tables with images in cells."""
 
     folder = "data/"
     suffix = ".parquet"
@@ -38,16 +38,16 @@ dataset = load_dataset("path/to/this/folder", split="train")
 dataset[0]["distorted"], dataset[0]["reference"]  # Pillow images
 ```
 
-`datasets` calls the split `val` `validation`. Other readers of Parquet find the bytes of a PNG file in the field
-`bytes` of either column.
+`datasets` calls the split `val` `validation`. In other readers of Parquet, the field `bytes` of either
+column is a PNG file.
 """
 
     def card_head(self, splits: Sequence[str]) -> dict[str, object]:
-        """Return which files make which split."""
+        """Return the files of each split."""
         return hub_splits({split: f"data/{split}/*.parquet" for split in splits})
 
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
-        """Write one table; which columns are images, the schema says to `datasets`."""
+        """Write a table; its schema declares the image columns to `datasets`."""
         rows = [
             {
                 "reference": {"bytes": reference, "path": f"{key(sample)}.ref.png"},

@@ -1,8 +1,8 @@
-"""PNG files in folders and one table beside them: opens everywhere.
+"""PNG files in folders and a table.
 
-export/pristine/00000000.png            every reference tile once, by its number
-export/distorted/jpeg/00000000.png      every sample, by its number
-export/metadata.csv                     a row for each sample; paths are relative to the table
+export/pristine/00000000.png            every reference tile, by number
+export/distorted/jpeg/00000000.png      every sample, by number
+export/metadata.csv                     a row for each sample, with paths relative to the table
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from distort_pipeline.exports.png_tree import PngTree
 
 @EXPORTS.add("png_folder")
 class PngFolder(PngTree):
-    """One lossless PNG for each tile and each sample."""
+    """A lossless PNG for each tile and each sample."""
 
     table = "metadata.csv"
     scored = False
     about = """
-- `pristine/`: reference tiles, named by their number; samples of all distortions share them.
+- `pristine/`: reference tiles, named by their number, shared by the samples of all distortions.
 - `distorted/`: one folder for each distortion; files are named by the sample's number in the corpus.
-- `metadata.csv`: `file_name` and `reference` are paths from here.
+- `metadata.csv`: `file_name` and `reference` are paths relative to this folder.
 """

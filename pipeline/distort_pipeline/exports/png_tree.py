@@ -1,4 +1,4 @@
-"""A tree of PNG files, as most tools want it: each reference tile once, each sample once, without loss."""
+"""A tree of lossless PNG files: each reference tile once, each sample once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distort_pipeline.stores.files import write_bytes
 
 
 class PngTree:
-    """What formats with PNG files share; one with names of its own says them in `reference_path` and `sample_path`."""
+    """Base class of formats with PNG files; override `reference_path` and `sample_path` for other names."""
 
     table: str = "samples.csv"
     scored: bool = True
@@ -20,29 +20,29 @@ class PngTree:
     about: str = ""
 
     def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
-        """Return nothing: no tool reads the card's head for these files."""
+        """Return no further fields: no tool reads the card's head for these files."""
         return {}
 
     def reference_path(self, sample: Exported) -> str:
-        """Return where the reference tile of a sample lies."""
+        """Return the path of the reference tile of a sample."""
         return f"pristine/{sample.record.tile:08d}.png"
 
     def sample_path(self, sample: Exported) -> str:
-        """Return where a sample lies."""
+        """Return the path of a sample."""
         record = sample.record
         return f"distorted/{record.distortion}/{record.sample:08d}.png"
 
-    def places(self, part: Part, sample: Exported) -> dict[str, str]:  # noqa: ARG002
-        """Return both paths: tools that read image folders look for file_name."""
+    def locate(self, part: Part, sample: Exported) -> dict[str, str]:  # noqa: ARG002
+        """Return both paths; readers of image folders expect file_name."""
         return {"file_name": self.sample_path(sample), "reference": self.reference_path(sample)}
 
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
-        """Write the samples of a part, and the reference tiles that are new with it."""
+        """Write the samples of a part and its new reference tiles."""
         samples = source.samples(part)
-        of_tile = {sample.record.tile: sample for sample in samples}
+        by_tile = {sample.record.tile: sample for sample in samples}
         files = []
         for tile, image in source.new_tiles(part):
-            files.append(out / self.reference_path(of_tile[tile]))
+            files.append(out / self.reference_path(by_tile[tile]))
             write_bytes(files[-1], encode_png(image))
         for sample, image in source.pixels(part, samples):
             files.append(out / self.sample_path(sample))
@@ -50,5 +50,5 @@ class PngTree:
         return files
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
-        """Write nothing more than every export has."""
+        """Return no further files."""
         return []

@@ -1,8 +1,8 @@
 """For pyiqa's GeneralFRDataset: reference path, distorted path and label, one pair a row.
 
-export/meta_info.csv    read by position; official_split says train, val or test
+export/meta_info.csv    read by position; official_split is train, val or test
 export/splits.pkl       the same splits as rows, {1: {'train': [...], 'val': [...], 'test': [...]}}
-export/options.yml      a section of options for each split
+export/options.yml      the options of each split
 export/pristine/..., export/distorted/...
 """
 
@@ -18,7 +18,7 @@ from distort_pipeline.exports.pyiqa_lists import write_lists
 
 @EXPORTS.add("pyiqa_fr")
 class PyiqaFullReference(PngTree):
-    """Images in folders, and what pyiqa needs to train and test full-reference measures on them."""
+    """Images in folders, with list, splits and options for full-reference measures in pyiqa."""
 
     about = """
 `options.yml` has a section for each split; with it, from this folder:
@@ -32,8 +32,8 @@ dataset = build_dataset(options["datasets"]["train"])
 dataset[0]["img"], dataset[0]["ref_img"]
 ```
 
-`meta_info.csv` is read by position: reference, distorted, label. pyiqa calls any label `mos_label`; see above what this
-one is. `splits.pkl` has the same splits by row, for its option `split_file`.
+`meta_info.csv` is read by position: reference, distorted, label. pyiqa calls any label `mos_label`; see above for the
+label here. `splits.pkl` has the same splits by row, for its option `split_file`.
 """
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:

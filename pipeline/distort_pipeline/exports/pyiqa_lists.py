@@ -1,6 +1,6 @@
-"""What both formats for pyiqa share: a list whose columns it reads by position, splits by row, and its options.
+"""Files of both formats for pyiqa: a list with columns read by position, splits by row, and options.
 
-pyiqa takes every column with `split` in its name for a split, so there is exactly one, `official_split`.
+pyiqa takes every column with `split` in its name for a split, hence the only such column, `official_split`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distort_pipeline.stores.streams import write_csv
 
 LIST, SPLITS, OPTIONS = "meta_info.csv", "splits.pkl", "options.yml"
 PHASES = ("train", "val", "test")
-NOTE = "# Paths start from this folder: run pyiqa here, or write the folder's place in front of them.\n"
+NOTE = "# Paths are relative to this folder: run pyiqa here, or prepend the path of this folder.\n"
 
 
 def write_lists(
@@ -29,7 +29,7 @@ def write_lists(
     dataset: str,
     paths: Mapping[str, Callable[[Exported], str]],
 ) -> list[Path]:
-    """Write list, splits and options for pyiqa's class `dataset`; `paths` are the columns in front of the label."""
+    """Write list, splits and options for pyiqa's class `dataset`; `paths` are the columns before the label."""
     splits: list[str] = []
 
     def rows() -> Iterator[list[object]]:
@@ -37,20 +37,20 @@ def write_lists(
             for sample in source.samples(part):
                 record = sample.record
                 splits.append(record.split)
-                places = [path(sample) for path in paths.values()]
-                yield [*places, sample.score, record.split, record.distortion, record.level, record.image]
+                files = [path(sample) for path in paths.values()]
+                yield [*files, sample.score, record.split, record.distortion, record.level, record.image]
 
     columns = [*paths, source.score.column, "official_split", "distortion", "level", "image"]
     write_csv(out / LIST, columns, rows())
-    by_phase = {phase: [place for place, split in enumerate(splits) if split == phase] for phase in PHASES}
-    write_bytes(out / SPLITS, pickle.dumps({1: by_phase}, protocol=4))  # of plain lists: any Python reads it
+    by_phase = {phase: [index for index, split in enumerate(splits) if split == phase] for phase in PHASES}
+    write_bytes(out / SPLITS, pickle.dumps({1: by_phase}, protocol=4))  # plain lists, readable by any Python
     sections = {phase: _section(source, dataset, phase) for phase in PHASES if by_phase[phase]}
     write_bytes(out / OPTIONS, (NOTE + yaml.safe_dump({"datasets": sections}, sort_keys=False)).encode())
     return [out / LIST, out / SPLITS, out / OPTIONS]
 
 
 def _section(source: ExportSource, dataset: str, phase: str) -> dict[str, str | int | bool]:
-    """Return the options of one split."""
+    """Return the options of a split."""
     return {
         "name": f"distort_pipeline_{phase}",
         "type": dataset,

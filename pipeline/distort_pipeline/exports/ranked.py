@@ -1,7 +1,7 @@
-"""Ranked lists for pairwise training: a reference tile, a better image of it and a worse one.
+"""Ranked pairs for pairwise training: a reference tile, a better and a worse image of the tile.
 
-export/ranked.csv            reference,better,worse,by,score_better,score_worse,split,...
-export/ranked_train.csv      the same for each split
+export/ranked.csv            reference,better,worse,evidence,score_better,score_worse,split,...
+export/ranked_train.csv      the pairs of each split
 export/pristine/..., export/distorted/...
 """
 
@@ -16,7 +16,7 @@ from distort_pipeline.exports.png_tree import PngTree
 from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = (
-    "reference", "better", "worse", "by", "score_better", "score_worse",
+    "reference", "better", "worse", "evidence", "score_better", "score_worse",
     "distortion_better", "distortion_worse", "level_better", "level_worse", "image", "split",
 )  # fmt: skip
 PRISTINE = "pristine"
@@ -24,18 +24,17 @@ PRISTINE = "pristine"
 
 @EXPORTS.add("ranked")
 class Ranked(PngTree):
-    """Images in folders, and every pair of images of one tile of which one is better."""
+    """Images in folders, and every ranked pair of images of the same tile."""
 
     about = """
 `ranked.csv`, and `ranked_train.csv` and so on for each split, have the columns `reference`, `better` and `worse`, paths
-from here. `by` says what the order rests on: `pristine` where the better one is the reference itself, else the score
-named above; pairs of equal scores are left out, and samples in which nothing was changed. The further two scores are
-apart, the surer the order: `score_better` and `score_worse` are there to choose by. Levels of one distortion count from
-1, the weakest.
+relative to this folder. `evidence` is the basis of the order: `pristine` if the better image is the reference itself,
+else the score named above. Pairs of equal scores, and unchanged samples, are omitted. The larger the difference of
+`score_better` and `score_worse`, the more reliable the order. Levels of a distortion count from 1, the mildest.
 """
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
-        """Write the list of all pairs, and that of each split."""
+        """Write the pairs of all samples, and the pairs of each split."""
         by_tile: dict[int, list[Exported]] = {}
         for part in parts:
             for sample in source.samples(part):
@@ -52,21 +51,21 @@ apart, the surer the order: `score_better` and `score_worse` are there to choose
             if record.split not in splits:
                 continue
             reference = self.reference_path(samples[0])
-            end = [record.image, record.split]
+            origin = [record.image, record.split]
             for worse in samples:
                 if worse.untouched:
                     continue
                 scores = [PRISTINE, None, worse.score, None, worse.record.distortion, None, worse.record.level]
-                yield [reference, reference, self.sample_path(worse), *scores, *end]
+                yield [reference, reference, self.sample_path(worse), *scores, *origin]
             for better, worse in ordered_pairs(samples, lower_better=score.lower_better):
                 both = (better.record, worse.record)
                 scores = [score.column, better.score, worse.score]
-                kinds = [record.distortion for record in both] + [record.level for record in both]
-                yield [reference, self.sample_path(better), self.sample_path(worse), *scores, *kinds, *end]
+                conditions = [record.distortion for record in both] + [record.level for record in both]
+                yield [reference, self.sample_path(better), self.sample_path(worse), *scores, *conditions, *origin]
 
 
 def ordered_pairs(samples: Sequence[Exported], *, lower_better: bool) -> Iterator[tuple[Exported, Exported]]:
-    """Yield (better, worse) of every two `samples` whose scores are not the same."""
+    """Yield (better, worse) of every two `samples` with different scores."""
     for first, second in combinations(samples, 2):
         if first.score is None or second.score is None or first.score == second.score:
             continue

@@ -1,4 +1,4 @@
-"""What formats share that keep samples whole, pristine tile and distorted one together, in a few large files."""
+"""Base class of formats with a few large files, each sample stored with its reference tile."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from distort_pipeline.exports.png import encode_png
 from distort_pipeline.exports.source import Exported, ExportSource
 from distort_pipeline.planning.exports import Part
-from distort_pipeline.stores.streams import whole_file
+from distort_pipeline.stores.streams import atomic_file
 
-Encoded = tuple[Exported, bytes, bytes]  # a sample, its pristine tile and itself as PNG
+Encoded = tuple[Exported, bytes, bytes]  # a sample; PNGs of its reference tile and of its distorted tile
 
 
 class ShardFormat(ABC):
-    """One file for each batch and split, so that one task writes it alone."""
+    """A file for each batch and split, written by a single task."""
 
-    folder: str = ""  # in which the folders of the splits lie, with a slash behind it
+    folder: str = ""  # parent of the folders of the splits, with a trailing slash
     suffix: str = ""
     table: str = "samples.csv"
     scored: bool = False
@@ -25,15 +25,15 @@ class ShardFormat(ABC):
     about: str = ""
 
     def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
-        """Return nothing: no tool reads the card's head for these files."""
+        """Return no further fields: no tool reads the card's head for these files."""
         return {}
 
-    def places(self, part: Part, sample: Exported) -> dict[str, str]:
+    def locate(self, part: Part, sample: Exported) -> dict[str, str]:
         """Return shard and key of a sample."""
         return {"shard": self.shard_path(part, sample.record.split), "key": key(sample)}
 
     def shard_path(self, part: Part, split: str) -> str:
-        """Return where the samples of a part lie that are of one split."""
+        """Return the path of the samples of a part in a split."""
         return f"{self.folder}{split}/{part.batch}{self.suffix}"
 
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
@@ -45,19 +45,19 @@ class ShardFormat(ABC):
         files = []
         for split, samples in by_split.items():
             files.append(out / self.shard_path(part, split))
-            with whole_file(files[-1]) as partial:
+            with atomic_file(files[-1]) as partial:
                 self.write_shard(source, partial, samples)
         return files
 
     @abstractmethod
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
-        """Write one shard to `path`."""
+        """Write a shard to `path`."""
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
-        """Write nothing more than every export has."""
+        """Return no further files."""
         return []
 
 
 def key(sample: Exported) -> str:
-    """Return the name of a sample among the files of a shard: no dot in it."""
+    """Return the key of a sample in a shard, without dots."""
     return f"{sample.record.sample:08d}"

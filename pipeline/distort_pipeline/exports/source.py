@@ -1,4 +1,4 @@
-"""What an export is made of: a corpus, the labels that were added to it, and the one that becomes the score."""
+"""The source of an export: a corpus, its added labels, and the label used as the score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.labels import COMPUTED, LOWER_IS_BETTER, label_column
+from distort_pipeline.metric_names import COMPUTED, LOWER_IS_BETTER, label_column
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.exports import Part
 from distort_pipeline.records import SampleRecord, digest_rows, row
@@ -25,34 +25,34 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Score:
-    """The label that formats with one number a sample carry."""
+    """The label used by formats with a score for each sample."""
 
-    name: str  # as the user says it
-    column: str  # as tables call it
+    name: str  # as given with --label
+    column: str  # in tables
     lower_better: bool
     of_people: bool
     rated: bool = False  # by people, one image at a time
 
     @property
-    def words(self) -> str:
-        """What it is, for a card."""
-        origin = "what people said" if self.of_people else "computed from the pixels, nobody's opinion"
+    def description(self) -> str:
+        """The score in words, for a card."""
+        origin = "ratings by people" if self.of_people else "computed from the pixels, nobody's opinion"
         return f"`{self.column}` ({origin}; {'lower' if self.lower_better else 'higher'} is better)"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One sample of an export: its record and its labels, by the names of their columns."""
+    """A sample of an export: its record, and its labels by column."""
 
     record: SampleRecord
     labels: Mapping[str, Value]
     score: float | None
-    accepted: bool  # whether its batch lies within the bounds of its model
-    distortion_number: int  # place of its distortion among those of the corpus
-    untouched: bool  # whether it is known to have the very pixels of its reference tile
+    accepted: bool  # whether its batch is within the acceptance thresholds of its model
+    distortion_number: int  # index of its distortion in the corpus
+    untouched: bool  # whether its pixels are known to equal its reference tile's
 
     def row(self) -> dict[str, Value]:
-        """Return all that is known of it, by column; in their order, `ExportSource.column_types`."""
+        """Return column → value, in the order of `ExportSource.column_types`."""
         plain = {name: value for name, value in row(self.record).items() if name not in COMPUTED}
         ordered = {name: plain.pop(name) for name in FIRST}
         return {**ordered, **self.labels, "accepted": self.accepted, **plain}
@@ -63,19 +63,19 @@ FIRST = ("distortion", "level", "severity", "sample", "tile", "image", "split", 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """How long a study with people is."""
+    """Seed and length of a subjective study."""
 
     seed: int = 0
     sessions: int = 20
-    results: int = 60
+    trials: int = 60
 
     def plan(self, kind: str) -> dict[str, int]:
-        """Return what `plan_sessions` wants to know, for one kind of trials."""
-        return {"sessions": self.sessions, "trials": self.results, "seed": derive_seed(self.seed, kind)}
+        """Return the arguments of `plan_sessions` for one kind of trials."""
+        return {"sessions": self.sessions, "trials": self.trials, "seed": derive_seed(self.seed, kind)}
 
 
 class ExportSource:
-    """A corpus, to be exported. It is opened again in each worker."""
+    """A corpus to be exported, opened again in each worker."""
 
     def __init__(
         self,
@@ -86,58 +86,59 @@ class ExportSource:
     ) -> None:
         self.study = study
         self.corpus: CorpusStore = open_corpus(folder)
-        there = labels_of(self.corpus)
-        self.added: tuple[LabelStore, ...] = tuple(one for one in there if labels is None or one.name in labels)
+        self.added: tuple[LabelStore, ...] = tuple(
+            store for store in labels_of(self.corpus) if labels is None or store.name in labels
+        )
         self.score = self._score(label)
 
     @cached_property
     def label_columns(self) -> dict[str, type]:
-        """The columns of all labels and the types of their values, in the order of tables."""
-        own = {label_column(name, lower_better=LOWER_IS_BETTER[name]): float for name in COMPUTED}
-        return {**own, **{column: kind for store in self.added for column, kind in store.columns.items()}}
+        """The columns of all labels and the types of their values, in order."""
+        computed = {label_column(name, lower_better=LOWER_IS_BETTER[name]): float for name in COMPUTED}
+        return {**computed, **{column: kind for store in self.added for column, kind in store.columns.items()}}
 
     @cached_property
     def column_types(self) -> dict[str, type]:
-        """The columns of an `Exported.row` and the types of their values; any but FIRST can be None."""
+        """The columns of an `Exported.row` and the types of their values; all except FIRST can be None."""
         plain = {name: plain_type(hint) for name, hint in get_type_hints(SampleRecord).items() if name not in COMPUTED}
         first = {name: plain.pop(name) for name in FIRST}
         return {**first, **self.label_columns, "accepted": bool, **plain}
 
     @property
     def label_digests(self) -> dict[str, str]:
-        """The digest of each added label: another one is another export."""
+        """The digest of each added label, part of the export's identity."""
         return {store.name: store.metadata["digest"] for store in self.added}
 
     def samples(self, part: Part) -> list[Exported]:
-        """Return the samples of a part, in order; PipelineError if records or labels are not those of the ledgers."""
+        """Return the samples of a part, in order; PipelineError if records or labels do not match the ledgers."""
         records = self.corpus.batch_records(part.batch)
         if digest_rows(records) != self._ledger[part.batch].get("records"):
             raise PipelineError(
-                f"{self.corpus.folder}: the records of {part.batch} are other than when they were made; "
-                "`distort-pipeline verify` names all that is damaged"
+                f"{self.corpus.folder}: the records of {part.batch} have changed since they were written; "
+                "`distort-pipeline verify` lists all damage"
             )
         added = [store.rows(part.batch) for store in self.added]
-        within = part.batch not in self.flagged
-        return [self._exported(records[place], [rows[place] for rows in added], within) for place in part.rows]
+        accepted = part.batch not in self.flagged
+        return [self._exported(records[index], [rows[index] for rows in added], accepted) for index in part.rows]
 
     def new_tiles(self, part: Part) -> Iterator[tuple[int, Image]]:
-        """Yield number and pixels of the reference tiles that are new with a part."""
+        """Yield number and pixels of the new reference tiles of a part."""
         yield from zip(part.new_tiles, self.corpus.images(PRISTINE, part.new_tiles), strict=True)
 
     def pixels(self, part: Part, samples: list[Exported]) -> Iterator[tuple[Exported, Image]]:
-        """Yield each of the `samples` of a part with its pixels; PipelineError if these are not as recorded."""
+        """Yield each of the `samples` of a part with its pixels; PipelineError if pixels and records differ."""
         slots = [sample.record.slot for sample in samples]
-        found = self.corpus.images(distorted_array(part.condition), slots)
-        for sample, image in zip(samples, found, strict=True):
+        images = self.corpus.images(distorted_array(part.condition), slots)
+        for sample, image in zip(samples, images, strict=True):
             if pixel_digest([image]) != sample.record.pixel_digest:
                 raise PipelineError(
                     f"{self.corpus.folder}: sample {sample.record.sample} has other pixels than when it was made; "
-                    "`distort-pipeline verify` names all that is damaged"
+                    "`distort-pipeline verify` lists all damage"
                 )
             yield sample, image
 
     def pairs(self, part: Part) -> Iterator[tuple[Exported, Image, Image]]:
-        """Yield each sample of a part with its reference tile and its own pixels."""
+        """Yield each sample of a part with its reference tile and its pixels."""
         samples = self.samples(part)
         references = self.corpus.images(PRISTINE, [sample.record.tile for sample in samples])
         for (sample, image), reference in zip(self.pixels(part, samples), references, strict=True):
@@ -145,7 +146,7 @@ class ExportSource:
 
     @cached_property
     def flagged(self) -> frozenset[str]:
-        """The batches that are out of the bounds of their models."""
+        """The rejected batches."""
         return frozenset(name for name, entry in self._ledger.items() if entry.get("accepted") is False)
 
     @cached_property
@@ -154,7 +155,7 @@ class ExportSource:
 
     @cached_property
     def _computed(self) -> frozenset[str]:
-        return frozenset(self.corpus.metadata["settings"]["generate"]["labels"])
+        return frozenset(self.corpus.metadata["settings"]["generate"]["metrics"])
 
     def _exported(self, record: SampleRecord, added: list[dict[str, Any]], accepted: bool) -> Exported:
         labels: dict[str, Value] = {
@@ -164,7 +165,7 @@ class ExportSource:
             labels.update(columns)
         score = labels[self.score.column]
         number = self.corpus.distortions.index(record.distortion)
-        untouched = "psnr" in self._computed and record.psnr is None  # identical images have none
+        untouched = "psnr" in self._computed and record.psnr is None  # identical images have no PSNR
         return Exported(record, labels, None if score is None else float(score), accepted, number, untouched)
 
     def _score(self, label: str) -> Score:
@@ -185,17 +186,17 @@ class ExportSource:
 
 
 def parameters_text(parameters: str) -> str:
-    """Return canonical JSON parameters for people.
+    """Return canonical JSON parameters as text.
 
     >>> parameters_text('{"quality":12}'), parameters_text("{}")
-    ('quality 12', 'pairs that somebody brought')
+    ('quality 12', 'external pairs')
     """
-    said = ", ".join(f"{name} {value:g}" for name, value in json.loads(parameters).items())
-    return said or "pairs that somebody brought"
+    text = ", ".join(f"{name} {value:g}" for name, value in json.loads(parameters).items())
+    return text or "external pairs"
 
 
 def plain_type(hint: Any) -> type:
-    """Return what a value is if it is not None.
+    """Return the type of a value other than None.
 
     >>> plain_type(float | None), plain_type(str)
     (<class 'float'>, <class 'str'>)

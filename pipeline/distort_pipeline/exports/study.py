@@ -1,10 +1,10 @@
-"""A study with people: images under names that tell nothing, and balanced, seeded lists of trials.
+"""A subjective study: images under anonymous names, and balanced, seeded lists of trials.
 
-export/stimuli/3f9a….png         samples and reference tiles; the name is part of a digest
+export/stimuli/3f9a….png         samples and reference tiles, named by part of a digest
 export/acr_trials.csv            one image at a time, to be rated from 1 (bad) to 5 (excellent)
 export/pairwise_trials.csv       two images of one tile side by side: which is better, left or right?
 
-The lists come back with a column `score` or `choice` filled in, and `distort-pipeline label --table` reads them.
+`distort-pipeline label --table` reads the lists with the column `score` or `choice` filled in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.streams import write_csv
 
 NAME_DIGITS = 16
-PRISTINE = -1  # stands for the reference tile in a pair
+PRISTINE = -1  # represents the reference tile in a pair
 Pair = tuple[int, int]
 ACR_COLUMNS = ("session", "position", "kind", "stimulus", "sample", "score")
 PAIR_COLUMNS = ("session", "position", "kind", "left", "right", "left_sample", "right_sample", "choice")
@@ -30,36 +30,35 @@ PAIR_COLUMNS = ("session", "position", "kind", "left", "right", "left_sample", "
 
 @EXPORTS.add("study")
 class Study(PngTree):
-    """What one needs to ask people, and to find their answers' way back to the samples."""
+    """Stimuli and trials of a subjective study, with the sample numbers for the ratings."""
 
     scored = False
     about = """
-`stimuli/` holds all images under names that tell nothing. Two lists say what to show, session after session:
+`stimuli/` holds all images under anonymous names. Two lists have the trials of all sessions:
 
 - `acr_trials.csv`: one image (`stimulus`) at a time, rated from 1 (bad) to 5 (excellent) in `score` (absolute
   category rating, ITU-T P.910).
-- `pairwise_trials.csv`: `left` and `right`, two images of one tile; the better one, `left`, `right` or `same`, goes
-  into `choice`.
+- `pairwise_trials.csv`: `left` and `right`, two images of one tile; `choice` is the better image: `left`, `right` or
+  `same`.
 
-`kind` is `sample`; `repeat` for a second showing in the same session, in pairs with the sides changed; or `anchor`: a
-pristine image, or a pair of one and the most damaged sample of its tile, whose answer is known. Every sample is shown
-about as often as every other.
-Fill in the answers, and give the list back to the corpus:
+`kind` is `sample`; `repeat` for a repetition in the same session, in pairs with the sides swapped; or `anchor` for a
+known rating: a pristine image, or a pair of the pristine image and the most damaged sample of its tile. All samples are
+shown about equally often. Fill in the ratings, and add the list to the corpus:
 
 ```sh
 distort-pipeline label CORPUS --table acr_trials.csv --name rating
 ```
 
-Asking people needs their consent, and where you work perhaps an ethics board's. What is in `session` must not tell who
-somebody is.
+Studies need the consent of the participants, and possibly the approval of an ethics board. `session` must not identify
+participants.
 """
 
     def reference_path(self, sample: Exported) -> str:
-        """Return where the reference tile of a sample lies."""
+        """Return the path of the reference tile of a sample."""
         return f"stimuli/{_name('tile', sample.record.image, sample.record.tile)}.png"
 
     def sample_path(self, sample: Exported) -> str:
-        """Return where a sample lies."""
+        """Return the path of a sample."""
         return f"stimuli/{_name('sample', sample.record.pixel_digest, sample.record.sample)}.png"
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
@@ -73,33 +72,33 @@ somebody is.
         ]
 
     def _single(self, source: ExportSource, samples: Mapping[int, Exported]) -> Iterator[list[object]]:
-        by_kind: dict[str, list[int]] = {}
+        by_condition: dict[str, list[int]] = {}
         for number, sample in samples.items():
-            by_kind.setdefault(_kind(sample), []).append(number)
+            by_condition.setdefault(_condition(sample), []).append(number)
         first_of_tile = {sample.record.tile: number for number, sample in reversed(list(samples.items()))}
-        trials = plan_sessions(by_kind, sorted(first_of_tile.values()), **source.study.plan("acr"))
+        trials = plan_sessions(by_condition, sorted(first_of_tile.values()), **source.study.plan("acr"))
         for trial in trials:
-            shown = samples[trial.stimulus]
+            sample = samples[trial.stimulus]
             pristine = trial.kind == ANCHOR
-            path = self.reference_path(shown) if pristine else self.sample_path(shown)
+            path = self.reference_path(sample) if pristine else self.sample_path(sample)
             yield [trial.session, trial.position, trial.kind, path, None if pristine else trial.stimulus, None]
 
     def _pairs(self, source: ExportSource, samples: Mapping[int, Exported]) -> Iterator[list[object]]:
         by_tile: dict[int, list[int]] = {}
         for number, sample in samples.items():
             by_tile.setdefault(sample.record.tile, []).append(number)
-        by_kinds: dict[str, list[Pair]] = {}
+        by_conditions: dict[str, list[Pair]] = {}
         for numbers in by_tile.values():
             for pair in combinations(numbers, 2):
-                by_kinds.setdefault(" ".join(_kind(samples[n]) for n in pair), []).append(pair)
+                by_conditions.setdefault(" ".join(_condition(samples[n]) for n in pair), []).append(pair)
         damaged = [[number for number in numbers if not samples[number].untouched] for numbers in by_tile.values()]
-        anchors = [(PRISTINE, max(own, key=lambda number: _damage(samples[number]))) for own in damaged if own]
-        turns: Counter[Pair] = Counter()
-        for trial in plan_sessions(by_kinds, anchors, **source.study.plan("pairwise")):
+        anchors = [(PRISTINE, max(tile, key=lambda number: _damage(samples[number]))) for tile in damaged if tile]
+        showings: Counter[Pair] = Counter()
+        for trial in plan_sessions(by_conditions, anchors, **source.study.plan("pairwise")):
             first, second = trial.stimulus
-            if (turns[trial.stimulus] + derive_seed(source.study.seed, first, second)) % 2:
+            if (showings[trial.stimulus] + derive_seed(source.study.seed, first, second)) % 2:
                 first, second = second, first
-            turns[trial.stimulus] += 1  # the next time, also as a repeat, with the sides changed
+            showings[trial.stimulus] += 1  # next time, also in a repeat, with the sides swapped
             paths = [
                 self.reference_path(samples[other]) if number == PRISTINE else self.sample_path(samples[number])
                 for number, other in ((first, second), (second, first))
@@ -108,13 +107,13 @@ somebody is.
             yield [trial.session, trial.position, trial.kind, *paths, *shown, None]
 
 
-def _kind(sample: Exported) -> str:
-    """Return what trials are balanced over: a distortion at a level."""
+def _condition(sample: Exported) -> str:
+    """Return the condition of a sample, for balanced trials: a distortion at a level."""
     return f"{sample.record.distortion} {sample.record.level}"
 
 
 def _damage(sample: Exported) -> tuple[float, float]:
-    """Return what the surest answer is chosen by: SSIM where it was computed, then severity."""
+    """Return the sort key of damage: 1 - SSIM if computed, then severity."""
     ssim = sample.record.ssim
     return (0.0 if ssim is None else 1 - ssim), sample.record.severity
 

@@ -15,7 +15,7 @@ from distort_pipeline.exports.shards import Encoded, ShardFormat
 
 @EXPORTS.add("tfrecord")
 class TfRecord(ShardFormat):
-    """Files that tf.data reads from front to back."""
+    """Files for sequential reading with tf.data."""
 
     suffix = ".tfrecord"
     files = ("*/*.tfrecord", "application/octet-stream")
@@ -40,19 +40,19 @@ def parse(serialized):
 dataset = tf.data.TFRecordDataset(sorted(glob.glob("train/*.tfrecord"))).map(parse)
 ```
 
-The other columns of `samples.csv` are features too: whole numbers and truth values as int64, other numbers as float32,
-text as bytes; what a sample does not have is left out. A shard holds one distortion: shuffle when training.
+The other columns of `samples.csv` are features too: integers and booleans as int64, other numbers as float32, text as
+bytes; missing values are omitted. A shard holds one distortion: shuffle when training.
 """
 
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:  # noqa: ARG002
-        """Write a file of Examples, each the same bytes whenever it is written."""
+        """Write a file of Examples, with deterministic bytes."""
         import tensorflow as tf
 
         try:
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for encoded in samples:
                     writer.write(_example(encoded))
-        except tf.errors.OpError as error:  # TensorFlow's way to say that the disk is full
+        except tf.errors.OpError as error:  # raised by TensorFlow if the disk is full
             raise OSError(error.message) from None
 
 

@@ -1,6 +1,6 @@
-"""WebDataset: tar shards, one for each batch and split; a sample is the files of one key.
+"""WebDataset: tar shards, one for each batch and split; the files of a sample share a key.
 
-export/train/jpeg-00000.tar    KEY.ref.png, KEY.dist.png and KEY.json for each sample; KEY is its number
+export/train/jpeg-00000.tar    KEY.ref.png, KEY.dist.png and KEY.json for each sample; KEY is the sample's number
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from distort_pipeline.exports.shards import Encoded, ShardFormat, key
 
 @EXPORTS.add("webdataset")
 class WebDataset(ShardFormat):
-    """Tar files that are read from front to back."""
+    """Tar files for sequential reading."""
 
     suffix = ".tar"
     files = ("*/*.tar", "application/x-tar")
@@ -36,11 +36,11 @@ A shard holds one distortion: shuffle shards and samples when training.
 """
 
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:  # noqa: ARG002
-        """Write a tar file whose bytes depend on the samples alone: no times, no owners."""
+        """Write a tar file with deterministic bytes: no times, no owners."""
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for sample, reference, distorted in samples:
-                said = json.dumps(sample.row(), ensure_ascii=False).encode()
-                for ending, data in (("ref.png", reference), ("dist.png", distorted), ("json", said)):
+                metadata = json.dumps(sample.row(), ensure_ascii=False).encode()
+                for ending, data in (("ref.png", reference), ("dist.png", distorted), ("json", metadata)):
                     entry = tarfile.TarInfo(f"{key(sample)}.{ending}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))

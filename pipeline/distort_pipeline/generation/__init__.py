@@ -1,1 +1,1 @@
-"""What `generate` asks of which models, and what the header of a corpus says."""
+"""The conditions of a corpus, and its metadata."""

@@ -1,4 +1,4 @@
-"""The models that a corpus needs, and the conditions that can be asked of them."""
+"""The models of a corpus, and the conditions within their capabilities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from distort_pipeline.planning.conditions import COMPOSITE_SEPARATOR, SEVERITY, 
 from distort_pipeline.severities import capabilities, composite_parameters, true_parameters
 
 Card = Mapping[str, Any]
-TAKEN = ("pristine", "tiles")  # other things of a corpus have these names
+RESERVED = ("pristine", "tiles")  # names of other parts of a corpus
 
 
 def chosen_models(
     folders: Mapping[str, Path], distortions: Sequence[str], composites: Sequence[str]
 ) -> dict[str, Path]:
-    """Return the models that are needed: those named, those of mixes, or all of `folders` where none is named.
+    """Return the models named in `distortions` or `composites`, else all of `folders`.
 
     >>> folders = {name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}
     >>> list(chosen_models(folders, ["jp2k"], [])), list(chosen_models(folders, [], ["jpeg+white_noise"]))
@@ -28,8 +28,8 @@ def chosen_models(
     for name in named:
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
-    wanted = set(named) or set(folders)
-    return {name: folder for name, folder in folders.items() if name in wanted}
+    chosen = set(named) or set(folders)
+    return {name: folder for name, folder in folders.items() if name in chosen}
 
 
 def plan_conditions(
@@ -41,17 +41,17 @@ def plan_conditions(
     composites: Sequence[str],
     target: Mapping[str, Sequence[float]],
 ) -> tuple[Condition, ...]:
-    """Return the conditions of a corpus; PipelineError where a model cannot make, or be held against, what is asked.
+    """Return the conditions of a corpus; PipelineError for a request beyond a model's capabilities.
 
-    Where neither `distortions` nor `mixes` are named, each model of `cards` has its own.
+    Without `distortions` and `composites`, each model of `cards` has its conditions.
     """
     external = [
         name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR) if cards[name]["external"]
     ]
     if external:
         raise PipelineError(
-            f"{external[0]} cannot be mixed: it has learned pairs that somebody brought, and nothing can make its true "
-            "distortion of another's images to hold the mix against"
+            f"--composite cannot contain {external[0]}, a model of external pairs: its true distortion cannot be "
+            "computed for other images"
         )
     conditions = build_conditions(
         {name: capabilities(card) for name, card in cards.items()},
@@ -61,31 +61,32 @@ def plan_conditions(
         composites=composites,
         target=target,
     )
-    for one in conditions:
-        if one.request.of != SEVERITY:
-            _require_calibration(cards[one.models[0]], one.distortion)
+    for condition in conditions:
+        request = condition.request
+        if request.of != SEVERITY:
+            _require_calibration(cards[condition.models[0]], condition.distortion)
             continue
-        for at in (one.request.first, (one.request.first + one.request.last) / 2, one.request.last):
-            composite_parameters({name: cards[name] for name in one.models}, at)
+        for severity_at in (request.first, (request.first + request.last) / 2, request.last):
+            composite_parameters({name: cards[name] for name in condition.models}, severity_at)
     return conditions
 
 
 def trained_align(cards: Mapping[str, Card]) -> int:
-    """Return the crop offset in px that suits all models: the coarsest grid that one of them was trained on."""
+    """Return the crop alignment in px for all models: the coarsest alignment in their training."""
     return int(max(card["settings"]["train"]["crop_align"] for card in cards.values()))
 
 
 def require_fit_names(names: Iterable[str]) -> None:
-    """Raise PipelineError for a model whose name cannot be that of its batches, arrays and reports."""
+    """Raise PipelineError for a model with a name unfit for batches, arrays and reports."""
     for name in names:
-        if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise PipelineError(
-                f"a model cannot be called {name!r} here: its folder's name becomes that of arrays and files, so it "
-                f"must be made of letters, digits, _, - and . and not be {' or '.join(TAKEN)}; rename the folder"
+                f"{name!r} cannot be the name of a model: arrays and files take the name of its folder, so only "
+                f"letters, digits, _, - and . are allowed, and not {' or '.join(RESERVED)}; rename the folder"
             )
 
 
 def _require_calibration(card: Card, name: str) -> None:
     if not card.get("calibration"):
-        raise PipelineError(f"the model of {name} has no calibration, so no quality can be asked of it; train it again")
-    true_parameters(card, 0.5 / len(card["levels"]))  # the samples' severities are not known yet: there must be a dial
+        raise PipelineError(f"--target needs a calibration, and the model of {name} has none; train it again")
+    true_parameters(card, 0.5 / len(card["levels"]))  # any severity may be requested: needs a severity scale

@@ -1,4 +1,4 @@
-"""What the header of a corpus says: what it was made of and how, and how much there is of what."""
+"""The metadata of a corpus: settings, models, and counts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.backend import backend_name
+from distort_pipeline.config import RUNTIME_ONLY
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.planning.conditions import Condition
 from distort_pipeline.planning.corpora import CorpusPlan, overlap
@@ -20,11 +21,10 @@ from distort_pipeline.trained import is_stochastic, learned_levels
 from distort_pipeline.versions import package_versions
 
 Cards = Mapping[str, dict[str, Any]]
-RUNTIME_ONLY = ("workers", "threads_per_worker", "on_fail")  # settings that decide no byte of a corpus
 
 
 def content_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: str) -> dict[str, Any]:
-    """Return all that decides the corpus's bytes, as plain values; `values` are those of the `generate` section."""
+    """Return all settings with an effect on the bytes of the corpus; `values` are of the section `generate`."""
     return {
         "format": KIND,
         "version": VERSION,
@@ -36,7 +36,7 @@ def content_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: s
 
 
 def used_images(plan: CorpusPlan, images: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """Return those of `images` that a tile of the plan is cut from, in their order."""
+    """Return the `images` with a tile in the plan, in their order."""
     used = {tile.image.image_digest for tile in plan.tiles}
     return [image for image in images if image.image_digest in used]
 
@@ -44,15 +44,15 @@ def used_images(plan: CorpusPlan, images: Sequence[ImageRecord]) -> list[ImageRe
 def corpus_metadata(
     work: Path, settings: Mapping[str, Any], plan: CorpusPlan, cards: Cards, images: Sequence[ImageRecord]
 ) -> dict[str, Any]:
-    """Return the header of the corpus in the folder `work`, all shards of which are finished, of `images`."""
+    """Return the metadata of the finished corpus in the folder `work`, cut from `images`."""
     generate = settings["generate"]
     shards = plan.tile_shards(generate["samples_per_shard"])
     names = [batch.name for batch in plan.batches]
     entries = Ledger(work).entries(shards + names)
     records = read_table([work / "records" / f"{name}.parquet" for name in names], SampleRecord)
-    made: dict[Condition, list[int]] = {}  # condition → samples of each batch
+    batch_sizes: dict[Condition, list[int]] = {}  # condition → samples of each batch
     for batch in plan.batches:
-        made.setdefault(batch.condition, []).append(len(batch.samples))
+        batch_sizes.setdefault(batch.condition, []).append(len(batch.samples))
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
@@ -60,9 +60,9 @@ def corpus_metadata(
         "settings": settings,
         "tile_px": None if generate["whole_images"] else generate["tile_px"],
         "tile_shards": len(shards),
-        "conditions": {one.name: _condition_metadata(one) for one in made},
-        "samples": {one.name: sum(sizes) for one, sizes in made.items()},
-        "batches": {one.name: len(sizes) for one, sizes in made.items()},
+        "conditions": {condition.name: _condition_metadata(condition) for condition in batch_sizes},
+        "samples": {condition.name: sum(sizes) for condition, sizes in batch_sizes.items()},
+        "batches": {condition.name: len(sizes) for condition, sizes in batch_sizes.items()},
         "counts": {
             "samples": len(records),
             "tiles": len(plan.tiles),

@@ -1,8 +1,8 @@
-"""The transforms that codecs work in, as pure functions on keras.ops: cosine blocks and the 9/7 wavelet.
+"""Codec priors: the transforms of JPEG and JPEG 2000 as pure functions on keras.ops, 8 x 8 DCT and 9/7 wavelet.
 
-A transform takes planes (N, H, W, 3), luma and two colour differences in greys, apart into bands, and puts bands
-together again; both are linear and (nearly) orthonormal. A band is (N, h, w, k): k coefficients at each of h x w
-places. What is lost in which band is not said here: that is learned from pairs, see `coefficient_curves.py`.
+A codec prior splits planes (N, H, W, 3), luma and two colour differences in 8-bit levels, into bands, and
+synthesises planes from bands; both directions are linear and (nearly) orthonormal. A band is (N, h, w, k): k
+coefficients at each of h x w positions. The loss in each band is learned from pairs, see `coefficient_curves.py`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from distort_pipeline.wavelets.significance import TO_PLANES
 
 TO_RGB = np.linalg.inv(TO_PLANES).astype(np.float32)
 
-LEAST_STEP = 1e-3  # greys; an image that gains no more is left as it is
-HALF_UP = 0.5 + 1e-3  # codecs round halves up, and the last bits of a float are not to decide
+LEAST_STEP = 1e-3  # 8-bit levels; smaller gains leave an image unchanged
+HALF_UP = 0.5 + 1e-3  # codecs round 0.5 up; the margin keeps the last bits of a float from deciding
 BLOCK_PX = 8
 COSINES = dct(np.eye(BLOCK_PX), axis=0, norm="ortho").astype(np.float32)  # a row for each frequency
 
 
 @dataclass(frozen=True)
 class Curves:
-    """How finely a band is looked at: `count` curves, one a coefficient, over `knots` values `spacing` steps apart."""
+    """The sampling of a band's curves: `count` curves, one per coefficient, `knots` values each, `spacing` in steps."""
 
     count: int
     knots: int
@@ -38,35 +38,35 @@ class Curves:
 
 
 class CodecPrior(Protocol):
-    """Planes into bands and back. The sides of images are multiples of 128."""
+    """Analysis into bands and synthesis from bands. The sides of images are multiples of 128."""
 
     @property
     def curves(self) -> Sequence[Curves]:
-        """How finely each band is looked at."""
+        """The sampling of each band's curves."""
 
     @property
     def scaled(self) -> bool:
-        """Whether the codec chooses its coarseness anew for every image."""
+        """Whether the codec chooses its quantisation step per image."""
 
     def analyse(self, planes: Any) -> list[Any]:
-        """Return the bands of `planes` (N, H, W, 3), as an encoder takes them."""
+        """Return the bands of `planes` (N, H, W, 3), as the encoder computes them."""
 
     @property
     def integer(self) -> bool:
-        """Whether the codec keeps whole greys on its way."""
+        """Whether the codec rounds intermediate planes to integers."""
 
     def recover(self, planes: Any) -> list[Any]:
-        """Return the bands that a decoder made `planes` of: where that is another way, for it is the same planes."""
+        """Return the bands from which a decoder synthesised `planes`."""
 
     def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
-        """Return what `planes` (N, H, W, 3) gain where their `bands` have these `gains`."""
+        """Return the change of `planes` (N, H, W, 3) for `gains` in their `bands`."""
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes (N, H, W, 3) of `bands`."""
 
 
 class _Linear(ABC):
-    """A transform that rounds nothing: what planes gain is made of what their bands gain."""
+    """A codec prior without rounding: the change of the planes is the synthesis of the gains."""
 
     integer = False
 
@@ -80,11 +80,11 @@ class _Linear(ABC):
 
 
 class DCT(_Linear):
-    """The orthonormal DCT-II of blocks of 8 x 8, in luma and in both colour differences, which codecs halve first.
+    """The orthonormal 8 x 8 DCT-II of luma and of both colour differences downsampled by 2.
 
-    A colour difference is halved by means of four pixels, and doubled as JPEG decoders do, three quarters from the
-    nearest and one quarter from the next in each direction; what is lost on that way is a band of its own. Bands are
-    the luma of blocks, both halved colour differences of blocks, and both losses, one coefficient a pixel.
+    Colour differences are downsampled by means of 2 x 2 pixels and upsampled as JPEG decoders do, three quarters from
+    the nearest pixel and one quarter from the next in each direction. The chroma subsampling loss is a band of its own.
+    The bands: DCT of luma, DCT of both downsampled colour differences, and both losses with one coefficient a pixel.
     """
 
     curves = (*(Curves(64, 1025, 1 / 256) for _ in range(3)), *(Curves(1, 257, 1 / 64) for _ in range(2)))
@@ -95,71 +95,76 @@ class DCT(_Linear):
         return self._bands(planes, downsample2x)
 
     def recover(self, planes: Any) -> list[Any]:
-        """Return the same bands of what was doubled: halved so that doubling gives it again, and nothing was lost."""
+        """Return the bands of decoded planes: upsampling the downsampled colours restores the input without loss."""
         return self._bands(planes, invert_upsample2x)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the five bands."""
-        luma, *halves = (_from_blocks(band)[..., None] for band in bands[:3])
-        colours = [upsample2x(half) + lost for half, lost in zip(halves, bands[3:], strict=True)]
+        luma, *downsampled = (_from_blocks(band)[..., None] for band in bands[:3])
+        colours = [upsample2x(colour) + lost for colour, lost in zip(downsampled, bands[3:], strict=True)]
         return ops.concatenate([luma, *colours], axis=-1)
 
     def _bands(
-        self, planes: Any, half_of: Callable[[Any], Any], double: Callable[[Any], Any] = upsample2x
+        self, planes: Any, downsample: Callable[[Any], Any], upsample: Callable[[Any], Any] = upsample2x
     ) -> list[Any]:
-        colours = [planes[..., place : place + 1] for place in (1, 2)]
-        halves = [half_of(colour) for colour in colours]
-        lost = [colour - double(half) for colour, half in zip(colours, halves, strict=True)]
-        return [_to_blocks(planes[..., 0]), *(_to_blocks(half[..., 0]) for half in halves), *lost]
+        colours = [planes[..., channel : channel + 1] for channel in (1, 2)]
+        downsampled = [downsample(colour) for colour in colours]
+        lost = [colour - upsample(low) for colour, low in zip(colours, downsampled, strict=True)]
+        return [_to_blocks(planes[..., 0]), *(_to_blocks(low[..., 0]) for low in downsampled), *lost]
 
 
 class IntegerDCT(DCT):
-    """The same blocks in whole greys, as the Independent JPEG Group's codec and most others of JPEG keep them.
+    """The same bands with integer planes, as in the Independent JPEG Group's codec and most other JPEG codecs.
 
-    Whole are the planes, halved colours, what blocks become, and doubled colours; where colours are halved and doubled,
-    halves are rounded up in every other column only. In smooth skies these greys are most of what MSCN sees.
+    Rounded to integers are the planes, the downsampled colours, the decoded blocks and the upsampled colours. In
+    downsampling and upsampling, 0.5 is rounded up in every other column only. In smooth skies these integer levels are
+    most of the MSCN statistics.
     """
 
     integer = True
 
     def analyse(self, planes: Any) -> list[Any]:
-        """Return the bands of the whole greys that `planes` are rounded to."""
-        return self._bands(_whole(planes), _downsample2x_integer, _upsample2x_integer)
+        """Return the bands of `planes` rounded to integers."""
+        return self._bands(_round_half_up(planes), _downsample2x_integer, _upsample2x_integer)
 
     def recover(self, planes: Any) -> list[Any]:
-        """Return the bands that a decoder in whole greys made `planes` of."""
-        return self._bands(_whole(planes), lambda colour: _whole(invert_upsample2x(colour)), _upsample2x_integer)
+        """Return the bands from which an integer decoder synthesised `planes`."""
+        return self._bands(
+            _round_half_up(planes), lambda colour: _round_half_up(invert_upsample2x(colour)), _upsample2x_integer
+        )
 
     def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
-        """Return what the planes gain, those of images without any gain nothing."""
-        after = self.synthesise([band + gain for band, gain in zip(bands, gains, strict=True)])
-        most = [ops.max(ops.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
-        coded = ops.max(ops.stack(most), axis=0) > LEAST_STEP
-        return ops.where(coded, after - planes, 0.0)
+        """Return the change of the planes; 0 for images without any gain."""
+        decoded = self.synthesise([band + gain for band, gain in zip(bands, gains, strict=True)])
+        largest = [ops.max(ops.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
+        coded = ops.max(ops.stack(largest), axis=0) > LEAST_STEP
+        return ops.where(coded, decoded - planes, 0.0)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
-        """Return the planes that a decoder in whole greys makes of the five bands."""
-        luma, *halves = (_whole(_from_blocks(band)[..., None]) for band in bands[:3])
-        colours = [_upsample2x_integer(half) + _whole(lost) for half, lost in zip(halves, bands[3:], strict=True)]
+        """Return the integer planes of the five bands."""
+        luma, *downsampled = (_round_half_up(_from_blocks(band)[..., None]) for band in bands[:3])
+        colours = [
+            _upsample2x_integer(low) + _round_half_up(lost) for low, lost in zip(downsampled, bands[3:], strict=True)
+        ]
         return ops.concatenate([luma, *colours], axis=-1)
 
 
-def _whole(values: Any) -> Any:
+def _round_half_up(values: Any) -> Any:
     return ops.floor(values + HALF_UP)
 
 
 def _downsample2x_integer(values: Any) -> Any:
-    half = downsample2x(values)
-    return ops.floor(half + _alternating(half, 1 / 4, 2 / 4))
+    low = downsample2x(values)
+    return ops.floor(low + _alternating(low, 1 / 4, 2 / 4))
 
 
-def _upsample2x_integer(half: Any) -> Any:
-    values = upsample2x(half)
+def _upsample2x_integer(low: Any) -> Any:
+    values = upsample2x(low)
     return ops.floor(values + _alternating(values, 8 / 16, 7 / 16))
 
 
 def _alternating(values: Any, even: float, odd: float) -> Any:
-    """Return what is added to the even and odd columns of `values` (N, h, w, c), (w, 1)."""
+    """Return the offset (w, 1) of the even and odd columns of `values` (N, h, w, c)."""
     return ops.cast(ops.where(ops.arange(ops.shape(values)[2])[:, None] % 2 == 0, even, odd), "float32")
 
 
@@ -183,7 +188,7 @@ class DWT97(_Linear):
     """Five levels of the biorthogonal 9/7 wavelet, see `wavelets/lifting.py`."""
 
     scaled = True
-    # the same curves everywhere in luma, and everywhere in each colour difference
+    # one curve for all positions of a channel
     curves = tuple(Curves(3, 401, 0.05) for _ in range(3 * LEVELS + 1))
 
     def analyse(self, planes: Any) -> list[Any]:
@@ -191,7 +196,7 @@ class DWT97(_Linear):
         return analysed(planes, ops)
 
     def recover(self, planes: Any) -> list[Any]:
-        """Return the same as `analyse`, as there is one way only."""
+        """Return the same as `analyse`."""
         return self.analyse(planes)
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
@@ -211,5 +216,5 @@ CODEC_PRIORS: dict[str, CodecPrior] = {
 
 
 def is_scaled(codec_prior: str) -> bool:
-    """Return whether the transform of this name, or "none", has a step for every image, which is read off it."""
+    """Return whether the codec prior of this name, or "none", has a quantisation step per image."""
     return codec_prior in CODEC_PRIORS and CODEC_PRIORS[codec_prior].scaled

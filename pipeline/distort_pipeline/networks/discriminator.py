@@ -1,4 +1,4 @@
-"""The discriminator D: a PatchGAN that judges 70 x 70 px patches of a (pristine, distorted) pair (section II-A)."""
+"""The discriminator D: a PatchGAN that classifies 70 x 70 px patches of a (pristine, distorted) pair (section II-A)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distort_pipeline.networks.severity import severity_map
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2
-AMPLIFICATION = 10.0  # of the difference: a visible distortion is a tenth of the pixels' range, see studies/
+AMPLIFICATION = 10.0  # of the residual: a visible distortion is a tenth of the pixels' range, see studies/
 DISCRIMINATOR_INPUTS = ("plain", "scaled_residual")
 
 
@@ -27,19 +27,21 @@ def build_discriminator(
 ) -> keras.Model:
     """Return D: [x, y], both (N, H, W, 3) in [-1, 1] → patch logits (N, H/8 - 2, W/8 - 2, 1), float32, no sigmoid.
 
-    `pair_view` "plain" shows D the pair as it is, as the paper does; "amplified_difference" shows (x, 10 (y - x)), an
-    invertible linear change of the same input, from which D learns small distortions much sooner. With several
-    `levels` the inputs are [x, y, severity], severity (N, kinds) in [0, 1], which D sees as maps beside the pair.
+    `discriminator_input` "plain" gives D the pair, as the paper does; "scaled_residual" gives (x, 10 (y - x)), an
+    invertible linear change of the same input, from which D learns small distortions much sooner. With several `levels`
+    the inputs are [x, y, severity], severity (N, kinds) in [0, 1], concatenated with the pair as maps.
     """
     pristine = keras.Input((side_px, side_px, 3), name="pristine")
     distorted = keras.Input((side_px, side_px, 3), name="distorted")
-    features = PairView(discriminator_input, name="discriminator_input", dtype="float32")([pristine, distorted])
+    features = DiscriminatorInput(discriminator_input, name="discriminator_input", dtype="float32")(
+        [pristine, distorted]
+    )
     inputs = [pristine, distorted]
     if levels > 1:
         severity = keras.Input((kinds,), name="severity")
         inputs.append(severity)
-        beside = severity_map(severity, pristine)
-        features = keras.layers.Concatenate(name="beside", dtype="float32")([features, beside])
+        maps = severity_map(severity, pristine)
+        features = keras.layers.Concatenate(name="beside", dtype="float32")([features, maps])
     for block, width in enumerate(WIDTHS, start=1):
         name = f"block_{block}"
         strided = block < len(WIDTHS)
@@ -63,19 +65,19 @@ def build_discriminator(
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
-class PairView(keras.layers.Layer):  # type: ignore[misc]
-    """Concatenates a pair of (N, H, W, 3) images to (N, H, W, 6), in one of `PAIR_VIEWS`."""
+class DiscriminatorInput(keras.layers.Layer):  # type: ignore[misc]
+    """Concatenates a pair of (N, H, W, 3) images to (N, H, W, 6), in one of the DISCRIMINATOR_INPUTS."""
 
-    def __init__(self, view: str, **options: Any) -> None:
+    def __init__(self, mode: str, **options: Any) -> None:
         super().__init__(**options)
-        if view not in DISCRIMINATOR_INPUTS:
-            raise ValueError(f"pair view must be one of {DISCRIMINATOR_INPUTS}, got {view!r}")
-        self.view = view
+        if mode not in DISCRIMINATOR_INPUTS:
+            raise ValueError(f"discriminator_input must be one of {DISCRIMINATOR_INPUTS}, got {mode!r}")
+        self.mode = mode
 
     def call(self, pair: Any) -> Any:
-        """Return the pair as D sees it."""
+        """Return the input of D for the pair."""
         pristine, distorted = pair
-        if self.view == "scaled_residual":
+        if self.mode == "scaled_residual":
             distorted = AMPLIFICATION * (distorted - pristine)
         return ops.concatenate([pristine, distorted], axis=-1)
 
@@ -84,5 +86,5 @@ class PairView(keras.layers.Layer):  # type: ignore[misc]
         return (*input_shape[0][:-1], 6)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs."""
-        return {**super().get_config(), "view": self.view}
+        """Return the arguments of `from_config`."""
+        return {**super().get_config(), "mode": self.mode}

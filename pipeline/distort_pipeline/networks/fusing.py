@@ -1,7 +1,4 @@
-"""Batch norms folded into the convolutions before them, and kernels made ready for them.
-
-The same generator in inference mode, in fewer passes.
-"""
+"""Fusing for inference: batch norms go into the convolutions before them, upsampling kernels into sub-pixel kernels."""
 
 from __future__ import annotations
 
@@ -14,17 +11,17 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks.upsampling import fused_kernel
 
-EPSILON = 1e-3  # of Keras's BatchNormalization, which the generator leaves as it is
+EPSILON = 1e-3  # default of Keras's BatchNormalization
 NORM = "_norm/gamma"
 UPSAMPLED = re.compile(r"decoder_\d+_conv/kernel")
 
 
 def fused_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the weights, path → array, of a generator built with `folded=True` that does what `weights` do.
+    """Return the weights, path → array, of the equivalent generator built with `fused=True`.
 
-    A norm with moving mean m and variance v is y = gamma (x - m) / sqrt(v + epsilon) + beta: its scale goes into the
-    kernels of the block, also that of its noise, since the norm stands behind their sum; the rest becomes the bias.
-    Kernels of upsampling layers become what those convolve with; see upsampling.py.
+    A norm with moving mean m and variance v is y = gamma (x - m) / sqrt(v + epsilon) + beta. Its scale multiplies the
+    kernels of the block and of its noise, since the norm follows their sum; the rest becomes the bias.
+    Kernels of upsampling layers become sub-pixel kernels, see upsampling.py.
     """
     fused = {path: array for path, array in weights.items() if "_norm/" not in path}
     for block in (path.removesuffix(NORM) for path in weights if path.endswith(NORM)):
@@ -34,7 +31,7 @@ def fused_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
         scale = gamma / np.sqrt(variance + np.float32(EPSILON))
         for path in (f"{block}_conv/kernel", f"{block}_noise/kernel"):
             if path in fused:
-                fused[path] = fused[path] * scale  # the last axis is the filters'
+                fused[path] = fused[path] * scale  # the last axis is filters
         fused[f"{block}_conv/bias"] = beta - mean * scale
     return {
         path: np.asarray(fused_kernel(array)) if UPSAMPLED.fullmatch(path) else array for path, array in fused.items()

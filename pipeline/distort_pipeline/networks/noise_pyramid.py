@@ -1,11 +1,11 @@
-"""A pyramid of noise: the second-order statistics of a random distortion, told in one colour matrix for each octave.
+"""A pyramid of noise: the second-order statistics of a random distortion as a colour matrix per octave.
 
-White, pink or coarse-grained noise is a sum of octaves. The noise maps that the decoder gets are drawn at seven
-resolutions anyway; here each is coloured and carried up to the image's resolution, and the sum is added to the
-image. Two slower octaves come of the same numbers: a tile of pink noise is brighter or darker as a whole. A kernel of
-3 x 3 pixels on the sum takes out what octaves leave of their own: steps where 1/f is smooth, and too much along
-diagonals, as they are squares and not rings.
-Matrices and kernels are read off pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
+White, pink or coarse-grained noise is a sum of octaves. The decoder's noise maps are drawn at seven resolutions
+anyway; here each is coloured and upsampled to the image's resolution, and the sum is added to the image. Two slower
+octaves are made of the same numbers: a tile of pink noise is brighter or darker as a whole. A kernel of 3 x 3 pixels
+on the sum corrects the remaining error of octaves: steps where 1/f is smooth, and too much power along diagonals, as
+octaves are squares and not rings.
+Matrices and kernels are fitted to pairs (`training/noise_fit.py`). Not in the paper, whose G is deterministic.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import keras
 from keras import ops
 
 from distort_pipeline.networks.resampling import upsample_bspline
-from distort_pipeline.networks.severity import fade, interpolation_weights, shared
+from distort_pipeline.networks.severity import fade, interpolate, interpolation_weights
 
 SLOWER = 2  # octaves below that of the coarsest map
-BESIDE = 2  # cells that each octave has beyond each side of the image: as far as doubling looks
-SLOW_SOURCE = 3  # the map whose numbers slower octaves have: large enough for them and their cells beside the image
+MARGIN = 2  # cells of each octave beyond each side of the image: the reach of upsampling
+SLOW_SOURCE = 3  # index of the map that slower octaves reuse: large enough for them and their margins
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
-    """Maps noise maps (N, h, w, c), coarsest first and each twice as large as the one before, to (N, H, W, 3).
+    """Noise maps (N, h, w, c), coarsest first, each twice as large as its predecessor, → noise (N, H, W, 3).
 
-    With several `levels` it is called with [severity, maps...], see `severity.py`. Matrices and kernels are fitted
-    beforehand and not trained; at the start matrices are 0, and so is the sum.
+    Called with [severity, maps...] with several `levels`, see `severity.py`. Matrices and kernels are fitted
+    beforehand and not trained; initially the matrices and the sum are 0.
     """
 
     def __init__(self, levels: int = 1, **options: Any) -> None:
@@ -37,7 +37,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
         self.levels = levels
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make for each level a matrix from noise channels to colours for each octave, slowest first, and a kernel."""
+        """Make a colour matrix for each level and octave, slowest first, and a kernel for each level."""
         maps = input_shape[1:] if self.levels > 1 else input_shape
         self.octaves = self.add_weight(
             name="octaves",
@@ -46,7 +46,7 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             trainable=False,
         )
         self.kernels = self.add_weight(
-            name="kernels", shape=(self.levels, 2, 2), initializer=_leave_alone, trainable=False
+            name="kernels", shape=(self.levels, 2, 2), initializer=_identity_kernels, trainable=False
         )
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -56,32 +56,32 @@ class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
             matrices, kernels = self.octaves, self.kernels
         else:
             shares = interpolation_weights(severity, self.levels)
-            matrices = shared(fade(severity, self.levels) * shares, self.octaves)
-            kernels = shared(shares, self.kernels)
+            matrices = interpolate(fade(severity, self.levels) * shares, self.octaves)
+            kernels = interpolate(shares, self.kernels)
         _, height, width, _ = ops.shape(maps[0])
         sides = [(height, width)]
         for _ in range(SLOWER):
             sides.insert(0, tuple((side + 1) // 2 for side in sides[0]))
         slow = slow_octaves(maps[SLOW_SOURCE], sides[:SLOWER])
         total = ops.matmul(slow[0], matrices[:, None, 0])
-        for octave, noise in enumerate([*slow[1:], *map(with_cells_beside, maps)], start=1):
-            # doubled, the cells beyond the image are twice as many; half of them are left
+        for octave, noise in enumerate([*slow[1:], *map(with_margin, maps)], start=1):
+            # upsampling doubles the margin; half of it is cut
             _, height, width, _ = ops.shape(noise)
-            total = upsample_bspline(total)[:, BESIDE : BESIDE + height, BESIDE : BESIDE + width]
+            total = upsample_bspline(total)[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
             total = total + ops.matmul(noise, matrices[:, None, octave])
-        return convolved(total, kernels)[:, BESIDE:-BESIDE, BESIDE:-BESIDE]
+        return convolved(total, kernels)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return the shape of the image."""
         return (*input_shape[-1][:-1], 3)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs."""
+        """Return the arguments of `from_config`."""
         return {"name": super().get_config()["name"], "levels": self.levels}
 
 
 def convolved(values: Any, kernels: Any) -> Any:
-    """Return `values` (N, H, W, c) under symmetric kernels of 3 x 3 pixels, given as (N or 1, 2, 2), borders mirrored.
+    """Return `values` (N, H, W, c) convolved with symmetric 3 x 3 kernels, given as (N or 1, 2, 2), borders mirrored.
 
     A kernel is [[centre, left and right], [above and below, corners]].
     """
@@ -90,33 +90,34 @@ def convolved(values: Any, kernels: Any) -> Any:
     padded = ops.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     flat = ops.reshape(padded, (count, height + 2, -1))  # three axes take two thirds of the time of four
     inner, before, after = slice(channels, -channels), slice(-2 * channels), slice(2 * channels, None)
-    rows, around = flat[:, 1:-1], flat[:, :-2] + flat[:, 2:]
-    middle = weights[:, 0, 0] * rows[:, :, inner] + weights[:, 1, 0] * around[:, :, inner]
-    beside = weights[:, 0, 1] * rows + weights[:, 1, 1] * around
-    return ops.reshape(middle + beside[:, :, before] + beside[:, :, after], (count, height, width, channels))
+    rows, outer_rows = flat[:, 1:-1], flat[:, :-2] + flat[:, 2:]
+    centre_columns = weights[:, 0, 0] * rows[:, :, inner] + weights[:, 1, 0] * outer_rows[:, :, inner]
+    side_columns = weights[:, 0, 1] * rows + weights[:, 1, 1] * outer_rows
+    return ops.reshape(
+        centre_columns + side_columns[:, :, before] + side_columns[:, :, after], (count, height, width, channels)
+    )
 
 
 def slow_octaves(noise: Any, sides: Sequence[tuple[Any, Any]]) -> list[Any]:
-    """Return maps of these `sides` and `BESIDE` cells more around, with numbers of the finer map `noise` (N, h, w, c).
+    """Return maps of these `sides` plus `MARGIN` cells all around, with numbers of the finer map `noise` (N, h, w, c).
 
-    Around, so that a small image has the slow waves of a window of a large one. Each channel's numbers are those of
-    another, and of another corner, so that no octave has those that a finer one has at the same place.
+    The margin gives a small image the slow waves of a window of a large image. Each channel takes the numbers of
+    another channel and corner: no octave repeats the numbers of a finer octave at the same position.
     """
     maps = []
-    for turn, (height, width) in enumerate(sides, start=1):
-        corner = noise[:, :: (-1) ** turn, :: (-1) ** turn][:, : height + 2 * BESIDE, : width + 2 * BESIDE]
-        maps.append(ops.roll(corner, turn, axis=-1))
+    for octave, (height, width) in enumerate(sides, start=1):
+        corner = noise[:, :: (-1) ** octave, :: (-1) ** octave][:, : height + 2 * MARGIN, : width + 2 * MARGIN]
+        maps.append(ops.roll(corner, octave, axis=-1))
     return maps
 
 
-def with_cells_beside(noise: Any) -> Any:
-    """Return the map `noise` (N, h, w, c) and `BESIDE` cells more all around, (N, h + 4, w + 4, c).
+def with_margin(noise: Any) -> Any:
+    """Return the map `noise` (N, h, w, c) with a margin of `MARGIN` cells, (N, h + 4, w + 4, c).
 
-    They have the numbers that other channels have at the border: with those of their own, doubling would make the noise
-    there stronger than inside.
+    The margin repeats the border of other channels: with the same channel, upsampling would amplify the noise there.
     """
     for axis in (1, 2):
-        for _ in range(BESIDE):
+        for _ in range(MARGIN):
             first, last = (
                 ops.roll(noise[:, end] if axis == 1 else noise[:, :, end], 1, axis=-1)
                 for end in (slice(None, 1), slice(-1, None))
@@ -125,6 +126,6 @@ def with_cells_beside(noise: Any) -> Any:
     return noise
 
 
-def _leave_alone(shape: Sequence[int], dtype: str | None = None) -> Any:
-    """Return kernels (levels, 2, 2) that change nothing."""
+def _identity_kernels(shape: Sequence[int], dtype: str | None = None) -> Any:
+    """Return identity kernels (levels, 2, 2)."""
     return ops.broadcast_to(ops.convert_to_tensor([[1.0, 0.0], [0.0, 0.0]], dtype), shape)

@@ -1,7 +1,7 @@
-"""The generator made of Keras's own layers as far as can be, so that whoever opens its file needs none of our code.
+"""The generator of Keras's own layers as far as possible: opening its file needs none of our code.
 
-What was fitted beside the U-Net (response curves, noise pyramid) stays a layer of ours: as a graph, in a SavedModel or
-an ONNX file, it is made of plain operations all the same; a Keras file names its class.
+Coefficient curves and the noise pyramid stay layers of ours. As a graph, in a SavedModel or an ONNX file, these are
+plain operations all the same; a Keras file names their classes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 from distort_pipeline.networks.upsampling import COMPOSED_PX, UpsampledConv2D, composed_kernel
 
-AHEAD, BEHIND = 2, 1  # rows and columns that the transposed convolution adds before and behind; see upsampling.py
+AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind; see upsampling.py
 
 
 def portable_generator(generator: keras.Model) -> keras.Model:
-    """Return a model that does what `generator`, a folded one, does: convolutions, LeakyReLU and sums, float32.
+    """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32.
 
-    Our upsampling layer becomes the transposed convolution that it stands for, with its kernel composed for good.
+    Our upsampling layer becomes the equivalent transposed convolution with a composed kernel.
     """
     copy = keras.models.clone_model(generator, clone_function=_plain_layer)
     for layer in generator.layers:

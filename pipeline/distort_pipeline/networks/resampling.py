@@ -1,4 +1,4 @@
-"""Halving and doubling of images and maps (N, h, w, c) on keras.ops."""
+"""Downsampling and upsampling by 2 of images and maps (N, h, w, c) on keras.ops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 from keras import ops
 
 INVERSION_ITERATIONS = 16
-SMOOTH = (1 / 64, 21 / 64, 35 / 64, 7 / 64)  # of the parents from two before on, for the first of two children
+SMOOTH = (
+    1 / 64,
+    21 / 64,
+    35 / 64,
+    7 / 64,
+)  # weights of four parents, from two before on, for the first of two children
 
 
 def downsample2x(values: Any) -> Any:
@@ -20,7 +25,7 @@ def downsample2x(values: Any) -> Any:
 def upsample2x(values: Any) -> Any:
     """Return (N, h, w, c) at twice the size: each pixel three quarters its parent, one quarter the parent's neighbour.
 
-    That is bilinear interpolation with borders repeated; all new pixels of white noise have the same variance.
+    This is bilinear interpolation with repeated borders; all new pixels of white noise have the same variance.
     """
     for axis in (1, 2):
         before = ops.concatenate([_end(values, axis, first=True), _all_but(values, axis, last=True)], axis=axis)
@@ -33,10 +38,10 @@ def upsample2x(values: Any) -> Any:
 
 
 def upsample_bspline(values: Any) -> Any:
-    """Return (N, h, w, c) at twice the size by a B-spline of degree 6, borders repeated.
+    """Return (N, h, w, c) at twice the size by a B-spline of degree 6, with repeated borders.
 
-    Of white noise it makes noise whose neighbours differ alike everywhere: within 15 %, where `doubled` makes steps
-    between two parents four times as large, in variance, as those between two children of one.
+    For white noise, the differences of neighbours have equal variance within 15 %. With `upsample2x` the variance is
+    four times larger between children of two parents than between children of the same parent.
     """
     for axis in (1, 2):
         side = ops.shape(values)[axis]
@@ -44,7 +49,7 @@ def upsample_bspline(values: Any) -> Any:
         padded = ops.concatenate([ends[0], ends[0], values, ends[1], ends[1]], axis=axis)
         near = [padded[:, i : i + side] if axis == 1 else padded[:, :, i : i + side] for i in range(5)]
         pair = ops.stack(
-            [sum(w * one for w, one in zip(SMOOTH, turned, strict=True)) for turned in (near[:4], near[:0:-1])],
+            [sum(w * values for w, values in zip(SMOOTH, taps, strict=True)) for taps in (near[:4], near[:0:-1])],
             axis=axis + 1,
         )
         shape = list(ops.shape(values))
@@ -54,25 +59,25 @@ def upsample_bspline(values: Any) -> Any:
 
 
 def invert_upsample2x(values: Any) -> Any:
-    """Return (N, h, w, c) at half the size, of which `doubled` makes `values`; where nothing does, the nearest to it.
+    """Return (N, h, w, c) at half the size whose `upsample2x` is nearest to `values`.
 
     >>> import numpy as np
-    >>> half = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype("float32")
-    >>> bool(np.abs(np.asarray(undoubled(doubled(half))) - half).max() < 0.05)
+    >>> low = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype("float32")
+    >>> bool(np.abs(np.asarray(invert_upsample2x(upsample2x(low))) - low).max() < 0.05)
     True
     """
-    wanted = downsample2x(values)
-    half = wanted
-    for _ in range(INVERSION_ITERATIONS):  # each leaves at most three quarters of the error, of smooth images much less
-        half = half + wanted - downsample2x(upsample2x(half))
-    return half
+    target = downsample2x(values)
+    low = target
+    for _ in range(INVERSION_ITERATIONS):  # each keeps at most three quarters of the error, of smooth images much less
+        low = low + target - downsample2x(upsample2x(low))
+    return low
 
 
 def _end(values: Any, axis: int, *, first: bool) -> Any:
-    part = slice(None, 1) if first else slice(-1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]
+    rows = slice(None, 1) if first else slice(-1, None)
+    return values[:, rows] if axis == 1 else values[:, :, rows]
 
 
 def _all_but(values: Any, axis: int, *, last: bool) -> Any:
-    part = slice(None, -1) if last else slice(1, None)
-    return values[:, part] if axis == 1 else values[:, :, part]
+    rows = slice(None, -1) if last else slice(1, None)
+    return values[:, rows] if axis == 1 else values[:, :, rows]

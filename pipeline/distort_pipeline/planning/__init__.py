@@ -1,4 +1,4 @@
-"""Decides before anything runs: which tiles of which images stand in which slot of which shard. Pure.
+"""Pure planning, before the run: the tiles of each image, and the slot of each tile in the shards.
 
-A shard can then be made alone, by anyone, any number of times.
+Each shard can then be made independently, any number of times.
 """

@@ -15,7 +15,7 @@ from distort_pipeline.seeds import derive_seed, sample_seed
 
 
 def tile_shard(number: int) -> str:
-    """Return the name of a shard of reference tiles in the ledger, among the record files and among the truths.
+    """Return the name of a shard of reference tiles, in the ledger and of the record and truth files.
 
     >>> tile_shard(3)
     'tiles-00003'
@@ -25,7 +25,7 @@ def tile_shard(number: int) -> str:
 
 @dataclass(frozen=True)
 class ReferenceTile:
-    """One pristine tile of a corpus, drawn once and distorted by every model."""
+    """A pristine tile of a corpus, shared by all conditions."""
 
     number: int
     image: ImageRecord
@@ -34,19 +34,19 @@ class ReferenceTile:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """One distorted tile of a corpus, before it exists."""
+    """A distorted tile of a corpus, before generation."""
 
     sample: int
     slot: int
     tile: int
     draw: int
     seed: int
-    requested: float  # of what its condition asks for
+    requested: float  # severity or target value, by the request of its condition
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one task generates: consecutive slots of one condition' array."""
+    """The samples of a task: consecutive slots of a condition's array."""
 
     condition: Condition
     number: int
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def name(self) -> str:
-        """Its name in the ledger, among the record files and the reports."""
+        """The name of its ledger entry, record file and report."""
         return f"{self.condition.name}-{self.number:05d}"
 
 
@@ -67,7 +67,7 @@ class CorpusPlan:
     available_tiles: int
 
     def tile_shards(self, per_shard: int) -> list[str]:
-        """Return the names of the shards of tiles, with `per_shard` tiles in each but the last."""
+        """Return the names of the shards of tiles, each with `per_shard` tiles except the last."""
         return [tile_shard(number) for number in range(-(-len(self.tiles) // per_shard))]
 
 
@@ -84,71 +84,73 @@ def plan_corpus(
 ) -> CorpusPlan:
     """Return the plan of `count` samples, split evenly over the `conditions`.
 
-    `tile_px` None means whole images. Tiles of one image follow each other, so that a batch touches few images.
-    The conditions share the tiles. A condition that draws nothing anew never gets a tile twice unless `allow_repeats`.
+    `tile_px` None means whole images. Tiles of an image are consecutive, so a batch reads few images.
+    The conditions share the tiles. Deterministic conditions get no tile twice unless `allow_repeats`.
     """
-    shares = [count // len(conditions) + (place < count % len(conditions)) for place in range(len(conditions))]
+    shares = [count // len(conditions) + (index < count % len(conditions)) for index in range(len(conditions))]
     available = {
         image.image_digest: 1
         if tile_px is None
         else offsets_available(image.height, image.width, tile_px=tile_px, align_px=align_px)
         for image in images
     }
-    in_all = sum(available.values())
-    wanted = max(shares)
-    if in_all == 0:
+    total = sum(available.values())
+    largest = max(shares)
+    if total == 0:
         raise PipelineError(f"no image is at least {tile_px} px on both sides; choose a smaller --tile-px")
     repeats = [
-        one.name for one, share in zip(conditions, shares, strict=True) if share > in_all and not one.varies_per_draw
+        condition.name
+        for condition, share in zip(conditions, shares, strict=True)
+        if share > total and not condition.varies_per_draw
     ]
     if repeats and not allow_repeats:
         raise PipelineError(
-            f"{in_all} different tiles are available and {', '.join(repeats)} would need {wanted}; these models are "
-            "deterministic, so a tile again would be the same sample again: ask for fewer, bring more images, or "
+            f"{total} different tiles are available and {', '.join(repeats)} would need {largest}; these models are "
+            "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, or "
             "pass --allow-repeats"
         )
-    tiles = _reference_tiles(images, available, min(wanted, in_all), tile_px, align_px, seed)
+    tiles = _reference_tiles(images, available, min(largest, total), tile_px, align_px, seed)
     batches = []
     first = 0
-    for one, share in zip(conditions, shares, strict=True):
+    for condition, share in zip(conditions, shares, strict=True):
         for number, start in enumerate(range(0, share, samples_per_shard)):
-            places = range(start, min(start + samples_per_shard, share))
-            values = spread(one.request, len(places), derive_seed(seed, "asked", one.name, number))
+            slots = range(start, min(start + samples_per_shard, share))
+            values = spread(condition.request, len(slots), derive_seed(seed, "asked", condition.name, number))
             samples = [
                 PlannedSample(
-                    first + place,
-                    place,
-                    tiles[place % len(tiles)].number,
-                    place // len(tiles),
-                    _own_seed(seed, one, tiles[place % len(tiles)], place // len(tiles)),
+                    first + slot,
+                    slot,
+                    tiles[slot % len(tiles)].number,
+                    slot // len(tiles),
+                    _sample_seed(seed, condition, tiles[slot % len(tiles)], slot // len(tiles)),
                     value,
                 )
-                for place, value in zip(places, values, strict=True)
+                for slot, value in zip(slots, values, strict=True)
             ]
-            batches.append(Batch(one, number, tuple(samples)))
+            batches.append(Batch(condition, number, tuple(samples)))
         first += share
-    return CorpusPlan(tuple(tiles), tuple(batches), in_all)
+    return CorpusPlan(tuple(tiles), tuple(batches), total)
 
 
-def _own_seed(seed: int, condition: Condition, tile: ReferenceTile, draw: int) -> int:
-    """Return the seed of one sample: that of its tile, distortion, level among several, and draw."""
-    place = derive_seed(seed, tile.tile.y, tile.tile.x)
+def _sample_seed(seed: int, condition: Condition, tile: ReferenceTile, draw: int) -> int:
+    """Return the seed of a sample, from its tile, distortion, level (if several) and draw."""
+    tile_seed = derive_seed(seed, tile.tile.y, tile.tile.x)
     level = condition.level if condition.levels > 1 else 1
-    return sample_seed(place, tile.image.image_digest, condition.distortion, level, draw)
+    return sample_seed(tile_seed, tile.image.image_digest, condition.distortion, level, draw)
 
 
 def _reference_tiles(
     images: Sequence[ImageRecord],
     available: Mapping[str, int],
-    wanted: int,
+    count: int,
     tile_px: int | None,
     align_px: int,
     seed: int,
 ) -> list[ReferenceTile]:
-    """Return `wanted` different tiles, as evenly over the images as their sizes allow, image after image."""
+    """Return `count` different tiles, distributed as evenly over the images as their sizes allow, image by image."""
     usable = [image for image in images if available[image.image_digest]]
     usable.sort(key=lambda image: derive_seed(seed, "order", image.image_digest))
-    quotas = even_quotas([available[image.image_digest] for image in usable], wanted)
+    quotas = even_quotas([available[image.image_digest] for image in usable], count)
     tiles: list[ReferenceTile] = []
     for image, quota in zip(usable, quotas, strict=True):
         if not quota:
@@ -164,36 +166,36 @@ def _reference_tiles(
                 align_px=align_px,
                 seed=derive_seed(seed, "tiles", image.image_digest),
             )
-        tiles += [ReferenceTile(len(tiles) + place, image, tile) for place, tile in enumerate(chosen)]
+        tiles += [ReferenceTile(number, image, tile) for number, tile in enumerate(chosen, start=len(tiles))]
     return tiles
 
 
-def even_quotas(capacities: Sequence[int], wanted: int) -> list[int]:
-    """Return how many each gives so that all give `wanted`, as evenly as their capacities allow.
+def even_quotas(capacities: Sequence[int], total: int) -> list[int]:
+    """Return quotas with the sum `total`, as equal as the capacities allow; a smaller sum if these do not suffice.
 
     >>> even_quotas([1, 10, 10], 12)
     [1, 6, 5]
     """
     quotas = [0] * len(capacities)
-    left = min(wanted, sum(capacities))
-    while left:
-        open_places = [place for place, capacity in enumerate(capacities) if quotas[place] < capacity]
-        share = max(left // len(open_places), 1)  # the same for all who can, so that they stay level
-        for place in open_places[:left]:
-            given = min(share, capacities[place] - quotas[place])
-            quotas[place] += given
-            left -= given
+    remaining = min(total, sum(capacities))
+    while remaining:
+        unfilled = [index for index, capacity in enumerate(capacities) if quotas[index] < capacity]
+        share = max(remaining // len(unfilled), 1)  # equal shares for all unfilled
+        for index in unfilled[:remaining]:
+            added = min(share, capacities[index] - quotas[index])
+            quotas[index] += added
+            remaining -= added
     return quotas
 
 
 def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float | int]:
-    """Return how far tiles share pixels with others of the same image: how many do, and the mean shared fraction."""
+    """Return the overlap of tiles of the same image: number of tiles with overlap, and mean shared fraction."""
     by_image: dict[str, list[Tile]] = {}
     for reference in tiles:
         by_image.setdefault(reference.image.image_digest, []).append(reference.tile)
     shared: list[float] = []
-    for own in by_image.values():
-        cells = [_cells(tile, align_px) for tile in own]
+    for image_tiles in by_image.values():
+        cells = [_cells(tile, align_px) for tile in image_tiles]
         cover = np.zeros((max(rows.stop for rows, _ in cells), max(columns.stop for _, columns in cells)), np.int32)
         for cell in cells:
             cover[cell] += 1
@@ -205,7 +207,7 @@ def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float
 
 
 def _cells(tile: Tile, align_px: int) -> tuple[slice, slice]:
-    """Return the rows and columns of the grid of `align_px` that a tile covers."""
+    """Return the rows and columns of the `align_px` grid covered by a tile."""
     return (
         slice(tile.y // align_px, -(-(tile.y + tile.height) // align_px)),
         slice(tile.x // align_px, -(-(tile.x + tile.width) // align_px)),

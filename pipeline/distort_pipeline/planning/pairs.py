@@ -1,4 +1,4 @@
-"""The plan of a pair store. An image's tiles never straddle two shards, so each image is distorted once."""
+"""The plan of a pair store. All tiles of an image are in one shard, so each image is distorted once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from distort_pipeline.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Recipe:
-    """One column of a pair store: a distortion at one level, or somebody's own distorted images."""
+    """A column of a pair store: a distortion at one level, or external distorted images."""
 
     distortion: str
     level: int
     level_index: int
     parameters: Mapping[str, float]
-    external: str | None = None  # folder or CSV that the distorted images come from
+    external: str | None = None  # folder or CSV of the distorted images
 
 
 @dataclass(frozen=True)
 class PlacedImage:
-    """One image of a shard, with the tiles cut from it and the slot of the first."""
+    """An image of a shard, with its tiles and the slot of the first tile."""
 
     image: ImageRecord
     tiles: tuple[Tile, ...]
@@ -33,7 +33,7 @@ class PlacedImage:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one task makes: consecutive slots of every training array, or one whole validation image."""
+    """The images of a task: consecutive slots of every training array, or a whole validation image."""
 
     split: str
     number: int
@@ -41,7 +41,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Its name in the ledger and among the record files."""
+        """The name of its ledger entry and record file."""
         return f"{self.split}-{self.number:05d}"
 
 
@@ -50,7 +50,7 @@ class PairPlan:
     """All shards of a pair store."""
 
     shards: tuple[Shard, ...]
-    too_small: int  # training images that are smaller than a tile may be
+    too_small: int  # number of training images below the minimum tile size
 
     def of(self, split: str) -> tuple[Shard, ...]:
         """Return the shards of one split, in order."""
@@ -93,7 +93,7 @@ def plan_pairs(
         shards.append(Shard("train", len(shards), tuple(placed)))
     if not shards:
         raise PipelineError(
-            f"no training image is at least {min_tile_px} px on both sides; lower pairs.min_tile_px or bring others"
+            f"no training image is at least {min_tile_px} px on both sides; lower --min-tile-px or add larger images"
         )
     validation = [image for image in images if image.split == "val"]
     shards += [

@@ -1,4 +1,4 @@
-"""Where tiles lie in an image."""
+"""Positions of tiles in an image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from distort_pipeline.seeds import make_rng
 
 TILE_ALIGN_PX = 16  # tiles keep the phase of JPEG's 8 px grid and of its 16 px chroma grid
-CANDIDATES_AT_MOST = 4096  # of offsets that a spread-out choice looks at; keeps planning linear for huge images
+CANDIDATES_AT_MOST = 4096  # candidate offsets of an image; keeps planning linear for huge images
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of an image: its offset and how much of it the image fills, px."""
+    """A square of an image: its offset and its extent inside the image, px."""
 
     y: int
     x: int
@@ -23,10 +23,10 @@ class Tile:
 
 
 def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px: int, seed: int) -> list[Tile]:
-    """Return up to `count` different tiles of an image, far apart: each next one where the others are farthest.
+    """Return up to `count` different tiles of an image, by farthest-point sampling.
 
-    Offsets are multiples of `align_px`. Where the image is smaller than a tile, the tile starts at 0 and its extent
-    says how much of it the image fills.
+    Offsets are multiples of `align_px`. In an image smaller than a tile, the tile starts at 0 and its extent is the
+    size of the image.
 
     >>> [(tile.y, tile.x) for tile in spread_tiles(256, 256, tile_px=256, count=4, align_px=16, seed=0)]
     [(0, 0)]
@@ -36,8 +36,8 @@ def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px:
     ys, xs = (axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij"))
     rng = make_rng(seed)
     if ys.size > max(CANDIDATES_AT_MOST, count):
-        kept = np.sort(rng.choice(ys.size, max(CANDIDATES_AT_MOST, count), replace=False))
-        ys, xs = ys[kept], xs[kept]
+        candidates = np.sort(rng.choice(ys.size, max(CANDIDATES_AT_MOST, count), replace=False))
+        ys, xs = ys[candidates], xs[candidates]
     chosen = [int(rng.integers(ys.size))]
     nearest = np.full(ys.size, np.inf)
     while len(chosen) < min(count, ys.size):
@@ -51,7 +51,7 @@ def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px:
 
 
 def offsets_available(height: int, width: int, *, tile_px: int, align_px: int) -> int:
-    """Return how many different aligned tiles lie wholly inside an image.
+    """Return the number of different aligned tiles completely inside an image.
 
     >>> offsets_available(256, 272, tile_px=256, align_px=16), offsets_available(255, 900, tile_px=256, align_px=16)
     (2, 0)

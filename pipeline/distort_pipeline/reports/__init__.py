@@ -1,1 +1,1 @@
-"""Figures and pages made from records."""
+"""Charts, cards and HTML pages of corpora, evaluations and models."""

@@ -1,4 +1,4 @@
-"""Axes with values on both sides, for charts that set true beside generated."""
+"""Axes, ticks and grid lines of charts."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ def upward(low: float, high: float) -> Scale:
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Return a few round values from at or below `low` to at or above `high`, which is larger.
+    """Return a few round values covering [low, high].
 
     >>> round_ticks(-0.3, 0.9), round_ticks(22.1, 27.9)
     ([-0.5, 0.0, 0.5, 1.0], [22.0, 24.0, 26.0, 28.0])
     """
     size = 10.0 ** math.floor(math.log10(high - low))
-    step = next(part * size for part in (0.2, 0.5, 1, 2) if (high - low) / (part * size) <= MOST_STEPS)
+    step = next(factor * size for factor in (0.2, 0.5, 1, 2) if (high - low) / (factor * size) <= MOST_STEPS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) + 0.0 for number in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2, 5 and their tenfolds from at or below `low` to at or above `high`, both positive.
+    """Return the values 1, 2, 5 × 10ⁿ covering [low, high]; both limits are positive.
 
     >>> log_ticks(0.3, 4)
     [0.2, 0.5, 1, 2, 5]
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = [float(f"{part}e{power}") for power in powers for part in (1, 2, 5)]
-    first = max(place for place, step in enumerate(steps) if step <= low * (1 + 1e-9))
-    last = min(place for place, step in enumerate(steps) if step >= high * (1 - 1e-9))
+    steps = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    first = max(index for index, step in enumerate(steps) if step <= low * (1 + 1e-9))
+    last = min(index for index, step in enumerate(steps) if step >= high * (1 - 1e-9))
     return [int(step) if step.is_integer() else step for step in steps[first : last + 1]]
 
 
 def frame(
     x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]], x_label: str, y_label: str
 ) -> str:
-    """Return grid lines at the ticks, (place, words) each, with their words and the names of both axes."""
+    """Return SVG grid lines with tick labels and axis labels; a tick is (position, label)."""
     foot = HEIGHT - BOTTOM
-    grid = "".join(f"M{LEFT} {place:.1f}H{WIDTH - RIGHT}" for place, _ in y_ticks)
-    grid += "".join(f"M{place:.1f} {TOP}V{foot}" for place, _ in x_ticks)
-    words = "".join(text(LEFT - 5, place + 4, word, "end") for place, word in y_ticks)
-    words += "".join(text(place, foot + 14, word, "middle") for place, word in x_ticks)
+    grid = "".join(f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}" for y, _ in y_ticks)
+    grid += "".join(f"M{x:.1f} {TOP}V{foot}" for x, _ in x_ticks)
+    labels = "".join(text(LEFT - 5, y + 4, label, "end") for y, label in y_ticks)
+    labels += "".join(text(x, foot + 14, label, "middle") for x, label in x_ticks)
     middle = (TOP + foot) / 2
     return (
-        f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{words}'
+        f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{labels}'
         + text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 7, x_label, "middle")
         + f'<g transform="rotate(-90 9 {middle:.0f})">{text(9, middle, y_label, "middle")}</g>'
     )
 
 
-def worded(value: float) -> str:
+def tick_label(value: float) -> str:
     """Return a tick's value with a true minus sign.
 
-    >>> worded(-0.5), worded(20.0)
+    >>> tick_label(-0.5), tick_label(20.0)
     ('−0.5', '20')
     """
     return f"{value:g}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""The report of one batch: its divergences, the bounds they are held to, and what to compare them with."""
+"""The report of one batch: divergences, acceptance thresholds, noise floor and baselines."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TruthStats:
-    """Measures of the true distortions (by name) of the same tiles as the samples at `places` of the batch, (m,)."""
+    """Measures of the true distortions, by name, on the tiles of the batch's samples at `indices` (m,)."""
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     histograms: Mapping[str, Counts]  # (m, 103)
     psnr: Mapping[str, NDArray[np.float64]]
     ssim: Mapping[str, NDArray[np.float64]]
-    levels: Mapping[int, Counts] = field(default_factory=dict)  # (m, 103): of the batch's own distortion, by level
+    levels: Mapping[int, Counts] = field(default_factory=dict)  # (m, 103): of the batch's distortion, by level
 
 
 @dataclass(frozen=True)
 class BatchMeasures:
-    """All that a report is made of; `generated` and `pristine` are (n, 103), row by row the records' samples."""
+    """Input of a batch report; `generated` and `pristine` are (n, 103), a row a record."""
 
     records: Sequence[SampleRecord]
     generated: Counts
@@ -53,47 +53,46 @@ class BatchMeasures:
 def batch_report(
     measures: BatchMeasures, stored: Sequence[Sequence[ValidationHistograms]], *, external: bool, seed: int
 ) -> dict[str, Any]:
-    """Return the report of a batch; `stored` are the validation tiles' histograms of each of its generators.
+    """Return the report of a batch.
 
-    `brought` says whether one of them learned from brought pairs.
+    `stored` holds the validation histograms of each generator of the batch, at the learned levels adjacent to the
+    batch's severities. `external` is true if a generator was trained on external pairs.
 
-    Of each generator, that is of the learned levels that the batch's severities are, or lie between. The judge is the
-    divergence paired with the true distortion of the same tiles, where there is one; only where none of the batch's
-    tiles has one (brought pairs) it is the one to the model's stored true histogram, which measures content too. Bounds
-    are the 99 % quantile of bootstrapped batches of validation tiles of the same number of pixels: the largest of those
-    of the levels, and for a mix the sum of those of its generators.
+    The acceptance threshold applies to the paired divergence, from the true distortion of the same tiles. Without a
+    true distortion (external pairs) the threshold applies to the unpaired divergence, from the model's stored true
+    histogram; the unpaired divergence also contains differences in content. A threshold is the 99 % quantile over
+    bootstrapped batches of validation tiles with the same number of pixels: the maximum over the adjacent levels,
+    and the sum over the generators of a composite.
     """
     records, truth = measures.records, measures.truth
-    name = records[0].distortion  # of the model, which need not be called as the distortion that it learned
-    own_true = truth.histograms.get(name)
+    name = records[0].distortion  # the model's name; the learned distortion may have another name
+    true_histograms = truth.histograms.get(name)
     tile_pixels = float(np.mean([record.height * record.width for record in records]))
     thresholds = _Thresholds(stored, tile_pixels, seed)
     paired = None
-    if own_true is not None:
-        pooled = measures.generated[truth.places].sum(0)
-        shown = len({records[place].image for place in truth.places})
+    if true_histograms is not None:
+        pooled = measures.generated[truth.indices].sum(0)
+        images = len({records[index].image for index in truth.indices})
         paired = {
-            "jsd_bits": jsd_bits(own_true.sum(0), pooled),
-            "jsd_nats": jsd_nats(own_true.sum(0), pooled),
-            "samples": len(truth.places),
-            "images": shown,
-            "threshold_bits": thresholds.paired(len(truth.places), shown),
+            "jsd_bits": jsd_bits(true_histograms.sum(0), pooled),
+            "jsd_nats": jsd_nats(true_histograms.sum(0), pooled),
+            "samples": len(truth.indices),
+            "images": images,
+            "threshold_bits": thresholds.paired(len(truth.indices), images),
         }
     unpaired = None
-    if len(stored) == 1:  # nothing is stored of what two generators make together
+    if len(stored) == 1:  # no histograms are stored of composites
         pool, generated = thresholds.pool, measures.generated.sum(0)
         unpaired = {
             "jsd_bits": jsd_bits(pool, generated),
             "jsd_nats": jsd_nats(pool, generated),
-            "pristine_bits": jsd_bits(
-                pool, measures.pristine.sum(0)
-            ),  # what the identity baseline to these tiles scores
+            "identity_bits": jsd_bits(pool, measures.pristine.sum(0)),
             "threshold_bits": thresholds.unpaired(len(records), len({record.image for record in records})),
         }
-    judge = paired or unpaired
-    if judge is None:
-        raise ValueError("a batch of a mix needs the true distortion of some of its tiles")
-    within = judge["jsd_bits"] <= judge["threshold_bits"]
+    comparison = paired or unpaired
+    if comparison is None:
+        raise ValueError("a batch of a composite needs the true distortion of some of its tiles")
+    accepted = comparison["jsd_bits"] <= comparison["threshold_bits"]
     digests = [record.pixel_digest for record in records]
     return {
         "format": FORMAT,
@@ -112,23 +111,30 @@ def batch_report(
         "precision": records[0].precision,
         "paired": paired,
         "unpaired": unpaired,
-        "judged_by": "paired" if paired else "unpaired",
+        "comparison": "paired" if paired else "unpaired",
         "quantile": QUANTILE,
-        "accepted": within,
-        "reasons": [] if within else [f"JSD_NSS {judge['jsd_bits']:.4f} bits is above {judge['threshold_bits']:.4f}"],
-        "noise_floors": _noise_floor(records, truth, own_true, stored[0][-1], seed),
+        "accepted": accepted,
+        "reasons": [] if accepted else [_reason(comparison)],
+        "noise_floors": _noise_floor(records, truth, true_histograms, stored[0][-1], seed),
         "against": _against(measures),
         "against_levels": _against_levels(measures),
-        "psnr": _spread([record.psnr for record in records], truth.places, truth.psnr.get(name)),
-        "ssim": _spread([record.ssim for record in records], truth.places, truth.ssim.get(name)),
+        "psnr": _spread([record.psnr for record in records], truth.indices, truth.psnr.get(name)),
+        "ssim": _spread([record.ssim for record in records], truth.indices, truth.ssim.get(name)),
         "clipped_fraction": float(np.mean([record.clipped for record in records])),
         "duplicates": len(digests) - len(set(digests)),
-        "histograms": _histograms(measures, own_true, thresholds.pool),
+        "histograms": _histograms(measures, true_histograms, thresholds.pool),
     }
 
 
+def _reason(comparison: Mapping[str, Any]) -> str:
+    return (
+        f"JSD_NSS {comparison['jsd_bits']:.4f} bits exceeds the acceptance threshold of "
+        f"{comparison['threshold_bits']:.4f}"
+    )
+
+
 class _Thresholds:
-    """The bounds of batches, for tiles of any size: as many validation tiles as have the same number of pixels."""
+    """Acceptance thresholds of batches with tiles of any size, bootstrapped from validation tiles of equal area."""
 
     def __init__(self, stored: Sequence[Sequence[ValidationHistograms]], tile_pixels: float, seed: int) -> None:
         self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
@@ -141,18 +147,18 @@ class _Thresholds:
         return sum(max(self._unpaired(level, samples, images) for level in levels) for levels in self._stored)
 
     def _paired(self, level: ValidationHistograms, samples: int, images: int) -> float:
-        size, rng = self._settled(level, samples)
+        size, rng = self._bootstrap_settings(level, samples)
         threshold = bootstrap_threshold(level.generated, level.true, level.images, size, images, rng=rng)
         return max(threshold, MIN_THRESHOLD_BITS)
 
     def _unpaired(self, level: ValidationHistograms, samples: int, images: int) -> float:
-        size, rng = self._settled(level, samples)
+        size, rng = self._bootstrap_settings(level, samples)
         threshold = bootstrap_threshold_unpaired(
             level.generated, level.true.sum(0), level.images, size, images, rng=rng
         )
         return max(threshold, MIN_THRESHOLD_BITS)
 
-    def _settled(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
+    def _bootstrap_settings(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
         size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
         return size, make_rng(derive_seed(self._seed, "bound", size))
 
@@ -162,85 +168,85 @@ def _ends(values: Sequence[float]) -> dict[str, float]:
 
 
 def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
-    """Return the parameters that all samples have, or of each its least and its most."""
-    each = [json.loads(text) for text in dict.fromkeys(record.parameters for record in records)]
-    if len(each) == 1:
-        return dict(each[0])
-    return {name: list(_ends([one[name] for one in each]).values()) for name in each[0]}
+    """Return the parameters common to all samples, or minimum and maximum of each parameter."""
+    distinct = [json.loads(text) for text in dict.fromkeys(record.parameters for record in records)]
+    if len(distinct) == 1:
+        return dict(distinct[0])
+    return {name: list(_ends([values[name] for values in distinct]).values()) for name in distinct[0]}
 
 
 def _noise_floor(
     records: Sequence[SampleRecord],
     truth: TruthStats,
-    own_true: Counts | None,
+    true_histograms: Counts | None,
     stored: ValidationHistograms,
     seed: int,
 ) -> dict[str, float | None]:
-    """Return what a perfect generator would score: for the number of values alone, and for other photographs.
+    """Return the split-half noise floor and the between-content baseline, in bits.
 
-    Without a true distortion of the batch's own tiles they are those of the validation tiles that judge it.
+    Both come from the true distortion of the batch's tiles, or else of the stored validation tiles.
     """
     rng = make_rng(derive_seed(seed, "noise_floors"))
-    if own_true is None:
+    if true_histograms is None:
         true, names = stored.true, stored.images.tolist()
     else:
-        true, names = own_true, [records[place].image for place in truth.places]
+        true, names = true_histograms, [records[index].image for index in truth.indices]
     by_image = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
     content = between_content_baseline(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
-    return {"sampling_bits": split_half_floor(true.sum(0), rng), "content_bits": content}
+    return {"split_half_bits": split_half_floor(true.sum(0), rng), "between_content_bits": content}
 
 
 def _against(measures: BatchMeasures) -> dict[str, float]:
-    """Return the divergence of the generated samples from each true distortion of the same tiles, and from pristine."""
+    """Return the divergence of the generated samples from pristine and from each true distortion of the same tiles."""
     truth = measures.truth
     if not truth.histograms:
         return {"pristine": jsd_bits(measures.pristine.sum(0), measures.generated.sum(0))}
-    generated = measures.generated[truth.places].sum(0)
+    generated = measures.generated[truth.indices].sum(0)
     others = {name: jsd_bits(counts.sum(0), generated) for name, counts in sorted(truth.histograms.items())}
-    return {"pristine": jsd_bits(measures.pristine[truth.places].sum(0), generated), **others}
+    return {"pristine": jsd_bits(measures.pristine[truth.indices].sum(0), generated), **others}
 
 
 def _against_levels(measures: BatchMeasures) -> dict[str, float]:
-    """Return the divergence of the generated samples from each level of their own true distortion, by its number."""
+    """Return the divergence of the generated samples from each level of their true distortion, by level number."""
     if not measures.truth.levels:
         return {}
-    generated = measures.generated[measures.truth.places].sum(0)
+    generated = measures.generated[measures.truth.indices].sum(0)
     return {str(level): jsd_bits(counts.sum(0), generated) for level, counts in sorted(measures.truth.levels.items())}
 
 
-def _histograms(measures: BatchMeasures, own_true: Counts | None, pool: Counts) -> dict[str, list[int]]:
-    """Return the pooled histograms: over the tiles that have a truth, or over all beside the model's stored one."""
-    places: Any = slice(None) if own_true is None else measures.truth.places
+def _histograms(measures: BatchMeasures, true_histograms: Counts | None, pool: Counts) -> dict[str, list[int]]:
+    """Return the histograms pooled over tiles with a true distortion, or over all tiles if none has one."""
+    indices: Any = slice(None) if true_histograms is None else measures.truth.indices
     return {
-        "pristine": measures.pristine[places].sum(0).tolist(),
-        "true": (pool if own_true is None else own_true.sum(0)).tolist(),
-        "generated": measures.generated[places].sum(0).tolist(),
+        "pristine": measures.pristine[indices].sum(0).tolist(),
+        "true": (pool if true_histograms is None else true_histograms.sum(0)).tolist(),
+        "generated": measures.generated[indices].sum(0).tolist(),
     }
 
 
 def _spread(
-    values: Sequence[float | None], places: NDArray[np.int64], true: NDArray[np.float64] | None
+    values: Sequence[float | None], indices: NDArray[np.int64], true: NDArray[np.float64] | None
 ) -> dict[str, float | None] | None:
-    """Return mean, deviation and range of a label; None if nothing has it.
+    """Return mean, standard deviation and range of a metric, or None if no sample has a value.
 
-    Beside these the mean over the true distortions, and that of the very samples (those at `places`) that have one:
-    the mean of all would differ from it by what the severities and the content of the others are.
+    `true_mean` is the mean over the true distortions, `paired_mean` the mean over the generated samples of the same
+    tiles (at `indices`), so that severity and content agree.
     """
     known = np.array([value for value in values if value is not None])
     if not known.size:
         return None
-    both: dict[str, float | None] = {"beside_true_mean": None, "true_mean": None}
+    means: dict[str, float | None] = {"paired_mean": None, "true_mean": None}
     if true is not None:
-        beside = np.array([values[place] for place in places], np.float64)  # None becomes NaN
-        told = ~(np.isnan(true) | np.isnan(beside))
-        if told.any():
-            both = {"beside_true_mean": float(beside[told].mean()), "true_mean": float(true[told].mean())}
+        generated = np.array([values[index] for index in indices], np.float64)  # None becomes NaN
+        finite = ~(np.isnan(true) | np.isnan(generated))
+        if finite.any():
+            means = {"paired_mean": float(generated[finite].mean()), "true_mean": float(true[finite].mean())}
     return {
         "mean": float(known.mean()),
         "std": float(known.std()),
         "min": float(known.min()),
         "max": float(known.max()),
-        **both,
+        **means,
     }
 
 

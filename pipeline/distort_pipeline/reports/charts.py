@@ -1,4 +1,4 @@
-"""Small charts as inline SVG text: no script, no library, colours that follow the page into the dark."""
+"""Charts as inline SVG without scripts; colours follow the page's light or dark theme."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
-BINS = 101  # equal bins on [-SPAN, SPAN]; one more at each end counts what lies beyond
+BINS = 101  # equal bins on [-SPAN, SPAN]; one overflow bin more at each end
 SPAN = 2.0
-WIDTH, HEIGHT = 360, 250  # small on purpose: a phone shows it at full size, a desk shows three abreast
+WIDTH, HEIGHT = 360, 250  # a phone shows a chart at full size, a desktop three side by side
 LEFT, RIGHT, TOP, BOTTOM = 66, 8, 30, 40
-OVERFLOW_SPAN = (2.18, 2.46)  # where the overflow bins are drawn: beside the axis, detached from it
-LOWEST_SHARE = 1e-5  # one product in 100,000; below it, a logarithmic axis shows mostly chance
-SPIKE = 2.0  # a centre bin this many times above all others is cut off, so that the others can be seen
+OVERFLOW_SPAN = (2.18, 2.46)  # x range of the overflow bins, detached from the axis
+LOWEST_SHARE = 1e-5  # lower end of a logarithmic axis; smaller shares are mostly chance
+SPIKE = 2.0  # a centre bin higher than this multiple of all others is cut off
 
 Scale = Callable[[float], float]
 
-# Okabe and Ito's colours (2008), which colour-blind readers can tell apart; on paper, dashes and widths do.
-SERIES_STYLES = {
+# Okabe and Ito's colours (2008), safe for colour-blind readers; in black and white, dashes and widths differ.
+LINE_STYLES = {
     "pristine": "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:2 2",
     "true": "stroke:var(--true,#0072b2);stroke-width:3.2;stroke-opacity:.55",
     "generated": "stroke:var(--generated,#d55e00);stroke-width:1.4",
@@ -30,48 +30,48 @@ OTHER_STYLES = (
 
 
 def histogram_chart(
-    series: Mapping[str, Sequence[float]],
+    histograms: Mapping[str, Sequence[float]],
     *,
     title: str,
     description: str = "",
     log: bool = False,
     x_label: str = "product of diagonal neighbours (MSCN)",
 ) -> str:
-    """Return the normalised histograms `series`, laid over each other as step lines, as SVG.
+    """Return the normalised `histograms` as overlaid step lines in SVG.
 
-    Each has BINS + 2 counts, the first and the last beyond the axis; they are drawn detached, under "<" and ">".
+    Each has BINS + 2 counts; first and last are overflow bins, drawn detached under "<" and ">".
     """
-    shares = {name: _shares(name, counts) for name, counts in series.items()}
-    highest, beside = _highest(shares.values())
+    shares = {name: _shares(name, counts) for name, counts in histograms.items()}
+    highest, second = _highest(shares.values())
     note = ""
     if log:
         lowest = min((value for values in shares.values() for value in values if value > 0), default=1.0)
         bottom = math.floor(math.log10(max(lowest, LOWEST_SHARE)))
         top = max(math.ceil(math.log10(highest)), bottom + 1)
         y = scaled(bottom, top, HEIGHT - BOTTOM, TOP)
-        place = lambda share: y(math.log10(max(share, 10.0**bottom)))  # noqa: E731
+        height_of = lambda share: y(math.log10(max(share, 10.0**bottom)))  # noqa: E731
         ticks = [(y(power), _power(power)) for power in range(bottom, top + 1)]
     else:
-        cut = beside > 0 and highest > SPIKE * beside
-        steps = _nice_ticks(100 * (beside if cut else highest))
+        cut = second > 0 and highest > SPIKE * second
+        steps = _nice_ticks(100 * (second if cut else highest))
         y = scaled(0, steps[-1], HEIGHT - BOTTOM, TOP)
-        place = lambda share: y(min(share * 100, steps[-1] * 1.02))  # noqa: E731
+        height_of = lambda share: y(min(share * 100, steps[-1] * 1.02))  # noqa: E731
         ticks = [(y(step), f"{step:g} %") for step in steps]
         note = f"bin at 0: up to {highest * 100:.0f} %" if cut else ""
     x = scaled(-2.5, 2.5, LEFT, WIDTH - RIGHT)
     parts = [_frame(ticks, x_label, "share of products")]
     for value in (-2, -1, 0, 1, 2):
         parts.append(text(x(value), HEIGHT - BOTTOM + 14, f"{value}".replace("-", "−"), "middle"))
-    for sign, word in ((-1, "<"), (1, ">")):
+    for sign, symbol in ((-1, "<"), (1, ">")):
         middle = sign * sum(OVERFLOW_SPAN) / 2
-        parts.append(text(x(middle), HEIGHT - BOTTOM + 14, word, "middle"))
+        parts.append(text(x(middle), HEIGHT - BOTTOM + 14, symbol, "middle"))
     for number, (name, values) in enumerate(shares.items()):
-        style = _series_style(name, number)
-        parts.append(f'<path d="{_steps(values, x, place)}" style="fill:none;{style}"/>')
+        style = _line_style(name, number)
+        parts.append(f'<path d="{_steps(values, x, height_of)}" style="fill:none;{style}"/>')
     if note:
         parts.append(text(x(0.12), TOP + 12, note))
-    parts.append(_legend([(name, _series_style(name, number)) for number, name in enumerate(shares)]))
-    return svg(title, description or f"SeverityPoint lines for {', '.join(shares)}.", parts)
+    parts.append(_legend([(name, _line_style(name, number)) for number, name in enumerate(shares)]))
+    return svg(title, description or f"Step lines for {', '.join(shares)}.", parts)
 
 
 def threshold_chart(
@@ -84,12 +84,12 @@ def threshold_chart(
     batches: Sequence[int] | None = None,
     floor: float | None = None,
 ) -> str:
-    """Return JSD_NSS in bits per batch as dots, with `bounds` as a line and the sampling `floor` dotted, as SVG.
+    """Return JSD_NSS in bits per batch as dots in SVG, with `thresholds` as a line and a dotted noise `floor`.
 
-    Flagged batches (by default those above their bound) are red *and* diamonds: colour alone is not enough.
+    Rejected batches (by default every batch above its threshold) are red diamonds, so colour is not the only cue.
     """
     if len(values) != len(thresholds):
-        raise ValueError(f"{len(values)} values need as many bounds, got {len(thresholds)}")
+        raise ValueError(f"{len(values)} values need as many thresholds, got {len(thresholds)}")
     flags = (
         [value > threshold for value, threshold in zip(values, thresholds, strict=True)]
         if flagged is None
@@ -106,18 +106,18 @@ def threshold_chart(
     threshold_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
     floor_style = "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:1 3"
     line = "".join(
-        f"{'V' if place else f'M{x(number - 0.5):.1f} '}{y(threshold):.1f}H{x(number + 0.5):.1f}"
-        for place, (number, threshold) in enumerate(zip(numbers, thresholds, strict=True))
+        f"{'V' if index else f'M{x(number - 0.5):.1f} '}{y(threshold):.1f}H{x(number + 0.5):.1f}"
+        for index, (number, threshold) in enumerate(zip(numbers, thresholds, strict=True))
     )
     parts.append(f'<path d="{line}" style="fill:none;{threshold_style}"/>')
     if floor is not None:
         parts.append(f'<path d="M{LEFT} {y(floor):.1f}H{WIDTH - RIGHT}" style="fill:none;{floor_style}"/>')
     for number, value, flag in zip(numbers, values, flags, strict=True):
         parts.append(_dot(x(number), y(value), flag, f"batch {number}: {value:.4f} bits"))
-    legend = [("threshold", threshold_style), *([("floor", floor_style)] if floor is not None else [])]
+    legend = [("threshold", threshold_style), *([("noise floor", floor_style)] if floor is not None else [])]
     parts.append(_legend(legend, marks=True))
-    out = sum(flags)
-    return svg(title, description or f"{len(values)} batches, {out} of them rejected.", parts)
+    rejected = sum(flags)
+    return svg(title, description or f"{len(values)} batches, {rejected} of them rejected.", parts)
 
 
 def _shares(name: str, counts: Sequence[float]) -> list[float]:
@@ -128,11 +128,11 @@ def _shares(name: str, counts: Sequence[float]) -> list[float]:
 
 
 def _highest(shares: Iterable[Sequence[float]]) -> tuple[float, float]:
-    """Return the highest share of all bins, and the highest of those beside the one that holds 0."""
+    """Return the highest share of all bins, and of all bins except the centre bin."""
     centre = 1 + BINS // 2
-    every = list(shares)
-    beside = (value for values in every for value in [*values[:centre], *values[centre + 1 :]])
-    return max((max(values) for values in every), default=1.0), max(beside, default=1.0)
+    histograms = list(shares)
+    others = (value for values in histograms for value in [*values[:centre], *values[centre + 1 :]])
+    return max((max(values) for values in histograms), default=1.0), max(others, default=1.0)
 
 
 def _steps(values: Sequence[float], x: Scale, y: Scale) -> str:
@@ -146,18 +146,18 @@ def _steps(values: Sequence[float], x: Scale, y: Scale) -> str:
 
 
 def scaled(low: float, high: float, start: float, end: float) -> Scale:
-    """Return the straight map of [low, high] onto [start, end], in user units of the drawing."""
+    """Return the linear map of [low, high] onto [start, end], in user units of the drawing."""
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def _nice_ticks(highest: float) -> list[float]:
-    """Return three to six round values from 0, the last one at or above `highest`.
+    """Return three to six round values from 0 to at least `highest`.
 
     >>> _nice_ticks(0.047)
     [0.0, 0.01, 0.02, 0.03, 0.04, 0.05]
     """
     size = 10.0 ** math.floor(math.log10(highest))
-    step = next(part * size for part in (0.2, 0.5, 1, 2) if highest / (part * size) <= 5)
+    step = next(factor * size for factor in (0.2, 0.5, 1, 2) if highest / (factor * size) <= 5)
     return [round(number * step, 12) for number in range(math.ceil(highest / step) + 1)]
 
 
@@ -165,53 +165,54 @@ def _power(power: int) -> str:
     return f"{10.0**power * 100:.10f}".rstrip("0").rstrip(".") + " %"
 
 
-def _series_style(name: str, number: int) -> str:
-    return SERIES_STYLES.get(name) or OTHER_STYLES[number % len(OTHER_STYLES)]
+def _line_style(name: str, number: int) -> str:
+    return LINE_STYLES.get(name) or OTHER_STYLES[number % len(OTHER_STYLES)]
 
 
 def _frame(ticks: Sequence[tuple[float, str]], x_label: str, y_label: str) -> str:
     """Return grid lines with their values, and the names of both axes."""
-    grid = "".join(f"M{LEFT} {place:.1f}H{WIDTH - RIGHT}" for place, _ in ticks)
-    words = "".join(text(LEFT - 5, place + 4, word, "end") for place, word in ticks)
+    grid = "".join(f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}" for y, _ in ticks)
+    labels = "".join(text(LEFT - 5, y + 4, label, "end") for y, label in ticks)
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return (
-        f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{words}'
+        f'<path d="{grid}" style="fill:none;stroke:var(--line,#ddd)"/>{labels}'
         + text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 7, x_label, "middle")
         + f'<g transform="rotate(-90 9 {middle:.0f})">{text(9, middle, y_label, "middle")}</g>'
     )
 
 
-def _dot(x: float, y: float, flagged: bool, words: str) -> str:
-    label = f"<title>{escape(words)}{', rejected' if flagged else ''}</title>"
+def _dot(x: float, y: float, flagged: bool, title: str) -> str:
+    label = f"<title>{escape(title)}{', rejected' if flagged else ''}</title>"
     if not flagged:
-        place = f'cx="{x:.1f}" cy="{y:.1f}" r="3.5"'
-        return f'<circle class="within" {place} style="fill:var(--true,#0072b2)">{label}</circle>'
+        circle = f'cx="{x:.1f}" cy="{y:.1f}" r="3.5"'
+        return f'<circle class="accepted" {circle} style="fill:var(--true,#0072b2)">{label}</circle>'
     path = f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z"
-    return f'<path class="flagged" d="{path}" style="fill:var(--bad,#c00);stroke:var(--ground,#fff)">{label}</path>'
+    return f'<path class="rejected" d="{path}" style="fill:var(--bad,#c00);stroke:var(--ground,#fff)">{label}</path>'
 
 
 def _legend(lines: Sequence[tuple[str, str]], *, marks: bool = False) -> str:
-    """Return a row of named line samples above the drawing, after the two marks of a drift chart if asked for."""
+    """Return a row of labelled line samples above the chart, after accepted and rejected batches if `marks`."""
     parts, x = [], float(LEFT)
     if marks:
-        for flagged, word in ((False, "within"), (True, "out")):
-            shape = _dot(x + 5, 14, flagged, word).replace("class=", "data-legend=")
-            parts.append(shape + text(x + 15, 18, word))
-            x += 24 + 7 * len(word)
+        x = 4.0  # four entries need the full width
+        for flagged, label in ((False, "accepted"), (True, "rejected")):
+            shape = _dot(x + 5, 14, flagged, label).replace("class=", "data-legend=")
+            parts.append(shape + text(x + 15, 18, label))
+            x += 24 + 6.6 * len(label)
     for name, style in lines:
         parts.append(f'<path d="M{x:.0f} 14h22" style="fill:none;{style}"/>{text(x + 27, 18, name)}')
-        x += 40 + 7 * len(name)
+        x += 37 + 6.6 * len(name)
     return "".join(parts)
 
 
-def text(x: float, y: float, words: str, anchor: str = "start") -> str:
-    """Return `words` as SVG text at (x, y), escaped; `anchor` is start, middle or end."""
+def text(x: float, y: float, label: str, anchor: str = "start") -> str:
+    """Return `label` as escaped SVG text at (x, y); `anchor` is start, middle or end."""
     style = "font:12px system-ui,sans-serif;fill:var(--text,#222)"
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="{style}">{escape(label)}</text>'
 
 
 def svg(title: str, description: str, parts: Sequence[str], *, height: int = HEIGHT) -> str:
-    """Return a whole drawing made of `parts`, WIDTH × `height` units, that screen readers can name and describe."""
+    """Return the SVG element of `parts`, WIDTH × `height` units, with title and description for screen readers."""
     mark = "chart-" + hashlib.sha256("\0".join((title, description, *parts)).encode()).hexdigest()[:12]
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{mark}-t" aria-describedby="{mark}-d">'

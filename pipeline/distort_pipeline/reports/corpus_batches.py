@@ -1,4 +1,4 @@
-"""The reports of a corpus's batches, read and checked: what its page is made of."""
+"""Reads and checks the batch reports of a corpus."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ STORE_FORMAT, REPORT_FORMAT, VERSION = "distort-pipeline/corpus", "distort-pipel
 
 @dataclass(frozen=True)
 class BatchRow:
-    """One batch's report, with what the page says of it most often."""
+    """A batch's report, with its main values."""
 
     report: Mapping[str, Any]
     distortion: str
-    level: int | None  # None where its distortion comes at one only
+    level: int | None  # None if its distortion has a single level
     number: int
     flagged: bool
-    jsd: float  # bits, by the comparison that it was judged by
-    threshold: float  # bits, of the same comparison
-    image: Path  # of its strip, whether or not there is one
+    jsd: float  # bits, of the report's comparison
+    threshold: float  # bits
+    image: Path  # of its side-by-side image, which may be missing
 
     @property
     def name(self) -> str:
-        """Its name for people."""
+        """The batch's displayed name."""
         return f"{self.kind} {self.number}"
 
     @property
     def kind(self) -> str:
-        """What it is a batch of, for people."""
+        """Distortion, and level if there are several."""
         return self.distortion if self.level is None else f"{self.distortion} level {self.level},"
 
     @property
     def key(self) -> str:
-        """The name of its files."""
+        """The stem of the batch's file names."""
         return self.image.stem
 
     @property
     def link(self) -> str:
-        """The address of its strip, from the page."""
+        """The relative URL of the side-by-side image."""
         return f"{quote(self.image.parent.name)}/{quote(self.image.name)}"
 
 
@@ -56,33 +56,33 @@ def read_store(corpus: Path) -> dict[str, Any]:
 
 def read_batches(folder: Path) -> list[BatchRow]:
     """Return the reports in `folder`, by distortion, level and number."""
-    found = [_batch(path) for path in folder.glob("*.json")]
-    several = Counter(name for name, _ in {(batch.distortion, batch.level) for batch in found})
-    told = [batch if several[batch.distortion] > 1 else replace(batch, level=None) for batch in found]
-    return sorted(told, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
+    batches = [_batch(path) for path in folder.glob("*.json")]
+    levels = Counter(name for name, _ in {(batch.distortion, batch.level) for batch in batches})
+    named = [batch if levels[batch.distortion] > 1 else replace(batch, level=None) for batch in batches]
+    return sorted(named, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
 
 
 def _batch(path: Path) -> BatchRow:
     report = _read(path, REPORT_FORMAT)
-    judged = report.get(str(report.get("judged_by")))
-    lacking = {"distortion", "level", "batch", "samples", "accepted"} - set(report)
-    if lacking or not isinstance(judged, Mapping) or not {"jsd_bits", "threshold_bits"} <= set(judged):
-        wanted = ", ".join(sorted(lacking)) or "the divergence and the bound that it was judged by"
-        raise PipelineError(f"the report {path.name} lacks {wanted}; generate that batch again")
+    comparison = report.get(str(report.get("comparison")))
+    missing = {"distortion", "level", "batch", "samples", "accepted"} - set(report)
+    if missing or not isinstance(comparison, Mapping) or not {"jsd_bits", "threshold_bits"} <= set(comparison):
+        fields = ", ".join(sorted(missing)) or "the divergence and threshold of its comparison"
+        raise PipelineError(f"the report {path.name} lacks {fields}; generate that batch again")
     return BatchRow(
         report=report,
         distortion=str(report["distortion"]),
         level=int(report["level"]),
         number=int(report["batch"]),
         flagged=not report["accepted"],
-        jsd=float(judged["jsd_bits"]),
-        threshold=float(judged["threshold_bits"]),
+        jsd=float(comparison["jsd_bits"]),
+        threshold=float(comparison["threshold_bits"]),
         image=path.with_name(f"{path.stem}.png"),
     )
 
 
 def _read(path: Path, form: str) -> dict[str, Any]:
-    """Return the JSON object at `path`, which must say that it is of the format `form` and of our version."""
+    """Return the JSON object at `path`; PipelineError unless its format is `form` and its version VERSION."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The page of a corpus: one file to look at it with, that says at a glance whether to trust it, and shows why.
+"""The HTML page of a corpus: verdict, charts, tables and samples in a single file.
 
-It works offline, on a phone and without a mouse, and stays below 10 MB however large the corpus: limits below.
+The page works offline, on a phone and without a mouse. The limits below keep its size under 10 MB for any corpus.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
-EXAMPLES = 3  # batches of each distortion and level, besides the flagged ones, that a sample is shown of
-FLAGGED_SHOWN = 12  # flagged batches that a sample is shown of
-DESCRIBED = 100  # flagged batches with their reasons
+EXAMPLES = 3  # accepted batches with a sample, for each distortion and level
+FLAGGED_SHOWN = 12  # rejected batches with a sample
+DESCRIBED = 100  # rejected batches with their reasons
 LISTED = 1000  # batches in the table
 IMAGE_BYTES = 4_500_000  # of PNG in all; base64 adds a third
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example as the page shows it: an image a cell."""
+    """An example as PNG images, one a cell."""
 
     batch: BatchRow
     example: Example
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """Its anchor on the page."""
+        """The anchor on the page."""
         return f"sample-{self.example.record.sample}"
 
 
@@ -55,9 +55,9 @@ Examples = Callable[[BatchRow], Example | None]
 
 
 def write_corpus_page(corpus: Path) -> Path:
-    """Return the path of the page made of what lies in the folder `corpus`; the same folder gives the same page.
+    """Write the page of the folder `corpus` and return its path; equal folders give equal pages.
 
-    PipelineError says which file is missing, damaged or of an unknown version.
+    PipelineError names a missing or damaged file, or an unknown version.
     """
     store, batches, opened = read_store(corpus), read_batches(corpus / "reports"), CorpusStore(corpus)
 
@@ -65,45 +65,48 @@ def write_corpus_page(corpus: Path) -> Path:
         return next(iter(batch_examples(opened, batch.key, 1)), None)
 
     table = opened.table()
-    out = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
-    where = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "image")), strict=True)
-    index = image_index(table, first={image for *batch, image in where if tuple(batch) in out})
+    rejected = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
+    rows = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "image")), strict=True)
+    index = image_index(table, first={image for *batch, image in rows if tuple(batch) in rejected})
     page = corpus / PAGE_NAME
     write_bytes(page, render(store, batches, example_of, index).encode())
     return page
 
 
 def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
-    """Return the page as HTML, with the examples that there is room for."""
+    """Return the page as HTML, with as many examples as IMAGE_BYTES allows."""
     summaries = summaries_of(batches)
-    mismatched = [one["name"] for one in summaries if is_mismatched(one)]
+    mismatched = [summary["name"] for summary in summaries if is_mismatched(summary)]
     settings = store.get("settings", {}).get("generate", {})
-    references = sorted({name for one in summaries for name in one["against"]}, key=lambda n: (n != "pristine", n))
-    rows = list(within(choose_batches(batches), example_of, IMAGE_BYTES))
+    against = {name for summary in summaries for name in summary["against"]}
+    references = sorted(against, key=lambda name: (name != "pristine", name))
+    rows = list(fitting_rows(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
     kinds = dict.fromkeys((batch.distortion, batch.report["level"]) for batch in batches)
-    marks = {kind: f"batch-{place}" for place, kind in enumerate(kinds)}  # a name may hold any character
+    marks = {kind: f"batch-{index}" for index, kind in enumerate(kinds)}  # a name may contain any character
     script = (files("distort_pipeline.reports") / "templates" / "corpus.js").read_text(encoding="utf-8")
-    # Only fields known to hold no path, so that a page handed on does not tell where it was made.
+    # No fields with paths, so that a published page does not reveal folders of its author.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
     return template("corpus.html.j2").render(
         store=store,
         counts=store.get("counts", {}),
         verdict=verdict(batches, store.get("counts", {}).get("batches"), mismatched),
         mismatched=mismatched,
-        asked=request_text(settings),
-        partly=any(len(one["against"]) < len(references) for one in summaries if not one["external"]),
+        request=request_text(settings),
+        partly=any(len(summary["against"]) < len(references) for summary in summaries if not summary["external"]),
         remarks=remarks(store, batches, summaries),
         summaries=summaries,
-        external=[one["name"] for one in summaries if one["external"]],
+        external=[summary["name"] for summary in summaries if summary["external"]],
         references=references,
         batches=listed,
         total=len(batches),
         flagged=flagged[:DESCRIBED],
         all_flagged=len(flagged),
         marks={batch.key: f"{marks[_kind(batch)]}-{batch.number}" for batch in batches},
-        rows={one["name"]: [row for row in rows if row.batch.distortion == one["name"]] for one in summaries},
+        rows={
+            summary["name"]: [row for row in rows if row.batch.distortion == summary["name"]] for summary in summaries
+        },
         shown={row.batch.key: row for row in rows},
         gain=GAIN,
         index=index,
@@ -115,16 +118,16 @@ def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Ex
 
 
 def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
-    """Return the batches to show a sample of, the most important first.
+    """Return the batches with a sample on the page, in order of importance.
 
-    That is one of each distortion and level, then flagged ones, then more, spread over the corpus from start to end.
+    First a batch of each distortion and level, then rejected batches, then others, evenly spread over the corpus.
     """
     kinds = dict.fromkeys(map(_kind, batches))
-    of_each = [[batch for batch in batches if _kind(batch) == kind] for kind in kinds]
-    fine = [_spread([batch for batch in own if not batch.flagged]) for own in of_each]
-    flagged = [[batch for batch in own if batch.flagged] for own in of_each]
-    first = [(good or bad)[0] for good, bad in zip(fine, flagged, strict=True)]
-    chosen = chain(first, islice(_interleaved(flagged), FLAGGED_SHOWN), _interleaved(fine))
+    by_kind = [[batch for batch in batches if _kind(batch) == kind] for kind in kinds]
+    accepted = [_spread([batch for batch in group if not batch.flagged]) for group in by_kind]
+    flagged = [[batch for batch in group if batch.flagged] for group in by_kind]
+    first = [(good or bad)[0] for good, bad in zip(accepted, flagged, strict=True)]
+    chosen = chain(first, islice(_interleaved(flagged), FLAGGED_SHOWN), _interleaved(accepted))
     return list({batch.key: batch for batch in chosen}.values())
 
 
@@ -138,13 +141,13 @@ def _interleaved(lists: Sequence[Sequence[BatchRow]]) -> Iterator[BatchRow]:
 
 
 def _spread(batches: Sequence[BatchRow]) -> list[BatchRow]:
-    """Return EXAMPLES of `batches` or fewer, evenly spread, the first one first."""
-    wanted = min(EXAMPLES, len(batches))
-    return [batches[place * (len(batches) - 1) // max(wanted - 1, 1)] for place in range(wanted)]
+    """Return at most EXAMPLES of `batches`, evenly spread, starting with the first."""
+    count = min(EXAMPLES, len(batches))
+    return [batches[index * (len(batches) - 1) // max(count - 1, 1)] for index in range(count)]
 
 
-def within(batches: Sequence[BatchRow], example_of: Examples, budget_bytes: int) -> Iterator[Row]:
-    """Yield a row for each of `batches` that has an example, as long as their PNG files fit into `budget_bytes`."""
+def fitting_rows(batches: Sequence[BatchRow], example_of: Examples, budget_bytes: int) -> Iterator[Row]:
+    """Yield a row for each of `batches` with an example, until the PNG files exceed `budget_bytes`."""
     for batch in batches:
         example = example_of(batch)
         if example is None:
@@ -161,12 +164,12 @@ def within(batches: Sequence[BatchRow], example_of: Examples, budget_bytes: int)
 def _search_data(
     index: ImageIndex, batches: Sequence[BatchRow], rows: Sequence[Row], marks: Mapping[tuple[str, int], str]
 ) -> str:
-    """Return the JSON that the page's script searches; no `<` in it, so that it can end no element."""
+    """Return the JSON for the page's search script, with every `<` escaped."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(row.example.record.image, []).append(row.mark)
     data = {
-        "kinds": [name if one_level else f"{name} level {level}" for name, level, one_level in index.kinds],
+        "kinds": [name if single_level else f"{name} level {level}" for name, level, single_level in index.kinds],
         "marks": [marks.get((name, level), "") for name, level, _ in index.kinds],
         "flagged": [
             [batch.number for batch in batches if batch.flagged and _kind(batch) == (name, level)]

@@ -1,4 +1,4 @@
-"""What the page of a corpus says of each distortion: means over its batches, and its charts."""
+"""Summaries of a corpus by distortion: means over batches, and charts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distort_pipeline.reports.baseline_dot_plot import baseline_dot_plot
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_batches import BatchRow
 
-SERIES = ("pristine", "true", "generated")
+KINDS = ("pristine", "true", "generated")
 
 
 def summaries_of(batches: Sequence[BatchRow]) -> list[dict[str, Any]]:
@@ -22,8 +22,8 @@ def summaries_of(batches: Sequence[BatchRow]) -> list[dict[str, Any]]:
 
 
 def summary(name: str, batches: Sequence[BatchRow]) -> dict[str, Any]:
-    """Return what the page says of one distortion: means over its batches, weighted by samples, and its charts."""
-    out = [batch for batch in batches if batch.flagged]
+    """Return the summary of one distortion: means over its batches, weighted by samples, and its charts."""
+    flagged = [batch for batch in batches if batch.flagged]
     against = {
         reference: _mean(batches, "against", reference)
         for reference in dict.fromkeys(key for batch in batches for key in batch.report.get("against") or {})
@@ -31,48 +31,48 @@ def summary(name: str, batches: Sequence[BatchRow]) -> dict[str, Any]:
     distances = {reference: value for reference, value in against.items() if value is not None}
     thresholds = [batch.threshold for batch in batches]
     worst = max(batches, key=lambda batch: batch.jsd / batch.threshold if batch.threshold > 0 else 0.0)
-    floor = _mean(batches, "noise_floors", "sampling_bits")
+    floor = _mean(batches, "noise_floors", "split_half_bits")
     histograms = _pooled(batches)
-    drift = threshold_chart(
+    thresholds_plot = threshold_chart(
         [batch.jsd for batch in batches],
         thresholds,
         title=f"JSD_NSS of each batch of {name}",
         flagged=[batch.flagged for batch in batches],
-        # of several levels, one after the other: each has a batch 0
-        batches=[batch.number if batch.level is None else place for place, batch in enumerate(batches)],
+        # batch numbers of several levels repeat
+        batches=[batch.number if batch.level is None else index for index, batch in enumerate(batches)],
         floor=floor,
     )
     jsd = _weighted(batches, lambda batch: batch.jsd)
-    content = _mean(batches, "noise_floors", "content_bits")
-    # without a true distortion of the same tiles nobody knows what is nearest
+    between_content = _mean(batches, "noise_floors", "between_content_bits")
+    # unknown without a true distortion of the same tiles
     nearest = min(distances, key=lambda reference: distances[reference]) if name in distances else None
-    nothing = None if name in distances else _mean(batches, "unpaired", "pristine_bits")
+    identity = None if name in distances else _mean(batches, "unpaired", "identity_bits")
     return {
         "name": name,
         "batches": batches,
-        "flagged": out,
+        "flagged": flagged,
         "samples": sum(batch.report["samples"] for batch in batches),
         "jsd": jsd,
         "thresholds": (min(thresholds), max(thresholds)),
         "worst": worst.jsd / worst.threshold if worst.threshold > 0 else None,
-        "judged_by": sorted({str(batch.report["judged_by"]) for batch in batches}),
-        "sampling_floor": floor,
-        "between_content_baseline": content,
+        "comparisons": sorted({str(batch.report["comparison"]) for batch in batches}),
+        "noise_floor": floor,
+        "between_content_baseline": between_content,
         "duplicates": sum(batch.report.get("duplicates") or 0 for batch in batches),
         "clipped": _mean(batches, "clipped_fraction"),
-        "labels": _labels(batches),
+        "metrics": _metrics(batches),
         "against": distances,
         "nearest": nearest,
-        "nothing": nothing,
+        "identity": identity,
         "external": any(batch.report.get("external") for batch in batches),
         "levels": _levels_of(batches),
         "targets": [target for batch in batches if (target := _target(batch))],
-        "drift": Markup(drift),
-        "five_levels": Markup(
+        "threshold_chart": Markup(thresholds_plot),
+        "dot_plot": Markup(
             baseline_dot_plot(
-                _condition_levels(name, jsd, max(thresholds), floor, content, nothing, distances),
+                _baselines(name, jsd, max(thresholds), floor, between_content, identity, distances),
                 marked="generated",
-                title=f"JSD_NSS of {name} between its floors and the identity baseline",
+                title=f"JSD_NSS of {name} beside its noise floor and baselines",
             )
         ),
         "histograms": [
@@ -84,14 +84,14 @@ def summary(name: str, batches: Sequence[BatchRow]) -> dict[str, Any]:
 
 
 def _levels_of(batches: Sequence[BatchRow]) -> list[dict[str, Any]]:
-    """Return a row for each level of a distortion, the weakest first; none if there is only one."""
+    """Return a row for each level of a distortion in ascending order; empty for a single level."""
     levels = sorted({batch.level for batch in batches if batch.level is not None})
     return [_level_row(level, [batch for batch in batches if batch.level == level]) for level in levels]
 
 
 def _target(batch: BatchRow) -> dict[str, Any] | None:
-    told = batch.report.get("target")
-    return {"batch": batch.name, "samples": batch.report["samples"], **told} if told else None
+    target = batch.report.get("target")
+    return {"batch": batch.name, "samples": batch.report["samples"], **target} if target else None
 
 
 def _level_row(level: int, batches: Sequence[BatchRow]) -> dict[str, Any]:
@@ -108,67 +108,65 @@ def _level_row(level: int, batches: Sequence[BatchRow]) -> dict[str, Any]:
         "flagged": [batch for batch in batches if batch.flagged],
         "jsd": _weighted(batches, lambda batch: batch.jsd),
         "threshold": max(batch.threshold for batch in batches),
-        "floor": _mean(batches, "noise_floors", "sampling_bits"),
+        "floor": _mean(batches, "noise_floors", "split_half_bits"),
         "pristine": _mean(batches, "against", "pristine"),
         "nearest": min(known, key=lambda other: known[other]) if known else None,
-        "labels": _labels(batches),
+        "metrics": _metrics(batches),
     }
 
 
-def _condition_levels(
+def _baselines(
     name: str,
     jsd: float | None,
     threshold: float,
-    sampling: float | None,
-    content: float | None,
-    nothing: float | None,
+    floor: float | None,
+    between_content: float | None,
+    identity: float | None,
     distances: Mapping[str, float],
 ) -> dict[str, float]:
-    """Return what to hold a distortion's JSD_NSS against, in bits by name: those known."""
-    closer_generators = {
-        reference: bits for reference, bits in distances.items() if reference not in (name, "pristine")
-    }
-    condition_levels = {
-        "sampling floor": sampling,
-        "content floor": content,
+    """Return a distortion's JSD_NSS and its known baselines, in bits by label."""
+    others = {reference: bits for reference, bits in distances.items() if reference not in (name, "pristine")}
+    baselines = {
+        "noise floor": floor,
+        "between-content": between_content,
         "generated": jsd,
         "threshold": threshold,
         "to pristine": distances.get("pristine"),
-        "the identity baseline": nothing,
+        "identity": identity,
     }
-    if closer_generators:
-        closer_generator = min(closer_generators, key=lambda reference: closer_generators[reference])
-        condition_levels[f"to {closer_generator}"] = closer_generators[closer_generator]
-    return {label: bits for label, bits in condition_levels.items() if bits is not None}
+    if others:
+        nearest = min(others, key=lambda reference: others[reference])
+        baselines[f"to {nearest}"] = others[nearest]
+    return {label: bits for label, bits in baselines.items() if bits is not None}
 
 
-def _labels(batches: Sequence[BatchRow]) -> dict[str, tuple[float | None, float | None]]:
-    """Return PSNR and SSIM, generated and true, of the same samples: of all where none has a true image."""
-    found = {}
-    for label in ("psnr", "ssim"):
-        beside, true = _mean(batches, label, "beside_true_mean"), _mean(batches, label, "true_mean")
-        found[label] = (_mean(batches, label, "mean") if beside is None else beside, true)
-    return found
+def _metrics(batches: Sequence[BatchRow]) -> dict[str, tuple[float | None, float | None]]:
+    """Return PSNR and SSIM, generated and true, over samples with a true image, or over all if none has one."""
+    metrics = {}
+    for name in ("psnr", "ssim"):
+        paired, true = _mean(batches, name, "paired_mean"), _mean(batches, name, "true_mean")
+        metrics[name] = (_mean(batches, name, "mean") if paired is None else paired, true)
+    return metrics
 
 
 def _pooled(batches: Iterable[BatchRow]) -> dict[str, list[int]]:
-    """Return the sum of the batches' histograms for each condition that any of them has."""
+    """Return the summed histograms of the batches by kind."""
     pooled: dict[str, list[int]] = {}
-    for name in SERIES:
-        counts = [found[name] for batch in batches if (found := batch.report.get("histograms") or {}).get(name)]
-        if counts and any(map(any, counts)):
-            pooled[name] = [sum(column) for column in zip(*counts, strict=True)]
+    for name in KINDS:
+        histograms = [counts[name] for batch in batches if (counts := batch.report.get("histograms") or {}).get(name)]
+        if histograms and any(map(any, histograms)):
+            pooled[name] = [sum(column) for column in zip(*histograms, strict=True)]
     return pooled
 
 
 def _mean(batches: Sequence[BatchRow], *keys: str) -> float | None:
-    """Return the mean of the value at `keys` over the batches that have it, weighted by samples."""
+    """Return the mean of the report value at `keys` over batches, weighted by samples; None if no batch has a value."""
 
     def value(batch: BatchRow) -> float | None:
-        found: Any = batch.report
+        entry: Any = batch.report
         for key in keys:
-            found = (found or {}).get(key)
-        return None if found is None else float(found)
+            entry = (entry or {}).get(key)
+        return None if entry is None else float(entry)
 
     return _weighted(batches, value)
 

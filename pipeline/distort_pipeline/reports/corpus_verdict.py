@@ -1,4 +1,4 @@
-"""What a hurried reader takes home from a corpus's reports: a verdict, and what speaks for caution."""
+"""The verdict on a corpus and remarks of caution, from its batch reports."""
 
 from __future__ import annotations
 
@@ -9,88 +9,90 @@ from typing import Any
 from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
 from distort_pipeline.reports.corpus_summaries import summaries_of
 
-MANY_BEYOND = 0.05  # of the samples of a distortion: fewer lie in the tables
-NAMED = 6  # batches that the verdict names; the list below it has all
+MANY_CLIPPED = 0.05  # share of a distortion's samples; smaller shares appear in the tables only
+NAMED = 6  # batches named in the verdict
 
 
 def cautions(corpus: Path) -> list[str]:
-    """Return what the page of the folder `corpus` says beside its verdict, one sentence each."""
+    """Return the remarks on the corpus in the folder `corpus`, a sentence each."""
     batches = read_batches(corpus / "reports")
     return remarks(read_store(corpus), batches, summaries_of(batches))
 
 
 def verdict(batches: Sequence[BatchRow], expected: int | None, mismatched: Sequence[str] = ()) -> tuple[str, str]:
-    """Return 'good', 'bad' or 'unknown', and the sentence that a hurried reader takes home.
+    """Return 'good', 'bad' or 'unknown', and the verdict as a sentence.
 
-    Bounds say whether a batch is as its model was in validation, not whether the model was any good: distortions that
-    are `astray`, nearer to something else than to what they learned or no nearer than the identity baseline, keep the verdict
-    from being good.
+    Acceptance thresholds compare a batch with its model's validation, and do not test the model itself. `mismatched`
+    distortions, nearer to another distortion or no nearer than the identity baseline, make the verdict 'unknown'.
     """
-    total, out = len(batches), [batch.name for batch in batches if batch.flagged]
+    total, rejected = len(batches), [batch.name for batch in batches if batch.flagged]
     missing = max(0, (expected or 0) - total)
     if not batches:
         return "unknown", "No batch has a report, so nothing is known about this corpus."
-    if out:
-        named = ", ".join(out[:NAMED]) + (f" and {len(out) - NAMED} more" if len(out) > NAMED else "")
-        few = f"{len(out)} of {total} batches {'is' if len(out) == 1 else 'are'} rejected: {named}."
-        every = f"All {total} batches are rejected." if total > 1 else f"The only batch is rejected: {named}."
-        words = every if len(out) == total else few
+    if rejected:
+        names = ", ".join(rejected[:NAMED]) + (f" and {len(rejected) - NAMED} more" if len(rejected) > NAMED else "")
+        partly = f"{len(rejected)} of {total} batches {'is' if len(rejected) == 1 else 'are'} rejected: {names}."
+        fully = f"All {total} batches are rejected." if total > 1 else f"The only batch is rejected: {names}."
+        sentence = fully if len(rejected) == total else partly
     else:
-        words = (
-            f"All {total} batches lie within their bounds." if total > 1 else "The only batch lies within its bounds."
-        )
-    if mismatched and not out:
-        words = f"{words.removesuffix('.')}, but {', '.join(mismatched)} {'is' if len(mismatched) == 1 else 'are'} nearer to "
-        words += "something else than to what was learned, or no nearer than the identity baseline."
+        sentence = f"All {total} batches are accepted." if total > 1 else "The only batch is accepted."
+    if mismatched and not rejected:
+        are = "is" if len(mismatched) == 1 else "are"
+        sentence = f"{sentence.removesuffix('.')}, but {', '.join(mismatched)} {are} mismatched: nearer to another "
+        sentence += "distortion than to the learned one, or no nearer than the identity baseline."
     if missing:
-        words += f" {missing} more {'has' if missing == 1 else 'have'} no report."
-    return "bad" if out else "unknown" if missing or mismatched else "good", words
+        sentence += f" {missing} more {'has' if missing == 1 else 'have'} no report."
+    return "bad" if rejected else "unknown" if missing or mismatched else "good", sentence
 
 
 def remarks(store: Mapping[str, Any], batches: Sequence[BatchRow], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what else speaks for caution, one sentence each."""
-    said = []
-    for one in summaries:
-        if _no_better_than_identity(one):
-            said.append(
-                f"Generated {one['name']} is no nearer to its model's true images ({one['jsd']:.4f} bits) than the "
-                f"untouched tiles are ({one['nothing']:.4f})."
+    """Return remarks of caution, a sentence each."""
+    sentences = []
+    for summary in summaries:
+        if _no_better_than_identity(summary):
+            sentences.append(
+                f"Generated {summary['name']} is no nearer to its model's true images ({summary['jsd']:.4f} bits) than "
+                f"the identity baseline ({summary['identity']:.4f})."
             )
-        elif is_mismatched(one):
-            own, other = one["against"][one["name"]], one["against"][one["nearest"]]
-            whom = "the pristine images" if one["nearest"] == "pristine" else f"true {one['nearest']}"
-            own_words = f"true {one['name']} ({own:.4f})"
-            said.append(f"Generated {one['name']} is nearer to {whom} ({other:.4f} bits) than to {own_words}.")
-        if (beyond := _clipped_share(one)) >= MANY_BEYOND:
-            said.append(
-                f"{100 * beyond:.0f} % of the samples of {one['name']} are at an end of the dial: no severity brings "
-                "them nearer to the quality that was asked for."
+        elif is_mismatched(summary):
+            bits, nearest_bits = summary["against"][summary["name"]], summary["against"][summary["nearest"]]
+            nearest = "the pristine images" if summary["nearest"] == "pristine" else f"true {summary['nearest']}"
+            learned = f"true {summary['name']} ({bits:.4f})"
+            sentences.append(
+                f"Generated {summary['name']} is nearer to {nearest} ({nearest_bits:.4f} bits) than to {learned}."
             )
-        if one["duplicates"]:
-            said.append(f"{one['name']} has {one['duplicates']} duplicate samples.")
+        if (clipped := _clipped_share(summary)) >= MANY_CLIPPED:
+            sentences.append(
+                f"{100 * clipped:.0f} % of the samples of {summary['name']} are clipped at severity 0 or 1: "
+                "no severity is nearer to the requested quality."
+            )
+        if summary["duplicates"]:
+            sentences.append(f"{summary['name']} has {summary['duplicates']} duplicate samples.")
     counts = store.get("counts", {})
-    found = {
+    reported = {
         "batches": len(batches),
         "samples": sum(batch.report["samples"] for batch in batches),
         "flagged": sum(batch.flagged for batch in batches),
     }
-    for name, number in found.items():
+    for name, number in reported.items():
         if counts.get(name, number) != number:
-            said.append(f"The corpus counts {counts[name]} {name}, its reports {number}: they do not belong together.")
-    return said
+            sentences.append(
+                f"The corpus counts {counts[name]} {name}, its reports {number}: store.json and reports do not match."
+            )
+    return sentences
 
 
-def is_mismatched(one: Mapping[str, Any]) -> bool:
-    """Return whether a distortion's summary shows it nearer to something else than to what its model learned."""
-    return one["nearest"] not in (None, one["name"]) or _no_better_than_identity(one)
+def is_mismatched(summary: Mapping[str, Any]) -> bool:
+    """Return whether a distortion is nearer to another distortion, or no nearer than the identity baseline."""
+    return summary["nearest"] not in (None, summary["name"]) or _no_better_than_identity(summary)
 
 
-def _no_better_than_identity(one: Mapping[str, Any]) -> bool:
-    return one["nothing"] is not None and one["jsd"] >= one["nothing"]
+def _no_better_than_identity(summary: Mapping[str, Any]) -> bool:
+    return summary["identity"] is not None and summary["jsd"] >= summary["identity"]
 
 
-def _clipped_share(one: Mapping[str, Any]) -> float:
-    """Return the share of a distortion's samples whose targets no severity reaches; 0 where none was asked for."""
-    told = one.get("targets") or ()
-    samples = sum(batch["samples"] for batch in told)
-    return sum(batch["at_limit"] * batch["samples"] for batch in told) / samples if samples else 0.0
+def _clipped_share(summary: Mapping[str, Any]) -> float:
+    """Return the share of a distortion's samples clipped at severity 0 or 1; 0 without quality targets."""
+    targets = summary.get("targets") or ()
+    samples = sum(target["samples"] for target in targets)
+    return sum(target["severity_clipped"] * target["samples"] for target in targets) / samples if samples else 0.0

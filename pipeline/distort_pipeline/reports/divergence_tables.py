@@ -1,4 +1,4 @@
-"""The table of divergences in words: as Markdown with the paper's beside it, and as lines for a terminal."""
+"""The table of divergences as Markdown, with the paper's table, and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ PAPER_TABLE: Mapping[str, tuple[float, ...]] = {
     "pink_noise": (0.0195, 0.0317, 0.1377, 0.0062),
 }
 PAPER_CAVEAT = (
-    "The paper states no distortion levels, image sizes, bins or logarithm, so the two tables compare in their "
-    "pattern, not number by number."
+    "The paper does not state distortion levels, image sizes, bins or logarithm, so the tables are comparable in "
+    "pattern but not number by number."
 )
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Return the table as Markdown, with the smallest of rows and columns marked; the paper's beside it if it tells."""
+    """Return the table as Markdown, minima of rows and columns marked, followed by the paper's table if comparable."""
     columns = evaluation.columns
     ours = {name: [row[column] for column in columns] for name, row in evaluation.table.items()}
-    nothing = [evaluation.pristine[column] for column in columns]
+    identity = [evaluation.pristine[column] for column in columns]
     lines = [
         "# JSD_NSS in bits, mean over validation images",
         "",
-        f"Rows: generated. Columns: true. {len(evaluation.images)} images. The row *pristine* is what doing "
-        "nothing scores. **Bold**: smallest of its row; ↓: smallest of its column.",
+        f"Rows: generated. Columns: true. {len(evaluation.images)} images. The row *pristine* is the "
+        "identity baseline. **Bold**: smallest of its row; ↓: smallest of its column.",
         "",
-        *_markdown_table(columns, ours, nothing, in_bits),
+        *_markdown_table(columns, ours, identity, in_bits),
     ]
     if in_the_paper(columns):
         lines += [
@@ -52,7 +52,7 @@ def markdown(evaluation: Evaluation) -> str:
 
 
 def in_the_paper(columns: Sequence[str]) -> bool:
-    """Return whether the paper has any of these true distortions, at whatever level; else its table says nothing here.
+    """Return whether the paper has any of these true distortions, at any level.
 
     >>> in_the_paper(["lens", "jpeg-3"]), in_the_paper(["lens"])
     (True, False)
@@ -71,18 +71,18 @@ def text_table(figures: Mapping[str, Any]) -> tuple[str, ...]:
     columns = list(figures["pristine"])
     rows = [*figures["table"].items(), ("pristine", figures["pristine"])]
     first = max(len(CORNER), *(len(name) for name, _ in rows))
-    said = {name: [in_bits(row[column]) for column in columns] for name, row in rows}
-    widths = [max(map(len, cells)) for cells in zip(columns, *said.values(), strict=True)]
+    formatted = {name: [in_bits(row[column]) for column in columns] for name, row in rows}
+    widths = [max(map(len, cells)) for cells in zip(columns, *formatted.values(), strict=True)]
     head = [f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)]
     body = [
         "  ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))])
-        for name, cells in said.items()
+        for name, cells in formatted.items()
     ]
     return ("  ".join([f"{CORNER:<{first}}", *head]), *body)
 
 
 def smallest(rows: Sequence[Sequence[float]]) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Return the places (row, column) of the smallest values of all rows, and those of all columns.
+    """Return the indices (row, column) of the minima of rows, and of the minima of columns.
 
     >>> smallest([[1.0, 2.0], [3.0, 4.0]]) == ({(0, 0), (1, 0)}, {(0, 0), (0, 1)})
     True
@@ -90,26 +90,24 @@ def smallest(rows: Sequence[Sequence[float]]) -> tuple[set[tuple[int, int]], set
     table = np.asarray(rows)
     of_rows = table == table.min(1, keepdims=True)
     of_columns = table == table.min(0, keepdims=True)
-    return _places(of_rows), _places(of_columns)
+    return _indices(of_rows), _indices(of_columns)
 
 
 def _markdown_table(
     columns: Sequence[str],
     rows: Mapping[str, Sequence[float]],
     pristine: Sequence[float] | None,
-    said: Callable[[float], str],
+    form: Callable[[float], str],
 ) -> list[str]:
-    every = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
-    of_rows, of_columns = smallest([row for _, row in every])
+    all_rows = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
+    of_rows, of_columns = smallest([row for _, row in all_rows])
     lines = [f"| {CORNER} | {' | '.join(map(_cell, columns))} |", "|---" + "|---:" * len(columns) + "|"]
-    for number, (name, row) in enumerate(every):
+    for number, (name, row) in enumerate(all_rows):
         cells = [_cell(f"*{name}*" if number == len(rows) else name)]
-        for place, bits in enumerate(row):
-            bold = (number, place) in of_rows and number < len(
-                rows
-            )  # nobody asks what the identity baseline is nearest to
-            arrow = " ↓" if (number, place) in of_columns else ""
-            cells.append(f"**{said(bits)}**{arrow}" if bold else f"{said(bits)}{arrow}")
+        for index, bits in enumerate(row):
+            bold = (number, index) in of_rows and number < len(rows)
+            arrow = " ↓" if (number, index) in of_columns else ""
+            cells.append(f"**{form(bits)}**{arrow}" if bold else f"{form(bits)}{arrow}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -118,5 +116,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _places(marked: Any) -> set[tuple[int, int]]:
+def _indices(marked: Any) -> set[tuple[int, int]]:
     return {(int(row), int(column)) for row, column in np.argwhere(marked)}

@@ -1,4 +1,4 @@
-"""The files of an evaluation for programs: metrics, tables, and the data of plots. The same figures, the same bytes."""
+"""Machine-readable files of an evaluation: metrics, tables and plot data. Equal figures give equal bytes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from distort_pipeline.statistics.severity_sweep import SeveritySweep
 from distort_pipeline.stores.files import write_bytes, write_json
 
 SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
-DECIMALS = 6  # of bits: a hundredth of the smallest floor, and coarser than the last digits that libraries differ in
+DECIMALS = 6  # of bits: a hundredth of the smallest noise floor, coarser than differences between library versions
 
 
 def write_files(
     evaluation: Evaluation, c2st: C2STReport | None, folder: Path, sweeps: Mapping[str, SeveritySweep] | None = None
 ) -> dict[str, Any]:
-    """Write every file but strips and page into `folder` and return the metrics; `doubts` are a sceptic's findings."""
+    """Write all files except images and page into `folder` and return the metrics."""
     figures = metrics(evaluation, c2st, sweeps)
     write_json(folder / "metrics.json", figures)
     write_json(folder / "residuals.json", residuals(evaluation))
     write_bytes(folder / "table.md", markdown(evaluation).encode())
-    told = c2st_csv(c2st) if c2st else ()
-    for name, rows in (*csv_files(evaluation), *told, *sweep_csv(sweeps or {})):
+    c2st_files = c2st_csv(c2st) if c2st else ()
+    for name, rows in (*csv_files(evaluation), *c2st_files, *sweep_csv(sweeps or {})):
         write_bytes(folder / name, csv_bytes(rows))
     return figures
 
@@ -47,49 +47,49 @@ def write_files(
 def metrics(
     evaluation: Evaluation, c2st: C2STReport | None = None, sweeps: Mapping[str, SeveritySweep] | None = None
 ) -> dict[str, Any]:
-    """Return the small nested numbers for `dvc metrics show`: nothing in them depends on the run."""
-    found = {
+    """Return nested numbers for `dvc metrics show`, independent of host and time."""
+    figures = {
         "table": evaluation.table,
         "pristine": evaluation.pristine,
         "models": {name: {**model_metrics(evaluation, name), **c2st_metrics(c2st, name)} for name in evaluation.models},
         "noise_floors": {
-            column: {"sampling": floors.sampling, "content": floors.content}
+            column: {"split_half": floors.sampling, "between_content": floors.content}
             for column, floors in evaluation.noise_floors.items()
         },
         "images": len(evaluation.images),
-        "nearest_own": sum(evaluation.nearest_own(name) for name in evaluation.models),
+        "diagonal_dominant": sum(evaluation.diagonal_dominant(name) for name in evaluation.models),
         "tstr": tstr_metrics(c2st),
         "severity_tstr": severity_tstr_metrics(c2st),
-        "sweeps": {name: sweep_metrics(dial) for name, dial in sweeps.items()} if sweeps else None,
+        "sweeps": {name: sweep_metrics(sweep) for name, sweep in sweeps.items()} if sweeps else None,
     }
-    return _tidy(found)
+    return _tidy(figures)
 
 
 def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
-    """Return the numbers of one generator; None where there is no such number."""
+    """Return the metrics of one generator; None for an undefined metric."""
     model = evaluation.models[name]
     floors = evaluation.noise_floors[model.learned]
     return {
-        "jsd_nss": evaluation.own(name),
-        "jsd_nss_nats": evaluation.own(name) * NATS_PER_BIT,
+        "jsd_nss": evaluation.diagonal(name),
+        "jsd_nss_nats": evaluation.diagonal(name) * NATS_PER_BIT,
         "jsd_nss_pooled": evaluation.pooled_table[name][model.learned],
         "jsd_nss_pristine": evaluation.pristine[model.learned],
-        "sampling_floor": floors.sampling,
-        "nearest_own": int(evaluation.nearest_own(name)),
-        "nearest_of_vector": len(evaluation.nearest_in(name)),
+        "noise_floor": floors.sampling,
+        "diagonal_dominant": int(evaluation.diagonal_dominant(name)),
+        "nearest_features": len(evaluation.dominant_features(name)),
         **quality_means(evaluation, name),
         **_draw_metrics(model.draws, evaluation.sample_diversity(name)),
     }
 
 
 def quality_means(evaluation: Evaluation, name: str) -> dict[str, float | None]:
-    """Return mean PSNR and SSIM of generated and true, and generated minus true, over the images that have them."""
+    """Return mean PSNR and SSIM of generated and true, and generated minus true, over images with a defined value."""
     columns = list(zip(*(values for _, values in _severities(evaluation, name)), strict=True))
     return {label: _mean(column) for label, column in zip(SEVERITY, columns, strict=True)}
 
 
 def quality_table(evaluation: Evaluation) -> list[Sequence[object]]:
-    """Return rows of model, image and the values of SEVERITY; the last one of each model is the mean."""
+    """Return rows of model, image and the values of SEVERITY; the last row of each model is the mean."""
     rows: list[Sequence[object]] = []
     for name in evaluation.models:
         rows += [[name, image, *values] for image, values in _severities(evaluation, name)]
@@ -98,7 +98,7 @@ def quality_table(evaluation: Evaluation) -> list[Sequence[object]]:
 
 
 def residuals(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the statistics of residuals, generated beside true, and of two draws, by model."""
+    """Return the statistics of residuals, generated and true, and of two draws, by model."""
     return {
         name: {
             **{kind: _residual_values(figures) for kind, figures in model.residuals.items()},
@@ -109,21 +109,21 @@ def residuals(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
-    """Yield the name of each CSV file and its rows, the header first."""
+    """Yield the name and the rows of each CSV file, column names first."""
     columns = evaluation.columns
     for file, rows, pristine in (
         ("table.csv", evaluation.table, evaluation.pristine),
-        ("pooled.csv", evaluation.pooled_table, evaluation.pooled_pristine),
+        ("pooled.csv", evaluation.pooled_table, evaluation.pooled_identity),
     ):
-        every = [*rows.items(), ("pristine", pristine)]
-        yield file, [["generated", *columns], *([name, *(row[column] for column in columns)] for name, row in every)]
+        all_rows = [*rows.items(), ("pristine", pristine)]
+        yield file, [["generated", *columns], *([name, *(row[column] for column in columns)] for name, row in all_rows)]
         if file == "table.csv":
-            long = [[name, column, row[column]] for name, row in every for column in columns]
+            long = [[name, column, row[column]] for name, row in all_rows for column in columns]
             yield "plots/table.csv", [["generated", "true", "bits"], *long]
     yield (
-        "floors.csv",
+        "noise_floors.csv",
         [
-            ["distortion", "sampling", "sampling_between", "content"],
+            ["distortion", "split_half", "split_half_of", "between_content"],
             *(
                 [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
                 for name, floors in evaluation.noise_floors.items()
@@ -138,18 +138,18 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
 
 
 def _feature_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[object]]]]:
-    own: list[Sequence[object]] = [
+    learned: list[Sequence[object]] = [
         [name, model.learned, kind, *(features[component] for component in NSS_FEATURES)]
         for name, model in evaluation.models.items()
         for kind, features in model.feature_table.items()
     ]
-    yield "vector.csv", [["model", "true", "compared", *NSS_FEATURES], *own]
+    yield "nss_features.csv", [["model", "true", "compared", *NSS_FEATURES], *learned]
     tables: list[Sequence[object]] = [
         [name, column, *(feature_table[column][component] for component in NSS_FEATURES)]
         for name, feature_table in (*evaluation.feature_table.items(), ("pristine", evaluation.identity_features))
         for column in evaluation.columns
     ]
-    yield "vector_tables.csv", [["generated", "true", *NSS_FEATURES], *tables]
+    yield "nss_feature_tables.csv", [["generated", "true", *NSS_FEATURES], *tables]
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -161,11 +161,11 @@ def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _draw_metrics(draws: Mapping[str, Draws], sample_diversity: SampleDiversity | None) -> dict[str, float | None]:
-    found = {f"draw_correlation_{kind}": one.correlation for kind, one in draws.items()}
+    figures = {f"draw_correlation_{kind}": pair.correlation for kind, pair in draws.items()}
     if sample_diversity is not None:
-        found["draw_variance_ratio"] = sample_diversity.variance_ratio
-        found["draws_as_true"] = int(sample_diversity.independent and sample_diversity.variance_matches)
-    return found
+        figures["draw_variance_ratio"] = sample_diversity.variance_ratio
+        figures["diversity_matches"] = int(sample_diversity.independent and sample_diversity.variance_matches)
+    return figures
 
 
 def _severities(evaluation: Evaluation, name: str) -> list[tuple[str, tuple[float | None, ...]]]:
@@ -177,14 +177,14 @@ def _severities(evaluation: Evaluation, name: str) -> list[tuple[str, tuple[floa
 
 
 def _quality_values(generated: Quality, true: Quality) -> tuple[float | None, ...]:
-    """Return the values of SEVERITY; no PSNR difference to or from identical images."""
+    """Return the values of SEVERITY; the PSNR difference is None if an image equals its reference."""
     difference = None if generated.psnr is None or true.psnr is None else generated.psnr - true.psnr
     return generated.psnr, true.psnr, difference, generated.ssim, true.ssim, generated.ssim - true.ssim
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return fmean(there) if there else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _residual_values(figures: ResidualFigures) -> dict[str, Any]:
@@ -202,11 +202,11 @@ def _histogram_rows(model: ModelFigures) -> list[Sequence[object]]:
 
 
 def _tidy(value: Any) -> Any:
-    """Return `value` as plain JSON with rounded numbers; entries of mappings that are None are left out."""
+    """Return `value` as plain JSON with rounded numbers, without None entries of mappings."""
     if isinstance(value, Mapping):
-        return {name: _tidy(part) for name, part in value.items() if part is not None}
+        return {name: _tidy(entry) for name, entry in value.items() if entry is not None}
     if isinstance(value, np.ndarray):
         return _tidy(value.tolist())
     if isinstance(value, list | tuple):
-        return [_tidy(part) for part in value]
+        return [_tidy(entry) for entry in value]
     return round(value, DECIMALS) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The page of an evaluation: which generator is near to the distortion it learned, by how much, and how that looks."""
+"""The HTML page of an evaluation: each generator against its learned distortion, in tables, charts and images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, q
 from distort_pipeline.reports.html import template
 from distort_pipeline.reports.interval_plot import interval_plot
 from distort_pipeline.reports.residual_plots import residual_charts
-from distort_pipeline.reports.side_by_side import EmbeddedImage, amplified_residual, carry
-from distort_pipeline.reports.sweep_tables import step_words, sweep_charts
-from distort_pipeline.statistics.c2st import GOAL, C2STReport
+from distort_pipeline.reports.side_by_side import EmbeddedImage, amplified_residual, embed
+from distort_pipeline.reports.sweep_tables import parameters_text, sweep_charts
+from distort_pipeline.statistics.c2st import GOAL, POSITIVE_CONTROL_SCALE, C2STReport
 from distort_pipeline.statistics.evaluation import Evaluation
 from distort_pipeline.statistics.nss_features import NSS_FEATURES
 from distort_pipeline.statistics.sample_diversity import CORRELATION_GOAL, VARIANCE_GOAL
@@ -32,10 +32,10 @@ from distort_pipeline.statistics.severity_sweep import FALLING_GOAL, STEPS, UNTO
 from distort_pipeline.stores.files import write_bytes
 
 PAGE_NAME = "index.html"
-CROP_PX = 256  # of an image in a strip
+CROP_PX = 256  # of an image in a side-by-side row
 SIDE_BY_SIDE_COLUMNS = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
-DELTA_PSNR_DB = 3.0  # ours: twice or half the error energy; MSCN divides by local contrast, so JSD_NSS hardly sees it
-SIDE_BY_SIDE_BYTES = 7_000_000  # of PNG in all: base64 adds a third, which leaves the page below 10 MB
+DELTA_PSNR_DB = 3.0  # ours: twice or half the error energy; MSCN normalisation makes JSD_NSS insensitive to severity
+SIDE_BY_SIDE_BYTES = 7_000_000  # of PNG in all: base64 adds a third, so the page stays below 10 MB
 
 
 def write_evaluation_page(
@@ -45,11 +45,10 @@ def write_evaluation_page(
     metadata: Mapping[str, Any],
     sweeps: Mapping[str, SeveritySweep] | None = None,
 ) -> Path:
-    """Write the page into `folder`, with the strips that lie there, and return its path."""
+    """Write the page into `folder`, with the side-by-side images found there, and return its path."""
     images = {name: folder / "side_by_side" / f"{name}.png" for name in evaluation.models}
-    there = [path for path in images.values() if path.exists()]
-    carried = carry(there, SIDE_BY_SIDE_BYTES)
-    shown = {name: carried[path] for name, path in images.items() if path in carried}
+    embedded = embed([path for path in images.values() if path.exists()], SIDE_BY_SIDE_BYTES)
+    shown = {name: embedded[path] for name, path in images.items() if path in embedded}
     page = folder / PAGE_NAME
     write_bytes(page, render(evaluation, metadata, shown, c2st, sweeps).encode())
     return page
@@ -62,7 +61,7 @@ def render(
     c2st: C2STReport | None = None,
     sweeps: Mapping[str, SeveritySweep] | None = None,
 ) -> str:
-    """Return the page as HTML; `header` is the evaluation's store.json, `shown` has side_by_side, and `dials`, by model."""
+    """Return the page as HTML; `metadata` is store.json, `shown` has images and `sweeps` severity sweeps by model."""
     return template("evaluation.html.j2").render(
         evaluation=evaluation,
         metadata=metadata,
@@ -77,17 +76,18 @@ def render(
         sweeps=sweeps or {},
         sweep_charts=sweep_charts,
         sweep_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB, "steps": STEPS},
-        step_words=step_words,
+        parameters_text=parameters_text,
         c2st=c2st,
         c2st_charts=_c2st_charts(c2st),
         compared_in=compared_in,
         c2st_text=c2st_text,
         tstr_text=tstr_text,
         severity_tstr_text=severity_tstr_text,
-        goals={"told": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
+        positive_control=POSITIVE_CONTROL_SCALE,
+        goals={"c2st": GOAL, "correlation": CORRELATION_GOAL, "variance": VARIANCE_GOAL},
         residuals=residuals(evaluation),
         components=NSS_FEATURES,
-        nearest_words=nearest_words,
+        nearest_text=nearest_text,
         severity=SEVERITY,
         severities=quality_table(evaluation),
         shown=shown,
@@ -95,100 +95,101 @@ def render(
 
 
 def side_by_side_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
-    """Return the images under SIDE_BY_SIDE_COLUMNS: crops of 256 px from the centre, or all of a smaller image."""
+    """Return the images of SIDE_BY_SIDE_COLUMNS: centre crops of 256 px, or smaller images in full."""
     y, x = (max(0, side - CROP_PX) // 2 for side in pristine.shape[:2])
-    clean, bad, made = (one[y : y + CROP_PX, x : x + CROP_PX] for one in (pristine, true, generated))
-    return [clean, bad, made, amplified_residual(clean, bad), amplified_residual(clean, made)]
+    clean, distorted, output = (image[y : y + CROP_PX, x : x + CROP_PX] for image in (pristine, true, generated))
+    return [clean, distorted, output, amplified_residual(clean, distorted), amplified_residual(clean, output)]
 
 
 def verdict(evaluation: Evaluation, c2st: C2STReport | None = None) -> tuple[str, str]:
-    """Return 'good', 'unknown' or 'bad', and the sentence that a hurried reader takes home."""
+    """Return 'good', 'unknown' or 'bad', and the verdict as a sentence."""
     models = list(evaluation.models)
-    mismatched = [name for name in models if not evaluation.nearest_own(name)]
+    mismatched = [name for name in models if not evaluation.diagonal_dominant(name)]
     if mismatched:
-        few = f"{len(mismatched)} of {len(models)} generators {'is' if len(mismatched) == 1 else 'are'} not"
-        return "bad", f"{few} the nearest to what was learned: {', '.join(mismatched)}."
-    words = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
+        are = "is" if len(mismatched) == 1 else "are"
+        return "bad", f"{len(mismatched)} of {len(models)} generators {are} mismatched: {', '.join(mismatched)}."
+    sentence = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
     if len(evaluation.columns) > 1:
-        words += " nearest to the distortion learned, and to no other"
+        sentence += " nearest to the learned distortion"
     else:
-        words += " nearer to the distortion learned, the only one here, than the identity baseline"
-    off = [name for name in models if _too_strong(evaluation, name) is not None]
-    if off:
-        return "unknown", f"{words}, but not of its strength: {', '.join(off)}."
-    stale = [name for name in models if _diversity_unlike_true(evaluation, name)]
-    if stale:
-        return "unknown", f"{words}, but not drawn like it: {', '.join(stale)}."
-    told = [name for name, trial in c2st.results.items() if trial.state == "bad"] if c2st else []
-    if told:
-        return "unknown", f"{words}, but a classifier tells {', '.join(told)} from true."
-    return "good", f"{words}."
+        sentence += " nearer to the learned distortion than the identity baseline"
+    wrong_severity = [name for name in models if _severity_difference(evaluation, name) is not None]
+    if wrong_severity:
+        return "unknown", f"{sentence}, but differs in severity: {', '.join(wrong_severity)}."
+    wrong_diversity = [name for name in models if _diversity_unlike_true(evaluation, name)]
+    if wrong_diversity:
+        return "unknown", f"{sentence}, but differs in sample diversity: {', '.join(wrong_diversity)}."
+    distinguishable = [name for name, result in c2st.results.items() if result.state == "bad"] if c2st else []
+    if distinguishable:
+        return "unknown", f"{sentence}, but the C2ST accuracy exceeds {GOAL:.0%}: {', '.join(distinguishable)}."
+    return "good", f"{sentence}."
 
 
 def remarks(evaluation: Evaluation, c2st: C2STReport | None = None) -> list[str]:
-    """Return, for each generator that something speaks against, what does."""
-    against = {name: "; ".join(_objections(evaluation, c2st, name)) for name in evaluation.models}
-    return [f"Generated {name} {objections}." for name, objections in against.items() if objections]
+    """Return a sentence for each generator with objections."""
+    sentences = {name: "; ".join(_objections(evaluation, c2st, name)) for name in evaluation.models}
+    return [f"Generated {name} {objections}." for name, objections in sentences.items() if objections]
 
 
-def nearest_words(evaluation: Evaluation, name: str) -> str:
-    """Return by how many components of the vector a generator is nearest to what it learned, and by which it is not."""
-    mismatched = [component for component in NSS_FEATURES if component not in evaluation.nearest_in(name)]
+def nearest_text(evaluation: Evaluation, name: str) -> str:
+    """Return the number of NSS features nearest to the learned distortion, and the names of the others."""
+    mismatched = [component for component in NSS_FEATURES if component not in evaluation.dominant_features(name)]
     if not mismatched:
         return f"all {len(NSS_FEATURES)}"
     return f"{len(NSS_FEATURES) - len(mismatched)} of {len(NSS_FEATURES)}; not {', '.join(mismatched)}"
 
 
 def _objections(evaluation: Evaluation, c2st: C2STReport | None, name: str) -> list[str]:
-    own, learned = evaluation.own(name), evaluation.models[name].learned
-    truth = f"true {learned} ({own:.4f} bits)"
-    said = []
+    bits, learned = evaluation.diagonal(name), evaluation.models[name].learned
+    truth = f"true {learned} ({bits:.4f} bits)"
+    objections = []
     if closer_distortions := evaluation.closer_distortions(name):
         nearer = ", ".join(f"{column} ({evaluation.table[name][column]:.4f})" for column in closer_distortions)
-        said.append(f"is nearer to true {nearer} than to {truth}")
+        objections.append(f"is nearer to true {nearer} than to {truth}")
     if closer_generators := evaluation.closer_generators(name):
-        nearer = ", ".join(
-            f"{closer_generator} ({evaluation.table[closer_generator][learned]:.4f})"
-            for closer_generator in closer_generators
-        )
-        said.append(f"is farther from {truth} than generated {nearer}")
-    if not evaluation.beats_pristine(name):
-        said.append(f"is no nearer to {truth} than the untouched images ({evaluation.pristine[learned]:.4f})")
-    if stronger := _too_strong(evaluation, name):
-        how = "stronger" if stronger > 0 else "positive_control"
-        said.append(f"is {abs(stronger):.1f} dB {how} by PSNR than true {learned}, which JSD_NSS hardly sees")
-    said += _diversity_unlike_true(evaluation, name)
-    trial = c2st.results.get(name) if c2st else None
-    if trial and trial.state == "bad":
-        said.append(f"is told from true {learned} by a classifier, in {trial.generated.share:.0%} of unseen tiles")
-    return said
+        nearer = ", ".join(f"{other} ({evaluation.table[other][learned]:.4f})" for other in closer_generators)
+        objections.append(f"is farther from {truth} than generated {nearer}")
+    if not evaluation.beats_identity(name):
+        objections.append(f"is no nearer to {truth} than the identity baseline ({evaluation.pristine[learned]:.4f})")
+    if difference := _severity_difference(evaluation, name):
+        side = "below" if difference < 0 else "above"
+        objections.append(f"has a PSNR {abs(difference):.1f} dB {side} true {learned}")
+    objections += _diversity_unlike_true(evaluation, name)
+    result = c2st.results.get(name) if c2st else None
+    if result and result.state == "bad":
+        accuracy = result.generated
+        interval = f"95 % interval {accuracy.low:.2f} to {accuracy.high:.2f}"
+        objections.append(f"has a C2ST accuracy of {accuracy.share:.2f} ({interval}) against true {learned}")
+    return objections
 
 
 def _diversity_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
-    """Return what two draws of a generator have unlike two draws of the truth, in words; nothing if all is well."""
+    """Return objections to the sample diversity of a generator, compared with two true draws."""
     draws = evaluation.sample_diversity(name)
-    said = []
+    objections = []
     if draws and not draws.independent:
-        alike = f"two draws correlate by {draws.correlation:.2f}, true ones by {draws.true_correlation:.2f}"
-        said.append(f"repeats its noise: {alike}")
+        correlations = (
+            f"the correlation of two draws is {draws.correlation:.2f}, of true draws {draws.true_correlation:.2f}"
+        )
+        objections.append(f"repeats its noise: {correlations}")
     if draws and not draws.variance_matches:
-        said.append(f"varies from draw to draw {draws.variance_ratio:.2f} times as much as true, in variance")
-    return said
+        objections.append(f"has a variance between draws of {draws.variance_ratio:.2f} times the true variance")
+    return objections
 
 
-def _too_strong(evaluation: Evaluation, name: str) -> float | None:
-    """Return by how many dB a generator distorts more (or, below 0, less) than the truth; None if that is tolerable."""
+def _severity_difference(evaluation: Evaluation, name: str) -> float | None:
+    """Return the mean delta PSNR of a generator, generated minus true; None within DELTA_PSNR_DB."""
     difference = quality_means(evaluation, name)["psnr_difference"]
-    return -difference if difference is not None and abs(difference) > DELTA_PSNR_DB else None
+    return difference if difference is not None and abs(difference) > DELTA_PSNR_DB else None
 
 
 def tables(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Return our table, the pooled one and the paper's, ready to be laid out: rows of marked cells."""
+    """Return the tables of mean and pooled divergences and the paper's table, as rows of marked cells."""
     learned = {name: model.learned for name, model in evaluation.models.items()}
     paper = {name: dict(zip(PAPER_COLUMNS, row, strict=True)) for name, row in PAPER_TABLE.items()}
     return {
         "mean": _table(evaluation.columns, evaluation.table, evaluation.pristine, learned),
-        "pooled": _table(evaluation.columns, evaluation.pooled_table, evaluation.pooled_pristine, learned),
+        "pooled": _table(evaluation.columns, evaluation.pooled_table, evaluation.pooled_identity, learned),
         "paper": _table(PAPER_COLUMNS, paper, None, {name: name for name in PAPER_TABLE}),
     }
 
@@ -199,25 +200,25 @@ def _table(
     pristine: Mapping[str, float] | None,
     learned: Mapping[str, str],
 ) -> dict[str, Any]:
-    every = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
-    of_rows, of_columns = smallest([[row[column] for column in columns] for _, row in every])
+    all_rows = [*rows.items(), *([("pristine", pristine)] if pristine is not None else [])]
+    of_rows, of_columns = smallest([[row[column] for column in columns] for _, row in all_rows])
     return {
         "columns": columns,
         "rows": [
             {
                 "name": name,
-                "nothing": number == len(rows),
+                "identity": number == len(rows),
                 "cells": [
                     {
                         "bits": row[column],
-                        "own": number < len(rows) and learned[name] == column,
-                        "of_row": number < len(rows) and (number, place) in of_rows,
-                        "of_column": (number, place) in of_columns,
+                        "learned": number < len(rows) and learned[name] == column,
+                        "of_row": number < len(rows) and (number, index) in of_rows,
+                        "of_column": (number, index) in of_columns,
                     }
-                    for place, column in enumerate(columns)
+                    for index, column in enumerate(columns)
                 ],
             }
-            for number, (name, row) in enumerate(every)
+            for number, (name, row) in enumerate(all_rows)
         ],
     }
 
@@ -225,14 +226,14 @@ def _table(
 def _c2st_charts(c2st: C2STReport | None) -> dict[str, Markup]:
     results = c2st.results if c2st else {}
     return {
-        name: Markup(interval_plot(compared_in(trial), title=f"How often {name} is told from true"))
-        for name, trial in results.items()
+        name: Markup(interval_plot(compared_in(result), title=f"C2ST accuracy of {name}"))
+        for name, result in results.items()
     }
 
 
 def _charts(evaluation: Evaluation, name: str) -> list[Markup]:
-    series = {kind: counts.tolist() for kind, counts in evaluation.models[name].histograms.items()}
+    histograms = {kind: counts.tolist() for kind, counts in evaluation.models[name].histograms.items()}
     return [
-        Markup(histogram_chart(series, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log))
+        Markup(histogram_chart(histograms, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log))
         for log in (False, True)
     ]

@@ -1,4 +1,4 @@
-"""Samples of a corpus to look at: pristine, generated and, where that is kept, true, with what each changed."""
+"""Example samples of a corpus: pristine, generated and, if stored, true images, with their residuals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("pristine", "generated", "true", "generated residual", "true residual
 
 @dataclass(frozen=True)
 class Example:
-    """One sample of a corpus, the middle of it if it is large; `true` is None where no true image is kept."""
+    """A sample of a corpus, large images cropped to the centre; `true` is None if no true image is stored."""
 
     record: SampleRecord
     pristine: Image
@@ -26,20 +26,20 @@ class Example:
     true: Image | None
 
     def cells(self) -> dict[str, Image]:
-        """Return its images by COLUMNS, all of one size: those there are, residuals amplified by GAIN."""
-        found = {"pristine": self.pristine, "generated": self.generated}
+        """Return the available images by COLUMNS, of equal size, residuals amplified by GAIN."""
+        cells = {"pristine": self.pristine, "generated": self.generated}
         if self.true is not None:
-            found["true"] = self.true
-        found["generated residual"] = amplified_residual(self.pristine, self.generated, GAIN)
+            cells["true"] = self.true
+        cells["generated residual"] = amplified_residual(self.pristine, self.generated, GAIN)
         if self.true is not None:
-            found["true residual"] = amplified_residual(self.pristine, self.true, GAIN)
-        return found
+            cells["true residual"] = amplified_residual(self.pristine, self.true, GAIN)
+        return cells
 
 
 def batch_examples(corpus: CorpusStore, batch: str, count: int, *, fill: bool = False) -> list[Example]:
-    """Return at most `count` examples of a batch: samples whose true images the corpus keeps, else its first ones.
+    """Return at most `count` examples of a batch: samples with stored true images, or else the first samples.
 
-    With `fill` others follow where there are fewer.
+    With `fill`, other samples make up the count.
     """
     records = corpus.batch_records(batch)
     true = _kept_true(corpus, records)
@@ -49,22 +49,22 @@ def batch_examples(corpus: CorpusStore, batch: str, count: int, *, fill: bool = 
 
 
 def image_examples(corpus: CorpusStore, distortion: str, image: str, count: int) -> list[Example]:
-    """Return at most `count` examples of one image by one distortion, those whose true images are kept first."""
+    """Return at most `count` examples of an image and a distortion, samples with stored true images first."""
     images = corpus.table()["image"].to_numpy()
-    places = corpus.select([distortion])
-    records = [corpus.record(int(place)) for place in places[images[places] == image]]
+    indices = corpus.select([distortion])
+    records = [corpus.record(int(index)) for index in indices[images[indices] == image]]
     true = _kept_true(corpus, records)
     chosen = sorted(records, key=lambda record: record.sample not in true)
     return [_example(corpus, record, true) for record in chosen[:count]]
 
 
 def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
-    """Return sample → true image for those of `records` of which the corpus keeps it."""
-    own = [
+    """Return the stored true images of `records`, by sample."""
+    by_sample = [
         record for record in records if corpus.metadata["conditions"][corpus.condition_of(record)].get("sample_truths")
     ]
-    if own:
-        return _kept_by_batches(corpus, own)
+    if by_sample:
+        return _kept_by_batches(corpus, by_sample)
     per_shard = corpus.metadata["settings"]["generate"]["samples_per_shard"]
     true: dict[tuple[str, int], Image] = {}  # by condition and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
@@ -72,25 +72,25 @@ def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int
         numbers = [truth.first_tile + int(row) for row in truth.example_rows]
         for condition in dict.fromkeys(map(corpus.condition_of, records)):
             true |= zip([(condition, tile) for tile in numbers], truth.examples.get(condition, ()), strict=False)
-    first = {(corpus.condition_of(record), record.tile): record.sample for record in reversed(records)}  # shown once
-    return {first[place]: image for place, image in true.items() if place in first}
+    first = {(corpus.condition_of(record), record.tile): record.sample for record in reversed(records)}  # a tile once
+    return {first[key]: image for key, image in true.items() if key in first}
 
 
 def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
-    """Return the same for samples whose batches have truths of their own."""
+    """Return the stored true images of `records` from truth files of batches, by sample."""
     size = corpus.metadata["settings"]["generate"]["samples_per_shard"]
     kept: dict[tuple[str, int], Image] = {}  # by condition and slot
     for condition, batch in dict.fromkeys((corpus.condition_of(record), record.batch) for record in records):
         truth = read_truth(corpus.folder, f"{condition}-{batch:05d}")
         slots = [(condition, batch * size + int(row)) for row in truth.example_rows]
         kept |= zip(slots, next(iter(truth.examples.values()), ()), strict=False)
-    places = {(corpus.condition_of(record), record.slot): record.sample for record in records}
-    return {places[place]: image for place, image in kept.items() if place in places}
+    samples = {(corpus.condition_of(record), record.slot): record.sample for record in records}
+    return {samples[key]: image for key, image in kept.items() if key in samples}
 
 
 def _example(corpus: CorpusStore, record: SampleRecord, true: Mapping[int, Image]) -> Example:
     (pristine,) = corpus.images(PRISTINE, [record.tile])
     (generated,) = corpus.images(distorted_array(corpus.condition_of(record)), [record.slot])
-    filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is grey
+    filled = (slice(min(record.height, EXAMPLE_PX)), slice(min(record.width, EXAMPLE_PX)))  # the rest is padding
     kept = true.get(record.sample)
     return Example(record, middle(pristine)[filled], middle(generated)[filled], None if kept is None else kept[filled])

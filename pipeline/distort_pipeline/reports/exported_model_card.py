@@ -1,4 +1,4 @@
-"""The README beside an exported generator: what it does, what it takes and gives, and how it is called."""
+"""The README of an exported generator: task, input, output and an example call."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ y = generator.serve({inputs})""",
     "onnx": """import onnxruntime
 
 generator = onnxruntime.InferenceSession("{name}")
-(y,) = generator.run(None, dict(zip([one.name for one in generator.get_inputs()], {listed})))""",
+(y,) = generator.run(None, dict(zip([x.name for x in generator.get_inputs()], {listed})))""",
 }
 
 
 def facts(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a program may want to know of an exported model, as text by key."""
+    """Return the metadata of an exported model, text by key."""
     return {
         "distortion": card["distortion"],
         "parameters": canonical([level["parameters"] for level in card["levels"]]),
@@ -38,14 +38,14 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
 def exported_card_text(card: Mapping[str, Any], form: str, name: str, *, own_layers: bool) -> str:
     """Return the README of the model of `card` in the file `name`, exported as `form`.
 
-    With `own_layers` whoever opens the file needs this package for their classes.
+    With `own_layers`, the file contains layer classes of this package.
     """
     channels, levels = card["network"]["noise_channels"], card["levels"]
     multi_level = len(levels) > 1
     listed = f"[x{', s' if multi_level else ''}{', *z' if channels else ''}]"
     severity = (
         f"""
-s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 changes nothing, level k of {len(levels)} is k / {len(levels)}
+s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 is the identity, level k of {len(levels)} is k / {len(levels)}
 """
         if multi_level
         else ""
@@ -53,36 +53,36 @@ s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 changes nothing, level 
     noise = (
         f"""
 z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {channels})).astype(np.float32)
-     for k in range(6, -1, -1)]  # noise at seven scales, coarsest first: every draw is another distortion
+     for k in range(6, -1, -1)]  # noise at seven scales, coarsest first; each draw gives another distortion
 """
         if channels
         else ""
     )
-    whole = (
+    image_stats = (
         """
 
-How coarse it is depends on all of what it is given, as with the codec that it learned: a tile by itself comes out finer
-or coarser than as a part of its image."""
+Quantisation depends on statistics of the complete input, as in the learned codec: a tile alone is distorted more or
+less than the same tile within its image."""
         if card["network"].get("image_stats")
         else ""
     )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
-    holds = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
+    contents = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
     call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or multi_level else "x")
-    said = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
+    rows = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
     return f"""# A generator of {card["distortion"]}
 
-Distorts RGB images as it learned from pairs of pristine and distorted photographs, with distort-pipeline.
-On validation photographs it scored a JSD_NSS of {card["figures"]["jsd_nss"]:.4f} bits; the identity baseline scores
-{card["figures"]["jsd_nss_pristine"]:.4f}. Batch norms are folded in; computation is float32.
+Distorts RGB images; trained with distort-pipeline on pairs of pristine and distorted photographs.
+JSD_NSS on validation images: {card["figures"]["jsd_nss"]:.4f} bits; identity baseline:
+{card["figures"]["jsd_nss_pristine"]:.4f} bits. Batch norms are fused into the weights; computation is float32.
 
 | | |
 |---|---|
-{said}
+{rows}
 
-It takes x, (N, H, W, 3) float32 in [-1, 1], sides multiples of 128, and gives x + residual(x) of the same shape, not
+Input: x, (N, H, W, 3) float32 in [-1, 1], sides multiples of 128. Output: x + residual(x) of the same shape, not
 clipped. Pad smaller images by reflection at the bottom and right only, and crop afterwards: padding at the top or
-left would move the 8 x 8 grid that JPEG distortions live on.{whole}
+left would shift the 8 x 8 grid of JPEG blocks.{image_stats}
 
 ```python
 import numpy as np
@@ -93,5 +93,5 @@ x = image[None].astype(np.float32) / 127.5 - 1  # image: (H, W, 3) uint8
 distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.uint8)
 ```
 
-The file holds {holds} only: opening it runs no code of its maker.
+The file contains {contents} only; opening the file runs no custom code.
 """

@@ -1,4 +1,4 @@
-"""Pages from templates: every text that goes into one is escaped, a missing one is an error."""
+"""HTML templates with escaped text; an undefined variable is an error."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from functools import cache
 
 import jinja2
 
-from distort_pipeline.reports.numbers import in_bits, parameter_words, setting_words
+from distort_pipeline.reports.numbers import in_bits, parameter_text, settings_text
 
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """Return the template `name` of this folder's `templates`, with the filters that all of them use."""
+    """Return the template `name` of the folder `templates`, with the common filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distort_pipeline.reports"),
         autoescape=True,
@@ -21,7 +21,7 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
     environment.filters["bits"] = lambda value: "–" if value is None else in_bits(value)
-    environment.filters["parameter"] = parameter_words
-    environment.filters["settings"] = setting_words
+    environment.filters["parameter"] = parameter_text
+    environment.filters["settings"] = settings_text
     environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
     return environment.get_template(name)

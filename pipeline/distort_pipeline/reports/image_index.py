@@ -1,4 +1,4 @@
-"""Which samples of a corpus are of which image: what the search on its page looks through."""
+"""The index from images to samples of a corpus, for the search on its page."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ COLUMNS = ("image", "split", "distortion", "level", "sample", "batch", "psnr", "
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """What a page carries of a corpus's images, as plain JSON values.
+    """The images of a corpus and their samples, as plain JSON values.
 
-    `kinds` are the distortions at each of their levels, and whether there is only this one. `images` has (id, split,
-    parts) of each; a part is (place of its distortion and level among `kinds`, first sample, last sample, how many,
-    first batch, last batch, mean PSNR, mean SSIM), means None where there is no such label.
+    `kinds` has (distortion, level, whether that is its single level). `images` has (id, split, groups); a group is
+    (index in `kinds`, first sample, last sample, count, first batch, last batch, mean PSNR, mean SSIM), a mean None
+    without that metric.
     """
 
     kinds: tuple[tuple[str, int, bool], ...]
     images: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
-    left_out: int  # images that it had no room for
+    left_out: int  # images omitted for size
 
 
 def image_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> ImageIndex:
-    """Return the index of the sample records of a corpus, by image id; those called `first` are left out last."""
+    """Return the index of the sample records of a corpus, by image id; images in `first` are omitted last."""
     groups = records.select(COLUMNS).group_by(["image", "split", "distortion", "level"])
     rows = groups.aggregate(
         [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
@@ -36,28 +36,28 @@ def image_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: 
     ).to_pylist()  # fmt: skip
     kinds = sorted({(row["distortion"], row["level"]) for row in rows})
     levels = Counter(name for name, _ in kinds)
-    places = {kind: place for place, kind in enumerate(kinds)}
-    found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    indices = {kind: index for index, kind in enumerate(kinds)}
+    by_image: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for row in rows:
-        part = (
-            places[row["distortion"], row["level"]],
+        group = (
+            indices[row["distortion"], row["level"]],
             *(row[name] for name in ("sample_min", "sample_max", "sample_count", "batch_min", "batch_max")),
             _rounded(row["psnr_mean"], 2),
             _rounded(row["ssim_mean"], 3),
         )
-        found.setdefault((row["image"], row["split"]), []).append(part)
-    urgent = sorted(found, key=lambda image: (image[0] not in first, image))
-    kept = _fitting([(*key, tuple(sorted(found[key]))) for key in urgent], limit_bytes)
-    told = tuple((name, level, levels[name] == 1) for name, level in kinds)
-    return ImageIndex(told, tuple(sorted(kept)), len(found) - len(kept))
+        by_image.setdefault((row["image"], row["split"]), []).append(group)
+    ordered = sorted(by_image, key=lambda image: (image[0] not in first, image))
+    kept = _fitting([(*key, tuple(sorted(by_image[key]))) for key in ordered], limit_bytes)
+    labelled = tuple((name, level, levels[name] == 1) for name, level in kinds)
+    return ImageIndex(labelled, tuple(sorted(kept)), len(by_image) - len(kept))
 
 
 def _fitting(images: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
-    """Return the first of `images` that about `limit_bytes` of JSON hold."""
-    kept, left = [], limit_bytes
+    """Return the first of `images`, about `limit_bytes` of JSON."""
+    kept, remaining = [], limit_bytes
     for image in images:
-        left -= len(repr(image))
-        if left < 0:
+        remaining -= len(repr(image))
+        if remaining < 0:
             break
         kept.append(image)
     return kept

@@ -1,4 +1,4 @@
-"""The model card for people: what the generator is, what it was made of, how good it is, what it is not for."""
+"""The model card: network, data, training, JSD_NSS, acceptance thresholds and limits, as Markdown."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import Any
 
 TEXT = """# Generator: {distortion}
 
-Learned to distort photographs as **{distortion}** does {levels}.
+Applies a learned approximation of **{distortion}** {levels} to photographs.
 
 | | |
 |---|---|
 {facts}
 
-{by_level}A batch of generated tiles is rejected when its divergence exceeds the 99 % quantile of
-bootstrapped batches of validation tiles, in bits (never less than 0.002, which other photographs alone differ by):
+{by_level}A batch of generated tiles is rejected if its divergence exceeds the acceptance threshold: the 99 % quantile
+over bootstrapped batches of validation tiles, in bits, and at least 0.002, the difference between sets of photographs:
 
 | {level_column}tiles in the batch | paired with true tiles | against the pooled true histogram |
 |{level_rule}---|---|---|
 {thresholds}
 
-Limits: it knows {knows}, and photographs like those it was trained on. All settings are in
-`store.json`.
+Limits: trained for {scope} only, on photographs of the training set. All settings are in `store.json`.
 """
 
 
@@ -34,15 +33,15 @@ def model_card(card: Mapping[str, Any]) -> str:
     trained = f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}"
     facts = {
         "network": f"{_unet(card)}, {noise}",
-        **_start(card),
+        **_initialization(card),
         **({"trained": trained} if card["steps"] else {}),
         "data": f"{data['train_tiles']} training tiles, {data['val_images']} validation images",
         **({"photographs": data["photographs"]} if "photographs" in data else {}),
         "pair store": f"digest {data['pairs_digest']}",
         "JSD_NSS to the true distortion, mean over validation images": f"{figures['jsd_nss']:.5f} bits",
-        "the same, pooled": f"{figures['jsd_nss_pooled']:.5f} bits",
-        "the pristine images to the true distortion": f"{figures['jsd_nss_pristine']:.5f} bits",
-        "strength: PSNR against pristine, generated minus true": f"{figures['delta_psnr_db']:+.2f} dB",
+        "JSD_NSS to the true distortion, pooled over validation images": f"{figures['jsd_nss_pooled']:.5f} bits",
+        "identity baseline (pristine images to the true distortion)": f"{figures['jsd_nss_pristine']:.5f} bits",
+        "delta PSNR (PSNR against pristine, generated minus true)": f"{figures['delta_psnr_db']:+.2f} dB",
         "digest of the weights": f"SHA-256 {card['weights_digest']}",
     }
     levels = card["levels"]
@@ -54,26 +53,26 @@ def model_card(card: Mapping[str, Any]) -> str:
         by_level=_by_level(levels) if several else "",
         level_column="level | " if several else "",
         level_rule="---|" if several else "",
-        thresholds="\n".join(line for one in levels for line in _threshold_lines(one, several=several)),
-        knows=f"{len(levels)} levels of one distortion" if several else "one level of one distortion",
+        thresholds="\n".join(line for level in levels for line in _threshold_lines(level, several=several)),
+        scope=f"{len(levels)} levels of one distortion" if several else "a single level of one distortion",
     )
 
 
-BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | of the pristine images | PSNR, generated minus true |
+BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | identity baseline | delta PSNR |
 |---|---|---|---|---|---|
 {lines}
 
-Severity is what it is asked for: 0 leaves the image alone, and between two levels the step from one to the other is
-taken on the scale of the distortion. JSD_NSS and strength in the table above are means over the levels.
+Severity is the input of the generator: 0 is the identity, and severities between two levels interpolate on the
+severity scale of the distortion. JSD_NSS and delta PSNR in the table above are means over the levels.
 
 """
 
 
 def _by_level(levels: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        f"| {one['level']} | {_parameters(one)} | {one['severity']:g} | {one['figures']['jsd_nss']:.5f} | "
-        f"{one['figures']['jsd_nss_pristine']:.5f} | {one['figures']['delta_psnr_db']:+.2f} dB |"
-        for one in levels
+        f"| {level['level']} | {_parameters(level)} | {level['severity']:g} | {level['figures']['jsd_nss']:.5f} | "
+        f"{level['figures']['jsd_nss_pristine']:.5f} | {level['figures']['delta_psnr_db']:+.2f} dB |"
+        for level in levels
     ]
     return BY_LEVEL.format(lines="\n".join(lines))
 
@@ -85,30 +84,30 @@ def _threshold_lines(level: Mapping[str, Any], *, several: bool) -> list[str]:
 
 
 def _parameters(level: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in level["parameters"].items()) or "brought pairs"
+    return ", ".join(f"{name} {value:g}" for name, value in level["parameters"].items()) or "external pairs"
 
 
 def _unet(card: Mapping[str, Any]) -> str:
-    """Return the words for the U-Net, or for that there is none."""
+    """Return the description of the U-Net, or the reason for its absence."""
     if card["network"]["base_filters"]:
         return f"U-Net, {card['network']['base_filters']} base filters"
     if card["steps"]:
-        return "no U-Net, as no step of the adversarial training validated better than the start"
-    return "no U-Net, as it was not trained: this is what least squares say of the pairs"
+        return "no U-Net: no step of the adversarial training validated better than the initialization"
+    return "no U-Net and no adversarial training: least-squares fits to the pairs only"
 
 
-def _start(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the card says of where the adversarial training started, and where it was best."""
-    network, found = card["network"], {}
+def _initialization(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return the facts about initialization and the selected checkpoint."""
+    network, facts = card["network"], {}
     if card["settings"]["init_from"]:
-        found["start"] = f"a trained model, digest of the weights {card['settings']['init_from']}"
+        facts["initialization"] = f"a trained model, digest of the weights {card['settings']['init_from']}"
     elif network["codec_prior"] != "none":
-        found["response curves"] = (
+        facts["coefficient curves"] = (
             f"of {network['codec_prior']}, fitted to the training tiles before the adversarial training; "
-            f"they explain {card['explained'][network['codec_prior']]:.0%} of the squared difference on images held out"
+            f"explain {card['explained'][network['codec_prior']]:.0%} of the squared residual on held-out images"
         )
     if network["noise_pyramid"] and not card["settings"]["init_from"]:
-        found["noise pyramid"] = "fitted to the training tiles before the adversarial training"
+        facts["noise pyramid"] = "fitted to the training tiles before the adversarial training"
     if card["kept_step"] != card["steps"]:
-        found["weights"] = f"of step {card['kept_step']}, which validated best"
-    return found
+        facts["weights"] = f"of training step {card['kept_step']}, the best in validation"
+    return facts

@@ -1,4 +1,4 @@
-"""Numbers and settings as pages write them."""
+"""Numbers and settings formatted for pages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SMALL_BITS = 0.001
-LEAST_BITS = 0.00001  # smaller ones are told as being so
+LEAST_BITS = 0.00001  # smaller values are shown as '< 0.00001'
 DIGITS = 4  # of a parameter
 
 
 def in_bits(bits: float) -> str:
-    """Return a divergence with four decimals, or five where four would say little.
+    """Return a divergence with four decimals, or five below SMALL_BITS.
 
     >>> in_bits(0.1279), in_bits(0.00004), in_bits(0.000002)
     ('0.1279', '0.00004', '< 0.00001')
@@ -21,32 +21,32 @@ def in_bits(bits: float) -> str:
     return f"{bits:.5f}" if bits < SMALL_BITS else f"{bits:.4f}"
 
 
-def parameter_words(value: Any) -> str:
-    """Return one value, or the least and the most of several, to four digits.
+def parameter_text(value: Any) -> str:
+    """Return a value, or a range of values, to four digits.
 
-    >>> parameter_words(24), parameter_words([27.261965, 600]), parameter_words(4.08515)
+    >>> parameter_text(24), parameter_text([27.261965, 600]), parameter_text(4.08515)
     ('24', '27.26 to 600', '4.085')
     """
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return " to ".join(map(parameter_words, value))
+        return " to ".join(map(parameter_text, value))
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
 
 
-def setting_words(values: Mapping[str, Any]) -> str:
-    """Return settings by name as a parameter file would have them; without those that are left open.
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Return settings by name, without unset values.
 
-    >>> setting_words({"tile_px": 256, "splits": ["train", "val"], "mix": [], "target": {"ssim": [0.8]}})
+    >>> settings_text({"tile_px": 256, "splits": ["train", "val"], "composite": [], "target": {"ssim": [0.8]}})
     'splits = train, val; target = ssim 0.8; tile_px = 256'
     """
-    told = {name: _setting(value) for name, value in sorted(values.items()) if value not in (None, [], (), {})}
-    return "; ".join(f"{name} = {value}" for name, value in told.items())
+    shown = {name: _setting(value) for name, value in sorted(values.items()) if value not in (None, [], (), {})}
+    return "; ".join(f"{name} = {value}" for name, value in shown.items())
 
 
 def _setting(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_setting(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_setting(entry)}" for name, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_setting, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

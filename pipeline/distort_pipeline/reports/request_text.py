@@ -1,4 +1,4 @@
-"""What was asked of a corpus, in the words of its page."""
+"""The request for a corpus (severities, levels, quality targets, composites) in sentences."""
 
 from __future__ import annotations
 
@@ -9,44 +9,39 @@ UNITS = {"psnr": " dB"}
 
 
 def request_text(settings: Mapping[str, Any]) -> str:
-    """Return what the settings of generate ask for beyond the models' own levels, a sentence each; '' for nothing.
+    """Return the request in the settings of generate, a sentence each; '' without a request.
 
-    >>> asked_words({"severity": [0.2, 0.9]})
-    'Each sample has a severity of its own, from 0.2 to 0.9.'
-    >>> asked_words({"target": {"psnr": [30]}, "mix": []})
-    'A PSNR of 30 dB was asked of every sample.'
-    >>> asked_words({"levels": 5, "mix": ["jpeg+white_noise"]})
-    'In jpeg+white_noise there is white_noise on what jpeg left. Each distortion comes at 5 levels.'
+    >>> request_text({"severity": [0.2, 0.9]})
+    'The severity of each sample is drawn from 0.2 to 0.9.'
+    >>> request_text({"target": {"psnr": [30]}, "composite": []})
+    'The requested PSNR of all samples is 30 dB.'
+    >>> request_text({"levels": 5, "composite": ["jpeg+white_noise"]})
+    'jpeg+white_noise is a composite: jpeg, then white_noise. Each distortion has 5 levels.'
     """
     return " ".join(_sentences(settings))
 
 
 def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
     for composite in settings.get("composite") or ():
-        first, *others = composite.split("+")
-        yield f"In {composite} there is {' and then '.join(others)} on what {first} left."
+        yield f"{composite} is a composite: {', then '.join(composite.split('+'))}."
     severity, levels = settings.get("severity") or (), settings.get("levels")
     measure, quality = next(iter((settings.get("target") or {}).items()), ("", ()))
     ends = _ends(severity) or _ends(quality, UNITS.get(measure, ""))
     requested = "severity" if severity else measure.upper()
     if levels:
-        several = f"{levels} level{'s' if levels > 1 else ''}"
-        yield f"Each distortion comes at {several}{f', {requested} {ends}' if ends else ''}."
+        count = f"{levels} level{'s' if levels > 1 else ''}"
+        yield f"Each distortion has {count}{f', {requested} {ends}' if ends else ''}."
     elif len(set(severity)) == 1:
-        yield f"All samples have the severity {ends}."
+        yield f"The severity of all samples is {ends}."
     elif severity:
-        yield f"Each sample has a severity of its own, {ends}."
+        yield f"The severity of each sample is drawn {ends}."
     elif len(set(quality)) == 1:
-        yield f"{_article(requested)} of {ends} was asked of every sample."
+        yield f"The requested {requested} of all samples is {ends}."
     elif quality:
-        yield f"{_article(requested)} of its own was asked of each sample, {ends}, as far as its tile can have it."
+        yield f"The requested {requested} of each sample is drawn {ends}, within the range of its tile."
 
 
 def _ends(values: Sequence[float], unit: str = "") -> str:
-    """Return one number, or both ends of a range."""
-    told = [f"{value:g}{unit}" for value in values]
-    return told[0] if len(set(told)) == 1 else f"from {told[0]} to {told[-1]}" if told else ""
-
-
-def _article(measure: str) -> str:
-    return f"{'An' if measure.startswith('S') else 'A'} {measure}"
+    """Return a number, or both ends of a range."""
+    texts = [f"{value:g}{unit}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"from {texts[0]} to {texts[-1]}" if texts else ""

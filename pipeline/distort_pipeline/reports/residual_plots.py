@@ -1,4 +1,4 @@
-"""Statistics of residuals, each true against generated: the data of the plots, and the charts of the page."""
+"""Residual statistics, generated against true: plot data and charts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Points: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]  # name → (tru
 COLOURS = "RGB"
 COLOUR_PAIRS = {"R–G": (0, 1), "G–B": (1, 2), "R–B": (0, 2)}
 PLOTS = {
-    "mean": ("mean of the residual, greys", 2.0),
-    "deviation": ("deviation of the residual, greys", 4.0),
+    "mean": ("mean of the residual, 8-bit levels", 2.0),
+    "deviation": ("standard deviation of the residual, 8-bit levels", 4.0),
     "correlation": ("correlation between channels", 0.4),
     "psnr": ("PSNR against pristine, dB", 2.0),
 }
@@ -29,23 +29,23 @@ FREQUENCY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def residual_charts(evaluation: Evaluation, model: str) -> list[Markup]:
-    """Return the charts of one generator: spectrum, grid, and points for each of PLOTS."""
-    found = evaluation.models[model].residuals
+    """Return the charts of one generator: spectrum, block grid, and a scatter chart for each of PLOTS."""
+    residuals = evaluation.models[model].residuals
     spectrum = line_chart(
-        {kind: np.sqrt(found[kind]["power"]).tolist() for kind in ("true", "generated")},
+        {kind: np.sqrt(residuals[kind]["power"]).tolist() for kind in ("true", "generated")},
         FREQUENCIES.tolist(),
         title=f"Amplitude spectrum of the residuals of {model}",
         x_label="cycles per pixel",
-        y_label="amplitude, greys",
+        y_label="amplitude, 8-bit levels",
         x_ticks=FREQUENCY_TICKS,
         log=True,
     )
     grid = line_chart(
-        {kind: found[kind]["autocorrelation"].tolist() for kind in ("true", "generated")},
+        {kind: residuals[kind]["autocorrelation"].tolist() for kind in ("true", "generated")},
         range(1, GRID_LAGS_PX + 1),
-        title=f"Autocorrelation of the residual steps of {model}",
+        title=f"Autocorrelation of the residual's gradient, {model}",
         x_label="lag, px",
-        y_label="autocorrelation of steps",
+        y_label="autocorrelation of the gradient",
         x_ticks=range(0, GRID_LAGS_PX + 1, JPEG_BLOCK_PX),
     )
     points = [
@@ -56,9 +56,9 @@ def residual_charts(evaluation: Evaluation, model: str) -> list[Markup]:
 
 
 def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list[Sequence[object]]]]:
-    """Yield the name of each CSV file of one generator's plots and its rows, the header first."""
-    found = evaluation.models[model].residuals
-    spectra = (np.sqrt(found[kind]["power"]).tolist() for kind in ("true", "generated"))
+    """Yield the name and the rows of each CSV file of one generator's plots, column names first."""
+    residuals = evaluation.models[model].residuals
+    spectra = (np.sqrt(residuals[kind]["power"]).tolist() for kind in ("true", "generated"))
     yield (
         f"plots/spectrum_{model}.csv",
         [
@@ -66,7 +66,7 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
             *zip(FREQUENCIES.tolist(), *spectra, strict=True),
         ],
     )
-    grids = (found[kind]["autocorrelation"].tolist() for kind in ("true", "generated"))
+    grids = (residuals[kind]["autocorrelation"].tolist() for kind in ("true", "generated"))
     yield (
         f"plots/grid_{model}.csv",
         [
@@ -75,27 +75,29 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
         ],
     )
     for name in PLOTS:
-        series = points_of(evaluation, model, name)
-        rows = [[of, true, made] for of, values in series.items() for true, made in values]
+        points = points_of(evaluation, model, name)
+        rows = [[of, true, generated] for of, values in points.items() for true, generated in values]
         yield f"plots/{name}_{model}.csv", [["of", "true", "generated"], *rows]
 
 
 def points_of(evaluation: Evaluation, model: str, name: str) -> Points:
-    """Return the points of one of PLOTS: a series for each colour or pair of colours, a point for each image."""
+    """Return the points of an entry of PLOTS, a point for each image, grouped by colour or pair of colours."""
     images = [image.comparisons[model] for image in evaluation.images if model in image.comparisons]
     if name == "psnr":
-        both = [(one.true.psnr, one.generated.psnr) for one in images]
-        return {"images": [(true, made) for true, made in both if true is not None and made is not None]}
+        psnr = [(image.true.psnr, image.generated.psnr) for image in images]
+        return {"images": [(true, generated) for true, generated in psnr if true is not None and generated is not None]}
     if name == "correlation":
-        return {pair: _values(images, name, places) for pair, places in COLOUR_PAIRS.items()}
-    return {colour: _values(images, name, (place,)) for place, colour in enumerate(COLOURS)}
+        return {pair: _values(images, name, index) for pair, index in COLOUR_PAIRS.items()}
+    return {colour: _values(images, name, (index,)) for index, colour in enumerate(COLOURS)}
 
 
-def _values(images: Sequence[Comparison], name: str, places: tuple[int, ...]) -> list[tuple[float, float]]:
-    return [(_value(one.true_residual, name, places), _value(one.generated_residual, name, places)) for one in images]
+def _values(images: Sequence[Comparison], name: str, index: tuple[int, ...]) -> list[tuple[float, float]]:
+    return [
+        (_value(image.true_residual, name, index), _value(image.generated_residual, name, index)) for image in images
+    ]
 
 
-def _value(figures: ResidualFigures, name: str, places: tuple[int, ...]) -> float:
+def _value(figures: ResidualFigures, name: str, index: tuple[int, ...]) -> float:
     if name == "deviation":
-        return float(np.sqrt(figures["variance"][places]))
-    return float(figures[name][places])
+        return float(np.sqrt(figures["variance"][index]))
+    return float(figures[name][index])

@@ -1,4 +1,4 @@
-"""Contact side_by_side: the same tiles side by side, so that an eye can check what a number claims."""
+"""Side-by-side images: the same tiles pristine, true and generated, with residuals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import ImageDraw, ImageFont
 
 from distort_pipeline.pixels import Image, to_uint8
 
-BACKGROUND_GREY = 48  # darker than the mid-grey of an empty residual, so that its edge stays visible
+BACKGROUND_GREY = 48  # darker than the mid-grey of a zero residual, so that edges stay visible
 TEXT_GREY = 232
 TEXT_PX = 13
 MID_GREY = 128.0
@@ -24,10 +24,10 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """A strip that a page carries in itself."""
+    """A side-by-side image embedded in a page."""
 
     address: str  # data: URI
-    whole: bool  # False: rows at its end were left out for size
+    complete: bool  # False: the last rows were omitted for size
 
 
 def side_by_side(
@@ -39,10 +39,10 @@ def side_by_side(
     ground_grey: int = BACKGROUND_GREY,
     text_grey: int = TEXT_GREY,
 ) -> Image:
-    """Return `rows` of images under the headings `columns` on a neutral ground, dark by default, pixel for pixel.
+    """Return `rows` of images under the headings `columns` on a neutral background, without resampling.
 
-    Images may differ in size: each stands at the upper left of its cell. A row label runs upwards beside its row
-    and is shortened when the row is lower than the text is long.
+    Images may differ in size and are aligned to the upper left of their cells. Row labels run upwards and are
+    shortened to the height of their row.
     """
     if not rows or any(len(row) != len(columns) for row in rows):
         raise ValueError(f"each row needs {len(columns)} images, got {[len(row) for row in rows]}")
@@ -78,41 +78,41 @@ def side_by_side(
 
 
 def amplified_residual(pristine: Image, distorted: Image, gain: float = 4) -> Image:
-    """Return mid-grey plus `gain` times what the distortion changed, rounded and clipped: grey means untouched."""
+    """Return mid-grey plus `gain` times the residual, rounded and clipped."""
     if pristine.shape != distorted.shape:
-        raise ValueError(f"a residual needs two images of one size, got {pristine.shape} and {distorted.shape}")
+        raise ValueError(f"a residual needs two images of equal size, got {pristine.shape} and {distorted.shape}")
     return to_uint8(MID_GREY + gain * (distorted.astype(np.float32) - pristine.astype(np.float32)))
 
 
-def carry(paths: Sequence[Path], budget_bytes: int) -> dict[Path, EmbeddedImage]:
-    """Return the strips at `paths` for a page, together at most `budget_bytes` of PNG; earlier ones matter more.
+def embed(paths: Sequence[Path], budget_bytes: int) -> dict[Path, EmbeddedImage]:
+    """Return the images at `paths` for a page, in total at most `budget_bytes` of PNG; earlier paths take precedence.
 
-    Each gets an equal share of what those before it left; one whose first row needs more may take half of the rest.
+    An image gets an equal share of the remaining budget, or half of the remainder if its first row needs more.
     """
-    shown: dict[Path, EmbeddedImage] = {}
-    left = budget_bytes
-    for place, path in enumerate(paths):
-        fit = fitting(path, left // (len(paths) - place)) or fitting(path, left // 2)
+    embedded: dict[Path, EmbeddedImage] = {}
+    remaining = budget_bytes
+    for index, path in enumerate(paths):
+        fit = fitting(path, remaining // (len(paths) - index)) or fitting(path, remaining // 2)
         if fit is not None:
-            png, whole = fit
-            left -= len(png)
-            shown[path] = EmbeddedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", whole)
-    return shown
+            png, complete = fit
+            remaining -= len(png)
+            embedded[path] = EmbeddedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", complete)
+    return embedded
 
 
 def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
-    """Return the strip at `path` as a PNG file of at most `limit_bytes`, and whether all of its rows are in it.
+    """Return the image at `path` as a PNG file of at most `limit_bytes`, and whether the file has all rows.
 
-    A strip that is too large loses rows at its end; pixels are never resampled or compressed with loss, which would
-    change the very thing it shows. None: not even its first row fits.
+    An image above the limit loses its last rows; pixels are not resampled or compressed with loss. None if the first
+    row exceeds the limit.
     """
-    whole = path.read_bytes()
-    if len(whole) <= limit_bytes:
-        return whole, True
-    with PILImage.open(io.BytesIO(whole)) as image:
+    original = path.read_bytes()
+    if len(original) <= limit_bytes:
+        return original, True
+    with PILImage.open(io.BytesIO(original)) as image:
         pixels = np.asarray(image.convert("RGB"))
     for end in reversed(_row_ends(pixels)[:-1]):
-        if end / len(pixels) * len(whole) > 1.2 * limit_bytes:  # spares encoding what cannot fit
+        if end / len(pixels) * len(original) > 1.2 * limit_bytes:  # cannot fit
             continue
         cut = png_bytes(pixels[:end])
         if len(cut) <= limit_bytes:
@@ -127,17 +127,17 @@ def png_bytes(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _row_ends(side_by_side_pixels: Image) -> list[int]:
-    """Return where each row of images of a strip ends, the gap below it included."""
-    empty = (side_by_side_pixels == side_by_side_pixels[0, 0]).all(axis=(1, 2))
+def _row_ends(pixels: Image) -> list[int]:
+    """Return the lower end of each row of images, with the gap below."""
+    empty = (pixels == pixels[0, 0]).all(axis=(1, 2))
     starts = np.flatnonzero(empty[:-1] & ~empty[1:]) + 1  # of the headings, then of every row of images
-    return [*(int(start) for start in starts[2:]), len(side_by_side_pixels)]
+    return [*(int(start) for start in starts[2:]), len(pixels)]
 
 
 def _upright(
     label: str, font: Font, size: tuple[int, int], ground: tuple[int, ...], ink: tuple[int, ...]
 ) -> PILImage.Image:
-    """Return `label` as an image, shortened to `size` (length, height) and turned so that it runs upwards."""
+    """Return `label` as an image, shortened to `size` (length, height) and rotated to run upwards."""
     text = label
     while len(text) > 1 and _length(font, text) > size[0]:
         text = text.rstrip(".")[:-1] + "..."
@@ -149,7 +149,7 @@ def _upright(
 
 
 def _plain(text: str) -> str:
-    """Return `text` in the letters that Pillow's own font has.
+    """Return `text` in the characters of Pillow's default font.
 
     >>> _plain("residual ×4")
     'residual x4'

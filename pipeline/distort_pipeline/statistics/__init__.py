@@ -1,1 +1,1 @@
-"""Natural scene statistics and full-reference measures; pure."""
+"""Natural scene statistics and full-reference metrics; pure functions."""

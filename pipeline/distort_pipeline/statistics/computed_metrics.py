@@ -1,11 +1,11 @@
-"""The labels that a sample gets when it is made."""
+"""Full-reference metrics of a sample, computed at generation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
 
-from distort_pipeline.labels import COMPUTED
+from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.pixels import Image
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.gmsd import gmsd
@@ -20,16 +20,16 @@ MEASURES: Mapping[str, Callable[[Image, Image], float | None]] = {
 TOGETHER = ("ssim", "ms_ssim")  # share most of their work
 
 
-def measured_labels(pristine: Image, distorted: Image, wanted: Collection[str]) -> dict[str, float | None]:
-    """Return every label by name; None for one that is not `wanted`, or has no finite value for these images."""
-    found: dict[str, float | None] = dict.fromkeys(COMPUTED)
-    alone = set(wanted)
+def measured_labels(pristine: Image, distorted: Image, metrics: Collection[str]) -> dict[str, float | None]:
+    """Return every computed metric by name; None where `metrics` lacks the name or the value is not finite."""
+    values: dict[str, float | None] = dict.fromkeys(COMPUTED)
+    alone = set(metrics)
     if alone.issuperset(TOGETHER):
         alone.difference_update(TOGETHER)
-        found.update(zip(TOGETHER, ssim_and_ms_ssim(pristine, distorted), strict=True))
+        values.update(zip(TOGETHER, ssim_and_ms_ssim(pristine, distorted), strict=True))
     for name in alone:
-        found[name] = MEASURES[name](pristine, distorted)
-    return {name: _finite(value) for name, value in found.items()}
+        values[name] = MEASURES[name](pristine, distorted)
+    return {name: _finite(value) for name, value in values.items()}
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The Jensen-Shannon divergence of histograms, and JSD_NSS, the number by which generated distortions are judged."""
+"""The Jensen-Shannon divergence of histograms, and JSD_NSS, the main metric of generated distortions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AnyCounts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 
 def jsd_nss(true: Image, generated: Image) -> float:
-    """Return JSD_NSS in bits: how far the natural-scene statistics of `generated` are from those of `true`.
+    """Return JSD_NSS in bits: the divergence between the natural scene statistics of `generated` and of `true`.
 
     0 for identical statistics, at most 1. Chen et al. 2020; the histogram's bins and the logarithm are ours.
     """
@@ -31,7 +31,7 @@ def jsd_bits(p_counts: AnyCounts, q_counts: AnyCounts) -> float:
     >>> jsd_bits(np.array([1, 2]), np.array([10, 20])), jsd_bits(np.array([1, 0]), np.array([0, 7]))
     (0.0, 1.0)
     """
-    return float(jsd_bits_rows(_one(p_counts), _one(q_counts)))
+    return float(jsd_bits_rows(_require_single(p_counts), _require_single(q_counts)))
 
 
 def jsd_nats(p_counts: AnyCounts, q_counts: AnyCounts) -> float:
@@ -42,7 +42,7 @@ def jsd_nats(p_counts: AnyCounts, q_counts: AnyCounts) -> float:
 def jsd_bits_rows(p_counts: AnyCounts, q_counts: AnyCounts) -> NDArray[np.float64]:
     """Return the divergences in bits of many histograms, (..., K) against (..., K), leading axes broadcast.
 
-    Counts need not be whole and are normalised; 0 log 0 is 0. ValueError for an empty histogram or different bins.
+    Counts are normalised and need not be integers; 0 log 0 is 0. ValueError for an empty histogram or different bins.
     """
     if p_counts.shape[-1] != q_counts.shape[-1]:
         raise ValueError(f"histograms differ in bins: shapes {p_counts.shape} and {q_counts.shape}")
@@ -52,8 +52,8 @@ def jsd_bits_rows(p_counts: AnyCounts, q_counts: AnyCounts) -> NDArray[np.float6
     return np.clip(nats / NATS_PER_BIT, 0, 1)  # rounding can leave -1e-17 or 1 + 1e-16
 
 
-def _one(counts: AnyCounts) -> AnyCounts:
-    """Return `counts`, or raise ValueError if they are more than one histogram."""
+def _require_single(counts: AnyCounts) -> AnyCounts:
+    """Return `counts`; ValueError unless their shape is (K,)."""
     if counts.ndim != 1:
         raise ValueError(f"expected one histogram (bins,), got the shape {counts.shape}")
     return counts
@@ -63,5 +63,5 @@ def _normalised(counts: AnyCounts) -> NDArray[np.float64]:
     """Return `counts` (..., K) as proportions that add up to 1 over the last axis."""
     total = counts.sum(-1, keepdims=True)
     if (counts < 0).any() or not (total > 0).all():
-        raise ValueError("a histogram needs counts of 0 or more, and one above 0 at least")
+        raise ValueError("a histogram needs counts of 0 or more, and a positive sum")
     return np.asarray(counts / total, np.float64)

@@ -1,4 +1,4 @@
-"""One validation image measured: all histograms, and each generator beside the true distortion that it learned."""
+"""Measurements of a validation image: all histograms, and each generator against the distortion of its training."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from distort_pipeline.statistics.residual_figures import ResidualFigures, residu
 from distort_pipeline.statistics.sample_diversity import DrawLikeness, compare_draws
 from distort_pipeline.statistics.ssim import ssim
 
-Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each name of VECTOR
+Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each of NSS_FEATURES
 
-SMALLEST_SIDE_PX = 32  # the spectrum of a smaller image has no frequency in most rings, and SSIM hardly a window
+SMALLEST_SIDE_PX = 32  # in a smaller image most rings of the spectrum have no frequency, and SSIM hardly a window
 
 
 @dataclass(frozen=True)
 class EvalImages:
-    """Everything that was made of one pristine image. Columns name true distortions, models generators."""
+    """All distorted versions of a pristine image. Columns name true distortions, models generators."""
 
     pristine: Image
     true: Mapping[str, Image]  # by column
-    true_again: Mapping[str, Image]  # by column: another draw, of random distortions that we can make ourselves
-    generated: Mapping[str, Sequence[Image]]  # by model: one for each draw
+    true_again: Mapping[str, Image]  # by column: another draw, of random distortions of the registry
+    generated: Mapping[str, Sequence[Image]]  # by model, then by draw
     generated_again: Mapping[str, Image]  # by model: a second draw, of random generators
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How far a distorted image is from the pristine one."""
+    """PSNR and SSIM of a distorted image against the pristine image."""
 
     psnr: float | None  # dB; None for identical images
     ssim: float
@@ -43,7 +43,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A generator's first draw of one image, and the true distortion of that image, each against the pristine."""
+    """The first generated draw and the true distortion of one image, each against the pristine image."""
 
     generated: Quality
     true: Quality
@@ -55,45 +55,45 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MeasuredImage:
-    """What is kept of one image: small enough for thousands of images."""
+    """All measurements of an image, without pixels."""
 
     image: str
     pristine: Histograms
     true: Mapping[str, Histograms]  # by column
     true_again: Mapping[str, Histograms]  # by column
     generated: Mapping[str, tuple[Histograms, ...]]  # by model
-    comparisons: Mapping[str, Comparison]  # by model, where the image has the true distortion that the model learned
+    comparisons: Mapping[str, Comparison]  # by model, where the image has the learned true distortion
 
 
-def measure(image: str, made: EvalImages, learned: Mapping[str, str]) -> MeasuredImage:
-    """Return the measurements of the image called `image`; `learned` tells the column of each model."""
+def measure(image: str, versions: EvalImages, learned: Mapping[str, str]) -> MeasuredImage:
+    """Return the measurements of the image named `image`; `learned` maps each model to its column."""
     return MeasuredImage(
         image,
-        pristine=nss_histograms(made.pristine),
-        true={column: nss_histograms(true) for column, true in made.true.items()},
-        true_again={column: nss_histograms(true) for column, true in made.true_again.items()},
-        generated={model: tuple(map(nss_histograms, drawn)) for model, drawn in made.generated.items()},
+        pristine=nss_histograms(versions.pristine),
+        true={column: nss_histograms(true) for column, true in versions.true.items()},
+        true_again={column: nss_histograms(true) for column, true in versions.true_again.items()},
+        generated={model: tuple(map(nss_histograms, drawn)) for model, drawn in versions.generated.items()},
         comparisons={
-            model: _comparison(made, model, column) for model, column in learned.items() if column in made.true
+            model: _comparison(versions, model, column) for model, column in learned.items() if column in versions.true
         },
     )
 
 
 def quality(pristine: Image, distorted: Image) -> Quality:
-    """Return how far `distorted` is from `pristine`."""
+    """Return PSNR and SSIM of `distorted` against `pristine`."""
     ratio = psnr(pristine, distorted)
     return Quality(ratio if math.isfinite(ratio) else None, ssim(pristine, distorted))
 
 
-def _comparison(made: EvalImages, model: str, column: str) -> Comparison:
-    pristine, true, generated = made.pristine, made.true[column], made.generated[model][0]
+def _comparison(versions: EvalImages, model: str, column: str) -> Comparison:
+    pristine, true, generated = versions.pristine, versions.true[column], versions.generated[model][0]
     return Comparison(
         generated=quality(pristine, generated),
         true=quality(pristine, true),
         generated_residual=residual_figures(pristine, generated),
         true_residual=residual_figures(pristine, true),
-        generated_draws=_draws(pristine, generated, made.generated_again.get(model)),
-        true_draws=_draws(pristine, true, made.true_again.get(column)),
+        generated_draws=_draws(pristine, generated, versions.generated_again.get(model)),
+        true_draws=_draws(pristine, true, versions.true_again.get(column)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation: divergences over all images, floors to judge them by, and who is nearest."""
+"""The figures of an evaluation: divergences over all images, noise floors, and diagonal dominance."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from distort_pipeline.statistics.eval_images import Histograms, MeasuredImage
 from distort_pipeline.statistics.histograms import Counts
 from distort_pipeline.statistics.noise_floor import between_content_baseline, split_half_floor
 from distort_pipeline.statistics.nss_features import JSD_NSS, NSS_FEATURES, feature_divergences
-from distort_pipeline.statistics.residual_figures import ResidualFigures, averaged
+from distort_pipeline.statistics.residual_figures import ResidualFigures, mean_figures
 from distort_pipeline.statistics.sample_diversity import DrawLikeness, SampleDiversity
 
-CONTENT_SPLITS = 20  # random halvings that the content floor is the mean of: with few images a single one is luck
+CONTENT_SPLITS = (
+    20  # random halvings in the mean of the between-content baseline: with few images a single halving is luck
+)
 
 Row: TypeAlias = Mapping[str, float]  # true distortion → bits
-FeatureDivergences: TypeAlias = Mapping[str, float]  # component → bits
+FeatureDivergences: TypeAlias = Mapping[str, float]  # NSS feature → bits
 
 _JSD_NSS_ROW = NSS_FEATURES.index(JSD_NSS)
 
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """What the true distortion alone differs by, in bits."""
+    """Divergences in bits of the true distortion from itself."""
 
     sampling: float  # mean over images
-    second_draw: bool  # whether it is between two draws; else between random halves of one image's products
-    content: float | None  # None with a single image
+    second_draw: bool  # whether `sampling` compares two draws; else random halves of one image's products
+    content: float | None  # the between-content baseline; None with a single image
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One generator against the true distortion that it learned."""
+    """One generator against the true distortion of its training."""
 
     learned: str
-    feature_table: Mapping[str, FeatureDivergences]  # from the truth: 'generated', 'pristine' and perhaps 'true again'
+    feature_table: Mapping[
+        str, FeatureDivergences
+    ]  # of 'generated', 'pristine' and perhaps 'true again', from the truth
     residuals: Mapping[str, ResidualFigures]  # 'generated' and 'true'
     draws: Mapping[str, Draws]  # 'generated' and 'true', where there are two draws
-    histograms: Mapping[str, Counts]  # the headline's, pooled: 'pristine', 'true' and 'generated'
+    histograms: Mapping[str, Counts]  # of JSD_NSS, pooled: 'pristine', 'true' and 'generated'
 
 
 @dataclass(frozen=True)
@@ -61,90 +65,92 @@ class Evaluation:
     columns: tuple[str, ...]  # the true distortions
     images: tuple[MeasuredImage, ...]
     feature_table: Mapping[str, Mapping[str, FeatureDivergences]]  # model → column: means over images and draws
-    identity_features: Mapping[str, FeatureDivergences]  # column: what the identity baseline scores
+    identity_features: Mapping[str, FeatureDivergences]  # by column: the identity baseline
     pooled_table: Mapping[str, Row]
-    pooled_pristine: Row
+    pooled_identity: Row
     noise_floors: Mapping[str, NoiseFloor]  # by column
     models: Mapping[str, ModelFigures]
 
     @property
     def table(self) -> Mapping[str, Row]:
-        """The headline of each model (rows) against each true distortion, in bits: the paper's table."""
+        """JSD_NSS in bits of each model (rows) against each true distortion: the paper's table."""
         return {model: self.row(model) for model in self.feature_table}
 
     @property
     def pristine(self) -> Row:
-        """What the identity baseline scores, by the headline."""
+        """JSD_NSS in bits of the identity baseline, by true distortion."""
         return {column: features[JSD_NSS] for column, features in self.identity_features.items()}
 
-    def row(self, model: str, component: str = JSD_NSS) -> Row:
-        """Return the divergences of `model` from each true distortion in bits, by one component of VECTOR."""
-        return {column: features[component] for column, features in self.feature_table[model].items()}
+    def row(self, model: str, feature: str = JSD_NSS) -> Row:
+        """Return the divergences in bits of `model` from each true distortion, in one NSS feature."""
+        return {column: features[feature] for column, features in self.feature_table[model].items()}
 
-    def own(self, model: str, component: str = JSD_NSS) -> float:
-        """Return the divergence in bits of `model` from the true distortion that it learned: the diagonal."""
-        return self.feature_table[model][self.models[model].learned][component]
+    def diagonal(self, model: str, feature: str = JSD_NSS) -> float:
+        """Return the divergence in bits of `model` from the true distortion of its training."""
+        return self.feature_table[model][self.models[model].learned][feature]
 
-    def closer_distortions(self, model: str, component: str = JSD_NSS) -> list[str]:
-        """Return the other true distortions that `model` is nearer to than to its own, nearest first."""
-        own = self.own(model, component)
-        nearer = {column: bits for column, bits in self.row(model, component).items() if bits < own}
+    def closer_distortions(self, model: str, feature: str = JSD_NSS) -> list[str]:
+        """Return the true distortions nearer to `model` than the distortion of its training, nearest first."""
+        diagonal = self.diagonal(model, feature)
+        nearer = {column: bits for column, bits in self.row(model, feature).items() if bits < diagonal}
         return sorted(nearer, key=lambda column: nearer[column])
 
-    def closer_generators(self, model: str, component: str = JSD_NSS) -> list[str]:
-        """Return the generators of other distortions that are nearer to what `model` learned than it is itself."""
-        learned, own = self.models[model].learned, self.own(model, component)
+    def closer_generators(self, model: str, feature: str = JSD_NSS) -> list[str]:
+        """Return the generators of other distortions nearer to the truth of `model` than `model` itself."""
+        learned, diagonal = self.models[model].learned, self.diagonal(model, feature)
         return [
             other
             for other, feature_table in self.feature_table.items()
-            if self.models[other].learned != learned and feature_table[learned][component] < own
+            if self.models[other].learned != learned and feature_table[learned][feature] < diagonal
         ]
 
-    def beats_pristine(self, model: str, component: str = JSD_NSS) -> bool:
-        """Return whether `model` is nearer to its true distortion than the untouched images are."""
-        return self.own(model, component) < self.identity_features[self.models[model].learned][component]
+    def beats_identity(self, model: str, feature: str = JSD_NSS) -> bool:
+        """Return whether `model` is nearer to its true distortion than the pristine images."""
+        return self.diagonal(model, feature) < self.identity_features[self.models[model].learned][feature]
 
     def sample_diversity(self, model: str) -> SampleDiversity | None:
-        """Return how `model` draws beside the truth; None where nothing is random or there is no second true draw."""
-        made, true = (self.models[model].draws.get(kind) for kind in ("generated", "true"))
-        if made is None or true is None or true.correlation is None or not true.variance:
+        """Return the diversity of `model` beside the truth; None without randomness or a second true draw."""
+        generated, true = (self.models[model].draws.get(kind) for kind in ("generated", "true"))
+        if generated is None or true is None or true.correlation is None or not true.variance:
             return None
-        # without any variation the second draw is the first one
-        correlation = 1.0 if made.correlation is None else made.correlation
-        return SampleDiversity(correlation, true.correlation, made.variance / true.variance)
+        correlation = 1.0 if generated.correlation is None else generated.correlation  # None: two identical draws
+        return SampleDiversity(correlation, true.correlation, generated.variance / true.variance)
 
-    def nearest_own(self, model: str, component: str = JSD_NSS) -> bool:
-        """Return whether the diagonal is the smallest of its row and of its column, the pristine row included."""
-        nearest = not self.closer_distortions(model, component) and not self.closer_generators(model, component)
-        return nearest and self.beats_pristine(model, component)
+    def diagonal_dominant(self, model: str, feature: str = JSD_NSS) -> bool:
+        """Return whether the diagonal is the smallest of its row and of its column, the identity row included."""
+        nearest = not self.closer_distortions(model, feature) and not self.closer_generators(model, feature)
+        return nearest and self.beats_identity(model, feature)
 
-    def nearest_in(self, model: str) -> list[str]:
-        """Return the components of VECTOR of which `nearest_own` is true."""
-        return [component for component in NSS_FEATURES if self.nearest_own(model, component)]
+    def dominant_features(self, model: str) -> list[str]:
+        """Return the NSS features in which `model` is diagonal-dominant."""
+        return [feature for feature in NSS_FEATURES if self.diagonal_dominant(model, feature)]
 
 
 def summarise(
     images: Sequence[MeasuredImage], columns: Sequence[str], learned: Mapping[str, str], *, seed: int
 ) -> Evaluation:
-    """Return the figures over measured `images`; `columns` are the true distortions, `learned` has each model's.
+    """Return the figures over measured `images`; `columns` are the true distortions, `learned` maps model → column.
 
-    Images may lack a true distortion and then do not count for it; one image at least has each.
+    An image without a true distortion does not count for its column; each column has at least one image.
     """
     rows = {model: {image.image: image.generated[model] for image in images} for model in learned}
-    nothing = {image.image: (image.pristine,) for image in images}
+    identity_row = {image.image: (image.pristine,) for image in images}
     feature_table = {model: _feature_table(images, columns, rows[model]) for model in learned}
-    untouched = _feature_table(images, columns, nothing)
+    identity_features = _feature_table(images, columns, identity_row)
     return Evaluation(
         columns=tuple(columns),
         images=tuple(images),
         feature_table=feature_table,
-        identity_features=untouched,
+        identity_features=identity_features,
         pooled_table={model: _pooled_row(images, columns, rows[model]) for model in learned},
-        pooled_pristine=_pooled_row(images, columns, nothing),
+        pooled_identity=_pooled_row(images, columns, identity_row),
         noise_floors={column: _noise_floor(images, column, seed) for column in columns},
         models={
             model: _model_figures(
-                images, model, column, {"generated": feature_table[model][column], "pristine": untouched[column]}
+                images,
+                model,
+                column,
+                {"generated": feature_table[model][column], "pristine": identity_features[column]},
             )
             for model, column in learned.items()
         },
@@ -166,7 +172,7 @@ def _feature_table(
 def _pooled_row(
     images: Sequence[MeasuredImage], columns: Sequence[str], row: Mapping[str, Sequence[Histograms]]
 ) -> Row:
-    """Return the headline divergence of the pooled histograms from each true distortion's."""
+    """Return JSD_NSS between the pooled histograms and those of each true distortion."""
     return {
         column: jsd_bits(
             _pool(image.true[column] for image in _having(images, column)),
@@ -185,7 +191,7 @@ def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> Noi
         sampling = fmean(map(jsd_bits, counts, again))
     else:
         seeds = [derive_seed(seed, "halves", column, image.image) for image in having]
-        sampling = fmean(split_half_floor(own, make_rng(one)) for own, one in zip(counts, seeds, strict=True))
+        sampling = fmean(split_half_floor(image, make_rng(draw)) for image, draw in zip(counts, seeds, strict=True))
     content = None
     if len(having) > 1:
         rng = make_rng(derive_seed(seed, "content", column))
@@ -204,15 +210,15 @@ def _model_figures(
             [(image.true[column], image.true_again[column]) for image in having]
         )
     draws = {
-        "generated": _mean_draws([one.generated_draws for one in comparisons]),
-        "true": _mean_draws([one.true_draws for one in comparisons]),
+        "generated": _mean_draws([comparison.generated_draws for comparison in comparisons]),
+        "true": _mean_draws([comparison.true_draws for comparison in comparisons]),
     }
     return ModelFigures(
         learned=column,
         feature_table=feature_table,
         residuals={
-            "generated": averaged([one.generated_residual for one in comparisons]),
-            "true": averaged([one.true_residual for one in comparisons]),
+            "generated": mean_figures([comparison.generated_residual for comparison in comparisons]),
+            "true": mean_figures([comparison.true_residual for comparison in comparisons]),
         },
         draws={kind: mean for kind, mean in draws.items() if mean is not None},
         histograms={
@@ -224,16 +230,16 @@ def _model_figures(
 
 
 def _mean_feature_divergences(pairs: Sequence[tuple[Histograms, Histograms]]) -> FeatureDivergences:
-    each = [feature_divergences(true, other) for true, other in pairs]
-    return {component: fmean(one[component] for one in each) for component in NSS_FEATURES}
+    divergences = [feature_divergences(true, other) for true, other in pairs]
+    return {feature: fmean(by_feature[feature] for by_feature in divergences) for feature in NSS_FEATURES}
 
 
 def _mean_draws(likenesses: Sequence[DrawLikeness | None]) -> Draws | None:
-    there = [one for one in likenesses if one is not None]
-    if not there:
+    known = [likeness for likeness in likenesses if likeness is not None]
+    if not known:
         return None
-    correlations = [one.correlation for one in there if one.correlation is not None]
-    return Draws(fmean(correlations) if correlations else None, fmean(one.variance for one in there))
+    correlations = [likeness.correlation for likeness in known if likeness.correlation is not None]
+    return Draws(fmean(correlations) if correlations else None, fmean(likeness.variance for likeness in known))
 
 
 def _having(images: Sequence[MeasuredImage], column: str) -> list[MeasuredImage]:
@@ -245,4 +251,4 @@ def _jsd_nss_counts(histograms: Histograms) -> Counts:
 
 
 def _pool(histograms: Iterable[Histograms]) -> Counts:
-    return np.sum([_jsd_nss_counts(one) for one in histograms], axis=0, dtype=np.int64)
+    return np.sum([_jsd_nss_counts(image) for image in histograms], axis=0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""PSNR between a pristine and a distorted image, and what measures of two images have in common."""
+"""PSNR between a pristine and a distorted image, and the common parts of full-reference metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATA_RANGE = 255.0
 def psnr(reference: Image, distorted: Image) -> float:
     """Return the peak signal-to-noise ratio in dB over all pixels and channels; math.inf for identical images.
 
-    JSON and SampleRecord know no infinity: a record of identical images carries None.
+    Records hold None for identical images: JSON has no infinity.
     """
     require_same_shape(reference, distorted)
     squares = cv2.norm(reference, distorted, cv2.NORM_L2SQR)
@@ -22,6 +22,6 @@ def psnr(reference: Image, distorted: Image) -> float:
 
 
 def require_same_shape(reference: Image, distorted: Image) -> None:
-    """Raise ValueError unless both images have one shape."""
+    """Raise ValueError unless both images have the same shape."""
     if reference.shape != distorted.shape:
-        raise ValueError(f"images must have one shape, got {reference.shape} and {distorted.shape}")
+        raise ValueError(f"images must have the same shape, got {reference.shape} and {distorted.shape}")

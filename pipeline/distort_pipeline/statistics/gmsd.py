@@ -1,6 +1,6 @@
 """Gradient magnitude similarity deviation between a pristine and a distorted image.
 
-Xue, Zhang, Mou and Bovik, "Gradient magnitude similarity deviation", IEEE TIP 23(2) 2014; as in their own code.
+Xue, Zhang, Mou and Bovik, "Gradient magnitude similarity deviation", IEEE TIP 23(2) 2014; as in the authors' code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # BT.
 def gmsd(reference: Image, distorted: Image) -> float:
     """Return the deviation on half-size luma: 0 for identical images, rarely above 0.4; lower is better.
 
-    In NumPy alone: OpenCV's filters give other last bits for other addresses in memory, and records are digested.
+    NumPy alone: the last bits of OpenCV's filters depend on memory alignment, and records are digested.
     """
     require_same_shape(reference, distorted)
     x, y = (_squared_gradient(_half_luma(image)) for image in (reference, distorted))

@@ -1,4 +1,4 @@
-"""Histograms of MSCN coefficients and of their products: counts, which add up over images and batches."""
+"""Histograms of MSCN coefficients and of their products: counts are additive over images and batches."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from distort_pipeline.pixels import Grey, Image
 from distort_pipeline.statistics.mscn import luma, mscn
 from distort_pipeline.statistics.products import Direction, neighbours
 
-BINS = 101  # ours; odd, so that 0, where flat regions gather, is in the middle of a bin
+BINS = 101  # ours; odd, so that 0, the value of flat regions, is in the middle of a bin
 LIMIT = 2.0  # ours; the equal bins cover [-2, 2]
-COUNTS = BINS + 2  # and one overflow bin at each end: mass outside is counted, never dropped
+COUNTS = BINS + 2  # with one overflow bin at each end: no value is dropped
 PER_UNIT = BINS / (2 * LIMIT)  # bins
 BLOCK = 65_536  # values counted at a time, in cache: see benchmarks/statistics.py
 
-_STEPS = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)  # what each byte is as a signed one
+_STEPS = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)  # signed value of each byte
 _BIN_OF_BYTE = np.clip(_STEPS, -(COUNTS // 2), COUNTS // 2) + COUNTS // 2
 
 Counts: TypeAlias = NDArray[np.int64]  # (103,): below -2, the 101 bins from left to right, above 2
 
 
 def histogram(values: NDArray[np.floating[Any]]) -> Counts:
-    """Return how many of `values`, of any shape, fall into each bin; the counts add up to `values.size`.
+    """Return the number of `values`, of any shape, in each bin; the counts add up to `values.size`.
 
-    A bin holds its left edge, and the last one 2.0 itself too, as in np.histogram. Arithmetic is in the values' own
-    precision, so one within a rounding error of an inner edge may land on its other side. NaN is a ValueError.
+    A bin includes its left edge, the last bin 2.0 too, as in np.histogram. Arithmetic has the precision of `values`:
+    a value within a rounding error of an inner edge may fall on the other side. ValueError for NaN.
     """
-    _refuse_nan(values)
+    _require_numbers(values)
     counts = np.zeros(COUNTS, np.int64)
     flat = values.ravel()
     for first in range(0, flat.size, BLOCK):
@@ -42,36 +42,36 @@ def histogram(values: NDArray[np.floating[Any]]) -> Counts:
 def pair_histogram(field: NDArray[np.floating[Any]], direction: Direction) -> Counts:
     """Return the histogram of the products of neighbours in `direction` among MSCN coefficients (H, W).
 
-    The same as that of `pair_products`, but for rounding errors at inner edges, in half the time: the products
-    themselves are nowhere written down.
+    Equal to the histogram of `pair_products` except for rounding errors at inner edges, in half the time: the products
+    are not stored.
     """
-    _refuse_nan(field)
+    _require_numbers(field)
     counts = np.zeros(COUNTS, np.int64)
-    one, other = neighbours(field, direction)
-    rows = max(BLOCK // max(one.shape[1], 1), 1)
-    for first in range(0, len(one) if one.size else 0, rows):
+    pixels, partners = neighbours(field, direction)
+    rows = max(BLOCK // max(pixels.shape[1], 1), 1)
+    for first in range(0, len(pixels) if pixels.size else 0, rows):
         block = slice(first, first + rows)
-        counts += _step_counts(cv2.multiply(one[block], other[block], scale=PER_UNIT, dtype=cv2.CV_8S))
+        counts += _step_counts(cv2.multiply(pixels[block], partners[block], scale=PER_UNIT, dtype=cv2.CV_8S))
     return counts
 
 
-def _refuse_nan(values: NDArray[np.floating[Any]]) -> None:
-    if values.size and np.isnan(values.min()):  # NaN has no bin, and a minimum passes it on
+def _require_numbers(values: NDArray[np.floating[Any]]) -> None:
+    if values.size and np.isnan(values.min()):  # the minimum propagates NaN
         raise ValueError("cannot count values that are not numbers (NaN)")
 
 
 def _step_counts(steps: NDArray[np.int8]) -> Counts:
-    """Return the histogram of at most 2^24 values, given as how many bins each is to the right of the middle one.
+    """Return the histogram of at most 2^24 values, given as bin offsets from the middle bin.
 
-    They are values times PER_UNIT, rounded to the nearest, halves to even, and saturated. Halves are edges, and of
-    these float numbers know only ±LIMIT exactly: 50.5 steps become 50, the last bin, and -50.5 become -50, the first.
+    Offsets are values times PER_UNIT, rounded to nearest, halves to even, and saturated. Halves are edges; only ±LIMIT
+    is exact as a float: 50.5 becomes 50, the last bin, and -50.5 becomes -50, the first.
     """
-    found = cv2.calcHist([steps.view(np.uint8)], [0], None, [256], [0, 256])  # float32, exact up to 2^24
-    return np.bincount(_BIN_OF_BYTE, found.ravel(), COUNTS).astype(np.int64)
+    byte_counts = cv2.calcHist([steps.view(np.uint8)], [0], None, [256], [0, 256])  # float32, exact up to 2^24
+    return np.bincount(_BIN_OF_BYTE, byte_counts.ravel(), COUNTS).astype(np.int64)
 
 
 def product_histogram(image: Image) -> Counts:
-    """Return the headline's histogram: products of diagonal (D1) neighbours among the MSCN coefficients of the luma."""
+    """Return the histogram of JSD_NSS: products of diagonal (D1) neighbours among the MSCN coefficients of the luma."""
     return plane_histogram(luma(image))
 
 
@@ -81,11 +81,11 @@ def plane_histogram(plane: NDArray[np.uint8] | Grey) -> Counts:
 
 
 def edges() -> NDArray[np.float64]:
-    """Return the 102 edges of the equal bins; the overflow bins reach from the outermost ones to infinity."""
+    """Return the 102 edges of the equal bins; the overflow bins reach from the outermost edges to infinity."""
     return np.linspace(-LIMIT, LIMIT, BINS + 1)
 
 
 def centres() -> NDArray[np.float64]:
-    """Return where to draw the 103 counts: centres of the equal bins, the overflow bins half a bin outside ±2."""
+    """Return 103 positions for drawing: centres of the equal bins, and half a bin outside ±2 for the overflow bins."""
     width = 2 * LIMIT / BINS
     return width * np.arange(-(COUNTS // 2), COUNTS // 2 + 1, dtype=np.float64)

@@ -13,10 +13,10 @@ from distort_pipeline.pixels import Grey, Image
 # Mittal et al., "No-reference image quality assessment in the spatial domain", IEEE TIP 21(12) 2012, section II
 WINDOW_PX = 7
 WINDOW_SIGMA_PX = 7 / 6
-STABILISER = 1.0  # their C; belongs to greys on the 0-255 scale
+STABILISER = 1.0  # their C; for 8-bit levels, 0-255
 
 REACH_PX = WINDOW_PX // 2
-BLOCK_PX = 32_768  # rows are worked on so many pixels at a time, in cache: see benchmarks/statistics.py
+BLOCK_PX = 32_768  # rows are processed in blocks of so many pixels, in cache: see benchmarks/statistics.py
 
 _OFFSETS_PX = np.arange(WINDOW_PX) - REACH_PX
 _BELL = np.exp(-0.5 * (_OFFSETS_PX / WINDOW_SIGMA_PX) ** 2)
@@ -29,9 +29,9 @@ def luma(image: Image) -> NDArray[np.uint8]:
 
 
 def mscn(grey: NDArray[np.uint8] | Grey) -> NDArray[np.floating[Any]]:
-    """Return (I - mean) / (deviation + 1) of the greys I, (H, W) on 0-255, over a Gaussian window; borders replicated.
+    """Return (I - mean) / (deviation + 1) of `grey` I, (H, W) on 0-255, over a Gaussian window; borders replicated.
 
-    float64 greys give float64, the reference; 8-bit and float32 ones float32, whose divergences agree to 1e-5 bits.
+    float64 input gives float64, the reference; 8-bit and float32 input float32, with divergences equal to 1e-5 bits.
     """
     field: NDArray[np.floating[Any]] = np.empty(grey.shape, np.float64 if grey.dtype == np.float64 else np.float32)
     height, width = grey.shape
@@ -44,13 +44,13 @@ def mscn(grey: NDArray[np.uint8] | Grey) -> NDArray[np.floating[Any]]:
 
 
 def _fill_rows(field: NDArray[np.floating[Any]], grey: NDArray[np.uint8] | Grey, inside: slice) -> None:
-    """Write the coefficients of the rows `inside` of `grey` into `field`; the rows around them are in their windows."""
-    # E[I²] - mean² cancels in flat regions, so it is taken in float64 throughout. In float32, even with mid-grey off
+    """Write the coefficients of the rows `inside` of `grey` into `field`; the other rows complete their windows."""
+    # E[I²] - mean² cancels in flat regions, so all of it is float64. In float32, even with mid-grey subtracted
     # before squaring, divergences from JPEG images were wrong by up to 3.4e-4 bits, in 60 % of the time.
     mean = _windowed(grey, WINDOW)[inside]
     square = np.square(grey, dtype=np.uint16 if grey.dtype == np.uint8 else np.float64)
     variance = _windowed(square, -WINDOW)[inside]
-    cv2.accumulateSquare(mean, variance)  # with its sign turned: mean² - E[I²] in one go over memory
+    cv2.accumulateSquare(mean, variance)  # with opposite sign: mean² - E[I²] in one pass over memory
     depth = cv2.CV_64F if field.dtype == np.float64 else cv2.CV_32F
     cv2.subtract(grey[inside], mean, dst=field, dtype=depth)
     # by rounding a variance of 0 can be 1e-11 to either side

@@ -1,4 +1,4 @@
-"""All statistics of one image's residual in one record that can be averaged over images of any size."""
+"""All residual statistics of an image, of equal shapes for images of any size."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ FREQUENCIES: NDArray[np.float64] = np.sqrt(_EDGES[:-1] * _EDGES[1:])  # (16,) cy
 def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
     """Return mean, variance (3,), correlation (3, 3), power (16,) at FREQUENCIES, grid (8,) and autocorrelation (24,).
 
-    `power` is in squared greys, the mean over the channels; `grid` is the profile of the distorted image itself,
-    `autocorrelation` is that of the residual's steps. All of one image.
-    Sides of 32 px or more.
+    `power` is in squared 8-bit levels, the mean over the channels; `grid` is the profile of the distorted image,
+    `autocorrelation` of the steps of the residual. Sides of 32 px or more.
     """
     added = residual(pristine, distorted)
     return {
@@ -48,9 +47,9 @@ def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
     }
 
 
-def averaged(figures: Sequence[ResidualFigures]) -> ResidualFigures:
-    """Return the mean over images of each of their figures."""
-    return {name: np.mean([one[name] for one in figures], axis=0) for name in figures[0]}
+def mean_figures(figures: Sequence[ResidualFigures]) -> ResidualFigures:
+    """Return the mean of each figure over images."""
+    return {name: np.mean([image[name] for image in figures], axis=0) for name in figures[0]}
 
 
 def slope(power: NDArray[np.float64]) -> float | None:
@@ -65,6 +64,6 @@ def slope(power: NDArray[np.float64]) -> float | None:
 
 
 def _power(field: Grey) -> NDArray[np.float64]:
-    """Return the power of `field` at FREQUENCIES: rings of a small image lie elsewhere, or hold nothing."""
+    """Return the power of `field` at FREQUENCIES, interpolated: a small image has fewer rings."""
     frequencies, amplitudes = radial_amplitude(field)
     return np.interp(np.log(FREQUENCIES), np.log(frequencies), amplitudes**2)

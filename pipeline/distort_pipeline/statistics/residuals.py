@@ -1,4 +1,4 @@
-"""Statistics of residuals, distorted minus pristine: level, colour correlation, spectrum, and the 8×8 grid."""
+"""Statistics of residuals, distorted minus pristine: mean, colour correlation, spectrum, and the 8×8 grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distort_pipeline.pixels import Grey, Image
 from distort_pipeline.statistics.mscn import luma
 
-Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), greys, -255 to 255
+Residual: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit levels, -255 to 255
 
 JPEG_BLOCK_PX = 8
 SPECTRUM_LOW = 1 / 64  # cycles per pixel: a period of 64 px, still several frequencies above 0 on a tile of 256 px
@@ -22,24 +22,24 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601
 
 
 def residual(pristine: Image, distorted: Image) -> Residual:
-    """Return what the distortion added, in greys."""
+    """Return distorted minus pristine, in 8-bit levels."""
     if pristine.shape != distorted.shape:
-        raise ValueError(f"images must have one shape, got {pristine.shape} and {distorted.shape}")
+        raise ValueError(f"images must have the same shape, got {pristine.shape} and {distorted.shape}")
     return distorted.astype(np.float32) - pristine.astype(np.float32)
 
 
 def residual_mean(residual: Residual) -> NDArray[np.float64]:
-    """Return the mean of each channel in greys, (3,): away from 0 where colours are shifted."""
+    """Return the mean of each channel in 8-bit levels, (3,): not 0 where colours are shifted."""
     return residual.mean((0, 1), dtype=np.float64)
 
 
 def residual_variance(residual: Residual) -> NDArray[np.float64]:
-    """Return the population variance of each channel in squared greys, (3,)."""
+    """Return the population variance of each channel in squared 8-bit levels, (3,)."""
     return residual.var((0, 1), dtype=np.float64)
 
 
 def channel_correlation(residual: Residual) -> NDArray[np.float64]:
-    """Return Pearson's correlation between the channels, (3, 3); a constant channel correlates with itself only."""
+    """Return Pearson's correlation between the channels, (3, 3); 0 between a constant channel and another."""
     centred = residual.reshape(-1, residual.shape[-1]) - residual_mean(residual)
     covariance = centred.T @ centred
     deviation = np.sqrt(np.diag(covariance))
@@ -52,11 +52,11 @@ def channel_correlation(residual: Residual) -> NDArray[np.float64]:
 def radial_amplitude(
     field: Grey, *, low: float = SPECTRUM_LOW, high: float = SPECTRUM_HIGH, bins: int = SPECTRUM_BINS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return frequencies in cycles per pixel and the root-mean-square amplitude of `field` (H, W) on rings around them.
+    """Return frequencies in cycles per pixel and the root-mean-square amplitude of `field` (H, W) on rings around each.
 
-    Rings are equally wide in log frequency from `low` to `high`; those without a frequency of the grid are left out.
-    White noise of standard deviation σ has the amplitude σ at all frequencies. The mean is taken off and a Hann window
-    laid over, so that opposite borders that do not meet leave no cross in the spectrum.
+    Rings are equally wide in log frequency from `low` to `high`; rings without a frequency of the grid are left out.
+    White noise of standard deviation σ has the amplitude σ at all frequencies. The mean is subtracted and a Hann window
+    applied: discontinuities at the borders leave no cross in the spectrum.
     """
     height, width = field.shape
     window = np.outer(_hann(height), _hann(width))
@@ -85,24 +85,24 @@ def spectral_slope(field: Grey, low: float = SPECTRUM_LOW, high: float = SPECTRU
 
 
 def grid_profile(image: Image, period: int = JPEG_BLOCK_PX) -> NDArray[np.float64]:
-    """Return the mean absolute luma step by its place in a grid of `period` px, (period,), in greys.
+    """Return the mean absolute luma step by its phase in a grid of `period` px, (period,), in 8-bit levels.
 
-    Entry k is the step from pixel k - 1 to pixel k of a block, averaged over both directions; entry 0 crosses the
-    border between blocks. Flat over k without blocking, high at 0 with it. The image starts on the grid, and both
-    its sides are longer than `period`.
+    Entry k is the step from pixel k - 1 to pixel k of a block, the mean of both directions; entry 0 crosses the
+    border between blocks. Flat over k without blocking, high at 0 with blocking. The image starts on the grid, and
+    both sides are longer than `period`.
     """
     grey = luma(image).astype(np.int16)
     if min(grey.shape) <= period:
-        raise ValueError(f"a grid of {period} px needs sides longer than that, got the shape {image.shape}")
+        raise ValueError(f"a grid of {period} px needs longer sides, got the shape {image.shape}")
     across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
     return (_by_phase(across, period) + _by_phase(down, period)) / 2
 
 
 def grid_autocorrelation(residual: Residual, lags_px: int = GRID_LAGS_PX) -> NDArray[np.float64]:
-    """Return the autocorrelation at 1 to `lags_px` px of where the residual's luma steps, (lags_px,), -1 to 1.
+    """Return the autocorrelation of the residual's luma steps at lags of 1 to `lags_px` px, (lags_px,), -1 to 1.
 
-    What is correlated is the mean absolute step between neighbouring columns (and rows), along the image: a residual
-    that jumps at the borders of blocks has peaks at multiples of their size. 0 for a residual without steps.
+    Steps are the mean absolute differences between neighbouring columns (and rows). A residual with jumps at block
+    borders has peaks at multiples of the block size. 0 for a residual without steps.
     """
     grey = residual @ np.array(LUMA_WEIGHTS, np.float32)
     profiles = (np.abs(np.diff(grey, axis=axis)).mean(1 - axis, dtype=np.float64) for axis in (0, 1))
@@ -118,11 +118,11 @@ def _autocorrelation(values: NDArray[np.float64], lags: int) -> NDArray[np.float
 
 
 def _by_phase(steps: NDArray[np.floating[Any]], period: int) -> NDArray[np.float64]:
-    """Return the means of `steps` by phase; the first entry is the step from pixel 0 to pixel 1, so phase 1."""
+    """Return the means of `steps` by phase; the first step, from pixel 0 to pixel 1, has phase 1."""
     phase = np.arange(1, len(steps) + 1) % period
     return np.bincount(phase, steps, period) / np.bincount(phase, minlength=period)
 
 
 def _hann(length: int) -> NDArray[np.float64]:
-    """Return a Hann window of `length` px that is nowhere 0."""
+    """Return a Hann window of `length` px without zeros."""
     return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2

@@ -2,7 +2,7 @@
 
 Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
 TIP 13(4) 2004; Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality assessment", Asilomar
-2003. The finest of MS-SSIM's five scales is what SSIM looks at, so both together cost little more than one of them.
+2003. SSIM is computed at the finest of MS-SSIM's five scales, so both together cost little more than MS-SSIM.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ C1 = (0.01 * DATA_RANGE) ** 2
 C2 = (0.03 * DATA_RANGE) ** 2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # their table 1: of contrast and structure at each scale
 MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)  # the window fits into the smallest scale: 176
-MID_GREY = np.float32(128)  # taken off before squaring: float32 squares of small numbers keep more digits
-# rows are worked on so many centres at a time, in cache; but so many rows at least, as each block reads 10 more
+MID_GREY = np.float32(128)  # subtracted before squaring: float32 squares of small numbers keep more digits
+# rows are processed in blocks of so many centres, in cache; of so many rows at least, as each block reads 10 more
 BLOCK_PX, BLOCK_ROWS = 8_192, 32
 
-Planes: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit greys
+Planes: TypeAlias = NDArray[np.float32]  # (H, W, 3), 8-bit levels
 Means: TypeAlias = NDArray[np.float64]  # (3,), by channel
 
 
 def ssim(reference: Image, distorted: Image) -> float:
     """Return the structural similarity, the mean over the three channels: 1 for identical images, at least -1.
 
-    Gaussian window, population covariance, no downsampling; window centres keep the whole window inside the image.
-    The same as scikit-image with gaussian_weights, sigma 1.5, use_sample_covariance off and data_range 255. ValueError
+    Gaussian window, population covariance, no downsampling; windows lie wholly inside the image.
+    Equal to scikit-image with gaussian_weights, sigma 1.5, use_sample_covariance off and data_range 255. ValueError
     for images smaller than the window.
     """
     _require_fit(reference, distorted)
@@ -46,27 +46,27 @@ def ssim(reference: Image, distorted: Image) -> float:
 def ms_ssim(reference: Image, distorted: Image) -> float | None:
     """Return the mean over the three channels, from 0 to 1 for identical images; None if a side is below 176 px.
 
-    Window, constants and borders are those of `ssim`. From scale to scale both images are averaged over 2 x 2 px, a
-    last odd row or column over itself. The same as TensorFlow's, and on sides that halve evenly as piq's.
+    Window, constants and borders as in `ssim`. Each scale is the mean over 2 x 2 px of the scale before; an odd last
+    row or column is replicated. Equal to TensorFlow's, and for sides divisible by 16 to piq's.
     """
     require_same_shape(reference, distorted)
     return None if _is_small(reference) else ssim_and_ms_ssim(reference, distorted)[1]
 
 
 def ssim_and_ms_ssim(reference: Image, distorted: Image) -> tuple[float, float | None]:
-    """Return what `ssim` and `ms_ssim` return, in the time of the second alone."""
+    """Return `ssim` and `ms_ssim`, in the time of `ms_ssim` alone."""
     _require_fit(reference, distorted)
-    contrast, whole = _likeness(reference, distorted)
-    single = _mean(whole)
+    contrast, full = _likeness(reference, distorted)
+    single = _mean(full)
     if _is_small(reference):
         return single, None
     product = np.maximum(contrast, 0) ** SCALE_WEIGHTS[0]
     x, y = reference.astype(np.float32), distorted.astype(np.float32)
     for weight in SCALE_WEIGHTS[1:]:
         x, y = _downsample2x(x), _downsample2x(y)
-        contrast, whole = _likeness(x, y)
+        contrast, full = _likeness(x, y)
         last = weight == SCALE_WEIGHTS[-1]  # luminance counts at the coarsest scale alone
-        product *= np.maximum(whole if last else contrast, 0) ** weight
+        product *= np.maximum(full if last else contrast, 0) ** weight
     return single, _mean(product)
 
 
@@ -85,21 +85,23 @@ def _is_small(image: Image) -> bool:
 
 
 def _likeness(x: Image | Planes, y: Image | Planes) -> tuple[Means, Means]:
-    """Return the mean likeness over the window's centres: of contrast and structure, and with luminance as well."""
+    """Return the mean over the window's centres of contrast-structure, and of contrast-structure times luminance."""
     height, width = (side - WINDOW_PX + 1 for side in x.shape[:2])
     block_rows = max(BLOCK_PX // width, BLOCK_ROWS)
-    contrast, whole = np.zeros(3), np.zeros(3)
+    contrast, full = np.zeros(3), np.zeros(3)
     for first in range(0, height, block_rows):
         rows = slice(first, min(first + block_rows, height) + WINDOW_PX - 1)
-        likeness, luminance = _likeness_of_rows(*(np.subtract(one[rows], MID_GREY, dtype=np.float32) for one in (x, y)))
+        likeness, luminance = _likeness_of_rows(
+            *(np.subtract(image[rows], MID_GREY, dtype=np.float32) for image in (x, y))
+        )
         contrast += _sum(likeness)
         luminance *= likeness
-        whole += _sum(luminance)
-    return contrast / (height * width), whole / (height * width)
+        full += _sum(luminance)
+    return contrast / (height * width), full / (height * width)
 
 
 def _likeness_of_rows(x: Planes, y: Planes) -> tuple[Planes, Planes]:
-    """Return the likeness of contrast and structure, and that of luminance, by row; x and y are used up."""
+    """Return contrast-structure and luminance at each window centre; x and y are overwritten."""
     x_mean, y_mean = _windowed(x), _windowed(y)
     products = x_mean * y_mean
     squares = x_mean * x_mean
@@ -122,12 +124,12 @@ def _likeness_of_rows(x: Planes, y: Planes) -> tuple[Planes, Planes]:
 
 
 def _sum(planes: Planes) -> Means:
-    """Return the sum by channel where the window fits; over rows first: NumPy adds long ones ten times as fast."""
+    """Return the sum by channel where the window fits; over rows first: NumPy adds long rows ten times as fast."""
     return np.asarray(planes.sum(axis=0, dtype=np.float64)[MARGIN_PX:-MARGIN_PX].sum(axis=0))
 
 
 def _windowed(planes: Planes) -> Planes:
-    """Return the Gaussian-weighted means in those rows where the window fits, (H - 10, W, 3): in one piece."""
+    """Return the Gaussian-weighted means in the rows where the window fits, (H - 10, W, 3): contiguous."""
     return cv2.GaussianBlur(planes, (WINDOW_PX, WINDOW_PX), SIGMA_PX)[MARGIN_PX:-MARGIN_PX]
 
 

@@ -1,1 +1,1 @@
-"""The path: ingest, pairs, train, evaluate, generate, export; each (config, inputs, out) -> Report."""
+"""The pipeline: ingest, pairs, train, evaluate, generate, export; each (config, inputs, out) -> Report."""

@@ -1,4 +1,4 @@
-"""evaluate: set every trained generator beside the true distortions, on whole images that none of them has seen."""
+"""evaluate: compare every trained generator with the true distortions, on whole validation images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VERSION = 2
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
-    """Measure every finished model in `models` on the validation images of a pair store; figures go to `out`."""
+    """Write the figures of every finished model in `models`, on the validation images of a pair store, to `out`."""
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
     folders = model_folders(models)
@@ -57,16 +57,16 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         shown: dict[str, list[list[Image]]] = {name: [] for name in plan.learned}
         measured = []
         tiles = []
-        tried: dict[str, list[SweepImage]] = {name: [] for name in plan.sweeps}
-        for image, made in track(
-            _make(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
+        sweep_images: dict[str, list[SweepImage]] = {name: [] for name in plan.sweeps}
+        for image, versions in track(
+            _versions(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
         ):
-            measured.append(_measured(plan, image, made, shown, config.side_by_side))
-            condition_levels = _run_sweeps(plan, image, generators, tried, config)
-            tiles.append(_tiles(plan, image, made, condition_levels, config))
+            measured.append(_measured(plan, image, versions, shown, config.side_by_side))
+            level_pairs = _run_sweeps(plan, image, generators, sweep_images, config)
+            tiles.append(_tiles(plan, image, versions, level_pairs, config))
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         c2st = _c2st(tiles, plan, config)
-        sweeps = {name: _sweep(plan.sweeps[name], tried[name]) for name in plan.sweeps}
+        sweeps = {name: _sweep(plan.sweeps[name], sweep_images[name]) for name in plan.sweeps}
         figures = write_files(evaluation, c2st, work, sweeps)
         for name, rows in shown.items():
             if rows:
@@ -79,9 +79,9 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
 
 
 def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return all that decides the figures, as plain values."""
+    """Return all settings with an effect on the figures, as plain values."""
     values = dataclasses.asdict(config)
-    del values["threads"]  # nor do threads decide any
+    del values["threads"]  # without effect on the figures
     return {
         "format": KIND,
         "version": VERSION,
@@ -98,10 +98,10 @@ def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerat
     return {name: load_generator(folder, batch_size=1) for name, folder in folders.items()}
 
 
-def _make(
+def _versions(
     plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
 ) -> Iterator[tuple[str, EvalImages]]:
-    """Yield each image's id with all that is made of it."""
+    """Yield the id of each image with all its distorted versions."""
     from distort_pipeline.trained import is_stochastic as varies_per_draw
 
     column_of = {column.name: column for column in plan.columns}
@@ -109,7 +109,7 @@ def _make(
         pristine = plan.pairs.val_image(image)
         identity = next(iter(records.values())).image_digest
         generated: dict[str, list[Image]] = {}
-        again: dict[str, Image] = {}
+        generated_again: dict[str, Image] = {}
         for name in plan.learned:
             trained = generators[name]
             random = varies_per_draw(trained.card)
@@ -118,13 +118,13 @@ def _make(
             drawn = [trained.predictor.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
             generated[name] = drawn[: config.draws]
             if random:
-                again[name] = drawn[1]
+                generated_again[name] = drawn[1]
             elif column_of[plan.learned[name]].redrawn:
-                again[name] = drawn[0]  # the paper's generator has the same noise every time
+                generated_again[name] = drawn[0]  # the paper's generator is deterministic
         true = {
             column: plan.pairs.val_image(image, record.distortion, record.level) for column, record in records.items()
         }
-        yield image, EvalImages(pristine, true, _true_again(plan, pristine, records), generated, again)
+        yield image, EvalImages(pristine, true, _true_again(plan, pristine, records), generated, generated_again)
 
 
 def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) -> dict[str, Image]:
@@ -134,62 +134,59 @@ def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) 
     for column in plan.columns:
         record = records.get(column.name)
         if column.redrawn and record is not None:
-            own = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
-            made = apply(record.distortion, pristine, column.recipe["parameters"], make_rng(own))
-            again[column.name] = made.image
+            draw = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
+            again[column.name] = apply(record.distortion, pristine, column.recipe["parameters"], make_rng(draw)).image
     return again
 
 
 def _measured(
-    plan: Plan, image: str, made: EvalImages, shown: Mapping[str, list[list[Image]]], side_by_side: int
+    plan: Plan, image: str, versions: EvalImages, shown: Mapping[str, list[list[Image]]], max_rows: int
 ) -> MeasuredImage:
-    """Return the measurements of one image; its crops join `shown` while a model has fewer than `strips` rows."""
+    """Return the measurements of one image; its crops are added to `shown`, up to `max_rows` for a model."""
     for name, column in plan.learned.items():
-        if column in made.true and len(shown[name]) < side_by_side:
-            shown[name].append(side_by_side_row(made.pristine, made.true[column], made.generated[name][0]))
-    return measure(image, made, plan.learned)
+        if column in versions.true and len(shown[name]) < max_rows:
+            shown[name].append(side_by_side_row(versions.pristine, versions.true[column], versions.generated[name][0]))
+    return measure(image, versions, plan.learned)
 
 
 def _tiles(
     plan: Plan,
     image: str,
-    made: EvalImages,
-    condition_levels: Mapping[str, Sequence[LevelPair]],
+    versions: EvalImages,
+    level_pairs: Mapping[str, Sequence[LevelPair]],
     config: EvaluateConfig,
 ) -> PhotographTiles | None:
-    """Return what a sceptic's classifiers see of an image: its share of the tiles, two or more."""
+    """Return the tiles of an image for the two-sample tests: its share of all tiles, two or more."""
     if not config.c2st_steps:
         return None
     share = max(2, round(config.c2st_tiles / len(plan.images)))
-    return tiles_of(
-        made, count=share, seed=derive_seed(config.seed, "sceptic", image), condition_levels=condition_levels
-    )
+    return tiles_of(versions, count=share, seed=derive_seed(config.seed, "sceptic", image), level_pairs=level_pairs)
 
 
 def _run_sweeps(
     plan: Plan,
     image: str,
     generators: Mapping[str, TrainedGenerator],
-    tried: Mapping[str, list[SweepImage]],
+    sweep_images: Mapping[str, list[SweepImage]],
     config: EvaluateConfig,
 ) -> dict[str, list[LevelPair]]:
-    """Add to `tried` what the dial of each multi-level model does on one image, with its first draw of the table.
+    """Return one image at the levels of each multi-level model; its sweeps are added to `sweep_images`.
 
-    Return the image at the levels of each.
+    Each generator draws as in its first draw of the table.
     """
-    condition_levels = {}
-    for name, one in plan.sweeps.items():
-        records = one.images.get(image)
+    level_pairs = {}
+    for name, sweep in plan.sweeps.items():
+        records = sweep.images.get(image)
         if records:
             identity = next(iter(records.values())).image_digest
             draw = _draw_seed(config, generators[name], identity, 0)
-            own = sweep_image(one, plan.pairs, records, generators[name].predictor, draw=draw)
-            tried[name].append(run_sweep(one, plan.pairs, records, own, seed=config.seed))
-            condition_levels[name] = [
-                LevelPair(held.step.severity, true, own.made(held.step.severity))
-                for held, true in zip(one.shared_levels, own.true, strict=True)
+            versions = sweep_image(sweep, plan.pairs, records, generators[name].predictor, draw=draw)
+            sweep_images[name].append(run_sweep(sweep, plan.pairs, records, versions, seed=config.seed))
+            level_pairs[name] = [
+                LevelPair(level.point.severity, true, versions.generated(level.point.severity))
+                for level, true in zip(sweep.shared_levels, versions.true, strict=True)
             ]
-    return condition_levels
+    return level_pairs
 
 
 def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
@@ -197,17 +194,19 @@ def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str,
 
 
 def _sweep(plan: SweepPlan, images: Sequence[SweepImage]) -> SeveritySweep:
-    return summarise_sweep(images, [one.step for one in plan.shared_levels], [one.step for one in plan.midpoints])
+    return summarise_sweep(
+        images, [level.point for level in plan.shared_levels], [midpoint.point for midpoint in plan.midpoints]
+    )
 
 
 def _c2st(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
-    """Return what classifiers can tell; None without tiles."""
-    there = [own for own in tiles if own is not None]
-    if not there:
+    """Return the results of the two-sample tests; None without tiles."""
+    image_tiles = [image for image in tiles if image is not None]
+    if not image_tiles:
         return None
     from distort_pipeline.c2st.run import run_c2st
 
-    return run_c2st(there, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
+    return run_c2st(image_tiles, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
 
 
 def _metadata(
@@ -231,26 +230,25 @@ def _metadata(
 
 
 def _remarks(plan: Plan, sweeps: Mapping[str, SeveritySweep]) -> Iterator[str]:
-    """Yield the lines that a reader of the terminal gets beside the table."""
-    for name, dial in sweeps.items():
-        yield f"dial of {name}: {sweep_text(dial)}"
+    """Yield the lines below the table in the terminal."""
+    for name, sweep in sweeps.items():
+        yield f"severity sweep of {name}: {sweep_text(sweep)}"
         if lacking := plan.sweeps[name].lacking:
-            are = "is" if lacking == 1 else "are"
-            yield f"{lacking} of the levels that {name} has learned {are} not in the pairs, and not judged"
+            yield f"{lacking} learned level{'s' if lacking > 1 else ''} of {name} without pairs, not evaluated"
     if plan.too_small:
         yield f"{plan.too_small} images below {SMALLEST_SIDE_PX} px on a side were left out"
 
 
 def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> Report:
-    own = {f"jsd_nss_{name}": model["jsd_nss"] for name, model in figures["models"].items()}
+    jsd_nss = {f"jsd_nss_{name}": model["jsd_nss"] for name, model in figures["models"].items()}
     models = len(figures["models"])
     return Report(
         "evaluate",
-        {"models": models, "images": figures["images"], "nearest_own": figures["nearest_own"], **own},
+        {"models": models, "images": figures["images"], "diagonal_dominant": figures["diagonal_dominant"], **jsd_nss},
         (
             f"JSD_NSS in bits, mean over {figures['images']} validation images:",
             *text_table(figures),
-            f"nearest to what they learned, and to nothing else: {figures['nearest_own']} of {models} generators",
+            f"diagonal-dominant: {figures['diagonal_dominant']} of {models} generators",
             *remarks,
             f"page: {out / 'index.html'}; table: {out / 'table.md'}; figures: {out / 'metrics.json'}",
         ),

@@ -1,4 +1,4 @@
-"""export: write a corpus as files that other tools open, one task for each batch."""
+"""export: write a corpus as files in a common format, one task for each batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.config import ExportConfig
+from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part
@@ -27,13 +27,12 @@ from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
-TABLES = "tables"  # the ledger's name for what belongs to all parts; no batch is called so: theirs end in a number
-RUNTIME_ONLY = ("workers",)  # settings that decide no byte of an export
+TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
 
 
 @dataclass(frozen=True)
 class PartTask:
-    """All that a worker needs to write one part."""
+    """The task of one part."""
 
     corpus: Path
     work: Path
@@ -51,10 +50,10 @@ def run(
     workers: Workers | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Report:
-    """Write the corpus as `config.format` into `out`; parts that an interrupted run finished are kept.
+    """Write the corpus as `config.format` into `out`; finished parts of an interrupted run are kept.
 
-    Of labels that were added to the corpus those in `labels` go along; None: all.
-    Batches that are rejected stay out unless they are allowed; PipelineError if nothing else is left.
+    `labels` are the added labels of the corpus to export; None: all. Rejected batches are left out unless allowed;
+    PipelineError if no sample remains.
     """
     started = time.monotonic()
     exporter = EXPORTS.get(config.format)()
@@ -69,57 +68,56 @@ def run(
     with build.writing() as work:
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
-        left = [part for part in parts if part.batch not in finished]
-        check_free_space(out, _bytes_needed(source, left, with_each=isinstance(exporter, ShardFormat)))
-        tasks = [PartTask(corpus, work, config.format, config.label, labels, part) for part in left]
+        unfinished = [part for part in parts if part.batch not in finished]
+        check_free_space(out, _bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
+        tasks = [PartTask(corpus, work, config.format, config.label, labels, part) for part in unfinished]
         results = run_tasks(write_part, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
         files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
         _note_tables(ledger, files, work, [part.batch for part in parts])
         metadata = _metadata(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
-        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(left)})
+        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(unfinished)})
         build.publish(metadata, listed=False)  # the ledger has the digest of every file
     return _report(config, out, metadata, left_out)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many of the samples that were selected are not in an export."""
+    """Counts of selected samples without a place in the export."""
 
-    flagged: int = 0  # of batches that are rejected
+    flagged: int = 0  # of rejected batches
     without_score: int = 0
 
 
 def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[tuple[Part, ...], LeftOut]:
-    """Return the parts of an export, and how many samples are left out."""
+    """Return the parts of an export, and the counts of samples left out."""
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     conditions = source.corpus.conditions
     columns["conditions"] = np.repeat(conditions, [source.corpus.metadata["samples"][name] for name in conditions])
-    wanted = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
-    if not wanted.any():
-        raise PipelineError(f"no sample of {source.corpus.folder} has all that was selected")
-    without = 0
-    flagged = np.zeros_like(wanted) if config.allow_flagged else _flagged(source, columns) & wanted
-    wanted &= ~flagged
-    if not wanted.any():
+    selected = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
+    if not selected.any():
+        raise PipelineError(f"no sample of {source.corpus.folder} matches --select")
+    without_score = 0
+    flagged = np.zeros_like(selected) if config.allow_flagged else _flagged(source, columns) & selected
+    selected &= ~flagged
+    if not selected.any():
         raise PipelineError(
-            f"all {int(flagged.sum())} samples that were selected of {source.corpus.folder} are of batches that are "
-            "out of the bounds of their generators; its index.html says why. --allow-flagged exports them all the "
-            "same, and the column within_bounds tells"
+            f"all {int(flagged.sum())} selected samples of {source.corpus.folder} are of rejected batches; its "
+            "index.html has the reasons. --allow-flagged exports them too, marked in the column accepted"
         )
     if scored:
-        having = _having_score(source, wanted)
-        without = int(np.sum(wanted & ~having))
-        wanted &= having
-        if not wanted.any():
+        scored_samples = _having_score(source, selected)
+        without_score = int(np.sum(selected & ~scored_samples))
+        selected &= scored_samples
+        if not selected.any():
             raise PipelineError(f"no sample has the label {config.label}; choose another with --label")
-    return plan_parts(columns, conditions, wanted, config.limit), LeftOut(int(flagged.sum()), without)
+    return plan_parts(columns, conditions, selected, config.limit), LeftOut(int(flagged.sum()), without_score)
 
 
 def write_part(task: PartTask) -> str:
-    """Write one part, then its line in the ledger. Return its name."""
+    """Write one part, then the entry of the ledger. Return its name."""
     exporter = EXPORTS.get(task.format)()
     files = exporter.write_part(ExportSource(task.corpus, task.label, labels=task.labels), task.part, task.work)
     _note(Ledger(task.work), task.part.batch, _digests(files, task.work))
@@ -127,10 +125,10 @@ def write_part(task: PartTask) -> str:
 
 
 def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
-    """Return all that decides the export's bytes, as plain values."""
+    """Return all settings with an effect on the bytes of the export, as plain values."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
     if not source.flagged:
-        del values["allow_flagged"]  # it decides nothing
+        del values["allow_flagged"]  # without effect
     return {
         "format": KIND,
         "version": VERSION,
@@ -140,27 +138,27 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
     }
 
 
-def _having_score(source: ExportSource, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return (samples,) which samples have a score; batches of which none is wanted are not looked at."""
-    having = np.zeros(len(wanted), bool)
-    place = 0
+def _having_score(source: ExportSource, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask (samples,) of samples with a score; batches without a selected sample are not read."""
+    having = np.zeros(len(selected), bool)
+    first = 0
     for batch in source.corpus.batch_names():
         count = len(source.corpus.batch_records(batch))
-        if wanted[place : place + count].any():
+        if selected[first : first + count].any():
             whole = Part(batch, batch.rsplit("-", 1)[0], tuple(range(count)), ())
-            having[place : place + count] = [sample.score is not None for sample in source.samples(whole)]
-        place += count
+            having[first : first + count] = [sample.score is not None for sample in source.samples(whole)]
+        first += count
     return having
 
 
 def _flagged(source: ExportSource, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Return (samples,) which are of batches that are out of the bounds of their generators."""
+    """Return a mask (samples,) of the samples of rejected batches."""
     batches = zip(columns["conditions"], columns["batch"], strict=True)
     return np.array([f"{condition}-{batch:05d}" in source.flagged for condition, batch in batches], bool)
 
 
 def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
-    """Return path → SHA-256: an export *is* its files, so bytes count here, not pixels."""
+    """Return path → SHA-256 of the bytes of each file."""
     digests = {}
     for path in files:
         with path.open("rb") as file:
@@ -174,11 +172,11 @@ def _note(ledger: Ledger, name: str, digests: Mapping[str, str]) -> None:
 
 
 def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:
-    """Write the checksums of all files, and the ledger's line of what belongs to all parts."""
-    own = _digests(files, work)
+    """Write the checksums of all files, and the entry of the ledger for the files of all parts."""
+    tables = _digests(files, work)
     parts = {path: sha for entry in ledger.entries(names) for path, sha in entry["files"].items()}
-    checksums = write_checksums(work, {**parts, **own})
-    _note(ledger, TABLES, {**own, **_digests([checksums], work)})
+    checksums = write_checksums(work, {**parts, **tables})
+    _note(ledger, TABLES, {**tables, **_digests([checksums], work)})
 
 
 def _metadata(
@@ -205,20 +203,20 @@ def _report(config: ExportConfig, out: Path, metadata: Mapping[str, Any], left_o
     counts = metadata["counts"]
     lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
     if left_out.flagged:
-        lines.append(f"{left_out.flagged} samples are of batches rejected and left out; --allow-flagged takes them")
+        lines.append(f"{left_out.flagged} samples of rejected batches are left out; --allow-flagged exports them")
     if left_out.without_score:
         lines.append(f"{left_out.without_score} samples have no {config.label} and are left out")
     return Report("export", counts, (*lines, f"export: {out}"))
 
 
-def _bytes_needed(source: ExportSource, parts: Sequence[Part], *, with_each: bool) -> int:
-    """Return how many bytes `parts` need at most: pixels that do not compress, samples and tiles apart.
+def _bytes_needed(source: ExportSource, parts: Sequence[Part], *, per_sample: bool) -> int:
+    """Return the number of bytes of `parts` without compression.
 
-    Tiles stand once, or `with_each` sample of them.
+    Reference tiles are stored once, or `per_sample`.
     """
-    largest = 0
+    pixels = 0
     for part in parts:
         records = source.corpus.batch_records(part.batch)
-        areas = [records[place].height * records[place].width for place in part.rows]
-        largest += 2 * sum(areas) if with_each else sum(areas) + max(areas) * len(part.new_tiles)
-    return 3 * largest
+        areas = [records[row].height * records[row].width for row in part.rows]
+        pixels += 2 * sum(areas) if per_sample else sum(areas) + max(areas) * len(part.new_tiles)
+    return 3 * pixels

@@ -1,4 +1,4 @@
-"""generate: distort any number of tiles with the trained generators, each batch with its own report."""
+"""generate: distort any number of tiles with the trained generators; every batch has a report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from distort_pipeline.stores.files import Ledger, check_free_space, read_json, w
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.tasks.reference_tiles import DistortionSpec, TileTask, make_tile_shard
+from distort_pipeline.tasks.reference_tiles import TileTask, make_tile_shard
+from distort_pipeline.tasks.truth import DistortionSpec
 from distort_pipeline.trained import needs_image_stats
 
 Cards = Mapping[str, dict[str, Any]]
@@ -44,7 +45,7 @@ def run(
     root: Path | None = None,
     workers: Workers | None = None,
 ) -> Report:
-    """Make the corpus `out`; batches that an interrupted run finished are kept."""
+    """Write the corpus `out`; finished batches of an interrupted run are kept."""
     started = time.monotonic()
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
@@ -53,7 +54,7 @@ def run(
     cards = {name: read_card(folder) for name, folder in folders.items()}
     images = [image for image in manifest.records if image.split in config.splits]
     if not images:
-        raise PipelineError(f"{manifest_path} has no image in the splits {', '.join(config.splits)}")
+        raise PipelineError(f"{manifest_path} has no image in --splits {', '.join(config.splits)}")
     conditions = plan_conditions(
         cards,
         config.distortions,
@@ -85,11 +86,13 @@ def run(
         tile_tasks = _tile_tasks(config, cards, conditions, plan, work, root)
         _run(make_tile_shard, tile_tasks, work, workers, label="tiles", names=[task.name for task in tile_tasks])
         batch_tasks = _batch_tasks(config, conditions, plan, folders, work, root, workers.threads)
-        made = _make_batches(config, batch_tasks, work, workers)
+        batches_now = _make_batches(config, batch_tasks, work, workers)
         used = used_images(plan, images)
         metadata = corpus_metadata(work, settings, plan, cards, used)
         seconds = time.monotonic() - started
-        write_json(work / "run.json", {"seconds": round(seconds, 3), "batches_now": made, "workers": workers.count})
+        write_json(
+            work / "run.json", {"seconds": round(seconds, 3), "batches_now": batches_now, "workers": workers.count}
+        )
         write_json(work / "store.json", metadata)
         write_corpus_page(work)
         write_attributions(work / ATTRIBUTIONS, attributions_of(used))
@@ -133,12 +136,14 @@ def _tile_tasks(
 
 
 def _shared_truths(cards: Cards, conditions: Sequence[Condition]) -> tuple[DistortionSpec, ...]:
-    """Return the true distortions that the batches of all conditions share: of those whose samples have one strength."""
+    """Return the true distortions shared by the batches of a condition: of all conditions of fixed severity."""
     return tuple(
-        DistortionSpec(one.name, card["distortion"], one.level, true_parameters(card, one.request.first))
-        for one in conditions
-        if one.fixed_severity
-        for card in [cards[one.models[0]]]
+        DistortionSpec(
+            condition.name, card["distortion"], condition.level, true_parameters(card, condition.request.first)
+        )
+        for condition in conditions
+        if condition.fixed_severity
+        for card in [cards[condition.models[0]]]
         if not card["external"]
     )
 
@@ -178,38 +183,37 @@ def _run(
     function: Any, tasks: Sequence[Any], work: Path, workers: Workers, *, label: str, names: Sequence[str]
 ) -> None:
     finished = Ledger(work).finished(names)
-    left = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
+    unfinished = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
     for _ in track(
-        run_tasks(function, left, workers), total=len(tasks), label=label, unit="shards", done=len(finished)
+        run_tasks(function, unfinished, workers), total=len(tasks), label=label, unit="shards", done=len(finished)
     ):
         pass
 
 
 def _make_batches(config: GenerateConfig, tasks: Sequence[BatchTask], work: Path, workers: Workers) -> int:
-    """Make the batches that are not there yet and return how many; stop at a drifting one if that is wanted."""
+    """Write the unfinished batches and return their number; with --on-fail stop, PipelineError at a rejected batch."""
     finished = Ledger(work).finished(task.batch.name for task in tasks)
-    left = [task for task in tasks if task.batch.name not in finished]
-    results = run_tasks(make_batch, left, workers)
-    if config.on_fail == "stop":  # also at what an earlier run made: running again must not hide it
+    unfinished = [task for task in tasks if task.batch.name not in finished]
+    results = run_tasks(make_batch, unfinished, workers)
+    if config.on_fail == "stop":  # also at a batch of an earlier run: running again must not hide a rejection
         for entry in Ledger(work).entries(sorted(finished)):
             _stop_at_rejection(entry, work)
     for entry in track(results, total=len(tasks), label="generate", unit="batches", done=len(finished)):
         if config.on_fail == "stop":
             _stop_at_rejection(entry, work)
-    return len(left)
+    return len(unfinished)
 
 
 def _stop_at_rejection(entry: Mapping[str, Any], work: Path) -> None:
     if not entry["accepted"]:
         reasons = read_json(work / "reports" / f"{entry['shard']}.json")["reasons"]
         raise PipelineError(
-            f"batch {entry['shard']} is rejected: {'; '.join(reasons)}; "
-            "run again with --on-fail flag to go on all the same"
+            f"batch {entry['shard']} is rejected: {'; '.join(reasons)}; run again with --on-fail flag to continue"
         )
 
 
 def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int:
-    """Return how many bytes the unfinished shards need at most: pixels that do not compress at all."""
+    """Return the number of bytes of the unfinished shards without compression."""
     shards = plan.tile_shards(tiles_per_shard)
     finished = ledger.finished([*shards, *(batch.name for batch in plan.batches)])
     areas = [tile.tile.height * tile.tile.width for tile in plan.tiles]
@@ -227,19 +231,19 @@ def _report(out: Path, metadata: dict[str, Any]) -> Report:
         shares[condition["distortion"]] += metadata["samples"][name]
         levels[condition["distortion"]] += 1
     several = {name: f" at {number} levels" for name, number in levels.items() if number > 1}
-    told = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
+    by_distortion = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
     verdict = (
-        f"{counts['flagged']} of {counts['batches']} batches rejected; the report says which"
+        f"{counts['flagged']} of {counts['batches']} batches rejected; the report lists them"
         if counts["flagged"]
-        else f"all {counts['batches']} batches lie within their bounds"
+        else f"all {counts['batches']} batches accepted"
         if counts["batches"] > 1
-        else "the only batch lies within its bounds"
+        else "the only batch accepted"
     )
     return Report(
         "generate",
         counts,
         (
-            f"{counts['samples']} samples ({told}) of {counts['tiles']} tiles from {counts['images']} images",
+            f"{counts['samples']} samples ({by_distortion}) of {counts['tiles']} tiles from {counts['images']} images",
             verdict,
             *cautions(out),
             f"corpus: {out} (digest {metadata['digest'][:16]})",

@@ -1,4 +1,4 @@
-"""ingest: images of every kind become a manifest of those that are fit for use, and a list of the rest."""
+"""ingest: write a manifest of the usable images of a source, and a list of the rejected files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distort_pipeline.stores.lists import Entry
 from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
 from distort_pipeline.stores.sources import open_source, read_bytes
 
-IN_FLIGHT_PER_WORKER = 2  # one being decoded, one waiting: what is in memory does not grow with the source
+IN_FLIGHT_PER_WORKER = 2  # one image being decoded, one waiting: memory does not grow with the source
 SLUG_CHARACTERS = 40
 REASONS_SHOWN = 5
 
@@ -40,10 +40,10 @@ class Examined:
 
 
 def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_training: bool = True) -> Report:
-    """Return the counts of an ingest of `config.source` into the manifest `out`; they add up.
+    """Return the counts of an ingest of `config.source` into the manifest `out`.
 
-    Files that are no use go to the CSV `rejected` (default: beside `out`, ending in .rejected.csv) with a reason each.
-    PipelineError if the source is missing or empty, nothing in it is usable, or, for training, a split stays empty.
+    Unusable files go to the CSV `rejected` (default: `out` with the suffix .rejected.csv) with a reason each.
+    PipelineError if the source is missing or empty, no file is usable, or, for training, a split is empty.
     """
     rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
     source = open_source(Path(config.source))
@@ -88,7 +88,7 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
 
 
 def image_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
-    """Return a name for an image that is safe as a file name and holds no dot.
+    """Return a name for an image, safe as a file name and without dots.
 
     >>> image_id("photos.zip/Blaue Tür (2).png", "0123456789abcdef")
     'blaue-tur-2-01234567'
@@ -99,7 +99,7 @@ def image_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
 
 
 def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> Iterator[Examined | Rejected]:
-    """Yield what became of each entry, in their order, on as many threads as there are workers."""
+    """Yield the result for each entry, in their order, on a thread for each worker."""
     if config.workers == 0:
         for entry in entries:
             yield _examine(entry, root, config)
@@ -124,7 +124,7 @@ def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejec
         return Rejected(entry.path, unusable.reason)
     digest = image_digest(image)
     if entry.image_digest not in (None, digest):
-        return Rejected(entry.path, "its pixels are not the ones that the manifest names")
+        return Rejected(entry.path, "its pixels differ from the digest in the manifest")
     height, width = image.shape[:2]
     return Examined(entry, digest, hashlib.sha256(data).hexdigest(), width, height, mode)
 
@@ -144,7 +144,7 @@ def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, o
     records: dict[str, ImageRecord] = {}
     for item in usable:
         name = image_id(item.entry.path, item.image_digest)
-        if name in records:  # one stem, and 32 bits of the digests alike: happens among a million images
+        if name in records:  # equal stem and equal 32 bits of the digests: happens among a million images
             name = image_id(item.entry.path, item.image_digest, hex_digits=64)
         records[name] = ImageRecord(
             id=name,
@@ -162,7 +162,7 @@ def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, o
 
 
 def _reason_lines(refused: Sequence[Rejected], rejected: Path) -> Iterator[str]:
-    """Yield the first reasons, and where the others are."""
+    """Yield the first reasons, and the path of the others."""
     for row in refused[:REASONS_SHOWN]:
         yield f"rejected {row.path}: {row.reason}"
     if len(refused) > REASONS_SHOWN:

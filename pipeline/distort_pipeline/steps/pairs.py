@@ -1,4 +1,4 @@
-"""pairs: materialise pristine/distorted pairs of images into a Zarr store, one task for each shard."""
+"""pairs: write pristine/distorted image pairs into a Zarr store, one task for each shard."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.distortions import codec_versions
+from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.pairs import PairPlan, Recipe, Shard, plan_pairs
 from distort_pipeline.progress import track
@@ -36,7 +37,7 @@ MISSING_SHOWN = 10
 def run(
     config: PairsConfig, manifest_path: Path, out: Path, *, root: Path | None = None, workers: Workers | None = None
 ) -> Report:
-    """Make the pair store `out` of the images of a manifest; what an earlier, interrupted run finished is kept."""
+    """Write the pair store `out` of the images of a manifest; finished shards of an interrupted run are kept."""
     started = time.monotonic()
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
@@ -49,8 +50,8 @@ def run(
         min_tile_px=config.min_tile_px,
         seed=config.seed,
     )
-    found = {name: match_pairs(Path(place), manifest.records, root) for name, place in config.external.items()}
-    settings = settings_of(config, manifest, found)
+    external = {name: match_pairs(Path(path), manifest.records, root) for name, path in config.external.items()}
+    settings = settings_of(config, manifest, external)
     build = StagedStore(out, digest(settings))
     if build.complete():
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
@@ -65,7 +66,7 @@ def run(
                 root,
                 shard,
                 recipes,
-                _external_of(found, shard),
+                _external_of(external, shard),
                 config.tile_px,
                 config.tiles_per_shard,
                 config.seed,
@@ -85,42 +86,51 @@ def run(
 
 
 def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
-    """Return every column of the store: each distortion at each level, then what the user brought."""
-    made = [
-        Recipe(name, level, place, parameters(config.preset, name, level))
+    """Return every column of the store: each distortion at each level, then the external pairs.
+
+    A name of external pairs may stand among `distortions` as well, so that a list of all names is in one place.
+    PipelineError if it is the name of a distortion of the registry.
+    """
+    taken = sorted(set(config.external) & set(DISTORTIONS.names()))
+    if taken:
+        raise PipelineError(f"external pairs cannot be named {taken[0]}: a true distortion has this name")
+    algorithmic = [
+        Recipe(name, level, level_index, parameters(config.preset, name, level))
         for name in config.distortions
-        for place, level in enumerate(config.levels)
+        if name not in config.external
+        for level_index, level in enumerate(config.levels)
     ]
-    return (*made, *(Recipe(name, 1, 0, {}, str(Path(place).resolve())) for name, place in config.external.items()))
+    external = [Recipe(name, 1, 0, {}, str(Path(path).resolve())) for name, path in config.external.items()]
+    return (*algorithmic, *external)
 
 
-def settings_of(config: PairsConfig, manifest: Manifest, found: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return all that decides the store's bytes, as plain values."""
+def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return all settings with an effect on the bytes of the store, as plain values."""
     values = dataclasses.asdict(config)
-    del values["workers"]  # nor do workers decide any
+    del values["workers"]  # without effect on the bytes
     values["external"] = {
         name: {image: _file_digest(pair_root(Path(config.external[name])), path) for image, path in pairs.items()}
-        for name, pairs in found.items()
+        for name, pairs in external.items()
     }
     return {
         "format": KIND,
         "version": VERSION,
         "pairs": values,
         "manifest_digest": manifest.digest,
-        "codecs": codec_versions(config.distortions),
+        "codecs": codec_versions(set(config.distortions) - set(config.external)),
     }
 
 
-def _external_of(found: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
-    here = [placed.image.id for placed in shard.images]
-    return {name: {image: pairs[image] for image in here if image in pairs} for name, pairs in found.items()}
+def _external_of(external: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
+    images = [placed.image.id for placed in shard.images]
+    return {name: {image: pairs[image] for image in images if image in pairs} for name, pairs in external.items()}
 
 
 def _file_digest(root: Path, path: str) -> str | None:
     try:
         return hashlib.sha256(read_bytes(root, path)).hexdigest()
     except InvalidImage:
-        return None  # its shard will say why
+        return None  # its shard records the reason
 
 
 def _create_arrays(work: Path, config: PairsConfig, plan: PairPlan, recipes: tuple[Recipe, ...]) -> None:
@@ -142,7 +152,7 @@ def _create_arrays(work: Path, config: PairsConfig, plan: PairPlan, recipes: tup
 
 
 def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, tile_px: int) -> int:
-    """Return how many bytes the unfinished shards need at most: pixels that do not compress at all."""
+    """Return the number of bytes of the unfinished shards without compression."""
     finished = ledger.finished(shard.name for shard in plan.shards)
     pixels = 0
     for shard in plan.shards:

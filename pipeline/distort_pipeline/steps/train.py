@@ -1,4 +1,4 @@
-"""train: teach one generator one distortion from the shards of a pair store."""
+"""train: train one generator on one distortion of a pair store."""
 
 from __future__ import annotations
 
@@ -47,25 +47,28 @@ from distort_pipeline.versions import package_versions
 if TYPE_CHECKING:
     from distort_pipeline.training.init import Initialization
 
-FITTED_LAYERS = ("coefficient_curves", "noise_pyramid")  # their names in networks.generator, which would import Keras here
+FITTED_LAYERS = (
+    "coefficient_curves",
+    "noise_pyramid",
+)  # their names in networks.generator, which would import Keras here
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """What a training came to: its first step of this run, the step whose weights are kept, and what these score."""
+    """The result of a training: the first step of this run, the step of the selected weights, and their figures."""
 
     first: int
-    kept: int
-    figures: list[Figures]  # of each level, weakest first, and so below
+    selected: int
+    figures: list[Figures]  # of each level, weakest first, as the histograms
     histograms: list[ValidationHistograms]
     calibration: dict[str, list[float]] | None  # of several levels
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, init_from: Path | None = None) -> Report:
-    """Train the generator of `distortion` and leave it in the folder `out`; an interrupted training goes on.
+    """Write the trained generator of `distortion` to the folder `out`; an interrupted training continues.
 
-    `base` is a trained model of the same networks to start from: nothing is fitted then. Without it, the start is
-    fitted to the pairs, and all other weights are random.
+    `init_from` is a trained model of the same networks. Without a model, the initialization is fitted to the pairs and
+    all other weights are random.
     """
     started = time.monotonic()
     pairs = open_pairs(pairs_path)
@@ -88,22 +91,22 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
         "pairs_digest": pairs.metadata["digest"],
         "init_from": read_card(init_from)["weights_digest"] if init_from else None,
     }
-    # checkpoints are the whole state of the optimisers: of use only on the way here
+    # checkpoints hold the whole state of the optimisers: no part of the model
     build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        start = _start(config, pairs, distortion, recipes, work, noise_channels, init_from)
-        trainer, device = _trainer(config, distortion, noise_channels, len(levels), start)
-        select_checkpoint = config.select_checkpoint or ("best" if start.fitted else "last")
+        init = _init(config, pairs, distortion, recipes, work, noise_channels, init_from)
+        trainer, device = _trainer(config, distortion, noise_channels, len(levels), init)
+        select_checkpoint = config.select_checkpoint or ("best" if init.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, select_checkpoint)
         figures = mean_figures(trained.figures)
         if config.steps == 0:
             require_better_than_identity(distortion, figures)
-        residual = trained.kept > 0 or not start.unet_is_zero  # else no step was better than a residual of 0
+        has_unet = trained.selected > 0 or not init.unet_is_zero  # else a residual of 0 was the best
         weights = weights_of(trainer.ema_generator)
-        if not residual:
+        if not has_unet:
             weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
         write_arrays(work / WEIGHTS, weights)
         write_histograms(work, trained.histograms)
@@ -111,20 +114,20 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
         speed = {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device}
         write_json(work / "run.json", speed)
         network = {
-            "base_filters": config.base_filters if residual else 0,
+            "base_filters": config.base_filters if has_unet else 0,
             "noise_channels": noise_channels,
-            "codec_prior": start.codec_prior,
-            "noise_pyramid": start.noise is not None,
-            "image_stats": start.image_stats,
+            "codec_prior": init.codec_prior,
+            "noise_pyramid": init.noise is not None,
+            "image_stats": init.image_stats,
         }
         card = {
             **origin(pairs, recipes),
             "levels": level_cards(recipes, trained.figures, trained.histograms, seed=config.seed),
             "network": network,
-            "explained": dict(start.explained or {}),
+            "explained": dict(init.explained or {}),
             "settings": settings,
             "steps": config.steps,
-            "kept_step": trained.kept,
+            "kept_step": trained.selected,
             "figures": figures,
             **({"calibration": trained.calibration} if trained.calibration else {}),
             "weights_digest": arrays_digest(weights),
@@ -146,11 +149,11 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
 
 
 def _content_settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that decide what is learned: a training that was stopped goes on with other threads too."""
+    """Return the settings with an effect on the weights: a training may continue with other threads."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
 
 
-def _start(
+def _init(
     config: TrainConfig,
     pairs: PairStore,
     distortion: str,
@@ -159,65 +162,67 @@ def _start(
     noise_channels: int,
     init_from: Path | None,
 ) -> Initialization:
-    """Return where G starts; PipelineError if it is to make no step from there, and nothing is known."""
+    """Return the initialization of G; PipelineError without training steps and without a fit."""
     from distort_pipeline.training.init import fit_init, load_init
 
     if init_from is not None:
         return load_init(init_from, [recipe["parameters"] for recipe in recipes])
-    wanted = config.codec_prior
+    codec_prior = config.codec_prior
     if config.crop_align != TILE_ALIGN_PX:
-        wanted = "none"  # codecs' blocks move under crops of any other alignment
-    start = fit_init(
+        codec_prior = "none"  # with other alignments the blocks of codecs shift from crop to crop
+    init = fit_init(
         pairs,
         distortion,
         [int(recipe["level"]) for recipe in recipes],
         work / "checkpoints" / "start",
-        wanted=wanted,
+        codec_prior=codec_prior,
         noise_channels=noise_channels,
         least_px=config.crop_px,
     )
-    if start.explained:
-        said = ", ".join(f"{share:.2f} by {name}" for name, share in start.explained.items())
-        print(f"{distortion}: response curves of {start.codec_prior}; explained {said}", file=sys.stderr)
-    if config.steps == 0 and not start.fitted:
+    if init.explained:
+        shares = ", ".join(f"{share:.2f} by {name}" for name, share in init.explained.items())
+        print(f"{distortion}: coefficient curves of {init.codec_prior}; explained {shares}", file=sys.stderr)
+    if config.steps == 0 and not init.fitted:
         raise PipelineError(
-            f"train.steps is 0, but least squares found nothing to say of {distortion}; it takes adversarial steps"
+            f"train.steps is 0, but least squares cannot fit {distortion}: adversarial steps are necessary"
         )
-    return start
+    return init
 
 
 def _trainer(
-    config: TrainConfig, distortion: str, noise_channels: int, levels: int, start: Initialization
+    config: TrainConfig, distortion: str, noise_channels: int, levels: int, init: Initialization
 ) -> tuple[Any, str]:
-    """Return the trainer, where `start` says, and the words for its device."""
+    """Return the trainer with its initialization, and the description of its device."""
     from distort_pipeline.training.backends import make_trainer
     from distort_pipeline.training.gan import GANConfig
 
-    shared = {part.name for part in dataclasses.fields(GANConfig)} & {part.name for part in dataclasses.fields(config)}
+    shared = {field.name for field in dataclasses.fields(GANConfig)} & {
+        field.name for field in dataclasses.fields(config)
+    }
     values = {name: getattr(config, name) for name in shared}
-    settled = {
+    resolved = {
         "levels": levels,
         "noise_channels": noise_channels,
-        "codec_prior": start.codec_prior,
-        "noise_pyramid": start.noise is not None,
+        "codec_prior": init.codec_prior,
+        "noise_pyramid": init.noise is not None,
         "discriminator_warmup_steps": resolve_warmup_steps(
             config.discriminator_warmup_steps,
             steps=config.steps,
             adversarial=config.adversarial_weight > 0,
-            fitted=start.fitted,
+            fitted=init.fitted,
         ),
         "seed": derive_seed(config.seed, distortion) % 2**31,
     }
-    if config.steps == 0 and start.unet_is_zero:
-        settled["base_filters"] = 0  # a U-Net that stays 0 would take nine tenths of the validation's time
-    trainer, device = make_trainer(GANConfig(**{**values, **settled}))
-    if start.model is not None:
+    if config.steps == 0 and init.unet_is_zero:
+        resolved["base_filters"] = 0  # a U-Net of zeros would take nine tenths of the validation's time
+    trainer, device = make_trainer(GANConfig(**{**values, **resolved}))
+    if init.model is not None:
         for network in (trainer.generator, trainer.ema_generator):
-            assign_weights(network, start.model)
-    if start.coefficient_curves:
-        trainer.load_curves(start.coefficient_curves)
-    if start.noise is not None:
-        trainer.load_noise(start.noise)
+            assign_weights(network, init.model)
+    if init.coefficient_curves:
+        trainer.load_curves(init.coefficient_curves)
+    if init.noise is not None:
+        trainer.load_noise(init.noise)
     return trainer, device
 
 
@@ -231,7 +236,7 @@ def _train(
     noise_channels: int,
     select_checkpoint: str,
 ) -> _Trained:
-    """Train, and leave in the averaged generator the weights that are kept."""
+    """Return the result of the training; the EMA generator has the selected weights."""
     from distort_pipeline.networks.codec_priors import is_scaled
     from distort_pipeline.networks.predictor import Predictor
     from distort_pipeline.training.loop import train
@@ -243,7 +248,7 @@ def _train(
         levels,
         crop_px=config.crop_px,
         crop_align=config.crop_align,
-        batch=config.batch_size,
+        batch_size=config.batch_size,
         seed=seed,
     )
     best = BestWeights(work / "checkpoints" / "best")
@@ -277,8 +282,8 @@ def _train(
         validate_every=config.validate_every,
         validate=validate,
     )
-    kept = config.steps
+    selected = config.steps
     if select_checkpoint == "best":
-        kept = best.step()
+        selected = best.step()
         assign_weights(trainer.ema_generator, best.weights())
-    return _Trained(first, kept, *validator.final(), validator.calibration())
+    return _Trained(first, selected, *validator.final(), validator.calibration())

@@ -1,1 +1,1 @@
-"""Everything that touches disk: images, manifests, pair stores, corpora, models."""
+"""Files on disk and in object stores: images, manifests, pair stores, corpora, models."""

@@ -1,7 +1,7 @@
-"""Zip and tar archives read as if they were folders; nothing is ever extracted to a named file.
+"""Zip and tar archives, read like folders; nothing is ever extracted to a named file.
 
-Members of a zip or a plain tar are read where they lie. A compressed tar cannot be entered in the middle, so it is
-unpacked once into a nameless temporary file for as long as it is open.
+Members of a zip or a plain tar are read in place. A compressed tar has no random access: while open, its contents are
+unpacked in a nameless temporary file.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from distort_pipeline.records import Rejected
 from distort_pipeline.stores.images import InvalidImage
 
 MAX_FILE_BYTES = 2**30  # of one file or member: 170 megapixels of 16-bit RGB still fit without compression
-MAX_UNPACKED_BYTES = 64 * 2**30  # of one compressed tar: it fills the temporary disk
-MAX_EXPANSION = 200  # photographs without compression pack to a tenth at best; a bomb, to a thousandth
-FREE_EXPANSION_BYTES = 16 * 2**20  # for flat images made by hand
-OPEN_ARCHIVES = 16  # kept open at a time
+MAX_UNPACKED_BYTES = 64 * 2**30  # of one compressed tar, on the temporary disk
+MAX_EXPANSION = 200  # uncompressed photographs pack to a tenth at best, a zip bomb to a thousandth
+FREE_EXPANSION_BYTES = 16 * 2**20  # for flat synthetic images
+OPEN_ARCHIVES = 16  # open at the same time
 
 UNPACKERS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open,
@@ -54,17 +54,17 @@ _opening = threading.Lock()  # so that two threads do not unpack one archive twi
 
 
 class Archive(Protocol):
-    """One open archive: the `members` that are plain files, those `refused`, and their bytes."""
+    """One open archive: `members`, all plain files, with their bytes; and members `refused`, with reasons."""
 
     members: tuple[str, ...]
     refused: tuple[Rejected, ...]
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of one of the `members`; InvalidImage if they cannot be had."""
+        """Return the bytes of a member; InvalidImage if unreadable."""
 
 
 def is_archive(name: str) -> bool:
-    """Return whether a file of this `name` is walked as if it were a folder.
+    """Return whether a file called `name` is walked like a folder.
 
     >>> is_archive("photos.ZIP"), is_archive("photos.tar.gz"), is_archive("photo.gz")
     (True, True, False)
@@ -73,17 +73,17 @@ def is_archive(name: str) -> bool:
 
 
 def open_archive(path: Path) -> Archive:
-    """Return the archive at `path`, kept open for the next call; InvalidImage if it is none or damaged."""
+    """Return the archive at `path`, kept open for the next call; InvalidImage if damaged or no archive."""
     try:
-        seen = path.stat()
+        status = path.stat()
         with _opening:
-            return _open(path, seen.st_mtime_ns, seen.st_size)
+            return _open(path, status.st_mtime_ns, status.st_size)
     except DAMAGE as error:
         raise InvalidImage(f"not a readable archive: {str(error) or type(error).__name__}") from None
 
 
 @lru_cache(maxsize=OPEN_ARCHIVES)
-def _open(path: Path, _mtime_ns: int, _size: int) -> Archive:  # a changed file is another key
+def _open(path: Path, _mtime_ns: int, _size: int) -> Archive:  # a changed file is opened again
     if path.name.lower().endswith(".zip"):
         return _Zip(path)
     return _Tar(_plain_tar(path))
@@ -102,7 +102,7 @@ class _Zip:
             if reason:
                 refused.append(Rejected(info.filename, reason))
             else:
-                self._infos[_tidy(info.filename)] = info  # of two with one name the later, as unpacking would give
+                self._infos[_normalized(info.filename)] = info  # the later of two of one name, as in unpacking
         self.members = tuple(sorted(self._infos))
         self.refused = tuple(refused)
 
@@ -110,9 +110,7 @@ class _Zip:
         if member not in self._infos:
             raise InvalidImage("there is no such member in the archive")
         info = self._infos[member]
-        _bounded(
-            info.file_size, info.compress_size
-        )  # zipfile stops at the size that the directory states, whatever is packed
+        _require_reasonable_size(info.file_size, info.compress_size)  # zipfile reads no more than the stated size
         try:
             with self._lock:
                 return self._zip.read(info)
@@ -133,7 +131,7 @@ class _Tar:
             if reason:
                 refused.append(Rejected(info.name, reason))
             else:
-                self._infos[_tidy(info.name)] = info
+                self._infos[_normalized(info.name)] = info
         self.members = tuple(sorted(self._infos))
         self.refused = tuple(refused)
 
@@ -141,7 +139,7 @@ class _Tar:
         if member not in self._infos:
             raise InvalidImage("there is no such member in the archive")
         info = self._infos[member]
-        _bounded(info.size, info.size)
+        _require_reasonable_size(info.size, info.size)
         try:
             with self._lock:
                 file = self._tar.extractfile(info)
@@ -152,17 +150,17 @@ class _Tar:
 
 
 def _plain_tar(path: Path) -> IO[bytes]:
-    """Return the tar at `path` as a file that can be entered anywhere."""
+    """Return the tar at `path` as an uncompressed, seekable file."""
     unpacker = next((opener for suffix, opener in UNPACKERS.items() if path.name.lower().endswith(suffix)), None)
     if unpacker is None:
         return path.open("rb")
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - stays open with the archive
-    most = _most_unpacked(path.stat().st_size)
+    limit = _max_unpacked(path.stat().st_size)
     with unpacker(path, "rb") as packed:
         while block := packed.read(2**20):
             if spool.tell() > MAX_UNPACKED_BYTES:
                 raise ValueError(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes; unpack it into a folder")
-            if spool.tell() > most:
+            if spool.tell() > limit:
                 raise ValueError(f"unpacks to more than {MAX_EXPANSION} times its size, as no photographs do")
             spool.write(block)
     spool.seek(0)
@@ -174,17 +172,17 @@ def _unsafe(name: str) -> str | None:
     return "its name leads out of the archive" if path.is_absolute() or ".." in path.parts else None
 
 
-def _tidy(name: str) -> str:
-    """Return a member's name without the './' that tar writes in front."""
+def _normalized(name: str) -> str:
+    """Return a member's name without tar's leading './'."""
     return PurePosixPath(name).as_posix()
 
 
-def _bounded(size: int, packed: int) -> None:
+def _require_reasonable_size(size: int, packed: int) -> None:
     if size > MAX_FILE_BYTES:
         raise InvalidImage(f"its file is too large: {size} bytes, at most {MAX_FILE_BYTES}")
-    if size > _most_unpacked(packed):
+    if size > _max_unpacked(packed):
         raise InvalidImage(f"unpacks to more than {MAX_EXPANSION} times its size, as no photograph does")
 
 
-def _most_unpacked(packed: int) -> int:
+def _max_unpacked(packed: int) -> int:
     return max(MAX_EXPANSION * packed, FREE_EXPANSION_BYTES)

@@ -22,28 +22,28 @@ from distort_pipeline.stores.files import write_parts
 from distort_pipeline.stores.remote import RemotePath, network_errors, storage_options
 
 PIXELS = "pixels.zarr"
-# one folder for an array, of files like c.0.3.0.0.0: Zarr's own slashes make four folders around each file
+# one folder of files like c.0.3.0.0.0 for each array; with Zarr's slashes each file would be in four nested folders
 CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
 METADATA = "zarr.json"
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
-# zstd's own checksum makes a flipped bit an error instead of another image; level 2 writes as fast as level 1 and
-# keeps a quarter less, higher ones take longer: benchmarks/crops.py
+# zstd's checksum turns a flipped bit into an error; level 2 is as fast as level 1 and a quarter smaller, higher levels
+# are slower: benchmarks/crops.py
 CORPUS_ZSTD = 2
-# pairs, which every epoch of training reads again: negative levels keep half as much again, in a third of the time
+# pairs are read in every epoch of training: negative levels are half as large again, in a third of the time
 PAIRS_ZSTD = -5
-# all that Zarr and its codecs raised when every part of a shard and of its metadata was damaged in turn
+# raised by Zarr and its codecs when each part of a shard and of its metadata was damaged in turn
 DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
 
 def create_group(folder: Path) -> zarr.Group:
-    """Return the (new or existing) group of pixels in `folder`, to write."""
-    # of an array that is opened rather than created, nothing else says so: its all-black shards would go missing
+    """Return the new or existing group of pixels in `folder`, for writing."""
+    # the only setting for an array opened rather than created: its all-black shards would be missing
     zarr.config.set({"array.write_empty_chunks": True})
     return _opened(folder, "a")
 
 
 def open_group(folder: Path) -> zarr.Group:
-    """Return the group of pixels in `folder`, to read."""
+    """Return the group of pixels in `folder`, for reading."""
     try:
         return _opened(folder, "r")
     except network_errors() as error:
@@ -59,7 +59,7 @@ def _opened(folder: Path, mode: Literal["r", "a"]) -> zarr.Group:
 
 
 def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
-    """Return the array `name` of a group of pixels in `folder`; PipelineError if it is missing or damaged."""
+    """Return the array `name` of a group of pixels in `folder`; PipelineError if missing or damaged."""
     try:
         return group[name]
     except DAMAGE as error:
@@ -67,9 +67,9 @@ def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
 
 
 def read_pixels(array: Any, selection: Any = ..., files: Sequence[Path] = ()) -> NDArray[np.uint8]:
-    """Return the pixels of `array` at `selection`, which lie in `files`, decoded.
+    """Return the decoded pixels of `array` at `selection`, stored in `files`.
 
-    PipelineError if a file is missing, as Zarr would read it as zeros, or a checksum says that one is damaged.
+    PipelineError if a file is missing (Zarr reads missing files as zeros) or has a wrong checksum.
     """
     for file in files:
         if not (file.is_file() and file.stat().st_size):
@@ -84,24 +84,24 @@ def read_pixels(array: Any, selection: Any = ..., files: Sequence[Path] = ()) ->
 
 
 def shard_files(folder: Path, array: Any, first: int, stop: int, axis: int = 0, level: int = 0) -> list[Path]:
-    """Return the files of `array` that hold its elements `first` to `stop` along `axis`."""
+    """Return the files of the elements `first` to `stop` of `array` along `axis`."""
     side = (array.shards or array.chunks)[axis]
     starts = range(first - first % side, stop, side)
     return [shard_file(folder, array, (start,) if axis == 0 else (level, start)) for start in starts]
 
 
 def shard_file(folder: Path, array: Any, position: tuple[int, ...]) -> Path:
-    """Return the file that holds the element of `array` at `position`, given from the first axis on."""
+    """Return the file of the element of `array` at `position`, from the first axis on."""
     sides = array.shards or array.chunks
-    whole = (*position, *(0 for _ in array.shape[len(position) :]))
-    key = array.metadata.encode_chunk_key(tuple(place // side for place, side in zip(whole, sides, strict=True)))
+    padded = (*position, *(0 for _ in array.shape[len(position) :]))
+    key = array.metadata.encode_chunk_key(tuple(index // side for index, side in zip(padded, sides, strict=True)))
     return folder / PIXELS / array.path / key
 
 
 def create_tiles(
     group: zarr.Group, name: str, *, levels: int, slots: int, tile_px: int, per_shard: int, per_chunk: int
 ) -> None:
-    """Make the array `name` (levels, slots, tile_px, tile_px, 3) unless it is there; one shard holds one level."""
+    """Create the array `name` (levels, slots, tile_px, tile_px, 3) unless present; each shard holds one level."""
     if name in group:
         return
     group.create_array(
@@ -114,12 +114,12 @@ def create_tiles(
         fill_value=0,
         chunk_key_encoding=CHUNK_KEYS,
         dimension_names=DIMENSIONS,
-        config={"write_empty_chunks": True},  # an all-black shard is a shard, not a missing one
+        config={"write_empty_chunks": True},  # all-black shards are written as well
     )
 
 
 def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, per_shard: int, per_chunk: int) -> None:
-    """Make the array `name` (slots, tile_px, tile_px, 3) unless it is there."""
+    """Create the array `name` (slots, tile_px, tile_px, 3) unless present."""
     if name in group:
         return
     group.create_array(
@@ -137,24 +137,23 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
 
 
 def write_image(folder: Path, name: str, image: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD) -> None:
-    """Write one whole image (H, W, 3) as the array `name` of the pixels in `folder`, in the place of what is there.
+    """Write one whole image (H, W, 3) as the array `name` of the pixels in `folder`, replacing an existing array.
 
-    `zstd` is the level of Zstandard. Its files are those that Zarr would write, past its event loop, which takes longer
-    than to compress the pixels.
+    `zstd` is the level of Zstandard. The files equal Zarr's, written without its event loop, slower than compression.
     """
-    place = folder / PIXELS / name
-    for parent in place.parents[: name.count("/")]:
+    array_path = folder / PIXELS / name
+    for parent in array_path.parents[: name.count("/")]:
         if not (parent / METADATA).is_file():
             write_parts(parent / METADATA, (_group_metadata(),), flush=False)
     metadata, key = _image_metadata(image.shape, zstd)
-    write_parts(place / METADATA, (metadata,), flush=False)
+    write_parts(array_path / METADATA, (metadata,), flush=False)
     compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(image))
-    write_parts(place / key, (compressed,), flush=False)
+    write_parts(array_path / key, (compressed,), flush=False)
 
 
 @lru_cache
 def _image_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
-    """Return what Zarr writes of an array that holds one image of `shape`, and where its only chunk lies."""
+    """Return Zarr's metadata of an array of one image of `shape`, and the path of its only chunk."""
     files: dict[str, Buffer] = {}
     array = zarr.create_array(
         MemoryStore(files),
@@ -178,18 +177,18 @@ def _group_metadata() -> bytes:
 
 
 class PixelDigest:
-    """The SHA-256 over the shapes and the bytes of decoded arrays, added one after the other."""
+    """The SHA-256 over the shapes and the bytes of decoded arrays, added in order."""
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
 
     def add(self, array: NDArray[np.uint8]) -> None:
-        """Take in one more array."""
+        """Add an array."""
         self._sha.update(repr(array.shape).encode())
         self._sha.update(np.ascontiguousarray(array).data)
 
     def hexdigest(self) -> str:
-        """Return the digest of all arrays so far."""
+        """Return the digest of all arrays added so far."""
         return self._sha.hexdigest()
 
 

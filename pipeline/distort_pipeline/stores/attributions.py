@@ -1,4 +1,4 @@
-"""Attributions: under which licence each photograph is, and where it comes from, as a CSV."""
+"""Attributions: licence and source of each photograph, as a CSV."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ ATTRIBUTIONS = "attributions.csv"
 
 @dataclass(frozen=True)
 class Attribution:
-    """What is owed to the maker of one photograph."""
+    """Licence and source of one photograph."""
 
     image: str  # ImageRecord.id
     licence: str
-    source: str  # where it comes from, in the words of the list or folder it came with
+    source: str  # origin, in the words of the list or folder that came with the photograph
     image_digest: str
 
 
-COLUMNS = tuple(part.name for part in dataclasses.fields(Attribution))
+COLUMNS = tuple(field.name for field in dataclasses.fields(Attribution))
 
 
 def attributions_of(images: Iterable[ImageRecord]) -> list[Attribution]:
-    """Return what is owed for `images`, by their names."""
-    owed = [Attribution(one.id, one.licence, one.source, one.image_digest) for one in images]
-    return sorted(owed, key=lambda one: one.image)
+    """Return the attributions of `images`, sorted by id."""
+    attributions = [Attribution(image.id, image.licence, image.source, image.image_digest) for image in images]
+    return sorted(attributions, key=lambda attribution: attribution.image)
 
 
 def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:
@@ -40,12 +40,12 @@ def write_attributions(path: Path, attributions: Iterable[Attribution]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows(dataclasses.astuple(one) for one in attributions)
+    table.writerows(dataclasses.astuple(attribution) for attribution in attributions)
     write_bytes(path, text.getvalue().encode())
 
 
 def read_attributions(path: Path) -> list[Attribution]:
-    """Return the attributions at `path`; PipelineError if they are missing or damaged."""
+    """Return the attributions at `path`; PipelineError if missing or damaged."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

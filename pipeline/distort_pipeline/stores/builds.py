@@ -1,4 +1,4 @@
-"""A store in the making: work that a kill leaves behind is found again, and what is published is whole."""
+"""Staged stores: interrupted work is continued, and only complete stores are published."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from typing import Any
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
 from distort_pipeline.stores.files import cannot_write, read_json, sealed, write_json, write_listing
-from distort_pipeline.stores.leases import held
+from distort_pipeline.stores.leases import hold_lease
 from distort_pipeline.stores.remote import RemotePath, network_errors
 
-NOTE = "building.json"  # in an object store: whose unfinished work this is
-# a disk that is full, read-only, somebody else's or failing: for the user to mend
+NOTE = "building.json"  # in an object store: the config_hash of the unfinished work
+# the disk is full, read-only, not permitted or failing: a matter for the user
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @dataclass(frozen=True)
 class StagedStore:
-    """A store in the making: work goes to a folder beside `out`, keyed by its settings, and is moved in when whole.
+    """A store written in a staging folder beside `out`, named by its config hash, and moved to `out` when complete.
 
-    So what stands at `out` is always complete, and what a kill leaves behind is found again by the same command and
-    by no other. The folder is not inside `out`, because DVC empties a stage's outputs before it runs the stage.
+    So `out` is always complete, and the same command continues the work after a kill. The staging folder is not
+    inside `out`, because DVC empties a stage's outputs before the stage runs.
 
-    Object stores can move nothing. There the work is done in `out` itself, with a note of whose it is; what is there
-    counts when store.json is, which is written last.
+    Object stores cannot rename. There the work goes to `out` itself, with a note of its config hash; store.json is
+    written last, and `out` is complete once store.json exists.
     """
 
     out: Path
-    config_hash: str  # digest of everything that decides the store's bytes
-    staging_dir: tuple[str, ...] = ()  # folders that are of use until the store is finished
+    config_hash: str  # digest of all settings and inputs that decide the store's bytes
+    staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
 
     @property
     def work(self) -> Path:
-        """The folder to work in."""
+        """The staging folder."""
         if self._is_remote:
             return self.out
-        out = self.out.resolve()  # workers may stand in another folder
+        out = self.out.resolve()  # workers may run in another folder
         return out.parent / f".{out.name}.{self.config_hash[:16]}.building"
 
     def complete(self) -> bool:
-        """Return whether `out` already holds exactly this store; PipelineError if it holds something else.
+        """Return whether `out` already holds exactly this store; PipelineError for other contents.
 
-        A store that a kill left finished, but not yet in its place, is moved there.
+        A finished store that a kill left in the staging folder is moved to `out`.
         """
         if self._is_remote:
             return self._is_complete_remotely()
@@ -67,7 +67,7 @@ class StagedStore:
     def _is_complete_remotely(self) -> bool:
         for name in ("store.json", NOTE):
             metadata = read_json(self.out / name) if (self.out / name).is_file() else {}
-            if "config_hash" in metadata:  # there is none in a store.json that was written on the way
+            if "config_hash" in metadata:  # absent from a store.json written during staging
                 if metadata["config_hash"] != self.config_hash:
                     raise self._other()
                 return name == "store.json"
@@ -76,12 +76,12 @@ class StagedStore:
         return False
 
     def _not_ours(self) -> PipelineError:
-        return PipelineError(f"{self.out} holds files that this program has not made; name another place with --out")
+        return PipelineError(f"{self.out} holds files that this program has not made; choose another folder with --out")
 
     def _other(self) -> PipelineError:
         return PipelineError(
             f"{self.out} already exists and was made with other settings or inputs; "
-            "name another place with --out, or delete it first"
+            "choose another folder with --out, or delete it first"
         )
 
     @property
@@ -90,18 +90,18 @@ class StagedStore:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Give the work folder, made if need be, to one writer at a time; PipelineError if there is another.
+        """Yield the staging folder, created if missing, to one writer at a time; PipelineError if another is active.
 
-        What killed writers left in it, and in the folders for temporary files, is deleted first.
+        Partial and temporary files of killed writers are deleted first.
         """
         work = self.start()
-        with held(work.with_name(f".{self.out.resolve().name}.lease"), self.out):
+        with hold_lease(work.with_name(f".{self.out.resolve().name}.lease"), self.out):
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
             try:
                 yield work
-            except OSError as error:  # of Zarr and others that know of no PipelineError
+            except OSError as error:  # from Zarr and other libraries
                 if error.errno in DISK_FAULTS or self._is_remote:
                     raise PipelineError(cannot_write(self.out, error)) from error
                 raise
@@ -109,7 +109,7 @@ class StagedStore:
                 raise PipelineError(f"cannot write {self.out}: {error}; the same command goes on from here") from error
 
     def start(self) -> Path:
-        """Return the work folder, made if need be."""
+        """Return the staging folder, created if missing."""
         if self._is_remote:
             write_json(self.out / NOTE, {"config_hash": self.config_hash})
             return self.out
@@ -120,13 +120,13 @@ class StagedStore:
         return self.work
 
     def publish(self, metadata: dict[str, Any], *, listed: bool = True) -> None:
-        """Write the header and move the finished work folder to `out`, without what killed writers left in it.
+        """Write the metadata and move the finished staging folder to `out`, without partial files of killed writers.
 
-        If it is `listed`, the digests of all files are kept for `verify`.
+        With `listed`, the digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        kept = {"files": write_listing(self.work, (*self.staging_dir, NOTE))} if listed else {}
-        write_json(self.work / "store.json", sealed({**metadata, **kept, "config_hash": self.config_hash}))
+        listing = {"files": write_listing(self.work, (*self.staging_dir, NOTE))} if listed else {}
+        write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -142,15 +142,15 @@ class StagedStore:
         )
 
     def _move_in(self) -> None:
-        for folder in self.staging_dir:  # only now: a kill in here does not cost the work that they are needed for
+        for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
             if self.out.is_dir():
-                self.out.rmdir()  # empty, or complete() would have refused
+                self.out.rmdir()  # empty, else complete() would have raised
             self.work.rename(self.out)
         except OSError as error:
             if not self.work.exists() and self.complete():
-                return  # another command has moved it
+                return  # another command has moved the store
             raise PipelineError(
                 f"{self.work} is finished and cannot be moved to {self.out}: {error.strerror or error}; "
                 "has another command put something there?"
@@ -159,6 +159,6 @@ class StagedStore:
 
 def _delete_partial(work: Path) -> None:
     if isinstance(work, RemotePath):
-        return  # nothing is ever half there
+        return  # objects are never partial
     for leftover in work.rglob("*.partial"):
         leftover.unlink(missing_ok=True)

@@ -1,18 +1,18 @@
-"""A corpus: distorted tiles beside the pristine ones they were made of, a record of each, a report of each batch.
+"""A corpus: distorted tiles and their pristine references, a record of each sample, a report of each batch.
 
     corpus/store.json                      format, settings, models, versions, digests, counts
     corpus/pixels.zarr/pristine            (tiles, tile_px, tile_px, 3) uint8: every reference tile once
-    corpus/pixels.zarr/distorted/jpeg      (samples of it, tile_px, tile_px, 3) uint8, one shard a batch; of several
-                                           levels, jpeg-1, jpeg-2, ...: each such condition has arrays and batches its own
+    corpus/pixels.zarr/distorted/jpeg      (samples, tile_px, tile_px, 3) uint8, one shard for each batch; with several
+                                           levels jpeg-1, jpeg-2, ...: one array for each condition
     corpus/records/tiles-00000.parquet     a TileRecord for each reference tile
     corpus/records/jpeg-00000.parquet      a SampleRecord for each sample, one file a batch
-    corpus/reports/jpeg-00000.json, .png   what the statistics of each batch say, and a strip of its images
-    corpus/truth/tiles-00000.npz           statistics of the true distortions of some reference tiles
+    corpus/reports/jpeg-00000.json, .png   statistics of each batch, and a side-by-side of its images
+    corpus/truth/tiles-00000.npz           statistics of the true distortions of sampled reference tiles
     corpus/ledger/...                      counts and digests of each finished shard
-    corpus/attributions.csv                under which licence each photograph is, and where it comes from
-    corpus/labels/...                      what `distort-pipeline label` added: outside the corpus's digest
+    corpus/attributions.csv                licence and source of each photograph
+    corpus/labels/...                      labels added by `distort-pipeline label`: not in the corpus's digest
     corpus/index.html                      all reports on one page
-    corpus/run.json                        when, where and how fast: no part of any digest
+    corpus/run.json                        time, machine and speed: in no digest
 
 A corpus of whole images has one array for each image instead: pristine/00000000, distorted/jpeg/00000000.
 """
@@ -31,7 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.labels import COMPUTED
+from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.records import SampleRecord, TileRecord
@@ -52,7 +52,7 @@ PRISTINE = "pristine"
 
 
 def distorted_array(condition: str) -> str:
-    """Return the array name of the samples of a condition: a distortion, or one of several levels of it."""
+    """Return the array name of the samples of a condition (a distortion, or one of its levels)."""
     return f"distorted/{condition}"
 
 
@@ -63,7 +63,7 @@ def image_array(column: str, slot: int) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """A distorted tile, the pristine one it was made of, and its record; (H, W, 3) uint8 each."""
+    """A distorted tile, its pristine reference and its record; pixels are (H, W, 3) uint8."""
 
     pristine: Image
     distorted: Image
@@ -72,7 +72,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Consecutive samples: (N, H, W, 3) uint8 each, and their records."""
+    """Several samples: pixels (N, H, W, 3) uint8, and their records."""
 
     pristine: NDArray[np.uint8]
     distorted: NDArray[np.uint8]
@@ -80,7 +80,7 @@ class Samples:
 
 
 class CorpusStore:
-    """A finished corpus, to read. `len`, an index and a slice go over all samples; pixels are read when asked for."""
+    """A finished corpus, read-only. `len`, indices and slices refer to all samples; pixels are read on access."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,26 +88,28 @@ class CorpusStore:
         _require_fields(folder, self.metadata)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
-        self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # the last chunk of each array, by its number
-        self._held: tuple[str, list[SampleRecord]] = ("", [])  # a batch, and its records
+        self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
+        self._last_batch: tuple[str, list[SampleRecord]] = ("", [])  # name and records of the last batch read
         self._starts = [0]
         for name in self.conditions:
             self._starts.append(self._starts[-1] + self.metadata["samples"][name])
-        told = self.metadata["conditions"].items()
-        self._condition_of = {(one["distortion"], one["level"]): name for name, one in told}
+        self._condition_of = {
+            (condition["distortion"], condition["level"]): name
+            for name, condition in self.metadata["conditions"].items()
+        }
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The names of the conditions, one distortion at one level each, in the order of their samples."""
+        """The names of the conditions (each a distortion at one level), in the order of their samples."""
         return tuple(self.metadata["samples"])
 
     @property
     def distortions(self) -> tuple[str, ...]:
-        """The names of the distortions, which are those of models, in the order of their samples."""
+        """The names of the distortions (the names of their models), in the order of their samples."""
         return tuple(dict.fromkeys(self.metadata["conditions"][name]["distortion"] for name in self.conditions))
 
     def condition_of(self, record: SampleRecord) -> str:
-        """Return the name of the condition that a sample belongs to."""
+        """Return the name of the condition of a sample."""
         return self._condition_of[record.distortion, record.level]
 
     @property
@@ -116,7 +118,7 @@ class CorpusStore:
         return self.metadata["tile_px"] is None
 
     def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
-        """Return the names of all batches, or of those of `distortions`, in the corpus's order."""
+        """Return the names of all batches, or of the batches of `distortions`, in the corpus's order."""
         return [
             f"{name}-{number:05d}"
             for name in self.conditions
@@ -136,26 +138,26 @@ class CorpusStore:
         return self._records
 
     def record(self, index: int) -> SampleRecord:
-        """Return the record of one sample; only those of its batch are read, and kept while the next ask for them."""
-        place = range(len(self))[index]
-        which = bisect_right(self._starts, place) - 1
-        slot = place - self._starts[which]
+        """Return the record of one sample; the records of its batch are read and cached."""
+        position = range(len(self))[index]
+        condition = bisect_right(self._starts, position) - 1
+        slot = position - self._starts[condition]
         size = self.metadata["settings"]["generate"]["samples_per_shard"]
-        batch = f"{self.conditions[which]}-{slot // size:05d}"
-        if self._held[0] != batch:
-            self._held = (batch, self.batch_records(batch))
-        return self._held[1][slot % size]
+        batch = f"{self.conditions[condition]}-{slot // size:05d}"
+        if self._last_batch[0] != batch:
+            self._last_batch = (batch, self.batch_records(batch))
+        return self._last_batch[1][slot % size]
 
     def batch_records(self, batch: str) -> list[SampleRecord]:
-        """Return the records of one batch, without reading those of the others."""
+        """Return the records of one batch, without reading other batches."""
         return read_records(self._paths([batch]), SampleRecord)
 
     def table(self, *, labels: bool = False) -> pa.Table:
-        """Return the records of all samples as an Arrow table; with `labels` those that were added stand behind."""
+        """Return the records of all samples as an Arrow table; with `labels`, the columns of added labels follow."""
         table = read_table(self._paths(self.batch_names()), SampleRecord)
         if not labels:
             return table
-        from distort_pipeline.stores.labels import with_labels  # it knows corpora
+        from distort_pipeline.stores.labels import with_labels  # imports this module
 
         return with_labels(table, self)
 
@@ -164,7 +166,7 @@ class CorpusStore:
         return read_records(self._paths(self.tile_shard_names()), TileRecord)
 
     def attributions(self) -> list[Attribution]:
-        """Return licence and origin of every photograph that is in the corpus, in the order of their names."""
+        """Return licence and source of every photograph in the corpus, sorted by name."""
         return read_attributions(self.folder / ATTRIBUTIONS)
 
     def reports(self) -> list[dict[str, Any]]:
@@ -177,84 +179,85 @@ class CorpusStore:
 
     def pristine(self, tile: int) -> Image:
         """Return one reference tile."""
-        return self._one(PRISTINE, tile)
+        return self._image(PRISTINE, tile)
 
     def images(self, column: str, numbers: Iterable[int]) -> Iterator[Image]:
-        """Yield the images `numbers` of `column` (pristine, or a `distorted_array`); fast where they ascend."""
+        """Yield the images `numbers` of `column` (pristine, or a `distorted_array`); fast for ascending numbers."""
         if self.whole_images:
-            yield from (self._one(column, number) for number in numbers)
+            yield from (self._image(column, number) for number in numbers)
             return
         array = self.array(column)
         per_chunk = array.chunks[0]
-        held, chunk = -1, np.empty(0, np.uint8)
+        current, chunk = -1, np.empty(0, np.uint8)
         for number in numbers:
-            if number // per_chunk != held:
-                held = number // per_chunk
-                chunk = self._read(array, slice(held * per_chunk, min((held + 1) * per_chunk, array.shape[0])))
+            if number // per_chunk != current:
+                current = number // per_chunk
+                chunk = self._read(array, slice(current * per_chunk, min((current + 1) * per_chunk, array.shape[0])))
             yield chunk[number % per_chunk]
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return one Sample, or the Samples of a slice (of tiles; whole images do not stack)."""
+        """Return one Sample, or the Samples of a slice (tiles only)."""
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
         record = self.record(index)
-        distorted = self._one(distorted_array(self.condition_of(record)), record.slot)
+        distorted = self._image(distorted_array(self.condition_of(record)), record.slot)
         return Sample(self.pristine(record.tile), distorted, record)
 
-    def _slice(self, places: range) -> Samples:
+    def _slice(self, indices: range) -> Samples:
         if self.whole_images:
             raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
-        if places.step < 0:  # Zarr only steps forwards
-            there = self._slice(places[::-1])
-            return Samples(there.pristine[::-1], there.distorted[::-1], there.records[::-1])
-        pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
-        records = tuple(self.record(place) for place in places)
-        for start, stop in _runs(places, self._starts):
+        if indices.step < 0:  # Zarr only steps forwards
+            ascending = self._slice(indices[::-1])
+            return Samples(ascending.pristine[::-1], ascending.distorted[::-1], ascending.records[::-1])
+        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
+        records = tuple(self.record(index) for index in indices)
+        for start, stop in _runs(indices, self._starts):
             first, last = records[start], records[stop - 1]
             source = self.array(distorted_array(self.condition_of(first)))
-            distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, places.step))
+            distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, indices.step))
         for start, stop in consecutive([record.tile for record in records]):
             source = self.array(PRISTINE)
             pristine[start:stop] = self._read(source, slice(records[start].tile, records[stop - 1].tile + 1))
         return Samples(pristine, distorted, records)
 
-    def take(self, places: Sequence[int]) -> Samples:
-        """Return the samples at `places`, in that order; each chunk that holds some of them is read once."""
+    def take(self, indices: Sequence[int]) -> Samples:
+        """Return the samples at `indices`, in the given order; each chunk is read once."""
         if self.whole_images:
             raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
-        order = sorted(range(len(places)), key=lambda turn: range(len(self))[places[turn]])
-        records = [self.record(places[turn]) for turn in order]
-        pristine, distorted = (self.empty_tiles(len(places)) for _ in range(2))
-        for name, own in groupby(zip(order, records, strict=True), key=lambda one: self.condition_of(one[1])):
-            turns, slots = zip(*((turn, record.slot) for turn, record in own), strict=True)
-            distorted[list(turns)] = list(self.images(distorted_array(name), slots))
-        by_tile = sorted(zip(order, records, strict=True), key=lambda one: one[1].tile)
-        for (turn, _), tile in zip(by_tile, self.images(PRISTINE, [one.tile for _, one in by_tile]), strict=True):
-            pristine[turn] = tile
+        order = sorted(range(len(indices)), key=lambda position: range(len(self))[indices[position]])
+        records = [self.record(indices[position]) for position in order]
+        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
+        for name, group in groupby(zip(order, records, strict=True), key=lambda item: self.condition_of(item[1])):
+            positions, slots = zip(*((position, record.slot) for position, record in group), strict=True)
+            distorted[list(positions)] = list(self.images(distorted_array(name), slots))
+        by_tile = sorted(zip(order, records, strict=True), key=lambda item: item[1].tile)
+        tiles = self.images(PRISTINE, [record.tile for _, record in by_tile])
+        for (position, _), tile in zip(by_tile, tiles, strict=True):
+            pristine[position] = tile
         ordered = dict(zip(order, records, strict=True))
-        return Samples(pristine, distorted, tuple(ordered[turn] for turn in range(len(places))))
+        return Samples(pristine, distorted, tuple(ordered[position] for position in range(len(indices))))
 
     def empty_tiles(self, count: int) -> NDArray[np.uint8]:
-        """Return room for `count` tiles."""
+        """Return an uninitialized array for `count` tiles."""
         return np.empty((count, self.metadata["tile_px"], self.metadata["tile_px"], 3), np.uint8)
 
     def to_torch(self, **options: Any) -> TorchCorpus:
-        """Return a map-style PyTorch dataset of this corpus; options are those of `TorchCorpus`."""
+        """Return a map-style PyTorch dataset of this corpus; options as in `TorchCorpus`."""
         from distort_pipeline.stores.torch_corpus import TorchCorpus
 
         return TorchCorpus(self.folder, **options)
 
     def to_tf(self, **options: Any) -> Any:
-        """Return a `tf.data.Dataset` of this corpus; options are those of `tensorflow_corpus`."""
+        """Return a `tf.data.Dataset` of this corpus; options as in `tensorflow_corpus`."""
         from distort_pipeline.stores.tensorflow_corpus import tensorflow_corpus
 
         return tensorflow_corpus(self, **options)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return an `xarray.Dataset` of this corpus, one entry a sample, whose pixels are read when they are needed."""
+        """Return an `xarray.Dataset` of this corpus, one entry for each sample, with lazy pixels."""
         from distort_pipeline.stores.xarray_corpus import xarray_corpus
 
         return xarray_corpus(self)
@@ -262,88 +265,90 @@ class CorpusStore:
     def select(
         self, distortions: Sequence[str] = (), splits: Sequence[str] = (), levels: Sequence[int] = ()
     ) -> NDArray[np.int64]:
-        """Return the places of the samples of these distortions, splits and levels, in order; none named: of all."""
+        """Return the indices of the samples of these distortions, splits and levels, in order; empty selects all."""
         for name in distortions:
             if name not in self.distortions:
                 raise PipelineError(f"{self.folder} has no {name!r}{did_you_mean(name, self.distortions)}")
         table = self.table().select(["distortion", "split", "level"])
-        wanted = np.ones(table.num_rows, bool)
-        chosen: dict[str, Sequence[Any]] = {"distortion": distortions, "split": splits, "level": levels}
-        for column, values in chosen.items():
+        selected = np.ones(table.num_rows, bool)
+        criteria: dict[str, Sequence[Any]] = {"distortion": distortions, "split": splits, "level": levels}
+        for column, values in criteria.items():
             if values:
-                wanted &= np.isin(table[column].to_numpy(), list(values))
-        if not wanted.any():
-            said = [*distortions, *splits, *(f"level {level}" for level in levels)]
-            raise PipelineError(f"{self.folder} has no sample of {', '.join(said)}")
-        return np.flatnonzero(wanted)
+                selected &= np.isin(table[column].to_numpy(), list(values))
+        if not selected.any():
+            names = [*distortions, *splits, *(f"level {level}" for level in levels)]
+            raise PipelineError(f"{self.folder} has no sample of {', '.join(names)}")
+        return np.flatnonzero(selected)
 
-    def chunk_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number for each of `places` that those in one chunk of pixels share."""
-        which = np.searchsorted(self._starts, places, side="right") - 1
-        starts = np.asarray(self._starts)[which]
-        return which * len(self) + (places - starts) // self.metadata["settings"]["generate"]["tiles_per_chunk"]
+    def chunk_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the chunk of pixels of each of `indices`."""
+        conditions = np.searchsorted(self._starts, indices, side="right") - 1
+        starts = np.asarray(self._starts)[conditions]
+        return conditions * len(self) + (indices - starts) // self.metadata["settings"]["generate"]["tiles_per_chunk"]
 
     def array(self, name: str) -> Any:
-        """Return a Zarr array; PipelineError if it is missing."""
+        """Return a Zarr array; PipelineError if missing."""
         return find_array(self._group, name, self.folder)
 
-    def read(self, name: str, part: slice) -> NDArray[np.uint8]:
-        """Return a part of the array `name` along its first axis, checked."""
-        return self._read(self.array(name), part)
+    def read(self, name: str, selection: slice) -> NDArray[np.uint8]:
+        """Return a slice of the array `name` along its first axis, with checks."""
+        return self._read(self.array(name), selection)
 
-    def _one(self, column: str, slot: int) -> Image:
+    def _image(self, column: str, slot: int) -> Image:
         if self.whole_images:
-            whole = self.array(image_array(column, slot))
-            return self._read(whole, slice(whole.shape[0]))
-        number, place = divmod(slot, self.metadata["settings"]["generate"]["tiles_per_chunk"])
-        held = self._chunks.get(column)
-        if held is None or held[0] != number:  # the neighbours have been decompressed as well: they may be next
-            first = slot - place
+            array = self.array(image_array(column, slot))
+            return self._read(array, slice(array.shape[0]))
+        number, offset = divmod(slot, self.metadata["settings"]["generate"]["tiles_per_chunk"])
+        chunk = self._chunks.get(column)
+        if chunk is None or chunk[0] != number:  # the whole chunk is decompressed anyway: neighbours are often next
+            first = slot - offset
             array = self.array(column)
-            held = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
-            self._chunks[column] = held
-        return held[1][place].copy()
+            chunk = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
+            self._chunks[column] = chunk
+        return chunk[1][offset].copy()
 
-    def _read(self, array: Any, part: slice) -> NDArray[np.uint8]:
-        """Return a part of `array` along its first axis; PipelineError if it is damaged, or a file of it is missing."""
-        return read_pixels(array, part, shard_files(self.folder, array, part.start or 0, part.stop))
+    def _read(self, array: Any, selection: slice) -> NDArray[np.uint8]:
+        """Return a slice of `array` along its first axis; PipelineError if damaged or incomplete."""
+        return read_pixels(array, selection, shard_files(self.folder, array, selection.start or 0, selection.stop))
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
 
 
 def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Raise PipelineError if a field that reading depends on is missing, or is of another kind."""
+    """Raise PipelineError if a field needed for reading is missing or of another type."""
     conditions, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
-    told = isinstance(conditions, dict) and all(
-        isinstance(one, dict) and isinstance(one.get("distortion"), str) and isinstance(one.get("level"), int)
-        for one in conditions.values()
+    named = isinstance(conditions, dict) and all(
+        isinstance(condition, dict)
+        and isinstance(condition.get("distortion"), str)
+        and isinstance(condition.get("level"), int)
+        for condition in conditions.values()
     )
     counted = all(
         isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
         for counts in (samples, batches)
     )
-    same = told and counted and set(conditions or ()) == set(samples or ()) == set(batches or ())
+    same = named and counted and set(conditions or ()) == set(samples or ()) == set(batches or ())
     sized = "tile_px" in metadata and (metadata["tile_px"] is None or isinstance(metadata["tile_px"], int))
     if not (same and sized and isinstance(metadata.get("tile_shards"), int)):
         raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its conditions, samples or tiles")
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
-    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
+    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
     return CorpusStore(as_path(path))
 
 
-def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:
-    """Return (start, stop) of the stretches of an ascending `places` that lie between two of `starts`.
+def _runs(indices: range, starts: list[int]) -> list[tuple[int, int]]:
+    """Return (start, stop) of the runs of the ascending `indices` between consecutive `starts`.
 
     >>> _runs(range(1, 9, 2), [0, 4, 10])
     [(0, 2), (2, 4)]
     """
     runs: list[tuple[int, int]] = []
-    for position, place in enumerate(places):
-        own = bisect_right(starts, place)
-        if runs and bisect_right(starts, places[position - 1]) == own:
+    for position, index in enumerate(indices):
+        interval = bisect_right(starts, index)
+        if runs and bisect_right(starts, indices[position - 1]) == interval:
             runs[-1] = (runs[-1][0], position + 1)
         else:
             runs.append((position, position + 1))
@@ -351,7 +356,7 @@ def _runs(places: range, starts: list[int]) -> list[tuple[int, int]]:
 
 
 def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return (start, stop) of the stretches in which numbers grow by one.
+    """Return (start, stop) of the runs of consecutive numbers.
 
     >>> consecutive([4, 5, 6, 0, 1])
     [(0, 3), (3, 5)]
@@ -366,7 +371,7 @@ def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 def require_computed(labels: Iterable[str]) -> None:
-    """Raise PipelineError for a label that the records of samples do not have.
+    """Raise PipelineError for a label missing from the records of samples.
 
     >>> require_computed(["psnr", "gmsd"])
     """

@@ -1,4 +1,4 @@
-"""Other people's pairs: a folder aligned with the pristine one, or a CSV that names the pairs."""
+"""External pairs: a folder aligned with the pristine images, or a CSV listing the pairs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from distort_pipeline.records import ImageRecord
 
 
 def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
-    """Return image id → path of its distorted partner relative to `brought_root(source)`; those without are absent.
+    """Return image id → path of its distorted partner, relative to `pair_root(source)`, for images with a partner.
 
-    In a folder the partner has the image's own relative path, or else the same stem if only one file there and only
-    one image of the manifest has it. A CSV has the columns `pristine` (the manifest's path, a path from the CSV to
-    the image, which lies below `root`, or the file's name if one image has it) and `distorted` (a path from the
-    CSV).
+    In a folder, the partner has the relative path of the image, or else the same stem if unique among the files and
+    among the images of the manifest. A CSV has the columns `pristine` (a path of the manifest, a path from the CSV to
+    an image below `root`, or the file name of exactly one image) and `distorted` (a path from the CSV).
     """
     if source.is_dir():
         return _match_folder(source, images)
@@ -27,28 +26,28 @@ def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> dict
 
 
 def pair_root(source: Path) -> Path:
-    """Return the folder that partners' paths start from."""
+    """Return the root of the partners' paths."""
     return source if source.is_dir() else source.parent
 
 
 def _match_folder(folder: Path, images: Sequence[ImageRecord]) -> dict[str, str]:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    there = set(files)
+    present = set(files)
     by_stem: dict[str, list[str]] = {}
     for file in files:
         by_stem.setdefault(PurePosixPath(file).stem, []).append(file)
-    bearers = Counter(PurePosixPath(image.path).stem for image in images)
-    found = {}
+    stem_counts = Counter(PurePosixPath(image.path).stem for image in images)
+    partners = {}
     for image in images:
         stem = PurePosixPath(image.path).stem
-        namesakes = by_stem.get(stem, [])
-        if image.path in there:
-            found[image.id] = image.path
-        elif len(namesakes) == 1 == bearers[stem]:
-            found[image.id] = namesakes[0]
-    if not found:
+        candidates = by_stem.get(stem, [])
+        if image.path in present:
+            partners[image.id] = image.path
+        elif len(candidates) == 1 == stem_counts[stem]:
+            partners[image.id] = candidates[0]
+    if not partners:
         raise PipelineError(f"no file in {folder} has the name of an image in the manifest")
-    return found
+    return partners
 
 
 def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
@@ -70,24 +69,24 @@ def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> dict[
         if pair["pristine"] in listed:
             raise PipelineError(f"{table}, line {line}: {pair['pristine']} has a partner already")
         listed[pair["pristine"]] = pair["distorted"]
-    by_place = {(table.parent / pristine).resolve(): pristine for pristine in listed}
+    by_path = {(table.parent / pristine).resolve(): pristine for pristine in listed}
     by_name: dict[str, list[ImageRecord]] = {}
-    found = {}
-    meant = set()
+    partners = {}
+    matched = set()
     for image in images:
-        pristine = image.path if image.path in listed else by_place.get((root / image.path).resolve())
+        pristine = image.path if image.path in listed else by_path.get((root / image.path).resolve())
         if pristine is not None:
-            found[image.id] = listed[pristine]
-            meant.add(pristine)
+            partners[image.id] = listed[pristine]
+            matched.add(pristine)
         else:
             by_name.setdefault(PurePosixPath(image.path).name, []).append(image)
     for name, namesakes in by_name.items():
-        if name not in listed or name in meant:
+        if name not in listed or name in matched:
             continue
         if len(namesakes) > 1:
             raise PipelineError(f"{table}: {len(namesakes)} images of the manifest are called {name}: give the path")
-        found[namesakes[0].id] = listed[name]
-    if not found:
-        wanted = f"; one would be {images[0].path}" if images else ""
-        raise PipelineError(f"no `pristine` of {table} is an image of the manifest{wanted}")
-    return found
+        partners[namesakes[0].id] = listed[name]
+    if not partners:
+        example = f"; an example is {images[0].path}" if images else ""
+        raise PipelineError(f"no `pristine` of {table} is an image of the manifest{example}")
+    return partners

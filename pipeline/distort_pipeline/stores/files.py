@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then moved in."""
+"""Atomic files: written under a temporary name in the same folder, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from distort_pipeline.records import digest
 from distort_pipeline.stores.remote import RemotePath
 
 LISTING = "files.json"
-UNLISTED = ("store.json", "run.json", "labels")  # labels come and go beside a finished corpus, and have ledgers
+UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with ledgers of their own
 LISTING_THREADS = 4
-MADE_BY = {  # where nothing is, what a user may want
+MADE_BY = {  # hints for missing stores
     "pairs": "; `distort-pipeline pairs` makes one",
     "corpus": "; `distort-pipeline generate` makes one",
-    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` says where the pretrained generators lie",
+    "model": "; `distort-pipeline train` makes one, and `distort-pipeline doctor` shows the pretrained generators",
 }
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, also after a kill, sees all of it or nothing."""
+    """Write `data` to `path` atomically, also in case of a kill."""
     write_parts(path, (data,))
 
 
 def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> None:
-    """Write `parts`, one behind the other, as `write_bytes` does.
+    """Write the concatenated `parts` as `write_bytes` does.
 
-    Without `flush` a power cut can leave an empty file where a kill cannot: for what digests guard.
+    Without `flush`, a power cut (not a kill) can leave an empty file: only for files with digests.
     """
     if isinstance(path, RemotePath):
         _write_object(path, b"".join(parts))
@@ -50,13 +50,13 @@ def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> No
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        with suppress(OSError):  # the folder may be what is wrong
+        with suppress(OSError):  # the folder itself may be the fault
             partial.unlink(missing_ok=True)
         raise PipelineError(cannot_write(path, error)) from None
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Return a new file, in a new folder where there is none: to look for one each time takes as long as to write."""
+    """Return a new open file; its folder is created only if missing, as each check takes as long as a write."""
     try:
         return path.open("wb")
     except FileNotFoundError:
@@ -72,28 +72,28 @@ def _write_object(path: RemotePath, data: bytes) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    """Return why nothing can be written at `path`, and what to do where it is for want of room."""
-    said = f"cannot write {path}: {error.strerror or error or type(error).__name__}"
+    """Return the reason why `path` cannot be written, and a remedy for a full disk."""
+    reason = f"cannot write {path}: {error.strerror or error or type(error).__name__}"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(path, RemotePath):
-        return said
+        return reason
     return (
-        f"{said}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same command again: it "
-        "goes on where this one was, and says first how much it still needs"
+        f"{reason}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same "
+        "command again: it continues from here, and says first how much space it still needs"
     )
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as readable JSON, whole or not at all."""
+    """Write `value` as readable JSON, atomically."""
     write_bytes(path, json_bytes(value))
 
 
 def json_bytes(value: object) -> bytes:
-    """Return `value` as `write_json` writes it; ValueError for NaN, which is no JSON."""
+    """Return the bytes of `value` as readable JSON; ValueError for NaN, not part of JSON."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON at `path`, or raise PipelineError that says what is wrong with it."""
+    """Return the JSON value at `path`; PipelineError if missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -105,55 +105,55 @@ def read_json(path: Path) -> Any:
 
 
 def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
-    """Return the store.json of `folder`, checked to be of `kind` and `version`."""
+    """Return the metadata in store.json of `folder`; PipelineError for another kind or version."""
     path = folder / "store.json"
     if not path.is_file():
-        beside = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
-        unfinished = folder.is_dir() or any(beside)
-        hint = "; its making was interrupted: run the same command again" if unfinished else MADE_BY.get(kind, "")
+        staged = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
+        unfinished = folder.is_dir() or any(staged)
+        hint = "; the command was interrupted: run the same command again" if unfinished else MADE_BY.get(kind, "")
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
     metadata = read_json(path)
     if not isinstance(metadata, dict) or metadata.get("format") != f"distort-pipeline/{kind}":
-        raise PipelineError(f"{folder} is not a {kind}: {path.name} says {_said(metadata, 'format')}")
+        raise PipelineError(f"{folder} is not a {kind}: {path.name} says {_field(metadata, 'format')}")
     if metadata.get("version") != version:
         raise PipelineError(
-            f"{folder} is a {kind} of version {_said(metadata, 'version')}, and this program reads version {version}; "
-            f"delete it and make it anew with the command that made it"
+            f"{folder} is a {kind} of version {_field(metadata, 'version')}, and this program reads version {version}; "
+            f"delete it and create it again with the same command"
         )
     return metadata
 
 
-def _said(metadata: object, key: str) -> str:
+def _field(metadata: object, key: str) -> str:
     return repr(metadata.get(key)) if isinstance(metadata, dict) else "something else"
 
 
 def free_bytes(path: Path) -> int:
-    """Return how many bytes are free on the disk of `path`, which need not be there yet."""
-    place = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
-    return shutil.disk_usage(place).free
+    """Return the number of free bytes on the disk of `path`; `path` may be missing."""
+    existing = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise PipelineError unless the disk of `folder` has room for `needed_bytes`; object stores always have."""
+    """Raise PipelineError unless the disk of `folder` has `needed_bytes` free; object stores always pass."""
     if isinstance(folder, RemotePath):
         return
     free = free_bytes(folder)
     if free < needed_bytes:
         raise PipelineError(
             f"{folder} needs about {needed_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
-            "make room, or name another place with --out"
+            "make room, or choose another folder with --out"
         )
 
 
 def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """Write the SHA-256 of every file in `folder` into its files.json, and return that file's own, by its name.
+    """Write the SHA-256 of every file in `folder` to files.json, and return {"files.json": its SHA-256}.
 
-    Not listed are what is written behind it (store.json), what no two runs have alike (run.json), what is added
-    afterwards (labels), and the folders `without`.
+    Omitted are store.json (written later), run.json (different in each run), labels (added afterwards) and the
+    folders `without`.
     """
-    left_out = {folder / name for name in (LISTING, *UNLISTED, *without)}
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & {path, *path.parents}]
-    with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib lets go of Python's lock
+    omitted = {folder / name for name in (LISTING, *UNLISTED, *without)}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not omitted & {path, *path.parents}]
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib releases the GIL
         digests = list(pool.map(file_digest, paths))
     names = [path.relative_to(folder).as_posix() for path in paths]
     write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
@@ -161,11 +161,11 @@ def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
 
 
 def read_listing(folder: Path) -> dict[str, str]:
-    """Return path → SHA-256 of the files of a store; empty for stores that were made before there were listings."""
-    found = read_json(folder / LISTING) if (folder / LISTING).is_file() else {}
-    if not (isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values())):
+    """Return path → SHA-256 of the files of a store; empty for old stores without a listing."""
+    digests = read_json(folder / LISTING) if (folder / LISTING).is_file() else {}
+    if not (isinstance(digests, dict) and all(isinstance(sha, str) for sha in digests.values())):
         raise PipelineError(f"{folder / LISTING} is damaged: it is no list of digests")
-    return found
+    return digests
 
 
 def file_digest(path: Path) -> str:
@@ -175,30 +175,30 @@ def file_digest(path: Path) -> str:
 
 
 def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `header` with the digest of all its other fields, by which `verify` knows that none was changed."""
+    """Return `metadata` with `seal`, the digest of all other fields, for `verify`."""
     fields = {name: value for name, value in metadata.items() if name != "seal"}
     return {**fields, "seal": digest(fields)}
 
 
 class Ledger:
-    """One small JSON file for each finished shard; a shard is finished when its file exists, written last.
+    """A small JSON file for each finished shard, written last: its existence marks the shard as finished.
 
-    It is as little flushed to disk as the pixels that it speaks of: each flush would wait for all that others write,
-    half a second on a busy disk. After a power cut, `verify` tells what is whole.
+    Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk.
+    After a power cut, `verify` finds damaged shards.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "ledger"
 
     def note(self, name: str, entry: dict[str, Any]) -> None:
-        """Say that the shard `name` is finished, with its counts and digests."""
+        """Mark the shard `name` as finished, with its counts and digests."""
         write_parts(self.folder / f"{name}.json", (json_bytes(entry),), flush=False)
 
     def finished(self, names: Iterable[str]) -> set[str]:
-        """Return those of `names` that are finished; a file that a power cut left empty says nothing."""
+        """Return the finished shards among `names`; empty files, left by a power cut, do not count."""
         paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return {path.stem for path in paths if path.stat().st_size}.intersection(names)
 
     def entries(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the entries of `names`, in that order; PipelineError if one is missing or damaged."""
+        """Return the entries of `names`, in order; PipelineError if missing or damaged."""
         return [read_json(self.folder / f"{name}.json") for name in names]

@@ -1,20 +1,19 @@
-"""Files' bytes as 8-bit sRGB pixels, by one rule, and back.
+"""Decoding of image files to 8-bit sRGB pixels, by one rule, and PNG encoding.
 
 The rule, in this order:
 
 1. Pillow opens the bytes: PNG, JPEG, JPEG 2000, TIFF, WebP, AVIF, BMP, GIF or PPM. Number of frames and size are
-   judged from the header, before anything is decoded. More than one frame is unusable, save that a JPEG may carry
-   further images behind its own (MPO: previews, depth, gain maps): its own counts.
+   checked in the file header, before decoding. More than one frame is rejected, except in a JPEG with further images
+   after its own (MPO: previews, depth, gain maps), read as its first image.
 2. 16 bits become 8 as round(value * 255 / 65535) (12-bit grey TIFF: / 4095). Pillow would cut 16-bit colour to its
-   upper bytes, so OpenCV reads such PNG and TIFF, and both must agree on the upper bytes. JPEG 2000, AVIF and PPM
-   colour of more than 8 bits is taken as Pillow scales it. Values without a stated range (floats, 32 bits) are
-   unusable.
+   upper bytes, so OpenCV reads such PNG and TIFF, and both must agree on the upper bytes. Pillow scales JPEG 2000,
+   AVIF and PPM colour of more than 8 bits. Values without a stated range (floats, 32 bits) are rejected.
 3. Palette and YCbCr become RGB; grey becomes three equal channels.
-4. An ICC profile is converted to sRGB (perceptual intent) unless it already is sRGB; a profile that is damaged, or
-   made for other channels than the image's, is ignored, as browsers do. CMYK without a profile takes Pillow's plain
+4. An ICC profile other than sRGB is converted to sRGB (perceptual intent); a damaged profile, or a profile for other
+   channels than the image's, is ignored, as in browsers. CMYK without a profile takes Pillow's plain
    conversion. PNG's gAMA, cHRM and cICP chunks are ignored.
-5. Alpha, also a transparent palette entry or colour, is composited over white: the page behind most viewers. Where
-   everything is opaque this changes nothing. A BMP's fourth channel that is 0 throughout is no alpha but padding.
+5. Alpha, also a transparent palette entry or colour, is composited over white, the background of most viewers;
+   opaque images are unchanged. A fourth channel of a BMP with zeros only is padding, not alpha.
 6. The EXIF orientation is applied.
 """
 
@@ -37,14 +36,14 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import canonical
 
-# Pillow's other readers are left out: EPS starts a program, TGA and others take any bytes for an image.
+# Pillow's other readers are excluded: EPS starts a program, TGA and others accept any bytes.
 FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM")
 BITS_PER_SAMPLE = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "BitsPerSample")
 PHOTOMETRIC = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "PhotometricInterpretation")
 PNG_DEPTH_AT = 24  # offset of the bit depth in a PNG: 8 bytes of signature, 8 of chunk head, 8 of sides
-SRGB_TOLERANCE = 2  # of 255: other makers' sRGB profiles stay within it, Display P3 and Adobe RGB go far beyond
+SRGB_TOLERANCE = 2  # 8-bit levels: sRGB profiles of other makers stay within, Display P3 and Adobe RGB exceed it by far
 
-# what Pillow raises on broken bytes, see test_damage_is_a_reason_not_a_crash
+# raised by Pillow on broken bytes, see test_damage_is_a_reason_not_a_crash
 BROKEN = (
     OSError,
     SyntaxError,
@@ -61,7 +60,7 @@ BROKEN = (
     PILImage.DecompressionBombError,
 )
 
-UPRIGHT = {  # EXIF orientation → what undoes it
+UPRIGHT = {  # EXIF orientation → transpose to upright
     2: PILImage.Transpose.FLIP_LEFT_RIGHT,
     3: PILImage.Transpose.ROTATE_180,
     4: PILImage.Transpose.FLIP_TOP_BOTTOM,
@@ -71,11 +70,11 @@ UPRIGHT = {  # EXIF orientation → what undoes it
     8: PILImage.Transpose.ROTATE_90,
 }
 
-_opening = threading.Lock()  # Pillow's guard below is one global for all threads
+_opening = threading.Lock()  # MAX_IMAGE_PIXELS is one global for all threads
 
 
-class InvalidImage(PipelineError):  # noqa: N818 - says what the file is
-    """One file is no use, for `reason`; an ordinary event that the ingest step writes down."""
+class InvalidImage(PipelineError):  # noqa: N818 - named after the file
+    """A file cannot be used, for `reason`; an ordinary event, recorded by the ingest step."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -83,10 +82,10 @@ class InvalidImage(PipelineError):  # noqa: N818 - says what the file is
 
 
 def decode(data: bytes, *, max_megapixels: float | None = None, min_side_px: int = 1) -> tuple[Image, str]:
-    """Return the image in a file's bytes, and the file's own mode as Pillow names it (16-bit colour: with ';16').
+    """Return the image in a file's bytes, and Pillow's name of the file's mode (with ';16' for 16-bit colour).
 
-    Raises InvalidImage if the bytes are not one whole image, have more than `max_megapixels` (10^6 pixels), or a
-    side below `min_side_px`.
+    InvalidImage if the bytes are not one complete image, or if the image has more than `max_megapixels` (10^6 pixels)
+    or a side below `min_side_px`.
     """
     opened, mode, orientation = _loaded(data, max_megapixels, min_side_px)
     wide = _sixteen_bit_colour(opened, data)
@@ -96,7 +95,7 @@ def decode(data: bytes, *, max_megapixels: float | None = None, min_side_px: int
 
 
 def image_digest(image: Image) -> str:
-    """Return the SHA-256 over the shape and the pixels of `image`: its identity, whatever file it came in."""
+    """Return the SHA-256 over the shape and the pixels of `image`: its identity, independent of the file format."""
     sha = hashlib.sha256(canonical(list(image.shape)).encode())
     sha.update(np.ascontiguousarray(image).data)
     return sha.hexdigest()
@@ -110,13 +109,13 @@ def encode_png(image: Image) -> bytes:
 
 
 def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tuple[PILImage.Image, str, int]:
-    """Return the decoded image, the mode of its file, and the EXIF orientation still to be undone."""
+    """Return the decoded image, the mode of its file, and the EXIF orientation to be applied."""
     try:
         opened = _open(data)
-        _judge_header(opened, max_megapixels, min_side_px)
+        _check_header(opened, max_megapixels, min_side_px)
         mode = opened.mode
         opened.load()
-        return opened, mode, opened.getexif().get(ExifTag.Orientation, 1)  # of a TIFF, load has undone it already
+        return opened, mode, opened.getexif().get(ExifTag.Orientation, 1)  # TIFF: applied by load already
     except UnidentifiedImageError:
         raise InvalidImage("not an image in a format that is read here") from None
     except BROKEN as error:
@@ -124,7 +123,7 @@ def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tupl
 
 
 def _open(data: bytes) -> PILImage.Image:
-    """Return the image with its header read; Pillow's own limit on the size is off, `_judge_header` has ours."""
+    """Return the opened, not yet decoded image; `_check_header` replaces Pillow's own size limit."""
     PILImage.init()
     formats = [name for name in FORMATS if name in PILImage.OPEN]  # AVIF came with Pillow 11.3
     with _opening:
@@ -135,7 +134,7 @@ def _open(data: bytes) -> PILImage.Image:
             PILImage.MAX_IMAGE_PIXELS = guard
 
 
-def _judge_header(opened: PILImage.Image, max_megapixels: float | None, min_side_px: int) -> None:
+def _check_header(opened: PILImage.Image, max_megapixels: float | None, min_side_px: int) -> None:
     frames = getattr(opened, "n_frames", 1)
     if frames > 1 and opened.format != "MPO":
         raise InvalidImage(f"animated, or of several pages: {frames} frames")
@@ -149,7 +148,7 @@ def _judge_header(opened: PILImage.Image, max_megapixels: float | None, min_side
 
 
 def _sixteen_bit_colour(opened: PILImage.Image, data: bytes) -> NDArray[np.uint16] | None:
-    """Return 16-bit RGB or RGBA (H, W, 3 or 4) of a PNG or TIFF that has it, else None."""
+    """Return the 16-bit RGB or RGBA (H, W, 3 or 4) of a 16-bit PNG or TIFF, None for other files."""
     if opened.mode not in ("RGB", "RGBA", "LA"):
         return None
     if opened.format == "PNG":
@@ -161,7 +160,7 @@ def _sixteen_bit_colour(opened: PILImage.Image, data: bytes) -> NDArray[np.uint1
     if depth != 16:
         return None
 
-    import cv2  # only here, so that the usual image costs no import
+    import cv2  # imported only for 16-bit colour
 
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -170,15 +169,15 @@ def _sixteen_bit_colour(opened: PILImage.Image, data: bytes) -> NDArray[np.uint1
     if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] < 3:
         raise InvalidImage("OpenCV does not read its 16-bit colour")
     wide: NDArray[np.uint16] = np.ascontiguousarray(bgr[..., [2, 1, 0]])
-    # Pillow's upper bytes are the witness: layouts that OpenCV takes for others, or premultiplied alpha, differ
+    # checked against Pillow's upper bytes: layouts misread by OpenCV, or premultiplied alpha, differ
     if not np.array_equal((wide >> 8).astype(np.uint8), np.asarray(opened.convert("RGBA"))[..., :3]):
         raise InvalidImage("a 16-bit layout on which Pillow and OpenCV disagree; save it as PNG")
-    see_through = opened.mode in ("RGBA", "LA") or "transparency" in opened.info
-    return np.concatenate([wide, bgr[..., 3:]], axis=2) if see_through and bgr.shape[2] == 4 else wide
+    has_alpha = opened.mode in ("RGBA", "LA") or "transparency" in opened.info
+    return np.concatenate([wide, bgr[..., 3:]], axis=2) if has_alpha and bgr.shape[2] == 4 else wide
 
 
 def _eight_bits(opened: PILImage.Image) -> PILImage.Image:
-    """Return `image` itself, or its 16-bit grey as 8-bit grey, with alpha if one grey is transparent."""
+    """Return `opened`, or its 16-bit grey as 8-bit grey, with alpha if one grey value is transparent."""
     if not opened.mode.startswith("I"):
         return opened
     values = np.asarray(opened).astype(np.int64)
@@ -186,7 +185,7 @@ def _eight_bits(opened: PILImage.Image) -> PILImage.Image:
     if opened.format == "TIFF":
         tags = opened.tag_v2  # type: ignore[attr-defined]
         white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
-        if tags.get(PHOTOMETRIC) == 0:  # white is zero: Pillow turns this round for 8 bits only
+        if tags.get(PHOTOMETRIC) == 0:  # white is zero: Pillow inverts 8-bit values only
             values = white - values
     grey = PILImage.fromarray(_scaled(values, white))
     key = opened.info.get("transparency")
@@ -196,12 +195,12 @@ def _eight_bits(opened: PILImage.Image) -> PILImage.Image:
 
 
 def _scaled(values: NDArray[np.uint16] | NDArray[np.int64], white: int) -> NDArray[np.uint8]:
-    """Return round(values * 255 / white) for values in 0 to white, in integers so that it is exact."""
+    """Return round(values * 255 / white) for values in 0 to `white`, exactly (integer arithmetic)."""
     return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int) -> Image:
-    """Return the 8-bit `eight` as sRGB, opaque and upright, by what the file `image` says of itself."""
+    """Return the 8-bit image `eight` as sRGB, opaque and upright, by the metadata of `opened`."""
     colour, alpha = _split(eight)
     rgb = _to_srgb(colour, opened.info.get("icc_profile"))
     if alpha is not None and not (opened.format == "BMP" and alpha.getextrema() == (0, 0)):
@@ -211,7 +210,7 @@ def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int) -> 
 
 
 def _split(eight: PILImage.Image) -> tuple[PILImage.Image, PILImage.Image | None]:
-    """Return colours (mode L, RGB, CMYK or LAB) and alpha (mode L), or None where there is no alpha."""
+    """Return colours (mode L, RGB, CMYK or LAB) and alpha (mode L, or None)."""
     grey = eight.mode in ("1", "L", "LA", "La")
     if eight.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in eight.info:
         full = eight.convert("RGBA")
@@ -222,7 +221,7 @@ def _split(eight: PILImage.Image) -> tuple[PILImage.Image, PILImage.Image | None
 
 
 def _to_srgb(colour: PILImage.Image, icc: bytes | None) -> PILImage.Image:
-    """Return `colour` (mode L, RGB, CMYK or LAB) as sRGB in mode RGB, through the ICC profile if there is one."""
+    """Return `colour` (mode L, RGB, CMYK or LAB) as sRGB in mode RGB, through the ICC profile if present."""
     if colour.mode == "LAB":
         return _converted(colour, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
     plain = colour.convert("RGB")
@@ -238,7 +237,7 @@ def _to_srgb(colour: PILImage.Image, icc: bytes | None) -> PILImage.Image:
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile, mode: str) -> bool:
-    """Return whether `profile` leaves a lattice of colours where it is; names lie: 'linear sRGB' is not sRGB."""
+    """Return whether `profile` maps a lattice of colours to itself, as names such as 'linear sRGB' are misleading."""
     steps = np.linspace(0, 255, 18 if mode == "RGB" else 256).astype(np.uint8)
     lattice = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 18, 3) if mode == "RGB" else steps[None]
     probe = PILImage.fromarray(lattice)
@@ -250,5 +249,5 @@ def _converted(colour: PILImage.Image, profile: ImageCms.ImageCmsProfile) -> PIL
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     transform = ImageCms.buildTransform(profile, srgb, colour.mode, "RGB", ImageCms.Intent.PERCEPTUAL)
     done = ImageCms.applyTransform(colour, transform)
-    assert done is not None  # None only when it works in place
+    assert done is not None  # None only for in-place conversion
     return done

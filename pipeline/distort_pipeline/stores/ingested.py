@@ -1,4 +1,4 @@
-"""The pixels that were ingested, and no others."""
+"""Reading of ingested images, with a check of their pixels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores.sources import read_image
 
-IMAGES_IN_MEMORY = 2  # neighbouring shards share the image at their border
+IMAGES_IN_MEMORY = 2  # neighbouring shards share one image
 
 
 @lru_cache(maxsize=IMAGES_IN_MEMORY)
 def read_ingested(root: Path, record: ImageRecord) -> Image:
-    """Return the image of a manifest's row, read-only; PipelineError if its pixels have changed since ingest."""
+    """Return the image of a manifest's row, read-only; PipelineError if its pixels changed since ingest."""
     image = read_image(root, record.path, expected=record.image_digest)
     image.setflags(write=False)
     return image

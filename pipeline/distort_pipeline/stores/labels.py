@@ -1,8 +1,8 @@
-"""Labels that were added to a corpus after it was made: a folder for each, outside the corpus's digest.
+"""Labels added to a finished corpus: a folder for each label, not in the corpus's digest.
 
-corpus/labels/lpips/store.json                   what was measured, with which version, of which corpus
-corpus/labels/lpips/values/jpeg-00000.parquet    a MeasuredValue or a Rating for each sample, one file a batch
-corpus/labels/lpips/ledger/jpeg-00000.json       digest of the values of that batch
+corpus/labels/lpips/store.json                   metric, version and corpus digest
+corpus/labels/lpips/values/jpeg-00000.parquet    a MeasuredValue or a Rating for each sample, one file for each batch
+corpus/labels/lpips/ledger/jpeg-00000.json       digest of the values of a batch
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.labels import label_column
+from distort_pipeline.metric_names import label_column
 from distort_pipeline.records import digest, digest_rows
 from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.stores.files import Ledger, read_metadata
@@ -25,24 +25,24 @@ from distort_pipeline.stores.tables import ARROW, read_records, write_table
 KIND = "labels"
 VERSION = 2
 FOLDER = "labels"
-PEOPLE, METRIC = "people", "metric"  # where values come from
+PEOPLE, METRIC = "people", "metric"  # origin of the values
 
 
 @dataclass(frozen=True)
 class MeasuredValue:
-    """What a metric says of one sample."""
+    """The value of a metric for one sample."""
 
     sample: int
-    value: float | None  # none where it is not finite
+    value: float | None  # None if not finite
 
 
 @dataclass(frozen=True)
 class Rating:
-    """What people said of one sample."""
+    """The ratings of one sample."""
 
     sample: int
-    mean: float | None  # none where nobody was asked
-    std: float | None  # of the single answers, with n - 1; none of fewer than two
+    mean: float | None  # None without ratings
+    std: float | None  # with n - 1; None for fewer than two ratings
     count: int
 
 
@@ -56,29 +56,29 @@ class LabelStore:
 
     @property
     def of_people(self) -> bool:
-        """Whether people gave these values."""
+        """Whether the values are ratings by people."""
         return bool(self.metadata["origin"] == PEOPLE)
 
     @property
     def rated(self) -> bool:
-        """Whether people rated single images; their choices between two are no ratings."""
-        return self.of_people and bool(self.metadata["settings"]["answers"] == RATING)
+        """Whether people rated single images; pairwise choices do not count."""
+        return self.of_people and bool(self.metadata["settings"]["rating_kind"] == RATING)
 
     @property
     def column(self) -> str:
-        """What tables call the value that can be a score."""
+        """The table column of the value usable as a score."""
         name = f"{self.name}_mean" if self.of_people else self.name
         return label_column(name, lower_better=self.metadata["lower_better"])
 
     @property
     def columns(self) -> dict[str, type]:
-        """All columns that tables have of it, and the types of their values."""
+        """All table columns of the label, and the types of their values."""
         if not self.of_people:
             return {self.column: float}
         return {self.column: float, f"{self.name}_std": float, f"{self.name}_count": int}
 
     def rows(self, batch: str) -> list[dict[str, float | int | None]]:
-        """Return column → value for each sample of a batch, in order; PipelineError if they are damaged."""
+        """Return column → value for each sample of a batch, in order; PipelineError if damaged."""
         path = value_path(self.folder, batch)
         if self.of_people:
             ratings = read_records([path], Rating)
@@ -92,25 +92,25 @@ class LabelStore:
         (entry,) = Ledger(self.folder).entries([batch])
         if entry.get("values") != digest_rows(values):
             raise PipelineError(
-                f"{self.folder}: the values of {batch} are other than when they were made; delete the folder, and "
-                "label again"
+                f"{self.folder}: the values of {batch} have changed since they were written; delete the folder, "
+                "and label again"
             )
 
 
 def value_path(folder: Path, batch: str) -> Path:
-    """Return where the values of a batch lie."""
+    """Return the path of the values of a batch."""
     return folder / "values" / f"{batch}.parquet"
 
 
 def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> None:
-    """Write the values of one batch, then their line in the ledger."""
+    """Write the values of one batch, then the ledger entry."""
     write_table(value_path(folder, batch), values, kind)
     entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
     Ledger(folder).note(batch, {**entry, "digest": digest(entry)})
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
-    """Return the `table` of all samples of `corpus` with the columns of each label that was added to it."""
+    """Return the `table` of all samples of `corpus` with the columns of its added labels."""
     for store in labels_of(corpus):
         rows = [row for batch in corpus.batch_names() for row in store.rows(batch)]
         for column, kind in store.columns.items():
@@ -119,7 +119,7 @@ def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:
 
 
 def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
-    """Return the labels that were added to `corpus`, by name; PipelineError for one of another corpus."""
+    """Return the labels added to `corpus`, sorted by name; PipelineError for a label of another corpus."""
     folder = corpus.folder / FOLDER
     names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     stores = tuple(LabelStore(folder / name) for name in names)

@@ -1,11 +1,11 @@
-"""Leases: one writer at a time for a store, wherever it lies.
+"""Leases: one writer at a time for a store, on disk or in an object store.
 
-A lease is a small file beside the store that its holder rewrites every few seconds. One that was not rewritten for
-EXPIRES_SECONDS is nobody's, and so is one whose process is known to be gone; taking it over is said on stderr. Ages go
-by the clock of the place where the file lies: the holders' own clocks may differ.
+A lease is a small file beside the store, rewritten by its holder every few seconds. A lease not rewritten for
+EXPIRES_SECONDS has expired, and so has a lease of a process known to have ended; a takeover is reported on stderr. Ages
+are by the clock of the file system or object store, as the holders' clocks may differ.
 
-A lease keeps two commands from doing the same work twice. What is written does not depend on it: a task that runs
-twice writes the same bytes, and a store is published whole or not at all.
+A lease prevents two commands from doing the same work. Results do not depend on leases: a task run twice writes the
+same bytes, and stores are published atomically.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.stores.remote import RemotePath
 
 BEAT_SECONDS = 5.0
-EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store misses some
-SETTLE_SECONDS = 0.5  # of two that take over at once, the one whose file stays has it
+EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store may delay some
+SETTLE_SECONDS = 0.5  # of two simultaneous takeovers, the last file written wins
 
-_held_here: set[str] = set()  # tokens of this process
+_tokens: set[str] = set()  # of leases held by this process
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who writes."""
+    """The writer of a store."""
 
     token: str
     host: str
     process: int
-    born: str  # when the process started, as its system counts: numbers of processes come again
+    born: str  # start time of the process: process numbers are reused
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
 
 class Lease:
-    """A lease that is held: `lost` says whether somebody else has taken it over."""
+    """An active lease, renewed by a thread until released."""
 
     def __init__(self, path: Path, holder: Holder) -> None:
         self._path, self._holder = path, holder
-        _held_here.add(holder.token)
+        _tokens.add(holder.token)
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heart.start()
 
     def lost(self) -> bool:
-        """Return whether the lease is somebody else's by now."""
+        """Return whether another writer has taken over the lease."""
         return _holder(self._path) != self._holder
 
     def release(self) -> None:
-        """Let others write."""
+        """Stop renewing, and delete the lease file unless taken over."""
         self._over.set()
         self._heart.join()
-        _held_here.discard(self._holder.token)
+        _tokens.discard(self._holder.token)
         if not self.lost():
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -73,32 +73,32 @@ class Lease:
             if self.lost():
                 print(f"the lease {self._path} was taken over by another writer", file=sys.stderr)
                 return
-            with suppress(PipelineError):  # a full disk is the work's to report; without beats the lease just ages
+            with suppress(PipelineError):  # the work reports a full disk; the lease expires
                 _write(self._path, self._holder)
 
 
 @contextmanager
-def held(path: Path, store: Path) -> Iterator[Lease]:
-    """Hold the lease at `path` on `store`; PipelineError names the holder if it is somebody else's and alive."""
+def hold_lease(path: Path, store: Path) -> Iterator[Lease]:
+    """Hold the lease at `path` on `store`; PipelineError names another active holder."""
     holder = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
-    found = _holder(path)
-    if found is not None:
-        why = _free(path, found)
-        if why is None:
-            left = max(EXPIRES_SECONDS - _age(path), 0)
+    previous = _holder(path)
+    if previous is not None:
+        reason = _expiry_reason(path, previous)
+        if reason is None:
+            remaining = max(EXPIRES_SECONDS - _age(path), 0)
             raise PipelineError(
-                f"{store} is being written by {found}: wait for it, or stop it; if it is gone, its lease expires in "
-                f"{left:.0f} s"
+                f"{store} is being written by {previous}: wait for it, or stop it; if it is gone, its lease expires in "
+                f"{remaining:.0f} s"
             )
-        print(f"taking over {store} from {found}, {why}", file=sys.stderr)
+        print(f"taking over {store} from {previous}, {reason}", file=sys.stderr)
     if path.exists():
         _write(path, holder)
         threading.Event().wait(SETTLE_SECONDS)
     else:
         _create(path, holder)
-    now = _holder(path)
-    if now != holder:
-        raise PipelineError(f"{store} is being written by {now}, which was faster; wait for it, or stop it")
+    winner = _holder(path)
+    if winner != holder:
+        raise PipelineError(f"{store} is being written by {winner}, which was faster; wait for it, or stop it")
     lease = Lease(path, holder)
     try:
         yield lease
@@ -106,18 +106,18 @@ def held(path: Path, store: Path) -> Iterator[Lease]:
         lease.release()
 
 
-def _free(path: Path, found: Holder) -> str | None:
-    """Return why the lease of `found` is free to take, or None if it is not."""
-    if found.host == socket.gethostname() and _born(found.process) != found.born:
+def _expiry_reason(path: Path, holder: Holder) -> str | None:
+    """Return the reason why the lease of `holder` can be taken over, or None if active."""
+    if holder.host == socket.gethostname() and _born(holder.process) != holder.born:
         return "which is gone"
-    if found.host == socket.gethostname() and found.process == os.getpid() and found.token not in _held_here:
-        return "which could not let go"
+    if holder.host == socket.gethostname() and holder.process == os.getpid() and holder.token not in _tokens:
+        return "which could not release its lease"
     age = _age(path)
     return f"not heard of for {age:.0f} s" if age > EXPIRES_SECONDS else None
 
 
 def _born(process: int) -> str:
-    """Return when a process of this machine was started, or '' if there is none (or none that can be asked)."""
+    """Return the start time of a process of this machine, or '' if missing or unknown."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
@@ -134,7 +134,7 @@ def _born(process: int) -> str:
 
 
 def _age(path: Path) -> float:
-    """Return for how many seconds the file at `path` was not written, by the clock of its own disk."""
+    """Return the seconds since the file at `path` was written, by the clock of its file system."""
     probe = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         write_bytes(probe, b"")
@@ -147,22 +147,22 @@ def _age(path: Path) -> float:
 
 
 def _create(path: Path, holder: Holder) -> None:
-    """Write a lease that was not there, unless somebody else was faster."""
-    if isinstance(path, RemotePath):  # no object is made only if there is none: the one that stays has it
+    """Create a lease file, unless another writer was faster."""
+    if isinstance(path, RemotePath):  # no exclusive creation: the last object written wins
         _write(path, holder)
         threading.Event().wait(SETTLE_SECONDS)
         return
-    mine = path.with_name(f"{path.name}.{holder.token}.partial")
-    _write(mine, holder)
+    temporary = path.with_name(f"{path.name}.{holder.token}.partial")
+    _write(temporary, holder)
     try:
-        os.link(mine, path)  # whole and only once, where a rename would replace
+        os.link(temporary, path)  # atomic and exclusive, unlike a rename
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links
         _write(path, holder)
         threading.Event().wait(SETTLE_SECONDS)
     finally:
-        mine.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, holder: Holder) -> None:
@@ -170,7 +170,7 @@ def _write(path: Path, holder: Holder) -> None:
 
 
 def _holder(path: Path) -> Holder | None:
-    """Return who holds the lease at `path`; None if nobody does, also if the file is damaged."""
+    """Return the holder of the lease at `path`; None if missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Holder(str(values["token"]), str(values["host"]), int(values["process"]), str(values["born"]))

@@ -1,7 +1,7 @@
-"""Lists of images, as CSV or JSON Lines: a path each, and what is known of it.
+"""Lists of images, as CSV or JSON Lines: paths with optional licence, source and split.
 
-The columns `path` or `file`, and if wanted `licence` or `license`, `source` and `split` (train, val or test). Without a
-`source`, that is made of `package`, `version` and `author`. Other columns are passed over; an empty cell says nothing.
+Required is the column `path` or `file`; optional are `licence` or `license`, `source` and `split` (train, val or test).
+A missing `source` is joined from `package`, `version` and `author`. Other columns and empty cells are ignored.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from distort_pipeline.stores.manifests import SPLITS
 
 @dataclass(frozen=True)
 class Entry:
-    """One file that may be an image, and what its list, table or manifest says of it."""
+    """One file, possibly an image, with its fields in a list, table or manifest."""
 
     path: str  # relative to the source's root, POSIX
     licence: str | None = None
     source: str | None = None
     split: str | None = None
-    image_digest: str | None = None  # which pixels it must have
+    image_digest: str | None = None  # expected digest of the pixels
 
 
 def list_text(path: Path) -> str:
-    """Return the text of the list at `path`; PipelineError if it cannot be read or is no UTF-8."""
+    """Return the text of the list at `path`; PipelineError if unreadable or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -39,7 +39,7 @@ def list_text(path: Path) -> str:
 
 
 def csv_rows(text: str, where: str) -> list[Entry]:
-    """Return the rows of a CSV table with a heading; `where` names it in errors."""
+    """Return the rows of a CSV table with a heading; `where` names the table in errors."""
     table = csv.DictReader(io.StringIO(text, newline=""))
     try:
         rows = [(table.line_num, {_heading(name): value for name, value in row.items() if name}) for row in table]
@@ -52,7 +52,7 @@ def csv_rows(text: str, where: str) -> list[Entry]:
 
 
 def jsonl_rows(text: str, where: str) -> list[Entry]:
-    """Return the rows of a table in JSON Lines; `where` names it in errors."""
+    """Return the rows of a table in JSON Lines; `where` names the table in errors."""
     entries = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -68,25 +68,25 @@ def jsonl_rows(text: str, where: str) -> list[Entry]:
 
 
 def _entry(row: Mapping[str, object], where: str) -> Entry:
-    def said(*names: str) -> str | None:
-        """Return what stands under the first of `names` that is not empty."""
+    def field(*names: str) -> str | None:
+        """Return the first non-empty field among `names`."""
         for name in names:
             value = row.get(name)
             if value is not None and not isinstance(value, str):
                 raise PipelineError(f"{where}: {name} must be text, got {value!r}")
-            if value and any("\ud800" <= letter <= "\udfff" for letter in value):  # JSON can spell these
+            if value and any("\ud800" <= letter <= "\udfff" for letter in value):  # surrogates, possible in JSON
                 raise PipelineError(f"{where}: {name} is not Unicode text: {value!r}")
             if value and value.strip():
                 return value.strip()
         return None
 
-    path, split = said("path", "file"), said("split")
+    path, split = field("path", "file"), field("split")
     if path is None:
         raise PipelineError(f"{where}: path or file is empty")
     if split is not None and split not in SPLITS:
         raise PipelineError(f"{where}: no split is called {split!r}{did_you_mean(split, SPLITS)}")
-    source = said("source") or "; ".join(filter(None, map(said, ("package", "version", "author")))) or None
-    return Entry(PurePosixPath(path).as_posix(), said("licence", "license"), source, split)
+    source = field("source") or "; ".join(filter(None, map(field, ("package", "version", "author")))) or None
+    return Entry(PurePosixPath(path).as_posix(), field("licence", "license"), source, split)
 
 
 def _heading(name: str) -> str:

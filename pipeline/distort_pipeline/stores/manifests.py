@@ -1,4 +1,4 @@
-"""Manifests: which images, by path and digest, never pixels. JSON Lines: a header, then one ImageRecord a line."""
+"""Manifests: paths and digests of images, without pixels. JSON Lines: metadata, then one ImageRecord for each line."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The accepted images in the order of their paths, and the folder that the paths start from."""
+    """The accepted images, sorted by path, and the root of the paths."""
 
     records: tuple[ImageRecord, ...]
     root: Path
-    digest: str  # digest_rows of the records: the same wherever the folders lie
+    digest: str  # digest_rows of the records, independent of the location
 
 
 def write_manifest(path: Path, records: Sequence[ImageRecord], root: Path) -> str:
-    """Return the digest of `records`, which now stand, sorted by path, in the manifest at `path`; all or nothing.
+    """Return the digest of `records` after writing them, sorted by path, to the manifest at `path`, atomically.
 
     The root is written relative to the manifest, so that both can move together.
     """
@@ -44,14 +44,14 @@ def write_manifest(path: Path, records: Sequence[ImageRecord], root: Path) -> st
 
 
 def manifest_bytes(records: Sequence[ImageRecord], relative_root: str, digest: str) -> bytes:
-    """Return a manifest as it is written."""
+    """Return the bytes of a manifest file."""
     metadata = {"format": FORMAT, "version": VERSION, "root": relative_root, "digest": digest}
     lines = [json.dumps(metadata), *(canonical(row(record)) for record in records)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest at `path`; PipelineError names the line if it is damaged, changed or of another version."""
+    """Return the manifest at `path`; PipelineError names the damaged or changed line, or another version."""
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
@@ -65,18 +65,18 @@ def read_manifest(path: Path) -> Manifest:
     seen: dict[str, int] = {}
     for number, record in enumerate(records, start=2):
         if record.id in seen:
-            raise _damaged(path, number, f"id {record.id!r} stands in line {seen[record.id]} already")
+            raise _damaged(path, number, f"id {record.id!r} is already in line {seen[record.id]}")
         seen[record.id] = number
     if digest_rows(records) != metadata["digest"]:
         raise PipelineError(
-            f"{path}, line 1: the rows are not those that its digest was taken of: some were changed, added or lost; "
+            f"{path}, line 1: the rows do not match the digest: some were changed, added or lost; "
             "make it again with `distort-pipeline ingest`, or give your changes as a CSV list to ingest"
         )
     return Manifest(tuple(records), (path.parent / metadata["root"]).resolve(), metadata["digest"])
 
 
 def is_manifest(first_line: str) -> bool:
-    """Return whether a file with this first line is a manifest, of whatever version.
+    """Return whether a file with this first line is a manifest of any version.
 
     >>> is_manifest('{"format": "distort-pipeline/manifest", "version": 99}'), is_manifest('{"path": "a.png"}')
     (True, False)
@@ -89,7 +89,7 @@ def is_manifest(first_line: str) -> bool:
 
 
 def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
-    """Write the files that are no use, and why, as the CSV at `path`, all or nothing."""
+    """Write the rejected files with reasons as the CSV at `path`, atomically."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "reason"])
@@ -99,7 +99,7 @@ def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
 
 def _metadata(line: str, path: Path) -> dict[str, Any]:
     if not is_manifest(line):
-        raise PipelineError(f"{path}, line 1: no header of a manifest; `distort-pipeline ingest` makes manifests")
+        raise PipelineError(f"{path}, line 1: no metadata of a manifest; `distort-pipeline ingest` makes manifests")
     metadata: dict[str, Any] = json.loads(line)
     if metadata.get("version") != VERSION:
         raise PipelineError(
@@ -108,7 +108,7 @@ def _metadata(line: str, path: Path) -> dict[str, Any]:
         )
     fields = {"format", "version", "root", "digest"}
     if set(metadata) != fields or not all(isinstance(metadata[name], str) for name in ("root", "digest")):
-        raise _damaged(path, 1, f"the header must have {', '.join(sorted(fields))} and nothing else")
+        raise _damaged(path, 1, f"the metadata must have {', '.join(sorted(fields))} and nothing else")
     if PurePosixPath(metadata["root"]).is_absolute():
         raise _damaged(path, 1, "root must be relative to the manifest")
     return metadata
@@ -120,7 +120,7 @@ def _record(line: str, path: Path, number: int) -> ImageRecord:
     except ValueError:
         raise _damaged(path, number, "not a line of JSON") from None
     kinds = typing.get_type_hints(ImageRecord)
-    names = [part.name for part in dataclasses.fields(ImageRecord)]
+    names = [field.name for field in dataclasses.fields(ImageRecord)]
     if not isinstance(values, dict):
         raise _damaged(path, number, "not a mapping")
     for name in values:
@@ -128,7 +128,7 @@ def _record(line: str, path: Path, number: int) -> ImageRecord:
             raise _damaged(path, number, f"unknown field {name!r}")
     for name in names:
         if type(values.get(name)) is not kinds[name]:
-            raise _damaged(path, number, f"{name} must be there, as {kinds[name].__name__}")
+            raise _damaged(path, number, f"{name} must be present, as {kinds[name].__name__}")
     if any("\ud800" <= letter <= "\udfff" for letter in canonical(values)):
         raise _damaged(path, number, "text that is not Unicode")
     if values["split"] not in SPLITS:
@@ -136,5 +136,5 @@ def _record(line: str, path: Path, number: int) -> ImageRecord:
     return ImageRecord(**values)
 
 
-def _damaged(path: Path, number: int, what: str) -> PipelineError:
-    return PipelineError(f"{path}, line {number}: {what}; make the manifest again with `distort-pipeline ingest`")
+def _damaged(path: Path, number: int, fault: str) -> PipelineError:
+    return PipelineError(f"{path}, line {number}: {fault}; make the manifest again with `distort-pipeline ingest`")

@@ -1,11 +1,11 @@
-"""A trained generator on disk, and the checkpoints on the way to it. Arrays only: nothing in these files can run.
+"""Trained generators and checkpoints on disk, as arrays only: loading executes no code.
 
-models/jpeg/store.json                    the model card for programs: settings, data, figures, digest
-models/jpeg/README.md                     the same for people
-models/jpeg/generator.safetensors         the weights that generation uses, float32
-models/jpeg/validation_histograms.npz     per-tile histograms that the bounds of batch reports are drawn from
+models/jpeg/store.json                    the machine-readable model card: settings, data, figures, digest
+models/jpeg/README.md                     the model card for people
+models/jpeg/generator.safetensors         the weights used in generation, float32
+models/jpeg/validation_histograms.npz     per-tile histograms for the acceptance thresholds of batch reports
 models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
-models/jpeg/strips/                       images while it learned
+models/jpeg/side_by_side/                 side-by-side images during training
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
-    """Write named arrays as safetensors, whole or not at all."""
+    """Write named arrays as safetensors, atomically."""
     # np.ascontiguousarray would give a scalar, such as an optimiser's step count, an axis
     contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
     write_bytes(path, save(contiguous, metadata=dict(metadata or {})))
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Return the named arrays of a safetensors file and its metadata; PipelineError if it is missing or damaged."""
+    """Return the named arrays and the metadata of a safetensors file; PipelineError if missing or damaged."""
     try:
         arrays = load(path.read_bytes())
         with safetensors.safe_open(path, "numpy") as file:
@@ -65,9 +65,9 @@ def arrays_digest(arrays: Arrays) -> str:
 
 @dataclass(frozen=True)
 class ValidationHistograms:
-    """Histograms of the headline products for each validation tile, at one level.
+    """Histograms of the products in JSD_NSS for each validation tile, at one level.
 
-    Counts are (n, 103), and `images` (n,) says which image each is of.
+    Counts are (n, 103); `images` (n,) are the indices of the tiles' images.
     """
 
     pristine: NDArray[np.int64]
@@ -78,7 +78,7 @@ class ValidationHistograms:
 
 
 def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> None:
-    """Write the histograms that bounds are drawn from, one of each level, all of the same tiles."""
+    """Write the histograms of each level, all of the same tiles, for acceptance thresholds."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -92,7 +92,7 @@ def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> No
 
 
 def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
-    """Return the histograms of a model folder, one of each level, weakest first; PipelineError if they are damaged."""
+    """Return the histograms of a model folder for each level, mildest first; PipelineError if damaged."""
     try:
         with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
             pristine, images, tile_px = stored["pristine"], stored["images"], int(stored["tile_px"])
@@ -105,15 +105,15 @@ def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Return the model card of `folder`, checked for its version."""
+    """Return the model card of `folder`; PipelineError for another version."""
     return read_metadata(folder, KIND, VERSION)
 
 
 def model_folders(models: Path) -> dict[str, Path]:
-    """Return name → folder of each finished model in `models`, sorted by name; PipelineError if there is none."""
+    """Return name → folder of each finished model in `models`, sorted by name; PipelineError if none."""
     if not models.is_dir():
         raise PipelineError(f"there is no folder of models {models}; train first, or name one with --models")
-    found = {path.parent.name: path.parent for path in sorted(models.glob("[!.]*/store.json"))}  # not one in the making
-    if not found:
+    folders = {path.parent.name: path.parent for path in sorted(models.glob("[!.]*/store.json"))}  # without staging
+    if not folders:
         raise PipelineError(f"no finished model lies in {models}; train first")
-    return found
+    return folders

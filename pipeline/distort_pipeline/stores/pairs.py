@@ -1,12 +1,12 @@
-"""The pair store: pristine tiles and images, each beside its distorted ones, with a record of how those came to be.
+"""The pair store: pristine tiles and images with their distorted versions, and a record of each distorted image.
 
 pairs/store.json                    format, settings, versions, digests, counts
 pairs/pixels.zarr/train/pristine    (1, slots, tile_px, tile_px, 3) uint8
-pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, and so for each distortion
+pairs/pixels.zarr/train/jpeg        (levels, slots, tile_px, tile_px, 3) uint8, likewise for each distortion
 pairs/pixels.zarr/val/<id>/...      pristine, jpeg-1, ...: whole images (H, W, 3)
 pairs/records/<shard>.parquet       a PairRecord for each distorted tile or image
 pairs/ledger/<shard>.json           counts and digests of each finished shard
-pairs/run.json                      when, where and how fast: no part of any digest
+pairs/run.json                      time, machine and speed: in no digest
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Pair:
 
 
 class PairStore:
-    """A finished pair store, to read. `len`, an index and a slice go over the training pairs."""
+    """A finished pair store, read-only. `len`, indices and slices refer to the training pairs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class PairStore:
 
     @property
     def distortions(self) -> tuple[str, ...]:
-        """The distortions and brought sources in this store."""
+        """The distortions and external pairs in this store."""
         return tuple(self.metadata["distortions"])
 
     def levels(self, distortion: str) -> tuple[int, ...]:
@@ -70,12 +70,12 @@ class PairStore:
         return tuple(recipe["level"] for recipe in self.recipes(distortion))
 
     def recipes(self, distortion: str) -> list[dict[str, Any]]:
-        """Return the recipe of each level of `distortion`; PipelineError if the store does not hold it."""
-        found = [recipe for recipe in self.metadata["recipes"] if recipe["distortion"] == distortion]
-        if not found:
+        """Return the recipe of each level of `distortion`; PipelineError if not in the store."""
+        recipes = [recipe for recipe in self.metadata["recipes"] if recipe["distortion"] == distortion]
+        if not recipes:
             hint = did_you_mean(distortion, self.distortions)
             raise PipelineError(f"{self.folder} holds no pairs of {distortion!r}{hint}")
-        return found
+        return recipes
 
     def shard_names(self, split: str) -> list[str]:
         """Return the names of the shards of `split`, in order."""
@@ -96,7 +96,7 @@ class PairStore:
         return Ledger(self.folder).entries(self.shard_names("train") + self.shard_names("val"))
 
     def array(self, name: str) -> Any:
-        """Return the Zarr array called `name`, such as train/pristine; PipelineError if it is missing."""
+        """Return the Zarr array called `name`, such as train/pristine; PipelineError if missing."""
         try:
             return self._group[name]
         except (KeyError, FileNotFoundError, ValueError) as error:
@@ -122,18 +122,18 @@ class PairStore:
     @overload
     def __getitem__(self, index: slice) -> Pair: ...
     def __getitem__(self, index: int | slice) -> Pair:
-        """Return one training pair, cut to what the image fills, or a slice of whole stored tiles."""
+        """Return one training pair, cropped to the image's extent, or a slice of whole stored tiles."""
         if isinstance(index, slice):
-            chosen = tuple(self.records()[index])
-            pristine = [self._tile("train/pristine", 0, record.slot) for record in chosen]
-            distorted = [self._tile(f"train/{r.distortion}", r.level_index, r.slot) for r in chosen]
+            records = tuple(self.records()[index])
+            pristine = [self._tile("train/pristine", 0, record.slot) for record in records]
+            distorted = [self._tile(f"train/{r.distortion}", r.level_index, r.slot) for r in records]
             empty = np.zeros((0, *self.array("train/pristine").shape[2:]), np.uint8)
-            return Pair(np.stack(pristine) if chosen else empty, np.stack(distorted) if chosen else empty, chosen)
+            return Pair(np.stack(pristine) if records else empty, np.stack(distorted) if records else empty, records)
         record = self.records()[index]
-        inside = (slice(record.height), slice(record.width))
+        extent = (slice(record.height), slice(record.width))
         return Pair(
-            self._tile("train/pristine", 0, record.slot)[inside],
-            self._tile(f"train/{record.distortion}", record.level_index, record.slot)[inside],
+            self._tile("train/pristine", 0, record.slot)[extent],
+            self._tile(f"train/{record.distortion}", record.level_index, record.slot)[extent],
             (record,),
         )
 
@@ -145,5 +145,5 @@ class PairStore:
 
 
 def open_pairs(path: str | Path) -> PairStore:
-    """Return the pair store at `path`, a folder or s3://bucket/name; PipelineError if there is none of this version."""
+    """Return the pair store at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
     return PairStore(as_path(path))

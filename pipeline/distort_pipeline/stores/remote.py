@@ -1,9 +1,8 @@
-"""Places in object stores, for the code that otherwise works on folders: `place_of` gives a path for either.
+"""Paths in object stores, with the interface of pathlib as far as needed; `as_path` returns either kind of path.
 
-A `RemotePath` answers what the stores ask of a path, and nothing else. Object stores have no folders, no renaming and
-no half-written objects: what is written is there whole or not at all. Failures arrive as OSError, as those of disks
-do, after the retries that are set here. Credentials, region and endpoint are found as every AWS tool finds them: in
-the environment, or in its files.
+Object stores have no folders, no renaming and no partial objects: writes are atomic. Failures are raised as OSError,
+like failures of disks, after the retries set here. Credentials, region and endpoint come from the environment or the
+AWS configuration files.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from typing import IO, Any, cast
 from distort_pipeline.errors import PipelineError
 
 SCHEMES = ("s3://",)
-ATTEMPTS = 6  # of each request; with the waits in between that bridges half a minute
-CONNECT_SECONDS, READ_SECONDS = 10, 30  # after which an attempt counts as failed
+ATTEMPTS = 6  # of each request: about half a minute with the waits in between
+CONNECT_SECONDS, READ_SECONDS = 10, 30  # timeouts of an attempt
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder, or a RemotePath if `path` says s3://bucket/name.
+    """Return the path of a folder, or a RemotePath for s3://bucket/name.
 
-    >>> place_of("corpus"), str(place_of("s3://bucket/corpus") / "store.json")
+    >>> as_path("corpus"), str(as_path("s3://bucket/corpus") / "store.json")
     (PosixPath('corpus'), 's3://bucket/corpus/store.json')
     """
     if isinstance(path, RemotePath):
@@ -39,7 +38,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
 
 
 def storage_options() -> dict[str, Any]:
-    """Return how requests are made: retried within limits, and never answered from a listing of before."""
+    """Return the options of requests: limited retries, no cached listings."""
     return {
         "use_listings_cache": False,
         "config_kwargs": {
@@ -51,7 +50,7 @@ def storage_options() -> dict[str, Any]:
 
 
 def network_errors() -> tuple[type[BaseException], ...]:
-    """Return what requests raise besides OSError; nothing where no object store is in use."""
+    """Return the exceptions of requests besides OSError; empty without an object store."""
     if "botocore" not in sys.modules:
         return ()
     from botocore.exceptions import BotoCoreError, ClientError
@@ -60,19 +59,19 @@ def network_errors() -> tuple[type[BaseException], ...]:
 
 
 @contextmanager
-def answering(url: str) -> Iterator[None]:
-    """Turn what requests raise into OSError that names `url`."""
+def requests_to(url: str) -> Iterator[None]:
+    """Raise failures of requests as OSError with `url`."""
     try:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "there is no such object", url) from None
     except OSError as error:
-        raise OSError(error.errno or errno.EIO, _said(error), url) from error
+        raise OSError(error.errno or errno.EIO, _message(error), url) from error
     except network_errors() as error:
-        raise OSError(errno.EIO, _said(error), url) from error
+        raise OSError(errno.EIO, _message(error), url) from error
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return f"the object store failed {ATTEMPTS} times: {str(error) or type(error).__name__}"
 
 
@@ -87,7 +86,7 @@ def _system() -> Any:
 
 @total_ordering
 class RemotePath:
-    """An object, or all objects whose names begin with this one and a slash."""
+    """An object, or the prefix of all objects below."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -120,69 +119,69 @@ class RemotePath:
 
     @property
     def stem(self) -> str:
-        """The name without its ending."""
+        """The name without its suffix."""
         return PurePosixPath(self.name).stem
 
     @property
     def suffix(self) -> str:
-        """The ending of the name."""
+        """The suffix of the name."""
         return PurePosixPath(self.name).suffix
 
     @property
     def parent(self) -> RemotePath:
-        """What this lies in."""
+        """The enclosing prefix."""
         return RemotePath(self.url.rpartition("/")[0])
 
     @property
     def parents(self) -> list[RemotePath]:
-        """All that this lies in, from the nearest up to the bucket."""
-        found, place = [], self.parent
-        while place.url.count("/") >= 2:
-            found.append(place)
-            place = place.parent
-        return found
+        """All enclosing prefixes, from the nearest up to the bucket."""
+        parents, parent = [], self.parent
+        while parent.url.count("/") >= 2:
+            parents.append(parent)
+            parent = parent.parent
+        return parents
 
     def with_name(self, name: str) -> RemotePath:
-        """Return the neighbour called `name`."""
+        """Return the sibling called `name`."""
         return self.parent / name
 
     def with_suffix(self, suffix: str) -> RemotePath:
-        """Return the neighbour whose name ends in `suffix` instead."""
+        """Return the sibling with another suffix."""
         return self.with_name(PurePosixPath(self.name).with_suffix(suffix).name)
 
     def relative_to(self, other: RemotePath) -> PurePosixPath:
-        """Return the path from `other`, which this lies in."""
+        """Return the path relative to the enclosing prefix `other`."""
         return PurePosixPath(self.url.removeprefix(other.url + "/"))
 
     def resolve(self) -> RemotePath:
-        """Return this: it is absolute."""
+        """Return this path, always absolute."""
         return self
 
     def exists(self) -> bool:
-        """Return whether there is an object of this name or below it."""
-        with answering(self.url):
+        """Return whether an object of this name or below exists."""
+        with requests_to(self.url):
             return bool(_system().exists(self.url))
 
     def is_file(self) -> bool:
-        """Return whether there is an object of this very name."""
-        with answering(self.url):
+        """Return whether an object of this exact name exists."""
+        with requests_to(self.url):
             return bool(_system().isfile(self.url))
 
     def is_dir(self) -> bool:
-        """Return whether there are objects below this name."""
-        with answering(self.url):
+        """Return whether objects exist below this name."""
+        with requests_to(self.url):
             return bool(_system().isdir(self.url))
 
     def stat(self) -> os.stat_result:
-        """Return size and time of writing, the latter by the clock of the object store; the rest is 0."""
-        with answering(self.url):
-            found = _system().info(self.url)
-        written = found["LastModified"].timestamp() if "LastModified" in found else 0
-        return os.stat_result((0, 0, 0, 0, 0, 0, found["size"], written, written, written))
+        """Return size and modification time (by the object store's clock); other fields are 0."""
+        with requests_to(self.url):
+            info = _system().info(self.url)
+        written = info["LastModified"].timestamp() if "LastModified" in info else 0
+        return os.stat_result((0, 0, 0, 0, 0, 0, info["size"], written, written, written))
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """Yield what lies directly in this."""
-        with answering(self.url):
+        """Yield the objects and prefixes directly below."""
+        with requests_to(self.url):
             try:
                 names = _system().ls(self.url, detail=False)
             except FileNotFoundError:
@@ -190,43 +189,43 @@ class RemotePath:
         yield from (RemotePath(f"s3://{name}") for name in sorted(names) if f"s3://{name}" != self.url)
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Yield what lies directly in this and has a name like `pattern`, without slashes."""
+        """Yield the direct children with names matching `pattern` (without slashes)."""
         yield from (path for path in self.iterdir() if fnmatch.fnmatch(path.name, pattern))
 
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
-        """Yield all objects below this that have a name like `pattern`."""
-        with answering(self.url):
+        """Yield all objects below with names matching `pattern`."""
+        with requests_to(self.url):
             names = _system().find(self.url)
         yield from (
             path for path in (RemotePath(f"s3://{name}") for name in names) if fnmatch.fnmatch(path.name, pattern)
         )
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
-        """Return the object, read whole, as an open file."""
+        """Return the complete object as an open file."""
         if mode == "rb":
             return io.BytesIO(self.read_bytes())
         return io.StringIO(self.read_text(options.get("encoding", "utf-8")), options.get("newline", "\n"))
 
     def read_bytes(self) -> bytes:
-        """Return the object."""
-        with answering(self.url):
+        """Return the bytes of the object."""
+        with requests_to(self.url):
             return bytes(_system().cat_file(self.url))
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """Return the object as text."""
+        """Return the text of the object."""
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> None:
-        """Write the object, whole or not at all."""
-        with answering(self.url):
+        """Write the object, atomically."""
+        with requests_to(self.url):
             _system().pipe_file(self.url, data)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object."""
         if not missing_ok and not self.is_file():
             raise FileNotFoundError(errno.ENOENT, "there is no such object", self.url)
-        with answering(self.url):
+        with requests_to(self.url):
             _system().rm_file(self.url)
 
     def mkdir(self, **_: Any) -> None:
-        """Do nothing: there are no folders to make."""
+        """Return None: object stores have no folders."""

@@ -1,18 +1,17 @@
-"""Where images come from: a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
+"""Sources of images: a folder, a zip or tar archive, a CSV or JSONL list, or an earlier manifest.
 
-- *Folder*: everything below it, in the order of paths. An archive inside is walked as if it were a folder; its members
-  are called `photos.zip/inner/a.png`. An archive given by itself is a folder that holds nothing else.
-- *List*: CSV or JSONL, see `lists.py`; paths relative to the list's own folder. What a list names is taken, whatever
-  its name; where it gives no split, ingest decides.
-- *Manifest*: its rows keep their splits, licences and sources, and must still have their pixels.
+- *Folder*: all files below, sorted by path. An archive inside is walked like a folder; its members
+  are called `photos.zip/inner/a.png`. An archive as the source is a folder with a single archive.
+- *List*: CSV or JSONL, see `lists.py`; paths relative to the list's folder. Listed files are taken whatever their
+  names; ingest decides missing splits.
+- *Manifest*: rows keep their splits, licences and sources; changed pixels are rejected.
 
-In folders and archives a `SOURCES.csv` beside the images is such a list too, relative to itself: it says licence,
-source and split of the images that it names, and adds none.
+In folders and archives, `SOURCES.csv` beside the images is a list of licence, source and split of the named images,
+with paths relative to its folder; its rows add no images.
 
-What is passed over in silence: hidden files, what DVC and operating systems leave behind, and files that clearly are
-text or data (`ASIDE` below, and README, LICENSE and the like), and the stores of this program: a corpus made inside the
-folder of photographs is no photograph. Every other file counts: it is accepted or rejected
-with a reason. Links to folders, and archive members that are links or lead outside, are rejected.
+Ignored silently are hidden files, files of DVC and operating systems, text and data files (`IGNORED_SUFFIXES` below,
+README, LICENSE and the like), and the stores of this program inside a folder of photographs. Every other file is
+accepted, or rejected with a reason. Links to folders, and archive members with links or paths outside, are rejected.
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ from distort_pipeline.stores.images import InvalidImage, decode, image_digest
 from distort_pipeline.stores.lists import Entry, csv_rows, jsonl_rows, list_text
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
-OURS = "distort-pipeline/"  # how the format of a store's header begins
+FORMAT_PREFIX = "distort-pipeline/"  # of the format in a store's metadata
 TABLE_OF_SOURCES = "SOURCES.csv"
-LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini", "dvc.yaml", "dvc.lock")
-ASIDE = (
+SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini", "dvc.yaml", "dvc.lock")
+IGNORED_SUFFIXES = (
     *(".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".parquet", ".mat", ".npy", ".npz"),
     *(".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".py", ".log", ".md5", ".sha1", ".sha256"),
 )
-ASIDE_NAMES = ("readme", "license", "licence", "copying", "copyright", "notice", "authors", "changelog", "makefile")
+IGNORED_NAMES = ("readme", "license", "licence", "copying", "copyright", "notice", "authors", "changelog", "makefile")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was looked through: where its paths start, what may be images, and what cannot be."""
+    """A searched source: the root of its paths, candidate images, and rejected files."""
 
     root: Path
-    listed: tuple[Entry, ...]  # by path
+    listed: tuple[Entry, ...]  # sorted by path
     refused: tuple[Rejected, ...]
 
     def entries(self) -> list[Entry]:
-        """Return every file that may be an image, ordered by path."""
+        """Return every candidate image, sorted by path."""
         return list(self.listed)
 
 
 def open_source(path: Path) -> Source:
-    """Return what lies in the source at `path`; PipelineError if it is missing or no source at all."""
+    """Return the contents of the source at `path`; PipelineError if missing or of an unknown kind."""
     if path.is_dir():
         if kind := _store_kind(path):
             raise PipelineError(f"{path} is a {kind} of this program, and no pristine images; give the photographs")
@@ -79,7 +78,7 @@ def open_source(path: Path) -> Source:
 def read_bytes(root: Path, path: str) -> bytes:
     """Return the bytes of the file or archive member at `path` under `root`.
 
-    InvalidImage if it leads out of the root, is missing, too large, or cannot be read.
+    InvalidImage if outside of the root, missing, too large or unreadable.
     """
     parts = PurePosixPath(path).parts
     if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\0" in path:
@@ -91,14 +90,16 @@ def read_bytes(root: Path, path: str) -> bytes:
 
 
 def read_image(root: Path, path: str, *, expected: str | None = None) -> Image:
-    """Return exactly the pixels that ingest accepted for `path` under `root`, a row of a manifest.
+    """Return the pixels of the accepted image at `path` under `root`.
 
-    PipelineError if they cannot be had any more, or are not the ones with the image digest `expected`.
+    PipelineError if unreadable, or if the image digest is not `expected`.
     """
     try:
         image, _ = decode(read_bytes(root, path))
-    except InvalidImage as unusable:
-        raise PipelineError(f"{path} under {root} is no use any more: {unusable.reason}; run ingest again") from None
+    except InvalidImage as invalid:
+        raise PipelineError(
+            f"{path} under {root} cannot be used any more: {invalid.reason}; run ingest again"
+        ) from None
     if expected is not None and image_digest(image) != expected:
         raise PipelineError(f"{path} under {root} has other pixels than when it was ingested; run ingest again")
     return image
@@ -118,16 +119,16 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _walk(root: Path) -> Iterator[str | Rejected]:
-    """Yield the path of each file below `root`, members of archives included, and what cannot be read."""
+    """Yield the path of each file below `root`, including archive members, and rejected paths."""
     unreadable: list[OSError] = []
-    for place, folders, files in os.walk(root, onerror=unreadable.append):
-        here = Path(place)
+    for folder, folders, files in os.walk(root, onerror=unreadable.append):
+        here = Path(folder)
         for name in sorted(folders):
-            if not _is_litter(name) and (here / name).is_symlink():
+            if not _is_system_file(name) and (here / name).is_symlink():
                 yield Rejected(_relative(here / name, root), "a link to a folder, not followed; give it as the source")
-        folders[:] = sorted(name for name in folders if not _is_litter(name) and not _store_kind(here / name))
+        folders[:] = sorted(name for name in folders if not _is_system_file(name) and not _store_kind(here / name))
         for name in sorted(files):
-            if _is_litter(name):
+            if _is_system_file(name):
                 continue
             if is_archive(name):
                 yield from _members(here / name, _relative(here / name, root))
@@ -138,16 +139,16 @@ def _walk(root: Path) -> Iterator[str | Rejected]:
 
 
 def _members(archive: Path, name: str) -> Iterator[str | Rejected]:
-    """Yield the path of each member of `archive`, whose own path is `name`, and what cannot be read."""
+    """Yield the path of each member of `archive`, below the path `name`, and rejected members."""
     try:
         opened = open_archive(archive)
-    except InvalidImage as unusable:
-        yield Rejected(name, unusable.reason)
+    except InvalidImage as invalid:
+        yield Rejected(name, invalid.reason)
         return
-    for refused in opened.refused:
-        yield Rejected(f"{name}/{refused.path}", refused.reason)
+    for rejected in opened.refused:
+        yield Rejected(f"{name}/{rejected.path}", rejected.reason)
     for member in opened.members:
-        if any(_is_litter(part) for part in PurePosixPath(member).parts):
+        if any(_is_system_file(part) for part in PurePosixPath(member).parts):
             continue
         if is_archive(member):
             yield Rejected(f"{name}/{member}", "an archive inside an archive; unpack the outer one")
@@ -155,25 +156,25 @@ def _members(archive: Path, name: str) -> Iterator[str | Rejected]:
             yield f"{name}/{member}"
 
 
-def _walked(root: Path, found: list[str | Rejected]) -> Source:
-    """Return the source made of what was `found` below `root`, with licences and sources from its tables."""
-    refused = [item for item in found if isinstance(item, Rejected)]
-    paths = [item for item in found if isinstance(item, str)]
-    said: dict[str, Entry] = {}
+def _walked(root: Path, items: list[str | Rejected]) -> Source:
+    """Return the source of the `items` below `root`, with licences and sources from SOURCES.csv."""
+    refused = [item for item in items if isinstance(item, Rejected)]
+    paths = [item for item in items if isinstance(item, str)]
+    listed: dict[str, Entry] = {}
     for path in paths:
         if PurePosixPath(path).name == TABLE_OF_SOURCES:
-            said.update(_table(root, path))
+            listed.update(_table(root, path))
     entries = []
     for path in paths:
-        if not _writable(path):
+        if not _is_text(path):
             refused.append(Rejected(path, "its name is not UTF-8; rename it"))
-        elif not _is_aside(PurePosixPath(path).name):
-            entries.append(said.get(path, Entry(path)))
+        elif not _is_ignored(PurePosixPath(path).name):
+            entries.append(listed.get(path, Entry(path)))
     return _source(root, entries, refused)
 
 
 def _table(root: Path, path: str) -> dict[str, Entry]:
-    """Return what the SOURCES.csv at `path` says of each image, by the image's path."""
+    """Return the entries of the SOURCES.csv at `path`, by image path."""
     try:
         text = read_bytes(root, path).decode("utf-8-sig")
     except (InvalidImage, UnicodeDecodeError) as error:
@@ -184,14 +185,14 @@ def _table(root: Path, path: str) -> dict[str, Entry]:
 
 
 def _from_list(path: Path, entries: list[Entry]) -> Source:
-    kept: dict[str, Entry] = {}
+    unique: dict[str, Entry] = {}
     refused = []
     for entry in entries:
-        if entry.path in kept:
+        if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:
-            kept[entry.path] = entry
-    return _source(path.parent, list(kept.values()), refused)
+            unique[entry.path] = entry
+    return _source(path.parent, list(unique.values()), refused)
 
 
 def _from_manifest(path: Path) -> Source:
@@ -203,39 +204,39 @@ def _from_manifest(path: Path) -> Source:
 
 
 def _source(root: Path, entries: list[Entry], refused: list[Rejected]) -> Source:
-    shown = (replace(row, path=row.path.encode("utf-8", "backslashreplace").decode()) for row in refused)
+    printable = (replace(row, path=row.path.encode("utf-8", "backslashreplace").decode()) for row in refused)
     return Source(
         root.resolve(),
         tuple(sorted(entries, key=lambda entry: entry.path)),
-        tuple(sorted(shown, key=lambda row: row.path)),
+        tuple(sorted(printable, key=lambda row: row.path)),
     )
 
 
 def _store_kind(folder: Path) -> str | None:
-    """Return which kind of store of ours `folder` is, None for any other folder."""
+    """Return the kind of store in `folder`, or None for other folders."""
     try:
         metadata = json.loads((folder / "store.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    said = metadata.get("format") if isinstance(metadata, dict) else None
-    return said.removeprefix(OURS) if isinstance(said, str) and said.startswith(OURS) else None
+    name = metadata.get("format") if isinstance(metadata, dict) else None
+    return name.removeprefix(FORMAT_PREFIX) if isinstance(name, str) and name.startswith(FORMAT_PREFIX) else None
 
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.endswith(".dvc") or name in LITTER
+def _is_system_file(name: str) -> bool:
+    return name.startswith(".") or name.endswith(".dvc") or name in SYSTEM_FILES
 
 
-def _is_aside(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     path = PurePosixPath(name.lower())
-    return path.suffix in ASIDE or (not path.suffix and path.stem.startswith(ASIDE_NAMES))
+    return path.suffix in IGNORED_SUFFIXES or (not path.suffix and path.stem.startswith(IGNORED_NAMES))
 
 
-def _writable(path: str) -> bool:
-    """Return whether `path` can stand in a manifest: file systems allow bytes that are no text."""
+def _is_text(path: str) -> bool:
+    """Return whether `path` is valid UTF-8; file systems allow arbitrary bytes."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Files too large to be held in memory, and still whole or not there."""
+"""Atomic writing of files too large for memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from distort_pipeline.errors import PipelineError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; what stands there is moved to `path` if all went well, and else deleted.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, renamed to `path` on success and deleted on failure.
 
-    PipelineError where the disk is full or the folder cannot be written to.
+    PipelineError if the disk is full or the folder is not writable.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -32,8 +32,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> Path:
-    """Write a CSV row by row, whole or not at all, and return its path; None is an empty cell."""
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    """Write a CSV row by row, atomically, and return its path; None is an empty cell."""
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows([row[name] for name in columns] if isinstance(row, Mapping) else row for row in rows)

@@ -24,28 +24,30 @@ def tensorflow_corpus(
 ) -> Any:
     """Return a dataset of dictionaries: `pristine` and `distorted` (H, W, 3) uint8, `sample`, `distortion`, `labels`.
 
-    Labels are float32, NaN where there is none. Without `shuffle_seed` samples come in the corpus's order. With it,
-    chunks of neighbouring samples come in another order in each epoch; `.shuffle(n)` behind it mixes them further.
+    Labels are float32, NaN if missing. Without `shuffle_seed`, samples are in the corpus's order. Otherwise chunks of
+    neighbouring samples are shuffled in each epoch; follow with `.shuffle(n)` for a finer shuffle.
     """
     if corpus.whole_images:
         raise PipelineError(f"{corpus.folder} holds whole images of different sizes; read them one by one")
     require_computed(labels)
-    places = corpus.select(distortions, splits, levels)
-    groups = np.split(places, np.flatnonzero(np.diff(corpus.chunk_of(places))) + 1)
+    indices = corpus.select(distortions, splits, levels)
+    groups = np.split(indices, np.flatnonzero(np.diff(corpus.chunk_of(indices))) + 1)
     epoch = iter(range(2**31))
 
     def chunks() -> Iterator[dict[str, Any]]:
         order: Any = range(len(groups))
         if shuffle_seed is not None:
             order = make_rng(derive_seed(shuffle_seed, "epoch", next(epoch))).permutation(len(groups))
-        for turn in order:
-            some = corpus.take(groups[turn].tolist())
+        for number in order:
+            samples = corpus.take(groups[number].tolist())
             yield {
-                "pristine": some.pristine,
-                "distorted": some.distorted,
-                "sample": np.array([record.sample for record in some.records], np.int64),
-                "distortion": np.array([record.distortion for record in some.records], object),
-                **{name: np.array([getattr(record, name) for record in some.records], np.float32) for name in labels},
+                "pristine": samples.pristine,
+                "distorted": samples.distorted,
+                "sample": np.array([record.sample for record in samples.records], np.int64),
+                "distortion": np.array([record.distortion for record in samples.records], object),
+                **{
+                    name: np.array([getattr(record, name) for record in samples.records], np.float32) for name in labels
+                },
             }
 
     side = corpus.metadata["tile_px"]
@@ -58,4 +60,4 @@ def tensorflow_corpus(
         **{name: tf.TensorSpec((None,), tf.float32) for name in labels},
     }
     dataset = tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(2).unbatch()
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(places)))
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(indices)))

@@ -27,10 +27,10 @@ Item = dict[str, Any]
 class TorchCorpus(Dataset):  # type: ignore[misc]
     """Samples of a corpus as dictionaries: `pristine` and `distorted`, (3, H, W) uint8 tensors, and labels.
 
-    Labels are `sample` (its index in the corpus), `distortion`, `image`, and `labels` as floats, NaN where there is
-    none; `default_collate` stacks all of them. `distortions`, `splits` and `levels` choose samples, none named: all.
-    `transform` gets each dictionary and gives what the dataset gives. Whole images differ in size: with these,
-    `batch_size=None` or a `collate_fn` of one's own.
+    Labels are `sample` (the index in the corpus), `distortion`, `image`, and `labels` as floats, NaN if missing;
+    `default_collate` stacks all of them. `distortions`, `splits` and `levels` select samples, all by default.
+    `transform` maps each dictionary to an item of the dataset. Whole images differ in size: use `batch_size=None` or a
+    `collate_fn`.
     """
 
     def __init__(
@@ -41,35 +41,37 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         splits: Sequence[str] = (),
         levels: Sequence[int] = (),
         labels: Sequence[str] = ("psnr", "ssim"),
-        codec_prior: Callable[[Item], Any] | None = None,
+        transform: Callable[[Item], Any] | None = None,
     ) -> None:
         require_computed(labels)
-        self.folder, self.labels, self.codec_prior = folder, tuple(labels), codec_prior
-        self.places = CorpusStore(folder).select(distortions, splits, levels)
+        self.folder, self.labels, self.transform = folder, tuple(labels), transform
+        self.indices = CorpusStore(folder).select(distortions, splits, levels)
         self._opened: tuple[int, CorpusStore] | None = None
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample."""
-        sample = self.corpus[int(self.places[index])]
+        sample = self.corpus[int(self.indices[index])]
         return self._item(sample.pristine, sample.distorted, sample.record)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return several samples, each chunk of pixels read once: what a DataLoader asks for when it makes a batch."""
+        """Return several samples, reading each chunk of pixels once; called by DataLoader for each batch."""
         if self.corpus.whole_images:
             return [self[index] for index in indices]
-        some = self.corpus.take([int(self.places[index]) for index in indices])
-        return [self._item(*parts) for parts in zip(some.pristine, some.distorted, some.records, strict=True)]
+        samples = self.corpus.take([int(self.indices[index]) for index in indices])
+        return [
+            self._item(*sample) for sample in zip(samples.pristine, samples.distorted, samples.records, strict=True)
+        ]
 
     def chunk_batches(self, batch_size: int, *, seed: int = 0) -> ChunkBatches:
-        """Return batches for `DataLoader(batch_sampler=…)` that are shuffled and yet read few chunks each."""
+        """Return shuffled batches for `DataLoader(batch_sampler=…)`, each of few chunks."""
         return ChunkBatches(self, batch_size, seed)
 
     @property
     def corpus(self) -> CorpusStore:
-        """The corpus, opened once in each process: Zarr's reader threads do not survive a fork."""
+        """The corpus, opened once in each process, as Zarr's reader threads do not survive a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), CorpusStore(self.folder))
         return self._opened[1]
@@ -78,34 +80,34 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         return {**self.__dict__, "_opened": None}
 
     def _item(self, pristine: Any, distorted: Any, record: SampleRecord) -> Any:
-        pixels = (torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1))) for part in (pristine, distorted))
-        found = dict(zip(("pristine", "distorted"), pixels, strict=True))
-        item = {**found, "sample": record.sample, "distortion": record.distortion, "image": record.image}
+        pixels = (torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in (pristine, distorted))
+        images = dict(zip(("pristine", "distorted"), pixels, strict=True))
+        item = {**images, "sample": record.sample, "distortion": record.distortion, "image": record.image}
         for name in self.labels:
             value = getattr(record, name)
             item[name] = float("nan") if value is None else float(value)
-        return item if self.codec_prior is None else self.codec_prior(item)
+        return item if self.transform is None else self.transform(item)
 
 
 class ChunkBatches(Sampler):  # type: ignore[misc]
-    """Lists of indices in another order in each epoch, in which samples of one chunk stay together.
+    """Batches of indices, shuffled in each epoch by chunks: samples of a chunk stay together.
 
-    So a chunk is decompressed for one batch or two, not for each of its samples. Neighbours in a chunk are often of one
-    photograph: where that matters more than speed, use `DataLoader(shuffle=True)`.
+    Each chunk is decompressed for one or two batches, not for each sample. Neighbours in a chunk are often of the same
+    photograph: if this matters more than speed, use `DataLoader(shuffle=True)`.
     """
 
     def __init__(self, dataset: TorchCorpus, batch_size: int, seed: int) -> None:
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        chunks = dataset.corpus.chunk_of(dataset.places)
+        chunks = dataset.corpus.chunk_of(dataset.indices)
         self._groups = np.split(np.arange(len(dataset)), np.flatnonzero(np.diff(chunks)) + 1)
 
     def __len__(self) -> int:
         return -(-sum(map(len, self._groups)) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the next epoch; the last one may be smaller."""
+        """Yield the batches of the next epoch; the last may be smaller."""
         rng = make_rng(derive_seed(self.seed, "epoch", self.epoch))
         self.epoch += 1
-        order = np.concatenate([rng.permutation(self._groups[turn]) for turn in rng.permutation(len(self._groups))])
+        order = np.concatenate([rng.permutation(self._groups[number]) for number in rng.permutation(len(self._groups))])
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size].tolist()

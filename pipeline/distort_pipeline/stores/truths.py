@@ -1,7 +1,7 @@
-"""What is true of a corpus's tiles: one file a shard, with statistics, and pixels of a few examples.
+"""Truth of a corpus: statistics of the true distortions, and pixels of a few examples, one file for each shard.
 
-Batches whose samples all have one strength share the file of their reference tiles' shard. A batch whose samples differ
-in strength, or are mixes, has a file of its own.
+Batches of fixed severity share the file of their shard of reference tiles. A batch of varying severity, or of a
+composite, has a file of its own.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.wavelets.significance import Significances
 
-EXAMPLE_PX = 256  # of a whole image, its middle
+EXAMPLE_PX = 256  # side of the central crop of a whole image
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of one shard's reference tiles, or of some samples of one batch.
+    """Statistics of the true distortions of one shard of reference tiles, or of samples of one batch.
 
-    `pristine` (n, 103) holds the headline histogram of every tile (of a batch, of none); `rows` (m,), tiles of the
-    shard or samples of the batch, says for which of them the true
-    distortions were made: `histograms` (m, 103), `psnr` and `ssim` (m,) by distortion, NaN where a PSNR is infinite.
-    `example_rows` (e,) and `examples` by distortion are pixels for side_by_side. `wholes` (n, 18) is the significance of the
-    images that the tiles are of, see `wavelets/significance.py`; None where no generator goes by it.
+    `pristine` (n, 103) are the JSD_NSS histograms of all tiles (empty for a batch). `rows` (m,) are the indices, of
+    tiles in the shard or samples in the batch, with true distortions: `histograms` (m, 103), `psnr` and `ssim` (m,) by
+    distortion, NaN for an infinite PSNR. `example_rows` (e,) and `examples` by distortion are pixels for side-by-sides.
+    `significances` (n, 18) are of the tiles' whole images, see `wavelets/significance.py`; None if unused.
     """
 
     first_tile: int
@@ -50,18 +49,18 @@ class Truth:
 def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write the named arrays of the truth file of the shard or batch `name`."""
     buffer = io.BytesIO()
-    save: Any = np.savez_compressed  # its stub takes the arrays for its own options
+    save: Any = np.savez_compressed  # the stub mistakes the arrays for options
     save(buffer, **arrays)
     write_bytes(_truth_path(work, name), buffer.getvalue())
 
 
 def read_truth(work: Path, name: str) -> Truth:
-    """Return what is true of the shard of reference tiles, or the batch, called `name`."""
+    """Return the truth of the shard of reference tiles, or of the batch, called `name`."""
     return truth_of(read_truth_arrays(work, name))
 
 
 def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
-    """Return what the named arrays of a truth file tell."""
+    """Return the truth in the named arrays of a truth file."""
 
     def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
         return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
@@ -80,7 +79,7 @@ def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
 
 
 def read_truth_arrays(work: Path, name: str) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of the truth file of a shard or batch; PipelineError if it is missing or damaged."""
+    """Return the named arrays of the truth file of a shard or batch; PipelineError if missing or damaged."""
     path = _truth_path(work, name)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -90,15 +89,15 @@ def read_truth_arrays(work: Path, name: str) -> dict[str, NDArray[Any]]:
 
 
 def middle(image: Image) -> Image:
-    """Return the middle of an image, EXAMPLE_PX on both sides or less, filled up with mid-grey."""
+    """Return the central crop of an image, EXAMPLE_PX on both sides, padded with mid-grey."""
     height, width = image.shape[:2]
     y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
-    part = image[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
-    if part.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
-        return part
-    filled = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
-    filled[: part.shape[0], : part.shape[1]] = part
-    return filled
+    crop = image[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
+    if crop.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
+        return crop
+    padded = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
+    padded[: crop.shape[0], : crop.shape[1]] = crop
+    return padded
 
 
 def _truth_path(work: Path, name: str) -> Path:

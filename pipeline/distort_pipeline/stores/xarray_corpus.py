@@ -23,9 +23,9 @@ PIXEL = np.dtype(np.uint8)
 
 
 def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
-    """Return `pristine` and `distorted` (sample, y, x, channel) uint8, and every column of the records as coordinates.
+    """Return `pristine` and `distorted` (sample, y, x, channel) uint8, with all columns of the records as coordinates.
 
-    Pixels are Dask arrays of one chunk of the store each: what is selected is read, and the chunks around it.
+    Pixels are Dask arrays with the chunks of the store: a selection reads the chunks around.
     """
     import dask.array as da
 
@@ -33,8 +33,8 @@ def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
         raise PipelineError(f"{corpus.folder} holds whole images of different sizes; read them one by one")
     table = corpus.table()
     tiles = table["tile"].to_numpy()
-    clean = _lazy(corpus, PRISTINE)
-    runs = [clean[tiles[start] : tiles[stop - 1] + 1] for start, stop in consecutive(tiles.tolist())]
+    pristine = _lazy(corpus, PRISTINE)
+    runs = [pristine[tiles[start] : tiles[stop - 1] + 1] for start, stop in consecutive(tiles.tolist())]
     distorted = [_lazy(corpus, distorted_array(name)) for name in corpus.conditions]
     columns = {name: ("sample", table[name].to_numpy()) for name in table.column_names}
     return xarray.Dataset(
@@ -45,20 +45,20 @@ def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
 
 
 def _lazy(corpus: CorpusStore, name: str) -> Any:
-    """Return an array of the corpus as a Dask array, a chunk of the store a chunk."""
+    """Return an array of the corpus as a Dask array with the chunks of the store."""
     import dask.array as da
 
     array = corpus.array(name)
     source = _Stored(corpus.folder, name, array.shape)
-    mark = f"{name}-{corpus.metadata['digest'][:16]}"
+    token = f"{name}-{corpus.metadata['digest'][:16]}"
     return da.from_array(
-        source, chunks=array.chunks, name=mark, asarray=False, meta=np.empty((0,) * len(DIMENSIONS), PIXEL)
+        source, chunks=array.chunks, name=token, asarray=False, meta=np.empty((0,) * len(DIMENSIONS), PIXEL)
     )
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """An array of a corpus that is read with the corpus's checks, also in another process."""
+    """An array of a corpus, read with the corpus's checks in any process."""
 
     folder: Path
     name: str

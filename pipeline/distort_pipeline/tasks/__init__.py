@@ -1,1 +1,1 @@
-"""What a worker does, one file for each kind of task: it makes one shard whole, and may make it again."""
+"""The tasks of workers, a module for each kind: a task writes a whole shard and may be repeated."""

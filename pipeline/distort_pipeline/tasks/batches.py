@@ -1,4 +1,4 @@
-"""One batch of a corpus: read its tiles, distort them, measure them, write them, report on them."""
+"""One batch of a corpus: its tiles are read, distorted, measured, written, and reported on."""
 
 from __future__ import annotations
 
@@ -32,28 +32,33 @@ from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, 
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
 from distort_pipeline.tasks.composite import CompositeGenerator, load_composite
-from distort_pipeline.tasks.reference_tiles import EXAMPLES
-from distort_pipeline.tasks.sample_truths import DistortionSpec, rows_to_show, sample_truth
-from distort_pipeline.tasks.shared_truths import true_examples, truth_stats
 from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality
+from distort_pipeline.tasks.truth import (
+    EXAMPLES,
+    DistortionSpec,
+    rows_to_show,
+    sample_truth,
+    true_examples,
+    truth_stats,
+)
 from distort_pipeline.wavelets.significance import Significances
 
 LIMITS = (0, 255)
-AIMED_TOGETHER = 4  # batches of the network: those that are at their target are not tried again, the others fill up
-PARTS_AHEAD = 2  # that the network may be ahead of the statistics
+SEARCH_BATCHES = 4  # inference batches per search: images at their target leave the later evaluations
+PREFETCHED_BATCHES = 2  # of the network, ahead of the statistics
 
 
 @dataclass(frozen=True)
 class BatchTask:
-    """All that a worker needs to make one batch."""
+    """The task of one batch."""
 
     work: Path
-    root: Path  # of the photographs
+    root: Path  # of the images
     models: Mapping[str, Path]  # of the batch's condition, in the order of application
     batch: Batch
     tiles: tuple[ReferenceTile, ...]  # of the batch's samples, in their order
-    same_level_conditions: Mapping[str, str]  # condition → distortion: whose truths the batch is held against
-    condition_levels: Mapping[str, int]  # condition → level: of the batch's own distortion
+    same_level_conditions: Mapping[str, str]  # condition → distortion: true distortions compared with the batch
+    condition_levels: Mapping[str, int]  # condition → level: of the batch's distortion
     tiles_per_shard: int
     inference_batch_size: int
     precision: str
@@ -65,25 +70,25 @@ class BatchTask:
 
 
 def make_batch(task: BatchTask) -> dict[str, Any]:
-    """Make one batch: pixels, records, report, strip, then its line in the ledger. Return that line."""
+    """Write one batch: pixels, records, report, side-by-side, then the entry of the ledger. Return the entry."""
     pin_backend_threads(task.threads)
     inference_batch_size = 1 if task.whole_images else task.inference_batch_size
-    chain = load_composite(task.models, batch_size=inference_batch_size, precision=task.precision)
+    composite = load_composite(task.models, batch_size=inference_batch_size, precision=task.precision)
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
     significances = _significances(task, truths)
-    task, worst, moved = _assigned(task, chain, significances)
-    examples = _example_places(task, truths)
+    task, lowest, resampled = _assigned(task, composite, significances)
+    examples = _examples(task, truths)
     pixels = PixelDigest()
     records, histograms, shown = [], [], {}
-    for place, (clean, made, severity) in enumerate(_distorted(task, chain, worst, significances)):
-        pixels.add(made)
-        records.append(_record(task, chain, place, severity, clean, made))
-        histograms.append(product_histogram(made))
-        if place in examples:
-            shown[place] = (middle(clean), middle(made))
+    for index, (clean, distorted, severity) in enumerate(_distorted(task, composite, lowest, significances)):
+        pixels.add(distorted)
+        records.append(_record(task, composite, index, severity, clean, distorted))
+        histograms.append(product_histogram(distorted))
+        if index in examples:
+            shown[index] = (middle(clean), middle(distorted))
     write_table(task.work / "records" / f"{task.batch.name}.parquet", records, SampleRecord)
-    noted: dict[str, str] = {}
+    truth_digest: dict[str, str] = {}
     if task.batch.condition.fixed_severity:
         truth = truth_stats(
             truths,
@@ -93,133 +98,133 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
             condition_levels=task.condition_levels,
         )
     else:
-        truth, kept, noted = _sample_truth(task, chain, [record.severity for record in records])
-        examples.update(kept)
+        truth, true_images, truth_digest = _sample_truth(task, composite, [record.severity for record in records])
+        examples.update(true_images)
     pristine = np.stack([truths[_shard_of(task, t)].pristine[t.number % task.tiles_per_shard] for t in task.tiles])
-    report = _report(task, chain, BatchMeasures(records, np.stack(histograms), pristine, truth), moved)
+    report = _report(task, composite, BatchMeasures(records, np.stack(histograms), pristine, truth), resampled)
     write_json(task.work / "reports" / f"{task.batch.name}.json", report)
-    drawn = png_bytes(_side_by_side([(*shown[place], true) for place, true in examples.items()]))
-    write_bytes(task.work / "reports" / f"{task.batch.name}.png", drawn)
+    png = png_bytes(_side_by_side([(*shown[index], true) for index, true in examples.items()]))
+    write_bytes(task.work / "reports" / f"{task.batch.name}.png", png)
     entry = {
         "shard": task.batch.name,
         "samples": len(records),
         "pixels": pixels.hexdigest(),
         "records": digest_rows(records),
         "report": digest(report),
-        **noted,
+        **truth_digest,
         "accepted": report["accepted"],
     }
-    # the strip is for people and drawn with whatever fonts there are: outside the digest, but damage to it shows
-    entry = {**entry, "digest": digest(entry), "side_by_side": hashlib.sha256(drawn).hexdigest()}
+    # the side-by-side depends on the fonts of the machine: outside the digest, with a digest of its own
+    entry = {**entry, "digest": digest(entry), "side_by_side": hashlib.sha256(png).hexdigest()}
     Ledger(task.work).note(task.batch.name, entry)
     trim_heap()
     return entry
 
 
 def _assigned(
-    task: BatchTask, chain: CompositeGenerator, significances: Significances | None
+    task: BatchTask, composite: CompositeGenerator, significances: Significances | None
 ) -> tuple[BatchTask, list[float] | None, int]:
-    """Return the task with targets that its tiles can have, what each reaches at severity 1, and how many were moved.
+    """Return the task with targets within reach of its tiles, their quality at severity 1, and the number resampled.
 
-    Where no targets of their own are asked of the samples it is the task as it was, None and 0.
+    Without a range of targets in the request: the same task, None and 0.
     """
     request, samples = task.batch.condition.request, task.batch.samples
     if request.of == SEVERITY or not request.varies:
         return task, None, 0
     group, seeds = create_group(task.work), [sample.seed for sample in samples]
     if task.whole_images:
-        worst = [
+        lowest = [
             value
-            for place, seed in enumerate(seeds)
-            for value in lowest_quality(chain, _whole(task, group, place), [seed], None, measure=request.of)
+            for index, seed in enumerate(seeds)
+            for value in lowest_quality(composite, _whole_image(task, group, index), [seed], None, measure=request.of)
         ]
     else:
         tiles = _read_tiles(group[PRISTINE], _numbers(task))
-        worst = lowest_quality(chain, tiles, seeds, significances, measure=request.of)
+        lowest = lowest_quality(composite, tiles, seeds, significances, measure=request.of)
     seed = derive_seed(task.seed, "targets", task.batch.name)
     planned = [sample.requested for sample in samples]
-    targets, moved = assign_targets(planned, worst, measure=request.of, mildest=request.first, seed=seed)
-    aimed = tuple(replace(sample, requested=target) for sample, target in zip(samples, targets, strict=True))
-    return replace(task, batch=replace(task.batch, samples=aimed)), worst, moved
+    targets, resampled = assign_targets(planned, lowest, measure=request.of, mildest=request.first, seed=seed)
+    assigned = tuple(replace(sample, requested=target) for sample, target in zip(samples, targets, strict=True))
+    return replace(task, batch=replace(task.batch, samples=assigned)), lowest, resampled
 
 
 def _distorted(
-    task: BatchTask, chain: CompositeGenerator, worst: Sequence[float] | None, significances: Significances | None
+    task: BatchTask,
+    composite: CompositeGenerator,
+    lowest: Sequence[float] | None,
+    significances: Significances | None,
 ) -> Iterator[tuple[Image, Image, float]]:
-    """Write the batch's pixels and yield (pristine, distorted, severity) of each; whole images are made one by one.
+    """Write the batch's pixels and yield (pristine, distorted, severity) of each sample; whole images singly.
 
-    The network works ahead, in a thread of its own: while one part is measured here, it distorts the next.
+    A thread of the network prefetches: one inference batch is measured here while the next is distorted.
     """
     group, samples = create_group(task.work), task.batch.samples
     column = distorted_array(task.batch.condition.name)
     if task.whole_images:
-        made_images = prefetch(_images(task, chain, group, worst), 1, name="network")
-        for sample, (clean, made) in zip(samples, made_images, strict=True):
-            write_image(task.work, image_array(column, sample.slot), made[0])
-            yield clean, *made
+        images = prefetch(_whole_images(task, composite, group, lowest), 1, name="network")
+        for sample, (clean, image, severity) in zip(samples, images, strict=True):
+            write_image(task.work, image_array(column, sample.slot), image)
+            yield clean, image, severity
         return
     pristine = _read_tiles(group[PRISTINE], _numbers(task))
-    parts = _parts(task, chain, pristine, samples, worst, significances)
+    batches = _inference_batches(task, composite, pristine, samples, lowest, significances)
     distorted = np.empty_like(pristine)
     first = 0
-    for part, severities in prefetch(parts, PARTS_AHEAD, name="network"):
-        own = slice(first, first + len(part))
-        distorted[own] = part
-        yield from zip(pristine[own], distorted[own], severities, strict=True)
-        first = own.stop
+    for batch, severities in prefetch(batches, PREFETCHED_BATCHES, name="network"):
+        rows = slice(first, first + len(batch))
+        distorted[rows] = batch
+        yield from zip(pristine[rows], distorted[rows], severities, strict=True)
+        first = rows.stop
     group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
 
 
-def _parts(
+def _inference_batches(
     task: BatchTask,
-    chain: CompositeGenerator,
+    composite: CompositeGenerator,
     pristine: Images,
     samples: Sequence[PlannedSample],
-    worst: Sequence[float] | None,
+    lowest: Sequence[float] | None,
     significances: Significances | None,
 ) -> Iterator[tuple[Images, list[float]]]:
-    """Yield distorted images and their severities, part by part."""
-    seeds, requested, measure = (
-        [one.seed for one in samples],
-        [one.requested for one in samples],
-        task.batch.condition.request.of,
-    )
+    """Yield distorted images and their severities, inference batch by inference batch."""
+    seeds, requested = [sample.seed for sample in samples], [sample.requested for sample in samples]
+    measure = task.batch.condition.request.of
     if measure != SEVERITY:
-        together = 1 if task.whole_images else AIMED_TOGETHER * task.inference_batch_size
+        search_size = 1 if task.whole_images else SEARCH_BATCHES * task.inference_batch_size
         yield from distort_to_targets(
-            chain, pristine, seeds, requested, significances, measure=measure, batch=together, worst=worst
+            composite, pristine, seeds, requested, significances, measure=measure, batch_size=search_size, lowest=lowest
         )
         return
     start = 0
-    for part in chain.distort_batches(pristine, seeds, requested, significances):
-        yield part, requested[start : start + len(part)]
-        start += len(part)
+    for batch in composite.distort_batches(pristine, seeds, requested, significances):
+        yield batch, requested[start : start + len(batch)]
+        start += len(batch)
 
 
-def _images(
-    task: BatchTask, chain: CompositeGenerator, group: Any, worst: Sequence[float] | None
-) -> Iterator[tuple[Image, tuple[Image, float]]]:
-    """Yield pristine, and distorted with its severity, of whole images."""
-    for place, sample in enumerate(task.batch.samples):
-        pristine = _whole(task, group, place)
-        own = None if worst is None else [worst[place]]
-        ((made, severities),) = _parts(task, chain, pristine, [sample], own, None)
-        yield pristine[0], (made[0], severities[0])
+def _whole_images(
+    task: BatchTask, composite: CompositeGenerator, group: Any, lowest: Sequence[float] | None
+) -> Iterator[tuple[Image, Image, float]]:
+    """Yield (pristine, distorted, severity) of whole images."""
+    for index, sample in enumerate(task.batch.samples):
+        pristine = _whole_image(task, group, index)
+        image_lowest = None if lowest is None else [lowest[index]]
+        ((distorted, severities),) = _inference_batches(task, composite, pristine, [sample], image_lowest, None)
+        yield pristine[0], distorted[0], severities[0]
 
 
-def _whole(task: BatchTask, group: Any, place: int) -> Images:
+def _whole_image(task: BatchTask, group: Any, index: int) -> Images:
     """Return the pristine image of a sample, (1, H, W, 3)."""
-    return np.asarray(group[image_array(PRISTINE, task.tiles[place].number)][:])[None]
+    return np.asarray(group[image_array(PRISTINE, task.tiles[index].number)][:])[None]
 
 
 def _significances(task: BatchTask, truths: Mapping[int, Truth]) -> Significances | None:
-    """Return the significance (N, 18) of the images of the batch's tiles, or None where nothing goes by it."""
+    """Return the significance (N, 18) of the images of the batch's tiles; None if not stored."""
     rows = []
     for tile in task.tiles:
-        of_shard = truths[_shard_of(task, tile)].significances
-        if of_shard is None:
+        shard = truths[_shard_of(task, tile)].significances
+        if shard is None:
             return None
-        rows.append(of_shard[tile.number % task.tiles_per_shard])
+        rows.append(shard[tile.number % task.tiles_per_shard])
     return np.stack(rows)
 
 
@@ -230,27 +235,27 @@ def _numbers(task: BatchTask) -> list[int]:
 def _read_tiles(array: Any, numbers: Sequence[int]) -> Images:
     if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
         return np.asarray(array[numbers[0] : numbers[0] + len(numbers)])
-    found = {number: np.asarray(array[number]) for number in sorted(set(numbers))}  # it starts again at the first tile
-    return np.stack([found[number] for number in numbers])
+    tiles = {number: np.asarray(array[number]) for number in sorted(set(numbers))}  # wrapped around to the first tile
+    return np.stack([tiles[number] for number in numbers])
 
 
 def _shard_of(task: BatchTask, tile: ReferenceTile) -> int:
     return tile.number // task.tiles_per_shard
 
 
-def _example_places(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Image | None]:
-    """Return which of the batch's samples its strip shows, each with its true image, or None where none is known."""
-    if not task.batch.condition.fixed_severity:  # the truths are made when the severities of the samples are known
+def _examples(task: BatchTask, truths: Mapping[int, Truth]) -> dict[int, Image | None]:
+    """Return the indices of the samples in the side-by-side, each with its true image, or None if unknown."""
+    if not task.batch.condition.fixed_severity:  # the true images follow later, at the severities of the samples
         return dict.fromkeys(rows_to_show(task.tiles, task.truth_images))
-    found: dict[int, Image | None] = {}
-    found.update(true_examples(truths, _numbers(task), task.batch.condition.name))
-    return found or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
+    examples: dict[int, Image | None] = {}
+    examples.update(true_examples(truths, _numbers(task), task.batch.condition.name))
+    return examples or dict.fromkeys(range(min(EXAMPLES, len(task.tiles))))
 
 
 def _record(
-    task: BatchTask, chain: CompositeGenerator, place: int, severity: float, pristine: Image, distorted: Image
+    task: BatchTask, composite: CompositeGenerator, index: int, severity: float, pristine: Image, distorted: Image
 ) -> SampleRecord:
-    sample, reference, condition = task.batch.samples[place], task.tiles[place], task.batch.condition
+    sample, reference, condition = task.batch.samples[index], task.tiles[index], task.batch.condition
     return SampleRecord(
         sample=sample.sample,
         distortion=condition.distortion,
@@ -265,11 +270,11 @@ def _record(
         width=reference.tile.width,
         level=condition.level,
         severity=severity,
-        parameters=canonical(composite_parameters(chain.cards, severity)),
+        parameters=canonical(composite_parameters(composite.cards, severity)),
         target=None if condition.request.of == SEVERITY else sample.requested,
         draw=sample.draw,
         seed=sample.seed,
-        model=chain.digest,
+        model=composite.digest,
         precision=task.precision,
         pixel_digest=pixel_digest([distorted]),
         clipped=_newly_clipped(pristine, distorted),
@@ -278,58 +283,60 @@ def _record(
 
 
 def _newly_clipped(pristine: Image, distorted: Image) -> float:
-    """Return the fraction of values that stand at a limit of the range and did not in the pristine tile."""
+    """Return the fraction of values at a limit of the range, except values at the limit in the pristine tile."""
     newly = sum(np.count_nonzero((distorted == limit) & (pristine != limit)) for limit in LIMITS)
     return newly / distorted.size
 
 
 def _sample_truth(
-    task: BatchTask, chain: CompositeGenerator, severities: Sequence[float]
+    task: BatchTask, composite: CompositeGenerator, severities: Sequence[float]
 ) -> tuple[TruthStats, dict[int, Image], dict[str, str]]:
-    """Make the truth file of the batch; return its measures, its examples by place, and what the ledger says of it."""
-    steps = [
+    """Write the truth file of the batch; return its measures, its example images by index, and its digest."""
+    specs = [
         [
-            DistortionSpec(name, card["distortion"], true_parameters(card, severity))
-            for name, card in chain.cards.items()
+            DistortionSpec(name, card["distortion"], 0, true_parameters(card, severity))
+            for name, card in composite.cards.items()
         ]
         for severity in severities
     ]
     name = task.batch.condition.distortion
-    arrays = sample_truth(name, task.tiles, steps, root=task.root, images=task.truth_images, seed=task.seed)
+    arrays = sample_truth(name, task.tiles, specs, root=task.root, images=task.truth_images, seed=task.seed)
     write_truth_arrays(task.work, task.batch.name, arrays)
-    own = truth_of(arrays)
-    kept = dict(zip(own.example_rows.tolist(), own.examples[name], strict=True))
-    measures = TruthStats(own.rows, own.histograms, own.psnr, own.ssim)
-    return measures, kept, {"truth": arrays_digest(arrays)}
+    truth = truth_of(arrays)
+    examples = dict(zip(truth.example_rows.tolist(), truth.examples[name], strict=True))
+    measures = TruthStats(truth.rows, truth.histograms, truth.psnr, truth.ssim)
+    return measures, examples, {"truth": arrays_digest(arrays)}
 
 
-def _report(task: BatchTask, chain: CompositeGenerator, measures: BatchMeasures, moved: int) -> dict[str, Any]:
+def _report(task: BatchTask, composite: CompositeGenerator, measures: BatchMeasures, resampled: int) -> dict[str, Any]:
     severities = {record.severity for record in measures.records}
     stored = []
-    for name, one in chain.generators.items():
-        learned = _stored_histograms(task.models[name], one.digest)
-        stored.append([learned[place] for place in levels_near(one.card, severities)])
-    external = any(one.card["external"] for one in chain.generators.values())
+    for name, generator in composite.generators.items():
+        learned = _stored_histograms(task.models[name], generator.digest)
+        stored.append([learned[index] for index in levels_near(generator.card, severities)])
+    external = any(generator.card["external"] for generator in composite.generators.values())
     report = batch_report(measures, stored, external=external, seed=task.seed)
     request = task.batch.condition.request
-    return (
-        report if request.of == SEVERITY else {**report, "target": target_report(measures.records, request.of, moved)}
-    )
+    if request.of == SEVERITY:
+        return report
+    return {**report, "target": target_report(measures.records, request.of, resampled)}
 
 
 def _side_by_side(examples: Sequence[tuple[Image, Image, Image | None]]) -> Image:
-    """Return pristine, generated, true (where it is known) and residuals of the examples side by side."""
+    """Return pristine, generated and true images of the examples, if all are known, and residuals side by side."""
     if any(true is None for _, _, true in examples):
         columns = ["pristine", "generated", "generated residual x4"]
-        return side_by_side([[clean, made, amplified_residual(clean, made)] for clean, made, _ in examples], columns)
+        return side_by_side(
+            [[clean, generated, amplified_residual(clean, generated)] for clean, generated, _ in examples], columns
+        )
     rows = [
-        [clean, made, true, amplified_residual(clean, made), amplified_residual(clean, true)]
-        for clean, made, true in examples
+        [clean, generated, true, amplified_residual(clean, generated), amplified_residual(clean, true)]
+        for clean, generated, true in examples
         if true is not None
     ]
     return side_by_side(rows, ["pristine", "generated", "true", "generated residual x4", "true residual x4"])
 
 
-@lru_cache(maxsize=8)  # by digest too: another training may have put another model in the same folder
+@lru_cache(maxsize=8)  # by digest too: a later training may overwrite the folder
 def _stored_histograms(model: Path, weights_digest: str) -> tuple[ValidationHistograms, ...]:  # noqa: ARG001
     return read_histograms(model)

@@ -1,4 +1,4 @@
-"""The generators of one condition at work: one, or those of a mix, each on what the one before it made."""
+"""The generators of one condition: a single model, or the models of a composite, each applied to the output before."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class CompositeGenerator:
         severities: Sequence[float],
         significances: Significances | None = None,
     ) -> Iterator[Images]:
-        """Yield `images` (N, H, W, 3) distorted, each with its own seed at its own severity, part by part.
+        """Yield `images` (N, H, W, 3) distorted, each with its seed and severity, batch by batch.
 
-        What the first generator made is 8-bit pixels before the second one gets it, as files between would have it.
-        `wholes` (N, 18) is the significance of the images that these are tiles of; of what the first generator would
-        have made of those nothing is known, and the others take each tile for a whole.
+        The output of each generator is rounded to 8 bits, as in a file. `significances` (N, 18) belong to the whole
+        images of these tiles and serve the first generator; the others compute the significance of each tile alone.
         """
         first, *others = (generator.predictor for generator in self.generators.values())
         start = 0
-        for made in first.distort_batches(images, seeds, severities, significances):
-            part, own = made, slice(start, start + len(made))
-            for step, predictor in enumerate(others, start=1):
-                part = predictor.distort(part, [derive_seed(seed, step) for seed in seeds[own]], severities[own])
-            yield part
-            start = own.stop
+        for batch in first.distort_batches(images, seeds, severities, significances):
+            rows, distorted = slice(start, start + len(batch)), batch
+            for index, predictor in enumerate(others, start=1):
+                draws = [derive_seed(seed, index) for seed in seeds[rows]]
+                distorted = predictor.distort(distorted, draws, severities[rows])
+            yield distorted
+            start = rows.stop
 
 
 def load_composite(models: Mapping[str, Path], *, batch_size: int, precision: str) -> CompositeGenerator:

@@ -1,4 +1,4 @@
-"""One batch of a corpus, measured by a metric of pyiqa."""
+"""A metric of pyiqa on one batch of a corpus."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.stores.labels import MeasuredValue, write_values
 
-AT_ONCE = 8  # images of one size that go through the metric together
+METRIC_BATCH_SIZE = 8  # images of one size
 WHITE = 255.0
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of pyiqa, ready to be called."""
+    """A metric of pyiqa, loaded."""
 
     lower_better: bool
     full_reference: bool
@@ -35,7 +35,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class MetricTask:
-    """All that a worker needs to measure one batch."""
+    """The task of one batch."""
 
     corpus: Path
     work: Path
@@ -46,7 +46,7 @@ class MetricTask:
 
 @lru_cache(maxsize=1)  # once a worker
 def load_metric(name: str, threads: int) -> Metric:
-    """Return the metric of pyiqa called `name`; PipelineError if there is none, or its weights are not here."""
+    """Return the metric of pyiqa named `name`; PipelineError if unknown, or without weights on this machine."""
     try:
         with redirect_stdout(StringIO()):
             import pyiqa
@@ -58,47 +58,47 @@ def load_metric(name: str, threads: int) -> Metric:
     torch.set_num_threads(threads)
     known = [*pyiqa.list_models("FR"), *pyiqa.list_models("NR")]
     if name not in known:
-        raise PipelineError(f"pyiqa has no metric {name!r}{did_you_mean(name, known)}")
+        raise PipelineError(f"--metric: pyiqa has no metric {name!r}{did_you_mean(name, known)}")
     try:
         with redirect_stdout(StringIO()):
-            made = pyiqa.create_metric(name, device="cpu")
+            metric = pyiqa.create_metric(name, device="cpu")
     except OSError as error:  # of a download or a file
         raise PipelineError(
-            f"the weights of {name} are not on this machine and could not be fetched ({error}); "
-            "create the metric once where there is a network, and bring pyiqa's and torch's cache folders"
+            f"the weights of {name} are not on this machine and could not be downloaded ({error}); "
+            "create the metric once on a machine with a network, and copy the cache folders of pyiqa and torch"
         ) from None
-    return Metric(bool(made.lower_better), made.metric_mode == "FR", made)
+    return Metric(bool(metric.lower_better), metric.metric_mode == "FR", metric)
 
 
 def measure_batch(task: MetricTask) -> str:
-    """Measure one batch, write its values and their line in the ledger. Return its name."""
+    """Measure one batch, write its values and the entry of the ledger. Return its name."""
     metric = load_metric(task.metric, task.threads)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
     distorted = corpus.images(distorted_array(corpus.condition_of(records[0])), [record.slot for record in records])
     pristine = corpus.images(PRISTINE, [record.tile for record in records])
     values: list[float] = []
-    for some in _groups(zip(distorted, pristine, strict=True)):
-        values += _measured(metric, task.metric, some)
-    found = [
+    for pairs in _groups(zip(distorted, pristine, strict=True)):
+        values += _measured(metric, task.metric, pairs)
+    measured = [
         MeasuredValue(record.sample, value if math.isfinite(value) else None)
         for record, value in zip(records, values, strict=True)
     ]
-    write_values(task.work, task.batch, found, MeasuredValue)
+    write_values(task.work, task.batch, measured, MeasuredValue)
     return task.batch
 
 
 def _groups(pairs: Iterator[tuple[Image, Image]]) -> Iterator[list[tuple[Image, Image]]]:
-    """Yield up to AT_ONCE consecutive pairs of one size at a time."""
+    """Yield up to METRIC_BATCH_SIZE consecutive pairs of one size at a time."""
     for _, same in groupby(pairs, key=lambda pair: pair[0].shape):
-        some: list[tuple[Image, Image]] = []
+        group: list[tuple[Image, Image]] = []
         for pair in same:
-            some.append(pair)
-            if len(some) == AT_ONCE:
-                yield some
-                some = []
-        if some:
-            yield some
+            group.append(pair)
+            if len(group) == METRIC_BATCH_SIZE:
+                yield group
+                group = []
+        if group:
+            yield group
 
 
 def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Image, Image]]) -> list[float]:
@@ -106,11 +106,11 @@ def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Image, Image]]) -
     try:
         scores = metric.measure(distorted, pristine) if metric.full_reference else metric.measure(distorted)
         values: NDArray[np.float64] = scores.detach().double().cpu().numpy().reshape(-1)
-    except (RuntimeError, ValueError, AssertionError) as error:  # an image too small for it, say
+    except (RuntimeError, ValueError, AssertionError) as error:  # an image too small, for example
         height, width = pairs[0][0].shape[:2]
-        raise PipelineError(f"{name} does not take images of {width} x {height} px: {error}") from None
+        raise PipelineError(f"--metric {name} does not accept images of {width} x {height} px: {error}") from None
     if len(values) != len(pairs):
-        raise PipelineError(f"{name} does not give one number for each image, so it cannot be a label")
+        raise PipelineError(f"--metric {name} does not return a number for each image and cannot be a label")
     return [float(value) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""One shard of a pair store: read its images, distort each whole, cut the tiles, write them, record them."""
+"""One shard of a pair store: images are read and distorted whole; tiles are cut, written, and recorded."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from distort_pipeline.stores.tables import write_table
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard: names and numbers, no pixels."""
+    """The task of one shard: names and numbers, no pixels."""
 
     work: Path
     root: Path  # of the pristine images
     shard: Shard
     recipes: tuple[Recipe, ...]
-    match_pairs: Mapping[str, Mapping[str, str]]  # brought source → image id → path
+    match_pairs: Mapping[str, Mapping[str, str]]  # external pair set → image id → path
     tile_px: int
     tiles_per_shard: int
     seed: int
 
 
 def make_shard(task: ShardTask) -> str:
-    """Make one shard whole: its pixels, then its records, then its line in the ledger. Return its name."""
+    """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
     group = create_group(task.work)
     shard = task.shard
     pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
@@ -51,9 +51,11 @@ def make_shard(task: ShardTask) -> str:
     records: list[PairRecord] = []
     missing: list[dict[str, str]] = []
     for recipe in task.recipes:
-        made = _column(task, recipe, pristine, records, missing)
+        distorted = _column(task, recipe, pristine, records, missing)
         name = distorted_column(recipe.distortion, recipe.level)
-        digests[name] = _write_column(group, task, recipe.distortion, recipe.level, recipe.level_index, made, tiles)
+        digests[name] = _write_column(
+            group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
+        )
     write_table(task.work / "records" / f"{shard.name}.parquet", records, PairRecord)
     entry = {
         "shard": shard.name,
@@ -74,17 +76,17 @@ def _column(
     records: list[PairRecord],
     missing: list[dict[str, str]],
 ) -> Iterator[tuple[PlacedImage, Image | None]]:
-    """Yield each image under a recipe, or None, and note its records, or why there is none.
+    """Yield each image under a recipe, or None, and note its records, or the reason for their absence.
 
-    One at a time: what an image frees, the next one takes.
+    One image at a time, for the sake of memory.
     """
     for placed in task.shard.images:
-        made = _distorted(task, recipe, placed, pristine[placed.image.id])
-        if isinstance(made, str):
-            missing.append({"image": placed.image.id, "distortion": recipe.distortion, "reason": made})
+        result = _distorted(task, recipe, placed, pristine[placed.image.id])
+        if isinstance(result, str):
+            missing.append({"image": placed.image.id, "distortion": recipe.distortion, "reason": result})
             yield placed, None
             continue
-        image, facts, seed = made
+        image, facts, seed = result
         records += _records(task, placed, recipe, seed, facts)
         yield placed, image
 
@@ -92,22 +94,22 @@ def _column(
 def _distorted(
     task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image
 ) -> tuple[Image, Mapping[str, Any], int] | str:
-    """Return the distorted image, what came out and the seed; or the reason why there is none."""
+    """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
     image = placed.image
     if recipe.external is None:
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
-        made = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
-        return made.image, made.facts, seed
+        distorted = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
+        return distorted.image, distorted.facts, seed
     path = task.match_pairs[recipe.distortion].get(image.id)
     if path is None:
         return "no distorted partner"
     try:
         external, _ = decode(read_bytes(pair_root(Path(recipe.external)), path))
     except InvalidImage as unusable:
-        return f"its partner {path} is no use: {unusable.reason}"
+        return f"its partner {path} cannot be used: {unusable.reason}"
     if external.shape != pristine.shape:
-        (height, width), (own_height, own_width) = external.shape[:2], pristine.shape[:2]
-        return f"its partner {path} is {width} x {height} px, the image {own_width} x {own_height} px"
+        (height, width), (image_height, image_width) = external.shape[:2], pristine.shape[:2]
+        return f"its partner {path} is {width} x {height} px, the image {image_width} x {image_height} px"
     return external, {"file": path}, 0
 
 
@@ -120,9 +122,9 @@ def _write_column(
     images: Iterable[tuple[PlacedImage, Image | None]],
     tiles: NDArray[np.uint8],
 ) -> str:
-    """Write one array's share of the shard and return the digest of its pixels.
+    """Write the shard of one array and return the digest of its pixels.
 
-    `tiles` (n, tile_px, tile_px, 3) is memory for training tiles, black where there is none; the next column's as well.
+    `tiles` (n, tile_px, tile_px, 3) is a buffer for training tiles, black without an image, reused by every column.
     """
     pixels = PixelDigest()
     for placed, image in images:
@@ -139,10 +141,7 @@ def _write_column(
 
 
 def write_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8]) -> None:
-    """Copy the tiles of `placed` out of `image` into their slots of `into` (slots, tile_px, tile_px, 3).
-
-    Without an image they are black.
-    """
+    """Copy the tiles of `placed` from `image` to their slots of `into` (slots, tile_px, tile_px, 3); None is black."""
     for slot, tile in enumerate(placed.tiles, start=placed.first_slot):
         if image is None:
             into[slot] = 0
@@ -154,7 +153,7 @@ def _records(
     task: ShardTask, placed: PlacedImage, recipe: Recipe, seed: int, facts: Mapping[str, Any]
 ) -> list[PairRecord]:
     shard = task.shard
-    base = shard.number * task.tiles_per_shard if shard.split == "train" else 0
+    offset = shard.number * task.tiles_per_shard if shard.split == "train" else 0
     return [
         PairRecord(
             split=shard.split,
@@ -173,5 +172,5 @@ def _records(
             parameters=canonical(dict(recipe.parameters)),
             facts=canonical(dict(facts)),
         )
-        for slot, tile in enumerate(placed.tiles, start=base + placed.first_slot)
+        for slot, tile in enumerate(placed.tiles, start=offset + placed.first_slot)
     ]

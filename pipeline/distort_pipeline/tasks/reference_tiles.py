@@ -1,9 +1,8 @@
-"""Reference tiles: cut once, stored once, and the true distortions of some of them measured once for all models."""
+"""Reference tiles: cut and stored once; the true distortions of some tiles are measured once for all models."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,27 +26,17 @@ from distort_pipeline.stores.ingested import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.stores.models import arrays_digest
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import middle, write_truth_arrays
+from distort_pipeline.tasks.truth import EXAMPLES, DistortionSpec, cut_tile, nan_if_infinite
 from distort_pipeline.wavelets.significance import Significance, significance_of
 
 Item = TypeVar("Item")
 
-EXAMPLES = 2  # tiles of each shard whose true distortions are kept as pixels, for the strips of reports
-TRUTH_DRAW = 1_000_000  # no sample of a corpus is the same draw of noise as the truth it is compared with
-
-
-@dataclass(frozen=True)
-class DistortionSpec:
-    """A distortion of the registry, as a model learned it."""
-
-    name: str  # of the model: two models may have learned one distortion
-    distortion: str
-    level: int
-    parameters: Mapping[str, float]
+TRUTH_DRAW = 1_000_000  # no sample of a corpus has the noise of its truth
 
 
 @dataclass(frozen=True)
 class TileTask:
-    """All that a worker needs to make one shard of reference tiles."""
+    """The task of one shard of reference tiles."""
 
     work: Path
     root: Path
@@ -57,16 +46,16 @@ class TileTask:
     truth_images: int
     seed: int
     whole_images: bool
-    significances: bool  # whether a generator goes by the significance of the tiles' images
+    significances: bool  # whether a generator needs the significance of the tiles' images
 
     @property
     def name(self) -> str:
-        """Its name in the ledger and among the record files."""
+        """The name in the ledger and of the record file."""
         return tile_shard(self.number)
 
 
 def make_tile_shard(task: TileTask) -> str:
-    """Make one shard of reference tiles: pixels, records, truth, then its line in the ledger. Return its name."""
+    """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return its name."""
     pixels, histograms = _write_tiles(task)
     records = [
         TileRecord(
@@ -96,7 +85,7 @@ def make_tile_shard(task: TileTask) -> str:
 
 
 def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
-    """Write the pixels of the shard, whole images one by one, and return their digest and the tiles' histograms."""
+    """Write the pixels of the shard; return their digest and the tiles' histograms."""
     group, pixels = create_group(task.work), PixelDigest()
     histograms, tiles = [], []
     for reference in task.tiles:
@@ -106,7 +95,7 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
         if task.whole_images:
             write_image(task.work, image_array(PRISTINE, reference.number), tile)
         else:
-            tiles.append(tile.copy())  # a view would keep its whole image in memory
+            tiles.append(tile.copy())  # a view would keep the whole image in memory
     if tiles:
         first = task.tiles[0].number
         group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
@@ -114,32 +103,32 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
 
 
 def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is true of a shard: statistics of the true distortions of some images' tiles."""
+    """Return the arrays of a truth file: statistics of the true distortions, on the tiles of some images."""
     by_image: dict[str, list[int]] = {}
     for row, reference in enumerate(task.tiles):
         by_image.setdefault(reference.image.id, []).append(row)
     chosen = _evenly(list(by_image.values()), task.truth_images) if task.truths else []
-    rows = [row for own in chosen for row in own]
-    examples = [own[0] for own in chosen[:EXAMPLES]]
-    found: dict[str, list[Any]] = {
+    rows = [row for image_rows in chosen for row in image_rows]
+    example_rows = [image_rows[0] for image_rows in chosen[:EXAMPLES]]
+    measures: dict[str, list[Any]] = {
         f"{kind}/{truth.name}": [] for truth in task.truths for kind in ("histogram", "psnr", "ssim", "example")
     }
-    for own in chosen:
+    for image_rows in chosen:
         for truth in task.truths:
-            distorted = _truly_distorted(task, truth, task.tiles[own[0]])
-            for row in own:
-                clean, true = _pristine(task, task.tiles[row]), cut(distorted, task.tiles[row])
-                found[f"histogram/{truth.name}"].append(product_histogram(true))
-                found[f"psnr/{truth.name}"].append(finite(psnr(clean, true)))
-                found[f"ssim/{truth.name}"].append(ssim(clean, true))
-                if row in examples:
-                    found[f"example/{truth.name}"].append(middle(true))
+            distorted = _truly_distorted(task, truth, task.tiles[image_rows[0]])
+            for row in image_rows:
+                clean, true = _pristine(task, task.tiles[row]), cut_tile(distorted, task.tiles[row])
+                measures[f"histogram/{truth.name}"].append(product_histogram(true))
+                measures[f"psnr/{truth.name}"].append(nan_if_infinite(psnr(clean, true)))
+                measures[f"ssim/{truth.name}"].append(ssim(clean, true))
+                if row in example_rows:
+                    measures[f"example/{truth.name}"].append(middle(true))
     arrays = {
         "first_tile": np.array(task.tiles[0].number),
         "pristine": histograms,
         "rows": np.array(rows, np.int64),
-        "example_rows": np.array(examples, np.int64),
-        **{name: np.stack(values) for name, values in found.items()},
+        "example_rows": np.array(example_rows, np.int64),
+        **{name: np.stack(values) for name, values in measures.items()},
     }
     if task.significances:
         arrays["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
@@ -147,13 +136,13 @@ def _truth(task: TileTask, histograms: NDArray[np.int64]) -> dict[str, NDArray[A
 
 
 def _evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Return so many of `items`, or all, evenly from the first to the last.
+    """Return `count` of `items`, or all, evenly spaced from the first to the last.
 
     >>> _evenly("abcdefg", 3), _evenly("ab", 3), _evenly("abc", 0)
     (['a', 'd', 'g'], ['a', 'b'], [])
     """
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
+    indices = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[index] for index in indices]
 
 
 def _truly_distorted(task: TileTask, truth: DistortionSpec, reference: ReferenceTile) -> Image:
@@ -169,15 +158,4 @@ def _significance(root: Path, image: ImageRecord) -> Significance:
 
 
 def _pristine(task: TileTask, reference: ReferenceTile) -> Image:
-    return cut(read_ingested(task.root, reference.image), reference)
-
-
-def cut(image: Image, reference: ReferenceTile) -> Image:
-    """Return the tile of its whole image."""
-    tile = reference.tile
-    return image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-
-
-def finite(value: float) -> float:
-    """Return `value`, or NaN for an infinite one."""
-    return value if math.isfinite(value) else math.nan
+    return cut_tile(read_ingested(task.root, reference.image), reference)

@@ -1,4 +1,4 @@
-"""Severities found sample by sample, so that a quality measure comes out as it was asked for."""
+"""The search for the severity of each sample at a requested quality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.labels import LOWER_IS_BETTER
+from distort_pipeline.metric_names import LOWER_IS_BETTER
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.seeds import make_rng
 from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB, Calibration, reach, severity_for
@@ -18,16 +18,16 @@ from distort_pipeline.statistics.computed_metrics import MEASURES
 from distort_pipeline.tasks.composite import CompositeGenerator
 from distort_pipeline.wavelets.significance import Significances
 
-CORRECTIONS = 6  # a severity tried, and so many better ones, each another run of the network for those still off
-NEAR = 0.002  # of the dial's range: who comes as near as this is tried no more
+CORRECTIONS = 6  # evaluations after the first, for images off their target
+TOLERANCE = 0.002  # of the range of the calibration: the search ends within this distance of the target
 DECIMALS = 6  # of a severity, and of a target
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Evaluation:
     severity: float
-    reached: float
-    made: Image | None = None  # none where only what it reaches is known
+    quality: float
+    image: Image | None = None  # None where only the quality is known
 
 
 @dataclass
@@ -37,171 +37,175 @@ class SeveritySearch:
     calibration: Calibration
     measure: str
     target: float
-    tries: list[_Trial]
+    evaluations: list[_Evaluation]
 
     def is_over(self) -> bool:
-        """Return whether one of the images that were made is as near as counts, or no other one is left to make."""
+        """Return whether an image is within the tolerance of the target, or the next severity is an evaluated one."""
         best, worst = reach(self.calibration, self.measure)
-        enough = NEAR * abs(worst - best)
-        made = [one for one in self.tries if one.made is not None]
-        near = any(abs(one.reached - self.target) <= enough for one in made)
-        return near or self.next_severity() in {one.severity for one in made}
+        tolerance = TOLERANCE * abs(worst - best)
+        evaluated = [evaluation for evaluation in self.evaluations if evaluation.image is not None]
+        near = any(abs(evaluation.quality - self.target) <= tolerance for evaluation in evaluated)
+        return near or self.next_severity() in {evaluation.severity for evaluation in evaluated}
 
-    def unmade(self) -> float | None:
-        """Return the severity that came nearest of all if its image is still to be made."""
-        best = min(self.tries, key=lambda one: (abs(one.reached - self.target), one.made is None))
-        return best.severity if best.made is None else None
+    def nearest_without_image(self) -> float | None:
+        """Return the severity nearest to the target if its image does not exist yet, else None."""
+        best = min(self.evaluations, key=lambda item: (abs(item.quality - self.target), item.image is None))
+        return best.severity if best.image is None else None
 
     def nearest(self) -> tuple[Image, float]:
-        """Return the image that came nearest, and its severity."""
-        made = [(one.made, one) for one in self.tries if one.made is not None]
-        image, best = min(made, key=lambda pair: abs(pair[1].reached - self.target))
+        """Return the image nearest to the target, and its severity."""
+        evaluated = [(item.image, item) for item in self.evaluations if item.image is not None]
+        image, best = min(evaluated, key=lambda pair: abs(pair[1].quality - self.target))
         return image, best.severity
 
     def next_severity(self) -> float:
-        """Return the severity to try next: where a smooth, rising curve through all tries has the target.
+        """Return the next severity: of the target on a smooth, increasing curve through all evaluations.
 
-        Qualities are read as severities of the calibration first. An image that is twice as sensitive as the mean is
-        then a straight line through 0, whatever the curve, and 0 itself is the first try that was too mild. Where two
-        tries in turn fell short on one side, the curve is not to be trusted: then it is half-way to the other side.
+        Qualities are converted to severities of the calibration first: the curve of an image twice as sensitive as the
+        mean is then a straight line through 0. After two evaluations in turn on the same side of the target, the next
+        severity is half-way between the curve's and the nearest evaluation on the other side.
         """
-        if not self.tries:
+        if not self.evaluations:
             return round(severity_for(self.calibration, self.measure, self.target), DECIMALS)
-        wanted = self._as_severity(self.target)
-        tried = [(one.severity, self._as_severity(one.reached)) for one in self.tries]
+        target = self._as_severity(self.target)
+        points = [(item.severity, self._as_severity(item.quality)) for item in self.evaluations]
         severities, means = [0.0], [0.0]
-        for own, mean in sorted(tried):
+        for severity, mean in sorted(points):
             if mean == means[-1]:
-                severities[-1] = own
-            elif mean > means[-1]:  # what falls for once says nothing of where to look
-                severities.append(own)
+                severities[-1] = severity
+            elif mean > means[-1]:  # others would make the curve decrease
+                severities.append(severity)
                 means.append(mean)
-        if wanted > means[-1]:
-            severity = severities[-1] * wanted / means[-1] if means[-1] else (severities[-1] + 1) / 2
+        if target > means[-1]:
+            severity = severities[-1] * target / means[-1] if means[-1] else (severities[-1] + 1) / 2
             return round(min(severity, 1.0), DECIMALS)
-        severity = float(PchipInterpolator(means, severities)(wanted)) if len(means) > 1 else 0.0
-        above = bisect_left(means, wanted)
-        too_mild = [mean < wanted for _, mean in tried[-2:]]
-        if len(tried) > 2 and above and len(set(too_mild)) == 1:
+        severity = float(PchipInterpolator(means, severities)(target)) if len(means) > 1 else 0.0
+        above = bisect_left(means, target)
+        too_mild = [mean < target for _, mean in points[-2:]]
+        if len(points) > 2 and above and len(set(too_mild)) == 1:
             severity = (severity + severities[above if too_mild[0] else above - 1]) / 2
         return round(severity, DECIMALS)
 
     def _as_severity(self, value: float) -> float:
-        """Return the severity at which the mean has this value; above 1 for what is worse than the end of the dial."""
+        """Return the severity of the calibration with the mean `value`; above 1 for a quality below severity 1."""
         best, worst = reach(self.calibration, self.measure)
         beyond = (value - worst) / (worst - best)
         return severity_for(self.calibration, self.measure, value) if beyond <= 0 else 1 + beyond
 
 
 def lowest_quality(
-    chain: CompositeGenerator,
+    composite: CompositeGenerator,
     images: Images,
     seeds: Sequence[int],
     significances: Significances | None,
     *,
     measure: str,
 ) -> list[float]:
-    """Return what `measure` comes to for each of `images` (N, H, W, 3) at the end of the dial, severity 1."""
-    found: list[float] = []
-    for made in chain.distort_batches(images, seeds, [1.0] * len(images), significances):
-        own = images[len(found) : len(found) + len(made)]
-        found += [measured(measure, clean, bad) for clean, bad in zip(own, made, strict=True)]
-    return found
+    """Return the value of `measure` for each of `images` (N, H, W, 3) at severity 1."""
+    values: list[float] = []
+    for batch in composite.distort_batches(images, seeds, [1.0] * len(images), significances):
+        pristine = images[len(values) : len(values) + len(batch)]
+        values += [measured(measure, clean, distorted) for clean, distorted in zip(pristine, batch, strict=True)]
+    return values
 
 
 def assign_targets(
-    targets: Sequence[float], worst: Sequence[float], *, measure: str, mildest: float, seed: int
+    targets: Sequence[float], lowest: Sequence[float], *, measure: str, mildest: float, seed: int
 ) -> tuple[list[float], int]:
-    """Return a target for each image, and for how many it had to be another than all of `targets`.
+    """Return a target for each image, and the number of targets resampled.
 
-    `worst` is what each image reaches at the end of its dial. The hardest target goes first, to one at random of the
-    images that can have it. What nobody can have is drawn anew for each image that is left, anywhere from its
-    `worst` to the `mildest` that may be asked; that one itself for an image that has nothing as bad.
+    `lowest` is the quality of each image at severity 1. Targets are assigned from the lowest quality on, each to a
+    random image within reach. Targets out of reach are resampled for each remaining image, uniformly from its `lowest`
+    to the `mildest` of the request; an image with nothing as bad gets the `mildest`.
 
-    >>> share_out([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
+    >>> assign_targets([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
     ([0.9, 0.5, 0.7], 0)
     """
-    sign = 1 if LOWER_IS_BETTER[measure] else -1  # times which harder is more
+    sign = 1 if LOWER_IS_BETTER[measure] else -1  # sign * value increases with distortion
     rng = make_rng(seed)
-    left = [int(place) for place in rng.permutation(len(worst))]
-    given: dict[int, float] = {}
+    remaining = [int(index) for index in rng.permutation(len(lowest))]
+    assigned: dict[int, float] = {}
     for target in sorted(targets, key=lambda value: -sign * value):
-        able = next((place for place in left if sign * worst[place] >= sign * target), None)
-        if able is not None:
-            given[able] = target
-            left.remove(able)
-    for place in left:
-        hardest = worst[place] if sign * worst[place] > sign * mildest else mildest
-        given[place] = round(hardest + float(rng.random()) * (mildest - hardest), DECIMALS)
-    return [given[place] for place in range(len(worst))], len(left)
+        capable = next((index for index in remaining if sign * lowest[index] >= sign * target), None)
+        if capable is not None:
+            assigned[capable] = target
+            remaining.remove(capable)
+    for index in remaining:
+        hardest = lowest[index] if sign * lowest[index] > sign * mildest else mildest
+        assigned[index] = round(hardest + float(rng.random()) * (mildest - hardest), DECIMALS)
+    return [assigned[index] for index in range(len(lowest))], len(remaining)
 
 
 def distort_to_targets(
-    chain: CompositeGenerator,
+    composite: CompositeGenerator,
     images: Images,
     seeds: Sequence[int],
     targets: Sequence[float],
     significances: Significances | None,
     *,
     measure: str,
-    batch: int,
-    worst: Sequence[float] | None = None,
+    batch_size: int,
+    lowest: Sequence[float] | None = None,
 ) -> Iterator[tuple[Images, list[float]]]:
-    """Yield `images` (N, H, W, 3) distorted so that `measure` comes near each one's target, and their severities.
+    """Yield `images` (N, H, W, 3) distorted to a `measure` near their targets, and their severities, by `batch_size`.
 
-    The model's calibration gives the first severity or, where `worst` says what each image reaches at the end of its
-    dial, that image's share of it; what a severity reaches says how sensitive this image is. Of all tries the
-    nearest is kept, so that an image that no severity brings to its target is at the end of the dial, or as near as it
-    came. `batch` images a part. `wholes` as in `Chain.distort_by_parts`.
+    The first severity is from the model's calibration, scaled to the image where `lowest` has its quality at severity
+    1; the next ones are from a curve through the image's evaluations. The nearest evaluation is the result: an image
+    with a target out of reach is clipped at severity 0 or 1. `significances` as in
+    `CompositeGenerator.distort_batches`.
     """
-    calibration = _calibration(chain)
-    for start in range(0, len(images), batch):
-        own = slice(start, start + batch)
-        part, own_seeds = images[own], seeds[own]
-        significances_here = None if significances is None else significances[own]
-        aims = [SeveritySearch(calibration, measure, target, []) for target in targets[own]]
-        for aim, value in zip(aims, () if worst is None else worst[own], strict=worst is not None):
-            aim.tries.append(_Trial(1.0, value))
+    calibration = _calibration(composite)
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        batch, batch_seeds = images[rows], seeds[rows]
+        batch_significances = None if significances is None else significances[rows]
+        searches = [SeveritySearch(calibration, measure, target, []) for target in targets[rows]]
+        for search, value in zip(searches, () if lowest is None else lowest[rows], strict=lowest is not None):
+            search.evaluations.append(_Evaluation(1.0, value))
         for _ in range(1 + CORRECTIONS):
-            off = {place: aim.next_severity() for place, aim in enumerate(aims) if not aim.is_over()}
+            off = {index: search.next_severity() for index, search in enumerate(searches) if not search.is_over()}
             if not off:
                 break
-            _try(chain, aims, off, part, own_seeds, significances_here)
-        ends = {place: severity for place, aim in enumerate(aims) if (severity := aim.unmade()) is not None}
-        if ends:
-            _try(chain, aims, ends, part, own_seeds, significances_here)
-        nearest = [aim.nearest() for aim in aims]
-        yield np.stack([made for made, _ in nearest]), [severity for _, severity in nearest]
+            _evaluate(composite, searches, off, batch, batch_seeds, batch_significances)
+        missing = {
+            index: severity
+            for index, search in enumerate(searches)
+            if (severity := search.nearest_without_image()) is not None
+        }
+        if missing:
+            _evaluate(composite, searches, missing, batch, batch_seeds, batch_significances)
+        nearest = [search.nearest() for search in searches]
+        yield np.stack([image for image, _ in nearest]), [severity for _, severity in nearest]
 
 
-def _try(
-    chain: CompositeGenerator,
-    aims: Sequence[SeveritySearch],
+def _evaluate(
+    composite: CompositeGenerator,
+    searches: Sequence[SeveritySearch],
     severities: Mapping[int, float],
     images: Images,
     seeds: Sequence[int],
     significances: Significances | None,
 ) -> None:
-    """Make the images at the places of `severities`, each at its own, and add what they reach to their aims."""
-    places = list(severities)
-    told = None if significances is None else significances[places]
-    own_seeds = [seeds[place] for place in places]
-    parts = chain.distort_batches(images[places], own_seeds, list(severities.values()), told)
-    for place, made in zip(places, np.concatenate(list(parts)), strict=True):
-        aim = aims[place]
-        reached = measured(aim.measure, images[place], made)
-        aim.tries.append(_Trial(severities[place], reached, made.copy()))
+    """Distort the images at the indices in `severities` and add their qualities to their searches."""
+    indices = list(severities)
+    chosen = None if significances is None else significances[indices]
+    draws = [seeds[index] for index in indices]
+    batches = composite.distort_batches(images[indices], draws, list(severities.values()), chosen)
+    for index, image in zip(indices, np.concatenate(list(batches)), strict=True):
+        search = searches[index]
+        quality = measured(search.measure, images[index], image)
+        search.evaluations.append(_Evaluation(severities[index], quality, image.copy()))
 
 
 def measured(measure: str, pristine: Image, distorted: Image) -> float:
-    """Return the value of `measure`, of identical images the highest PSNR that counts."""
+    """Return the value of `measure`; PSNR up to HIGHEST_PSNR_DB."""
     value = MEASURES[measure](pristine, distorted)
     if value is None:
         raise PipelineError(f"{measure} has no value for a tile of {pristine.shape[1]} x {pristine.shape[0]} px")
     return min(value, HIGHEST_PSNR_DB) if measure == "psnr" else value
 
 
-def _calibration(chain: CompositeGenerator) -> Calibration:
-    (card,) = chain.cards.values()
-    found: Mapping[str, Sequence[float]] = card["calibration"]
-    return found
+def _calibration(composite: CompositeGenerator) -> Calibration:
+    (card,) = composite.cards.values()
+    calibration: Calibration = card["calibration"]
+    return calibration

@@ -1,1 +1,1 @@
-"""The loop, its checkpoints and logs, and one training step for each backend."""
+"""The training loop, its checkpoints and logs, and a training step for each backend."""

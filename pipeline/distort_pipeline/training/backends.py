@@ -1,4 +1,4 @@
-"""The trainer of the backend that Keras runs on: KERAS_BACKEND is tensorflow, as it is unless set, or jax."""
+"""The trainer for the backend of Keras: KERAS_BACKEND is tensorflow (the default) or jax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
-    """Return a trainer of `networks`, a `loop.Trainer`, and the words for what it trains on, such as "2 GPU".
+    """Return a trainer of `networks`, a `loop.Trainer`, and a description of its devices, such as "2 GPU".
 
     PipelineError if the backend has no training step.
     """
@@ -30,4 +30,4 @@ def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
         from distort_pipeline.training.jax_step import JaxTrainer
 
         return JaxTrainer(networks), "CPU, JAX" if jax.default_backend() == "cpu" else "1 GPU, JAX"
-    raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training wants tensorflow or jax")
+    raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training needs tensorflow or jax")

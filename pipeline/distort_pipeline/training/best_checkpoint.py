@@ -1,4 +1,4 @@
-"""The weights that validated best so far, kept on disk so that a resumed training knows them."""
+"""The weights with the best validation so far, kept on disk for a resumed training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NAME = "best.safetensors"
 
 
 class BestWeights:
-    """Weights, the step they are of and the figure that they scored: the lower, the better."""
+    """Weights, their step and their validation figure: the lower, the better."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
 
     def offer(self, step: int, figure: float, weights: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
-        """Keep `weights` if `figure` is lower than all before; what is offered again after a resume changes nothing."""
+        """Keep `weights` if `figure` is lower than all before; a repeated offer after a resume changes nothing."""
         if not self._path.is_file() or figure < float(self._metadata()["figure"]):
             write_arrays(self._path, weights(), {"step": str(step), "figure": repr(figure)})
 
@@ -29,7 +29,7 @@ class BestWeights:
         return read_arrays(self._path)[0]
 
     def step(self) -> int:
-        """Return the step that they are of."""
+        """Return the step of the best weights."""
         return int(self._metadata()["step"])
 
     def _metadata(self) -> dict[str, str]:

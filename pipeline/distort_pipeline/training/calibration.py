@@ -1,4 +1,4 @@
-"""What quality a multi-level generator gives at each severity: measured once on validation tiles, kept in its card."""
+"""The quality of a multi-level generator at each severity: measured once on validation tiles, kept in its card."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from distort_pipeline.wavelets.significance import Significances
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
 
-STEPS = 20  # of severity from 0 to 1; five levels have four between each two
+STEPS = 20  # of severity from 0 to 1: four between two levels of five
 
 
 def calibrate(
     predictor: Predictor, pristine: Images, seeds: Sequence[int], significances: Significances | None = None
 ) -> dict[str, list[float]]:
-    """Return the calibration of a multi-level generator, as `statistics/calibrated.py` reads it.
+    """Return the calibration of a multi-level generator, as read by `statistics/calibration.py`.
 
-    `pristine` are validation tiles (N, H, W, 3), each distorted with its own one of N `seeds`, the same at every
-    severity; `wholes` (N, 18) is the significance of the images that they are tiles of. PSNR counts up to 60 dB a
-    tile. Means that would get better with severity are pooled with their neighbours.
+    `pristine` are validation tiles (N, H, W, 3), each distorted with its own of N `seeds`, the same at every severity;
+    `significances` (N, 18) are the statistics of their whole images. PSNR counts up to 60 dB a tile. Means improving
+    with severity are pooled with their neighbours.
     """
     severities = [step / STEPS for step in range(STEPS + 1)]
     means = [_means(predictor, pristine, seeds, severity, significances) for severity in severities]
-    curves = {measure: monotone(measure, [one[measure] for one in means]) for measure in CALIBRATED}
+    curves = {measure: monotone(measure, [row[measure] for row in means]) for measure in CALIBRATED}
     return {SEVERITY: severities, **curves}
 
 
@@ -41,10 +41,10 @@ def _means(
     severity: float,
     significances: Significances | None,
 ) -> dict[str, float]:
-    """Return the means over the tiles at one severity, of each measure."""
-    made = predictor.distort(pristine, seeds, [severity] * len(pristine), significances)
-    each = [_measured(clean, bad) for clean, bad in zip(pristine, made, strict=True)]
-    return {measure: fmean(one[measure] for one in each) for measure in CALIBRATED}
+    """Return the means of each measure over the tiles at this severity."""
+    generated = predictor.distort(pristine, seeds, [severity] * len(pristine), significances)
+    rows = [_measured(clean, bad) for clean, bad in zip(pristine, generated, strict=True)]
+    return {measure: fmean(row[measure] for row in rows) for measure in CALIBRATED}
 
 
 def _measured(pristine: Image, distorted: Image) -> dict[str, float]:

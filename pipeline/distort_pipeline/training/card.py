@@ -1,4 +1,4 @@
-"""What a model card says of what was learned: from which pairs, at which levels, how well, and within which bounds."""
+"""The model card's record of the training: pairs, levels, validation figures and acceptance thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distort_pipeline.stores.models import KIND, VERSION, ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.validation import batch_thresholds
 
-CARD_BATCHES = (64, 256, 1024)  # sizes of batch whose bound the card shows; others are drawn when needed
+CARD_BATCHES = (64, 256, 1024)  # batch sizes with a threshold in the card; others are computed when needed
 
 
 def level_cards(
@@ -19,22 +19,22 @@ def level_cards(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Return what a model card says of each level, weakest first: parameters, severity, figures and bounds."""
-    found = zip(recipes, figures, histograms, strict=True)
+    """Return the model card's entry for each level, weakest first: parameters, severity, figures and thresholds."""
+    levels = zip(recipes, figures, histograms, strict=True)
     return [
         {
             "level": recipe["level"],
             "parameters": recipe["parameters"],
             "severity": rank / len(recipes),
-            "figures": dict(own_figures),
-            "thresholds_bits": batch_thresholds(own, sizes=CARD_BATCHES, seed=seed),
+            "figures": dict(level_figures),
+            "thresholds_bits": batch_thresholds(level_histograms, sizes=CARD_BATCHES, seed=seed),
         }
-        for rank, (recipe, own_figures, own) in enumerate(found, start=1)
+        for rank, (recipe, level_figures, level_histograms) in enumerate(levels, start=1)
     ]
 
 
 def origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a model card says of what was learned, and from which pairs."""
+    """Return the model card's entry on the distortion and the training pairs."""
     metadata = pairs.metadata
     return {
         "format": f"distort-pipeline/{KIND}",

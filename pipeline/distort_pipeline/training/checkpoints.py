@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one file, the newest two kept."""
+"""Checkpoints: the whole state of a training in a single file, the newest two kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
         try:
             state, metadata = read_arrays(path)
         except PipelineError:
-            continue  # damaged by a fault of the disk; the one before it is as good a start
+            continue  # damaged by a disk fault; resume from the previous checkpoint
         if arrays_digest(state) == metadata.get("digest"):  # the format itself has no checksum
             return int(metadata["step"]), state
     return None

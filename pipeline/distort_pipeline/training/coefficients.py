@@ -1,4 +1,4 @@
-"""The coefficients of training tiles, group by group, and empty fits to those of each band."""
+"""The coefficients of training tiles, group by group, and empty fits for each band."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distort_pipeline.pixels import Images, normalize
 from distort_pipeline.training.curve_fit import CurveFit
 
 Floats = NDArray[np.float32]
-Solve = Callable[[float], list[Floats]]  # a boldness → the curves of each band, see `CurveFit.bold`
+Solve = Callable[[float], list[Floats]]  # shrinkage gain → the curves of each band, see `CurveFit.with_gain`
 
 GROUP = 16  # tiles in memory as bands at a time
 
@@ -22,16 +22,16 @@ def bands_of(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
     return [np.asarray(band) for band in layer.analyse(normalize(tiles))]
 
 
-def left_in(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
-    """Return the bands that distorted `tiles` were made of."""
+def distorted_bands_of(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
+    """Return the bands from which a decoder synthesised distorted `tiles`."""
     return [np.asarray(band) for band in layer.recover(normalize(tiles))]
 
 
 def curve_fits(layer: CoefficientCurves) -> list[CurveFit]:
-    """Return a fit for each band that has taken nothing in yet."""
+    """Return an empty fit for each band."""
     return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.codec_prior.curves]
 
 
 def groups(count: int) -> Iterator[slice]:
-    """Return the slices that take `count` tiles apart."""
+    """Return slices of GROUP tiles over `count` tiles."""
     return (slice(start, start + GROUP) for start in range(0, count, GROUP))

@@ -21,10 +21,10 @@ from distort_pipeline.stores.pairs import PairStore
 WINDOW_CHUNKS = 16  # shuffled together; a store of fewer chunks is shuffled as a whole
 CACHED_CHUNKS = 2 * WINDOW_CHUNKS  # of each column: 450 MB in all with tiles of 384² and 16 of them in a chunk
 BATCHES_AHEAD = 4
-CROPS_A_TILE = 3  # of each tile of a window: a tile is read and decompressed whole, which takes longer than cutting one
+CROPS_A_TILE = 3  # of each tile of a window: reading and decompressing a tile takes longer than cropping
 READ_AHEAD = 128 * CROPS_A_TILE  # crops, half a window: the next chunks are read while crops of these are in use
-EPOCHS_KNOWN = 3  # this one, the next one's beginning, and one more for batches that are larger than an epoch
-READERS = 4  # threads that read and decompress chunks: some wait for the disk while others use the cores
+EPOCHS_KNOWN = 3  # this, the next, and a third for batches larger than an epoch
+READERS = 4  # reader threads: some wait for the disk while others decompress
 
 Key = tuple[int, int]  # level index, number of the chunk
 Columns = tuple[Future[Images], Future[Images]]  # pristine and distorted tiles of one chunk
@@ -32,7 +32,7 @@ Columns = tuple[Future[Images], Future[Images]]  # pristine and distorted tiles 
 
 @dataclass(frozen=True)
 class CropBatch:
-    """A batch of aligned crops (N, crop_px, crop_px, 3), their severities (N, 1), and the step it belongs to."""
+    """A batch of aligned crops (N, crop_px, crop_px, 3), their severities (N, 1), and its step."""
 
     step: int
     pristine: Images
@@ -41,11 +41,11 @@ class CropBatch:
 
 
 class Crops:
-    """The training crops of one distortion at some of its `levels` in the store, weakest first.
+    """The training crops of a distortion at given `levels` of the store, weakest first.
 
-    Every epoch cuts CROPS_A_TILE crops from each tile at each level, in an order and at offsets that depend on (seed,
-    epoch) only: a run that is resumed at a step sees what the undisturbed run would have seen. They are shuffled inside
-    windows of chunks that are themselves in random order, so that a large store is read chunk by chunk.
+    Every epoch cuts CROPS_A_TILE crops from each tile at each level, in an order and at offsets from (seed, epoch)
+    only: a resumed run sees the same batches as an uninterrupted run. Crops are shuffled inside windows of chunks, and
+    the chunks are in random order; a large store is read chunk by chunk.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Crops:
         *,
         crop_px: int,
         crop_align: int,
-        batch: int,
+        batch_size: int,
         seed: int,
     ) -> None:
-        places = training_places(pairs, distortion, levels, least_px=crop_px)
+        indices = training_indices(pairs, distortion, levels, least_px=crop_px)
         self._severity = {level: rank / len(levels) for rank, level in enumerate(levels, start=1)}
-        self.records = [pairs.records("train")[place] for place in places]
+        self.records = [pairs.records("train")[index] for index in indices]
         self.epoch_crops = CROPS_A_TILE * len(self.records)
-        self.crop_px, self.crop_align, self.batch, self.seed = crop_px, crop_align, batch, seed
+        self.crop_px, self.crop_align, self.batch_size, self.seed = crop_px, crop_align, batch_size, seed
         self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
         self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
         self._cache: OrderedDict[Key, Columns] = OrderedDict()
@@ -72,33 +72,33 @@ class Crops:
 
     def at(self, step: int) -> CropBatch:
         """Return the batch of `step`."""
-        pristine = np.empty((self.batch, self.crop_px, self.crop_px, 3), np.uint8)
+        pristine = np.empty((self.batch_size, self.crop_px, self.crop_px, 3), np.uint8)
         distorted = np.empty_like(pristine)
         chosen = self._choices(step)
-        soon = self._choices(step + max(1, READ_AHEAD // self.batch))
+        soon = self._choices(step + max(1, READ_AHEAD // self.batch_size))
         cached = self._request(*({self._key(record) for record, _ in choices} for choices in (chosen, soon)))
-        for place, (record, (y, x)) in enumerate(chosen):
+        for row, (record, (y, x)) in enumerate(chosen):
             tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
-            inside = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
-            pristine[place], distorted[place] = tiles[inside], distorted_tiles[inside]
+            crop = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
+            pristine[row], distorted[row] = tiles[crop], distorted_tiles[crop]
         severities = np.array([[self._severity[record.level]] for record, _ in chosen], np.float32)
         return CropBatch(step, pristine, distorted, severities)
 
     def prefetch(self, first: int, last: int) -> Generator[CropBatch, None, None]:
-        """Yield the batches of steps `first` to `last` - 1, read by a thread while the network works."""
+        """Yield the batches of steps `first` to `last` - 1, read by a thread during training."""
         yield from prefetch((self.at(step) for step in range(first, last)), BATCHES_AHEAD, name="crops")
 
     def _choices(self, step: int) -> list[tuple[PairRecord, NDArray[np.int64]]]:
-        """Return which tiles the crops of `step` are cut from, and where (y, x)."""
+        """Return the tile and the offset (y, x) of each crop of `step`."""
         chosen = []
-        for number in range(step * self.batch, (step + 1) * self.batch):
-            epoch, turn = divmod(number, self.epoch_crops)
+        for number in range(step * self.batch_size, (step + 1) * self.batch_size):
+            epoch, position = divmod(number, self.epoch_crops)
             order, offsets = self._epoch(epoch)
-            chosen.append((self.records[order[turn]], offsets[turn]))
+            chosen.append((self.records[order[position]], offsets[position]))
         return chosen
 
     def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the tile of each crop of an epoch, in order, and the offset (y, x) of the crop in it."""
+        """Return the tile of each crop of an epoch, in order, and the offset (y, x) of each crop."""
         if epoch not in self._epochs:
             rng = make_rng(derive_seed(self.seed, "crops", epoch))
             order = self._windowed_order(rng)
@@ -124,40 +124,40 @@ class Crops:
         return record.level_index, record.slot // self._pristine.slots
 
     def _request(self, now: set[Key], soon: set[Key]) -> dict[Key, Columns]:
-        """Return the chunks `now`, pristine and distorted; those of them and of `soon` that are not cached are read.
+        """Return the chunks `now`, pristine and distorted, and start reading the missing chunks of `now` and `soon`.
 
-        They take the memory of the chunk that is in neither and was used before all others: one that an earlier epoch
-        left here may be wanted as often again as any.
+        A new chunk takes the memory of the least recently used chunk outside both; chunks of an earlier epoch may be
+        needed again.
         """
         for key in [*sorted(now - self._cache.keys()), *sorted(soon - now - self._cache.keys())]:
             full = len(self._cache) >= CACHED_CHUNKS
-            old = next((cached for cached in self._cache if cached not in now | soon), None) if full else None
-            clean, bad = (None, None) if old is None else self._cache.pop(old)
+            evicted = next((cached for cached in self._cache if cached not in now | soon), None) if full else None
+            old_pristine, old_distorted = (None, None) if evicted is None else self._cache.pop(evicted)
             self._cache[key] = (
-                self._readers.submit(_read, self._pristine, (0, key[1]), clean),
-                self._readers.submit(_read, self._distorted, key, bad),
+                self._readers.submit(_read, self._pristine, (0, key[1]), old_pristine),
+                self._readers.submit(_read, self._distorted, key, old_distorted),
             )
         for key in (*soon, *now):
             self._cache.move_to_end(key)
         return {key: self._cache[key] for key in now}
 
 
-def training_places(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> list[int]:
-    """Return which training pairs are of the `levels` of `distortion` and `least_px` wide and high, or more.
+def training_indices(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> list[int]:
+    """Return the indices of the training pairs of `distortion` at `levels`, at least `least_px` wide and high.
 
-    PipelineError if none is.
+    PipelineError if there is none.
     """
-    pairs.levels(distortion)  # names a distortion that the store does not hold
-    places = [
-        place
-        for place, record in enumerate(pairs.records("train"))
+    pairs.levels(distortion)  # PipelineError for an unknown distortion
+    indices = [
+        index
+        for index, record in enumerate(pairs.records("train"))
         if record.distortion == distortion and record.level in levels and min(record.height, record.width) >= least_px
     ]
-    if not places:
+    if not indices:
         raise PipelineError(f"{pairs.folder} holds no training tile of {distortion} that is {least_px} px wide")
-    return places
+    return indices
 
 
 def _read(column: InnerChunks, key: Key, old: Future[Images] | None) -> Images:
-    """Return a chunk, in the memory of one that is no longer wanted, if given."""
+    """Return a chunk, in the memory of the `old` chunk if given."""
     return column.read(*key, None if old is None else old.result())

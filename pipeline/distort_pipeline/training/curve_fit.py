@@ -1,4 +1,4 @@
-"""Curves of a band by least squares: tables of coefficients before and after, added up group by group."""
+"""Curves of a band by least squares: tables of coefficients and their changes, summed group by group."""
 
 from __future__ import annotations
 
@@ -6,131 +6,130 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from distort_pipeline.networks.coefficient_curves import curve_places
+from distort_pipeline.networks.coefficient_curves import knot_indices
 
 Floats = NDArray[np.float32]
 
-KNOT_RIDGE = 0.3  # observations' worth of "nothing changes" at each knot; a knot without any stays at 0
-ALIKE_RIDGE = 10.0  # observations' worth of "as the other coefficients do"
+KNOT_RIDGE = 0.3  # prior at each knot, in observations of no change; a knot without observations stays at 0
+POOLED_RIDGE = 10.0  # prior at each knot, in observations of the pooled coefficients
 
 
 class CurveFit:
-    """The normal equations of the curves of a band: straight lines between knots, so a tridiagonal system for each."""
+    """The normal equations of the curves of a band: piecewise linear, hence a tridiagonal system for each curve."""
 
     def __init__(self, count: int, knots: int, spacing: float) -> None:
         self.knots, self.spacing = knots, spacing
         self.diagonal, self.beside, self.right, self.squares = (np.zeros((count, knots)) for _ in range(4))
 
     def __add__(self, other: CurveFit) -> CurveFit:
-        """Return the fit to what both have taken in."""
-        both = CurveFit(len(self.diagonal), self.knots, self.spacing)
+        """Return the fit to the observations of both."""
+        total = CurveFit(len(self.diagonal), self.knots, self.spacing)
         for name in ("diagonal", "beside", "right", "squares"):
-            setattr(both, name, getattr(self, name) + getattr(other, name))
-        return both
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
 
     def add(self, values: Floats, gains: Floats) -> None:
-        """Take in coefficients (N, h, w, count) and what they gained, both in steps."""
-        index, rest = (np.asarray(part) for part in curve_places(values, self.spacing, self.knots))
+        """Add coefficients (N, h, w, count) and their gains, both in quantisation steps."""
+        index, fraction = (np.asarray(array) for array in knot_indices(values, self.spacing, self.knots))
         count = len(self.diagonal)
         flat = (index + self.knots * np.arange(count, dtype=np.int32)).ravel()
-        after = rest.ravel()
-        here, gained = 1 - after, gains.ravel()
-        for table, at_left, at_right in (
-            (self.diagonal, here * here, after * after),
-            (self.right, here * gained, after * gained),
-            (self.squares, here * np.square(gained), after * np.square(gained)),
+        right = fraction.ravel()
+        left, gain = 1 - right, gains.ravel()
+        for table, left_sums, right_sums in (
+            (self.diagonal, left * left, right * right),
+            (self.right, left * gain, right * gain),
+            (self.squares, left * np.square(gain), right * np.square(gain)),
         ):
-            sums = np.bincount(flat, at_left, table.size) + np.bincount(flat + 1, at_right, table.size)
+            sums = np.bincount(flat, left_sums, table.size) + np.bincount(flat + 1, right_sums, table.size)
             table += sums.reshape(table.shape)
-        self.beside += np.bincount(flat, here * after, self.beside.size).reshape(self.beside.shape)
+        self.beside += np.bincount(flat, left * right, self.beside.size).reshape(self.beside.shape)
 
     def solve(self) -> Floats:
-        """Return the curves (count, knots) of the mean: E[gain | value]."""
+        """Return the curves (count, knots) of the conditional mean: E[gain | value]."""
         return _solved(self.diagonal, self.beside, self.right, KNOT_RIDGE)
 
-    def seen(self) -> float:
-        """Return the sum of the squares of what was gained."""
+    def energy(self) -> float:
+        """Return the sum of squared gains."""
         return float(self.squares.sum())
 
     def explained(self) -> float:
-        """Return how much of the squares of what was gained the curves of the mean explain."""
+        """Return the part of the sum of squared gains explained by the conditional mean."""
         return float((self.solve() * self.right).sum())
 
     def hard_quantiser(self) -> Floats:
-        """Return the staircases (count, knots): what each value mostly becomes, which is a number of whole steps.
+        """Return the staircases (count, knots): the most frequent output of each value, a whole number of steps.
 
-        What was hardly seen of one coefficient is as in all of them together. A mean would lie between two steps where
-        the rounding of pixels decides which of them it is, and leave a trace where the codec leaves none.
+        Knots with few observations follow the pooled coefficients. A mean would lie between two steps where the
+        rounding of pixels decides between both, and leave a trace where the codec leaves none.
         """
         diagonal, beside, right = (table.sum(0, keepdims=True) for table in (self.diagonal, self.beside, self.right))
-        everyone = _solved(diagonal, beside, right, KNOT_RIDGE)
-        mean = _solved(self.diagonal, self.beside, self.right + ALIKE_RIDGE * everyone, ALIKE_RIDGE)
+        pooled = _solved(diagonal, beside, right, KNOT_RIDGE)
+        mean = _solved(self.diagonal, self.beside, self.right + POOLED_RIDGE * pooled, POOLED_RIDGE)
         return (np.rint(self._values() + mean) - self._values()).astype(np.float32)
 
-    def bold(self, shrinkage_gain: float, everyone: CurveFit | None = None) -> Floats:
-        """Return the curves at `boldness` of the way from the mean of the gain, 0, to its root mean square, 1.
+    def with_gain(self, shrinkage_gain: float, pooled: CurveFit | None = None) -> Floats:
+        """Return the curves at a `shrinkage_gain` from the conditional mean of the gain, 0, to its root mean square, 1.
 
-        The mean of what sometimes happens and sometimes does not is less than either. Where it is left, a coefficient
-        does not lose more than itself. What was hardly seen is as in `everyone`, if that is given.
+        The mean over blocks with and without a loss is smaller than either. No coefficient loses more than itself.
+        Knots with few observations follow `pooled`, if given.
         """
-        mean = self._as_in(everyone, "right")
+        mean = self._solve_with_prior(pooled, "right")
         if not shrinkage_gain:
             return mean
-        squares = self._as_in(everyone, "squares")
-        all_of_it = np.abs(self._values())
-        size = np.minimum(np.sqrt(np.maximum(squares, 0)), all_of_it)
-        towards = np.where(mean == 0, -np.sign(self._values()), np.sign(mean))
-        return np.clip(mean + shrinkage_gain * (towards * size - mean), -all_of_it, all_of_it).astype(np.float32)
+        squares = self._solve_with_prior(pooled, "squares")
+        limit = np.abs(self._values())
+        rms = np.minimum(np.sqrt(np.maximum(squares, 0)), limit)
+        sign = np.where(mean == 0, -np.sign(self._values()), np.sign(mean))
+        return np.clip(mean + shrinkage_gain * (sign * rms - mean), -limit, limit).astype(np.float32)
 
-    def _as_in(self, everyone: CurveFit | None, name: str) -> Floats:
-        """Return what the right side `name` comes to; what was hardly seen is as in `everyone`, if that is given."""
-        if everyone is None:
+    def _solve_with_prior(self, pooled: CurveFit | None, name: str) -> Floats:
+        """Return the solution for the right side `name`; knots with few observations follow `pooled`, if given."""
+        if pooled is None:
             return _solved(self.diagonal, self.beside, getattr(self, name), KNOT_RIDGE)
-        usual = everyone._as_in(None, name)
-        return _solved(self.diagonal, self.beside, getattr(self, name) + ALIKE_RIDGE * usual, ALIKE_RIDGE)
+        prior = pooled._solve_with_prior(None, name)
+        return _solved(self.diagonal, self.beside, getattr(self, name) + POOLED_RIDGE * prior, POOLED_RIDGE)
 
     def _values(self) -> NDArray[np.floating]:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
 
 
 def in_half_units(curves: Floats) -> Floats:
-    """Return `curves` (..., knots), whose values and gains are in units, in units of half the size.
+    """Return `curves` (..., knots), values and gains in units, converted to half units.
 
     >>> in_half_units(np.array([2.0, 0.0, -1.0, -2.0, 0.0, 2.0, 1.0, 0.0, -2.0]))
     array([-2., -3., -4., -2.,  0.,  2.,  4.,  3.,  2.])
     """
     knots = curves.shape[-1]
-    places = (np.arange(knots) + (knots - 1) / 2) / 2
-    left, right = (part.astype(int) for part in (np.floor(places), np.ceil(places)))
-    return curves[..., left] + curves[..., right]  # twice what is there, or half-way between two knots
+    positions = (np.arange(knots) + (knots - 1) / 2) / 2
+    left, right = (indices.astype(int) for indices in (np.floor(positions), np.ceil(positions)))
+    return curves[..., left] + curves[..., right]  # twice the knot's value, or the sum of both neighbours
 
 
-def vanishing(curves: Floats, spacing: float) -> Floats:
-    """Return curves (..., knots) of which a smaller coefficient loses no smaller share of itself, within a step of 0.
+def monotone_near_zero(curves: Floats, spacing: float) -> Floats:
+    """Return curves (..., knots) whose relative loss does not fall towards 0, within a step of 0.
 
-    What is left of next to nothing is the rounding of pixels. As a share it is large, and a coarser level would find
-    more coefficients there.
+    The rest of a coefficient near 0 is the rounding of pixels. Relative to the coefficient this rest is large, and a
+    coarser level would find more coefficients there.
     """
     middle = curves.shape[-1] // 2
     reach = round(1 / spacing)
-    made = curves.copy()
+    monotone = curves.copy()
     for side in (slice(middle + 1, middle + reach + 1), slice(middle - 1, middle - reach - 1, -1)):
         values = (np.arange(curves.shape[-1])[side] - middle) * spacing
         shares = np.maximum.accumulate((-curves[..., side] / values)[..., ::-1], -1)[..., ::-1]
-        made[..., side] = -values * shares
-    return made
+        monotone[..., side] = -values * shares
+    return monotone
 
 
-def losing_more(curves: Floats) -> Floats:
-    """Return curves (levels, count, knots) of which each level takes at least as much off a value as the one before.
+def monotone_over_levels(curves: Floats) -> Floats:
+    """Return curves (levels, count, knots) whose loss at each value does not fall from level to level.
 
-    Half-way between the least such curves that are above and the greatest that are below; of curves that are so
-    already nothing changes.
+    The result is half-way between the least such curves above and the greatest below; curves already monotone stay.
     """
     sides = np.sign(np.arange(curves.shape[-1]) - (curves.shape[-1] - 1) / 2).astype(np.float32)
-    taken = -sides * curves
-    rising = np.maximum.accumulate(taken, 0), np.minimum.accumulate(taken[::-1], 0)[::-1]
-    return np.where(sides == 0, curves, -sides * (rising[0] + rising[1]) / 2)
+    losses = -sides * curves
+    bounds = np.maximum.accumulate(losses, 0), np.minimum.accumulate(losses[::-1], 0)[::-1]
+    return np.where(sides == 0, curves, -sides * (bounds[0] + bounds[1]) / 2)
 
 
 def _solved(

@@ -1,9 +1,9 @@
-"""Which transform explains a distortion, and what each of its coefficients becomes, read off pairs.
+"""The best codec prior for a distortion, and its coefficient curves, fitted to pairs.
 
-For each coefficient the curve is the least-squares one, E[y - x | x] with straight lines between knots: a tridiagonal
-system over all places where the coefficient occurs, once for each level. Where a codec decides anew for every block of
-coefficients, that mean loses less than either of what may happen, and shows it everywhere: curves may be bolder.
-How bold is told by the statistics of many images, which transform by those of images that were not fitted to.
+For each coefficient the curve is the least-squares estimate, E[y - x | x] with straight lines between knots: a
+tridiagonal system over all positions of the coefficient, for each level. Where a codec decides per block of
+coefficients, this conditional mean loses less than either outcome and shows the loss everywhere: a shrinkage gain above
+0 corrects this. The gain is chosen by the statistics of many images, the codec prior by held-out images.
 """
 
 from __future__ import annotations
@@ -26,69 +26,71 @@ from distort_pipeline.training.coefficients import Floats, Solve, groups
 from distort_pipeline.training.fixed_step_curves import fixed_step_curves
 from distort_pipeline.training.rate_scaled_curves import rate_scaled_curves
 
-Places = slice | NDArray[np.bool_] | NDArray[np.intp]
+Rows = slice | NDArray[np.bool_] | NDArray[np.intp]
 
-LEAST_EXPLAINED = 0.25  # of the squared difference on held-out images; white noise explains 0.02 by its clipping
-HELD_OUT = 8  # one image in so many judges transforms
-MEAN = 0.0
-SHRINKAGE_GAINS = (MEAN, 0.5, 1.3)  # tried, see `CurveFit.bold`; beyond 1 as curves know less than a codec (studies/)
-CLEAR_GAIN = 0.95  # of the bits that there were: what is bolder has to be better than luck
-JUDGES, JUDGES_EACH = 24, 2  # images that tell how bold, and tiles of each: with seven, one odd image decided
+LEAST_EXPLAINED = 0.25  # of the squared difference on held-out images; for white noise 0.02, by clipping
+HELD_OUT = 8  # every 8th image is held out, to choose the codec prior
+CONDITIONAL_MEAN = 0.0  # shrinkage gain
+SHRINKAGE_GAINS = (CONDITIONAL_MEAN, 0.5, 1.3)  # see `CurveFit.with_gain`; above 1: curves know less than a codec
+CLEAR_IMPROVEMENT = 0.95  # factor on the bits: a larger shrinkage gain has to be better than luck
+GAIN_IMAGES, GAIN_TILES = 24, 2  # to choose the gain, tiles per image: with seven images, a single odd image decided
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The transform that explains a distortion best, its weights, and which share of the difference is explained."""
+    """The best codec prior for a distortion, its weights, and the explained share of the difference."""
 
     codec_prior: str
     weights: Mapping[str, Floats]
-    explained: Mapping[str, float]  # by the mean in each transform that was tried, on held-out images
-    shrinkage_gain: float = MEAN
+    explained: Mapping[str, float]  # by the conditional mean, of each codec prior tried, on held-out images
+    shrinkage_gain: float = CONDITIONAL_MEAN
 
 
 def fit_best(
     pristine: Images,
     levels: Sequence[Images],
     images: Sequence[str],
-    wanted: str | None,
+    codec_prior: str | None,
     shrinkage_gains: Sequence[float] = SHRINKAGE_GAINS,
 ) -> Fitted:
-    """Return the fit of the `wanted` transform, or of the best (None), to tiles (N, H, W, 3) of the named images.
+    """Return the fit of the given codec prior, or of the best (None), to tiles (N, H, W, 3) of the named images.
 
-    `levels` are the same tiles distorted, weakest level first. Sides are multiples of 128. Curves are as bold, of the
-    `boldnesses`, as brings JSD_NSS down. The best transform has the least on images that it was not fitted to;
-    without a wish it has to explain a quarter of the squared difference there, and to come nearer than pristine
-    images are: otherwise the answer is "none", without weights. The middle one of several levels chooses both. A
-    single image judges what was fitted to it.
+    `levels` are the same tiles distorted, weakest level first. Sides are multiples of 128. The shrinkage gain is chosen
+    from `shrinkage_gains` by the lowest JSD_NSS. The best codec prior has the lowest JSD_NSS on held-out images; with
+    None, the prior must also explain a quarter of the squared difference there and beat the identity baseline.
+    Otherwise the result is "none", without weights. The middle of several levels chooses both. A single image is its
+    own held-out image.
     """
-    if wanted == NO_PRIOR:
+    if codec_prior == NO_PRIOR:
         return Fitted(NO_PRIOR, {}, {})
-    if len(levels) > 1 and wanted is None:
+    if len(levels) > 1 and codec_prior is None:
         middle = fit_best(pristine, [levels[len(levels) // 2]], images, None, shrinkage_gains)
         if middle.codec_prior == NO_PRIOR:
             return middle
-        whole = fit_best(pristine, levels, images, middle.codec_prior, shrinkage_gains)
-        return replace(whole, explained={**middle.explained, **whole.explained})
+        fit = fit_best(pristine, levels, images, middle.codec_prior, shrinkage_gains)
+        return replace(fit, explained={**middle.explained, **fit.explained})
     names = sorted(set(images))
-    held_names = set(names[HELD_OUT // 2 :: HELD_OUT]) or set(names[-1:])
-    held = np.array([image in held_names for image in images])
-    fitted_to = ~held if (~held).any() else held
+    held_out_names = set(names[HELD_OUT // 2 :: HELD_OUT]) or set(names[-1:])
+    held_out = np.array([image in held_out_names for image in images])
+    fitted_to = ~held_out if (~held_out).any() else held_out
     best, least_bits = Fitted(NO_PRIOR, {}, {}), math.inf
     explained: dict[str, float] = {}
     for name in CODEC_PRIORS:
-        if wanted not in (None, name):
+        if codec_prior not in (None, name):
             continue
-        layer = CoefficientCurves(name, len(levels), whole=CODEC_PRIORS[name].scaled)
+        layer = CoefficientCurves(name, len(levels), image_stats=CODEC_PRIORS[name].scaled)
         layer.build((None, None, None, 3))
-        told = _significance(layer, pristine, images)
-        curves_at = _curves(layer, *_chosen(fitted_to, pristine, levels, told))
-        shrinkage_gain = _shrinkage_gain(layer, curves_at, shrinkage_gains, pristine, levels, images, told)
-        judged = _judged(layer, *_chosen(held, pristine, levels, told), np.asarray(images)[held])
-        explained[name] = judged.explained
-        useful = judged.explained >= LEAST_EXPLAINED and judged.bits < judged.identity_bits
-        if (wanted == name or useful) and judged.bits < least_bits:
+        image_significance = _significance(layer, pristine, images)
+        curves_at = _curves(layer, *_subset(fitted_to, pristine, levels, image_significance))
+        shrinkage_gain = _shrinkage_gain(
+            layer, curves_at, shrinkage_gains, pristine, levels, images, image_significance
+        )
+        score = _evaluate(layer, *_subset(held_out, pristine, levels, image_significance), np.asarray(images)[held_out])
+        explained[name] = score.explained
+        useful = score.explained >= LEAST_EXPLAINED and score.bits < score.identity_bits
+        if (codec_prior == name or useful) and score.bits < least_bits:
             weights = {variable.name: np.asarray(variable) for variable in layer.variables}
-            best, least_bits = Fitted(name, weights, {}, shrinkage_gain), judged.bits
+            best, least_bits = Fitted(name, weights, {}, shrinkage_gain), score.bits
     return replace(best, explained=explained)
 
 
@@ -99,125 +101,127 @@ def _shrinkage_gain(
     pristine: Images,
     levels: Sequence[Images],
     images: Sequence[str],
-    told: Floats | None,
+    image_significance: Floats | None,
 ) -> float:
-    """Give `layer` the curves of that of the `boldnesses`, least first, that brings JSD_NSS down; return which."""
-    few = _few_of_each(images)
+    """Assign the curves of the best of `shrinkage_gains`, least first, by JSD_NSS to `layer`; return the gain."""
+    rows = _spread_tiles(images)
     middle = len(levels) // 2
-    asked = (*_chosen(few, pristine, [levels[middle]], told), np.asarray(images)[few])
+    subset = (*_subset(rows, pristine, [levels[middle]], image_significance), np.asarray(images)[rows])
     best, least_bits = shrinkage_gains[0], math.inf
     for shrinkage_gain in shrinkage_gains if len(shrinkage_gains) > 1 else ():
-        _give(layer, curves_at(shrinkage_gain))
-        bits = _judged(layer, *asked, first=middle + 1).bits
-        if bits < CLEAR_GAIN * least_bits:
+        _assign_curves(layer, curves_at(shrinkage_gain))
+        bits = _evaluate(layer, *subset, first=middle + 1).bits
+        if bits < CLEAR_IMPROVEMENT * least_bits:
             best, least_bits = shrinkage_gain, bits
-    _give(layer, curves_at(best))
+    _assign_curves(layer, curves_at(best))
     return best
 
 
 def explained_by(fitted: Fitted, pristine: Images, images: Sequence[str], *, level: int = 1, levels: int = 1) -> Images:
-    """Return x + T(x) of tiles `pristine` (N, H, W, 3) of the named images, in 8 bits, at one of the fitted `levels`.
+    """Return x + T(x) of tiles `pristine` (N, H, W, 3) of the named images, in 8 bits, at `level` of `levels`.
 
-    They are `pristine` without a T.
+    Without a codec prior the result is `pristine`.
     """
     if fitted.codec_prior == NO_PRIOR:
         return pristine
-    layer = CoefficientCurves(fitted.codec_prior, levels, whole=CODEC_PRIORS[fitted.codec_prior].scaled)
+    layer = CoefficientCurves(fitted.codec_prior, levels, image_stats=CODEC_PRIORS[fitted.codec_prior].scaled)
     layer.build((None, None, None, 3))
     for variable in layer.variables:
         variable.assign(fitted.weights[variable.name])
-    told = _significance(layer, pristine, images)
-    made = np.empty_like(pristine)
+    image_significance = _significance(layer, pristine, images)
+    explained = np.empty_like(pristine)
     for group in groups(len(pristine)):
-        made[group] = denormalize(_made(layer, pristine[group], _rows(told, group), level))
-    return made
+        explained[group] = denormalize(_apply_curves(layer, pristine[group], _rows(image_significance, group), level))
+    return explained
 
 
-def _chosen(
-    tiles: Places, pristine: Images, levels: Sequence[Images], told: Floats | None
+def _subset(
+    rows: Rows, pristine: Images, levels: Sequence[Images], image_significance: Floats | None
 ) -> tuple[Images, list[Images], Floats | None]:
-    return pristine[tiles], [distorted[tiles] for distorted in levels], _rows(told, tiles)
+    return pristine[rows], [distorted[rows] for distorted in levels], _rows(image_significance, rows)
 
 
-def _few_of_each(images: Sequence[str]) -> NDArray[np.intp]:
-    """Return the places of some tiles of some images, spread over all that there are."""
+def _spread_tiles(images: Sequence[str]) -> NDArray[np.intp]:
+    """Return the indices of GAIN_TILES tiles of each of GAIN_IMAGES images, spread over all images."""
     names = np.array(sorted(set(images)))
     return np.concatenate(
-        [_spread(np.flatnonzero(np.asarray(images) == n), JUDGES_EACH) for n in _spread(names, JUDGES)]
+        [_spread(np.flatnonzero(np.asarray(images) == n), GAIN_TILES) for n in _spread(names, GAIN_IMAGES)]
     )
 
 
-def _spread(values: NDArray[Any], most: int) -> NDArray[Any]:
-    return values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).astype(int))]
+def _spread(values: NDArray[Any], limit: int) -> NDArray[Any]:
+    return values[np.unique(np.linspace(0, len(values) - 1, min(limit, len(values))).astype(int))]
 
 
-def _rows(told: Floats | None, rows: Places) -> Floats | None:
-    return None if told is None else told[rows]
+def _rows(image_significance: Floats | None, rows: Rows) -> Floats | None:
+    return None if image_significance is None else image_significance[rows]
 
 
 def _significance(layer: CoefficientCurves, pristine: Images, images: Sequence[str]) -> Floats | None:
-    """Return what all tiles of a tile's image together say of its significance, (N, 18), if the layer wants that."""
+    """Return the significance (N, 18) of each tile's image, a mean over its tiles; None if the prior needs none."""
     if not layer.codec_prior.scaled:
         return None
-    own = np.concatenate(
+    shares = np.concatenate(
         [np.asarray(significance_in(layer.analyse(normalize(pristine[group])))) for group in groups(len(pristine))]
     )
-    _, places = np.unique(np.asarray(images), return_inverse=True)
-    sums = np.zeros((places.max() + 1, own.shape[1]))
-    np.add.at(sums, places, own)
-    return np.asarray(sums[places] / np.bincount(places)[places, None], np.float32)
+    _, image_index = np.unique(np.asarray(images), return_inverse=True)
+    sums = np.zeros((image_index.max() + 1, shares.shape[1]))
+    np.add.at(sums, image_index, shares)
+    return np.asarray(sums[image_index] / np.bincount(image_index)[image_index, None], np.float32)
 
 
-def _made(layer: CoefficientCurves, pristine: Images, told: Floats | None, level: int) -> Floats:
+def _apply_curves(layer: CoefficientCurves, pristine: Images, image_significance: Floats | None, level: int) -> Floats:
     """Return x + T(x) at `level`, from 1."""
     x = normalize(pristine)
     severity = [np.full((len(x), 1), level / layer.levels, np.float32)] if layer.levels > 1 else []
-    inputs = [x, *severity, *([] if told is None else [told])]
+    inputs = [x, *severity, *([] if image_significance is None else [image_significance])]
     return x + np.asarray(layer(inputs if len(inputs) > 1 else x))
 
 
-def _curves(layer: CoefficientCurves, pristine: Images, levels: Sequence[Images], told: Floats | None) -> Solve:
-    if told is None:
+def _curves(
+    layer: CoefficientCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats | None
+) -> Solve:
+    if image_significance is None:
         return fixed_step_curves(layer, pristine, levels)
-    return rate_scaled_curves(layer, pristine, levels, told)
+    return rate_scaled_curves(layer, pristine, levels, image_significance)
 
 
-def _give(layer: CoefficientCurves, curves: Sequence[Floats]) -> None:
+def _assign_curves(layer: CoefficientCurves, curves: Sequence[Floats]) -> None:
     for variable, fitted in zip(layer.curves, curves, strict=True):
         variable.assign(fitted)
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Score:
     explained: float  # share of the squared difference
     bits: float  # JSD_NSS of x + T(x)
     identity_bits: float  # of x
 
 
-def _judged(
+def _evaluate(
     layer: CoefficientCurves,
     pristine: Images,
     levels: Sequence[Images],
-    told: Floats | None,
+    image_significance: Floats | None,
     images: NDArray[np.str_],
     *,
     first: int = 1,
-) -> _Judged:
-    """Return what T makes of tiles of the named `images`: means over levels from the `first` on, and images."""
-    shares, made_bits, identity_bits = [], [], []
+) -> _Score:
+    """Return the scores of T on tiles of the named `images`: means over images and over levels from `first` on."""
+    shares, bits, identity_bits = [], [], []
     for level, distorted in enumerate(levels, start=first):
-        left = there = 0.0
+        residual = total = 0.0
         for name in dict.fromkeys(images):
-            own = images == name
-            x, y = normalize(pristine[own]), normalize(distorted[own])
-            made = _made(layer, pristine[own], _rows(told, own), level)
-            left += float(np.square(y - made).sum())
-            there += float(np.square(y - x).sum())
-            true, generated, nothing = map(_histogram, (distorted[own], denormalize(made), pristine[own]))
-            made_bits.append(jsd_bits(true, generated))
-            identity_bits.append(jsd_bits(true, nothing))
-        shares.append(1 - left / there if there else 0.0)
-    return _Judged(*(float(np.mean(part)) for part in (shares, made_bits, identity_bits)))
+            rows = images == name
+            x, y = normalize(pristine[rows]), normalize(distorted[rows])
+            explained = _apply_curves(layer, pristine[rows], _rows(image_significance, rows), level)
+            residual += float(np.square(y - explained).sum())
+            total += float(np.square(y - x).sum())
+            true, generated, identity = map(_histogram, (distorted[rows], denormalize(explained), pristine[rows]))
+            bits.append(jsd_bits(true, generated))
+            identity_bits.append(jsd_bits(true, identity))
+        shares.append(1 - residual / total if total else 0.0)
+    return _Score(*(float(np.mean(values)) for values in (shares, bits, identity_bits)))
 
 
 def _histogram(tiles: Images) -> NDArray[np.int64]:

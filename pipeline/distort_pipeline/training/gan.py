@@ -1,4 +1,4 @@
-"""What every backend trains: both networks, their losses and optimisers, a moving average, and the state of it all."""
+"""The GAN for every backend: both networks, their losses and optimisers, the EMA of G, and the training state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distort_pipeline.networks.generator import (
 )
 
 Severities = NDArray[np.float32]  # (N, kinds): k / n for level k of n
-EMA_START = 10  # the average's decay grows as (1 + t) / (10 + t): early averages forget the start
+EMA_START = 10  # the decay grows as (1 + t) / (10 + t): early averages forget the initial weights
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class GANConfig:
     codec_prior: str = NO_PRIOR
     noise_pyramid: bool = False
     levels: int = 1
-    kinds: int = 1  # of distortion in one generator, each with a severity of its own
+    kinds: int = 1  # of distortion in the generator, each with its own severity
     discriminator_warmup_steps: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
@@ -58,17 +58,17 @@ class GANConfig:
 
 
 class GANTrainer:
-    """Both networks, their optimisers and the moving average of G's weights.
+    """Both networks, their optimisers and the exponential moving average (EMA) of G's weights.
 
-    A backend adds the step. Losses are written and variables are named here, so that all of them teach the same and a
-    checkpoint of one is a checkpoint of any other.
+    A backend adds the step. Losses and variable names are defined here: all backends train the same, and a checkpoint
+    of any backend fits any other.
     """
 
     adam: type[keras.optimizers.Adam] = keras.optimizers.Adam
 
     def __init__(self, networks: GANConfig) -> None:
         self.settings = networks
-        # what Keras's initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow as well
+        # the source of seeds of Keras's initialisers; keras.utils.set_random_seed would import TensorFlow as well
         random.seed(networks.seed % 2**32)
         self.generator, self.ema_generator = (
             build_generator(
@@ -81,14 +81,13 @@ class GANTrainer:
                 precision=networks.precision,
                 image_stats=image_stats,
             )
-            for image_stats in (False, True)  # a crop is taken for a whole in training, and never in what comes of it
+            for image_stats in (False, True)  # in training a crop counts as a whole image
         )
         self.ema_generator.set_weights(self.generator.get_weights())
         self.coefficient_curves: CoefficientCurves | None = None
         if networks.codec_prior != NO_PRIOR:
-            self.coefficient_curves = CoefficientCurves(
-                networks.codec_prior, networks.levels
-            )  # beside the networks: a constant of the step
+            # outside the networks: a constant of the step
+            self.coefficient_curves = CoefficientCurves(networks.codec_prior, networks.levels)
             self.coefficient_curves.build((None, None, None, 3))
         self.discriminator = build_discriminator(
             base_filters=networks.discriminator_filters,
@@ -101,48 +100,48 @@ class GANTrainer:
         self.discriminator_optimizer = self._adam("discriminator_adam", networks.discriminator_lr, self.discriminator)
 
     def discriminator_loss(self, real: Any, fake: Any) -> tuple[Any, dict[str, Any]]:
-        """Return D's loss over its logits of (x, y) and of (x, G(x)), and the figures of it."""
+        """Return D's loss over its logits of (x, y) and of (x, G(x)), and its figures."""
         loss = losses.discriminator_hinge(real, fake)
-        # the gap is 0 when D cannot tell
+        # the gap is 0 when D cannot discriminate
         return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
 
     def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
-        """Return what G is called with; `severity` (N, kinds) counts with several levels only."""
+        """Return the inputs of G; `severity` (N, kinds) is used with several levels only."""
         return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
 
     def discriminator_inputs(self, x: Any, y: Any, severity: Any) -> list[Any]:
-        """Return what D is called with to judge the pair (x, y)."""
+        """Return the inputs of D for the pair (x, y)."""
         return [x, y, severity] if self.settings.levels > 1 else [x, y]
 
     def generator_loss(
         self, x: Any, y: Any, severity: Any, fake: Any, logits: Any | None
     ) -> tuple[Any, dict[str, Any]]:
-        """Return G's loss for `fake` = G(x), and its parts; `logits` = D(x, G(x)), or None without an adversary."""
+        """Return G's loss for `fake` = G(x), and its terms; `logits` = D(x, G(x)), or None without an adversary."""
         settings = self.settings
-        found = {
-            "sparsity": losses.sparsity(
+        terms = {
+            "l1": losses.l1_loss(
                 fake, self.explained(x, severity), span=settings.l1_scale, reduction=settings.l1_reduction
             )
         }
-        loss = settings.lambda_l1 * found["sparsity"]
+        loss = settings.lambda_l1 * terms["l1"]
         if logits is not None:
-            found["adversarial"] = losses.generator_adversarial(logits)
-            loss += settings.adversarial_weight * found["adversarial"]
+            terms["adversarial"] = losses.generator_adversarial(logits)
+            loss += settings.adversarial_weight * terms["adversarial"]
         if settings.pixel_weight:
-            found["pixel_distance"] = losses.pixel_distance(fake, y, norm=settings.pixel_norm)
-            loss += settings.pixel_weight * found["pixel_distance"]
-        return loss, {**found, "generator_loss": loss}
+            terms["pixel_distance"] = losses.pixel_distance(fake, y, norm=settings.pixel_norm)
+            loss += settings.pixel_weight * terms["pixel_distance"]
+        return loss, {**terms, "generator_loss": loss}
 
     def explained(self, x: Any, severity: Any) -> Any:
-        """Return what G adds its learned residual to: x as in the paper, or x + T(x) where responses were fitted."""
+        """Return the input of the global skip: x as in the paper, or x + T(x) with fitted coefficient curves."""
         if self.coefficient_curves is None:
             return x
         return x + self.coefficient_curves([x, severity] if self.settings.levels > 1 else x)
 
     def load_curves(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Take over fitted response curves, variable name → array; they are constants of the training."""
+        """Load fitted coefficient curves, variable name → array, as constants of the training."""
         if self.coefficient_curves is None:
-            raise ValueError("these networks were built without responses")
+            raise ValueError("these networks were built without coefficient curves")
         for layer in (
             self.generator.get_layer(COEFFICIENT_CURVES),
             self.ema_generator.get_layer(COEFFICIENT_CURVES),
@@ -152,33 +151,33 @@ class GANTrainer:
                 variable.assign(weights[variable.name])
 
     def load_noise(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take over the fitted weights of the noise pyramid, by name; they are constants of the training."""
+        """Load the fitted weights of the noise pyramid, name → array, as constants of the training."""
         for network in (self.generator, self.ema_generator):
             for variable in network.get_layer(NOISE_PYRAMID).variables:
                 variable.assign(weights[variable.name])
 
     def generator_is_active(self, number: Any) -> Any:
-        """Return 1 if G learns in the `number`-th step, 0 while D has its head start."""
+        """Return 1 if G learns in step `number`, 0 during the warm-up of D."""
         return ops.cast(number >= self.settings.discriminator_warmup_steps, "float32")
 
     def decay(self, number: Any) -> Any:
-        """Return the decay of the moving average in the `number`-th step."""
+        """Return the decay of the EMA in step `number`."""
         steps = ops.cast(number, "float32")
         return ops.minimum(self.settings.ema_decay, (1 + steps) / (EMA_START + steps))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return everything that the next step depends on."""
+        """Return the whole state for the next step."""
         return {
-            f"{part}/{place:03d}/{variable.path}": np.asarray(variable)
-            for part, variables in self._parts().items()
-            for place, variable in enumerate(variables)
+            f"{owner}/{index:03d}/{variable.path}": np.asarray(variable)
+            for owner, variables in self._parts().items()
+            for index, variable in enumerate(variables)
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to a `state`; KeyError if it is of other networks."""
-        for part, variables in self._parts().items():
-            for place, variable in enumerate(variables):
-                variable.assign(state[f"{part}/{place:03d}/{variable.path}"])
+        """Restore a `state`; KeyError for a state of other networks."""
+        for owner, variables in self._parts().items():
+            for index, variable in enumerate(variables):
+                variable.assign(state[f"{owner}/{index:03d}/{variable.path}"])
 
     def _parts(self) -> dict[str, list[Any]]:
         return {
@@ -190,7 +189,7 @@ class GANTrainer:
         }
 
     def _adam(self, name: str, rate: float, network: keras.Model) -> keras.optimizers.Adam:
-        # without a name Keras counts them through the process, and a checkpoint would fit the first trainer only
+        # without a name Keras numbers optimisers per process, and a checkpoint would fit the first trainer only
         optimizer = self.adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
         optimizer.build(network.trainable_variables)
         return optimizer

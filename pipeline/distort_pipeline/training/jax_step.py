@@ -1,7 +1,8 @@
-"""One training step on JAX: D on (x, y) and (x, G(x)), then G through the updated D. TensorFlow is not imported.
+"""The training step on JAX: D on (x, y) and (x, G(x)), then G through the updated D. TensorFlow is not imported.
 
-The step is a pure function of all variables' values; Keras keeps them between steps. Noise maps are drawn on the
-device, by JAX's own generator: a training that changes the backend goes on with other noise of the same kind.
+The step is a pure function of the values of all variables; Keras keeps the values between steps. Noise maps are drawn
+on the device by JAX's own generator: after a change of the backend, training continues with other noise of the same
+kind.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ Figures: TypeAlias = dict[str, jax.Array]
 
 
 class JaxTrainer(GANTrainer):
-    """The adversaries, trained by JAX on one device."""
+    """Trains the GAN by JAX on a single device."""
 
     def __init__(self, networks: GANConfig) -> None:
         super().__init__(networks)
         self._step = jax.jit(self.update, donate_argnums=0)
 
     def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> Figures:
-        """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
-        values, found = self._step(self.values(), pristine, distorted, severities, number)
+        """Train on a batch of 8-bit crops, step `number`, and return the losses, as scalars still on the device."""
+        values, figures = self._step(self.values(), pristine, distorted, severities, number)
         for variable, value in zip(jax.tree.leaves(self._variables()), jax.tree.leaves(values), strict=True):
             variable.assign(value)
-        return found
+        return figures
 
     def values(self) -> dict[str, Any]:
-        """Return the values of all variables, as `update` takes them."""
+        """Return the values of all variables for `update`."""
         return jax.tree.map(lambda variable: variable.value, self._variables())
 
     def update(
@@ -50,18 +51,26 @@ class JaxTrainer(GANTrainer):
         """Return the values after a step, and its losses: a pure function."""
         x, y = (pixels.astype("float32") / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         inputs = self.inputs(x, self._noises(number), severity)
-        found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
+        all_figures = {"true_residual": losses.l1_loss(y, x, span=255.0, reduction="mean")}
         weights, norms = values["generator"]
         fake, pull_back, norms = jax.vjp(
             lambda weights: self.generator.stateless_call(weights, norms, inputs, training=True), weights, has_aux=True
         )
-        judge, judge_memory = values["discriminator"], values["discriminator_optimizer"]
+        discriminator, discriminator_state = values["discriminator"], values["discriminator_optimizer"]
         if self.settings.adversarial_weight:
-            judge, judge_memory, figures = self._discriminator_update(judge, judge_memory, x, y, fake, severity)
-            found |= figures
-        towards, (judge, figures) = jax.grad(self._loss_of_fake, has_aux=True)(fake, judge, x, y, severity)
-        (gradients,) = pull_back(jax.tree.map(lambda gradient: self.generator_is_active(number) * gradient, towards))
-        weights, memory = self.generator_optimizer.stateless_apply(values["generator_optimizer"], gradients, weights)
+            discriminator, discriminator_state, discriminator_figures = self._discriminator_update(
+                discriminator, discriminator_state, x, y, fake, severity
+            )
+            all_figures |= discriminator_figures
+        fake_gradient, (discriminator, figures) = jax.grad(self._loss_of_fake, has_aux=True)(
+            fake, discriminator, x, y, severity
+        )
+        (gradients,) = pull_back(
+            jax.tree.map(lambda gradient: self.generator_is_active(number) * gradient, fake_gradient)
+        )
+        weights, generator_state = self.generator_optimizer.stateless_apply(
+            values["generator_optimizer"], gradients, weights
+        )
         decay = self.decay(number)
         ema_generator = jax.tree.map(
             lambda average, current: decay * average + (1 - decay) * current, values["ema_generator"], (weights, norms)
@@ -69,36 +78,36 @@ class JaxTrainer(GANTrainer):
         values = {
             "generator": (weights, norms),
             "ema_generator": ema_generator,
-            "discriminator": judge,
-            "generator_optimizer": memory,
-            "discriminator_optimizer": judge_memory,
+            "discriminator": discriminator,
+            "generator_optimizer": generator_state,
+            "discriminator_optimizer": discriminator_state,
         }
-        return values, found | figures
+        return values, all_figures | figures
 
     def _discriminator_update(
-        self, judge: Network, memory: Values, x: jax.Array, y: jax.Array, fake: jax.Array, severity: jax.Array
+        self, discriminator: Network, state: Values, x: jax.Array, y: jax.Array, fake: jax.Array, severity: jax.Array
     ) -> tuple[Network, Values, Figures]:
         def loss_of(weights: Values, norms: Values) -> tuple[jax.Array, tuple[Values, Figures]]:
-            real, made = self.discriminator_inputs(x, y, severity), self.discriminator_inputs(x, fake, severity)
+            real, generated = self.discriminator_inputs(x, y, severity), self.discriminator_inputs(x, fake, severity)
             real_logits, norms = self.discriminator.stateless_call(weights, norms, real, training=True)
-            fake_logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
+            fake_logits, norms = self.discriminator.stateless_call(weights, norms, generated, training=True)
             loss, figures = self.discriminator_loss(real_logits, fake_logits)
             return loss, (norms, figures)
 
-        weights, norms = judge
+        weights, norms = discriminator
         gradients, (norms, figures) = jax.grad(loss_of, has_aux=True)(weights, norms)
-        weights, memory = self.discriminator_optimizer.stateless_apply(memory, gradients, weights)
-        return (weights, norms), memory, figures
+        weights, state = self.discriminator_optimizer.stateless_apply(state, gradients, weights)
+        return (weights, norms), state, figures
 
     def _loss_of_fake(
-        self, fake: jax.Array, judge: Network, x: jax.Array, y: jax.Array, severity: jax.Array
+        self, fake: jax.Array, discriminator: Network, x: jax.Array, y: jax.Array, severity: jax.Array
     ) -> tuple[jax.Array, tuple[Network, Figures]]:
         """Return G's loss as a function of G(x), and D with the moving averages of this pass."""
-        weights, norms = judge
+        weights, norms = discriminator
         logits = None
         if self.settings.adversarial_weight:
-            made = self.discriminator_inputs(x, fake, severity)
-            logits, norms = self.discriminator.stateless_call(weights, norms, made, training=True)
+            generated = self.discriminator_inputs(x, fake, severity)
+            logits, norms = self.discriminator.stateless_call(weights, norms, generated, training=True)
         loss, figures = self.generator_loss(x, y, severity, fake, logits)
         return loss, ((weights, norms), figures)
 
@@ -112,7 +121,7 @@ class JaxTrainer(GANTrainer):
         ]
 
     def _variables(self) -> dict[str, Any]:
-        """Return the variables in the places where `update` has their values."""
+        """Return the variables in the structure of `update`'s values."""
         return {
             **{name: _split(network) for name, network in self._networks().items()},
             "generator_optimizer": self.generator_optimizer.variables,

@@ -1,4 +1,4 @@
-"""The step of each coefficient, read off pairs: what is smaller than half of it vanishes, the rest is whole steps."""
+"""The quantisation step of each coefficient, fitted to pairs: values below half a step become 0, others whole steps."""
 
 from __future__ import annotations
 
@@ -9,100 +9,100 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-SIZE_GREY, SIZES = 0.25, 4096  # sizes of coefficients are told apart so finely, up to 1024 greys
-FIRST_SIZE = 4  # a grey: smaller coefficients are the rounding of 8-bit pixels
-LEAST_SEEN = 50  # coefficients that did not vanish; with fewer the size where they do is not known
-NEAR_GREY, NEAR_SHARE = 1.0, 0.3  # of a step, whichever is more: where the comb of whole steps is looked for
-TRIES = 161  # steps that are tried there, and again as many around the best of them
-SHARPNESS = 20.0  # only sizes within a twentieth of a step of whole numbers count: clipping makes many a little smaller
-WHOLE = 0.5  # mean cosine of the phase in a step of what was left: 1 for whole steps, 0 for anything
+MAGNITUDE_STEP, MAGNITUDES = 0.25, 4096  # bin width in 8-bit levels and number of bins, up to 1024
+FIRST_BIN = 4  # magnitude 1: smaller coefficients are the rounding of 8-bit pixels
+LEAST_KEPT = 50  # coefficients not zeroed; with fewer the step is unknown
+NEAR_LEVELS, NEAR_SHARE = 1.0, 0.3  # search range of the lattice: 8-bit levels, or share of the step if more
+TRIES = 161  # steps tried in the range, and again around the best
+SHARPNESS = 20.0  # only magnitudes within a twentieth of a step of multiples count: clipping shrinks many a little
+WHOLE = 0.5  # mean cosine of the phase of kept magnitudes in a step: 1 on the lattice, 0 for any others
 
 
 @dataclass(frozen=True)
 class QuantizerSteps:
-    """Of the coefficients of a band (count,): the logarithms of their steps in greys, and how each is known."""
+    """The quantisation steps of a band's coefficients, (count,): logarithms in 8-bit levels, and the evidence."""
 
     log_steps: Floats
-    seen: NDArray[np.bool_]  # or else the step is only the least that it can be
-    whole: Floats  # how much what was left is a number of whole steps, see WHOLE; 0 where it was not seen
+    seen: NDArray[np.bool_]  # False: the step is a lower limit only
+    whole: Floats  # closeness of kept magnitudes to the lattice, see WHOLE; 0 where not seen
 
 
 class LatticeFit:
-    """Counts of what became of coefficients of each size, added up group by group."""
+    """Counts of zeroed and kept coefficients by magnitude, summed group by group."""
 
     def __init__(self, count: int) -> None:
-        self.gone, self.there, self.after = (np.zeros((count, SIZES), np.int64) for _ in range(3))
+        self.zeroed, self.kept, self.decoded = (np.zeros((count, MAGNITUDES), np.int64) for _ in range(3))
 
     def add(self, before: Floats, after: Floats) -> None:
-        """Take in coefficients (N, h, w, count) and what became of them, in greys."""
-        size, left = np.abs(before), np.abs(after)
-        gone = left < size / 2
-        for table, sizes, chosen in (
-            (self.gone, size, gone),
-            (self.there, size, ~gone),
-            (self.after, left, ~gone & (left >= FIRST_SIZE * SIZE_GREY)),
+        """Add coefficients (N, h, w, count) before and after the codec, in 8-bit levels."""
+        magnitude, decoded = np.abs(before), np.abs(after)
+        zeroed = decoded < magnitude / 2
+        for table, magnitudes, chosen in (
+            (self.zeroed, magnitude, zeroed),
+            (self.kept, magnitude, ~zeroed),
+            (self.decoded, decoded, ~zeroed & (decoded >= FIRST_BIN * MAGNITUDE_STEP)),
         ):
-            place = np.minimum(np.rint(sizes / SIZE_GREY).astype(np.int64), SIZES - 1) + SIZES * np.arange(
-                len(self.gone)
-            )
-            table += np.bincount(place[chosen], minlength=table.size).reshape(table.shape)
+            bins = np.minimum(
+                np.rint(magnitudes / MAGNITUDE_STEP).astype(np.int64), MAGNITUDES - 1
+            ) + MAGNITUDES * np.arange(len(self.zeroed))
+            table += np.bincount(bins[chosen], minlength=table.size).reshape(table.shape)
 
     def steps(self) -> QuantizerSteps:
-        """Return the steps: the size that splits those that vanish from those that stay with the fewest errors is half.
+        """Return the steps: half a step is the magnitude that best separates zeroed from kept coefficients.
 
-        Then the step near that at which what is left of the others comes closest to whole numbers of it.
+        Then the nearby step whose multiples are closest to the decoded magnitudes.
         """
-        gone, there = self.gone[:, FIRST_SIZE:], self.there[:, FIRST_SIZE:]
-        errors = np.cumsum(there, 1) - np.cumsum(gone, 1)  # below the split those that stay, less those that vanish
+        zeroed, kept = self.zeroed[:, FIRST_BIN:], self.kept[:, FIRST_BIN:]
+        errors = np.cumsum(kept, 1) - np.cumsum(zeroed, 1)  # kept minus zeroed below the split
         split = errors.argmin(1) + 1
-        largest = SIZES - FIRST_SIZE - (np.cumsum((gone + there)[:, ::-1], 1) == 0).sum(1)
-        stayed = there.sum(1) - np.take_along_axis(np.cumsum(there, 1), split[:, None] - 1, 1)[:, 0]
-        seen = stayed >= LEAST_SEEN
-        steps = 2 * SIZE_GREY * (FIRST_SIZE + np.where(seen, split, np.maximum(largest, 1))).astype(np.float64)
+        largest = MAGNITUDES - FIRST_BIN - (np.cumsum((zeroed + kept)[:, ::-1], 1) == 0).sum(1)
+        kept_above = kept.sum(1) - np.take_along_axis(np.cumsum(kept, 1), split[:, None] - 1, 1)[:, 0]
+        seen = kept_above >= LEAST_KEPT
+        steps = 2 * MAGNITUDE_STEP * (FIRST_BIN + np.where(seen, split, np.maximum(largest, 1))).astype(np.float64)
         whole = np.zeros(len(steps))
-        for one in np.flatnonzero(seen):
-            step, strength = nearest_lattice(self.after[one], steps[one])
-            whole[one] = strength
-            if strength >= WHOLE:
-                steps[one] = step
+        for index in np.flatnonzero(seen):
+            step, closeness = nearest_lattice(self.decoded[index], steps[index])
+            whole[index] = closeness
+            if closeness >= WHOLE:
+                steps[index] = step
         return QuantizerSteps(np.log(steps).astype(np.float32), seen, whole.astype(np.float32))
 
 
 def nearest_lattice(counts: NDArray[np.int64], about: float) -> tuple[float, float]:
-    """Return the step near `about` whose multiples the sizes with these `counts` (SIZES,) are nearest to, and how near.
+    """Return the step near `about` whose multiples fit magnitudes with `counts` (MAGNITUDES,) best, and the closeness.
 
-    >>> counts = np.bincount([400, 800, 1200], minlength=SIZES)  # 100, 200 and 300 greys
-    >>> round(nearest_comb(counts, 98.0)[0])
+    >>> counts = np.bincount([400, 800, 1200], minlength=MAGNITUDES)  # magnitudes 100, 200 and 300
+    >>> round(nearest_lattice(counts, 98.0)[0])
     100
     """
-    places = np.flatnonzero(counts[:-1])  # the last is all that is larger
-    places = places[SIZE_GREY * places > about / 2]  # noise around 0 is near a multiple of everything
-    if not len(places):
+    bins = np.flatnonzero(counts[:-1])  # the last bin is open-ended
+    bins = bins[MAGNITUDE_STEP * bins > about / 2]  # noise around 0 is near a multiple of any step
+    if not len(bins):
         return about, 0.0
-    best, width = about, max(NEAR_GREY, NEAR_SHARE * about)
+    best, width = about, max(NEAR_LEVELS, NEAR_SHARE * about)
     for _ in range(2):
         tried = best + np.linspace(-width, width, TRIES)
-        phases = np.cos(2 * np.pi * SIZE_GREY * places / tried[:, None])
-        found = int((np.exp(SHARPNESS * (phases - 1)) @ counts[places]).argmax())
-        best, width = float(tried[found]), 2 * width / (TRIES - 1)
-    return best, float(phases[found] @ counts[places] / counts[places].sum())
+        phases = np.cos(2 * np.pi * MAGNITUDE_STEP * bins / tried[:, None])
+        index = int((np.exp(SHARPNESS * (phases - 1)) @ counts[bins]).argmax())
+        best, width = float(tried[index]), 2 * width / (TRIES - 1)
+    return best, float(phases[index] @ counts[bins] / counts[bins].sum())
 
 
 def resolve_lattice(log_steps: Floats, seen: NDArray[np.bool_]) -> Floats:
-    """Return log steps (levels, count) with those that were not seen filled in from the other levels.
+    """Return log steps (levels, count), unseen steps filled in from the other levels.
 
-    A coefficient that is gone at a coarse level has the step that it has at a finer one, times the mean ratio of both
-    levels' steps. One that no level ever let pass keeps the least that its step can be at the finest.
+    A coefficient zeroed at a coarse level has the step of the finer level, times the median ratio of both levels'
+    steps. A coefficient zeroed at every level keeps the lower limit of its step at the finest.
     """
-    settled = log_steps.copy()
-    for level in range(1, len(settled)):
+    resolved = log_steps.copy()
+    for level in range(1, len(resolved)):
         both = seen[level] & seen[level - 1]
         ratio = np.median(log_steps[level][both] - log_steps[level - 1][both]) if both.any() else 0.0
-        settled[level] = np.where(seen[level], log_steps[level], settled[level - 1] + ratio)
-    return settled
+        resolved[level] = np.where(seen[level], log_steps[level], resolved[level - 1] + ratio)
+    return resolved
 
 
 def in_whole_steps(levels: list[QuantizerSteps]) -> bool:
-    """Return whether what a band is left with is whole steps: by most of what was seen of it at any level."""
-    seen = np.concatenate([steps.whole[steps.seen] for steps in levels])
-    return bool(len(seen)) and float(np.median(seen)) >= WHOLE
+    """Return whether a band is decoded to whole steps, by the median over all levels."""
+    closeness = np.concatenate([steps.whole[steps.seen] for steps in levels])
+    return bool(len(closeness)) and float(np.median(closeness)) >= WHOLE

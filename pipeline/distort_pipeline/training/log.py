@@ -1,4 +1,4 @@
-"""Figures over the steps: through DVCLive inside a DVC project, in the same files and columns elsewhere."""
+"""Figures over the steps: by DVCLive inside a DVC project, in the same files and columns elsewhere."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 
 class TrainingLog(Protocol):
-    """Takes the figures of a step."""
+    """Logs the figures of a step."""
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write `figures`, name → value, as those after `step` steps."""
+        """Write `figures`, name → value, after `step` steps."""
 
 
 def open_log(folder: Path, from_step: int) -> TrainingLog:
-    """Return a log in `folder`; what an interrupted run wrote behind `from_step` is taken out first."""
+    """Return a log in `folder`, without the lines of an interrupted run after `from_step`."""
     metrics = folder / "plots" / "metrics"
     for path in metrics.rglob("*.tsv"):
         _cut(path, from_step)
@@ -48,10 +48,10 @@ class _FileLog:
         for name, value in figures.items():
             path = self._metrics / f"{name}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not path.exists()
+            is_new = not path.exists()
             with path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-                if fresh:
+                if is_new:
                     writer.writerow(["step", path.stem])
                 writer.writerow([step, value])
 

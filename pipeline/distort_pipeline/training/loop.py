@@ -1,4 +1,4 @@
-"""The loop: batches into steps, losses into the log, checkpoints and validations at their turns."""
+"""The training loop: batches into steps, losses into the log, checkpoints and validations at fixed steps."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.log import open_log
 
 LOG_EVERY = 10
-OPEN_SUMS = "open_sums/"  # of a checkpoint between two steps that are logged
+OPEN_SUMS = "open_sums/"  # prefix in a checkpoint between two logged steps
 SUMMED = "steps"
-CHECKPOINT_SECONDS = 300  # at most that much work is lost, however slow the steps
-DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is the largest figure that can be meant
+CHECKPOINT_SECONDS = 300  # the most work that an interruption can lose, however slow the steps
+DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is the largest valid figure
 
 
 class Trainer(Protocol):
-    """What a backend gives the loop."""
+    """The training step and state of a backend."""
 
     def step(
         self, pristine: NDArray[Any], distorted: NDArray[Any], severities: NDArray[Any], number: int
     ) -> Mapping[str, Any]:
-        """Train on one batch and return the losses, as numbers or as the backend's scalars."""
+        """Train on a batch and return the losses, as numbers or as the backend's scalars."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return everything that the next step depends on."""
+        """Return the whole state for the next step."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
 
 
 def train(
@@ -52,21 +52,21 @@ def train(
     validate_every: int,
     validate: Callable[[int], Mapping[str, float]],
 ) -> int:
-    """Train up to `steps` steps in `folder`, from its newest checkpoint if there is one; return the first step made.
+    """Train up to `steps` steps in `folder`, from its newest checkpoint if any; return the first step of this run.
 
-    A loss that is not finite or out of all proportion raises PipelineError that names the last good checkpoint. Ctrl-C
-    saves one after the step in hand, and then arrives as KeyboardInterrupt.
+    A loss not finite or out of proportion raises PipelineError with the last good checkpoint. Ctrl-C saves a
+    checkpoint after the current step, and then raises KeyboardInterrupt.
     """
     checkpoints = folder / "checkpoints"
-    # figure → its sum since the last step that was logged, and how many steps those are
+    # figure → its sum since the last logged step, and the number of summed steps
     first, sums = _resume(trainer, checkpoints)
     log = open_log(folder / "live", first or -1)
     if first == 0:
-        log.log(0, validate(0))  # what the start scores
+        log.log(0, validate(0))  # the initialization's score
     pending: list[Mapping[str, Any]] = []
 
-    def settle(step: int) -> None:
-        """Turn the pending scalars into numbers, check them and add them up."""
+    def accumulate(step: int) -> None:
+        """Convert the pending scalars into numbers, check and sum up."""
         for losses in pending:
             sums[SUMMED] = sums.get(SUMMED, 0.0) + 1
             for name, value in losses.items():
@@ -76,30 +76,30 @@ def train(
                 sums[name] = sums.get(name, 0.0) + number
         pending.clear()
 
-    def tell(step: int) -> None:
-        """Log the means since the last time."""
+    def log_means(step: int) -> None:
+        """Log the means since the last logged step."""
         if summed := sums.pop(SUMMED, 0.0):
             log.log(step, {name: total / summed for name, total in sums.items()})
         sums.clear()
 
     saved = time.monotonic()
-    # the reader's thread ends with the loop, also when that raises
+    # the reader's thread ends with the loop, also after an exception
     with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
             done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             stopped = stop_requested()
-            # at the same steps, wherever a run was stopped
-            told = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
-            at_checkpoint = done % checkpoint_every == 0 or done == steps or stopped or overdue
-            if told or at_checkpoint:
-                settle(done)
-            if told:
-                tell(done)
+            # at the same steps, wherever a run was interrupted
+            log_due = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
+            checkpoint_due = done % checkpoint_every == 0 or done == steps or stopped or overdue
+            if log_due or checkpoint_due:
+                accumulate(done)
+            if log_due:
+                log_means(done)
             if done % validate_every == 0 or done == steps:
                 log.log(done, validate(done))
-            if at_checkpoint:
+            if checkpoint_due:
                 open_state = {f"{OPEN_SUMS}{name}": np.array(total) for name, total in sums.items()}
                 save_checkpoint(checkpoints, done, {**trainer.state(), **open_state})
                 saved = time.monotonic()
@@ -109,11 +109,11 @@ def train(
 
 
 def _resume(trainer: Trainer, checkpoints: Path) -> tuple[int, dict[str, float]]:
-    """Return the step to go on at, and the sums of figures that were not logged by then."""
-    found = load_checkpoint(checkpoints)
-    if found is None:
+    """Return the step to resume at, and the sums of figures not yet logged."""
+    checkpoint = load_checkpoint(checkpoints)
+    if checkpoint is None:
         return 0, {}
-    step, state = found
+    step, state = checkpoint
     sums = {name.removeprefix(OPEN_SUMS): float(state.pop(name)) for name in list(state) if name.startswith(OPEN_SUMS)}
     try:
         trainer.restore(state)

@@ -1,4 +1,4 @@
-"""One training step on TensorFlow: D on (x, y) and (x, G(x)), then G through the updated D."""
+"""The training step on TensorFlow: D on (x, y) and (x, G(x)), then G through the updated D."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 
 
 class TensorflowTrainer(GANTrainer):
-    """The adversaries, trained by TensorFlow."""
+    """Trains the GAN by TensorFlow."""
 
     adam = FusedAdam
 
@@ -30,10 +30,10 @@ class TensorflowTrainer(GANTrainer):
         self._step = tf.function(self._distributed_step, autograph=False)
 
     def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, Any]:
-        """Train on one batch of 8-bit crops, the `number`-th, and return the losses, as scalars still on the device."""
-        batch = (tf.constant(part) for part in (pristine, distorted, severities))
-        found: dict[str, Any] = self._step(*batch, tf.constant(number, tf.int64))
-        return found
+        """Train on a batch of 8-bit crops, step `number`, and return the losses, as scalars still on the device."""
+        batch = (tf.constant(array) for array in (pristine, distorted, severities))
+        figures: dict[str, Any] = self._step(*batch, tf.constant(number, tf.int64))
+        return figures
 
     def _distributed_step(self, pristine: Any, distorted: Any, severities: Any, number: Any) -> dict[str, Any]:
         if self.strategy.num_replicas_in_sync == 1:
@@ -44,20 +44,20 @@ class TensorflowTrainer(GANTrainer):
                 lambda context: batch[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
             )
 
-        own = (shares(pristine), shares(distorted), shares(severities), number)
-        found = self.strategy.run(self._replica_step, own)
-        return {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in found.items()}
+        inputs = (shares(pristine), shares(distorted), shares(severities), number)
+        figures = self.strategy.run(self._replica_step, inputs)
+        return {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in figures.items()}
 
     def _replica_step(self, pristine: Any, distorted: Any, severity: Any, number: Any) -> dict[str, Any]:
         x, y = (tf.cast(pixels, tf.float32) / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         noises = self._noises(number)
-        found = {"true_residual": losses.sparsity(y, x, span=255.0, reduction="mean")}
+        all_figures = {"true_residual": losses.l1_loss(y, x, span=255.0, reduction="mean")}
         with tf.GradientTape() as generator_tape:
             fake = self.generator(self.inputs(x, noises, severity), training=True)
             logits = None
             if self.settings.adversarial_weight:
                 with generator_tape.stop_recording():
-                    found |= self._discriminator_update(x, y, tf.stop_gradient(fake), severity)
+                    all_figures |= self._discriminator_update(x, y, tf.stop_gradient(fake), severity)
                 logits = self.discriminator(self.discriminator_inputs(x, fake, severity), training=True)
             loss, figures = self.generator_loss(x, y, severity, fake, logits)
         _apply(
@@ -68,7 +68,7 @@ class TensorflowTrainer(GANTrainer):
             self._share() * self.generator_is_active(number),
         )
         self._average(number)
-        return found | figures
+        return all_figures | figures
 
     def _discriminator_update(self, x: Any, y: Any, fake: Any, severity: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
@@ -106,6 +106,6 @@ def _apply(optimizer: Any, tape: tf.GradientTape, loss: Any, network: keras.Mode
 
 
 def _strategy() -> Any:
-    """Return one device's strategy, or MirroredStrategy where there are several GPUs."""
+    """Return the single-device strategy, or MirroredStrategy with several GPUs."""
     several = len(tf.config.list_physical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()

@@ -1,4 +1,4 @@
-"""Validation tiles: how far a generator's statistics are from the true distortion's, on photographs it never saw."""
+"""Validation tiles: the distance of a generator's statistics from the true distortion's, on unseen photographs."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SIDE_BY_SIDE_ROWS = 3
 
 @dataclass(frozen=True)
 class ValidationTiles:
-    """Tiles of the validation images, (N, 256, 256, 3), at one severity, and which image each is of.
+    """Tiles of the validation images, (N, 256, 256, 3), at a single severity, and the image of each.
 
-    `wholes` (N, 18) is the significance of those images, see `wavelets/significance.py`.
+    `significances` (N, 18) are of the whole images, see `wavelets/significance.py`.
     """
 
     pristine: Images
@@ -47,19 +47,19 @@ class ValidationTiles:
     severity: float
 
     def histograms(self, predictor: Predictor, seed: int) -> tuple[ValidationHistograms, Images]:
-        """Return the headline histograms of every tile, and the generated tiles."""
-        seeds = [derive_seed(seed, "validation", place) for place in range(len(self.pristine))]
+        """Return the JSD_NSS histograms of every tile, and the generated tiles."""
+        seeds = [derive_seed(seed, "validation", index) for index in range(len(self.pristine))]
         generated = predictor.distort(self.pristine, seeds, [self.severity] * len(seeds), self.significances)
-        pristine, true, made = (
+        pristine, true, generated_histograms = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
         )
-        return ValidationHistograms(pristine, true, made, self.images, TILE_PX), generated
+        return ValidationHistograms(pristine, true, generated_histograms, self.images, TILE_PX), generated
 
 
 def validation_tiles(
     pairs: PairStore, distortion: str, level: int, *, severity: float, count: int, seed: int
 ) -> ValidationTiles:
-    """Return about `count` tiles at `level`, as many of each validation image, far apart in it."""
+    """Return about `count` tiles at `level`, equally many of each validation image, spread over the image."""
     records = [record for record in pairs.records("val") if (record.distortion, record.level) == (distortion, level)]
     if not records:
         raise PipelineError(f"{pairs.folder} holds no validation image of {distortion} at level {level}")
@@ -67,7 +67,7 @@ def validation_tiles(
     true: list[Image] = []
     images: list[int] = []
     significances: list[Significance] = []
-    for place, (record, clean, bad) in enumerate(pairs.validation(distortion, level)):
+    for index, (record, pristine_image, true_image) in enumerate(pairs.validation(distortion, level)):
         tiles = spread_tiles(
             record.height,
             record.width,
@@ -76,28 +76,28 @@ def validation_tiles(
             align_px=TILE_ALIGN_PX,
             seed=derive_seed(seed, "validation", record.image_digest),
         )
-        whole = significance_of(clean)
+        significance = significance_of(pristine_image)
         for tile in tiles:
             if min(tile.height, tile.width) < TILE_PX:
                 continue
-            inside = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
-            pristine.append(clean[inside])
-            true.append(bad[inside])
-            images.append(place)
-            significances.append(whole)
+            crop = (slice(tile.y, tile.y + TILE_PX), slice(tile.x, tile.x + TILE_PX))
+            pristine.append(pristine_image[crop])
+            true.append(true_image[crop])
+            images.append(index)
+            significances.append(significance)
     if not pristine:
         raise PipelineError(f"no validation image of {distortion} is {TILE_PX} px on both sides")
     return ValidationTiles(np.stack(pristine), np.stack(true), np.array(images), np.stack(significances), severity)
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:
-    """Return JSD_NSS in bits as the mean over images (the paper's cell) and pooled, and what the identity baseline scores."""
+    """Return JSD_NSS in bits, the mean over images (the paper's cell) and pooled, and the identity baseline's mean."""
     per_image, identity_baseline = [], []
     for image in np.unique(histograms.images):
-        own = histograms.images == image
-        true = histograms.true[own].sum(0)
-        per_image.append(jsd_bits(true, histograms.generated[own].sum(0)))
-        identity_baseline.append(jsd_bits(true, histograms.pristine[own].sum(0)))
+        rows = histograms.images == image
+        true = histograms.true[rows].sum(0)
+        per_image.append(jsd_bits(true, histograms.generated[rows].sum(0)))
+        identity_baseline.append(jsd_bits(true, histograms.pristine[rows].sum(0)))
     return {
         "jsd_nss": float(np.mean(per_image)),
         "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
@@ -108,43 +108,43 @@ def summary(histograms: ValidationHistograms) -> dict[str, float]:
 def batch_thresholds(
     histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Return "paired" and "unpaired" → number of tiles, as text → bits that a batch of so many may score.
+    """Return "paired" and "unpaired" → number of tiles, as text → acceptance threshold in bits for such a batch.
 
-    That is the 99 % quantile of bootstrapped validation batches, or 0.002 where that is more.
+    The threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 if larger.
     """
     thresholds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
     pool = histograms.true.sum(0)
     for size in sizes:
         rng = make_rng(derive_seed(seed, "bound", size))
-        own = histograms.images
-        paired = bootstrap_threshold(histograms.generated, histograms.true, own, size, rng=rng)
-        unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, own, size, rng=rng)
+        images = histograms.images
+        paired = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
+        unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
         thresholds["paired"][str(size)] = max(paired, MIN_THRESHOLD_BITS)
         thresholds["unpaired"][str(size)] = max(unpaired, MIN_THRESHOLD_BITS)
     return thresholds
 
 
 def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
-    """Return the mean PSNR against pristine, generated minus true, in dB: positive where too little is distorted."""
+    """Return the mean PSNR against pristine, generated minus true, in dB: positive if distorted too little."""
     differences = [
-        psnr(pristine, made) - psnr(pristine, true)
-        for pristine, true, made in zip(tiles.pristine, tiles.true, generated, strict=True)
+        psnr(pristine, generated_tile) - psnr(pristine, true)
+        for pristine, true, generated_tile in zip(tiles.pristine, tiles.true, generated, strict=True)
     ]
-    finite = [difference for difference in differences if np.isfinite(difference)]  # some tile may be untouched
+    finite = [difference for difference in differences if np.isfinite(difference)]  # a tile may be unchanged
     return float(np.mean(finite)) if finite else 0.0
 
 
 def validation_side_by_side(tiles: ValidationTiles, generated: Images) -> Image:
-    """Return a strip of a tile of each of the first images: pristine, true, generated and both residuals."""
+    """Return a side-by-side of a tile of each of the first images: pristine, true, generated and both residuals."""
     firsts = [int(np.flatnonzero(tiles.images == image)[0]) for image in np.unique(tiles.images)[:SIDE_BY_SIDE_ROWS]]
     rows = [
         [
-            tiles.pristine[place],
-            tiles.true[place],
-            generated[place],
-            amplified_residual(tiles.pristine[place], tiles.true[place]),
-            amplified_residual(tiles.pristine[place], generated[place]),
+            tiles.pristine[index],
+            tiles.true[index],
+            generated[index],
+            amplified_residual(tiles.pristine[index], tiles.true[index]),
+            amplified_residual(tiles.pristine[index], generated[index]),
         ]
-        for place in firsts
+        for index in firsts
     ]
     return side_by_side(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])

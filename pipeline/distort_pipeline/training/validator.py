@@ -1,4 +1,4 @@
-"""What a generator scores on the validation tiles of each level that it learns: along the way, and in the end."""
+"""Validation of a generator on tiles of each learned level: during training, and at the end."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
     from distort_pipeline.pixels import Images
 
 Figures = dict[str, float]
-FINAL_TILES = 8  # times the tiles of a validation along the way
+FINAL_TILES = 8  # times the tiles of a validation during training
 
 
 class Validator:
-    """Validates `forward` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
+    """Validates `predictor` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
 
     def __init__(
         self, pairs: PairStore, distortion: str, levels: Sequence[int], predictor: Predictor, *, count: int, seed: int
     ) -> None:
         self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
-        self._count, self._seed, self._own_seed = count, seed, derive_seed(seed, distortion)
-        self._along = list(self._tiles(-(-count // len(levels))))
+        self._count, self._seed, self._distortion_seed = count, seed, derive_seed(seed, distortion)
+        self._training_tiles = list(self._tiles(-(-count // len(levels))))
 
     def along(self, step: int, side_by_side: Path) -> Figures:
-        """Return the mean figures of the levels; each leaves a strip in the folder `strips`, named by the step."""
-        found = []
-        for level, tiles in self._along:
+        """Return the mean figures of the levels, and write a PNG for each level to the folder `side_by_side`."""
+        level_figures = []
+        for level, tiles in self._training_tiles:
             figures, _, generated = self._validated(tiles)
-            own = f"-level-{level}" if len(self._levels) > 1 else ""
-            write_bytes(side_by_side / f"{step:08d}{own}.png", encode_png(validation_side_by_side(tiles, generated)))
-            found.append(figures)
-        return mean_figures(found)
+            suffix = f"-level-{level}" if len(self._levels) > 1 else ""
+            write_bytes(side_by_side / f"{step:08d}{suffix}.png", encode_png(validation_side_by_side(tiles, generated)))
+            level_figures.append(figures)
+        return mean_figures(level_figures)
 
     def final(self) -> tuple[list[Figures], list[ValidationHistograms]]:
         """Return the figures and the histograms of each level, on many tiles of each."""
-        found = [self._validated(tiles)[:2] for _, tiles in self._tiles(FINAL_TILES * self._count)]
-        return [figures for figures, _ in found], [histograms for _, histograms in found]
+        results = [self._validated(tiles)[:2] for _, tiles in self._tiles(FINAL_TILES * self._count)]
+        return [figures for figures, _ in results], [histograms for _, histograms in results]
 
     def calibration(self) -> dict[str, list[float]] | None:
-        """Return the calibration of a generator of several levels; None of one that has a single level."""
+        """Return the calibration of a multi-level generator; None for a single level."""
         if len(self._levels) == 1:
             return None
         tiles = self._tiles_of(self._levels[-1], 1.0, self._count)
-        seeds = [derive_seed(self._own_seed, "calibration", place) for place in range(len(tiles.pristine))]
+        seeds = [derive_seed(self._distortion_seed, "calibration", index) for index in range(len(tiles.pristine))]
         return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances)
 
     def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
-        """Yield each level with about `count` tiles at it; only one level's at a time are kept."""
+        """Yield each level with about `count` tiles; only a single level's tiles are kept at a time."""
         for rank, level in enumerate(self._levels, start=1):
             yield level, self._tiles_of(level, rank / len(self._levels), count)
 
@@ -72,10 +72,10 @@ class Validator:
 
     def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Images]:
         """Return the figures, the histograms and the generated tiles."""
-        histograms, generated = tiles.histograms(self._predictor, self._own_seed)
+        histograms, generated = tiles.histograms(self._predictor, self._distortion_seed)
         return {**summary(histograms), "delta_psnr_db": delta_psnr_db(tiles, generated)}, histograms, generated
 
 
 def mean_figures(figures: Sequence[Figures]) -> Figures:
     """Return the mean over levels of each figure."""
-    return {name: fmean(own[name] for own in figures) for name in figures[0]}
+    return {name: fmean(level[name] for level in figures) for name in figures[0]}

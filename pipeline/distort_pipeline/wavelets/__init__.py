@@ -1,1 +1,1 @@
-"""The wavelet of JPEG 2000 and what it tells of an image, without a backend: workers that cut tiles need none."""
+"""The wavelet of JPEG 2000 and the significance of an image's coefficients; neither needs a backend."""

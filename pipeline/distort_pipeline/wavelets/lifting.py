@@ -1,8 +1,8 @@
-"""The 9/7 wavelet of Cohen, Daubechies and Feauveau, the lossy one of JPEG 2000, by lifting.
+"""The 9/7 wavelet of Cohen, Daubechies and Feauveau, the lossy wavelet of JPEG 2000, by lifting.
 
-By steps (Daubechies and Sweldens 1998, section 7.9), borders mirrored: in place, and exact backwards whatever the
-coefficients. The scale of the bands makes the transform nearly orthonormal. `xp` is `numpy` or `keras.ops`, as workers
-that only cut tiles need no backend.
+By steps (Daubechies and Sweldens 1998, section 7.9), borders mirrored: in place, and exactly invertible for any
+coefficients. The scale of the bands makes the transform nearly orthonormal. `xp` is `numpy` or `keras.ops`: workers
+without networks need no backend.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 LEVELS = 5
 LIFTING = (-1.586134342, -0.052980118, 0.882911075, 0.443506852)  # predict, update, predict, update
 LIFTING_SCALE = 1.230174105 / 2**0.5  # of the details; its inverse for the rest
-MULTIPLE_PX = 2**LEVELS  # sides of what is taken apart are multiples of this
+MULTIPLE_PX = 2**LEVELS  # sides of the input are multiples of this
 
 
 def analysed(planes: Any, xp: Any) -> list[Any]:
@@ -37,7 +37,7 @@ def lift(values: Any, axis: int, xp: Any) -> tuple[Any, Any]:
 
 
 def unlift(low: Any, high: Any, axis: int, xp: Any) -> Any:
-    """Return what `lift` took apart."""
+    """Return the values whose `lift` is (`low`, `high`)."""
     even, odd = low * LIFTING_SCALE, high / LIFTING_SCALE
     for predict, update in (LIFTING[2:], LIFTING[:2]):
         even = even - update * (odd + _shifted(odd, -1, axis, xp))
@@ -52,7 +52,7 @@ def _every_other(values: Any, first: int, axis: int) -> Any:
 
 
 def _shifted(values: Any, by: int, axis: int, xp: Any) -> Any:
-    """Return each value's neighbour, the next (`by` 1) or the one before (-1); at the border it is its own."""
+    """Return each value's neighbour, the next (`by` 1) or the previous (-1); at the border the value itself."""
     first, second = (slice(1, None), slice(-1, None)) if by > 0 else (slice(None, 1), slice(None, -1))
-    parts = [values[:, first], values[:, second]] if axis == 1 else [values[:, :, first], values[:, :, second]]
-    return xp.concatenate(parts, axis=axis)
+    pieces = [values[:, first], values[:, second]] if axis == 1 else [values[:, :, first], values[:, :, second]]
+    return xp.concatenate(pieces, axis=axis)

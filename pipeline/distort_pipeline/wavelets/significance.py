@@ -1,12 +1,11 @@
-"""How large an image's wavelet coefficients are: what the rate control of a codec goes by.
+"""The significance of an image: shares of large wavelet coefficients, the basis of a codec's rate control.
 
-A wavelet coder that is given so many bytes ends with about as many significant coefficients, whatever the image: bits
-grow linearly with the share of those that are not rounded to 0 (He and Mitra, "A unified rate-distortion analysis
-framework for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus that share is called ρ). So an image's step
-is the size that a certain share of its coefficients reaches, and that share is the same for all images.
+A wavelet coder with a byte budget ends with about the same number of significant coefficients for any image: bits grow
+linearly with the share of coefficients not rounded to 0 (He and Mitra, "A unified rate-distortion analysis framework
+for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus this share is called ρ). An image's step is therefore the
+magnitude reached by a share of its coefficients, and the share is the same for all images.
 
-A codec's step is that of the whole image. What is read here of it is 18 numbers, small enough to go along with its
-tiles.
+A codec's step belongs to the whole image. The significance is 18 numbers, small enough to accompany each tile.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 from distort_pipeline.pixels import Image
 from distort_pipeline.wavelets.lifting import MULTIPLE_PX, analysed
 
-Significance = NDArray[np.float32]  # (18,): the share of an image's coefficients that reach each of the SIZES
+Significance = NDArray[np.float32]  # (18,): the share of an image's coefficients not below each of the SIZES
 Significances = NDArray[np.float32]  # (N, 18), a row for each image
 
-SIZES = (2.0 ** (np.arange(18) / 2)).astype(np.float32)  # greys: 1 to 362, half an octave apart
+SIZES = (2.0 ** (np.arange(18) / 2)).astype(np.float32)  # 8-bit levels: 1 to 362, half an octave apart
 LOG_SPACING = float(np.log(2.0) / 2)
-LEAST_SHARE = 1e-7  # of the coefficients; keeps the logarithm of none finite
-ZERO_GREY = 128  # what codecs take off each channel
+LEAST_SHARE = 1e-7  # of the coefficients; keeps the logarithm finite
+ZERO_LEVEL = 128  # subtracted from each channel by codecs
 # luma and colour differences of full-range RGB, ITU-T T.871 (JFIF); the irreversible transform of JPEG 2000 is the same
 TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 
@@ -39,15 +38,15 @@ def significance_of(image: Image) -> Significance:
     """
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
-    planes = (padded.astype(np.float32) - ZERO_GREY) @ TO_PLANES.T
+    planes = (padded.astype(np.float32) - ZERO_LEVEL) @ TO_PLANES.T
     sizes = np.abs(np.concatenate([band.ravel() for band in analysed(planes[None], np)]))
     return np.array([np.count_nonzero(sizes >= least) / sizes.size for least in SIZES], np.float32)
 
 
 def log_sizes(significance: Any, log_shares: Any, xp: Any) -> Any:
-    """Return the logarithms (N,) of the sizes in greys that shares `log_shares` (N,) of the coefficients reach.
+    """Return the logarithms (N,) of the magnitudes, in 8-bit levels, reached by shares `log_shares` (N,).
 
-    `significance` is (N, 18). Between two of the SIZES along a straight line of logarithms; never beyond the outermost.
+    `significance` is (N, 18). Linear in logarithms between two of the SIZES; never beyond the outermost.
     """
     reached = xp.log(xp.maximum(significance, LEAST_SHARE))
     steps = xp.maximum(reached[:, :-1] - reached[:, 1:], LEAST_SHARE)

@@ -1,11 +1,10 @@
-"""Holds the pretrained generators against the true distortions on the twenty photographs of the sample, whole.
+"""Compares the pretrained generators with the true distortions on the twenty photographs of the sample.
 
-    python -m studies.judge_pretrained [MODELS]
+    python -m studies.evaluate_pretrained [MODELS]
 
-MODELS is a folder of other models to judge in their place.
-Neither the fit of the pretrained generators nor any decision on the way there saw these photographs: those of them that there are
-larger versions of were left out. Prints JSD_NSS in bits (mean, median, largest) and strength in
-dB (PSNR against pristine, generated minus true, mean).
+MODELS is a folder of other models to compare. These photographs were used neither in the fit of the pretrained
+generators nor in decisions about them; photographs with larger versions in the training set were left out. Prints
+JSD_NSS in bits (mean, median, maximum) and mean delta PSNR in dB (PSNR against pristine, generated minus true).
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_lev
 
 
 def scores_of(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
-    """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and the strength in dB."""
+    """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and delta PSNR in dB."""
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
         pristine: Image = decode(path.read_bytes())[0]
         true = apply(pretrained.card["distortion"], pristine, level.parameters, make_rng(seed)).image
-        made = pretrained.predictor.distort_image(pristine, seed, level.severity)
-        wanted = product_histogram(true)
+        generated = pretrained.predictor.distort_image(pristine, seed, level.severity)
+        histogram = product_histogram(true)
         yield (
-            jsd_bits(wanted, product_histogram(made)),
-            jsd_bits(wanted, product_histogram(pristine)),
-            psnr(pristine, made) - psnr(pristine, true),
+            jsd_bits(histogram, product_histogram(generated)),
+            jsd_bits(histogram, product_histogram(pristine)),
+            psnr(pristine, generated) - psnr(pristine, true),
         )
 
 
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path, exists=True), default=PRETRAINED)
 def main(models: Path) -> None:
-    """Print a line for each level of each starter, or of each of MODELS."""
+    """Print a line for each level of each pretrained generator, or of each of MODELS."""
     for name, folder in model_folders(models).items():
         pretrained = load_generator(folder, batch_size=1)
         for level in learned_levels(pretrained.card):
-            scores, nothing, strength = np.array(list(scores_of(pretrained, level))).T
-            said = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, largest {scores.max():.4f} bits"
+            scores, identity, delta_psnr = np.array(list(scores_of(pretrained, level))).T
+            text = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, maximum {scores.max():.4f} bits"
             click.echo(
-                f"{name} {canonical(dict(level.parameters))}: {said} (the identity baseline {nothing.mean():.4f}), "
-                f"{strength.mean():+.2f} dB"
+                f"{name} {canonical(dict(level.parameters))}: {text} (identity baseline {identity.mean():.4f}), "
+                f"{delta_psnr.mean():+.2f} dB"
             )
 
 

@@ -1,10 +1,10 @@
-"""A place with the sample's manifest, its pairs and a corpus, small enough to be made over and over.
+"""A working folder with the sample's manifest, its pairs and a corpus, small enough for many runs.
 
-A test module takes it with `pytest_plugins = ["corpus_fixtures", "fault_places"]`.
+Test modules use it with `pytest_plugins = ["corpus_fixtures", "fault_workdirs"]`.
 """
 
 import pytest
-from commands import PathType
+from commands import Workdir
 
 SETTINGS = {
     "ingest": {"val_count": 4},
@@ -20,7 +20,7 @@ SETTINGS = {
         "base_filters": 2,
         "discriminator_filters": 2,
         "crop_px": 128,
-        "batch": 2,
+        "batch_size": 2,
         "steps": 60,
         "checkpoint_every": 5,
         "validate_every": 30,
@@ -41,20 +41,20 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, sample):
-    """A place with the sample's manifest and its pairs."""
-    found = PathType(tmp_path_factory.mktemp("place"), SETTINGS)
-    found.made("ingest", sample, "--out", "manifest.jsonl")
-    return found
+def workdir(tmp_path_factory, sample):
+    """A working folder with the sample's manifest."""
+    folder = Workdir(tmp_path_factory.mktemp("workdir"), SETTINGS)
+    folder.succeed("ingest", sample, "--out", "manifest.jsonl")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def placed_pairs(place):
-    place.made("pairs", "manifest.jsonl", "--out", "pairs")
-    return place.folder / "pairs"
+def workdir_pairs(workdir):
+    workdir.succeed("pairs", "manifest.jsonl", "--out", "pairs")
+    return workdir.folder / "pairs"
 
 
 @pytest.fixture(scope="module")
-def placed_corpus(place, models):
-    place.made("generate", "--models", models, "--out", "corpus")
-    return place.folder / "corpus"
+def workdir_corpus(workdir, models):
+    workdir.succeed("generate", "--models", models, "--out", "corpus")
+    return workdir.folder / "corpus"

@@ -1,0 +1,30 @@
+"""`python -m stages.external`: lists files of external pairs with sizes and times, so that DVC sees changes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from distort_pipeline.params import Params
+from distort_pipeline.records import Report
+from distort_pipeline.stores.files import write_json
+from stages.face import BUILD, show
+
+
+def files_of(source: Path) -> list[Path]:
+    """Return the files of a folder of distorted images, or a CSV of pairs and the distorted images that it names."""
+    if source.is_dir():
+        return sorted(path for path in source.rglob("*") if path.is_file())
+    with source.open(newline="", encoding="utf-8-sig") as file:
+        return [source, *(source.parent / (row.get("distorted") or "") for row in csv.DictReader(file))]
+
+
+def list_external(params: Params) -> Report:
+    """Write build/external.json: path → [bytes, nanoseconds of the last change]."""
+    found = [path for source in params.pairs.external.values() for path in files_of(Path(source)) if path.is_file()]
+    write_json(BUILD / "external.json", {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in found})
+    return Report("external", {"files": len(found)}, (f"{len(found)} files of external pairs",))
+
+
+if __name__ == "__main__":
+    show(list_external)
