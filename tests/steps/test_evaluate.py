@@ -156,15 +156,16 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
         for name in ("jpeg", "noisy", EXTERNAL)
         for file in (
             "side_by_side/{}.png",
-            *(f"plots/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)),
+            *(f"data/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)),
+            *(f"plots/{plot}_{{}}.svg" for plot in ("histogram", "histogram_log", "spectrum", "grid", "c2st", *PLOTS)),
         )
     }
     assert files == per_model | {
         "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
-        "plots/table.csv", "noise_floors.csv", "nss_features.csv", "nss_feature_tables.csv", "severity.csv",
-        "index.html", "c2st.csv", "tstr.csv", "plots/c2st.csv",
+        "data/table.csv", "noise_floors.csv", "nss_features.csv", "nss_feature_tables.csv", "severity.csv",
+        "index.html", "c2st.csv", "tstr.csv", "data/c2st.csv",
     }  # fmt: skip
-    shares = rows_of(out / "plots" / "histogram_noisy.csv")
+    shares = rows_of(out / "data" / "histogram_noisy.csv")
     assert len(shares) == 103
     assert sum(float(row["generated"]) for row in shares) == pytest.approx(1, abs=1e-4)
     table = rows_of(out / "table.csv")

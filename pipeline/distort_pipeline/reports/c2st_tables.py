@@ -65,7 +65,7 @@ def c2st_csv(c2st: C2STReport) -> Iterator[tuple[str, list[Sequence[object]]]]:
         for compared, accuracy in compared_in(result).items()
     ]
     yield "c2st.csv", [columns, *rows]
-    yield "plots/c2st.csv", [["compared", "accuracy"], *([f"{row[0]}: {row[1]}", row[2]] for row in rows)]
+    yield "data/c2st.csv", [["compared", "accuracy"], *([f"{row[0]}: {row[1]}", row[2]] for row in rows)]
     if c2st.tstr_result:
         yield (
             "tstr.csv",

@@ -119,7 +119,7 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
         yield file, [["generated", *columns], *([name, *(row[column] for column in columns)] for name, row in all_rows)]
         if file == "table.csv":
             long = [[name, column, row[column]] for name, row in all_rows for column in columns]
-            yield "plots/table.csv", [["generated", "true", "bits"], *long]
+            yield "data/table.csv", [["generated", "true", "bits"], *long]
     yield (
         "noise_floors.csv",
         [
@@ -133,7 +133,7 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
     yield from _feature_files(evaluation)
     yield "severity.csv", [["model", "image", *SEVERITY], *quality_table(evaluation)]
     for name, model in evaluation.models.items():
-        yield f"plots/histogram_{name}.csv", _histogram_rows(model)
+        yield f"data/histogram_{name}.csv", _histogram_rows(model)
         yield from residual_csv(evaluation, name)
 
 

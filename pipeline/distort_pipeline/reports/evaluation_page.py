@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from distort_pipeline.pixels import Image
 from distort_pipeline.reports.c2st_tables import c2st_text, compared_in, severity_tstr_text, tstr_text
-from distort_pipeline.reports.charts import histogram_chart
 from distort_pipeline.reports.divergence_tables import (
     PAPER_CAVEAT,
     PAPER_COLUMNS,
@@ -19,8 +18,8 @@ from distort_pipeline.reports.divergence_tables import (
     smallest,
 )
 from distort_pipeline.reports.evaluation_files import SEVERITY, model_metrics, quality_means, quality_table, residuals
+from distort_pipeline.reports.evaluation_plots import c2st_charts, histogram_charts
 from distort_pipeline.reports.html import template
-from distort_pipeline.reports.interval_plot import interval_plot
 from distort_pipeline.reports.residual_plots import residual_charts
 from distort_pipeline.reports.side_by_side import EmbeddedImage, amplified_residual, embed
 from distort_pipeline.reports.sweep_tables import parameters_text, sweep_charts
@@ -71,14 +70,14 @@ def render(
         caveat=PAPER_CAVEAT,
         in_the_paper=in_the_paper(evaluation.columns),
         models={name: model_metrics(evaluation, name) for name in evaluation.models},
-        charts={name: _charts(evaluation, name) for name in evaluation.models},
-        residual_charts={name: residual_charts(evaluation, name) for name in evaluation.models},
+        charts={name: _markup(histogram_charts(evaluation, name)) for name in evaluation.models},
+        residual_charts={name: _markup(residual_charts(evaluation, name)) for name in evaluation.models},
         sweeps=sweeps or {},
         sweep_charts=sweep_charts,
         sweep_goals={"falling": FALLING_GOAL, "untouched": UNTOUCHED_GOAL_DB, "steps": STEPS},
         parameters_text=parameters_text,
         c2st=c2st,
-        c2st_charts=_c2st_charts(c2st),
+        c2st_charts=_markup(c2st_charts(c2st)),
         compared_in=compared_in,
         c2st_text=c2st_text,
         tstr_text=tstr_text,
@@ -223,17 +222,5 @@ def _table(
     }
 
 
-def _c2st_charts(c2st: C2STReport | None) -> dict[str, Markup]:
-    results = c2st.results if c2st else {}
-    return {
-        name: Markup(interval_plot(compared_in(result), title=f"C2ST accuracy of {name}"))
-        for name, result in results.items()
-    }
-
-
-def _charts(evaluation: Evaluation, name: str) -> list[Markup]:
-    histograms = {kind: counts.tolist() for kind, counts in evaluation.models[name].histograms.items()}
-    return [
-        Markup(histogram_chart(histograms, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log))
-        for log in (False, True)
-    ]
+def _markup(charts: Mapping[str, str]) -> dict[str, Markup]:
+    return {name: Markup(chart) for name, chart in charts.items()}

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from markupsafe import Markup
 
 from distort_pipeline.reports.line_chart import line_chart
 from distort_pipeline.reports.scatter_chart import scatter_chart
@@ -28,8 +27,8 @@ PLOTS = {
 FREQUENCY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
-def residual_charts(evaluation: Evaluation, model: str) -> list[Markup]:
-    """Return the charts of one generator: spectrum, block grid, and a scatter chart for each of PLOTS."""
+def residual_charts(evaluation: Evaluation, model: str) -> dict[str, str]:
+    """Return the charts of one generator as SVG: spectrum, block grid, and a scatter chart for each of PLOTS."""
     residuals = evaluation.models[model].residuals
     spectrum = line_chart(
         {kind: np.sqrt(residuals[kind]["power"]).tolist() for kind in ("true", "generated")},
@@ -48,11 +47,11 @@ def residual_charts(evaluation: Evaluation, model: str) -> list[Markup]:
         y_label="autocorrelation of the gradient",
         x_ticks=range(0, GRID_LAGS_PX + 1, JPEG_BLOCK_PX),
     )
-    points = [
-        scatter_chart(points_of(evaluation, model, name), title=f"{label}, {model}", label=label, least_span=span)
+    points = {
+        name: scatter_chart(points_of(evaluation, model, name), title=f"{label}, {model}", label=label, least_span=span)
         for name, (label, span) in PLOTS.items()
-    ]
-    return [Markup(chart) for chart in (spectrum, grid, *points)]
+    }
+    return {"spectrum": spectrum, "grid": grid, **points}
 
 
 def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list[Sequence[object]]]]:
@@ -60,7 +59,7 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
     residuals = evaluation.models[model].residuals
     spectra = (np.sqrt(residuals[kind]["power"]).tolist() for kind in ("true", "generated"))
     yield (
-        f"plots/spectrum_{model}.csv",
+        f"data/spectrum_{model}.csv",
         [
             ["frequency", "true", "generated"],
             *zip(FREQUENCIES.tolist(), *spectra, strict=True),
@@ -68,7 +67,7 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
     )
     grids = (residuals[kind]["autocorrelation"].tolist() for kind in ("true", "generated"))
     yield (
-        f"plots/grid_{model}.csv",
+        f"data/grid_{model}.csv",
         [
             ["lag", "true", "generated"],
             *zip(range(1, GRID_LAGS_PX + 1), *grids, strict=True),
@@ -77,7 +76,7 @@ def residual_csv(evaluation: Evaluation, model: str) -> Iterator[tuple[str, list
     for name in PLOTS:
         points = points_of(evaluation, model, name)
         rows = [[of, true, generated] for of, values in points.items() for true, generated in values]
-        yield f"plots/{name}_{model}.csv", [["of", "true", "generated"], *rows]
+        yield f"data/{name}_{model}.csv", [["of", "true", "generated"], *rows]
 
 
 def points_of(evaluation: Evaluation, model: str, name: str) -> Points:

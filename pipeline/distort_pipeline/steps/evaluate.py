@@ -20,6 +20,7 @@ from distort_pipeline.records import PairRecord, Report, digest
 from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import SIDE_BY_SIDE_COLUMNS, side_by_side_row, write_evaluation_page
+from distort_pipeline.reports.evaluation_plots import write_plots
 from distort_pipeline.reports.side_by_side import side_by_side
 from distort_pipeline.reports.sweep_tables import sweep_text
 from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
@@ -71,6 +72,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         for name, rows in shown.items():
             if rows:
                 write_bytes(work / "side_by_side" / f"{name}.png", encode_png(side_by_side(rows, SIDE_BY_SIDE_COLUMNS)))
+        write_plots(work, evaluation, c2st, folders)
         metadata = _metadata(plan, settings, cards, figures)
         write_evaluation_page(work, evaluation, c2st, metadata, sweeps)
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
