@@ -24,8 +24,8 @@ TILE_PX = 256
 PARAMETERS: dict[str, dict[str, float]] = {
     "jpeg": {"quality": 12},
     "jp2k": {"ratio": 150},
-    "white_noise": {"sigma_grey": 19},
-    "pink_noise": {"sigma_grey": 25},
+    "white_noise": {"sigma_8bit": 19},
+    "pink_noise": {"sigma_8bit": 25},
 }
 
 

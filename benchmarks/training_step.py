@@ -63,7 +63,7 @@ def measure(options: Options) -> Result:
 def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int) -> list[Figure]:
     pristine = cut_tiles(read_images(options.images, 4), batch, crop_px)
     rng = np.random.default_rng(0)
-    distorted = np.stack([apply("white_noise", tile, {"sigma_grey": 19}, rng).image for tile in pristine])
+    distorted = np.stack([apply("white_noise", tile, {"sigma_8bit": 19}, rng).image for tile in pristine])
     trainers = {
         "plain": trainer_of(filters, batch, crop_px, "float32", plain=True),
         "float32": trainer_of(filters, batch, crop_px, "float32"),

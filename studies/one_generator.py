@@ -227,7 +227,7 @@ def rows(
 
 
 def _parameters(recipe: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.removesuffix('_grey')} {value:g}" for name, value in recipe["parameters"].items())
+    return ", ".join(f"{name.removesuffix('_8bit')} {value:g}" for name, value in recipe["parameters"].items())
 
 
 def divergence_table(results: Sequence[Row]) -> list[str]:

@@ -25,7 +25,7 @@ from distort_pipeline.training.calibration import calibrate
 LAST_LAYER_GAIN = 40  # an untrained last layer hardly changes an image
 LEARNED = {
     "jpeg": [{"quality": 40}, {"quality": 12}],
-    "white_noise": [{"sigma_grey": 8}, {"sigma_grey": 19}],
+    "white_noise": [{"sigma_8bit": 8}, {"sigma_8bit": 19}],
 }
 
 

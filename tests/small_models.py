@@ -8,7 +8,7 @@ from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, writ
 from distort_pipeline.training.validation import summary
 
 TILE_PX = 128
-PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19}}
+PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19}}
 INFERENCE_BATCH_SIZE = 8
 
 

@@ -35,7 +35,7 @@ def test_amplitude_falls_as_one_over_f(size):
 
 def test_amplitude_falls_as_one_over_f_in_the_image_itself():
     # rounding adds white noise of 1/12, far below the 25² of the noise even at the highest frequency
-    noisy = pink_noise(GREY, sigma_grey=25, rng=make_rng(2)).astype(float) - 128
+    noisy = pink_noise(GREY, sigma_8bit=25, rng=make_rng(2)).astype(float) - 128
     for channel in range(3):
         assert amplitude_slope(noisy[..., channel]) == pytest.approx(-1, abs=0.05)
 
@@ -58,7 +58,7 @@ def test_every_draw_has_exactly_unit_deviation_and_no_mean(size):
 
 
 def test_each_channel_of_the_image_has_the_requested_deviation():
-    noisy = pink_noise(GREY, sigma_grey=25, rng=make_rng(4)).astype(float)
+    noisy = pink_noise(GREY, sigma_8bit=25, rng=make_rng(4)).astype(float)
     # rounding adds 1/12 to the variance, ±128 is beyond 5 σ; sampling plays no part, as every draw is scaled
     assert noisy.std(axis=(0, 1)) == pytest.approx(np.full(3, np.sqrt(25**2 + 1 / 12)), abs=0.01)
     assert noisy.mean(axis=(0, 1)) == pytest.approx(np.full(3, 128), abs=0.01)
@@ -66,7 +66,7 @@ def test_each_channel_of_the_image_has_the_requested_deviation():
 
 def test_channels_are_independent():
     # pink noise has few independent values (its low frequencies rule), so the mean over draws is what is near 0
-    fields = [pink_noise(GREY[:128, :128], sigma_grey=25, rng=make_rng(seed)).reshape(-1, 3) for seed in range(40)]
+    fields = [pink_noise(GREY[:128, :128], sigma_8bit=25, rng=make_rng(seed)).reshape(-1, 3) for seed in range(40)]
     correlations = np.array([np.corrcoef(field.T)[np.triu_indices(3, 1)] for field in fields])
     assert np.abs(correlations.mean(axis=0)).max() < 5 * correlations.std() / np.sqrt(len(fields))
     assert np.abs(correlations).max() < 0.9
@@ -74,4 +74,4 @@ def test_channels_are_independent():
 
 def test_one_pixel_has_no_pink_noise():
     with pytest.raises(PipelineError, match="one pixel"):
-        pink_noise(GREY[:1, :1], sigma_grey=25, rng=make_rng(0))
+        pink_noise(GREY[:1, :1], sigma_8bit=25, rng=make_rng(0))

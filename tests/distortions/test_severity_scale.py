@@ -81,7 +81,7 @@ def test_images_get_worse_with_severity_and_are_nearly_pristine_at_0(name, photo
 def test_half_way_is_the_geometric_mean_of_codecs_and_the_arithmetic_mean_of_noises():
     assert parameters_at("jp2k", [{"ratio": 26}, {"ratio": 101}], 0.75) == {"ratio": 51}
     assert parameters_at("jp2k", [{"ratio": 26}, {"ratio": 101}], 0.25) == {"ratio": 13.5}  # from 0 on, linear
-    assert parameters_at("pink_noise", [{"sigma_grey": 4}, {"sigma_grey": 16}], 0.75) == {"sigma_grey": 10}
+    assert parameters_at("pink_noise", [{"sigma_8bit": 4}, {"sigma_8bit": 16}], 0.75) == {"sigma_8bit": 10}
     assert parameters_at("jpeg", [{"quality": 50}, {"quality": 5}], 0.75) == {"quality": 16}  # 316 %
 
 
@@ -96,7 +96,7 @@ def test_what_rises_and_falls_in_float_is_still_a_level():
     assert parameters_at("white_noise", levels, 0.1 + 0.2 + 0.3) == levels[2]  # 0.6000000000000001
 
 
-NOISES = [{"sigma_grey": 5}, {"sigma_grey": 10}]
+NOISES = [{"sigma_8bit": 5}, {"sigma_8bit": 10}]
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ NOISES = [{"sigma_grey": 5}, {"sigma_grey": 10}]
     [
         (lambda: parameters_at("white_noise", NOISES, 1.1), "from 0 to 1, got 1.1"),
         (lambda: parameters_at("white_noise", NOISES, float("nan")), "from 0 to 1, got nan"),
-        (lambda: parameters_at("white_noise", NOISES[::-1], 0.3), "white_noise have to grow in sigma_grey alone"),
-        (lambda: parameters_at("white_noise", [{"sigma_grey": 0}], 0.3), "have to grow"),
+        (lambda: parameters_at("white_noise", NOISES[::-1], 0.3), "white_noise have to grow in sigma_8bit alone"),
+        (lambda: parameters_at("white_noise", [{"sigma_8bit": 0}], 0.3), "have to grow"),
         (lambda: parameters_at("camera", [{}, {}], 0.3), "camera has no severity scale, so severity 0.3 "
          "is not possible; its levels lie at 0.5, 1"),
         (lambda: severity_of("camera", [{"iso": 1}], {"iso": 2}), "camera has no severity scale"),
-        (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 11}), "ends with sigma_grey 10"),
-        (lambda: severity_of("white_noise", NOISES, {"sigma_grey": 7, "tint": 1}), "is not on the severity scale of"),
+        (lambda: severity_of("white_noise", NOISES, {"sigma_8bit": 11}), "ends with sigma_8bit 10"),
+        (lambda: severity_of("white_noise", NOISES, {"sigma_8bit": 7, "tint": 1}), "is not on the severity scale of"),
     ],
 )  # fmt: skip
 def test_what_is_off_the_scale_is_refused_with_the_reason(call, message):

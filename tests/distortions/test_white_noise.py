@@ -12,7 +12,7 @@ COUNT = 400 * 500  # values of one channel
 
 @pytest.fixture(scope="module")
 def noise():
-    return white_noise(GREY, sigma_grey=19, rng=make_rng(1)).astype(float) - 128
+    return white_noise(GREY, sigma_8bit=19, rng=make_rng(1)).astype(float) - 128
 
 
 def test_mean_and_variance_are_as_requested_in_every_channel(noise):
@@ -39,15 +39,15 @@ def test_the_distribution_is_gaussian(noise):
 
 def test_values_are_rounded_not_cut_off():
     # cutting off decimals would shift the mean by half a level
-    assert abs(white_noise(GREY, sigma_grey=0.4, rng=make_rng(2)).mean() - 128) < 0.01
+    assert abs(white_noise(GREY, sigma_8bit=0.4, rng=make_rng(2)).mean() - 128) < 0.01
 
 
 def test_black_and_white_clip_instead_of_wrapping():
     for value in (0, 255):
-        noisy = white_noise(np.full((200, 200, 3), value, np.uint8), sigma_grey=20, rng=make_rng(3))
+        noisy = white_noise(np.full((200, 200, 3), value, np.uint8), sigma_8bit=20, rng=make_rng(3))
         assert np.abs(noisy.astype(int) - value).max() < 120
         assert 0.45 < (noisy == value).mean() < 0.55
 
 
 def test_no_noise_changes_nothing():
-    np.testing.assert_array_equal(white_noise(GREY, sigma_grey=0, rng=make_rng(4)), GREY)
+    np.testing.assert_array_equal(white_noise(GREY, sigma_8bit=0, rng=make_rng(4)), GREY)

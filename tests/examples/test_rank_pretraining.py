@@ -37,7 +37,7 @@ def test_both_materials_are_of_the_same_training_tiles(corpus, small_manifest, p
 
 def test_a_scorer_learns_the_order(corpus):
     tiles = corpus.take(list(range(8))).pristine
-    noisy = apply("white_noise", tiles.reshape(-1, 128, 3), {"sigma_grey": 40}, make_rng(0)).image
+    noisy = apply("white_noise", tiles.reshape(-1, 128, 3), {"sigma_8bit": 40}, make_rng(0)).image
     material = Material(tiles, noisy.reshape(tiles.shape))
     scorer = train_scorer(material, steps=60, batch_size=4, crop_px=64, seed=0)
     clean, distorted = (np.asarray(scorer(normalize(tiles))) for tiles in (material.pristine, material.distorted))

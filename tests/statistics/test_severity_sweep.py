@@ -75,7 +75,7 @@ def sweep_image(untouched_db, bits, errors, true_errors=None):
 
 
 def test_means_are_over_images_and_shares_over_tiles():
-    point = SeverityPoint(0.5, {"sigma_grey": 7})
+    point = SeverityPoint(0.5, {"sigma_8bit": 7})
     falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
     sweep = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [point])
     assert (sweep.falling, sweep.tiles, sweep.falling_share) == (2, 4, 0.5)

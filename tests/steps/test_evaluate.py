@@ -87,7 +87,7 @@ def evaluated(pair_store):
     """An evaluation of two identity generators and a generator of white noise of nearly the right severity."""
     models = pair_store.parent / "models"
     write_model(models / "jpeg", "jpeg", {"quality": 12})
-    write_model(models / "noisy", "white_noise", {"sigma_grey": 19}, noise=18)
+    write_model(models / "noisy", "white_noise", {"sigma_8bit": 19}, noise=18)
     write_model(models / EXTERNAL, EXTERNAL, {})
     out = pair_store.parent / "evaluation"
     report = evaluate.run(SETTINGS, pair_store, models, out)
@@ -139,7 +139,7 @@ def test_the_noise_floor_of_noise_is_between_the_stored_draw_and_a_second_draw(e
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
         seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
-        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_grey": 19}, make_rng(seed)).image))
+        each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_8bit": 19}, make_rng(seed)).image))
     assert float(floors["white_noise"]["split_half"]) == pytest.approx(np.mean(each), abs=1e-6)
     assert {name: row["split_half_of"] for name, row in floors.items()} == {
         "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
@@ -252,7 +252,7 @@ def test_without_c2st_steps_there_is_no_c2st(pair_store, tmp_path):
 
 
 def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path):
-    write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_grey": 19})
+    write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_8bit": 19})
     evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     figures = metrics_of(tmp_path / "out")["models"]["frozen"]
     assert (figures["diversity_matches"], figures["draw_variance_ratio"]) == (0, 0)
@@ -277,7 +277,7 @@ class TwoLevels:
     distortions = ("jpeg", "white_noise")
 
     def recipes(self, distortion):
-        values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_grey", 9), ("sigma_grey", 19)]}
+        values = {"jpeg": [("quality", 43), ("quality", 12)], "white_noise": [("sigma_8bit", 9), ("sigma_8bit", 19)]}
         return [
             {"distortion": distortion, "level": level, "parameters": {name: value}, "external": False}
             for level, (name, value) in enumerate(values[distortion], start=1)

@@ -35,7 +35,7 @@ def write_noise(folder, learned, generated):
     weights = {**weights, path: matrices}
     write_arrays(folder / WEIGHTS, weights)
     levels = [
-        {"level": rank, "parameters": {"sigma_grey": sigma}, "severity": rank / len(learned)}
+        {"level": rank, "parameters": {"sigma_8bit": sigma}, "severity": rank / len(learned)}
         for rank, sigma in enumerate(learned, start=1)
     ]
     card = {
@@ -121,7 +121,7 @@ def test_a_generator_of_one_level_has_no_severity_sweep(metrics, evaluated, pair
     assert set(metrics["sweeps"]) == {"monotone", "swapped"}
     rows = rows_of(evaluated[0] / "sweep_levels.csv")
     assert [(row["model"], row["parameters"]) for row in rows[:3]] == [
-        ("monotone", f"sigma_grey {sigma}") for sigma in SIGMAS
+        ("monotone", f"sigma_8bit {sigma}") for sigma in SIGMAS
     ]
     assert len(rows_of(evaluated[0] / "sweep_midpoints.csv")) == 4
     write_noise(tmp_path / "models" / "fixed", (19,), (19,))

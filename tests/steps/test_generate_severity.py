@@ -116,7 +116,7 @@ def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi
         first = jpeg.distort_image(sample.pristine, seed, severity)
         second = noise.distort_image(first, derive_seed(seed, 1), severity)
         np.testing.assert_array_equal(second, sample.distorted)
-        assert set(json.loads(sample.record.parameters)) == {"jpeg quality", "white_noise sigma_grey"}
+        assert set(json.loads(sample.record.parameters)) == {"jpeg quality", "white_noise sigma_8bit"}
         assert sample.record.model.count("+") == 1
 
 
@@ -133,8 +133,8 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
     record = records[truth.rows[0]]
     whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, None).image
     digest = next(tile.image_digest for tile in composite.tiles() if tile.tile == record.tile)
-    seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_grey": 19}))
-    whole = apply("white_noise", whole, {"sigma_grey": 19}, make_rng(seed)).image
+    seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_8bit": 19}))
+    whole = apply("white_noise", whole, {"sigma_8bit": 19}, make_rng(seed)).image
     tile = whole[record.y : record.y + 128, record.x : record.x + 128]
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 

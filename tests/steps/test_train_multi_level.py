@@ -58,11 +58,11 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     arguments = [str(trained / name) for name in ("pairs", "multi_level", "single")]
     done = CliRunner().invoke(study, arguments, catch_exceptions=False)
     lines = done.output.splitlines()
-    first, second = (next(line.split(" | ") for line in lines if f"sigma_grey {sigma} " in line) for sigma in (10, 36))
+    first, second = (next(line.split(" | ") for line in lines if f"sigma_8bit {sigma} " in line) for sigma in (10, 36))
     assert first[2] == first[3]  # the same least squares, once among two levels and once alone
     assert first[4] == "1.00"
     assert second[3] == second[4] == "–"  # nobody learned that one alone
-    assert next(line.split(" | ")[5] for line in lines if "sigma_grey 23 " in line) == "there"
+    assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 23 " in line) == "there"
     assert (
         "- PSNR falls from level to level in 100.00% of tiles (truly 100.00%; of those that truly do 100.00%), "
         "all along the dial in 100.00%" in lines

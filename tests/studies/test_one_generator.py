@@ -57,7 +57,7 @@ def test_the_truth_of_a_composite_is_white_noise_on_a_true_jpeg(crops):
     np.testing.assert_array_equal(batch.distorted[0], alone.distorted[0])
     noise = batch.distorted[1].astype(int) - alone.distorted[1]
     levels = [PRESETS["five_levels"]["white_noise"][level - 1] for level in LEVELS]
-    sigma = parameters_at("white_noise", levels, float(batch.severities[1, 1]))["sigma_grey"]
+    sigma = parameters_at("white_noise", levels, float(batch.severities[1, 1]))["sigma_8bit"]
     inside = (alone.distorted[1] > 3 * sigma) & (alone.distorted[1] < 255 - 3 * sigma)  # little of these is clipped
     assert noise[inside].std() == pytest.approx(np.hypot(sigma, 12**-0.5), rel=0.05)
     np.testing.assert_array_equal(crops.at(step).distorted, batch.distorted)
@@ -113,7 +113,7 @@ def test_the_truth_of_a_composite_is_noise_on_full_jpeg_images(pairs):
     ((record, pristine, composite),) = one_generator.CompositeTruth(pairs).validation("jpeg", 4)
     jpeg = pairs.val_image(record.image, "jpeg", 4)
     rng = make_rng(derive_seed(one_generator.SEED, "mixed truth", record.image_digest, 4))
-    np.testing.assert_array_equal(composite, apply("white_noise", jpeg, {"sigma_grey": 36}, rng).image)
+    np.testing.assert_array_equal(composite, apply("white_noise", jpeg, {"sigma_8bit": 36}, rng).image)
     assert pristine.shape == composite.shape
 
 

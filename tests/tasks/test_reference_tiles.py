@@ -25,7 +25,7 @@ from distort_pipeline.wavelets.significance import significance_of
 
 pytest_plugins = ["corpus_fixtures"]
 
-NOISE = DistortionSpec("grain", "white_noise", 1, {"sigma_grey": 19})
+NOISE = DistortionSpec("grain", "white_noise", 1, {"sigma_8bit": 19})
 JPEG = DistortionSpec("jpeg", "jpeg", 1, {"quality": 12})
 
 
@@ -92,7 +92,7 @@ def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_ne
 
 
 def test_an_infinite_psnr_becomes_nan(task):
-    unchanging = DistortionSpec("identity", "white_noise", 1, {"sigma_grey": 0})
+    unchanging = DistortionSpec("identity", "white_noise", 1, {"sigma_8bit": 0})
     make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
     truth = read_truth(task.work, "tiles-00001")
     assert np.isnan(truth.psnr["identity"]).all()

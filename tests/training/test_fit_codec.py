@@ -14,7 +14,7 @@ from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, 
 from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_grey": 19.0}, "jp2k": {"ratio": 150.0}}
+PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19.0}, "jp2k": {"ratio": 150.0}}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def spectrum(fields):
 @pytest.fixture(scope="module", params=[("white_noise", 19.0), ("pink_noise", 25.0)], ids=lambda given: given[0])
 def fitted(request):
     name, sigma = request.param
-    pristine, distorted = noisy(name, {"sigma_grey": sigma})
+    pristine, distorted = noisy(name, {"sigma_8bit": sigma})
     return sigma, distorted.astype(np.float32) - pristine, fit_noise(pristine, distorted, channels=3)
 
 
@@ -58,7 +58,7 @@ def test_its_neighbours_differ_alike_at_odd_and_even_positions(fitted):
 
 
 def test_the_kernel_lowers_jsd_nss_of_pink_noise():
-    pristine, distorted = noisy("pink_noise", {"sigma_grey": 25.0})
+    pristine, distorted = noisy("pink_noise", {"sigma_8bit": 25.0})
     weights = fit_noise(pristine, distorted, channels=3)
     bare = {**weights, "kernels": np.array([[1, 0], [0, 0]], np.float32)}
 

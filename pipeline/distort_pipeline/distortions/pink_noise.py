@@ -15,19 +15,19 @@ from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, to_uint8
 
-SEVERITY_SCALE = SeverityScale("sigma_grey", amount=float, value=float, geometric=False)
+SEVERITY_SCALE = SeverityScale("sigma_8bit", amount=float, value=float, geometric=False)
 
 
 @DISTORTIONS.add("pink_noise")
-def pink_noise(image: Image, *, sigma_grey: float, rng: np.random.Generator) -> Image:
-    """Return `image` with pink noise of exactly `sigma_grey` 8-bit levels in each channel, rounded and clipped."""
-    if not 0 <= sigma_grey < math.inf:
-        raise PipelineError(f"pink_noise: sigma_grey must be 0 or more, got {sigma_grey!r}")
+def pink_noise(image: Image, *, sigma_8bit: float, rng: np.random.Generator) -> Image:
+    """Return `image` with pink noise of exactly `sigma_8bit` 8-bit levels in each channel, rounded and clipped."""
+    if not 0 <= sigma_8bit < math.inf:
+        raise PipelineError(f"pink_noise: sigma_8bit must be 0 or more, got {sigma_8bit!r}")
     height, width, channels = image.shape
     noisy = np.empty_like(image)
     for channel in range(channels):
         noise = pink_field(height, width, rng)
-        noise *= np.float32(sigma_grey)
+        noise *= np.float32(sigma_8bit)
         noise += image[..., channel]
         noisy[..., channel] = to_uint8(noise)
     return noisy

@@ -41,7 +41,7 @@ def _sigmas(variances: Iterable[float]) -> list[float]:
 _WATERLOO: Mapping[str, Levels] = {
     "jpeg": _levels("quality", [43, 12, 7, 4, 0]),
     "jp2k": _levels("ratio", _ratios([0.46, 0.16, 0.07, 0.04, 0.02])),
-    "white_noise": _levels("sigma_grey", _sigmas(2**power for power in [-10, -7.5, -5.5, -3.5, 0])),
+    "white_noise": _levels("sigma_8bit", _sigmas(2**power for power in [-10, -7.5, -5.5, -3.5, 0])),
 }
 
 PRESETS: Mapping[str, Mapping[str, Levels]] = {
@@ -49,20 +49,20 @@ PRESETS: Mapping[str, Mapping[str, Levels]] = {
     "kadid": {
         "jpeg": _levels("quality", [43, 36, 24, 7, 4]),
         "jp2k": _levels("ratio", [16, 32, 45, 120, 400]),
-        "white_noise": _levels("sigma_grey", _sigmas([0.001, 0.002, 0.003, 0.005, 0.01])),
+        "white_noise": _levels("sigma_8bit", _sigmas([0.001, 0.002, 0.003, 0.005, 0.01])),
     },
-    "dbcnn": {**_WATERLOO, "pink_noise": _levels("sigma_grey", [16, 37, 64, 107, 214])},
+    "dbcnn": {**_WATERLOO, "pink_noise": _levels("sigma_8bit", [16, 37, 64, 107, 214])},
     "paper_like": {
         "jpeg": _levels("quality", [12]),
         "jp2k": _levels("ratio", [150]),
-        "white_noise": _levels("sigma_grey", [19]),
-        "pink_noise": _levels("sigma_grey", [25]),
+        "white_noise": _levels("sigma_8bit", [19]),
+        "pink_noise": _levels("sigma_8bit", [25]),
     },
     "five_levels": {
         "jpeg": _levels("quality", [50, 24, 12, 7, 4]),
         "jp2k": _levels("ratio", [30, 70, 150, 300, 600]),
-        "white_noise": _levels("sigma_grey", [5, 10, 19, 36, 64]),
-        "pink_noise": _levels("sigma_grey", [8, 14, 25, 45, 80]),
+        "white_noise": _levels("sigma_8bit", [5, 10, 19, 36, 64]),
+        "pink_noise": _levels("sigma_8bit", [8, 14, 25, 45, 80]),
     },
 }
 

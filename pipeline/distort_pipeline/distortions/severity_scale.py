@@ -49,8 +49,8 @@ def parameters_at(distortion: str, levels: Sequence[Mapping[str, float]], severi
     >>> jpeg = [{"quality": 50}, {"quality": 24}, {"quality": 12}]
     >>> parameters_at("jpeg", jpeg, 2 / 3), parameters_at("jpeg", jpeg, 0.5), parameters_at("jpeg", jpeg, 0)
     ({'quality': 24}, {'quality': 35}, {'quality': 100})
-    >>> parameters_at("white_noise", [{"sigma_grey": 10}, {"sigma_grey": 20}], 0.75)
-    {'sigma_grey': 15.0}
+    >>> parameters_at("white_noise", [{"sigma_8bit": 10}, {"sigma_8bit": 20}], 0.75)
+    {'sigma_8bit': 15.0}
     """
     if not 0 <= severity <= 1:
         raise PipelineError(f"a severity must be from 0 to 1, got {severity!r}")
@@ -72,7 +72,7 @@ def severity_of(distortion: str, levels: Sequence[Mapping[str, float]], paramete
 
     >>> severity_of("jpeg", [{"quality": 50}, {"quality": 25}], {"quality": 25})
     1.0
-    >>> severity_of("white_noise", [{"sigma_grey": 10}, {"sigma_grey": 20}], {"sigma_grey": 5})
+    >>> severity_of("white_noise", [{"sigma_8bit": 10}, {"sigma_8bit": 20}], {"sigma_8bit": 5})
     0.25
     """
     for number, level in enumerate(levels, start=1):
