@@ -149,7 +149,7 @@ def test_invalid_metadata_is_a_single_problem(damaged):
         ({"samples": 3}, "samples must be there, as dict"),
         ({"settings": {}}, "settings.generate.samples_per_shard must be there, as int"),
         ({"batches": {"jpeg": 3}}, "its counts are incomplete"),
-        ({"version": 3}, "of version 3"),
+        ({"version": 2}, "of version 2"),
         ({"format": "distort-pipeline/diary"}, "a format unknown to `verify`"),
     ):
         write_json(damaged / "store.json", {**metadata, **changes})

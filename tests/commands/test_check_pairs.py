@@ -17,7 +17,7 @@ def test_a_deleted_black_image_is_found(tmp_path):
     black = np.zeros((16, 16, 3), np.uint8)
     create_group(tmp_path)
     write_image(tmp_path, "val/a/pristine", black)
-    metadata = {"format": "distort-pipeline/pairs", "version": 1, "shards": {"train": 0, "val": 1}}
+    metadata = {"format": "distort-pipeline/pairs", "version": 2, "shards": {"train": 0, "val": 1}}
     write_json(tmp_path / "store.json", metadata)
     entry = {"shard": "val-00000", "pairs": 0, "tiles": 1, "arrays": {"pristine": pixel_digest([black])}}
     entry |= {"records": digest([]), "missing": [{"image": "a", "distortion": "faded", "reason": "none"}]}

@@ -69,5 +69,5 @@ def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path
 def test_a_distortion_without_a_fit_ends_with_the_reason(pristine, tmp_path, capsys):
     sizes = ["--val-count", "2", "--tile-px", "256", "--workers", "0"]
     main(["banding", "--images", str(pristine), "--out", str(tmp_path), *sizes])
-    assert "least squares found nothing to say of banding" in capsys.readouterr().err
+    assert "least squares cannot fit banding" in capsys.readouterr().err
     assert not (tmp_path / "banding" / "models" / "banding").exists()

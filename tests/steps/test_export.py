@@ -174,7 +174,7 @@ def test_an_added_label_is_a_column_and_another_export(damaged, tmp_path):
     assert "38 samples have no rating and are left out" in report.lines
     with (tmp_path / "e" / "meta_info.csv").open(newline="", encoding="utf-8") as file:
         assert [row["rating_mean_higher_better"] for row in csv.DictReader(file)] == ["4.5", "1.0"]
-    assert "what people said; higher is better" in (tmp_path / "e" / "README.md").read_text()
+    assert "ratings by people; higher is better" in (tmp_path / "e" / "README.md").read_text()
 
 
 def test_an_interrupted_export_goes_on_and_gives_the_same_files(finished_corpus, whole_export, tmp_path):

@@ -162,7 +162,7 @@ def test_exports_hold_every_level_of_every_tile(multi_level_corpus, tmp_path, fo
         } <= names
     if form == "ranked":
         rows = read_csv(tmp_path / "e" / "ranked.csv")
-        pairs = [row for row in rows if row["by"] != "pristine"]
+        pairs = [row for row in rows if row["evidence"] != "pristine"]
         kinds = {(row["distortion_better"], row["level_better"]) for row in pairs}
         assert kinds <= set(itertools.product(("jpeg", "white_noise"), ("1", "2", "3")))
         assert len({row["reference"] for row in pairs}) == 6

@@ -160,7 +160,7 @@ def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
     assert "true residual" in page
     config = ExportConfig(format="png_folder", workers=0)
     assert export.run(config, corpus.folder, tmp_path / "e").counts["samples"] == 32
-    assert "`severity` is the rank" in (tmp_path / "e" / "README.md").read_text()
+    assert "`severity` is the position" in (tmp_path / "e" / "README.md").read_text()
     gallery(corpus.folder, tmp_path / "g", rows=2)
     truth = next(path for path in (corpus.folder / "truth").iterdir() if "jpeg" in path.name)
     damaged = shutil.copytree(corpus.folder, tmp_path / "damaged")
@@ -202,9 +202,9 @@ def test_an_impossible_composite_or_severity_is_an_error(
         ({"composite": ("jpeg+nois",)}, "no model of 'nois' is trained"),
         ({"composite": ("jpeg+camera",), "severity": (1.0,)}, "--composite cannot contain camera"),
         ({"composite": ("jpeg+jpeg",)}, "names of different models joined by +"),
-        ({"severity": (0.9, 0.2)}, "the smaller one first"),
+        ({"severity": (0.9, 0.2)}, "two in ascending order"),
         ({"severity": (0.2, 1.5)}, "from 0 to 1"),
-        ({"severity": (0.5,), "num_levels": 3}, "a range, where there are levels"),
+        ({"severity": (0.5,), "num_levels": 3}, "a range if generate.num_levels is above 1"),
         ({"severity": (0.2, 0.9)}, "camera has learned one level only"),
     ):
         with pytest.raises(PipelineError) as error:

@@ -142,11 +142,11 @@ def test_an_impossible_target_is_an_error(make_multi_level, multi_level_models, 
     change_card(uncalibrated / "jpeg", calibration=None)
     for changes, message in (
         ({"target": {"lpips": (0.5,)}}, "one of psnr, ssim, gmsd"),
-        ({"target": {"ssim": (0.9, 0.5)}}, "the smaller one first"),
-        ({"target": {"ssim": (0.9,)}, "severity": (0.5,)}, "left out where generate.severity is given"),
+        ({"target": {"ssim": (0.9, 0.5)}}, "two in ascending order"),
+        ({"target": {"ssim": (0.9,)}, "severity": (0.5,)}, "left out if generate.severity is given"),
         (
             {"target": {"ssim": (0.9,)}, "composite": ("jpeg+white_noise",)},
-            "left out where generate.composite is given",
+            "left out if generate.composite is given",
         ),
         ({"target": {"ssim": (0.9,)}, "metrics": ("psnr",)}, "among generate.metrics"),
         (

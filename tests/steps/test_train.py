@@ -157,7 +157,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     card = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     card["network"]["base_filters"] = 2
     (folder / "store.json").write_text(json.dumps(card), encoding="utf-8")
-    with pytest.raises(PipelineError, match=r"encoder_1_conv/kernel is of shape \(4, 4, 3, 4\), the network wants"):
+    with pytest.raises(PipelineError, match=r"encoder_1_conv/kernel is of shape \(4, 4, 3, 4\), the network needs"):
         load_generator(folder, batch_size=3)
 
 

@@ -62,7 +62,7 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     assert first[2] == first[3]  # the same least squares, once among two levels and once alone
     assert first[4] == "1.00"
     assert second[3] == second[4] == "–"  # nobody learned that one alone
-    assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 23 " in line) == "there"
+    assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 23 " in line) == "midpoint"
     assert (
         "- PSNR falls from level to level in 100.00% of tiles (truly 100.00%; of those that truly do 100.00%), "
         "all along the dial in 100.00%" in lines
