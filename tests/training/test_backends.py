@@ -14,7 +14,7 @@ from distort_pipeline.networks.generator import build_generator, noise_shapes
 from distort_pipeline.networks.predictor import Predictor
 from distort_pipeline.records import digest
 from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, write_arrays
+from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, read_arrays, write_arrays
 from distort_pipeline.trained import load_generator, weights_of
 from distort_pipeline.training.validation import summary, validation_tiles
 
@@ -124,7 +124,7 @@ def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, tmp
     weights = weights_of(model)
     write_arrays(tmp_path / WEIGHTS, weights)
     card = {
-        "format": "distort-pipeline/model", "version": 2, "distortion": "white_noise",
+        "format": "distort-pipeline/model", "version": VERSION, "distortion": "white_noise",
         "levels": [{"level": 1, "parameters": {}, "severity": 1.0}],
         "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
     }  # fmt: skip

@@ -29,7 +29,7 @@ Check = Callable[[Path, Mapping[str, Any], Workers], Findings]
 CHECKS: dict[str, tuple[int, Check]] = {  # kind → version and check
     pairs.KIND: (pairs.VERSION, check_pairs),
     models.KIND: (models.VERSION, check_model),
-    EVALUATION: (1, check_evaluation),
+    EVALUATION: (2, check_evaluation),
     corpora.KIND: (corpora.VERSION, check_corpus),
     labels.KIND: (labels.VERSION, check_labels),
     exports.KIND: (exports.VERSION, check_export),
