@@ -4,6 +4,7 @@
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
 # make figures  the paper's figures 3 and 4 on the built-in sample, seven trainings: studies/paper_figures/README.md
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
+# make unknown  learn fourteen unknown distortions and judge them: PHOTOS=DIR, ONLY=camera,webp for some; benchmarks/UNKNOWN.md
 # make check    formatter, linter, strict types, directions of imports
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
@@ -12,6 +13,8 @@
 
 PYTHON ?= python3
 PROFILE ?=
+PHOTOS ?=
+ONLY ?=
 
 VENV := .venv
 READY := $(VENV)/ready
@@ -27,7 +30,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test consumers bench figures faults check lock clean
+.PHONY: repro test consumers bench figures faults unknown check lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -55,6 +58,11 @@ figures: $(READY)
 faults: $(READY)
 	FAULTS_TALLY=$(CURDIR)/benchmarks/results/faults timeout 7200 python -m pytest -m slow tests/faults
 	python -m benchmarks.reliability
+
+unknown: $(READY)
+	@[ -n "$(PHOTOS)" ] || { echo "name a folder of photographs: make unknown PHOTOS=DIR" >&2; exit 2; }
+	$(PIP) install --quiet --no-build-isolation --editable '.[unknown]'
+	python -m benchmarks.unknown "$(PHOTOS)" $(if $(ONLY),--only $(ONLY))
 
 check: $(READY)
 	ruff format --check .

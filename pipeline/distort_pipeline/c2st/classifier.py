@@ -36,7 +36,8 @@ class _TileNetwork:
             chosen = order[step * BATCH : (step + 1) * BATCH]
             self._network.train_on_batch(_mirrored_at_random(tiles[chosen], rng), targets[chosen])
 
-    def _outputs(self, tiles: Images) -> NDArray[np.float32]:
+    def outputs(self, tiles: Images) -> NDArray[np.float32]:
+        """Return the outputs of the network for `tiles`, (N, outputs): of a classifier logits."""
         filled = np.zeros((-(-len(tiles) // BATCH) * BATCH, *tiles.shape[1:]), np.uint8)  # one shape, one compilation
         filled[: len(tiles)] = tiles
         batches = [filled[start : start + BATCH] for start in range(0, len(filled), BATCH)]
@@ -60,7 +61,7 @@ class TileClassifier(_TileNetwork):
 
     def predict(self, tiles: Images) -> NDArray[np.int64]:
         """Return the most likely kind of each of `tiles`."""
-        return np.argmax(self._outputs(tiles), axis=-1)
+        return np.argmax(self.outputs(tiles), axis=-1)
 
 
 class SeverityRegressor(_TileNetwork):
@@ -71,7 +72,7 @@ class SeverityRegressor(_TileNetwork):
 
     def predict(self, tiles: Images) -> NDArray[np.float32]:
         """Return the predicted severity of each of `tiles`."""
-        return self._outputs(tiles)[:, 0]
+        return self.outputs(tiles)[:, 0]
 
 
 def _network(outputs: int) -> keras.Model:
