@@ -47,8 +47,8 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
 
 def manifest_beside(store: Path) -> Path:
     """Return the manifest beside `store` made by `resolve_inputs`; manifest.jsonl of this folder if there is none."""
-    manifest = _default_manifest(store)
-    return manifest if manifest.is_file() else MANIFEST
+    manifests = map(_default_manifest, (store, store.resolve()))  # beside a link, or beside its target
+    return next((manifest for manifest in manifests if manifest.is_file()), MANIFEST)
 
 
 def _require_same(out: Path, manifest: Path) -> None:

@@ -74,7 +74,7 @@ def test_missing_and_empty_files_are_found(damaged):
     ]
 
 
-def test_leftovers_and_strange_files_are_named_and_litter_is_not(damaged, finished_corpus):
+def test_leftovers_and_strange_files_are_named_and_litter_is_not(damaged):
     for litter in (".DS_Store", "records/Thumbs.db", "._index.html", "lost+found/7", "labels/.DS_Store"):
         (damaged / litter).parent.mkdir(exist_ok=True)
         (damaged / litter).write_text("")
