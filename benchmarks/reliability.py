@@ -42,7 +42,7 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → descripti
     ),
     "Places": (
         "`--out` at a link to an empty folder of another disk, at a link to a missing folder, at a mount point below a "
-        "read-only folder: the store stands there, and `verify` passes. At a read-only disk: refused, without any work. "
+        "read-only folder: the store stands there, and `verify` passes. At a read-only disk: refused at once. "
         "`verify --repair` through a link and on a mount point: mended in place, with labels; "
         "read-only, or without its inputs: refused, and every byte of the store is as it was.",
         ("places-",),

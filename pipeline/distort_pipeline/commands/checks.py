@@ -74,17 +74,14 @@ def strange_files(folder: Path) -> Iterator[str]:
     Litter of file managers passes.
     """
     known = read_listing(folder)
-    unfinished: set[Path] = set()
+    unfinished: set[str] = set()
     for name in store_files(folder):
-        path = folder / name
-        leftovers = [
-            here for here in (*reversed(path.relative_to(folder).parents), Path(name)) if is_unfinished(here.name)
-        ]
-        if leftovers:
-            unfinished.add(folder / leftovers[0])
+        parents = [parent for parent in reversed((Path(name), *Path(name).parents)) if is_unfinished(parent.name)]
+        if parents:
+            unfinished.add(parents[0].as_posix())
         elif name not in known:
-            yield f"{path} belongs to nothing in this store"
-    yield from (interrupted(path) for path in sorted(unfinished))
+            yield f"{folder / name} belongs to nothing in this store"
+    yield from (interrupted(folder / name) for name in sorted(unfinished))
 
 
 def interrupted(path: Path) -> str:

@@ -71,7 +71,7 @@ def repair(
         with _unchanged(path):
             _share(place, StagedStore(out, metadata["config_hash"]).start(), report)
             make(out)
-            _require_same(metadata["digest"], read_json(out / "store.json")["digest"])
+            _require_same(place, out, report)
         _replace(place, out)
     return verify(path, workers=workers)
 
@@ -154,8 +154,12 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def _require_same(before: str, rebuilt: str) -> None:
-    if rebuilt != before:
+def _require_same(place: Path, rebuilt: Path, report: VerifyReport) -> None:
+    """Raise PipelineError unless the rebuilt store has the digest and the files of the store at `place`."""
+    lost = set() if LISTING in report.changed else set(read_listing(place)) - set(read_listing(rebuilt))
+    if lost:
+        raise PipelineError(f"rebuilt, it lacks {min(lost)}")
+    if read_json(place / "store.json")["digest"] != read_json(rebuilt / "store.json")["digest"]:
         raise PipelineError(
             "rebuilt, it has another digest: by another version of a codec, another processor, or an unreadable image; "
             "compare the versions in `distort-pipeline doctor` and store.json"

@@ -176,8 +176,8 @@ def _parts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return file → part of an export; the tables of all parts belong to none."""
     parts = {}
     for ledger in names:
-        part = shard_of(ledger)
-        if part and part != TABLES:
+        part = Path(ledger).stem
+        if ledger.startswith("ledger/") and part != TABLES:
             with suppress(PipelineError, KeyError, TypeError):
                 parts |= dict.fromkeys(read_json(folder / ledger)["files"], part)
             parts[ledger] = part

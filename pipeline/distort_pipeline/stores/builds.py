@@ -162,6 +162,10 @@ class StagedStore:
         """The staging folder."""
         return self.out if self._is_remote else staging_folder(self.place, self.config_hash[:16])
 
+    @property
+    def _lease(self) -> Path:
+        return self.work.with_name(".lease" if self.work.parent == self.place else f".{self.place.name}.lease")
+
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError for other contents.
 
@@ -171,7 +175,8 @@ class StagedStore:
             return self._is_complete_remotely()
         self._adopt()
         if self._is_finished():
-            self._move_in()
+            with hold_lease(self._lease, self.out):
+                self._move_in()
         if _is_vacant(self.place):
             return False
         path = self.place / "store.json"
@@ -220,8 +225,7 @@ class StagedStore:
         Partial and temporary files of killed writers are deleted first.
         """
         work = self.start()
-        lease = ".lease" if work.parent == self.place else f".{self.place.name}.lease"
-        with hold_lease(work.with_name(lease), self.out):
+        with hold_lease(self._lease, self.out):
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
