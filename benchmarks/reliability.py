@@ -40,6 +40,13 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → descripti
         "after room is made.",
         ("disk-",),
     ),
+    "Places": (
+        "`--out` at a link to an empty folder of another disk, at a link to a missing folder, at a mount point below a "
+        "read-only folder: the store stands there, and `verify` passes. At a read-only disk: refused at once. "
+        "`verify --repair` through a link and on a mount point: mended in place, with labels; "
+        "read-only, or without its inputs: refused, and every byte of the store is as it was.",
+        ("places-",),
+    ),
     "Bit rot and repair": (
         "One random flipped bit, truncation or deletion at a time, in a pair store, a corpus, a model, an export, and "
         "a manifest with its images: `verify` has to name the file. Repair: one to four at a time, then "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from distort_pipeline.assets import PRETRAINED, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.params import replaced
+from distort_pipeline.stores.builds import require_place
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.remote import RemotePath
@@ -23,6 +25,7 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
     """
     from distort_pipeline.steps import ingest
 
+    require_place(out)
     if images is None and MANIFEST.is_file():
         return MANIFEST
     if images is not None and _is_manifest(images):
@@ -44,8 +47,8 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
 
 def manifest_beside(store: Path) -> Path:
     """Return the manifest beside `store` made by `resolve_inputs`; manifest.jsonl of this folder if there is none."""
-    manifest = _default_manifest(store)
-    return manifest if manifest.is_file() else MANIFEST
+    manifests = map(_default_manifest, (store, store.resolve()))  # beside a link, or beside its target
+    return next((manifest for manifest in manifests if manifest.is_file()), MANIFEST)
 
 
 def _require_same(out: Path, manifest: Path) -> None:
@@ -60,8 +63,11 @@ def _require_same(out: Path, manifest: Path) -> None:
 
 
 def _default_manifest(out: Path) -> Path:
-    folder = Path() if isinstance(out, RemotePath) else out.parent  # manifests are local files
-    return folder / f"{out.name}.manifest.jsonl"
+    if isinstance(out, RemotePath):  # manifests are local files
+        return Path(f"{out.name}.manifest.jsonl")
+    place = out if out.name not in ("", "..") else out.resolve()
+    beside = os.access(next(folder for folder in (place.parent, *place.resolve().parents) if folder.exists()), os.W_OK)
+    return (place.parent if beside else Path()) / f"{place.name}.manifest.jsonl"
 
 
 def models_or_pretrained(models: Path | None) -> Path:

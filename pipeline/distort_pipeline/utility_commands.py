@@ -111,7 +111,7 @@ def verify(
     scheduler_file: Path | None,
     **inputs: Any,
 ) -> None:
-    """Recompute every digest of a manifest, pair store, model, corpus or export.
+    """Compare every file of a manifest, pair store, model, corpus or export with its checksum.
 
     Prints missing or damaged files and exits with code 1 if there are any.
     """

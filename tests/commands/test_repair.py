@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 
@@ -5,7 +6,7 @@ import pytest
 from damage import change_json, flip
 
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.repair import reopen, repair
+from distort_pipeline.commands.repair import repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
@@ -39,9 +40,9 @@ def test_only_the_damaged_shards_of_a_corpus_are_rebuilt(damaged, small_manifest
     after = times(damaged)
     rebuilt = {path for path in after if before.get(path) != after[path] and path.endswith((".parquet", ".0"))}
     assert rebuilt == {
-        *("pixels.zarr/distorted/jpeg/c.1.0.0.0", "records/jpeg-00001.parquet"),
-        *("pixels.zarr/pristine/c.2.0.0.0", "records/tiles-00002.parquet"),
-        *("pixels.zarr/distorted/white_noise/c.2.0.0.0", "records/white_noise-00002.parquet"),
+        "pixels.zarr/distorted/jpeg/c.1.0.0.0",
+        "pixels.zarr/pristine/c.2.0.0.0",
+        "records/white_noise-00002.parquet",
     }
 
 
@@ -92,14 +93,85 @@ def test_an_export_of_flagged_batches_is_repaired_with_them(damaged, tmp_path):
     assert repaired(out, corpus=damaged).problems == ()
 
 
-def test_labels_are_not_listed_in_a_repaired_corpus(damaged, small_manifest, models):
-    (damaged / "labels" / "mine").mkdir(parents=True)
-    (damaged / "labels" / "mine" / "store.json").write_text("{}")
+def test_a_corpus_is_repaired_in_place_through_a_link_with_its_labels(damaged, small_manifest, models, tmp_path):
+    (tmp_path / "ratings.csv").write_text("sample,score\n1,4\n2,3\n")
+    by_table(damaged, tmp_path / "ratings.csv", name="rating")
+    (damaged / "mine.txt").write_text("")
+    link = tmp_path / "link"
+    link.symlink_to(damaged)
+    before = times(damaged)
     flip(damaged / "pixels.zarr/distorted/jpeg/c.1.0.0.0", 60)
-    make = rebuilder(damaged, Inputs(manifest=small_manifest, models=models), Workers())
-    reopen(damaged, verify(damaged))
-    make()
-    assert not [name for name in json.loads((damaged / "files.json").read_text()) if name.startswith("labels")]
+    (damaged / "pixels.zarr/distorted/zarr.json").unlink()  # of a group, without a shard
+    (only,) = repaired(link, manifest=small_manifest, models=models).problems
+    assert only.endswith("mine.txt belongs to nothing in this store")
+    assert link.is_symlink()
+    after = times(damaged)
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} >= {"pixels.zarr/distorted/jpeg/c.1.0.0.0"}
+    assert [name for name in after if name.startswith("labels") and after[name] != before[name]] == []
+
+
+def test_a_damaged_listing_is_made_again(damaged, small_manifest, models):
+    before = times(damaged)
+    flip(damaged / "files.json", 80)
+    (damaged / "records/jpeg-00001.parquet").unlink()
+    assert repaired(damaged, manifest=small_manifest, models=models).problems == ()
+    after = times(damaged)
+    assert "pixels.zarr/distorted/white_noise/c.2.0.0.0" in {name for name in before if after[name] == before[name]}
+
+
+def refused(*_, **__):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_disk_without_hard_links_needs_room_for_copies(damaged, small_manifest, models, monkeypatch):
+    flip(damaged / "records/jpeg-00001.parquet", 60)
+    before = times(damaged)
+    monkeypatch.setattr("os.link", refused)
+    with monkeypatch.context() as full:
+        full.setattr("distort_pipeline.stores.files.free_bytes", lambda _: 1000)
+        with pytest.raises(PipelineError, match=r"stays as it was: .* the disk has 0\.00 GB free"):
+            repaired(damaged, manifest=small_manifest, models=models)
+    assert times(damaged) == before
+    assert repaired(damaged, manifest=small_manifest, models=models).problems == ()
+
+
+def test_without_inputs_or_permission_every_store_stays_as_it_was(
+    damaged, pairs, exported, small_manifest, models, faded, tmp_path, monkeypatch
+):
+    for store, name, inputs in (
+        (damaged, "truth/tiles-00000.npz", {"manifest": small_manifest, "models": models}),
+        (pairs, "records/train-00000.parquet", {"manifest": small_manifest, "external": {"faded": str(faded)}}),
+        (exported, "distorted/jpeg/00000001.png", {"corpus": damaged}),
+    ):
+        flip(store / name, 20)
+        before = times(store)
+        nothing = tmp_path / "nothing"
+        others = [{**inputs, key: nothing} for key in inputs if key != "external"]
+        others += [{**inputs, "root": nothing}] if store is not exported else []
+        for other in others:
+            with pytest.raises(PipelineError, match="cannot be repaired and stays as it was: "):
+                repaired(store, **other)
+            assert times(store) == before
+        with monkeypatch.context() as forbidden:
+            forbidden.setattr("distort_pipeline.commands.repair.require_writable", refused)
+            with pytest.raises(PipelineError, match=r"stays as it was: cannot write in .*Operation not permitted"):
+                repaired(store, **inputs)
+        assert times(store) == before
+
+
+def test_a_repair_with_another_digest_is_refused(damaged, small_manifest, models):
+    flip(damaged / "records/jpeg-00001.parquet", 60)
+    before = times(damaged)
+
+    def make(out):
+        if out != damaged:
+            rebuilder(damaged, Inputs(manifest=small_manifest, models=models), Workers())(out)
+            change_json(out / "store.json", digest="0")
+
+    with pytest.raises(PipelineError, match="stays as it was: rebuilt, it has another digest"):
+        repair(damaged, verify(damaged), make)
+    assert times(damaged) == before
 
 
 def test_an_intact_store_stays_unchanged(damaged):
@@ -113,7 +185,7 @@ def test_stores_that_cannot_be_repaired_are_reported_and_stay_unchanged(
 ):
     flip(model / "generator.safetensors", 2000)
     with pytest.raises(PipelineError, match="has no shards to repair: train it again"):
-        repair(model, verify(model), lambda: None)
+        repair(model, verify(model), lambda _: None)
     (damaged / "ledger/jpeg-00000.json").unlink()
     other = shutil.copytree(models, tmp_path / "models")
     change_json(other / "jpeg" / "store.json", weights_digest="0")

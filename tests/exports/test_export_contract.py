@@ -98,7 +98,13 @@ def test_checksums_are_those_of_all_files(exported):
     assert (done.returncode, done.stdout) == (0, "")
     listed = {line.split("  ", 1)[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert files - listed == {"SHA256SUMS", "store.json", "run.json", *(n for n in files if n.startswith("ledger/"))}
+    assert files - listed == {
+        "SHA256SUMS",
+        "files.json",
+        "store.json",
+        "run.json",
+        *(n for n in files if n.startswith("ledger/")),
+    }
 
 
 def test_no_file_contains_a_path_of_this_machine(exported, finished_corpus):

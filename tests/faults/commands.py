@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 import distort_pipeline
 
@@ -76,3 +79,21 @@ def kill(process, number=signal.SIGKILL):
 def metadata(store):
     """Return the store.json of a store."""
     return json.loads((store / "store.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def small_disk(folder, size, options=""):
+    """A disk in memory of `size` bytes at `folder`, or a reason to skip."""
+    folder.mkdir(exist_ok=True)
+    args = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
+    if not sys.platform.startswith("linux") or subprocess.run(args, capture_output=True).returncode:
+        pytest.skip("this test mounts a small disk, which needs Linux and root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(folder, options):
+    """Change the mount options of a small disk."""
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)

@@ -101,8 +101,7 @@ def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manif
             assert repair(store, findings, rebuilder(store, inputs, Workers())).problems == ()
             assert metadata(store)["digest"] == digest
             again = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
-            if name != "export" and "files.json" not in {path.name for path in chosen}:
-                assert {path.stem for path in again} == findings.damaged
+            assert again <= set(chosen)
             damages += len(chosen)
             made_again += len(again)
             kept += len(before) - len(again)

@@ -3,35 +3,15 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 
 import pytest
-from commands import kill, metadata
+from commands import kill, metadata, remount, small_disk
 from tally import tally
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["corpus_fixtures", "fault_workdirs"]
 
 NOBODY = 65534
-
-
-@contextmanager
-def small_disk(folder, size, options=""):
-    """A disk in memory of `size` bytes at `folder`, or a reason to skip."""
-    folder.mkdir(exist_ok=True)
-    args = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
-    if not sys.platform.startswith("linux") or subprocess.run(args, capture_output=True).returncode:
-        pytest.skip("this test mounts a small disk, which needs Linux and root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def remount(folder, options):
-    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
+import errno
+from pathlib import Path
+
 import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores import builds
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import read_json, read_listing, sealed, write_bytes, write_json
 
 
@@ -62,14 +65,13 @@ def test_a_store_is_at_out_only_when_complete(tmp_path):
         StagedStore(build.out, "f" * 64).complete()
 
 
-def test_the_digests_of_published_files_are_kept_if_listed(tmp_path):
-    for listed in (True, False):
-        build = StagedStore(tmp_path / f"out-{listed}", "0" * 64, staging_dir=("checkpoints",))
-        for name in ("plots/a.csv", "page.html", "run.json", "checkpoints/1"):
-            write_bytes(build.work / name, b"a")
-        build.publish({"format": "distort-pipeline/x"}, listed=listed)
-        assert set(read_json(build.out / "store.json").get("files", {})) == ({"files.json"} if listed else set())
-        assert set(read_listing(build.out)) == ({"plots/a.csv", "page.html"} if listed else set())
+def test_the_digests_of_published_files_are_kept(tmp_path):
+    build = StagedStore(tmp_path / "out", "0" * 64, staging_dir=("checkpoints",))
+    for name in ("plots/a.csv", "page.html", "run.json", "checkpoints/1", ".DS_Store"):
+        write_bytes(build.work / name, b"a")
+    build.publish({"format": "distort-pipeline/x"})
+    assert set(read_json(build.out / "store.json")["files"]) == {"files.json"}
+    assert set(read_listing(build.out)) == {"plots/a.csv", "page.html"}
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"config_hash": "other"}', "{}"])
@@ -85,18 +87,125 @@ def test_an_existing_output_is_never_overwritten(tmp_path, content):
         StagedStore(file, "a" * 64).complete()
 
 
-def test_an_empty_folder_may_become_the_store_and_killed_writers_leave_nothing_in_it(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()  # as DVC leaves it
-    build = StagedStore(out, "a" * 64)
+def filled(out, key="a" * 64):
+    """Return the staged store of `out`, with some finished files and leftovers of killed writers."""
+    require_place(out)
+    build = StagedStore(out, key)
     assert not build.complete()
-    work = build.start()
-    (work / "deep").mkdir()
-    (work / "deep" / "c.0a1b.partial").write_bytes(b"half a shard")
-    (work / "deep" / ".a.json.0a1b.partial").write_bytes(b"half a record")
-    (work / "deep" / "c").write_bytes(b"whole")
-    build.publish({})
-    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["c", "files.json", "store.json"]
+    for name in ("deep/c", "deep/c.0a1b.partial", "deep/.a.json.0a1b.partial", "page.html"):
+        write_bytes(build.start() / name, b"a")
+    return build
+
+
+def names_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+PUBLISHED = ["deep/c", "files.json", "page.html", "store.json"]
+
+
+@pytest.mark.parametrize("litter", ["", ".DS_Store", "lost+found/", "Thumbs.db"])
+def test_an_empty_folder_is_filled_and_killed_writers_leave_nothing_in_it(tmp_path, litter):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o750)
+    if litter:
+        write_bytes(out / litter / "x", b"") if litter.endswith("/") else write_bytes(out / litter, b"")
+    before = out.stat()
+    build = filled(out)
+    assert build.work.parent == out
+    with build.writing():
+        build.publish({})
+    assert [name for name in names_in(out) if not name.startswith(litter or " ")] == PUBLISHED
+    assert (out.stat().st_ino, out.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert build.complete()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("target", ["empty", "missing"])
+def test_a_store_stands_where_a_link_points(tmp_path, target):
+    (tmp_path / "disk").mkdir()
+    if target == "empty":
+        (tmp_path / "disk" / "store").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "store")
+    filled(tmp_path / "link").publish({})
+    assert (tmp_path / "link").is_symlink()
+    assert names_in(tmp_path / "disk" / "store") == PUBLISHED
+
+
+def test_the_working_folder_is_a_place_also_if_it_changes_meanwhile(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (Path(), Path("../other/./store")):
+        build = filled(out)
+        monkeypatch.chdir(tmp_path)
+        build.publish({})
+        monkeypatch.chdir(tmp_path / "here")
+    assert names_in(tmp_path / "here") == names_in(tmp_path / "other" / "store") == PUBLISHED
+
+
+def test_a_kill_in_the_middle_of_publishing_is_finished_by_the_next_command(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    build = filled(out)
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name == "page.html":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build.publish({})
+    monkeypatch.undo()
+    assert "store.json" not in names_in(out)
+    require_place(out)
+    assert StagedStore(out, build.config_hash).complete()
+    assert names_in(out) == PUBLISHED
+
+
+def test_work_beside_a_folder_made_meanwhile_is_continued_in_it(tmp_path):
+    build = filled(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    again = StagedStore(tmp_path / "out", build.config_hash)
+    assert not again.complete()
+    assert (again.work / "page.html").is_file()
+    again.publish({})
+    assert names_in(tmp_path) == [f"out/{name}" for name in PUBLISHED]
+
+
+def test_a_file_put_into_the_folder_meanwhile_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    build = filled(tmp_path / "out")
+    (tmp_path / "out" / "page.html").write_text("mine")
+    with pytest.raises(PipelineError, match=r"is finished and cannot be moved to .*out: File exists"):
+        build.publish({})
+    assert (tmp_path / "out" / "page.html").read_text() == "mine"
+
+
+def test_a_place_without_permission_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    for out in (tmp_path / "file" / "out", tmp_path / "loop"):
+        with pytest.raises(PipelineError, match="cannot write"):
+            require_place(out)
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
+        require_place(tmp_path)
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(PipelineError, match=r"cannot write .*out: Read-only file system"):
+        require_place(tmp_path / "out")
+
+
+def test_a_finished_store_in_a_read_only_place_is_complete(tmp_path, monkeypatch):
+    build = filled(tmp_path / "out")
+    build.publish({"format": "distort-pipeline/x"})
+    monkeypatch.setattr(Path, "mkdir", None)
+    require_place(tmp_path / "out")
+    assert StagedStore(tmp_path / "out", build.config_hash).complete()
 
 
 def test_an_unwritable_output_is_named(tmp_path):

@@ -13,6 +13,7 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.records import Report
 from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
 from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
+from distort_pipeline.stores.builds import require_new_folder
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import write_bytes
 
@@ -96,8 +97,7 @@ def _check(
                 raise PipelineError(f"{corpus.folder} has no {kind} {name!r}{hint}")
     if rows < 1 or (crop_px is not None and crop_px < 1):
         raise PipelineError(f"--rows and --crop-px must be positive, got {rows} and {crop_px}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PipelineError(f"{out} already exists; choose another folder with --out, or delete it first")
+    require_new_folder(out)
 
 
 def _sheets(

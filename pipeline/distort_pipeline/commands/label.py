@@ -14,7 +14,7 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
@@ -29,12 +29,14 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     """Measure every sample with a metric of pyiqa; batches measured by an interrupted run are kept."""
     store = open_corpus(corpus.resolve())  # workers may run in another folder
     workers = workers or Workers()
+    name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
+    require_place(store.folder / FOLDER / name)
     loaded = load_metric(metric, workers.threads)
     settings = {
         "format": KIND,
         "version": VERSION,
         "origin": METRIC,
-        "name": _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric)),
+        "name": name,
         "metric": metric,
         "lower_better": loaded.lower_better,
         "corpus_digest": store.metadata["digest"],
@@ -130,8 +132,7 @@ def _publish(build: StagedStore, store: CorpusStore, settings: dict[str, Any]) -
             "corpus_digest": settings["corpus_digest"],
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
-        },
-        listed=False,  # the ledger has the digests of all values
+        }
     )
 
 

@@ -15,6 +15,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Report
 from distort_pipeline.reports.exported_model_card import exported_card_text, facts
 from distort_pipeline.seeds import make_rng
+from distort_pipeline.stores.builds import move_in, require_new_folder, staging_folder
 from distort_pipeline.stores.files import write_bytes
 from distort_pipeline.trained import is_multi_level, load_generator
 
@@ -35,8 +36,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     """
     if model_format not in NAMES:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PipelineError(f"{out} already exists; choose another folder with --out, or delete it first")
+    place = require_new_folder(out)
     trained = load_generator(folder, batch_size=1, image_stats=False)
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
@@ -44,7 +44,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     expected = np.asarray(trained.predictor.model(_call_argument(inputs), training=False))
     portable = portable_generator(trained.predictor.model)
     portable(_call_argument(inputs))  # Keras exports only models that have been called
-    work = out.resolve().with_name(f".{out.resolve().name}.building")
+    work = staging_folder(place, "model")
     shutil.rmtree(work, ignore_errors=True)  # left of a killed export
     try:
         work.mkdir(parents=True)
@@ -57,9 +57,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
         own_layers = model_format == "keras" and needs_our_layers(portable)
         text = exported_card_text(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
         write_bytes(work / "README.md", text.encode())
-        if out.is_dir():
-            out.rmdir()  # empty, as checked above
-        work.rename(out)
+        move_in(work, place)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}") from None
     finally:

@@ -1,35 +1,55 @@
-"""verify --repair: turns a damaged store into unfinished work without its damaged files, and resumes its step."""
+"""verify --repair: makes the damaged shards of a store again, beside the store, and replaces its damaged files.
+
+Nothing in the store is touched before all of it is made and known to be right.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import filecmp
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from distort_pipeline.commands.verify import VerifyReport, verify
+from distort_pipeline.commands.verify import VerifyReport, shards_of, verify
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.files import LISTING, read_json, sealed
+from distort_pipeline.stores.arrays import group_metadata
+from distort_pipeline.stores.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
+from distort_pipeline.stores.files import (
+    LISTING,
+    check_free_space,
+    read_json,
+    read_listing,
+    sealed,
+    store_files,
+    write_bytes,
+)
 from distort_pipeline.stores.labels import FOLDER as LABELS
+from distort_pipeline.stores.leases import hold_lease
 from distort_pipeline.stores.remote import RemotePath
 
+STAGING = ".repair.building"
 SHARDED = ("pairs", "corpus", "export")
 MAKE_AGAIN = {"model": "train it again", "evaluation": "delete it and evaluate again", "manifest": "ingest again"}
 
 
 def repair(
-    path: Path, report: VerifyReport, make: Callable[[], object], *, workers: Workers | None = None
+    path: Path, report: VerifyReport, make: Callable[[Path], object], *, workers: Workers | None = None
 ) -> VerifyReport:
-    """Return the report of `verify` after the damaged shards of the store at `path`, and no others, are rebuilt.
+    """Return the report of `verify` after the damaged shards of the store at `path`, and no others, are made again.
 
-    `make` runs the step of the store: on a finished store it returns at once, or raises PipelineError if settings or
-    inputs differ. PipelineError if the store has no shards, or if its metadata are damaged.
+    `make` runs the step of the store for another folder. PipelineError if the store has no shards, if its metadata are
+    damaged, or if anything for the repair is missing; the store is then as it was.
     """
     if not report.problems:
         return report
     if report.kind not in SHARDED:
         raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(report.kind, 'make it again')}")
+    if isinstance(path, RemotePath):
+        raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
     if all(problem.startswith(f"{LABELS}/") for problem in report.problems):
         raise PipelineError(
             f"labels are not repaired: delete the damaged folder in {path / LABELS} and run `label` again"
@@ -37,36 +57,118 @@ def repair(
     metadata = read_json(path / "store.json")
     if metadata != sealed(metadata):
         raise PipelineError(
-            f"{path / 'store.json'} is damaged, and with it the settings of the store: delete {path} and repeat "
-            "its command"
+            f"{path / 'store.json'} is damaged, and with it the settings of the store: {path} cannot be repaired and "
+            "stays as it was; repeat its command in another folder"
         )
-    make()
-    work = reopen(path, report)
+    if not report.changed:  # files that belong to nothing are for the user to delete
+        return report
+    place = path.resolve()
+    with _unchanged(path):
+        _require_writable(place, report)
+        make(path)  # on a finished store: returns at once, or finds other settings or inputs
+    with _staging(place, path) as staging:
+        out = staging / "store"
+        with _unchanged(path):
+            _share(place, StagedStore(out, metadata["config_hash"]).start(), report)
+            make(out)
+            _require_same(place, out, report)
+        _replace(place, out)
+    return verify(path, workers=workers)
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Raise an error of the block as a PipelineError with the remark that the store at `path` was not touched."""
+    cannot = f"{path} cannot be repaired and stays as it was"
     try:
-        make()
-    except BaseException:
-        if work.exists() and not path.exists():
-            print(f"the rest of {path} is in {work}; its command resumes from there", file=sys.stderr)
-        raise
-    after = verify(path, workers=workers)
-    rebuilt = read_json(path / "store.json")
-    if rebuilt.get("digest") != metadata["digest"]:
+        yield
+    except OtherInputsError:
         raise PipelineError(
-            f"{path} was rebuilt with another digest than before: another version of a codec or another "
-            "processor, perhaps; compare the versions in `distort-pipeline doctor` and store.json"
+            f"{cannot}: it was made with other settings or inputs than these; name its own with --manifest, --models, "
+            "--external-pairs or --corpus"
+        ) from None
+    except PipelineError as error:
+        raise PipelineError(f"{cannot}: {error}") from error
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        raise PipelineError(f"{cannot}: {error.strerror}") from error
+
+
+def _require_writable(place: Path, report: VerifyReport) -> None:
+    """Raise PipelineError unless every damaged file can be replaced."""
+    folders = {next(folder for folder in (place / name).parents if folder.exists()) for name in report.changed}
+    for folder in sorted(folders | {place}):
+        try:
+            require_writable(folder)
+        except OSError as error:
+            raise PipelineError(f"cannot write in {folder}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _staging(place: Path, path: Path) -> Iterator[Path]:
+    """Yield a new folder inside the store, so on its disk, deleted at the end in any case."""
+    with hold_lease(place / ".lease", path):
+        staging = place / STAGING
+        shutil.rmtree(staging, ignore_errors=True)  # left of a killed repair
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _share(place: Path, work: Path, report: VerifyReport) -> None:
+    """Fill the unfinished store `work` with the intact files of the store at `place`.
+
+    Files of finished shards, never written again, are hard links where the disk has them; others are copies.
+    """
+    if LISTING in report.changed:
+        return  # no file is known to be intact
+    listing, shards = read_listing(place), shards_of(place, read_json(place / "store.json"))
+    kept = [name for name in listing if name not in report.changed and shards.get(name) not in report.damaged]
+    if not _has_links(place, work):
+        check_free_space(work, sum((place / name).stat().st_size for name in kept))
+    for name in kept:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        if name not in shards or not _linked(place / name, work / name):
+            shutil.copyfile(place / name, work / name)
+    group = group_metadata()  # same in every store, and written by no step where all below it is finished
+    for name in report.changed:
+        if listing[name] == hashlib.sha256(group).hexdigest():
+            write_bytes(work / name, group)
+
+
+def _has_links(place: Path, work: Path) -> bool:
+    probe = work / "link.partial"
+    linked = _linked(place / LISTING, probe)
+    probe.unlink(missing_ok=True)
+    return linked
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # a disk without hard links, or a file on another disk
+        return False
+    return True
+
+
+def _require_same(place: Path, rebuilt: Path, report: VerifyReport) -> None:
+    """Raise PipelineError unless the rebuilt store has the digest and the files of the store at `place`."""
+    lost = set() if LISTING in report.changed else set(read_listing(place)) - set(read_listing(rebuilt))
+    if lost:
+        raise PipelineError(f"rebuilt, it lacks {min(lost)}")
+    if read_json(place / "store.json")["digest"] != read_json(rebuilt / "store.json")["digest"]:
+        raise PipelineError(
+            "rebuilt, it has another digest: by another version of a codec, another processor, or an unreadable image; "
+            "compare the versions in `distort-pipeline doctor` and store.json"
         )
-    return after
 
 
-def reopen(path: Path, report: VerifyReport) -> Path:
-    """Return the work folder made of the store at `path`, without damaged files."""
-    staged = StagedStore(path, str(read_json(path / "store.json")["config_hash"]))
-    if isinstance(path, RemotePath):
-        raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
-    if staged.work.exists():
-        raise PipelineError(f"{staged.work} is left of an interrupted run; repeat its command, or delete the folder")
-    damaged = {*report.changed, *(f"ledger/{shard}.json" for shard in report.damaged), LISTING, "store.json"}
-    for name in sorted(damaged):
-        (path / name).unlink(missing_ok=True)
-    path.rename(staged.work)
-    return staged.work
+def _replace(place: Path, rebuilt: Path) -> None:
+    """Replace each file of the store at `place` that differs from the rebuilt store; the metadata last."""
+    for name in (*store_files(rebuilt), LISTING, "store.json"):
+        new, old = rebuilt / name, place / name
+        if not (old.is_file() and (new.samefile(old) or filecmp.cmp(new, old, shallow=False))):
+            write_bytes(old, new.read_bytes())

@@ -28,7 +28,7 @@ from distort_pipeline.statistics.c2st import C2STReport
 from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import model_folders, read_card
@@ -45,6 +45,7 @@ VERSION = 2
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
     """Write the figures of every finished model in `models`, on the validation images of a pair store, to `out`."""
     started = time.monotonic()
+    require_place(out)
     pairs = open_pairs(pairs_path)
     folders = model_folders(models)
     cards = {name: read_card(folder) for name, folder in folders.items()}

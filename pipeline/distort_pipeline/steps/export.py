@@ -23,7 +23,7 @@ from distort_pipeline.exports.source import StudySettings
 from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
@@ -56,6 +56,7 @@ def run(
     PipelineError if no sample remains.
     """
     started = time.monotonic()
+    require_place(out)
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
@@ -78,7 +79,7 @@ def run(
         _note_tables(ledger, files, work, [part.batch for part in parts])
         metadata = _metadata(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(unfinished)})
-        build.publish(metadata, listed=False)  # the ledger has the digest of every file
+        build.publish(metadata)
     return _report(config, out, metadata, left_out)
 
 

@@ -17,6 +17,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.progress import track
 from distort_pipeline.records import ImageRecord, Rejected, Report
 from distort_pipeline.splits import assign_splits
+from distort_pipeline.stores.builds import require_file
 from distort_pipeline.stores.images import InvalidImage, decode, image_digest
 from distort_pipeline.stores.lists import Entry
 from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
@@ -46,6 +47,8 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     PipelineError if the source is missing or empty, no file is usable, or, for training, a split is empty.
     """
     rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
+    for path in (out, rejected):
+        require_file(path)
     source = open_source(Path(config.source))
     entries = source.entries()
     if not entries and not source.refused:

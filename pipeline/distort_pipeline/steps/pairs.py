@@ -21,7 +21,7 @@ from distort_pipeline.stores.arrays import (
     create_group,
     create_tiles,
 )
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.external_pairs import match_pairs, pair_root
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.stores.images import InvalidImage
@@ -39,6 +39,7 @@ def run(
 ) -> Report:
     """Write the pair store `out` of the images of a manifest; finished shards of an interrupted run are kept."""
     started = time.monotonic()
+    require_place(out)
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     recipes = recipes_of(config)

@@ -17,7 +17,7 @@ from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import model_card
 from distort_pipeline.seeds import derive_seed
-from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
     KIND,
@@ -71,6 +71,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     all other weights are random.
     """
     started = time.monotonic()
+    require_place(out)
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
     levels = [int(recipe["level"]) for recipe in recipes]

@@ -144,7 +144,7 @@ def write_image(folder: Path, name: str, image: NDArray[np.uint8], *, zstd: int 
     array_path = folder / PIXELS / name
     for parent in array_path.parents[: name.count("/")]:
         if not (parent / METADATA).is_file():
-            write_parts(parent / METADATA, (_group_metadata(),), flush=False)
+            write_parts(parent / METADATA, (group_metadata(),), flush=False)
     metadata, key = _image_metadata(image.shape, zstd)
     write_parts(array_path / METADATA, (metadata,), flush=False)
     compressed = Zstd(zstd, checksum=True).encode(np.ascontiguousarray(image))
@@ -170,7 +170,8 @@ def _image_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
 
 
 @lru_cache
-def _group_metadata() -> bytes:
+def group_metadata() -> bytes:
+    """Return the bytes of the metadata file of a Zarr group."""
     files: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(files))
     return files[METADATA].to_bytes()

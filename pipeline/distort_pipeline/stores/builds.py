@@ -1,19 +1,35 @@
-"""Staged stores: interrupted work is continued, and only complete stores are published."""
+"""Staged stores: interrupted work is continued, and only complete stores are published.
+
+The place of a store is settled once, at the start: links are followed. An empty folder (also the target of a link, a
+mount point, the working folder) is filled from a staging folder inside it. A missing folder is made by a single rename
+of a staging folder beside it.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
-from distort_pipeline.stores.files import cannot_write, read_json, sealed, write_json, write_listing
+from distort_pipeline.stores.files import (
+    cannot_write,
+    is_litter,
+    is_unfinished,
+    read_json,
+    sealed,
+    write_json,
+    write_listing,
+)
 from distort_pipeline.stores.leases import hold_lease
 from distort_pipeline.stores.remote import RemotePath, network_errors
 
@@ -22,28 +38,133 @@ NOTE = "building.json"  # in an object store: the config_hash of the unfinished 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
+class OtherInputsError(PipelineError):
+    """A finished store was made with other settings or inputs."""
+
+
+def require_place(out: Path) -> Path:
+    """Return the place of `out`, links followed; PipelineError, before any work, if nothing new can be written there.
+
+    A place with a finished store passes: `StagedStore.complete` compares settings and inputs.
+    """
+    if isinstance(out, RemotePath):
+        return out
+    place = settle(out)
+    try:
+        if (place / "store.json").is_file():
+            return place
+        if not (_is_vacant(place) or _unfinished_inside(place)):
+            raise _not_ours(out)
+        require_writable(next(folder for folder in (place, *place.parents) if folder.exists()))
+    except OSError as error:
+        raise PipelineError(
+            f"cannot write {out}: {error.strerror or error}; choose another folder with --out"
+        ) from None
+    return place
+
+
+def require_new_folder(out: Path) -> Path:
+    """Return the place of `out` as `require_place` does; PipelineError also for a finished store."""
+    place = require_place(out)
+    if not _is_vacant(place):
+        raise PipelineError(f"{out} already exists; choose another folder with --out, or delete it first")
+    return place
+
+
+def require_file(path: Path) -> None:
+    """Raise PipelineError, before any work, unless a file can be written at `path`."""
+    place = settle(path)
+    try:
+        if place.is_dir():
+            raise PipelineError(f"cannot write the file {path}: it is a folder")
+        require_writable(next(folder for folder in place.parents if folder.exists()))
+    except OSError as error:
+        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def settle(out: Path) -> Path:
+    """Return the absolute path of `out`, links followed."""
+    try:
+        return out.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise PipelineError(f"cannot write {out}: {error}") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Raise OSError unless folders can be created in `folder`."""
+    probe = folder / f".{uuid.uuid4().hex[:8]}.partial"
+    probe.mkdir()
+    probe.rmdir()
+
+
+def staging_folder(place: Path, name: str) -> Path:
+    """Return the staging folder called `name` for a store at `place`: inside an empty folder, else beside `place`."""
+    inside = place / f".{name}.building"
+    if inside.is_dir() or (place.is_dir() and _is_vacant(place)):
+        return inside
+    return place.parent / f".{place.name}.{name}.building"
+
+
+def move_in(work: Path, place: Path) -> None:
+    """Move a finished staging folder to `place`; a kill in the middle is finished by a second call.
+
+    From inside `place`, entries move up, store.json last; OSError, before anything moves, if a name is taken.
+    """
+    if work.parent != place:
+        work.rename(place)
+        return
+    entries = sorted(work.iterdir(), key=lambda path: path.name == "store.json")
+    for path in entries:
+        if os.path.lexists(place / path.name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place / path.name))
+    for path in entries:
+        path.rename(place / path.name)
+    work.rmdir()
+
+
+def _is_vacant(place: Path) -> bool:
+    """Return whether a store may take `place`: missing, or a folder without files but litter and unfinished work."""
+    if not place.exists():
+        return True
+    return place.is_dir() and all(is_litter(path.name) or is_unfinished(path.name) for path in place.iterdir())
+
+
+def _unfinished_inside(place: Path) -> bool:
+    return any(place.glob(".*.building"))
+
+
+def _not_ours(out: Path) -> PipelineError:
+    return PipelineError(f"{out} holds files that this program has not made; choose another folder with --out")
+
+
 @dataclass(frozen=True)
 class StagedStore:
-    """A store written in a staging folder beside `out`, named by its config hash, and moved to `out` when complete.
+    """A store written in a staging folder, named by its config hash, and moved to `out` when complete.
 
-    So `out` is always complete, and the same command continues the work after a kill. The staging folder is not
-    inside `out`, because DVC empties a stage's outputs before the stage runs.
+    So a store at `out` is always complete, and the same command continues the work after a kill. The staging folder is
+    beside `out` if `out` does not exist, because DVC deletes a stage's outputs before the stage runs.
 
     Object stores cannot rename. There the work goes to `out` itself, with a note of its config hash; store.json is
     written last, and `out` is complete once store.json exists.
     """
 
-    out: Path
+    out: Path  # as typed
     config_hash: str  # digest of all settings and inputs that decide the store's bytes
     staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
 
-    @property
+    @cached_property
+    def place(self) -> Path:
+        """The place of the store, links followed."""
+        return self.out if self._is_remote else settle(self.out)
+
+    @cached_property
     def work(self) -> Path:
         """The staging folder."""
-        if self._is_remote:
-            return self.out
-        out = self.out.resolve()  # workers may run in another folder
-        return out.parent / f".{out.name}.{self.config_hash[:16]}.building"
+        return self.out if self._is_remote else staging_folder(self.place, self.config_hash[:16])
+
+    @property
+    def _lease(self) -> Path:
+        return self.work.with_name(".lease" if self.work.parent == self.place else f".{self.place.name}.lease")
 
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError for other contents.
@@ -52,16 +173,18 @@ class StagedStore:
         """
         if self._is_remote:
             return self._is_complete_remotely()
+        self._adopt()
         if self._is_finished():
-            self._move_in()
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            with hold_lease(self._lease, self.out):
+                self._move_in()
+        if _is_vacant(self.place):
             return False
-        path = self.out / "store.json"
+        path = self.place / "store.json"
         metadata = read_json(path) if path.is_file() else None
         if isinstance(metadata, dict) and metadata.get("config_hash") == self.config_hash:
             return True
         if not isinstance(metadata, dict) or not str(metadata.get("format")).startswith("distort-pipeline/"):
-            raise self._not_ours()
+            raise _not_ours(self.out)
         raise self._other()
 
     def _is_complete_remotely(self) -> bool:
@@ -72,14 +195,11 @@ class StagedStore:
                     raise self._other()
                 return name == "store.json"
         if self.out.exists():
-            raise self._not_ours()
+            raise _not_ours(self.out)
         return False
 
-    def _not_ours(self) -> PipelineError:
-        return PipelineError(f"{self.out} holds files that this program has not made; choose another folder with --out")
-
     def _other(self) -> PipelineError:
-        return PipelineError(
+        return OtherInputsError(
             f"{self.out} already exists and was made with other settings or inputs; "
             "choose another folder with --out, or delete it first"
         )
@@ -88,6 +208,16 @@ class StagedStore:
     def _is_remote(self) -> bool:
         return isinstance(self.out, RemotePath)
 
+    def _adopt(self) -> None:
+        """Move interrupted work beside `out` into `out`, an empty folder created since then."""
+        beside = self.place.parent / f".{self.place.name}.{self.work.name.lstrip('.')}"
+        if self.work.parent == self.place and beside.is_dir() and not self.work.exists():
+            with hold_lease(beside.with_name(f".{self.place.name}.lease"), self.out):
+                try:
+                    beside.rename(self.work)
+                except OSError:  # on another disk, as for a mount point: the work starts over
+                    return
+
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """Yield the staging folder, created if missing, to one writer at a time; PipelineError if another is active.
@@ -95,7 +225,7 @@ class StagedStore:
         Partial and temporary files of killed writers are deleted first.
         """
         work = self.start()
-        with hold_lease(work.with_name(f".{self.out.resolve().name}.lease"), self.out):
+        with hold_lease(self._lease, self.out):
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
@@ -116,16 +246,16 @@ class StagedStore:
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise PipelineError(f"cannot write in {self.out.parent}: {error.strerror or error}") from None
+            raise PipelineError(f"cannot write in {self.work.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, metadata: dict[str, Any], *, listed: bool = True) -> None:
+    def publish(self, metadata: dict[str, Any]) -> None:
         """Write the metadata and move the finished staging folder to `out`, without partial files of killed writers.
 
-        With `listed`, the digests of all files are kept for `verify`.
+        The digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        listing = {"files": write_listing(self.work, (*self.staging_dir, NOTE))} if listed else {}
+        listing = {"files": write_listing(self.work, (*self.staging_dir, NOTE))}
         write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
             (self.out / NOTE).unlink(missing_ok=True)
@@ -145,9 +275,7 @@ class StagedStore:
         for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
-            if self.out.is_dir():
-                self.out.rmdir()  # empty, else complete() would have raised
-            self.work.rename(self.out)
+            move_in(self.work, self.place)
         except OSError as error:
             if not self.work.exists() and self.complete():
                 return  # another command has moved the store

@@ -19,7 +19,13 @@ from distort_pipeline.records import digest
 from distort_pipeline.stores.remote import RemotePath
 
 LISTING = "files.json"
-UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with ledgers of their own
+UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
+LITTER = {  # left in any folder by file managers, file systems and network disks
+    *(".DS_Store", ".localized", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems"),
+    *("Thumbs.db", "ehthumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
+    *(".directory", "lost+found", "@eaDir", ".snapshot"),
+}
+LITTER_PREFIXES = ("._", ".Trash-", ".nfs", ".fuse_hidden")
 LISTING_THREADS = 4
 MADE_BY = {  # hints for missing stores
     "pairs": "; `distort-pipeline pairs` makes one",
@@ -129,7 +135,8 @@ def _field(metadata: object, key: str) -> str:
 
 def free_bytes(path: Path) -> int:
     """Return the number of free bytes on the disk of `path`; `path` may be missing."""
-    existing = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    place = path.resolve()
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
     return shutil.disk_usage(existing).free
 
 
@@ -148,20 +155,39 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
 def write_listing(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
     """Write the SHA-256 of every file in `folder` to files.json, and return {"files.json": its SHA-256}.
 
-    Omitted are store.json (written later), run.json (different in each run), labels (added afterwards) and the
+    Omitted are store.json (written later), run.json (different in each run), labels (added afterwards), litter and the
     folders `without`.
     """
-    omitted = {folder / name for name in (LISTING, *UNLISTED, *without)}
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not omitted & {path, *path.parents}]
+    names = store_files(folder, without)
     with ThreadPoolExecutor(LISTING_THREADS) as pool:  # hashlib releases the GIL
-        digests = list(pool.map(file_digest, paths))
-    names = [path.relative_to(folder).as_posix() for path in paths]
+        digests = list(pool.map(file_digest, (folder / name for name in names)))
     write_json(folder / LISTING, dict(zip(names, digests, strict=True)))
     return {LISTING: file_digest(folder / LISTING)}
 
 
+def store_files(folder: Path, without: Sequence[str] = ()) -> list[str]:
+    """Return the paths of all files of a store that belong in its listing, sorted; `without` names further folders."""
+    omitted = {LISTING, *UNLISTED, *without}
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [name.as_posix() for name in names if name.parts[0] not in omitted and not any(map(is_litter, name.parts))]
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder of this name was left by a file manager or file system.
+
+    >>> is_litter(".DS_Store"), is_litter("store.json")
+    (True, False)
+    """
+    return name in LITTER or name.startswith(LITTER_PREFIXES)
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file or folder of this name belongs to unfinished work."""
+    return name.startswith(".") and name.endswith((".building", ".partial", ".lease"))
+
+
 def read_listing(folder: Path) -> dict[str, str]:
-    """Return path → SHA-256 of the files of a store; empty for old stores without a listing."""
+    """Return path → SHA-256 of the files of a store; empty without a listing."""
     digests = read_json(folder / LISTING) if (folder / LISTING).is_file() else {}
     if not (isinstance(digests, dict) and all(isinstance(sha, str) for sha in digests.values())):
         raise PipelineError(f"{folder / LISTING} is damaged: it is no list of digests")
