@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import socket
 import time
@@ -64,6 +65,27 @@ def test_local_workers_do_not_profile_themselves():
 def test_a_slow_end_of_workers_fails_no_run(monkeypatch):
     monkeypatch.setattr(execution, "CLOSE_SECONDS", 0.001)
     assert sorted(run_tasks(abs, [-1, -2, -3], Workers(1))) == [1, 2, 3]
+
+
+def test_without_shared_memory_the_tasks_run_in_this_process(monkeypatch, capsys):
+    def refused(_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").__class__, "Lock", refused)
+    assert {result[2] for result in run_tasks(square, range(3), Workers(2))} == {os.getpid()}
+    assert "as with --workers 0" in capsys.readouterr().err
+
+
+def test_without_loopback_the_tasks_run_in_this_process(monkeypatch, capsys):
+    monkeypatch.setattr(execution, "LOOPBACK", "192.0.2.1")  # an address of documentation, RFC 5737
+    assert {result[2] for result in run_tasks(square, range(3), Workers(2))} == {os.getpid()}
+    assert "192.0.2.1 cannot be used" in capsys.readouterr().err
+
+
+def test_settings_of_dask_for_other_clusters_are_not_taken(monkeypatch):
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", "/nonexistent")
+    with dask.config.set({"distributed.comm.require-encryption": True, "distributed.comm.default-scheme": "tls"}):
+        assert [result[:2] for result in run_tasks(square, [3], Workers(1))] == [(3, 9)]
 
 
 def test_no_tasks_start_no_cluster(monkeypatch):
