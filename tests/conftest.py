@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,12 @@ SMALL = {  # name → (photograph, height, width, split); the third is smaller t
     "maple": ("enlightenment-data__Red-Maple.png", 272, 288, "val"),
     "hills": ("enlightenment-data__Sunset-Hills.png", 260, 264, "val"),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """Ctrl-C interrupts the tests and their child processes: shells let background commands ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import socket
 import time
@@ -45,25 +46,35 @@ def test_two_processes_give_the_same_results_and_the_same_errors():
     assert sorted(result[:2] for result in results) == [square(number)[:2] for number in range(9)]
     assert os.getpid() not in {result[2] for result in results}
     with pytest.raises(PipelineError, match="three is refused; choose another"):
-        list(run_tasks(refuse_three, range(9), Workers(2)))
+        list(run_tasks(refuse_three, range(9), Workers(1)))
 
 
-def test_workers_keep_the_memory_that_images_free():
-    [value] = run_tasks(os.getenv, ["MALLOC_ARENA_MAX"], Workers(1))
-    assert value == "1"
+def setting(name):
+    return dask.config.get(name) if "." in name else os.getenv(name)
 
 
-def test_local_workers_do_not_profile_themselves():
-    settings = list(run_tasks(dask.config.get, list(WITHOUT_PROFILING), Workers(1)))
-    assert settings == list(WITHOUT_PROFILING.values())
-    assert dask.config.get(
-        "distributed.worker.profile.enabled"
-    )  # unchanged in this process, which may have other clusters
+def test_local_workers_have_settings_of_their_own_and_none_for_other_clusters(monkeypatch):
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", "/nonexistent")
+    profile = "distributed.worker.profile.enabled"
+    with dask.config.set({"distributed.comm.require-encryption": True, "distributed.comm.default-scheme": "tls"}):
+        settings = list(run_tasks(setting, ["MALLOC_ARENA_MAX", *WITHOUT_PROFILING], Workers(1)))
+    assert settings == ["1", *WITHOUT_PROFILING.values()]  # keeps the memory that images free; profiles nothing
+    assert dask.config.get(profile)  # unchanged in this process, which may have other clusters
 
 
-def test_a_slow_end_of_workers_fails_no_run(monkeypatch):
-    monkeypatch.setattr(execution, "CLOSE_SECONDS", 0.001)
-    assert sorted(run_tasks(abs, [-1, -2, -3], Workers(1))) == [1, 2, 3]
+def test_without_shared_memory_the_tasks_run_in_this_process(monkeypatch, capsys):
+    def refused(_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").__class__, "Lock", refused)
+    assert {result[2] for result in run_tasks(square, range(3), Workers(2))} == {os.getpid()}
+    assert "as with --workers 0" in capsys.readouterr().err
+
+
+def test_without_loopback_the_tasks_run_in_this_process(monkeypatch, capsys):
+    monkeypatch.setattr(execution, "LOOPBACK", "192.0.2.1")  # an address of documentation, RFC 5737
+    assert {result[2] for result in run_tasks(square, range(3), Workers(2))} == {os.getpid()}
+    assert "192.0.2.1 cannot be used" in capsys.readouterr().err
 
 
 def test_no_tasks_start_no_cluster(monkeypatch):

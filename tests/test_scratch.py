@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distort_pipeline import scratch
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import scratch_folder, sweep
 
 
@@ -16,6 +17,12 @@ def temp_root(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(scratch, "MEMORY_FOLDER", tmp_path / "none")
     return tmp_path
+
+
+def test_a_temporary_folder_that_cannot_be_written_to_is_named_with_the_remedy(temp_root):
+    refused = pytest.raises(PipelineError, match=r"cannot write to the temporary folder .*/gone: .*TMPDIR")
+    with refused, scratch_folder(temp_root / "gone"):
+        pass
 
 
 def test_a_folder_exists_inside_the_block_only(temp_root):

@@ -24,17 +24,41 @@ def backend_name() -> str:
 
 
 def start_backend() -> None:
-    """Import the backend, TensorFlow silently; PipelineError if unknown, or if JAX is not installed."""
+    """Import the backend, silently, and configure Keras; PipelineError if unknown, or if JAX is not installed."""
     if backend_name() not in BACKENDS:
         raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}{did_you_mean(backend_name(), BACKENDS)}")
     if backend_name() == "jax" and find_spec("jax") is None:
         raise PipelineError("KERAS_BACKEND is jax, but JAX is not installed: pip install 'distort-pipeline[jax]'")
+    with _without_keras_settings():
+        _import_backend()
+
+
+def _import_backend() -> None:
     if backend_name() == "tensorflow" and "tensorflow" not in sys.modules:
         with _quiet():
             import tensorflow as tf
 
             tf.config.list_physical_devices("GPU")
             tf.get_logger().setLevel("ERROR")  # TensorFlow warns of retracing at each new image size
+    import keras
+
+    keras.config.set_floatx("float32")  # the networks are written for these
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
+
+
+@contextmanager
+def _without_keras_settings() -> Iterator[None]:
+    """Hide the user's keras.json from imports in this block: TensorFlow and Keras refuse some of each other's types."""
+    folder = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        if folder is None:
+            del os.environ["KERAS_HOME"]
+        else:
+            os.environ["KERAS_HOME"] = folder
 
 
 def pin_backend_threads(threads: int) -> None:
@@ -57,6 +81,9 @@ def pin_backend_threads(threads: int) -> None:
 def _quiet() -> Iterator[None]:
     """Discard the output of libraries on stderr, unless TF_CPP_MIN_LOG_LEVEL is 0."""
     if os.environ.setdefault(LOG_LEVEL_VARIABLE, "3") == "0":
+        yield
+        return
+    if sys.stderr is None:  # in a Python without a console
         yield
         return
     sys.stderr.flush()

@@ -6,6 +6,7 @@ Each command imports its step at run time, so that `--help` starts without Tenso
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from distort_pipeline.config import (
     PairsConfig,
     TrainConfig,
 )
+from distort_pipeline.console import is_closed_pipe, output_failure, prepare_streams
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.options import (
     EXPORT_FORMATS,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from distort_pipeline.execution import Workers
 
 PARAMS_FILE = Path("params.yaml")
+EXIT_CLOSED_PIPE = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 RESUMABLE = ("pairs", "train", "generate", "export", "label")  # commands that keep finished work when stopped
@@ -68,6 +71,18 @@ class OrderedGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the commands in the order of the pipeline, as registered in this module."""
         return list(self.commands)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line with any standard streams; lost output is an error at the end."""
+        prepare_streams()
+        try:
+            return super().main(*args, **options)
+        finally:
+            if (failure := output_failure()) is not None:
+                if is_closed_pipe(failure):
+                    sys.exit(EXIT_CLOSED_PIPE)
+                click.echo(f"distort-pipeline: standard output is incomplete: {failure.strerror}", err=True)
+                sys.exit(EXIT_USER)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a SIGTERM, as sent by batch systems, stops like Ctrl-C."""

@@ -7,8 +7,10 @@ any order, any number of workers and any retry give the same stores.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +41,7 @@ WITHOUT_PROFILING = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
 }
+LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 20
 CLOSE_SECONDS = 5
 GROUP_SECONDS = 0.1  # shorter tasks are sent in groups: sending costs milliseconds (benchmarks/dask_overhead.py)
@@ -73,9 +76,28 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
         return
     if not tasks:
         return  # a repeated command: start no cluster
+    local = workers.scheduler is None and workers.scheduler_file is None
+    if local and (lacking := _lacking_for_processes()):
+        print(f"{lacking}: no worker processes; the tasks run in this process, as with --workers 0", file=sys.stderr)
+        yield from run_tasks(function, tasks, Workers(0, workers.threads))
+        return
     with ExitStack() as stack:
         client = _client(workers, stack)
         yield from _run_on(client, function, tasks, workers.threads)
+
+
+def _lacking_for_processes() -> str:
+    """Return the reason against local worker processes on this machine; an empty text if there is none."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        return f"shared memory cannot be used ({error})"
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"the loopback address {LOOPBACK} cannot be used ({error.strerror or error})"
+    return ""
 
 
 def _run_here(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
@@ -228,8 +250,11 @@ def _run_group(function: Callable[[Task], Result], group: Sequence[Task], thread
 
 
 def _client(workers: Workers, stack: ExitStack) -> Any:
-    import dask
-    from distributed import Client, LocalCluster
+    try:
+        import dask
+        from distributed import Client, LocalCluster, Security
+    except ValueError as error:  # a damaged file in ~/.config/dask
+        raise WorkersError(f"the settings of Dask cannot be read: {' '.join(str(error).split())}") from None
 
     for logger in NOISY_LOGGERS:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
@@ -252,15 +277,22 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
         **WITHOUT_PROFILING,
     }
     with _interrupts_blocked(), dask.config.set(settings):
-        cluster = LocalCluster(
-            n_workers=workers.count,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # None would take port 8787 of every network interface
-            local_directory=str(scratch),
-            memory_limit=0,  # tasks limit their own memory; a nanny that kills on an estimate loses work
-            silence_logs=50,  # errors of tasks reach us as exceptions
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=workers.count,
+                threads_per_worker=1,
+                processes=True,
+                host=LOOPBACK,
+                protocol="tcp",
+                security=Security(require_encryption=False),  # within this machine, whatever ~/.config/dask says
+                dashboard_address=f"{LOOPBACK}:0",  # None would take port 8787 of every network interface
+                local_directory=str(scratch),
+                memory_limit=0,  # tasks limit their own memory; a nanny that kills on an estimate loses work
+                silence_logs=50,  # errors of tasks reach us as exceptions
+            )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise WorkersError(f"no worker processes can be started ({reason}); use --workers 0") from None
     stack.callback(_close, cluster)
     return stack.enter_context(_closing(Client(cluster)))
 

@@ -13,6 +13,7 @@ from distort_pipeline.params import replaced
 from distort_pipeline.stores.builds import require_place
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
+from distort_pipeline.stores.models import finished_models
 from distort_pipeline.stores.remote import RemotePath
 
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # defaults of `ingest` and `train`
@@ -26,7 +27,7 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
     from distort_pipeline.steps import ingest
 
     require_place(out)
-    if images is None and MANIFEST.is_file():
+    if images is None and _is_manifest(MANIFEST):
         return MANIFEST
     if images is not None and _is_manifest(images):
         return images
@@ -71,13 +72,14 @@ def _default_manifest(out: Path) -> Path:
 
 
 def models_or_pretrained(models: Path | None) -> Path:
-    """Return `models`, else the folder `models` here, else the folder of the pretrained generators."""
+    """Return `models`, else the folder `models` here if it holds a model, else that of the pretrained generators."""
     if models is not None:
         return models
-    if MODELS.is_dir():
+    if finished_models(MODELS):
         print(f"models: from the folder {MODELS} here, instead of the pretrained generators", file=sys.stderr)
         return MODELS
-    print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}", file=sys.stderr)
+    reason = f"; the folder {MODELS} here holds no trained model" if MODELS.exists() else ""
+    print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}{reason}", file=sys.stderr)
     return PRETRAINED
 
 

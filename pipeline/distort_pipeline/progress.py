@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
     """Yield `items` and show the progress on stderr, as a count of `total`; `done` were finished before this run."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():  # None in a Python without a console
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, initial=done, desc=label, unit=f" {unit}", smoothing=0.05)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distort_pipeline.errors import PipelineError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -24,14 +26,30 @@ UNLOCKED = f".{PREFIX}"  # name until the folder is locked; a kill before leaves
 UNLOCKED_SECONDS = 3600  # age at which a folder without a lock counts as abandoned
 LOCK = "owner.lock"
 MEMORY_FOLDER = Path("/dev/shm")  # exists on Linux only
+TMPDIR = "name a temporary folder with room by the environment variable TMPDIR"
+
+
+def temporary_folder() -> Path:
+    """Return the system's temporary folder; PipelineError if none can be written to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise PipelineError(f"{error.strerror or error}; {TMPDIR}") from None
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Yield a new folder in `parent` (None: the system's temporary folder), deleted at the end in any case."""
-    unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=parent))
-    folder = unlocked.with_name(unlocked.name.removeprefix("."))
-    descriptor = os.open(unlocked / LOCK, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
+    """Yield a new folder in `parent` (None: the system's temporary folder), deleted at the end in any case.
+
+    PipelineError if it cannot be made.
+    """
+    parent = parent or temporary_folder()
+    try:
+        unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=parent))
+        folder = unlocked.with_name(unlocked.name.removeprefix("."))
+        descriptor = os.open(unlocked / LOCK, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise PipelineError(f"cannot write to the temporary folder {parent}: {error.strerror}; {TMPDIR}") from None
     try:
         _locked(descriptor)
         unlocked.rename(folder)  # visible to `sweep` only now that it is locked
@@ -44,7 +62,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def sweep() -> int:
     """Return the number of scratch folders of killed processes, all deleted."""
-    return sum(_sweep(parent) for parent in {Path(tempfile.gettempdir()), MEMORY_FOLDER})
+    return sum(_sweep(parent) for parent in {temporary_folder(), MEMORY_FOLDER})
 
 
 def _sweep(parent: Path) -> int:

@@ -12,7 +12,7 @@ PAIRS = 1
 TRAIN = 1
 EVALUATE = 1
 GENERATE = 1
-EXPORT = 1
+EXPORT = 2
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from distort_pipeline.c2st.tiles import TILE_PX, LevelPair, tiles_of
 from distort_pipeline.pixels import to_uint8
 from distort_pipeline.statistics.eval_images import EvalImages
 
-STEPS = 30
+STEPS = 20
 
 
 def noisy(image, sigma, seed):
@@ -65,18 +65,14 @@ def test_tstr_is_of_the_first_generator_of_each_distortion(c2st, tiles):
     assert tstr_result.trtr.share > 0.85
     # training on the truth under another name is training on the truth
     same = [dataclasses.replace(tile, generated={"same": tile.true["noise"]}) for tile in tiles]
-    trained_on = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1).tstr_result
-    assert trained_on.tstr == trained_on.trtr
-
-
-def test_the_same_seed_finds_the_same(tiles):
-    once, again = (run_c2st(tiles, {"weak": "noise"}, steps=4, fold_count=2, seed=2) for _ in range(2))
-    assert once.results == again.results
+    once, again = (run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1) for _ in range(2))
+    assert once.tstr_result.tstr == once.tstr_result.trtr
+    assert (once.results, once.tstr_result.tstr) == (again.results, again.tstr_result.tstr)  # the same seed
 
 
 def test_with_fewer_than_two_photographs_of_the_distortion_there_is_no_test(tiles):
     others = [dataclasses.replace(tile, true={}) for tile in tiles[1:]]
-    c2st = run_c2st([tiles[0], *others], {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    c2st = run_c2st([tiles[0], *others], {"good": "noise"}, steps=2, fold_count=2, seed=0)
     assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
 
 
@@ -165,7 +161,7 @@ def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
         )
         for tiles in multi_level_tiles
     ]
-    c2st = run_c2st(same, {"same": "noise"}, steps=3, fold_count=2, seed=1)
+    c2st = run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1)
     assert c2st.tstr_result.tstr == c2st.tstr_result.trtr
     assert c2st.severity_tstr.tstr == c2st.severity_tstr.trtr
     levelled = [
@@ -174,7 +170,7 @@ def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
     single = run_c2st(
         [dataclasses.replace(tiles, multi_level={}) for tiles in levelled],
         {"good": "noise"},
-        steps=3,
+        steps=2,
         fold_count=2,
         seed=1,
     )
@@ -184,7 +180,7 @@ def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
 
 def test_photographs_without_all_levels_take_no_part_in_tstr(multi_level_tiles):
     lacking = [multi_level_tiles[0], *(dataclasses.replace(tiles, multi_level={}) for tiles in multi_level_tiles[1:])]
-    c2st = run_c2st(lacking, {"good": "noise"}, steps=1, fold_count=2, seed=0)
+    c2st = run_c2st(lacking, {"good": "noise"}, steps=2, fold_count=2, seed=0)
     assert (c2st.tstr_result, c2st.severity_tstr) == (None, None)
     assert set(c2st.results) == {"good"}
 

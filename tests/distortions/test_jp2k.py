@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -36,6 +37,18 @@ def test_the_file_has_the_requested_size(image, ratio):
     target = image.size / ratio
     assert abs(facts["bytes"] - target) <= max(0.03 * target, 150)
     assert facts["reached"] is True
+
+
+def test_a_full_temporary_folder_is_named_with_the_remedy(image, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openjpeg.load_glymur(), "Jp2k", full)
+    with pytest.raises(OSError, match="No space left"):  # there is room: this is another fault
+        jp2k(image, ratio=16)
+    monkeypatch.setattr(openjpeg.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(PipelineError, match=r"has no room for a JPEG 2000 file of 126720 bytes; .*TMPDIR"):
+        jp2k(image, ratio=16)
 
 
 def test_error_grows_with_the_ratio(image):

@@ -11,6 +11,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores.corpora import open_corpus
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.images import decode, encode_png
+from examples.pairs_alone import __main__ as pairs_alone
 from examples.pairs_alone.__main__ import main
 from examples.pairs_alone.distortions import SOURCES, write_partners
 
@@ -53,7 +54,9 @@ def test_without_avif_the_error_names_the_package(monkeypatch, pristine, tmp_pat
         write_partners("av1", pristine, tmp_path / "external")
 
 
-def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path, capsys):
+def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path, capsys, monkeypatch):
+    quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 2, c2st_tiles: 16, c2st_folds: 2}\n"
+    monkeypatch.setattr(pairs_alone, "SETTINGS", quick)
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
     main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
     printed = capsys.readouterr().out

@@ -38,6 +38,7 @@ def test_a_tar_has_three_files_for_each_key_and_no_metadata_of_this_machine(fini
     for row in rows_of(out):
         sample = corpus[int(row["sample"])]
         assert row["shard"].split("/")[0] == row["split"]
+        assert row["key"] == f"sample-{int(row['sample']):08d}"  # no number, of which pandas would drop the zeros
         with tarfile.open(out / row["shard"]) as tar:
             names = [name for name in tar.getnames() if name.startswith(row["key"])]
             assert names == [f"{row['key']}.{ending}" for ending in ("ref.png", "dist.png", "json")]

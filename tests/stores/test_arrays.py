@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import zarr
 from zarr.codecs import ZstdCodec
 
 from distort_pipeline.errors import PipelineError
@@ -47,6 +48,16 @@ def test_a_shard_is_a_file_and_an_all_black_shard_is_written_too(store):
     assert shard_files(store) == ["train/a/c.1.1.0.0.0"]
     write_image(store, "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
     assert (store / PIXELS / "val/black/pristine/c.0.0.0").is_file()
+
+
+def test_the_settings_of_zarr_change_no_store(store, tmp_path):
+    plain = {path.name: path.read_bytes() for path in (store / PIXELS).rglob("zarr.json")}
+    with zarr.config.set({"default_zarr_format": 2, "json_indent": 0, "array.order": "F"}):
+        create_tiles(create_group(tmp_path / "b"), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
+        image = noise(7, 12, 17, 3)
+        write_image(tmp_path / "b", "val/x", image)
+        assert np.array_equal(open_group(tmp_path / "b")["val/x"][:], image)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "b" / PIXELS / "train").rglob("zarr.json")} == plain
 
 
 def test_existing_arrays_are_kept(store):

@@ -27,6 +27,14 @@ def test_an_index_gives_one_sample_from_either_end(corpus):
             corpus[outside]
 
 
+def test_another_working_folder_changes_nothing_of_an_open_corpus(finished_corpus, monkeypatch):
+    monkeypatch.chdir(finished_corpus.parent)
+    corpus = open_corpus(finished_corpus.name)
+    monkeypatch.chdir("/")
+    assert corpus[1].record.sample == 1
+    assert corpus.table().num_rows == 40
+
+
 def test_iterating_ends_with_the_last_sample(corpus):
     assert [sample.record.sample for sample in corpus] == list(range(40))
 

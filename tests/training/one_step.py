@@ -1,7 +1,8 @@
-"""One step of plain gradient descent on the backend of this process: run by test_backends, once for each backend.
+"""One step of plain gradient descent, fitted layers and a generator on the backend of this process.
 
-Reads batch.npz (pristine, distorted, z0, z1, ...) and first.safetensors in the folder given, which the first run
-writes; leaves BACKEND.safetensors, the state after the step with every gradient in it, and BACKEND.json, the losses.
+test_backends runs `step` and `layers` on TensorFlow in its own process, and this file on JAX in another. `step` reads
+batch.npz (pristine, distorted, z0, z1, ...) and first.safetensors in the folder given, which the first run writes; it
+leaves BACKEND.safetensors, the state after the step with every gradient in it, and BACKEND.json, the losses.
 """
 
 import json
@@ -12,7 +13,11 @@ import keras
 import numpy as np
 
 from distort_pipeline.backend import backend_name
+from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.networks.generator import noise_shapes
+from distort_pipeline.networks.noise_pyramid import NoisePyramid
 from distort_pipeline.stores.models import read_arrays, write_arrays
+from distort_pipeline.trained import load_generator
 from distort_pipeline.training.backends import make_trainer
 from distort_pipeline.training.gan import GANConfig
 
@@ -42,7 +47,7 @@ class RememberingDescent(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * gradient)
 
 
-def main(folder):
+def step(folder):
     trainer, _ = make_trainer(NETWORKS)
     for role in ("generator", "discriminator"):
         optimizer = RememberingDescent(RATE, name=f"{role}_descent")
@@ -61,8 +66,54 @@ def main(folder):
     write_arrays(folder / f"{backend_name()}.safetensors", trainer.state())
     losses = {name: float(value) for name, value in figures.items()}
     (folder / f"{backend_name()}.json").write_text(json.dumps(losses), encoding="utf-8")
-    print("imported:", *(name for name in ("jax", "tensorflow") if name in sys.modules))
+
+
+def compiled(layer):
+    """The layer; on JAX as a single program: a compilation of each operation would take three times as long."""
+    if backend_name() != "jax":
+        return layer
+    import jax
+
+    return jax.jit(layer)
+
+
+def layers(folder):
+    """Write BACKEND.npz, the outputs of fitted layers for images.npy, to `folder`."""
+    x = np.load(folder / "images.npy")[:2] / np.float32(127.5) - 1
+    rng = np.random.default_rng(0)
+    found = {}
+    severity = np.array([[0.3], [0.8]], np.float32)
+    for codec_prior, levels in (("dct", 2), ("dwt97", 1)):
+        layer = CoefficientCurves(codec_prior, levels)
+        layer.build((None, None, None, 3))
+        for variable, curves in zip(layer.curves, layer.codec_prior.curves, strict=True):
+            knots = curves.spacing * (np.arange(curves.knots) - (curves.knots - 1) / 2)
+            heights = rng.uniform(0.5, 1, (variable.shape[0], curves.count, 1))  # about as steep as a codec's
+            variable.assign((heights * np.sin(2 * np.pi * knots) / 8).astype(np.float32))
+        if layer.codec_prior.scaled:
+            layer.log_shares.assign(np.log(np.array([[0.05]], np.float32)))
+        else:
+            for steps in layer.log_steps:
+                steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
+        found[codec_prior] = np.asarray(compiled(layer)([x, severity] if levels > 1 else x))
+    layer = NoisePyramid(2)
+    maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
+    layer.build([severity.shape, *(each.shape for each in maps)])
+    layer.octaves.assign(rng.standard_normal(layer.octaves.shape).astype(np.float32))
+    found["noise_pyramid"] = np.asarray(compiled(layer)([severity, *maps]))
+    np.savez(folder / f"{backend_name()}.npz", **found)
+
+
+def generate(folder):
+    """Write BACKEND.npy, the model of `folder` on four images, to `folder`."""
+    images = np.load(folder / "images.npy")
+    predictor = load_generator(folder / "model", batch_size=2).predictor
+    made = predictor.distort(images, [1, 2, 3, 4])
+    assert np.array_equal(predictor.distort_image(images[3], 4), made[3])
+    np.save(folder / f"{backend_name()}.npy", made)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for write in (step, layers, generate):
+        write(Path(sys.argv[1]))
+    print("imported:", *(name for name in ("jax", "tensorflow") if name in sys.modules))

@@ -14,24 +14,32 @@ from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, 
 from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+TILE_PX = 256
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19.0}, "jp2k": {"ratio": 150.0}}
 
 
 @pytest.fixture(scope="module")
-def photographs():
+def whole():
+    """All photographs of the sample."""
     return [decode(path.read_bytes())[0] for path in sorted(SAMPLE.glob("*.png"))]
+
+
+@pytest.fixture(scope="module")
+def photographs(whole):
+    """Crops of twelve photographs."""
+    return [image[:512, :704] for image in whole[:12]]
 
 
 def tiles_of(photographs, distortion):
     """A pristine and a distorted tile of each photograph, the distortion applied to the whole of it."""
     rng = np.random.default_rng(0)
     distorted = [apply(distortion, image, PARAMETERS[distortion], rng).image for image in photographs]
-    return np.stack([p[:384, :384] for p in photographs]), np.stack([d[:384, :384] for d in distorted])
+    return np.stack([p[:TILE_PX, :TILE_PX] for p in photographs]), np.stack([d[:TILE_PX, :TILE_PX] for d in distorted])
 
 
 @pytest.mark.parametrize(("distortion", "codec_prior"), [("jpeg", "dct_integer"), ("white_noise", "none")])
 def test_the_codec_prior_that_explains_a_distortion_is_chosen(photographs, distortion, codec_prior):
-    pristine, distorted = tiles_of(photographs, distortion)
+    pristine, distorted = tiles_of(photographs[:6], distortion)
     fitted = fit_best(pristine, [distorted], [str(index) for index in range(len(pristine))], None)
     assert fitted.codec_prior == codec_prior
     assert bool(fitted.weights) == (codec_prior != "none")
@@ -39,17 +47,17 @@ def test_the_codec_prior_that_explains_a_distortion_is_chosen(photographs, disto
 
 def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(photographs):
     pristine, distorted = tiles_of(photographs, "jpeg")
-    fitted = fit_best(pristine[:14], [distorted[:14]], [str(index) for index in range(14)], "dct")
-    made = explained_by(fitted, pristine[14:], [str(index) for index in range(14, len(pristine))])
-    scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], made, strict=True)]
+    fitted = fit_best(pristine[:8], [distorted[:8]], [str(index) for index in range(8)], "dct")
+    made = explained_by(fitted, pristine[8:], [str(index) for index in range(8, len(pristine))])
+    scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], made, strict=True)]
     identity = [
-        jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[14:], pristine[14:], strict=True)
+        jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], pristine[8:], strict=True)
     ]
     assert np.mean(scores) < 0.005 < np.mean(identity)
 
 
-def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(photographs):
-    wide = [image for image in photographs if image.shape[1] >= 640]
+def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(whole):
+    wide = [image for image in whole if image.shape[1] >= 640]
     distorted = [apply("jp2k", image, PARAMETERS["jp2k"], None).image for image in wide]
     names = [str(index // 2) for index in range(2 * len(wide))]
 
@@ -77,8 +85,8 @@ def cut_at_planes(image, share):
     return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
 
 
-def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(photographs):
-    tiles = np.stack([image[:384, :384] for image in photographs])
+def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(whole):
+    tiles = np.stack([image[:384, :384] for image in whole])
     levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
     names = [str(index) for index in range(len(tiles))]
     fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97")
@@ -117,8 +125,8 @@ def test_without_a_codec_prior_nothing_is_fitted():
 def test_steps_are_those_that_a_codec_counts_in(photographs):
     distorted = [apply("jpeg", image, {"quality": 24}, None).image for image in photographs]
     fitted = fit_best(
-        np.stack([p[:384, :384] for p in photographs]),
-        [np.stack([d[:384, :384] for d in distorted])],
+        np.stack([p[:TILE_PX, :TILE_PX] for p in photographs]),
+        [np.stack([d[:TILE_PX, :TILE_PX] for d in distorted])],
         [str(index) for index in range(len(photographs))],
         "dct",
     )
@@ -128,14 +136,14 @@ def test_steps_are_those_that_a_codec_counts_in(photographs):
 
 def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_both(photographs):
     levels = (24, 17, 12)
-    tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:384, :384] for p in photographs] for q in levels}
-    pristine = np.stack([p[:384, :384] for p in photographs])
-    fitted = fit_best(pristine[:14], [np.stack(tiles[q][:14]) for q in (24, 12)], [str(n) for n in range(14)], "dct")
+    tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:TILE_PX, :TILE_PX] for p in photographs] for q in levels}
+    pristine = np.stack([p[:TILE_PX, :TILE_PX] for p in photographs])
+    fitted = fit_best(pristine[:8], [np.stack(tiles[q][:8]) for q in (24, 12)], [str(n) for n in range(8)], "dct")
     layer = CoefficientCurves("dct", 2)
     layer.build(None)
     for variable in layer.variables:
         variable.assign(fitted.weights[variable.name])
-    x, true = normalize(pristine[14:]), np.stack(tiles[17][14:])
+    x, true = normalize(pristine[8:]), np.stack(tiles[17][8:])
     scores = []
     for severity in (0.5, 0.75, 1.0):
         made = denormalize(x + np.asarray(layer([x, np.full((len(x), 1), severity, np.float32)])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -73,6 +74,18 @@ class SeverityRegressor(_TileNetwork):
     def predict(self, tiles: Images) -> NDArray[np.float32]:
         """Return the predicted severity of each of `tiles`."""
         return self.outputs(tiles)[:, 0]
+
+
+@lru_cache
+def tile_classifier(kinds: int, *, steps: int) -> TileClassifier:
+    """Return the classifier of `kinds` kinds, compiled once per process."""
+    return TileClassifier(kinds, steps=steps)
+
+
+@lru_cache
+def severity_regressor(*, steps: int) -> SeverityRegressor:
+    """Return the regressor of severities, compiled once per process."""
+    return SeverityRegressor(steps=steps)
 
 
 def _network(outputs: int) -> keras.Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distort_pipeline.c2st.classifier import SeverityRegressor, TileClassifier
+from distort_pipeline.c2st.classifier import severity_regressor, tile_classifier
 from distort_pipeline.c2st.severity_tstr import FoldData, severity_tstr_of
 from distort_pipeline.c2st.tiles import PhotographTiles
 from distort_pipeline.c2st.tstr import tstr_of
@@ -31,7 +31,7 @@ def run_c2st(
     }
     if not tested:
         return C2STReport({}, None, None)
-    classifier = TileClassifier(2, steps=steps)
+    classifier = tile_classifier(2, steps=steps)
 
     def accuracy_of(kind: str, name: str, pairs: Sequence[tuple[Images, Images]]) -> Accuracy:
         rng = make_rng(derive_seed(seed, "sceptic", kind, name))
@@ -104,7 +104,7 @@ def _tstr(
     return tstr_of(
         training_and_test,
         ["pristine", *models_of],
-        TileClassifier(1 + len(models_of), steps=steps),
+        tile_classifier(1 + len(models_of), steps=steps),
         fold_count=fold_count,
         seeds=seeds,
     )
@@ -124,4 +124,4 @@ def _severity_tstr(
         for photograph in complete
     ]
     tstr_seed = derive_seed(seed, "sceptic", "severity lesson")
-    return severity_tstr_of(fold_data, SeverityRegressor(steps=steps), fold_count=fold_count, seed=tstr_seed)
+    return severity_tstr_of(fold_data, severity_regressor(steps=steps), fold_count=fold_count, seed=tstr_seed)

@@ -69,7 +69,17 @@ def _openjpeg() -> Finding:
         version, origin = openjpeg_status()
     except (PipelineError, ImportError) as error:
         return Finding("OpenJPEG", "not found", False, str(error))
-    return Finding("OpenJPEG", f"{version} from {origin.replace(str(Path.home()), '~')}")
+    return Finding("OpenJPEG", f"{version} from {_from_home(origin)}")
+
+
+def _from_home(path: str | Path) -> str:
+    """Return `path` with ~ for the home folder, if this user has one."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and no line in /etc/passwd
+        return str(path)
+    inside = Path(path).is_relative_to(home) and home != Path(home.anchor)
+    return f"~/{Path(path).relative_to(home).as_posix()}" if inside else str(path)
 
 
 def _zarr() -> Finding:
@@ -128,7 +138,7 @@ def _bfloat16() -> Finding:
 
 def _pretrained() -> Finding:
     names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
-    return Finding("pretrained generators", f"{names} in {str(PRETRAINED).replace(str(Path.home()), '~')}")
+    return Finding("pretrained generators", f"{names} in {_from_home(PRETRAINED)}")
 
 
 def _extras() -> Finding:

@@ -174,7 +174,7 @@ def shard_of(path: str, *, per_shard: int = 1, images: Mapping[str, str] | None 
 
 def _parts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return file → part of an export; the tables of all parts belong to none."""
-    parts = {}
+    parts: dict[str, str] = {}
     for ledger in names:
         part = Path(ledger).stem
         if ledger.startswith("ledger/") and part != TABLES:
@@ -186,7 +186,7 @@ def _parts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 def _validation_images(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return validation image → shard, without shards of unreadable records."""
-    images = {}
+    images: dict[str, str] = {}
     for name in names:
         if name.startswith("records/val-"):
             with suppress(PipelineError, ValueError):

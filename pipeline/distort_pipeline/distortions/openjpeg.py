@@ -6,11 +6,11 @@ Glymur's wheel has no OpenJPEG: Glymur imports without and fails at the first us
 
 from __future__ import annotations
 
+import configparser
 import ctypes
 import importlib
 import os
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import PIL
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
-from distort_pipeline.scratch import MEMORY_FOLDER, scratch_folder
+from distort_pipeline.scratch import MEMORY_FOLDER, TMPDIR, scratch_folder, temporary_folder
 
 OLDEST_OPENJPEG = (2, 4)  # required by Glymur
 RESOLUTIONS = 6  # OpenJPEG's default, five wavelet levels
@@ -36,22 +36,36 @@ def round_trip(image: Image, *, ratio: float) -> tuple[Image, int]:
     glymur = load_glymur()
     with scratch_folder(temp_root(image.nbytes)) as folder:
         path = folder / "image.jp2"
-        written = glymur.Jp2k(
-            path,
-            data=np.ascontiguousarray(image),
-            cratios=[ratio],
-            irreversible=True,  # the 9-7 wavelet
-            mct=True,  # multi-component transform: RGB is coded as YCbCr
-            numres=min(RESOLUTIONS, min(image.shape[:2]).bit_length()),  # fewer for a side under 32 px
-        )
-        return written[:], path.stat().st_size
+        try:
+            written = glymur.Jp2k(
+                path,
+                data=np.ascontiguousarray(image),
+                cratios=[ratio],
+                irreversible=True,  # the 9-7 wavelet
+                mct=True,  # multi-component transform: RGB is coded as YCbCr
+                numres=min(RESOLUTIONS, min(image.shape[:2]).bit_length()),  # fewer for a side under 32 px
+            )
+            return written[:], path.stat().st_size
+        except (OSError, glymur.lib.openjp2.OpenJPEGLibraryError) as error:
+            if shutil.disk_usage(folder).free > image.nbytes:
+                raise
+            raise PipelineError(
+                f"the temporary folder {folder.parent} has no room for a JPEG 2000 file of {image.nbytes / ratio:.0f} "
+                f"bytes; {TMPDIR}"
+            ) from error
 
 
 def load_glymur() -> Any:
     """Return the module `glymur` with a working OpenJPEG; PipelineError with install advice if there is none."""
     with _loading:  # not thread-safe
-        import glymur
-
+        if not _has_home():  # no HOME and no line in /etc/passwd: Glymur looks there for its settings
+            os.environ["HOME"] = os.sep
+        try:
+            import glymur
+        except configparser.Error as error:
+            raise PipelineError(
+                f"the settings of Glymur, glymurrc, cannot be read: {' '.join(str(error).split())}"
+            ) from None
         if not _works(glymur):
             _use_bundled(glymur)
         if not _works(glymur):
@@ -78,7 +92,14 @@ def bundled_library() -> Path | None:
 def temp_root(size: int) -> Path:
     """Return a folder with room for `size` bytes: in memory if possible, else the folder of temporary files."""
     in_memory = os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free > 2 * size
-    return MEMORY_FOLDER if in_memory else Path(tempfile.gettempdir())
+    return MEMORY_FOLDER if in_memory else temporary_folder()
+
+
+def _has_home() -> bool:
+    try:
+        return bool(Path.home())
+    except RuntimeError:
+        return False
 
 
 def _works(glymur: Any) -> bool:

@@ -18,7 +18,7 @@ from distort_pipeline.planning.exports import Part
 from distort_pipeline.registry import Registry
 
 KIND = "export"
-VERSION = 2
+VERSION = 3
 
 __all__ = ["EXPORTS", "KIND", "VERSION", "ExportFormat", "ExportSource", "Exported", "Part", "Score"]
 

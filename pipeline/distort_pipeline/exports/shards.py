@@ -59,5 +59,5 @@ class ShardFormat(ABC):
 
 
 def key(sample: Exported) -> str:
-    """Return the key of a sample in a shard, without dots."""
-    return f"{sample.record.sample:08d}"
+    """Return the key of a sample in a shard: without dots, and no number, which readers of CSV would shorten."""
+    return f"sample-{sample.record.sample:08d}"

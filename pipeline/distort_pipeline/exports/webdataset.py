@@ -1,6 +1,6 @@
 """WebDataset: tar shards, one for each batch and split; the files of a sample share a key.
 
-export/train/jpeg-00000.tar    KEY.ref.png, KEY.dist.png and KEY.json for each sample; KEY is the sample's number
+export/train/jpeg-00000.tar    KEY.ref.png, KEY.dist.png and KEY.json for each sample; KEY is sample-00000000 and so on
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, 
 from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
+from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.tasks.batches import BatchTask, make_batch
@@ -81,6 +82,7 @@ def run(
     require_fit_names(folders)
     if build.complete():
         return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
+    require_images(root)
     with build.writing() as work:
         check_free_space(out, _bytes_needed(plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, config, plan)

@@ -25,6 +25,7 @@ from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.external_pairs import match_pairs, pair_root
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.stores.images import InvalidImage
+from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
 from distort_pipeline.stores.sources import read_bytes
@@ -56,6 +57,7 @@ def run(
     build = StagedStore(out, digest(settings))
     if build.complete():
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
+    require_images(root)
     with build.writing() as work:
         ledger = Ledger(work)
         check_free_space(out, _bytes_left(plan, recipes, ledger, config.tile_px))

@@ -25,6 +25,10 @@ PIXELS = "pixels.zarr"
 # one folder of files like c.0.3.0.0.0 for each array; with Zarr's slashes each file would be in four nested folders
 CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
 METADATA = "zarr.json"
+ZARR_FORMAT: Literal[3] = 3
+# of an array opened rather than created, whose all-black shards would be missing; and the same bytes of metadata
+# whatever ZARR_JSON_INDENT says
+WRITING = {"array.write_empty_chunks": True, "json_indent": 2}
 DIMENSIONS = ("level", "slot", "y", "x", "channel")
 # zstd's checksum turns a flipped bit into an error; level 2 is as fast as level 1 and a quarter smaller, higher levels
 # are slower: benchmarks/crops.py
@@ -37,8 +41,7 @@ DAMAGE = (RuntimeError, ValueError, TypeError, KeyError, OSError)
 
 def create_group(folder: Path) -> zarr.Group:
     """Return the new or existing group of pixels in `folder`, for writing."""
-    # the only setting for an array opened rather than created: its all-black shards would be missing
-    zarr.config.set({"array.write_empty_chunks": True})
+    zarr.config.set(WRITING)
     return _opened(folder, "a")
 
 
@@ -54,8 +57,10 @@ def open_group(folder: Path) -> zarr.Group:
 
 def _opened(folder: Path, mode: Literal["r", "a"]) -> zarr.Group:
     if isinstance(folder, RemotePath):
-        return zarr.open_group(str(folder / PIXELS), mode=mode, storage_options=storage_options())
-    return zarr.open_group(folder / PIXELS, mode=mode)
+        return zarr.open_group(
+            str(folder / PIXELS), mode=mode, zarr_format=ZARR_FORMAT, storage_options=storage_options()
+        )
+    return zarr.open_group(folder / PIXELS, mode=mode, zarr_format=ZARR_FORMAT)
 
 
 def find_array(group: zarr.Group, name: str, folder: Path) -> Any:
@@ -164,6 +169,7 @@ def _image_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
         fill_value=0,
         chunk_key_encoding=CHUNK_KEYS,
         dimension_names=DIMENSIONS[2:],
+        zarr_format=ZARR_FORMAT,
         config={"write_empty_chunks": True},
     )
     return files[METADATA].to_bytes(), array.metadata.encode_chunk_key((0,) * len(shape))
@@ -173,7 +179,7 @@ def _image_metadata(shape: tuple[int, ...], zstd: int) -> tuple[bytes, str]:
 def group_metadata() -> bytes:
     """Return the bytes of the metadata file of a Zarr group."""
     files: dict[str, Buffer] = {}
-    zarr.create_group(MemoryStore(files))
+    zarr.create_group(MemoryStore(files), zarr_format=ZARR_FORMAT)
     return files[METADATA].to_bytes()
 
 

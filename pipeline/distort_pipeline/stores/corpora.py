@@ -336,7 +336,7 @@ def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
 
 def open_corpus(path: str | Path) -> CorpusStore:
     """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
-    return CorpusStore(as_path(path))
+    return CorpusStore(as_path(path).resolve())  # the working folder may change while it is open
 
 
 def _runs(indices: range, starts: list[int]) -> list[tuple[int, int]]:

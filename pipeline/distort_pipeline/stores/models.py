@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.files import read_metadata, write_bytes
+from distort_pipeline.stores.files import read_json, read_metadata, write_bytes
 
 KIND = "model"
 VERSION = 3
@@ -109,11 +109,27 @@ def read_card(folder: Path) -> dict[str, Any]:
     return read_metadata(folder, KIND, VERSION)
 
 
+def finished_models(models: Path) -> dict[str, Path]:
+    """Return name → folder of each finished model in `models`, sorted by name, without those of other projects."""
+    folders = (path.parent for path in sorted(models.glob("[!.]*/store.json")))  # without staging
+    return {folder.name: folder for folder in folders if _is_ours(folder)}
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        metadata = read_json(folder / "store.json")
+    except PipelineError:
+        return True  # a damaged model is an error for its reader
+    return isinstance(metadata, dict) and str(metadata.get("format")).startswith("distort-pipeline/")
+
+
 def model_folders(models: Path) -> dict[str, Path]:
     """Return name → folder of each finished model in `models`, sorted by name; PipelineError if none."""
     if not models.is_dir():
         raise PipelineError(f"there is no folder of models {models}; train first, or name one with --models")
-    folders = {path.parent.name: path.parent for path in sorted(models.glob("[!.]*/store.json"))}  # without staging
+    folders = finished_models(models)
     if not folders:
-        raise PipelineError(f"no finished model lies in {models}; train first")
+        raise PipelineError(
+            f"no finished model lies in {models}; train first, or name a folder of models with --models"
+        )
     return folders

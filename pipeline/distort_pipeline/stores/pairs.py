@@ -146,4 +146,4 @@ class PairStore:
 
 def open_pairs(path: str | Path) -> PairStore:
     """Return the pair store at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
-    return PairStore(as_path(path))
+    return PairStore(as_path(path).resolve())  # the working folder may change while it is open

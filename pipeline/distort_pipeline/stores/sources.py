@@ -98,7 +98,8 @@ def read_image(root: Path, path: str, *, expected: str | None = None) -> Image:
         image, _ = decode(read_bytes(root, path))
     except InvalidImage as invalid:
         raise PipelineError(
-            f"{path} under {root} cannot be used any more: {invalid.reason}; run ingest again"
+            f"{path} under {root} cannot be used any more: {invalid.reason}; run ingest again, or name the new folder "
+            "of images that moved with --root"
         ) from None
     if expected is not None and image_digest(image) != expected:
         raise PipelineError(f"{path} under {root} has other pixels than when it was ingested; run ingest again")

@@ -44,8 +44,8 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         transform: Callable[[Item], Any] | None = None,
     ) -> None:
         require_computed(labels)
-        self.folder, self.labels, self.transform = folder, tuple(labels), transform
-        self.indices = CorpusStore(folder).select(distortions, splits, levels)
+        self.folder, self.labels, self.transform = folder.resolve(), tuple(labels), transform
+        self.indices = CorpusStore(self.folder).select(distortions, splits, levels)
         self._opened: tuple[int, CorpusStore] | None = None
 
     def __len__(self) -> int:
