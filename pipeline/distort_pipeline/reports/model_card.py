@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-GREY = "All training images are grey: the distortion of colour was not learned."
+GREY = "Trained on grey images only: the distortion of colour was not learned."
 
 TEXT = """# Generator: {distortion}
 

@@ -33,7 +33,8 @@ def thumbnail(image: Image) -> Thumbnail:
     fine = cv2.resize(
         image, (8 * SIDE, 8 * SIDE), interpolation=cv2.INTER_AREA
     )  # of bytes: floats of a whole image are many
-    return cv2.resize(fine.astype(np.float32).mean(axis=2), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    luma = fine.astype(np.float32).mean(axis=2)
+    return np.asarray(cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def find_mismatches(
@@ -44,6 +45,8 @@ def find_mismatches(
     The better pairing is the index of another pristine image, a description such as 'mirrored', or None if no pairing
     resembles clearly.
     """
+    if not pristine:
+        return
     originals = np.stack([_features(image) for image in pristine])
     for index, image in enumerate(distorted):
         own = _resemblance(originals[index], _features(image))

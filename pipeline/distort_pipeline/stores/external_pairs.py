@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +16,7 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores.archives import is_archive
 from distort_pipeline.stores.images import FORMATS, InvalidImage, decode
-from distort_pipeline.stores.lists import common_root, list_table, listed_path
+from distort_pipeline.stores.lists import common_root, list_table, listed_path, resolved
 from distort_pipeline.stores.sources import open_source, read_bytes
 
 NAMES_SHOWN = 3
@@ -73,7 +73,8 @@ def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
     paths: dict[str, str] = {}
     reasons: dict[str, str] = {}
     ambiguous: list[str] = []
-    for key in (str, _folded, _without_suffix, _folded_stem):
+    keys: tuple[Callable[[str], str], ...] = (str, _folded, _without_suffix, _folded_stem)
+    for key in keys:
         candidates: dict[str, list[str]] = {}
         for file in files:
             candidates.setdefault(key(file), []).append(file)
@@ -99,7 +100,7 @@ def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
 def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
     columns = ("pristine", "distorted")
     by_path = {_composed(image.path): image for image in images}
-    by_file = {_composed(str((root / image.path).resolve())): image for image in images}
+    by_file = {_composed(str(resolved(root / image.path))): image for image in images}
     by_name: dict[str, list[ImageRecord]] = {}
     for image in images:
         by_name.setdefault(_composed(PurePosixPath(image.path).name), []).append(image)
@@ -110,7 +111,7 @@ def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partn
         if pristine is None or distorted is None:
             raise PipelineError(f"{row.where}: a pair needs both pristine and distorted")
         path = listed_path(table.parent, pristine)
-        file = str((table.parent / path).resolve())
+        file = str(resolved(table.parent / path))
         namesakes = by_name.get(_composed(path), [])
         image_of_row = by_path.get(_composed(path)) or by_file.get(_composed(file))
         if image_of_row is None and len(namesakes) > 1:

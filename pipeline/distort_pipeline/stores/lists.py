@@ -76,7 +76,7 @@ def csv_table(text: str, where: str, *columns: Sequence[str]) -> list[Row]:
             for row in table
         ]
     except csv.Error as error:
-        raise PipelineError(f"{where}, line {table.line_num}: not a CSV table: {error}") from None
+        raise PipelineError(f"{where}, line {table.reader.line_num}: not a CSV table: {error}") from None
 
 
 def jsonl_table(text: str, where: str) -> list[Row]:
@@ -130,13 +130,21 @@ def common_root(folder: Path, paths: Sequence[str]) -> tuple[Path, list[str]]:
     plain = [PurePosixPath(path) for path in paths]
     if not any(path.is_absolute() or ".." in path.parts for path in plain):
         return folder, list(paths)
-    files = [(folder / path).parent.resolve() / path.name for path in plain]
-    root = folder.resolve()
+    files = [resolved((folder / path).parent) / path.name for path in plain]
+    root = resolved(folder)
     if not all(file.is_relative_to(root) for file in files):
         root = Path(os.path.commonpath([file.parent for file in files]))
         while any(is_archive(part) for part in root.parts):  # members are named from outside their archive
             root = root.parent
     return root, [file.relative_to(root).as_posix() for file in files]
+
+
+def resolved(path: Path) -> Path:
+    """Return `path` without links and '..'; names that no file can have stay."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
 
 
 def _entry(row: Row) -> Entry:
