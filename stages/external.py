@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from distort_pipeline.params import Params
 from distort_pipeline.records import Report
+from distort_pipeline.stores.archives import is_archive
 from distort_pipeline.stores.files import write_json
+from distort_pipeline.stores.lists import list_table, listed_path
 from stages.face import BUILD, show
 
 
 def files_of(source: Path) -> list[Path]:
-    """Return the files of a folder of distorted images, or a CSV of pairs and the distorted images that it names."""
+    """Return the files of a folder of distorted images, an archive, or a list of pairs with its distorted images."""
     if source.is_dir():
         return sorted(path for path in source.rglob("*") if path.is_file())
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        return [source, *(source.parent / (row.get("distorted") or "") for row in csv.DictReader(file))]
+    if is_archive(source.name):
+        return [source]
+    rows = list_table(source, ["distorted"])
+    return [source, *(source.parent / listed_path(source.parent, row.text("distorted") or "") for row in rows)]
 
 
 def list_external(params: Params) -> Report:

@@ -78,6 +78,8 @@ def test_the_module_runs_as_the_command() -> None:
         (("model", "export", "nowhere", "--format", "keras"), "nowhere"),
         (("pairs", "x", "--levels", "one"), "whole numbers"),
         (("pairs", "x", "--external-pairs", "camera"), "NAME=PATH"),
+        (("pairs", "x", "--external-pairs", "a=b", "--external-pairs", "a=c"), "--external-pairs has the name a twice"),
+        (("verify", ".", "--repair", "--external-pairs", "a=b", "--external-pairs", "a=b"), "the name a twice"),
         (("--params", "nowhere.yaml", "ingest", "."), "there is no parameter file nowhere.yaml"),
     ],
 )

@@ -56,6 +56,8 @@ def test_absent_and_empty_sections_are_defaults(tmp_path):
         ("distort_pipeline: 1\ntrain: {generator_lr: 1" + 400 * "0" + "}\n", ["train.generator_lr", "finite"]),
         ("distort_pipeline: 1\npairs: {tile_px: 200}\n", ["pairs.tile_px must be a multiple of 128, got 200"]),
         ("distort_pipeline: 1\ngenerate: {target: {ssim: [30]}}\n", ["generate.target", "0 to 1 for ssim"]),
+        ("distort_pipeline: 1\npairs: {external: {a: b, a: c}}\n", ["a is given twice"]),
+        ("distort_pipeline: 1\npairs: {seed: 1}\npairs: {seed: 2}\n", ["pairs is given twice"]),
         ("distort_pipeline: 1\npairs: {levels: 1}\n", ["pairs.levels must be a list", "1"]),
         ("distort_pipeline: 1\npairs: {levels: [0]}\n", ["pairs.levels", "from 1"]),
         ("distort_pipeline: 1\npairs: {distortions: [jpeg, jpeg]}\n", ["pairs.distortions", "without repeats"]),

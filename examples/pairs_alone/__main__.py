@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     with contextlib.chdir(folder):
         _run("ingest", pristine, "--val-count", options.val_count)
         _run(
-            "pairs", "manifest.jsonl", "--distortions", "", "--external-pairs", f"{name}=external",
+            "pairs", "manifest.jsonl", "--external-pairs", f"{name}=external",
             "--tile-px", options.tile_px, "--tiles-per-image", 2, "--workers", options.workers,
         )  # fmt: skip
         if not _run("train", "pairs", "--distortion", name, "--steps", 0, "--crop-px", 128):

@@ -28,7 +28,7 @@ from distort_pipeline.options import (
     EXPORT_FORMATS,
     STORE_PATH,
     examples,
-    named_path,
+    named_paths,
     names_as_typed,
     names_in,
     numbers_in,
@@ -171,15 +171,15 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
     epilog=examples(
         "pairs manifest.jsonl --out pairs",
         "pairs manifest.jsonl --distortions jpeg,jp2k --preset kadid --levels 1,3,5",
-        "pairs manifest.jsonl --distortions '' --external-pairs camera=shots/degraded",
+        "pairs manifest.jsonl --external-pairs camera=shots/degraded",
     )
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--out", type=STORE_PATH, default=Path("pairs"), show_default=True, help="Pair store to write.")
 @click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
-@click.option("--distortions", help="Comma-separated; '' for none.")
+@click.option("--distortions", help="Comma-separated; '' for none, the default with --external-pairs.")
 @click.option(
-    "--external-pairs", multiple=True, metavar="NAME=PATH", help="External pairs, a folder or CSV; repeatable."
+    "--external-pairs", multiple=True, metavar="NAME=PATH", help="External pairs: folder, archive or CSV; repeatable."
 )
 @click.option("--preset", help="paper_like, five_levels, waterloo, kadid or dbcnn.")
 @click.option("--levels", help="Comma-separated levels of the preset.")
@@ -205,10 +205,13 @@ def pairs(
     """Make the pair store of pristine tiles and their distorted versions."""
     from distort_pipeline.steps import pairs as step
 
+    section = settings(ctx).pairs
+    if external_pairs and distortions is None and section.distortions == PairsConfig.distortions:
+        distortions = ""  # external pairs alone, unless distortions were named
     config = replaced(
-        settings(ctx).pairs,
+        section,
         distortions=names_in(distortions),
-        external=dict(named_path(text) for text in external_pairs) or None,
+        external=named_paths(external_pairs) or None,
         levels=numbers_in(levels),
         **changes,
     )

@@ -67,7 +67,7 @@ class PairsConfig(ConfigSection):
     distortions: tuple[str, ...] = ("jpeg", "jp2k", "white_noise", "pink_noise")
     preset: str = "paper_like"
     levels: tuple[int, ...] = (1,)
-    external: dict[str, str] = field(default_factory=dict)  # name → folder of distorted images, or CSV of pairs
+    external: dict[str, str] = field(default_factory=dict)  # name → folder or archive of distorted images, or CSV
     tile_px: int = 384
     tiles_per_image: int = 4
     tiles_per_shard: int = 32

@@ -149,16 +149,21 @@ def target_in(text: str | None) -> dict[str, list[float]] | None:
     return {metric: range_in(ends, "--target") or []}
 
 
-def named_path(text: str) -> tuple[str, str]:
-    """Return the name and path in a NAME=PATH option.
+def named_paths(texts: Sequence[str]) -> dict[str, str]:
+    """Return name → path in --external-pairs options; PipelineError for a name given twice.
 
-    >>> named_path("camera=shots/degraded")
-    ('camera', 'shots/degraded')
+    >>> named_paths(["camera=shots/degraded", "lens=worn"])
+    {'camera': 'shots/degraded', 'lens': 'worn'}
     """
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise PipelineError(f"--external-pairs must be NAME=PATH, got {text!r}")
-    return name, path
+    paths: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise PipelineError(f"--external-pairs must be NAME=PATH, got {text!r}")
+        if name in paths:
+            raise PipelineError(f"--external-pairs has the name {name} twice, for {paths[name]} and {path}: rename one")
+        paths[name] = path
+    return paths
 
 
 def selection(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -42,10 +42,22 @@ class Params:
     export: ExportConfig = field(default_factory=ExportConfig)
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader; a key given twice in a mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of `node`."""
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1 and name != "<<":
+                raise yaml.constructor.ConstructorError(problem=f"{name} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path) -> Params:
     """Return the settings of the params.yaml at `path`; PipelineError names the first invalid setting."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except FileNotFoundError:
         raise PipelineError(f"there is no parameter file {path}") from None
     except OSError as error:

@@ -13,7 +13,7 @@ from distort_pipeline.options import (
     EXIT_BROKEN,
     STORE_PATH,
     examples,
-    named_path,
+    named_paths,
     names_in,
     say_problems,
     show,
@@ -123,6 +123,7 @@ def verify(
     from distort_pipeline.rebuild import Inputs, rebuilder
 
     pool = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
+    external = named_paths(external_pairs)
     broken = False
     for path in paths:
         report = verify_store(path, workers=pool)
@@ -132,7 +133,7 @@ def verify(
                 **inputs,
                 manifest=manifest or manifest_beside(path),
                 **({"models": models_or_pretrained(models)} if report.kind == "corpus" else {}),
-                external=dict(named_path(text) for text in external_pairs),
+                external=external,
             )
             report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
         problems = report.problems

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import statistics
 import sys
@@ -34,7 +35,7 @@ def rows(corpus):
 
 def test_ratings_are_stored_as_mean_deviation_and_count(damaged, table):
     report = by_table(damaged, table, name="rating")
-    assert report.lines[0] == "4 ratings of 2 samples joined; 38 samples have none"
+    assert report.lines[0] == "4 ratings of 2 samples joined, from 2 to 5; 38 samples have none"
     ratings = rows(damaged)
     assert len(ratings) == 40
     assert ratings[0] == {
@@ -44,6 +45,18 @@ def test_ratings_are_stored_as_mean_deviation_and_count(damaged, table):
     }
     assert ratings[39] == {"rating_mean_higher_better": 2.0, "rating_std": None, "rating_count": 1}
     assert ratings[1] == {"rating_mean_higher_better": None, "rating_std": None, "rating_count": 0}
+
+
+def test_ratings_off_the_scale_of_kadid_are_refused_there_and_told(damaged, table, tmp_path):
+    table.write_text("session,sample,score\na,0,4\na,1,55\n")
+    assert "from 4 to 55" in by_table(damaged, table, name="rating").lines[0]
+    config = ExportConfig(format="kadid", label="rating", workers=0, allow_flagged=True)
+    with pytest.raises(
+        PipelineError, match="--label rating has ratings from 4 to 55, but kadid is on a scale of 1 to 5"
+    ):
+        export.run(config, damaged, tmp_path / "kadid")
+    assert not list(tmp_path.glob("*kadid*"))
+    export.run(dataclasses.replace(config, format="pyiqa_nr"), damaged, tmp_path / "pyiqa")
 
 
 def test_the_corpus_digest_stays_and_labels_are_verified(damaged, table):

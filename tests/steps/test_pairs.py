@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -218,6 +219,56 @@ def test_images_without_a_partner_in_a_folder_are_counted(photographs, small_man
     assert "flower-1: scan left out, no distorted partner" in "\n".join(report.lines)
 
 
+def write(folder, images):
+    folder.mkdir()
+    for name, image in images.items():
+        (folder / f"{name}.png").write_bytes(encode_png(image))
+    return folder
+
+
+def external_only(small_settings, folder):
+    return PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(folder)})
+
+
+def test_names_of_external_pairs_may_stand_among_the_distortions(small_settings):
+    config = PairsConfig(**{**small_settings, "distortions": ("jpeg", "scan")}, external={"scan": "somewhere"})
+    assert [(recipe.distortion, recipe.external) for recipe in step.recipes_of(config)] == [
+        ("jpeg", False),
+        ("scan", True),
+    ]
+
+
+def test_no_pair_at_all_is_an_error_before_any_work(photographs, small_manifest, small_settings, tmp_path):
+    narrow = write(tmp_path / "narrow", {name: image[:, 1:] for name, image in photographs.items()})
+    config = dataclasses.replace(external_only(small_settings, narrow), distortions=("jpeg",))
+    with pytest.raises(PipelineError, match=r"scan has no usable pair among 5 images; the first is .* px, the image"):
+        step.run(config, small_manifest, tmp_path / "pairs")
+    assert [path.name for path in tmp_path.iterdir()] == ["narrow"]
+
+
+def test_partners_of_other_images_mirrored_and_turned_are_reported(
+    photographs, small_manifest, small_settings, tmp_path
+):
+    images = {**photographs, "maple": np.ascontiguousarray(photographs["maple"][:, ::-1])}
+    images["hills"] = np.ascontiguousarray(photographs["hills"][::-1, ::-1])
+    images["wren"] = cv2.resize(photographs["osprey"], photographs["wren"].shape[1::-1])
+    wrong = write(tmp_path / "wrong", images)
+    lines = step.run(external_only(small_settings, wrong), small_manifest, tmp_path / "pairs").lines
+    said = "\n".join(lines)
+    assert "3 of 5 partners of scan seem to be of another image, mirrored or turned" in said
+    assert "maple-1: its partner maple.png in scan resembles its image mirrored" in said
+    assert "hills-1: its partner hills.png in scan resembles its image turned by 180°" in said
+    assert "wren-1: its partner wren.png" in said
+    assert not (tmp_path / "pairs" / "thumbnails").exists()
+
+
+def test_files_without_an_image_are_counted(photographs, small_manifest, small_settings, tmp_path):
+    folder = write(tmp_path / "more", {**photographs, "stranger": photographs["wren"]})
+    lines = step.run(external_only(small_settings, folder), small_manifest, tmp_path / "pairs").lines
+    assert "1 of scan not used: no image of the manifest for stranger.png" in lines
+    assert not any("warning" in line for line in lines)
+
+
 def test_another_partner_makes_another_store(small_manifest, small_settings, photographs, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
@@ -256,7 +307,11 @@ def test_a_pristine_image_that_changed_since_ingest_stops_the_run(photographs, m
         ({"levels": (2,)}, "jpeg at level 1 only, got 2"),
         ({"distortions": ("pink_noise",), "preset": "kadid"}, "presets that have it: dbcnn, paper_like"),
         ({"min_tile_px": 384, "tile_px": 384}, "no training image is at least 384 px"),
-        ({"external": {"scan": "nowhere"}}, "there is no folder or CSV of distorted images at nowhere"),
+        (
+            {"external": {"jpeg": "nowhere"}},
+            "pairs.external cannot have the name jpeg: a true distortion has this name",
+        ),
+        ({"external": {"scan": "nowhere"}}, "there is no folder, archive or CSV of distorted images at nowhere"),
     ],
 )
 def test_settings_that_cannot_be_met_leave_nothing_behind(plain, small_manifest, tmp_path, changes, said):

@@ -39,6 +39,12 @@ def test_numbers_as_pandas_writes_them_and_comments_with_odd_line_ends_are_read(
     assert (ratings.pristine, ratings.unrated) == (1, 0)
 
 
+def test_headings_in_any_case_are_read_and_other_scales_are_welcome(table):
+    ratings = read_ratings(table("Session, Sample, Score\n a, 7, 80\nb,7,95\n"), range(10))
+    assert ratings.of_sample(7) == [80, 95]
+    assert ratings.extremes == (80, 95)
+
+
 def test_choices_rate_both_sides(table):
     path = table("left_sample,right_sample,choice\n1,2,left\n2,1,same\n2,3,right\n,3,left\n")
     ratings = read_ratings(path, range(10))
@@ -50,15 +56,17 @@ def test_choices_rate_both_sides(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sample,mark\n1,2\n", r"line 1: there must be columns sample and score, or left_sample, .*: sample, mark"),
+        ("sample,mark\n1,2\n", r"line 1: there must be columns sample and score, or left_sample and .*: sample, mark"),
         ("", "columns are: none"),
         ("sample,score\n1,2\n1,good\n", r"line 3: score must be a number, got 'good'"),
         ("sample,score\n1,nan\n", r"line 2: score must be a number, got 'nan'"),
+        ("stimulus,sample,score\ns,1,55\n", r"line 2: score of a study must be from 1 to 5, got 55"),
+        ("stimulus,sample,score\ns,,0\n", r"line 2: score of a study must be from 1 to 5, got 0"),
         ("sample,score\n10,2\n", r"line 2: no sample of this corpus has the number '10'; it has 10"),
         ("sample,score\n-1,2\n", r"line 2: no sample of this corpus has the number '-1'"),
         ("sample,score\n²,2\n", r"line 2: no sample of this corpus has the number '²'"),
         ("sample,score\n7.5,2\n", r"line 2: no sample of this corpus has the number '7.5'"),
-        ("sample,score,note\n7,2," + "x" * 140_000, "after line 1: this is no CSV: field larger than field limit"),
+        ("sample,score,note\n7,2," + "x" * 140_000, "line 2: not a CSV table: field larger than field limit"),
         ("left_sample,right_sample,choice\n1,2,up\n", r"line 2: choice must be left, right, same or empty, got 'up'"),
     ],
 )

@@ -259,8 +259,12 @@ def test_an_earlier_manifest_is_a_source(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("l.csv", b"name,licence\na.png,MIT\n", "line 1: no column is called path or file; columns are: name, licence"),
-        ("l.csv", b"", "line 1: no column is called path or file"),
+        (
+            "l.csv",
+            b"name,licence\na.png,MIT\n",
+            "line 1: there must be columns path, or file; columns are: name, licence",
+        ),
+        ("l.csv", b"", "line 1: there must be columns path, or file; columns are: none"),
         ("l.csv", b"path,split\na.png,vale\n", "line 2: no split is called 'vale'; did you mean val?"),
         ("l.csv", b"path,split\na.png,val\n,val\n", "line 3: path or file is empty"),
         ("l.csv", "path\nä.png\n".encode("latin-1"), "is not UTF-8 text"),

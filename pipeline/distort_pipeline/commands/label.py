@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         for batch in store.batch_names():
             values = [rating(ratings, record.sample) for record in store.batch_records(batch)]
             write_values(work, batch, values, Rating)
-        _publish(build, store, settings)
+        _publish(build, store, settings, {"extremes": list(ratings.extremes)})
     return _table_report(store, ratings, LabelStore(build.out))
 
 
@@ -118,7 +118,9 @@ def _build(store: CorpusStore, settings: dict[str, Any]) -> StagedStore:
     return build
 
 
-def _publish(build: StagedStore, store: CorpusStore, settings: dict[str, Any]) -> None:
+def _publish(
+    build: StagedStore, store: CorpusStore, settings: dict[str, Any], further: Mapping[str, Any] | None = None
+) -> None:
     entries: Sequence[dict[str, Any]] = Ledger(build.work).entries(store.batch_names())
     build.publish(
         {
@@ -132,6 +134,7 @@ def _publish(build: StagedStore, store: CorpusStore, settings: dict[str, Any]) -
             "corpus_digest": settings["corpus_digest"],
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
+            **(further or {}),
         }
     )
 
@@ -145,8 +148,10 @@ def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Re
         "pristine": ratings.pristine,
         "unrated": ratings.unrated,
     }
+    low, high = ratings.extremes
     lines = (
-        f"{count} {unit} of {len(ratings.values)} samples joined; {len(store) - len(ratings.values)} samples have none",
+        f"{count} {unit} of {len(ratings.values)} samples joined, from {low:g} to {high:g}; "
+        f"{len(store) - len(ratings.values)} samples have none",
         f"not counted: {ratings.pristine} trials with a pristine image, {ratings.unrated} without a rating",
         f"columns: {', '.join(label.columns)}",
     )

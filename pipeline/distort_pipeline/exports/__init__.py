@@ -29,6 +29,7 @@ class ExportFormat(Protocol):
     table: str  # file name of the table of all samples
     scored: bool  # whether a score is required: samples without a score are omitted
     files: tuple[str, str]  # pattern and media type of the files with images, for Croissant
+    rating_scale: tuple[float, float] | None  # the only scale of ratings by people; None: any
     about: str  # layout of the files and how to open them, Markdown
 
     def card_head(self, splits: Sequence[str]) -> Mapping[str, object]:

@@ -17,6 +17,7 @@ class PngTree:
     table: str = "samples.csv"
     scored: bool = True
     files: tuple[str, str] = ("**/*.png", "image/png")
+    rating_scale: tuple[float, float] | None = None
     about: str = ""
 
     def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002

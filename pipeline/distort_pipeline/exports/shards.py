@@ -21,6 +21,7 @@ class ShardFormat(ABC):
     suffix: str = ""
     table: str = "samples.csv"
     scored: bool = False
+    rating_scale: tuple[float, float] | None = None
     files: tuple[str, str] = ("", "")
     about: str = ""
 

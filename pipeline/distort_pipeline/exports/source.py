@@ -32,6 +32,7 @@ class Score:
     lower_better: bool
     of_people: bool
     rated: bool = False  # by people, one image at a time
+    extremes: tuple[float, float] | None = None  # the lowest and the highest rating
 
     @property
     def description(self) -> str:
@@ -175,7 +176,7 @@ class ExportSource:
         }
         for store in self.added:
             known[store.name] = Score(
-                store.name, store.column, store.metadata["lower_better"], store.of_people, store.rated
+                store.name, store.column, store.metadata["lower_better"], store.of_people, store.rated, store.extremes
             )
         for score in list(known.values()):
             known.setdefault(score.column, score)

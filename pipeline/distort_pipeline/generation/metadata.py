@@ -97,4 +97,5 @@ def _model_metadata(card: dict[str, Any]) -> dict[str, Any]:
         "steps": card["steps"],
         "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
         "random": is_stochastic(card),
+        "grey": bool(card.get("data", {}).get("grey")),
     }

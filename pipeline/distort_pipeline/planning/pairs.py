@@ -19,7 +19,7 @@ class Recipe:
     level: int
     level_index: int
     parameters: Mapping[str, float]
-    external: str | None = None  # folder or CSV of the distorted images
+    external: bool = False
 
 
 @dataclass(frozen=True)

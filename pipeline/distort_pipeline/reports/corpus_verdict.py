@@ -47,7 +47,8 @@ def verdict(batches: Sequence[BatchRow], expected: int | None, mismatched: Seque
 
 def remarks(store: Mapping[str, Any], batches: Sequence[BatchRow], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return remarks of caution, a sentence each."""
-    sentences = []
+    grey = [name for name, model in store.get("models", {}).items() if model.get("grey")]
+    sentences = [f"The model of {name} was trained on grey images only: it did not learn colour." for name in grey]
     for summary in summaries:
         if _no_better_than_identity(summary):
             sentences.append(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+GREY = "Trained on grey images only: the distortion of colour was not learned."
+
 TEXT = """# Generator: {distortion}
 
 Applies a learned approximation of **{distortion}** {levels} to photographs.
@@ -20,7 +22,7 @@ over bootstrapped batches of validation tiles, in bits, and at least 0.002, the 
 |{level_rule}---|---|---|
 {thresholds}
 
-Limits: trained for {scope} only, on photographs of the training set. All settings are in `store.json`.
+Limits: trained for {scope} only, on photographs of the training set.{grey} All settings are in `store.json`.
 """
 
 
@@ -54,6 +56,7 @@ def model_card(card: Mapping[str, Any]) -> str:
         level_column="level | " if several else "",
         level_rule="---|" if several else "",
         thresholds="\n".join(line for level in levels for line in _threshold_lines(level, several=several)),
+        grey=f" {GREY}" if data.get("grey") else "",
         scope=f"{len(levels)} levels of one distortion" if several else "a single level of one distortion",
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part
+from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
 from distort_pipeline.exports.documents import write_checksums, write_documents
 from distort_pipeline.exports.shards import ShardFormat
 from distort_pipeline.exports.source import StudySettings
@@ -61,6 +61,7 @@ def run(
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
     source = ExportSource(corpus, config.label, study, labels)
+    _require_scale(config.format, exporter.rating_scale, source.score)
     settings = _settings(config, source)
     build = StagedStore(out, digest(settings))
     if build.complete():
@@ -123,6 +124,18 @@ def write_part(task: PartTask) -> str:
     files = exporter.write_part(ExportSource(task.corpus, task.label, labels=task.labels), task.part, task.work)
     _note(Ledger(task.work), task.part.batch, _digests(files, task.work))
     return task.part.batch
+
+
+def _require_scale(form: str, scale: tuple[float, float] | None, score: Score) -> None:
+    """Raise PipelineError if people's ratings exceed the scale of a format."""
+    if scale is None or not score.rated or score.lower_better or score.extremes is None:
+        return
+    low, high = score.extremes
+    if low < scale[0] or high > scale[1]:
+        raise PipelineError(
+            f"--label {score.name} has ratings from {low:g} to {high:g}, but {form} is on a scale of {scale[0]:g} to "
+            f"{scale[1]:g}: correct or rescale the table, label again under another --name, or choose another --format"
+        )
 
 
 def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:

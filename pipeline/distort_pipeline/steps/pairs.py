@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
@@ -17,19 +20,20 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.pairs import PairPlan, Recipe, Shard, plan_pairs
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
+from distort_pipeline.statistics.resemblance import find_mismatches
 from distort_pipeline.stores.arrays import (
     create_group,
     create_tiles,
 )
 from distort_pipeline.stores.builds import StagedStore, require_place
-from distort_pipeline.stores.external_pairs import match_pairs, pair_root
+from distort_pipeline.stores.external_pairs import Partners, match_pairs
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
 from distort_pipeline.stores.sources import read_bytes
-from distort_pipeline.tasks.pair_shards import ShardTask, make_shard
+from distort_pipeline.tasks.pair_shards import THUMBNAILS, ShardTask, make_shard
 from distort_pipeline.versions import package_versions
 
 MISSING_SHOWN = 10
@@ -53,8 +57,10 @@ def run(
         seed=config.seed,
     )
     external = {name: match_pairs(Path(path), manifest.records, root) for name, path in config.external.items()}
+    for name, partners in external.items():
+        _require_a_pair(name, partners, plan)
     settings = settings_of(config, manifest, external)
-    build = StagedStore(out, digest(settings))
+    build = StagedStore(out, digest(settings), staging_dir=(THUMBNAILS,))
     if build.complete():
         return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
     require_images(root)
@@ -69,7 +75,7 @@ def run(
                 root,
                 shard,
                 recipes,
-                _external_of(external, shard),
+                _partners_of(external, shard),
                 config.tile_px,
                 config.tiles_per_shard,
                 config.seed,
@@ -83,9 +89,10 @@ def run(
             pass
         entries = ledger.entries([shard.name for shard in plan.shards])
         metadata = _metadata(manifest, plan, recipes, settings, entries)
+        remarks = [*_unused(external), *_mismatches(work, external, [shard.name for shard in plan.shards])]
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
         build.publish(metadata)
-    return _report(out, metadata)
+    return _report(out, metadata, remarks)
 
 
 def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
@@ -96,24 +103,24 @@ def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
     """
     taken = sorted(set(config.external) & set(DISTORTIONS.names()))
     if taken:
-        raise PipelineError(f"external pairs cannot be named {taken[0]}: a true distortion has this name")
+        raise PipelineError(f"pairs.external cannot have the name {taken[0]}: a true distortion has this name")
     algorithmic = [
         Recipe(name, level, level_index, parameters(config.preset, name, level))
         for name in config.distortions
         if name not in config.external
         for level_index, level in enumerate(config.levels)
     ]
-    external = [Recipe(name, 1, 0, {}, str(Path(path).resolve())) for name, path in config.external.items()]
+    external = [Recipe(name, 1, 0, {}, external=True) for name in config.external]
     return (*algorithmic, *external)
 
 
-def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Partners]) -> dict[str, Any]:
     """Return all settings with an effect on the bytes of the store, as plain values."""
     values = dataclasses.asdict(config)
     del values["workers"]  # without effect on the bytes
     values["external"] = {
-        name: {image: _file_digest(pair_root(Path(config.external[name])), path) for image, path in pairs.items()}
-        for name, pairs in external.items()
+        name: {image: _file_digest(partners.root, path) for image, path in partners.paths.items()}
+        for name, partners in external.items()
     }
     return {
         "format": KIND,
@@ -124,9 +131,55 @@ def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, 
     }
 
 
-def _external_of(external: Mapping[str, Mapping[str, str]], shard: Shard) -> dict[str, dict[str, str]]:
+def _partners_of(external: Mapping[str, Partners], shard: Shard) -> dict[str, Partners]:
     images = [placed.image.id for placed in shard.images]
-    return {name: {image: pairs[image] for image in images if image in pairs} for name, pairs in external.items()}
+    return {name: partners.of_images(images) for name, partners in external.items()}
+
+
+def _require_a_pair(name: str, partners: Partners, plan: PairPlan) -> None:
+    """Raise PipelineError if no partner can be used; reads partners up to the first usable."""
+    reasons = []
+    for image in (placed.image for shard in plan.shards for placed in shard.images):
+        try:
+            partners.read(image)
+            return
+        except InvalidImage as unusable:
+            reasons.append(f"{image.path}: {unusable.reason}")
+    reasons.sort(key=lambda reason: reason.endswith("no distorted partner"))  # others first
+    raise PipelineError(f"{name} has no usable pair among {len(reasons)} images; the first is {reasons[0]}")
+
+
+def _unused(external: Mapping[str, Partners]) -> Iterator[str]:
+    for name, partners in external.items():
+        if partners.unused:
+            count, first = len(partners.unused), partners.unused[0]
+            yield f"{count} of {name} not used: no image of the manifest for {first}{' and others' * (count > 1)}"
+
+
+def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for external pairs that resemble each other less than another pairing."""
+    thumbnails = {}
+    for path in (work / THUMBNAILS / f"{shard}.npz" for shard in shards):
+        if path.is_file():  # a repair makes damaged shards only
+            with np.load(io.BytesIO(path.read_bytes())) as stored:
+                thumbnails |= {name: stored[name].astype(np.float32) for name in stored.files}
+    for name, partners in external.items():
+        images = [image for image in partners.paths if f"{name}/{image}" in thumbnails]
+        pairs = [thumbnails[f"{name}/{image}"] for image in images]
+        found = list(find_mismatches([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+        if not found:
+            continue
+        yield (
+            f"warning: {len(found)} of {len(images)} partners of {name} seem to be of another image, mirrored or "
+            "turned; correct or remove these files, and make the store again"
+        )
+        for index, better, score, own in found[:MISSING_SHOWN]:
+            image = images[index]
+            like = f"resembles {images[better] if isinstance(better, int) else f'its image {better}'} ({score:.2f})"
+            like = "resembles no image" if better is None else like
+            yield f"{image}: its partner {partners.paths[image]} in {name} {like}, its own image by {own:.2f}"
+        if len(found) > MISSING_SHOWN:
+            yield f"and {len(found) - MISSING_SHOWN} more"
 
 
 def _file_digest(root: Path, path: str) -> str | None:
@@ -176,6 +229,8 @@ def _metadata(
 ) -> dict[str, Any]:
     missing = [absent for entry in entries for absent in entry["missing"]]
     pairs = sum(entry["pairs"] for entry in entries)
+    if not pairs:
+        raise PipelineError(f"there are no pairs: {missing[0]['image']}: {missing[0]['reason']}")
     return {
         "format": f"distort-pipeline/{KIND}",
         "version": VERSION,
@@ -188,7 +243,7 @@ def _metadata(
                 "level": recipe.level,
                 "level_index": recipe.level_index,
                 "parameters": dict(recipe.parameters),
-                "external": recipe.external is not None,
+                "external": recipe.external,
             }
             for recipe in recipes
         ],
@@ -208,7 +263,7 @@ def _metadata(
     }
 
 
-def _report(out: Path, metadata: dict[str, Any]) -> Report:
+def _report(out: Path, metadata: dict[str, Any], remarks: Sequence[str]) -> Report:
     counts = metadata["counts"]
     lines = [
         f"{counts['pairs']} pairs of {', '.join(metadata['distortions'])}: {counts['train_tiles']} training tiles, "
@@ -222,4 +277,4 @@ def _report(out: Path, metadata: dict[str, Any]) -> Report:
         lines.append(f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}")
     if len(missing) > MISSING_SHOWN:
         lines.append(f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}")
-    return Report("pairs", counts, tuple(lines))
+    return Report("pairs", counts, (*lines, *remarks))

@@ -15,7 +15,7 @@ from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.model_card import model_card
+from distort_pipeline.reports.model_card import GREY, model_card
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import write_bytes, write_json
@@ -145,6 +145,11 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
             f"(the identity baseline scores {figures['jsd_nss_pristine']:.4f})"
             + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
             f"model: {out}",
+            *(
+                [f"warning: {GREY} Train on colour photographs for use on colour photographs."]
+                if card["data"]["grey"]
+                else []
+            ),
         ),
     )
 

@@ -258,6 +258,8 @@ class StagedStore:
         listing = {"files": write_listing(self.work, (*self.staging_dir, NOTE))}
         write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
+            for path in (path for folder in self.staging_dir for path in (self.out / folder).rglob("*")):
+                path.unlink(missing_ok=True)
             (self.out / NOTE).unlink(missing_ok=True)
         else:
             self._move_in()

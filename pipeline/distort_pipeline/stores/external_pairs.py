@@ -1,92 +1,175 @@
-"""External pairs: a folder aligned with the pristine images, or a CSV listing the pairs."""
+"""External pairs: distorted images in a folder or archive, named as the pristine images, or a list of pairs."""
 
 from __future__ import annotations
 
-import csv
+import os
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from PIL import Image as PILImage
+
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.pixels import Image
 from distort_pipeline.records import ImageRecord
+from distort_pipeline.stores.archives import is_archive
+from distort_pipeline.stores.images import FORMATS, InvalidImage, decode
+from distort_pipeline.stores.lists import common_root, list_table, listed_path, resolved
+from distort_pipeline.stores.sources import open_source, read_bytes
+
+NAMES_SHOWN = 3
 
 
-def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
-    """Return image id → path of its distorted partner, relative to `pair_root(source)`, for images with a partner.
+@dataclass(frozen=True)
+class Partners:
+    """The distorted partners of the images of a manifest."""
 
-    In a folder, the partner has the relative path of the image, or else the same stem if unique among the files and
-    among the images of the manifest. A CSV has the columns `pristine` (a path of the manifest, a path from the CSV to
-    an image below `root`, or the file name of exactly one image) and `distorted` (a path from the CSV).
+    root: Path  # of their paths
+    paths: Mapping[str, str]  # image id → path of its partner
+    reasons: Mapping[str, str]  # image id → reason for the absence of a partner, where more than a missing file
+    unused: tuple[str, ...] = ()  # files or rows without an image in the manifest
+
+    def of_images(self, ids: Collection[str]) -> Partners:
+        """Return the partners of some of the images."""
+        return replace(self, paths={name: self.paths[name] for name in ids if name in self.paths}, unused=())
+
+    def read(self, image: ImageRecord) -> Image:
+        """Return the partner of `image`; InvalidImage with the reason if missing, unreadable or of another size."""
+        path = self.paths.get(image.id)
+        if path is None:
+            raise InvalidImage(self.reasons.get(image.id, "no distorted partner"))
+        try:
+            partner, _ = decode(read_bytes(self.root, path))
+        except InvalidImage as invalid:
+            raise InvalidImage(f"its partner {path} cannot be used: {invalid.reason}") from None
+        height, width = partner.shape[:2]
+        if (height, width) != (image.height, image.width):
+            sizes = f"{width} x {height} px, the image {image.width} x {image.height} px"
+            raise InvalidImage(f"its partner {path} is {sizes}")
+        return partner
+
+
+def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
+    """Return the partners of `images` in `source`; PipelineError if there are none.
+
+    In a folder or archive, a partner has the relative path of the image, or else the path without suffix, or else the
+    stem, if unique among the image files and among the images of the manifest; capitals and the composition of letters
+    make no difference. A list, CSV or JSON Lines, has the columns `pristine` (a path of the manifest, the path of
+    an image below `root`, or the file name of exactly one image) and `distorted` (a path).
     """
-    if source.is_dir():
-        return _match_folder(source, images)
+    if source.is_dir() or (source.is_file() and is_archive(source.name)):
+        return _match_files(source, images)
     if source.is_file():
         return _match_list(source, images, root)
-    raise PipelineError(f"there is no folder or CSV of distorted images at {source}")
+    raise PipelineError(f"there is no folder, archive or CSV of distorted images at {source}")
 
 
-def pair_root(source: Path) -> Path:
-    """Return the root of the partners' paths."""
-    return source if source.is_dir() else source.parent
+def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
+    opened = open_source(source)
+    prefix = "" if source.is_dir() else f"{source.name}/"
+    files = [entry.path.removeprefix(prefix) for entry in opened.listed]
+    paths: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    ambiguous: list[str] = []
+    keys: tuple[Callable[[str], str], ...] = (str, _folded, _without_suffix, _folded_stem)
+    for key in keys:
+        candidates: dict[str, list[str]] = {}
+        for file in files:
+            candidates.setdefault(key(file), []).append(file)
+        namesakes = Counter(key(image.path) for image in images)
+        for image in images:
+            found = _image_files(candidates.get(key(image.path), []))
+            if image.id in paths or image.id in reasons or not found:
+                continue
+            if namesakes[key(image.path)] > 1:
+                continue
+            if len(found) == 1:
+                paths[image.id] = found[0]
+            else:
+                reasons[image.id] = f"its partner is ambiguous: {_some(found)}"
+                ambiguous = ambiguous or found
+    if not paths:
+        refused = "".join(f"; {row.path}: {row.reason}" for row in opened.refused[:1])
+        raise PipelineError(_levels(source, ambiguous) or f"no file in {source} has the name of an image{refused}")
+    unused = tuple(sorted(set(_image_files(files)) - set(paths.values())))
+    return Partners(opened.root, {name: prefix + path for name, path in paths.items()}, reasons, unused)
 
 
-def _match_folder(folder: Path, images: Sequence[ImageRecord]) -> dict[str, str]:
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    present = set(files)
-    by_stem: dict[str, list[str]] = {}
-    for file in files:
-        by_stem.setdefault(PurePosixPath(file).stem, []).append(file)
-    stem_counts = Counter(PurePosixPath(image.path).stem for image in images)
-    partners = {}
-    for image in images:
-        stem = PurePosixPath(image.path).stem
-        candidates = by_stem.get(stem, [])
-        if image.path in present:
-            partners[image.id] = image.path
-        elif len(candidates) == 1 == stem_counts[stem]:
-            partners[image.id] = candidates[0]
-    if not partners:
-        raise PipelineError(f"no file in {folder} has the name of an image in the manifest")
-    return partners
-
-
-def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> dict[str, str]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"cannot read the pairs in {table}: {error}") from None
-    if not {"pristine", "distorted"} <= columns:
-        raise PipelineError(
-            f"{table} must have the columns pristine and distorted, it has: {', '.join(sorted(columns)) or 'none'}"
-        )
-    listed: dict[str, str] = {}
-    for line, pair in enumerate(rows, start=2):
-        if not pair["pristine"] or not pair["distorted"]:
-            raise PipelineError(f"{table}, line {line}: a pair needs both pristine and distorted")
-        if pair["pristine"] in listed:
-            raise PipelineError(f"{table}, line {line}: {pair['pristine']} has a partner already")
-        listed[pair["pristine"]] = pair["distorted"]
-    by_path = {(table.parent / pristine).resolve(): pristine for pristine in listed}
+def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
+    columns = ("pristine", "distorted")
+    by_path = {_composed(image.path): image for image in images}
+    by_file = {_composed(str(resolved(root / image.path))): image for image in images}
     by_name: dict[str, list[ImageRecord]] = {}
-    partners = {}
-    matched = set()
     for image in images:
-        pristine = image.path if image.path in listed else by_path.get((root / image.path).resolve())
-        if pristine is not None:
-            partners[image.id] = listed[pristine]
-            matched.add(pristine)
-        else:
-            by_name.setdefault(PurePosixPath(image.path).name, []).append(image)
-    for name, namesakes in by_name.items():
-        if name not in listed or name in matched:
+        by_name.setdefault(_composed(PurePosixPath(image.path).name), []).append(image)
+    listed: dict[str, str] = {}
+    unused = []
+    for row in list_table(table, columns):
+        pristine, distorted = map(row.text, columns)
+        if pristine is None or distorted is None:
+            raise PipelineError(f"{row.where}: a pair needs both pristine and distorted")
+        path = listed_path(table.parent, pristine)
+        file = str(resolved(table.parent / path))
+        namesakes = by_name.get(_composed(path), [])
+        image_of_row = by_path.get(_composed(path)) or by_file.get(_composed(file))
+        if image_of_row is None and len(namesakes) > 1:
+            raise PipelineError(
+                f"{row.where}: {len(namesakes)} images of the manifest are called {pristine}: give the path"
+            )
+        if image_of_row is None and not namesakes:
+            unused.append(pristine)
             continue
-        if len(namesakes) > 1:
-            raise PipelineError(f"{table}: {len(namesakes)} images of the manifest are called {name}: give the path")
-        partners[namesakes[0].id] = listed[name]
-    if not partners:
+        image = image_of_row or namesakes[0]
+        if image.id in listed:
+            raise PipelineError(f"{row.where}: {pristine} has a partner already")
+        listed[image.id] = listed_path(table.parent, distorted)
+    if not listed:
         example = f"; an example is {images[0].path}" if images else ""
         raise PipelineError(f"no `pristine` of {table} is an image of the manifest{example}")
-    return partners
+    partner_root, paths = common_root(table.parent, list(listed.values()))
+    return Partners(partner_root.resolve(), dict(zip(listed, paths, strict=True)), {}, tuple(unused))
+
+
+def _levels(source: Path, ambiguous: Sequence[str]) -> str | None:
+    """Return the message on a source with several files for each image, perhaps a folder a level; None for others."""
+    if not ambiguous:
+        return None
+    shared = len(Path(os.path.commonpath(ambiguous)).parts)
+    folders = sorted({PurePosixPath(*PurePosixPath(path).parts[: shared + 1]).as_posix() for path in ambiguous})
+    if len({PurePosixPath(path).name for path in ambiguous}) < len(ambiguous):
+        return (
+            f"the images are several times in {source}, in {_some(folders)}: give each folder, or level, a name of its "
+            f"own, such as --external-pairs NAME={source / folders[0]}"
+        )
+    return f"{source} has several files for an image: {_some(ambiguous)}; leave one, or list the pairs in a CSV"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def _image_files(files: Iterable[str]) -> list[str]:
+    """Return the files with a suffix of an image format, or all of `files` if none has."""
+    PILImage.init()
+    suffixes = {suffix for suffix, name in PILImage.EXTENSION.items() if name in FORMATS}
+    files = list(files)
+    return [file for file in files if PurePosixPath(file).suffix.lower() in suffixes] or files
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _folded(path: str) -> str:
+    return _composed(path).casefold()
+
+
+def _without_suffix(path: str) -> str:
+    return PurePosixPath(_folded(path)).with_suffix("").as_posix()
+
+
+def _folded_stem(path: str) -> str:
+    return PurePosixPath(_folded(path)).stem

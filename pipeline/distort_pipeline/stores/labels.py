@@ -65,6 +65,12 @@ class LabelStore:
         return self.of_people and bool(self.metadata["settings"]["rating_kind"] == RATING)
 
     @property
+    def extremes(self) -> tuple[float, float] | None:
+        """The lowest and the highest rating by people; None if unknown."""
+        low, high = self.metadata.get("extremes") or (None, None)
+        return None if low is None else (float(low), float(high))
+
+    @property
     def column(self) -> str:
         """The table column of the value usable as a score."""
         name = f"{self.name}_mean" if self.of_people else self.name

@@ -1,7 +1,8 @@
-"""Lists of images, as CSV or JSON Lines: paths with optional licence, source and split.
+"""Lists as CSV or JSON Lines: images with optional licence, source and split, or the external pairs.
 
-Required is the column `path` or `file`; optional are `licence` or `license`, `source` and `split` (train, val or test).
-A missing `source` is joined from `package`, `version` and `author`. Other columns and empty cells are ignored.
+A list of images has the column `path` or `file`; optional are `licence` or `license`, `source` and `split` (train, val
+or test). A missing `source` is joined from `package`, `version` and `author`. Every list is read by the same rules:
+headings in any case, spaces around cells removed, other columns and empty cells ignored, and paths as in `listed_path`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.stores.archives import is_archive
 from distort_pipeline.stores.manifests import SPLITS
 
 
@@ -28,6 +32,26 @@ class Entry:
     image_digest: str | None = None  # expected digest of the pixels
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a list: heading in lower case → value, and its place for errors."""
+
+    cells: Mapping[str, object]
+    where: str
+
+    def text(self, *names: str) -> str | None:
+        """Return the first non-empty cell among `names`, without spaces around; PipelineError if not text."""
+        for name in names:
+            value = self.cells.get(name)
+            if value is not None and not isinstance(value, str):
+                raise PipelineError(f"{self.where}: {name} must be text, got {value!r}")
+            if value and any("\ud800" <= letter <= "\udfff" for letter in value):  # surrogates, possible in JSON
+                raise PipelineError(f"{self.where}: {name} is not Unicode text: {value!r}")
+            if value and value.strip():
+                return value.strip()
+        return None
+
+
 def list_text(path: Path) -> str:
     """Return the text of the list at `path`; PipelineError if unreadable or not UTF-8."""
     try:
@@ -38,56 +62,96 @@ def list_text(path: Path) -> str:
         raise PipelineError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def csv_rows(text: str, where: str) -> list[Entry]:
-    """Return the rows of a CSV table with a heading; `where` names the table in errors."""
+def csv_table(text: str, where: str, *columns: Sequence[str]) -> list[Row]:
+    """Return the rows of a CSV with a heading; PipelineError if the heading has all of none of the sets `columns`."""
     table = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        rows = [(table.line_num, {_heading(name): value for name, value in row.items() if name}) for row in table]
+        headings = [name.strip().lower() for name in table.fieldnames or ()]
+        if not any(set(names) <= set(headings) for names in columns):
+            needed = ", or ".join(" and ".join(names) for names in columns)
+            given = ", ".join(headings) or "none"
+            raise PipelineError(f"{where}, line 1: there must be columns {needed}; columns are: {given}")
+        return [
+            Row({name.strip().lower(): value for name, value in row.items() if name}, f"{where}, line {table.line_num}")
+            for row in table
+        ]
     except csv.Error as error:
-        raise PipelineError(f"{where}, line {table.line_num}: not a CSV table: {error}") from None
-    headings = [_heading(name) for name in table.fieldnames or ()]
-    if not {"path", "file"} & set(headings):
-        raise PipelineError(f"{where}, line 1: no column is called path or file; columns are: {', '.join(headings)}")
-    return [_entry(row, f"{where}, line {number}") for number, row in rows]
+        raise PipelineError(f"{where}, line {table.reader.line_num}: not a CSV table: {error}") from None
 
 
-def jsonl_rows(text: str, where: str) -> list[Entry]:
-    """Return the rows of a table in JSON Lines; `where` names the table in errors."""
-    entries = []
+def jsonl_table(text: str, where: str) -> list[Row]:
+    """Return the rows of a table in JSON Lines."""
+    rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            cells = json.loads(line)
         except ValueError:
             raise PipelineError(f"{where}, line {number}: not a line of JSON") from None
-        if not isinstance(row, dict):
-            raise PipelineError(f"{where}, line {number}: not a mapping with path or file")
-        entries.append(_entry(row, f"{where}, line {number}"))
-    return entries
+        if not isinstance(cells, dict):
+            raise PipelineError(f"{where}, line {number}: not a mapping of columns to values")
+        rows.append(Row({name.strip().lower(): value for name, value in cells.items()}, f"{where}, line {number}"))
+    return rows
 
 
-def _entry(row: Mapping[str, object], where: str) -> Entry:
-    def field(*names: str) -> str | None:
-        """Return the first non-empty field among `names`."""
-        for name in names:
-            value = row.get(name)
-            if value is not None and not isinstance(value, str):
-                raise PipelineError(f"{where}: {name} must be text, got {value!r}")
-            if value and any("\ud800" <= letter <= "\udfff" for letter in value):  # surrogates, possible in JSON
-                raise PipelineError(f"{where}: {name} is not Unicode text: {value!r}")
-            if value and value.strip():
-                return value.strip()
-        return None
+def list_table(path: Path, *columns: Sequence[str]) -> list[Row]:
+    """Return the rows of the list at `path`, by its suffix JSON Lines or else CSV."""
+    text = list_text(path)
+    return jsonl_table(text, str(path)) if path.suffix.lower() == ".jsonl" else csv_table(text, str(path), *columns)
 
-    path, split = field("path", "file"), field("split")
+
+def csv_rows(text: str, where: str) -> list[Entry]:
+    """Return the images in a CSV with a heading; `where` names the table in errors."""
+    return [_entry(row) for row in csv_table(text, where, ["path"], ["file"])]
+
+
+def jsonl_rows(text: str, where: str) -> list[Entry]:
+    """Return the images in a table in JSON Lines; `where` names the table in errors."""
+    return [_entry(row) for row in jsonl_table(text, where)]
+
+
+def listed_path(folder: Path, text: str) -> str:
+    """Return the POSIX path of a file named in a list in `folder`.
+
+    Backslashes separate folders, as in Windows, and letters may be composed or decomposed, unless a file has the name
+    as typed.
+    """
+    slashed = text.replace("\\", "/")
+    forms = [text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    return PurePosixPath(next((form for form in forms if os.path.lexists(folder / form)), slashed)).as_posix()
+
+
+def common_root(folder: Path, paths: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return a folder above all files of a list in `folder`, and their paths below this root.
+
+    Paths are relative to `folder`, may begin with '..', or are absolute. The root is `folder` if no path leads out.
+    """
+    plain = [PurePosixPath(path) for path in paths]
+    if not any(path.is_absolute() or ".." in path.parts for path in plain):
+        return folder, list(paths)
+    files = [resolved((folder / path).parent) / path.name for path in plain]
+    root = resolved(folder)
+    if not all(file.is_relative_to(root) for file in files):
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        while any(is_archive(part) for part in root.parts):  # members are named from outside their archive
+            root = root.parent
+    return root, [file.relative_to(root).as_posix() for file in files]
+
+
+def resolved(path: Path) -> Path:
+    """Return `path` without links and '..'; names that no file can have stay."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
+
+
+def _entry(row: Row) -> Entry:
+    path, split = row.text("path", "file"), row.text("split")
     if path is None:
-        raise PipelineError(f"{where}: path or file is empty")
+        raise PipelineError(f"{row.where}: path or file is empty")
     if split is not None and split not in SPLITS:
-        raise PipelineError(f"{where}: no split is called {split!r}{did_you_mean(split, SPLITS)}")
-    source = field("source") or "; ".join(filter(None, map(field, ("package", "version", "author")))) or None
-    return Entry(PurePosixPath(path).as_posix(), field("licence", "license"), source, split)
-
-
-def _heading(name: str) -> str:
-    return name.strip().lower()
+        raise PipelineError(f"{row.where}: no split is called {split!r}{did_you_mean(split, SPLITS)}")
+    source = row.text("source") or "; ".join(filter(None, map(row.text, ("package", "version", "author")))) or None
+    return Entry(PurePosixPath(path).as_posix(), row.text("licence", "license"), source, split)

@@ -3,24 +3,23 @@
 Scores have the columns `sample` and `score`; choices `left_sample`, `right_sample` and `choice` (left, right or same).
 The optional column `session` groups ratings: a sample rated twice in a session counts once, with the mean. Further
 columns are ignored. Rows without a sample are trials with a pristine image, rows without a rating unrated trials.
+In the completed list of a study, known by its column `stimulus`, scores are from 1 to 5; other tables have any scale.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.lists import list_text
+from distort_pipeline.stores.lists import Row, csv_table, list_text
 
 RATING, CHOICE = "rating", "choice"  # kinds of ratings
 RATING_COLUMNS = ("sample", "score")
 CHOICE_COLUMNS = ("left_sample", "right_sample", "choice")
+ACR_SCALE = (1.0, 5.0)  # of absolute category rating, ITU-T P.910
 CHOICES = {"left": (1.0, 0.0), "right": (0.0, 1.0), "same": (0.5, 0.5)}  # rating of the left and the right sample
 
 INTEGER = re.compile(r"([0-9]+)(?:\.0*)?")  # pandas writes 42.0 in columns with empty cells
@@ -39,6 +38,12 @@ class Ratings:
         """Add a rating."""
         self.values.setdefault(sample, {}).setdefault(session, []).append(value)
 
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        values = [value for sessions in self.values.values() for given in sessions.values() for value in given]
+        return min(values), max(values)
+
     def of_sample(self, sample: int) -> list[float]:
         """Return the mean rating of `sample` in each session with ratings of `sample`."""
         return [math.fsum(values) / len(values) for values in self.values.get(sample, {}).values()]
@@ -49,59 +54,47 @@ def read_ratings(path: Path, samples: range) -> Ratings:
 
     `samples` are the sample numbers of the corpus.
     """
-    table = csv.DictReader(io.StringIO(list_text(path), newline=""))
-    try:
-        return _ratings(table, path, samples)
-    except csv.Error as error:
-        raise PipelineError(f"{path}, after line {table.line_num}: this is no CSV: {error}") from None
-
-
-def _ratings(table: csv.DictReader[str], path: Path, samples: range) -> Ratings:
-    columns = [name.strip() for name in table.fieldnames or ()]
-    if set(RATING_COLUMNS) <= set(columns):
-        ratings, add_row = Ratings(RATING), _add_rating
-    elif set(CHOICE_COLUMNS) <= set(columns):
-        ratings, add_row = Ratings(CHOICE), _add_choice
-    else:
-        raise PipelineError(
-            f"{path}, line 1: there must be columns {' and '.join(RATING_COLUMNS)}, or {', '.join(CHOICE_COLUMNS)}; "
-            f"columns are: {', '.join(columns) or 'none'}"
-        )
-    for row in table:
-        where = f"{path}, line {table.line_num}"
-        cells = {name.strip(): (value or "").strip() for name, value in row.items() if name}
+    rows = csv_table(list_text(path), str(path), RATING_COLUMNS, CHOICE_COLUMNS)
+    rated = not rows or set(RATING_COLUMNS) <= set(rows[0].cells)
+    ratings = Ratings(RATING if rated else CHOICE)
+    for row in rows:
         # without sessions every row counts separately
-        add_row(ratings, cells, cells.get("session") or f"line {table.line_num}", samples, where)
+        session = row.text("session") or row.where.removeprefix(f"{path}, ")
+        (_add_rating if rated else _add_choice)(ratings, row, session, samples)
     return ratings
 
 
-def _add_rating(ratings: Ratings, cells: Mapping[str, str], session: str, samples: range, where: str) -> None:
-    if not cells["score"]:
+def _add_rating(ratings: Ratings, row: Row, session: str, samples: range) -> None:
+    text, sample = row.text("score"), row.text("sample")
+    if text is None:
         ratings.unrated += 1
         return
     try:
-        score = float(cells["score"])
+        score = float(text)
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise PipelineError(f"{where}: score must be a number, got {cells['score']!r}")
-    if cells["sample"]:
-        ratings.add(_sample(cells["sample"], samples, where), session, score)
-    else:
+        raise PipelineError(f"{row.where}: score must be a number, got {text!r}")
+    if "stimulus" in row.cells and not ACR_SCALE[0] <= score <= ACR_SCALE[1]:
+        raise PipelineError(f"{row.where}: score of a study must be from 1 to 5, got {text}")
+    if sample is None:
         ratings.pristine += 1
+    else:
+        ratings.add(_sample(sample, samples, row.where), session, score)
 
 
-def _add_choice(ratings: Ratings, cells: Mapping[str, str], session: str, samples: range, where: str) -> None:
-    if not cells["choice"]:
+def _add_choice(ratings: Ratings, row: Row, session: str, samples: range) -> None:
+    choice, *sides = map(row.text, ("choice", "left_sample", "right_sample"))
+    if choice is None:
         ratings.unrated += 1
         return
-    if cells["choice"] not in CHOICES:
-        raise PipelineError(f"{where}: choice must be {', '.join(CHOICES)} or empty, got {cells['choice']!r}")
-    if not (cells["left_sample"] and cells["right_sample"]):
+    if choice not in CHOICES:
+        raise PipelineError(f"{row.where}: choice must be {', '.join(CHOICES)} or empty, got {choice!r}")
+    if None in sides:
         ratings.pristine += 1
         return
-    for side, value in zip(("left_sample", "right_sample"), CHOICES[cells["choice"]], strict=True):
-        ratings.add(_sample(cells[side], samples, where), session, value)
+    for side, value in zip(sides, CHOICES[choice], strict=True):
+        ratings.add(_sample(str(side), samples, row.where), session, value)
 
 
 def _sample(text: str, samples: range, where: str) -> int:

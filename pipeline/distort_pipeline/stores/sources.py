@@ -2,8 +2,8 @@
 
 - *Folder*: all files below, sorted by path. An archive inside is walked like a folder; its members
   are called `photos.zip/inner/a.png`. An archive as the source is a folder with a single archive.
-- *List*: CSV or JSONL, see `lists.py`; paths relative to the list's folder. Listed files are taken whatever their
-  names; ingest decides missing splits.
+- *List*: CSV or JSONL, see `lists.py`; paths absolute or relative to the list's folder. Listed files are taken
+  whatever their names; ingest decides missing splits.
 - *Manifest*: rows keep their splits, licences and sources; changed pixels are rejected.
 
 In folders and archives, `SOURCES.csv` beside the images is a list of licence, source and split of the named images,
@@ -27,7 +27,7 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.records import Rejected
 from distort_pipeline.stores.archives import MAX_FILE_BYTES, is_archive, open_archive
 from distort_pipeline.stores.images import InvalidImage, decode, image_digest
-from distort_pipeline.stores.lists import Entry, csv_rows, jsonl_rows, list_text
+from distort_pipeline.stores.lists import Entry, common_root, csv_rows, jsonl_rows, list_text, listed_path
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
 FORMAT_PREFIX = "distort-pipeline/"  # of the format in a store's metadata
@@ -186,14 +186,15 @@ def _table(root: Path, path: str) -> dict[str, Entry]:
 
 
 def _from_list(path: Path, entries: list[Entry]) -> Source:
+    root, paths = common_root(path.parent, [listed_path(path.parent, entry.path) for entry in entries])
     unique: dict[str, Entry] = {}
     refused = []
-    for entry in entries:
+    for entry in (replace(entry, path=found) for entry, found in zip(entries, paths, strict=True)):
         if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:
             unique[entry.path] = entry
-    return _source(path.parent, list(unique.values()), refused)
+    return _source(root, list(unique.values()), refused)
 
 
 def _from_manifest(path: Path) -> Source:

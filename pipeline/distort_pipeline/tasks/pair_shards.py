@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,17 @@ from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import make_rng, sample_seed
+from distort_pipeline.statistics.resemblance import thumbnail
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
-from distort_pipeline.stores.external_pairs import pair_root
-from distort_pipeline.stores.files import Ledger
-from distort_pipeline.stores.images import InvalidImage, decode
+from distort_pipeline.stores.external_pairs import Partners
+from distort_pipeline.stores.files import Ledger, write_bytes
+from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.inner_chunks import write_shard
 from distort_pipeline.stores.pairs import distorted_column, val_name
-from distort_pipeline.stores.sources import read_bytes
 from distort_pipeline.stores.tables import write_table
+
+THUMBNAILS = "thumbnails"  # folder of the external pairs' thumbnails, needed until the store is finished
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ShardTask:
     root: Path  # of the pristine images
     shard: Shard
     recipes: tuple[Recipe, ...]
-    match_pairs: Mapping[str, Mapping[str, str]]  # external pair set → image id → path
+    partners: Mapping[str, Partners]  # name of external pairs → partners of the images
     tile_px: int
     tiles_per_shard: int
     seed: int
@@ -50,12 +53,19 @@ def make_shard(task: ShardTask) -> str:
     digests = {"pristine": _write_column(group, task, "pristine", 0, 0, clean, tiles)}
     records: list[PairRecord] = []
     missing: list[dict[str, str]] = []
+    thumbnails: dict[str, NDArray[np.float16]] = {}
     for recipe in task.recipes:
         distorted = _column(task, recipe, pristine, records, missing)
+        if recipe.external:
+            distorted = _noting(distorted, recipe, pristine, thumbnails)
         name = distorted_column(recipe.distortion, recipe.level)
         digests[name] = _write_column(
             group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
         )
+    if thumbnails:
+        file = io.BytesIO()
+        np.savez(file, **thumbnails)  # type: ignore[arg-type]
+        write_bytes(task.work / THUMBNAILS / f"{shard.name}.npz", file.getvalue())
     write_table(task.work / "records" / f"{shard.name}.parquet", records, PairRecord)
     entry = {
         "shard": shard.name,
@@ -91,26 +101,34 @@ def _column(
         yield placed, image
 
 
+def _noting(
+    column: Iterable[tuple[PlacedImage, Image | None]],
+    recipe: Recipe,
+    pristine: Mapping[str, Image],
+    thumbnails: dict[str, NDArray[np.float16]],
+) -> Iterator[tuple[PlacedImage, Image | None]]:
+    """Yield the images of `column`, and note the thumbnails (2, side, side) of each pair: pristine, distorted."""
+    for placed, image in column:
+        if image is not None:
+            pair = (pristine[placed.image.id], image)
+            thumbnails[f"{recipe.distortion}/{placed.image.id}"] = np.stack([*map(thumbnail, pair)]).astype(np.float16)
+        yield placed, image
+
+
 def _distorted(
     task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image
 ) -> tuple[Image, Mapping[str, Any], int] | str:
     """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
     image = placed.image
-    if recipe.external is None:
+    if not recipe.external:
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
         distorted = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
         return distorted.image, distorted.facts, seed
-    path = task.match_pairs[recipe.distortion].get(image.id)
-    if path is None:
-        return "no distorted partner"
+    partners = task.partners[recipe.distortion]
     try:
-        external, _ = decode(read_bytes(pair_root(Path(recipe.external)), path))
+        return partners.read(image), {"file": partners.paths[image.id]}, 0
     except InvalidImage as unusable:
-        return f"its partner {path} cannot be used: {unusable.reason}"
-    if external.shape != pristine.shape:
-        (height, width), (image_height, image_width) = external.shape[:2], pristine.shape[:2]
-        return f"its partner {path} is {width} x {height} px, the image {image_width} x {image_height} px"
-    return external, {"file": path}, 0
+        return unusable.reason
 
 
 def _write_column(
