@@ -11,8 +11,8 @@ with paths relative to its folder; its rows add no images. Backslashes, other ca
 paths are understood, as long as a single file is meant; `unmatched` has the other rows.
 
 Ignored silently are hidden files, files of DVC and operating systems, text and data files (`IGNORED_SUFFIXES` below,
-README, LICENSE and the like). The stores of this program among the photographs are passed over and counted. Every
-other file is accepted, or rejected with a reason. Links to folders, and archive members with links or paths outside, are rejected.
+README, LICENSE and the like). Stores of this program are passed over and counted. Every other file is accepted, or
+rejected with a reason. Links to folders, and archive members with links or paths outside, are rejected.
 """
 
 from __future__ import annotations

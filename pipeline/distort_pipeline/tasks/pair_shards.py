@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.distortions import apply
+from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
@@ -97,6 +97,8 @@ def _distorted(
     """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
     image = placed.image
     if recipe.external is None:
+        if reason := unsuitable(recipe.distortion, image.height, image.width):
+            return reason
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
         distorted = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
         return distorted.image, distorted.facts, seed
