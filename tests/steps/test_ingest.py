@@ -60,7 +60,7 @@ def test_every_file_is_accepted_or_has_a_reason_and_the_counts_add_up(mixed, tmp
         "in/again.tif": "duplicate of Shot 1.png",
         "more.zip/../escape.png": "its name leads out of the archive",
         "small.png": "too small: 90x31, a side needs 32 px",
-        "words.png": "not an image in a format that is read here",
+        "words.png": "text and no image: 'no image'",
     }
 
 

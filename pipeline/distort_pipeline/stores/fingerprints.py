@@ -24,9 +24,10 @@ ROWS_AT_ONCE = 256
 LUMINANCE_STEPS = 3688  # sum of Annex K.1 of ITU-T T.81, libjpeg's table at quality 50
 MIN_QUALITY = 60  # of libjpeg: coarser tables count as heavy compression
 BLOCK_PX = 8
-CENTRE_PX = 768
+CENTRE_PX = 512
 MIN_BLOCKING_PX = 64
-BLOCKING = 0.2  # see tests/stores/test_fingerprints.py
+# Of 278 photographs at most 0.44 levels; ten after JPEG at quality 30 at least 1.29, at quality 90 at most 0.46.
+BLOCKING_8BIT, BLOCKING_SHARE = 1.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,15 @@ def jpeg_quality(data: bytes) -> int | None:
     return max(round(5000 / percent if percent > 100 else 100 - percent / 2), 1)
 
 
-def blocking(image: Image) -> float:
-    """Return the median over the block borders of log(step across a border / steps beside), of rows or of columns.
-
-    The least of both directions, at the offset of the 8 px grid with the largest; about 0 without a grid of blocks.
-    """
+def has_blocks(image: Image) -> bool:
+    """Return whether pixels step along a grid of 8 px, in rows and in columns, at any offset."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_BLOCKING_PX:
-        return 0.0
+        return False
     y, x = max((height - CENTRE_PX) // 2, 0), max((width - CENTRE_PX) // 2, 0)
     centre = PILImage.fromarray(image[y : y + CENTRE_PX, x : x + CENTRE_PX]).convert("L")
     grey = np.asarray(centre, np.float32)
-    return min(_blocking_along_rows(grey), _blocking_along_rows(grey.T))
+    return _steps_in_rows(grey) and _steps_in_rows(grey.T)
 
 
 def heavy_compression(data: bytes, image: Image) -> str | None:
@@ -97,7 +95,7 @@ def heavy_compression(data: bytes, image: Image) -> str | None:
     quality = jpeg_quality(data)
     if quality is not None and quality < MIN_QUALITY:
         return f"a JPEG of quality {quality}"
-    return "has the 8 px blocks of an earlier JPEG" if blocking(image) > BLOCKING else None
+    return "has the 8 px blocks of an earlier JPEG" if has_blocks(image) else None
 
 
 def _correlated(one: Fingerprint, other: Fingerprint) -> bool:
@@ -105,8 +103,10 @@ def _correlated(one: Fingerprint, other: Fingerprint) -> bool:
     return min(a.std(), b.std()) >= MIN_DEVIATION and np.corrcoef(a, b)[0, 1] >= MIN_CORRELATION
 
 
-def _blocking_along_rows(grey: NDArray[np.float32]) -> float:
-    steps = np.abs(np.diff(grey, axis=1)).mean(0) + 0.05  # 8-bit levels; the addend: steps of flat images are rounding
-    beside = (np.roll(steps, 1) + np.roll(steps, -1)) / 2
-    ratios = np.log(steps / beside)[: len(steps) // BLOCK_PX * BLOCK_PX].reshape(-1, BLOCK_PX)
-    return float(np.median(ratios, axis=0).max())
+def _steps_in_rows(grey: NDArray[np.float32]) -> bool:
+    """Return whether most 8th steps along the rows are larger than both neighbours, by level and by share."""
+    steps = np.abs(np.diff(grey, axis=1)).mean(0)
+    excess = steps - (np.roll(steps, 1) + np.roll(steps, -1)) / 2
+    groups = len(steps) // BLOCK_PX
+    by_offset = np.median(excess[: groups * BLOCK_PX].reshape(groups, BLOCK_PX), axis=0)
+    return bool(by_offset.max() > max(BLOCKING_8BIT, BLOCKING_SHARE * steps.mean()))
