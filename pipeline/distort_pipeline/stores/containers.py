@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -170,9 +171,9 @@ def tiff_image(data: bytes) -> bytes:
     return data if data[at : at + width] == first else data[:at] + first + data[at + width :]
 
 
-def _tiff_head(data: bytes) -> tuple[int, int, str]:
+def _tiff_head(data: bytes) -> tuple[int, int, Literal["little", "big"]]:
     """Return place and width of the first page's offset, and the byte order."""
-    order = "little" if data[:1] == b"I" else "big"
+    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
     return (8, 8, order) if b"+" in data[:4] else (4, 4, order)
 
 

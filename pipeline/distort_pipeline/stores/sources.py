@@ -225,6 +225,22 @@ def _matched(rows: Iterable[Entry], paths: Iterable[str]) -> tuple[dict[str, Ent
     return entries, without_file
 
 
+def _existing(root: Path, path: str) -> str:
+    """Return the path of the single file below `root` in another spelling of `path`; `path` if there is none."""
+    try:
+        if (root / path).exists():
+            return path
+        found = PurePosixPath()
+        for part in PurePosixPath(path.replace("\\", "/")).parts:
+            folder, name = root / found, part
+            if not (folder / part).exists() and folder.is_dir():
+                (name,) = (item.name for item in folder.iterdir() if _spelling(item.name) == _spelling(part))
+            found /= name
+        return found.as_posix()
+    except (OSError, ValueError):  # no such name, or several
+        return path
+
+
 def _spelling(path: str) -> str:
     """Return `path` without differences between file systems: separators, letter case, composition of letters.
 
@@ -237,7 +253,8 @@ def _spelling(path: str) -> str:
 def _from_list(path: Path, entries: list[Entry]) -> Source:
     unique: dict[str, Entry] = {}
     refused = []
-    for entry in entries:
+    for row in entries:
+        entry = replace(row, path=_existing(path.parent, row.path))
         if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:
