@@ -78,3 +78,29 @@ def icc_profile(space, curves, colorants=(), gamma=1.0):
     head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
     head += struct.pack(">3i", *[round(value * 65536) for value in (0.9642, 1.0, 0.8249)])
     return head.ljust(128, b"\0") + table + body
+
+
+def tiff_pages(pages, inner=()):
+    """An uncompressed 8-bit RGB TIFF of `pages`, (pixels, tags) each, with `inner` as SubIFDs of the first page."""
+    file = bytearray(b"II*\0" + bytes(4))
+
+    def page(pixels, tags):
+        height, width = pixels.shape[:2]
+        start = len(file)
+        file.extend(pixels.tobytes() + struct.pack("<3H", *[tags.get(258, 8)] * 3) + b"\0" * (pixels.size % 2))
+        values = {256: width, 257: height, 259: 1, 262: 2, 273: start, 277: 3, 278: height, 279: pixels.size, **tags}
+        values[258] = start + pixels.size
+        offset = len(file)
+        file.extend(struct.pack("<H", len(values)))
+        for tag, value in sorted(values.items()):
+            file.extend(struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, value))
+        file.extend(bytes(4))
+        return offset
+
+    link = 4
+    offsets = [page(*item) for item in inner]
+    for number, (pixels, tags) in enumerate(pages):
+        offset = page(pixels, {**tags, 330: offsets[0]} if offsets and not number else tags)
+        file[link : link + 4] = struct.pack("<I", offset)
+        link = len(file) - 4
+    return bytes(file)

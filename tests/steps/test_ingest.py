@@ -13,6 +13,8 @@ from PIL import Image as PILImage
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import ingest
+from distort_pipeline.stores.containers import mark_png
+from distort_pipeline.stores.fingerprints import Fingerprint
 from distort_pipeline.stores.images import encode_png, image_digest
 from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.stores.sources import read_image
@@ -60,7 +62,7 @@ def test_every_file_is_accepted_or_has_a_reason_and_the_counts_add_up(mixed, tmp
         "in/again.tif": "duplicate of Shot 1.png",
         "more.zip/../escape.png": "its name leads out of the archive",
         "small.png": "too small: 90x31, a side needs 32 px",
-        "words.png": "not an image in a format that is read here",
+        "words.png": "text and no image: 'no image'",
     }
 
 
@@ -112,6 +114,66 @@ def test_splits_of_a_list_and_of_an_earlier_manifest_are_kept(mixed, tmp_path):
     assert "rejected Shot 5.png: its pixels differ from the digest in the manifest" in report.lines
 
 
+@pytest.fixture
+def scenes(tmp_path, sample):
+    """A folder of six photographs, each with its JPEG and a smaller copy."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for path in sorted(sample.glob("*.png"))[:6]:
+        opened = PILImage.open(path).convert("RGB")
+        opened.save(folder / path.name)
+        opened.save(folder / f"{path.stem}-copy.jpg", quality=92)
+        opened.resize((opened.width // 2, opened.height // 2)).save(folder / f"{path.stem}-small.png")
+    return folder
+
+
+@pytest.mark.parametrize("rule", [{"val_count": 6}, {"val_count": 1}, {"val_count": None, "val_fraction": 0.3}])
+def test_near_copies_share_the_split_of_their_scene_and_are_told(scenes, tmp_path, rule):
+    report = ingest.run(settings(scenes, max_megapixels=9, **rule), tmp_path / "m.jsonl", for_training=False)
+    splits = {}
+    for row in read_manifest(tmp_path / "m.jsonl").records:
+        splits.setdefault(row.path[:27], set()).add(row.split)
+    assert [len(found) for found in splits.values()] == [1] * 6
+    assert report.counts["near_copies"] == 12
+    assert report.counts["val"] == {6: 6, 1: 3}.get(rule["val_count"], report.counts["val"])
+    assert any("12 near copies share the split of their scene" in line for line in report.lines)
+    assert len((tmp_path / "m.remarks.csv").read_text(encoding="utf-8").splitlines()) == 13
+
+
+def test_near_copies_that_a_list_puts_into_two_splits_are_told_and_stay(scenes, tmp_path):
+    names = sorted(path.name for path in scenes.iterdir())[:3]
+    rows = "".join(f"{name},{split}\n" for name, split in zip(names, ("train", "val", ""), strict=True))
+    (scenes / "list.csv").write_text("path,split\n" + rows, encoding="utf-8")
+    report = ingest.run(settings(scenes / "list.csv", max_megapixels=9), tmp_path / "m.jsonl")
+    assert [row.split for row in read_manifest(tmp_path / "m.jsonl").records] == ["train", "val", "train"]
+    assert report.counts["scenes_in_two_splits"] == 1
+    assert any(line.startswith("warning: 1 near copies are listed in another split") for line in report.lines)
+
+
+def test_own_sheets_compressed_images_and_rows_without_a_file_are_told(mixed, sample, tmp_path):
+    (mixed / "sheet.png").write_bytes(mark_png(encode_png(pixels(40))))
+    with zipfile.ZipFile(mixed / "more.zip", "a") as archive:
+        archive.writestr("x/sheet.png", mark_png(encode_png(pixels(41))))
+    PILImage.open(next(iter(sorted(sample.glob("*.png"))))).save(mixed / "low.jpg", quality=20)
+    (mixed / "SOURCES.csv").write_text("file,licence\ngone.png,CC0-1.0\n", encoding="utf-8")
+    report = ingest.run(settings(mixed, max_megapixels=9), tmp_path / "m.jsonl")
+    assert report.counts["passed_over"] == 2
+    assert report.counts["compressed_before"] == report.counts["rows_without_file"] == 1
+    assert report.counts["found"] == report.counts["accepted"] + report.counts["rejected"]
+    text = " ".join(report.lines)
+    for words in ("2 of this program passed over", "low.jpg: a JPEG of quality 20", "gone.png: a row of SOURCES.csv"):
+        assert words in text
+    ingest.run(settings(sample, max_megapixels=9), tmp_path / "m.jsonl")
+    assert not (tmp_path / "m.remarks.csv").exists()
+
+
+def test_a_list_written_on_windows_finds_its_files(mixed, tmp_path):
+    (mixed / "list.csv").write_text("path,licence\nIN\\Again.TIF,A\nshot 2.PNG,B\n.\\Shot 3.png,C\n", encoding="utf-8")
+    ingest.run(settings(mixed / "list.csv", val_count=1), tmp_path / "m.jsonl")
+    licences = {row.path: row.licence for row in read_manifest(tmp_path / "m.jsonl").records}
+    assert licences == {"in/again.tif": "A", "Shot 2.png": "B", "Shot 3.png": "C"}
+
+
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(mixed, tmp_path):
     with pytest.raises(PipelineError, match=r"nothing in the source .* 13 rejected.*m\.rejected\.csv"):
         ingest.run(settings(mixed, min_side_px=1000), tmp_path / "m.jsonl")
@@ -142,7 +204,9 @@ def test_ids_are_safe_as_file_names(path, expected):
 
 def test_two_images_with_equal_short_ids_get_different_ids():
     entry = ingest.Entry("a.png", None, None, None, None)
-    twins = [ingest.Examined(entry, "01234567" + rest * 56, "f", 1, 1, "RGB") for rest in "ab"]
+    twins = [
+        ingest.Examined(entry, "01234567" + rest * 56, "f", 1, 1, "RGB", Fingerprint(b"", b""), None) for rest in "ab"
+    ]
     records = ingest._records(twins, {twin.image_digest: "train" for twin in twins}, "MIT", "here")
     assert len({record.id for record in records}) == 2
 

@@ -7,11 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
-from image_files import bmp_bitfields, chunk, icc_profile, png16, saved, tiff16
+from image_files import bmp_bitfields, chunk, icc_profile, png16, saved, tiff16, tiff_pages
 from PIL import Image as PILImage
 from PIL import ImageCms
 
-from distort_pipeline.stores.images import InvalidImage, decode, encode_png, image_digest
+from distort_pipeline.stores.containers import InvalidImage, is_marked_png, mark_png
+from distort_pipeline.stores.images import decode, encode_png, image_digest
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -235,20 +236,96 @@ def test_several_frames_are_refused(kind):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not an image"),
-        (b"only text\n", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not an image"),  # would start Ghostscript
+        (b"", "an empty file: 0 bytes"),
+        (bytes(500), "zeros only, 500 bytes"),
+        (bytes(range(1, 256)), "not an image in a format that is read here"),
+        (b"only text\n", "text and no image: 'only text'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n", "pointer of Git LFS"),
+        (b"\n<!DOCTYPE html>\n<html><body>Not found</body></html>", "a web page"),
+        (b"<?xml version='1.0'?><svg width='3'/>", "SVG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "PostScript"),  # would start Ghostscript
         (saved(RGB, "PNG")[:900], "broken image"),
         (saved(SMOOTH, "JPEG")[:-200], "broken image"),
         (png16(WIDE, 6)[:-900], "broken image"),
         (saved(GREY.astype(np.float32), "TIFF"), "no stated range"),
         (saved(GREY.astype(np.int32), "TIFF"), "no stated range"),
+        (tiff_pages([(RGB, {339: 3, 258: 32})]), "no stated range: floats"),
+        (tiff_pages([(RGB, {254: 1}), (SMOOTH, {262: 32803})]), "raw data of a camera"),
+        (tiff_pages([(RGB, {254: 1})]), "previews and masks alone"),
     ],
 )
 def test_incomplete_images_are_refused_with_a_reason(data, reason):
     with pytest.raises(InvalidImage, match=reason) as refusal:
         decode(data)
     assert "0x" not in refusal.value.reason  # an address would make every list of rejected files another one
+
+
+JPEG_KINDS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 1},
+    "progressive restarts": {"progressive": True, "restart_marker_rows": 1},
+    "grey": {"mode": "L"},
+    "optimised, 4:4:4": {"optimize": True, "subsampling": 0, "quality": 95},
+}
+
+
+@pytest.mark.parametrize("kind", JPEG_KINDS)
+def test_a_jpeg_with_lost_data_is_refused_though_its_decoder_only_warns(kind):
+    grain = np.random.default_rng(0).normal(0, 9, (96, 120, 3))
+    data = saved(np.clip(np.kron(SMOOTH, np.ones((3, 3, 1)))[:96, :120] + grain, 0, 255).astype(np.uint8), "JPEG",
+                 **JPEG_KINDS[kind])  # fmt: skip
+    shape = decode(data)[0].shape
+    for whole in (data[:-2] + bytes(40) + data[-2:], data + b"trailer", data[:-2] + b"\xff" * 9 + data[-2:]):
+        assert decode(whole)[0].shape == shape
+    middle = data.index(b"\xff\xda") + (len(data) - data.index(b"\xff\xda")) // 2
+    closed = data[:middle] + b"\xff\xd9"
+    zeros = data[:middle] + bytes(len(data) - middle - 2) + b"\xff\xd9"
+    hole = data[:middle] + data[middle + 300 :]
+    for damaged in (closed, zeros, hole, data[:-40] + b"\xff\xd9"):
+        with pytest.raises(InvalidImage, match="broken image"):
+            decode(damaged)
+
+
+def test_a_flat_grey_jpeg_is_whole():
+    assert decode(saved(np.full((64, 64, 3), 128, np.uint8), "JPEG"))[0].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_damaged_metadata_of_whole_pixels_are_ignored(kind):
+    PILImage.init()
+    if kind not in PILImage.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    lossless = {"WEBP": {"lossless": True}}.get(kind, {})
+    expected, _ = decode(saved(SMOOTH, kind, **lossless))
+    for metadata in ({"exif": b"Exif\0\0" + b"no TIFF at all"}, {"icc_profile": b"no profile" * 9}):
+        image, _ = decode(saved(SMOOTH, kind, **lossless, **metadata))
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_long_and_damaged_chunks_of_a_png_are_ignored():
+    png = saved(RGB, "PNG")
+    text = chunk(b"zTXt", b"history\0\0" + zlib.compress(bytes(3_000_000)))
+    wrong = chunk(b"iTXt", b"a")[:-1] + b"?"
+    for extra in (text, wrong, chunk(b"eXIf", b"nonsense"), chunk(b"iCCP", b"name\0\0no zlib"), chunk(b"tIME", b"")):
+        np.testing.assert_array_equal(decode(png[:33] + extra + png[33:])[0], RGB)
+
+
+def test_reduced_pages_of_a_tiff_are_no_pages():
+    small = RGB[::2, ::2].copy()
+    for pages in ([(RGB, {}), (small, {254: 1})], [(small, {254: 1}), (RGB, {254: 0})], [(small, {255: 2}), (RGB, {})]):
+        np.testing.assert_array_equal(decode(tiff_pages(pages))[0], RGB)
+    np.testing.assert_array_equal(decode(tiff_pages([(small, {254: 1})], inner=[(RGB, {254: 0})]))[0], RGB)
+    with pytest.raises(InvalidImage, match="of several pages: 2 frames"):
+        decode(tiff_pages([(RGB, {254: 2}), (RGB, {254: 2}), (small, {254: 1})]))
+
+
+def test_images_of_this_program_carry_a_mark_that_changes_no_pixel():
+    marked = mark_png(encode_png(RGB))
+    assert is_marked_png(marked)
+    assert not is_marked_png(encode_png(RGB))
+    np.testing.assert_array_equal(decode(marked)[0], RGB)
 
 
 def test_size_is_checked_before_decoding():

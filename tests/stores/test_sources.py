@@ -11,7 +11,8 @@ import pytest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores import archives
-from distort_pipeline.stores.images import InvalidImage, encode_png, image_digest
+from distort_pipeline.stores.containers import InvalidImage
+from distort_pipeline.stores.images import encode_png, image_digest
 from distort_pipeline.stores.manifests import write_manifest
 from distort_pipeline.stores.sources import Entry, open_source, read_bytes, read_image
 
@@ -109,6 +110,22 @@ def test_a_sources_table_says_licence_and_source(tmp_path):
         Entry("in/b.png", "MIT"),
         Entry("sub/e.png", "ODbL", "the attic", "val"),
     ]
+    assert [row.path for row in open_source(tmp_path).unmatched] == ["gone.png"]
+
+
+def test_rows_of_a_sources_table_are_understood_in_other_spellings(tmp_path):
+    rows = "path,licence\nsub\\a.PNG,A\n./Sub/CAFE\u0301.png,B\nsub/c.png,C\nsub\\gone.png,D\n"
+    put(tmp_path / "Sources.csv", rows.encode())
+    for name in ("sub/a.png", "sub/caf\u00e9.png", "sub/c.png", "sub/C.png"):
+        put(tmp_path / name)
+    source = open_source(tmp_path)
+    assert {entry.path: entry.licence for entry in source.entries()} == {
+        "sub/a.png": "A",
+        "sub/caf\u00e9.png": "B",
+        "sub/c.png": "C",
+        "sub/C.png": None,
+    }
+    assert [row.path for row in source.unmatched] == ["sub\\gone.png"]
 
 
 def test_a_zip_is_a_folder(tmp_path):
@@ -293,8 +310,22 @@ def test_stores_are_no_photographs(tmp_path):
     put(tmp_path / "corpus/store.json", b'{"format": "distort-pipeline/corpus"}')
     put(tmp_path / "other/store.json", b'{"format": "of another program"}')
     assert [entry.path for entry in open_source(tmp_path).entries()] == ["a.png", "other/b.png"]
+    assert [(row.path, row.reason) for row in open_source(tmp_path).passed_over] == [
+        ("corpus", "a corpus of this program, no photographs")
+    ]
     with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine images"):
         open_source(tmp_path / "corpus")
+
+
+def test_stores_in_an_archive_are_no_photographs(tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("in/a.png", b"")
+        archive.writestr("in/export/images/b.png", b"")
+        archive.writestr("in/export/store.json", '{"format": "distort-pipeline/export"}')
+        archive.writestr("store.json", "{}")
+    source = open_source(tmp_path)
+    assert [entry.path for entry in source.entries()] == ["all.zip/in/a.png"]
+    assert [row.path for row in source.passed_over] == ["all.zip/in/export"]
 
 
 def test_later_steps_get_exactly_the_ingested_pixels(tmp_path):

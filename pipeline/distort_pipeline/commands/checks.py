@@ -12,8 +12,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.progress import track
 from distort_pipeline.records import ImageRecord
+from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.files import LISTING, file_digest, is_unfinished, read_listing, store_files
-from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.manifests import Manifest
 from distort_pipeline.stores.sources import read_bytes
 

@@ -2,7 +2,8 @@
 
 A distortion is a function `name(image, *, <parameters>)` returning a distorted copy of `image` of the same shape; a
 random distortion also takes `rng` by keyword. A file using a codec reports its versions in a function `versions()`; a
-file with a severity scale declares a constant `SEVERITY_SCALE`, see `severity_scale`. Parameters are physical values,
+file with a severity scale declares a constant `SEVERITY_SCALE`, see `severity_scale`; a codec with a limit of sides
+declares it as `MAX_SIDE_PX`. Parameters are physical values,
 never a level: levels live in `presets`.
 """
 
@@ -57,6 +58,14 @@ def apply(name: str, image: Image, parameters: Mapping[str, float], rng: np.rand
 def is_random(name: str) -> bool:
     """Return whether the distortion `name` draws at random: it declares `rng`."""
     return "rng" in inspect.signature(DISTORTIONS.get(name)).parameters
+
+
+def unsuitable(name: str, height: int, width: int) -> str | None:
+    """Return the reason against the distortion `name` of images of this size, or None."""
+    limit = getattr(importlib.import_module(DISTORTIONS.get(name).__module__), "MAX_SIDE_PX", None)
+    if limit is None or max(height, width) <= limit:
+        return None
+    return f"{name}: a side may be {limit} px at most, got {width} x {height} px"
 
 
 def codec_versions(names: Iterable[str]) -> dict[str, str]:

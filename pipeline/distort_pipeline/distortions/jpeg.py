@@ -7,7 +7,7 @@ import re
 import cv2
 import numpy as np
 
-from distort_pipeline.distortions import DISTORTIONS, Distorted
+from distort_pipeline.distortions import DISTORTIONS, Distorted, unsuitable
 from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
@@ -27,8 +27,8 @@ def encode(image: Image, *, quality: int) -> bytes:
     """Return `image` as a baseline JPEG stream, 4:2:0."""
     if quality not in range(101):
         raise PipelineError(f"jpeg: quality must be a whole number from 0 to 100, got {quality!r}")
-    if max(image.shape) > MAX_SIDE_PX:
-        raise PipelineError(f"jpeg: a side may be {MAX_SIDE_PX} px at most, got {image.shape[1]}×{image.shape[0]}")
+    if reason := unsuitable("jpeg", *image.shape[:2]):
+        raise PipelineError(reason)
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, int(quality)),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),

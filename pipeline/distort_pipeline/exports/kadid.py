@@ -27,7 +27,7 @@ class Kadid(PngTree):
     """KADID's file names and table; `dmos` holds people's ratings only."""
 
     scored = False
-    rating_scale = (1.0, 5.0)
+    rating_scale: tuple[float, float] | None = (1.0, 5.0)
     about = """
 All images are in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` its sample of distortion
 type 10 at level 1, the mildest; a further draw has a fourth number. Types 9, 10 and 11 are KADID's own numbers of JPEG

@@ -13,6 +13,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from distort_pipeline.pixels import Image, to_uint8
+from distort_pipeline.stores.containers import mark_png
+from distort_pipeline.stores.images import encode_png
 
 BACKGROUND_GREY = 48  # darker than the mid-grey of a zero residual, so that edges stay visible
 TEXT_GREY = 232
@@ -121,10 +123,8 @@ def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
 
 
 def png_bytes(image: Image) -> bytes:
-    """Return `image` as a PNG file."""
-    buffer = io.BytesIO()
-    PILImage.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
+    """Return `image` as a PNG file with the mark of this program."""
+    return mark_png(encode_png(image))
 
 
 def _row_ends(pixels: Image) -> list[int]:

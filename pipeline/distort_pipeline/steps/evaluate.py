@@ -21,7 +21,7 @@ from distort_pipeline.reports.divergence_tables import text_table
 from distort_pipeline.reports.evaluation_files import write_files
 from distort_pipeline.reports.evaluation_page import SIDE_BY_SIDE_COLUMNS, side_by_side_row, write_evaluation_page
 from distort_pipeline.reports.evaluation_plots import write_plots
-from distort_pipeline.reports.side_by_side import side_by_side
+from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
 from distort_pipeline.reports.sweep_tables import sweep_text
 from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
 from distort_pipeline.statistics.c2st import C2STReport
@@ -30,7 +30,6 @@ from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
 from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
-from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.versions import package_versions
@@ -72,7 +71,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         figures = write_files(evaluation, c2st, work, sweeps)
         for name, rows in shown.items():
             if rows:
-                write_bytes(work / "side_by_side" / f"{name}.png", encode_png(side_by_side(rows, SIDE_BY_SIDE_COLUMNS)))
+                write_bytes(work / "side_by_side" / f"{name}.png", png_bytes(side_by_side(rows, SIDE_BY_SIDE_COLUMNS)))
         write_plots(work, evaluation, c2st, folders)
         metadata = _metadata(plan, settings, cards, figures)
         write_evaluation_page(work, evaluation, c2st, metadata, sweeps)

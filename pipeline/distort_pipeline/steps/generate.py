@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.distortions import unsuitable
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.generation.conditions import chosen_models, plan_conditions, require_fit_names, trained_align
@@ -17,10 +18,11 @@ from distort_pipeline.generation.metadata import content_settings, corpus_metada
 from distort_pipeline.planning.conditions import Condition, levels_of, same_level
 from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
 from distort_pipeline.progress import track
-from distort_pipeline.records import Report, digest
+from distort_pipeline.records import ImageRecord, Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.severities import true_parameters
+from distort_pipeline.statistics.ssim import WINDOW_PX
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
 from distort_pipeline.stores.builds import StagedStore, require_place
@@ -35,6 +37,9 @@ from distort_pipeline.tasks.truth import DistortionSpec
 from distort_pipeline.trained import needs_image_stats
 
 Cards = Mapping[str, dict[str, Any]]
+
+MIN_WHOLE_PX = WINDOW_PX  # of SSIM, in every sample's record
+LEFT_OUT_SHOWN = 5
 
 
 def run(
@@ -54,9 +59,14 @@ def run(
     workers = workers or Workers(config.workers, config.threads_per_worker)
     folders = chosen_models(model_folders(models.resolve()), config.distortions, config.composite)
     cards = {name: read_card(folder) for name, folder in folders.items()}
-    images = [image for image in manifest.records if image.split in config.splits]
-    if not images:
+    in_splits = [image for image in manifest.records if image.split in config.splits]
+    if not in_splits:
         raise PipelineError(f"{manifest_path} has no image in --splits {', '.join(config.splits)}")
+    left_out = unusable_images(in_splits, cards, whole_images=config.whole_images)
+    images = [image for image in in_splits if image.path not in left_out]
+    if not images:
+        path, reason = next(iter(left_out.items()))
+        raise PipelineError(f"no image of {manifest_path} can be used; the first is {path}: {reason}")
     conditions = plan_conditions(
         cards,
         config.distortions,
@@ -91,7 +101,7 @@ def run(
         batch_tasks = _batch_tasks(config, conditions, plan, folders, work, root, workers.threads)
         batches_now = _make_batches(config, batch_tasks, work, workers)
         used = used_images(plan, images)
-        metadata = corpus_metadata(work, settings, plan, cards, used)
+        metadata = {**corpus_metadata(work, settings, plan, cards, used), "left_out": left_out}
         seconds = time.monotonic() - started
         write_json(
             work / "run.json", {"seconds": round(seconds, 3), "batches_now": batches_now, "workers": workers.count}
@@ -101,6 +111,19 @@ def run(
         write_attributions(work / ATTRIBUTIONS, attributions_of(used))
         build.publish(metadata)
     return _report(out, metadata)
+
+
+def unusable_images(images: Sequence[ImageRecord], cards: Cards, *, whole_images: bool) -> dict[str, str]:
+    """Return path → reason for the `images` that a distortion or a metric of the corpus cannot take."""
+    names = sorted({card["distortion"] for card in cards.values() if not card["external"]})
+    reasons = {}
+    for image in images:
+        if whole_images and min(image.height, image.width) < MIN_WHOLE_PX:
+            reasons[image.path] = f"too small: {image.width} x {image.height} px, SSIM needs {MIN_WHOLE_PX} px"
+        for name in names:
+            if reason := unsuitable(name, image.height, image.width):
+                reasons[image.path] = reason
+    return reasons
 
 
 def _create_arrays(work: Path, config: GenerateConfig, plan: CorpusPlan) -> None:
@@ -228,7 +251,7 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 
 
 def _report(out: Path, metadata: dict[str, Any]) -> Report:
-    counts = metadata["counts"]
+    counts, left_out = metadata["counts"], metadata["left_out"]
     shares, levels = Counter[str](), Counter[str]()
     for name, condition in metadata["conditions"].items():
         shares[condition["distortion"]] += metadata["samples"][name]
@@ -244,10 +267,12 @@ def _report(out: Path, metadata: dict[str, Any]) -> Report:
     )
     return Report(
         "generate",
-        counts,
+        {**counts, **({"left_out": len(left_out)} if left_out else {})},
         (
             f"{counts['samples']} samples ({by_distortion}) of {counts['tiles']} tiles from {counts['images']} images",
             verdict,
+            *[f"{path} left out: {reason}" for path, reason in list(left_out.items())[:LEFT_OUT_SHOWN]],
+            *([f"{len(left_out)} images left out, listed in {out / 'store.json'}"] if len(left_out) > 1 else []),
             *cautions(out),
             f"corpus: {out} (digest {metadata['digest'][:16]})",
             f"report: {out / 'index.html'}",

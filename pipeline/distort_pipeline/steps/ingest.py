@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,14 +18,22 @@ from distort_pipeline.progress import track
 from distort_pipeline.records import ImageRecord, Rejected, Report
 from distort_pipeline.splits import assign_splits
 from distort_pipeline.stores.builds import require_file
-from distort_pipeline.stores.images import InvalidImage, decode, image_digest
+from distort_pipeline.stores.containers import InvalidImage, is_marked_png
+from distort_pipeline.stores.fingerprints import Fingerprint, fingerprint, heavy_compression, near_copies
+from distort_pipeline.stores.images import decode, image_digest
 from distort_pipeline.stores.lists import Entry
 from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
-from distort_pipeline.stores.sources import open_source, read_bytes
+from distort_pipeline.stores.sources import Source, open_source, read_bytes
 
 IN_FLIGHT_PER_WORKER = 2  # one image being decoded, one waiting: memory does not grow with the source
 SLUG_CHARACTERS = 40
 REASONS_SHOWN = 5
+REMARKS = {  # count → line of the summary
+    "near_copies": "{} near copies share the split of their scene",
+    "scenes_in_two_splits": "warning: {} near copies are listed in another split than their scene",
+    "compressed_before": "warning: {} images were compressed heavily before, and are no pristine photographs",
+    "rows_without_file": "warning: {} rows of SOURCES.csv name no file, and their licence and split are lost",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,19 @@ class Examined:
     width: int
     height: int
     mode: str
+    fingerprint: Fingerprint
+    compressed: str | None  # trace of heavy compression
+
+
+class PassedOver(Rejected):
+    """A sheet, report or export of this program."""
 
 
 def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_training: bool = True) -> Report:
     """Return the counts of an ingest of `config.source` into the manifest `out`.
 
-    Unusable files go to the CSV `rejected` (default: `out` with the suffix .rejected.csv) with a reason each.
+    Unusable files go to the CSV `rejected` (default: `out` with the suffix .rejected.csv) with a reason each; remarks
+    on accepted files, and rows without a file, to a CSV beside it with the suffix .remarks.csv if there are any.
     PipelineError if the source is missing or empty, no file is usable, or, for training, a split is empty.
     """
     rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
@@ -55,37 +70,47 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
         raise PipelineError(f"the source {config.source} holds no images")
     examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
     usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
-    refused = [*source.refused, *(item for item in examined if isinstance(item, Rejected)), *duplicates]
+    passed_over = [*source.passed_over, *(item for item in examined if isinstance(item, PassedOver))]
+    unusable = (item for item in examined if isinstance(item, Rejected) and not isinstance(item, PassedOver))
+    refused = [*source.refused, *unusable, *duplicates]
     refused.sort(key=lambda row: row.path)
-    write_rejected(rejected, refused)
+    write_rejected(rejected, sorted([*refused, *passed_over], key=lambda row: row.path))
     if not usable:
-        first = refused[0]
+        first = [*refused, *passed_over][0]
         raise PipelineError(
             f"nothing in the source {config.source} is usable: {len(refused)} rejected, the first is {first.path} "
             f"({first.reason}); all are in {rejected}"
         )
+    copies = near_copies([item.fingerprint for item in usable])
     splits = assign_splits(
         [item.image_digest for item in usable],
         val_fraction=config.val_fraction,
         val_count=config.val_count,
         salt=config.split_salt,
         given={item.image_digest: item.entry.split for item in usable if item.entry.split is not None},
+        scenes={usable[index].image_digest: usable[first].image_digest for index, first in copies.items()},
         for_training=for_training,
     )
     origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
     digest = write_manifest(out, _records(usable, splits, config.licence, origin), source.root)
+    remarks = _remarks(source, usable, copies, splits)
+    _write_remarks(rejected, remarks)
     sizes = Counter(splits.values())
     counts = {
         "found": len(usable) + len(refused),
         "accepted": len(usable),
         "rejected": len(refused),
         **{split: sizes[split] for split in SPLITS if sizes[split] or split != "test"},
+        **({"passed_over": len(passed_over)} if passed_over else {}),
+        **{name: len(rows) for name, rows in remarks.items() if rows},
     }
     shares = ", ".join(f"{sizes[split]} {split}" for split in SPLITS if sizes[split])
     lines = (
         f"{counts['accepted']} of {counts['found']} files accepted ({shares}), {counts['rejected']} rejected",
         f"manifest {out}, digest {digest[:12]}",
         *_reason_lines(refused, rejected),
+        *_passed_over_lines(passed_over),
+        *_remark_lines(remarks, rejected),
     )
     return Report("ingest", counts, lines)
 
@@ -125,11 +150,22 @@ def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejec
         image, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
     except InvalidImage as unusable:
         return Rejected(entry.path, unusable.reason)
+    if is_marked_png(data):
+        return PassedOver(entry.path, "an image that this program wrote: a sheet, a report, or an export")
     digest = image_digest(image)
     if entry.image_digest not in (None, digest):
         return Rejected(entry.path, "its pixels differ from the digest in the manifest")
     height, width = image.shape[:2]
-    return Examined(entry, digest, hashlib.sha256(data).hexdigest(), width, height, mode)
+    return Examined(
+        entry,
+        digest,
+        hashlib.sha256(data).hexdigest(),
+        width,
+        height,
+        mode,
+        fingerprint(image),
+        heavy_compression(data, image),
+    )
 
 
 def _unique(examined: Iterable[Examined]) -> tuple[list[Examined], list[Rejected]]:
@@ -162,6 +198,58 @@ def _records(usable: Iterable[Examined], splits: dict[str, str], licence: str, o
             split=splits[item.image_digest],
         )
     return list(records.values())
+
+
+def _remarks(
+    source: Source, usable: Sequence[Examined], copies: Mapping[int, int], splits: Mapping[str, str]
+) -> dict[str, list[Rejected]]:
+    """Return the remarks on accepted images and on rows without a file, by their kind."""
+    near: list[Rejected] = []
+    across: list[Rejected] = []
+    for index, first in copies.items():
+        item, other = usable[index], usable[first]
+        split, other_split = splits[item.image_digest], splits[other.image_digest]
+        if split == other_split:
+            near.append(Rejected(item.entry.path, f"a near copy of {other.entry.path}, in the same split"))
+        else:
+            across.append(
+                Rejected(item.entry.path, f"in {split}, a near copy of {other.entry.path} in {other_split}, as listed")
+            )
+    compressed = [Rejected(item.entry.path, item.compressed) for item in usable if item.compressed is not None]
+    return {
+        "near_copies": near,
+        "scenes_in_two_splits": across,
+        "compressed_before": compressed,
+        "rows_without_file": list(source.unmatched),
+    }
+
+
+def _write_remarks(rejected: Path, remarks: Mapping[str, Sequence[Rejected]]) -> None:
+    """Write the remarks beside `rejected`, or delete those of an earlier run."""
+    path = _remarks_path(rejected)
+    rows = sorted((row for rows in remarks.values() for row in rows), key=lambda row: (row.path, row.reason))
+    if rows:
+        write_rejected(path, rows)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remarks_path(rejected: Path) -> Path:
+    return rejected.with_name(f"{rejected.name.removesuffix('.csv').removesuffix('.rejected')}.remarks.csv")
+
+
+def _passed_over_lines(passed_over: Sequence[Rejected]) -> Iterator[str]:
+    if passed_over:
+        first = passed_over[0]
+        yield f"{len(passed_over)} of this program passed over, the first is {first.path}: {first.reason}"
+
+
+def _remark_lines(remarks: Mapping[str, Sequence[Rejected]], rejected: Path) -> Iterator[str]:
+    """Yield a line for each kind of remarks, with its count and its first file."""
+    for name, rows in remarks.items():
+        if rows:
+            more = f"; all are in {_remarks_path(rejected)}" if len(rows) > 1 else ""
+            yield f"{REMARKS[name].format(len(rows))}, the first is {rows[0].path}: {rows[0].reason}{more}"
 
 
 def _reason_lines(refused: Sequence[Rejected], rejected: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
@@ -26,9 +27,9 @@ from distort_pipeline.stores.arrays import (
     create_tiles,
 )
 from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.external_pairs import Partners, match_pairs
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
-from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
@@ -158,7 +159,7 @@ def _unused(external: Mapping[str, Partners]) -> Iterator[str]:
 
 def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[str]) -> Iterator[str]:
     """Yield a warning for external pairs that resemble each other less than another pairing."""
-    thumbnails = {}
+    thumbnails: dict[str, NDArray[np.float32]] = {}
     for path in (work / THUMBNAILS / f"{shard}.npz" for shard in shards):
         if path.is_file():  # a repair makes damaged shards only
             with np.load(io.BytesIO(path.read_bytes())) as stored:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from distort_pipeline.records import Rejected
-from distort_pipeline.stores.images import InvalidImage
+from distort_pipeline.stores.containers import InvalidImage
 
 MAX_FILE_BYTES = 2**30  # of one file or member: 170 megapixels of 16-bit RGB still fit without compression
 MAX_UNPACKED_BYTES = 64 * 2**30  # of one compressed tar, on the temporary disk

@@ -15,7 +15,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.stores.archives import is_archive
-from distort_pipeline.stores.images import FORMATS, InvalidImage, decode
+from distort_pipeline.stores.containers import InvalidImage
+from distort_pipeline.stores.images import FORMATS, decode
 from distort_pipeline.stores.lists import common_root, list_table, listed_path, resolved
 from distort_pipeline.stores.sources import open_source, read_bytes
 

@@ -4,7 +4,8 @@ The rule, in this order:
 
 1. Pillow opens the bytes: PNG, JPEG, JPEG 2000, TIFF, WebP, AVIF, BMP, GIF or PPM. Number of frames and size are
    checked in the file header, before decoding. More than one frame is rejected, except in a JPEG with further images
-   after its own (MPO: previews, depth, gain maps), read as its first image.
+   after its own (MPO: previews, depth, gain maps), read as its first image. Reduced pages and masks of a TIFF
+   (NewSubfileType) are no frames. Damaged metadata of whole pixels are ignored; a JPEG with lost data is rejected.
 2. 16 bits become 8 as round(value * 255 / 65535) (12-bit grey TIFF: / 4095). Pillow would cut 16-bit colour to its
    upper bytes, so OpenCV reads such PNG and TIFF, and both must agree on the upper bytes. Pillow scales JPEG 2000,
    AVIF and PPM colour of more than 8 bits. Values without a stated range (floats, 32 bits) are rejected.
@@ -32,9 +33,17 @@ from PIL import ImageCms, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 from PIL.TiffTags import TAGS_V2 as _TIFF_TAGS
 
-from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import canonical
+from distort_pipeline.stores.containers import (
+    PNG_SIGNATURE,
+    TIFF_HEADS,
+    InvalidImage,
+    jpeg_fault,
+    named,
+    png_pixels,
+    tiff_image,
+)
 
 # Pillow's other readers are excluded: EPS starts a program, TGA and others accept any bytes.
 FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM")
@@ -73,25 +82,23 @@ UPRIGHT = {  # EXIF orientation → transpose to upright
 _opening = threading.Lock()  # MAX_IMAGE_PIXELS is one global for all threads
 
 
-class InvalidImage(PipelineError):  # noqa: N818 - named after the file
-    """A file cannot be used, for `reason`; an ordinary event, recorded by the ingest step."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def decode(data: bytes, *, max_megapixels: float | None = None, min_side_px: int = 1) -> tuple[Image, str]:
     """Return the image in a file's bytes, and Pillow's name of the file's mode (with ';16' for 16-bit colour).
 
     InvalidImage if the bytes are not one complete image, or if the image has more than `max_megapixels` (10^6 pixels)
     or a side below `min_side_px`.
     """
-    opened, mode, orientation = _loaded(data, max_megapixels, min_side_px)
+    icc = exif = None
+    if data.startswith(PNG_SIGNATURE):
+        data, icc, exif = png_pixels(data)
+    elif data.startswith(TIFF_HEADS):
+        data = tiff_image(data)
+    opened, mode = _loaded(data, max_megapixels, min_side_px)
+    orientation = _orientation(opened, exif)
     wide = _sixteen_bit_colour(opened, data)
-    if wide is None:
-        return _pixels(_eight_bits(opened), opened, orientation), mode
-    return _pixels(PILImage.fromarray(_scaled(wide, 65535)), opened, orientation), f"{mode};16"
+    eight = _eight_bits(opened) if wide is None else PILImage.fromarray(_scaled(wide, 65535))
+    pixels = _pixels(eight, opened, orientation, icc or opened.info.get("icc_profile"))
+    return pixels, mode if wide is None else f"{mode};16"
 
 
 def image_digest(image: Image) -> str:
@@ -108,18 +115,40 @@ def encode_png(image: Image) -> bytes:
     return file.getvalue()
 
 
-def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tuple[PILImage.Image, str, int]:
-    """Return the decoded image, the mode of its file, and the EXIF orientation to be applied."""
+def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tuple[PILImage.Image, str]:
+    """Return the decoded image, and the mode of its file."""
     try:
         opened = _open(data)
         _check_header(opened, max_megapixels, min_side_px)
         mode = opened.mode
         opened.load()
-        return opened, mode, opened.getexif().get(ExifTag.Orientation, 1)  # TIFF: applied by load already
     except UnidentifiedImageError:
-        raise InvalidImage("not an image in a format that is read here") from None
+        raise InvalidImage(named(data)) from None
     except BROKEN as error:
         raise InvalidImage(f"broken image: {str(error) or type(error).__name__}") from None
+    if opened.format in ("JPEG", "MPO") and (fault := jpeg_fault(data, lambda other: _has_pixels(other, opened))):
+        raise InvalidImage(f"broken image: {fault}")
+    return opened, mode
+
+
+def _has_pixels(data: bytes, expected: PILImage.Image) -> bool:
+    """Return whether the JPEG file `data` decodes to the pixels of `expected`."""
+    try:
+        return np.array_equal(np.asarray(_open(data)), np.asarray(expected))
+    except BROKEN:
+        return False
+
+
+def _orientation(opened: PILImage.Image, exif: bytes | None) -> int:
+    """Return the EXIF orientation to be applied, 1 if absent or damaged; TIFF: applied by load already."""
+    try:
+        tags = opened.getexif()
+        if exif is not None:
+            tags.load(exif)
+        orientation: int = tags.get(ExifTag.Orientation, 1)
+        return orientation
+    except BROKEN:
+        return 1
 
 
 def _open(data: bytes) -> PILImage.Image:
@@ -136,7 +165,7 @@ def _open(data: bytes) -> PILImage.Image:
 
 def _check_header(opened: PILImage.Image, max_megapixels: float | None, min_side_px: int) -> None:
     frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format != "MPO":
+    if frames > 1 and opened.format not in ("MPO", "TIFF"):  # of a TIFF, `tiff_image` knows the pages
         raise InvalidImage(f"animated, or of several pages: {frames} frames")
     megapixels = opened.width * opened.height / 1e6
     if max_megapixels is not None and megapixels > max_megapixels:
@@ -199,10 +228,10 @@ def _scaled(values: NDArray[np.uint16] | NDArray[np.int64], white: int) -> NDArr
     return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int) -> Image:
-    """Return the 8-bit image `eight` as sRGB, opaque and upright, by the metadata of `opened`."""
+def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int, icc: bytes | None) -> Image:
+    """Return the 8-bit image `eight` of the file `opened` as sRGB by the profile `icc`, opaque and upright."""
     colour, alpha = _split(eight)
-    rgb = _to_srgb(colour, opened.info.get("icc_profile"))
+    rgb = _to_srgb(colour, icc)
     if alpha is not None and not (opened.format == "BMP" and alpha.getextrema() == (0, 0)):
         rgb = PILImage.composite(rgb, PILImage.new("RGB", rgb.size, "white"), alpha)
     turn = UPRIGHT.get(orientation)

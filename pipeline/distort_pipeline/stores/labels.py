@@ -67,8 +67,8 @@ class LabelStore:
     @property
     def extremes(self) -> tuple[float, float] | None:
         """The lowest and the highest rating by people; None if unknown."""
-        low, high = self.metadata.get("extremes") or (None, None)
-        return None if low is None else (float(low), float(high))
+        extremes = self.metadata.get("extremes")
+        return (float(extremes[0]), float(extremes[1])) if extremes else None
 
     @property
     def column(self) -> str:

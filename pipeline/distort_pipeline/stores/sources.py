@@ -7,31 +7,35 @@
 - *Manifest*: rows keep their splits, licences and sources; changed pixels are rejected.
 
 In folders and archives, `SOURCES.csv` beside the images is a list of licence, source and split of the named images,
-with paths relative to its folder; its rows add no images.
+with paths relative to its folder; its rows add no images. Backslashes, other capitals and decomposed letters in its
+paths are understood, as long as a single file is meant; `unmatched` has the other rows.
 
 Ignored silently are hidden files, files of DVC and operating systems, text and data files (`IGNORED_SUFFIXES` below,
-README, LICENSE and the like), and the stores of this program inside a folder of photographs. Every other file is
-accepted, or rejected with a reason. Links to folders, and archive members with links or paths outside, are rejected.
+README, LICENSE and the like). Stores of this program are passed over and counted. Every other file is accepted, or
+rejected with a reason. Links to folders, and archive members with links or paths outside, are rejected.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image
 from distort_pipeline.records import Rejected
-from distort_pipeline.stores.archives import MAX_FILE_BYTES, is_archive, open_archive
-from distort_pipeline.stores.images import InvalidImage, decode, image_digest
+from distort_pipeline.stores.archives import MAX_FILE_BYTES, Archive, is_archive, open_archive
+from distort_pipeline.stores.containers import InvalidImage
+from distort_pipeline.stores.images import decode, image_digest
 from distort_pipeline.stores.lists import Entry, common_root, csv_rows, jsonl_rows, list_text, listed_path
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
 FORMAT_PREFIX = "distort-pipeline/"  # of the format in a store's metadata
 TABLE_OF_SOURCES = "SOURCES.csv"
+OWN_STORE = "a {} of this program, no photographs"
 SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini", "dvc.yaml", "dvc.lock")
 IGNORED_SUFFIXES = (
     *(".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".parquet", ".mat", ".npy", ".npz"),
@@ -47,6 +51,8 @@ class Source:
     root: Path
     listed: tuple[Entry, ...]  # sorted by path
     refused: tuple[Rejected, ...]
+    passed_over: tuple[Rejected, ...] = ()  # stores of this program
+    unmatched: tuple[Rejected, ...] = ()  # rows of SOURCES.csv without a file
 
     def entries(self) -> list[Entry]:
         """Return every candidate image, sorted by path."""
@@ -119,15 +125,24 @@ def _file_bytes(path: Path) -> bytes:
         raise InvalidImage(f"cannot be read: {error.strerror}") from None
 
 
+@dataclass(frozen=True)
+class _Store(Rejected):
+    """A folder with a store of this program."""
+
+
 def _walk(root: Path) -> Iterator[str | Rejected]:
-    """Yield the path of each file below `root`, including archive members, and rejected paths."""
+    """Yield the path of each file below `root`, including archive members; rejected paths, and stores."""
     unreadable: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=unreadable.append):
         here = Path(folder)
         for name in sorted(folders):
             if not _is_system_file(name) and (here / name).is_symlink():
                 yield Rejected(_relative(here / name, root), "a link to a folder, not followed; give it as the source")
-        folders[:] = sorted(name for name in folders if not _is_system_file(name) and not _store_kind(here / name))
+        folders[:] = sorted(name for name in folders if not _is_system_file(name))
+        for name in list(folders):
+            if kind := _store_kind(here / name):
+                folders.remove(name)
+                yield _Store(_relative(here / name, root), OWN_STORE.format(kind))
         for name in sorted(files):
             if _is_system_file(name):
                 continue
@@ -148,7 +163,14 @@ def _members(archive: Path, name: str) -> Iterator[str | Rejected]:
         return
     for rejected in opened.refused:
         yield Rejected(f"{name}/{rejected.path}", rejected.reason)
+    stores = {}
     for member in opened.members:
+        if PurePosixPath(member).name == "store.json" and (kind := _kind_in(opened, member)):
+            stores[PurePosixPath(member).parent] = kind
+            yield _Store((PurePosixPath(name) / PurePosixPath(member).parent).as_posix(), OWN_STORE.format(kind))
+    for member in opened.members:
+        if not stores.keys().isdisjoint(PurePosixPath(member).parents):
+            continue
         if any(_is_system_file(part) for part in PurePosixPath(member).parts):
             continue
         if is_archive(member):
@@ -159,37 +181,83 @@ def _members(archive: Path, name: str) -> Iterator[str | Rejected]:
 
 def _walked(root: Path, items: list[str | Rejected]) -> Source:
     """Return the source of the `items` below `root`, with licences and sources from SOURCES.csv."""
-    refused = [item for item in items if isinstance(item, Rejected)]
+    refused = [item for item in items if isinstance(item, Rejected) and not isinstance(item, _Store)]
     paths = [item for item in items if isinstance(item, str)]
     listed: dict[str, Entry] = {}
+    unmatched: list[Rejected] = []
     for path in paths:
-        if PurePosixPath(path).name == TABLE_OF_SOURCES:
-            listed.update(_table(root, path))
+        if PurePosixPath(path).name.casefold() == TABLE_OF_SOURCES.casefold():
+            matched, without_file = _matched(_table(root, path), paths)
+            listed.update(matched)
+            unmatched += [Rejected(row, f"a row of {path}, but no file") for row in without_file]
     entries = []
     for path in paths:
         if not _is_text(path):
             refused.append(Rejected(path, "its name is not UTF-8; rename it"))
         elif not _is_ignored(PurePosixPath(path).name):
             entries.append(listed.get(path, Entry(path)))
-    return _source(root, entries, refused)
+    stores = tuple(item for item in items if isinstance(item, _Store))
+    return replace(_source(root, entries, refused), passed_over=stores, unmatched=tuple(unmatched))
 
 
-def _table(root: Path, path: str) -> dict[str, Entry]:
-    """Return the entries of the SOURCES.csv at `path`, by image path."""
+def _table(root: Path, path: str) -> list[Entry]:
+    """Return the entries of the SOURCES.csv at `path`."""
     try:
         text = read_bytes(root, path).decode("utf-8-sig")
     except (InvalidImage, UnicodeDecodeError) as error:
         raise PipelineError(f"{root / path} cannot be read: {error}") from None
     folder = PurePosixPath(path).parent
     rows = csv_rows(text, str(root / path))
-    return {(folder / entry.path).as_posix(): replace(entry, path=(folder / entry.path).as_posix()) for entry in rows}
+    return [replace(entry, path=(folder / entry.path).as_posix()) for entry in rows]
+
+
+def _matched(rows: Iterable[Entry], paths: Iterable[str]) -> tuple[dict[str, Entry], list[str]]:
+    """Return the rows by the path of their file, and the paths of rows without a single file."""
+    by_spelling: dict[str, list[str]] = {}
+    present = set(paths)
+    for path in sorted(present):
+        by_spelling.setdefault(_spelling(path), []).append(path)
+    entries, without_file = {}, []
+    for row in rows:
+        meant = [row.path] if row.path in present else by_spelling.get(_spelling(row.path), [])
+        if len(meant) == 1:
+            entries[meant[0]] = replace(row, path=meant[0])
+        else:
+            without_file.append(row.path)
+    return entries, without_file
+
+
+def _existing(root: Path, path: str) -> str:
+    """Return the path of the single file below `root` in another spelling of `path`; `path` if there is none."""
+    try:
+        if (root / path).exists():
+            return path
+        found = PurePosixPath()
+        for part in PurePosixPath(path.replace("\\", "/")).parts:
+            folder, name = root / found, part
+            if not (folder / part).exists() and folder.is_dir():
+                (name,) = (item.name for item in folder.iterdir() if _spelling(item.name) == _spelling(part))
+            found /= name
+        return found.as_posix()
+    except (OSError, ValueError):  # no such name, or several
+        return path
+
+
+def _spelling(path: str) -> str:
+    """Return `path` without differences between file systems: separators, letter case, composition of letters.
+
+    >>> _spelling(".\\\\Sub\\\\Cafe\u0301.PNG") == _spelling("sub/caf\u00e9.png")
+    True
+    """
+    return PurePosixPath(unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()).as_posix()
 
 
 def _from_list(path: Path, entries: list[Entry]) -> Source:
     root, paths = common_root(path.parent, [listed_path(path.parent, entry.path) for entry in entries])
     unique: dict[str, Entry] = {}
     refused = []
-    for entry in (replace(entry, path=found) for entry, found in zip(entries, paths, strict=True)):
+    for row, found in zip(entries, paths, strict=True):
+        entry = replace(row, path=_existing(root, found))
         if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:
@@ -217,11 +285,27 @@ def _source(root: Path, entries: list[Entry], refused: list[Rejected]) -> Source
 def _store_kind(folder: Path) -> str | None:
     """Return the kind of store in `folder`, or None for other folders."""
     try:
-        metadata = json.loads((folder / "store.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return _kind_of((folder / "store.json").read_bytes())
+    except OSError:
+        return None
+
+
+def _kind_of(store_json: bytes) -> str | None:
+    """Return the kind of a store by its metadata, or None for other JSON."""
+    try:
+        metadata = json.loads(store_json)
+    except (ValueError, RecursionError):
         return None
     name = metadata.get("format") if isinstance(metadata, dict) else None
     return name.removeprefix(FORMAT_PREFIX) if isinstance(name, str) and name.startswith(FORMAT_PREFIX) else None
+
+
+def _kind_in(archive: Archive, member: str) -> str | None:
+    """Return the kind of store with its store.json at `member`, or None."""
+    try:
+        return _kind_of(archive.read(member))
+    except InvalidImage:
+        return None
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.distortions import apply
+from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.resemblance import thumbnail
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
+from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.external_pairs import Partners
 from distort_pipeline.stores.files import Ledger, write_bytes
-from distort_pipeline.stores.images import InvalidImage
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.inner_chunks import write_shard
 from distort_pipeline.stores.pairs import distorted_column, val_name
@@ -121,6 +121,8 @@ def _distorted(
     """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
     image = placed.image
     if not recipe.external:
+        if reason := unsuitable(recipe.distortion, image.height, image.width):
+            return reason
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
         distorted = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
         return distorted.image, distorted.facts, seed

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from distort_pipeline.reports.side_by_side import png_bytes
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.stores.images import encode_png
 from distort_pipeline.stores.models import ValidationHistograms
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.calibration import calibrate
@@ -45,7 +45,7 @@ class Validator:
         for level, tiles in self._training_tiles:
             figures, _, generated = self._validated(tiles)
             suffix = f"-level-{level}" if len(self._levels) > 1 else ""
-            write_bytes(side_by_side / f"{step:08d}{suffix}.png", encode_png(validation_side_by_side(tiles, generated)))
+            write_bytes(side_by_side / f"{step:08d}{suffix}.png", png_bytes(validation_side_by_side(tiles, generated)))
             level_figures.append(figures)
         return mean_figures(level_figures)
 
