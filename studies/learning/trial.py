@@ -21,8 +21,6 @@ from distort_pipeline.components.jpeg_stage import read_jpeg_stage
 from distort_pipeline.training.learn import LearnSettings, learn
 
 
-
-
 def load(folder: Path) -> tuple[list, list]:
     pairs, files = [], []
     distorted = {path.stem: path for path in sorted((folder / "distorted").iterdir())}

@@ -25,7 +25,7 @@ from distort_pipeline.stores.builds import StagedStore
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.training.card import origin, level_cards
+from distort_pipeline.training.card import level_cards, origin
 from distort_pipeline.training.learn import GRID_PX, LearnSettings, Never, learn
 from distort_pipeline.training.validator import Validator
 from distort_pipeline.versions import package_versions
@@ -51,7 +51,13 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         "format": KIND,
         "version": VERSION,
         "distortion": distortion,
-        "train": {"kind": COMPOSED, "seed": config.seed, "levels": [level], "crop_align": GRID_PX, **_figures(settings_of_learning)},
+        "train": {
+            "kind": COMPOSED,
+            "seed": config.seed,
+            "levels": [level],
+            "crop_align": GRID_PX,
+            **_figures(settings_of_learning),
+        },
         "pairs_digest": pairs.metadata["digest"],
         "init_from": None,
     }
