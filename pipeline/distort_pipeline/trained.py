@@ -14,6 +14,7 @@ from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, 
 if TYPE_CHECKING:
     import keras
 
+    from distort_pipeline.components.predictor import ComposedPredictor
     from distort_pipeline.networks.predictor import Predictor
 
 
@@ -22,7 +23,7 @@ class TrainedGenerator:
     """A model card and its generator."""
 
     card: dict[str, Any]
-    predictor: Predictor
+    predictor: Predictor | ComposedPredictor
 
     @property
     def digest(self) -> str:
@@ -71,13 +72,19 @@ def load_generator(
 
 @lru_cache(maxsize=8)  # keyed by digest: a later training may replace the model in the folder
 def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
+    card = read_card(folder)
+    weights = model_weights(folder, weights_digest)
+    network = card["network"]
+    if network.get("kind") == "composed":
+        from distort_pipeline.components.predictor import ComposedPredictor
+        from distort_pipeline.components.saved import composed_generator
+
+        generator = composed_generator(weights, network["parts"])
+        return TrainedGenerator(card, ComposedPredictor(generator, batch_size=batch_size))
     from distort_pipeline.networks.fusing import fused_weights
     from distort_pipeline.networks.generator import build_generator
     from distort_pipeline.networks.predictor import Predictor
 
-    card = read_card(folder)
-    weights = model_weights(folder, weights_digest)
-    network = card["network"]
     model = build_generator(
         base_filters=network["base_filters"],
         noise_channels=network["noise_channels"],

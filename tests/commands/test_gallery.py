@@ -89,6 +89,6 @@ def test_a_users_mistakes_are_named(finished_corpus, tmp_path, options, message)
 
 def test_nothing_is_overwritten(finished_corpus, tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
-    with pytest.raises(PipelineError, match="already exists"):
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
         gallery(finished_corpus, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]

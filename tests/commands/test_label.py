@@ -67,7 +67,8 @@ def test_the_corpus_digest_stays_and_labels_are_verified(damaged, table):
     entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))
     (problem,) = [problem for problem in verify(damaged).problems if "ledger" in problem]
-    assert problem.startswith("labels/rating: ledger/jpeg-00000.json was changed")
+    assert problem.startswith("labels/rating: ")
+    assert "ledger/jpeg-00000.json was changed" in problem
     (damaged / "labels" / "rating" / "values" / "jpeg-00001.parquet").unlink()
     assert any("jpeg-00001" in problem for problem in verify(damaged).problems)
 

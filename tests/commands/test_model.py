@@ -97,6 +97,6 @@ def test_a_users_mistakes_are_named(models, tmp_path):
     with pytest.raises(PipelineError, match="holds no model"):
         export_model(tmp_path, tmp_path / "out", "keras")
     (tmp_path / "kept").write_text("mine")
-    with pytest.raises(PipelineError, match="already exists"):
+    with pytest.raises(PipelineError, match="holds files that this program has not made"):
         export_model(models / "jpeg", tmp_path, "keras")
     assert (tmp_path / "kept").read_text() == "mine"

@@ -18,6 +18,11 @@ pytest_plugins = ["corpus_fixtures", "store_copies"]
 JPEG_SHARD = "pixels.zarr/distorted/jpeg/c.1.0.0.0"
 
 
+def first_image(export):
+    """Return the path of the first JPEG sample in an export."""
+    return min((export / "distorted/jpeg").iterdir()).relative_to(export).as_posix()
+
+
 def test_new_stores_have_no_problems(finished_corpus, pair_store, models, exported, small_manifest):
     for path, kind in (
         (finished_corpus, "corpus"),
@@ -56,7 +61,7 @@ def test_the_shards_of_damaged_files_are_named(damaged, pairs, exported):
         (pairs, ("pixels.zarr/train/jpeg/c.0.1.0.0.0",), {"train-00001"}),
         (pairs, ("pixels.zarr/val/hills-1/jpeg-1/zarr.json",), {"train-00001", "val-00000"}),
         (exported, ("metadata.csv",), set()),
-        (exported, ("distorted/jpeg/00000001.png",), {"jpeg-00000"}),
+        (exported, (first_image(exported),), {"jpeg-00000"}),
     ):
         for name in names:
             flip(store / name, -1)
@@ -109,7 +114,7 @@ def test_all_problems_are_named_and_workers_find_the_same(damaged):
 
 def test_changed_metadata_are_found(damaged):
     metadata = json.loads((damaged / "store.json").read_text())
-    for changes in ({"digest": "0"}, {"counts": {}}, {"version": 3}, {"settings": {}}, {"overlap": None}):
+    for changes in ({"digest": "0"}, {"counts": {}}, {"version": 2}, {"settings": {}}, {"overlap": None}):
         write_json(damaged / "store.json", {**metadata, **changes})
         assert only_problem(damaged) == "store.json was changed: its seal differs from the digest of its fields"
     (damaged / "store.json").write_text(json.dumps(metadata))

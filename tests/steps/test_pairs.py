@@ -201,7 +201,7 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     assert report.counts["pairs"] == 3  # the wren's tiles
     said = "\n".join(report.lines)
     assert "osprey-1: scan left out, its partner 2.png is 304 x 287 px, the image 304 x 288 px" in said
-    assert "flower-1: scan left out, its partner 3.png cannot be used: not an image" in said
+    assert "flower-1: scan left out, its partner 3.png cannot be used: text and no image: 'no image'" in said
     assert "maple-1: scan left out, its partner 4.png cannot be used: there is no such file" in said
     store = open_pairs(tmp_path / "pairs")
     assert {record.image for record in store.records()} == {"wren-1"}

@@ -32,6 +32,7 @@ from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.trained import LearnedLevel, learned_levels
 
 if TYPE_CHECKING:
+    from distort_pipeline.components.predictor import ComposedPredictor
     from distort_pipeline.networks.predictor import Predictor
 
 
@@ -118,7 +119,12 @@ def plan_sweep(
 
 
 def sweep_image(
-    plan: SweepPlan, pairs: PairStore, records: Mapping[int, PairRecord], predictor: Predictor, *, draw: int
+    plan: SweepPlan,
+    pairs: PairStore,
+    records: Mapping[int, PairRecord],
+    predictor: Predictor | ComposedPredictor,
+    *,
+    draw: int,
 ) -> SeverityVersions:
     """Return a validation image at all severities; its `records` are by level number of the store.
 

@@ -17,6 +17,7 @@ from distort_pipeline.planning.tiles import TILE_ALIGN_PX
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import GREY, model_card
 from distort_pipeline.seeds import derive_seed
+from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.stores.builds import StagedStore, require_place
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
@@ -74,6 +75,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     require_place(out)
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
+    if init_from is None and is_external(recipes):
+        return run_composed(config, pairs, recipes, out)
     levels = [int(recipe["level"]) for recipe in recipes]
     noise_channels = resolve_noise_channels(config.noise_channels, distortion, init_from)
     if init_from is not None:

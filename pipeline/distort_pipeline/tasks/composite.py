@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distort_pipeline.components.composed import Place
+from distort_pipeline.components.predictor import ComposedPredictor
 from distort_pipeline.pixels import Images
 from distort_pipeline.planning.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.seeds import derive_seed
@@ -29,6 +31,12 @@ class CompositeGenerator:
     def digest(self) -> str:
         """The digests of the weights."""
         return COMPOSITE_SEPARATOR.join(generator.digest for generator in self.generators.values())
+
+    def set_places(self, places: Mapping[int, Place]) -> None:
+        """Give the first generator the position of each sample's tile in the image, by the sample's seed."""
+        first = next(iter(self.generators.values())).predictor
+        if isinstance(first, ComposedPredictor):
+            first.set_places(places)
 
     def distort_batches(
         self,

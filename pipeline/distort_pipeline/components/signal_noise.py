@@ -1,0 +1,189 @@
+"""Signal-dependent noise: Gaussian, its covariance and spectrum by local luminance and contrast, its gain per image.
+
+n(p) = gain · A(p) (h_t(p) * z)(p), with white z in three components. A is a 3×3 matrix in (Y, Cb, Cr), the symmetric
+root of the residuals' covariance in each of LUMAS × CONTRASTS bins and interpolated between them: the Poisson-Gauss law
+of sensors is a special case. h are zero-phase kernels by contrast bin and component, roots of the spectra of whitened
+residuals. The gain is resampled from those of the training images: ISO, exposure, grain of a film stock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
+
+from distort_pipeline.components.patches import Levels, PairPatch
+
+LUMAS, CONTRASTS = 8, 4  # bins
+WINDOW_SIGMA_PX = 2.0  # of the local mean and deviation
+CONTRAST_REACH_PX = 7
+KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
+SPECTRUM_PX = 32  # windows, half overlapping
+TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
+TO_RGB = np.linalg.inv(TO_YCC)
+LEAST_VARIANCE = 1e-4  # levels²
+PRIOR_PIXELS = 300  # that neighbouring bins are worth
+LUMA_CENTRES = (np.arange(LUMAS) + 0.5) * 256 / LUMAS
+
+
+@dataclass(frozen=True)
+class SignalNoise:
+    """Roots (LUMAS, CONTRASTS, 3, 3) in levels, kernels (CONTRASTS, 3, K, K), contrast centres, log gains (images,)."""
+
+    roots: NDArray[np.float32]
+    kernels: NDArray[np.float32]
+    contrasts: NDArray[np.float32]  # (CONTRASTS,), log deviations in levels
+    log_gains: NDArray[np.float32]
+
+    def draw(self, base: Levels, rng: np.random.Generator, log_gain: float) -> Levels:
+        """Return noise for `base` (H, W, 3) in levels, RGB."""
+        height, width = base.shape[:2]
+        white = rng.standard_normal((height + 2 * REACH_PX, width + 2 * REACH_PX, 3), dtype=np.float32)
+        return self.colour(base, white, log_gain)
+
+    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float) -> Levels:
+        """Return noise with the spectrum, covariance and strength that belong to `base` (H, W, 3).
+
+        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side.
+        """
+        height, width = base.shape[:2]
+        luma, contrast = local_luma(base)
+        shares = _shares(contrast, self.contrasts)  # (H, W, CONTRASTS)
+        shape = [next_fast_len(side, real=True) for side in white.shape[:2]]
+        inside = (slice(2 * REACH_PX, 2 * REACH_PX + height), slice(2 * REACH_PX, 2 * REACH_PX + width))
+        components = np.zeros((height, width, 3), np.float32)
+        for c in range(3):
+            spectrum = rfft2(white[..., c], shape)
+            for t in range(CONTRASTS):
+                filtered = irfft2(spectrum * rfft2(self.kernels[t, c], shape), shape)[inside]
+                components[..., c] += shares[..., t] * filtered  # of one z: amplitudes add up, not powers
+        roots = interpolate_roots(self.roots, luma, shares)
+        ycc = np.einsum("hwij,hwj->hwi", roots, components, optimize=True)
+        return (np.exp(log_gain) * (ycc @ TO_RGB.T.astype(np.float32))).astype(np.float32)
+
+
+def local_luma(base: Levels) -> tuple[Levels, Levels]:
+    """Return the local mean and the log of the local deviation of the luma of `base` (H, W, 3), both (H, W)."""
+    luma = (base @ TO_YCC[0].astype(np.float32)).astype(np.float32)
+    size = (CONTRAST_REACH_PX, CONTRAST_REACH_PX)
+    mean = cv2.GaussianBlur(luma, size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
+    square = cv2.GaussianBlur(np.square(luma - 128), size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
+    deviation = np.sqrt(np.maximum(square - np.square(mean - 128), 0))
+    return mean, np.log(deviation + 0.5)
+
+
+def interpolate_roots(roots: NDArray[np.float32], luma: Levels, shares: Levels) -> NDArray[np.float32]:
+    """Return the root (H, W, 3, 3) at each pixel, linear between luma centres, weighted by contrast shares."""
+    place = np.clip(luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
+    low = np.minimum(place.astype(np.intp), LUMAS - 2)
+    high_share = (place - low).astype(np.float32)
+    flat = roots.reshape(LUMAS, CONTRASTS, 9)
+    out = np.zeros((*luma.shape, 9), np.float32)
+    for t in range(CONTRASTS):
+        own = (1 - high_share)[..., None] * flat[low, t] + high_share[..., None] * flat[low + 1, t]
+        out += shares[..., t, None] * own
+    return out.reshape(*luma.shape, 3, 3)
+
+
+def fit_signal_noise(
+    patches: Sequence[PairPatch], bases: Sequence[Levels], residuals: Sequence[Levels] | None = None
+) -> SignalNoise:
+    """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped."""
+    if residuals is None:
+        residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
+    told = [local_luma(base) for base in bases]
+    every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in told])
+    contrasts = np.quantile(every, (np.arange(CONTRASTS) + 0.5) / CONTRASTS)
+    contrasts = np.maximum.accumulate(contrasts + 1e-3 * np.arange(CONTRASTS)).astype(np.float32)
+    products = np.zeros((LUMAS, CONTRASTS, 3, 3))
+    counts = np.zeros((LUMAS, CONTRASTS))
+    inside = slice(4, -4)
+    for base, residual, (luma, contrast) in zip(bases, residuals, told, strict=True):
+        ycc = (residual @ TO_YCC.T.astype(np.float32))[inside, inside].reshape(-1, 3).astype(np.float64)
+        room = np.all((base > 4) & (base < 251), axis=-1)[inside, inside].ravel()
+        bins = _nearest_bins(luma, contrast, contrasts)[inside, inside].ravel()
+        for index in np.unique(bins[room]):
+            own = ycc[room & (bins == index)]
+            row, column = divmod(int(index), CONTRASTS)
+            products[row, column] += own.T @ own
+            counts[row, column] += len(own)
+    roots = _roots(products, counts)
+    kernels = _kernels(residuals, told, contrasts, roots)
+    noise = SignalNoise(roots, kernels, contrasts, np.zeros(1, np.float32))
+    return SignalNoise(roots, kernels, contrasts, _log_gains(noise, patches, residuals, told))
+
+
+def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return symmetric roots of the covariances; bins that few pixels fill lean on their neighbours in luminance."""
+    roots = np.zeros((LUMAS, CONTRASTS, 3, 3), np.float32)
+    for t in range(CONTRASTS):
+        own = products[:, t] / np.maximum(counts[:, t], 1)[:, None, None]
+        for m in range(LUMAS):
+            trusted = np.exp(-np.abs(np.arange(LUMAS) - m)) * np.minimum(counts[:, t], PRIOR_PIXELS)
+            prior = (trusted[:, None, None] * own).sum(0) / max(trusted.sum(), 1e-9)
+            mixed = (products[m, t] + PRIOR_PIXELS * prior) / (counts[m, t] + PRIOR_PIXELS)
+            values, vectors = np.linalg.eigh(mixed)
+            roots[m, t] = (vectors * np.sqrt(np.maximum(values, LEAST_VARIANCE))) @ vectors.T
+    return roots
+
+
+def _kernels(
+    residuals: Sequence[Levels],
+    told: Sequence[tuple[Levels, Levels]],
+    contrasts: NDArray[np.float32],
+    roots: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return kernels (CONTRASTS, 3, K, K) of unit energy: roots of the spectra of whitened residuals."""
+    side, half = SPECTRUM_PX, SPECTRUM_PX // 2
+    window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
+    power = np.full((CONTRASTS, 3, side, side), 1e-9)
+    for residual, (luma, contrast) in zip(residuals, told, strict=True):
+        shares = _shares(contrast, contrasts)
+        inverse = interpolate_roots(np.linalg.inv(roots), luma, shares)
+        ycc = residual @ TO_YCC.T.astype(np.float32)
+        white = np.einsum("hwij,hwj->hwi", inverse, ycc, optimize=True)
+        views = np.lib.stride_tricks.sliding_window_view(white, (side, side), (0, 1))[::half, ::half]
+        spectra = np.square(np.abs(np.fft.fft2(views * window)))  # (n, m, 3, side, side)
+        weights = np.lib.stride_tricks.sliding_window_view(shares, (side, side), (0, 1))[::half, ::half].mean((-1, -2))
+        power += np.einsum("nmt,nmcij->tcij", weights, spectra, optimize=True)
+    reach = KERNEL_PX // 2
+    lags = np.arange(-reach, reach + 1)
+    taper = np.outer(np.hanning(KERNEL_PX + 2)[1:-1], np.hanning(KERNEL_PX + 2)[1:-1]) ** 0.25
+    kernels = np.zeros((CONTRASTS, 3, KERNEL_PX, KERNEL_PX), np.float32)
+    for t in range(CONTRASTS):
+        for c in range(3):
+            impulse = np.fft.ifft2(np.sqrt(power[t, c])).real
+            kernel = impulse[np.ix_(lags, lags)] * taper
+            kernels[t, c] = kernel / np.sqrt(np.square(kernel).sum())
+    return kernels
+
+
+def _log_gains(
+    noise: SignalNoise,
+    patches: Sequence[PairPatch],
+    residuals: Sequence[Levels],
+    told: Sequence[tuple[Levels, Levels]],
+) -> NDArray[np.float32]:
+    """Return the log of each training image's gain, the ratio of the residuals' deviation to what bins say."""
+    powers = np.full((1 + max(patch.image for patch in patches), 2), 1e-9)
+    for patch, residual, (luma, contrast) in zip(patches, residuals, told, strict=True):
+        inverse = interpolate_roots(np.linalg.inv(noise.roots), luma, _shares(contrast, noise.contrasts))
+        white = np.einsum("hwij,hwj->hwi", inverse, residual @ TO_YCC.T.astype(np.float32), optimize=True)
+        powers[patch.image] += (np.square(white).sum(), white.size)
+    return (0.5 * np.log(np.maximum(powers[:, 0], 1e-6) / powers[:, 1])).astype(np.float32)
+
+
+def _shares(contrast: Levels, contrasts: NDArray[np.float32]) -> Levels:
+    """Return how much each contrast centre has a say at each pixel, (H, W, CONTRASTS), adding up to 1."""
+    place = np.interp(contrast, contrasts, np.arange(CONTRASTS)).astype(np.float32)
+    return np.maximum(1 - np.abs(place[..., None] - np.arange(CONTRASTS, dtype=np.float32)), 0)
+
+
+def _nearest_bins(luma: Levels, contrast: Levels, contrasts: NDArray[np.float32]) -> NDArray[np.intp]:
+    rows = np.clip(luma / (256 / LUMAS), 0, LUMAS - 1).astype(np.intp)
+    columns = np.rint(np.interp(contrast, contrasts, np.arange(CONTRASTS))).astype(np.intp)
+    return rows * CONTRASTS + columns

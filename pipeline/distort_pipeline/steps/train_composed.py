@@ -1,0 +1,169 @@
+"""train, for distortions that are known from pairs alone: a composed generator, see `training/learn.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distort_pipeline.backend import backend_name, pin_backend_threads
+from distort_pipeline.components.patches import PairPatch
+from distort_pipeline.components.predictor import ComposedPredictor
+from distort_pipeline.components.saved import composed_arrays, composed_generator
+from distort_pipeline.config import TrainConfig
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Report, digest
+from distort_pipeline.reports.composed_card import composed_card_text
+from distort_pipeline.seeds import derive_seed
+from distort_pipeline.stores.builds import StagedStore
+from distort_pipeline.stores.files import write_bytes, write_json
+from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.training.card import level_cards, origin
+from distort_pipeline.training.learn import GRID_PX, LearnSettings, Never, learn
+from distort_pipeline.training.validator import Validator
+from distort_pipeline.versions import package_versions
+
+COMPOSED = "composed"  # the kind of network that a model card names
+HELD_IMAGES = 8  # of the validation split, that choose stages
+LEAST_PAIRS = 4
+
+
+def is_external(recipes: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the pairs came from outside: no algorithm is known, and a composed generator learns them."""
+    return any(recipe.get("external") for recipe in recipes)
+
+
+def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mapping[str, Any]], out: Path) -> Report:
+    """Learn the one level of `recipes` and leave the model in the folder `out`."""
+    started = time.monotonic()
+    if len(recipes) > 1:
+        raise PipelineError("several levels of external pairs are not learned together yet: give --levels one")
+    distortion, level = str(recipes[0]["distortion"]), int(recipes[0]["level"])
+    settings_of_learning = learn_settings(config, distortion)
+    settings = {
+        "format": KIND,
+        "version": VERSION,
+        "distortion": distortion,
+        "train": {
+            "kind": COMPOSED,
+            "seed": config.seed,
+            "levels": [level],
+            "crop_align": GRID_PX,
+            **_figures(settings_of_learning),
+        },
+        "pairs_digest": pairs.metadata["digest"],
+        "init_from": None,
+    }
+    build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
+    if build.complete():
+        return Report("train", {"steps": 0}, (f"{out} is already trained; nothing to do",))
+    with build.writing() as work:
+        pin_backend_threads(config.threads)
+        patches, held = training_patches(pairs, distortion, level), held_images(pairs, distortion, level)
+        images = len({patch.image for patch in patches})
+        if images < LEAST_PAIRS:
+            raise PipelineError(f"{images} training pairs of {distortion}; learning needs {LEAST_PAIRS} or more")
+        folder = work / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        try:
+            generator = learn(patches, held, settings_of_learning, folder=folder)
+        except Never as never:
+            raise PipelineError(f"{distortion}: {never}") from None
+        arrays, described = composed_arrays(generator)
+        predictor = ComposedPredictor(composed_generator(arrays, described), batch_size=1)
+        validator = Validator(pairs, distortion, [level], predictor, count=config.validation_tiles, seed=config.seed)  # type: ignore[arg-type]
+        along = validator.along(0, work / "side_by_side")
+        figures, histograms = validator.final()
+        write_arrays(work / WEIGHTS, arrays)
+        write_histograms(work, histograms)
+        seconds = time.monotonic() - started
+        write_json(work / "run.json", {"seconds": round(seconds, 1), "cpu_seconds": round(time.process_time(), 1)})
+        card = {
+            **origin(pairs, recipes),
+            "levels": level_cards(recipes, figures, histograms, seed=config.seed),
+            # the fields of the U-Net's cards that other modules read, and what this one is
+            "network": {
+                "kind": COMPOSED,
+                "base_filters": 0,
+                "noise_channels": int(generator.random),
+                "codec_prior": "none",
+                "noise_pyramid": False,
+                "image_stats": False,
+                "parts": described,
+            },
+            "explained": {},
+            "learning": _without_times(generator.told),
+            "settings": settings,
+            "steps": int(generator.told.get("adversarial_step", 0)),
+            "kept_step": int(generator.told.get("adversarial_step", 0)),
+            "figures": {**along, **figures[0]},
+            "weights_digest": arrays_digest(arrays),
+            "device": "CPU",
+            "packages": package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),
+        }
+        write_bytes(work / "README.md", composed_card_text(card).encode())
+        build.publish(card)
+    own = card["figures"]
+    return Report(
+        "train",
+        {"steps": card["steps"], "seconds": round(seconds, 1), **own},
+        (
+            f"{distortion}: JSD_NSS {own['jsd_nss']:.4f} bits on validation images "
+            f"(the identity baseline scores {own['jsd_nss_pristine']:.4f})",
+            f"model: {out}",
+        ),
+    )
+
+
+def learn_settings(config: TrainConfig, distortion: str) -> LearnSettings:
+    """Return how long to learn: the default, unless the user gave steps or took the adversary's weight away.
+
+    `train.steps` are adversarial steps; fewer than 900 shorten the phase before them as well.
+    """
+    settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31)
+    if config.steps != TrainConfig.steps:
+        mean_steps = min(settings.mean_steps, config.steps)
+        settings = dataclasses.replace(settings, adversarial_steps=config.steps, mean_steps=mean_steps)
+    return settings if config.adversarial_weight else dataclasses.replace(settings, adversarial_steps=0)
+
+
+def training_patches(pairs: PairStore, distortion: str, level: int) -> list[PairPatch]:
+    """Return the training tiles of `distortion` at `level` as patches, images numbered from 0."""
+    records = pairs.records("train")
+    indices = [i for i, record in enumerate(records) if (record.distortion, record.level) == (distortion, level)]
+    numbers = {name: number for number, name in enumerate(sorted({records[index].image for index in indices}))}
+    patches = []
+    for index in indices:
+        record, pair = records[index], pairs[index]
+        facts = json.loads(record.facts)
+        # stores of older versions do not say the image's sides: then the tile is taken for the image
+        height, width = facts.get("image_height", record.height), facts.get("image_width", record.width)
+        image = numbers[record.image]
+        patches.append(PairPatch(pair.pristine, pair.distorted, image, record.y, record.x, height, width))
+    return patches
+
+
+def held_images(pairs: PairStore, distortion: str, level: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return up to 8 whole validation images of `distortion` at `level`, pristine and distorted."""
+    found = [(pristine, distorted) for _, pristine, distorted in pairs.validation(distortion, level)]
+    if not found:
+        raise PipelineError(f"{pairs.folder} holds no validation image of {distortion} at level {level}")
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(HELD_IMAGES, len(found))).astype(int))
+    print(f"{distortion}: {len(chosen)} validation images choose the stages", file=sys.stderr)
+    return [found[index] for index in chosen]
+
+
+def _figures(settings: LearnSettings) -> dict[str, Any]:
+    return dataclasses.asdict(settings)
+
+
+def _without_times(told: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [{name: value for name, value in stage.items() if name != "cpu_s"} for stage in told.get("stages", ())]
+    return {**told, "stages": stages}

@@ -1,0 +1,226 @@
+"""Which small models make up a distortion: fitted to training images, chosen by validation on held-out ones.
+
+First the codec that ends it (read, or betrayed by block coefficients), then deterministic parts one after another as
+long as one explains clearly more, then noise for what is left, its gain calibrated to the true PSNR.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.components.codec_bank import nearest_codec
+from distort_pipeline.components.composed import ComposedGenerator, Place
+from distort_pipeline.components.field_filters import FieldFilters, fit_field_filters
+from distort_pipeline.components.filters import Filters, fit_filters
+from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
+from distort_pipeline.components.patches import Levels, PairPatch, recut
+from distort_pipeline.components.signal_noise import fit_signal_noise
+from distort_pipeline.components.tone import fit_tone
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pristine and distorted, (H, W, 3)
+
+CHOICE_IMAGES = 8  # that decide which deterministic parts there are
+PATCH_PX, CHOICE_PATCHES = 192, 2  # of each, to fit to and to try on
+EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
+WORTH = 0.85  # a part has to bring the squared error down to this share of what it was
+FEWER = 0.93  # of two parts the one with more parameters has to leave less than this share
+ROUNDS = 3
+DETAILED = 0.5  # of the training images lend their kernels
+SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
+CALIBRATION_PX = 256
+LEAST_NOISE = 0.6  # levels, rms: less is rounding
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    fit: Callable[[Sequence[PairPatch], Sequence[Levels]], Any]
+    per_image: bool
+
+
+def _candidates() -> list[_Candidate]:
+    found = [
+        _Candidate("tone", lambda p, b: fit_tone(p, b, per_image=False), False),
+        _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
+    ]
+    for linear, light in ((False, "levels"), (True, "light")):
+        found.append(_Candidate(f"filters by position, {light}", partial(fit_field_filters, linear=linear), False))
+        for radius in (SMALL_PX, LARGE_PX):
+            for own in (False, True):
+                name = f"filter {2 * radius + 1} px{' per image' if own else ''}, {light}"
+                found.append(
+                    _Candidate(
+                        name,
+                        partial(fit_filters, radius_px=radius, per_image=own, linear=linear),
+                        own,
+                    )
+                )
+    return found
+
+
+def fit_composed(
+    patches: Sequence[PairPatch], held: Sequence[Pair], jpeg: JpegStage | None = None
+) -> ComposedGenerator:
+    """Return the deterministic parts of a composed generator and its last stage; `jpeg` if the files say it.
+
+    `patches` are of training images, numbered from 0; `held` are whole images that nothing is fitted to.
+    """
+    images = sorted({patch.image for patch in patches})
+    jpeg = jpeg or estimate_jpeg_stage([distorted for _, distorted in held])
+    if jpeg is None:
+        codec = nearest_codec([PairPatch(x, y, n, 0, 0, *x.shape[:2]) for n, (x, y) in enumerate(held)])
+        if codec is not None:
+            error = np.mean([np.square(codec.encode(x).astype(np.float32) - y).mean() for x, y in held])
+            _say(f"nearest codec {codec.name} {codec.quality}: {error:.2f} levels² (identity {_identity(held):.2f})")
+            if error < EXACT_MSE:
+                return ComposedGenerator(codec=codec, told={"exact": True})
+    chosen, identity, error = _choose(patches, images, jpeg)
+    linear: list[Any] = []
+    values = [patch.pristine.astype(np.float32) for patch in patches] if chosen else []
+    for candidate in chosen:
+        part = candidate.fit(patches, values)
+        linear.append(part)
+        values = [
+            _apply(part, value, images.index(p.image) if candidate.per_image else 0, p)
+            for p, value in zip(patches, values, strict=True)
+        ]
+    filters = any(isinstance(part, Filters) and len(part.kernels) > 1 for part in linear)
+    choices = _detailed(patches, images) if filters else tuple(range(len(images)))
+    told = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
+    return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, told=told)
+
+
+def _detailed(patches: Sequence[PairPatch], images: Sequence[int]) -> tuple[int, ...]:
+    """Return which images have the most detail: a kernel is well determined only where there is something to filter."""
+    detail = []
+    for image in images:
+        greys = [p.pristine[..., 1].astype(np.float32) for p in patches if p.image == image]
+        detail.append(np.mean([np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey)).mean() for grey in greys]))
+    least = np.quantile(detail, 1 - DETAILED)
+    return tuple(int(n) for n in np.flatnonzero(np.array(detail) >= least))
+
+
+def _choose(
+    patches: Sequence[PairPatch], images: Sequence[int], jpeg: JpegStage | None
+) -> tuple[list[_Candidate], float, float]:
+    """Return which parts explain enough, in order, the squared error of the last stage alone, and what they leave.
+
+    Parameters of an image are fitted to some of its patches and tried on the others.
+    """
+    few = {images[n] for n in np.unique(np.linspace(0, len(images) - 1, CHOICE_IMAGES).astype(int))}
+    fitted, tried = [], []
+    for image in sorted(few):
+        whole = [patch for patch in patches if patch.image == image]
+        side = min(PATCH_PX, min(min(patch.pristine.shape[:2]) for patch in whole) // 2)
+        own = recut(whole, side, least_px=side)[: 2 * CHOICE_PATCHES]
+        if len(own) > 1:
+            fitted += own[::2]
+            tried += own[1::2]
+    numbers = sorted({patch.image for patch in fitted})
+    bases = {id(p): p.pristine.astype(np.float32) for p in (*fitted, *tried)}
+
+    def error_of(values: dict[int, Levels]) -> float:
+        return float(np.mean([np.square(_ended(values[id(p)], jpeg) - p.distorted).mean() for p in tried]))
+
+    chosen: list[_Candidate] = []
+    identity = present = error_of(bases)
+    _say(f"identity: {present:.2f} levels²" + (f", ends in JPEG {jpeg.subsampling}" if jpeg else ""))
+    for _ in range(ROUNDS):
+        if present < EXACT_MSE:
+            break
+        best: tuple[float, _Candidate, dict[int, Levels]] | None = None
+        for candidate in _candidates():
+            part = candidate.fit(fitted, [bases[id(p)] for p in fitted])
+            moved = {
+                id(p): _apply(part, bases[id(p)], numbers.index(p.image) if candidate.per_image else 0, p)
+                for p in (*fitted, *tried)
+            }
+            error = error_of(moved)
+            # a part with more parameters has to be clearly better than one with fewer, which comes first
+            if best is None or error < FEWER * best[0]:
+                best = (error, candidate, moved)
+        assert best is not None
+        _say(f"  {best[1].name}: {best[0]:.2f} levels²")
+        if best[0] > WORTH * present:
+            break
+        present, bases = best[0], best[2]
+        chosen.append(best[1])
+    return chosen, identity, present
+
+
+def bases_of(generator: ComposedGenerator, patches: Sequence[PairPatch]) -> list[Levels]:
+    """Return the bases of training patches, with each image's own parameters."""
+    images = sorted({patch.image for patch in patches})
+    return [
+        generator.base(p.pristine, images.index(p.image), Place(p.y, p.x, p.image_height, p.image_width))
+        for p in patches
+    ]
+
+
+def with_noise(
+    generator: ComposedGenerator,
+    patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
+    held: Sequence[Pair],
+    *,
+    residuals: Sequence[Levels] | None = None,
+) -> ComposedGenerator:
+    """Return `generator` with the noise that is left, calibrated to the true mean PSNR of `held`."""
+    if residuals is None:
+        residuals = [p.distorted - b for p, b in zip(patches, bases, strict=True)]
+    rms = float(np.sqrt(np.mean([np.square(r).mean() for r in residuals])))
+    if rms < LEAST_NOISE:
+        return generator
+    noisy = generator.with_parts(noise=fit_signal_noise(patches, bases, residuals))
+    return calibrated(noisy, held)
+
+
+def calibrated(generator: ComposedGenerator, held: Sequence[Pair]) -> ComposedGenerator:
+    """Return `generator` with the noise gain at which the mean PSNR to pristine is the true one, by bisection."""
+    unit = generator.with_parts(noise_gain=1.0)
+    drawn = []
+    for number, (pristine, distorted) in enumerate(held):
+        x, y = (part[:CALIBRATION_PX, :CALIBRATION_PX] for part in (pristine, distorted))
+        place = Place(0, 0, *pristine.shape[:2])
+        given = unit.inputs(x, number, place)
+        moved = given["base"] + (0 if unit.body is None else unit.body(image=x, place=place, **given))
+        drawn.append((x, y, moved, given["noise"]))
+    low, high = 0.0, 2.0
+    for _ in range(7):
+        gain = np.float32((low + high) / 2)
+        deltas = []
+        for x, y, moved, noise in drawn:
+            made = _ended(moved + gain * noise, generator.jpeg)
+            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, made), 1e-2)))
+        low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
+    return generator.with_parts(noise_gain=(low + high) / 2)
+
+
+def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
+    return float(np.square(x.astype(np.float32) - y).mean())
+
+
+def _identity(pairs: Sequence[Pair]) -> float:
+    return float(np.mean([_mse(x, y) for x, y in pairs]))
+
+
+def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
+    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return (jpeg.encode(pixels) if jpeg else pixels).astype(np.float32)
+
+
+def _apply(part: Any, values: Levels, choice: int, patch: PairPatch) -> Levels:
+    if isinstance(part, FieldFilters):
+        return part.distort(values, patch.y, patch.x, patch.image_height, patch.image_width)
+    return part.distort(values, choice)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

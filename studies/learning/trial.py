@@ -1,0 +1,81 @@
+"""One trial: learn one folder of pairs, and say what each stage comes to on held-out images of the learn set.
+
+python studies/learning/trial.py FOLDER OUT [--mean 900] [--adversary 1500] [--judge]
+FOLDER holds learn/pristine, learn/distorted; with --judge also judge/pristine, judge/distorted, which choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from distort_pipeline.components.composed import Place
+from distort_pipeline.components.jpeg_stage import read_jpeg_stage
+from distort_pipeline.components.patches import cut_patches
+from distort_pipeline.training.learn import LearnSettings, learn
+
+
+def load(folder: Path) -> tuple[list[Any], list[Path]]:
+    """Return the pairs in `folder`, (pristine, distorted) images, and the distorted files."""
+    pairs, files = [], []
+    distorted = {path.stem: path for path in sorted((folder / "distorted").iterdir())}
+    for path in sorted((folder / "pristine").iterdir()):
+        pairs.append(tuple(np.asarray(Image.open(p).convert("RGB")) for p in (path, distorted[path.stem])))
+        files.append(distorted[path.stem])
+    return pairs, files
+
+
+def main() -> None:
+    """Learn the pairs of a folder, and write generated images of the judging photographs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--mean", type=int, default=900)
+    parser.add_argument("--adversary", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--judge", action="store_true")
+    options = parser.parse_args()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    pairs, files = load(options.folder / "learn")
+    held, train = pairs[::6], [pair for number, pair in enumerate(pairs) if number % 6]
+    options.out.mkdir(parents=True, exist_ok=True)
+    settings = LearnSettings(mean_steps=options.mean, adversarial_steps=options.adversary)
+    patches = cut_patches(train, 384)
+    generator = learn(patches, held, settings, jpeg=read_jpeg_stage(files[0]), folder=options.out)
+    print(json.dumps(generator.told, indent=1, default=str))
+    if options.judge:
+        judge, _ = load(options.folder / "judge")
+        from distort_pipeline.components.saved import composed_arrays
+        from distort_pipeline.stores.models import write_arrays
+
+        arrays, described = composed_arrays(generator)
+        write_arrays(options.out / "generator.safetensors", arrays)
+        (options.out / "generator.json").write_text(json.dumps(described))
+        folder = options.out / "judge"
+        folder.mkdir(exist_ok=True)
+        for number, (path, (x, _)) in enumerate(
+            zip(sorted((options.folder / "judge" / "pristine").iterdir()), judge, strict=True)
+        ):
+            Image.fromarray(generator.distort(x, 1.0, 1000 + number)).save(folder / f"{path.stem}.png")
+    rows = []
+    for number, (x, y) in enumerate(held[:4]):
+        x, y = x[64:320, 64:320], y[64:320, 64:320]
+        made = generator.distort(x, 1.0, number, Place(64, 64, *held[number][0].shape[:2]))
+        residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, made)]
+        rows.append(np.concatenate([x, y, made, *residuals], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(options.out / "strip.png")
+    print(f"{time.process_time():.0f} CPU-s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The compact network: zero at the start, local, and on the codecs' grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from distort_pipeline.networks.compact import CompactSize, Shuffle, Unshuffle, position_maps  # noqa: E402
+from distort_pipeline.networks.compact_body import NOISE_CHANNELS, network_inputs, new_body  # noqa: E402
+from distort_pipeline.networks.octave_powers import power_mismatch  # noqa: E402
+
+SMALL = CompactSize((8, 8, 8), (1, 1, 1))
+
+
+def _inputs(side: int, offset: int = 0) -> list:
+    rng = np.random.default_rng(0)
+    field = rng.uniform(0, 255, (1, 512, 512, 3)).astype(np.float32)[:, offset : offset + side, offset : offset + side]
+    noise = np.zeros_like(field)
+    free = np.zeros((1, side, side, NOISE_CHANNELS - 3), np.float32)
+    place = np.full((1, 2), offset, np.float32)
+    return network_inputs(
+        tf.constant(field),
+        tf.constant(field),
+        noise,
+        free,
+        np.zeros((1, 4), np.float32),
+        place,
+        np.full((1, 2), 512.0),
+        2.0,
+    )
+
+
+def test_step_zero_is_the_initialization() -> None:
+    assert not np.asarray(new_body(SMALL)(_inputs(64))).any()
+
+
+def test_shuffling_is_undone() -> None:
+    pixels = np.random.default_rng(0).standard_normal((2, 16, 24, 3)).astype(np.float32)
+    assert np.array_equal(Shuffle(8)(Unshuffle(8)(pixels)), pixels)
+
+
+def test_a_tile_is_a_part_of_the_whole_but_for_its_borders() -> None:
+    network = new_body(SMALL, precision="float32")
+    rng = np.random.default_rng(1)
+    for variable in network.variables:
+        variable.assign(rng.standard_normal(variable.shape) * 0.1)
+    whole = np.asarray(network(_inputs(384)))[0]
+    tile = np.asarray(network(_inputs(256, offset=64)))[0]
+    inside = slice(96, -96)
+    assert np.allclose(tile[inside, inside], whole[64:320, 64:320][inside, inside], atol=1e-4)
+
+
+def test_positions_tell_the_place_in_the_grid() -> None:
+    maps = np.asarray(position_maps(np.array([[16.0, 32.0]]), np.array([[512.0, 512.0]]), 64, 64))
+    again = np.asarray(position_maps(np.array([[0.0, 0.0]]), np.array([[512.0, 512.0]]), 64, 64))
+    assert np.allclose(maps[..., :6], again[..., :6], atol=1e-5)
+    assert not np.allclose(maps[..., 6], again[..., 6])
+
+
+def test_power_mismatch_sees_strength_and_not_the_draw() -> None:
+    rng = np.random.default_rng(0)
+    pristine = rng.uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
+    one, other = (3 * rng.standard_normal(pristine.shape).astype(np.float32) for _ in range(2))
+    same, weak = (float(power_mismatch(one, made, pristine)) for made in (other, 0.7 * other))
+    assert same < 0.02
+    assert weak == pytest.approx(np.log(0.49) ** 2, rel=0.3)
