@@ -101,6 +101,12 @@ def run(
         batch_tasks = _batch_tasks(config, conditions, plan, folders, work, root, workers.threads)
         batches_now = _make_batches(config, batch_tasks, work, workers)
         used = used_images(plan, images)
+        if not config.whole_images:
+            left_out |= {
+                image.path: f"too small: {image.width} x {image.height} px, a tile needs {config.tile_px} px"
+                for image in images
+                if min(image.height, image.width) < config.tile_px
+            }
         metadata = {**corpus_metadata(work, settings, plan, cards, used), "left_out": left_out}
         seconds = time.monotonic() - started
         write_json(

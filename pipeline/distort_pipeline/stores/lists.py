@@ -114,12 +114,31 @@ def jsonl_rows(text: str, where: str) -> list[Entry]:
 def listed_path(folder: Path, text: str) -> str:
     """Return the POSIX path of a file named in a list in `folder`.
 
-    Backslashes separate folders, as in Windows, and letters may be composed or decomposed, unless a file has the name
+    Backslashes separate folders, as in Windows, and letters may be capitals or decomposed, unless a file has the name
     as typed.
     """
-    slashed = text.replace("\\", "/")
-    forms = [text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
-    return PurePosixPath(next((form for form in forms if os.path.lexists(folder / form)), slashed)).as_posix()
+    slashed = PurePosixPath(text.replace("\\", "/"))
+    path = PurePosixPath()
+    try:
+        if os.path.lexists(folder / text):
+            return PurePosixPath(text).as_posix()
+        for part in slashed.parts:
+            place, name = folder / path, part
+            if not os.path.lexists(place / part) and place.is_dir():
+                (name,) = (item.name for item in place.iterdir() if spelling(item.name) == spelling(part))
+            path /= name
+    except (OSError, ValueError):  # no such name, or several
+        return slashed.as_posix()
+    return path.as_posix()
+
+
+def spelling(path: str) -> str:
+    """Return `path` without differences between file systems: separators, letter case, composition of letters.
+
+    >>> spelling(".\\\\Sub\\\\Cafe\u0301.PNG") == spelling("sub/caf\u00e9.png")
+    True
+    """
+    return PurePosixPath(unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()).as_posix()
 
 
 def common_root(folder: Path, paths: Sequence[str]) -> tuple[Path, list[str]]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -30,7 +29,7 @@ from distort_pipeline.records import Rejected
 from distort_pipeline.stores.archives import MAX_FILE_BYTES, Archive, is_archive, open_archive
 from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.images import decode, image_digest
-from distort_pipeline.stores.lists import Entry, common_root, csv_rows, jsonl_rows, list_text, listed_path
+from distort_pipeline.stores.lists import Entry, common_root, csv_rows, jsonl_rows, list_text, listed_path, spelling
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 
 FORMAT_PREFIX = "distort-pipeline/"  # of the format in a store's metadata
@@ -216,10 +215,10 @@ def _matched(rows: Iterable[Entry], paths: Iterable[str]) -> tuple[dict[str, Ent
     by_spelling: dict[str, list[str]] = {}
     present = set(paths)
     for path in sorted(present):
-        by_spelling.setdefault(_spelling(path), []).append(path)
+        by_spelling.setdefault(spelling(path), []).append(path)
     entries, without_file = {}, []
     for row in rows:
-        meant = [row.path] if row.path in present else by_spelling.get(_spelling(row.path), [])
+        meant = [row.path] if row.path in present else by_spelling.get(spelling(row.path), [])
         if len(meant) == 1:
             entries[meant[0]] = replace(row, path=meant[0])
         else:
@@ -227,37 +226,11 @@ def _matched(rows: Iterable[Entry], paths: Iterable[str]) -> tuple[dict[str, Ent
     return entries, without_file
 
 
-def _existing(root: Path, path: str) -> str:
-    """Return the path of the single file below `root` in another spelling of `path`; `path` if there is none."""
-    try:
-        if (root / path).exists():
-            return path
-        found = PurePosixPath()
-        for part in PurePosixPath(path.replace("\\", "/")).parts:
-            folder, name = root / found, part
-            if not (folder / part).exists() and folder.is_dir():
-                (name,) = (item.name for item in folder.iterdir() if _spelling(item.name) == _spelling(part))
-            found /= name
-        return found.as_posix()
-    except (OSError, ValueError):  # no such name, or several
-        return path
-
-
-def _spelling(path: str) -> str:
-    """Return `path` without differences between file systems: separators, letter case, composition of letters.
-
-    >>> _spelling(".\\\\Sub\\\\Cafe\u0301.PNG") == _spelling("sub/caf\u00e9.png")
-    True
-    """
-    return PurePosixPath(unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()).as_posix()
-
-
 def _from_list(path: Path, entries: list[Entry]) -> Source:
     root, paths = common_root(path.parent, [listed_path(path.parent, entry.path) for entry in entries])
     unique: dict[str, Entry] = {}
     refused = []
-    for row, found in zip(entries, paths, strict=True):
-        entry = replace(row, path=_existing(root, found))
+    for entry in (replace(entry, path=found) for entry, found in zip(entries, paths, strict=True)):
         if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:
