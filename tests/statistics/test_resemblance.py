@@ -49,11 +49,15 @@ def test_swapped_partners_resemble_each_others_image(photographs):
     ],
 )
 def test_turned_partners_are_described(photographs, turn, name):
-    images = [thumbnail(image[:200, :200]) for image in photographs.values()]
-    blurred = [thumbnail(cv2.GaussianBlur(turn(image[:200, :200]), (0, 0), 3)) for image in photographs.values()]
-    found = list(find_mismatches(images, blurred))
-    assert {better for _, better, _, _ in found} == {name}
-    assert len(found) == len(images)
+    crops = [image[:200, :200] for key, image in photographs.items() if key != "hills"]  # nearly symmetric
+    blurred = [thumbnail(cv2.GaussianBlur(np.ascontiguousarray(turn(crop)), (0, 0), 3)) for crop in crops]
+    found = list(find_mismatches([*map(thumbnail, crops)], blurred))
+    assert [better for _, better, _, _ in found] == [name] * len(crops)
+
+
+def test_a_nearly_symmetric_image_is_no_mirrored_partner(photographs):
+    hills = photographs["hills"][:200, :200]
+    assert list(find_mismatches([thumbnail(hills)], [thumbnail(np.ascontiguousarray(hills[:, ::-1]))])) == []
 
 
 def test_a_partner_of_an_image_elsewhere_resembles_none(photographs):
