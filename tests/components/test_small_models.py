@@ -105,8 +105,8 @@ def test_noise_has_the_strength_that_belongs_to_the_luminance() -> None:
     base = bases[0]
     drawn = fitted.draw(base, np.random.default_rng(2), 0.0)
     dark, bright = base.mean(-1) < 90, base.mean(-1) > 170
-    assert drawn[dark].std() == pytest.approx((2 + 6 * base[dark].mean() / 255), rel=0.12)
-    assert drawn[bright].std() == pytest.approx((2 + 6 * base[bright].mean() / 255), rel=0.12)
+    assert drawn[dark].std() == pytest.approx((2 + 6 * base[dark].mean() / 255), rel=0.15)
+    assert drawn[bright].std() == pytest.approx((2 + 6 * base[bright].mean() / 255), rel=0.15)
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])

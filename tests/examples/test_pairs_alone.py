@@ -21,9 +21,9 @@ needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    """A folder with crops of five photographs."""
+    """A folder with crops of six photographs."""
     folder = tmp_path_factory.mktemp("pristine")
-    for photograph in sorted(SAMPLE.glob("*.png"))[:5]:
+    for photograph in sorted(SAMPLE.glob("*.png"))[:6]:
         image, _ = decode(photograph.read_bytes())
         (folder / photograph.name).write_bytes(encode_png(image[:256, :256]))
     return folder
@@ -69,8 +69,8 @@ def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path
     assert (report["external"], report["comparison"]) == (True, "unpaired")
 
 
-def test_a_distortion_without_a_fit_ends_with_the_reason(pristine, tmp_path, capsys):
-    sizes = ["--val-count", "2", "--tile-px", "256", "--workers", "0"]
+def test_too_few_pairs_end_with_the_number_that_is_needed(pristine, tmp_path, capsys):
+    sizes = ["--val-count", "3", "--tile-px", "256", "--workers", "0"]
     main(["banding", "--images", str(pristine), "--out", str(tmp_path), *sizes])
-    assert "least squares cannot fit banding" in capsys.readouterr().err
+    assert "3 training pairs of banding; learning needs 4 or more" in capsys.readouterr().err
     assert not (tmp_path / "banding" / "models" / "banding").exists()
