@@ -64,8 +64,8 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     assert second[3] == second[4] == "–"  # nobody learned that one alone
     assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 23 " in line) == "midpoint"
     assert (
-        "- PSNR falls from level to level in 100.00% of tiles (true: 100.00%; of tiles with falling true PSNR 100.00%), "
-        "at every small step in 100.00%" in lines
+        "- PSNR falls from level to level in 100.00% of tiles (true: 100.00%; of tiles with falling true PSNR 100.00%)"
+        ", at every small step in 100.00%" in lines
     )
     for measure in ("psnr", "ssim"):
         errors = [
