@@ -128,7 +128,8 @@ def _distorted(
         return distorted.image, distorted.facts, seed
     partners = task.partners[recipe.distortion]
     try:
-        return partners.read(image), {"file": partners.paths[image.id]}, 0
+        facts = {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}
+        return partners.read(image), facts, 0
     except InvalidImage as unusable:
         return unusable.reason
 
