@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from conftest import SMALL
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import apply
@@ -62,7 +63,9 @@ def test_validation_images_are_whole_and_true(pair_store, photographs):
 def test_records_have_the_recipe_of_each_tile(pair_store):
     for record in pair_store.records() + pair_store.records("val"):
         if record.distortion == "faded":
-            assert json.loads(record.facts) == {"file": f"{record.image.removesuffix('-1')}.png"}
+            facts = json.loads(record.facts)
+            assert facts["file"] == f"{record.image.removesuffix('-1')}.png"
+            assert (facts["image_height"], facts["image_width"]) == SMALL[record.image.removesuffix("-1")][1:3]
             assert (record.parameters, record.seed) == ("{}", 0)
             continue
         assert json.loads(record.parameters) == parameters("paper_like", record.distortion, record.level)

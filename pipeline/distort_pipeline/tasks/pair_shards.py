@@ -124,14 +124,14 @@ def _distorted(
         if reason := unsuitable(recipe.distortion, image.height, image.width):
             return reason
         seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
-        distorted = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
-        return distorted.image, distorted.facts, seed
+        result = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
+        return result.image, result.facts, seed
     partners = task.partners[recipe.distortion]
     try:
-        facts = {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}
-        return partners.read(image), facts, 0
+        distorted = partners.read(image)
     except InvalidImage as unusable:
         return unusable.reason
+    return distorted, {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}, 0
 
 
 def _write_column(
