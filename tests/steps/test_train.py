@@ -69,7 +69,7 @@ def test_the_card_has_the_origin_and_the_figures(model, pair_store):
     assert level["thresholds_bits"].keys() == {"paired", "unpaired"}
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "# Generator: jpeg" in text
-    assert "external pairs" in text
+    assert "quality 12" in text
     assert card["weights_digest"] in text
 
 
