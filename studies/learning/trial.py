@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distort_pipeline.components.composed import Place
+from distort_pipeline.components.composed import TilePosition
 from distort_pipeline.components.jpeg_stage import read_jpeg_stage
 from distort_pipeline.components.patches import cut_patches
 from distort_pipeline.training.learn import LearnSettings, learn
@@ -52,7 +52,7 @@ def main() -> None:
     settings = LearnSettings(mean_steps=options.mean, adversarial_steps=options.adversary)
     patches = cut_patches(train, 384)
     generator = learn(patches, held, settings, jpeg=read_jpeg_stage(files[0]), folder=options.out)
-    print(json.dumps(generator.told, indent=1, default=str))
+    print(json.dumps(generator.fit_report, indent=1, default=str))
     if options.judge:
         judge, _ = load(options.folder / "judge")
         from distort_pipeline.components.saved import composed_arrays
@@ -70,7 +70,7 @@ def main() -> None:
     rows = []
     for number, (x, y) in enumerate(held[:4]):
         x, y = x[64:320, 64:320], y[64:320, 64:320]
-        made = generator.distort(x, 1.0, number, Place(64, 64, *held[number][0].shape[:2]))
+        made = generator.distort(x, 1.0, number, TilePosition(64, 64, *held[number][0].shape[:2]))
         residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, made)]
         rows.append(np.concatenate([x, y, made, *residuals], axis=1))
     Image.fromarray(np.concatenate(rows)).save(options.out / "strip.png")

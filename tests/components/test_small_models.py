@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from distort_pipeline.components.composed import ComposedGenerator, Place
+from distort_pipeline.components.composed import ComposedGenerator, TilePosition
 from distort_pipeline.components.field_filters import fit_field_filters
 from distort_pipeline.components.fields import white_field
 from distort_pipeline.components.filters import fit_filters, to_display, to_linear
@@ -169,8 +169,8 @@ def test_tiles_of_an_image_are_parts_of_the_whole_away_from_their_borders() -> N
     bases = _bases(patches)
     generator = ComposedGenerator(choices=tuple(range(IMAGES)), noise=fit_signal_noise(patches, bases))
     image = patches[0].pristine
-    whole = generator.distort(image, 1.0, 1, Place(0, 0, SIDE, SIDE, seed=9))
-    tile = generator.distort(image[64:224, 32:192], 1.0, 2, Place(64, 32, SIDE, SIDE, seed=9))
+    whole = generator.distort(image, 1.0, 1, TilePosition(0, 0, SIDE, SIDE, seed=9))
+    tile = generator.distort(image[64:224, 32:192], 1.0, 2, TilePosition(64, 32, SIDE, SIDE, seed=9))
     inside = slice(8, -8)
     difference = tile[inside, inside].astype(int) - whole[64:224, 32:192][inside, inside]
     assert np.abs(difference).max() <= 1

@@ -19,14 +19,14 @@ def _inputs(side: int, offset: int = 0) -> list:
     field = rng.uniform(0, 255, (1, 512, 512, 3)).astype(np.float32)[:, offset : offset + side, offset : offset + side]
     noise = np.zeros_like(field)
     free = np.zeros((1, side, side, NOISE_CHANNELS - 3), np.float32)
-    place = np.full((1, 2), offset, np.float32)
+    position = np.full((1, 2), offset, np.float32)
     return network_inputs(
         tf.constant(field),
         tf.constant(field),
         noise,
         free,
         np.zeros((1, 4), np.float32),
-        place,
+        position,
         np.full((1, 2), 512.0),
         2.0,
     )

@@ -33,7 +33,7 @@ Body = Callable[..., Levels]
 
 
 @dataclass(frozen=True)
-class Place:
+class TilePosition:
     """Where a tile lies: its first row and column, and the sides of its image.
 
     `seed` is the image's, the same for all its tiles.
@@ -57,7 +57,7 @@ class ComposedGenerator:
     noise: SignalNoise | None = None
     noise_gain: float = 1.0
     jpeg: JpegStage | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    fit_report: dict[str, Any] = field(default_factory=dict)
 
     @property
     def random(self) -> bool:
@@ -69,30 +69,34 @@ class ComposedGenerator:
         """Return this generator with other parts."""
         return dataclasses.replace(self, **parts)
 
-    def base(self, image: NDArray[np.uint8], choice: int, place: Place) -> Levels:
+    def base(self, image: NDArray[np.uint8], choice: int, position: TilePosition) -> Levels:
         """Return what codec, tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
         values = (self.codec.encode(image) if self.codec else image).astype(np.float32)
         for part in self.linear:
             if isinstance(part, FieldFilters):
-                values = part.distort(values, place.y, place.x, place.height, place.width)
+                values = part.distort(values, position.y, position.x, position.height, position.width)
             else:
                 values = part.distort(values, choice)
         return values
 
-    def inputs(self, image: NDArray[np.uint8], seed: int, place: Place) -> dict[str, Any]:
+    def inputs(self, image: NDArray[np.uint8], seed: int, position: TilePosition) -> dict[str, Any]:
         """Return base, noise in levels, free white noise and latents of one tile."""
-        seed = seed if place.seed is None else place.seed
+        seed = seed if position.seed is None else position.seed
         rng = np.random.Generator(np.random.PCG64(seed))
         choice = self.choices[int(rng.integers(len(self.choices)))]
-        base = self.base(image, choice, place)
-        return {"base": base, **self.draws(base, seed, rng, choice, place)}
+        base = self.base(image, choice, position)
+        return {"base": base, **self.draws(base, seed, rng, choice, position)}
 
-    def draws(self, base: Levels, seed: int, rng: np.random.Generator, choice: int, place: Place) -> dict[str, Any]:
+    def draws(
+        self, base: Levels, seed: int, rng: np.random.Generator, choice: int, position: TilePosition
+    ) -> dict[str, Any]:
         """Return what is drawn for a tile: noise (H, W, 3) in levels, free (H, W, 2), latent (4,)."""
         height, width = base.shape[:2]
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
         reach = REACH_PX
-        white = white_field(seed, place.y - reach, place.x - reach, height + 2 * reach, width + 2 * reach, CHANNELS)
+        white = white_field(
+            seed, position.y - reach, position.x - reach, height + 2 * reach, width + 2 * reach, CHANNELS
+        )
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
@@ -101,14 +105,14 @@ class ComposedGenerator:
         return {"noise": noise, "free": white[reach:-reach, reach:-reach, 3:], "latent": latent}
 
     def distort(
-        self, image: NDArray[np.uint8], severity: float, seed: int, place: Place | None = None
+        self, image: NDArray[np.uint8], severity: float, seed: int, position: TilePosition | None = None
     ) -> NDArray[np.uint8]:
         """Return `image` (H, W, 3) distorted; a `severity` below 1 gives that share of the change, then the codec."""
-        place = place or Place(0, 0, *image.shape[:2])
-        given = self.inputs(image, seed, place)
+        position = position or TilePosition(0, 0, *image.shape[:2])
+        given = self.inputs(image, seed, position)
         values = given["base"] + given["noise"]
         if self.body is not None:
-            values = values + self.body(image=image, place=place, **given)
+            values = values + self.body(image=image, position=position, **given)
         if severity < 1:
             values = image + severity * (values - image)
         pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -100,7 +100,7 @@ class FilterSums:
         r = self.radius_px
         side = 2 * r + 1
         rows, columns = np.divmod(np.arange(side * side), side)
-        down, across = (places[:, None] - places[None] + 2 * r for places in (rows, columns))
+        down, across = (positions[:, None] - positions[None] + 2 * r for positions in (rows, columns))
         kernels, offsets = [], []
         for c in range(3):
             gram = self.gram[c][down, across]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.components.composed import ComposedGenerator, Place
+from distort_pipeline.components.composed import ComposedGenerator, TilePosition
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.wavelets.significance import Significances
@@ -21,16 +21,16 @@ class ComposedPredictor:
 
     def __init__(self, generator: ComposedGenerator, *, batch_size: int) -> None:
         self.generator, self.batch_size = generator, batch_size
-        self.places: Mapping[int, Place] = {}
+        self.positions: Mapping[int, TilePosition] = {}
 
     @property
     def model(self) -> Any:
         """Refused: there is no single network to export."""
         raise PipelineError("a composed generator is no single network: model export knows only networks so far")
 
-    def set_places(self, places: Mapping[int, Place]) -> None:
+    def set_positions(self, positions: Mapping[int, TilePosition]) -> None:
         """Take in where the tile of each seed lies in its image; tiles of other seeds are taken for whole images."""
-        self.places = places
+        self.positions = positions
 
     def distort(
         self,
@@ -62,4 +62,4 @@ class ComposedPredictor:
         return self.distort(image[None], [seed], [severity])[0]
 
     def _distorted(self, image: Image, seed: int) -> Image:
-        return self.generator.distort(image, 1.0, seed, self.places.get(seed))
+        return self.generator.distort(image, 1.0, seed, self.positions.get(seed))

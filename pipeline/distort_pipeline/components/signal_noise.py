@@ -78,9 +78,9 @@ def local_luma(base: Levels) -> tuple[Levels, Levels]:
 
 def interpolate_roots(roots: NDArray[np.float32], luma: Levels, shares: Levels) -> NDArray[np.float32]:
     """Return the root (H, W, 3, 3) at each pixel, linear between luma centres, weighted by contrast shares."""
-    place = np.clip(luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
-    low = np.minimum(place.astype(np.intp), LUMAS - 2)
-    high_share = (place - low).astype(np.float32)
+    position = np.clip(luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
+    low = np.minimum(position.astype(np.intp), LUMAS - 2)
+    high_share = (position - low).astype(np.float32)
     flat = roots.reshape(LUMAS, CONTRASTS, 9)
     out = np.zeros((*luma.shape, 9), np.float32)
     for t in range(CONTRASTS):
@@ -95,14 +95,14 @@ def fit_signal_noise(
     """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped."""
     if residuals is None:
         residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
-    told = [local_luma(base) for base in bases]
-    every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in told])
+    fit_report = [local_luma(base) for base in bases]
+    every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in fit_report])
     contrasts = np.quantile(every, (np.arange(CONTRASTS) + 0.5) / CONTRASTS)
     contrasts = np.maximum.accumulate(contrasts + 1e-3 * np.arange(CONTRASTS)).astype(np.float32)
     products = np.zeros((LUMAS, CONTRASTS, 3, 3))
     counts = np.zeros((LUMAS, CONTRASTS))
     inside = slice(4, -4)
-    for base, residual, (luma, contrast) in zip(bases, residuals, told, strict=True):
+    for base, residual, (luma, contrast) in zip(bases, residuals, fit_report, strict=True):
         ycc = (residual @ TO_YCC.T.astype(np.float32))[inside, inside].reshape(-1, 3).astype(np.float64)
         room = np.all((base > 4) & (base < 251), axis=-1)[inside, inside].ravel()
         bins = _nearest_bins(luma, contrast, contrasts)[inside, inside].ravel()
@@ -112,9 +112,9 @@ def fit_signal_noise(
             products[row, column] += own.T @ own
             counts[row, column] += len(own)
     roots = _roots(products, counts)
-    kernels = _kernels(residuals, told, contrasts, roots)
+    kernels = _kernels(residuals, fit_report, contrasts, roots)
     noise = SignalNoise(roots, kernels, contrasts, np.zeros(1, np.float32))
-    return SignalNoise(roots, kernels, contrasts, _log_gains(noise, patches, residuals, told))
+    return SignalNoise(roots, kernels, contrasts, _log_gains(noise, patches, residuals, fit_report))
 
 
 def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -133,7 +133,7 @@ def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArra
 
 def _kernels(
     residuals: Sequence[Levels],
-    told: Sequence[tuple[Levels, Levels]],
+    fit_report: Sequence[tuple[Levels, Levels]],
     contrasts: NDArray[np.float32],
     roots: NDArray[np.float32],
 ) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def _kernels(
     side, half = SPECTRUM_PX, SPECTRUM_PX // 2
     window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
     power = np.full((CONTRASTS, 3, side, side), 1e-9)
-    for residual, (luma, contrast) in zip(residuals, told, strict=True):
+    for residual, (luma, contrast) in zip(residuals, fit_report, strict=True):
         shares = _shares(contrast, contrasts)
         inverse = interpolate_roots(np.linalg.inv(roots), luma, shares)
         ycc = residual @ TO_YCC.T.astype(np.float32)
@@ -166,11 +166,11 @@ def _log_gains(
     noise: SignalNoise,
     patches: Sequence[PairPatch],
     residuals: Sequence[Levels],
-    told: Sequence[tuple[Levels, Levels]],
+    fit_report: Sequence[tuple[Levels, Levels]],
 ) -> NDArray[np.float32]:
     """Return the log of each training image's gain, the ratio of the residuals' deviation to what bins say."""
     powers = np.full((1 + max(patch.image for patch in patches), 2), 1e-9)
-    for patch, residual, (luma, contrast) in zip(patches, residuals, told, strict=True):
+    for patch, residual, (luma, contrast) in zip(patches, residuals, fit_report, strict=True):
         inverse = interpolate_roots(np.linalg.inv(noise.roots), luma, _shares(contrast, noise.contrasts))
         white = np.einsum("hwij,hwj->hwi", inverse, residual @ TO_YCC.T.astype(np.float32), optimize=True)
         powers[patch.image] += (np.square(white).sum(), white.size)
@@ -179,8 +179,8 @@ def _log_gains(
 
 def _shares(contrast: Levels, contrasts: NDArray[np.float32]) -> Levels:
     """Return how much each contrast centre has a say at each pixel, (H, W, CONTRASTS), adding up to 1."""
-    place = np.interp(contrast, contrasts, np.arange(CONTRASTS)).astype(np.float32)
-    return np.maximum(1 - np.abs(place[..., None] - np.arange(CONTRASTS, dtype=np.float32)), 0)
+    position = np.interp(contrast, contrasts, np.arange(CONTRASTS)).astype(np.float32)
+    return np.maximum(1 - np.abs(position[..., None] - np.arange(CONTRASTS, dtype=np.float32)), 0)
 
 
 def _nearest_bins(luma: Levels, contrast: Levels, contrasts: NDArray[np.float32]) -> NDArray[np.intp]:

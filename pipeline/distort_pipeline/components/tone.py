@@ -40,9 +40,9 @@ def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image
     for patch, base in zip(patches, bases, strict=True):
         row = images.index(patch.image)
         for c in range(3):
-            places = np.clip(np.rint(base[..., c]), 0, 255).astype(np.intp).ravel()
-            counts[row, c] += np.bincount(places, minlength=256)
-            sums[row, c] += np.bincount(places, patch.distorted[..., c].ravel(), minlength=256)
+            positions = np.clip(np.rint(base[..., c]), 0, 255).astype(np.intp).ravel()
+            counts[row, c] += np.bincount(positions, minlength=256)
+            sums[row, c] += np.bincount(positions, patch.distorted[..., c].ravel(), minlength=256)
     pooled = np.stack([_monotone(counts[:, c].sum(0), sums[:, c].sum(0), VALUES.astype(float)) for c in range(3)])
     if not per_image:
         return Tone(pooled[None].astype(np.float32))

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS, Place
+from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS, TilePosition
 from distort_pipeline.components.patches import Levels
 from distort_pipeline.networks.compact import GRID_PX, CompactSize, build_compact_generator, position_maps
 from distort_pipeline.pixels import LEVELS_PER_UNIT
@@ -45,7 +45,14 @@ class CompactBody:
         self.network, self.noise_scale, self.stochastic = network, noise_scale, stochastic
 
     def __call__(
-        self, *, image: NDArray[np.uint8], place: Place, base: Levels, noise: Levels, free: Levels, latent: Levels
+        self,
+        *,
+        image: NDArray[np.uint8],
+        position: TilePosition,
+        base: Levels,
+        noise: Levels,
+        free: Levels,
+        latent: Levels,
     ) -> Levels:
         """Return what is added to `base`; a network that is not `stochastic` sees neither noise nor latents."""
         height, width = image.shape[:2]
@@ -54,7 +61,10 @@ class CompactBody:
         if not self.stochastic:
             padded[2:] = [np.zeros_like(part) for part in padded[2:]]
             latent = np.zeros_like(latent)
-        offsets, sizes = np.array([[place.y, place.x]], np.float32), np.array([[place.height, place.width]], np.float32)
+        offsets, sizes = (
+            np.array([[position.y, position.x]], np.float32),
+            np.array([[position.height, position.width]], np.float32),
+        )
         pristine, start, drawn, white = padded
         given = network_inputs(pristine, start, drawn, white, latent[None], offsets, sizes, self.noise_scale)
         residual = np.asarray(self.network(given))[0, :height, :width]

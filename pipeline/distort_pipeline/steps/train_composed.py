@@ -99,10 +99,10 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
                 "parts": described,
             },
             "explained": {},
-            "learning": _without_times(generator.told),
+            "learning": _without_times(generator.fit_report),
             "settings": settings,
-            "steps": int(generator.told.get("adversarial_step", 0)),
-            "kept_step": int(generator.told.get("adversarial_step", 0)),
+            "steps": int(generator.fit_report.get("adversarial_step", 0)),
+            "kept_step": int(generator.fit_report.get("adversarial_step", 0)),
             "figures": {**along, **figures[0]},
             "weights_digest": arrays_digest(arrays),
             "device": "CPU",
@@ -164,6 +164,8 @@ def _figures(settings: LearnSettings) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def _without_times(told: Mapping[str, Any]) -> dict[str, Any]:
-    stages = [{name: value for name, value in stage.items() if name != "cpu_s"} for stage in told.get("stages", ())]
-    return {**told, "stages": stages}
+def _without_times(fit_report: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [
+        {name: value for name, value in stage.items() if name != "cpu_s"} for stage in fit_report.get("stages", ())
+    ]
+    return {**fit_report, "stages": stages}

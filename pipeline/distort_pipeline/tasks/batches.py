@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.components.composed import Place
+from distort_pipeline.components.composed import TilePosition
 from distort_pipeline.memory import trim_heap
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.planning.conditions import SEVERITY
@@ -75,7 +75,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     pin_backend_threads(task.threads)
     inference_batch_size = 1 if task.whole_images else task.inference_batch_size
     composite = load_composite(task.models, batch_size=inference_batch_size, precision=task.precision)
-    composite.set_places(_places(task))
+    composite.set_positions(_positions(task))
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
     significances = _significances(task, truths)
@@ -123,17 +123,17 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _places(task: BatchTask) -> dict[int, Place]:
+def _positions(task: BatchTask) -> dict[int, TilePosition]:
     """Return the position of each sample's tile in its image, by the sample's seed.
 
     Tiles of an image share the image's seed: kernel, tone, gain and a single field of noise.
     """
-    places = {}
+    positions = {}
     for sample, reference in zip(task.batch.samples, task.tiles, strict=True):
         image, tile = reference.image, reference.tile
         seed = derive_seed(task.seed, "photograph", image.image_digest, sample.draw)
-        places[sample.seed] = Place(tile.y, tile.x, image.height, image.width, seed)
-    return places
+        positions[sample.seed] = TilePosition(tile.y, tile.x, image.height, image.width, seed)
+    return positions
 
 
 def _assigned(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.components.codec_bank import nearest_codec
-from distort_pipeline.components.composed import ComposedGenerator, Place
+from distort_pipeline.components.composed import ComposedGenerator, TilePosition
 from distort_pipeline.components.field_filters import FieldFilters, fit_field_filters
 from distort_pipeline.components.filters import Filters, fit_filters
 from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
@@ -80,7 +80,7 @@ def fit_composed(
             error = np.mean([np.square(codec.encode(x).astype(np.float32) - y).mean() for x, y in held])
             _say(f"nearest codec {codec.name} {codec.quality}: {error:.2f} levels² (identity {_identity(held):.2f})")
             if error < EXACT_MSE:
-                return ComposedGenerator(codec=codec, told={"exact": True})
+                return ComposedGenerator(codec=codec, fit_report={"exact": True})
     chosen, identity, error = _choose(patches, images, jpeg)
     linear: list[Any] = []
     values = [patch.pristine.astype(np.float32) for patch in patches] if chosen else []
@@ -93,8 +93,8 @@ def fit_composed(
         ]
     filters = any(isinstance(part, Filters) and len(part.kernels) > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
-    told = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
-    return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, told=told)
+    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
+    return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, fit_report=fit_report)
 
 
 def _detailed(patches: Sequence[PairPatch], images: Sequence[int]) -> tuple[int, ...]:
@@ -159,7 +159,7 @@ def bases_of(generator: ComposedGenerator, patches: Sequence[PairPatch]) -> list
     """Return the bases of training patches, with each image's own parameters."""
     images = sorted({patch.image for patch in patches})
     return [
-        generator.base(p.pristine, images.index(p.image), Place(p.y, p.x, p.image_height, p.image_width))
+        generator.base(p.pristine, images.index(p.image), TilePosition(p.y, p.x, p.image_height, p.image_width))
         for p in patches
     ]
 
@@ -188,9 +188,9 @@ def calibrated(generator: ComposedGenerator, held: Sequence[Pair]) -> ComposedGe
     drawn = []
     for number, (pristine, distorted) in enumerate(held):
         x, y = (part[:CALIBRATION_PX, :CALIBRATION_PX] for part in (pristine, distorted))
-        place = Place(0, 0, *pristine.shape[:2])
-        given = unit.inputs(x, number, place)
-        moved = given["base"] + (0 if unit.body is None else unit.body(image=x, place=place, **given))
+        position = TilePosition(0, 0, *pristine.shape[:2])
+        given = unit.inputs(x, number, position)
+        moved = given["base"] + (0 if unit.body is None else unit.body(image=x, position=position, **given))
         drawn.append((x, y, moved, given["noise"]))
     low, high = 0.0, 2.0
     for _ in range(7):

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.components.composed import ComposedGenerator, Place
+from distort_pipeline.components.composed import ComposedGenerator, TilePosition
 from distort_pipeline.components.jpeg_stage import JpegStage
 from distort_pipeline.components.patches import Levels, PairPatch
 from distort_pipeline.stores.models import read_arrays, write_arrays
@@ -66,11 +66,11 @@ def learn(
     """
     started = time.process_time()
     scorer = Scorer(held)
-    told: dict[str, Any] = {"stages": []}
+    fit_report: dict[str, Any] = {"stages": []}
 
     def consider(name: str, made: ComposedGenerator) -> float:
-        figures = scorer.score(lambda x, seed, sides: made.distort(x, 1.0, seed, Place(0, 0, *sides)))
-        told["stages"].append({"stage": name, "cpu_s": round(time.process_time() - started), **figures})
+        figures = scorer.score(lambda x, seed, sides: made.distort(x, 1.0, seed, TilePosition(0, 0, *sides)))
+        fit_report["stages"].append({"stage": name, "cpu_s": round(time.process_time() - started), **figures})
         _say(
             f"{name}: score {figures['score']:.4f}, JSD_NSS {figures['jsd_nss']:.4f} ({figures['jsd_identity']:.4f}), "
             f"features {figures['features']:.4f} ({figures['features_identity']:.4f}), "
@@ -81,10 +81,10 @@ def learn(
 
     identity = consider("identity", ComposedGenerator())
     best = _remembered(folder, "parts", lambda: fit_composed(patches, held, jpeg))
-    told["parts"] = best.told
+    fit_report["parts"] = best.fit_report
     score = consider("parts", best)
-    if best.told.get("exact"):
-        return _kept(best, score, identity, told)
+    if best.fit_report.get("exact"):
+        return _kept(best, score, identity, fit_report)
     bases = bases_of(best, patches)
     few = _one_of_each_image(patches)
     small = [_middle(patches[n], bases[n]) for n in few]
@@ -94,10 +94,10 @@ def learn(
         noisy_score = consider(name, candidate)
         if noisy_score < score:
             best, score = candidate, noisy_score
-    left = best.told["levels²"]
-    done = left < max(DONE_MSE, DONE_SHARE * best.told["identity_levels²"])
+    left = best.fit_report["levels²"]
+    done = left < max(DONE_MSE, DONE_SHARE * best.fit_report["identity_levels²"])
     if score < DONE_SCORE or done or settings.mean_steps == 0:
-        return _kept(best, score, identity, told)
+        return _kept(best, score, identity, fit_report)
 
     from distort_pipeline.networks.compact_body import CompactBody
     from distort_pipeline.training.compact_crops import CompactCrops
@@ -123,7 +123,7 @@ def learn(
         mean = parts.with_parts(body=body)
     mean_score = consider("mean", mean)
     residuals = [
-        patch.distorted - base - body(image=patch.pristine, place=_place(patch), base=base, **_silence(base))
+        patch.distorted - base - body(image=patch.pristine, position=_position(patch), base=base, **_silence(base))
         for patch, base in small
     ]
     noisy_mean = with_noise(mean, [patch for patch, _ in small], [base for _, base in small], held, residuals=residuals)
@@ -135,7 +135,7 @@ def learn(
     if start_score < BETTER * score:
         best, score = start, start_score
     if settings.adversarial_steps == 0:
-        return _kept(best, score, identity, told)
+        return _kept(best, score, identity, fit_report)
 
     crops.give_noise(start)
     body = CompactBody(trainer.averaged, noise_scale=rms, stochastic=True)
@@ -148,21 +148,21 @@ def learn(
         every=settings.validate_every,
         say=lambda text: _say(f"  {text} ({time.process_time() - clock:.0f} CPU-s)"),
     )
-    told["adversarial_step"] = step
+    fit_report["adversarial_step"] = step
     final_score = consider(f"adversary kept {step}", adversarial)
     if final_score < BETTER * score:
         best, score = adversarial, final_score
-    return _kept(best, score, identity, told)
+    return _kept(best, score, identity, fit_report)
 
 
-def _kept(best: ComposedGenerator, score: float, identity: float, told: dict[str, Any]) -> ComposedGenerator:
+def _kept(best: ComposedGenerator, score: float, identity: float, fit_report: dict[str, Any]) -> ComposedGenerator:
     if score >= identity:
-        tried = ", ".join(f"{stage['stage']} {stage['score']:.2f}" for stage in told["stages"])
+        tried = ", ".join(f"{stage['stage']} {stage['score']:.2f}" for stage in fit_report["stages"])
         raise Never(
             f"nothing learned is better than the identity baseline on validation images (scores: {tried}); "
             "give more pairs, and check that they are aligned"
         )
-    return best.with_parts(told={**told, "noise": best.noise is not None, "score": score})
+    return best.with_parts(fit_report={**fit_report, "noise": best.noise is not None, "score": score})
 
 
 def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
@@ -194,10 +194,12 @@ def _remembered(folder: Path | None, name: str, make: Callable[[], ComposedGener
     file = folder / f"{name}.safetensors"
     if file.is_file():
         arrays, noted = read_arrays(file)
-        return composed_generator(arrays, json.loads(noted["described"])).with_parts(told=json.loads(noted["told"]))
+        return composed_generator(arrays, json.loads(noted["described"])).with_parts(
+            fit_report=json.loads(noted["fit_report"])
+        )
     made = make()
     arrays, described = composed_arrays(made)
-    write_arrays(file, arrays, {"described": json.dumps(described), "told": json.dumps(made.told)})
+    write_arrays(file, arrays, {"described": json.dumps(described), "fit_report": json.dumps(made.fit_report)})
     return made
 
 
@@ -211,8 +213,8 @@ def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
     return middle, base[inside]
 
 
-def _place(patch: Any) -> Place:
-    return Place(patch.y, patch.x, patch.image_height, patch.image_width)
+def _position(patch: Any) -> TilePosition:
+    return TilePosition(patch.y, patch.x, patch.image_height, patch.image_width)
 
 
 def _silence(base: Any) -> dict[str, Any]:
