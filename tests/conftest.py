@@ -41,6 +41,12 @@ def sample():
 
 
 @pytest.fixture(scope="session")
+def small_sizes():
+    """Name → (height, width) of the small photographs."""
+    return {name: (height, width) for name, (_, height, width, _) in SMALL.items()}
+
+
+@pytest.fixture(scope="session")
 def photographs():
     """Name → crop of a sample photograph, 8-bit RGB."""
     crops = {}

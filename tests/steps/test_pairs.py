@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import SMALL
 
 from distort_pipeline.config import PairsConfig
 from distort_pipeline.distortions import apply
@@ -60,12 +59,12 @@ def test_validation_images_are_whole_and_true(pair_store, photographs):
             assert (record.y, record.x, record.height, record.width) == (0, 0, *pristine.shape[:2])
 
 
-def test_records_have_the_recipe_of_each_tile(pair_store):
+def test_records_have_the_recipe_of_each_tile(pair_store, small_sizes):
     for record in pair_store.records() + pair_store.records("val"):
         if record.distortion == "faded":
             facts = json.loads(record.facts)
             assert facts["file"] == f"{record.image.removesuffix('-1')}.png"
-            assert (facts["image_height"], facts["image_width"]) == SMALL[record.image.removesuffix("-1")][1:3]
+            assert (facts["image_height"], facts["image_width"]) == small_sizes[record.image.removesuffix("-1")]
             assert (record.parameters, record.seed) == ("{}", 0)
             continue
         assert json.loads(record.parameters) == parameters("paper_like", record.distortion, record.level)
