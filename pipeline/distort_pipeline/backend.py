@@ -11,16 +11,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 
 BACKENDS = ("tensorflow", "jax")
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of x86 processors
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's; unless 0, stderr is discarded too, as 2.21 always prints
 
 
 def backend_name() -> str:
     """Return the backend named by KERAS_BACKEND; TensorFlow if unset."""
     return os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def has_bfloat16() -> bool:
+    """Return whether this processor multiplies in bfloat16; where it only emulates it, float32 is faster."""
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    return any(flag in text for flag in BFLOAT16_FLAGS)
 
 
 def start_backend() -> None:

@@ -233,6 +233,12 @@ def pairs(
 @click.option("--init-from", help="Initial model: a folder, or 'pretrained' for the shipped model.")
 @click.option("--levels", help="Comma-separated levels; several: severity-conditioned.  [default: the first]")
 @click.option("--steps", type=int, help="Training steps; 0: only a least-squares fit, 1-2 minutes.")
+@click.option(
+    "--keep-anyway",
+    is_flag=True,
+    default=None,
+    help="Keep a model of external pairs that identity beats; it is marked.",
+)
 @click.option("--base-filters", type=int, help="Width of the generator; 64 in the paper.")
 @click.option("--discriminator-filters", type=int, metavar="N", help="Width of the discriminator; 64 in the paper.")
 @click.option("--batch-size", type=int, help="Crops per step.")

@@ -119,6 +119,7 @@ class TrainConfig(ConfigSection):
     crop_align: int = 16
     batch_size: int = 16
     steps: int = 20_000  # 0: only the least-squares fit to the pairs
+    keep_anyway: bool = False  # external pairs: keep the best model even if the identity baseline is better
     generator_lr: float = 3e-4
     discriminator_lr: float = 1e-4
     beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017

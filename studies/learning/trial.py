@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distort_pipeline.components.composed import TilePosition
 from distort_pipeline.components.jpeg_stage import read_jpeg_stage
 from distort_pipeline.components.patches import cut_patches
-from distort_pipeline.training.learn import LearnSettings, learn
+from distort_pipeline.training.learn import LearnData, LearnSettings, learn
 
 
 def load(folder: Path) -> tuple[list[Any], list[Path]]:
@@ -50,8 +49,9 @@ def main() -> None:
     held, train = pairs[::6], [pair for number, pair in enumerate(pairs) if number % 6]
     options.out.mkdir(parents=True, exist_ok=True)
     settings = LearnSettings(mean_steps=options.mean, adversarial_steps=options.adversary)
-    patches = cut_patches(train, 384)
-    generator = learn(patches, held, settings, jpeg=read_jpeg_stage(files[0]), folder=options.out)
+    patches = cut_patches(held, 384)
+    data = LearnData(cut_patches(train, 384), patches[:: max(len(patches) // 16, 1)], held, read_jpeg_stage(files[0]))
+    generator = learn(data, settings, keep_anyway=True, folder=options.out)
     print(json.dumps(generator.fit_report, indent=1, default=str))
     if options.judge:
         judge, _ = load(options.folder / "judge")
@@ -69,10 +69,11 @@ def main() -> None:
             Image.fromarray(generator.distort(x, 1.0, 1000 + number)).save(folder / f"{path.stem}.png")
     rows = []
     for number, (x, y) in enumerate(held[:4]):
-        x, y = x[64:320, 64:320], y[64:320, 64:320]
-        made = generator.distort(x, 1.0, number, TilePosition(64, 64, *held[number][0].shape[:2]))
-        residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, made)]
-        rows.append(np.concatenate([x, y, made, *residuals], axis=1))
+        inside = (slice(64, 320), slice(64, 320))
+        generated = generator.distort(x, 1.0, number)[inside]
+        x, y = x[inside], y[inside]
+        residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, generated)]
+        rows.append(np.concatenate([x, y, generated, *residuals], axis=1))
     Image.fromarray(np.concatenate(rows)).save(options.out / "strip.png")
     print(f"{time.process_time():.0f} CPU-s", file=sys.stderr)
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from distort_pipeline.components.composed import ComposedGenerator, TilePosition
+from distort_pipeline.components.codec_bank import Codec, related_codecs
+from distort_pipeline.components.composed import ComposedGenerator, DistortedImage, TilePosition
 from distort_pipeline.components.field_filters import fit_field_filters
 from distort_pipeline.components.fields import white_field
 from distort_pipeline.components.filters import fit_filters, to_display, to_linear
@@ -112,10 +113,10 @@ def test_noise_has_the_strength_that_belongs_to_the_luminance() -> None:
 @pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])
 def test_pixels_betray_the_tables_of_a_jpeg(quality: int, subsampling: str) -> None:
     stage = JpegStage(*standard_tables(quality), subsampling)
-    found = estimate_jpeg_stage([stage.encode(image) for image in _photographs()])
-    assert found is not None
-    assert (found.luma == stage.luma).all()
-    assert found.subsampling == subsampling
+    estimated = estimate_jpeg_stage([stage.encode(image) for image in _photographs()])
+    assert estimated is not None
+    assert (estimated.luma == stage.luma).all()
+    assert estimated.subsampling == subsampling
 
 
 def test_no_jpeg_is_seen_where_there_is_none() -> None:
@@ -126,10 +127,10 @@ def test_a_jpeg_file_says_its_tables(tmp_path) -> None:
     from PIL import Image
 
     Image.fromarray(_photographs()[0]).save(tmp_path / "x.jpg", quality=83, subsampling=2)
-    found = read_jpeg_stage(tmp_path / "x.jpg")
-    assert found is not None
-    assert (found.luma == standard_tables(83)[0]).all()
-    assert found.subsampling == "4:2:0"
+    estimated = read_jpeg_stage(tmp_path / "x.jpg")
+    assert estimated is not None
+    assert (estimated.luma == standard_tables(83)[0]).all()
+    assert estimated.subsampling == "4:2:0"
 
 
 def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> None:
@@ -138,9 +139,9 @@ def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> No
     image = _photographs()[0]
     levels = tf.Variable(image[None].astype(np.float32))
     with tf.GradientTape() as tape:
-        made = StraightThroughJpeg(stage)(levels)
-        total = tf.reduce_sum(made)
-    assert _rms(np.clip(np.rint(made.numpy()[0]), 0, 255), stage.encode(image)) < 1.5  # 45 dB
+        coded = StraightThroughJpeg(stage)(levels)
+        total = tf.reduce_sum(coded)
+    assert _rms(np.clip(np.rint(coded.numpy()[0]), 0, 255), stage.encode(image)) < 1.5  # 45 dB
     assert float(tf.reduce_mean(tape.gradient(total, levels))) == pytest.approx(1.0, abs=0.05)
 
 
@@ -163,14 +164,58 @@ def test_a_stored_generator_generates_the_same() -> None:
     assert (generator.distort(image, 1.0, 5) != generator.distort(image, 1.0, 6)).any()
 
 
-def test_tiles_of_an_image_are_parts_of_the_whole_away_from_their_borders() -> None:
+def test_tiles_of_an_image_are_places_in_the_whole() -> None:
     rng = np.random.default_rng(1)
     patches = _patches(lambda image, _: np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
     bases = _bases(patches)
-    generator = ComposedGenerator(choices=tuple(range(IMAGES)), noise=fit_signal_noise(patches, bases))
+    filters = fit_filters(patches, bases, radius_px=2, per_image=True)
+    noise = fit_signal_noise(patches, bases)
+    jpeg = JpegStage(*standard_tables(80), "4:2:0")
+    generator = ComposedGenerator(choices=tuple(range(IMAGES)), linear=(filters,), noise=noise, jpeg=jpeg)
+    image = np.tile(patches[0].pristine, (2, 3, 1))[:500, :700]
+    whole = generator.distort(image, 1.0, 9)
+    for y, x, height, width in ((64, 32, 160, 160), (200, 250, 256, 256), (0, 0, 500, 700), (499, 699, 1, 1)):
+        tile = DistortedImage(generator, image, 1.0, 9).tile(y, x, height, width)
+        assert (tile == whole[y : y + height, x : x + width]).all()
+
+
+def test_blocks_of_an_image_join_without_a_seam() -> None:
+    patches = _patches(lambda image, _: cv2.GaussianBlur(image, (5, 5), 1.0))
+    filters = fit_filters(patches, _bases(patches), radius_px=3, per_image=False)
+    jpeg = JpegStage(*standard_tables(60), "4:2:0")
+    generator = ComposedGenerator(linear=(filters,), jpeg=jpeg)
+    image = np.tile(patches[0].pristine, (2, 2, 1))
+    at_once = generator.distort_part(image, image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
+    assert (generator.distort(image, 1.0, 0) == at_once).all()
+
+
+def test_half_the_severity_is_half_the_change() -> None:
+    patches = _patches(lambda image, _: np.clip(image * 0.5, 0, 255).astype(np.uint8))
+    generator = ComposedGenerator(linear=(fit_tone(patches, _bases(patches), per_image=False),))
     image = patches[0].pristine
-    whole = generator.distort(image, 1.0, 1, TilePosition(0, 0, SIDE, SIDE, seed=9))
-    tile = generator.distort(image[64:224, 32:192], 1.0, 2, TilePosition(64, 32, SIDE, SIDE, seed=9))
-    inside = slice(8, -8)
-    difference = tile[inside, inside].astype(int) - whole[64:224, 32:192][inside, inside]
-    assert np.abs(difference).max() <= 1
+    change = [generator.distort(image, severity, 0).astype(float) - image for severity in (0.0, 0.5, 1.0)]
+    assert not change[0].any()
+    assert np.abs(change[1] - change[2] / 2).max() <= 1
+
+
+def test_the_codec_that_was_used_is_found_with_its_quality() -> None:
+    codec = Codec("WEBP", 20)
+    pairs = [(image, codec.encode(image, np.random.default_rng(0))) for image in _photographs()]
+    errors = dict(related_codecs(pairs))
+    assert errors[codec] == 0.0
+    assert min(errors, key=errors.__getitem__) == codec
+
+
+def test_noise_is_related_to_no_codec() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(x, np.clip(x + rng.normal(0, 8, x.shape), 0, 255).astype(np.uint8)) for x in _photographs()]
+    assert not dict(related_codecs(pairs))
+
+
+def test_frames_of_videos_are_coded_if_ffmpeg_is_here() -> None:
+    pytest.importorskip("av")
+    image = _photographs()[0][:101, :99]
+    still, panned = (Codec("MPEG-2", 8, panned).encode(image, np.random.default_rng(1)) for panned in (False, True))
+    assert still.shape == panned.shape == image.shape
+    assert 1 < _rms(still, image) < 20
+    assert (still != panned).any()

@@ -7,11 +7,19 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from distort_pipeline.networks.compact import CompactSize, Shuffle, Unshuffle, position_maps  # noqa: E402
+from distort_pipeline.networks.compact import (  # noqa: E402
+    REACH_PX,
+    CompactSize,
+    Shuffle,
+    Unshuffle,
+    build_compact_discriminator,
+    position_maps,
+    scene_statistics,
+)
 from distort_pipeline.networks.compact_body import NOISE_CHANNELS, network_inputs, new_body  # noqa: E402
 from distort_pipeline.networks.octave_powers import power_mismatch  # noqa: E402
 
-SMALL = CompactSize((8, 8, 8), (1, 1, 1))
+SMALL = CompactSize(8, 8, 8, 8)
 
 
 def _inputs(side: int, offset: int = 0) -> list:
@@ -48,7 +56,7 @@ def test_a_tile_is_a_part_of_the_whole_but_for_its_borders() -> None:
         variable.assign(rng.standard_normal(variable.shape) * 0.1)
     whole = np.asarray(network(_inputs(384)))[0]
     tile = np.asarray(network(_inputs(256, offset=64)))[0]
-    inside = slice(96, -96)
+    inside = slice(REACH_PX, -REACH_PX)
     assert np.allclose(tile[inside, inside], whole[64:320, 64:320][inside, inside], atol=1e-4)
 
 
@@ -63,6 +71,24 @@ def test_power_mismatch_sees_strength_and_not_the_draw() -> None:
     rng = np.random.default_rng(0)
     pristine = rng.uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
     one, other = (3 * rng.standard_normal(pristine.shape).astype(np.float32) for _ in range(2))
-    same, weak = (float(power_mismatch(one, made, pristine)) for made in (other, 0.7 * other))
+    same, weak = (float(power_mismatch(one, residual, pristine)) for residual in (other, 0.7 * other))
     assert same < 0.02
     assert weak == pytest.approx(np.log(0.49) ** 2, rel=0.3)
+
+
+def test_the_discriminator_decides_cell_by_cell() -> None:
+    discriminator = build_compact_discriminator(size=SMALL, precision="float32")
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (2, 64, 96, 3)).astype(np.float32)
+    position = position_maps(np.zeros((2, 2)), np.full((2, 2), 96.0), 64, 96)
+    logits = discriminator([image / 127.5 - 1, np.zeros_like(image), image, np.asarray(position)])
+    assert logits.shape == (2, 4, 6, 1)
+
+
+def test_scene_statistics_are_those_of_the_paper_where_there_is_contrast() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.normal(128, 20, (1, 64, 64, 1)), 3, axis=-1).astype(np.float32)
+    mscn, deviation = (np.asarray(part)[0, 8:-8, 8:-8, 0] for part in scene_statistics(grey))
+    assert mscn.mean() == pytest.approx(0, abs=0.05)
+    assert 0.7 < mscn.std() < 1.1  # of white noise nearly 1
+    assert np.exp(deviation).mean() == pytest.approx(20, rel=0.15)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.backend import backend_name, start_backend
+from distort_pipeline.backend import backend_name, has_bfloat16, start_backend
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.versions import package_versions
 
@@ -19,7 +19,6 @@ EXTRAS = {
     "dvc": "dvc", "dvclive": "dvc", "jax": "jax", "torch": "torch", "s3fs": "s3", "xarray": "xarray",
     "onnx": "onnx", "onnxruntime": "onnx", "tf2onnx": "onnx",
 }  # fmt: skip
-CPU_PRECISION_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,8 @@ def _tensorflow() -> Finding:
 
 
 def _bfloat16() -> Finding:
-    flags = Path("/proc/cpuinfo")
-    text = flags.read_text() if flags.is_file() else ""
-    native = [flag for flag in CPU_PRECISION_FLAGS if flag in text]
-    if native:
-        return Finding("bfloat16", f"in this processor ({', '.join(native)}): mixed_bfloat16 is about twice as fast")
+    if has_bfloat16():
+        return Finding("bfloat16", "in this processor: mixed_bfloat16 is about twice as fast")
     return Finding("bfloat16", "not found in this processor: use float32 on the CPU")
 
 

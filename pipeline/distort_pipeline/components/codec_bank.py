@@ -1,65 +1,189 @@
-"""Codecs at hand, as a place to start: the one whose decoded images come nearest to the distorted ones.
+"""Codecs at hand: still images by Pillow, frames of videos by FFmpeg where the package `av` is installed.
 
-Where the unknown distortion *is* one of these codecs, this is it; where it is a relative (VP9 of WebP and AVIF, any
-video codec's still frames), it is a start with the right kind of blocks, which the network changes into the other.
+Where the unknown distortion *is* one of these codecs, this is it; where it is a relative of one, it is a start with the
+right kind of blocks. A codec's quality is the one whose PSNR is the true one; which codec is chosen says the scorer.
+Codecs predict across blocks: they are given whole images, tiles are cut afterwards.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from distort_pipeline.components.patches import PairPatch
+Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
+Pair = tuple[Pixels, Pixels]  # pristine and distorted
 
-COARSE, FINE = (5, 15, 30, 50, 75), (-8, -5, -3, -2, -1, 1, 2, 3, 5, 8)
-TRIED_PATCHES = 2
-WORTH = 0.6  # share of the identity's squared error that makes a closer look worth its time
+TRIED_IMAGES = 3
+RELATED = 1.0  # squared error, in shares of the identity's, below which codecs of one strength are related
+PAN_FRAMES, PAN_PX = 4, 4.0  # frames before the image, and their most movement in each direction
+FRAMES_PER_SECOND = 25
+PILLOW = {"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100)}  # worst and best quality
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """How FFmpeg is asked for one codec: encoder, decoder, its coarsest and finest quantiser, and options for one."""
+
+    encoder: str
+    decoder: str
+    coarsest: int
+    finest: int
+    options: Callable[[int], Mapping[str, str]]
+
+
+def _mpeg(quantiser: int) -> Mapping[str, str]:
+    lagrange = 118  # FFmpeg's FF_QP2LAMBDA
+    scale = str(quantiser)
+    return {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(lagrange * quantiser), "bf": "0"}
+
+
+VIDEO = {
+    "H.264": VideoCodec("libx264", "h264", 51, 10, lambda q: {"crf": str(q), "bf": "0", "threads": "1"}),
+    "HEVC": VideoCodec(
+        "libx265",
+        "hevc",
+        51,
+        10,
+        lambda q: {"crf": str(q), "x265-params": "bframes=0:pools=1:frame-threads=1:log-level=none"},
+    ),
+    "VP9": VideoCodec(
+        "libvpx-vp9",
+        "vp9",
+        63,
+        10,
+        lambda q: {"crf": str(q), "b": "0", "lag-in-frames": "0", "cpu-used": "4", "threads": "1"},
+    ),
+    "MPEG-2": VideoCodec("mpeg2video", "mpeg2video", 31, 2, _mpeg),
+    "MPEG-4": VideoCodec("mpeg4", "mpeg4", 31, 2, _mpeg),
+}
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec of Pillow's and its quality."""
+    """A codec and its quality: Pillow's 0 to 100, or a video codec's quantiser or rate factor, where less is better.
 
-    name: str  # WEBP, AVIF or JPEG
+    A `panned` frame follows others of a camera that pans at a speed drawn for the image, as frames of videos do.
+    """
+
+    name: str
     quality: int
+    panned: bool = False
 
-    def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return `image` (H, W, 3) after the encoder and the decoder."""
+    def encode(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Return `image` (H, W, 3) after the encoder and the decoder; `rng` draws a panned frame's movement."""
+        if self.name in VIDEO:
+            speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
+            return _last_frame(image, VIDEO[self.name], self.quality, speed)
         buffer = io.BytesIO()
         options = {"max_threads": 1} if self.name == "AVIF" else {}
         Image.fromarray(image).save(buffer, self.name, quality=self.quality, **options)
-        return np.asarray(Image.open(buffer).convert("RGB"))
+        with Image.open(buffer) as decoded:
+            return np.asarray(decoded.convert("RGB"))
 
 
-def available() -> list[str]:
-    """Return the codecs that this Pillow has."""
-    return [name for name in ("WEBP", "AVIF", "JPEG") if name == "JPEG" or features.check(name.lower())]
+def available() -> list[Codec]:
+    """Return the codecs that are installed here, each at its worst quality."""
+    stills = [Codec(name, ends[0]) for name, ends in PILLOW.items() if name == "JPEG" or features.check(name.lower())]
+    video = [
+        Codec(name, codec.coarsest, panned) for name, codec in VIDEO.items() if _has(codec) for panned in (False, True)
+    ]
+    return stills + video
 
 
-def nearest_codec(patches: Sequence[PairPatch]) -> Codec | None:
-    """Return the codec and quality with the least squared error on some whole images, coarse qualities first.
+def related_codecs(pairs: Sequence[Pair]) -> Iterator[tuple[Codec, float]]:
+    """Yield installed codecs that explain some of the distortion of whole images, each with its mean squared error.
 
-    None if at no coarse quality a codec comes clearly nearer than the pristine images are.
+    Each has the quality at which its mean PSNR to the pristine images is nearest to the true one. What two codecs of
+    one strength take away is alike; noise of the same strength would leave twice the identity's error.
     """
-    few = [patches[n] for n in np.unique(np.linspace(0, len(patches) - 1, TRIED_PATCHES).astype(int))]
-    known: dict[Codec, float] = {}
+    few = [pairs[n] for n in np.unique(np.linspace(0, len(pairs) - 1, TRIED_IMAGES).astype(int))]
+    identity = float(np.mean([_mse(x, y) for x, y in few]))
+    if identity == 0:
+        return
+    for family in available():
+        codec = _at_strength(family, few)
+        error = float(np.mean([_mse(_encoded(codec, x, n), y) for n, (x, y) in enumerate(few)]))
+        if error < RELATED * identity:
+            yield codec, error
+        elif codec.name == "JPEG" and error > 1.5 * identity:
+            return  # not the kind of thing that codecs do
 
-    def error(codec: Codec) -> float:
-        if codec not in known:
-            differences = [codec.encode(p.pristine).astype(np.float32) - p.distorted for p in few]
-            known[codec] = float(np.mean([np.square(d).mean() for d in differences]))
-        return known[codec]
 
-    identity = float(np.mean([np.square(p.pristine.astype(np.float32) - p.distorted).mean() for p in few]))
-    for name in available():
-        best = min((Codec(name, q) for q in COARSE), key=error)
-        if error(best) < WORTH * identity:
-            for change in FINE:
-                error(Codec(name, min(max(best.quality + change, 0), 100)))
-    best = min(known, key=lambda codec: known[codec])
-    return best if known[best] < WORTH * identity else None
+def _at_strength(family: Codec, pairs: Sequence[Pair]) -> Codec:
+    """Return `family` at the quality whose mean PSNR to pristine is nearest to that of the distorted images."""
+    true = np.mean([_log_mse(x, y) for x, y in pairs])
+
+    @cache
+    def excess(quality: int) -> float:
+        codec = replace(family, quality=quality)
+        return float(np.mean([_log_mse(x, _encoded(codec, x, n)) for n, (x, _) in enumerate(pairs)]) - true)
+
+    if family.name in VIDEO:
+        worst, best = VIDEO[family.name].coarsest, VIDEO[family.name].finest
+    else:
+        worst, best = PILLOW[family.name]
+    while abs(worst - best) > 1:
+        middle = (worst + best) // 2
+        worst, best = (middle, best) if excess(middle) > 0 else (worst, middle)
+    return replace(family, quality=min((worst, best), key=lambda quality: abs(excess(quality))))
+
+
+def _encoded(codec: Codec, image: Pixels, seed: int) -> Pixels:
+    return codec.encode(image, np.random.Generator(np.random.PCG64(seed)))
+
+
+def _has(codec: VideoCodec) -> bool:
+    """Return whether FFmpeg's libraries are here, and have this codec."""
+    if importlib.util.find_spec("av") is None:
+        return False
+    import av
+
+    return codec.encoder in av.codecs_available and codec.decoder in av.codecs_available
+
+
+def _last_frame(image: Pixels, codec: VideoCodec, quality: int, speed: NDArray[np.float64] | None) -> Pixels:
+    """Return `image` as the only frame of a video or, at `speed` pixels a frame, as the last of a panning camera's."""
+    import av
+
+    height, width = image.shape[:2]
+    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    encoder = av.CodecContext.create(codec.encoder, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
+    encoder.time_base, encoder.framerate = Fraction(1, FRAMES_PER_SECOND), Fraction(FRAMES_PER_SECOND)
+    encoder.options = {"g": "250", **codec.options(quality)}
+    packets = []
+    for number, frame in enumerate(_frames(even, speed)):
+        coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p")
+        coded.pts = number
+        packets += encoder.encode(coded)
+    packets += encoder.encode(None)
+    decoder = av.CodecContext.create(codec.decoder, "r")
+    decoded = [frame for packet in packets for frame in decoder.decode(packet)] + list(decoder.decode(None))
+    return np.ascontiguousarray(decoded[-1].to_ndarray(format="rgb24")[:height, :width])
+
+
+def _frames(image: Pixels, speed: NDArray[np.float64] | None) -> Iterator[Pixels]:
+    """Yield PAN_FRAMES moved versions of `image` if there is a speed, then `image`."""
+    for ahead in range(PAN_FRAMES if speed is not None else 0, 0, -1):
+        assert speed is not None
+        move = np.array([[1, 0, -ahead * speed[0]], [0, 1, -ahead * speed[1]]])
+        size = image.shape[1], image.shape[0]
+        yield cv2.warpAffine(image, move, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    yield image
+
+
+def _mse(x: Pixels, y: Pixels) -> float:
+    return float(np.square(x.astype(np.float32) - y).mean())
+
+
+def _log_mse(x: Pixels, y: Pixels) -> float:
+    return float(np.log(_mse(x, y) + 0.1))

@@ -5,12 +5,15 @@
 
 Every part has its own file and its own fit. What varies per image (curve, kernel, gain) is resampled: an image's seed
 chooses one training image, and all parts take that one's parameters, so that what belongs together stays together.
+
+An image is distorted in blocks of BLOCK_PX, each with as much context as the parts reach. A tile is put together from
+the same blocks as the whole image: it is equal to its place there, bit for bit.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,21 +32,19 @@ from distort_pipeline.components.tone import Tone
 FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
 LATENTS = 4  # per image: log gain, and free ones
+GRID_PX, BLOCK_PX = 16, 256  # JPEG's largest units; what is distorted at a time
+Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Body = Callable[..., Levels]
 
 
 @dataclass(frozen=True)
 class TilePosition:
-    """Where a tile lies: its first row and column, and the sides of its image.
+    """Where a tile lies: its first row and column, and the sides of its image."""
 
-    `seed` is the image's, the same for all its tiles.
-    """
-
-    y: int = 0
-    x: int = 0
-    height: int = 0
-    width: int = 0
-    seed: int | None = None  # None: the tile's own
+    y: int
+    x: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,23 @@ class ComposedGenerator:
     @property
     def random(self) -> bool:
         """Whether two seeds give two images."""
-        per_image = any(not isinstance(part, FieldFilters) and len(_own(part)) > 1 for part in self.linear)
-        return self.noise is not None or self.body is not None or per_image
+        per_image = any(not isinstance(part, FieldFilters) and len(_parameters(part)) > 1 for part in self.linear)
+        panned = self.codec is not None and self.codec.panned
+        return self.noise is not None or self.body is not None or per_image or panned
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels on each side that decide a pixel, in whole GRID_PX; a codec in front reaches over the whole image."""
+        reach = sum(getattr(part, "reach_px", 0) for part in (*self.linear, self.noise, self.body, self.jpeg))
+        return -(-reach // GRID_PX) * GRID_PX
 
     def with_parts(self, **parts: Any) -> ComposedGenerator:
         """Return this generator with other parts."""
         return dataclasses.replace(self, **parts)
 
-    def base(self, image: NDArray[np.uint8], choice: int, position: TilePosition) -> Levels:
-        """Return what codec, tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
-        values = (self.codec.encode(image) if self.codec else image).astype(np.float32)
+    def base(self, image: NDArray[Any], choice: int, position: TilePosition) -> Levels:
+        """Return what tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
+        values = image.astype(np.float32)
         for part in self.linear:
             if isinstance(part, FieldFilters):
                 values = part.distort(values, position.y, position.x, position.height, position.width)
@@ -79,45 +87,83 @@ class ComposedGenerator:
                 values = part.distort(values, choice)
         return values
 
-    def inputs(self, image: NDArray[np.uint8], seed: int, position: TilePosition) -> dict[str, Any]:
-        """Return base, noise in levels, free white noise and latents of one tile."""
-        seed = seed if position.seed is None else position.seed
+    def inputs(self, coded: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
+        """Return base, noise (H, W, 3) in levels, free white noise (H, W, 2) and latents (4,) of a part of an image."""
         rng = np.random.Generator(np.random.PCG64(seed))
         choice = self.choices[int(rng.integers(len(self.choices)))]
-        base = self.base(image, choice, position)
-        return {"base": base, **self.draws(base, seed, rng, choice, position)}
-
-    def draws(
-        self, base: Levels, seed: int, rng: np.random.Generator, choice: int, position: TilePosition
-    ) -> dict[str, Any]:
-        """Return what is drawn for a tile: noise (H, W, 3) in levels, free (H, W, 2), latent (4,)."""
-        height, width = base.shape[:2]
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
-        reach = REACH_PX
-        white = white_field(
-            seed, position.y - reach, position.x - reach, height + 2 * reach, width + 2 * reach, CHANNELS
-        )
+        base = self.base(coded, choice, position)
+        height, width = base.shape[:2]
+        y, x = position.y - REACH_PX, position.x - REACH_PX
+        white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
             noise = self.noise.colour(base, white[..., :3], log_gain) * np.float32(self.noise_gain)
             latent[0] = log_gain
-        return {"noise": noise, "free": white[reach:-reach, reach:-reach, 3:], "latent": latent}
+        free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
+        return {"base": base, "noise": noise, "free": free, "latent": latent}
 
-    def distort(
-        self, image: NDArray[np.uint8], severity: float, seed: int, position: TilePosition | None = None
-    ) -> NDArray[np.uint8]:
+    def distort(self, image: Pixels, severity: float, seed: int) -> Pixels:
         """Return `image` (H, W, 3) distorted; a `severity` below 1 gives that share of the change, then the codec."""
-        position = position or TilePosition(0, 0, *image.shape[:2])
-        given = self.inputs(image, seed, position)
-        values = given["base"] + given["noise"]
-        if self.body is not None:
-            values = values + self.body(image=image, position=position, **given)
+        return DistortedImage(self, image, severity, seed).tile(0, 0, *image.shape[:2])
+
+    def distort_part(self, image: Pixels, coded: Pixels, severity: float, seed: int, position: TilePosition) -> Pixels:
+        """Return a part of an image distorted, without its surroundings; `coded` is that part of its coded version."""
+        values = self.levels(image, coded, seed, position)
         if severity < 1:
-            values = image + severity * (values - image)
+            values = image + np.float32(severity) * (values - image)
         pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
         return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
 
+    def levels(self, image: Pixels, coded: Pixels, seed: int, position: TilePosition) -> Levels:
+        """Return what is rounded and goes through the JPEG stage: of a part of an image, and of its `coded` version."""
+        drawn = self.inputs(coded, seed, position)
+        values = drawn["base"] + drawn["noise"]
+        if self.body is not None:
+            values = values + self.body(image=image, position=position, **drawn)
+        return np.asarray(values, np.float32)
 
-def _own(part: Tone | Filters) -> NDArray[np.float32]:
+
+class DistortedImage:
+    """One image under one seed: its blocks are distorted when a tile first needs them, and kept."""
+
+    def __init__(self, generator: ComposedGenerator, image: Pixels, severity: float, seed: int) -> None:
+        self.generator, self.image, self.severity, self.seed = generator, image, severity, seed
+        self._coded = image
+        if generator.codec is not None:
+            self._coded = generator.codec.encode(image, np.random.Generator(np.random.PCG64(seed)))
+        self._distorted = np.empty_like(image)
+        self._ready: set[tuple[int, int]] = set()
+
+    def tile(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """Return the tile (height, width, 3) that begins at row `y`, column `x`."""
+        for top in _blocks(y, height):
+            for left in _blocks(x, width):
+                if (top, left) not in self._ready:
+                    self._ready.add((top, left))
+                    self._distort_block(top, left)
+        return self._distorted[y : y + height, x : x + width].copy()
+
+    def _distort_block(self, top: int, left: int) -> None:
+        height, width = self.image.shape[:2]
+        reach = self.generator.reach_px
+        rows, columns = (
+            slice(max(first - reach, 0), min(first + BLOCK_PX + reach, side))
+            for first, side in ((top, height), (left, width))
+        )
+        position = TilePosition(rows.start, columns.start, height, width)
+        image, coded = self.image[rows, columns], self._coded[rows, columns]
+        pixels = self.generator.distort_part(image, coded, self.severity, self.seed, position)
+        y, x = top - rows.start, left - columns.start
+        block = pixels[y : y + BLOCK_PX, x : x + BLOCK_PX]
+        self._distorted[top : top + BLOCK_PX, left : left + BLOCK_PX] = block
+
+
+def _blocks(first: int, length: int) -> Iterator[int]:
+    """Yield where the blocks begin that hold pixels `first` to `first + length`."""
+    yield from range(first // BLOCK_PX * BLOCK_PX, first + length, BLOCK_PX)
+
+
+def _parameters(part: Tone | Filters) -> NDArray[np.float32]:
     return part.curves if isinstance(part, Tone) else part.kernels

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ class FieldFilters:
 
     kernels: NDArray[np.float32]
     linear: bool
+    reach_px: ClassVar[int] = RADIUS_PX
 
     def distort(self, image: Levels, y: int, x: int, height: int, width: int) -> Levels:
         """Return `image` (H, W, 3), which begins at row `y`, column `x` of an image of `height` by `width`."""

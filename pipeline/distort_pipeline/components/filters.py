@@ -37,7 +37,7 @@ class Filters:
     linear: bool = False
 
     @property
-    def radius_px(self) -> int:
+    def reach_px(self) -> int:
         """Pixels that a kernel reaches in each direction."""
         return self.kernels.shape[-1] // 2
 

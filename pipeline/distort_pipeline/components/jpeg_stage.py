@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class JpegStage:
     luma: NDArray[np.int64]
     chroma: NDArray[np.int64]
     subsampling: str
+    reach_px: ClassVar[int] = 16  # the largest unit of the grid, for the triangle filter of chroma
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return `image` (H, W, 3) after libjpeg's encoder and decoder with these tables."""

@@ -6,6 +6,7 @@ behind "body/". The description is JSON: which parts there are, and their few wo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,12 +23,13 @@ from distort_pipeline.components.tone import Tone
 
 Arrays = dict[str, NDArray[Any]]
 BODY = "body/"
+NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
 def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays of `generator` and its description; `composed_generator` makes it of them again."""
-    arrays: Arrays = {}
-    described: dict[str, Any] = {"choices": list(generator.choices), "noise_gain": generator.noise_gain, "linear": []}
+    arrays: Arrays = {"choices": np.array(generator.choices, np.int32)}
+    described: dict[str, Any] = {"noise_gain": generator.noise_gain, "linear": []}
     for number, part in enumerate(generator.linear):
         name = f"linear_{number}"
         if isinstance(part, Tone):
@@ -42,7 +44,7 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any
     if generator.codec is not None:
         described["codec"] = {"name": generator.codec.name, "quality": generator.codec.quality}
     if generator.noise is not None:
-        for name in ("roots", "kernels", "contrasts", "log_gains"):
+        for name in NOISE_FIELDS:
             arrays[f"noise.{name}"] = getattr(generator.noise, name)
     if generator.jpeg is not None:
         arrays["jpeg.luma"], arrays["jpeg.chroma"] = (
@@ -69,7 +71,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
             linear.append(FieldFilters(own["kernels"], part["linear"]))
     noise = jpeg = codec = body = None
     if "noise.roots" in arrays:
-        noise = SignalNoise(*(arrays[f"noise.{name}"] for name in ("roots", "kernels", "contrasts", "log_gains")))
+        noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
@@ -83,7 +85,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
             variable.assign(arrays[BODY + variable.path])
         body = CompactBody(network, **described["body"])
     return ComposedGenerator(
-        choices=tuple(described["choices"]),
+        choices=tuple(int(choice) for choice in arrays["choices"]),
         codec=codec,
         linear=tuple(linear),
         body=body,

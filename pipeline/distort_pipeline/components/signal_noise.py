@@ -1,15 +1,17 @@
 """Signal-dependent noise: Gaussian, its covariance and spectrum by local luminance and contrast, its gain per image.
 
-n(p) = gain · A(p) (h_t(p) * z)(p), with white z in three components. A is a 3×3 matrix in (Y, Cb, Cr), the symmetric
-root of the residuals' covariance in each of LUMAS × CONTRASTS bins and interpolated between them: the Poisson-Gauss law
-of sensors is a special case. h are zero-phase kernels by contrast bin and component, roots of the spectra of whitened
+n_c(p) = gain · s_c(x_c(p)) · [A(p) (h_t(p) * z)(p)]_c, with white z in three components. s_c is a channel's deviation
+at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. A is a 3×3 matrix in
+(Y, Cb, Cr), the symmetric root of the covariance of residuals divided by s, in each of LUMAS × CONTRASTS bins and
+interpolated between them. h are zero-phase kernels by contrast bin and component, roots of the spectra of whitened
 residuals. The gain is resampled from those of the training images: ISO, exposure, grain of a film stock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -20,24 +22,29 @@ from distort_pipeline.components.patches import Levels, PairPatch
 
 LUMAS, CONTRASTS = 8, 4  # bins
 WINDOW_SIGMA_PX = 2.0  # of the local mean and deviation
-CONTRAST_REACH_PX = 7
+CONTRAST_WINDOW_PX = 7
 KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
 SPECTRUM_PX = 32  # windows, half overlapping
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
 TO_RGB = np.linalg.inv(TO_YCC)
 LEAST_VARIANCE = 1e-4  # levels²
 PRIOR_PIXELS = 300  # that neighbouring bins are worth
-LUMA_CENTRES = (np.arange(LUMAS) + 0.5) * 256 / LUMAS
+LEVELS = np.arange(256)
+KNOTS = np.linspace(0, 255, 17)  # levels at which each channel's deviation is fitted
+KNOT_PRIOR_PIXELS = 2000  # that the deviation of a channel's every level weighs at each knot
+CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing is fitted to them
 
 
 @dataclass(frozen=True)
 class SignalNoise:
-    """Roots (LUMAS, CONTRASTS, 3, 3) in levels, kernels (CONTRASTS, 3, K, K), contrast centres, log gains (images,)."""
+    """Deviations (3, KNOTS) in levels, roots (LUMAS, CONTRASTS, 3, 3) of unit size, kernels (CONTRASTS, 3, K, K)."""
 
+    deviations: NDArray[np.float32]
     roots: NDArray[np.float32]
     kernels: NDArray[np.float32]
     contrasts: NDArray[np.float32]  # (CONTRASTS,), log deviations in levels
-    log_gains: NDArray[np.float32]
+    log_gains: NDArray[np.float32]  # (training images,)
+    reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2  # of the image; white noise is drawn as far as it is needed
 
     def draw(self, base: Levels, rng: np.random.Generator, log_gain: float) -> Levels:
         """Return noise for `base` (H, W, 3) in levels, RGB."""
@@ -63,13 +70,21 @@ class SignalNoise:
                 components[..., c] += shares[..., t] * filtered  # of one z: amplitudes add up, not powers
         roots = interpolate_roots(self.roots, luma, shares)
         ycc = np.einsum("hwij,hwj->hwi", roots, components, optimize=True)
-        return (np.exp(log_gain) * (ycc @ TO_RGB.T.astype(np.float32))).astype(np.float32)
+        unit = ycc @ TO_RGB.T.astype(np.float32)
+        return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
+
+
+def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
+    """Return each channel's deviation at its level in `base` (H, W, 3), linear between knots."""
+    tables = np.stack([np.interp(LEVELS, KNOTS, deviation) for deviation in deviations], axis=-1).astype(np.float32)
+    levels = np.clip(np.rint(base), 0, 255).astype(np.uint8)
+    return np.stack([tables[levels[..., c], c] for c in range(3)], axis=-1)
 
 
 def local_luma(base: Levels) -> tuple[Levels, Levels]:
     """Return the local mean and the log of the local deviation of the luma of `base` (H, W, 3), both (H, W)."""
     luma = (base @ TO_YCC[0].astype(np.float32)).astype(np.float32)
-    size = (CONTRAST_REACH_PX, CONTRAST_REACH_PX)
+    size = (CONTRAST_WINDOW_PX, CONTRAST_WINDOW_PX)
     mean = cv2.GaussianBlur(luma, size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
     square = cv2.GaussianBlur(np.square(luma - 128), size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
     deviation = np.sqrt(np.maximum(square - np.square(mean - 128), 0))
@@ -84,8 +99,8 @@ def interpolate_roots(roots: NDArray[np.float32], luma: Levels, shares: Levels) 
     flat = roots.reshape(LUMAS, CONTRASTS, 9)
     out = np.zeros((*luma.shape, 9), np.float32)
     for t in range(CONTRASTS):
-        own = (1 - high_share)[..., None] * flat[low, t] + high_share[..., None] * flat[low + 1, t]
-        out += shares[..., t, None] * own
+        root = (1 - high_share)[..., None] * flat[low, t] + high_share[..., None] * flat[low + 1, t]
+        out += shares[..., t, None] * root
     return out.reshape(*luma.shape, 3, 3)
 
 
@@ -95,36 +110,57 @@ def fit_signal_noise(
     """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped."""
     if residuals is None:
         residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
-    fit_report = [local_luma(base) for base in bases]
-    every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in fit_report])
+    deviations = _deviations(bases, residuals)
+    residuals = [residual / deviation_at(base, deviations) for base, residual in zip(bases, residuals, strict=True)]
+    local = [local_luma(base) for base in bases]
+    every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in local])
     contrasts = np.quantile(every, (np.arange(CONTRASTS) + 0.5) / CONTRASTS)
     contrasts = np.maximum.accumulate(contrasts + 1e-3 * np.arange(CONTRASTS)).astype(np.float32)
     products = np.zeros((LUMAS, CONTRASTS, 3, 3))
     counts = np.zeros((LUMAS, CONTRASTS))
     inside = slice(4, -4)
-    for base, residual, (luma, contrast) in zip(bases, residuals, fit_report, strict=True):
+    for base, residual, (luma, contrast) in zip(bases, residuals, local, strict=True):
         ycc = (residual @ TO_YCC.T.astype(np.float32))[inside, inside].reshape(-1, 3).astype(np.float64)
-        room = np.all((base > 4) & (base < 251), axis=-1)[inside, inside].ravel()
+        unclipped = np.all(_unclipped(base), axis=-1)[inside, inside].ravel()
         bins = _nearest_bins(luma, contrast, contrasts)[inside, inside].ravel()
-        for index in np.unique(bins[room]):
-            own = ycc[room & (bins == index)]
+        for index in np.unique(bins[unclipped]):
+            samples = ycc[unclipped & (bins == index)]
             row, column = divmod(int(index), CONTRASTS)
-            products[row, column] += own.T @ own
-            counts[row, column] += len(own)
+            products[row, column] += samples.T @ samples
+            counts[row, column] += len(samples)
     roots = _roots(products, counts)
-    kernels = _kernels(residuals, fit_report, contrasts, roots)
-    noise = SignalNoise(roots, kernels, contrasts, np.zeros(1, np.float32))
-    return SignalNoise(roots, kernels, contrasts, _log_gains(noise, patches, residuals, fit_report))
+    kernels = _kernels(residuals, local, contrasts, roots)
+    noise = SignalNoise(deviations, roots, kernels, contrasts, np.zeros(1, np.float32))
+    return replace(noise, log_gains=_log_gains(noise, patches, residuals, local))
+
+
+def _unclipped(base: Levels) -> NDArray[np.bool_]:
+    return (base > CLIPPED) & (base < 255 - CLIPPED)
+
+
+def _deviations(bases: Sequence[Levels], residuals: Sequence[Levels]) -> NDArray[np.float32]:
+    """Return each channel's deviation (3, KNOTS) at the knots; knots that few pixels are near lean on all levels."""
+    counts, squares = np.zeros((3, len(LEVELS))), np.zeros((3, len(LEVELS)))
+    for base, residual in zip(bases, residuals, strict=True):
+        levels, unclipped = np.clip(np.rint(base), 0, 255).astype(np.intp), _unclipped(base)
+        for c in range(3):
+            seen = unclipped[..., c]
+            counts[c] += np.bincount(levels[..., c][seen], minlength=256)
+            squares[c] += np.bincount(levels[..., c][seen], np.square(residual[..., c][seen]), minlength=256)
+    hats = np.maximum(1 - np.abs(LEVELS[:, None] - KNOTS) / KNOTS[1], 0)  # (256, KNOTS)
+    mean = squares.sum(1, keepdims=True) / np.maximum(counts.sum(1, keepdims=True), 1)
+    variances = (squares @ hats + KNOT_PRIOR_PIXELS * mean) / (counts @ hats + KNOT_PRIOR_PIXELS)
+    return np.sqrt(np.maximum(variances, LEAST_VARIANCE)).astype(np.float32)
 
 
 def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return symmetric roots of the covariances; bins that few pixels fill lean on their neighbours in luminance."""
     roots = np.zeros((LUMAS, CONTRASTS, 3, 3), np.float32)
     for t in range(CONTRASTS):
-        own = products[:, t] / np.maximum(counts[:, t], 1)[:, None, None]
+        covariances = products[:, t] / np.maximum(counts[:, t], 1)[:, None, None]
         for m in range(LUMAS):
             trusted = np.exp(-np.abs(np.arange(LUMAS) - m)) * np.minimum(counts[:, t], PRIOR_PIXELS)
-            prior = (trusted[:, None, None] * own).sum(0) / max(trusted.sum(), 1e-9)
+            prior = (trusted[:, None, None] * covariances).sum(0) / max(trusted.sum(), 1e-9)
             mixed = (products[m, t] + PRIOR_PIXELS * prior) / (counts[m, t] + PRIOR_PIXELS)
             values, vectors = np.linalg.eigh(mixed)
             roots[m, t] = (vectors * np.sqrt(np.maximum(values, LEAST_VARIANCE))) @ vectors.T
@@ -133,7 +169,7 @@ def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArra
 
 def _kernels(
     residuals: Sequence[Levels],
-    fit_report: Sequence[tuple[Levels, Levels]],
+    local: Sequence[tuple[Levels, Levels]],
     contrasts: NDArray[np.float32],
     roots: NDArray[np.float32],
 ) -> NDArray[np.float32]:
@@ -141,7 +177,7 @@ def _kernels(
     side, half = SPECTRUM_PX, SPECTRUM_PX // 2
     window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
     power = np.full((CONTRASTS, 3, side, side), 1e-9)
-    for residual, (luma, contrast) in zip(residuals, fit_report, strict=True):
+    for residual, (luma, contrast) in zip(residuals, local, strict=True):
         shares = _shares(contrast, contrasts)
         inverse = interpolate_roots(np.linalg.inv(roots), luma, shares)
         ycc = residual @ TO_YCC.T.astype(np.float32)
@@ -166,11 +202,11 @@ def _log_gains(
     noise: SignalNoise,
     patches: Sequence[PairPatch],
     residuals: Sequence[Levels],
-    fit_report: Sequence[tuple[Levels, Levels]],
+    local: Sequence[tuple[Levels, Levels]],
 ) -> NDArray[np.float32]:
     """Return the log of each training image's gain, the ratio of the residuals' deviation to what bins say."""
     powers = np.full((1 + max(patch.image for patch in patches), 2), 1e-9)
-    for patch, residual, (luma, contrast) in zip(patches, residuals, fit_report, strict=True):
+    for patch, residual, (luma, contrast) in zip(patches, residuals, local, strict=True):
         inverse = interpolate_roots(np.linalg.inv(noise.roots), luma, _shares(contrast, noise.contrasts))
         white = np.einsum("hwij,hwj->hwi", inverse, residual @ TO_YCC.T.astype(np.float32), optimize=True)
         powers[patch.image] += (np.square(white).sum(), white.size)

@@ -1,13 +1,14 @@
-"""The compact generator body: what small fitted models leave unsaid, as a residual of a few hundred thousand weights.
+"""The compact networks: what small fitted models leave unsaid, and the discriminator that says what it is.
 
-It reads the base (what the fitted models made of the image), the pristine image, drawn noise, image-wide latents and
-the position of every pixel, and returns a residual that is added to the base. Its heads start at zero: at step 0 the
-composed generator *is* its initialization.
+The generator reads the base (what the fitted models made of the image), the pristine image, drawn noise, image-wide
+latents and the position of every pixel, and returns a residual that is added to the base. Its head starts at zero: at
+step 0 the composed generator *is* its initialization. Two scales, pixels unshuffled by 2 and by 4, aligned to the grid
+of block codecs. No normalisation anywhere: images alone or in a batch give the same pixels. No pixel decides what
+happens beyond REACH_PX.
 
-Three scales, all aligned to the 8 px grid of block codecs (2×2 strided and 2×2 transposed convolutions overlap no
-block border): pixels unshuffled by 2, by 4, and by 8, where each position also reads and writes its whole 8×8 block.
-No normalisation anywhere: whole images and tiles, alone or in a batch, give the same pixels. The receptive field
-reaches REACH_PX beyond a pixel; tiles that carry so much context are equal to the whole image.
+The discriminator judges the residual, scaled to about unit variance, and the natural-scene statistics of the distorted
+image: its normalised (MSCN) coefficients and local deviations in Y, Cb and Cr. A texture is told by statistics over
+areas: responses are averaged over cells of CELL_PX before anything is decided.
 """
 
 from __future__ import annotations
@@ -17,61 +18,103 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from distort_pipeline.components.signal_noise import TO_YCC
+
 LEAK = 0.2
-FINE_GAIN = 128.0  # brings what bfloat16 cuts off a value in [-1, 1] back to about unit size
-CHANGE_GAIN = 4.0  # of what the base changed; found by eye, the network can rescale it
+CHANGE_GAIN = 8.0  # of what the base changed, in [-1, 1]: mostly small
+NOISE_VARIANCE_SCALE = 0.005  # of what first reads the noise: alive, and no upset to a mean that was learned without it
 GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 grid, and twice that of the other block codecs
+CELL_PX = 16
 PERIODS_PX = (16, 8, 4)  # positions are told as sine and cosine of these; 2 px are told apart by the unshuffling
 POSITION_CHANNELS = 4 * len(PERIODS_PX) + 3  # and u, v and r² in the image
-REACH_PX = 160  # rows of context on each side after which no pixel changes, see `test_compact.py`
+REACH_PX = 32  # on each side, after which no pixel changes, see `test_compact.py`
+MSCN_WINDOW_PX, MSCN_SIGMA_PX = 7, 7 / 6  # Mittal et al. 2012, section II
+FLAT = 0.01  # levels², below which a neighbourhood has no deviation
 
 
 @dataclass(frozen=True)
 class CompactSize:
-    """Channels at a half, a quarter and an eighth of the resolution, and residual blocks at each."""
+    """Channels at a half and a quarter of the resolution, and the discriminator's."""
 
-    widths: tuple[int, int, int] = (32, 64, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
+    half: int = 32
+    quarter: int = 48
+    judged_half: int = 48
+    judged_quarter: int = 64
 
 
-def build_compact_generator(
-    *, noise_channels: int, latents: int, size: CompactSize | None = None, precision: str = "mixed_bfloat16"
-) -> keras.Model:
-    """Return the body: [base, pristine, noise, latent, position] → residual (N, H, W, 3) in units of [-1, 1], float32.
+def build_compact_generator(*, noise_channels: int, latents: int, size: CompactSize, precision: str) -> keras.Model:
+    """Return G: [base, pristine, noise, latent, position] → residual (N, H, W, 3) in units of [-1, 1], float32.
 
     `base` and `pristine` are (N, H, W, 3) in [-1, 1], `noise` (N, H, W, noise_channels) of about unit variance,
     `latent` (N, latents) of about unit variance, `position` (N, H/2, W/2, 15) as `position_maps` gives it. Sides are
-    multiples of 8.
+    multiples of 4.
     """
-    size = size or CompactSize()
-    half, quarter, eighth = size.widths
     base = keras.Input((None, None, 3), name="base")
     pristine = keras.Input((None, None, 3), name="pristine")
     noise = keras.Input((None, None, noise_channels), name="noise")
     latent = keras.Input((latents,), name="latent")
     position = keras.Input((None, None, POSITION_CHANNELS), name="position")
-    coarse_levels = ops.cast(ops.cast(base, "bfloat16"), "float32")
-    fine_levels = FINE_GAIN * (base - coarse_levels)  # bfloat16 keeps 8 bits: both together keep every 8-bit level
-    pixels = ops.concatenate([coarse_levels, fine_levels, CHANGE_GAIN * (pristine - base), noise], axis=-1)
-    stem = _conv(ops.concatenate([Unshuffle(2)(pixels), position], axis=-1), half, 3, "stem", precision)
-    shift = keras.layers.Dense(half, name="read_latent", dtype="float32")(latent)  # latents as maps, in one product
-    stem = stem + ops.expand_dims(ops.expand_dims(shift, 1), 1)
-    fine = _blocks(stem, size.blocks[0], "fine", precision)
-    middle = _conv(fine, quarter, 2, "down_4", precision, strides=2)
-    middle = _blocks(middle, size.blocks[1], "middle", precision)
-    coarse = _conv(middle, eighth, 2, "down_8", precision, strides=2)
-    whole_blocks = _conv(Unshuffle(8)(ops.concatenate([base, noise], axis=-1)), eighth, 1, "read_8", precision)
-    coarse = _blocks(keras.layers.Add(dtype=precision)([coarse, whole_blocks]), size.blocks[2], "coarse", precision)
-    residual_8 = Shuffle(8)(_head(coarse, 3 * 8 * 8, 1, "head_8", precision))
-    middle = keras.layers.Add(dtype=precision)([middle, _up(coarse, quarter, "up_4", precision)])
-    middle = _blocks(middle, 1, "middle_up", precision)
-    fine = keras.layers.Add(dtype=precision)([fine, _up(middle, half, "up_2", precision)])
-    fine = _blocks(fine, 1, "fine_up", precision)
-    residual_2 = Shuffle(2)(_head(fine, 3 * 2 * 2, 3, "head_2", precision))
-    residual = keras.layers.Add(name="residual", dtype="float32")([residual_2, residual_8])
+    pixels = ops.concatenate([base, CHANGE_GAIN * (pristine - base)], axis=-1)
+    stem = _conv(ops.concatenate([Unshuffle(2)(pixels), position], axis=-1), size.half, 3, "stem", "float32")
+    quiet = keras.initializers.VarianceScaling(NOISE_VARIANCE_SCALE)
+    read_noise = keras.layers.Conv2D(
+        size.half, 3, padding="same", use_bias=False, kernel_initializer=quiet, name="read_noise", dtype="float32"
+    )
+    read_latent = keras.layers.Dense(
+        size.half, use_bias=False, kernel_initializer=quiet, name="read_latent", dtype="float32"
+    )
+    shift = ops.expand_dims(ops.expand_dims(read_latent(latent), 1), 1)  # the same at every position
+    fine = _block(stem + read_noise(Unshuffle(2)(noise)) + shift, "fine", precision)
+    middle = _conv(fine, size.quarter, 2, "down", precision, strides=2)
+    middle = _block(_block(middle, "middle_1", precision), "middle_2", precision)
+    up = keras.layers.Conv2DTranspose(size.half, 2, strides=2, padding="same", name="up", dtype=precision)(middle)
+    fine = _block(_block(fine + up, "fine_up_1", precision), "fine_up_2", precision)
+    activated = keras.layers.LeakyReLU(LEAK, dtype="float32")(fine)
+    head = keras.layers.Conv2D(12, 3, padding="same", kernel_initializer="zeros", name="head", dtype="float32")
+    residual = Shuffle(2)(head(activated))
     return keras.Model([base, pristine, noise, latent, position], residual, name="compact_generator")
+
+
+def build_compact_discriminator(*, size: CompactSize, precision: str) -> keras.Model:
+    """Return D: [pristine, scaled residual, distorted, position] → logits (N, H/16, W/16, 1), float32.
+
+    `pristine` (N, H, W, 3) is in [-1, 1], the residual of about unit variance, `distorted` in 8-bit levels, `position`
+    (N, H/2, W/2, 15). Sides are multiples of 16.
+    """
+    pristine = keras.Input((None, None, 3), name="pristine")
+    residual = keras.Input((None, None, 3), name="scaled_residual")
+    distorted = keras.Input((None, None, 3), name="distorted")
+    position = keras.Input((None, None, POSITION_CHANNELS), name="position")
+    mscn, deviation = scene_statistics(distorted)
+    pixels = ops.concatenate([pristine, residual, 2.0 * mscn, deviation], axis=-1)
+    seen = ops.concatenate([Unshuffle(2)(pixels), position], axis=-1)
+    fine = _activated(_conv(seen, size.judged_half, 3, "fine_1", precision))
+    fine = _activated(_conv(fine, size.judged_half, 3, "fine_2", precision))
+    coarse = _activated(_conv(fine, size.judged_quarter, 4, "coarse_1", precision, strides=2))
+    coarse = _activated(_conv(coarse, size.judged_quarter, 3, "coarse_2", precision))
+    cells = [
+        keras.layers.AveragePooling2D(CELL_PX // pixels_per_feature, dtype="float32")(features)
+        for features, pixels_per_feature in ((fine, 2), (coarse, 4))
+    ]
+    decided = _activated(_conv(ops.concatenate(cells, axis=-1), 128, 1, "decide_1", "float32"))
+    decided = _activated(_conv(decided, 64, 1, "decide_2", "float32"))
+    logits = keras.layers.Conv2D(1, 1, name="logits", dtype="float32")(decided)
+    return keras.Model([pristine, residual, distorted, position], logits, name="compact_discriminator")
+
+
+def scene_statistics(levels: Any) -> tuple[Any, Any]:
+    """Return MSCN coefficients and log local deviations, both (N, H, W, 3), of Y, Cb and Cr of RGB `levels`."""
+    taps = np.exp(-0.5 * np.square((np.arange(MSCN_WINDOW_PX) - MSCN_WINDOW_PX // 2) / MSCN_SIGMA_PX))
+    taps /= taps.sum()
+    window = np.repeat(np.outer(taps, taps)[..., None, None], 3, axis=2).astype(np.float32)
+    ycc = ops.matmul(levels, TO_YCC.T.astype(np.float32))
+    mean = ops.depthwise_conv(ycc, window, padding="same")
+    variance = ops.depthwise_conv(ycc * ycc, window, padding="same") - mean * mean
+    deviation = ops.sqrt(ops.maximum(variance, FLAT))
+    return (ycc - mean) / (deviation + 1.0), ops.log(deviation + 1.0)
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -150,31 +193,14 @@ def _conv(features: Any, filters: int, side: int, name: str, precision: str, *, 
     return layer(features)
 
 
-def _blocks(features: Any, count: int, name: str, precision: str) -> Any:
-    """Return `features` after residual blocks of two 3×3 convolutions, whose second starts small."""
-    for number in range(1, count + 1):
-        width = features.shape[-1]
-        inner = keras.layers.LeakyReLU(LEAK, dtype=precision)(features)
-        inner = _conv(inner, width, 3, f"{name}_{number}a", precision)
-        inner = keras.layers.LeakyReLU(LEAK, dtype=precision)(inner)
-        inner = keras.layers.Conv2D(
-            width,
-            3,
-            padding="same",
-            name=f"{name}_{number}b",
-            dtype=precision,
-            kernel_initializer=keras.initializers.VarianceScaling(0.1),
-        )(inner)
-        features = keras.layers.Add(dtype=precision)([features, inner])
-    return features
+def _activated(features: Any) -> Any:
+    return keras.layers.LeakyReLU(LEAK, dtype=features.dtype)(features)
 
 
-def _up(features: Any, filters: int, name: str, precision: str) -> Any:
-    return keras.layers.Conv2DTranspose(filters, 2, strides=2, padding="same", name=name, dtype=precision)(features)
-
-
-def _head(features: Any, filters: int, side: int, name: str, precision: str) -> Any:
-    """Return a zero-initialized convolution; 8 bits are enough for a residual, which is added in float32."""
-    activated = keras.layers.LeakyReLU(LEAK, dtype=precision)(features)
-    layer = keras.layers.Conv2D(filters, side, padding="same", kernel_initializer="zeros", name=name, dtype=precision)
-    return layer(activated)
+def _block(features: Any, name: str, precision: str) -> Any:
+    """Return `features` after a residual block of two 3×3 convolutions, whose second starts small."""
+    width = features.shape[-1]
+    inner = _activated(_conv(_activated(features), width, 3, f"{name}_a", precision))
+    small = keras.initializers.VarianceScaling(0.1)
+    layer = keras.layers.Conv2D(width, 3, padding="same", name=f"{name}_b", dtype=precision, kernel_initializer=small)
+    return keras.layers.Add(dtype=precision)([features, layer(inner)])

@@ -10,15 +10,23 @@ from numpy.typing import NDArray
 
 from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS, TilePosition
 from distort_pipeline.components.patches import Levels
-from distort_pipeline.networks.compact import GRID_PX, CompactSize, build_compact_generator, position_maps
+from distort_pipeline.networks.compact import (
+    GRID_PX,
+    REACH_PX,
+    CompactSize,
+    build_compact_generator,
+    position_maps,
+)
 from distort_pipeline.pixels import LEVELS_PER_UNIT
 
 NOISE_CHANNELS = 3 + FREE_CHANNELS
 
 
-def new_body(size: CompactSize | None = None, precision: str = "mixed_bfloat16") -> keras.Model:
+def new_body(size: CompactSize | None = None, precision: str = "float32") -> keras.Model:
     """Return a network whose residual is 0, with the channels of a composed generator."""
-    return build_compact_generator(noise_channels=NOISE_CHANNELS, latents=LATENTS, size=size, precision=precision)
+    return build_compact_generator(
+        noise_channels=NOISE_CHANNELS, latents=LATENTS, size=size or CompactSize(), precision=precision
+    )
 
 
 def network_inputs(
@@ -41,6 +49,8 @@ def network_inputs(
 class CompactBody:
     """The `body` of a composed generator: residual in levels (H, W, 3)."""
 
+    reach_px = REACH_PX
+
     def __init__(self, network: keras.Model, *, noise_scale: float, stochastic: bool) -> None:
         self.network, self.noise_scale, self.stochastic = network, noise_scale, stochastic
 
@@ -57,15 +67,15 @@ class CompactBody:
         """Return what is added to `base`; a network that is not `stochastic` sees neither noise nor latents."""
         height, width = image.shape[:2]
         pad = ((0, -height % GRID_PX), (0, -width % GRID_PX), (0, 0))
-        padded = [np.pad(part, pad, "symmetric")[None].astype(np.float32) for part in (image, base, noise, free)]
+        padded = [np.pad(values, pad, "symmetric")[None].astype(np.float32) for values in (image, base, noise, free)]
         if not self.stochastic:
-            padded[2:] = [np.zeros_like(part) for part in padded[2:]]
+            padded[2:] = [np.zeros_like(values) for values in padded[2:]]
             latent = np.zeros_like(latent)
         offsets, sizes = (
             np.array([[position.y, position.x]], np.float32),
             np.array([[position.height, position.width]], np.float32),
         )
-        pristine, start, drawn, white = padded
-        given = network_inputs(pristine, start, drawn, white, latent[None], offsets, sizes, self.noise_scale)
-        residual = np.asarray(self.network(given))[0, :height, :width]
+        pristine, first, drawn, white = padded
+        inputs = network_inputs(pristine, first, drawn, white, latent[None], offsets, sizes, self.noise_scale)
+        residual = np.asarray(self.network(inputs))[0, :height, :width]
         return residual * np.float32(LEVELS_PER_UNIT)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.components.patches import PairPatch
@@ -26,12 +27,13 @@ from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.card import level_cards, origin
-from distort_pipeline.training.learn import GRID_PX, LearnSettings, Never, learn
+from distort_pipeline.training.learn import GRID_PX, LearnData, LearnSettings, NotBetterThanIdentity, learn
 from distort_pipeline.training.validator import Validator
 from distort_pipeline.versions import package_versions
 
 COMPOSED = "composed"  # the kind of network that a model card names
-HELD_IMAGES = 8  # of the validation split, that choose stages
+HELD_EVERY, MOST_HELD = 6, 8  # of the training images, every sixth chooses stages and is not fitted to
+WHOLE_IMAGES = 8  # of the validation split, for codecs: they alone are stored whole
 LEAST_PAIRS = 4
 
 
@@ -66,16 +68,14 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         return Report("train", {"steps": 0}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        patches, held = training_patches(pairs, distortion, level), held_images(pairs, distortion, level)
-        images = len({patch.image for patch in patches})
-        if images < LEAST_PAIRS:
-            raise PipelineError(f"{images} training pairs of {distortion}; learning needs {LEAST_PAIRS} or more")
+        data = learn_data(pairs, distortion, level)
         folder = work / "checkpoints"
         folder.mkdir(exist_ok=True)
         try:
-            generator = learn(patches, held, settings_of_learning, folder=folder)
-        except Never as never:
-            raise PipelineError(f"{distortion}: {never}") from None
+            with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
+                generator = learn(data, settings_of_learning, keep_anyway=config.keep_anyway, folder=folder)
+        except NotBetterThanIdentity as error:
+            raise PipelineError(f"{distortion}: {error}") from None
         arrays, described = composed_arrays(generator)
         predictor = ComposedPredictor(composed_generator(arrays, described), batch_size=1)
         validator = Validator(pairs, distortion, [level], predictor, count=config.validation_tiles, seed=config.seed)  # type: ignore[arg-type]
@@ -150,14 +150,21 @@ def training_patches(pairs: PairStore, distortion: str, level: int) -> list[Pair
     return patches
 
 
-def held_images(pairs: PairStore, distortion: str, level: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return up to 8 whole validation images of `distortion` at `level`, pristine and distorted."""
-    found = [(pristine, distorted) for _, pristine, distorted in pairs.validation(distortion, level)]
-    if not found:
+def learn_data(pairs: PairStore, distortion: str, level: int) -> LearnData:
+    """Return the training tiles of `distortion` at `level`, to fit to and to choose by, and whole validation images."""
+    patches = training_patches(pairs, distortion, level)
+    images = 1 + max((patch.image for patch in patches), default=-1)
+    if images < LEAST_PAIRS:
+        raise PipelineError(f"{images} training pairs of {distortion}; learning needs {LEAST_PAIRS} or more")
+    held = list(range(HELD_EVERY - 1, images, HELD_EVERY))[:MOST_HELD] or [images - 1]
+    numbers = {image: number for number, image in enumerate(n for n in range(images) if n not in held)}
+    fitted = [dataclasses.replace(p, image=numbers[p.image]) for p in patches if p.image in numbers]
+    whole = [(pristine, distorted) for _, pristine, distorted in pairs.validation(distortion, level)]
+    if not whole:
         raise PipelineError(f"{pairs.folder} holds no validation image of {distortion} at level {level}")
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(HELD_IMAGES, len(found))).astype(int))
-    print(f"{distortion}: {len(chosen)} validation images choose the stages", file=sys.stderr)
-    return [found[index] for index in chosen]
+    chosen = np.unique(np.linspace(0, len(whole) - 1, min(WHOLE_IMAGES, len(whole))).astype(int))
+    print(f"{distortion}: {len(numbers)} images to fit to, {len(held)} to choose stages by", file=sys.stderr)
+    return LearnData(fitted, [p for p in patches if p.image in held], [whole[n] for n in chosen])
 
 
 def _figures(settings: LearnSettings) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.components.composed import TilePosition
+from distort_pipeline.components.predictor import TileSource
 from distort_pipeline.memory import trim_heap
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.planning.conditions import SEVERITY
@@ -29,6 +29,7 @@ from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_image
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array, image_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
+from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.stores.tables import write_table
 from distort_pipeline.stores.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
@@ -75,7 +76,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     pin_backend_threads(task.threads)
     inference_batch_size = 1 if task.whole_images else task.inference_batch_size
     composite = load_composite(task.models, batch_size=inference_batch_size, precision=task.precision)
-    composite.set_positions(_positions(task))
+    composite.set_sources(_sources(task))
     shards = sorted({_shard_of(task, tile) for tile in task.tiles})
     truths = {shard: read_truth(task.work, tile_shard(shard)) for shard in shards}
     significances = _significances(task, truths)
@@ -123,17 +124,15 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     return entry
 
 
-def _positions(task: BatchTask) -> dict[int, TilePosition]:
-    """Return the position of each sample's tile in its image, by the sample's seed.
-
-    Tiles of an image share the image's seed: kernel, tone, gain and a single field of noise.
-    """
-    positions = {}
+def _sources(task: BatchTask) -> dict[int, TileSource]:
+    """Return which image the tile of each sample is of, by the sample's seed."""
+    sources = {}
     for sample, reference in zip(task.batch.samples, task.tiles, strict=True):
         image, tile = reference.image, reference.tile
         seed = derive_seed(task.seed, "photograph", image.image_digest, sample.draw)
-        positions[sample.seed] = TilePosition(tile.y, tile.x, image.height, image.width, seed)
-    return positions
+        read = partial(read_ingested, task.root, image)
+        sources[sample.seed] = TileSource(image.image_digest, read, tile.y, tile.x, seed)
+    return sources
 
 
 def _assigned(

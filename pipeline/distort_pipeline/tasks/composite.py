@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.components.composed import TilePosition
-from distort_pipeline.components.predictor import ComposedPredictor
+from distort_pipeline.components.predictor import ComposedPredictor, TileSource
 from distort_pipeline.pixels import Images
 from distort_pipeline.planning.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.seeds import derive_seed
@@ -32,11 +31,11 @@ class CompositeGenerator:
         """The digests of the weights."""
         return COMPOSITE_SEPARATOR.join(generator.digest for generator in self.generators.values())
 
-    def set_positions(self, positions: Mapping[int, TilePosition]) -> None:
-        """Give the first generator the position of each sample's tile in the image, by the sample's seed."""
+    def set_sources(self, sources: Mapping[int, TileSource]) -> None:
+        """Tell the first generator which image the tile of each sample is of, by the sample's seed."""
         first = next(iter(self.generators.values())).predictor
         if isinstance(first, ComposedPredictor):
-            first.set_positions(positions)
+            first.set_sources(sources)
 
     def distort_batches(
         self,

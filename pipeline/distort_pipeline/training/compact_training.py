@@ -1,30 +1,33 @@
 """Trains the compact network: first towards the mean, then against a discriminator that cannot wreck it.
 
 Phase "mean": ℓ1 through the codec's straight-through stage, noise inputs at zero, so that what reads them stays as it
-was drawn and is alive later. Phase "adversary": paired relativistic loss (the same x on both sides cancels content),
-D warmed up until it beats chance and G held whenever it does not, R1 and R2 by finite differences every few steps, a
-low weight on powers by octave and luminance. D and G learn from one pass through D.
+was drawn and is alive later. Phase "adversary": paired relativistic loss (the same x on both sides cancels content;
+Jolicoeur-Martineau 2018), D warmed up until it beats chance and G held whenever it does not, R1 and R2 (Mescheder et
+al. 2018) by finite differences every few steps, a low weight on powers by octave and luminance. D and G learn from one
+pass through D. After validations that are worse, the network goes back to the best, and on at half the rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from distort_pipeline.backend import has_bfloat16
 from distort_pipeline.components.jpeg_stage import JpegStage, StraightThroughJpeg
-from distort_pipeline.networks.compact import position_maps
+from distort_pipeline.networks.compact import CompactSize, build_compact_discriminator, position_maps
 from distort_pipeline.networks.compact_body import network_inputs, new_body
-from distort_pipeline.networks.compact_discriminator import build_compact_discriminator
 from distort_pipeline.networks.octave_powers import power_mismatch
 from distort_pipeline.pixels import LEVELS_PER_UNIT
 from distort_pipeline.training.compact_crops import Batch, CompactCrops
 
 CHANCE = float(np.log(2))  # the paired relativistic loss of a D that knows nothing
+PATIENCE = 4  # validations that are worse, before the network goes back
+LEAST_RATE = 0.2  # of the first learning rate: slower than this nothing more is gained
 ORDER = ("pristine", "base", "distorted", "noise", "free", "latent", "offsets", "sizes")
 
 
@@ -33,38 +36,30 @@ class CompactSettings:
     """One default for every distortion."""
 
     mean_lr: float = 1e-3
-    generator_lr: float = 2e-4
-    discriminator_lr: float = 4e-4
+    generator_lr: float = 1e-3
+    discriminator_lr: float = 5e-4
     ema_decay: float = 0.99
-    power_weight: float = 0.1
-    penalty: float = 0.002  # of R1 and R2, on each patch logit
+    power_weight: float = 0.3
+    penalty: float = 0.002  # of R1 and R2, on each logit
     penalty_every: int = 4
     penalty_reach: float = 0.1  # of the finite difference, in units of the scaled residual
-    informed: float = 0.66  # D's loss below which G may move at first
+    informed: float = 0.5  # D's loss below which G may move at first
     lost: float = 0.688  # D's loss above which G is held
-    warmup_steps: int = 250  # of D alone, at most
+    warmup_steps: int = 200  # of D alone, at most
     seed: int = 0
-
-
-@dataclass
-class Told:
-    """What a phase came to."""
-
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 class CompactTrainer:
     """The compact network, its average, a discriminator, and their steps on TensorFlow."""
 
-    def __init__(
-        self, settings: CompactSettings, *, residual_scale: float, noise_scale: float, jpeg: JpegStage | None
-    ) -> None:
+    def __init__(self, settings: CompactSettings, *, residual_scale: float, jpeg: JpegStage | None) -> None:
         keras.utils.set_random_seed(settings.seed)
-        self.settings, self.noise_scale = settings, noise_scale
-        self.residual_scale = tf.constant(residual_scale)
+        self.settings, self.residual_scale = settings, residual_scale
         self._jpeg = StraightThroughJpeg(jpeg) if jpeg else None
-        self.network, self.averaged = new_body(), new_body()
-        self.discriminator = build_compact_discriminator()
+        precision = "mixed_bfloat16" if has_bfloat16() else "float32"
+        self.network, self.averaged = new_body(precision=precision), new_body()
+        self._first = [np.array(v) for v in self.network.variables]
+        self.discriminator = build_compact_discriminator(size=CompactSize(), precision=precision)
         self.mean_optimizer = keras.optimizers.Adam(settings.mean_lr, 0.9, 0.99)
         self.generator_optimizer = keras.optimizers.Adam(settings.generator_lr, 0.0, 0.99)
         self.discriminator_optimizer = keras.optimizers.Adam(settings.discriminator_lr, 0.0, 0.99)
@@ -75,10 +70,14 @@ class CompactTrainer:
         self._adversarial_step = tf.function(self._adversarial, autograph=False)
         self.average(0.0)
 
+    def start_anew(self) -> None:
+        """Give the network and its average the weights of the beginning: the residual is 0."""
+        _assign(self.network, self._first)
+        self.average(0.0)
+
     def start_from(self, network: keras.Model) -> None:
         """Give the network and its average the weights of `network`."""
-        for variable, value in zip(self.network.variables, network.variables, strict=True):
-            variable.assign(value)
+        _assign(self.network, network.variables)
         self.average(0.0)
 
     def average(self, decay: float) -> None:
@@ -113,55 +112,54 @@ class CompactTrainer:
         best, best_step, kept = validate(0), 0, [np.array(v) for v in self.network.variables]
         running, moving, worse, held, rate = CHANCE, False, 0, 0, 1.0
         for step in range(steps):
-            anneal = rate * min(1.0, 2.0 * (1 - step / steps) + 0.1)
+            anneal = rate * min(1.0, 2.0 * (1 - step / steps) + 0.05)
             self.generator_optimizer.learning_rate.assign(settings.generator_lr * anneal)
             self.discriminator_optimizer.learning_rate.assign(settings.discriminator_lr * anneal)
-            if not moving:
-                moving = running < settings.informed or step >= settings.warmup_steps
+            moving = moving or running < settings.informed or step >= settings.warmup_steps
             go = moving and running < settings.lost
             held += not go
             figures = self._adversarial_step(
                 _tensors(crops.at(1_000_000 + step)),
-                tf.constant(float(go)),
+                tf.constant(go),
                 tf.constant(settings.ema_decay if go else 1.0),
                 tf.constant(step % settings.penalty_every == 0),
             )
             running = 0.97 * running + 0.03 * float(figures["discriminator"])
             if (step + 1) % every == 0 or step + 1 == steps:
-                found = validate(step + 1)
+                score = validate(step + 1)
                 say(
-                    f"step {step + 1}: score {found:.4f} (best {best:.4f} at {best_step}), D {running:.3f}, "
-                    f"power {float(figures['power']):.4f}, G held {held}"
+                    f"step {step + 1}: score {score:.3f} (best {best:.3f} at {best_step}), D {running:.3f}, "
+                    f"power {float(figures['power']):.3f}, G held {held}"
                 )
-                if found < best:
-                    best, best_step, worse = found, step + 1, 0
+                if score < best:
+                    best, best_step, worse = score, step + 1, 0
                     kept = [np.array(v) for v in self.averaged.variables]
                 elif moving:
                     worse += 1
-                if worse == 4:  # go back, and more slowly
-                    for variable, value in zip(self.network.variables, kept, strict=True):
-                        variable.assign(value)
+                if worse == PATIENCE:  # go back, and more slowly
+                    _assign(self.network, kept)
                     self.average(0.0)
                     rate, worse = rate / 2, 0
-        for variable, value in zip(self.averaged.variables, kept, strict=True):
-            variable.assign(value)
+                if rate < LEAST_RATE:
+                    break
+        _assign(self.averaged, kept)
         return best_step
 
-    def _made(self, given: dict[str, Any], *, stochastic: bool) -> Any:
+    def _generated(self, given: dict[str, Any], *, stochastic: bool) -> Any:
         """Return generated levels (N, H, W, 3) behind the codec."""
         noise, free, latent = given["noise"], given["free"], given["latent"]
         if not stochastic:
             noise, free, latent = tf.zeros_like(noise), tf.zeros_like(free), tf.zeros_like(latent)
         inputs = network_inputs(
-            given["pristine"], given["base"], noise, free, latent, given["offsets"], given["sizes"], self.noise_scale
+            given["pristine"], given["base"], noise, free, latent, given["offsets"], given["sizes"], self.residual_scale
         )
         levels = given["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
         return self._jpeg(levels) if self._jpeg else levels
 
     def _mean(self, given: dict[str, Any], decay: Any) -> Any:
         with tf.GradientTape() as tape:
-            made = self._made(given, stochastic=False)
-            loss = tf.reduce_mean(tf.abs(made - given["distorted"])) / self.residual_scale
+            generated = self._generated(given, stochastic=False)
+            loss = tf.reduce_mean(tf.abs(generated - given["distorted"])) / self.residual_scale
         variables = self.network.trainable_variables
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         self.mean_optimizer.apply(gradients, variables)
@@ -173,42 +171,46 @@ class CompactTrainer:
         x = given["pristine"] / LEVELS_PER_UNIT - 1.0
         side = x.shape[1]
         position = position_maps(given["offsets"], given["sizes"], side, side)
-        seen, where = tf.concat([x, x], 0), tf.concat([position, position], 0)
+        twice = [tf.concat([part, part], 0) for part in (x, position, given["base"])]
         with tf.GradientTape(persistent=True) as tape:
-            made = self._made(given, stochastic=True)
-            residuals = tf.concat([given["distorted"], made], 0) - tf.concat([given["base"], given["base"]], 0)
-            scaled = residuals / self.residual_scale
-            logits = self.discriminator([seen, scaled, where])
+            generated = self._generated(given, stochastic=True)
+            images = tf.concat([given["distorted"], generated], 0)
+            logits = self._judge(images, *twice)
             real, fake = tf.split(logits, 2)
             d_loss = tf.reduce_mean(tf.nn.softplus(fake - real))
             g_loss = tf.reduce_mean(tf.nn.softplus(real - fake))
-            power = power_mismatch(given["distorted"] - given["base"], made - given["base"], given["pristine"])
+            power = power_mismatch(given["distorted"] - given["base"], generated - given["base"], given["pristine"])
             penalty = tf.cond(
-                penalise,
-                lambda: self._penalty(tf.stop_gradient(seen), tf.stop_gradient(scaled), where, logits),
-                lambda: tf.constant(0.0),
+                penalise, lambda: self._penalty(tf.stop_gradient(images), twice, logits), lambda: tf.constant(0.0)
             )
             d_total = d_loss + settings.penalty * settings.penalty_every * penalty
             g_total = g_loss + settings.power_weight * power
         d_variables, g_variables = self.discriminator.trainable_variables, self.network.trainable_variables
-        d_gradients = tape.gradient(d_total, d_variables)
-        self.discriminator_optimizer.apply(d_gradients, d_variables)
+        self.discriminator_optimizer.apply(tape.gradient(d_total, d_variables), d_variables)
 
         def move() -> Any:
-            gradients = tape.gradient(g_total, g_variables)
-            self.generator_optimizer.apply(gradients, g_variables)
+            self.generator_optimizer.apply(tape.gradient(g_total, g_variables), g_variables)
             self.average(decay)
             return tf.constant(0)
 
-        tf.cond(go > 0, move, lambda: tf.constant(0))
+        tf.cond(go, move, lambda: tf.constant(0))
         return {"discriminator": d_loss, "generator": g_loss, "power": power}
 
-    def _penalty(self, seen: Any, scaled: Any, where: Any, logits: Any) -> Any:
-        """Return the mean squared slope of each patch logit along a random direction of the residual: R1 and R2."""
+    def _judge(self, images: Any, pristine: Any, position: Any, base: Any) -> Any:
+        """Return D's logits of distorted `images` (N, H, W, 3) in levels."""
+        return self.discriminator([pristine, (images - base) / self.residual_scale, images, position])
+
+    def _penalty(self, images: Any, others: list[Any], logits: Any) -> Any:
+        """Return the mean squared slope of each logit along a random direction of the residual: R1 and R2."""
         reach = self.settings.penalty_reach
-        moved = self.discriminator([seen, scaled + reach * tf.random.normal(tf.shape(scaled)), where])
+        moved = self._judge(images + reach * self.residual_scale * tf.random.normal(tf.shape(images)), *others)
         return tf.reduce_mean(tf.square((moved - logits) / reach))
 
 
 def _tensors(batch: Batch) -> dict[str, Any]:
     return {name: tf.constant(batch[name]) for name in ORDER}
+
+
+def _assign(network: keras.Model, values: Sequence[Any]) -> None:
+    for variable, value in zip(network.variables, values, strict=True):
+        variable.assign(value)

@@ -1,7 +1,7 @@
-"""Which small models make up a distortion: fitted to training images, chosen by validation on held-out ones.
+"""Which small models make up a distortion: fitted to training images.
 
-First the codec that ends it (read, or betrayed by block coefficients), then deterministic parts one after another as
-long as one explains clearly more, then noise for what is left, its gain calibrated to the true PSNR.
+Deterministic parts one after another as long as one explains clearly more, in front of the JPEG stage that the files
+carry or betray; then noise for what is left, its gain calibrated to the true PSNR.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.codec_bank import nearest_codec
 from distort_pipeline.components.composed import ComposedGenerator, TilePosition
 from distort_pipeline.components.field_filters import FieldFilters, fit_field_filters
 from distort_pipeline.components.filters import Filters, fit_filters
-from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
+from distort_pipeline.components.jpeg_stage import JpegStage
 from distort_pipeline.components.patches import Levels, PairPatch, recut
 from distort_pipeline.components.signal_noise import fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
-
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pristine and distorted, (H, W, 3)
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
 PATCH_PX, CHOICE_PATCHES = 192, 2  # of each, to fit to and to try on
@@ -46,41 +43,26 @@ class _Candidate:
 
 
 def _candidates() -> list[_Candidate]:
-    found = [
+    candidates = [
         _Candidate("tone", lambda p, b: fit_tone(p, b, per_image=False), False),
         _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
     ]
     for linear, light in ((False, "levels"), (True, "light")):
-        found.append(_Candidate(f"filters by position, {light}", partial(fit_field_filters, linear=linear), False))
+        candidates.append(_Candidate(f"filters by position, {light}", partial(fit_field_filters, linear=linear), False))
         for radius in (SMALL_PX, LARGE_PX):
-            for own in (False, True):
-                name = f"filter {2 * radius + 1} px{' per image' if own else ''}, {light}"
-                found.append(
-                    _Candidate(
-                        name,
-                        partial(fit_filters, radius_px=radius, per_image=own, linear=linear),
-                        own,
-                    )
-                )
-    return found
+            for per_image in (False, True):
+                name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, {light}"
+                fit = partial(fit_filters, radius_px=radius, per_image=per_image, linear=linear)
+                candidates.append(_Candidate(name, fit, per_image))
+    return candidates
 
 
-def fit_composed(
-    patches: Sequence[PairPatch], held: Sequence[Pair], jpeg: JpegStage | None = None
-) -> ComposedGenerator:
-    """Return the deterministic parts of a composed generator and its last stage; `jpeg` if the files say it.
+def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> ComposedGenerator:
+    """Return the deterministic parts of a composed generator in front of its last stage `jpeg`, if it has one.
 
-    `patches` are of training images, numbered from 0; `held` are whole images that nothing is fitted to.
+    `patches` are of training images, numbered from 0.
     """
     images = sorted({patch.image for patch in patches})
-    jpeg = jpeg or estimate_jpeg_stage([distorted for _, distorted in held])
-    if jpeg is None:
-        codec = nearest_codec([PairPatch(x, y, n, 0, 0, *x.shape[:2]) for n, (x, y) in enumerate(held)])
-        if codec is not None:
-            error = np.mean([np.square(codec.encode(x).astype(np.float32) - y).mean() for x, y in held])
-            _say(f"nearest codec {codec.name} {codec.quality}: {error:.2f} levels² (identity {_identity(held):.2f})")
-            if error < EXACT_MSE:
-                return ComposedGenerator(codec=codec, fit_report={"exact": True})
     chosen, identity, error = _choose(patches, images, jpeg)
     linear: list[Any] = []
     values = [patch.pristine.astype(np.float32) for patch in patches] if chosen else []
@@ -119,10 +101,10 @@ def _choose(
     for image in sorted(few):
         whole = [patch for patch in patches if patch.image == image]
         side = min(PATCH_PX, min(min(patch.pristine.shape[:2]) for patch in whole) // 2)
-        own = recut(whole, side, least_px=side)[: 2 * CHOICE_PATCHES]
-        if len(own) > 1:
-            fitted += own[::2]
-            tried += own[1::2]
+        pieces = recut(whole, side, least_px=side)[: 2 * CHOICE_PATCHES]
+        if len(pieces) > 1:
+            fitted += pieces[::2]
+            tried += pieces[1::2]
     numbers = sorted({patch.image for patch in fitted})
     bases = {id(p): p.pristine.astype(np.float32) for p in (*fitted, *tried)}
 
@@ -158,17 +140,14 @@ def _choose(
 def bases_of(generator: ComposedGenerator, patches: Sequence[PairPatch]) -> list[Levels]:
     """Return the bases of training patches, with each image's own parameters."""
     images = sorted({patch.image for patch in patches})
-    return [
-        generator.base(p.pristine, images.index(p.image), TilePosition(p.y, p.x, p.image_height, p.image_width))
-        for p in patches
-    ]
+    return [generator.base(p.pristine, images.index(p.image), position_of(p)) for p in patches]
 
 
 def with_noise(
     generator: ComposedGenerator,
     patches: Sequence[PairPatch],
     bases: Sequence[Levels],
-    held: Sequence[Pair],
+    held: Sequence[PairPatch],
     *,
     residuals: Sequence[Levels] | None = None,
 ) -> ComposedGenerator:
@@ -182,33 +161,34 @@ def with_noise(
     return calibrated(noisy, held)
 
 
-def calibrated(generator: ComposedGenerator, held: Sequence[Pair]) -> ComposedGenerator:
+def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
     """Return `generator` with the noise gain at which the mean PSNR to pristine is the true one, by bisection."""
     unit = generator.with_parts(noise_gain=1.0)
     drawn = []
-    for number, (pristine, distorted) in enumerate(held):
-        x, y = (part[:CALIBRATION_PX, :CALIBRATION_PX] for part in (pristine, distorted))
-        position = TilePosition(0, 0, *pristine.shape[:2])
-        given = unit.inputs(x, number, position)
-        moved = given["base"] + (0 if unit.body is None else unit.body(image=x, position=position, **given))
-        drawn.append((x, y, moved, given["noise"]))
+    for patch in held:
+        x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
+        position = position_of(patch)
+        inputs = unit.inputs(x, patch.image, position)
+        steady = inputs["base"] + (0 if unit.body is None else unit.body(image=x, position=position, **inputs))
+        drawn.append((x, y, steady, inputs["noise"]))
     low, high = 0.0, 2.0
     for _ in range(7):
         gain = np.float32((low + high) / 2)
         deltas = []
-        for x, y, moved, noise in drawn:
-            made = _ended(moved + gain * noise, generator.jpeg)
-            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, made), 1e-2)))
+        for x, y, steady, noise in drawn:
+            generated = _ended(steady + gain * noise, generator.jpeg)
+            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
         low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
     return generator.with_parts(noise_gain=(low + high) / 2)
 
 
+def position_of(patch: PairPatch) -> TilePosition:
+    """Return where `patch` lies in its image."""
+    return TilePosition(patch.y, patch.x, patch.image_height, patch.image_width)
+
+
 def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
     return float(np.square(x.astype(np.float32) - y).mean())
-
-
-def _identity(pairs: Sequence[Pair]) -> float:
-    return float(np.mean([_mse(x, y) for x, y in pairs]))
 
 
 def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:

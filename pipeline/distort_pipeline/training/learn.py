@@ -1,12 +1,14 @@
 """Learns a distortion from pairs alone: small models by fit, a network for the rest, the better of each by validation.
 
-    parts    codec, tone, filters, last stage           `compose_fit`     (seconds to a minute)
-    mean     the compact network towards the mean       `compact_training`
-    noise    signal-dependent, for what the mean leaves `signal_noise`, gain calibrated to the true PSNR
-    adversary from the best of these on                 `compact_training`
+    codec     one that is installed and looks alike      `codec_bank`, on whole images
+    parts     tone, filters, in front of the files' JPEG `compose_fit`         (seconds to a minute)
+    noise     signal-dependent, for what the parts leave `signal_noise`, gain calibrated to the true PSNR
+    mean      the compact network towards the mean       `compact_training`
+    noise     anew, for what the mean leaves
+    adversary the network goes on against D              `compact_training`
 
-After each stage the generator with it is scored on held-out training images beside the generator without it, and only
-a better one is kept. Which stages were kept, and every score, is in the generator's `told`.
+After each stage the generator with it is scored on held-out training images beside the best so far, and only a better
+one is kept. Which stages were kept, and every score, is in the generator's `fit_report`.
 """
 
 from __future__ import annotations
@@ -22,92 +24,154 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.components.composed import ComposedGenerator, TilePosition
-from distort_pipeline.components.jpeg_stage import JpegStage
+from distort_pipeline.components.codec_bank import Pair, related_codecs
+from distort_pipeline.components.composed import ComposedGenerator
+from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.components.patches import Levels, PairPatch
+from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.stores.models import read_arrays, write_arrays
-from distort_pipeline.training.compose_fit import Pair, bases_of, calibrated, fit_composed, with_noise
+from distort_pipeline.training.compose_fit import (
+    EXACT_MSE,
+    bases_of,
+    calibrated,
+    fit_composed,
+    position_of,
+    with_noise,
+)
 from distort_pipeline.training.compose_score import Scorer
 
 NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
-DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 3
+DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
-BETTER = 0.98  # a stage is kept if it brings the score below this share of what it was
+BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
+SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
 
 
-class Never(Exception):  # noqa: N818 - says what happened
+class NotBetterThanIdentity(Exception):  # noqa: N818 - says what happened
     """Nothing that was learned is better than the identity baseline."""
 
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """How long the two phases are."""
+    """How long the two phases of the network are."""
 
     mean_steps: int = 900
     adversarial_steps: int = 1500
-    crop_px: int = 128
+    crop_px: int = 96
     batch: int = 8
     validate_every: int = 150
     seed: int = 0
 
 
-def learn(
-    patches: Sequence[PairPatch],
-    held: Sequence[Pair],
-    settings: LearnSettings,
-    *,
-    jpeg: JpegStage | None = None,
-    folder: Path | None = None,
-) -> ComposedGenerator:
-    """Return the generator that validates best on the whole images `held`; `jpeg` where the files say their codec.
+@dataclass(frozen=True)
+class LearnData:
+    """Patches to fit to, patches of other training images to choose stages by, and whole images for codecs.
 
-    `patches` are of the training images, numbered from 0, at most 384 px on a side.
-    In `folder` each finished stage is kept, so that an interrupted learning goes on behind it.
+    Patches are numbered by their images from 0, at most 384 px on a side, and begin at multiples of 16 px.
     """
-    started = time.process_time()
-    scorer = Scorer(held)
-    fit_report: dict[str, Any] = {"stages": []}
 
-    def consider(name: str, made: ComposedGenerator) -> float:
-        figures = scorer.score(lambda x, seed, sides: made.distort(x, 1.0, seed, TilePosition(0, 0, *sides)))
-        fit_report["stages"].append({"stage": name, "cpu_s": round(time.process_time() - started), **figures})
+    fitted: Sequence[PairPatch]
+    held: Sequence[PairPatch]
+    whole: Sequence[Pair]
+    jpeg: JpegStage | None = None  # where the distorted files say it
+
+
+class Stages:
+    """The stages so far: their scores, and the best generator."""
+
+    def __init__(self, held: Sequence[PairPatch]) -> None:
+        self.scorer = Scorer(held)
+        self.rows: list[dict[str, Any]] = []
+        self.best, self.score, self.name = ComposedGenerator(), np.inf, "identity"
+        self.started = time.process_time()
+
+    def consider(self, name: str, generator: ComposedGenerator, *, better: float = 1.0) -> float:
+        """Score `generator`, keep it if its score is below `better` of the best, and return its score."""
+        if generator.codec is None:
+            figures = self.scorer.score(
+                lambda patch, seed: generator.distort_part(
+                    patch.pristine, patch.pristine, 1.0, seed, position_of(patch)
+                )
+            )
+        else:
+            codec = generator.codec
+            figures = self.scorer.score(
+                lambda patch, seed: codec.encode(patch.pristine, np.random.Generator(np.random.PCG64(seed)))
+            )
+        cpu_s = round(time.process_time() - self.started)
+        self.rows.append({"stage": name, "cpu_s": cpu_s, **figures})
         _say(
-            f"{name}: score {figures['score']:.4f}, JSD_NSS {figures['jsd_nss']:.4f} ({figures['jsd_identity']:.4f}), "
-            f"features {figures['features']:.4f} ({figures['features_identity']:.4f}), "
-            f"{figures['delta_psnr_db']:+.2f} dB, median {figures['median_abs_delta_db']:.2f} dB, "
-            f"{time.process_time() - started:.0f} CPU-s"
+            f"{name}: score {figures['score']:.3f}, JSD_NSS {figures['jsd_nss']:.4f} ({figures['jsd_identity']:.4f}), "
+            f"C2ST {figures['c2st_accuracy']:.2f}, {figures['delta_psnr_db']:+.2f} dB, "
+            f"median {figures['median_abs_delta_db']:.2f} dB, {cpu_s} CPU-s"
         )
-        return figures["score"]
+        score = figures["score"]
+        if score < better * self.score:
+            self.best, self.score, self.name = generator, score, name
+        return score
 
-    identity = consider("identity", ComposedGenerator())
-    best = _remembered(folder, "parts", lambda: fit_composed(patches, held, jpeg))
-    fit_report["parts"] = best.fit_report
-    score = consider("parts", best)
-    if best.fit_report.get("exact"):
-        return _kept(best, score, identity, fit_report)
-    bases = bases_of(best, patches)
-    few = _one_of_each_image(patches)
-    small = [_middle(patches[n], bases[n]) for n in few]
-    noisy = with_noise(best, [patch for patch, _ in small], [base for _, base in small], held)
-    parts = best
-    for name, candidate in _noisy(noisy, held):
-        noisy_score = consider(name, candidate)
-        if noisy_score < score:
-            best, score = candidate, noisy_score
-    left = best.fit_report["levels²"]
-    done = left < max(DONE_MSE, DONE_SHARE * best.fit_report["identity_levels²"])
-    if score < DONE_SCORE or done or settings.mean_steps == 0:
-        return _kept(best, score, identity, fit_report)
+
+def learn(
+    data: LearnData, settings: LearnSettings, *, keep_anyway: bool = False, folder: Path | None = None
+) -> ComposedGenerator:
+    """Return the generator that validates best on `data.held`.
+
+    In `folder` each finished stage is kept, so that an interrupted learning goes on behind it. Raises
+    NotBetterThanIdentity if nothing is better than the pristine image itself, unless `keep_anyway`.
+    """
+    stages = Stages(data.held)
+    identity = stages.consider("identity", ComposedGenerator())
+    report: dict[str, Any] = {"stages": stages.rows}
+    jpeg = data.jpeg or estimate_jpeg_stage([distorted for _, distorted in data.whole])
+    if jpeg is None:
+        stages_of_codecs(data.whole, stages)
+    if stages.score > SOFTWARE_SCORE:
+        report |= _learn_parts(data, settings, jpeg, stages, folder)
+    if stages.score >= identity and not keep_anyway:
+        tried = ", ".join(f"{row['stage']} {row['score']:.2f}" for row in stages.rows)
+        raise NotBetterThanIdentity(
+            f"nothing learned is better than the identity baseline on held-out images (scores: {tried}); "
+            "give more pairs, check that they are aligned, or keep the best with --keep-anyway"
+        )
+    better = stages.score < identity
+    return stages.best.with_parts(
+        fit_report={**report, "kept": stages.name, "score": stages.score, "better_than_identity": better}
+    )
+
+
+def stages_of_codecs(whole: Sequence[Pair], stages: Stages) -> None:
+    """Consider installed codecs that explain some of the distortion; an exact one ends the search."""
+    for codec, error in related_codecs(whole):
+        stages.consider(
+            f"{codec.name} {codec.quality}{' panned' if codec.panned else ''}", ComposedGenerator(codec=codec)
+        )
+        if error < EXACT_MSE:
+            return
+
+
+def _learn_parts(
+    data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path | None
+) -> dict[str, Any]:
+    """Take fitted parts, noise, and the network into consideration; return what there is to report of them."""
+    parts = _remembered(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
+    report = dict(parts.fit_report)
+    stages.consider("parts", parts)
+    bases = bases_of(parts, data.fitted)
+    samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
+    noisy = _consider_noise("noise", parts, samples, data.held, stages)
+    left = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    if stages.score < DONE_SCORE or left or settings.mean_steps == 0 or stages.best.codec is not None:
+        return report
 
     from distort_pipeline.networks.compact_body import CompactBody
     from distort_pipeline.training.compact_crops import CompactCrops
     from distort_pipeline.training.compact_training import CompactSettings, CompactTrainer
 
-    rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(patches, bases, strict=True)])))
-    crops = CompactCrops(patches, bases, crop_px=settings.crop_px, batch=settings.batch, seed=settings.seed)
-    trainer = CompactTrainer(CompactSettings(seed=settings.seed), residual_scale=rms, noise_scale=rms, jpeg=parts.jpeg)
+    rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(data.fitted, bases, strict=True)])))
+    crops = CompactCrops(data.fitted, bases, crop_px=settings.crop_px, batch=settings.batch, seed=settings.seed)
+    trainer = CompactTrainer(CompactSettings(seed=settings.seed), residual_scale=rms, jpeg=jpeg)
     clock = time.process_time()
-    body = CompactBody(trainer.averaged, noise_scale=rms, stochastic=False)
+    quiet = CompactBody(trainer.averaged, noise_scale=rms, stochastic=False)
 
     def learn_mean() -> ComposedGenerator:
         trainer.train_mean(
@@ -115,54 +179,65 @@ def learn(
             settings.mean_steps,
             lambda step, loss: _say(f"  mean, step {step}: {loss:.4f} ({time.process_time() - clock:.0f} CPU-s)"),
         )
-        return parts.with_parts(body=body)
+        return parts.with_parts(body=quiet)
 
     mean = _remembered(folder, "mean", learn_mean)
-    if isinstance(mean.body, CompactBody) and mean.body is not body:
-        trainer.start_from(mean.body.network)
-        mean = parts.with_parts(body=body)
-    mean_score = consider("mean", mean)
-    residuals = [
-        patch.distorted - base - body(image=patch.pristine, position=_position(patch), base=base, **_silence(base))
-        for patch, base in small
-    ]
-    noisy_mean = with_noise(mean, [patch for patch, _ in small], [base for _, base in small], held, residuals=residuals)
-    start, start_score = mean, mean_score
-    for name, candidate in _noisy(noisy_mean, held):
-        noisy_score = consider(f"mean, {name}", candidate)
-        if noisy_score < start_score:
-            start, start_score = candidate, noisy_score
-    if start_score < BETTER * score:
-        best, score = start, start_score
+    if mean.body is not None and mean.body is not quiet:
+        trainer.start_from(mean.body.network)  # type: ignore[attr-defined]
+        mean = parts.with_parts(body=quiet)
+    stages.consider("mean", mean, better=BETTER)
+    residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
+    start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
-        return _kept(best, score, identity, fit_report)
-
+        return report
+    if stages.best is noisy and stages.best.body is None:
+        trainer.start_anew()
+        start = noisy
+    report["before_adversary"] = stages.score
     crops.give_noise(start)
-    body = CompactBody(trainer.averaged, noise_scale=rms, stochastic=True)
-    adversarial = start.with_parts(body=body)
+    adversarial = start.with_parts(body=CompactBody(trainer.averaged, noise_scale=rms, stochastic=True))
     clock = time.process_time()
-    step = trainer.train_adversary(
+    best: dict[str, Any] = {}
+
+    def validate(step: int) -> float:
+        score = stages.consider(f"adversary {step}", adversarial, better=0.0)
+        if not best or score < best["score"]:
+            best.update(score=score, step=step)
+        return score
+
+    trainer.train_adversary(
         crops,
         settings.adversarial_steps,
-        lambda step: consider(f"adversary {step}", adversarial),
+        validate,
         every=settings.validate_every,
         say=lambda text: _say(f"  {text} ({time.process_time() - clock:.0f} CPU-s)"),
     )
-    fit_report["adversarial_step"] = step
-    final_score = consider(f"adversary kept {step}", adversarial)
-    if final_score < BETTER * score:
-        best, score = adversarial, final_score
-    return _kept(best, score, identity, fit_report)
+    score = stages.consider(f"adversary, kept {best['step']}", adversarial, better=BETTER)
+    report["adversarial_step"] = best["step"] if stages.score == score else 0
+    return report
 
 
-def _kept(best: ComposedGenerator, score: float, identity: float, fit_report: dict[str, Any]) -> ComposedGenerator:
-    if score >= identity:
-        tried = ", ".join(f"{stage['stage']} {stage['score']:.2f}" for stage in fit_report["stages"])
-        raise Never(
-            f"nothing learned is better than the identity baseline on validation images (scores: {tried}); "
-            "give more pairs, and check that they are aligned"
-        )
-    return best.with_parts(fit_report={**fit_report, "noise": best.noise is not None, "score": score})
+def _consider_noise(
+    name: str,
+    generator: ComposedGenerator,
+    samples: Sequence[tuple[PairPatch, Levels]],
+    held: Sequence[PairPatch],
+    stages: Stages,
+    *,
+    residuals: Sequence[Levels] | None = None,
+) -> ComposedGenerator:
+    """Consider noise with the training images' own gains, and with one gain for all; return the better of the two."""
+    patches, bases = [patch for patch, _ in samples], [base for _, base in samples]
+    noisy = with_noise(generator, patches, bases, held, residuals=residuals)
+    if noisy.noise is None:
+        return generator
+    one = dataclasses.replace(noisy.noise, log_gains=np.zeros(1, np.float32))
+    steady = calibrated(generator.with_parts(noise=one), held)
+    scores = {
+        stages.consider(f"{name}, gain per image (times {noisy.noise_gain:.2f})", noisy): noisy,
+        stages.consider(f"{name}, one gain (times {steady.noise_gain:.2f})", steady): steady,
+    }
+    return scores[min(scores)]
 
 
 def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
@@ -170,37 +245,22 @@ def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
     indices: dict[int, list[int]] = {}
     for index, patch in enumerate(patches):
         indices.setdefault(patch.image, []).append(index)
-    return [own[len(own) // 2] for own in indices.values()]
-
-
-def _noisy(generator: ComposedGenerator, held: Sequence[Pair]) -> list[tuple[str, ComposedGenerator]]:
-    """Return the names and generators to try: gains of the training images, and one gain for all, if there is noise."""
-    if generator.noise is None:
-        return []
-    one = dataclasses.replace(generator.noise, log_gains=np.zeros(1, np.float32))
-    steady = calibrated(generator.with_parts(noise=one), held)
-    return [
-        (f"noise, gain per image (times {generator.noise_gain:.2f})", generator),
-        (f"noise, one gain (times {steady.noise_gain:.2f})", steady),
-    ]
+    return [rows[len(rows) // 2] for rows in indices.values()]
 
 
 def _remembered(folder: Path | None, name: str, make: Callable[[], ComposedGenerator]) -> ComposedGenerator:
     """Return the generator that a stage of this `name` left in `folder`, or make it and leave it there."""
-    from distort_pipeline.components.saved import composed_arrays, composed_generator
-
     if folder is None:
         return make()
     file = folder / f"{name}.safetensors"
     if file.is_file():
-        arrays, noted = read_arrays(file)
-        return composed_generator(arrays, json.loads(noted["described"])).with_parts(
-            fit_report=json.loads(noted["fit_report"])
-        )
-    made = make()
-    arrays, described = composed_arrays(made)
-    write_arrays(file, arrays, {"described": json.dumps(described), "fit_report": json.dumps(made.fit_report)})
-    return made
+        arrays, notes = read_arrays(file)
+        generator = composed_generator(arrays, json.loads(notes["described"]))
+        return generator.with_parts(fit_report=json.loads(notes["fit_report"]))
+    generator = make()
+    arrays, described = composed_arrays(generator)
+    write_arrays(file, arrays, {"described": json.dumps(described), "fit_report": json.dumps(generator.fit_report)})
+    return generator
 
 
 def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
@@ -213,19 +273,20 @@ def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
     return middle, base[inside]
 
 
-def _position(patch: Any) -> TilePosition:
-    return TilePosition(patch.y, patch.x, patch.image_height, patch.image_width)
-
-
-def _silence(base: Any) -> dict[str, Any]:
-    """Return the drawn inputs of a network that sees none."""
+def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
+    """Return what a network that sees neither noise nor latents adds to `base`."""
     from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS
 
-    return {
-        "noise": np.zeros_like(base),
-        "free": np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32),
-        "latent": np.zeros(LATENTS, np.float32),
-    }
+    free = np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32)
+    levels: Levels = body(
+        image=patch.pristine,
+        position=position_of(patch),
+        base=base,
+        noise=np.zeros_like(base),
+        free=free,
+        latent=np.zeros(LATENTS, np.float32),
+    )
+    return levels
 
 
 def _say(text: str) -> None:
