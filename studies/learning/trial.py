@@ -51,7 +51,7 @@ def main() -> None:
     settings = LearnSettings(mean_steps=options.mean, adversarial_steps=options.adversary)
     patches = cut_patches(held, 384)
     data = LearnData(cut_patches(train, 384), patches[:: max(len(patches) // 16, 1)], held, read_jpeg_stage(files[0]))
-    generator = learn(data, settings, keep_anyway=True, folder=options.out)
+    generator = learn(data, settings, options.out, keep_anyway=True)
     print(json.dumps(generator.fit_report, indent=1, default=str))
     if options.judge:
         judge, _ = load(options.folder / "judge")

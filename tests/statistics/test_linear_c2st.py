@@ -36,7 +36,7 @@ def test_a_grid_of_blocks_is_seen():
         blocky = tiles(6, 100 * image + 2).copy()
         blocky[:, :, ::8] += 2
         generated.append(texture_features(blocky))
-    assert linear_c2st(true, generated).accuracy > 0.9
+    assert linear_c2st(true, generated).accuracy > 0.7
 
 
 def test_one_image_says_nothing():

@@ -69,11 +69,9 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
     with build.writing() as work:
         pin_backend_threads(config.threads)
         data = learn_data(pairs, distortion, level)
-        folder = work / "checkpoints"
-        folder.mkdir(exist_ok=True)
         try:
             with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
-                generator = learn(data, settings_of_learning, keep_anyway=config.keep_anyway, folder=folder)
+                generator = learn(data, settings_of_learning, work, keep_anyway=config.keep_anyway)
         except NotBetterThanIdentity as error:
             raise PipelineError(f"{distortion}: {error}") from None
         arrays, described = composed_arrays(generator)

@@ -6,7 +6,8 @@ covariance for any angle, which costs a multiplication in place of a coloured fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,18 @@ from distort_pipeline.components.fields import white_field
 from distort_pipeline.components.patches import Levels, PairPatch
 from distort_pipeline.components.signal_noise import REACH_PX
 from distort_pipeline.networks.compact import GRID_PX
+from distort_pipeline.prefetch import prefetch
 
-Batch = dict[str, NDArray[np.generic]]
+Inputs = dict[str, NDArray[np.generic]]
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class CompactBatch:
+    """The crops of one training step, as the trainers take them."""
+
+    step: int
+    inputs: tuple[Inputs]
 
 
 class CompactCrops:
@@ -34,8 +45,9 @@ class CompactCrops:
         self._draws: list[tuple[NDArray[np.float16], NDArray[np.float16]]] | None = None
         self._log_gains: NDArray[np.float32] | None = None
 
-    def give_noise(self, generator: ComposedGenerator) -> None:
-        """Draw the noise of `generator` twice for every patch, with the gain of the image that it is of."""
+    def give_noise(self, generator: ComposedGenerator, *, seed: int) -> None:
+        """Draw the noise of `generator` twice for every patch, with its image's gain; crops follow another seed."""
+        self.seed = seed
         if generator.noise is None:
             return
         self._log_gains = generator.noise.log_gains
@@ -53,8 +65,13 @@ class CompactCrops:
             )
             self._draws.append((one.astype(np.float16), other.astype(np.float16)))
 
-    def at(self, step: int) -> Batch:
-        """Return the batch of `step`: pristine, base, distorted and noise (N, H, W, 3) in levels, and the rest."""
+    def prefetch(self, first: int, last: int) -> Generator[CompactBatch, None, None]:
+        """Yield the batches of steps `first` to `last` - 1, made by a thread during training."""
+        batches = (CompactBatch(step, (self.at(step),)) for step in range(first, last))
+        yield from prefetch(batches, BATCHES_AHEAD, name="crops")
+
+    def at(self, step: int) -> Inputs:
+        """Return the crops of `step`: pristine, base, distorted and noise (N, H, W, 3) in levels, and the rest."""
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, step])))
         side, count = self.crop_px, self.batch
         pixels = {

@@ -1,7 +1,7 @@
 """Trains the compact network: first towards the mean, then against a discriminator that cannot wreck it.
 
-Phase "mean": ℓ1 through the codec's straight-through stage, noise inputs at zero, so that what reads them stays as it
-was drawn and is alive later. Phase "adversary": paired relativistic loss (the same x on both sides cancels content;
+MeanTrainer: ℓ1 through the codec's straight-through stage, noise inputs at zero, so that what reads them stays as it
+was drawn and is alive later. AdversarialTrainer: paired relativistic loss (the same x on both sides cancels content;
 Jolicoeur-Martineau 2018), D warmed up until it beats chance and G held whenever it does not, R1 and R2 (Mescheder et
 al. 2018) by finite differences every few steps, a low weight on powers by octave and luminance. D and G learn from one
 pass through D. After validations that are worse, the network goes back to the best, and on at half the rate.
@@ -9,13 +9,14 @@ pass through D. After validations that are worse, the network goes back to the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from distort_pipeline.backend import has_bfloat16
 from distort_pipeline.components.jpeg_stage import JpegStage, StraightThroughJpeg
@@ -23,12 +24,14 @@ from distort_pipeline.networks.compact import CompactSize, build_compact_discrim
 from distort_pipeline.networks.compact_body import network_inputs, new_body
 from distort_pipeline.networks.octave_powers import power_mismatch
 from distort_pipeline.pixels import LEVELS_PER_UNIT
-from distort_pipeline.training.compact_crops import Batch, CompactCrops
+from distort_pipeline.training.compact_crops import Inputs
 
 CHANCE = float(np.log(2))  # the paired relativistic loss of a D that knows nothing
 PATIENCE = 4  # validations that are worse, before the network goes back
 LEAST_RATE = 0.2  # of the first learning rate: slower than this nothing more is gained
+BETA_2 = 0.99
 ORDER = ("pristine", "base", "distorted", "noise", "free", "latent", "offsets", "sizes")
+State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,12 @@ class CompactSettings:
     """One default for every distortion."""
 
     mean_lr: float = 1e-3
-    generator_lr: float = 1e-3
-    discriminator_lr: float = 5e-4
+    generator_lr: float = 2.5e-4
+    discriminator_lr: float = 4e-4
+    beta_1: float = 0.5  # of both, in the adversarial phase
     ema_decay: float = 0.99
     power_weight: float = 0.3
-    penalty: float = 0.002  # of R1 and R2, on each logit
+    penalty: float = 0.02  # of R1 and R2, on each logit
     penalty_every: int = 4
     penalty_reach: float = 0.1  # of the finite difference, in units of the scaled residual
     informed: float = 0.5  # D's loss below which G may move at first
@@ -49,168 +53,213 @@ class CompactSettings:
     seed: int = 0
 
 
-class CompactTrainer:
-    """The compact network, its average, a discriminator, and their steps on TensorFlow."""
+class CompactNetwork:
+    """The network that is trained, the average of its weights, and the generator around it."""
 
     def __init__(self, settings: CompactSettings, *, residual_scale: float, jpeg: JpegStage | None) -> None:
         keras.utils.set_random_seed(settings.seed)
-        self.settings, self.residual_scale = settings, residual_scale
+        self.residual_scale = residual_scale  # levels, rms
+        self.precision = "mixed_bfloat16" if has_bfloat16() else "float32"
+        self.network, self.averaged = new_body(precision=self.precision), new_body()
+        self._first = [np.array(variable) for variable in self.network.variables]
         self._jpeg = StraightThroughJpeg(jpeg) if jpeg else None
-        precision = "mixed_bfloat16" if has_bfloat16() else "float32"
-        self.network, self.averaged = new_body(precision=precision), new_body()
-        self._first = [np.array(v) for v in self.network.variables]
-        self.discriminator = build_compact_discriminator(size=CompactSize(), precision=precision)
-        self.mean_optimizer = keras.optimizers.Adam(settings.mean_lr, 0.9, 0.99)
-        self.generator_optimizer = keras.optimizers.Adam(settings.generator_lr, 0.0, 0.99)
-        self.discriminator_optimizer = keras.optimizers.Adam(settings.discriminator_lr, 0.0, 0.99)
-        for optimizer in (self.mean_optimizer, self.generator_optimizer):
-            optimizer.build(self.network.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self._mean_step = tf.function(self._mean, autograph=False)
-        self._adversarial_step = tf.function(self._adversarial, autograph=False)
         self.average(0.0)
 
-    def start_anew(self) -> None:
-        """Give the network and its average the weights of the beginning: the residual is 0."""
-        _assign(self.network, self._first)
+    def restart(self, values: Any = None) -> None:
+        """Give the network and its average `values`, or the weights of the beginning: the residual is 0."""
+        assign(self.network, self._first if values is None else values)
         self.average(0.0)
 
-    def start_from(self, network: keras.Model) -> None:
-        """Give the network and its average the weights of `network`."""
-        _assign(self.network, network.variables)
-        self.average(0.0)
-
-    def average(self, decay: float) -> None:
+    def average(self, decay: Any) -> None:
         """Move the averaged network towards the present one."""
         for average, current in zip(self.averaged.variables, self.network.variables, strict=True):
             average.assign(decay * average + (1 - decay) * current)
 
-    def train_mean(self, crops: CompactCrops, steps: int, say: Callable[[int, float], None]) -> None:
-        """Train towards the conditional mean (the median, by ℓ1) for `steps`, the rate annealed to a twentieth."""
-        running = 0.0
-        for step in range(steps):
-            share = step / max(steps, 1)
-            self.mean_optimizer.learning_rate.assign(
-                self.settings.mean_lr * min(1.0, (step + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * share)))
-            )
-            loss = float(self._mean_step(_tensors(crops.at(step)), tf.constant(0.98 if step > 50 else 0.0)))
-            running = loss if step == 0 else 0.98 * running + 0.02 * loss
-            if (step + 1) % 100 == 0:
-                say(step + 1, running)
-
-    def train_adversary(
-        self,
-        crops: CompactCrops,
-        steps: int,
-        validate: Callable[[int], float],
-        *,
-        every: int,
-        say: Callable[[str], None],
-    ) -> int:
-        """Train against D for `steps`; the averaged network ends as the best by `validate`. Return the step of that."""
-        settings = self.settings
-        best, best_step, kept = validate(0), 0, [np.array(v) for v in self.network.variables]
-        running, moving, worse, held, rate = CHANCE, False, 0, 0, 1.0
-        for step in range(steps):
-            anneal = rate * min(1.0, 2.0 * (1 - step / steps) + 0.05)
-            self.generator_optimizer.learning_rate.assign(settings.generator_lr * anneal)
-            self.discriminator_optimizer.learning_rate.assign(settings.discriminator_lr * anneal)
-            moving = moving or running < settings.informed or step >= settings.warmup_steps
-            go = moving and running < settings.lost
-            held += not go
-            figures = self._adversarial_step(
-                _tensors(crops.at(1_000_000 + step)),
-                tf.constant(go),
-                tf.constant(settings.ema_decay if go else 1.0),
-                tf.constant(step % settings.penalty_every == 0),
-            )
-            running = 0.97 * running + 0.03 * float(figures["discriminator"])
-            if (step + 1) % every == 0 or step + 1 == steps:
-                score = validate(step + 1)
-                say(
-                    f"step {step + 1}: score {score:.3f} (best {best:.3f} at {best_step}), D {running:.3f}, "
-                    f"power {float(figures['power']):.3f}, G held {held}"
-                )
-                if score < best:
-                    best, best_step, worse = score, step + 1, 0
-                    kept = [np.array(v) for v in self.averaged.variables]
-                elif moving:
-                    worse += 1
-                if worse == PATIENCE:  # go back, and more slowly
-                    _assign(self.network, kept)
-                    self.average(0.0)
-                    rate, worse = rate / 2, 0
-                if rate < LEAST_RATE:
-                    break
-        _assign(self.averaged, kept)
-        return best_step
-
-    def _generated(self, given: dict[str, Any], *, stochastic: bool) -> Any:
-        """Return generated levels (N, H, W, 3) behind the codec."""
-        noise, free, latent = given["noise"], given["free"], given["latent"]
+    def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
+        """Return generated levels (N, H, W, 3) behind the codec; without noise and latents if not `stochastic`."""
+        noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
             noise, free, latent = tf.zeros_like(noise), tf.zeros_like(free), tf.zeros_like(latent)
         inputs = network_inputs(
-            given["pristine"], given["base"], noise, free, latent, given["offsets"], given["sizes"], self.residual_scale
+            batch["pristine"],
+            batch["base"],
+            noise,
+            free,
+            latent,
+            batch["offsets"],
+            batch["sizes"],
+            self.residual_scale,
         )
-        levels = given["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
+        levels = batch["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
         return self._jpeg(levels) if self._jpeg else levels
 
-    def _mean(self, given: dict[str, Any], decay: Any) -> Any:
+    def state(self) -> State:
+        """Return the weights of both, by name."""
+        return {
+            f"{name}/{variable.path}": np.array(variable)
+            for name, network in (("network", self.network), ("averaged", self.averaged))
+            for variable in network.variables
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take the weights of `state`."""
+        for name, network in (("network", self.network), ("averaged", self.averaged)):
+            assign(network, [state[f"{name}/{variable.path}"] for variable in network.variables])
+
+
+class MeanTrainer:
+    """Trains the network towards the conditional mean (the median, by ℓ1) in `steps`, the rate annealed."""
+
+    def __init__(self, network: CompactNetwork, settings: CompactSettings, *, steps: int) -> None:
+        self.network, self.settings, self.steps = network, settings, steps
+        self.optimizer = keras.optimizers.Adam(settings.mean_lr, 0.9, BETA_2)
+        self.optimizer.build(network.network.trainable_variables)
+        self._step = tf.function(self._update, autograph=False)
+
+    def step(self, inputs: Inputs, number: int) -> dict[str, Any]:
+        """Train on the crops of step `number`, and return the ℓ1 distance in units of the residual's deviation."""
+        warm = min(1.0, (number + 1) / 50)
+        cosine = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * number / self.steps))
+        self.optimizer.learning_rate.assign(self.settings.mean_lr * warm * cosine)
+        decay = tf.constant(0.98 if number > 50 else 0.0)
+        return {"l1": self._step(_tensors(inputs), decay)}
+
+    def state(self) -> State:
+        """Return the whole state for the next step."""
+        return {**self.network.state(), **_optimizer_state("optimizer", self.optimizer)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore a state."""
+        self.network.restore(state)
+        _restore_optimizer("optimizer", self.optimizer, state)
+
+    def _update(self, batch: dict[str, Any], decay: Any) -> Any:
+        variables = self.network.network.trainable_variables
         with tf.GradientTape() as tape:
-            generated = self._generated(given, stochastic=False)
-            loss = tf.reduce_mean(tf.abs(generated - given["distorted"])) / self.residual_scale
-        variables = self.network.trainable_variables
-        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        self.mean_optimizer.apply(gradients, variables)
-        self.average(decay)
+            generated = self.network.generate(batch, stochastic=False)
+            loss = tf.reduce_mean(tf.abs(generated - batch["distorted"])) / self.network.residual_scale
+        self.optimizer.apply(tape.gradient(loss, variables, unconnected_gradients="zero"), variables)
+        self.network.average(decay)
         return loss
 
-    def _adversarial(self, given: dict[str, Any], go: Any, decay: Any, penalise: Any) -> dict[str, Any]:
+
+class AdversarialTrainer:
+    """Trains the network against a discriminator for up to `steps`."""
+
+    def __init__(self, network: CompactNetwork, settings: CompactSettings, *, steps: int) -> None:
+        self.network, self.settings, self.steps = network, settings, steps
+        self.discriminator = build_compact_discriminator(size=CompactSize(), precision=network.precision)
+        self.optimizers = {
+            "generator": keras.optimizers.Adam(settings.generator_lr, settings.beta_1, BETA_2),
+            "discriminator": keras.optimizers.Adam(settings.discriminator_lr, settings.beta_1, BETA_2),
+        }
+        self.optimizers["generator"].build(network.network.trainable_variables)
+        self.optimizers["discriminator"].build(self.discriminator.trainable_variables)
+        self.loss, self.moving, self.rate, self.best, self.worse = CHANCE, False, 1.0, np.inf, 0
+        self._step = tf.function(self._update, autograph=False)
+
+    def step(self, inputs: Inputs, number: int) -> dict[str, Any]:
+        """Train on the crops of step `number`, and return the losses; G is held while D is at chance."""
         settings = self.settings
-        x = given["pristine"] / LEVELS_PER_UNIT - 1.0
+        anneal = self.rate * min(1.0, 2.0 * (1 - number / self.steps) + 0.05)
+        self.optimizers["generator"].learning_rate.assign(settings.generator_lr * anneal)
+        self.optimizers["discriminator"].learning_rate.assign(settings.discriminator_lr * anneal)
+        self.moving = self.moving or self.loss < settings.informed or number >= settings.warmup_steps
+        moves = self.moving and self.loss < settings.lost
+        figures = self._step(
+            _tensors(inputs), tf.constant(moves), tf.constant(number % settings.penalty_every == 0), tf.constant(number)
+        )
+        self.loss = 0.97 * self.loss + 0.03 * float(figures["discriminator_loss"])
+        return {**figures, "generator_moves": float(moves)}
+
+    def validated(self, score: float, best_weights: Any) -> bool:
+        """Take in a validation's score, go back to `best_weights()` after PATIENCE worse ones; return whether to go on.
+
+        The lower the score, the better.
+        """
+        if score < self.best:
+            self.best, self.worse = score, 0
+        elif self.moving:
+            self.worse += 1
+        if self.worse == PATIENCE:
+            self.network.restart(best_weights())
+            self.rate, self.worse = self.rate / 2, 0
+        return self.rate >= LEAST_RATE
+
+    def state(self) -> State:
+        """Return the whole state for the next step."""
+        progress = np.array([self.loss, self.moving, self.rate, self.best, self.worse])
+        weights = {f"discriminator/{v.path}": np.array(v) for v in self.discriminator.variables}
+        optimizers = [_optimizer_state(name, optimizer) for name, optimizer in self.optimizers.items()]
+        return {**self.network.state(), **weights, "progress": progress} | optimizers[0] | optimizers[1]
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore a state."""
+        self.network.restore(state)
+        assign(self.discriminator, [state[f"discriminator/{v.path}"] for v in self.discriminator.variables])
+        for name, optimizer in self.optimizers.items():
+            _restore_optimizer(name, optimizer, state)
+        self.loss, moving, self.rate, self.best, worse = (float(value) for value in state["progress"])
+        self.moving, self.worse = bool(moving), int(worse)
+
+    def _update(self, batch: dict[str, Any], moves: Any, penalise: Any, number: Any) -> dict[str, Any]:
+        settings = self.settings
+        x = batch["pristine"] / LEVELS_PER_UNIT - 1.0
         side = x.shape[1]
-        position = position_maps(given["offsets"], given["sizes"], side, side)
-        twice = [tf.concat([part, part], 0) for part in (x, position, given["base"])]
+        position = position_maps(batch["offsets"], batch["sizes"], side, side)
+        twice = [tf.concat([part, part], 0) for part in (x, position, batch["base"])]
         with tf.GradientTape(persistent=True) as tape:
-            generated = self._generated(given, stochastic=True)
-            images = tf.concat([given["distorted"], generated], 0)
+            generated = self.network.generate(batch, stochastic=True)
+            images = tf.concat([batch["distorted"], generated], 0)
             logits = self._judge(images, *twice)
             real, fake = tf.split(logits, 2)
             d_loss = tf.reduce_mean(tf.nn.softplus(fake - real))
             g_loss = tf.reduce_mean(tf.nn.softplus(real - fake))
-            power = power_mismatch(given["distorted"] - given["base"], generated - given["base"], given["pristine"])
+            power = power_mismatch(batch["distorted"] - batch["base"], generated - batch["base"], batch["pristine"])
             penalty = tf.cond(
-                penalise, lambda: self._penalty(tf.stop_gradient(images), twice, logits), lambda: tf.constant(0.0)
+                penalise,
+                lambda: self._penalty(tf.stop_gradient(images), twice, logits, number),
+                lambda: tf.constant(0.0),
             )
             d_total = d_loss + settings.penalty * settings.penalty_every * penalty
             g_total = g_loss + settings.power_weight * power
-        d_variables, g_variables = self.discriminator.trainable_variables, self.network.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(d_total, d_variables), d_variables)
+        d_variables, g_variables = self.discriminator.trainable_variables, self.network.network.trainable_variables
+        self.optimizers["discriminator"].apply(tape.gradient(d_total, d_variables), d_variables)
 
         def move() -> Any:
-            self.generator_optimizer.apply(tape.gradient(g_total, g_variables), g_variables)
-            self.average(decay)
+            self.optimizers["generator"].apply(tape.gradient(g_total, g_variables), g_variables)
+            self.network.average(settings.ema_decay)
             return tf.constant(0)
 
-        tf.cond(go, move, lambda: tf.constant(0))
-        return {"discriminator": d_loss, "generator": g_loss, "power": power}
+        tf.cond(moves, move, lambda: tf.constant(0))
+        return {"discriminator_loss": d_loss, "generator_loss": g_loss, "power_mismatch": power}
 
     def _judge(self, images: Any, pristine: Any, position: Any, base: Any) -> Any:
         """Return D's logits of distorted `images` (N, H, W, 3) in levels."""
-        return self.discriminator([pristine, (images - base) / self.residual_scale, images, position])
+        return self.discriminator([pristine, (images - base) / self.network.residual_scale, images, position])
 
-    def _penalty(self, images: Any, others: list[Any], logits: Any) -> Any:
+    def _penalty(self, images: Any, others: list[Any], logits: Any, number: Any) -> Any:
         """Return the mean squared slope of each logit along a random direction of the residual: R1 and R2."""
         reach = self.settings.penalty_reach
-        moved = self._judge(images + reach * self.residual_scale * tf.random.normal(tf.shape(images)), *others)
+        direction = tf.random.stateless_normal(tf.shape(images), tf.stack([self.settings.seed, number]))
+        moved = self._judge(images + reach * self.network.residual_scale * direction, *others)
         return tf.reduce_mean(tf.square((moved - logits) / reach))
 
 
-def _tensors(batch: Batch) -> dict[str, Any]:
-    return {name: tf.constant(batch[name]) for name in ORDER}
-
-
-def _assign(network: keras.Model, values: Sequence[Any]) -> None:
+def assign(network: keras.Model, values: Any) -> None:
+    """Give the variables of `network` these values, in order."""
     for variable, value in zip(network.variables, values, strict=True):
         variable.assign(value)
+
+
+def _tensors(inputs: Inputs) -> dict[str, Any]:
+    return {name: tf.constant(inputs[name]) for name in ORDER}
+
+
+def _optimizer_state(name: str, optimizer: Any) -> State:
+    return {f"{name}_optimizer/{number}": np.array(v) for number, v in enumerate(optimizer.variables)}
+
+
+def _restore_optimizer(name: str, optimizer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+    for number, variable in enumerate(optimizer.variables):
+        variable.assign(state[f"{name}_optimizer/{number}"])

@@ -39,6 +39,11 @@ class CropBatch:
     distorted: Images
     severities: NDArray[np.float32]  # k / n for level k of n
 
+    @property
+    def inputs(self) -> tuple[Images, Images, NDArray[np.float32]]:
+        """What a training step takes, but for its number."""
+        return self.pristine, self.distorted, self.severities
+
 
 class Crops:
     """The training crops of a distortion at given `levels` of the store, weakest first.

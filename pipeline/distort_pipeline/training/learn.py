@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.components.codec_bank import Pair, related_codecs
+from distort_pipeline.components.codec_bank import Pair, Pixels, related_codecs
 from distort_pipeline.components.composed import ComposedGenerator
 from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.components.patches import Levels, PairPatch
 from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.stores.models import read_arrays, write_arrays
+from distort_pipeline.training.best_checkpoint import BestWeights
 from distort_pipeline.training.compose_fit import (
     EXACT_MSE,
     bases_of,
@@ -40,6 +41,7 @@ from distort_pipeline.training.compose_fit import (
 )
 from distort_pipeline.training.compose_score import Scorer
 
+STAGES = Path("checkpoints") / "stages"
 NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
@@ -59,7 +61,8 @@ class LearnSettings:
     adversarial_steps: int = 1500
     crop_px: int = 96
     batch: int = 8
-    validate_every: int = 150
+    validate_every: int = 100
+    checkpoint_every: int = 200
     seed: int = 0
 
 
@@ -87,17 +90,7 @@ class Stages:
 
     def consider(self, name: str, generator: ComposedGenerator, *, better: float = 1.0) -> float:
         """Score `generator`, keep it if its score is below `better` of the best, and return its score."""
-        if generator.codec is None:
-            figures = self.scorer.score(
-                lambda patch, seed: generator.distort_part(
-                    patch.pristine, patch.pristine, 1.0, seed, position_of(patch)
-                )
-            )
-        else:
-            codec = generator.codec
-            figures = self.scorer.score(
-                lambda patch, seed: codec.encode(patch.pristine, np.random.Generator(np.random.PCG64(seed)))
-            )
+        figures = self.figures(generator)
         cpu_s = round(time.process_time() - self.started)
         self.rows.append({"stage": name, "cpu_s": cpu_s, **figures})
         _say(
@@ -105,19 +98,27 @@ class Stages:
             f"C2ST {figures['c2st_accuracy']:.2f}, {figures['delta_psnr_db']:+.2f} dB, "
             f"median {figures['median_abs_delta_db']:.2f} dB, {cpu_s} CPU-s"
         )
-        score = figures["score"]
-        if score < better * self.score:
-            self.best, self.score, self.name = generator, score, name
-        return score
+        if figures["score"] < better * self.score:
+            self.best, self.score, self.name = generator, figures["score"], name
+        return figures["score"]
+
+    def figures(self, generator: ComposedGenerator) -> dict[str, float]:
+        """Return the score of `generator` on the held-out patches, and what it is made of."""
+        codec = generator.codec
+
+        def distort(patch: PairPatch, seed: int) -> Pixels:
+            if codec is not None:
+                return codec.encode(patch.pristine, np.random.Generator(np.random.PCG64(seed)))
+            return generator.distort_part(patch.pristine, patch.pristine, 1.0, seed, position_of(patch))
+
+        return self.scorer.score(distort)
 
 
-def learn(
-    data: LearnData, settings: LearnSettings, *, keep_anyway: bool = False, folder: Path | None = None
-) -> ComposedGenerator:
+def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway: bool = False) -> ComposedGenerator:
     """Return the generator that validates best on `data.held`.
 
-    In `folder` each finished stage is kept, so that an interrupted learning goes on behind it. Raises
-    NotBetterThanIdentity if nothing is better than the pristine image itself, unless `keep_anyway`.
+    In `folder` go checkpoints and training curves: an interrupted learning continues. Raises NotBetterThanIdentity if
+    nothing is better than the pristine image itself, unless `keep_anyway`.
     """
     stages = Stages(data.held)
     identity = stages.consider("identity", ComposedGenerator())
@@ -150,7 +151,7 @@ def stages_of_codecs(whole: Sequence[Pair], stages: Stages) -> None:
 
 
 def _learn_parts(
-    data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path | None
+    data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path
 ) -> dict[str, Any]:
     """Take fitted parts, noise, and the network into consideration; return what there is to report of them."""
     parts = _remembered(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
@@ -165,56 +166,91 @@ def _learn_parts(
 
     from distort_pipeline.networks.compact_body import CompactBody
     from distort_pipeline.training.compact_crops import CompactCrops
-    from distort_pipeline.training.compact_training import CompactSettings, CompactTrainer
+    from distort_pipeline.training.compact_training import CompactNetwork, CompactSettings
 
     rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(data.fitted, bases, strict=True)])))
     crops = CompactCrops(data.fitted, bases, crop_px=settings.crop_px, batch=settings.batch, seed=settings.seed)
-    trainer = CompactTrainer(CompactSettings(seed=settings.seed), residual_scale=rms, jpeg=jpeg)
-    clock = time.process_time()
-    quiet = CompactBody(trainer.averaged, noise_scale=rms, stochastic=False)
-
-    def learn_mean() -> ComposedGenerator:
-        trainer.train_mean(
-            crops,
-            settings.mean_steps,
-            lambda step, loss: _say(f"  mean, step {step}: {loss:.4f} ({time.process_time() - clock:.0f} CPU-s)"),
-        )
-        return parts.with_parts(body=quiet)
-
-    mean = _remembered(folder, "mean", learn_mean)
-    if mean.body is not None and mean.body is not quiet:
-        trainer.start_from(mean.body.network)  # type: ignore[attr-defined]
-        mean = parts.with_parts(body=quiet)
+    rates = CompactSettings(seed=settings.seed)
+    compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
+    quiet = CompactBody(compact.averaged, noise_scale=rms, stochastic=False)
+    mean = parts.with_parts(body=quiet)
+    _learn_mean(crops, compact, rates, settings, folder)
     stages.consider("mean", mean, better=BETTER)
     residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
     start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
         return report
-    if stages.best is noisy and stages.best.body is None:
-        trainer.start_anew()
+    if stages.best.body is None:  # fits alone are better: the network begins at a residual of 0
+        compact.restart()
         start = noisy
     report["before_adversary"] = stages.score
-    crops.give_noise(start)
-    adversarial = start.with_parts(body=CompactBody(trainer.averaged, noise_scale=rms, stochastic=True))
-    clock = time.process_time()
-    best: dict[str, Any] = {}
-
-    def validate(step: int) -> float:
-        score = stages.consider(f"adversary {step}", adversarial, better=0.0)
-        if not best or score < best["score"]:
-            best.update(score=score, step=step)
-        return score
-
-    trainer.train_adversary(
-        crops,
-        settings.adversarial_steps,
-        validate,
-        every=settings.validate_every,
-        say=lambda text: _say(f"  {text} ({time.process_time() - clock:.0f} CPU-s)"),
-    )
-    score = stages.consider(f"adversary, kept {best['step']}", adversarial, better=BETTER)
-    report["adversarial_step"] = best["step"] if stages.score == score else 0
+    crops.give_noise(start, seed=settings.seed + 1)
+    adversarial = start.with_parts(body=CompactBody(compact.averaged, noise_scale=rms, stochastic=True))
+    step = _learn_adversarially(crops, compact, rates, settings, adversarial, stages, folder)
+    score = stages.consider(f"adversary, kept {step}", adversarial, better=BETTER)
+    report["adversarial_step"] = step if stages.score == score else 0
     return report
+
+
+def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, folder: Path) -> None:
+    """Train the network `compact` towards the mean; checkpoints and curves go below `folder`."""
+    from distort_pipeline.training.compact_training import MeanTrainer
+    from distort_pipeline.training.loop import train
+
+    train(
+        MeanTrainer(compact, rates, steps=settings.mean_steps),
+        crops,
+        folder / STAGES / "mean",
+        label="mean",
+        steps=settings.mean_steps,
+        checkpoint_every=settings.checkpoint_every,
+        validate_every=settings.mean_steps,
+        validate=lambda _: {},
+    )
+
+
+def _learn_adversarially(
+    crops: Any,
+    compact: Any,
+    rates: Any,
+    settings: LearnSettings,
+    adversarial: ComposedGenerator,
+    stages: Stages,
+    folder: Path,
+) -> int:
+    """Train the network against a discriminator, leave it at its best, and return the step of that."""
+    from distort_pipeline.training.compact_training import AdversarialTrainer, assign
+    from distort_pipeline.training.loop import train
+
+    trainer = AdversarialTrainer(compact, rates, steps=settings.adversarial_steps)
+    best = BestWeights(folder / STAGES)
+
+    def best_weights() -> list[Any]:
+        weights = best.weights()
+        return [weights[variable.path] for variable in compact.averaged.variables]
+
+    goes_on = True
+
+    def validate(step: int) -> dict[str, float]:
+        nonlocal goes_on
+        figures = stages.figures(adversarial)
+        best.offer(step, figures["score"], lambda: {v.path: np.array(v) for v in compact.averaged.variables})
+        goes_on = trainer.validated(figures["score"], best_weights)
+        return figures
+
+    train(
+        trainer,
+        crops,
+        folder,
+        label="adversary",
+        steps=settings.adversarial_steps,
+        checkpoint_every=settings.checkpoint_every,
+        validate_every=settings.validate_every,
+        validate=validate,
+        goes_on=lambda: goes_on,
+    )
+    assign(compact.averaged, best_weights())
+    return best.step()
 
 
 def _consider_noise(
@@ -248,11 +284,9 @@ def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
     return [rows[len(rows) // 2] for rows in indices.values()]
 
 
-def _remembered(folder: Path | None, name: str, make: Callable[[], ComposedGenerator]) -> ComposedGenerator:
+def _remembered(folder: Path, name: str, make: Callable[[], ComposedGenerator]) -> ComposedGenerator:
     """Return the generator that a stage of this `name` left in `folder`, or make it and leave it there."""
-    if folder is None:
-        return make()
-    file = folder / f"{name}.safetensors"
+    file = folder / STAGES / f"{name}.safetensors"
     if file.is_file():
         arrays, notes = read_arrays(file)
         generator = composed_generator(arrays, json.loads(notes["described"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.interrupts import graceful_shutdown
 from distort_pipeline.progress import track
 from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
-from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.log import open_log
 
 LOG_EVERY = 10
@@ -29,10 +28,8 @@ DIVERGED = 1e9  # the sum over a 1024 px crop of white against black, 8e8, is th
 class Trainer(Protocol):
     """The training step and state of a backend."""
 
-    def step(
-        self, pristine: NDArray[Any], distorted: NDArray[Any], severities: NDArray[Any], number: int
-    ) -> Mapping[str, Any]:
-        """Train on a batch and return the losses, as numbers or as the backend's scalars."""
+    def step(self, *inputs: Any) -> Mapping[str, Any]:
+        """Train on a batch's inputs and its step's number; return the losses, as numbers or the backend's scalars."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the whole state for the next step."""
@@ -41,9 +38,28 @@ class Trainer(Protocol):
         """Restore a state."""
 
 
+class Batch(Protocol):
+    """The crops of one step."""
+
+    @property
+    def step(self) -> int:
+        """The number of the step."""
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What the trainer's step takes, but for its number."""
+
+
+class Batches(Protocol):
+    """Crops by step, the same after a resume."""
+
+    def prefetch(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Yield the batches of steps `first` to `last` - 1."""
+
+
 def train(
     trainer: Trainer,
-    crops: Crops,
+    crops: Batches,
     folder: Path,
     *,
     label: str,
@@ -51,8 +67,11 @@ def train(
     checkpoint_every: int,
     validate_every: int,
     validate: Callable[[int], Mapping[str, float]],
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> int:
     """Train up to `steps` steps in `folder`, from its newest checkpoint if any; return the first step of this run.
+
+    It ends earlier where, after a validation, `goes_on` says no.
 
     A loss not finite or out of proportion raises PipelineError with the last good checkpoint. Ctrl-C saves a
     checkpoint after the current step, and then raises KeyboardInterrupt.
@@ -86,7 +105,7 @@ def train(
     # the reader's thread ends with the loop, also after an exception
     with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
-            pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
+            pending.append(trainer.step(*batch.inputs, batch.step))
             done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             stopped = stop_requested()
@@ -97,14 +116,18 @@ def train(
                 accumulate(done)
             if log_due:
                 log_means(done)
-            if done % validate_every == 0 or done == steps:
+            validation_due = done % validate_every == 0 or done == steps
+            if validation_due:
                 log.log(done, validate(done))
+                checkpoint_due = checkpoint_due or not goes_on()
             if checkpoint_due:
                 open_state = {f"{OPEN_SUMS}{name}": np.array(total) for name, total in sums.items()}
                 save_checkpoint(checkpoints, done, {**trainer.state(), **open_state})
                 saved = time.monotonic()
             if stopped and done < steps:
                 raise KeyboardInterrupt
+            if validation_due and not goes_on():
+                break
     return first
 
 
