@@ -32,7 +32,7 @@ def workplace(tmp_path_factory):
         for command in (
             "ingest clean --val-count 1",
             "pairs manifest.jsonl --external-pairs lens=worn --tile-px 256 --workers 0",
-            "train pairs --distortion lens --base-filters 2 --crop-px 128 --batch-size 2 --steps 2",
+            "train pairs --distortion lens --steps 2",
             "evaluate pairs --side-by-side 1",
             "generate --count 6 --tile-px 128 --workers 0",
             "export corpus --workers 0 --allow-flagged",  # thresholds from a single image fit no other image

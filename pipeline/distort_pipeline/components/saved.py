@@ -42,7 +42,7 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any
             arrays[f"{name}.kernels"] = part.kernels
             described["linear"].append({"kind": "field_filters", "linear": part.linear})
     if generator.codec is not None:
-        described["codec"] = {"name": generator.codec.name, "quality": generator.codec.quality}
+        described["codec"] = dataclasses.asdict(generator.codec)
     if generator.noise is not None:
         for name in NOISE_FIELDS:
             arrays[f"noise.{name}"] = getattr(generator.noise, name)
@@ -76,7 +76,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
         jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
     if "codec" in described:
-        codec = Codec(described["codec"]["name"], described["codec"]["quality"])
+        codec = Codec(**described["codec"])
     if "body" in described:
         from distort_pipeline.networks.compact_body import CompactBody, new_body
 

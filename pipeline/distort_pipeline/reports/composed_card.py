@@ -16,10 +16,11 @@ Learned from {tiles} training tiles of external pairs, composed of small models:
 | PSNR to pristine, generated minus true | {delta:+.2f} dB |
 | digest of the weights | SHA-256 {digest} |
 
-What each stage came to on held-out images (the score weighs JSD_NSS, twelve NSS features and delta PSNR):
+Kept: {kept}; adversarial steps kept: {steps}.{warning} What each stage came to on held-out training images (the score
+weighs JSD_NSS, twelve NSS features, a linear C2ST and delta PSNR; the identity scores about 4):
 
-| stage | score | JSD_NSS | features | delta PSNR |
-|---|---|---|---|---|
+| stage | score | JSD_NSS | features | C2ST | delta PSNR |
+|---|---|---|---|---|---|
 {stages}
 
 Limits: it knows one level of one distortion, and photographs like those that it was trained on. All settings are in
@@ -32,7 +33,7 @@ def composed_card_text(card: Mapping[str, Any]) -> str:
     figures = card["figures"]
     stages = [
         f"| {stage['stage']} | {stage['score']:.4f} | {stage['jsd_nss']:.5f} | {stage['features']:.5f} | "
-        f"{stage['delta_psnr_db']:+.2f} dB |"
+        f"{stage['c2st_accuracy']:.3f} | {stage['delta_psnr_db']:+.2f} dB |"
         for stage in card["learning"]["stages"]
     ]
     return TEXT.format(
@@ -43,14 +44,23 @@ def composed_card_text(card: Mapping[str, Any]) -> str:
         identity=figures["jsd_nss_pristine"],
         delta=figures["delta_psnr_db"],
         digest=card["weights_digest"],
+        kept=card["learning"]["kept"],
+        steps=card["kept_step"],
+        warning=""
+        if card["learning"]["better_than_identity"]
+        else " **The identity baseline is better than this model.**",
         stages="\n".join(stages),
     )
 
 
 def part_names(parts: Mapping[str, Any], learning: Mapping[str, Any]) -> list[str]:
     """Return the names of a generator's parts, in the order in which they act."""
-    names = [f"{parts['codec']['name']} at quality {parts['codec']['quality']}"] if "codec" in parts else []
-    names += learning["parts"].get("parts", [])
+    names = []
+    if "codec" in parts:
+        codec = parts["codec"]
+        names.append(f"{codec['name']} at quality {codec['quality']}" + (", a panned frame" if codec["panned"] else ""))
+    if parts.get("linear"):
+        names += learning.get("parts", [])
     if "body" in parts:
         names.append("a compact network" + (" trained against a discriminator" if parts["body"]["stochastic"] else ""))
     if learning.get("noise"):

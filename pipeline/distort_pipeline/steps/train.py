@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from distort_pipeline.training.resolve import (
     resolve_noise_channels,
     resolve_warmup_steps,
 )
+from distort_pipeline.training.time_budget import TIMED_STEPS, seconds_per_step, stored_steps
 from distort_pipeline.training.validator import Figures, Validator, mean_figures
 from distort_pipeline.versions import package_versions
 
@@ -102,6 +104,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     with build.writing() as work:
         pin_backend_threads(config.threads)
         init = _init(config, pairs, distortion, recipes, work, noise_channels, init_from)
+        if config.minutes is not None:
+            config = _within_minutes(config, pairs, distortion, levels, noise_channels, init, work)
         trainer, device = _trainer(config, distortion, noise_channels, len(levels), init)
         select_checkpoint = config.select_checkpoint or ("best" if init.fitted else "last")
         trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, select_checkpoint)
@@ -235,6 +239,42 @@ def _trainer(
     return trainer, device
 
 
+def _within_minutes(
+    config: TrainConfig,
+    pairs: PairStore,
+    distortion: str,
+    levels: Sequence[int],
+    noise_channels: int,
+    init: Initialization,
+    work: Path,
+) -> TrainConfig:
+    """Return `config` with as many steps as fit into its minutes; they are stored before the first."""
+
+    def plan() -> dict[str, int]:
+        trainer, device = _trainer(config, distortion, noise_channels, len(levels), init)
+        with closing(_crops(config, pairs, distortion, levels).prefetch(0, TIMED_STEPS + 1)) as batches:
+            seconds = seconds_per_step(
+                lambda number: float(next(iter(trainer.step(*next(batches).inputs, number).values()))),
+                gpu="GPU" in device,
+            )
+        assert config.minutes is not None
+        return {"steps": max(int(60 * config.minutes / seconds), 1)}
+
+    return dataclasses.replace(config, steps=stored_steps(work / "checkpoints", plan)["steps"])
+
+
+def _crops(config: TrainConfig, pairs: PairStore, distortion: str, levels: Sequence[int]) -> Crops:
+    return Crops(
+        pairs,
+        distortion,
+        levels,
+        crop_px=config.crop_px,
+        crop_align=config.crop_align,
+        batch_size=config.batch_size,
+        seed=derive_seed(config.seed, distortion),
+    )
+
+
 def _train(
     config: TrainConfig,
     pairs: PairStore,
@@ -250,16 +290,7 @@ def _train(
     from distort_pipeline.networks.predictor import Predictor
     from distort_pipeline.training.loop import train
 
-    seed = derive_seed(config.seed, distortion)
-    crops = Crops(
-        pairs,
-        distortion,
-        levels,
-        crop_px=config.crop_px,
-        crop_align=config.crop_align,
-        batch_size=config.batch_size,
-        seed=seed,
-    )
+    crops = _crops(config, pairs, distortion, levels)
     best = BestWeights(work / "checkpoints" / "best")
     predictor = Predictor(
         trainer.ema_generator,

@@ -40,11 +40,13 @@ from distort_pipeline.training.compose_fit import (
     with_noise,
 )
 from distort_pipeline.training.compose_score import Scorer
+from distort_pipeline.training.time_budget import cores, seconds_per_step, stored_steps
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
+MEAN_SHARE, VALIDATION_COST = 0.3, 1.15  # of the time for the network; of a step, with what validations take
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
 
@@ -57,8 +59,9 @@ class NotBetterThanIdentity(Exception):  # noqa: N818 - says what happened
 class LearnSettings:
     """How long the two phases of the network are."""
 
-    mean_steps: int = 900
-    adversarial_steps: int = 1500
+    minutes: float | None = 20.0  # in which both phases fit, the fits included; None: the steps that are given
+    mean_steps: int = 900  # at most, if there are minutes
+    adversarial_steps: int = 3000  # at most, if there are minutes
     crop_px: int = 96
     batch: int = 8
     validate_every: int = 100
@@ -171,6 +174,7 @@ def _learn_parts(
     rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(data.fitted, bases, strict=True)])))
     crops = CompactCrops(data.fitted, bases, crop_px=settings.crop_px, batch=settings.batch, seed=settings.seed)
     rates = CompactSettings(seed=settings.seed)
+    settings = _within_minutes(crops, rates, rms, jpeg, settings, stages, folder)
     compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
     quiet = CompactBody(compact.averaged, noise_scale=rms, stochastic=False)
     mean = parts.with_parts(body=quiet)
@@ -190,6 +194,31 @@ def _learn_parts(
     score = stages.consider(f"adversary, kept {step}", adversarial, better=BETTER)
     report["adversarial_step"] = step if stages.score == score else 0
     return report
+
+
+def _within_minutes(
+    crops: Any, rates: Any, rms: float, jpeg: Any, settings: LearnSettings, stages: Stages, folder: Path
+) -> LearnSettings:
+    """Return `settings` with as many steps as fit into its minutes behind the fits; steps as they are without."""
+    from distort_pipeline.training.compact_training import AdversarialTrainer, CompactNetwork, MeanTrainer
+
+    if settings.minutes is None:
+        return settings
+    left_s = 60 * settings.minutes - (time.process_time() - stages.started) / cores()
+
+    def plan() -> dict[str, int]:
+        compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
+        mean_trainer = MeanTrainer(compact, rates, steps=settings.mean_steps)
+        mean_s = seconds_per_step(lambda number: mean_trainer.step(crops.at(number), number))
+        trainer = AdversarialTrainer(compact, rates, steps=settings.adversarial_steps)
+        adversarial_s = seconds_per_step(lambda number: trainer.step(crops.at(number), number))
+        mean = int(min(settings.mean_steps, MEAN_SHARE * left_s / mean_s))
+        adversarial = (left_s - mean * mean_s) / (adversarial_s * VALIDATION_COST)
+        return {"mean": max(mean, 1), "adversarial": int(max(min(settings.adversarial_steps, adversarial), 0))}
+
+    steps = stored_steps(folder / STAGES, plan)
+    _say(f"{steps['mean']} steps towards the mean and up to {steps['adversarial']} adversarial ones")
+    return dataclasses.replace(settings, mean_steps=steps["mean"], adversarial_steps=steps["adversarial"])
 
 
 def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, folder: Path) -> None:
