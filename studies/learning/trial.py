@@ -48,7 +48,7 @@ def main() -> None:
     pairs, files = load(options.folder / "learn")
     held, train = pairs[::6], [pair for number, pair in enumerate(pairs) if number % 6]
     options.out.mkdir(parents=True, exist_ok=True)
-    settings = LearnSettings(mean_steps=options.mean, adversarial_steps=options.adversary)
+    settings = LearnSettings(minutes=None, mean_steps=options.mean, adversarial_steps=options.adversary)
     patches = cut_patches(held, 384)
     data = LearnData(cut_patches(train, 384), patches[:: max(len(patches) // 16, 1)], held, read_jpeg_stage(files[0]))
     generator = learn(data, settings, options.out, keep_anyway=True)

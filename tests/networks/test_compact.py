@@ -81,8 +81,9 @@ def test_the_discriminator_decides_cell_by_cell() -> None:
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (2, 64, 96, 3)).astype(np.float32)
     position = position_maps(np.zeros((2, 2)), np.full((2, 2), 96.0), 64, 96)
-    logits = discriminator([image / 127.5 - 1, np.zeros_like(image), image, np.asarray(position)])
+    logits, features = discriminator([image / 127.5 - 1, np.zeros_like(image), image, np.asarray(position)])
     assert logits.shape == (2, 4, 6, 1)
+    assert features.shape == (2, 4, 6, 16)
 
 
 def test_scene_statistics_are_those_of_the_paper_where_there_is_contrast() -> None:

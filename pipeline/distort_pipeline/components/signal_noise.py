@@ -9,7 +9,7 @@ residuals. The gain is resampled from those of the training images: ISO, exposur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,7 +20,9 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from distort_pipeline.components.patches import Levels, PairPatch
 
-LUMAS, CONTRASTS = 8, 4  # bins
+LUMAS = 8  # bins
+CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
+CONTRASTS = len(CONTRAST_QUANTILES)
 WINDOW_SIGMA_PX = 2.0  # of the local mean and deviation
 CONTRAST_WINDOW_PX = 7
 KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
@@ -28,6 +30,7 @@ SPECTRUM_PX = 32  # windows, half overlapping
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
 TO_RGB = np.linalg.inv(TO_YCC)
 LEAST_VARIANCE = 1e-4  # levels²
+CORRECTIONS, MOST_CORRECTION = 3, 2.0  # rounds through the last stage; the most that one changes an amplitude
 PRIOR_PIXELS = 300  # that neighbouring bins are worth
 LEVELS = np.arange(256)
 KNOTS = np.linspace(0, 255, 17)  # levels at which each channel's deviation is fitted
@@ -82,13 +85,13 @@ def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
 
 
 def local_luma(base: Levels) -> tuple[Levels, Levels]:
-    """Return the local mean and the log of the local deviation of the luma of `base` (H, W, 3), both (H, W)."""
-    luma = (base @ TO_YCC[0].astype(np.float32)).astype(np.float32)
-    size = (CONTRAST_WINDOW_PX, CONTRAST_WINDOW_PX)
-    mean = cv2.GaussianBlur(luma, size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
-    square = cv2.GaussianBlur(np.square(luma - 128), size, WINDOW_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
-    deviation = np.sqrt(np.maximum(square - np.square(mean - 128), 0))
-    return mean, np.log(deviation + 0.5)
+    """Return the local mean luma of `base` (H, W, 3) and the log of the local deviation in all colours, both (H, W)."""
+    ycc = base @ TO_YCC.T.astype(np.float32) - np.array([128, 0, 0], np.float32)
+    size, border = (CONTRAST_WINDOW_PX, CONTRAST_WINDOW_PX), cv2.BORDER_REFLECT_101
+    mean = cv2.GaussianBlur(ycc, size, WINDOW_SIGMA_PX, borderType=border)
+    square = cv2.GaussianBlur(np.square(ycc), size, WINDOW_SIGMA_PX, borderType=border)
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0).sum(-1))
+    return mean[..., 0] + 128, np.log(deviation + 0.5)
 
 
 def interpolate_roots(roots: NDArray[np.float32], luma: Levels, shares: Levels) -> NDArray[np.float32]:
@@ -105,33 +108,94 @@ def interpolate_roots(roots: NDArray[np.float32], luma: Levels, shares: Levels) 
 
 
 def fit_signal_noise(
-    patches: Sequence[PairPatch], bases: Sequence[Levels], residuals: Sequence[Levels] | None = None
+    patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
+    residuals: Sequence[Levels] | None = None,
+    *,
+    last_stage: Callable[[Levels], Levels] | None = None,
 ) -> SignalNoise:
-    """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped."""
+    """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped.
+
+    `last_stage` is what happens to levels once noise has been added (rounding, a JPEG): a few rounds correct the
+    covariances and spectra until drawn residuals behind it are like the true ones.
+    """
     if residuals is None:
         residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
     deviations = _deviations(bases, residuals)
-    residuals = [residual / deviation_at(base, deviations) for base, residual in zip(bases, residuals, strict=True)]
     local = [local_luma(base) for base in bases]
     every = np.concatenate([contrast[::4, ::4].ravel() for _, contrast in local])
-    contrasts = np.quantile(every, (np.arange(CONTRASTS) + 0.5) / CONTRASTS)
+    contrasts = np.quantile(every, CONTRAST_QUANTILES)
     contrasts = np.maximum.accumulate(contrasts + 1e-3 * np.arange(CONTRASTS)).astype(np.float32)
-    products = np.zeros((LUMAS, CONTRASTS, 3, 3))
-    counts = np.zeros((LUMAS, CONTRASTS))
-    inside = slice(4, -4)
-    for base, residual, (luma, contrast) in zip(bases, residuals, local, strict=True):
-        ycc = (residual @ TO_YCC.T.astype(np.float32))[inside, inside].reshape(-1, 3).astype(np.float64)
-        unclipped = np.all(_unclipped(base), axis=-1)[inside, inside].ravel()
-        bins = _nearest_bins(luma, contrast, contrasts)[inside, inside].ravel()
-        for index in np.unique(bins[unclipped]):
-            samples = ycc[unclipped & (bins == index)]
-            row, column = divmod(int(index), CONTRASTS)
-            products[row, column] += samples.T @ samples
-            counts[row, column] += len(samples)
-    roots = _roots(products, counts)
-    kernels = _kernels(residuals, local, contrasts, roots)
-    noise = SignalNoise(deviations, roots, kernels, contrasts, np.zeros(1, np.float32))
-    return replace(noise, log_gains=_log_gains(noise, patches, residuals, local))
+    noise = SignalNoise(
+        deviations,
+        np.zeros((LUMAS, CONTRASTS, 3, 3), np.float32),
+        np.zeros((CONTRASTS, 3, KERNEL_PX, KERNEL_PX), np.float32),
+        contrasts,
+        np.zeros(1, np.float32),
+    )
+    true = _Statistics.of(noise, bases, residuals, local)
+    roots = _roots(true.products, true.counts)
+    true_power = _spectra(noise, bases, residuals, local, roots)
+    noise = replace(noise, roots=roots, kernels=_kernels(true_power))
+    if last_stage is not None:
+        steady = [p.distorted - residual for p, residual in zip(patches, residuals, strict=True)]
+        power = true_power
+        for turn in range(CORRECTIONS):
+            drawn = []
+            for number, (base, levels) in enumerate(zip(bases, steady, strict=True)):
+                rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([turn, number])))
+                drawn.append(last_stage(levels + noise.draw(base, rng, 0.0)) - levels)
+            found = _Statistics.of(noise, bases, drawn, local)
+            noise = replace(noise, roots=_corrected(noise.roots, true, found))
+            power = power * np.clip(
+                true_power / _spectra(noise, bases, drawn, local, roots), 1 / MOST_CORRECTION, MOST_CORRECTION
+            )
+            noise = replace(noise, kernels=_kernels(power))
+    return replace(noise, log_gains=_log_gains(noise, patches, bases, residuals, local))
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """Sums over pixels of products of residuals' Y, Cb, Cr, (LUMAS, CONTRASTS, 3, 3), and numbers of pixels."""
+
+    products: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        noise: SignalNoise,
+        bases: Sequence[Levels],
+        residuals: Sequence[Levels],
+        local: Sequence[tuple[Levels, Levels]],
+    ) -> _Statistics:
+        """Return those of `residuals` divided by the deviations of `noise`."""
+        products, counts = np.zeros((LUMAS, CONTRASTS, 3, 3)), np.zeros((LUMAS, CONTRASTS))
+        inside = slice(4, -4)
+        for base, residual, (luma, contrast) in zip(bases, residuals, local, strict=True):
+            ycc = _unit_ycc(noise, base, residual)[inside, inside].reshape(-1, 3).astype(np.float64)
+            unclipped = np.all(_unclipped(base), axis=-1)[inside, inside].ravel()
+            bins = _nearest_bins(luma, contrast, noise.contrasts)[inside, inside].ravel()
+            for index in np.unique(bins[unclipped]):
+                samples = ycc[unclipped & (bins == index)]
+                row, column = divmod(int(index), CONTRASTS)
+                products[row, column] += samples.T @ samples
+                counts[row, column] += len(samples)
+        return cls(products, counts)
+
+
+def _corrected(roots: NDArray[np.float32], true: _Statistics, found: _Statistics) -> NDArray[np.float32]:
+    """Return `roots` scaled by component, where true residuals are stronger or weaker than those that were drawn."""
+    diagonals = [np.einsum("mtcc->mtc", statistics.products) for statistics in (true, found)]
+    prior = LEAST_VARIANCE * (true.counts[..., None] + 1)
+    ratio = np.clip((diagonals[0] + prior) / (diagonals[1] + prior), MOST_CORRECTION**-2, MOST_CORRECTION**2)
+    trust = (true.counts / (true.counts + PRIOR_PIXELS))[..., None]
+    return (ratio ** (0.5 * trust))[..., None].astype(np.float32) * roots
+
+
+def _unit_ycc(noise: SignalNoise, base: Levels, residual: Levels) -> Levels:
+    """Return Y, Cb and Cr of `residual` divided by each channel's deviation at its level."""
+    return (residual / deviation_at(base, noise.deviations)) @ TO_YCC.T.astype(np.float32)
 
 
 def _unclipped(base: Levels) -> NDArray[np.bool_]:
@@ -167,48 +231,51 @@ def _roots(products: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArra
     return roots
 
 
-def _kernels(
+def _spectra(
+    noise: SignalNoise,
+    bases: Sequence[Levels],
     residuals: Sequence[Levels],
     local: Sequence[tuple[Levels, Levels]],
-    contrasts: NDArray[np.float32],
     roots: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return kernels (CONTRASTS, 3, K, K) of unit energy: roots of the spectra of whitened residuals."""
+) -> NDArray[np.float64]:
+    """Return the power spectra (CONTRASTS, 3, S, S) of residuals whitened by `roots`, each of mean 1."""
     side, half = SPECTRUM_PX, SPECTRUM_PX // 2
     window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
     power = np.full((CONTRASTS, 3, side, side), 1e-9)
-    for residual, (luma, contrast) in zip(residuals, local, strict=True):
-        shares = _shares(contrast, contrasts)
+    for base, residual, (luma, contrast) in zip(bases, residuals, local, strict=True):
+        shares = _shares(contrast, noise.contrasts)
         inverse = interpolate_roots(np.linalg.inv(roots), luma, shares)
-        ycc = residual @ TO_YCC.T.astype(np.float32)
-        white = np.einsum("hwij,hwj->hwi", inverse, ycc, optimize=True)
+        white = np.einsum("hwij,hwj->hwi", inverse, _unit_ycc(noise, base, residual), optimize=True)
         views = np.lib.stride_tricks.sliding_window_view(white, (side, side), (0, 1))[::half, ::half]
         spectra = np.square(np.abs(np.fft.fft2(views * window)))  # (n, m, 3, side, side)
         weights = np.lib.stride_tricks.sliding_window_view(shares, (side, side), (0, 1))[::half, ::half].mean((-1, -2))
         power += np.einsum("nmt,nmcij->tcij", weights, spectra, optimize=True)
+    return power / power.mean((-1, -2), keepdims=True)
+
+
+def _kernels(power: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return kernels (CONTRASTS, 3, K, K) of unit energy: roots of power spectra (CONTRASTS, 3, S, S)."""
     reach = KERNEL_PX // 2
     lags = np.arange(-reach, reach + 1)
     taper = np.outer(np.hanning(KERNEL_PX + 2)[1:-1], np.hanning(KERNEL_PX + 2)[1:-1]) ** 0.25
-    kernels = np.zeros((CONTRASTS, 3, KERNEL_PX, KERNEL_PX), np.float32)
-    for t in range(CONTRASTS):
-        for c in range(3):
-            impulse = np.fft.ifft2(np.sqrt(power[t, c])).real
-            kernel = impulse[np.ix_(lags, lags)] * taper
-            kernels[t, c] = kernel / np.sqrt(np.square(kernel).sum())
-    return kernels
+    impulses = np.fft.ifft2(np.sqrt(power)).real
+    kernels = impulses[..., lags[:, None], lags[None]] * taper
+    return (kernels / np.sqrt(np.square(kernels).sum((-1, -2), keepdims=True))).astype(np.float32)
 
 
 def _log_gains(
     noise: SignalNoise,
     patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
     residuals: Sequence[Levels],
     local: Sequence[tuple[Levels, Levels]],
 ) -> NDArray[np.float32]:
     """Return the log of each training image's gain, the ratio of the residuals' deviation to what bins say."""
     powers = np.full((1 + max(patch.image for patch in patches), 2), 1e-9)
-    for patch, residual, (luma, contrast) in zip(patches, residuals, local, strict=True):
-        inverse = interpolate_roots(np.linalg.inv(noise.roots), luma, _shares(contrast, noise.contrasts))
-        white = np.einsum("hwij,hwj->hwi", inverse, residual @ TO_YCC.T.astype(np.float32), optimize=True)
+    inverses = np.linalg.inv(noise.roots + 1e-6 * np.eye(3)).astype(np.float32)
+    for patch, base, residual, (luma, contrast) in zip(patches, bases, residuals, local, strict=True):
+        inverse = interpolate_roots(inverses, luma, _shares(contrast, noise.contrasts))
+        white = np.einsum("hwij,hwj->hwi", inverse, _unit_ycc(noise, base, residual), optimize=True)
         powers[patch.image] += (np.square(white).sum(), white.size)
     return (0.5 * np.log(np.maximum(powers[:, 0], 1e-6) / powers[:, 1])).astype(np.float32)
 

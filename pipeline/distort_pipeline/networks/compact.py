@@ -79,7 +79,7 @@ def build_compact_generator(*, noise_channels: int, latents: int, size: CompactS
 
 
 def build_compact_discriminator(*, size: CompactSize, precision: str) -> keras.Model:
-    """Return D: [pristine, scaled residual, distorted, position] → logits (N, H/16, W/16, 1), float32.
+    """Return D: [pristine, scaled residual, distorted, position] → [logits (N, H/16, W/16, 1), cell features], float32.
 
     `pristine` (N, H, W, 3) is in [-1, 1], the residual of about unit variance, `distorted` in 8-bit levels, `position`
     (N, H/2, W/2, 15). Sides are multiples of 16.
@@ -96,13 +96,14 @@ def build_compact_discriminator(*, size: CompactSize, precision: str) -> keras.M
     coarse = _activated(_conv(fine, size.judged_quarter, 4, "coarse_1", precision, strides=2))
     coarse = _activated(_conv(coarse, size.judged_quarter, 3, "coarse_2", precision))
     cells = [
-        keras.layers.AveragePooling2D(CELL_PX // pixels_per_feature, dtype="float32")(features)
-        for features, pixels_per_feature in ((fine, 2), (coarse, 4))
+        keras.layers.AveragePooling2D(CELL_PX // pixels_per_feature, dtype="float32")(maps)
+        for maps, pixels_per_feature in ((fine, 2), (coarse, 4))
     ]
-    decided = _activated(_conv(ops.concatenate(cells, axis=-1), 128, 1, "decide_1", "float32"))
+    features = ops.concatenate(cells, axis=-1)
+    decided = _activated(_conv(features, 128, 1, "decide_1", "float32"))
     decided = _activated(_conv(decided, 64, 1, "decide_2", "float32"))
     logits = keras.layers.Conv2D(1, 1, name="logits", dtype="float32")(decided)
-    return keras.Model([pristine, residual, distorted, position], logits, name="compact_discriminator")
+    return keras.Model([pristine, residual, distorted, position], [logits, features], name="compact_discriminator")
 
 
 def scene_statistics(levels: Any) -> tuple[Any, Any]:

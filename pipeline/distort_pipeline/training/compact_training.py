@@ -3,8 +3,9 @@
 MeanTrainer: ℓ1 through the codec's straight-through stage, noise inputs at zero, so that what reads them stays as it
 was drawn and is alive later. AdversarialTrainer: paired relativistic loss (the same x on both sides cancels content;
 Jolicoeur-Martineau 2018), D warmed up until it beats chance and G held whenever it does not, R1 and R2 (Mescheder et
-al. 2018) by finite differences every few steps, a low weight on powers by octave and luminance. D and G learn from one
-pass through D. After validations that are worse, the network goes back to the best, and on at half the rate.
+al. 2018) by finite differences every few steps; G also matches the means of D's features (Salimans et al. 2016) and
+powers by octave and luminance. D and G learn from one pass through D. After validations that are worse, the network
+goes back to the best, and on at half the rate.
 """
 
 from __future__ import annotations
@@ -39,17 +40,19 @@ class CompactSettings:
     """One default for every distortion."""
 
     mean_lr: float = 1e-3
-    generator_lr: float = 2.5e-4
+    generator_lr: float = 2e-4
     discriminator_lr: float = 4e-4
     beta_1: float = 0.5  # of both, in the adversarial phase
-    ema_decay: float = 0.99
+    ema_decay: float = 0.995
     power_weight: float = 0.3
+    feature_weight: float = 5.0
+    feature_share: float = 0.25  # of single crops' features, beside the batch's mean
     penalty: float = 0.02  # of R1 and R2, on each logit
     penalty_every: int = 4
     penalty_reach: float = 0.1  # of the finite difference, in units of the scaled residual
     informed: float = 0.5  # D's loss below which G may move at first
     lost: float = 0.688  # D's loss above which G is held
-    warmup_steps: int = 200  # of D alone, at most
+    warmup_steps: int = 100  # of D alone, at most
     seed: int = 0
 
 
@@ -211,7 +214,7 @@ class AdversarialTrainer:
         with tf.GradientTape(persistent=True) as tape:
             generated = self.network.generate(batch, stochastic=True)
             images = tf.concat([batch["distorted"], generated], 0)
-            logits = self._judge(images, *twice)
+            logits, features = self._judge(images, *twice)
             real, fake = tf.split(logits, 2)
             d_loss = tf.reduce_mean(tf.nn.softplus(fake - real))
             g_loss = tf.reduce_mean(tf.nn.softplus(real - fake))
@@ -222,7 +225,8 @@ class AdversarialTrainer:
                 lambda: tf.constant(0.0),
             )
             d_total = d_loss + settings.penalty * settings.penalty_every * penalty
-            g_total = g_loss + settings.power_weight * power
+            mismatch = _feature_mismatch(features, settings.feature_share)
+            g_total = g_loss + settings.power_weight * power + settings.feature_weight * mismatch
         d_variables, g_variables = self.discriminator.trainable_variables, self.network.network.trainable_variables
         self.optimizers["discriminator"].apply(tape.gradient(d_total, d_variables), d_variables)
 
@@ -232,18 +236,30 @@ class AdversarialTrainer:
             return tf.constant(0)
 
         tf.cond(moves, move, lambda: tf.constant(0))
-        return {"discriminator_loss": d_loss, "generator_loss": g_loss, "power_mismatch": power}
+        figures = {"discriminator_loss": d_loss, "generator_loss": g_loss}
+        return {**figures, "feature_mismatch": mismatch, "power_mismatch": power}
 
-    def _judge(self, images: Any, pristine: Any, position: Any, base: Any) -> Any:
-        """Return D's logits of distorted `images` (N, H, W, 3) in levels."""
+    def _judge(self, images: Any, pristine: Any, position: Any, base: Any) -> tuple[Any, Any]:
+        """Return D's logits and features of distorted `images` (N, H, W, 3) in levels."""
         return self.discriminator([pristine, (images - base) / self.network.residual_scale, images, position])
 
     def _penalty(self, images: Any, others: list[Any], logits: Any, number: Any) -> Any:
         """Return the mean squared slope of each logit along a random direction of the residual: R1 and R2."""
         reach = self.settings.penalty_reach
         direction = tf.random.stateless_normal(tf.shape(images), tf.stack([self.settings.seed, number]))
-        moved = self._judge(images + reach * self.network.residual_scale * direction, *others)
+        moved, _ = self._judge(images + reach * self.network.residual_scale * direction, *others)
         return tf.reduce_mean(tf.square((moved - logits) / reach))
+
+
+def _feature_mismatch(features: Any, share: float) -> Any:
+    """Return how far the means of generated crops' `features` are from those of the true ones, in their deviations.
+
+    The first half of `features` (2 N, h, w, F) is of true crops, the second of generated ones of the same images.
+    """
+    true, generated = tf.split(features, 2)
+    deviation = tf.stop_gradient(tf.math.reduce_std(true, axis=[0, 1, 2])) + 1e-3
+    change = (tf.reduce_mean(generated, axis=[1, 2]) - tf.reduce_mean(true, axis=[1, 2])) / deviation  # (N, F)
+    return tf.reduce_mean(tf.square(tf.reduce_mean(change, axis=0))) + share * tf.reduce_mean(tf.square(change))
 
 
 def assign(network: keras.Model, values: Any) -> None:

@@ -157,7 +157,9 @@ def with_noise(
     rms = float(np.sqrt(np.mean([np.square(r).mean() for r in residuals])))
     if rms < LEAST_NOISE:
         return generator
-    noisy = generator.with_parts(noise=fit_signal_noise(patches, bases, residuals))
+    noisy = generator.with_parts(
+        noise=fit_signal_noise(patches, bases, residuals, last_stage=partial(_ended, jpeg=generator.jpeg))
+    )
     return calibrated(noisy, held)
 
 
