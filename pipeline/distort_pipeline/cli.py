@@ -265,7 +265,7 @@ def train(
     from distort_pipeline.assets import pretrained
     from distort_pipeline.steps import train as step
 
-    config = replaced(settings(ctx).train, levels=numbers_in(levels), **changes)
+    config = replaced(settings(ctx).train, levels=numbers_in(levels), external_steps=changes["steps"], **changes)
     start = pretrained(distortion) if init_from == "pretrained" else Path(init_from) if init_from else None
     show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, init_from=start))
 

@@ -121,16 +121,18 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
 
 
 def learn_settings(config: TrainConfig, distortion: str) -> LearnSettings:
-    """Return how long to learn: in minutes, or in `train.steps` adversarial steps if they are set.
+    """Return how long to learn: in minutes, or in adversarial steps if they are set.
 
     Fewer than 900 steps shorten the phase before them as well; with an adversarial weight of 0 there are none.
     """
     settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31)
     if config.minutes is not None:
         settings = dataclasses.replace(settings, minutes=config.minutes)
-    elif config.steps != TrainConfig.steps:
-        mean_steps = min(settings.mean_steps, config.steps)
-        settings = dataclasses.replace(settings, minutes=None, adversarial_steps=config.steps, mean_steps=mean_steps)
+    elif config.external_steps is not None:
+        mean_steps = min(settings.mean_steps, config.external_steps)
+        settings = dataclasses.replace(
+            settings, minutes=None, adversarial_steps=config.external_steps, mean_steps=mean_steps
+        )
     return settings if config.adversarial_weight else dataclasses.replace(settings, adversarial_steps=0)
 
 
