@@ -119,16 +119,16 @@ def main(ctx: click.Context, params: Path | None) -> None:
 
 def settings(ctx: click.Context) -> Params:
     """Return the settings of the file given by --params, else of our params.yaml in this folder, else the defaults."""
-    named: Path | None = ctx.obj
-    if named is None and PARAMS_FILE.is_file():
+    path: Path | None = ctx.obj
+    if path is None and PARAMS_FILE.is_file():
         if has_our_key(PARAMS_FILE):
-            named = PARAMS_FILE
+            path = PARAMS_FILE
         else:
             click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
-    if named is None:
+    if path is None:
         return Params()
-    params = load_params(named)
-    click.echo(f"settings from {named}", err=True)
+    params = load_params(path)
+    click.echo(f"settings from {path}", err=True)
     return params
 
 

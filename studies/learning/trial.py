@@ -70,9 +70,9 @@ def main() -> None:
     rows = []
     for number, (x, y) in enumerate(held[:4]):
         x, y = x[64:320, 64:320], y[64:320, 64:320]
-        made = generator.distort(x, 1.0, number, TilePosition(64, 64, *held[number][0].shape[:2]))
-        residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, made)]
-        rows.append(np.concatenate([x, y, made, *residuals], axis=1))
+        generated = generator.distort(x, 1.0, number, TilePosition(64, 64, *held[number][0].shape[:2]))
+        residuals = [np.clip(128 + 8 * (z.astype(float) - x), 0, 255).astype(np.uint8) for z in (y, generated)]
+        rows.append(np.concatenate([x, y, generated, *residuals], axis=1))
     Image.fromarray(np.concatenate(rows)).save(options.out / "strip.png")
     print(f"{time.process_time():.0f} CPU-s", file=sys.stderr)
 

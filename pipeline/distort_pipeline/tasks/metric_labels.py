@@ -80,11 +80,11 @@ def measure_batch(task: MetricTask) -> str:
     values: list[float] = []
     for pairs in _groups(zip(distorted, pristine, strict=True)):
         values += _measured(metric, task.metric, pairs)
-    measured = [
+    measured_values = [
         MeasuredValue(record.sample, value if math.isfinite(value) else None)
         for record, value in zip(records, values, strict=True)
     ]
-    write_values(task.work, task.batch, measured, MeasuredValue)
+    write_values(task.work, task.batch, measured_values, MeasuredValue)
     return task.batch
 
 

@@ -87,23 +87,23 @@ def train(
     with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(batch.pristine, batch.distorted, batch.severities, batch.step))
-            done = batch.step + 1
+            steps_done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             stopped = stop_requested()
             # at the same steps, wherever a run was interrupted
-            log_due = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
-            checkpoint_due = done % checkpoint_every == 0 or done == steps or stopped or overdue
+            log_due = steps_done % LOG_EVERY == 0 or steps_done % checkpoint_every == 0 or steps_done == steps
+            checkpoint_due = steps_done % checkpoint_every == 0 or steps_done == steps or stopped or overdue
             if log_due or checkpoint_due:
-                accumulate(done)
+                accumulate(steps_done)
             if log_due:
-                log_means(done)
-            if done % validate_every == 0 or done == steps:
-                log.log(done, validate(done))
+                log_means(steps_done)
+            if steps_done % validate_every == 0 or steps_done == steps:
+                log.log(steps_done, validate(steps_done))
             if checkpoint_due:
                 open_state = {f"{OPEN_SUMS}{name}": np.array(total) for name, total in sums.items()}
-                save_checkpoint(checkpoints, done, {**trainer.state(), **open_state})
+                save_checkpoint(checkpoints, steps_done, {**trainer.state(), **open_state})
                 saved = time.monotonic()
-            if stopped and done < steps:
+            if stopped and steps_done < steps:
                 raise KeyboardInterrupt
     return first
 
