@@ -23,7 +23,7 @@ CLOSE = 1e-4  # relative, in L2 norm, float32
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 pytestmark = pytest.mark.skipif(
-    find_spec("jax") is None, reason="JAX is not installed: pip install 'distort-pipeline[jax]'"
+    find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
 )
 
 

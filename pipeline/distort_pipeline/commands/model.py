@@ -26,7 +26,7 @@ Values = NDArray[np.float32]
 TOLERANCE = 1e-4  # on the networks' [-1, 1]: 1/80 of an 8-bit level
 TEST_SIDES_PX = (256, 128)
 NAMES = {"keras": "generator.keras", "saved_model": "generator", "onnx": "generator.onnx"}
-PACKAGES_HINT = "pip install 'distort-pipeline[onnx]'"
+PACKAGES_HINT = "pip install '.[onnx]' in a clone of distort-pipeline"
 
 
 def export_model(folder: Path, out: Path, model_format: str) -> Report:

@@ -53,7 +53,8 @@ def load_metric(name: str, threads: int) -> Metric:
             import torch
     except ImportError as error:
         raise PipelineError(
-            f"--metric needs pyiqa, which cannot be imported ({error}): pip install 'distort-pipeline[consumers]'"
+            f"--metric needs pyiqa, which cannot be imported ({error}): pip install '.[consumers]' in a clone of "
+            "distort-pipeline"
         ) from None
     torch.set_num_threads(threads)
     known = [*pyiqa.list_models("FR"), *pyiqa.list_models("NR")]
