@@ -214,7 +214,7 @@ def c2st_figures(accuracy: float, low: float = 0.55) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("generated", "control", "verdict"),
+    ("generated", "positive_control", "verdict"),
     [
         (c2st_figures(0.58), c2st_figures(0.7), "passed"),
         (c2st_figures(0.62), c2st_figures(0.7), "failed"),
