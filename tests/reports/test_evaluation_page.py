@@ -93,7 +93,7 @@ def test_a_single_distortion_is_compared_with_the_identity_baseline():
     outcome = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
     assert outcome == (
         "good",
-        "The generator is nearer to the learned distortion than the identity baseline.",
+        "The generator is nearer to its learned distortion than the identity baseline.",
     )
 
 
@@ -241,13 +241,13 @@ def test_tstr_severity_regression_is_on_the_page_of_multi_level_generators():
     assert figures == {
         NASTY: {"tstr": 0.812, "trtr": 0.84}, "ratio": 0.966667, "meaningful": 1,
     }  # fmt: skip
-    result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
-    text = render(result, metadata(result.models), {}, C2STReport({NASTY: result}, None, tstr_result))
+    c2st_result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
+    text = render(result, metadata(result.models), {}, C2STReport({NASTY: c2st_result}, None, tstr_result))
     Page(text)
     assert NASTY not in text
     assert "TSTR reaches 96.7% of TRTR; the goal of 95% is reached" in text
     assert "<b>0.812</b>" in text
     assert "(0.71 to 0.86)" in text
     assert "Severity regression" not in render(
-        result, metadata(result.models), {}, C2STReport({NASTY: result}, None, None)
+        result, metadata(result.models), {}, C2STReport({NASTY: c2st_result}, None, None)
     )
