@@ -62,8 +62,8 @@ def main() -> None:
     if not options.quick:
         page = RESULTS.parent / "RESULTS.md"
         results = read_results(RESULTS, NAMES)
-        measured = {result["name"] for result in results}
-        missing = [f"{name}: `python -m benchmarks {name}`" for name in NAMES if name not in measured]
+        present = {result["name"] for result in results}
+        missing = [f"{name}: `python -m benchmarks {name}`" for name in NAMES if name not in present]
         page.write_text(render(results, [*missing, *NOT_YET]), encoding="utf-8")
 
 

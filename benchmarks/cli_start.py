@@ -6,7 +6,7 @@ import subprocess
 import sys
 from functools import partial
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios, spread
+from benchmarks.harness import Figure, Options, Result, interleaved, ratios, spread
 from distort_pipeline.versions import package_versions
 
 BAR_SECONDS = 0.4
@@ -21,7 +21,9 @@ def measure(options: Options) -> Result:
         "python -c pass": ["-c", "pass"],
         **{name: ["-c", CODE, *arguments] for name, arguments in ours.items()},
     }
-    seconds = in_turn({name: partial(_run, command) for name, command in commands.items()}, 3 if options.quick else 15)
+    seconds = interleaved(
+        {name: partial(_run, command) for name, command in commands.items()}, 3 if options.quick else 15
+    )
     figures = []
     for name in ours:
         figures.append(Figure(f"`{name}`", "wall seconds", spread(seconds[name]), "s", BAR_SECONDS, at_least=False))
@@ -41,10 +43,10 @@ def _loaded(arguments: list[str]) -> list[str]:
     """Return the heavy libraries imported by a command."""
     report = f"print(*sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)"
     code = f"import atexit, sys; atexit.register(lambda: {report})"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", f"{code}; {CODE}", *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    return done.stderr.decode().split()
+    return completed.stderr.decode().split()

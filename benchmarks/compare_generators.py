@@ -77,8 +77,8 @@ def tiles_per_cpu_second(command: Callable[[int, Path], list[object]]) -> float:
 def cpu_seconds(command: list[object]) -> float:
     """Return user and system time of `command` and its children on one core."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *map(str, command)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *map(str, command)]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

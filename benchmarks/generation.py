@@ -18,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_images, spread
+from benchmarks.harness import Figure, Options, Result, interleaved, ratios, read_images, spread
 from benchmarks.nss_statistics import plain_histogram
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
@@ -109,16 +109,16 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
             forms[switch] = partial(make_batch, dataclasses.replace(task, metrics=names))
         if precision == "mixed_bfloat16":
             forms["plain"] = partial(plain, pristine[::PLAIN_PART])
-        seconds = in_turn(forms, options.rounds_or(size.rounds))
+        seconds = interleaved(forms, options.rounds_or(size.rounds))
         if "plain" in seconds:
-            seconds["plain"] = [PLAIN_PART * one for one in seconds["plain"]]
-        named = f"{precision}, {size.filters} filters, {size.tiles} tiles"
+            seconds["plain"] = [PLAIN_PART * duration for duration in seconds["plain"]]
+        setting = f"{precision}, {size.filters} filters, {size.tiles} tiles"
         barred = size.barred and precision == "mixed_bfloat16"
         for switch in METRICS:
             rate = size.tiles / spread(seconds[switch]).median
             figures.append(
                 Figure(
-                    f"{named}, PSNR and SSIM {switch}",
+                    f"{setting}, PSNR and SSIM {switch}",
                     "bare forward pass, share of its speed",
                     ratios(seconds["bare"], seconds[switch]),
                     bar=BARS[switch] if barred else None,
@@ -128,7 +128,7 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
         if "plain" in seconds:
             ratio = ratios(seconds["plain"], seconds["off"])
             against = "the plain way, float32"
-            figures.append(Figure(f"{named}, PSNR and SSIM off", against, ratio, bar=PLAIN_BAR if barred else None))
+            figures.append(Figure(f"{setting}, PSNR and SSIM off", against, ratio, bar=PLAIN_BAR if barred else None))
             rates = spread([size.tiles / wall for wall in seconds["plain"]])
             figures.append(Figure(f"the plain way, {size.filters} filters", "–", rates, "tiles/s"))
     return figures

@@ -51,13 +51,13 @@ def measure(options: Options) -> Result:
         write_model(folder / "small" / "jpeg", 4 if options.quick else SMALL_FILTERS, images)
         manifest = make_manifest(options.images, folder)
         generating = _arithmetic(load_generator(folder / "full" / "jpeg", batch_size=1, precision="mixed_bfloat16"))
-        beside = [_beside_the_network(manifest, folder, count) for _ in range(rounds)]
+        overhead_ms = [_overhead_ms(manifest, folder, count) for _ in range(rounds)]
         pretrained, disk = zip(*(_by_pretrained(manifest, folder, count) for _ in range(rounds)), strict=True)
     trained = _training_arithmetic(filters)
     figures = [
         Figure("arithmetic of a tile, generation", "–", spread([generating / 1e9]), "GFLOP"),
         Figure("arithmetic of an image in a training step, G and D", "–", spread([trained / 1e9]), "GFLOP"),
-        Figure("processor time of a tile beside the network, four metrics", "–", spread(beside), "ms"),
+        Figure("processor time of a tile beside the network, four metrics", "–", spread(overhead_ms), "ms"),
         Figure("processor time of a tile by the pretrained generators, all in all", "–", spread(pretrained), "ms"),
         Figure(
             "a sample of the pretrained generators on disk, with its share of reference tiles", "–", spread(disk), "KB"
@@ -72,9 +72,9 @@ def measure(options: Options) -> Result:
 
 
 def _reckoning(median: Mapping[str, float]) -> list[str]:
-    generating, trained, beside, pretrained, disk = median.values()
+    generating, trained, overhead_ms, pretrained, disk = median.values()
     tiles, images = (SHARE * PEAK_TFLOPS * 1e3 / giga for giga in (generating, trained))
-    cores = tiles * beside / 1e3
+    cores = tiles * overhead_ms / 1e3
     return [
         f"On paper: at {SHARE:.0%} of a peak of {PEAK_TFLOPS} TFLOP/s (H100 or H200, dense bfloat16, by NVIDIA's "
         f"datasheet; the share is assumed) a GPU makes {tiles:,.0f} tiles a second and trains on {images:,.0f} "
@@ -84,7 +84,7 @@ def _reckoning(median: Mapping[str, float]) -> list[str]:
         f"{GPUS * tiles * disk / 1e6:,.1f} GB written a second. A machine with 192 cores would keep "
         f"{192 / cores:.1f} of one busy: GPUs are for training, or for networks that cost far more.",
         f"A billion tiles of full-size networks: {MANY / tiles / 3600:,.0f} hours of one GPU, "
-        f"{MANY * beside / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the pretrained "
+        f"{MANY * overhead_ms / HOUR_MS:,.0f} core hours beside it, {MANY * disk / 1e9:,.0f} TB. By the pretrained "
         f"generators, which need no GPU, {MANY * pretrained / HOUR_MS:,.0f} core hours in all. "
         "The same seeds make them again, so samples need not be stored.",
         "Many tiles of each photograph were made here. At two of each, one photograph is decoded for two tiles: on A "
@@ -131,7 +131,7 @@ def operations(graph: Any) -> int:
     return total
 
 
-def _beside_the_network(manifest: Path, folder: Path, count: int) -> float:
+def _overhead_ms(manifest: Path, folder: Path, count: int) -> float:
     """Return processor milliseconds of a tile of a complete `generate` run, less the network's."""
     models = folder / "small"
     corpus = folder / "corpus"

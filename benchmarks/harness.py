@@ -83,14 +83,14 @@ class Result:
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def in_turn(forms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(forms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return seconds of each form, interleaved (A B A B …), `rounds` of each after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for turn in range(rounds + 1):
+    for repetition in range(rounds + 1):
         for name, form in forms.items():
             started = time.perf_counter()
             form()
-            if turn:
+            if repetition:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate, correlate1d
 
-from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_images, spread
+from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, ratios, read_images, spread
 from benchmarks.nss_statistics_peers import NAMES, field_of, histograms_by, installed
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
@@ -43,14 +43,14 @@ def measure(options: Options) -> Result:
             "scipy": partial(_each, plain_histogram, group),
             "ours": partial(_each, product_histogram, group),
         }
-        seconds = in_turn(forms, rounds)
+        seconds = interleaved(forms, rounds)
         sizes = f"{len(group)} of {sum(i.shape[0] * i.shape[1] for i in group) / len(group) / 1e6:.2g} MP on average"
         ratio = ratios(seconds["scipy"], seconds["ours"])
         figures.append(
             Figure(f"speed on {name}", "SciPy float64, window along rows and columns", ratio, bar=BAR, note=sizes)
         )
         figures += _against_peers(name, group, 2 if options.quick else 7)
-    squares = in_turn(
+    squares = interleaved(
         {
             "scipy": lambda: [plain_histogram(t, square=True) for t in tiles],
             "ours": lambda: list(map(product_histogram, tiles)),
@@ -130,7 +130,7 @@ def _against_peers(name: str, group: Sequence[Image], rounds: int) -> list[Figur
     }
     if not forms:
         return []
-    seconds = in_turn({**forms, "ours": partial(_each, product_histogram, group)}, rounds)
+    seconds = interleaved({**forms, "ours": partial(_each, product_histogram, group)}, rounds)
     return [
         Figure(f"speed on {name}", f"the MSCN of {peer}, PyTorch", ratios(seconds[peer], seconds["ours"]), bar=PEER_BAR)
         for peer in forms

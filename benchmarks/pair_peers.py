@@ -40,8 +40,8 @@ def installed() -> list[str]:
 def seconds_of(name: str, manifest: Path, settings: dict[str, Any], out: Path) -> float:
     """Return the seconds of `name` for the pairs, in a new process."""
     command = [sys.executable, "-m", "benchmarks.pair_peers", name, str(manifest), json.dumps(settings), str(out)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+    completed = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(completed.stdout.split()[-1])
 
 
 def rows_of(task: ImageTask, config: PairsConfig) -> Iterator[Row]:

@@ -77,8 +77,8 @@ def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArr
     error = float(np.std(scores["float32"], ddof=1)) / len(images) ** 0.5
     notes = [f"standard error over images {error:.2g} bits"]
     if is_stochastic(card):
-        again = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
-        notes.append(f"another draw changes {abs(float(np.mean(again) - np.mean(scores['float32']))):.2g} bits")
+        redraw = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
+        notes.append(f"another draw changes {abs(float(np.mean(redraw) - np.mean(scores['float32']))):.2g} bits")
     errors = np.abs(distorted["float32"].astype(np.int16) - distorted["mixed_bfloat16"])
     notes.append(f"pixels differ by {errors.mean():.3f} 8-bit levels on average, {errors.max()} at most")
     difference = abs(float(np.mean(scores["mixed_bfloat16"]) - np.mean(scores["float32"])))

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios, read_images, spread
+from benchmarks.harness import Figure, Options, Result, interleaved, ratios, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from distort_pipeline import open_corpus
@@ -35,9 +35,9 @@ def measure(options: Options) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
         corpus, png = _corpus(options.images, Path(temporary), samples), Path(temporary) / "png"
         _write_png(corpus, png)
-        for measured, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
+        for reader, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
             try:
-                forms = measured(corpus, png)
+                forms = reader(corpus, png)
             except ModuleNotFoundError:
                 missing.append(f"{package}: not installed")
                 continue
@@ -59,7 +59,7 @@ def measure(options: Options) -> Result:
 
 def _figures(forms: Mapping[str, Form], samples: int, rounds: int) -> list[Figure]:
     """Return rate and ratio of each form; each is compared with the PNG form of the same order."""
-    seconds = in_turn(forms, rounds)
+    seconds = interleaved(forms, rounds)
     figures = []
     for name, walls in seconds.items():
         rate = spread([samples / wall for wall in walls])
@@ -131,7 +131,7 @@ def _tensorflow(corpus: CorpusStore, png: Path) -> dict[str, Form]:
 
     names = [[str(png / f"{number:05d}.{kind}.png") for kind in KINDS] for number in range(len(corpus))]
     plain = tf.data.Dataset.from_tensor_slices(names).map(
-        lambda pair: [tf.io.decode_png(tf.io.read_file(pair[turn]), 3) for turn in range(2)]
+        lambda pair: [tf.io.decode_png(tf.io.read_file(pair[index]), 3) for index in range(2)]
     )
 
     def load(dataset: Any) -> None:

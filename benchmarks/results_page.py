@@ -39,13 +39,13 @@ def _machines(results: Sequence[Mapping[str, Any]]) -> str:
     lines = ["Machines, with the letter of each figure:", ""]
     lines += [f"- {letter}: {name}." for name, letter in _letters(results).items()]
     loads = [result["machine"]["load_before"] for result in results]
-    shared = (
+    load_note = (
         f"The machine was shared: when the benchmarks began, {min(loads)} to {max(loads)} processes of other jobs were "
         "ready to run on it (load average). Ratios are less affected than times; spreads are wider.\n"
         if loads and max(loads) > 0.5
         else ""
     )
-    return "\n".join([*lines, "", shared])
+    return "\n".join([*lines, "", load_note])
 
 
 def _letters(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:

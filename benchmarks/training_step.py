@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.harness import Figure, Options, Result, cut_tiles, in_turn, ratios, read_images, spread
+from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, ratios, read_images, spread
 from benchmarks.trainers import trainer_of
 from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
@@ -75,12 +75,12 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
         )
         for name, trainer in trainers.items()
     }
-    seconds = in_turn(steps, rounds)
-    named = f"{filters} filters, batch {batch}"
+    seconds = interleaved(steps, rounds)
+    setting = f"{filters} filters, batch {batch}"
     plain = "plain Keras form, float32"
     figures = [
         Figure(
-            f"{precision}, {named}",
+            f"{precision}, {setting}",
             plain,
             ratios(seconds["plain"], seconds[precision]),
             bar=BAR if filters == 64 and precision == "mixed_bfloat16" else None,
@@ -88,4 +88,4 @@ def _size(options: Options, filters: int, batch: int, rounds: int, crop_px: int)
         )
         for precision in ("float32", "mixed_bfloat16")
     ]
-    return [*figures, Figure(f"{plain}, {named}", "–", spread([batch / s for s in seconds["plain"]]), "images/s")]
+    return [*figures, Figure(f"{plain}, {setting}", "–", spread([batch / s for s in seconds["plain"]]), "images/s")]

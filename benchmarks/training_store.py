@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.harness import Figure, Options, Result, in_turn, ratios
+from benchmarks.harness import Figure, Options, Result, interleaved, ratios
 from benchmarks.sample_store import make_manifest, make_pairs
 from benchmarks.trainers import trainer_of
 from distort_pipeline.backend import pin_backend_threads
@@ -54,7 +54,7 @@ def _size(store: PairStore, filters: int, batch_size: int, steps: int, rounds: i
         while True:
             yield constant
 
-    seconds = in_turn({"constant": lambda: train(repeated()), "store": lambda: train(reading)}, rounds)
+    seconds = interleaved({"constant": lambda: train(repeated()), "store": lambda: train(reading)}, rounds)
     rate = steps * batch_size / sorted(seconds["store"])[len(seconds["store"]) // 2]
     return Figure(
         f"from the store, {filters} filters, batch {batch_size}",

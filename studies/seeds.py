@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 TILES_PER_IMAGE = 6
 
 
-def measured(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[float, float, float]:
+def evaluated(manifest: Path, distortion: str, seed: int, out: Path) -> tuple[float, float, float]:
     """Return JSD_NSS of the generator and of the pristine images in bits, and delta PSNR in dB, for one seed."""
     config = PairsConfig(
         distortions=DISTORTIONS, preset="five_levels", levels=(LEVEL,), tiles_per_image=TILES_PER_IMAGE, seed=seed
@@ -56,7 +56,7 @@ def main(manifest: Path, out: Path) -> None:
     click.echo("| distortion | bits | mean ± deviation | delta PSNR, dB | mean ± deviation | identity, bits |")
     click.echo("|---|---|---:|---|---:|---:|")
     for distortion in DISTORTIONS:
-        figures = [measured(manifest, distortion, seed, out) for seed in SEEDS]
+        figures = [evaluated(manifest, distortion, seed, out) for seed in SEEDS]
         bits, identity, delta_psnr = zip(*figures, strict=True)
         cells = [
             distortion,

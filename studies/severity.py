@@ -33,7 +33,7 @@ from distort_pipeline.statistics.severity_sweep import SeveritySweep, capped, su
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
 from distort_pipeline.tasks.composite import CompositeGenerator
-from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality, measured
+from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality, quality_of
 from distort_pipeline.trained import TrainedGenerator, is_multi_level, load_generator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
@@ -71,16 +71,16 @@ def sweeps(
 
 
 def single(
-    pairs: PairStore, singles: Mapping[str, Path], distortion: str, shared: SharedLevel
+    pairs: PairStore, singles: Mapping[str, Path], distortion: str, level: SharedLevel
 ) -> tuple[float, float] | None:
     """Return JSD_NSS and delta PSNR of the generator of a single level, or None."""
     for folder in singles.values():
         card = read_card(folder)
-        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == shared.level]
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == level.level]
         if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []
-            for record, pristine, true in pairs.validation(distortion, shared.level):
+            for record, pristine, true in pairs.validation(distortion, level.level):
                 generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
                 bits.append(jsd_nss(true, generated))
                 delta_psnr.append(capped(quality(pristine, generated).psnr) - capped(quality(pristine, true).psnr))
@@ -119,7 +119,9 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
 def _agreement(
     requested: NDArray[np.float64], tiles: Images, generated: Images, severities: Sequence[float], measure: str
 ) -> str:
-    reached = np.array([measured(measure, clean, distorted) for clean, distorted in zip(tiles, generated, strict=True)])
+    reached = np.array(
+        [quality_of(measure, clean, distorted) for clean, distorted in zip(tiles, generated, strict=True)]
+    )
     unclipped = (np.array(severities) > 0) & (np.array(severities) < 1)
     unclipped_srcc = _spearman(requested[unclipped], reached[unclipped])
     return (
@@ -133,7 +135,11 @@ def _spearman(requested: NDArray[np.float64], achieved: NDArray[np.float64]) -> 
 
 
 def table(
-    pairs: PairStore, trained: TrainedGenerator, sweep: SeveritySweep, shared: Sequence[SharedLevel], singles: Any
+    pairs: PairStore,
+    trained: TrainedGenerator,
+    sweep: SeveritySweep,
+    common_levels: Sequence[SharedLevel],
+    singles: Any,
 ) -> list[str]:
     """Return the table of one distortion."""
     distortion = trained.card["distortion"]
@@ -145,7 +151,7 @@ def table(
         "| noise floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for (point, result), level in zip(sweep.levels, shared, strict=True):
+    for (point, result), level in zip(sweep.levels, common_levels, strict=True):
         figures = single(pairs, singles, distortion, level)
         bits, ratio, delta_psnr = ("–",) * 3 if figures is None else _cells(figures, result.bits)
         lines.append(
@@ -167,7 +173,7 @@ def table(
         f"at every small step in {sweep.falling_share:.2%}",
         f"- PSNR at severity 0: {sweep.untouched_db:.1f} dB, {sweep.untouched_least_db:.1f} minimum (capped at 60)",
     ]
-    tiles = validation_tiles(pairs, distortion, shared[0].level, severity=1.0, count=TARGET_TILES, seed=SEED)
+    tiles = validation_tiles(pairs, distortion, common_levels[0].level, severity=1.0, count=TARGET_TILES, seed=SEED)
     for measure in CALIBRATED:
         agreement = "; then ".join(target_agreement(trained, tiles, measure))
         lines.append(f"- {measure} requested for {len(tiles.pristine)} tiles: {agreement}")
@@ -198,8 +204,8 @@ def main(pairs: Path, multi_level: Path, singles: Path | None) -> None:
     multi_level_folders = {
         name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))
     }
-    for trained, sweep, shared in sweeps(store, multi_level_folders):
-        click.echo("\n".join(table(store, trained, sweep, shared, single_folders)))
+    for trained, sweep, common_levels in sweeps(store, multi_level_folders):
+        click.echo("\n".join(table(store, trained, sweep, common_levels, single_folders)))
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ HEADINGS = (
 )
 
 
-def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
+def evaluated(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
     """Return the figures of a trained variant in the order of the table, or the first two."""
     if not variant.fuses:  # of the validation tiles of its training
         figures = read_card(model)["figures"]
@@ -251,9 +251,17 @@ def measured(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ..
         for record, pristine, true in pairs.validation(variant.distortion, LEVEL):
             generated = trained.distort_image(pristine, derive_seed(SEED, record.image))
             delta_psnr = capped(psnr(pristine, generated)) - capped(psnr(pristine, true))
-            ours, theirs = (_residual(pristine, image) for image in (generated, true))
+            generated_residual, true_residual = (_residual(pristine, image) for image in (generated, true))
             row = (jsd_nss(true, generated), jsd_nss(true, pristine), delta_psnr)
-            rows.append((*row, grid(ours), grid(theirs), banding(ours), banding(theirs)))
+            rows.append(
+                (
+                    *row,
+                    grid(generated_residual),
+                    grid(true_residual),
+                    banding(generated_residual),
+                    banding(true_residual),
+                )
+            )
     return tuple(fmean(column) for column in zip(*rows, strict=True))
 
 
@@ -299,7 +307,7 @@ def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
         model = out / re.sub(r"\W+", "-", name)
         with variant.inside():
             train.run(config, pairs, model, distortion=variant.distortion)
-        figures = measured(store, variant, model)
+        figures = evaluated(store, variant, model)
         cells = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
         cells += ["–"] * (len(FORMS) - len(cells))
         cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]

@@ -47,7 +47,7 @@ def small_sizes():
 
 
 @pytest.fixture(scope="session")
-def photographs():
+def sample_images():
     """Name → crop of a sample photograph, 8-bit RGB."""
     crops = {}
     for name, (file, height, width, _) in SMALL.items():
@@ -88,17 +88,17 @@ def make_manifest():
 
 
 @pytest.fixture(scope="session")
-def small_manifest(tmp_path_factory, photographs, make_manifest):
+def small_manifest(tmp_path_factory, sample_images, make_manifest):
     """The manifest of the small photographs: three for training, two for validation."""
     folder = tmp_path_factory.mktemp("images")
-    return make_manifest(folder, {name: (photographs[name], SMALL[name][3]) for name in SMALL})
+    return make_manifest(folder, {name: (sample_images[name], SMALL[name][3]) for name in SMALL})
 
 
 @pytest.fixture(scope="session")
-def faded(tmp_path_factory, photographs):
+def faded(tmp_path_factory, sample_images):
     """A folder of external distorted images: the small photographs with less contrast."""
     folder = tmp_path_factory.mktemp("faded")
-    for name, image in photographs.items():
+    for name, image in sample_images.items():
         (folder / f"{name}.png").write_bytes(encode_png(image // 2 + 100))
     return folder
 

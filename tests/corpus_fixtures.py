@@ -19,14 +19,14 @@ from distort_pipeline.stores.models import ValidationHistograms
 
 
 @pytest.fixture(scope="session")
-def histograms_of(photographs):
+def histograms_of(sample_images):
     """A function that returns validation histograms of a `true` and a `generated` distortion."""
     tiles = [
         photograph[y : y + TILE_PX, x : x + TILE_PX]
-        for photograph in photographs.values()
+        for photograph in sample_images.values()
         for y, x in ((0, 0), (0, 128), (64, 64), (70, 128))
     ]
-    images = np.repeat(np.arange(len(photographs)), 4)
+    images = np.repeat(np.arange(len(sample_images)), 4)
 
     def make(true, generated):
         rows = [np.stack([product_histogram(change(tile)) for tile in tiles]) for change in (np.copy, true, generated)]

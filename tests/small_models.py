@@ -26,8 +26,8 @@ def write_model(
 
     keras.utils.set_random_seed(len(distortion))
     weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels, levels=levels))
-    given = PARAMETERS.get(distortion, {}) if parameters is None else parameters
-    level_parameters = [given] if levels == 1 else given
+    model_parameters = PARAMETERS.get(distortion, {}) if parameters is None else parameters
+    level_parameters = [model_parameters] if levels == 1 else model_parameters
     settings = {"format": "model", "version": 1, "distortion": distortion, "train": {"crop_align": 16}}
     write_arrays(folder / WEIGHTS, weights)
     write_histograms(folder, [histograms] * levels)

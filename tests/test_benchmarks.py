@@ -17,7 +17,7 @@ from benchmarks.harness import (
     Options,
     Result,
     Spread,
-    in_turn,
+    interleaved,
     machine,
     ratios,
     read_images,
@@ -94,7 +94,7 @@ def test_memory_is_that_of_a_process_and_all_below_it():
 
 def test_forms_take_turns_and_their_first_turn_does_not_count():
     calls = []
-    seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
     assert "".join(calls) == "ababab"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
     assert ratios([1.0, 4.0], [2.0, 2.0]) == spread([0.5, 2.0])
@@ -137,8 +137,8 @@ def test_stored_results_are_those_of_the_page():
         assert f"## {result['name']}: {result['title']}" in page
 
 
-def test_the_plain_statistics_are_the_same_statistics(photographs):
-    for image in photographs.values():
+def test_the_plain_statistics_are_the_same_statistics(sample_images):
+    for image in sample_images.values():
         assert np.abs(plain_histogram(image) - product_histogram(image)).sum() <= 20  # edges, float32 and float64
 
 

@@ -49,14 +49,14 @@ def test_help_starts_without_the_heavy_libraries(arguments: tuple[str, ...]) -> 
         f"try:\n    main({list(arguments)!r})\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("[]")
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip().endswith("[]")
 
 
 def test_the_module_runs_as_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "distort_pipeline", "--version"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stdout.startswith("distort-pipeline, version ")
+    completed = subprocess.run([sys.executable, "-m", "distort_pipeline", "--version"], capture_output=True, text=True)
+    assert completed.returncode == 0
+    assert completed.stdout.startswith("distort-pipeline, version ")
 
 
 @pytest.mark.parametrize(

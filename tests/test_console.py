@@ -9,11 +9,11 @@ import pytest
 COMMAND = [sys.executable, "-m", "distort_pipeline"]
 
 
-def run(*words, redirections="", **variables):
+def run(*arguments, redirections="", **variables):
     """Return the finished command, run by a shell with `redirections`."""
     line = f'exec "$@" {redirections}'
     return subprocess.run(
-        ["sh", "-c", line, "sh", *COMMAND, *words],
+        ["sh", "-c", line, "sh", *COMMAND, *arguments],
         capture_output=True,
         env={**os.environ, **variables},
         timeout=60,
@@ -23,9 +23,9 @@ def run(*words, redirections="", **variables):
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437"])
 def test_help_is_printed_in_any_encoding(encoding):
-    done = run("--help", PYTHONIOENCODING=encoding)
-    assert done.returncode == 0
-    assert "ingest -> pairs" in done.stdout.decode(encoding)
+    completed = run("--help", PYTHONIOENCODING=encoding)
+    assert completed.returncode == 0
+    assert "ingest -> pairs" in completed.stdout.decode(encoding)
 
 
 def test_help_keeps_its_arrows_where_it_can():
@@ -35,7 +35,7 @@ def test_help_keeps_its_arrows_where_it_can():
 @pytest.mark.parametrize("redirections", ["2>&-", ">&- 2>&- <&-", "2>/dev/full"])
 def test_a_step_is_done_without_its_streams(tmp_path, monkeypatch, small_manifest, redirections):
     monkeypatch.chdir(tmp_path)
-    done = run(
+    completed = run(
         "ingest",
         str(small_manifest.parent),
         "--min-side-px",
@@ -46,20 +46,20 @@ def test_a_step_is_done_without_its_streams(tmp_path, monkeypatch, small_manifes
         "m.jsonl",
         redirections=redirections,
     )
-    assert done.returncode == 0
+    assert completed.returncode == 0
     assert (tmp_path / "m.jsonl").is_file()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_is_lost_is_told_in_one_line(unbuffered):
-    done = run("--help", redirections=">/dev/full", PYTHONUNBUFFERED=unbuffered)
-    assert done.returncode == 2
-    assert done.stderr.decode() == "distort-pipeline: standard output is incomplete: No space left on device\n"
+    completed = run("--help", redirections=">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert completed.returncode == 2
+    assert completed.stderr.decode() == "distort-pipeline: standard output is incomplete: No space left on device\n"
 
 
 def test_a_closed_pipe_ends_the_command_silently():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    completed = subprocess.run([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (completed.returncode, completed.stderr) == (1, b"")

@@ -36,15 +36,15 @@ class Checkout:
         }
 
     def run(self, *command):
-        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
+        completed = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        assert completed.returncode == 0, f"{' '.join(command)}\n{completed.stdout[-4000:]}\n{completed.stderr[-4000:]}"
+        return completed.stdout
 
-    def git(self, *words):
-        return self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *words)
+    def git(self, *arguments):
+        return self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments)
 
-    def dvc(self, *words):
-        return self.run(sys.executable, "-m", "dvc", *words)
+    def dvc(self, *arguments):
+        return self.run(sys.executable, "-m", "dvc", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def fresh(tmp_path_factory):
     copy = Checkout(tmp_path_factory.mktemp("path") / "checkout")
     for name in filter(None, listed.stdout.decode().split("\0")):
         in_sample = name.startswith("data/sample/") and name.endswith(".png")
-        if (ROOT / name).is_file() and not (in_sample and not any(photograph in name for photograph in PHOTOGRAPHS)):
+        if (ROOT / name).is_file() and not (in_sample and not any(photo in name for photo in PHOTOGRAPHS)):
             (copy.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy.root / name)
     copy.git("init", "--quiet")

@@ -22,11 +22,11 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("external")
     (folder / "clean").mkdir()
     (folder / "worn").mkdir()
-    for photograph in sorted(SAMPLE.glob("*.png"))[:IMAGES]:
-        image = decode(photograph.read_bytes())[0][:256, :256]
+    for path in sorted(SAMPLE.glob("*.png"))[:IMAGES]:
+        image = decode(path.read_bytes())[0][:256, :256]
         worn = cv2.GaussianBlur(image, (0, 0), 1.5) * np.array([1.0, 0.9, 0.8])
-        (folder / "clean" / photograph.name).write_bytes(encode_png(image))
-        (folder / "worn" / photograph.name).write_bytes(encode_png(worn.astype(np.uint8)))
+        (folder / "clean" / path.name).write_bytes(encode_png(image))
+        (folder / "worn" / path.name).write_bytes(encode_png(worn.astype(np.uint8)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in (
@@ -37,8 +37,8 @@ def workplace(tmp_path_factory):
             "generate --count 6 --tile-px 128 --workers 0",
             "export corpus --workers 0 --allow-flagged",  # thresholds from a single image fit no other image
         ):
-            done = CliRunner().invoke(main, command.split(), catch_exceptions=False)
-            assert done.exit_code == 0, f"{command}\n{done.output}"
+            completed = CliRunner().invoke(main, command.split(), catch_exceptions=False)
+            assert completed.exit_code == 0, f"{command}\n{completed.output}"
     return folder
 
 

@@ -73,15 +73,15 @@ def test_shards_hold_each_image_once_and_whole(album, seed):
     where = Counter(placed.image.id for shard in plan.of("train") for placed in shard.images)
     assert set(where.values()) <= {1}
     for shard in plan.of("train"):
-        taken = [slot for p in shard.images for slot in range(p.first_slot, p.first_slot + len(p.tiles))]
-        assert taken == list(range(len(taken)))
-        assert 0 < len(taken) <= 8
+        slots = [slot for p in shard.images for slot in range(p.first_slot, p.first_slot + len(p.tiles))]
+        assert slots == list(range(len(slots)))
+        assert 0 < len(slots) <= 8
     assert len(where) + plan.too_small == sum(record.split == "train" for record in album)
-    whole = {p.image.id: p.tiles for shard in plan.of("val") for p in shard.images}
-    assert whole.keys() == {record.id for record in album if record.split == "val"}
+    tiles = {p.image.id: p.tiles for shard in plan.of("val") for p in shard.images}
+    assert tiles.keys() == {record.id for record in album if record.split == "val"}
     for record in album:
         if record.split == "val":
-            (tile,) = whole[record.id]
+            (tile,) = tiles[record.id]
             assert (tile.y, tile.x, tile.height, tile.width) == (0, 0, record.height, record.width)
 
 
@@ -89,8 +89,8 @@ def test_shards_hold_each_image_once_and_whole(album, seed):
 @given(albums(), sides, sides, st.sampled_from(["train", "val"]))
 def test_an_added_image_changes_no_tile_of_another(album, height, width, split):
     before = tiles_of(planned(album))
-    after = tiles_of(planned([*album, image(99, height, width, split)]))
-    assert {name: after[name] for name in before} == before
+    enlarged = tiles_of(planned([*album, image(99, height, width, split)]))
+    assert {name: enlarged[name] for name in before} == before
 
 
 def test_the_order_of_the_manifest_decides_nothing():
@@ -164,8 +164,8 @@ def test_a_request_for_too_many_tiles_reports_the_available_number():
     with pytest.raises(PipelineError, match=r"5 different tiles .* jp2k would need 6") as caught:
         corpus(album, 16)
     assert "--allow-repeats" in str(caught.value)
-    again = corpus(album, 16, allow_repeats=True)
-    assert max(sample.draw for batch in again.batches for sample in batch.samples) == 1
+    repeating = corpus(album, 16, allow_repeats=True)
+    assert max(sample.draw for batch in repeating.batches for sample in batch.samples) == 1
     assert len(corpus(album, 50, {"white_noise": True}).tiles) == 5  # noise is resampled on the same tiles
     with pytest.raises(PipelineError, match="no image is at least 512 px"):
         corpus(album, 1, tile_px=512)
@@ -173,8 +173,8 @@ def test_a_request_for_too_many_tiles_reports_the_available_number():
 
 def test_the_corpus_seed_and_the_tile_decide_the_samples_seeds():
     album = [image(0, 400, 400), image(1, 300, 500)]
-    first, again, other = (corpus(album, 12, seed=seed) for seed in (0, 0, 1))
-    assert first == again
+    first, repeated, other = (corpus(album, 12, seed=seed) for seed in (0, 0, 1))
+    assert first == repeated
 
     def seeds(plan):
         return {sample.seed for batch in plan.batches for sample in batch.samples}

@@ -25,24 +25,24 @@ def test_items_come_in_order_from_another_thread():
 
 
 def test_only_count_items_are_taken_ahead():
-    taken = []
+    requested = []
 
     def items():
         for number in range(1000):
-            taken.append(number)
+            requested.append(number)
             yield number
 
     items_ahead = prefetch(items(), 2, name="worker")
-    assert taken == []  # nothing starts before the first request
+    assert requested == []  # nothing starts before the first request
     assert next(items_ahead) == 0
     deadline = time.monotonic() + 10
-    while len(taken) < 4 and time.monotonic() < deadline:
+    while len(requested) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert taken == [0, 1, 2, 3]  # one consumed, two queued, one in hand
+    assert requested == [0, 1, 2, 3]  # one consumed, two queued, one in hand
     items_ahead.close()
     assert workers() == []
-    assert len(taken) == 4
+    assert len(requested) == 4
 
 
 def test_an_error_comes_behind_the_items_before_it():

@@ -86,10 +86,10 @@ def test_pins_are_what_the_package_asks_for():
     for text in (
         *project["build-system"]["requires"], *project["project"]["dependencies"], *extras["dvc"], *extras["dev"]
     ):  # fmt: skip
-        wanted = Requirement(text)
-        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
+        requirement = Requirement(text)
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
         assert name in pinned, f"{text}: run make lock"
-        assert wanted.specifier.contains(pinned[name]), f"{text}, but {pinned[name]} is pinned: run make lock"
+        assert requirement.specifier.contains(pinned[name]), f"{text}, but {pinned[name]} is pinned: run make lock"
 
 
 def test_ci_can_be_run():
@@ -133,23 +133,23 @@ def test_a_lock_and_metrics_are_committed_for_a_fresh_clone():
 
 
 @pytest.fixture
-def place(tmp_path):
+def checkout(tmp_path):
     """A folder with params.yaml and the profiles."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     return tmp_path
 
 
-def apply_profile(place, name):
+def apply_profile(checkout, name):
     pytest.importorskip("ruamel.yaml")
     command = [sys.executable, "-m", "profiles.apply", name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline")}
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
 
 
-def test_the_paper_profile_is_the_papers_setting(place):
-    assert apply_profile(place, "paper").returncode == 0
-    params = load_params(place / "params.yaml")
+def test_the_paper_profile_is_the_papers_setting(checkout):
+    assert apply_profile(checkout, "paper").returncode == 0
+    params = load_params(checkout / "params.yaml")
     assert (params.train.base_filters, params.train.batch_size, params.train.crop_px) == (64, 16, 256)
     assert (params.train.generator_lr, params.train.discriminator_lr) == (3e-4, 1e-4)
     assert params.train.lambda_l1 == 0.1
@@ -158,25 +158,28 @@ def test_the_paper_profile_is_the_papers_setting(place):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
-def test_a_profile_keeps_comments_and_changes_nothing_the_second_time(place, name):
-    assert apply_profile(place, name).returncode == 0
-    once = (place / "params.yaml").read_text()
+def test_a_profile_keeps_comments_and_changes_nothing_the_second_time(checkout, name):
+    assert apply_profile(checkout, name).returncode == 0
+    once = (checkout / "params.yaml").read_text()
     assert "marks the file as ours" in once
-    apply_profile(place, name)
-    assert (place / "params.yaml").read_text() == once
+    apply_profile(checkout, name)
+    assert (checkout / "params.yaml").read_text() == once
 
 
-def test_an_unknown_profile_is_named_and_nothing_changes(place):
-    before = (place / "params.yaml").read_bytes()
-    done = apply_profile(place, "papre")
-    assert (done.returncode, done.stderr) == (2, "profile: no profile is called 'papre'; did you mean paper?\n")
-    assert (place / "params.yaml").read_bytes() == before
+def test_an_unknown_profile_is_named_and_nothing_changes(checkout):
+    before = (checkout / "params.yaml").read_bytes()
+    completed = apply_profile(checkout, "papre")
+    assert (completed.returncode, completed.stderr) == (
+        2,
+        "profile: no profile is called 'papre'; did you mean paper?\n",
+    )
+    assert (checkout / "params.yaml").read_bytes() == before
 
 
-def test_an_unfit_profile_changes_nothing(place):
-    before = (place / "params.yaml").read_bytes()
-    (place / "profiles" / "odd.yaml").write_text("train:\n  stepps: 3\n")
-    done = apply_profile(place, "odd")
-    assert done.returncode == 2
-    assert "stepps" in done.stderr
-    assert (place / "params.yaml").read_bytes() == before
+def test_an_unfit_profile_changes_nothing(checkout):
+    before = (checkout / "params.yaml").read_bytes()
+    (checkout / "profiles" / "odd.yaml").write_text("train:\n  stepps: 3\n")
+    completed = apply_profile(checkout, "odd")
+    assert completed.returncode == 2
+    assert "stepps" in completed.stderr
+    assert (checkout / "params.yaml").read_bytes() == before

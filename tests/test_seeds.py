@@ -6,8 +6,8 @@ from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
 
 
 def test_every_part_its_type_and_its_order_count():
-    parts = [("a", 1), (1, "a"), ("a", "1"), ("a", 1.0), ("a1",), ("a", 1, 0), ("a", 2), ("", "a", 1)]
-    assert len({derive_seed(*part) for part in parts}) == len(parts)
+    keys = [("a", 1), (1, "a"), ("a", "1"), ("a", 1.0), ("a1",), ("a", 1, 0), ("a", 2), ("", "a", 1)]
+    assert len({derive_seed(*key) for key in keys}) == len(keys)
 
 
 def test_seeds_are_these_for_ever():
@@ -17,7 +17,7 @@ def test_seeds_are_these_for_ever():
 
 
 def test_seeds_fit_signed_integers_and_differ():
-    seeds = [sample_seed(*parts) for parts in itertools.product(range(3), "abc", ["jpeg", "jp2k"], [1, 2], range(50))]
+    seeds = [sample_seed(*keys) for keys in itertools.product(range(3), "abc", ["jpeg", "jp2k"], [1, 2], range(50))]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= 0
     assert max(seeds) < 2**63

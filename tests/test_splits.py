@@ -36,11 +36,11 @@ def test_a_count_is_met_exactly_by_the_smallest_positions(count):
 
 
 def test_given_splits_win_and_count():
-    given = {DIGESTS[0]: "val", DIGESTS[1]: "test", DIGESTS[2]: "train"}
-    splits = assign_splits(DIGESTS[:50], val_fraction=0.5, val_count=3, given=given)
+    fixed = {DIGESTS[0]: "val", DIGESTS[1]: "test", DIGESTS[2]: "train"}
+    splits = assign_splits(DIGESTS[:50], val_fraction=0.5, val_count=3, given=fixed)
     assert [splits[digest] for digest in DIGESTS[:3]] == ["val", "test", "train"]
     assert list(splits.values()).count("val") == 3
-    other = assign_splits(DIGESTS[:50], val_fraction=0.5, given=given)
+    other = assign_splits(DIGESTS[:50], val_fraction=0.5, given=fixed)
     assert [other[digest] for digest in DIGESTS[:3]] == ["val", "test", "train"]
 
 

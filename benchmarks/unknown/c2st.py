@@ -41,12 +41,12 @@ class Accuracy:
 def logistic_c2st(ours: Sequence[Values], others: Sequence[Values], *, seed: int) -> Accuracy:
     """Return how well features (N, F) of each photograph in `ours` are told from those in `others` by logistic fits."""
     probabilities: list[Values] = [np.empty(0)] * len(ours)
-    for fitted, judged in grouped_folds(len(ours), FOLDS, np.random.default_rng(seed)):
+    for fitted, held_out in grouped_folds(len(ours), FOLDS, np.random.default_rng(seed)):
         rows = np.concatenate([kind[index] for kind in (ours, others) for index in fitted])
         labels = np.repeat([0.0, 1.0], [sum(len(kind[index]) for index in fitted) for kind in (ours, others)])
         scale = Standard.of(rows)
         weights, bias = fit_logistic(scale(rows), labels)
-        for index in judged:
+        for index in held_out:
             probabilities[index] = expit(scale(np.concatenate([ours[index], others[index]])) @ weights + bias)
     return _accuracy(probabilities, ours, others)
 
@@ -58,11 +58,11 @@ def network_c2st(ours: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.
     rng = np.random.default_rng(seed)
     classifier = TileClassifier(2, steps=STEPS)
     probabilities: list[Values] = [np.empty(0)] * len(ours)
-    for fitted, judged in grouped_folds(len(ours), NETWORK_FOLDS, rng):
+    for fitted, held_out in grouped_folds(len(ours), NETWORK_FOLDS, rng):
         tiles = np.concatenate([kind[index] for kind in (ours, others) for index in fitted])
         labels = np.repeat([0, 1], [sum(len(kind[index]) for index in fitted) for kind in (ours, others)])
         classifier.fit(tiles, labels, rng)
-        for index in judged:
+        for index in held_out:
             logits = classifier.outputs(np.concatenate([ours[index], others[index]]))
             probabilities[index] = expit(logits[:, 1] - logits[:, 0])
     return _accuracy(probabilities, ours, others)
@@ -71,8 +71,8 @@ def network_c2st(ours: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.
 def grouped_folds(photos: int, count: int, rng: np.random.Generator) -> Iterator[tuple[list[int], list[int]]]:
     """Yield (photographs to fit on, photographs to judge) of up to `count` folds; each is judged once."""
     order = rng.permutation(photos)
-    for judged in np.array_split(order, min(count, photos)):
-        yield np.setdiff1d(order, judged).tolist(), judged.tolist()
+    for held_out in np.array_split(order, min(count, photos)):
+        yield np.setdiff1d(order, held_out).tolist(), held_out.tolist()
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,17 @@ def fit_logistic(rows: Values, labels: Values) -> tuple[Values, float]:
         return entropy + PENALTY * float(weights @ weights), gradient
 
     start = np.zeros(rows.shape[1] + 1)
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
-    return found.x[:-1], float(found.x[-1])
+    optimum = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    return optimum.x[:-1], float(optimum.x[-1])
 
 
 def _accuracy(probabilities: Sequence[Values], ours: Sequence[Sized], others: Sequence[Sized]) -> Accuracy:
     """Return the accuracy of `probabilities` that tiles are `others`; each photograph's begin with those of `ours`."""
     shares, entropies = [], []
-    for found, first, second in zip(probabilities, ours, others, strict=True):
+    for probability, first, second in zip(probabilities, ours, others, strict=True):
         labels = np.repeat([False, True], [len(first), len(second)])
-        right = np.where(labels, found, 1 - found)
-        shares.append(float(np.mean((found > 0.5) == labels)))
+        right = np.where(labels, probability, 1 - probability)
+        shares.append(float(np.mean((probability > 0.5) == labels)))
         entropies.append(float(-np.log2(np.clip(right, LEAST_PROBABILITY, 1)).mean()))
     mean = float(np.mean(shares))
     half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shares) - 1) * scipy.stats.sem(shares))

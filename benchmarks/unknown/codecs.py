@@ -57,12 +57,12 @@ def _panned(image: Image, rng: Rng) -> list[Image]:
     """Return FRAMES images: `image` as a panning camera sees it, last of all in its own place."""
     speed = rng.uniform(-FASTEST_PX, FASTEST_PX, size=2)
     size = image.shape[1], image.shape[0]
-    moved = []
+    frames = []
     for frame in range(FRAMES):
         x, y = speed * (frame - FRAMES + 1)
         by = np.array([[1, 0, x], [0, 1, y]])
-        moved.append(cv2.warpAffine(image, by, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
-    return moved
+        frames.append(cv2.warpAffine(image, by, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
+    return frames
 
 
 def _last_frame(frames: Sequence[Image], codec: str, options: Mapping[str, str]) -> Image:

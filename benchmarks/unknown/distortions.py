@@ -44,8 +44,8 @@ def film_grain(image: Image, rng: Rng) -> Image:
     resolution-independent rendering", Computer Graphics Forum 36(8) 2017, whose many grains a pixel are here Gaussian.
     """
     height, width = image.shape[:2]
-    shared, own = rng.standard_normal((height, width, 1)), rng.standard_normal(image.shape)
-    grain = blur(np.sqrt(GRAIN_SHARED) * shared + np.sqrt(1 - GRAIN_SHARED) * own, GRAIN_SIGMA_PX)
+    luma_noise, channel_noise = rng.standard_normal((height, width, 1)), rng.standard_normal(image.shape)
+    grain = blur(np.sqrt(GRAIN_SHARED) * luma_noise + np.sqrt(1 - GRAIN_SHARED) * channel_noise, GRAIN_SIGMA_PX)
     grain *= 2 * np.sqrt(np.pi) * GRAIN_SIGMA_PX  # the blur leaves 1 / (4πσ²) of the variance
     share = image / np.float32(255)
     return to_uint8(image + GRAIN_SIGMA * 2 * np.sqrt(share * (1 - share)) * grain)
@@ -71,8 +71,8 @@ def rescaled(image: Image, rng: Rng) -> Image:
     shift = rng.uniform(*SHIFT_PX, size=2) * rng.choice([-1, 1], size=2)
     # the centre of pixel x of the half lies at 2x + 0.5 of the whole
     back = np.array([[2, 0, 0.5 + shift[0]], [0, 2, 0.5 + shift[1]]])
-    whole = cv2.warpAffine(half, back, (width, height), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
-    return jpeg(to_uint8(sharpen(whole, amount=1.5, sigma_px=1.2)), HIDDEN_QUALITY)
+    full_size = cv2.warpAffine(half, back, (width, height), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
+    return jpeg(to_uint8(sharpen(full_size, amount=1.5, sigma_px=1.2)), HIDDEN_QUALITY)
 
 
 def tone(image: Image, rng: Rng) -> Image:
@@ -85,8 +85,8 @@ def tone(image: Image, rng: Rng) -> Image:
 
 
 UNKNOWN: dict[str, Unknown] = {
-    one.name: one
-    for one in (
+    distortion.name: distortion
+    for distortion in (
         Unknown("camera", camera.one_iso, "random", ".jpg"),
         Unknown("motion_blur", optics.motion_blur, "per image"),
         Unknown("film_grain", film_grain, "random"),

@@ -23,11 +23,11 @@ QUANTISED = 0.75  # 8-bit levels: below it a coefficient of an 8-point DCT count
 def tile_features(tiles: Tiles) -> Features:
     """Return all features of `tiles`, (N, about 350); those with heavy tails as logarithms."""
     ycc = np.stack([cv2.cvtColor(tile, cv2.COLOR_RGB2YCrCb) for tile in tiles]).astype(np.float32)
-    found = [_levels(tiles)]
+    features = [_levels(tiles)]
     for channel in range(3):
         plane = np.ascontiguousarray(ycc[..., channel])
-        found += [*_scene_statistics(plane), *_scene_statistics(_halved(plane)), *_gradients(plane), *_grid(plane)]
-    return np.concatenate([column.reshape(len(tiles), -1) for column in found], axis=1).astype(np.float32)
+        features += [*_scene_statistics(plane), *_scene_statistics(_halved(plane)), *_gradients(plane), *_grid(plane)]
+    return np.concatenate([column.reshape(len(tiles), -1) for column in features], axis=1).astype(np.float32)
 
 
 def _levels(tiles: Tiles) -> NDArray[np.float32]:
@@ -46,8 +46,8 @@ def _scene_statistics(planes: Planes) -> Iterator[NDArray[np.float32]]:
     yield np.log(TINY + sigma.mean(axis=(1, 2)))
     yield np.log(TINY + np.quantile(sigma.reshape(len(planes), -1), (0.1, 0.5, 0.9), axis=1).T)
     yield from _moments(field)
-    bounds = (-1.0, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 1.0)
-    yield np.stack([(field < bound).mean(axis=(1, 2)) for bound in bounds], axis=1)
+    limits = (-1.0, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 1.0)
+    yield np.stack([(field < limit).mean(axis=(1, 2)) for limit in limits], axis=1)
     for first, second in (
         (field[:, :, :-1], field[:, :, 1:]),
         (field[:, :-1], field[:, 1:]),
@@ -76,8 +76,8 @@ def _gradients(planes: Planes) -> Iterator[NDArray[np.float32]]:
     for axis in (1, 2):
         first, second = np.abs(np.diff(planes, axis=axis)), np.abs(np.diff(planes, n=2, axis=axis))
         energies += [first.mean(axis=(1, 2)), second.mean(axis=(1, 2))]
-        yield np.stack([(first <= bound).mean(axis=(1, 2)) for bound in (0, 1, 2, 4, 8, 16)], axis=1)
-        yield np.stack([(second <= bound).mean(axis=(1, 2)) for bound in (0, 1, 2, 4)], axis=1)
+        yield np.stack([(first <= limit).mean(axis=(1, 2)) for limit in (0, 1, 2, 4, 8, 16)], axis=1)
+        yield np.stack([(second <= limit).mean(axis=(1, 2)) for limit in (0, 1, 2, 4)], axis=1)
     bands, rest = [], planes
     for _ in range(4):
         smooth = _blurred(rest)
@@ -92,9 +92,9 @@ def _grid(planes: Planes) -> Iterator[NDArray[np.float32]]:
     """Yield how differences depend on the column and the row modulo 16, and how quantised the DCT of 8 px blocks is."""
     for axis in (1, 2):
         jumps = np.abs(np.diff(planes, n=2, axis=axis)).mean(axis=3 - axis)  # (N, side - 2)
-        whole = jumps.shape[1] // ALIGN_PX * ALIGN_PX
-        phases = jumps[:, :whole].reshape(len(planes), -1, ALIGN_PX).mean(axis=1)
-        yield np.log((TINY + phases) / (TINY + phases.mean(axis=1, keepdims=True)))
+        aligned_px = jumps.shape[1] // ALIGN_PX * ALIGN_PX
+        profile = jumps[:, :aligned_px].reshape(len(planes), -1, ALIGN_PX).mean(axis=1)
+        yield np.log((TINY + profile) / (TINY + profile.mean(axis=1, keepdims=True)))
     aligned, shifted = _quantised(planes), _quantised(planes[:, 4:-4, 4:-4])
     yield aligned
     yield aligned - shifted

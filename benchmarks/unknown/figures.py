@@ -36,10 +36,10 @@ class Interval:
 
 def interval(values: Sequence[float]) -> Interval:
     """Return the mean of `values`, one a photograph, and its interval."""
-    found = np.asarray(values, float)
-    picks = np.random.default_rng(SEED).integers(len(found), size=(RESAMPLINGS, len(found)))
-    low, high = np.quantile(found[picks].mean(axis=1), (0.025, 0.975))
-    return Interval(float(found.mean()), float(low), float(high))
+    samples = np.asarray(values, float)
+    picks = np.random.default_rng(SEED).integers(len(samples), size=(RESAMPLINGS, len(samples)))
+    low, high = np.quantile(samples[picks].mean(axis=1), (0.025, 0.975))
+    return Interval(float(samples.mean()), float(low), float(high))
 
 
 def closeness(true_histograms: Sequence[NDArray[np.int64]], candidate: Sequence[Image]) -> dict[str, Interval]:
@@ -63,20 +63,20 @@ def severity(
 
     PSNR is None for the identity baseline, where it has no bound.
     """
-    found: dict[str, dict[str, Any] | None] = {}
-    for name, own in full_reference(pristine, candidate).items():
-        of_true, found[name] = true_scores[name], None
-        if np.isfinite(own).all():
-            delta = own - of_true
-            found[name] = {
+    figures: dict[str, dict[str, Any] | None] = {}
+    for name, candidate_scores in full_reference(pristine, candidate).items():
+        of_true, figures[name] = true_scores[name], None
+        if np.isfinite(candidate_scores).all():
+            delta = candidate_scores - of_true
+            figures[name] = {
                 "delta": asdict(interval(delta.tolist())),
                 "median_abs_delta": float(np.median(np.abs(delta))),
-                "spread": float(own.std(ddof=1)),
+                "spread": float(candidate_scores.std(ddof=1)),
                 "spread_of_true": float(of_true.std(ddof=1)),
                 "mean_of_true": float(of_true.mean()),
-                "srcc": _srcc(own, of_true),
+                "srcc": _srcc(candidate_scores, of_true),
             }
-    return found
+    return figures
 
 
 def usefulness(
@@ -84,7 +84,7 @@ def usefulness(
     true: Sequence[Tiles],
     candidate: Sequence[Tiles],
     *,
-    own_features: Sequence[Values],
+    candidate_features: Sequence[Values],
     true_features: Sequence[Values],
 ) -> dict[str, float | None]:
     """Return what corpora are for: TSTR and TRTR of a quality regressor, and the SRCC of scores of tiles.
@@ -92,38 +92,38 @@ def usefulness(
     The regressor predicts a tile's SSIM from its features alone; it is taught by tiles of `candidate` (TSTR) or of
     `true` (TRTR) and tested on true tiles of other photographs. None where candidates are the pristine images.
     """
-    of_true, own = (
+    of_true, candidate_scores = (
         [np.array([ssim(*pair) for pair in zip(*photo, strict=True)]) for photo in zip(pristine, kind, strict=True)]
         for kind in (true, candidate)
     )
-    if all((scores == 1).all() for scores in own):
+    if all((scores == 1).all() for scores in candidate_scores):
         return {"tstr_srcc": None, "trtr_srcc": None, "ssim_srcc": None}
     return {
-        "tstr_srcc": _taught(own_features, own, true_features, of_true),
-        "trtr_srcc": _taught(true_features, of_true, true_features, of_true),
-        "ssim_srcc": _srcc(np.concatenate(own), np.concatenate(of_true)),
+        "tstr_srcc": _tstr_srcc(candidate_features, candidate_scores, true_features, of_true),
+        "trtr_srcc": _tstr_srcc(true_features, of_true, true_features, of_true),
+        "ssim_srcc": _srcc(np.concatenate(candidate_scores), np.concatenate(of_true)),
     }
 
 
-def _taught(
+def _tstr_srcc(
     features: Sequence[Values], scores: Sequence[Values], true_features: Sequence[Values], of_true: Sequence[Values]
 ) -> float:
     """Return the SRCC on true tiles of true scores and those that ridge regressions on other photographs predict."""
     predicted: list[Values] = [np.empty(0)] * len(scores)
-    for fitted, judged in grouped_folds(len(scores), FOLDS, np.random.default_rng(SEED)):
+    for fitted, held_out in grouped_folds(len(scores), FOLDS, np.random.default_rng(SEED)):
         rows, target = (np.concatenate([kind[index] for index in fitted]) for kind in (features, scores))
         scale = Standard.of(rows)
         standard = scale(rows)
         goal = (target - target.mean()) / (target.std() + 1e-9)
         gram = standard.T @ standard + RIDGE * len(rows) * np.eye(rows.shape[1])
         weights = np.linalg.solve(gram, standard.T @ goal)
-        for index in judged:
+        for index in held_out:
             predicted[index] = scale(true_features[index]) @ weights
     return _srcc(np.concatenate(predicted), np.concatenate(of_true))
 
 
-def _srcc(one: Values, other: Values) -> float:
+def _srcc(first: Values, second: Values) -> float:
     """Return Spearman's rank correlation; 0 where either is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(scipy.stats.spearmanr(one, other).statistic)
+    return float(scipy.stats.spearmanr(first, second).statistic)

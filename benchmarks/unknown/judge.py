@@ -41,7 +41,7 @@ class Images:
 
     pristine: Sequence[Image]
     true: Sequence[Image]
-    weaker: Sequence[Image]  # pristine + 0.8 of the true residual
+    positive_control: Sequence[Image]  # pristine + 0.8 of the true residual
     redraw: Sequence[Image] | None  # another true draw; None for a deterministic distortion
 
     @cached_property
@@ -90,12 +90,12 @@ def judge(images: Images, candidate: Sequence[Image], *, network: bool) -> Figur
         tiles = (_cut(kind, NETWORK_TILE_PX) for kind in (images.true, candidate))
         c2st["network"] = asdict(network_c2st(*tiles, seed=SEED))
     return {
-        "jsd": {name: asdict(found) for name, found in closeness(images.true_histograms, candidate).items()},
+        "jsd": {name: asdict(divergence) for name, divergence in closeness(images.true_histograms, candidate).items()},
         "severity": severity(images.pristine, images.true_scores, candidate),
         "c2st": c2st,
         "use": usefulness(
             *(_cut(kind, TILE_PX) for kind in (images.pristine, images.true, candidate)),
-            own_features=features,
+            candidate_features=features,
             true_features=images.true_features,
         ),
     }
@@ -128,7 +128,7 @@ def read_baselines(folder: Path, images: Images, *, network: bool) -> dict[str, 
         figures["redraw"] = judge(images, images.redraw, network=network)
     else:
         figures["permuted"] = negative_control(images, network=network)
-    figures["weaker"] = judge(images, images.weaker, network=network)
+    figures["weaker"] = judge(images, images.positive_control, network=network)
     kept = {"version": VERSION, "network": network, "figures": figures}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return figures
@@ -150,15 +150,15 @@ def read_images(folder: Path) -> tuple[Images, list[str]]:
 def read_generated(folder: Path, stems: Sequence[str]) -> list[Image]:
     """Return one image of each of `stems` below `folder`: the file of that stem, or the first whose name has it."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    found = []
+    images = []
     for stem in stems:
-        own = [path for path in files if stem in path.stem]
-        if not own:
+        matches = [path for path in files if stem in path.stem]
+        if not matches:
             raise SystemExit(
                 f"no image in {folder} has {stem} in its name: there has to be one of each of {len(stems)}"
             )
-        found.append(decode(min(own, key=lambda path: (len(path.stem), path)).read_bytes()))
-    return found
+        images.append(decode(min(matches, key=lambda path: (len(path.stem), path)).read_bytes()))
+    return images
 
 
 def table(columns: Mapping[str, Figures]) -> str:
@@ -176,9 +176,9 @@ def table(columns: Mapping[str, Figures]) -> str:
             cells += [f"{ssim['delta']['mean']:+7.3f}"]
         else:
             cells += [" " * 46]
-        for kind, found in figures["c2st"].items():
-            bits = f" {found['cross_entropy_bits']:5.2f}" if kind == "logistic" else ""
-            cells += [f"{found['accuracy']:9.3f}{bits}"]
+        for kind, accuracy in figures["c2st"].items():
+            bits = f" {accuracy['cross_entropy_bits']:5.2f}" if kind == "logistic" else ""
+            cells += [f"{accuracy['accuracy']:9.3f}{bits}"]
         lines.append(" ".join(cells))
     return "\n".join(lines)
 

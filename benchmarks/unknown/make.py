@@ -60,7 +60,7 @@ def make(unknown: Unknown, photos: Sequence[tuple[Photo, Image]], out: Path) -> 
             if unknown.has_redraw:
                 write_once(folder / "redraw" / name, partial(true_file, unknown, image, photo.digest, draw=1))
             true = decode((folder / "distorted" / name).read_bytes())
-            write_once(folder / "weaker" / f"{photo.stem}.png", partial(_weaker_file, image, true))
+            write_once(folder / "weaker" / f"{photo.stem}.png", partial(_positive_control_file, image, true))
 
 
 def true_file(unknown: Unknown, image: Image, digest: str, *, draw: int = 0) -> bytes:
@@ -70,13 +70,13 @@ def true_file(unknown: Unknown, image: Image, digest: str, *, draw: int = 0) -> 
     return jpeg_bytes(distorted, QUALITY) if unknown.suffix == ".jpg" else png_bytes(distorted)
 
 
-def weaker(pristine: Image, true: Image) -> Image:
+def positive_control(pristine: Image, true: Image) -> Image:
     """Return `pristine` plus WEAKER of the true residual."""
     return to_uint8(pristine + WEAKER * (true.astype(np.float32) - pristine))
 
 
-def _weaker_file(pristine: Image, true: Image) -> bytes:
-    return png_bytes(weaker(pristine, true))
+def _positive_control_file(pristine: Image, true: Image) -> bytes:
+    return png_bytes(positive_control(pristine, true))
 
 
 def png_bytes(image: Image) -> bytes:

@@ -79,7 +79,7 @@ def _defocused(light: Floats, corner: NDArray[np.float32]) -> Floats:
     """Return `light` under discs of FOCUS_RADII_PX, blended by the distance from the centre `corner` (0 to 1)."""
     blurred = [cv2.filter2D(light, -1, _disc(radius), borderType=cv2.BORDER_REFLECT_101) for radius in FOCUS_RADII_PX]
     position = corner * (len(blurred) - 1)
-    weights = [np.clip(1 - np.abs(position - place), 0, 1)[..., None] for place in range(len(blurred))]
+    weights = [np.clip(1 - np.abs(position - index), 0, 1)[..., None] for index in range(len(blurred))]
     return np.asarray(sum(weight * layer for weight, layer in zip(weights, blurred, strict=True)))
 
 

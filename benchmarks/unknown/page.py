@@ -42,8 +42,8 @@ def main() -> None:
 
 def write(results: Path, page: Path = PAGE) -> None:
     """Write `page` from the result files in the folder `results`."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")}
-    page.write_text(render([found[name] for name in UNKNOWN if name in found]), encoding="utf-8")
+    figures = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")}
+    page.write_text(render([figures[name] for name in UNKNOWN if name in figures]), encoding="utf-8")
 
 
 def render(results: Iterable[Figures]) -> str:
@@ -53,22 +53,22 @@ def render(results: Iterable[Figures]) -> str:
     learned = sum("generated" in result["figures"] for result in results)
     count = f"**{passed} of {learned} learned distortions passed** ({len(UNKNOWN)} in all)."
     tables = (_closeness_table, _feature_table, _severity_table, _use_table)
-    parts = [HEAD.format(goal=GOAL), count, *(table(results) for table in tables)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    sections = [HEAD.format(goal=GOAL), count, *(table(results) for table in tables)]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def verdict(figures: Figures) -> Verdict:
     """Return what is said of a distortion, from the figures of its generator and its controls."""
     if "generated" not in figures:
         return "not learned yet"
-    if not noticed(figures["weaker"]):
+    if not is_sensitive(figures["weaker"]):
         return "cannot be judged"
     return "passed" if _best(figures["generated"])["accuracy"] <= GOAL else "failed"
 
 
-def noticed(control: Figures) -> bool:
-    """Whether either classifier tells the positive `control` from the true images."""
-    return any(found["accuracy"] > GOAL and found["low"] > 0.5 for found in control["c2st"].values())
+def is_sensitive(positive_control: Figures) -> bool:
+    """Return whether either classifier tells the positive control from the true images."""
+    return any(c2st["accuracy"] > GOAL and c2st["low"] > 0.5 for c2st in positive_control["c2st"].values())
 
 
 def rounded(value: Any) -> Any:
@@ -82,7 +82,7 @@ def rounded(value: Any) -> Any:
 
 def _best(figures: Figures) -> Figures:
     """Return the C2ST of the higher accuracy."""
-    return max(figures["c2st"].values(), key=lambda found: found["accuracy"])
+    return max(figures["c2st"].values(), key=lambda c2st: c2st["accuracy"])
 
 
 def _closeness_table(results: Iterable[Figures]) -> str:
@@ -96,7 +96,10 @@ def _closeness_table(results: Iterable[Figures]) -> str:
         figures = result["figures"]
         negative = figures.get("redraw") or figures["permuted"]
         jsd = [_jsd(figures.get(kind)) for kind in ("generated", "identity", "redraw")]
-        c2st = [_told(one) for one in (figures.get("generated"), figures["identity"], figures["weaker"], negative)]
+        c2st = [
+            _accuracy_cell(kind_figures)
+            for kind_figures in (figures.get("generated"), figures["identity"], figures["weaker"], negative)
+        ]
         cells = [f"`{result['name']}`", result["randomness"], *jsd, *c2st, result["verdict"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -116,13 +119,15 @@ def _feature_table(results: Iterable[Figures]) -> str:
         figures, cells = result["figures"], [f"`{result['name']}`"]
         of_identity = figures["identity"]["jsd"]
         for kind in ("generated", "redraw"):
-            found = figures[kind]["jsd"] if kind in figures else {}
-            luma = [name for name in found if name not in ("cb", "cr")]
-            largest = max(luma, key=lambda name: found[name]["mean"], default="")
+            divergences = figures[kind]["jsd"] if kind in figures else {}
+            luma = [name for name in divergences if name not in ("cb", "cr")]
+            largest = max(luma, key=lambda name: divergences[name]["mean"], default="")
             for name in (largest, "cb", "cr"):
                 label = f"`{name}` " if name == largest else ""
-                own = f"{label}{found[name]['mean']:.4f} ({of_identity[name]['mean']:.4f})" if found else "–"
-                cells.append(own)
+                cell = (
+                    f"{label}{divergences[name]['mean']:.4f} ({of_identity[name]['mean']:.4f})" if divergences else "–"
+                )
+                cells.append(cell)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -140,8 +145,8 @@ def _severity_table(results: Iterable[Figures]) -> str:
     for result in results:
         figures = result["figures"]
         of_control = figures["weaker"]["severity"]
-        own = figures.get("generated", {}).get("severity")
-        psnr, ssim = (own["psnr_db"], own["ssim"]) if own else (None, None)
+        generated_severity = figures.get("generated", {}).get("severity")
+        psnr, ssim = (generated_severity["psnr_db"], generated_severity["ssim"]) if generated_severity else (None, None)
         control_psnr = of_control["psnr_db"]
         cells = [
             f"`{result['name']}`",
@@ -172,10 +177,12 @@ def _use_table(results: Iterable[Figures]) -> str:
     ]
     for result in results:
         figures = result["figures"]
-        own, again, control = (figures.get(kind, {}).get("use", {}) for kind in ("generated", "redraw", "weaker"))
+        generated, redraw, positive_control = (
+            figures.get(kind, {}).get("use", {}) for kind in ("generated", "redraw", "weaker")
+        )
         minutes = sum(result["cpu_minutes"].values())
-        values = [own.get("tstr_srcc"), control.get("trtr_srcc"), again.get("tstr_srcc")]
-        values += [own.get("ssim_srcc"), again.get("ssim_srcc")]
+        values = [generated.get("tstr_srcc"), positive_control.get("trtr_srcc"), redraw.get("tstr_srcc")]
+        values += [generated.get("ssim_srcc"), redraw.get("ssim_srcc")]
         cells = [f"`{result['name']}`", *map(_number, values), f"{minutes:.1f}" if minutes else "–"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -185,11 +192,11 @@ def _jsd(figures: Figures | None) -> str:
     return _interval(figures["jsd"]["d1_1"], ".4f") if figures else "–"
 
 
-def _interval(found: Figures, form: str) -> str:
-    return f"{found['mean']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+def _interval(figures: Figures, form: str) -> str:
+    return f"{figures['mean']:{form}} ({figures['low']:{form}} to {figures['high']:{form}})"
 
 
-def _told(figures: Figures | None) -> str:
+def _accuracy_cell(figures: Figures | None) -> str:
     if not figures:
         return "–"
     alone = "" if "network" in figures["c2st"] else "¹"

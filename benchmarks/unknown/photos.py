@@ -43,26 +43,26 @@ def choose(folder: Path) -> list[tuple[Photo, Image]]:
 
     Raises ValueError where there are too few, or all of one source.
     """
-    found = {photo.digest: (photo, image) for photo, image in _read(folder)}
+    images_by_digest = {photo.digest: (photo, image) for photo, image in _read(folder)}
     listed = read_list()
-    if listed and all(photo.digest in found for photo in listed):
-        return [(photo, centre(found[photo.digest][1])) for photo in listed]
-    large = [photo for photo, image in found.values() if min(image.shape[:2]) >= SMALLEST_PX]
-    return [(photo, centre(found[photo.digest][1])) for photo in share_out(large)]
+    if listed and all(photo.digest in images_by_digest for photo in listed):
+        return [(photo, centre(images_by_digest[photo.digest][1])) for photo in listed]
+    large = [photo for photo, image in images_by_digest.values() if min(image.shape[:2]) >= SMALLEST_PX]
+    return [(photo, centre(images_by_digest[photo.digest][1])) for photo in split_photos(large)]
 
 
-def share_out(photos: Sequence[Photo], learn: int = LEARN, judge: int = JUDGE) -> list[Photo]:
+def split_photos(photos: Sequence[Photo], learn: int = LEARN, judge: int = JUDGE) -> list[Photo]:
     """Return `learn` and then `judge` of `photos`, no source in both; which ones is decided by their digests.
 
     Sources, the smallest first, go to the judging part until it is full; ValueError if the rest is too few.
     """
     by_source: defaultdict[str, list[Photo]] = defaultdict(list)
-    for photo in sorted(photos, key=lambda one: one.digest):
+    for photo in sorted(photos, key=lambda photo: photo.digest):
         by_source[photo.source].append(photo)
     judging: list[Photo] = []
     learning: list[Photo] = []
-    for own in sorted(by_source.values(), key=lambda own: (len(own), own[0].source)):
-        (judging if len(judging) < judge else learning).extend(own)
+    for group in sorted(by_source.values(), key=lambda group: (len(group), group[0].source)):
+        (judging if len(judging) < judge else learning).extend(group)
     if len(judging) < judge or len(learning) < learn:
         raise ValueError(
             f"{learn} photographs to learn from and {judge} of other sources to judge on are needed, both sides at"
@@ -70,13 +70,13 @@ def share_out(photos: Sequence[Photo], learn: int = LEARN, judge: int = JUDGE) -
             " sources"
         )
     parts: tuple[tuple[Part, list[Photo]], ...] = (("learn", learning[:learn]), ("judge", judging[:judge]))
-    return [Photo(photo.digest, part, photo.source, photo.file) for part, own in parts for photo in own]
+    return [Photo(photo.digest, part, photo.source, photo.file) for part, group in parts for photo in group]
 
 
 def centre(image: Image) -> Image:
     """Return the middle of `image`, at most LARGEST_PX, its sides even: 4:2:0 video knows no others."""
     sides = [min(side, largest) // 2 * 2 for side, largest in zip(image.shape, LARGEST_PX, strict=False)]
-    top, left = ((whole - side) // 2 for whole, side in zip(image.shape, sides, strict=False))
+    top, left = ((length - side) // 2 for length, side in zip(image.shape, sides, strict=False))
     return np.ascontiguousarray(image[top : top + sides[0], left : left + sides[1]])
 
 

@@ -44,8 +44,8 @@ def sharpen(levels: Floats, *, amount: float, sigma_px: float) -> Floats:
 
 def jpeg_bytes(image: Image, quality: int) -> bytes:
     """Return `image` as a JPEG file of libjpeg's `quality`, chroma 4:2:0."""
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
+    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
         raise RuntimeError(f"no JPEG can be written of the shape {image.shape}")
     return data.tobytes()
 

@@ -122,8 +122,8 @@ def bits_right(
     """Return the shares of bits read correctly from marked crops: clean, and after the real JPEG."""
     message = random_messages(len(crops), make_rng(seed))
     marked = np.asarray(marker.mark(tf.constant(normalize(np.stack(crops))), tf.constant(message), strength_8bit))
-    clean, after = (
+    clean, compressed = (
         float(np.mean(np.asarray(marker.read(tf.constant(pixels))) * message > 0))
         for pixels in (normalize(denormalize(marked)), true_jpeg(marked, parameters))
     )
-    return clean, after
+    return clean, compressed

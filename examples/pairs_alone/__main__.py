@@ -59,12 +59,12 @@ def _run(*arguments: object) -> bool:
 
 
 def _print_results(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> None:
-    figures, floors = metrics["models"][name], metrics["noise_floors"][name]
+    figures, noise_floors = metrics["models"][name], metrics["noise_floors"][name]
     rows = {
         "generated": figures["jsd_nss"],
         "identity baseline": figures["jsd_nss_pristine"],
-        "noise floor": floors["split_half"],
-        "between-content": floors["between_content"],
+        "noise floor": noise_floors["split_half"],
+        "between-content": noise_floors["between_content"],
     }
     print(f"\nJSD_NSS to true {name}, bits, {metrics['images']} validation photographs")
     for label, bits in rows.items():

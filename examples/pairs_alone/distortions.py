@@ -70,11 +70,11 @@ def write_partners(source: str, pristine: Path, out: Path) -> int:
     File names are kept; a second run writes equal files.
     """
     out.mkdir(parents=True, exist_ok=True)
-    photographs = sorted(pristine.glob("*.png"))
-    for photograph in photographs:
-        image, _ = decode(photograph.read_bytes())
-        (out / photograph.name).write_bytes(encode_png(SOURCES[source](image)))
-    return len(photographs)
+    paths = sorted(pristine.glob("*.png"))
+    for path in paths:
+        image, _ = decode(path.read_bytes())
+        (out / path.name).write_bytes(encode_png(SOURCES[source](image)))
+    return len(paths)
 
 
 def _through(image: Image, container: str, **options: Any) -> Image:

@@ -16,7 +16,7 @@ from examples.rank_pretraining.experiment import (
     spread_indices,
     train_scorer,
     true_material,
-    validation_photographs,
+    validation_images,
 )
 
 
@@ -40,16 +40,16 @@ def main(arguments: list[str] | None = None) -> None:
         "generated": generated_material(corpus, indices),
         "true": true_material(corpus, indices, options.manifest, seed=0),
     }
-    photographs = validation_photographs(options.test_manifest or options.manifest)
+    images = validation_images(options.test_manifest or options.manifest)
     names = [name for name in corpus.distortions if name in TEST_PRESETS]
     settings = {"steps": options.steps, "batch_size": options.batch_size, "crop_px": options.crop_px}
-    print(f"SRCC with severity, {len(photographs)} photographs, levels 0 to 5; mean of {options.seeds} trainings")
+    print(f"SRCC with severity, {len(images)} photographs, levels 0 to 5; mean of {options.seeds} trainings")
     print("trained on".ljust(12), *(name.rjust(12) for name in [*names, "mean"]))
     for kind, material in {"untrained": None, **materials}.items():
         rows = []
         for seed in range(options.seeds):
             scorer = build_scorer() if material is None else train_scorer(material, **settings, seed=seed)
-            rows.append(list(severity_correlation(scorer, photographs, names, seed=0).values()))
+            rows.append(list(severity_correlation(scorer, images, names, seed=0).values()))
         means = np.mean(rows, axis=0)
         print(kind.ljust(12), *(f"{value:12.3f}" for value in [*means, means.mean()]), flush=True)
 

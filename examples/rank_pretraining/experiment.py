@@ -120,25 +120,25 @@ def _crops(
         yield normalize(np.concatenate([to_uint8(clean + scale * residual) for scale in SCALES]))
 
 
-def validation_photographs(manifest: Path) -> list[tuple[ImageRecord, Image]]:
+def validation_images(manifest: Path) -> list[tuple[ImageRecord, Image]]:
     """Return the full validation photographs of a manifest."""
     listed = read_manifest(manifest)
     return [(record, read_ingested(listed.root, record)) for record in listed.records if record.split == "val"]
 
 
 def severity_correlation(
-    scorer: keras.Model, photographs: Sequence[tuple[ImageRecord, Image]], distortions: Sequence[str], seed: int
+    scorer: keras.Model, images: Sequence[tuple[ImageRecord, Image]], distortions: Sequence[str], seed: int
 ) -> Mapping[str, float]:
     """Return SRCC between scores and levels (0: pristine) of truly distorted photographs, by distortion."""
     correlations = {}
     for name in distortions:
         levels, scores = [], []
-        for record, photograph in photographs:
+        for record, image in images:
             for level, parameters in enumerate(({}, *PRESETS[TEST_PRESETS[name]][name])):
                 rng = make_rng(derive_seed(seed, record.image_digest, name, level))
-                shown = apply(name, photograph, parameters, rng).image if level else photograph
+                distorted = apply(name, image, parameters, rng).image if level else image
                 levels.append(level)
-                scores.append(float(np.asarray(scorer(normalize(_centre(shown))[None]))[0]))
+                scores.append(float(np.asarray(scorer(normalize(_centre(distorted))[None]))[0]))
         correlations[name] = float(spearmanr(levels, scores).statistic)
     return correlations
 

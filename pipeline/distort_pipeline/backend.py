@@ -37,7 +37,9 @@ def start_backend() -> None:
     if backend_name() not in BACKENDS:
         raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}{did_you_mean(backend_name(), BACKENDS)}")
     if backend_name() == "jax" and find_spec("jax") is None:
-        raise PipelineError("KERAS_BACKEND is jax, but JAX is not installed: pip install 'distort-pipeline[jax]'")
+        raise PipelineError(
+            "KERAS_BACKEND is jax, but JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
+        )
     with _without_keras_settings():
         _import_backend()
 

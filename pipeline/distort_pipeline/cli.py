@@ -119,16 +119,16 @@ def main(ctx: click.Context, params: Path | None) -> None:
 
 def settings(ctx: click.Context) -> Params:
     """Return the settings of the file given by --params, else of our params.yaml in this folder, else the defaults."""
-    named: Path | None = ctx.obj
-    if named is None and PARAMS_FILE.is_file():
+    path: Path | None = ctx.obj
+    if path is None and PARAMS_FILE.is_file():
         if has_our_key(PARAMS_FILE):
-            named = PARAMS_FILE
+            path = PARAMS_FILE
         else:
             click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
-    if named is None:
+    if path is None:
         return Params()
-    params = load_params(named)
-    click.echo(f"settings from {named}", err=True)
+    params = load_params(path)
+    click.echo(f"settings from {path}", err=True)
     return params
 
 
@@ -177,11 +177,11 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--out", type=STORE_PATH, default=Path("pairs"), show_default=True, help="Pair store to write.")
 @click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
-@click.option("--distortions", help="Comma-separated; '' for none, the default with --external-pairs.")
+@click.option("--distortions", help="Comma-separated.  [default: the four, or none with external pairs]")
 @click.option(
     "--external-pairs", multiple=True, metavar="NAME=PATH", help="External pairs: folder, archive or CSV; repeatable."
 )
-@click.option("--preset", help="paper_like, five_levels, waterloo, kadid or dbcnn.")
+@click.option("--preset", help="five_levels, waterloo, kadid or dbcnn.  [default: paper_like]")
 @click.option("--levels", help="Comma-separated levels of the preset.")
 @click.option("--tile-px", type=int, help="Side of a tile, a multiple of 128.")
 @click.option("--min-tile-px", type=int, help="Least side of an image for training tiles.")
@@ -202,7 +202,7 @@ def pairs(
     levels: str | None,
     **changes: Any,
 ) -> None:
-    """Make the pair store of pristine tiles and their distorted versions."""
+    """Make a pair store of pristine and distorted tiles."""
     from distort_pipeline.steps import pairs as step
 
     section = settings(ctx).pairs
@@ -231,14 +231,10 @@ def pairs(
 @click.option("--distortion", required=True, help="Distortion of the pair store to learn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Model folder to write.  [default: models/DISTORTION]")
 @click.option("--init-from", help="Initial model: a folder, or 'pretrained' for the shipped model.")
-@click.option("--levels", help="Comma-separated levels; several: severity-conditioned.  [default: the first]")
-@click.option("--steps", type=int, help="Training steps; 0: only a least-squares fit, 1-2 minutes.")
-@click.option(
-    "--keep-anyway",
-    is_flag=True,
-    default=None,
-    help="Keep a model of external pairs that identity beats; it is marked.",
-)
+@click.option("--levels", help="Comma-separated; several: multi-level.  [default: the first]")
+@click.option("--steps", type=int, help="Training steps; 0: least-squares fit alone.")
+@click.option("--minutes", type=float, help="As many steps as fit.  [external pairs: 20]")
+@click.option("--keep-anyway", is_flag=True, default=None, help="Keep a model that the identity baseline beats.")
 @click.option("--base-filters", type=int, help="Width of the generator; 64 in the paper.")
 @click.option("--discriminator-filters", type=int, metavar="N", help="Width of the discriminator; 64 in the paper.")
 @click.option("--batch-size", type=int, help="Crops per step.")
@@ -261,7 +257,10 @@ def train(
     levels: str | None,
     **changes: Any,
 ) -> None:
-    """Train the generator of one distortion; an interrupted training resumes from its checkpoint."""
+    """Train the generator of one distortion.
+
+    An interrupted training resumes from its last checkpoint.
+    """
     from distort_pipeline.assets import pretrained
     from distort_pipeline.steps import train as step
 
@@ -288,7 +287,10 @@ def train(
 @click.option("--seed", type=int, help="Seed of all random draws.")
 @click.pass_context
 def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
-    """Compare generated with true distortions on the validation images: the paper's table and more."""
+    """Compare generated with true distortions on the validation images.
+
+    Writes a page with the paper's table, identity baseline, noise floors, NSS features, C2ST and TSTR.
+    """
     from distort_pipeline.steps import evaluate as step
 
     show(step.run(replaced(settings(ctx).evaluate, **changes), pair_store, models, out))
@@ -312,7 +314,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--models", type=click.Path(path_type=Path), help="Folder of models.  [default: models, else pretrained]")
 @click.option("--out", type=STORE_PATH, default=Path("corpus"), show_default=True, help="Corpus to write.")
 @click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
-@click.option("--count", type=int, help="Total number of samples, split evenly over conditions.")
+@click.option("--count", type=int, help="Samples in all, split evenly over conditions.")
 @click.option("--distortions", help="Comma-separated model names.  [default: all]")
 @click.option("--num-levels", type=int, help="Number of levels per distortion; each tile gets all levels.")
 @click.option("--severity", metavar="S or LO:HI", help="Severity of all samples, or a range to draw from; 0 to 1.")

@@ -268,8 +268,8 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             return client
         except (OSError, TimeoutError, ValueError) as error:
-            named = workers.scheduler or workers.scheduler_file
-            raise WorkersError(f"no Dask scheduler with a worker answers at {named}: {error}") from None
+            scheduler = workers.scheduler or workers.scheduler_file
+            raise WorkersError(f"no Dask scheduler with a worker answers at {scheduler}: {error}") from None
     scratch = stack.enter_context(scratch_folder())
     settings = {
         "temporary-directory": str(scratch),  # of the scheduler, which would leave its files in the system's folder

@@ -10,7 +10,7 @@ from distort_pipeline.assets import PRETRAINED, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.params import replaced
-from distort_pipeline.stores.builds import require_place
+from distort_pipeline.stores.builds import require_destination
 from distort_pipeline.stores.files import read_json
 from distort_pipeline.stores.manifests import is_manifest, read_manifest
 from distort_pipeline.stores.models import finished_models
@@ -26,7 +26,7 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
     """
     from distort_pipeline.steps import ingest
 
-    require_place(out)
+    require_destination(out)
     if images is None and _is_manifest(MANIFEST):
         return MANIFEST
     if images is not None and _is_manifest(images):
@@ -59,16 +59,18 @@ def _require_same(out: Path, manifest: Path) -> None:
     if corpus_digest is not None and corpus_digest != read_manifest(manifest).digest:
         manifest.unlink()
         raise PipelineError(
-            f"{out} already exists and was made of other images; name another place with --out, or delete it first"
+            f"{out} already exists and was made of other images; choose another folder with --out, or delete it first"
         )
 
 
 def _default_manifest(out: Path) -> Path:
     if isinstance(out, RemotePath):  # manifests are local files
         return Path(f"{out.name}.manifest.jsonl")
-    place = out if out.name not in ("", "..") else out.resolve()
-    beside = os.access(next(folder for folder in (place.parent, *place.resolve().parents) if folder.exists()), os.W_OK)
-    return (place.parent if beside else Path()) / f"{place.name}.manifest.jsonl"
+    destination = out if out.name not in ("", "..") else out.resolve()
+    writable = os.access(
+        next(folder for folder in (destination.parent, *destination.resolve().parents) if folder.exists()), os.W_OK
+    )
+    return (destination.parent if writable else Path()) / f"{destination.name}.manifest.jsonl"
 
 
 def models_or_pretrained(models: Path | None) -> Path:

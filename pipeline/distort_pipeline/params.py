@@ -115,12 +115,12 @@ def parse_section(kind: type[Section], values: object, *, where: str = "settings
 def replaced(section: Section, **changes: Any) -> Section:
     """Return `section` with all `changes` except None, checked like the values of a parameter file."""
     hints = typing.get_type_hints(type(section))
-    given = {
+    settings = {
         name: _typed(hints[name], value, f"{section.section}.{name}")
         for name, value in changes.items()
         if value is not None
     }
-    return dataclasses.replace(section, **given)  # type: ignore[type-var]
+    return dataclasses.replace(section, **settings)  # type: ignore[type-var]
 
 
 def _typed(hint: Any, value: object, setting: str) -> Any:

@@ -24,13 +24,13 @@ def prefetch(items: Iterator[Item], count: int, *, name: str) -> Generator[Item,
     Errors of the iterator are raised here. When the consumer closes the generator early, the thread stops after its
     current item.
     """
-    ready: queue.Queue[Item | _End] = queue.Queue(count)
+    fetched: queue.Queue[Item | _End] = queue.Queue(count)
     stopped = threading.Event()
 
     def hand_over(entry: Item | _End) -> None:
         while not stopped.is_set():
             with suppress(queue.Full):
-                ready.put(entry, timeout=0.1)
+                fetched.put(entry, timeout=0.1)
                 return
 
     def work() -> None:
@@ -48,7 +48,7 @@ def prefetch(items: Iterator[Item], count: int, *, name: str) -> Generator[Item,
     thread.start()
     try:
         while True:
-            entry = ready.get()
+            entry = fetched.get()
             if not isinstance(entry, _End):
                 yield entry
                 continue

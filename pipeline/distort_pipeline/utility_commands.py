@@ -44,7 +44,7 @@ def label(
     lower_better: bool,
     workers: int,
 ) -> None:
-    """Add a metric, or ratings by people, to the samples of a finished corpus."""
+    """Add a metric or people's ratings to the samples of a corpus."""
     from distort_pipeline.commands import label as command
     from distort_pipeline.execution import Workers
 
@@ -69,7 +69,7 @@ def label(
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path),
-    help="Manifest for --repair.  [default: beside the store, else manifest.jsonl]",
+    help="Manifest for --repair.  [default: the store's own]",
 )
 @click.option("--root", type=click.Path(path_type=Path), help="New folder of the manifest's images, if moved.")
 @click.option(
@@ -111,9 +111,11 @@ def verify(
     scheduler_file: Path | None,
     **inputs: Any,
 ) -> None:
-    """Compare every file of a manifest, pair store, model, corpus or export with its checksum.
+    """Compare the files of stores with their checksums.
 
-    Prints missing or damaged files and exits with code 1 if there are any.
+    PATHS are manifests, pair stores, models, corpora or exports.
+
+    Prints missing or damaged files and exits with code 1 if there are any. `--repair` rebuilds damaged shards.
     """
     from distort_pipeline.commands.compare import compare
     from distort_pipeline.commands.repair import repair as repair_store
@@ -184,7 +186,10 @@ def model() -> None:
 @click.option("--format", "model_format", required=True, help="keras, saved_model or onnx.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: MODEL's name-FORMAT]")
 def export_model(folder: Path, model_format: str, out: Path | None) -> None:
-    """Write a generator in float32 with fused batch norms, checked against the model."""
+    """Write a generator as a Keras file, SavedModel or ONNX file.
+
+    In float32, with fused batch norms, checked against the model.
+    """
     from distort_pipeline.commands import model as command
 
     show(command.export_model(folder, out or Path(f"{folder.resolve().name}-{model_format}"), model_format))

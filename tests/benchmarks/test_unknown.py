@@ -14,8 +14,8 @@ from benchmarks.unknown.__main__ import Command, commands, run_once
 from benchmarks.unknown.c2st import grouped_folds, logistic_c2st
 from benchmarks.unknown.distortions import UNKNOWN, film_grain
 from benchmarks.unknown.judge import Images, judge, negative_control, read_generated
-from benchmarks.unknown.make import make, true_file, weaker
-from benchmarks.unknown.photos import JUDGE, LEARN, Photo, centre, choose, read_list, share_out, write_list
+from benchmarks.unknown.make import make, positive_control, true_file
+from benchmarks.unknown.photos import JUDGE, LEARN, Photo, centre, choose, read_list, split_photos, write_list
 from benchmarks.unknown.pixels import blur, decode, jpeg, to_levels, to_linear, to_uint8
 
 VIDEO = {"h264", "hevc", "mpeg2"}
@@ -42,8 +42,8 @@ def textured(seed: int, height: int = 192, width: int = 224) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_maker_repeats_itself_and_draws_anew_only_where_something_is_random(name):
     unknown, image = UNKNOWN[name], textured(1)
-    first, again, redraw = (true_file(unknown, image, "digest", draw=draw) for draw in (0, 0, 1))
-    assert first == again
+    first, repeated, redraw = (true_file(unknown, image, "digest", draw=draw) for draw in (0, 0, 1))
+    assert first == repeated
     assert (first != redraw) is unknown.has_redraw
     distorted = decode(first)
     assert distorted.shape == image.shape
@@ -94,14 +94,14 @@ def test_the_listed_photographs_are_48_and_24_of_other_sources():
 
 def test_any_folder_is_shared_out_by_source(tmp_path):
     photos = [Photo(f"{number:02d}", "learn", f"source {number % 7}", f"{number}.png") for number in range(40)]
-    shared = share_out(photos, learn=20, judge=8)
-    assert Counter(photo.part for photo in shared) == {"learn": 20, "judge": 8}
-    assert not {p.source for p in shared if p.part == "learn"} & {p.source for p in shared if p.part == "judge"}
-    assert shared == share_out(photos[::-1], learn=20, judge=8)
+    split = split_photos(photos, learn=20, judge=8)
+    assert Counter(photo.part for photo in split) == {"learn": 20, "judge": 8}
+    assert not {p.source for p in split if p.part == "learn"} & {p.source for p in split if p.part == "judge"}
+    assert split == split_photos(photos[::-1], learn=20, judge=8)
     with pytest.raises(ValueError, match="name a folder with more"):
-        share_out(photos, learn=38, judge=8)
-    write_list(shared, tmp_path / "photos.csv")
-    assert read_list(tmp_path / "photos.csv") == shared
+        split_photos(photos, learn=38, judge=8)
+    write_list(split, tmp_path / "photos.csv")
+    assert read_list(tmp_path / "photos.csv") == split
     with pytest.raises(ValueError, match="there are 0 and 0"):
         choose(tmp_path)
 
@@ -118,15 +118,15 @@ def test_large_photographs_are_cut_about_their_middle_to_even_sides():
 def test_pairs_lie_where_the_product_and_the_judge_look(tmp_path):
     photos = [(Photo("a" * 64, "learn", "one", "a"), textured(5)), (Photo("b" * 64, "judge", "two", "b"), textured(6))]
     make(UNKNOWN["film_grain"], photos, tmp_path)
-    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     kinds = ["judge/distorted", "judge/pristine", "judge/redraw", "judge/weaker", "learn/distorted", "learn/pristine"]
-    assert found == [f"{kind}/{('a' if kind.startswith('learn') else 'b') * 12}.png" for kind in kinds]
-    pristine, true, control = (decode((tmp_path / f"judge/{kind}" / f"{'b' * 12}.png").read_bytes())
+    assert files == [f"{kind}/{('a' if kind.startswith('learn') else 'b') * 12}.png" for kind in kinds]
+    pristine, true, weakened = (decode((tmp_path / f"judge/{kind}" / f"{'b' * 12}.png").read_bytes())
                                for kind in ("pristine", "distorted", "weaker"))  # fmt: skip
-    assert np.array_equal(control, weaker(pristine, true))
-    before = (tmp_path / found[0]).stat().st_mtime_ns
+    assert np.array_equal(weakened, positive_control(pristine, true))
+    before = (tmp_path / files[0]).stat().st_mtime_ns
     make(UNKNOWN["film_grain"], photos, tmp_path)
-    assert (tmp_path / found[0]).stat().st_mtime_ns == before
+    assert (tmp_path / files[0]).stat().st_mtime_ns == before
 
 
 @pytest.fixture(scope="module")
@@ -136,21 +136,21 @@ def images():
         [jpeg(film_grain(image, np.random.default_rng([draw, at])), 85) for at, image in enumerate(pristine)]
         for draw in (0, 1)
     )
-    return Images(pristine, true, [weaker(*pair) for pair in zip(pristine, true, strict=True)], redraw)
+    return Images(pristine, true, [positive_control(*pair) for pair in zip(pristine, true, strict=True)], redraw)
 
 
 def test_identity_is_far_another_draw_is_near_and_the_control_is_noticed(images):
-    identity, redraw, control = (
-        judge(images, kind, network=False) for kind in (images.pristine, images.redraw, images.weaker)
+    identity, redraw, positive_control = (
+        judge(images, kind, network=False) for kind in (images.pristine, images.redraw, images.positive_control)
     )
-    distance = [found["jsd"]["d1_1"]["mean"] for found in (identity, control, redraw)]
+    distance = [figures["jsd"]["d1_1"]["mean"] for figures in (identity, positive_control, redraw)]
     assert distance == sorted(distance, reverse=True)
     assert distance[0] > 20 * distance[2]
-    accuracy = [found["c2st"]["logistic"]["accuracy"] for found in (identity, control, redraw)]
+    accuracy = [figures["c2st"]["logistic"]["accuracy"] for figures in (identity, positive_control, redraw)]
     assert accuracy[0] > 0.95
     assert accuracy[1] > 0.8
     assert 0.3 < accuracy[2] < 0.62
-    assert control["severity"]["psnr_db"]["delta"]["mean"] == pytest.approx(20 * np.log10(1 / 0.8), abs=0.1)
+    assert positive_control["severity"]["psnr_db"]["delta"]["mean"] == pytest.approx(20 * np.log10(1 / 0.8), abs=0.1)
     assert abs(redraw["severity"]["psnr_db"]["delta"]["mean"]) < 0.1
     assert identity["severity"]["psnr_db"] is None
     assert identity["use"]["tstr_srcc"] is None
@@ -164,19 +164,19 @@ def test_permuted_labels_are_chance(images):
 
 def test_a_classifier_is_judged_on_photographs_that_it_was_not_fitted_on():
     folds = list(grouped_folds(10, 4, np.random.default_rng(0)))
-    assert sorted(index for _, judged in folds for index in judged) == list(range(10))
-    assert all(not set(fitted) & set(judged) and len(fitted) + len(judged) == 10 for fitted, judged in folds)
+    assert sorted(index for _, held_out in folds for index in held_out) == list(range(10))
+    assert all(not set(fitted) & set(held_out) and len(fitted) + len(held_out) == 10 for fitted, held_out in folds)
     rng = np.random.default_rng(1)
     content = [rng.standard_normal((1, 30)) * 5 for _ in range(8)]  # of the photograph: no classifier may use it
     alike, shifted = (
-        [own + rng.standard_normal((40, 30)) + np.eye(30)[0] * by for own in content] for by in (0.0, 8.0)
+        [clean + rng.standard_normal((40, 30)) + np.eye(30)[0] * by for clean in content] for by in (0.0, 8.0)
     )
-    others = [own + rng.standard_normal((40, 30)) for own in content]
+    others = [clean + rng.standard_normal((40, 30)) for clean in content]
     assert 0.4 < logistic_c2st(alike, others, seed=1).accuracy < 0.6
-    told = logistic_c2st(shifted, others, seed=1)
-    assert told.accuracy > 0.6
-    assert told.cross_entropy_bits < logistic_c2st(alike, others, seed=1).cross_entropy_bits
-    assert set(asdict(told)) == {"accuracy", "low", "high", "cross_entropy_bits"}
+    result = logistic_c2st(shifted, others, seed=1)
+    assert result.accuracy > 0.6
+    assert result.cross_entropy_bits < logistic_c2st(alike, others, seed=1).cross_entropy_bits
+    assert set(asdict(result)) == {"accuracy", "low", "high", "cross_entropy_bits"}
 
 
 def test_generated_images_are_found_by_stem_and_a_missing_one_is_named(tmp_path):
@@ -191,11 +191,11 @@ def test_generated_images_are_found_by_stem_and_a_missing_one_is_named(tmp_path)
 def test_a_command_runs_once_and_again_when_one_before_it_has_changed(tmp_path, monkeypatch):
     ran = []
 
-    def run(words, cwd, check):
+    def run(arguments, cwd, check):
         assert check
         assert not (cwd / "model").exists()
         (cwd / "model").mkdir()
-        ran.append(words[3:])
+        ran.append(arguments[3:])
 
     monkeypatch.setattr("benchmarks.unknown.__main__.subprocess.run", run)
     train = Command(("train", "pairs"), "model")
@@ -206,25 +206,25 @@ def test_a_command_runs_once_and_again_when_one_before_it_has_changed(tmp_path, 
 
 def test_judging_photographs_are_only_generated_from():
     for command in commands("webp"):
-        assert any("judge" in word for word in command.words) is (command.words[0] == "generate")
+        assert any("judge" in argument for argument in command.words) is (command.words[0] == "generate")
 
 
-def told(accuracy: float, low: float = 0.55) -> dict:
+def c2st_figures(accuracy: float, low: float = 0.55) -> dict:
     return {"c2st": {"logistic": {"accuracy": accuracy, "low": low}, "network": {"accuracy": 0.5, "low": 0.4}}}
 
 
 @pytest.mark.parametrize(
-    ("generated", "control", "verdict"),
+    ("generated", "positive_control", "verdict"),
     [
-        (told(0.58), told(0.7), "passed"),
-        (told(0.62), told(0.7), "failed"),
-        (told(0.50), told(0.58), "cannot be judged"),
-        (told(0.50), told(0.7, low=0.49), "cannot be judged"),
-        (None, told(0.7), "not learned yet"),
+        (c2st_figures(0.58), c2st_figures(0.7), "passed"),
+        (c2st_figures(0.62), c2st_figures(0.7), "failed"),
+        (c2st_figures(0.50), c2st_figures(0.58), "cannot be judged"),
+        (c2st_figures(0.50), c2st_figures(0.7, low=0.49), "cannot be judged"),
+        (None, c2st_figures(0.7), "not learned yet"),
     ],
 )
-def test_only_what_a_noticing_classifier_does_not_notice_has_passed(generated, control, verdict):
-    figures = {"weaker": control} | ({"generated": generated} if generated else {})
+def test_only_what_a_noticing_classifier_does_not_notice_has_passed(generated, positive_control, verdict):
+    figures = {"weaker": positive_control} | ({"generated": generated} if generated else {})
     assert page.verdict(figures) == verdict
 
 

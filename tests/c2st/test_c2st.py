@@ -20,7 +20,7 @@ def noisy(image, sigma, seed):
 
 
 @pytest.fixture(scope="module")
-def made(photographs):
+def eval_images(sample_images):
     """Four small photographs: true noise of sigma 15, a generator of the same, and one of half the sigma."""
     return [
         EvalImages(
@@ -30,13 +30,13 @@ def made(photographs):
             generated={"good": [noisy(image, 15, 20 + number)], "weak": [noisy(image, 7, 30 + number)]},
             generated_again={},
         )
-        for number, image in enumerate(list(photographs.values())[:4])
+        for number, image in enumerate(list(sample_images.values())[:4])
     ]
 
 
 @pytest.fixture(scope="module")
-def tiles(made):
-    return [tiles_of(images, count=16, seed=0) for images in made]
+def tiles(eval_images):
+    return [tiles_of(images, count=16, seed=0) for images in eval_images]
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_tstr_is_of_the_first_generator_of_each_distortion(c2st, tiles):
     assert tstr_result.trtr.share > 0.85
     # training on the truth under another name is training on the truth
     same = [dataclasses.replace(tile, generated={"same": tile.true["noise"]}) for tile in tiles]
-    once, again = (run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1) for _ in range(2))
+    once, repeated = (run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1) for _ in range(2))
     assert once.tstr_result.tstr == once.tstr_result.trtr
-    assert (once.results, once.tstr_result.tstr) == (again.results, again.tstr_result.tstr)  # the same seed
+    assert (once.results, once.tstr_result.tstr) == (repeated.results, repeated.tstr_result.tstr)  # the same seed
 
 
 def test_with_fewer_than_two_photographs_of_the_distortion_there_is_no_test(tiles):
@@ -76,10 +76,10 @@ def test_with_fewer_than_two_photographs_of_the_distortion_there_is_no_test(tile
     assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
 
 
-def test_tiles_of_all_kinds_are_at_the_same_positions_on_the_grid(made):
-    tiles = tiles_of(made[0], count=5, seed=3)
+def test_tiles_of_all_kinds_are_at_the_same_positions_on_the_grid(eval_images):
+    tiles = tiles_of(eval_images[0], count=5, seed=3)
     assert tiles.pristine.shape == (5, TILE_PX, TILE_PX, 3)
-    image = made[0].pristine
+    image = eval_images[0].pristine
     positions = [
         (y, x)
         for y in range(0, image.shape[0] - TILE_PX + 1, 16)
@@ -97,20 +97,20 @@ def test_tiles_of_all_kinds_are_at_the_same_positions_on_the_grid(made):
 SIGMAS = (4, 12, 30)
 
 
-def on_levels(made, number, generated):
+def on_levels(images, number, generated):
     """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
     return [
         LevelPair(
             rank / 3,
-            noisy(made.pristine, true, 100 * rank + number),
-            noisy(made.pristine, generated_sigma, 200 * rank + number),
+            noisy(images.pristine, true, 100 * rank + number),
+            noisy(images.pristine, generated_sigma, 200 * rank + number),
         )
         for rank, (true, generated_sigma) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
     ]
 
 
 @pytest.fixture(scope="module")
-def multi_level_tiles(made):
+def multi_level_tiles(eval_images):
     """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
     return [
         tiles_of(
@@ -119,7 +119,7 @@ def multi_level_tiles(made):
             seed=0,
             level_pairs={"good": on_levels(images, number, SIGMAS), "weak": on_levels(images, number, SIGMAS[::-1])},
         )
-        for number, images in enumerate(made)
+        for number, images in enumerate(eval_images)
     ]
 
 
@@ -127,7 +127,9 @@ def test_tiles_of_a_multi_level_model_are_at_its_levels_in_turn(multi_level_tile
     tiles = multi_level_tiles[0].multi_level["weak"]
     assert tiles.severities.tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 6)
     for kind, sigmas in ((tiles.true, SIGMAS), (tiles.generated, SIGMAS[::-1])):
-        deviations = [np.std(kind[turn::3].astype(float) - multi_level_tiles[0].pristine[turn::3]) for turn in range(3)]
+        deviations = [
+            np.std(kind[level::3].astype(float) - multi_level_tiles[0].pristine[level::3]) for level in range(3)
+        ]
         assert deviations == pytest.approx(sigmas, rel=0.15)  # at the same positions as the pristine tiles
 
 

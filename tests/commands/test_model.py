@@ -27,13 +27,13 @@ def model_format(request):
 @pytest.mark.parametrize("model_format", NAMES, indirect=True)
 @pytest.mark.parametrize("name", ["jpeg", "white_noise"])
 def test_the_readme_of_an_export_works_and_agrees_with_the_model(
-    model_format, name, models, photographs, tmp_path, monkeypatch
+    model_format, name, models, sample_images, tmp_path, monkeypatch
 ):
     out = tmp_path / "exported"
     report = export_model(models / name, out, model_format)
     assert 0 <= report.counts["difference"] < 1e-4
     trained = load_generator(models / name, batch_size=1)
-    image = np.ascontiguousarray(photographs["wren"][:256, :384])
+    image = np.ascontiguousarray(sample_images["wren"][:256, :384])
     maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
     expected = trained.predictor.distort_image(image, 11)
     drawn = iter(maps)
@@ -53,10 +53,10 @@ def test_a_keras_file_opens_without_our_package(models, tmp_path):
         "import sys, keras; model = keras.models.load_model('generator.keras', safe_mode=True);"
         "print({type(layer).__module__.split('.')[0] for layer in model.layers}, 'distort_pipeline' in sys.modules)"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-I", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "{'keras'} False"
+    assert completed.stdout.strip() == "{'keras'} False"
 
 
 def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file():

@@ -146,9 +146,9 @@ def test_without_inputs_or_permission_every_store_stays_as_it_was(
     ):
         flip(store / name, 20)
         before = times(store)
-        nothing = tmp_path / "nothing"
-        others = [{**inputs, key: nothing} for key in inputs if key != "external"]
-        others += [{**inputs, "root": nothing}] if store is not exported else []
+        missing = tmp_path / "nothing"
+        others = [{**inputs, key: missing} for key in inputs if key != "external"]
+        others += [{**inputs, "root": missing}] if store is not exported else []
         for other in others:
             with pytest.raises(PipelineError, match="cannot be repaired and stays as it was: "):
                 repaired(store, **other)

@@ -151,9 +151,11 @@ def test_labels_are_checked(damaged, tmp_path):
     assert only_problem(damaged) == "labels/rating: it belongs to another corpus"
 
 
-def test_a_store_of_another_manifest_is_a_problem(damaged, pairs, small_manifest, tmp_path, make_manifest, photographs):
+def test_a_store_of_another_manifest_is_a_problem(
+    damaged, pairs, small_manifest, tmp_path, make_manifest, sample_images
+):
     assert problems(damaged, manifest=small_manifest) == problems(pairs, manifest=small_manifest) == ""
-    other = make_manifest(tmp_path / "other", {"a": (photographs["wren"], "train")})
+    other = make_manifest(tmp_path / "other", {"a": (sample_images["wren"], "train")})
     assert only_problem(damaged, manifest=other).endswith("was made of another manifest")
     assert only_problem(pairs, manifest=other).endswith("was made of another manifest")
 
@@ -179,9 +181,9 @@ def test_a_folder_of_stores_is_checked_store_by_store(model, damaged, small_mani
     assert found_problems[2].startswith("models/jpeg: ")
 
 
-def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, photographs):
+def test_changed_images_of_a_manifest_are_found(small_manifest, tmp_path, sample_images):
     folder = shutil.copytree(small_manifest.parent, tmp_path / "p")
-    (folder / "wren.png").write_bytes(encode_png(photographs["osprey"]))
+    (folder / "wren.png").write_bytes(encode_png(sample_images["osprey"]))
     (folder / "hills.png").unlink()
     flip(folder / "maple.png", 500)
     text = problems(folder / "manifest.jsonl")
@@ -203,8 +205,8 @@ def test_verify_needs_neither_tensorflow_nor_dask(finished_corpus, models):
         f"print(verify(Path({str(finished_corpus)!r})).problems, verify(Path({str(models)!r})).problems,"
         "[name for name in ('tensorflow', 'keras', 'dask', 'distributed') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "() () []"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "() () []"
 
 
 def test_a_path_without_our_stores_is_an_error(tmp_path):

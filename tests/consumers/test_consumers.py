@@ -150,10 +150,10 @@ def test_croissant_is_valid_and_gives_records(exported, corpus, name):
     mlc = pytest.importorskip("mlcroissant")
     document = exported(name) / "croissant.json"
     command = [Path(sys.executable).parent / "mlcroissant", "validate", "--jsonld", document]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CROISSANT_CACHE": "unused"})
-    assert done.returncode == 0, done.stderr
-    assert "Done" in done.stderr + done.stdout
-    assert "WARNING" not in done.stderr, done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CROISSANT_CACHE": "unused"})
+    assert completed.returncode == 0, completed.stderr
+    assert "Done" in completed.stderr + completed.stdout
+    assert "WARNING" not in completed.stderr, completed.stderr
     records = list(mlc.Dataset(jsonld=str(document)).records("samples"))
     assert len(records) == 40
     for record in records:

@@ -76,9 +76,9 @@ def test_a_cut_out_of_a_larger_array_gives_what_its_copy_gives(name):
 @every_distortion
 def test_a_seed_repeats_and_another_one_does_not_if_the_distortion_is_random(name):
     image = some_image()
-    first, again, other = (applied(name, image, seed) for seed in (5, 5, 6))
-    np.testing.assert_array_equal(first.image, again.image)
-    assert first.facts == again.facts
+    first, repeated, other = (applied(name, image, seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.image, repeated.image)
+    assert first.facts == repeated.facts
     assert np.array_equal(first.image, other.image) == (not distortions.is_random(name))
 
 
@@ -143,23 +143,23 @@ def run_with_a_new_file(tmp_path, source):
 
 
 def test_a_new_file_is_a_new_distortion(tmp_path):
-    done = run_with_a_new_file(
+    completed = run_with_a_new_file(
         tmp_path,
         "from distort_pipeline.distortions import DISTORTIONS\n"
         "@DISTORTIONS.add('newcomer')\n"
         "def negative(image, *, top):\n    return (top - image).astype(image.dtype)\n",
     )
-    assert (done.stdout.strip(), done.returncode) == ("248", 0), done.stderr
+    assert (completed.stdout.strip(), completed.returncode) == ("248", 0), completed.stderr
 
 
 def test_a_new_file_that_changes_the_shape_is_an_error(tmp_path):
-    done = run_with_a_new_file(
+    completed = run_with_a_new_file(
         tmp_path,
         "from distort_pipeline.distortions import DISTORTIONS\n"
         "@DISTORTIONS.add('newcomer')\n"
         "def cropped(image, *, top):\n    return image[::2]\n",
     )
-    assert "newcomer turned (4, 5, 3) uint8 into (2, 5, 3) uint8" in done.stderr
+    assert "newcomer turned (4, 5, 3) uint8 into (2, 5, 3) uint8" in completed.stderr
 
 
 def test_a_file_that_fails_to_import_stops_the_run_every_time(tmp_path, monkeypatch):

@@ -157,13 +157,13 @@ print(json.dumps(result))
 
 def output_of_a_new_process(mode, folder):
     environment = {**os.environ, "PYTHONPATH": str(Path(distort_pipeline.__file__).parents[1]), "HOME": str(folder)}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT, mode],
         env=environment, cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout)  # nothing else was printed
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == ""
+    return json.loads(completed.stdout)  # nothing else was printed
 
 
 def test_a_new_process_finds_a_library(tmp_path):
@@ -194,5 +194,5 @@ def round_trip_in_a_worker(image):
 def test_a_spawned_worker_gives_the_same_pixels(image):
     shown = image[:96, :80]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        theirs = pool.submit(round_trip_in_a_worker, shown).result()
-    np.testing.assert_array_equal(theirs, jp2k(shown, ratio=16).image)
+        in_worker = pool.submit(round_trip_in_a_worker, shown).result()
+    np.testing.assert_array_equal(in_worker, jp2k(shown, ratio=16).image)

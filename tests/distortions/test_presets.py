@@ -40,7 +40,9 @@ def test_levels_are_those_of_the_source(preset, distortion, parameter, values):
 
 
 def test_there_are_no_others():
-    counts = {(preset, name): len(levels) for preset, named in PRESETS.items() for name, levels in named.items()}
+    counts = {
+        (preset, name): len(levels) for preset, distortions in PRESETS.items() for name, levels in distortions.items()
+    }
     assert counts == {(preset, name): len(values) for preset, name, _, values in TABLE}
 
 

@@ -15,22 +15,22 @@ from distort_pipeline.seeds import make_rng
 
 LEVEL_SETS = [
     (preset, name)
-    for preset, named in PRESETS.items()
-    for name in named
-    if has_severity_scale(name) and len(named[name]) > 1
+    for preset, distortion_levels in PRESETS.items()
+    for name in distortion_levels
+    if has_severity_scale(name) and len(distortion_levels[name]) > 1
 ]
 every_level_set = pytest.mark.parametrize(("preset", "name"), LEVEL_SETS)
 
 
 @pytest.fixture(scope="module")
-def photograph():
+def image():
     with PILImage.open(sample_folder() / "budgie-backgrounds__canyon-wren.png") as opened:
         return np.asarray(opened.convert("RGB"))[100:356, 200:456]
 
 
-def errors_of(name, photograph, many):
-    images = [distortions.apply(name, photograph, parameters, make_rng(3)).image for parameters in many]
-    return [np.square(image.astype(float) - photograph).mean() for image in images]
+def errors_of(name, image, parameter_sets):
+    images = [distortions.apply(name, image, parameters, make_rng(3)).image for parameters in parameter_sets]
+    return [np.square(distorted.astype(float) - image).mean() for distorted in images]
 
 
 def test_the_four_of_the_paper_have_a_severity_scale():
@@ -61,8 +61,10 @@ def test_the_amount_grows_with_severity_and_the_inverse_agrees(preset, name):
     assert amounts[0] == 0
     assert amounts == sorted(amounts)
     for level_parameters in all_parameters:
-        again = parameters_at(name, levels, severity_of(name, levels, level_parameters))
-        amount, amount_again = (scale.amount(parameters[scale.parameter]) for parameters in (level_parameters, again))
+        inverted = parameters_at(name, levels, severity_of(name, levels, level_parameters))
+        amount, amount_again = (
+            scale.amount(parameters[scale.parameter]) for parameters in (level_parameters, inverted)
+        )
         assert amount_again == pytest.approx(amount, abs=2e-6)  # JPEG's qualities 0 and 1 are the same
     if name != "jpeg":  # integer qualities lie a little beside the requested severity
         back = [severity_of(name, levels, level_parameters) for level_parameters in all_parameters]
@@ -70,9 +72,9 @@ def test_the_amount_grows_with_severity_and_the_inverse_agrees(preset, name):
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS["five_levels"]))
-def test_images_get_worse_with_severity_and_are_nearly_pristine_at_0(name, photograph):
+def test_images_get_worse_with_severity_and_are_nearly_pristine_at_0(name, image):
     levels = PRESETS["five_levels"][name]
-    errors = errors_of(name, photograph, [parameters_at(name, levels, step / 10) for step in range(11)])
+    errors = errors_of(name, image, [parameters_at(name, levels, step / 10) for step in range(11)])
     assert errors == sorted(errors)
     assert len(set(errors)) == len(errors)
     assert errors[0] < 255**2 / 10**4.5  # 45 dB: a codec that discards nothing still rounds

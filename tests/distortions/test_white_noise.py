@@ -25,10 +25,10 @@ def test_mean_and_variance_are_as_requested_in_every_channel(noise):
 
 def test_channels_and_neighbours_are_independent(noise):
     flat = noise.reshape(-1, 3)
-    between = np.corrcoef(flat.T)[np.triu_indices(3, 1)]
+    across_channels = np.corrcoef(flat.T)[np.triu_indices(3, 1)]
     across = np.corrcoef(noise[:, 1:, 0].ravel(), noise[:, :-1, 0].ravel())[0, 1]
     down = np.corrcoef(noise[1:, :, 0].ravel(), noise[:-1, :, 0].ravel())[0, 1]
-    assert np.abs([*between, across, down]).max() < 5 / np.sqrt(COUNT)
+    assert np.abs([*across_channels, across, down]).max() < 5 / np.sqrt(COUNT)
 
 
 def test_the_distribution_is_gaussian(noise):

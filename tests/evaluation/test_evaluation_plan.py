@@ -17,16 +17,17 @@ def recipes(distortion, preset, external=False):
 
 def card(distortion, levels):
     each = [
-        {"level": rank, "parameters": dict(one), "severity": rank / len(levels)} for rank, one in enumerate(levels, 1)
+        {"level": rank, "parameters": dict(parameters), "severity": rank / len(levels)}
+        for rank, parameters in enumerate(levels, 1)
     ]
     return {"distortion": distortion, "levels": each}
 
 
 def test_levels_are_found_by_parameters_and_not_by_number():
     multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
-    shared = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
-    assert [(level.point.parameters["quality"], level.level) for level in shared] == [(24, 3), (7, 4), (4, 5)]
-    assert [level.point.severity for level in shared] == [0.4, 0.8, 1.0]
+    levels = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
+    assert [(level.point.parameters["quality"], level.level) for level in levels] == [(24, 3), (7, 4), (4, 5)]
+    assert [level.point.severity for level in levels] == [0.4, 0.8, 1.0]
 
 
 def test_the_default_level_is_that_of_the_distortion_if_the_pairs_have_it():
@@ -60,7 +61,10 @@ def test_two_neighbouring_qualities_have_nothing_between_them():
 
 def test_a_distortion_of_external_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
-    pairs = [{"distortion": "camera", "level": n, "parameters": one, "external": True} for n, one in enumerate(levels)]
+    pairs = [
+        {"distortion": "camera", "level": n, "parameters": parameters, "external": True}
+        for n, parameters in enumerate(levels)
+    ]
     plan = plan_sweep(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
     assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # an image without all levels is left out

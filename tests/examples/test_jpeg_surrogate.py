@@ -25,13 +25,13 @@ QUALITY = {"quality": 12}
 
 
 @pytest.fixture
-def crops(photographs):
+def crops(sample_images):
     """A function that gives batches of four crops without end."""
 
     def make():
         rng = make_rng(3)
         while True:
-            chosen = [list(photographs.values())[turn] for turn in rng.integers(len(photographs), size=4)]
+            chosen = [list(sample_images.values())[index] for index in rng.integers(len(sample_images), size=4)]
             corners = [16 * rng.integers((np.array(image.shape[:2]) - 64) // 16 + 1) for image in chosen]
             yield np.stack([image[y : y + 64, x : x + 64] for image, (y, x) in zip(chosen, corners, strict=True)])
 

@@ -23,9 +23,9 @@ needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow 
 def pristine(tmp_path_factory):
     """A folder with crops of six photographs."""
     folder = tmp_path_factory.mktemp("pristine")
-    for photograph in sorted(SAMPLE.glob("*.png"))[:6]:
-        image, _ = decode(photograph.read_bytes())
-        (folder / photograph.name).write_bytes(encode_png(image[:256, :256]))
+    for path in sorted(SAMPLE.glob("*.png"))[:6]:
+        image, _ = decode(path.read_bytes())
+        (folder / path.name).write_bytes(encode_png(image[:256, :256]))
     return folder
 
 

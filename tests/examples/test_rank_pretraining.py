@@ -14,13 +14,13 @@ from examples.rank_pretraining.experiment import (
     spread_indices,
     train_scorer,
     true_material,
-    validation_photographs,
+    validation_images,
 )
 
 pytest_plugins = ["corpus_fixtures"]
 
 
-def test_both_materials_are_of_the_same_training_tiles(corpus, small_manifest, photographs):
+def test_both_materials_are_of_the_same_training_tiles(corpus, small_manifest, sample_images):
     indices = spread_indices(corpus, 3)
     records = [corpus[int(index)].record for index in indices]
     assert {record.split for record in records} == {"train"}
@@ -30,7 +30,7 @@ def test_both_materials_are_of_the_same_training_tiles(corpus, small_manifest, p
     np.testing.assert_array_equal(generated.pristine, true.pristine)
     np.testing.assert_array_equal(generated.distorted[4], corpus[int(indices[4])].distorted)
     record = records[1]
-    distorted = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, make_rng(0)).image
+    distorted = apply("jpeg", sample_images[record.image.removesuffix("-1")], {"quality": 12}, make_rng(0)).image
     inside = (slice(record.y, record.y + 128), slice(record.x, record.x + 128))
     np.testing.assert_array_equal(true.distorted[1], distorted[inside])
 
@@ -45,12 +45,12 @@ def test_a_scorer_learns_the_order(corpus):
 
 
 def test_the_correlation_is_one_for_a_perfect_scorer_and_minus_one_for_its_opposite(small_manifest):
-    photographs = validation_photographs(small_manifest)
-    assert [record.id for record, _ in photographs] == ["hills-1", "maple-1"]
+    images = validation_images(small_manifest)
+    assert [record.id for record, _ in images] == ["hills-1", "maple-1"]
     for sign in (1, -1):
-        levels = iter([sign * level for _ in photographs for level in range(6)])
-        known = severity_correlation(lambda _, levels=levels: [next(levels)], photographs, ["jpeg"], seed=0)
-        assert known["jpeg"] == pytest.approx(sign)
+        levels = iter([sign * level for _ in images for level in range(6)])
+        correlations = severity_correlation(lambda _, levels=levels: [next(levels)], images, ["jpeg"], seed=0)
+        assert correlations["jpeg"] == pytest.approx(sign)
 
 
 def test_the_program_prints_a_row_for_each_kind_of_training(finished_corpus, small_manifest, capsys):

@@ -94,8 +94,10 @@ def test_croissant_describes_every_column(exported):
 
 def test_checksums_are_those_of_all_files(exported):
     _, out = exported
-    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
+    completed = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, capture_output=True, text=True
+    )
+    assert (completed.returncode, completed.stdout) == (0, "")
     listed = {line.split("  ", 1)[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert files - listed == {

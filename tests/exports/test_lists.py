@@ -115,8 +115,8 @@ def test_kadid_names_of_a_further_draw_and_of_a_new_type(finished_corpus):
     source = ExportSource(finished_corpus, "ssim")
     parts, _ = export.plan(ExportConfig(), source, scored=False)
     sample = source.samples(parts[-1])[0]
-    again = dataclasses.replace(sample.record, draw=3)
-    assert sample_name(dataclasses.replace(sample, record=again)) == "I00000016_11_01_03.png"
+    redraw = dataclasses.replace(sample.record, draw=3)
+    assert sample_name(dataclasses.replace(sample, record=redraw)) == "I00000016_11_01_03.png"
     camera = dataclasses.replace(sample.record, distortion="camera")
     assert sample_name(dataclasses.replace(sample, record=camera)) == "I00000016_27_01.png"
 
@@ -142,11 +142,11 @@ def test_equal_scores_are_no_order_and_lower_can_be_better(finished_corpus):
 
     source = ExportSource(finished_corpus, "ssim")
     parts, _ = export.plan(ExportConfig(), source, scored=False)
-    one, two, three, none = (
+    first, second, third, unscored = (
         dataclasses.replace(source.samples(parts[0])[0], score=score) for score in (1.0, 2.0, 2.0, None)
     )
-    assert list(ordered_pairs([one, two, three, none], lower_better=True)) == [(one, two), (one, three)]
-    assert list(ordered_pairs([one, two], lower_better=False)) == [(two, one)]
+    assert list(ordered_pairs([first, second, third, unscored], lower_better=True)) == [(first, second), (first, third)]
+    assert list(ordered_pairs([first, second], lower_better=False)) == [(second, first)]
 
 
 def test_imagefolder_names_both_images_from_the_split_s_folder(finished_corpus, tmp_path):
@@ -172,10 +172,10 @@ def test_a_study_shows_images_under_anonymous_names(finished_corpus, tmp_path):
         assert (sample == "") == (kind == "anchor")
         assert score == ""
         assert sample.zfill(8) not in stimulus
-    again = exported(finished_corpus, tmp_path / "again", "study", study_sessions=4, study_trials=20)
+    repeated = exported(finished_corpus, tmp_path / "again", "study", study_sessions=4, study_trials=20)
     other = exported(finished_corpus, tmp_path / "other", "study", study_sessions=4, study_trials=20, seed=1)
     for name in ("acr_trials.csv", "pairwise_trials.csv"):
-        assert (again / name).read_bytes() == (out / name).read_bytes()
+        assert (repeated / name).read_bytes() == (out / name).read_bytes()
         assert (other / name).read_bytes() != (out / name).read_bytes()
 
 

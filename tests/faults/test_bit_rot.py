@@ -68,8 +68,8 @@ def test_verify_finds_every_damage_and_names_the_file(stores):
     rng = random.Random(6)
     kinds, hit = Counter(), Counter()
     targets = {name: store / "manifest.jsonl" if name == "images" else store for name, store in stores.items()}
-    for turn in range(DAMAGES):
-        name, kind = list(stores)[turn % len(stores)], KINDS[turn // len(stores) % len(KINDS)]
+    for number in range(DAMAGES):
+        name, kind = list(stores)[number % len(stores)], KINDS[number // len(stores) % len(KINDS)]
         path = rng.choice(files_of(stores[name]))
         before = damage(path, kind, rng)
         try:
@@ -100,11 +100,11 @@ def test_repair_makes_the_damaged_shards_again_and_no_others(stores, small_manif
             findings = verify(store)
             assert repair(store, findings, rebuilder(store, inputs, Workers())).problems == ()
             assert metadata(store)["digest"] == digest
-            again = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
-            assert again <= set(chosen)
+            rebuilt = {path for path, written in before.items() if path.stat().st_mtime_ns != written}
+            assert rebuilt <= set(chosen)
             damages += len(chosen)
-            made_again += len(again)
-            kept += len(before) - len(again)
+            made_again += len(rebuilt)
+            kept += len(before) - len(rebuilt)
     tally(
         "repair",
         repairs=3 * REPAIRS,

@@ -54,8 +54,8 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(workdir, commands,
         assert "Traceback" not in output
         assert not (disk / name).exists()
         kept = len(list(disk.glob(f".{name}.*.building/ledger/*.json")))
-        again, output = workdir.run(*commands[name], "--out", disk / name)
-        assert again == 2
+        code, output = workdir.run(*commands[name], "--out", disk / name)
+        assert code == 2
         assert "needs about" in output
         assert "make room" in output
         remount(disk, f"size={2**30}")

@@ -224,10 +224,10 @@ def test_archives_write_nothing_outside(workdir):
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
     rng = random.Random(4)
-    whole = {name: (folder / name).read_bytes() for name in ("z.zip", "t.tar")}
+    intact = {name: (folder / name).read_bytes() for name in ("z.zip", "t.tar")}
     for number in range(60):
-        name = rng.choice(sorted(whole))
-        _, data = mutated(whole[name], image, rng)
+        name = rng.choice(sorted(intact))
+        _, data = mutated(intact[name], image, rng)
         (folder / f"zz-mutated-{number}{name[1:]}").write_bytes(data)
     fate, memory, _ = ingest(workdir, folder)
     assert {path for path, reason in fate.items() if reason == "accepted" and not path.startswith("zz-mutated")} == {

@@ -59,8 +59,8 @@ def interrupt(name, workdir, args, workers):
     expected = metadata(workdir.folder / f"{name}-{workers}")["digest"]
     once = twice = kept = 0
     slowest = 0.0
-    for turn in range(INTERRUPTS):
-        out = f"{name}-{workers}-{turn}"
+    for number in range(INTERRUPTS):
+        out = f"{name}-{workers}-{number}"
         process = workdir.start(*args, "--out", out)
         until(lambda out=out: ledger_of(workdir, out), 120, process)
         time.sleep(rng.uniform(0, 0.5))
@@ -69,7 +69,7 @@ def interrupt(name, workdir, args, workers):
         before = ledger_of(workdir, out)
         interrupted = time.monotonic()
         kill(process, signal.SIGINT)
-        if turn % 2:
+        if number % 2:
             time.sleep(0.2)
             kill(process, signal.SIGINT)
             ended(process, AT_ONCE_SECONDS)
@@ -82,11 +82,11 @@ def interrupt(name, workdir, args, workers):
         if process.returncode == 0:  # it was in the last shard
             continue
         # the second Ctrl-C may reach a process about to exit
-        assert process.returncode == 130 or (turn % 2 and process.returncode == -signal.SIGINT), output
+        assert process.returncode == 130 or (number % 2 and process.returncode == -signal.SIGINT), output
         assert "the same command resumes from here" in output
         assert "Traceback" not in output
         # nothing is in hand between tiles and batches of generate, and after the last shard of any command
-        if not turn % 2 and name != "generate" and not re.search(rf"{name}: (\d+)/\1 ", output):
+        if not number % 2 and name != "generate" and not re.search(rf"{name}: (\d+)/\1 ", output):
             assert "stopping when what is in hand is saved" in output
         assert ledger_of(workdir, out) >= before
         kept += len(ledger_of(workdir, out))

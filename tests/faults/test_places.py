@@ -64,17 +64,17 @@ def read_only(folder):
         yield disk / "store"
 
 
-PLACES = {"link": linked, "link-to-nothing": linked_to_nothing, "mount-point": mount_point}
+DESTINATIONS = {"link": linked, "link-to-nothing": linked_to_nothing, "mount-point": mount_point}
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", DESTINATIONS)
 @pytest.mark.parametrize("name", ["pairs", "train", "evaluate", "generate", "export"])
-def test_a_store_stands_at_the_place_that_out_names(workdir, commands, tmp_path, name, place):
-    with PLACES[place](tmp_path) as out:
+def test_a_store_stands_at_the_place_that_out_names(workdir, commands, tmp_path, name, kind):
+    with DESTINATIONS[kind](tmp_path) as out:
         workdir.succeed(*commands[name], "--out", out)
         assert "all as it was made" in workdir.succeed("verify", out)
         assert "already" in workdir.succeed(*commands[name], "--out", out)
-    tally(f"places-{name}-{place}", stores=1)
+    tally(f"places-{name}-{kind}", stores=1)
 
 
 @pytest.mark.parametrize("name", ["pairs", "train", "evaluate", "generate", "export"])
@@ -117,10 +117,10 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize("place", ["link", "mount-point"])
+@pytest.mark.parametrize("kind", ["link", "mount-point"])
 @pytest.mark.parametrize("name", ["pairs", "corpus", "export"])
-def test_repair_mends_in_place(workdir, stores, tmp_path, name, place):
-    with PLACES[place](tmp_path) as out:
+def test_repair_mends_in_place(workdir, stores, tmp_path, name, kind):
+    with DESTINATIONS[kind](tmp_path) as out:
         options = copied(stores, name, out)
         if name == "corpus":
             (tmp_path / "ratings.csv").write_text("sample,score\n0,3\n1,4\n")
@@ -130,7 +130,7 @@ def test_repair_mends_in_place(workdir, stores, tmp_path, name, place):
         assert "all as it was made" in workdir.succeed("verify", out, "--repair", *options)
         assert metadata(out)["digest"] == digest
         assert set(contents(out)) == set(before)
-    tally(f"places-repair-{name}-{place}", repairs=1, same_digest=1)
+    tally(f"places-repair-{name}-{kind}", repairs=1, same_digest=1)
 
 
 @pytest.mark.parametrize("name", ["pairs", "corpus", "export"])
@@ -141,8 +141,8 @@ def test_a_repair_that_cannot_be_done_leaves_every_byte_as_it_was(workdir, store
         missing = [(options[0], tmp_path / "missing", *options[2:])]
         if name != "export":  # an export is made of its corpus alone
             missing.append((*options, "--root", tmp_path / "missing"))
-        for given in missing:
-            code, output = workdir.run("verify", out, "--repair", *given)
+        for arguments in missing:
+            code, output = workdir.run("verify", out, "--repair", *arguments)
             assert (code, "cannot be repaired and stays as it was" in output) == (2, True), output
             assert contents(out) == before
         remount(out.resolve().parent, "ro")

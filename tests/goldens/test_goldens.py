@@ -48,20 +48,20 @@ CORPORA = {
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory, photographs, make_manifest):
+def manifest(tmp_path_factory, sample_images, make_manifest):
     """The manifest of three small photographs."""
     folder = tmp_path_factory.mktemp("golden")
-    return make_manifest(folder, {name: (photographs[name], "train") for name in ("wren", "osprey", "maple")})
+    return make_manifest(folder, {name: (sample_images[name], "train") for name in ("wren", "osprey", "maple")})
 
 
-def run(*words):
-    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+def run(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
 
 
-def corpus_pixels(manifest, out, words):
+def corpus_pixels(manifest, out, arguments):
     """Return (name, pixels) of each sample of a corpus, in its order."""
-    run("generate", manifest, "--out", out, "--tile-px", 128, "--truth-images", 1, "--workers", 0, *words)
+    run("generate", manifest, "--out", out, "--tile-px", 128, "--truth-images", 1, "--workers", 0, *arguments)
     return [(sample.record.distortion, np.asarray(sample.distorted)) for sample in open_corpus(out)]
 
 

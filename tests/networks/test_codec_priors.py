@@ -17,8 +17,8 @@ def codec_prior(request):
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 256), (384, 128)])
 def test_synthesis_undoes_analysis(codec_prior, height, width):
-    given = np.rint(planes(2, height, width, 3))  # integers, as one codec prior rounds
-    np.testing.assert_allclose(codec_prior.synthesise(codec_prior.analyse(given)), given, rtol=0, atol=2e-4)
+    images = np.rint(planes(2, height, width, 3))  # integers, as one codec prior rounds
+    np.testing.assert_allclose(codec_prior.synthesise(codec_prior.analyse(images)), images, rtol=0, atol=2e-4)
 
 
 def test_bands_have_as_many_coefficients_as_there_are_curves(codec_prior):
@@ -37,10 +37,10 @@ def test_white_noise_has_about_its_own_energy_in_every_band_of_the_wavelet():
 
 
 def test_a_block_is_transformed_as_opencv_does_and_colour_is_downsampled_first():
-    given = planes(1, 128, 128, 3)
-    luma, blue, *_ = (np.asarray(band) for band in DCT().analyse(given))
-    low = cv2.resize(given[0, ..., 1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    np.testing.assert_allclose(luma[0, 2, 3].reshape(8, 8), cv2.dct(given[0, 16:24, 24:32, 0]), atol=1e-3)
+    images = planes(1, 128, 128, 3)
+    luma, blue, *_ = (np.asarray(band) for band in DCT().analyse(images))
+    low = cv2.resize(images[0, ..., 1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(luma[0, 2, 3].reshape(8, 8), cv2.dct(images[0, 16:24, 24:32, 0]), atol=1e-3)
     np.testing.assert_allclose(blue[0, 1, 2].reshape(8, 8), cv2.dct(low[8:16, 16:24]), atol=1e-3)
 
 
@@ -53,14 +53,14 @@ def test_the_wavelet_is_the_filter_bank_of_jpeg_2000():
     low_taps, high_taps = (np.concatenate([taps[:0:-1], taps]) for taps in (low * 2**0.5, high / 2**0.5))
     smooth = np.stack([np.convolve(row, low_taps, "valid") for row in wide])[:, 0:128:2]
     detail = np.stack([np.convolve(row[1:-1], high_taps, "valid") for row in wide])[:, 1:128:2]
-    whole = np.pad(smooth, ((4, 4), (0, 0)), mode="reflect")
+    padded = np.pad(smooth, ((4, 4), (0, 0)), mode="reflect")
     detail_whole = np.pad(detail, ((4, 4), (0, 0)), mode="reflect")
     columns, rows_band, both, *_ = (np.asarray(band)[0, :, :, 0] for band in DWT97().analyse(
         np.repeat(rows[None, :, :, None], 3, axis=-1)
     ))  # fmt: skip
     down = lambda image, taps, first: np.stack([np.convolve(c, taps, "valid") for c in image.T], 1)[first:128:2]  # noqa: E731
     np.testing.assert_allclose(columns, down(detail_whole, low_taps, 0), atol=1e-3)
-    np.testing.assert_allclose(rows_band, down(whole[1:-1], high_taps, 1), atol=1e-3)
+    np.testing.assert_allclose(rows_band, down(padded[1:-1], high_taps, 1), atol=1e-3)
     np.testing.assert_allclose(both, down(detail_whole[1:-1], high_taps, 1), atol=1e-3)
 
 

@@ -61,9 +61,9 @@ def test_a_staircase_of_one_coefficient_rounds_that_coefficient():
     layer.log_steps[0].assign(np.full((1, 64), np.log(64.0), np.float32))
     grey = np.full((1, 128, 128, 3), 129, np.float32)  # one level above 128: 8 in the DCT's scale, an eighth of a step
     grey[:, :, 64:] = 133  # 40 rounds up to 64, eight levels
-    found = 127.5 + 127.5 * (normalize_floats(grey) + np.asarray(layer(normalize_floats(grey))))
-    np.testing.assert_allclose(found[:, :, :64], 128 + UPWARDS, atol=1e-3)
-    np.testing.assert_allclose(found[:, :, 64:], 136 + UPWARDS, atol=1e-3)
+    distorted = 127.5 + 127.5 * (normalize_floats(grey) + np.asarray(layer(normalize_floats(grey))))
+    np.testing.assert_allclose(distorted[:, :, :64], 128 + UPWARDS, atol=1e-3)
+    np.testing.assert_allclose(distorted[:, :, 64:], 136 + UPWARDS, atol=1e-3)
 
 
 def test_the_step_is_the_magnitude_reached_by_the_level_s_share_of_coefficients():
@@ -92,8 +92,8 @@ def test_a_tile_is_distorted_as_a_part_of_its_image():
     image_significance = significance_in(layer.analyse(image))
     tile = image[:, :, :128]
     alone, as_part, of_itself = (
-        np.abs(np.asarray(made)).mean()
-        for made in (
+        np.abs(np.asarray(difference)).mean()
+        for difference in (
             layer(tile),
             with_stats([tile, image_significance]),
             with_stats([tile, significance_in(layer.analyse(tile))]),
@@ -155,8 +155,8 @@ def test_with_a_codec_s_quantisation_steps_dct_integer_is_the_codec():
         layer.curves[band].assign(-knots[None, None].astype(np.float32))
         layer.log_steps[band].assign(np.full((1, 1), np.log(300.0), np.float32))
     x = normalize_floats(image[None, ..., ::-1].astype(np.float32))
-    made = np.rint(127.5 * (1 + x + np.asarray(layer(x))))[0].clip(0, 255)
-    assert (made == true).mean() > 0.95  # the codec's own DCT rounds as well, and so changes a few coefficients
+    generated = np.rint(127.5 * (1 + x + np.asarray(layer(x))))[0].clip(0, 255)
+    assert (generated == true).mean() > 0.95  # the codec's own DCT rounds as well, and so changes a few coefficients
 
 
 def test_between_two_levels_a_staircase_has_steps_in_between():
@@ -166,8 +166,8 @@ def test_between_two_levels_a_staircase_has_steps_in_between():
     layer.log_steps[0].assign(np.log(np.array([64 * [32.0], 64 * [128.0]], np.float32)))
     grey = normalize_floats(np.full((3, 128, 128, 3), 128 + 9, np.float32))  # 72 in the DCT's scale
     severities = np.array([[0.5], [0.75], [1.0]], np.float32)  # steps of 32, 64 and 128
-    found = 127.5 + 127.5 * (grey + np.asarray(layer([grey, severities])))
-    np.testing.assert_allclose(found[:, 0, 0, 0] - 128, [64 / 8, 64 / 8, 128 / 8], atol=2 * UPWARDS)
+    distorted = 127.5 + 127.5 * (grey + np.asarray(layer([grey, severities])))
+    np.testing.assert_allclose(distorted[:, 0, 0, 0] - 128, [64 / 8, 64 / 8, 128 / 8], atol=2 * UPWARDS)
 
 
 def test_below_the_first_level_steps_shrink_to_the_identity():
@@ -194,8 +194,8 @@ def test_dct_integer_keeps_a_pristine_image_at_severity_0():
 
 def test_it_is_rebuilt_from_its_configuration_without_code():
     layer = built("dwt97")
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert again.codec_prior is layer.codec_prior
+    rebuilt = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert rebuilt.codec_prior is layer.codec_prior
     assert not layer.trainable_variables
 
 

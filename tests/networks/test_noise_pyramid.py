@@ -44,8 +44,8 @@ def test_bspline_upsampling_keeps_a_constant_and_makes_steps_that_are_alike():
     noise = np.random.default_rng(0).standard_normal((4000, 6, 6, 1)).astype(np.float32)
     inner = np.asarray(upsample_bspline(noise))[:, 4:-4, 4:-4, 0]
     np.testing.assert_allclose(inner.var(0), ((1 + 21**2 + 35**2 + 7**2) / 64**2) ** 2, rtol=0.1)
-    within, between = (np.diff(np.asarray(upsample_bspline(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
-    assert 0.75 < within / between < 0.95  # 0.25 by `upsample2x`
+    within, across = (np.diff(np.asarray(upsample_bspline(noise))[..., 0], axis=2)[:, 4:-4, at].var() for at in (4, 5))
+    assert 0.75 < within / across < 0.95  # 0.25 by `upsample2x`
 
 
 def test_bspline_upsampling_is_symmetric():
@@ -68,9 +68,9 @@ def test_an_octave_is_as_strong_at_the_border_as_inside():
 @pytest.mark.parametrize("axis", [0, 1])
 def test_upsampling_puts_three_quarters_on_the_parent(axis):
     rows = np.array([[0.0, 4.0]], np.float32)
-    given = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
-    found = np.asarray(upsample2x(given))[0, :, :, 0]
-    assert (found if axis else found.T)[0].tolist() == [0, 1, 3, 4]
+    values = np.broadcast_to(rows if axis else rows.T, (2, 2))[None, :, :, None].astype(np.float32)
+    upsampled = np.asarray(upsample2x(values))[0, :, :, 0]
+    assert (upsampled if axis else upsampled.T)[0].tolist() == [0, 1, 3, 4]
 
 
 def slowest(octave, count, side):
@@ -95,9 +95,11 @@ def test_octaves_of_an_image_of_odd_multiples_fit_together():
 def test_kernels_are_convolved_with_mirrored_borders():
     values = np.random.default_rng(0).standard_normal((2, 9, 7, 3)).astype(np.float32)
     kernels = np.array([[[0.5, 0.1], [0.2, 0.05]], [[1, -0.3], [0.4, 0.02]]], np.float32)
-    found = np.asarray(convolved(values, kernels))
-    for image, ((centre, beside), (above, corner)), convolved_image in zip(values, kernels, found, strict=True):
-        kernel = [[corner, above, corner], [beside, centre, beside], [corner, above, corner]]
+    convolved_images = np.asarray(convolved(values, kernels))
+    for image, ((centre, side), (above, corner)), convolved_image in zip(
+        values, kernels, convolved_images, strict=True
+    ):
+        kernel = [[corner, above, corner], [side, centre, side], [corner, above, corner]]
         for channel in range(3):
             expected = ndimage.convolve(image[..., channel], np.array(kernel), mode="mirror")
             np.testing.assert_allclose(convolved_image[..., channel], expected, atol=1e-6)
@@ -111,6 +113,6 @@ def test_between_levels_a_kernel_is_between_theirs():
     layer.octaves.assign(matrices)
     layer.kernels.assign([[[1, 0], [0, 0]], [[0, 0.5], [0, 0]]])
     drawn = maps(1, 128, 1)
-    weak, strong, between = (np.asarray(layer([np.full((1, 1), severity), *drawn])) for severity in (0.5, 1.0, 0.75))
+    weak, strong, midpoint = (np.asarray(layer([np.full((1, 1), severity), *drawn])) for severity in (0.5, 1.0, 0.75))
     assert not np.allclose(weak, strong)
-    np.testing.assert_allclose(between, (weak + strong) / 2, atol=1e-6)
+    np.testing.assert_allclose(midpoint, (weak + strong) / 2, atol=1e-6)

@@ -76,24 +76,24 @@ def test_a_batch_statistic_never_enters(plain):
 )
 def test_padding_is_at_the_bottom_and_right_by_reflection(height, width, padded):
     batch = images(2, height, width)
-    found = pad_to_multiple(batch)
-    assert found.shape == (2, *padded, 3)
-    assert np.array_equal(found[:, :height, :width], batch)
+    padded_batch = pad_to_multiple(batch)
+    assert padded_batch.shape == (2, *padded, 3)
+    assert np.array_equal(padded_batch[:, :height, :width], batch)
     down, right = padded[0] - height, padded[1] - width
     if 0 < down < height:
-        assert np.array_equal(found[:, height, :width], batch[:, height - 2])
-        assert np.array_equal(found[:, height + down - 1, :width], batch[:, height - 1 - down])
+        assert np.array_equal(padded_batch[:, height, :width], batch[:, height - 2])
+        assert np.array_equal(padded_batch[:, height + down - 1, :width], batch[:, height - 1 - down])
     if 0 < right < width:
-        assert np.array_equal(found[:, :height, width], batch[:, :, width - 2])
+        assert np.array_equal(padded_batch[:, :height, width], batch[:, :, width - 2])
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 300), (1, 1), (64, 64)])
 def test_images_smaller_than_their_padding_are_padded_with_themselves(height, width, plain):
     batch = images(1, height, width)
-    found = pad_to_multiple(batch)
-    assert found.shape[1] % 128 == found.shape[2] % 128 == 0
-    assert np.array_equal(found[:, :height, :width], batch)
-    assert set(np.unique(found)) <= set(np.unique(batch))
+    padded_batch = pad_to_multiple(batch)
+    assert padded_batch.shape[1] % 128 == padded_batch.shape[2] % 128 == 0
+    assert np.array_equal(padded_batch[:, :height, :width], batch)
+    assert set(np.unique(padded_batch)) <= set(np.unique(batch))
     assert plain.distort(batch, [0]).shape == batch.shape
 
 
@@ -122,11 +122,11 @@ def test_without_image_significance_an_image_counts_as_whole():
     with_stats.set_weights(alone.get_weights())
     alone_predictor = Predictor(alone, noise_channels=0, batch_size=2, multi_level=True)
     predictor = Predictor(with_stats, noise_channels=0, batch_size=2, multi_level=True, image_stats=True)
-    given, seeds, severities = images(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
-    made = predictor.distort(given, seeds, severities)
-    off = np.abs(made.astype(int) - alone_predictor.distort(given, seeds, severities))
+    batch, seeds, severities = images(3, 128, 256), [1, 2, 3], [0.5, 0.8, 1.0]
+    generated = predictor.distort(batch, seeds, severities)
+    off = np.abs(generated.astype(int) - alone_predictor.distort(batch, seeds, severities))
     assert np.mean(off > 0) < 0.001  # a coefficient may lie on either side of a step
-    significances = np.stack([significance_of(entry) for entry in given])
-    np.testing.assert_array_equal(predictor.distort(given, seeds, severities, significances), made)
-    np.testing.assert_array_equal(predictor.distort(given[1:2], [2], [0.8], significances[1:2]), made[1:2])
-    assert (predictor.distort(given, seeds, severities, significances / 20) != made).mean() > 0.5
+    significances = np.stack([significance_of(entry) for entry in batch])
+    np.testing.assert_array_equal(predictor.distort(batch, seeds, severities, significances), generated)
+    np.testing.assert_array_equal(predictor.distort(batch[1:2], [2], [0.8], significances[1:2]), generated[1:2])
+    assert (predictor.distort(batch, seeds, severities, significances / 20) != generated).mean() > 0.5

@@ -58,10 +58,10 @@ def test_one_impulse_shows_the_kernel_and_its_position(filters):
     plain.set_weights(layer.get_weights())
     impulse = np.zeros((1, 5, 5, 1), np.float32)
     impulse[0, 2, 2, 0] = 1
-    found = np.asarray(layer(impulse))[0, :, :, 0]
-    assert np.array_equal(found, np.asarray(plain(impulse))[0, :, :, 0])
+    response = np.asarray(layer(impulse))[0, :, :, 0]
+    assert np.array_equal(response, np.asarray(plain(impulse))[0, :, :, 0])
     # the impulse fills output pixels 4 and 5, which the kernel's rows and columns reach from 2 to 6
-    rows, columns = np.nonzero(found)
+    rows, columns = np.nonzero(response)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 2, 6)
 
 
@@ -86,23 +86,23 @@ def test_the_composed_kernel_keeps_every_weight_four_times():
 
 def test_it_is_made_again_from_its_settings():
     layer = UpsampledConv2D(5, use_bias=True, name="up")
-    again = UpsampledConv2D.from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
+    rebuilt = UpsampledConv2D.from_config(layer.get_config())
+    assert rebuilt.get_config() == layer.get_config()
     assert layer.compute_output_shape((2, 3, None, 4)) == (2, 6, None, 5)
 
 
 def test_images_of_sizes_known_only_when_they_come_are_no_others():
     layer, _ = both(3, FEW_FILTERS + 1)
-    whole = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
+    compiled = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
     for shape in ((2, 8, 4, 3), (1, 3, 6, 3)):
-        np.testing.assert_allclose(whole(pixels(*shape)), layer(pixels(*shape)), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(compiled(pixels(*shape)), layer(pixels(*shape)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("filters", FILTERS)
 def test_in_bfloat16_it_is_close(filters):
     layer, plain = both(8, filters, dtype="mixed_bfloat16")
     inputs = pixels(1, 8, 8, 8)
-    found = layer(inputs)
-    assert found.dtype == tf.bfloat16
+    upsampled = layer(inputs)
+    assert upsampled.dtype == tf.bfloat16
     exact = np.asarray(plain(inputs))
-    assert np.abs(np.asarray(tf.cast(found, tf.float32)) - exact).max() < 0.03 * np.abs(exact).max()
+    assert np.abs(np.asarray(tf.cast(upsampled, tf.float32)) - exact).max() < 0.03 * np.abs(exact).max()

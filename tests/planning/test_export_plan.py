@@ -61,15 +61,15 @@ def test_a_limit_takes_tiles_from_all_over_the_corpus_and_the_same_in_all_condit
     }
     for limit in (3, 30, 96):
         parts = plan_parts(columns, ("jpeg", "jp2k", "noise"), np.ones(270, bool), limit)
-        taken = {name: [] for name in ("jpeg", "jp2k", "noise")}
+        exported = {name: [] for name in ("jpeg", "jp2k", "noise")}
         for part in parts:
             in_batch = (columns["conditions"] == part.condition) & (columns["batch"] == int(part.batch[-5:]))
-            taken[part.condition] += tiles[np.flatnonzero(in_batch)[list(part.rows)]].tolist()
-        assert sum(map(len, taken.values())) == limit
-        assert taken["jpeg"] == taken["jp2k"] == sorted(set(taken["jpeg"]))
-        assert np.diff([0, *taken["jpeg"], 90]).max() <= 3 * 90 / (limit / 3 + 1)
+            exported[part.condition] += tiles[np.flatnonzero(in_batch)[list(part.rows)]].tolist()
+        assert sum(map(len, exported.values())) == limit
+        assert exported["jpeg"] == exported["jp2k"] == sorted(set(exported["jpeg"]))
+        assert np.diff([0, *exported["jpeg"], 90]).max() <= 3 * 90 / (limit / 3 + 1)
         if limit < 135:
-            assert len(set(taken["noise"])) == len(taken["noise"])  # another draw of a tile comes last
+            assert len(set(exported["noise"])) == len(exported["noise"])  # another draw of a tile comes last
 
 
 def test_selections_are_joined_and_unknown_values_are_named():

@@ -171,8 +171,8 @@ def test_a_report_is_the_same_each_time_and_depends_on_its_seed_only_in_draws():
     generated, true = (rng.integers(1, 50, (8, BINS)) for _ in range(2))
     histograms = stored(generated, true)
     measures = BatchMeasures([record(p) for p in range(8)], generated, true, truth(range(8), jpeg=true))
-    first, again, other = (batch_report(measures, [[histograms]], external=False, seed=seed) for seed in (1, 1, 2))
-    assert first == again
+    first, repeated, other = (batch_report(measures, [[histograms]], external=False, seed=seed) for seed in (1, 1, 2))
+    assert first == repeated
     assert first["paired"]["jsd_bits"] == other["paired"]["jsd_bits"]
     assert first["paired"]["threshold_bits"] != other["paired"]["threshold_bits"]
 

@@ -32,7 +32,7 @@ def coarse(image, step):
 
 def evaluation(generated, count=2, columns=("noise", "coarse"), noise_is="noise"):
     """Evaluate noise and coarse quantisation; `generated` is model → (learned, function)."""
-    measured = []
+    evaluated = []
     for number in range(count):
         pristine = scene(number)
         images = EvalImages(
@@ -42,9 +42,11 @@ def evaluation(generated, count=2, columns=("noise", "coarse"), noise_is="noise"
             generated={name: [function(pristine, 100 + number)] for name, (_, function) in generated.items()},
             generated_again={},
         )
-        measured.append(measure(f"image {number}", images, {name: learned for name, (learned, _) in generated.items()}))
+        evaluated.append(
+            measure(f"image {number}", images, {name: learned for name, (learned, _) in generated.items()})
+        )
     learned = {name: learned for name, (learned, _) in generated.items()}
-    return summarise(measured, columns, learned, seed=1)
+    return summarise(evaluated, columns, learned, seed=1)
 
 
 def good_noise(image, seed):
@@ -81,49 +83,49 @@ class Page(HTMLParser):
 
 
 def test_a_diagonal_dominant_generator_gets_a_good_verdict():
-    found = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
-    assert verdict(found)[0] == "good"
-    assert verdict(found)[1].startswith("All 2 generators are nearest")
-    assert remarks(found) == []
+    result = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
+    assert verdict(result)[0] == "good"
+    assert verdict(result)[1].startswith("All 2 generators are nearest")
+    assert remarks(result) == []
 
 
 def test_a_single_distortion_is_compared_with_the_identity_baseline():
     outcome = verdict(evaluation({"noise": ("noise", good_noise)}, columns=["noise"]))
     assert outcome == (
         "good",
-        "The generator is nearer to the learned distortion than the identity baseline.",
+        "The generator is nearer to its learned distortion than the identity baseline.",
     )
 
 
 def test_the_papers_table_appears_only_with_distortions_of_the_paper():
-    found = evaluation({"noise": ("noise", good_noise)})
-    assert "<h3>Paper</h3>" not in render(found, metadata(found.models), {})
-    assert "paper" not in markdown(found)
-    found = evaluation({"noise": ("jpeg", good_noise)}, columns=["jpeg"], noise_is="jpeg")
-    page = render(found, metadata(found.models), {})
+    result = evaluation({"noise": ("noise", good_noise)})
+    assert "<h3>Paper</h3>" not in render(result, metadata(result.models), {})
+    assert "paper" not in markdown(result)
+    result = evaluation({"noise": ("jpeg", good_noise)}, columns=["jpeg"], noise_is="jpeg")
+    page = render(result, metadata(result.models), {})
     assert "<h3>Paper</h3>" in page
     assert "0.2321" in page
-    assert "| jpeg | 0.0107 ↓ | **0.0043** | 0.2191 | 0.0470 |" in markdown(found)
+    assert "| jpeg | 0.0107 ↓ | **0.0043** | 0.2191 | 0.0470 |" in markdown(result)
 
 
 def test_the_identity_baseline_is_mismatched():
-    found = evaluation({"identity": ("noise", lambda image, _: image)})
-    assert found.table["identity"] == found.pristine
-    assert verdict(found) == ("bad", "1 of 1 generators is mismatched: identity.")
-    assert "no nearer to true noise" in remarks(found)[0]
+    result = evaluation({"identity": ("noise", lambda image, _: image)})
+    assert result.table["identity"] == result.pristine
+    assert verdict(result) == ("bad", "1 of 1 generators is mismatched: identity.")
+    assert "no nearer to true noise" in remarks(result)[0]
 
 
 def test_a_mismatched_generator_is_named_with_both_divergences():
-    found = evaluation({"swapped": ("coarse", good_noise)})
-    (remark,) = remarks(found)
-    assert f"nearer to true noise ({found.table['swapped']['noise']:.4f})" in remark
-    assert f"true coarse ({found.diagonal('swapped'):.4f} bits)" in remark
+    result = evaluation({"swapped": ("coarse", good_noise)})
+    (remark,) = remarks(result)
+    assert f"nearer to true noise ({result.table['swapped']['noise']:.4f})" in remark
+    assert f"true coarse ({result.diagonal('swapped'):.4f} bits)" in remark
 
 
 def test_closer_generators_are_of_other_distortions():
-    found = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("noise", good_noise)})
-    assert found.diagonal("near") < found.diagonal("far")
-    assert found.closer_generators("far") == []
+    result = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("noise", good_noise)})
+    assert result.diagonal("near") < result.diagonal("far")
+    assert result.closer_generators("far") == []
     other = evaluation({"far": ("noise", lambda p, s: noise(p, s, 2)), "near": ("coarse", good_noise)})
     assert other.closer_generators("far") == ["near"]
 
@@ -132,24 +134,24 @@ def test_colour_differences_invisible_to_jsd_nss_appear_in_the_nss_features():
     def grey_noise(image, seed):
         return to_uint8(image + 12 * np.random.default_rng(seed).standard_normal((*image.shape[:2], 1)))
 
-    found = evaluation({"grey": ("noise", grey_noise)})
-    assert found.diagonal_dominant("grey")
-    assert nearest_text(found, "grey") == "10 of 12; not cb, cr"
-    assert metrics(found)["models"]["grey"]["nearest_features"] == 10
-    assert "10 of 12; not cb, cr" in render(found, metadata(found.models), {})
+    result = evaluation({"grey": ("noise", grey_noise)})
+    assert result.diagonal_dominant("grey")
+    assert nearest_text(result, "grey") == "10 of 12; not cb, cr"
+    assert metrics(result)["models"]["grey"]["nearest_features"] == 10
+    assert "10 of 12; not cb, cr" in render(result, metadata(result.models), {})
     assert nearest_text(evaluation({"noise": ("noise", good_noise)}), "noise") == "all 12"
 
 
 def test_a_wrong_severity_gets_no_good_verdict():
-    found = evaluation({"severe": ("noise", lambda p, s: noise(p, s, 24))})
-    assert found.diagonal_dominant("severe")
-    assert verdict(found)[0] == "unknown"
-    assert "dB below true noise" in remarks(found)[0]
+    result = evaluation({"severe": ("noise", lambda p, s: noise(p, s, 24))})
+    assert result.diagonal_dominant("severe")
+    assert verdict(result)[0] == "unknown"
+    assert "dB below true noise" in remarks(result)[0]
 
 
 def test_the_page_is_a_single_well_formed_file_without_links_or_scripts():
-    found = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
-    text = render(found, metadata(found.models), {NASTY: EmbeddedImage("data:image/png;base64,AAAA", False)})
+    result = evaluation({NASTY: ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
+    text = render(result, metadata(result.models), {NASTY: EmbeddedImage("data:image/png;base64,AAAA", False)})
     page = Page(text)
     assert "script" not in page.tags
     assert NASTY not in text
@@ -157,24 +159,24 @@ def test_the_page_is_a_single_well_formed_file_without_links_or_scripts():
     assert page.tags.count("svg") == 2 * (2 + 6)  # for each: histograms, and residuals as lines and points
     assert 'content="width=device-width' in text
     assert "prefers-color-scheme: dark" in text
-    assert f"{found.diagonal('coarse'):.4f}" in text
+    assert f"{result.diagonal('coarse'):.4f}" in text
     assert text.count('class="learned') == 2 + 2  # the diagonals of both tables
 
 
 def test_a_single_image_has_no_between_content_baseline():
-    found = evaluation({"noise": ("noise", good_noise)}, count=1)
-    assert found.noise_floors["noise"].content is None
-    assert "between_content" not in metrics(found)["noise_floors"]["noise"]
-    assert "–" in render(found, metadata(found.models), {})
+    result = evaluation({"noise": ("noise", good_noise)}, count=1)
+    assert result.noise_floors["noise"].content is None
+    assert "between_content" not in metrics(result)["noise_floors"]["noise"]
+    assert "–" in render(result, metadata(result.models), {})
 
 
 def test_tables_mark_the_smallest_and_the_paper_confuses_its_jpeg_with_jp2k():
     of_rows, of_columns = smallest([PAPER_TABLE[name] for name in PAPER_COLUMNS])
     assert of_rows == {(0, 1), (1, 1), (2, 2), (3, 3)}
     assert of_columns == {(0, 0), (1, 1), (2, 2), (3, 3)}
-    found = evaluation({"a|b": ("noise", good_noise)})
-    text = markdown(found)
-    assert f"| a\\|b | **{found.diagonal('a|b'):.4f}** ↓ |" in text
+    result = evaluation({"a|b": ("noise", good_noise)})
+    text = markdown(result)
+    assert f"| a\\|b | **{result.diagonal('a|b'):.4f}** ↓ |" in text
 
 
 def test_lines_for_a_terminal_stand_in_columns():
@@ -187,13 +189,13 @@ def test_lines_for_a_terminal_stand_in_columns():
 
 @pytest.mark.parametrize("model", ["noise", "coarse"])
 def test_metrics_hold_numbers_only(model):
-    found = metrics(evaluation({model: (model, good_noise)}))
+    figures = metrics(evaluation({model: (model, good_noise)}))
 
     def leaves(value):
         return [leaf for entry in value.values() for leaf in leaves(entry)] if isinstance(value, dict) else [value]
 
-    assert all(isinstance(leaf, int | float) for leaf in leaves(found))
-    assert found["models"][model]["jsd_nss"] == found["table"][model][model]
+    assert all(isinstance(leaf, int | float) for leaf in leaves(figures))
+    assert figures["models"][model]["jsd_nss"] == figures["table"][model][model]
 
 
 def accuracy(share):
@@ -209,7 +211,7 @@ def accuracy(share):
     ],
 )
 def test_the_c2st_is_in_the_verdict_and_on_the_page(share, positive_control, state, chip):
-    found = evaluation({NASTY: ("noise", good_noise)})
+    result = evaluation({NASTY: ("noise", good_noise)})
     confusion = np.array([[60, 4], [4, 60]])
     tstr_result = TSTRResult(
         ("pristine", NASTY), accuracy(0.8), accuracy(0.9), {"generated": confusion, "true": confusion}
@@ -217,35 +219,35 @@ def test_the_c2st_is_in_the_verdict_and_on_the_page(share, positive_control, sta
     c2st = C2STReport(
         {NASTY: C2STResult(accuracy(share), accuracy(0.5), True, accuracy(positive_control))}, tstr_result, None
     )
-    assert verdict(found, c2st)[0] == state
-    assert any("C2ST accuracy" in remark for remark in remarks(found, c2st)) == (share == 0.9)
-    text = render(found, metadata(found.models), {}, c2st)
+    assert verdict(result, c2st)[0] == state
+    assert any("C2ST accuracy" in remark for remark in remarks(result, c2st)) == (share == 0.9)
+    text = render(result, metadata(result.models), {}, c2st)
     page = Page(text)
     assert NASTY not in text
     assert page.tags.count("svg") == 2 + 6 + 1
     assert chip in text
     assert "TSTR reaches 88.9% of TRTR" in text
     assert "94 %" in text  # 60 of 64
-    figures = metrics(found, c2st)
+    figures = metrics(result, c2st)
     assert figures["models"][NASTY]["c2st_positive_control"] == positive_control
     assert figures["tstr"]["meaningful"] == 1
 
 
 def test_tstr_severity_regression_is_on_the_page_of_multi_level_generators():
-    found = evaluation({NASTY: ("noise", good_noise)})
+    result = evaluation({NASTY: ("noise", good_noise)})
     tstr, trtr = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
     tstr_result = SeverityTSTR({NASTY: tstr}, {NASTY: trtr})
-    figures = metrics(found, C2STReport({}, None, tstr_result))["severity_tstr"]
+    figures = metrics(result, C2STReport({}, None, tstr_result))["severity_tstr"]
     assert figures == {
         NASTY: {"tstr": 0.812, "trtr": 0.84}, "ratio": 0.966667, "meaningful": 1,
     }  # fmt: skip
-    result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
-    text = render(found, metadata(found.models), {}, C2STReport({NASTY: result}, None, tstr_result))
+    c2st_result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
+    text = render(result, metadata(result.models), {}, C2STReport({NASTY: c2st_result}, None, tstr_result))
     Page(text)
     assert NASTY not in text
     assert "TSTR reaches 96.7% of TRTR; the goal of 95% is reached" in text
     assert "<b>0.812</b>" in text
     assert "(0.71 to 0.86)" in text
     assert "Severity regression" not in render(
-        found, metadata(found.models), {}, C2STReport({NASTY: result}, None, None)
+        result, metadata(result.models), {}, C2STReport({NASTY: c2st_result}, None, None)
     )

@@ -59,9 +59,9 @@ def browse(folder, page, *, width=390, query="wren"):
         f"--user-data-dir={folder}/profile", "--window-size=1500,900",
     )  # fmt: skip
     address = (folder / "harness.html").as_uri()
-    done = subprocess.run([BROWSER, *flags, "--dump-dom", address], capture_output=True, text=True, timeout=120)
-    match = re.search(r"<pre>(\{.*?\})</pre>", done.stdout, re.DOTALL)
-    assert match is not None, done.stderr[-2000:]
+    completed = subprocess.run([BROWSER, *flags, "--dump-dom", address], capture_output=True, text=True, timeout=120)
+    match = re.search(r"<pre>(\{.*?\})</pre>", completed.stdout, re.DOTALL)
+    assert match is not None, completed.stderr[-2000:]
     return json.loads(html.unescape(match[1]))
 
 

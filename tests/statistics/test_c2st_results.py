@@ -20,18 +20,18 @@ def accuracy_of(share):
 
 def test_the_interval_is_students_over_images_with_different_shares():
     right, tiles = [90, 60, 75, 55], [100] * 4
-    got = accuracy(right, tiles)
+    result = accuracy(right, tiles)
     shares = np.divide(right, tiles)
     half = t.ppf(0.975, 3) * shares.std(ddof=1) / 2
-    assert (got.share, got.images, got.tiles) == (0.7, 4, 400)
-    assert got.high - got.share == pytest.approx(min(half, 0.3), abs=1e-3)
-    assert got.share - got.low == pytest.approx(half, abs=1e-3)
+    assert (result.share, result.images, result.tiles) == (0.7, 4, 400)
+    assert result.high - result.share == pytest.approx(min(half, 0.3), abs=1e-3)
+    assert result.share - result.low == pytest.approx(half, abs=1e-3)
 
 
 def test_images_with_equal_shares_have_no_interval_of_width_0():
-    got = accuracy([100, 100, 100], [100, 100, 100])
-    assert (got.share, got.high) == (1, 1)
-    assert 0.98 < got.low < 0.99  # Wilson's for 300 of 300 begins at 0.9874
+    result = accuracy([100, 100, 100], [100, 100, 100])
+    assert (result.share, result.high) == (1, 1)
+    assert 0.98 < result.low < 0.99  # Wilson's for 300 of 300 begins at 0.9874
 
 
 def test_it_is_the_share_of_all_tiles_also_for_images_of_different_numbers():
@@ -66,18 +66,20 @@ def test_a_rank_correlation_is_over_all_tiles_and_its_interval_over_images():
     severities = [np.linspace(0, 1, 30, dtype=np.float32)] * 6
     predicted = [true + 0.3 * rng.standard_normal(30).astype(np.float32) for true in severities]
     predicted[5] = -predicted[5]  # one image in opposite order
-    got = rank_correlation(predicted, severities, np.random.default_rng(1))
+    correlation = rank_correlation(predicted, severities, np.random.default_rng(1))
     srcc = spearmanr(np.concatenate(predicted), np.concatenate(severities)).statistic
-    assert got.value == pytest.approx(srcc, abs=1e-6)
-    assert (got.images, got.tiles) == (6, 180)
-    assert got.low < got.value < got.high
-    assert got.high > 0.75  # images without the odd one
-    assert got == rank_correlation(predicted, severities, np.random.default_rng(1))
+    assert correlation.value == pytest.approx(srcc, abs=1e-6)
+    assert (correlation.images, correlation.tiles) == (6, 180)
+    assert correlation.low < correlation.value < correlation.high
+    assert correlation.high > 0.75  # images without the odd one
+    assert correlation == rank_correlation(predicted, severities, np.random.default_rng(1))
 
 
 def test_constant_predictions_have_a_correlation_of_0():
-    got = rank_correlation([np.ones(4, np.float32)] * 2, [np.arange(4, dtype=np.float32)] * 2, np.random.default_rng(0))
-    assert (got.value, got.low, got.high) == (0, 0, 0)
+    correlation = rank_correlation(
+        [np.ones(4, np.float32)] * 2, [np.arange(4, dtype=np.float32)] * 2, np.random.default_rng(0)
+    )
+    assert (correlation.value, correlation.low, correlation.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,15 @@ def tiles(seed, mean=40.0, images=20, each=4):
 def test_expected_floor_is_what_sampling_gives():
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(BINS, 5.0))
-    found = [jsd_bits(*rng.multinomial(20_000, shares, size=2)) for _ in range(300)]
-    assert np.mean(found) == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
+    floors = [jsd_bits(*rng.multinomial(20_000, shares, size=2)) for _ in range(300)]
+    assert np.mean(floors) == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
 
 
 def test_split_half_floor_is_that_of_two_whole_images():
     counts = np.random.default_rng(0).multinomial(20_000, np.random.default_rng(1).dirichlet(np.full(BINS, 5.0)))
     rng = np.random.default_rng(2)
-    found = np.mean([split_half_floor(counts, rng) for _ in range(300)])
-    assert found == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
+    mean_floor = np.mean([split_half_floor(counts, rng) for _ in range(300)])
+    assert mean_floor == pytest.approx(expected_floor_bits(BINS, 20_000), rel=0.05)
     assert split_half_floor(counts, np.random.default_rng(3)) == split_half_floor(counts, np.random.default_rng(3))
 
 
@@ -120,13 +120,13 @@ def test_about_one_in_a_hundred_batches_of_two_images_is_above_the_threshold():
     true, _ = tiles(2, images=60, each=8)
     names = np.unique(groups)
     rng = np.random.default_rng(7)
-    found = []
+    divergences = []
     for _ in range(300):
         rows = rng.choice(np.flatnonzero(np.isin(groups, rng.choice(names, 2))), 64)
-        found.append(jsd_bits(generated[rows].sum(0), true[rows].sum(0)))
+        divergences.append(jsd_bits(generated[rows].sum(0), true[rows].sum(0)))
     few, many = (bootstrap_threshold(generated, true, groups, 64, k, rng=np.random.default_rng(0)) for k in (2, None))
-    assert np.mean(np.array(found) > few) <= 0.04
-    assert np.mean(np.array(found) > many) > 0.5
+    assert np.mean(np.array(divergences) > few) <= 0.04
+    assert np.mean(np.array(divergences) > many) > 0.5
 
 
 def test_images_are_resampled_not_only_tiles():

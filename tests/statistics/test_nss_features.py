@@ -18,13 +18,13 @@ SAMPLE = Path(__file__).parents[2] / "data/sample"
 
 
 @pytest.fixture(scope="module")
-def photograph():
+def image():
     return cv2.cvtColor(cv2.imread(str(sorted(SAMPLE.glob("*.png"))[0])), cv2.COLOR_BGR2RGB)[:257, :301]
 
 
-def test_names_and_shape(photograph):
+def test_names_and_shape(image):
     assert len(set(NSS_FEATURES)) == 12
-    counts = nss_histograms(photograph)
+    counts = nss_histograms(image)
     assert counts.shape == (12, 103)
     assert counts.dtype == np.int64
     sizes = dict(zip(NSS_FEATURES, counts.sum(1).tolist(), strict=True))
@@ -36,10 +36,8 @@ def test_names_and_shape(photograph):
     assert sizes["d1_2"] == 127 * 149
 
 
-def test_jsd_nss_is_a_feature(photograph):
-    np.testing.assert_array_equal(
-        nss_histograms(photograph)[NSS_FEATURES.index(JSD_NSS)], product_histogram(photograph)
-    )
+def test_jsd_nss_is_a_feature(image):
+    np.testing.assert_array_equal(nss_histograms(image)[NSS_FEATURES.index(JSD_NSS)], product_histogram(image))
 
 
 def test_half_size_is_the_mean_of_boxes():
@@ -61,27 +59,28 @@ def test_chroma_rows_are_the_right_planes():
     np.testing.assert_array_equal(counts["cr"], plane_histogram(planes[..., 1]))
 
 
-def test_divergences_carry_the_names(photograph):
-    rows = nss_histograms(photograph)
-    blurred = nss_histograms(cv2.blur(photograph, (3, 3)))
-    found = feature_divergences(rows, blurred)
-    assert tuple(found) == NSS_FEATURES
+def test_divergences_carry_the_names(image):
+    rows = nss_histograms(image)
+    blurred = nss_histograms(cv2.blur(image, (3, 3)))
+    divergences = feature_divergences(rows, blurred)
+    assert tuple(divergences) == NSS_FEATURES
     assert all(
-        found[name] == pytest.approx(jsd_bits(*pair)) for name, *pair in zip(NSS_FEATURES, rows, blurred, strict=True)
+        divergences[name] == pytest.approx(jsd_bits(*pair))
+        for name, *pair in zip(NSS_FEATURES, rows, blurred, strict=True)
     )
-    assert min(found.values()) > 0
+    assert min(divergences.values()) > 0
     assert set(feature_divergences(rows, rows).values()) == {0.0}
 
 
-def test_blocking_shows_in_h_and_v_more_than_in_jsd_nss(photograph):
+def test_blocking_shows_in_h_and_v_more_than_in_jsd_nss(image):
     """Nearest-neighbour blocks of 8 × 1 and 1 × 8 px are flat in one direction only."""
-    rows = nss_histograms(photograph)
-    stripes = np.repeat(photograph[:, ::8], 8, axis=1)[:, : photograph.shape[1]]
-    found = feature_divergences(rows, nss_histograms(stripes))
-    assert found["h_1"] > 1.2 * found["v_1"]
+    rows = nss_histograms(image)
+    stripes = np.repeat(image[:, ::8], 8, axis=1)[:, : image.shape[1]]
+    divergences = feature_divergences(rows, nss_histograms(stripes))
+    assert divergences["h_1"] > 1.2 * divergences["v_1"]
 
 
-def test_another_number_of_rows_is_refused(photograph):
-    rows = nss_histograms(photograph)
+def test_another_number_of_rows_is_refused(image):
+    rows = nss_histograms(image)
     with pytest.raises(ValueError, match="12 histograms"):
         feature_divergences(rows[:3], rows[:3])

@@ -27,14 +27,14 @@ TRUE = {
 
 
 @pytest.mark.parametrize("distort", TRUE.values(), ids=list(TRUE))
-def test_true_pairs_of_strong_distortions_are_silent(photographs, distort):
-    pristine = [thumbnail(image) for image in photographs.values()]
-    distorted = [thumbnail(distort(image)) for image in photographs.values()]
+def test_true_pairs_of_strong_distortions_are_silent(sample_images, distort):
+    pristine = [thumbnail(image) for image in sample_images.values()]
+    distorted = [thumbnail(distort(image)) for image in sample_images.values()]
     assert list(find_mismatches(pristine, distorted)) == []
 
 
-def test_swapped_partners_resemble_each_others_image(photographs):
-    images = [thumbnail(image) for image in photographs.values()]
+def test_swapped_partners_resemble_each_others_image(sample_images):
+    images = [thumbnail(image) for image in sample_images.values()]
     swapped = [images[1], images[0], *images[2:]]
     assert [(index, better) for index, better, _, _ in find_mismatches(images, swapped)] == [(0, 1), (1, 0)]
 
@@ -48,23 +48,23 @@ def test_swapped_partners_resemble_each_others_image(photographs):
         (lambda image: np.rot90(image, 2), "turned by 180°"),
     ],
 )
-def test_turned_partners_are_described(photographs, turn, name):
-    crops = [image[:200, :200] for key, image in photographs.items() if key != "hills"]  # nearly symmetric
+def test_turned_partners_are_described(sample_images, turn, name):
+    crops = [image[:200, :200] for key, image in sample_images.items() if key != "hills"]  # nearly symmetric
     blurred = [thumbnail(cv2.GaussianBlur(np.ascontiguousarray(turn(crop)), (0, 0), 3)) for crop in crops]
-    found = list(find_mismatches([*map(thumbnail, crops)], blurred))
-    assert [better for _, better, _, _ in found] == [name] * len(crops)
+    mismatches = list(find_mismatches([*map(thumbnail, crops)], blurred))
+    assert [better for _, better, _, _ in mismatches] == [name] * len(crops)
 
 
-def test_a_nearly_symmetric_image_is_no_mirrored_partner(photographs):
-    hills = photographs["hills"][:200, :200]
+def test_a_nearly_symmetric_image_is_no_mirrored_partner(sample_images):
+    hills = sample_images["hills"][:200, :200]
     assert list(find_mismatches([thumbnail(hills)], [thumbnail(np.ascontiguousarray(hills[:, ::-1]))])) == []
 
 
-def test_a_partner_of_an_image_elsewhere_resembles_none(photographs):
-    *images, other = [thumbnail(image) for image in photographs.values()]
-    ((index, better, _, own),) = find_mismatches(images, [other, *images[1:]])
+def test_a_partner_of_an_image_elsewhere_resembles_none(sample_images):
+    *images, other = [thumbnail(image) for image in sample_images.values()]
+    ((index, better, _, pair_score),) = find_mismatches(images, [other, *images[1:]])
     assert (index, better) == (0, None)
-    assert own < 0.2
+    assert pair_score < 0.2
 
 
 def test_flat_images_under_noise_are_silent():

@@ -99,9 +99,9 @@ def test_grid_profile_is_the_mean_step_by_phase():
 def test_jpeg_leaves_its_grid_and_a_photograph_has_none():
     image = cv2.imread(str(sorted(SAMPLE.glob("*.png"))[0]))
     jpeg = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR)
-    before, after = grid_profile(image), grid_profile(jpeg)
-    assert after[0] > 1.5 * after[1:].max()
-    assert before[0] < 1.1 * before[1:].max()
+    pristine, compressed = grid_profile(image), grid_profile(jpeg)
+    assert compressed[0] > 1.5 * compressed[1:].max()
+    assert pristine[0] < 1.1 * pristine[1:].max()
 
 
 def test_an_image_smaller_than_the_grid_is_refused():
@@ -112,10 +112,10 @@ def test_an_image_smaller_than_the_grid_is_refused():
 def test_steps_at_the_borders_of_blocks_are_found_at_their_distance():
     rng = np.random.default_rng(2)
     blocks = np.kron(rng.normal(0, 20, (20, 24)), np.ones((8, 8)))[..., None].repeat(3, axis=2).astype(np.float32)
-    found = grid_autocorrelation(blocks)
-    assert found.shape == (24,)
-    assert found[[7, 15, 23]] == pytest.approx(1, abs=0.25)  # entry k is the lag k + 1
-    assert np.abs(np.delete(found, [7, 15, 23])).max() < 0.3
+    correlations = grid_autocorrelation(blocks)
+    assert correlations.shape == (24,)
+    assert correlations[[7, 15, 23]] == pytest.approx(1, abs=0.25)  # entry k is the lag k + 1
+    assert np.abs(np.delete(correlations, [7, 15, 23])).max() < 0.3
     white = rng.normal(0, 20, (256, 256, 3)).astype(np.float32)
     assert np.abs(grid_autocorrelation(white)).max() < 0.75
     assert not grid_autocorrelation(np.zeros((64, 64, 3), np.float32)).any()

@@ -11,7 +11,7 @@ SAMPLE = Path(__file__).parents[2] / "data/sample"
 PIQ = {0: 0.9877623, 9: 0.9874253, 17: 0.9985711}  # piq 0.8.0, multi_scale_ssim in float64, of `pair`s
 
 
-def photograph(number, height=192, width=241):
+def random_image(number, height=192, width=241):
     path = sorted(SAMPLE.glob("*.png"))[number]
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[:height, :width]
 
@@ -30,14 +30,14 @@ def blurred(image):
 
 
 def pair(number, height=192, width=240):
-    pristine = photograph(number, 208)
+    pristine = random_image(number, 208)
     return pristine[:height, :width], blurred(pristine)[:height, :width]
 
 
 @pytest.mark.parametrize("distort", [noisy, compressed, blurred])
 @pytest.mark.parametrize("number", [0, 9, 17])
 def test_ssim_agrees_with_scikit_image(number, distort):
-    pristine = photograph(number)
+    pristine = random_image(number)
     distorted = distort(pristine)
     expected = structural_similarity(
         pristine,
@@ -73,7 +73,7 @@ def test_both_together_equal_each_alone(size):
 
 @pytest.mark.parametrize("measure", [ssim, ms_ssim])
 def test_identical_images_score_1_and_noise_lowers_it(measure):
-    image = photograph(5)
+    image = random_image(5)
     scores = [measure(image, other) for other in (image.copy(), *(noisy(image, s) for s in (5, 20, 60)))]
     assert scores[0] == pytest.approx(1, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
@@ -88,7 +88,7 @@ def test_constant_images_have_a_closed_form():
 def test_opposites():
     black, white = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
     assert 0 <= ssim(black, white) < 1e-3
-    image = photograph(3)
+    image = random_image(3)
     assert ms_ssim(image, 255 - image) == 0  # structure turned round, at no power negative or complex
 
 

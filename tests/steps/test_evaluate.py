@@ -36,8 +36,8 @@ def pair_store(tmp_path_factory):
     for folder in ("pristine", "external"):
         (root / folder).mkdir()
     for name, (height, width) in zip(NAMES, SIZES, strict=True):
-        whole, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
-        crop = whole[60 : 60 + height, 100 : 100 + width]
+        image, _ = decode((SAMPLE / f"budgie-backgrounds__{name}.png").read_bytes())
+        crop = image[60 : 60 + height, 100 : 100 + width]
         (root / "pristine" / f"{name}.png").write_bytes(encode_png(crop))
         (root / "external" / f"{name}.png").write_bytes(encode_png(cv2.GaussianBlur(crop, (0, 0), 1.5)))
     ingest.run(IngestConfig(source=str(root / "pristine"), val_count=2, workers=0), root / "manifest.jsonl")
@@ -135,17 +135,17 @@ def test_white_noise_is_diagonal_dominant_independent_in_every_draw_and_of_its_s
 
 
 def test_the_noise_floor_of_noise_is_between_the_stored_draw_and_a_second_draw(evaluated, pair_store):
-    floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "noise_floors.csv")}
+    noise_floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "noise_floors.csv")}
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
         seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
         each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_8bit": 19}, make_rng(seed)).image))
-    assert float(floors["white_noise"]["split_half"]) == pytest.approx(np.mean(each), abs=1e-6)
-    assert {name: row["split_half_of"] for name, row in floors.items()} == {
+    assert float(noise_floors["white_noise"]["split_half"]) == pytest.approx(np.mean(each), abs=1e-6)
+    assert {name: row["split_half_of"] for name, row in noise_floors.items()} == {
         "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
     }  # fmt: skip
-    assert floors[EXTERNAL]["between_content"] == ""  # a single image has the distortion
-    assert 0 < float(floors["jpeg"]["split_half"]) < float(floors["jpeg"]["between_content"])
+    assert noise_floors[EXTERNAL]["between_content"] == ""  # a single image has the distortion
+    assert 0 < float(noise_floors["jpeg"]["split_half"]) < float(noise_floors["jpeg"]["between_content"])
 
 
 def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
@@ -218,10 +218,10 @@ def test_a_repeated_evaluation_gives_the_same_bytes_and_a_finished_one_is_left_a
         if path.is_file() and path.name != "run.json":
             assert path.read_bytes() == (other / path.relative_to(out)).read_bytes(), path.name
     before = (out / "metrics.json").stat().st_mtime_ns
-    again = evaluate.run(SETTINGS, pair_store, models, out)
+    repeated = evaluate.run(SETTINGS, pair_store, models, out)
     assert (out / "metrics.json").stat().st_mtime_ns == before
-    assert again.counts == report.counts
-    assert any("nothing to do" in line for line in again.lines)
+    assert repeated.counts == report.counts
+    assert any("nothing to do" in line for line in repeated.lines)
     with pytest.raises(PipelineError, match="other settings or inputs"):
         evaluate.run(EvaluateConfig(side_by_side=2), pair_store, models, out)
 

@@ -146,17 +146,17 @@ def test_the_page_and_the_terminal_report_failed_goals_of_a_sweep(evaluated):
 
 
 def test_a_repeated_evaluation_gives_the_same_bytes(evaluated, pair_store):
-    again = pair_store.parent / "again"
-    evaluate.run(SETTINGS, pair_store, pair_store.parent / "models", again)
+    repeated = pair_store.parent / "again"
+    evaluate.run(SETTINGS, pair_store, pair_store.parent / "models", repeated)
     for path in sorted(evaluated[0].rglob("*")):
         if path.is_file() and path.name != "run.json":
-            assert path.read_bytes() == (again / path.relative_to(evaluated[0])).read_bytes(), path.name
+            assert path.read_bytes() == (repeated / path.relative_to(evaluated[0])).read_bytes(), path.name
 
 
 def test_levels_without_pairs_are_counted_and_the_others_are_evaluated(pair_store, tmp_path):
     write_noise(tmp_path / "models" / "monotone", (10, 19, 36), (10, 19, 36))
     report = evaluate.run(SETTINGS, pair_store, tmp_path / "models", tmp_path / "out")
     assert any(line.startswith("1 learned level of monotone without pairs") for line in report.lines)
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["sweeps"]["monotone"]
-    assert list(found["levels"]) == ["0.333", "0.667"]
-    assert list(found["midpoints"]) == ["0.5", "0.833"]  # midpoints need no pairs
+    sweep = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["sweeps"]["monotone"]
+    assert list(sweep["levels"]) == ["0.333", "0.667"]
+    assert list(sweep["midpoints"]) == ["0.5", "0.833"]  # midpoints need no pairs

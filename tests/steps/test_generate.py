@@ -77,14 +77,14 @@ def test_the_models_share_the_reference_tiles(corpus):
     assert corpus.array("pristine").shape == (20, TILE_PX, TILE_PX, 3)
 
 
-@pytest.mark.parametrize("place", [0, 13, 19, 20, 27, 39])
-def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, place):
-    sample = corpus[place]
+@pytest.mark.parametrize("index", [0, 13, 19, 20, 27, 39])
+def test_a_sample_is_what_its_generator_makes_of_its_tile_with_its_seed(corpus, models, index):
+    sample = corpus[index]
     model = load_generator(models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE)
-    made = model.predictor.distort_image(sample.pristine, sample.record.seed)
-    np.testing.assert_array_equal(made, sample.distorted)
+    generated = model.predictor.distort_image(sample.pristine, sample.record.seed)
+    np.testing.assert_array_equal(generated, sample.distorted)
     assert sample.record.model == model.digest
-    assert (made != sample.pristine).any()
+    assert (generated != sample.pristine).any()
 
 
 def test_seeds_differ_and_decide_the_noise(corpus, models):
@@ -159,15 +159,15 @@ def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_p
     np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
 
 
-def test_whole_images_keep_their_sizes(make, tmp_path, photographs):
+def test_whole_images_keep_their_sizes(make, tmp_path, sample_images):
     make(tmp_path / "c", whole_images=True, count=5, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
     assert corpus.whole_images
     assert corpus.metadata["counts"]["samples"] == 5
     for sample in map(corpus.__getitem__, range(5)):
-        photograph = photographs[sample.record.image.removesuffix("-1")]
-        np.testing.assert_array_equal(sample.pristine, photograph)
-        assert sample.distorted.shape == photograph.shape
+        image = sample_images[sample.record.image.removesuffix("-1")]
+        np.testing.assert_array_equal(sample.pristine, image)
+        assert sample.distorted.shape == image.shape
         assert sample.record.pixel_digest == pixel_digest([sample.distorted])
     assert {report["tile_px"] for report in corpus.reports()} == {None}
     with pytest.raises(PipelineError, match="whole images of different sizes"):
@@ -263,5 +263,5 @@ def test_planning_and_reading_need_neither_tensorflow_nor_dask():
         "import sys; import distort_pipeline.steps.generate, distort_pipeline.stores.corpora;"
         "print([name for name in ('tensorflow', 'keras', 'dask', 'distributed') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"

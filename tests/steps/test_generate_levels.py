@@ -60,16 +60,16 @@ def test_records_say_severity_and_parameters(multi_level_corpus):
 def test_a_sample_is_what_its_generator_makes_at_its_severity(multi_level_corpus, multi_level_models, index):
     sample = multi_level_corpus[index]
     predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
-    made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
-    np.testing.assert_array_equal(made, sample.distorted)
+    generated = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
+    np.testing.assert_array_equal(generated, sample.distorted)
     assert (predictor.distort_image(sample.pristine, sample.record.seed, 0.1) != sample.distorted).any()
 
 
 def test_slices_and_lists_of_indices_cross_the_levels(multi_level_corpus):
-    whole = np.stack([multi_level_corpus[index].distorted for index in range(60)])
-    np.testing.assert_array_equal(multi_level_corpus[5:45].distorted, whole[5:45])
+    distorted = np.stack([multi_level_corpus[index].distorted for index in range(60)])
+    np.testing.assert_array_equal(multi_level_corpus[5:45].distorted, distorted[5:45])
     indices = [50, 3, 11, 29, 30]
-    np.testing.assert_array_equal(multi_level_corpus.take(indices).distorted, whole[indices])
+    np.testing.assert_array_equal(multi_level_corpus.take(indices).distorted, distorted[indices])
     assert multi_level_corpus.select(["jpeg"], levels=[2]).tolist() == list(range(10, 20))
     with pytest.raises(PipelineError, match="has no sample of jpeg, level 9"):
         multi_level_corpus.select(["jpeg"], levels=[9])

@@ -58,11 +58,11 @@ def test_each_batch_covers_the_range_evenly(varied):
 def test_a_sample_is_what_its_generator_makes_at_its_severity(varied, multi_level_models, index):
     sample = varied[index]
     predictor = load_generator(multi_level_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE).predictor
-    made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
-    np.testing.assert_array_equal(made, sample.distorted)
+    generated = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
+    np.testing.assert_array_equal(generated, sample.distorted)
 
 
-def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, photographs):
+def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images):
     for name, report in zip(varied.batch_names(), varied.reports(), strict=True):
         truth, records = read_truth(varied.folder, name), varied.batch_records(name)
         assert report["comparison"] == "paired"
@@ -82,8 +82,8 @@ def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, photographs):
     truth, records = read_truth(varied.folder, name), varied.batch_records(name)
     for row, histogram in zip(truth.rows, truth.histograms["jpeg"], strict=True):
         record = records[row]
-        whole = apply("jpeg", photographs[record.image.removesuffix("-1")], json.loads(record.parameters), None)
-        tile = whole.image[record.y : record.y + 128, record.x : record.x + 128]
+        true_image = apply("jpeg", sample_images[record.image.removesuffix("-1")], json.loads(record.parameters), None)
+        tile = true_image.image[record.y : record.y + 128, record.x : record.x + 128]
         np.testing.assert_array_equal(histogram, product_histogram(tile))
 
 
@@ -120,7 +120,7 @@ def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi
         assert sample.record.model.count("+") == 1
 
 
-def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite, photographs):
+def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite, sample_images):
     reports = {f"{r['distortion']}-{r['level']}": r for r in composite.reports() if r["batch"] == 0}
     report = reports["jpeg+white_noise-2"]
     assert set(report["against"]) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
@@ -131,11 +131,11 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
         composite.batch_records("jpeg+white_noise-2-00000"),
     )
     record = records[truth.rows[0]]
-    whole = apply("jpeg", photographs[record.image.removesuffix("-1")], {"quality": 12}, None).image
+    true_image = apply("jpeg", sample_images[record.image.removesuffix("-1")], {"quality": 12}, None).image
     digest = next(tile.image_digest for tile in composite.tiles() if tile.tile == record.tile)
     seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_8bit": 19}))
-    whole = apply("white_noise", whole, {"sigma_8bit": 19}, make_rng(seed)).image
-    tile = whole[record.y : record.y + 128, record.x : record.x + 128]
+    true_image = apply("white_noise", true_image, {"sigma_8bit": 19}, make_rng(seed)).image
+    tile = true_image[record.y : record.y + 128, record.x : record.x + 128]
     np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
 
 

@@ -49,8 +49,8 @@ def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(targe
         alone = []
         for sample in reachable:
             severity = severity_for(calibration, "ssim", sample.record.target)
-            made = model.predictor.distort_image(sample.pristine, sample.record.seed, severity)
-            alone.append(abs(ssim(sample.pristine, made) - sample.record.target))
+            generated = model.predictor.distort_image(sample.pristine, sample.record.seed, severity)
+            alone.append(abs(ssim(sample.pristine, generated) - sample.record.target))
         assert np.mean(errors) < np.mean(alone) / 3
 
 
@@ -85,8 +85,8 @@ def test_a_sample_is_what_its_generator_makes_at_its_severity(targeted, calibrat
         predictor = load_generator(
             calibrated_models / sample.record.distortion, batch_size=INFERENCE_BATCH_SIZE
         ).predictor
-        made = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
-        np.testing.assert_array_equal(made, sample.distorted)
+        generated = predictor.distort_image(sample.pristine, sample.record.seed, sample.record.severity)
+        np.testing.assert_array_equal(generated, sample.distorted)
 
 
 def test_the_report_compares_reached_with_requested(targeted):

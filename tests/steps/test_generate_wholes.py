@@ -53,9 +53,9 @@ def test_a_sample_has_the_step_of_its_whole_image(make, predictor, significance_
     for sample in map(corpus.__getitem__, range(8)):
         significance = significance_of_image(sample.record)
         arguments = [[sample.record.seed], [sample.record.severity]]
-        made = predictor.distort(sample.pristine[None], *arguments, significance)[0]
-        np.testing.assert_array_equal(made, sample.distorted)
-        alone += (predictor.distort(sample.pristine[None], *arguments)[0] != made).any()
+        generated = predictor.distort(sample.pristine[None], *arguments, significance)[0]
+        np.testing.assert_array_equal(generated, sample.distorted)
+        alone += (predictor.distort(sample.pristine[None], *arguments)[0] != generated).any()
     assert alone > 4  # with the significance of the tile alone, the output differs
 
 
@@ -63,14 +63,16 @@ def test_a_sample_with_a_target_has_the_step_of_its_whole_image(make, predictor,
     corpus = make(tmp_path / "corpus", target={"ssim": (0.7, 0.85)})
     for sample in map(corpus.__getitem__, range(8)):
         significance = significance_of_image(sample.record)
-        made = predictor.distort(sample.pristine[None], [sample.record.seed], [sample.record.severity], significance)[0]
-        np.testing.assert_array_equal(made, sample.distorted)
+        generated = predictor.distort(
+            sample.pristine[None], [sample.record.seed], [sample.record.severity], significance
+        )[0]
+        np.testing.assert_array_equal(generated, sample.distorted)
 
 
 def test_a_whole_image_needs_no_image_stats(make, tmp_path):
     corpus = make(tmp_path / "corpus", whole_images=True, count=2)
     for sample in map(corpus.__getitem__, range(2)):
-        made = load_generator(PRETRAINED / "jp2k", batch_size=1).predictor.distort_image(
+        generated = load_generator(PRETRAINED / "jp2k", batch_size=1).predictor.distort_image(
             sample.pristine, sample.record.seed, sample.record.severity
         )
-        np.testing.assert_array_equal(made, sample.distorted)
+        np.testing.assert_array_equal(generated, sample.distorted)

@@ -133,7 +133,7 @@ def test_near_copies_share_the_split_of_their_scene_and_are_told(scenes, tmp_pat
     splits = {}
     for row in read_manifest(tmp_path / "m.jsonl").records:
         splits.setdefault(row.path[:27], set()).add(row.split)
-    assert [len(found) for found in splits.values()] == [1] * 6
+    assert [len(scene_splits) for scene_splits in splits.values()] == [1] * 6
     assert report.counts["near_copies"] == 12
     assert report.counts["val"] == {6: 6, 1: 3}.get(rule["val_count"], report.counts["val"])
     assert any("12 near copies share the split of their scene" in line for line in report.lines)
@@ -161,8 +161,8 @@ def test_own_sheets_compressed_images_and_rows_without_a_file_are_told(mixed, sa
     assert report.counts["compressed_before"] == report.counts["rows_without_file"] == 1
     assert report.counts["found"] == report.counts["accepted"] + report.counts["rejected"]
     text = " ".join(report.lines)
-    for words in ("2 of this program passed over", "low.jpg: a JPEG of quality 20", "gone.png: a row of SOURCES.csv"):
-        assert words in text
+    for reason in ("2 of this program passed over", "low.jpg: a JPEG of quality 20", "gone.png: a row of SOURCES.csv"):
+        assert reason in text
     ingest.run(settings(sample, max_megapixels=9), tmp_path / "m.jsonl")
     assert not (tmp_path / "m.remarks.csv").exists()
 

@@ -34,28 +34,28 @@ def reference(tmp_path_factory, small_settings, small_manifest):
     return open_pairs(out)
 
 
-def true_image(photographs, record):
+def true_image(sample_images, record):
     """The whole distorted image that a record says its tile is of."""
-    pristine = photographs[record.image.removesuffix("-1")]
+    pristine = sample_images[record.image.removesuffix("-1")]
     if record.distortion == "faded":
         return pristine // 2 + 100
     return apply(record.distortion, pristine, json.loads(record.parameters), make_rng(record.seed)).image
 
 
-def test_tiles_are_cut_from_the_distorted_whole_image(pair_store, photographs):
+def test_tiles_are_cut_from_the_distorted_whole_image(pair_store, sample_images):
     for index, record in enumerate(pair_store.records()):
-        pristine = photographs[record.image.removesuffix("-1")]
+        pristine = sample_images[record.image.removesuffix("-1")]
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
         pair = pair_store[index]
         assert np.array_equal(pair.pristine, pristine[inside])
-        assert np.array_equal(pair.distorted, true_image(photographs, record)[inside])
+        assert np.array_equal(pair.distorted, true_image(sample_images, record)[inside])
 
 
-def test_validation_images_are_whole_and_true(pair_store, photographs):
+def test_validation_images_are_whole_and_true(pair_store, sample_images):
     for distortion in pair_store.distortions:
         for record, pristine, bad in pair_store.validation(distortion):
-            assert np.array_equal(pristine, photographs[record.image.removesuffix("-1")])
-            assert np.array_equal(bad, true_image(photographs, record))
+            assert np.array_equal(pristine, sample_images[record.image.removesuffix("-1")])
+            assert np.array_equal(bad, true_image(sample_images, record))
             assert (record.y, record.x, record.height, record.width) == (0, 0, *pristine.shape[:2])
 
 
@@ -135,12 +135,12 @@ def test_after_a_kill_only_unfinished_shards_are_made_and_the_store_is_the_same(
     reference, plain, small_manifest, tmp_path, monkeypatch
 ):
     out = tmp_path / "pairs"
-    made = []
+    written = []
 
     def killed(function, tasks, _):
         for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order
-            made.append(function(task))
-            yield made[-1]
+            written.append(function(task))
+            yield written[-1]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -150,14 +150,14 @@ def test_after_a_kill_only_unfinished_shards_are_made_and_the_store_is_the_same(
     assert not out.exists()
     (work,) = tmp_path.glob(".pairs.*.building")
     # a shard was written but has no entry yet, and a writer died in the middle of two files
-    (work / "ledger" / f"{made[0]}.json").unlink()
+    (work / "ledger" / f"{written[0]}.json").unlink()
     (work / "pixels.zarr" / "train" / "jpeg" / "c.0123.partial").write_bytes(b"half")
     (work / "records" / ".train-00000.parquet.0123.partial").write_bytes(b"half")
     now = []
     original = step.make_shard
     monkeypatch.setattr(step, "make_shard", lambda task: now.append(task.shard.name) or original(task))
     step.run(plain, small_manifest, out)
-    assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(made[1:])
+    assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(written[1:])
     assert open_pairs(out).metadata["digest"] == reference.metadata["digest"]
     assert not list(out.rglob("*.partial"))
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["made_now"] == len(now) == 3
@@ -170,7 +170,7 @@ def test_other_settings_make_another_store_and_never_replace_one(reference, plai
     assert open_pairs(tmp_path / "pairs").metadata["digest"] != reference.metadata["digest"]
 
 
-def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest, photographs, tmp_path):
+def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest, sample_images, tmp_path):
     config = dataclasses.replace(plain, distortions=("jpeg",), preset="kadid", levels=(5, 1))
     step.run(config, small_manifest, tmp_path / "pairs")
     store = open_pairs(tmp_path / "pairs")
@@ -179,20 +179,20 @@ def test_levels_stand_side_by_side_over_one_pristine_tile(plain, small_manifest,
     for index, record in enumerate(store.records()):
         assert record.level_index == (5, 1).index(record.level)
         inside = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
-        assert np.array_equal(store[index].distorted, true_image(photographs, record)[inside])
+        assert np.array_equal(store[index].distorted, true_image(sample_images, record)[inside])
     assert {record.level for record, _, _ in store.validation("jpeg", 1)} == {1}
     assert {json.loads(record.parameters)["quality"] for record in store.records()} == {4, 43}
 
 
-def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_manifest, small_settings, tmp_path):
+def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(sample_images, make_manifest, small_settings, tmp_path):
     names = ["wren", "osprey", "flower", "maple"]
     manifest = make_manifest(
-        tmp_path / "in", {name: (photographs[name], "val" if name == "maple" else "train") for name in names}
+        tmp_path / "in", {name: (sample_images[name], "val" if name == "maple" else "train") for name in names}
     )
     bad = tmp_path / "bad"
     bad.mkdir()
-    (bad / "1.png").write_bytes(encode_png(255 - photographs["wren"]))
-    (bad / "2.png").write_bytes(encode_png(photographs["osprey"][:-1]))  # a row short
+    (bad / "1.png").write_bytes(encode_png(255 - sample_images["wren"]))
+    (bad / "2.png").write_bytes(encode_png(sample_images["osprey"][:-1]))  # a row short
     (bad / "3.png").write_bytes(b"no image")
     (bad / "pairs.csv").write_text(
         "pristine,distorted\nwren.png,1.png\nosprey.png,2.png\nflower.png,3.png\nmaple.png,4.png\n", encoding="utf-8"
@@ -211,10 +211,10 @@ def test_pairs_from_a_csv_with_gaps_are_counted_not_fatal(photographs, make_mani
     assert store.records("val") == []
 
 
-def test_images_without_a_partner_in_a_folder_are_counted(photographs, small_manifest, small_settings, tmp_path):
+def test_images_without_a_partner_in_a_folder_are_counted(sample_images, small_manifest, small_settings, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
-    (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
+    (bad / "wren.png").write_bytes(encode_png(255 - sample_images["wren"]))
     config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad)})
     report = step.run(config, small_manifest, tmp_path / "pairs")
     assert report.counts["missing"] == 4
@@ -240,8 +240,8 @@ def test_names_of_external_pairs_may_stand_among_the_distortions(small_settings)
     ]
 
 
-def test_no_pair_at_all_is_an_error_before_any_work(photographs, small_manifest, small_settings, tmp_path):
-    narrow = write(tmp_path / "narrow", {name: image[:, 1:] for name, image in photographs.items()})
+def test_no_pair_at_all_is_an_error_before_any_work(sample_images, small_manifest, small_settings, tmp_path):
+    narrow = write(tmp_path / "narrow", {name: image[:, 1:] for name, image in sample_images.items()})
     config = dataclasses.replace(external_only(small_settings, narrow), distortions=("jpeg",))
     with pytest.raises(PipelineError, match=r"scan has no usable pair among 5 images; the first is .* px, the image"):
         step.run(config, small_manifest, tmp_path / "pairs")
@@ -249,11 +249,11 @@ def test_no_pair_at_all_is_an_error_before_any_work(photographs, small_manifest,
 
 
 def test_partners_of_other_images_mirrored_and_turned_are_reported(
-    photographs, small_manifest, small_settings, tmp_path
+    sample_images, small_manifest, small_settings, tmp_path
 ):
-    images = {**photographs, "maple": np.ascontiguousarray(photographs["maple"][:, ::-1])}
-    images["hills"] = np.ascontiguousarray(photographs["hills"][::-1, ::-1])
-    images["wren"] = cv2.resize(photographs["osprey"], photographs["wren"].shape[1::-1])
+    images = {**sample_images, "maple": np.ascontiguousarray(sample_images["maple"][:, ::-1])}
+    images["hills"] = np.ascontiguousarray(sample_images["hills"][::-1, ::-1])
+    images["wren"] = cv2.resize(sample_images["osprey"], sample_images["wren"].shape[1::-1])
     wrong = write(tmp_path / "wrong", images)
     lines = step.run(external_only(small_settings, wrong), small_manifest, tmp_path / "pairs").lines
     said = "\n".join(lines)
@@ -264,32 +264,32 @@ def test_partners_of_other_images_mirrored_and_turned_are_reported(
     assert not (tmp_path / "pairs" / "thumbnails").exists()
 
 
-def test_files_without_an_image_are_counted(photographs, small_manifest, small_settings, tmp_path):
-    folder = write(tmp_path / "more", {**photographs, "stranger": photographs["wren"]})
+def test_files_without_an_image_are_counted(sample_images, small_manifest, small_settings, tmp_path):
+    folder = write(tmp_path / "more", {**sample_images, "stranger": sample_images["wren"]})
     lines = step.run(external_only(small_settings, folder), small_manifest, tmp_path / "pairs").lines
     assert "1 of scan not used: no image of the manifest for stranger.png" in lines
     assert not any("warning" in line for line in lines)
 
 
-def test_another_partner_makes_another_store(small_manifest, small_settings, photographs, tmp_path):
+def test_another_partner_makes_another_store(small_manifest, small_settings, sample_images, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
-    (bad / "wren.png").write_bytes(encode_png(255 - photographs["wren"]))
+    (bad / "wren.png").write_bytes(encode_png(255 - sample_images["wren"]))
     config = PairsConfig(**{**small_settings, "distortions": ()}, external={"scan": str(bad)})
     step.run(config, small_manifest, tmp_path / "pairs")
-    moved = shutil.move(bad, tmp_path / "elsewhere")  # the path has no effect
-    elsewhere = dataclasses.replace(config, external={"scan": str(moved)})
+    moved_folder = shutil.move(bad, tmp_path / "elsewhere")  # the path has no effect
+    elsewhere = dataclasses.replace(config, external={"scan": str(moved_folder)})
     assert "nothing to do" in step.run(elsewhere, small_manifest, tmp_path / "pairs").lines[0]
-    (tmp_path / "elsewhere" / "wren.png").write_bytes(encode_png(photographs["wren"]))
+    (tmp_path / "elsewhere" / "wren.png").write_bytes(encode_png(sample_images["wren"]))
     with pytest.raises(PipelineError, match="already exists"):
         step.run(elsewhere, small_manifest, tmp_path / "pairs")
 
 
-def test_a_pristine_image_that_changed_since_ingest_stops_the_run(photographs, make_manifest, plain, tmp_path):
+def test_a_pristine_image_that_changed_since_ingest_stops_the_run(sample_images, make_manifest, plain, tmp_path):
     manifest = make_manifest(
-        tmp_path / "in", {"wren": (photographs["wren"], "train"), "x": (photographs["hills"], "val")}
+        tmp_path / "in", {"wren": (sample_images["wren"], "train"), "x": (sample_images["hills"], "val")}
     )
-    changed = photographs["wren"].copy()
+    changed = sample_images["wren"].copy()
     changed[0, 0, 0] ^= 1
     (tmp_path / "in" / "wren.png").write_bytes(encode_png(changed))
     read_ingested.cache_clear()

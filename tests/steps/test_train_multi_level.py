@@ -14,7 +14,7 @@ from distort_pipeline.steps import train
 from distort_pipeline.stores.models import read_card
 from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.trained import load_generator
-from studies.severity import main as study
+from studies.severity import main as severity_study
 
 FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch_size=2, validation_tiles=2)
 
@@ -44,10 +44,10 @@ def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
     assert 0.5 < severity < 1  # 24 dB are 16 levels, between 10 and 36
     (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
     pristine = open_pairs(trained / "pairs").val_image(image)
-    made = load_generator(trained / "multi_level" / "noise", batch_size=1).predictor.distort_image(
+    generated = load_generator(trained / "multi_level" / "noise", batch_size=1).predictor.distort_image(
         pristine, 7, severity
     )
-    assert psnr(pristine, made) == pytest.approx(24, abs=0.3)
+    assert psnr(pristine, generated) == pytest.approx(24, abs=0.3)
 
 
 def test_a_model_of_one_level_has_no_calibration(trained):
@@ -56,8 +56,8 @@ def test_a_model_of_one_level_has_no_calibration(trained):
 
 def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(trained):
     arguments = [str(trained / name) for name in ("pairs", "multi_level", "single")]
-    done = CliRunner().invoke(study, arguments, catch_exceptions=False)
-    lines = done.output.splitlines()
+    completed = CliRunner().invoke(severity_study, arguments, catch_exceptions=False)
+    lines = completed.output.splitlines()
     first, second = (next(line.split(" | ") for line in lines if f"sigma_8bit {sigma} " in line) for sigma in (10, 36))
     assert first[2] == first[3]  # the same least squares, once among two levels and once alone
     assert first[4] == "1.00"
@@ -69,7 +69,8 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     )
     for measure in ("psnr", "ssim"):
         errors = [
-            float(word) for word in re.findall(r"mean absolute error ([0-9.]+)", next(x for x in lines if measure in x))
+            float(number)
+            for number in re.findall(r"mean absolute error ([0-9.]+)", next(x for x in lines if measure in x))
         ]
         assert len(errors) == 2  # by the calibration alone, and as generate meets it
         assert errors[1] <= errors[0] < 1.5

@@ -14,11 +14,11 @@ from distort_pipeline.stores.manifests import write_manifest
 
 
 @pytest.fixture
-def manifest(tmp_path, photographs):
+def manifest(tmp_path, sample_images):
     """A manifest of three photographs, a panorama too long for JPEG, and a tiny image."""
-    images = {name: photographs[name] for name in ("wren", "osprey", "maple")}
-    images["panorama"] = np.tile(photographs["wren"][:32, :300], (1, 220, 1))
-    images["tiny"] = photographs["wren"][:8, :20]
+    images = {name: sample_images[name] for name in ("wren", "osprey", "maple")}
+    images["panorama"] = np.tile(sample_images["wren"][:32, :300], (1, 220, 1))
+    images["tiny"] = sample_images["wren"][:8, :20]
     records = []
     for name, image in images.items():
         (tmp_path / f"{name}.png").write_bytes(encode_png(image))

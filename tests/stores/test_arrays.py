@@ -78,15 +78,15 @@ def test_a_flipped_bit_is_an_error_and_not_another_image(store):
 
 def test_whole_images_of_any_size_are_replaced_whole(store):
     write_image(store, "val/x/jpeg-1", noise(5, 40, 50, 3))
-    again = noise(6, 30, 61, 3)
-    write_image(store, "val/x/jpeg-1", again)
-    assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], again)
+    replacement = noise(6, 30, 61, 3)
+    write_image(store, "val/x/jpeg-1", replacement)
+    assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], replacement)
 
 
 def test_the_files_of_an_image_are_those_that_zarr_writes(store, tmp_path):
     image = noise(7, 40, 50, 3)
     write_image(store, "val/x/jpeg-1", image, zstd=3)
-    theirs = create_group(tmp_path / "theirs").create_array(
+    zarr_array = create_group(tmp_path / "theirs").create_array(
         "val/x/jpeg-1",
         shape=image.shape,
         chunks=image.shape,
@@ -96,7 +96,7 @@ def test_the_files_of_an_image_are_those_that_zarr_writes(store, tmp_path):
         dimension_names=("y", "x", "channel"),
         chunk_key_encoding={"name": "default", "separator": "."},
     )
-    theirs[:] = image
+    zarr_array[:] = image
     ours, others = (
         {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (store / PIXELS / "val", tmp_path / "theirs" / PIXELS / "val")

@@ -5,7 +5,7 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.stores import builds
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.files import read_json, read_listing, sealed, write_bytes, write_json
 
 
@@ -89,7 +89,7 @@ def test_an_existing_output_is_never_overwritten(tmp_path, content):
 
 def filled(out, key="a" * 64):
     """Return the staged store of `out`, with some finished files and leftovers of killed writers."""
-    require_place(out)
+    require_destination(out)
     build = StagedStore(out, key)
     assert not build.complete()
     for name in ("deep/c", "deep/c.0a1b.partial", "deep/.a.json.0a1b.partial", "page.html"):
@@ -159,7 +159,7 @@ def test_a_kill_in_the_middle_of_publishing_is_finished_by_the_next_command(tmp_
         build.publish({})
     monkeypatch.undo()
     assert "store.json" not in names_in(out)
-    require_place(out)
+    require_destination(out)
     assert StagedStore(out, build.config_hash).complete()
     assert names_in(out) == PUBLISHED
 
@@ -167,10 +167,10 @@ def test_a_kill_in_the_middle_of_publishing_is_finished_by_the_next_command(tmp_
 def test_work_beside_a_folder_made_meanwhile_is_continued_in_it(tmp_path):
     build = filled(tmp_path / "out")
     (tmp_path / "out").mkdir()
-    again = StagedStore(tmp_path / "out", build.config_hash)
-    assert not again.complete()
-    assert (again.work / "page.html").is_file()
-    again.publish({})
+    continued = StagedStore(tmp_path / "out", build.config_hash)
+    assert not continued.complete()
+    assert (continued.work / "page.html").is_file()
+    continued.publish({})
     assert names_in(tmp_path) == [f"out/{name}" for name in PUBLISHED]
 
 
@@ -188,23 +188,23 @@ def test_a_place_without_permission_is_refused_before_any_work(tmp_path, monkeyp
     (tmp_path / "loop").symlink_to("loop")
     for out in (tmp_path / "file" / "out", tmp_path / "loop"):
         with pytest.raises(PipelineError, match="cannot write"):
-            require_place(out)
+            require_destination(out)
     with pytest.raises(PipelineError, match="holds files that this program has not made"):
-        require_place(tmp_path)
+        require_destination(tmp_path)
 
     def refused(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(PipelineError, match=r"cannot write .*out: Read-only file system"):
-        require_place(tmp_path / "out")
+        require_destination(tmp_path / "out")
 
 
 def test_a_finished_store_in_a_read_only_place_is_complete(tmp_path, monkeypatch):
     build = filled(tmp_path / "out")
     build.publish({"format": "distort-pipeline/x"})
     monkeypatch.setattr(Path, "mkdir", None)
-    require_place(tmp_path / "out")
+    require_destination(tmp_path / "out")
     assert StagedStore(tmp_path / "out", build.config_hash).complete()
 
 

@@ -23,10 +23,10 @@ def files_read(monkeypatch):
     seen = []
     plain = zarr.storage.LocalStore.get
 
-    async def counted(self, key, *rest, **named):
+    async def counted(self, key, *arguments, **options):
         if "/c." in key:
             seen.append(key)
-        return await plain(self, key, *rest, **named)
+        return await plain(self, key, *arguments, **options)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "get", counted)
     return seen
@@ -47,7 +47,7 @@ def test_samples_come_in_the_requested_order_and_each_chunk_is_read_once(corpus,
 
 
 def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged, files_read):
-    whole = open_corpus(damaged)[10:13]
+    intact = open_corpus(damaged)[10:13]
     needed = {"distorted/jpeg/c.1.0.0.0", "pristine/c.1.0.0.0"}
     files_read.clear()
     for shard in (damaged / "pixels.zarr").rglob("c.*.0.0.0"):
@@ -56,11 +56,11 @@ def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damag
     for record in (damaged / "records").glob("*.parquet"):
         if record.name != "jpeg-00001.parquet":
             record.unlink()
-    again = open_corpus(damaged)[10:13]
+    repeated = open_corpus(damaged)[10:13]
     assert set(files_read) == needed
-    np.testing.assert_array_equal(again.distorted, whole.distorted)
-    np.testing.assert_array_equal(again.pristine, whole.pristine)
-    assert again.records == whole.records
+    np.testing.assert_array_equal(repeated.distorted, intact.distorted)
+    np.testing.assert_array_equal(repeated.pristine, intact.pristine)
+    assert repeated.records == intact.records
 
 
 def test_choosing_by_distortion_and_split(corpus):
@@ -138,10 +138,10 @@ def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_setti
 def test_tf_data_gives_every_sample_in_order_and_shuffled(corpus):
     dataset = corpus.to_tf()
     assert int(dataset.cardinality()) == 40
-    for place, item in enumerate(dataset.as_numpy_iterator()):
-        assert (item["sample"], item["distortion"].decode()) == (place, corpus[place].record.distortion)
-        assert item["ssim"] == np.float32(corpus[place].record.ssim)
-        same(item, corpus[place])
+    for index, item in enumerate(dataset.as_numpy_iterator()):
+        assert (item["sample"], item["distortion"].decode()) == (index, corpus[index].record.distortion)
+        assert item["ssim"] == np.float32(corpus[index].record.ssim)
+        same(item, corpus[index])
     chosen = corpus.to_tf(distortions=["jpeg"], splits=["train"], shuffle_seed=3)
     epochs = [[int(item["sample"]) for item in chosen.as_numpy_iterator()] for _ in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == corpus.select(["jpeg"], ["train"]).tolist()
@@ -153,9 +153,9 @@ def test_xarray_is_lazy_and_knows_the_records(corpus, files_read):
     data = corpus.to_xarray()
     assert dict(data.sizes) == {"sample": 40, "y": 128, "x": 128, "channel": 3}
     assert files_read == []
-    some = data.isel(sample=slice(18, 23))
-    np.testing.assert_array_equal(some.distorted.values, corpus[18:23].distorted)
-    np.testing.assert_array_equal(some.pristine.values, corpus[18:23].pristine)
+    subset = data.isel(sample=slice(18, 23))
+    np.testing.assert_array_equal(subset.distorted.values, corpus[18:23].distorted)
+    np.testing.assert_array_equal(subset.pristine.values, corpus[18:23].pristine)
     files_read.clear()
     pixel = data.distorted[21, 5, 7].values
     assert {key.split("/c.")[0] for key in files_read} == {"distorted/white_noise"}

@@ -88,8 +88,8 @@ def test_opening_needs_neither_tensorflow_nor_dask(finished_corpus):
         f"print(open_corpus({str(finished_corpus)!r})[:3].distorted.shape,"
         "[name for name in ('tensorflow', 'keras', 'dask', 'cv2', 'scipy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(3, 128, 128, 3) []"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "(3, 128, 128, 3) []"
 
 
 def test_anything_but_a_finished_corpus_of_this_version_is_refused(damaged, tmp_path, pair_store):

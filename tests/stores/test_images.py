@@ -277,8 +277,8 @@ def test_a_jpeg_with_lost_data_is_refused_though_its_decoder_only_warns(kind):
     data = saved(np.clip(np.kron(SMOOTH, np.ones((3, 3, 1)))[:96, :120] + grain, 0, 255).astype(np.uint8), "JPEG",
                  **JPEG_KINDS[kind])  # fmt: skip
     shape = decode(data)[0].shape
-    for whole in (data[:-2] + bytes(40) + data[-2:], data + b"trailer", data[:-2] + b"\xff" * 9 + data[-2:]):
-        assert decode(whole)[0].shape == shape
+    for complete in (data[:-2] + bytes(40) + data[-2:], data + b"trailer", data[:-2] + b"\xff" * 9 + data[-2:]):
+        assert decode(complete)[0].shape == shape
     middle = data.index(b"\xff\xda") + (len(data) - data.index(b"\xff\xda")) // 2
     closed = data[:middle] + b"\xff\xd9"
     zeros = data[:middle] + bytes(len(data) - middle - 2) + b"\xff\xd9"

@@ -53,15 +53,15 @@ def test_many_threads_may_read(store):
 def test_a_shard_that_is_missing_cut_or_changed_anywhere_is_an_error(store):
     chunks = chunks_of(store)
     path = shard_file(store, open_group(store)["train/a"], (1, 0))
-    whole = path.read_bytes()
-    for offset in range(0, len(whole), 97):
-        damaged = bytearray(whole)
+    intact = path.read_bytes()
+    for offset in range(0, len(intact), 97):
+        damaged = bytearray(intact)
         damaged[offset] ^= 16
         path.write_bytes(damaged)
         with pytest.raises(PipelineError, match="missing or damaged"):
             read_both(chunks)
-    for size in (0, 3, 40, len(whole) - 1):
-        path.write_bytes(whole[:size])
+    for size in (0, 3, 40, len(intact) - 1):
+        path.write_bytes(intact[:size])
         with pytest.raises(PipelineError, match="missing or damaged"):
             chunks.read(1, 0)
     path.unlink()

@@ -57,13 +57,13 @@ def test_the_table_holds_the_records(pair_store):
     assert [PairRecord(**values) for values in table.to_pylist()] == pair_store.records("val")
 
 
-def test_validation_images_come_whole_with_their_records(pair_store, photographs):
+def test_validation_images_come_whole_with_their_records(pair_store, sample_images):
     images = {record.image: (record, pristine, bad) for record, pristine, bad in pair_store.validation("faded")}
     assert images.keys() == {"maple-1", "hills-1"}
     record, pristine, bad = images["maple-1"]
-    assert (record.height, record.width) == photographs["maple"].shape[:2]
-    assert np.array_equal(pristine, photographs["maple"])
-    assert np.array_equal(bad, photographs["maple"] // 2 + 100)
+    assert (record.height, record.width) == sample_images["maple"].shape[:2]
+    assert np.array_equal(pristine, sample_images["maple"])
+    assert np.array_equal(bad, sample_images["maple"] // 2 + 100)
     assert list(pair_store.validation("jpeg", 9)) == []
 
 

@@ -125,11 +125,11 @@ def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of
     tiles = {tile.number: tile for name in ("jpeg-00000", "jpeg-00002") for tile in task_of(name).tiles}
     batch = dataclasses.replace(task.batch, samples=samples)
     make_batch(dataclasses.replace(task, batch=batch, tiles=tuple(tiles[number] for number in numbers)))
-    made = open_corpus(damaged)
-    records = made.batch_records("white_noise-00002")
+    rebuilt = open_corpus(damaged)
+    records = rebuilt.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers
     assert records[2].image == store.tiles()[0].image
     predictor = load_generator(*task.models.values(), batch_size=INFERENCE_BATCH_SIZE).predictor
     for record in records:
         expected = predictor.distort_image(store.pristine(record.tile), record.seed)
-        np.testing.assert_array_equal(made[record.sample].distorted, expected)
+        np.testing.assert_array_equal(rebuilt[record.sample].distorted, expected)

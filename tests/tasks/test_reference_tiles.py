@@ -40,17 +40,17 @@ def task(tmp_path, small_manifest):
     return TileTask(tmp_path, manifest.root, 1, tiles, (NOISE, JPEG), 1, 7, False, False)
 
 
-def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, photographs):
+def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, sample_images):
     for tile in corpus.tiles():
-        photograph = photographs[tile.image.removesuffix("-1")]
-        cut = photograph[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+        image = sample_images[tile.image.removesuffix("-1")]
+        cut = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
         np.testing.assert_array_equal(corpus.pristine(tile.tile), cut)
         assert tile.y % 16 == tile.x % 16 == 0
     assert len({(tile.image, tile.y, tile.x) for tile in corpus.tiles()}) == 20
-    assert {tile.image for tile in corpus.tiles()} == {f"{name}-1" for name in photographs}
+    assert {tile.image for tile in corpus.tiles()} == {f"{name}-1" for name in sample_images}
 
 
-def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, photographs):
+def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, sample_images):
     assert make_tile_shard(task) == "tiles-00001"
     truth = read_truth(task.work, "tiles-00001")
     assert truth.first_tile == 3
@@ -58,15 +58,15 @@ def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, photog
     osprey = task.tiles[0].image
     for spec in (NOISE, JPEG):
         seed = sample_seed(7, osprey.image_digest, spec.distortion, 1, TRUTH_DRAW)
-        whole = apply(spec.distortion, photographs["osprey"], spec.parameters, make_rng(seed)).image
+        true_image = apply(spec.distortion, sample_images["osprey"], spec.parameters, make_rng(seed)).image
         for row, (y, x) in enumerate(((0, 16), (32, 48))):
-            tile, clean = (image[y : y + 128, x : x + 128] for image in (whole, photographs["osprey"]))
+            tile, clean = (image[y : y + 128, x : x + 128] for image in (true_image, sample_images["osprey"]))
             np.testing.assert_array_equal(truth.histograms[spec.name][row], product_histogram(tile))
             assert truth.psnr[spec.name][row] == psnr(clean, tile)
             assert truth.ssim[spec.name][row] == ssim(clean, tile)
-        np.testing.assert_array_equal(truth.examples[spec.name][0], middle(whole[:128, 16:144]))
+        np.testing.assert_array_equal(truth.examples[spec.name][0], middle(true_image[:128, 16:144]))
     assert truth.pristine.shape == (3, 103)
-    np.testing.assert_array_equal(truth.pristine[2], product_histogram(photographs["wren"][160:288, 64:192]))
+    np.testing.assert_array_equal(truth.pristine[2], product_histogram(sample_images["wren"][160:288, 64:192]))
 
 
 def test_the_ledger_comes_last_and_a_shard_made_again_is_the_same(task):
@@ -83,11 +83,11 @@ def test_without_true_distortions_there_are_only_pristine_histograms(task):
     assert (truth.rows.size, dict(truth.histograms), truth.pristine.shape) == (0, {}, (3, 103))
 
 
-def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_needs_it(task, photographs):
+def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_needs_it(task, sample_images):
     make_tile_shard(task)
     assert read_truth(task.work, "tiles-00001").significances is None
     make_tile_shard(TileTask(**{**vars(task), "significances": True}))
-    expected = [significance_of(photographs[name]) for name in ("osprey", "osprey", "wren")]
+    expected = [significance_of(sample_images[name]) for name in ("osprey", "osprey", "wren")]
     np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").significances, expected)
 
 

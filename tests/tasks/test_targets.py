@@ -23,12 +23,12 @@ def test_the_number_of_images_with_a_target_within_reach_is_the_largest(measure)
 
 def test_targets_within_reach_of_all_are_assigned_at_random():
     targets = [float(value) for value in range(30)]
-    one, other = (assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=seed) for seed in (0, 1))
-    assert one[1] == other[1] == 0
-    assert sorted(one[0]) == sorted(other[0]) == targets
-    assert one != other
-    assert abs(np.corrcoef(one[0], range(30))[0, 1]) < 0.5
-    assert assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=0) == one
+    first, second = (assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=seed) for seed in (0, 1))
+    assert first[1] == second[1] == 0
+    assert sorted(first[0]) == sorted(second[0]) == targets
+    assert first != second
+    assert abs(np.corrcoef(first[0], range(30))[0, 1]) < 0.5
+    assert assign_targets(targets, [-1.0] * 30, measure="ssim", mildest=30, seed=0) == first
 
 
 def test_an_image_with_no_target_within_reach_gets_the_mildest():

@@ -81,7 +81,7 @@ def layers(folder):
     """Write BACKEND.npz, the outputs of fitted layers for images.npy, to `folder`."""
     x = np.load(folder / "images.npy")[:2] / np.float32(127.5) - 1
     rng = np.random.default_rng(0)
-    found = {}
+    outputs = {}
     severity = np.array([[0.3], [0.8]], np.float32)
     for codec_prior, levels in (("dct", 2), ("dwt97", 1)):
         layer = CoefficientCurves(codec_prior, levels)
@@ -95,22 +95,22 @@ def layers(folder):
         else:
             for steps in layer.log_steps:
                 steps.assign(np.log(np.array([[8.0], [30.0]], np.float32) * np.ones((1, steps.shape[1]), np.float32)))
-        found[codec_prior] = np.asarray(compiled(layer)([x, severity] if levels > 1 else x))
+        outputs[codec_prior] = np.asarray(compiled(layer)([x, severity] if levels > 1 else x))
     layer = NoisePyramid(2)
     maps = [rng.standard_normal((len(x), *shape), dtype=np.float32) for shape in noise_shapes(*x.shape[1:3], 3)]
     layer.build([severity.shape, *(each.shape for each in maps)])
     layer.octaves.assign(rng.standard_normal(layer.octaves.shape).astype(np.float32))
-    found["noise_pyramid"] = np.asarray(compiled(layer)([severity, *maps]))
-    np.savez(folder / f"{backend_name()}.npz", **found)
+    outputs["noise_pyramid"] = np.asarray(compiled(layer)([severity, *maps]))
+    np.savez(folder / f"{backend_name()}.npz", **outputs)
 
 
 def generate(folder):
     """Write BACKEND.npy, the model of `folder` on four images, to `folder`."""
     images = np.load(folder / "images.npy")
     predictor = load_generator(folder / "model", batch_size=2).predictor
-    made = predictor.distort(images, [1, 2, 3, 4])
-    assert np.array_equal(predictor.distort_image(images[3], 4), made[3])
-    np.save(folder / f"{backend_name()}.npy", made)
+    generated = predictor.distort(images, [1, 2, 3, 4])
+    assert np.array_equal(predictor.distort_image(images[3], 4), generated[3])
+    np.save(folder / f"{backend_name()}.npy", generated)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CLOSE = 1e-4  # relative, in L2 norm, float32
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 pytestmark = pytest.mark.skipif(
-    find_spec("jax") is None, reason="JAX is not installed: pip install 'distort-pipeline[jax]'"
+    find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
 )
 
 
@@ -32,15 +32,15 @@ def run_on(backend, *arguments):
     environment = {
         **os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": QUICK_COMPILATION, "PYTHONPATH": os.pathsep.join(paths)
     }  # fmt: skip
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    completed = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 @pytest.fixture(scope="module")
-def crops(photographs):
+def crops(sample_images):
     """Four crops of photographs, and their distortion: a tenth less contrast, and a colour cast."""
-    crops = [image[y : y + 128, 10:138] for image in list(photographs.values())[:2] for y in (0, 130)]
+    crops = [image[y : y + 128, 10:138] for image in list(sample_images.values())[:2] for y in (0, 130)]
     pristine = np.stack(crops)
     return pristine, (pristine * 0.9 + np.array([20, 10, 5])).astype(np.uint8)
 
@@ -130,10 +130,10 @@ def test_tensorflow_is_not_imported_with_jax(folder):
 
 
 def test_weights_of_one_backend_generate_the_same_pixels_on_the_other(crops, folder):
-    ours, theirs = (np.load(folder / f"{backend}.npy").astype(int) for backend in ("tensorflow", "jax"))
-    assert np.abs(ours - crops[0]).mean() > 3  # it does distort
-    assert np.abs(ours - theirs).max() <= 1  # a value between two levels may be rounded either way
-    assert (ours != theirs).mean() < 1e-3
+    by_tensorflow, by_jax = (np.load(folder / f"{backend}.npy").astype(int) for backend in ("tensorflow", "jax"))
+    assert np.abs(by_tensorflow - crops[0]).mean() > 3  # it does distort
+    assert np.abs(by_tensorflow - by_jax).max() <= 1  # a value between two levels may be rounded either way
+    assert (by_tensorflow != by_jax).mean() < 1e-3
 
 
 def test_coefficient_curves_and_noise_pyramid_agree(folder):

@@ -19,11 +19,11 @@ class Grain:
         self.most, self.stuck = most, stuck
 
     def distort(self, images, seeds, severities, _significances=None):
-        made = [
+        distorted = [
             image + self.most * max(severity - self.stuck, 0) * np.random.default_rng(seed).normal(size=image.shape)
             for image, seed, severity in zip(images, seeds, severities, strict=True)
         ]
-        return to_uint8(np.stack(made))
+        return to_uint8(np.stack(distorted))
 
 
 class Unsteady(Grain):
@@ -43,27 +43,27 @@ def tiles():
 
 
 def test_means_are_those_of_the_tiles_at_that_severity(tiles):
-    found = calibrate(Grain(), tiles, SEEDS)
-    assert found["severity"] == pytest.approx(np.arange(21) / 20)
-    made = Grain().distort(tiles, SEEDS, [0.75] * 3)
+    calibration = calibrate(Grain(), tiles, SEEDS)
+    assert calibration["severity"] == pytest.approx(np.arange(21) / 20)
+    distorted = Grain().distort(tiles, SEEDS, [0.75] * 3)
     for measure, function in (("psnr", psnr), ("ssim", ssim)):
-        mean = np.mean([function(clean, bad) for clean, bad in zip(tiles, made, strict=True)])
-        assert expected(found, measure, 0.75) == pytest.approx(mean, abs=1e-6)
+        mean = np.mean([function(clean, bad) for clean, bad in zip(tiles, distorted, strict=True)])
+        assert expected(calibration, measure, 0.75) == pytest.approx(mean, abs=1e-6)
 
 
 def test_a_pristine_image_counts_60_db_and_quality_falls_from_there(tiles):
-    found = calibrate(Grain(stuck=0.2), tiles, SEEDS)
-    assert (found["psnr"][:5], found["ssim"][:5], found["gmsd"][:5]) == ([60] * 5, [1] * 5, [0] * 5)
+    calibration = calibrate(Grain(stuck=0.2), tiles, SEEDS)
+    assert (calibration["psnr"][:5], calibration["ssim"][:5], calibration["gmsd"][:5]) == ([60] * 5, [1] * 5, [0] * 5)
     for measure in CALIBRATED:
-        assert severity_for(found, measure, found[measure][12]) == pytest.approx(0.6)
+        assert severity_for(calibration, measure, calibration[measure][12]) == pytest.approx(0.6)
 
 
 def test_a_step_back_is_levelled_in_every_measure(tiles):
-    found, steady = (calibrate(kind(), tiles, SEEDS) for kind in (Unsteady, Grain))
+    calibration, steady = (calibrate(kind(), tiles, SEEDS) for kind in (Unsteady, Grain))
     for measure, worse in (("psnr", -1), ("ssim", -1), ("gmsd", 1)):
-        assert np.all(np.diff(found[measure]) * worse >= 0)
-        assert found[measure][9] == found[measure][10]
-        assert found[measure][14:] == steady[measure][14:]
+        assert np.all(np.diff(calibration[measure]) * worse >= 0)
+        assert calibration[measure][9] == calibration[measure][10]
+        assert calibration[measure][14:] == steady[measure][14:]
 
 
 def test_measuring_again_gives_the_same(tiles):

@@ -16,10 +16,10 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path):
     for step in (5, 20, 100):
         save_checkpoint(tmp_path, step, state(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000020.safetensors", "00000100.safetensors"]
-    step, found = load_checkpoint(tmp_path)
+    step, loaded = load_checkpoint(tmp_path)
     assert step == 100
-    assert found["step"].shape == ()
-    assert all(np.array_equal(found[name], array) for name, array in state(100).items())
+    assert loaded["step"].shape == ()
+    assert all(np.array_equal(loaded[name], array) for name, array in state(100).items())
 
 
 def flipped(data):
@@ -34,9 +34,9 @@ def test_a_damaged_newest_one_leaves_the_one_before(tmp_path, damage):
     save_checkpoint(tmp_path, 20, state(20))
     newest = tmp_path / "00000020.safetensors"
     newest.write_bytes(damage(newest.read_bytes()))
-    step, found = load_checkpoint(tmp_path)
+    step, loaded = load_checkpoint(tmp_path)
     assert step == 10
-    assert found["kernel"][0, 0] == 10
+    assert loaded["kernel"][0, 0] == 10
     save_checkpoint(tmp_path, 20, state(21))  # reached again
     assert load_checkpoint(tmp_path)[1]["kernel"][0, 0] == 21
 

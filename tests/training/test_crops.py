@@ -40,9 +40,9 @@ def test_a_batch_depends_on_the_seed_and_the_step_only(pair_store):
     batches = [running.at(step) for step in range(9)]
     for step in (8, 0, 3):  # a new object at any step, and the old one sent back
         for crops in (crops_of(pair_store), running):
-            again = crops.at(step)
-            assert np.array_equal(again.pristine, batches[step].pristine)
-            assert np.array_equal(again.distorted, batches[step].distorted)
+            repeated = crops.at(step)
+            assert np.array_equal(repeated.pristine, batches[step].pristine)
+            assert np.array_equal(repeated.distorted, batches[step].distorted)
     assert not np.array_equal(crops_of(pair_store, seed=6).at(0).pristine, batches[0].pristine)
     assert not np.array_equal(batches[0].pristine, batches[1].pristine)
 
@@ -107,9 +107,9 @@ def test_cache_and_read_ahead_change_no_crop(pair_store, monkeypatch, kept, read
     monkeypatch.setattr(crops_module, "READ_AHEAD", read_ahead)
     crops = crops_of(pair_store, batch_size=2)
     for batch in expected:
-        found = crops.at(batch.step)
-        assert np.array_equal(found.pristine, batch.pristine)
-        assert np.array_equal(found.distorted, batch.distorted)
+        uncached = crops.at(batch.step)
+        assert np.array_equal(uncached.pristine, batch.pristine)
+        assert np.array_equal(uncached.distorted, batch.distorted)
     assert len(crops._cache) >= kept
 
 
@@ -142,9 +142,9 @@ def test_the_requested_levels_are_learned_each_with_its_severity(small_settings,
     config = PairsConfig(**{**small_settings, "distortions": ("jpeg",)}, preset="kadid", levels=(5, 1, 3))
     pairs_step.run(config, small_manifest, tmp_path / "pairs")
     store = open_pairs(tmp_path / "pairs")
-    one = Crops(store, "jpeg", [5], **PLAIN)
-    assert Counter(record.level for record in one.records) == {5: 8}
-    assert (one.at(0).severities == 1).all()
+    single_level = Crops(store, "jpeg", [5], **PLAIN)
+    assert Counter(record.level for record in single_level.records) == {5: 8}
+    assert (single_level.at(0).severities == 1).all()
     two = Crops(store, "jpeg", [1, 5], **PLAIN)
     assert Counter(record.level for record in two.records) == {1: 8, 5: 8}
     each = {0.5: 8 * CROPS_A_TILE, 1.0: 8 * CROPS_A_TILE}
@@ -156,11 +156,11 @@ def test_the_requested_levels_are_learned_each_with_its_severity(small_settings,
 
 
 def test_prefetch_gives_the_steps_in_order(pair_store):
-    crops, again = crops_of(pair_store), crops_of(pair_store)
-    found = list(crops.prefetch(2, 9))
-    assert [batch.step for batch in found] == list(range(2, 9))
-    for batch in found:
-        assert np.array_equal(batch.distorted, again.at(batch.step).distorted)
+    crops, repeated = crops_of(pair_store), crops_of(pair_store)
+    batches = list(crops.prefetch(2, 9))
+    assert [batch.step for batch in batches] == list(range(2, 9))
+    for batch in batches:
+        assert np.array_equal(batch.distorted, repeated.at(batch.step).distorted)
     assert list(crops.prefetch(3, 3)) == []
 
 

@@ -76,17 +76,17 @@ def test_a_coarser_level_loses_no_less_of_any_value():
     mild, severe = 0.2 * np.abs(knots), 0.5 * np.abs(knots)
     severe[7] = 0.2  # less than the 0.6 of the milder level
     curves = -np.sign(knots) * np.stack([mild, severe])[:, None]
-    found = monotone_over_levels(curves.astype(np.float32))
-    np.testing.assert_allclose(np.delete(found, 7, axis=2), np.delete(curves, 7, axis=2))
-    np.testing.assert_allclose(found[:, 0, 7], [-0.4, -0.4])
+    monotone = monotone_over_levels(curves.astype(np.float32))
+    np.testing.assert_allclose(np.delete(monotone, 7, axis=2), np.delete(curves, 7, axis=2))
+    np.testing.assert_allclose(monotone[:, 0, 7], [-0.4, -0.4])
 
 
 def test_within_a_step_a_smaller_coefficient_loses_no_smaller_share():
     curves = np.array([[[-0.9, 0.1, 0.4, 0.25, 0.1, 0, -0.2, -0.3, -0.4, 0.1, 0.9]]], np.float32)
-    found = monotone_near_zero(curves, 1 / 3)[0, 0]
-    np.testing.assert_allclose(found, [-0.9, 0.1, 0.4, 0.8 / 3, 0.4 / 3, 0, -0.2, -0.3, -0.4, 0.1, 0.9], atol=1e-6)
+    monotone = monotone_near_zero(curves, 1 / 3)[0, 0]
+    np.testing.assert_allclose(monotone, [-0.9, 0.1, 0.4, 0.8 / 3, 0.4 / 3, 0, -0.2, -0.3, -0.4, 0.1, 0.9], atol=1e-6)
     knots = (np.arange(11) - 5) / 3
     inside = np.abs(knots) * (np.abs(knots) < 1.1)
-    shares = -found[inside > 0] / knots[inside > 0]
+    shares = -monotone[inside > 0] / knots[inside > 0]
     assert (np.diff(shares[3:]) <= 1e-6).all()
     assert (np.diff(shares[:3]) >= -1e-6).all()

@@ -19,45 +19,49 @@ PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19.0}, "jp2
 
 
 @pytest.fixture(scope="module")
-def whole():
+def full_images():
     """All photographs of the sample."""
     return [decode(path.read_bytes())[0] for path in sorted(SAMPLE.glob("*.png"))]
 
 
 @pytest.fixture(scope="module")
-def photographs(whole):
+def sample_images(full_images):
     """Crops of twelve photographs."""
-    return [image[:512, :704] for image in whole[:12]]
+    return [image[:512, :704] for image in full_images[:12]]
 
 
-def tiles_of(photographs, distortion):
+def tiles_of(sample_images, distortion):
     """A pristine and a distorted tile of each photograph, the distortion applied to the whole of it."""
     rng = np.random.default_rng(0)
-    distorted = [apply(distortion, image, PARAMETERS[distortion], rng).image for image in photographs]
-    return np.stack([p[:TILE_PX, :TILE_PX] for p in photographs]), np.stack([d[:TILE_PX, :TILE_PX] for d in distorted])
+    distorted = [apply(distortion, image, PARAMETERS[distortion], rng).image for image in sample_images]
+    return np.stack([p[:TILE_PX, :TILE_PX] for p in sample_images]), np.stack(
+        [d[:TILE_PX, :TILE_PX] for d in distorted]
+    )
 
 
 @pytest.mark.parametrize(("distortion", "codec_prior"), [("jpeg", "dct_integer"), ("white_noise", "none")])
-def test_the_codec_prior_that_explains_a_distortion_is_chosen(photographs, distortion, codec_prior):
-    pristine, distorted = tiles_of(photographs[:6], distortion)
+def test_the_codec_prior_that_explains_a_distortion_is_chosen(sample_images, distortion, codec_prior):
+    pristine, distorted = tiles_of(sample_images[:6], distortion)
     fitted = fit_best(pristine, [distorted], [str(index) for index in range(len(pristine))], None)
     assert fitted.codec_prior == codec_prior
     assert bool(fitted.weights) == (codec_prior != "none")
 
 
-def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(photographs):
-    pristine, distorted = tiles_of(photographs, "jpeg")
+def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(sample_images):
+    pristine, distorted = tiles_of(sample_images, "jpeg")
     fitted = fit_best(pristine[:8], [distorted[:8]], [str(index) for index in range(8)], "dct")
-    made = explained_by(fitted, pristine[8:], [str(index) for index in range(8, len(pristine))])
-    scores = [jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], made, strict=True)]
+    generated = explained_by(fitted, pristine[8:], [str(index) for index in range(8, len(pristine))])
+    scores = [
+        jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], generated, strict=True)
+    ]
     identity = [
         jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], pristine[8:], strict=True)
     ]
     assert np.mean(scores) < 0.005 < np.mean(identity)
 
 
-def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(whole):
-    wide = [image for image in whole if image.shape[1] >= 640]
+def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(full_images):
+    wide = [image for image in full_images if image.shape[1] >= 640]
     distorted = [apply("jp2k", image, PARAMETERS["jp2k"], None).image for image in wide]
     names = [str(index // 2) for index in range(2 * len(wide))]
 
@@ -68,8 +72,10 @@ def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(w
     seen = 2 * (len(wide) - 4)
     fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "dwt97")
     assert 0.002 < np.exp(fitted.weights["log_shares"]).item() < 0.05
-    made, alone = (explained_by(fitted, pristine[seen:], owners) for owners in (names[seen:], list(map(str, range(8)))))
-    errors = [np.square(tiles.astype(float) - true[seen:]).mean() for tiles in (made, alone, pristine[seen:])]
+    generated, alone = (
+        explained_by(fitted, pristine[seen:], owners) for owners in (names[seen:], list(map(str, range(8))))
+    )
+    errors = [np.square(tiles.astype(float) - true[seen:]).mean() for tiles in (generated, alone, pristine[seen:])]
     assert errors[0] < errors[1] < errors[2]
 
 
@@ -85,8 +91,8 @@ def cut_at_planes(image, share):
     return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
 
 
-def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(whole):
-    tiles = np.stack([image[:384, :384] for image in whole])
+def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(full_images):
+    tiles = np.stack([image[:384, :384] for image in full_images])
     levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
     names = [str(index) for index in range(len(tiles))]
     fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97")
@@ -100,20 +106,20 @@ def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(
 
 
 @pytest.mark.parametrize(("distortion", "amplified"), [("jpeg", False), ("jp2k", True)])
-def test_the_shrinkage_gain_is_above_0_where_the_mean_is_unlike_any_outcome(photographs, distortion, amplified):
-    pristine, distorted = tiles_of(photographs[:8], distortion)
+def test_the_shrinkage_gain_is_above_0_where_the_mean_is_unlike_any_outcome(sample_images, distortion, amplified):
+    pristine, distorted = tiles_of(sample_images[:8], distortion)
     names = [str(index) for index in range(8)]
     fitted = fit_best(pristine, [distorted], names, "dct_integer")
     assert (fitted.shrinkage_gain > 0) == amplified
     assert fit_best(pristine, [distorted], names, "dct_integer", (CONDITIONAL_MEAN,)).shrinkage_gain == 0
 
 
-def test_a_fit_is_the_same_every_time(photographs):
-    pristine, distorted = tiles_of(photographs[:4], "jpeg")
+def test_a_fit_is_the_same_every_time(sample_images):
+    pristine, distorted = tiles_of(sample_images[:4], "jpeg")
     names = ["a", "a", "b", "c"]
-    first, again = (fit_best(pristine, [distorted], names, "dwt97") for _ in range(2))
-    assert first.weights.keys() == again.weights.keys()
-    assert all(np.array_equal(first.weights[name], again.weights[name]) for name in first.weights)
+    first, repeated = (fit_best(pristine, [distorted], names, "dwt97") for _ in range(2))
+    assert first.weights.keys() == repeated.weights.keys()
+    assert all(np.array_equal(first.weights[name], repeated.weights[name]) for name in first.weights)
 
 
 def test_without_a_codec_prior_nothing_is_fitted():
@@ -122,22 +128,24 @@ def test_without_a_codec_prior_nothing_is_fitted():
     )
 
 
-def test_steps_are_those_that_a_codec_counts_in(photographs):
-    distorted = [apply("jpeg", image, {"quality": 24}, None).image for image in photographs]
+def test_steps_are_those_that_a_codec_counts_in(sample_images):
+    distorted = [apply("jpeg", image, {"quality": 24}, None).image for image in sample_images]
     fitted = fit_best(
-        np.stack([p[:TILE_PX, :TILE_PX] for p in photographs]),
+        np.stack([p[:TILE_PX, :TILE_PX] for p in sample_images]),
         [np.stack([d[:TILE_PX, :TILE_PX] for d in distorted])],
-        [str(index) for index in range(len(photographs))],
+        [str(index) for index in range(len(sample_images))],
         "dct",
     )
     # libjpeg's luma table at quality 24, scaled by 5000 / 24 %: its corner (0, 0), (0, 1), (0, 2) and (1, 0)
     np.testing.assert_allclose(np.exp(fitted.weights["log_steps_00"][0, [0, 1, 2, 8]]), [33, 23, 21, 25], rtol=0.01)
 
 
-def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_both(photographs):
+def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_both(sample_images):
     levels = (24, 17, 12)
-    tiles = {q: [apply("jpeg", p, {"quality": q}, None).image[:TILE_PX, :TILE_PX] for p in photographs] for q in levels}
-    pristine = np.stack([p[:TILE_PX, :TILE_PX] for p in photographs])
+    tiles = {
+        q: [apply("jpeg", p, {"quality": q}, None).image[:TILE_PX, :TILE_PX] for p in sample_images] for q in levels
+    }
+    pristine = np.stack([p[:TILE_PX, :TILE_PX] for p in sample_images])
     fitted = fit_best(pristine[:8], [np.stack(tiles[q][:8]) for q in (24, 12)], [str(n) for n in range(8)], "dct")
     layer = CoefficientCurves("dct", 2)
     layer.build(None)
@@ -146,6 +154,6 @@ def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_
     x, true = normalize(pristine[8:]), np.stack(tiles[17][8:])
     scores = []
     for severity in (0.5, 0.75, 1.0):
-        made = denormalize(x + np.asarray(layer([x, np.full((len(x), 1), severity, np.float32)])))
-        scores.append(np.square(made.astype(float) - true).mean())
+        generated = denormalize(x + np.asarray(layer([x, np.full((len(x), 1), severity, np.float32)])))
+        scores.append(np.square(generated.astype(float) - true).mean())
     assert scores[1] < 0.8 * min(scores[0], scores[2])

@@ -20,15 +20,15 @@ def fitted(pair_store, folder, **changes):
 def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monkeypatch):
     first = fitted(pair_store, tmp_path)
     monkeypatch.setattr(init_module, "fit_tiles", None)  # nothing is fitted again
-    again = fitted(pair_store, tmp_path)
-    assert (again.codec_prior, list(again.explained.items())) == (first.codec_prior, list(first.explained.items()))
-    assert again.coefficient_curves.keys() == first.coefficient_curves.keys()
+    resumed = fitted(pair_store, tmp_path)
+    assert (resumed.codec_prior, list(resumed.explained.items())) == (first.codec_prior, list(first.explained.items()))
+    assert resumed.coefficient_curves.keys() == first.coefficient_curves.keys()
     assert all(
-        np.array_equal(again.coefficient_curves[name], first.coefficient_curves[name])
+        np.array_equal(resumed.coefficient_curves[name], first.coefficient_curves[name])
         for name in first.coefficient_curves
     )
-    assert again.noise.keys() == first.noise.keys() == {"octaves", "kernels"}
-    assert all(np.array_equal(again.noise[name], first.noise[name]) for name in first.noise)
+    assert resumed.noise.keys() == first.noise.keys() == {"octaves", "kernels"}
+    assert all(np.array_equal(resumed.noise[name], first.noise[name]) for name in first.noise)
 
 
 def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, tmp_path):
@@ -64,10 +64,10 @@ def multi_level(folder, *, filters=0):
 
 
 def test_the_requested_levels_of_a_multi_level_model_are_taken(tmp_path):
-    found = load_init(multi_level(tmp_path), [{"quality": 12}])
-    assert (found.coefficient_curves["curves_00"] == 2).all()
-    assert (found.noise["octaves"] == 2).all()
-    assert found.noise["octaves"].shape == (1, 7, 3, 3)
+    loaded = load_init(multi_level(tmp_path), [{"quality": 12}])
+    assert (loaded.coefficient_curves["curves_00"] == 2).all()
+    assert (loaded.noise["octaves"] == 2).all()
+    assert loaded.noise["octaves"].shape == (1, 7, 3, 3)
     both = load_init(tmp_path, [{"quality": 43}, {"quality": 7}])
     assert both.coefficient_curves["curves_00"][:, 0, 0].tolist() == [1, 3]
 

@@ -22,13 +22,13 @@ class Counting:
 
     def __init__(self, losses=lambda step: {"loss": float(step)}):
         self.losses = losses
-        self.made = []
+        self.steps_made = []
         self.count = np.zeros((), np.int64)
 
     def step(self, pristine, distorted, severities, number):
         assert severities.shape == (len(pristine), 1)
         assert pristine.shape == distorted.shape
-        self.made.append(number)
+        self.steps_made.append(number)
         self.count = self.count + 1
         return self.losses(number)
 
@@ -69,14 +69,14 @@ def test_a_resumed_training_is_the_uninterrupted_one(pair_store, trainer, make_t
             shutil.copytree(tmp_path / "whole", tmp_path / "killed")
         return figures(trainer)
 
-    first, whole, rows = run(trainer, tmp_path / "whole", validate_and_keep)
+    first, uninterrupted, rows = run(trainer, tmp_path / "whole", validate_and_keep)
     assert first == 0
     assert load_checkpoint(tmp_path / "killed" / "checkpoints")[0] == 2
     fresh = make_trainer()
     first, resumed, rows_again = run(fresh, tmp_path / "killed", lambda _: figures(fresh))
     assert first == 2
-    assert whole.keys() == resumed.keys()
-    assert [name for name, array in whole.items() if not np.array_equal(array, resumed[name])] == []
+    assert uninterrupted.keys() == resumed.keys()
+    assert [name for name, array in uninterrupted.items() if not np.array_equal(array, resumed[name])] == []
     assert rows_again == rows
     assert [step for step, _ in rows["jsd_nss"]] == ["0", "2", "4"]
     assert [step for step, _ in rows["generator_loss"]] == ["2", "4"]
@@ -95,7 +95,7 @@ def test_steps_of_checkpoints_validations_and_means(pair_store, tmp_path):
         validate_every=12,
         validate=lambda step: validated.append(step) or {"jsd_nss": 1 / (1 + step)},
     )
-    assert who.made == list(range(25))
+    assert who.steps_made == list(range(25))
     assert validated == [0, 12, 24, 25]  # 0: the initialization
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "00000021.safetensors",
@@ -122,7 +122,7 @@ def test_an_interruption_does_not_show_in_the_log(pair_store, tmp_path):
     assert load_checkpoint(tmp_path / "stopped" / "checkpoints")[0] == 13
     resumed = Counting()
     assert train(resumed, crops_of(pair_store), tmp_path / "stopped", **settings) == 13
-    assert resumed.made == list(range(13, 30))
+    assert resumed.steps_made == list(range(13, 30))
     assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
     assert [step for step, _ in logged(tmp_path / "whole")["loss"]] == ["10", "20", "30"]
 
@@ -131,7 +131,7 @@ def test_a_finished_training_makes_no_step(pair_store, tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 4, {"count": np.asarray(4)})
     who = Counting()
     assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {}) == 4
-    assert who.made == []
+    assert who.steps_made == []
     assert who.count == 4
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(pair_s
     before = logged(tmp_path)
     who = Counting()
     assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=6, validate=lambda _: {}) == 4
-    assert who.made == [4, 5]
+    assert who.steps_made == [4, 5]
     assert who.count == 6
     assert logged(tmp_path) == before
 
@@ -188,9 +188,9 @@ def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on_behind_it(pa
     stopped = Counting(interrupted_at_two)
     with pytest.raises(KeyboardInterrupt):
         train(stopped, crops_of(pair_store), tmp_path, **settings)
-    assert stopped.made == [0, 1, 2]
+    assert stopped.steps_made == [0, 1, 2]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    again = Counting()
-    assert train(again, crops_of(pair_store), tmp_path, **settings) == 3
-    assert again.made == [3, 4, 5]
-    assert again.count == 6
+    resumed = Counting()
+    assert train(resumed, crops_of(pair_store), tmp_path, **settings) == 3
+    assert resumed.steps_made == [3, 4, 5]
+    assert resumed.count == 6

@@ -34,9 +34,9 @@ print(json.dumps({
 
 
 def test_two_devices_share_a_batch_and_keep_the_same_weights() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["replicas"] == 2
-    assert found["apart"] == 0  # one update from the gradients of both devices
-    assert found["losses"][0] != found["losses"][1]
-    assert all(abs(losses["true_residual"] - 9) < 1e-4 for losses in found["losses"])
+    completed = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    result = json.loads(completed.stdout.strip().splitlines()[-1])
+    assert result["replicas"] == 2
+    assert result["apart"] == 0  # one update from the gradients of both devices
+    assert result["losses"][0] != result["losses"][1]
+    assert all(abs(losses["true_residual"] - 9) < 1e-4 for losses in result["losses"])

@@ -45,9 +45,9 @@ def test_the_pyramid_has_the_deviation_of_the_true_noise(fitted):
 
 def test_it_has_the_true_noises_spectrum(fitted):
     _, true, weights = fitted
-    expected, found = spectrum(true), spectrum(drawn(weights))
+    expected, learned = spectrum(true), spectrum(drawn(weights))
     for cycles in (4, 12, 40, 120, 190):
-        decibels = 10 * np.log10(found[cycles, :cycles].mean() / expected[cycles, :cycles].mean())
+        decibels = 10 * np.log10(learned[cycles, :cycles].mean() / expected[cycles, :cycles].mean())
         assert abs(decibels) < 1.5, cycles  # far from the finest octaves, steps are left where 1/f is smooth
 
 
@@ -75,9 +75,9 @@ def test_noise_along_rows_is_distinguished_from_noise_along_columns():
     noise = rng.standard_normal((12, 256, 257, 3))
     rows = np.rint(128 + 8 * (noise[:, :, 1:] + noise[:, :, :-1])).astype(np.uint8)
     weights = fit_noise(pristine, rows, channels=3)
-    found = drawn(weights)
-    beside, below = (np.mean(found * np.roll(found, 1, axis)) / np.mean(found * found) for axis in (2, 1))
-    assert beside == pytest.approx(0.5, abs=0.1)
+    noise = drawn(weights)
+    across, below = (np.mean(noise * np.roll(noise, 1, axis)) / np.mean(noise * noise) for axis in (2, 1))
+    assert across == pytest.approx(0.5, abs=0.1)
     assert below == pytest.approx(0, abs=0.1)
 
 
@@ -100,8 +100,8 @@ def test_tiles_are_chosen_by_their_headroom():
 
 def test_colours_are_as_independent_as_the_true_ones(fitted):
     _, true, weights = fitted
-    expected, found = (np.corrcoef(noise.reshape(-1, 3).T) for noise in (true, drawn(weights)))
-    np.testing.assert_allclose(found, expected, atol=0.15)
+    expected, learned = (np.corrcoef(noise.reshape(-1, 3).T) for noise in (true, drawn(weights)))
+    np.testing.assert_allclose(learned, expected, atol=0.15)
 
 
 def test_noise_that_is_the_same_in_all_colours_needs_one_channel():

@@ -37,8 +37,8 @@ def test_what_came_after_the_checkpoint_is_taken_out_and_written_again(folder):
     assert rows(folder, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.1"], ["20", "0.2"]]
     resumed.log(30, {"jsd_nss": 0.5})
     assert rows(folder, "jsd_nss")[-1] == ["30", "0.5"]
-    again = open_log(folder, 0)  # no checkpoint was left: all of it is made again
-    again.log(10, {"jsd_nss": 0.7})
+    reopened = open_log(folder, 0)  # no checkpoint was left: all of it is made again
+    reopened.log(10, {"jsd_nss": 0.7})
     assert rows(folder, "jsd_nss") == [["step", "jsd_nss"], ["10", "0.7"]]
 
 

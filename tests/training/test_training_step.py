@@ -28,33 +28,33 @@ def test_a_step_lowers_each_loss(trainer, batch):
     old_d = keras.models.clone_model(trainer.discriminator)
     old_d.set_weights(trainer.discriminator.get_weights())
     trainer.restore(before)
-    found = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
+    logged = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
 
     def hinge(network, generated):
         return float(losses.discriminator_hinge(network([x, y], training=True), network([x, generated], training=True)))
 
-    assert found["discriminator_loss"] == pytest.approx(hinge(old_d, fake), rel=1e-4)
-    assert hinge(trainer.discriminator, fake) < found["discriminator_loss"]
+    assert logged["discriminator_loss"] == pytest.approx(hinge(old_d, fake), rel=1e-4)
+    assert hinge(trainer.discriminator, fake) < logged["discriminator_loss"]
 
     def generator_loss(generated):
         adversarial = losses.generator_adversarial(trainer.discriminator([x, generated], training=True))
         return float(adversarial + 0.1 * losses.l1_loss(generated, x, span=255.0, reduction="mean"))
 
     # G's loss is measured through the D that has just been updated
-    assert found["generator_loss"] == pytest.approx(generator_loss(fake), rel=1e-4)
-    assert found["adversarial"] != pytest.approx(
+    assert logged["generator_loss"] == pytest.approx(generator_loss(fake), rel=1e-4)
+    assert logged["adversarial"] != pytest.approx(
         float(losses.generator_adversarial(old_d([x, fake], training=True))), rel=1e-3
     )
     new = trainer.generator(generator_inputs(x, noises), training=True)
-    assert generator_loss(new) < found["generator_loss"]
+    assert generator_loss(new) < logged["generator_loss"]
 
 
 def test_what_a_step_reports_adds_up(trainer, batch):
-    found = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
-    assert found["generator_loss"] == pytest.approx(found["adversarial"] + 0.1 * found["l1"], rel=1e-5)
+    logged = {name: float(value) for name, value in trainer.step(*batch, 0).items()}
+    assert logged["generator_loss"] == pytest.approx(logged["adversarial"] + 0.1 * logged["l1"], rel=1e-5)
     residual = np.abs(batch[1].astype(float) - batch[0]).mean()
-    assert found["true_residual"] == pytest.approx(residual, rel=1e-3)  # 8-bit levels
-    assert found.keys() == {
+    assert logged["true_residual"] == pytest.approx(residual, rel=1e-3)  # 8-bit levels
+    assert logged.keys() == {
         *("generator_loss", "adversarial", "l1", "discriminator_loss", "logit_gap", "true_residual")
     }
 
@@ -67,13 +67,13 @@ def test_the_discriminator_learns_to_discriminate(trainer, batch):
 def test_a_step_depends_on_the_state_the_batch_and_its_number(trainer, batch):
     first = trainer.state()
     trainer.step(*batch, 7)
-    after = trainer.state()
+    stepped = trainer.state()
     trainer.restore(first)
     trainer.step(*batch, 7)
-    assert all(np.array_equal(after[name], array) for name, array in trainer.state().items())
+    assert all(np.array_equal(stepped[name], array) for name, array in trainer.state().items())
     trainer.restore(first)
     trainer.step(*batch, 8)  # other noise
-    assert not all(np.array_equal(after[name], array) for name, array in trainer.state().items())
+    assert not all(np.array_equal(stepped[name], array) for name, array in trainer.state().items())
 
 
 def test_the_average_follows_the_generator(trainer, batch):
@@ -113,9 +113,9 @@ def test_the_seed_decides_the_first_weights(trainer, make_trainer):
 def test_without_an_adversary_only_the_pixel_loss_trains_and_the_discriminator_rests(make_trainer, batch):
     trainer = make_trainer(adversarial_weight=0.0, pixel_weight=1.0, pixel_norm="l2", lambda_l1=0.0)
     before = [np.asarray(weight) for weight in trainer.discriminator.weights]
-    found = [trainer.step(*batch, step) for step in range(8)]
-    assert set(found[0]) == {"true_residual", "l1", "pixel_distance", "generator_loss"}
-    assert float(found[-1]["pixel_distance"]) < float(found[0]["pixel_distance"])
+    logged = [trainer.step(*batch, step) for step in range(8)]
+    assert set(logged[0]) == {"true_residual", "l1", "pixel_distance", "generator_loss"}
+    assert float(logged[-1]["pixel_distance"]) < float(logged[0]["pixel_distance"])
     assert all(np.array_equal(old, new) for old, new in zip(before, trainer.discriminator.weights, strict=True))
 
 
@@ -126,8 +126,8 @@ def test_with_several_levels_both_networks_get_the_severity(make_trainer, batch)
     state = trainer.state()
     first = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])
     trainer.restore(state)
-    again = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])
+    repeated = float(trainer.step(pristine, distorted, severities, 0)["discriminator_loss"])
     trainer.restore(state)
     swapped = float(trainer.step(pristine, distorted, severities[::-1], 0)["discriminator_loss"])
-    assert first == again
+    assert first == repeated
     assert swapped != first

@@ -10,23 +10,23 @@ def planes(*shape):
 
 
 def test_arrays_and_tensors_are_taken_apart_alike():
-    given = planes(2, 64, 96, 3)
-    for own, other in zip(analysed(given, np), analysed(ops.convert_to_tensor(given), ops), strict=True):
-        np.testing.assert_allclose(own, np.asarray(other), atol=1e-3)
+    values = planes(2, 64, 96, 3)
+    for array_band, tensor_band in zip(analysed(values, np), analysed(ops.convert_to_tensor(values), ops), strict=True):
+        np.testing.assert_allclose(array_band, np.asarray(tensor_band), atol=1e-3)
 
 
 @pytest.mark.parametrize("axis", [1, 2])
 def test_what_was_taken_apart_is_put_together_again(axis):
-    given = planes(1, 10, 12, 2)
-    np.testing.assert_allclose(unlift(*lift(given, axis, np), axis, np), given, atol=1e-3)
+    values = planes(1, 10, 12, 2)
+    np.testing.assert_allclose(unlift(*lift(values, axis, np), axis, np), values, atol=1e-3)
 
 
 def test_bands_hold_as_many_values_as_the_planes_and_nearly_their_energy():
-    given = planes(1, 2 * MULTIPLE_PX, 3 * MULTIPLE_PX, 3)
-    bands = analysed(given, np)
+    values = planes(1, 2 * MULTIPLE_PX, 3 * MULTIPLE_PX, 3)
+    bands = analysed(values, np)
     assert len(bands) == 16
-    assert sum(band.size for band in bands) == given.size
-    assert sum(np.square(band).sum() for band in bands) == pytest.approx(np.square(given).sum(), rel=0.1)
+    assert sum(band.size for band in bands) == values.size
+    assert sum(np.square(band).sum() for band in bands) == pytest.approx(np.square(values).sum(), rel=0.1)
 
 
 def test_a_plain_plane_has_no_details():

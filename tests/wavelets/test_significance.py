@@ -18,7 +18,9 @@ def test_the_network_reads_the_same_off_its_bands():
     images = np.stack([image(128, 256), image(128, 256, 5, seed=1)])
     layer = CoefficientCurves("dwt97")
     read = np.asarray(significance_in(layer.analyse(normalize(images))))
-    np.testing.assert_allclose(read, [significance_of(one) for one in images], atol=2e-5)  # a coefficient at a limit
+    np.testing.assert_allclose(
+        read, [significance_of(entry) for entry in images], atol=2e-5
+    )  # a coefficient at a limit
 
 
 def test_shares_fall_with_size_and_an_image_of_more_contrast_has_more_of_each():
@@ -30,17 +32,17 @@ def test_shares_fall_with_size_and_an_image_of_more_contrast_has_more_of_each():
 
 def test_any_size_of_image_can_be_read():
     for height, width in ((1, 1), (33, 31), (500, 7)):
-        found = significance_of(image(height, width))
-        assert found.shape == SIZES.shape
-        assert 0 < found[0] <= 1
+        significance = significance_of(image(height, width))
+        assert significance.shape == SIZES.shape
+        assert 0 < significance[0] <= 1
 
 
 def test_a_share_is_turned_into_the_size_that_it_reaches():
-    shares = np.array([[0.5**place for place in range(len(SIZES))]], np.float32)
-    for place in (0, 3, 16):
-        assert np.exp(log_sizes(shares, np.log(shares[:, place]), np))[0] == pytest.approx(SIZES[place], rel=1e-3)
-    between = np.log(np.array([0.5**4.5], np.float32))
-    assert log_sizes(shares, between, np)[0] == pytest.approx(np.log(SIZES[4:6]).mean(), rel=1e-3)
+    shares = np.array([[0.5**index for index in range(len(SIZES))]], np.float32)
+    for index in (0, 3, 16):
+        assert np.exp(log_sizes(shares, np.log(shares[:, index]), np))[0] == pytest.approx(SIZES[index], rel=1e-3)
+    midpoint = np.log(np.array([0.5**4.5], np.float32))
+    assert log_sizes(shares, midpoint, np)[0] == pytest.approx(np.log(SIZES[4:6]).mean(), rel=1e-3)
     beyond = log_sizes(np.repeat(shares, 2, 0), np.log(np.array([2.0, 1e-9], np.float32)), np)
     np.testing.assert_allclose(np.exp(beyond), SIZES[[0, -1]], rtol=1e-3)
 

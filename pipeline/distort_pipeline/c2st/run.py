@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from distort_pipeline.c2st.classifier import severity_regressor, tile_classifier
 from distort_pipeline.c2st.severity_tstr import FoldData, severity_tstr_of
-from distort_pipeline.c2st.tiles import PhotographTiles
+from distort_pipeline.c2st.tiles import ImageTiles
 from distort_pipeline.c2st.tstr import tstr_of
 from distort_pipeline.c2st.two_samples import random_split, two_sample_test
 from distort_pipeline.pixels import Images
@@ -14,11 +14,11 @@ from distort_pipeline.progress import track
 from distort_pipeline.seeds import derive_seed, make_rng
 from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, SeverityTSTR, TSTRResult
 
-FEWEST_PHOTOGRAPHS = 2  # one for training, another for testing
+MIN_IMAGES = 2  # one for training, another for testing
 
 
 def run_c2st(
-    photographs: Sequence[PhotographTiles], learned: Mapping[str, str], *, steps: int, fold_count: int, seed: int
+    images: Sequence[ImageTiles], learned: Mapping[str, str], *, steps: int, fold_count: int, seed: int
 ) -> C2STReport:
     """Return the results of classifiers trained for `steps` steps; `learned` maps each model to its true distortion.
 
@@ -27,7 +27,7 @@ def run_c2st(
     tested = {
         model: column
         for model, column in learned.items()
-        if sum(column in tiles.true for tiles in photographs) >= FEWEST_PHOTOGRAPHS
+        if sum(column in tiles.true for tiles in images) >= MIN_IMAGES
     }
     if not tested:
         return C2STReport({}, None, None)
@@ -40,35 +40,33 @@ def run_c2st(
     controls: dict[str, tuple[Accuracy, bool, Accuracy]] = {}
     results = {}
     for model, column in track(tested.items(), total=len(tested), label="C2ST", unit="generators"):
-        photographs_with = [tiles for tiles in photographs if column in tiles.true]
+        having_column = [tiles for tiles in images if column in tiles.true]
         if column not in controls:
-            pairs, second_draw = _true_pairs(photographs_with, column, seed)
-            positive_control = [(tiles.true[column], tiles.positive_control[column]) for tiles in photographs_with]
+            pairs, second_draw = _true_pairs(having_column, column, seed)
+            positive_control = [(tiles.true[column], tiles.positive_control[column]) for tiles in having_column]
             controls[column] = (
                 accuracy_of("negative_control", column, pairs),
                 second_draw,
                 accuracy_of("positive_control", column, positive_control),
             )
         generated = accuracy_of(
-            "generated", model, [(tiles.true[column], tiles.generated[model]) for tiles in photographs_with]
+            "generated", model, [(tiles.true[column], tiles.generated[model]) for tiles in having_column]
         )
         results[model] = C2STResult(generated, *controls[column])
     models_of = _models_of(tested)
     return C2STReport(
         results,
-        _tstr(photographs, models_of, steps, fold_count, seed),
-        _severity_tstr(photographs, models_of, steps, fold_count, seed),
+        _tstr(images, models_of, steps, fold_count, seed),
+        _severity_tstr(images, models_of, steps, fold_count, seed),
     )
 
 
-def _true_pairs(
-    photographs: Sequence[PhotographTiles], column: str, seed: int
-) -> tuple[list[tuple[Images, Images]], bool]:
+def _true_pairs(images: Sequence[ImageTiles], column: str, seed: int) -> tuple[list[tuple[Images, Images]], bool]:
     """Return pairs of true tiles, and whether the second tiles are a second draw instead of a random split."""
-    if all(column in tiles.true_again for tiles in photographs):
-        return [(tiles.true[column], tiles.true_again[column]) for tiles in photographs], True
+    if all(column in tiles.true_again for tiles in images):
+        return [(tiles.true[column], tiles.true_again[column]) for tiles in images], True
     rng = make_rng(derive_seed(seed, "sceptic", "halves", column))
-    return [random_split(tiles.true[column], rng) for tiles in photographs], False
+    return [random_split(tiles.true[column], rng) for tiles in images], False
 
 
 def _models_of(learned: Mapping[str, str]) -> dict[str, str]:
@@ -78,29 +76,29 @@ def _models_of(learned: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tstr(
-    photographs: Sequence[PhotographTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
+    images: Sequence[ImageTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
 ) -> TSTRResult | None:
     """Return TSTR over pristine and each learned distortion; levels of multi-level generators are interleaved."""
-    multi_level = {model for photograph in photographs for model in photograph.multi_level}
+    multi_level = {model for image in images for model in image.multi_level}
     complete = [
-        photograph
-        for photograph in photographs
-        if models_of.keys() <= photograph.true.keys()
-        and multi_level.intersection(models_of.values()) <= photograph.multi_level.keys()
+        image
+        for image in images
+        if models_of.keys() <= image.true.keys()
+        and multi_level.intersection(models_of.values()) <= image.multi_level.keys()
     ]
-    if len(complete) < FEWEST_PHOTOGRAPHS:
+    if len(complete) < MIN_IMAGES:
         return None
 
-    def tiles(photograph: PhotographTiles, column: str, model: str) -> tuple[Images, Images]:
+    def tiles(image: ImageTiles, column: str, model: str) -> tuple[Images, Images]:
         if model in multi_level:
-            return photograph.multi_level[model].generated, photograph.multi_level[model].true
-        return photograph.generated[model], photograph.true[column]
+            return image.multi_level[model].generated, image.multi_level[model].true
+        return image.generated[model], image.true[column]
 
     seeds = (derive_seed(seed, "sceptic", "lesson folds"), derive_seed(seed, "sceptic", "lesson"))
     training_and_test = []
-    for photograph in complete:
-        generated, true = zip(*(tiles(photograph, *source) for source in models_of.items()), strict=True)
-        training_and_test.append(([photograph.pristine, *generated], [photograph.pristine, *true]))
+    for image in complete:
+        generated, true = zip(*(tiles(image, *source) for source in models_of.items()), strict=True)
+        training_and_test.append(([image.pristine, *generated], [image.pristine, *true]))
     return tstr_of(
         training_and_test,
         ["pristine", *models_of],
@@ -111,17 +109,17 @@ def _tstr(
 
 
 def _severity_tstr(
-    photographs: Sequence[PhotographTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
+    images: Sequence[ImageTiles], models_of: Mapping[str, str], steps: int, fold_count: int, seed: int
 ) -> SeverityTSTR | None:
     """Return TSTR over the levels of all multi-level generators; None without any, or with too few photographs."""
-    multi_level = {model for photograph in photographs for model in photograph.multi_level}
+    multi_level = {model for image in images for model in image.multi_level}
     columns = {column: model for column, model in models_of.items() if model in multi_level}
-    complete = [photograph for photograph in photographs if photograph.multi_level.keys() >= set(columns.values())]
-    if not columns or len(complete) < FEWEST_PHOTOGRAPHS:
+    complete = [image for image in images if image.multi_level.keys() >= set(columns.values())]
+    if not columns or len(complete) < MIN_IMAGES:
         return None
     fold_data = [
-        FoldData(photograph.pristine, {column: photograph.multi_level[model] for column, model in columns.items()})
-        for photograph in complete
+        FoldData(image.pristine, {column: image.multi_level[model] for column, model in columns.items()})
+        for image in complete
     ]
     tstr_seed = derive_seed(seed, "sceptic", "severity lesson")
     return severity_tstr_of(fold_data, severity_regressor(steps=steps), fold_count=fold_count, seed=tstr_seed)

@@ -27,18 +27,18 @@ class FoldData:
 
 
 def severity_tstr_of(
-    photographs: Sequence[FoldData], regressor: SeverityRegressor, *, fold_count: int, seed: int
+    images: Sequence[FoldData], regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> SeverityTSTR:
     """Return the rank correlation on true tiles of regressors trained on generated and on true tiles.
 
     A single network learns all distortions and the pristine tiles, with severity 0. Both start from the same `seed` and
-    see the same positions in the same order. There are two `photographs` or more, each with the same distortions.
+    see the same positions in the same order. There are two `images` or more, each with the same distortions.
     """
-    names = list(photographs[0].multi_level)
-    severities = {name: [photograph.multi_level[name].severities for photograph in photographs] for name in names}
+    names = list(images[0].multi_level)
+    severities = {name: [image.multi_level[name].severities for image in images] for name in names}
     correlations = {}
     for source in TRAINED_ON:
-        predicted = _predicted(photographs, source, regressor, fold_count=fold_count, seed=seed)
+        predicted = _predicted(images, source, regressor, fold_count=fold_count, seed=seed)
         correlations[source] = {
             name: rank_correlation(predicted[name], severities[name], make_rng(derive_seed(seed, "resampled", name)))
             for name in names
@@ -47,31 +47,31 @@ def severity_tstr_of(
 
 
 def _predicted(
-    photographs: Sequence[FoldData], source: str, regressor: SeverityRegressor, *, fold_count: int, seed: int
+    images: Sequence[FoldData], source: str, regressor: SeverityRegressor, *, fold_count: int, seed: int
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Return distortion → predictions for the true tiles of each photograph, by networks trained on the others."""
     rng = make_rng(derive_seed(seed, "fitted"))
     predicted: dict[str, list[NDArray[np.float32]]] = {
-        name: [np.empty(0, np.float32)] * len(photographs) for name in photographs[0].multi_level
+        name: [np.empty(0, np.float32)] * len(images) for name in images[0].multi_level
     }
-    for train, test in folds(len(photographs), fold_count, make_rng(derive_seed(seed, "folds"))):
-        tiles, severities = zip(*(_training_tiles(photographs[index], source) for index in train), strict=True)
+    for train, test in folds(len(images), fold_count, make_rng(derive_seed(seed, "folds"))):
+        tiles, severities = zip(*(_training_tiles(images[index], source) for index in train), strict=True)
         regressor.fit(np.concatenate(tiles), np.concatenate(severities), rng)
         for index in test:
-            for name, level_tiles in photographs[index].multi_level.items():
+            for name, level_tiles in images[index].multi_level.items():
                 predicted[name][index] = regressor.predict(level_tiles.true)
     return predicted
 
 
-def _training_tiles(photograph: FoldData, source: str) -> tuple[Images, NDArray[np.float32]]:
+def _training_tiles(image: FoldData, source: str) -> tuple[Images, NDArray[np.float32]]:
     """Return the training tiles of a photograph, and their severities."""
-    multi_level = photograph.multi_level.values()
+    multi_level = image.multi_level.values()
     tiles = [
-        photograph.pristine,
+        image.pristine,
         *(level_tiles.generated if source == "generated" else level_tiles.true for level_tiles in multi_level),
     ]
     severities = [
-        np.zeros(len(photograph.pristine), np.float32),
+        np.zeros(len(image.pristine), np.float32),
         *(level_tiles.severities for level_tiles in multi_level),
     ]
     return np.concatenate(tiles), np.concatenate(severities)

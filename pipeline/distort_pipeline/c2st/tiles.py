@@ -35,7 +35,7 @@ class MultiLevelTiles:
 
 
 @dataclass(frozen=True)
-class PhotographTiles:
+class ImageTiles:
     """Tiles (N, 64, 64, 3) of a photograph. Columns name true distortions, models generators."""
 
     pristine: Images
@@ -48,7 +48,7 @@ class PhotographTiles:
 
 def tiles_of(
     images: EvalImages, *, count: int, seed: int, level_pairs: Mapping[str, Sequence[LevelPair]] | None = None
-) -> PhotographTiles | None:
+) -> ImageTiles | None:
     """Return up to `count` tiles of each kind of a photograph, spread over the image; None for a small photograph.
 
     `level_pairs` has the photograph's levels by multi-level model.
@@ -61,7 +61,7 @@ def tiles_of(
     def cut(image: Image) -> Images:
         return np.stack([image[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in positions])
 
-    return PhotographTiles(
+    return ImageTiles(
         cut(images.pristine),
         true={column: cut(true) for column, true in images.true.items()},
         true_again={column: cut(true) for column, true in images.true_again.items()},

@@ -15,7 +15,7 @@ Kinds = Sequence[Images]  # tiles (N, 64, 64, 3) of each kind, in the order of t
 
 
 def tstr_of(
-    photographs: Sequence[tuple[Kinds, Kinds]],
+    images: Sequence[tuple[Kinds, Kinds]],
     names: Sequence[str],
     classifier: TileClassifier,
     *,
@@ -24,13 +24,13 @@ def tstr_of(
 ) -> TSTRResult:
     """Return the accuracy on true tiles of a classifier trained on generated tiles (TSTR), and on true tiles (TRTR).
 
-    Each of the `photographs`, two or more, has its (generated, true) tiles of every kind. Both classifiers start from
+    Each of the `images`, two or more, has its (generated, true) tiles of every kind. Both classifiers start from
     the same `seeds`, for the folds and for the training, and see the same positions in the same order.
     """
     results = {}
     for index, source in enumerate(("generated", "true")):
         results[source] = _train_and_test(
-            [(tiles[index], tiles[1]) for tiles in photographs],
+            [(tiles[index], tiles[1]) for tiles in images],
             len(names),
             classifier,
             fold_count=fold_count,
@@ -45,7 +45,7 @@ def tstr_of(
 
 
 def _train_and_test(
-    photographs: Sequence[tuple[Kinds, Kinds]],
+    images: Sequence[tuple[Kinds, Kinds]],
     kinds: int,
     classifier: TileClassifier,
     *,
@@ -55,15 +55,15 @@ def _train_and_test(
     """Return accuracy and confusion matrix of a classifier trained on the first and tested on the second of each."""
     rng = np.random.default_rng(seeds[1])
     confusion = np.zeros((kinds, kinds), np.int64)
-    right, tiles = [0] * len(photographs), [0] * len(photographs)
-    for train, test in folds(len(photographs), fold_count, np.random.default_rng(seeds[0])):
-        training_tiles = [kind_tiles for index in train for kind_tiles in photographs[index][0]]
+    right, tiles = [0] * len(images), [0] * len(images)
+    for train, test in folds(len(images), fold_count, np.random.default_rng(seeds[0])):
+        training_tiles = [kind_tiles for index in train for kind_tiles in images[index][0]]
         numbers = np.concatenate(
-            [np.full(len(kind_tiles), kind) for index in train for kind, kind_tiles in enumerate(photographs[index][0])]
+            [np.full(len(kind_tiles), kind) for index in train for kind, kind_tiles in enumerate(images[index][0])]
         )
         classifier.fit(np.concatenate(training_tiles), numbers, rng)
         for index in test:
-            for kind, kind_tiles in enumerate(photographs[index][1]):
+            for kind, kind_tiles in enumerate(images[index][1]):
                 counts = np.bincount(classifier.predict(kind_tiles), minlength=kinds)
                 confusion[kind] += counts
                 right[index] += int(counts[kind])

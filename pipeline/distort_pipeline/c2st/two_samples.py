@@ -16,21 +16,21 @@ from distort_pipeline.statistics.c2st import Accuracy, accuracy
 
 
 def two_sample_test(
-    photographs: Sequence[tuple[Images, Images]],
+    images: Sequence[tuple[Images, Images]],
     classifier: TileClassifier,
     *,
     fold_count: int,
     rng: np.random.Generator,
 ) -> Accuracy:
-    """Return the accuracy in discriminating two kinds of tiles, each (N, 64, 64, 3), of two `photographs` or more."""
-    right, tiles = [0] * len(photographs), [0] * len(photographs)
-    for train, test in folds(len(photographs), fold_count, rng):
-        chosen = [photographs[index] for index in train]
+    """Return the accuracy in discriminating two kinds of tiles, each (N, 64, 64, 3), of two `images` or more."""
+    right, tiles = [0] * len(images), [0] * len(images)
+    for train, test in folds(len(images), fold_count, rng):
+        chosen = [images[index] for index in train]
         firsts, seconds = (np.concatenate([kinds[kind] for kinds in chosen]) for kind in (0, 1))
         kinds = np.repeat([0, 1], [len(firsts), len(seconds)])
         classifier.fit(np.concatenate([firsts, seconds]), kinds, rng)
         for index in test:
-            for kind, kind_tiles in enumerate(photographs[index]):
+            for kind, kind_tiles in enumerate(images[index]):
                 right[index] += int(np.count_nonzero(classifier.predict(kind_tiles) == kind))
                 tiles[index] += len(kind_tiles)
     return accuracy(right, tiles)

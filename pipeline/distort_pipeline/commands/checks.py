@@ -47,7 +47,7 @@ def changed_files(folder: Path, listing_digest: object, workers: Workers) -> dic
     problem = _problem_of(folder / LISTING, listing_digest)
     if problem:
         return {LISTING: problem}
-    tasks = [ListedFiles(folder, items) for items in _in_turn(list(read_listing(folder).items()))]
+    tasks = [ListedFiles(folder, items) for items in _interleaved(list(read_listing(folder).items()))]
     return _run(check_files, tasks, workers)
 
 
@@ -93,7 +93,7 @@ def changed_images(manifest: Manifest, workers: Workers) -> dict[str, str]:
     """Return path → problem of each image file of a manifest that is missing or was changed."""
     if not manifest.root.is_dir():
         raise PipelineError(f"its images were not checked: {manifest.root} is no folder")
-    tasks = [ListedImages(manifest.root, records) for records in _in_turn(manifest.records)]
+    tasks = [ListedImages(manifest.root, records) for records in _interleaved(manifest.records)]
     return _run(check_images, tasks, workers)
 
 
@@ -111,11 +111,11 @@ def check_images(task: ListedImages) -> dict[str, str]:
 
 def _run(check: Callable[[Task], dict[str, str]], tasks: Sequence[Task], workers: Workers) -> dict[str, str]:
     problems: dict[str, str] = {}
-    for found in track(run_tasks(check, tasks, workers), total=len(tasks), label="verify", unit="batches"):
-        problems |= found
+    for batch_problems in track(run_tasks(check, tasks, workers), total=len(tasks), label="verify", unit="batches"):
+        problems |= batch_problems
     return problems
 
 
-def _in_turn(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
+def _interleaved(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
     for start in range(0, len(items), FILES_PER_TASK):
         yield tuple(items[start : start + FILES_PER_TASK])

@@ -120,7 +120,7 @@ def _tensorflow() -> Finding:
         return Finding("TensorFlow", f"does not load ({error})", False, "pip install tensorflow")
     gpus = tf.config.list_physical_devices("GPU")
     devices = ", ".join(device.name.removeprefix("/physical_device:") for device in gpus) or "no GPU, trains on the CPU"
-    remedy = "" if gpus else "for an NVIDIA GPU: pip install 'distort-pipeline[gpu]'"
+    remedy = "" if gpus else "for an NVIDIA GPU: pip install '.[gpu]' in a clone of distort-pipeline"
     return Finding(
         "TensorFlow", f"{tf.__version__}, Keras {package_versions(['keras'])['keras']}; {devices}", True, remedy
     )

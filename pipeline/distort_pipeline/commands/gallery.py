@@ -53,14 +53,14 @@ def gallery(
     sheets = _sheets(corpus, distortions or corpus.distortions, rows, image, fill=fill)
     for sheet in sheets:
         cells = [_cells(example, columns, crop_px) for _, example in sheet.rows]
-        shared = [name for name in columns or COLUMNS if all(name in row for row in cells)]
-        if not shared:
+        shown = [name for name in columns or COLUMNS if all(name in row for row in cells)]
+        if not shown:
             raise PipelineError(
                 f"{sheet.name}: the corpus keeps no true images of these samples; choose other --columns"
             )
         image_grid = side_by_side(
-            [[row[name] for name in shared] for row in cells],
-            shared if captions else [""] * len(shared),
+            [[row[name] for name in shown] for row in cells],
+            shown if captions else [""] * len(shown),
             row_labels=[caption for caption, _ in sheet.rows] if captions else None,
             ground_grey=WHITE,
             text_grey=BLACK,

@@ -14,7 +14,7 @@ from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.corpora import CorpusStore, open_corpus
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
@@ -30,7 +30,7 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     store = open_corpus(corpus.resolve())  # workers may run in another folder
     workers = workers or Workers()
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
-    require_place(store.folder / FOLDER / name)
+    require_destination(store.folder / FOLDER / name)
     loaded = load_metric(metric, workers.threads)
     settings = {
         "format": KIND,

@@ -26,7 +26,7 @@ Values = NDArray[np.float32]
 TOLERANCE = 1e-4  # on the networks' [-1, 1]: 1/80 of an 8-bit level
 TEST_SIDES_PX = (256, 128)
 NAMES = {"keras": "generator.keras", "saved_model": "generator", "onnx": "generator.onnx"}
-PACKAGES_HINT = "pip install 'distort-pipeline[onnx]'"
+PACKAGES_HINT = "pip install '.[onnx]' in a clone of distort-pipeline"
 
 
 def export_model(folder: Path, out: Path, model_format: str) -> Report:
@@ -36,7 +36,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     """
     if model_format not in NAMES:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
-    place = require_new_folder(out)
+    destination = require_new_folder(out)
     trained = load_generator(folder, batch_size=1, image_stats=False)
     from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
@@ -44,7 +44,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     expected = np.asarray(trained.predictor.model(_call_argument(inputs), training=False))
     portable = portable_generator(trained.predictor.model)
     portable(_call_argument(inputs))  # Keras exports only models that have been called
-    work = staging_folder(place, "model")
+    work = staging_folder(destination, "model")
     shutil.rmtree(work, ignore_errors=True)  # left of a killed export
     try:
         work.mkdir(parents=True)
@@ -57,7 +57,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
         own_layers = model_format == "keras" and needs_our_layers(portable)
         text = exported_card_text(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
         write_bytes(work / "README.md", text.encode())
-        move_in(work, place)
+        move_in(work, destination)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}") from None
     finally:

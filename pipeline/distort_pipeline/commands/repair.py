@@ -62,17 +62,17 @@ def repair(
         )
     if not report.changed:  # files that belong to nothing are for the user to delete
         return report
-    place = path.resolve()
+    store = path.resolve()
     with _unchanged(path):
-        _require_writable(place, report)
+        _require_writable(store, report)
         make(path)  # on a finished store: returns at once, or finds other settings or inputs
-    with _staging(place, path) as staging:
+    with _staging(store, path) as staging:
         out = staging / "store"
         with _unchanged(path):
-            _share(place, StagedStore(out, metadata["config_hash"]).start(), report)
+            _share(store, StagedStore(out, metadata["config_hash"]).start(), report)
             make(out)
-            _require_same(place, out, report)
-        _replace(place, out)
+            _require_same(store, out, report)
+        _replace(store, out)
     return verify(path, workers=workers)
 
 
@@ -95,10 +95,10 @@ def _unchanged(path: Path) -> Iterator[None]:
         raise PipelineError(f"{cannot}: {error.strerror}") from error
 
 
-def _require_writable(place: Path, report: VerifyReport) -> None:
+def _require_writable(store: Path, report: VerifyReport) -> None:
     """Raise PipelineError unless every damaged file can be replaced."""
-    folders = {next(folder for folder in (place / name).parents if folder.exists()) for name in report.changed}
-    for folder in sorted(folders | {place}):
+    folders = {next(folder for folder in (store / name).parents if folder.exists()) for name in report.changed}
+    for folder in sorted(folders | {store}):
         try:
             require_writable(folder)
         except OSError as error:
@@ -106,10 +106,10 @@ def _require_writable(place: Path, report: VerifyReport) -> None:
 
 
 @contextmanager
-def _staging(place: Path, path: Path) -> Iterator[Path]:
+def _staging(store: Path, path: Path) -> Iterator[Path]:
     """Yield a new folder inside the store, so on its disk, deleted at the end in any case."""
-    with hold_lease(place / ".lease", path):
-        staging = place / STAGING
+    with hold_lease(store / ".lease", path):
+        staging = store / STAGING
         shutil.rmtree(staging, ignore_errors=True)  # left of a killed repair
         staging.mkdir()
         try:
@@ -118,30 +118,30 @@ def _staging(place: Path, path: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _share(place: Path, work: Path, report: VerifyReport) -> None:
-    """Fill the unfinished store `work` with the intact files of the store at `place`.
+def _share(store: Path, work: Path, report: VerifyReport) -> None:
+    """Fill the unfinished store `work` with the intact files of the store at `store`.
 
     Files of finished shards, never written again, are hard links where the disk has them; others are copies.
     """
     if LISTING in report.changed:
         return  # no file is known to be intact
-    listing, shards = read_listing(place), shards_of(place, read_json(place / "store.json"))
+    listing, shards = read_listing(store), shards_of(store, read_json(store / "store.json"))
     kept = [name for name in listing if name not in report.changed and shards.get(name) not in report.damaged]
-    if not _has_links(place, work):
-        check_free_space(work, sum((place / name).stat().st_size for name in kept))
+    if not _has_links(store, work):
+        check_free_space(work, sum((store / name).stat().st_size for name in kept))
     for name in kept:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
-        if name not in shards or not _linked(place / name, work / name):
-            shutil.copyfile(place / name, work / name)
+        if name not in shards or not _linked(store / name, work / name):
+            shutil.copyfile(store / name, work / name)
     group = group_metadata()  # same in every store, and written by no step where all below it is finished
     for name in report.changed:
         if listing[name] == hashlib.sha256(group).hexdigest():
             write_bytes(work / name, group)
 
 
-def _has_links(place: Path, work: Path) -> bool:
+def _has_links(store: Path, work: Path) -> bool:
     probe = work / "link.partial"
-    linked = _linked(place / LISTING, probe)
+    linked = _linked(store / LISTING, probe)
     probe.unlink(missing_ok=True)
     return linked
 
@@ -154,21 +154,21 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def _require_same(place: Path, rebuilt: Path, report: VerifyReport) -> None:
-    """Raise PipelineError unless the rebuilt store has the digest and the files of the store at `place`."""
-    lost = set() if LISTING in report.changed else set(read_listing(place)) - set(read_listing(rebuilt))
+def _require_same(store: Path, rebuilt: Path, report: VerifyReport) -> None:
+    """Raise PipelineError unless the rebuilt store has the digest and the files of the store at `store`."""
+    lost = set() if LISTING in report.changed else set(read_listing(store)) - set(read_listing(rebuilt))
     if lost:
         raise PipelineError(f"rebuilt, it lacks {min(lost)}")
-    if read_json(place / "store.json")["digest"] != read_json(rebuilt / "store.json")["digest"]:
+    if read_json(store / "store.json")["digest"] != read_json(rebuilt / "store.json")["digest"]:
         raise PipelineError(
             "rebuilt, it has another digest: by another version of a codec, another processor, or an unreadable image; "
             "compare the versions in `distort-pipeline doctor` and store.json"
         )
 
 
-def _replace(place: Path, rebuilt: Path) -> None:
-    """Replace each file of the store at `place` that differs from the rebuilt store; the metadata last."""
+def _replace(store: Path, rebuilt: Path) -> None:
+    """Replace each file of the store at `store` that differs from the rebuilt store; the metadata last."""
     for name in (*store_files(rebuilt), LISTING, "store.json"):
-        new, old = rebuilt / name, place / name
+        new, old = rebuilt / name, store / name
         if not (old.is_file() and (new.samefile(old) or filecmp.cmp(new, old, shallow=False))):
             write_bytes(old, new.read_bytes())

@@ -142,8 +142,8 @@ def shards_of(folder: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
         return _parts_of(folder, names)
     per_shard = metadata["settings"]["generate"]["samples_per_shard"] if kind == corpora.KIND else 1
     images = _validation_images(folder, names) if kind == pairs.KIND else {}
-    found = {name: shard_of(name, per_shard=per_shard, images=images) for name in names}
-    return {name: shard for name, shard in found.items() if shard}
+    shards = {name: shard_of(name, per_shard=per_shard, images=images) for name in names}
+    return {name: shard for name, shard in shards.items() if shard}
 
 
 def shard_of(path: str, *, per_shard: int = 1, images: Mapping[str, str] | None = None) -> str | None:
@@ -174,14 +174,14 @@ def shard_of(path: str, *, per_shard: int = 1, images: Mapping[str, str] | None 
 
 def _parts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return file → part of an export; the tables of all parts belong to none."""
-    parts: dict[str, str] = {}
+    batches: dict[str, str] = {}
     for ledger in names:
-        part = Path(ledger).stem
-        if ledger.startswith("ledger/") and part != TABLES:
+        batch = Path(ledger).stem
+        if ledger.startswith("ledger/") and batch != TABLES:
             with suppress(PipelineError, KeyError, TypeError):
-                parts |= dict.fromkeys(read_json(folder / ledger)["files"], part)
-            parts[ledger] = part
-    return parts
+                batches |= dict.fromkeys(read_json(folder / ledger)["files"], batch)
+            batches[ledger] = batch
+    return batches
 
 
 def _validation_images(folder: Path, names: Sequence[str]) -> dict[str, str]:

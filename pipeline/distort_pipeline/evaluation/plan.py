@@ -42,8 +42,8 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
 
     A multi-level model is compared with all others at its default level.
     """
-    shared = {name: _shared_levels(pairs, name, card) for name, card in cards.items()}
-    default = {name: default_level(cards[name]["distortion"], levels) for name, levels in shared.items()}
+    model_levels = {name: _shared_levels(pairs, name, card) for name, card in cards.items()}
+    default = {name: default_level(cards[name]["distortion"], levels) for name, levels in model_levels.items()}
     levels: dict[str, set[int]] = {}
     for name, card in cards.items():
         levels.setdefault(card["distortion"], set()).add(default[name].level)
@@ -95,9 +95,9 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
 def _shared_levels(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
     """Return the levels of the model in the store; PipelineError if there are none."""
     recipes = pairs.recipes(card["distortion"])
-    shared = shared_levels(card, recipes)
-    if shared:
-        return shared
+    common = shared_levels(card, recipes)
+    if common:
+        return common
     learned, stored = (", ".join(str(level["parameters"]) for level in levels) for levels in (card["levels"], recipes))
     raise PipelineError(
         f"the model {name} learned {card['distortion']} with {learned}, {pairs.folder} has {card['distortion']} with "

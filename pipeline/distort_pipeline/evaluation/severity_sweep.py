@@ -104,16 +104,16 @@ def plan_sweep(
     """
     distortion = str(card["distortion"])
     known = distortion in DISTORTIONS.names() and not any(recipe["external"] for recipe in recipes)
-    shared, learned = shared_levels(card, recipes), learned_levels(card)
-    numbers = {level.level for level in shared}
+    levels, learned = shared_levels(card, recipes), learned_levels(card)
+    numbers = {level.level for level in levels}
     scaled = known and has_severity_scale(distortion)
     return SweepPlan(
         distortion,
-        shared,
+        levels,
         midpoints=_midpoints(distortion, learned) if scaled else (),
         sweep_parameters=_sweep_parameters(distortion, learned) if scaled else (),
         redrawn=known and is_random(distortion),
-        lacking=len(learned) - len(shared),
+        lacking=len(learned) - len(levels),
         images={image: by_level for image, by_level in records.items() if numbers <= set(by_level)},
     )
 

@@ -24,11 +24,11 @@ def chosen_models(
     >>> list(chosen_models(folders, ["jp2k"], [])), list(chosen_models(folders, [], ["jpeg+white_noise"]))
     (['jp2k'], ['jpeg', 'white_noise'])
     """
-    named = [*distortions, *(name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR))]
-    for name in named:
+    requested = [*distortions, *(name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR))]
+    for name in requested:
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
-    chosen = set(named) or set(folders)
+    chosen = set(requested) or set(folders)
     return {name: folder for name, folder in folders.items() if name in chosen}
 
 

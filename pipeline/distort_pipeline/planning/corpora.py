@@ -193,16 +193,16 @@ def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float
     by_image: dict[str, list[Tile]] = {}
     for reference in tiles:
         by_image.setdefault(reference.image.image_digest, []).append(reference.tile)
-    shared: list[float] = []
+    fractions: list[float] = []
     for image_tiles in by_image.values():
         cells = [_cells(tile, align_px) for tile in image_tiles]
         cover = np.zeros((max(rows.stop for rows, _ in cells), max(columns.stop for _, columns in cells)), np.int32)
         for cell in cells:
             cover[cell] += 1
-        shared += [float(np.mean(cover[cell] > 1)) for cell in cells]
+        fractions += [float(np.mean(cover[cell] > 1)) for cell in cells]
     return {
-        "tiles_with_overlap": sum(fraction > 0 for fraction in shared),
-        "mean_fraction": round(float(np.mean(shared)), 6) if shared else 0.0,
+        "tiles_with_overlap": sum(fraction > 0 for fraction in fractions),
+        "mean_fraction": round(float(np.mean(fractions)), 6) if fractions else 0.0,
     }
 
 

@@ -69,8 +69,8 @@ def plan_parts(
         if not quota:
             continue
         starts = dict(zip(*_batch_starts(columns["batch"][all_samples[name]], all_samples[name]), strict=True))
-        taken = np.sort(indices[_spread_order(tiles[indices], ranks)[:quota]])
-        for number, chosen in _by_batch(columns["batch"], taken):
+        quota_indices = np.sort(indices[_spread_order(tiles[indices], ranks)[:quota]])
+        for number, chosen in _by_batch(columns["batch"], quota_indices):
             used = np.unique(tiles[chosen])
             new = used[~seen[used]]
             seen[new] = True

@@ -92,9 +92,9 @@ class _Deck(Generic[Stimulus]):
         while len(dealt) < count:
             if not self._remaining:
                 shuffled = list(self._shuffled())
-                taken = set(dealt)  # moved to the end, so no session has a stimulus twice
-                unused = [stimulus for stimulus in shuffled if stimulus not in taken]
-                self._remaining = unused + [stimulus for stimulus in shuffled if stimulus in taken]
+                dealt_before = set(dealt)  # moved to the end, so no session has a stimulus twice
+                unused = [stimulus for stimulus in shuffled if stimulus not in dealt_before]
+                self._remaining = unused + [stimulus for stimulus in shuffled if stimulus in dealt_before]
             dealt.append(self._remaining.pop(0))
         return dealt
 
@@ -104,5 +104,5 @@ class _Deck(Generic[Stimulus]):
         for group in self._groups.values():
             order = self._rng.permutation(len(group))
             shift = self._rng.random()
-            keyed += [((turn + shift) / len(group), group[index]) for turn, index in enumerate(order)]
+            keyed += [((rank + shift) / len(group), group[index]) for rank, index in enumerate(order)]
         yield from (stimulus for _, stimulus in sorted(keyed, key=lambda item: item[0]))

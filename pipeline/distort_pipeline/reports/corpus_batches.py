@@ -58,8 +58,8 @@ def read_batches(folder: Path) -> list[BatchRow]:
     """Return the reports in `folder`, by distortion, level and number."""
     batches = [_batch(path) for path in folder.glob("*.json")]
     levels = Counter(name for name, _ in {(batch.distortion, batch.level) for batch in batches})
-    named = [batch if levels[batch.distortion] > 1 else replace(batch, level=None) for batch in batches]
-    return sorted(named, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
+    labelled = [batch if levels[batch.distortion] > 1 else replace(batch, level=None) for batch in batches]
+    return sorted(labelled, key=lambda batch: (batch.distortion, batch.level or 0, batch.number))
 
 
 def _batch(path: Path) -> BatchRow:

@@ -137,7 +137,7 @@ def _kind(batch: BatchRow) -> tuple[str, int]:
 
 def _interleaved(lists: Sequence[Sequence[BatchRow]]) -> Iterator[BatchRow]:
     """Yield the first of each of `lists`, then the second of each, and so on."""
-    return (batch for turn in zip_longest(*lists) for batch in turn if batch is not None)
+    return (batch for rank_batches in zip_longest(*lists) for batch in rank_batches if batch is not None)
 
 
 def _spread(batches: Sequence[BatchRow]) -> list[BatchRow]:

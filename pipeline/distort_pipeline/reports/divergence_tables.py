@@ -105,9 +105,9 @@ def _markdown_table(
     for number, (name, row) in enumerate(all_rows):
         cells = [_cell(f"*{name}*" if number == len(rows) else name)]
         for index, bits in enumerate(row):
-            bold = (number, index) in of_rows and number < len(rows)
+            is_smallest = (number, index) in of_rows and number < len(rows)
             arrow = " ↓" if (number, index) in of_columns else ""
-            cells.append(f"**{form(bits)}**{arrow}" if bold else f"{form(bits)}{arrow}")
+            cells.append(f"**{form(bits)}**{arrow}" if is_smallest else f"{form(bits)}{arrow}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

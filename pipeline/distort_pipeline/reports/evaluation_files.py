@@ -53,8 +53,8 @@ def metrics(
         "pristine": evaluation.pristine,
         "models": {name: {**model_metrics(evaluation, name), **c2st_metrics(c2st, name)} for name in evaluation.models},
         "noise_floors": {
-            column: {"split_half": floors.sampling, "between_content": floors.content}
-            for column, floors in evaluation.noise_floors.items()
+            column: {"split_half": noise_floor.sampling, "between_content": noise_floor.content}
+            for column, noise_floor in evaluation.noise_floors.items()
         },
         "images": len(evaluation.images),
         "diagonal_dominant": sum(evaluation.diagonal_dominant(name) for name in evaluation.models),
@@ -68,13 +68,13 @@ def metrics(
 def model_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """Return the metrics of one generator; None for an undefined metric."""
     model = evaluation.models[name]
-    floors = evaluation.noise_floors[model.learned]
+    noise_floor = evaluation.noise_floors[model.learned]
     return {
         "jsd_nss": evaluation.diagonal(name),
         "jsd_nss_nats": evaluation.diagonal(name) * NATS_PER_BIT,
         "jsd_nss_pooled": evaluation.pooled_table[name][model.learned],
         "jsd_nss_pristine": evaluation.pristine[model.learned],
-        "noise_floor": floors.sampling,
+        "noise_floor": noise_floor.sampling,
         "diagonal_dominant": int(evaluation.diagonal_dominant(name)),
         "nearest_features": len(evaluation.dominant_features(name)),
         **quality_means(evaluation, name),
@@ -125,8 +125,13 @@ def csv_files(evaluation: Evaluation) -> Iterator[tuple[str, list[Sequence[objec
         [
             ["distortion", "split_half", "split_half_of", "between_content"],
             *(
-                [name, floors.sampling, "two draws" if floors.second_draw else "random halves", floors.content]
-                for name, floors in evaluation.noise_floors.items()
+                [
+                    name,
+                    noise_floor.sampling,
+                    "two draws" if noise_floor.second_draw else "random halves",
+                    noise_floor.content,
+                ]
+                for name, noise_floor in evaluation.noise_floors.items()
             ),
         ],
     )

@@ -107,17 +107,17 @@ def verdict(evaluation: Evaluation, c2st: C2STReport | None = None) -> tuple[str
     if mismatched:
         are = "is" if len(mismatched) == 1 else "are"
         return "bad", f"{len(mismatched)} of {len(models)} generators {are} mismatched: {', '.join(mismatched)}."
-    sentence = "The generator is" if len(models) == 1 else f"All {len(models)} generators are"
+    subject, whose = ("The generator is", "its") if len(models) == 1 else (f"All {len(models)} generators are", "their")
     if len(evaluation.columns) > 1:
-        sentence += " nearest to the learned distortion"
+        sentence = f"{subject} nearest to {whose} learned distortion"
     else:
-        sentence += " nearer to the learned distortion than the identity baseline"
+        sentence = f"{subject} nearer to {whose} learned distortion than the identity baseline"
     wrong_severity = [name for name in models if _severity_difference(evaluation, name) is not None]
     if wrong_severity:
-        return "unknown", f"{sentence}, but differs in severity: {', '.join(wrong_severity)}."
+        return "unknown", f"{sentence}, but the severity differs: {', '.join(wrong_severity)}."
     wrong_diversity = [name for name in models if _diversity_unlike_true(evaluation, name)]
     if wrong_diversity:
-        return "unknown", f"{sentence}, but differs in sample diversity: {', '.join(wrong_diversity)}."
+        return "unknown", f"{sentence}, but the sample diversity differs: {', '.join(wrong_diversity)}."
     distinguishable = [name for name, result in c2st.results.items() if result.state == "bad"] if c2st else []
     if distinguishable:
         return "unknown", f"{sentence}, but the C2ST accuracy exceeds {GOAL:.0%}: {', '.join(distinguishable)}."

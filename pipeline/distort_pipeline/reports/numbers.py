@@ -11,11 +11,13 @@ DIGITS = 4  # of a parameter
 
 
 def in_bits(bits: float) -> str:
-    """Return a divergence with four decimals, or five below SMALL_BITS.
+    """Return a divergence with four decimals, or five below SMALL_BITS; 0 is exact.
 
-    >>> in_bits(0.1279), in_bits(0.00004), in_bits(0.000002)
-    ('0.1279', '0.00004', '< 0.00001')
+    >>> in_bits(0.1279), in_bits(0.00004), in_bits(0.000002), in_bits(0.0)
+    ('0.1279', '0.00004', '< 0.00001', '0')
     """
+    if bits == 0:
+        return "0"
     if 0 < bits < LEAST_BITS / 2:
         return f"< {LEAST_BITS:.5f}"
     return f"{bits:.5f}" if bits < SMALL_BITS else f"{bits:.4f}"

@@ -20,7 +20,7 @@ COLOURS = "RGB"
 COLOUR_PAIRS = {"R–G": (0, 1), "G–B": (1, 2), "R–B": (0, 2)}
 PLOTS = {
     "mean": ("mean of the residual, 8-bit levels", 2.0),
-    "deviation": ("standard deviation of the residual, 8-bit levels", 4.0),
+    "deviation": ("std of the residual, 8-bit levels", 4.0),
     "correlation": ("correlation between channels", 0.4),
     "psnr": ("PSNR against pristine, dB", 2.0),
 }

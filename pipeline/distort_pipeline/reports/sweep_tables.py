@@ -26,23 +26,23 @@ def sweep_metrics(sweep: SeveritySweep) -> dict[str, Any]:
         "tiles": sweep.tiles,
         "psnr_untouched": sweep.untouched_db,
         "psnr_untouched_least": sweep.untouched_least_db,
-        "midpoints_nearest": sum(measured.nearest for _, measured in sweep.midpoints),
-        "levels": {_name(step): _level_values(measured) for step, measured in sweep.levels},
-        "midpoints": {_name(step): _midpoint_values(measured) for step, measured in sweep.midpoints},
+        "midpoints_nearest": sum(result.nearest for _, result in sweep.midpoints),
+        "levels": {_name(step): _level_values(result) for step, result in sweep.levels},
+        "midpoints": {_name(step): _midpoint_values(result) for step, result in sweep.midpoints},
     }
 
 
 def sweep_csv(sweeps: Mapping[str, SeveritySweep]) -> Iterator[tuple[str, list[Sequence[object]]]]:
     """Yield the name and the rows of each CSV file, column names first; no empty file."""
     levels = [
-        {"model": name, **_step_values(step), **_level_values(measured)}
+        {"model": name, **_step_values(step), **_level_values(result)}
         for name, sweep in sweeps.items()
-        for step, measured in sweep.levels
+        for step, result in sweep.levels
     ]
     midpoints = [
-        {"model": name, **_step_values(step), **_midpoint_values(measured)}
+        {"model": name, **_step_values(step), **_midpoint_values(result)}
         for name, sweep in sweeps.items()
-        for step, measured in sweep.midpoints
+        for step, result in sweep.midpoints
     ]
     for file, rows in (("sweep_levels.csv", levels), ("sweep_midpoints.csv", midpoints)):
         if rows:
@@ -51,7 +51,7 @@ def sweep_csv(sweeps: Mapping[str, SeveritySweep]) -> Iterator[tuple[str, list[S
 
 def sweep_text(sweep: SeveritySweep) -> str:
     """Return a severity sweep in one line, for a terminal."""
-    bits = ", ".join(in_bits(measured.bits) for _, measured in sweep.levels)
+    bits = ", ".join(in_bits(result.bits) for _, result in sweep.levels)
     text = (
         f"JSD_NSS by level {bits}; PSNR falls from level to level in {sweep.falling_levels_share:.1%} of tiles "
         f"({sweep.true_falling_levels_share:.1%} for true), at every small step in {sweep.falling_share:.1%}"
@@ -60,7 +60,7 @@ def sweep_text(sweep: SeveritySweep) -> str:
         text += f" ({sweep.true_falling_share:.1%})"
     text += f"; {sweep.untouched_db:.1f} dB at severity 0"
     if sweep.midpoints:
-        nearest = sum(measured.nearest for _, measured in sweep.midpoints)
+        nearest = sum(result.nearest for _, result in sweep.midpoints)
         text += f"; nearer than both neighbouring levels at {nearest} of {len(sweep.midpoints)} midpoints"
     return text
 
@@ -70,8 +70,8 @@ def sweep_charts(name: str, sweep: SeveritySweep) -> list[Markup]:
     steps = sweep.steps()
     bits = line_chart(
         {
-            "true": [measured.floor_bits for _, measured in sweep.levels],
-            "generated": [measured.bits for _, measured in sweep.levels],
+            "true": [result.floor_bits for _, result in sweep.levels],
+            "generated": [result.bits for _, result in sweep.levels],
         },
         [step.severity for step, _ in sweep.levels],
         title=f"JSD_NSS of {name} over severity",
@@ -81,8 +81,8 @@ def sweep_charts(name: str, sweep: SeveritySweep) -> list[Markup]:
     )
     psnr = line_chart(
         {
-            "true": [measured.true.psnr or 0.0 for _, measured in steps],
-            "generated": [measured.generated.psnr or 0.0 for _, measured in steps],
+            "true": [result.true.psnr or 0.0 for _, result in steps],
+            "generated": [result.generated.psnr or 0.0 for _, result in steps],
         },
         [step.severity for step, _ in steps],
         title=f"PSNR of {name} over severity",
@@ -115,22 +115,22 @@ def _step_values(step: SeverityPoint) -> dict[str, Any]:
     return {"severity": step.severity, "parameters": parameters_text(step)}
 
 
-def _level_values(measured: LevelResult) -> dict[str, float | None]:
+def _level_values(result: LevelResult) -> dict[str, float | None]:
     return {
-        "jsd_nss": measured.bits,
-        "jsd_nss_pristine": measured.identity_bits,
-        "noise_floor": measured.floor_bits,
-        **_quality(measured.generated, measured.true),
+        "jsd_nss": result.bits,
+        "jsd_nss_pristine": result.identity_bits,
+        "noise_floor": result.floor_bits,
+        **_quality(result.generated, result.true),
     }
 
 
-def _midpoint_values(measured: MidpointResult) -> dict[str, float | None]:
+def _midpoint_values(result: MidpointResult) -> dict[str, float | None]:
     return {
-        "jsd_nss": measured.bits,
-        "jsd_nss_level_below": measured.below_bits,
-        "jsd_nss_level_above": measured.above_bits,
-        "nearest": int(measured.nearest),
-        **_quality(measured.generated, measured.true),
+        "jsd_nss": result.bits,
+        "jsd_nss_level_below": result.below_bits,
+        "jsd_nss_level_above": result.above_bits,
+        "nearest": int(result.nearest),
+        **_quality(result.generated, result.true),
     }
 
 

@@ -187,8 +187,8 @@ def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> Noi
     second_draw = all(column in image.true_again for image in having)
     counts = [_jsd_nss_counts(image.true[column]) for image in having]
     if second_draw:
-        again = [_jsd_nss_counts(image.true_again[column]) for image in having]
-        sampling = fmean(map(jsd_bits, counts, again))
+        second_draws = [_jsd_nss_counts(image.true_again[column]) for image in having]
+        sampling = fmean(map(jsd_bits, counts, second_draws))
     else:
         seeds = [derive_seed(seed, "halves", column, image.image) for image in having]
         sampling = fmean(split_half_floor(image, make_rng(draw)) for image, draw in zip(counts, seeds, strict=True))

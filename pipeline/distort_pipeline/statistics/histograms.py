@@ -47,11 +47,11 @@ def pair_histogram(field: NDArray[np.floating[Any]], direction: Direction) -> Co
     """
     _require_numbers(field)
     counts = np.zeros(COUNTS, np.int64)
-    pixels, partners = neighbours(field, direction)
+    pixels, shifted = neighbours(field, direction)
     rows = max(BLOCK // max(pixels.shape[1], 1), 1)
     for first in range(0, len(pixels) if pixels.size else 0, rows):
         block = slice(first, first + rows)
-        counts += _step_counts(cv2.multiply(pixels[block], partners[block], scale=PER_UNIT, dtype=cv2.CV_8S))
+        counts += _step_counts(cv2.multiply(pixels[block], shifted[block], scale=PER_UNIT, dtype=cv2.CV_8S))
     return counts
 
 

@@ -30,8 +30,8 @@ def pair_products(field: NDArray[np.floating[Any]], direction: Direction) -> NDA
     >>> [pair_products(field, direction).ravel().tolist() for direction in DIRECTIONS]
     [[2.0, 15.0], [3.0, 10.0], [5.0], [6.0]]
     """
-    pixels, partners = neighbours(field, direction)
-    return pixels * partners
+    pixels, shifted = neighbours(field, direction)
+    return pixels * shifted
 
 
 def neighbours(

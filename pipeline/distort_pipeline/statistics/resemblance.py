@@ -20,7 +20,7 @@ from distort_pipeline.pixels import Image
 SIDE = 32  # of a thumbnail: a value averages 64 pixels of a 256 px image, and strong noise with them
 SIGMA = 2.0  # of the local mean, pixels of the thumbnail
 FLAT = 2.0  # 8-bit levels: keeps the local contrast of flat areas small
-CLEARLY = 1.5  # times the resemblance of the pair; at most 0.91 in true pairs of the trial
+CLEAR_RATIO = 1.5  # times the resemblance of the pair; at most 0.91 in true pairs of the trial
 CHANCE = 0.35  # at most 0.29 between unrelated images of the trial
 UNRELATED = 0.2  # strong noise can hide an image to this degree
 
@@ -49,8 +49,8 @@ def find_mismatches(
         return
     originals = np.stack([_features(image) for image in pristine])
     for index, image in enumerate(distorted):
-        own = _resemblance(originals[index], _features(image))
-        if own * CLEARLY >= 1:
+        pair_score = _resemblance(originals[index], _features(image))
+        if pair_score * CLEAR_RATIO >= 1:
             continue
         scores: dict[str | int, float] = {
             name: _resemblance(originals[index], _features(turned)) for name, turned in _turned(image)
@@ -59,10 +59,10 @@ def find_mismatches(
         others[index] = 0
         scores[int(others.argmax())] = float(others.max())
         best = max(scores, key=lambda name: scores[name])
-        if scores[best] > max(CHANCE, CLEARLY * own):
-            yield index, best, scores[best], own
-        elif own < min(UNRELATED, scores[best]) and _has_more_detail_than_noise(pristine[index], image):
-            yield index, None, scores[best], own
+        if scores[best] > max(CHANCE, CLEAR_RATIO * pair_score):
+            yield index, best, scores[best], pair_score
+        elif pair_score < min(UNRELATED, scores[best]) and _has_more_detail_than_noise(pristine[index], image):
+            yield index, None, scores[best], pair_score
 
 
 def _has_more_detail_than_noise(pristine: Thumbnail, distorted: Thumbnail) -> bool:
@@ -95,9 +95,9 @@ def _resemblance(original: Features, features: Features) -> float:
 
 def _turned(image: Thumbnail) -> Iterator[tuple[str, Thumbnail]]:
     """Yield description and thumbnail of each mirrored or turned version."""
-    for turns in range(4):
-        turned = np.rot90(image, turns)
-        if turns:
-            yield f"turned by {90 * turns}°", np.ascontiguousarray(turned)
-        name = f"mirrored and turned by {90 * turns}°" if turns else "mirrored"
+    for quarters in range(4):
+        turned = np.rot90(image, quarters)
+        if quarters:
+            yield f"turned by {90 * quarters}°", np.ascontiguousarray(turned)
+        name = f"mirrored and turned by {90 * quarters}°" if quarters else "mirrored"
         yield name, np.ascontiguousarray(turned[:, ::-1])

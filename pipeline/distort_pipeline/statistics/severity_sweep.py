@@ -176,8 +176,8 @@ def summarise_sweep(
     falling = [falls(image.errors) for image in images]
     true_falling = [falls(image.true_errors) for image in images if image.true_errors is not None]
     untouched = [image.untouched_db for image in images]
-    level_means = [_mean(measured) for measured in zip(*(image.levels for image in images), strict=True)]
-    midpoint_means = [_mean(measured) for measured in zip(*(image.midpoints for image in images), strict=True)]
+    level_means = [_mean(results) for results in zip(*(image.levels for image in images), strict=True)]
+    midpoint_means = [_mean(results) for results in zip(*(image.midpoints for image in images), strict=True)]
     return SeveritySweep(
         levels=tuple(zip(levels, level_means, strict=True)),
         midpoints=tuple(zip(midpoints, midpoint_means, strict=True)),

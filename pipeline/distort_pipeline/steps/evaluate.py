@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.c2st.tiles import LevelPair, PhotographTiles, tiles_of
+from distort_pipeline.c2st.tiles import ImageTiles, LevelPair, tiles_of
 from distort_pipeline.config import EvaluateConfig
 from distort_pipeline.distortions import apply
 from distort_pipeline.evaluation.plan import Plan, plan_of
@@ -28,7 +28,7 @@ from distort_pipeline.statistics.c2st import C2STReport
 from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
 from distort_pipeline.statistics.evaluation import summarise
 from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.files import read_json, write_bytes, write_json
 from distort_pipeline.stores.models import model_folders, read_card
 from distort_pipeline.stores.pairs import PairStore, open_pairs
@@ -44,7 +44,7 @@ VERSION = 2
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
     """Write the figures of every finished model in `models`, on the validation images of a pair store, to `out`."""
     started = time.monotonic()
-    require_place(out)
+    require_destination(out)
     pairs = open_pairs(pairs_path)
     folders = model_folders(models)
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -56,16 +56,16 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     with build.writing() as work:
         generators = _load(folders, config.threads)
         shown: dict[str, list[list[Image]]] = {name: [] for name in plan.learned}
-        measured = []
+        evaluated = []
         tiles = []
         sweep_images: dict[str, list[SweepImage]] = {name: [] for name in plan.sweeps}
         for image, versions in track(
             _versions(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
         ):
-            measured.append(_measured(plan, image, versions, shown, config.side_by_side))
+            evaluated.append(_measured(plan, image, versions, shown, config.side_by_side))
             level_pairs = _run_sweeps(plan, image, generators, sweep_images, config)
             tiles.append(_tiles(plan, image, versions, level_pairs, config))
-        evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
+        evaluation = summarise(evaluated, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         c2st = _c2st(tiles, plan, config)
         sweeps = {name: _sweep(plan.sweeps[name], sweep_images[name]) for name in plan.sweeps}
         figures = write_files(evaluation, c2st, work, sweeps)
@@ -132,13 +132,15 @@ def _versions(
 def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) -> dict[str, Image]:
     """Return another draw of each random true distortion of an image."""
     seed = plan.pairs.metadata["settings"]["pairs"]["seed"]
-    again = {}
+    second_draws = {}
     for column in plan.columns:
         record = records.get(column.name)
         if column.redrawn and record is not None:
             draw = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
-            again[column.name] = apply(record.distortion, pristine, column.recipe["parameters"], make_rng(draw)).image
-    return again
+            second_draws[column.name] = apply(
+                record.distortion, pristine, column.recipe["parameters"], make_rng(draw)
+            ).image
+    return second_draws
 
 
 def _measured(
@@ -157,7 +159,7 @@ def _tiles(
     versions: EvalImages,
     level_pairs: Mapping[str, Sequence[LevelPair]],
     config: EvaluateConfig,
-) -> PhotographTiles | None:
+) -> ImageTiles | None:
     """Return the tiles of an image for the two-sample tests: its share of all tiles, two or more."""
     if not config.c2st_steps:
         return None
@@ -201,7 +203,7 @@ def _sweep(plan: SweepPlan, images: Sequence[SweepImage]) -> SeveritySweep:
     )
 
 
-def _c2st(tiles: Sequence[PhotographTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
+def _c2st(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
     """Return the results of the two-sample tests; None without tiles."""
     image_tiles = [image for image in tiles if image is not None]
     if not image_tiles:

@@ -23,7 +23,7 @@ from distort_pipeline.exports.source import StudySettings
 from distort_pipeline.planning.exports import matching, plan_parts
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
 from distort_pipeline.versions import package_versions
 
@@ -56,7 +56,7 @@ def run(
     PipelineError if no sample remains.
     """
     started = time.monotonic()
-    require_place(out)
+    require_destination(out)
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
@@ -159,8 +159,8 @@ def _having_score(source: ExportSource, selected: NDArray[np.bool_]) -> NDArray[
     for batch in source.corpus.batch_names():
         count = len(source.corpus.batch_records(batch))
         if selected[first : first + count].any():
-            whole = Part(batch, batch.rsplit("-", 1)[0], tuple(range(count)), ())
-            having[first : first + count] = [sample.score is not None for sample in source.samples(whole)]
+            batch_part = Part(batch, batch.rsplit("-", 1)[0], tuple(range(count)), ())
+            having[first : first + count] = [sample.score is not None for sample in source.samples(batch_part)]
         first += count
     return having
 

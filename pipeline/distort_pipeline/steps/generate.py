@@ -25,7 +25,7 @@ from distort_pipeline.severities import true_parameters
 from distort_pipeline.statistics.ssim import WINDOW_PX
 from distort_pipeline.stores.arrays import create_group, create_samples
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.corpora import PRISTINE, distorted_array
 from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.ingested import require_images
@@ -53,7 +53,7 @@ def run(
 ) -> Report:
     """Write the corpus `out`; finished batches of an interrupted run are kept."""
     started = time.monotonic()
-    require_place(out)
+    require_destination(out)
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)

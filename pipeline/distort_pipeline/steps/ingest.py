@@ -138,10 +138,10 @@ def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> 
         for entry in islice(waiting, config.workers * IN_FLIGHT_PER_WORKER):
             running.append(pool.submit(_examine, entry, root, config))
         while running:
-            done = running.popleft().result()
+            examined = running.popleft().result()
             for entry in islice(waiting, 1):
                 running.append(pool.submit(_examine, entry, root, config))
-            yield done
+            yield examined
 
 
 def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejected:

@@ -26,7 +26,7 @@ from distort_pipeline.stores.arrays import (
     create_group,
     create_tiles,
 )
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.external_pairs import Partners, match_pairs
 from distort_pipeline.stores.files import Ledger, check_free_space, write_json
@@ -45,7 +45,7 @@ def run(
 ) -> Report:
     """Write the pair store `out` of the images of a manifest; finished shards of an interrupted run are kept."""
     started = time.monotonic()
-    require_place(out)
+    require_destination(out)
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     recipes = recipes_of(config)
@@ -102,9 +102,9 @@ def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
     A name of external pairs may stand among `distortions` as well, so that a list of all names is in one place.
     PipelineError if it is the name of a distortion of the registry.
     """
-    taken = sorted(set(config.external) & set(DISTORTIONS.names()))
-    if taken:
-        raise PipelineError(f"pairs.external cannot have the name {taken[0]}: a true distortion has this name")
+    name_clashes = sorted(set(config.external) & set(DISTORTIONS.names()))
+    if name_clashes:
+        raise PipelineError(f"pairs.external cannot have the name {name_clashes[0]}: a true distortion has this name")
     algorithmic = [
         Recipe(name, level, level_index, parameters(config.preset, name, level))
         for name in config.distortions
@@ -167,20 +167,20 @@ def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[s
     for name, partners in external.items():
         images = [image for image in partners.paths if f"{name}/{image}" in thumbnails]
         pairs = [thumbnails[f"{name}/{image}"] for image in images]
-        found = list(find_mismatches([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-        if not found:
+        mismatches = list(find_mismatches([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+        if not mismatches:
             continue
         yield (
-            f"warning: {len(found)} of {len(images)} partners of {name} seem to be of another image, mirrored or "
+            f"warning: {len(mismatches)} of {len(images)} partners of {name} seem to be of another image, mirrored or "
             "turned; correct or remove these files, and make the store again"
         )
-        for index, better, score, own in found[:MISSING_SHOWN]:
+        for index, better, score, pair_score in mismatches[:MISSING_SHOWN]:
             image = images[index]
             like = f"resembles {images[better] if isinstance(better, int) else f'its image {better}'} ({score:.2f})"
             like = "resembles no image" if better is None else like
-            yield f"{image}: its partner {partners.paths[image]} in {name} {like}, its own image by {own:.2f}"
-        if len(found) > MISSING_SHOWN:
-            yield f"and {len(found) - MISSING_SHOWN} more"
+            yield f"{image}: its partner {partners.paths[image]} in {name} {like}, its own image by {pair_score:.2f}"
+        if len(mismatches) > MISSING_SHOWN:
+            yield f"and {len(mismatches) - MISSING_SHOWN} more"
 
 
 def _file_digest(root: Path, path: str) -> str | None:
@@ -216,8 +216,8 @@ def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, til
         if shard.name in finished:
             continue
         for placed in shard.images:
-            whole = placed.image.width * placed.image.height
-            pixels += whole if shard.split == "val" else len(placed.tiles) * tile_px**2
+            image_pixels = placed.image.width * placed.image.height
+            pixels += image_pixels if shard.split == "val" else len(placed.tiles) * tile_px**2
     return pixels * 3 * (1 + len(recipes))
 
 

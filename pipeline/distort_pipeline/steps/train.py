@@ -19,7 +19,7 @@ from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.model_card import GREY, model_card
 from distort_pipeline.seeds import derive_seed
 from distort_pipeline.steps.train_composed import is_external, run_composed
-from distort_pipeline.stores.builds import StagedStore, require_place
+from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import (
     KIND,
@@ -74,7 +74,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     all other weights are random.
     """
     started = time.monotonic()
-    require_place(out)
+    require_destination(out)
     pairs = open_pairs(pairs_path)
     recipes = learned_recipes(pairs, distortion, config.levels)
     if init_from is None and is_external(recipes):
@@ -209,10 +209,10 @@ def _trainer(
     from distort_pipeline.training.backends import make_trainer
     from distort_pipeline.training.gan import GANConfig
 
-    shared = {field.name for field in dataclasses.fields(GANConfig)} & {
+    common = {field.name for field in dataclasses.fields(GANConfig)} & {
         field.name for field in dataclasses.fields(config)
     }
-    values = {name: getattr(config, name) for name in shared}
+    values = {name: getattr(config, name) for name in common}
     resolved = {
         "levels": levels,
         "noise_channels": noise_channels,

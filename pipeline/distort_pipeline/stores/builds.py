@@ -42,42 +42,42 @@ class OtherInputsError(PipelineError):
     """A finished store was made with other settings or inputs."""
 
 
-def require_place(out: Path) -> Path:
-    """Return the place of `out`, links followed; PipelineError, before any work, if nothing new can be written there.
+def require_destination(out: Path) -> Path:
+    """Return the absolute path of `out`, links followed; PipelineError, before any work, if it cannot be written.
 
-    A place with a finished store passes: `StagedStore.complete` compares settings and inputs.
+    A folder with a finished store passes: `StagedStore.complete` compares settings and inputs.
     """
     if isinstance(out, RemotePath):
         return out
-    place = settle(out)
+    destination = settle(out)
     try:
-        if (place / "store.json").is_file():
-            return place
-        if not (_is_vacant(place) or _unfinished_inside(place)):
+        if (destination / "store.json").is_file():
+            return destination
+        if not (_is_vacant(destination) or _unfinished_inside(destination)):
             raise _not_ours(out)
-        require_writable(next(folder for folder in (place, *place.parents) if folder.exists()))
+        require_writable(next(folder for folder in (destination, *destination.parents) if folder.exists()))
     except OSError as error:
         raise PipelineError(
             f"cannot write {out}: {error.strerror or error}; choose another folder with --out"
         ) from None
-    return place
+    return destination
 
 
 def require_new_folder(out: Path) -> Path:
-    """Return the place of `out` as `require_place` does; PipelineError also for a finished store."""
-    place = require_place(out)
-    if not _is_vacant(place):
+    """Return the path of `out` as `require_destination` does; PipelineError also for a finished store."""
+    destination = require_destination(out)
+    if not _is_vacant(destination):
         raise PipelineError(f"{out} already exists; choose another folder with --out, or delete it first")
-    return place
+    return destination
 
 
 def require_file(path: Path) -> None:
     """Raise PipelineError, before any work, unless a file can be written at `path`."""
-    place = settle(path)
+    destination = settle(path)
     try:
-        if place.is_dir():
+        if destination.is_dir():
             raise PipelineError(f"cannot write the file {path}: it is a folder")
-        require_writable(next(folder for folder in place.parents if folder.exists()))
+        require_writable(next(folder for folder in destination.parents if folder.exists()))
     except OSError as error:
         raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -97,40 +97,42 @@ def require_writable(folder: Path) -> None:
     probe.rmdir()
 
 
-def staging_folder(place: Path, name: str) -> Path:
-    """Return the staging folder called `name` for a store at `place`: inside an empty folder, else beside `place`."""
-    inside = place / f".{name}.building"
-    if inside.is_dir() or (place.is_dir() and _is_vacant(place)):
+def staging_folder(destination: Path, name: str) -> Path:
+    """Return the staging folder called `name` for a store at `destination`: inside it if empty, else beside it."""
+    inside = destination / f".{name}.building"
+    if inside.is_dir() or (destination.is_dir() and _is_vacant(destination)):
         return inside
-    return place.parent / f".{place.name}.{name}.building"
+    return destination.parent / f".{destination.name}.{name}.building"
 
 
-def move_in(work: Path, place: Path) -> None:
-    """Move a finished staging folder to `place`; a kill in the middle is finished by a second call.
+def move_in(work: Path, destination: Path) -> None:
+    """Move a finished staging folder to `destination`; a kill in the middle is finished by a second call.
 
-    From inside `place`, entries move up, store.json last; OSError, before anything moves, if a name is taken.
+    From inside `destination`, entries move up, store.json last; OSError, before anything moves, if a name is taken.
     """
-    if work.parent != place:
-        work.rename(place)
+    if work.parent != destination:
+        work.rename(destination)
         return
     entries = sorted(work.iterdir(), key=lambda path: path.name == "store.json")
     for path in entries:
-        if os.path.lexists(place / path.name):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place / path.name))
+        if os.path.lexists(destination / path.name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination / path.name))
     for path in entries:
-        path.rename(place / path.name)
+        path.rename(destination / path.name)
     work.rmdir()
 
 
-def _is_vacant(place: Path) -> bool:
-    """Return whether a store may take `place`: missing, or a folder without files but litter and unfinished work."""
-    if not place.exists():
+def _is_vacant(destination: Path) -> bool:
+    """Return whether `destination` is missing, or a folder with nothing but litter and unfinished work."""
+    if not destination.exists():
         return True
-    return place.is_dir() and all(is_litter(path.name) or is_unfinished(path.name) for path in place.iterdir())
+    return destination.is_dir() and all(
+        is_litter(path.name) or is_unfinished(path.name) for path in destination.iterdir()
+    )
 
 
-def _unfinished_inside(place: Path) -> bool:
-    return any(place.glob(".*.building"))
+def _unfinished_inside(destination: Path) -> bool:
+    return any(destination.glob(".*.building"))
 
 
 def _not_ours(out: Path) -> PipelineError:
@@ -153,18 +155,20 @@ class StagedStore:
     staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
 
     @cached_property
-    def place(self) -> Path:
-        """The place of the store, links followed."""
+    def destination(self) -> Path:
+        """The absolute path of the store, links followed."""
         return self.out if self._is_remote else settle(self.out)
 
     @cached_property
     def work(self) -> Path:
         """The staging folder."""
-        return self.out if self._is_remote else staging_folder(self.place, self.config_hash[:16])
+        return self.out if self._is_remote else staging_folder(self.destination, self.config_hash[:16])
 
     @property
     def _lease(self) -> Path:
-        return self.work.with_name(".lease" if self.work.parent == self.place else f".{self.place.name}.lease")
+        return self.work.with_name(
+            ".lease" if self.work.parent == self.destination else f".{self.destination.name}.lease"
+        )
 
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError for other contents.
@@ -177,9 +181,9 @@ class StagedStore:
         if self._is_finished():
             with hold_lease(self._lease, self.out):
                 self._move_in()
-        if _is_vacant(self.place):
+        if _is_vacant(self.destination):
             return False
-        path = self.place / "store.json"
+        path = self.destination / "store.json"
         metadata = read_json(path) if path.is_file() else None
         if isinstance(metadata, dict) and metadata.get("config_hash") == self.config_hash:
             return True
@@ -210,11 +214,11 @@ class StagedStore:
 
     def _adopt(self) -> None:
         """Move interrupted work beside `out` into `out`, an empty folder created since then."""
-        beside = self.place.parent / f".{self.place.name}.{self.work.name.lstrip('.')}"
-        if self.work.parent == self.place and beside.is_dir() and not self.work.exists():
-            with hold_lease(beside.with_name(f".{self.place.name}.lease"), self.out):
+        sibling = self.destination.parent / f".{self.destination.name}.{self.work.name.lstrip('.')}"
+        if self.work.parent == self.destination and sibling.is_dir() and not self.work.exists():
+            with hold_lease(sibling.with_name(f".{self.destination.name}.lease"), self.out):
                 try:
-                    beside.rename(self.work)
+                    sibling.rename(self.work)
                 except OSError:  # on another disk, as for a mount point: the work starts over
                     return
 
@@ -277,7 +281,7 @@ class StagedStore:
         for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
-            move_in(self.work, self.place)
+            move_in(self.work, self.destination)
         except OSError as error:
             if not self.work.exists() and self.complete():
                 return  # another command has moved the store

@@ -69,7 +69,7 @@ class InvalidImage(PipelineError):  # noqa: N818 - named after the file
         self.reason = reason
 
 
-def named(data: bytes) -> str:
+def describe_file(data: bytes) -> str:
     """Return the name of a file in no format of images that is read here, with the remedy where there is any."""
     if not data.strip(b"\0"):
         return f"holds zeros only, {len(data)} bytes; get it again" if data else "an empty file: 0 bytes; get it again"
@@ -105,10 +105,10 @@ def is_marked_png(data: bytes) -> bool:
 def png_pixels(data: bytes) -> tuple[bytes, bytes | None, bytes | None]:
     """Return a PNG file without its metadata; its ICC profile and EXIF data, or None if absent or damaged."""
     kept, icc, exif = [PNG_SIGNATURE], None, None
-    for kind, body, whole in _png_chunks(data):
+    for kind, body, chunk in _png_chunks(data):
         if not kind[0] & 0x20 or kind in PNG_KEPT:  # a capital first letter: critical
-            kept.append(whole)
-        elif zlib.crc32(kind + body) != int.from_bytes(whole[-4:], "big"):
+            kept.append(chunk)
+        elif zlib.crc32(kind + body) != int.from_bytes(chunk[-4:], "big"):
             continue
         elif kind == b"iCCP":
             icc = _unpacked(body.partition(b"\0")[2][1:])

@@ -318,17 +318,17 @@ class CorpusStore:
 def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Raise PipelineError if a field needed for reading is missing or of another type."""
     conditions, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
-    named = isinstance(conditions, dict) and all(
+    conditions_typed = isinstance(conditions, dict) and all(
         isinstance(condition, dict)
         and isinstance(condition.get("distortion"), str)
         and isinstance(condition.get("level"), int)
         for condition in conditions.values()
     )
-    counted = all(
+    counts_typed = all(
         isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
         for counts in (samples, batches)
     )
-    same = named and counted and set(conditions or ()) == set(samples or ()) == set(batches or ())
+    same = conditions_typed and counts_typed and set(conditions or ()) == set(samples or ()) == set(batches or ())
     sized = "tile_px" in metadata and (metadata["tile_px"] is None or isinstance(metadata["tile_px"], int))
     if not (same and sized and isinstance(metadata.get("tile_shards"), int)):
         raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its conditions, samples or tiles")

@@ -81,16 +81,16 @@ def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
             candidates.setdefault(key(file), []).append(file)
         namesakes = Counter(key(image.path) for image in images)
         for image in images:
-            found = _image_files(candidates.get(key(image.path), []))
-            if image.id in paths or image.id in reasons or not found:
+            matches = _image_files(candidates.get(key(image.path), []))
+            if image.id in paths or image.id in reasons or not matches:
                 continue
             if namesakes[key(image.path)] > 1:
                 continue
-            if len(found) == 1:
-                paths[image.id] = found[0]
+            if len(matches) == 1:
+                paths[image.id] = matches[0]
             else:
-                reasons[image.id] = f"its partner is ambiguous: {_some(found)}"
-                ambiguous = ambiguous or found
+                reasons[image.id] = f"its partner is ambiguous: {_some(matches)}"
+                ambiguous = ambiguous or matches
     if not paths:
         refused = "".join(f"; {row.path}: {row.reason}" for row in opened.refused[:1])
         raise PipelineError(_levels(source, ambiguous) or f"no file in {source} has the name of an image{refused}")
@@ -137,8 +137,8 @@ def _levels(source: Path, ambiguous: Sequence[str]) -> str | None:
     """Return the message on a source with several files for each image, perhaps a folder a level; None for others."""
     if not ambiguous:
         return None
-    shared = len(Path(os.path.commonpath(ambiguous)).parts)
-    folders = sorted({PurePosixPath(*PurePosixPath(path).parts[: shared + 1]).as_posix() for path in ambiguous})
+    depth = len(Path(os.path.commonpath(ambiguous)).parts)
+    folders = sorted({PurePosixPath(*PurePosixPath(path).parts[: depth + 1]).as_posix() for path in ambiguous})
     if len({PurePosixPath(path).name for path in ambiguous}) < len(ambiguous):
         return (
             f"the images are several times in {source}, in {_some(folders)}: give each folder, or level, a name of its "

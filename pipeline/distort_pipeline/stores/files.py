@@ -135,8 +135,8 @@ def _field(metadata: object, key: str) -> str:
 
 def free_bytes(path: Path) -> int:
     """Return the number of free bytes on the disk of `path`; `path` may be missing."""
-    place = path.resolve()
-    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    resolved = path.resolve()
+    existing = next(parent for parent in (resolved, *resolved.parents) if parent.exists())
     return shutil.disk_usage(existing).free
 
 

@@ -52,7 +52,7 @@ def near_copies(prints: Sequence[Fingerprint]) -> dict[int, int]:
     """Return index → index of the first image of the same scene, for every image with an earlier near copy."""
     if not prints:
         return {}
-    words = np.frombuffer(b"".join(item.bits for item in prints), np.uint64).reshape(len(prints), -1)
+    bits = np.frombuffer(b"".join(item.bits for item in prints), np.uint64).reshape(len(prints), -1)
     first = list(range(len(prints)))
 
     def root(index: int) -> int:
@@ -61,12 +61,12 @@ def near_copies(prints: Sequence[Fingerprint]) -> dict[int, int]:
         return index
 
     for start in range(0, len(prints), ROWS_AT_ONCE):
-        rows = words[start : start + ROWS_AT_ONCE]
-        distances = sum(np.bitwise_count(rows[:, None, k] ^ words[None, :, k]) for k in range(words.shape[1]))
+        rows = bits[start : start + ROWS_AT_ONCE]
+        distances = sum(np.bitwise_count(rows[:, None, k] ^ bits[None, :, k]) for k in range(bits.shape[1]))
         for row, column in np.argwhere(np.asarray(distances) <= MAX_BITS):
-            one, other = root(start + int(row)), root(int(column))
-            if column > start + row and one != other and _correlated(prints[start + row], prints[column]):
-                first[max(one, other)] = min(one, other)
+            scene, other_scene = root(start + int(row)), root(int(column))
+            if column > start + row and scene != other_scene and _correlated(prints[start + row], prints[column]):
+                first[max(scene, other_scene)] = min(scene, other_scene)
     return {index: root(index) for index in range(len(prints)) if root(index) != index}
 
 
@@ -98,8 +98,8 @@ def heavy_compression(data: bytes, image: Image) -> str | None:
     return "has the 8 px blocks of an earlier JPEG" if has_blocks(image) else None
 
 
-def _correlated(one: Fingerprint, other: Fingerprint) -> bool:
-    a, b = (np.frombuffer(item.thumbnail, np.uint8).astype(float) for item in (one, other))
+def _correlated(first: Fingerprint, second: Fingerprint) -> bool:
+    a, b = (np.frombuffer(item.thumbnail, np.uint8).astype(float) for item in (first, second))
     return min(a.std(), b.std()) >= MIN_DEVIATION and np.corrcoef(a, b)[0, 1] >= MIN_CORRELATION
 
 

@@ -39,8 +39,8 @@ from distort_pipeline.stores.containers import (
     PNG_SIGNATURE,
     TIFF_HEADS,
     InvalidImage,
+    describe_file,
     jpeg_fault,
-    named,
     png_pixels,
     tiff_image,
 )
@@ -123,7 +123,7 @@ def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tupl
         mode = opened.mode
         opened.load()
     except UnidentifiedImageError:
-        raise InvalidImage(named(data)) from None
+        raise InvalidImage(describe_file(data)) from None
     except BROKEN as error:
         raise InvalidImage(f"broken image: {str(error) or type(error).__name__}") from None
     if opened.format in ("JPEG", "MPO") and (fault := jpeg_fault(data, lambda other: _has_pixels(other, opened))):
@@ -234,8 +234,8 @@ def _pixels(eight: PILImage.Image, opened: PILImage.Image, orientation: int, icc
     rgb = _to_srgb(colour, icc)
     if alpha is not None and not (opened.format == "BMP" and alpha.getextrema() == (0, 0)):
         rgb = PILImage.composite(rgb, PILImage.new("RGB", rgb.size, "white"), alpha)
-    turn = UPRIGHT.get(orientation)
-    return np.array(rgb if turn is None else rgb.transpose(turn))
+    transposition = UPRIGHT.get(orientation)
+    return np.array(rgb if transposition is None else rgb.transpose(transposition))
 
 
 def _split(eight: PILImage.Image) -> tuple[PILImage.Image, PILImage.Image | None]:
@@ -277,6 +277,6 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile, mode: str) -> bool:
 def _converted(colour: PILImage.Image, profile: ImageCms.ImageCmsProfile) -> PILImage.Image:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     transform = ImageCms.buildTransform(profile, srgb, colour.mode, "RGB", ImageCms.Intent.PERCEPTUAL)
-    done = ImageCms.applyTransform(colour, transform)
-    assert done is not None  # None only for in-place conversion
-    return done
+    converted = ImageCms.applyTransform(colour, transform)
+    assert converted is not None  # None only for in-place conversion
+    return converted

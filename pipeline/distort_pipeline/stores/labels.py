@@ -92,7 +92,7 @@ class LabelStore:
             return [dict(zip(self.columns, (rating.mean, rating.std, rating.count), strict=True)) for rating in ratings]
         values = read_records([path], MeasuredValue)
         self._check(batch, values)
-        return [{self.column: measured.value} for measured in values]
+        return [{self.column: entry.value} for entry in values]
 
     def _check(self, batch: str, values: Sequence[Any]) -> None:
         (entry,) = Ledger(self.folder).entries([batch])

@@ -69,8 +69,8 @@ def csv_table(text: str, where: str, *columns: Sequence[str]) -> list[Row]:
         headings = [name.strip().lower() for name in table.fieldnames or ()]
         if not any(set(names) <= set(headings) for names in columns):
             needed = ", or ".join(" and ".join(names) for names in columns)
-            given = ", ".join(headings) or "none"
-            raise PipelineError(f"{where}, line 1: there must be columns {needed}; columns are: {given}")
+            present = ", ".join(headings) or "none"
+            raise PipelineError(f"{where}, line 1: there must be columns {needed}; columns are: {present}")
         return [
             Row({name.strip().lower(): value for name, value in row.items() if name}, f"{where}, line {table.line_num}")
             for row in table
@@ -123,9 +123,9 @@ def listed_path(folder: Path, text: str) -> str:
         if os.path.lexists(folder / text):
             return PurePosixPath(text).as_posix()
         for part in slashed.parts:
-            place, name = folder / path, part
-            if not os.path.lexists(place / part) and place.is_dir():
-                (name,) = (item.name for item in place.iterdir() if spelling(item.name) == spelling(part))
+            parent, name = folder / path, part
+            if not os.path.lexists(parent / part) and parent.is_dir():
+                (name,) = (item.name for item in parent.iterdir() if spelling(item.name) == spelling(part))
             path /= name
     except (OSError, ValueError):  # no such name, or several
         return slashed.as_posix()

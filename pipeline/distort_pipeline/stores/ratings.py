@@ -41,7 +41,12 @@ class Ratings:
     @property
     def extremes(self) -> tuple[float, float]:
         """The lowest and the highest rating."""
-        values = [value for sessions in self.values.values() for given in sessions.values() for value in given]
+        values = [
+            value
+            for sessions in self.values.values()
+            for session_values in sessions.values()
+            for value in session_values
+        ]
         return min(values), max(values)
 
     def of_sample(self, sample: int) -> list[float]:

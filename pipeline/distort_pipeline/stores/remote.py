@@ -80,7 +80,7 @@ def _system() -> Any:
     try:
         import s3fs
     except ImportError:
-        raise PipelineError("s3:// needs s3fs: pip install 'distort-pipeline[s3]'") from None
+        raise PipelineError("s3:// needs s3fs: pip install '.[s3]' in a clone of distort-pipeline") from None
     return s3fs.S3FileSystem(**storage_options())
 
 

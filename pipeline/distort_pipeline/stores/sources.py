@@ -230,7 +230,7 @@ def _from_list(path: Path, entries: list[Entry]) -> Source:
     root, paths = common_root(path.parent, [listed_path(path.parent, entry.path) for entry in entries])
     unique: dict[str, Entry] = {}
     refused = []
-    for entry in (replace(entry, path=found) for entry, found in zip(entries, paths, strict=True)):
+    for entry in (replace(entry, path=entry_path) for entry, entry_path in zip(entries, paths, strict=True)):
         if entry.path in unique:
             refused.append(Rejected(entry.path, "listed twice"))
         else:

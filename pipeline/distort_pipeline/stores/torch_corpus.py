@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     from distort_pipeline.errors import PipelineError
 
-    raise PipelineError("to_torch() needs PyTorch: pip install 'distort-pipeline[torch]'") from error
+    raise PipelineError("to_torch() needs PyTorch: pip install '.[torch]' in a clone of distort-pipeline") from error
 
 Item = dict[str, Any]
 

@@ -16,7 +16,7 @@ from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, consecutive, 
 try:
     import xarray
 except ImportError as error:
-    raise PipelineError("to_xarray() needs xarray: pip install 'distort-pipeline[xarray]'") from error
+    raise PipelineError("to_xarray() needs xarray: pip install '.[xarray]' in a clone of distort-pipeline") from error
 
 DIMENSIONS = ("sample", "y", "x", "channel")
 PIXEL = np.dtype(np.uint8)

@@ -54,8 +54,8 @@ class CompositeGenerator:
         for batch in first.distort_batches(images, seeds, severities, significances):
             rows, distorted = slice(start, start + len(batch)), batch
             for index, predictor in enumerate(others, start=1):
-                draws = [derive_seed(seed, index) for seed in seeds[rows]]
-                distorted = predictor.distort(distorted, draws, severities[rows])
+                draw_seeds = [derive_seed(seed, index) for seed in seeds[rows]]
+                distorted = predictor.distort(distorted, draw_seeds, severities[rows])
             yield distorted
             start = rows.stop
 

@@ -53,7 +53,8 @@ def load_metric(name: str, threads: int) -> Metric:
             import torch
     except ImportError as error:
         raise PipelineError(
-            f"--metric needs pyiqa, which cannot be imported ({error}): pip install 'distort-pipeline[consumers]'"
+            f"--metric needs pyiqa, which cannot be imported ({error}): pip install '.[consumers]' in a clone of "
+            "distort-pipeline"
         ) from None
     torch.set_num_threads(threads)
     known = [*pyiqa.list_models("FR"), *pyiqa.list_models("NR")]
@@ -80,11 +81,11 @@ def measure_batch(task: MetricTask) -> str:
     values: list[float] = []
     for pairs in _groups(zip(distorted, pristine, strict=True)):
         values += _measured(metric, task.metric, pairs)
-    measured = [
+    measured_values = [
         MeasuredValue(record.sample, value if math.isfinite(value) else None)
         for record, value in zip(records, values, strict=True)
     ]
-    write_values(task.work, task.batch, measured, MeasuredValue)
+    write_values(task.work, task.batch, measured_values, MeasuredValue)
     return task.batch
 
 

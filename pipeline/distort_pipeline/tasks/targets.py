@@ -105,7 +105,7 @@ def lowest_quality(
     values: list[float] = []
     for batch in composite.distort_batches(images, seeds, [1.0] * len(images), significances):
         pristine = images[len(values) : len(values) + len(batch)]
-        values += [measured(measure, clean, distorted) for clean, distorted in zip(pristine, batch, strict=True)]
+        values += [quality_of(measure, clean, distorted) for clean, distorted in zip(pristine, batch, strict=True)]
     return values
 
 
@@ -189,15 +189,15 @@ def _evaluate(
     """Distort the images at the indices in `severities` and add their qualities to their searches."""
     indices = list(severities)
     chosen = None if significances is None else significances[indices]
-    draws = [seeds[index] for index in indices]
-    batches = composite.distort_batches(images[indices], draws, list(severities.values()), chosen)
+    draw_seeds = [seeds[index] for index in indices]
+    batches = composite.distort_batches(images[indices], draw_seeds, list(severities.values()), chosen)
     for index, image in zip(indices, np.concatenate(list(batches)), strict=True):
         search = searches[index]
-        quality = measured(search.measure, images[index], image)
+        quality = quality_of(search.measure, images[index], image)
         search.evaluations.append(_Evaluation(severities[index], quality, image.copy()))
 
 
-def measured(measure: str, pristine: Image, distorted: Image) -> float:
+def quality_of(measure: str, pristine: Image, distorted: Image) -> float:
     """Return the value of `measure`; PSNR up to HIGHEST_PSNR_DB."""
     value = MEASURES[measure](pristine, distorted)
     if value is None:

@@ -19,12 +19,12 @@ class CurveFit:
 
     def __init__(self, count: int, knots: int, spacing: float) -> None:
         self.knots, self.spacing = knots, spacing
-        self.diagonal, self.beside, self.right, self.squares = (np.zeros((count, knots)) for _ in range(4))
+        self.diagonal, self.off_diagonal, self.right, self.squares = (np.zeros((count, knots)) for _ in range(4))
 
     def __add__(self, other: CurveFit) -> CurveFit:
         """Return the fit to the observations of both."""
         total = CurveFit(len(self.diagonal), self.knots, self.spacing)
-        for name in ("diagonal", "beside", "right", "squares"):
+        for name in ("diagonal", "off_diagonal", "right", "squares"):
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
 
@@ -42,11 +42,11 @@ class CurveFit:
         ):
             sums = np.bincount(flat, left_sums, table.size) + np.bincount(flat + 1, right_sums, table.size)
             table += sums.reshape(table.shape)
-        self.beside += np.bincount(flat, left * right, self.beside.size).reshape(self.beside.shape)
+        self.off_diagonal += np.bincount(flat, left * right, self.off_diagonal.size).reshape(self.off_diagonal.shape)
 
     def solve(self) -> Floats:
         """Return the curves (count, knots) of the conditional mean: E[gain | value]."""
-        return _solved(self.diagonal, self.beside, self.right, KNOT_RIDGE)
+        return _solved(self.diagonal, self.off_diagonal, self.right, KNOT_RIDGE)
 
     def energy(self) -> float:
         """Return the sum of squared gains."""
@@ -62,9 +62,11 @@ class CurveFit:
         Knots with few observations follow the pooled coefficients. A mean would lie between two steps where the
         rounding of pixels decides between both, and leave a trace where the codec leaves none.
         """
-        diagonal, beside, right = (table.sum(0, keepdims=True) for table in (self.diagonal, self.beside, self.right))
-        pooled = _solved(diagonal, beside, right, KNOT_RIDGE)
-        mean = _solved(self.diagonal, self.beside, self.right + POOLED_RIDGE * pooled, POOLED_RIDGE)
+        diagonal, off_diagonal, right = (
+            table.sum(0, keepdims=True) for table in (self.diagonal, self.off_diagonal, self.right)
+        )
+        pooled = _solved(diagonal, off_diagonal, right, KNOT_RIDGE)
+        mean = _solved(self.diagonal, self.off_diagonal, self.right + POOLED_RIDGE * pooled, POOLED_RIDGE)
         return (np.rint(self._values() + mean) - self._values()).astype(np.float32)
 
     def with_gain(self, shrinkage_gain: float, pooled: CurveFit | None = None) -> Floats:
@@ -85,9 +87,9 @@ class CurveFit:
     def _solve_with_prior(self, pooled: CurveFit | None, name: str) -> Floats:
         """Return the solution for the right side `name`; knots with few observations follow `pooled`, if given."""
         if pooled is None:
-            return _solved(self.diagonal, self.beside, getattr(self, name), KNOT_RIDGE)
+            return _solved(self.diagonal, self.off_diagonal, getattr(self, name), KNOT_RIDGE)
         prior = pooled._solve_with_prior(None, name)
-        return _solved(self.diagonal, self.beside, getattr(self, name) + POOLED_RIDGE * prior, POOLED_RIDGE)
+        return _solved(self.diagonal, self.off_diagonal, getattr(self, name) + POOLED_RIDGE * prior, POOLED_RIDGE)
 
     def _values(self) -> NDArray[np.floating]:
         return np.asarray(self.spacing * (np.arange(self.knots) - (self.knots - 1) / 2))
@@ -128,15 +130,15 @@ def monotone_over_levels(curves: Floats) -> Floats:
     """
     sides = np.sign(np.arange(curves.shape[-1]) - (curves.shape[-1] - 1) / 2).astype(np.float32)
     losses = -sides * curves
-    bounds = np.maximum.accumulate(losses, 0), np.minimum.accumulate(losses[::-1], 0)[::-1]
-    return np.where(sides == 0, curves, -sides * (bounds[0] + bounds[1]) / 2)
+    envelopes = np.maximum.accumulate(losses, 0), np.minimum.accumulate(losses[::-1], 0)[::-1]
+    return np.where(sides == 0, curves, -sides * (envelopes[0] + envelopes[1]) / 2)
 
 
 def _solved(
-    diagonals: NDArray[np.float64], besides: NDArray[np.float64], right_sides: NDArray[np.float64], ridge: float
+    diagonals: NDArray[np.float64], off_diagonals: NDArray[np.float64], right_sides: NDArray[np.float64], ridge: float
 ) -> Floats:
     curves = np.empty(diagonals.shape, np.float32)
-    for row, (diagonal, beside, right) in enumerate(zip(diagonals, besides, right_sides, strict=True)):
-        upper = np.concatenate([[0.0], beside[:-1]])
+    for row, (diagonal, off_diagonal, right) in enumerate(zip(diagonals, off_diagonals, right_sides, strict=True)):
+        upper = np.concatenate([[0.0], off_diagonal[:-1]])
         curves[row] = solveh_banded(np.stack([upper, diagonal + ridge]), right)
     return curves

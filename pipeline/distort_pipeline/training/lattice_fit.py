@@ -24,7 +24,7 @@ class QuantizerSteps:
 
     log_steps: Floats
     seen: NDArray[np.bool_]  # False: the step is a lower limit only
-    whole: Floats  # closeness of kept magnitudes to the lattice, see WHOLE; 0 where not seen
+    closeness: Floats  # of kept magnitudes to the lattice, see WHOLE; 0 where not seen
 
 
 class LatticeFit:
@@ -59,13 +59,12 @@ class LatticeFit:
         kept_above = kept.sum(1) - np.take_along_axis(np.cumsum(kept, 1), split[:, None] - 1, 1)[:, 0]
         seen = kept_above >= LEAST_KEPT
         steps = 2 * MAGNITUDE_STEP * (FIRST_BIN + np.where(seen, split, np.maximum(largest, 1))).astype(np.float64)
-        whole = np.zeros(len(steps))
+        closeness = np.zeros(len(steps))
         for index in np.flatnonzero(seen):
-            step, closeness = nearest_lattice(self.decoded[index], steps[index])
-            whole[index] = closeness
-            if closeness >= WHOLE:
+            step, closeness[index] = nearest_lattice(self.decoded[index], steps[index])
+            if closeness[index] >= WHOLE:
                 steps[index] = step
-        return QuantizerSteps(np.log(steps).astype(np.float32), seen, whole.astype(np.float32))
+        return QuantizerSteps(np.log(steps).astype(np.float32), seen, closeness.astype(np.float32))
 
 
 def nearest_lattice(counts: NDArray[np.int64], about: float) -> tuple[float, float]:
@@ -82,10 +81,10 @@ def nearest_lattice(counts: NDArray[np.int64], about: float) -> tuple[float, flo
     best, width = about, max(NEAR_LEVELS, NEAR_SHARE * about)
     for _ in range(2):
         tried = best + np.linspace(-width, width, TRIES)
-        phases = np.cos(2 * np.pi * MAGNITUDE_STEP * bins / tried[:, None])
-        index = int((np.exp(SHARPNESS * (phases - 1)) @ counts[bins]).argmax())
+        cosines = np.cos(2 * np.pi * MAGNITUDE_STEP * bins / tried[:, None])
+        index = int((np.exp(SHARPNESS * (cosines - 1)) @ counts[bins]).argmax())
         best, width = float(tried[index]), 2 * width / (TRIES - 1)
-    return best, float(phases[index] @ counts[bins] / counts[bins].sum())
+    return best, float(cosines[index] @ counts[bins] / counts[bins].sum())
 
 
 def resolve_lattice(log_steps: Floats, seen: NDArray[np.bool_]) -> Floats:
@@ -104,5 +103,5 @@ def resolve_lattice(log_steps: Floats, seen: NDArray[np.bool_]) -> Floats:
 
 def in_whole_steps(levels: list[QuantizerSteps]) -> bool:
     """Return whether a band is decoded to whole steps, by the median over all levels."""
-    closeness = np.concatenate([steps.whole[steps.seen] for steps in levels])
+    closeness = np.concatenate([steps.closeness[steps.seen] for steps in levels])
     return bool(len(closeness)) and float(np.median(closeness)) >= WHOLE

@@ -106,25 +106,25 @@ def train(
     with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
         for batch in track(batches, total=steps, label=label, unit="steps", done=first):
             pending.append(trainer.step(*batch.inputs, batch.step))
-            done = batch.step + 1
+            steps_done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             stopped = stop_requested()
             # at the same steps, wherever a run was interrupted
-            log_due = done % LOG_EVERY == 0 or done % checkpoint_every == 0 or done == steps
-            checkpoint_due = done % checkpoint_every == 0 or done == steps or stopped or overdue
+            log_due = steps_done % LOG_EVERY == 0 or steps_done % checkpoint_every == 0 or steps_done == steps
+            checkpoint_due = steps_done % checkpoint_every == 0 or steps_done == steps or stopped or overdue
             if log_due or checkpoint_due:
-                accumulate(done)
+                accumulate(steps_done)
             if log_due:
-                log_means(done)
-            validation_due = done % validate_every == 0 or done == steps
+                log_means(steps_done)
+            validation_due = steps_done % validate_every == 0 or steps_done == steps
             if validation_due:
-                log.log(done, validate(done))
+                log.log(steps_done, validate(steps_done))
                 checkpoint_due = checkpoint_due or not goes_on()
             if checkpoint_due:
                 open_state = {f"{OPEN_SUMS}{name}": np.array(total) for name, total in sums.items()}
-                save_checkpoint(checkpoints, done, {**trainer.state(), **open_state})
+                save_checkpoint(checkpoints, steps_done, {**trainer.state(), **open_state})
                 saved = time.monotonic()
-            if stopped and done < steps:
+            if stopped and steps_done < steps:
                 raise KeyboardInterrupt
             if validation_due and not goes_on():
                 break

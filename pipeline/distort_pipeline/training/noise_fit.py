@@ -58,10 +58,10 @@ def fit_noise(explained: Images, distorted: Images, *, channels: int) -> dict[st
     colours = _colours(covariance, channels)
     octaves = _octave_powers(side, channels)
     kept_power = np.ones((side, side))
-    for turn in range(CLIPPED_TURNS + 1):
+    for iteration in range(CLIPPED_TURNS + 1):
         powers, kernel = _fit_spectrum(target / kept_power, octaves)
         matrices = (np.sqrt(powers)[:, None, None] * colours).astype(np.float32)
-        if turn < CLIPPED_TURNS:
+        if iteration < CLIPPED_TURNS:
             kept_power = _kept_by_clipping(explained, matrices, kernel, side)
     return {"octaves": matrices, "kernels": kernel}
 
