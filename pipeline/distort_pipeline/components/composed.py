@@ -63,14 +63,14 @@ class ComposedGenerator:
     @property
     def random(self) -> bool:
         """Whether two seeds give two images."""
-        per_image = any(not isinstance(part, FieldFilters) and len(_parameters(part)) > 1 for part in self.linear)
+        per_image = any(not isinstance(model, FieldFilters) and len(_parameters(model)) > 1 for model in self.linear)
         panned = self.codec is not None and self.codec.panned
         return self.noise is not None or self.body is not None or per_image or panned
 
     @property
     def reach_px(self) -> int:
         """Pixels on each side that decide a pixel, in whole GRID_PX; a codec in front reaches over the whole image."""
-        reach = sum(getattr(part, "reach_px", 0) for part in (*self.linear, self.noise, self.body, self.jpeg))
+        reach = sum(getattr(model, "reach_px", 0) for model in (*self.linear, self.noise, self.body, self.jpeg))
         return -(-reach // GRID_PX) * GRID_PX
 
     def with_parts(self, **parts: Any) -> ComposedGenerator:
@@ -80,11 +80,11 @@ class ComposedGenerator:
     def base(self, image: NDArray[Any], choice: int, position: TilePosition) -> Levels:
         """Return what tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
         values = image.astype(np.float32)
-        for part in self.linear:
-            if isinstance(part, FieldFilters):
-                values = part.distort(values, position.y, position.x, position.height, position.width)
+        for model in self.linear:
+            if isinstance(model, FieldFilters):
+                values = model.distort(values, position.y, position.x, position.height, position.width)
             else:
-                values = part.distort(values, choice)
+                values = model.distort(values, choice)
         return values
 
     def inputs(self, coded: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
@@ -138,26 +138,26 @@ class DistortedImage:
 
     def tile(self, y: int, x: int, height: int, width: int) -> Pixels:
         """Return the tile (height, width, 3) that begins at row `y`, column `x`."""
-        for top in _blocks(y, height):
-            for left in _blocks(x, width):
-                if (top, left) not in self._ready:
-                    self._ready.add((top, left))
-                    self._distort_block(top, left)
+        for first_row in _blocks(y, height):
+            for first_column in _blocks(x, width):
+                if (first_row, first_column) not in self._ready:
+                    self._ready.add((first_row, first_column))
+                    self._distort_block(first_row, first_column)
         return self._distorted[y : y + height, x : x + width].copy()
 
-    def _distort_block(self, top: int, left: int) -> None:
+    def _distort_block(self, first_row: int, first_column: int) -> None:
         height, width = self.image.shape[:2]
         reach = self.generator.reach_px
         rows, columns = (
             slice(max(first - reach, 0), min(first + BLOCK_PX + reach, side))
-            for first, side in ((top, height), (left, width))
+            for first, side in ((first_row, height), (first_column, width))
         )
         position = TilePosition(rows.start, columns.start, height, width)
         image, coded = self.image[rows, columns], self._coded[rows, columns]
         pixels = self.generator.distort_part(image, coded, self.severity, self.seed, position)
-        y, x = top - rows.start, left - columns.start
+        y, x = first_row - rows.start, first_column - columns.start
         block = pixels[y : y + BLOCK_PX, x : x + BLOCK_PX]
-        self._distorted[top : top + BLOCK_PX, left : left + BLOCK_PX] = block
+        self._distorted[first_row : first_row + BLOCK_PX, first_column : first_column + BLOCK_PX] = block
 
 
 def _blocks(first: int, length: int) -> Iterator[int]:
@@ -165,5 +165,5 @@ def _blocks(first: int, length: int) -> Iterator[int]:
     yield from range(first // BLOCK_PX * BLOCK_PX, first + length, BLOCK_PX)
 
 
-def _parameters(part: Tone | Filters) -> NDArray[np.float32]:
-    return part.curves if isinstance(part, Tone) else part.kernels
+def _parameters(model: Tone | Filters) -> NDArray[np.float32]:
+    return model.curves if isinstance(model, Tone) else model.kernels

@@ -38,8 +38,8 @@ class FieldFilters:
         out = values.copy()
         for basis, kernel in zip(bases, self.kernels, strict=True):
             for c in range(3):
-                part = cv2.filter2D(values[..., c], cv2.CV_32F, kernel[c], borderType=cv2.BORDER_REFLECT_101)
-                out[..., c] += basis * part
+                filtered = cv2.filter2D(values[..., c], cv2.CV_32F, kernel[c], borderType=cv2.BORDER_REFLECT_101)
+                out[..., c] += basis * filtered
         return to_display(out) if self.linear else out
 
 

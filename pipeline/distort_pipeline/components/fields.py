@@ -17,11 +17,14 @@ def white_field(seed: int, y: int, x: int, height: int, width: int, channels: in
         for column in range(x // BLOCK_PX, (x + width - 1) // BLOCK_PX + 1):
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, row, column])))
             block = rng.standard_normal((BLOCK_PX, BLOCK_PX, channels), dtype=np.float32)
-            top, left = row * BLOCK_PX - y, column * BLOCK_PX - x
-            inside = (slice(max(top, 0), min(top + BLOCK_PX, height)), slice(max(left, 0), min(left + BLOCK_PX, width)))
-            own = (
-                slice(inside[0].start - top, inside[0].stop - top),
-                slice(inside[1].start - left, inside[1].stop - left),
+            first_row, first_column = row * BLOCK_PX - y, column * BLOCK_PX - x
+            inside = (
+                slice(max(first_row, 0), min(first_row + BLOCK_PX, height)),
+                slice(max(first_column, 0), min(first_column + BLOCK_PX, width)),
             )
-            field[inside] = block[own]
+            drawn = (
+                slice(inside[0].start - first_row, inside[0].stop - first_row),
+                slice(inside[1].start - first_column, inside[1].stop - first_column),
+            )
+            field[inside] = block[drawn]
     return field

@@ -80,7 +80,7 @@ class FilterSums:
         self.cross = np.zeros((3, 2 * radius_px + 1, 2 * radius_px + 1))
         self.means = np.zeros((3, 3))  # pixels, sum of x, sum of what is left
 
-    def add(self, base: Levels, left: Levels) -> None:
+    def add(self, base: Levels, remainder: Levels) -> None:
         """Take in a patch (H, W, 3) of x, and what the present solution leaves of y."""
         r = self.radius_px
         taper = np.outer(*(tukey(side, TAPERED) for side in base.shape[:2]))
@@ -88,10 +88,10 @@ class FilterSums:
         total = weight.sum()
         shape = [cv2.getOptimalDFTSize(side + 2 * r) for side in base.shape[:2]]
         for c in range(3):
-            means = [float((weight * part[..., c]).sum() / total) for part in (base, left)]
+            means = [float((weight * plane[..., c]).sum() / total) for plane in (base, remainder)]
             self.means[c] += base[..., c].size * np.array([1.0, *means])
-            x, change = (part[..., c] - mean for part, mean in zip((base, left), means, strict=True))
-            f_tapered, f_x, f_change = (np.fft.rfft2(part, shape) for part in (taper * x, x, weight * change))
+            x, change = (plane[..., c] - mean for plane, mean in zip((base, remainder), means, strict=True))
+            f_tapered, f_x, f_change = (np.fft.rfft2(plane, shape) for plane in (taper * x, x, weight * change))
             self.cross[c] += _lags(np.fft.irfft2(f_change * f_x.conj(), shape), r)
             self.gram[c] += _lags(np.fft.irfft2(np.square(np.abs(f_tapered)), shape), 2 * r)
 
@@ -106,8 +106,8 @@ class FilterSums:
             gram = self.gram[c][down, across]
             gram[np.diag_indices_from(gram)] *= 1 + RIDGE
             kernel = solve(gram, self.cross[c].ravel(), assume_a="pos").reshape(side, side)
-            pixels, x, left = self.means[c]
-            offsets.append((left - kernel.sum() * x) / pixels)
+            pixels, x, remainder = self.means[c]
+            offsets.append((remainder - kernel.sum() * x) / pixels)
             kernels.append(kernel[::-1, ::-1])  # filter2D correlates
         return np.array(kernels, np.float32), np.array(offsets, np.float32)
 
@@ -124,13 +124,13 @@ def fit_filters(
         chosen = [(p, b) for p, b in zip(patches, bases, strict=True) if image in (-1, p.image)]
         most = OWN_PATCHES if per_image else SHARED_PATCHES
         spread = np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).astype(int))
-        own = [(chosen[n][1], chosen[n][0].distorted.astype(np.float32)) for n in spread]
+        pairs = [(chosen[n][1], chosen[n][0].distorted.astype(np.float32)) for n in spread]
         if linear:
-            own = [(to_linear(base), to_linear(distorted)) for base, distorted in own]
+            pairs = [(to_linear(base), to_linear(distorted)) for base, distorted in pairs]
         for _ in range(TURNS):
             present = Filters(kernels[row : row + 1], offsets[row : row + 1])
             sums = FilterSums(radius_px)
-            for base, distorted in own:
+            for base, distorted in pairs:
                 sums.add(base, distorted - present.distort(base, 0))
             kernel, offset = sums.solve()
             kernels[row] += kernel

@@ -94,10 +94,10 @@ def estimate_jpeg_stage(images: Sequence[NDArray[np.uint8]]) -> JpegStage | None
         "4:2:0": [_undo_fancy(plane[..., c]) for plane in planes for c in (1, 2)],
         "4:4:4": [plane[..., c] for plane in planes for c in (1, 2)],
     }
-    found = {name: _steps(chroma) for name, chroma in tried.items()}
-    seen = {name: 0 if steps is None else int((steps > 0).sum()) for name, steps in found.items()}
+    chroma_steps = {name: _steps(chroma) for name, chroma in tried.items()}
+    seen = {name: 0 if steps is None else int((steps > 0).sum()) for name, steps in chroma_steps.items()}
     name = max(seen, key=lambda each: seen[each])
-    steps = found[name]
+    steps = chroma_steps[name]
     if quality:
         chroma_table = standard_tables(quality)[1]
     elif steps is not None:
@@ -120,12 +120,12 @@ def _steps(planes: Sequence[NDArray[np.float64]]) -> NDArray[np.int64] | None:
                 continue
             best = 0.0
             for step in range(2, 100):
-                own = size[size > step / 2]
-                if len(own) < LEAST_SEEN // 4:
+                large = size[size > step / 2]
+                if len(large) < LEAST_SEEN // 4:
                     break
-                if len(own) < 0.7 * len(size):  # most of what is not zero has to be seen
+                if len(large) < 0.7 * len(size):  # most of what is not zero has to be seen
                     break
-                cosine = float(np.cos(2 * np.pi * own / step).mean())
+                cosine = float(np.cos(2 * np.pi * large / step).mean())
                 if cosine > max(LEAST_COSINE, best - 0.05):  # the largest step of those that divide it
                     best, steps[row, column] = max(cosine, best), step
             clear += steps[row, column] > 0

@@ -44,13 +44,13 @@ def cut_patches(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], si
 
 def recut(patches: Sequence[PairPatch], side_px: int, *, least_px: int = 128) -> list[PairPatch]:
     """Return `patches` cut into smaller ones of `side_px`; leftovers below `least_px` are dropped."""
-    found = []
+    pieces = []
     for patch in patches:
         height, width = patch.pristine.shape[:2]
         for y in range(0, height - least_px + 1, side_px):
             for x in range(0, width - least_px + 1, side_px):
                 inside = (slice(y, y + side_px), slice(x, x + side_px))
-                found.append(
+                pieces.append(
                     replace(
                         patch,
                         pristine=patch.pristine[inside],
@@ -59,4 +59,4 @@ def recut(patches: Sequence[PairPatch], side_px: int, *, least_px: int = 128) ->
                         x=patch.x + x,
                     )
                 )
-    return found
+    return pieces

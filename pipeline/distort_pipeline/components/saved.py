@@ -30,17 +30,17 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any
     """Return the arrays of `generator` and its description; `composed_generator` makes it of them again."""
     arrays: Arrays = {"choices": np.array(generator.choices, np.int32)}
     described: dict[str, Any] = {"noise_gain": generator.noise_gain, "linear": []}
-    for number, part in enumerate(generator.linear):
+    for number, model in enumerate(generator.linear):
         name = f"linear_{number}"
-        if isinstance(part, Tone):
-            arrays[f"{name}.curves"] = part.curves
+        if isinstance(model, Tone):
+            arrays[f"{name}.curves"] = model.curves
             described["linear"].append({"kind": "tone"})
-        elif isinstance(part, Filters):
-            arrays[f"{name}.kernels"], arrays[f"{name}.offsets"] = part.kernels, part.offsets
-            described["linear"].append({"kind": "filters", "linear": part.linear})
+        elif isinstance(model, Filters):
+            arrays[f"{name}.kernels"], arrays[f"{name}.offsets"] = model.kernels, model.offsets
+            described["linear"].append({"kind": "filters", "linear": model.linear})
         else:
-            arrays[f"{name}.kernels"] = part.kernels
-            described["linear"].append({"kind": "field_filters", "linear": part.linear})
+            arrays[f"{name}.kernels"] = model.kernels
+            described["linear"].append({"kind": "field_filters", "linear": model.linear})
     if generator.codec is not None:
         described["codec"] = dataclasses.asdict(generator.codec)
     if generator.noise is not None:
@@ -61,14 +61,16 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any
 def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> ComposedGenerator:
     """Return the generator of `composed_arrays`; Keras is imported only if it has a network."""
     linear: list[Any] = []
-    for number, part in enumerate(described["linear"]):
-        own = {name.split(".", 1)[1]: array for name, array in arrays.items() if name.startswith(f"linear_{number}.")}
-        if part["kind"] == "tone":
-            linear.append(Tone(own["curves"]))
-        elif part["kind"] == "filters":
-            linear.append(Filters(own["kernels"], own["offsets"], part["linear"]))
+    for number, model in enumerate(described["linear"]):
+        fields = {
+            name.split(".", 1)[1]: array for name, array in arrays.items() if name.startswith(f"linear_{number}.")
+        }
+        if model["kind"] == "tone":
+            linear.append(Tone(fields["curves"]))
+        elif model["kind"] == "filters":
+            linear.append(Filters(fields["kernels"], fields["offsets"], model["linear"]))
         else:
-            linear.append(FieldFilters(own["kernels"], part["linear"]))
+            linear.append(FieldFilters(fields["kernels"], model["linear"]))
     noise = jpeg = codec = body = None
     if "noise.roots" in arrays:
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))

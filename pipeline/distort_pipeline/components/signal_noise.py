@@ -145,8 +145,8 @@ def fit_signal_noise(
             for number, (base, levels) in enumerate(zip(bases, steady, strict=True)):
                 rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([turn, number])))
                 drawn.append(last_stage(levels + noise.draw(base, rng, 0.0)) - levels)
-            found = _Statistics.of(noise, bases, drawn, local)
-            noise = replace(noise, roots=_corrected(noise.roots, true, found))
+            simulated = _Statistics.of(noise, bases, drawn, local)
+            noise = replace(noise, roots=_corrected(noise.roots, true, simulated))
             power = power * np.clip(
                 true_power / _spectra(noise, bases, drawn, local, roots), 1 / MOST_CORRECTION, MOST_CORRECTION
             )
@@ -184,9 +184,9 @@ class _Statistics:
         return cls(products, counts)
 
 
-def _corrected(roots: NDArray[np.float32], true: _Statistics, found: _Statistics) -> NDArray[np.float32]:
+def _corrected(roots: NDArray[np.float32], true: _Statistics, simulated: _Statistics) -> NDArray[np.float32]:
     """Return `roots` scaled by component, where true residuals are stronger or weaker than those that were drawn."""
-    diagonals = [np.einsum("mtcc->mtc", statistics.products) for statistics in (true, found)]
+    diagonals = [np.einsum("mtcc->mtc", statistics.products) for statistics in (true, simulated)]
     prior = LEAST_VARIANCE * (true.counts[..., None] + 1)
     ratio = np.clip((diagonals[0] + prior) / (diagonals[1] + prior), MOST_CORRECTION**-2, MOST_CORRECTION**2)
     trust = (true.counts / (true.counts + PRIOR_PIXELS))[..., None]

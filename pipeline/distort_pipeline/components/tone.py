@@ -46,8 +46,8 @@ def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image
     pooled = np.stack([_monotone(counts[:, c].sum(0), sums[:, c].sum(0), VALUES.astype(float)) for c in range(3)])
     if not per_image:
         return Tone(pooled[None].astype(np.float32))
-    own = [[_monotone(counts[row, c], sums[row, c], pooled[c]) for c in range(3)] for row in range(len(images))]
-    return Tone(np.array(own, np.float32))
+    curves = [[_monotone(counts[row, c], sums[row, c], pooled[c]) for c in range(3)] for row in range(len(images))]
+    return Tone(np.array(curves, np.float32))
 
 
 def _monotone(

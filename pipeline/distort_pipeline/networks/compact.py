@@ -181,8 +181,8 @@ def position_maps(offsets: Any, sizes: Any, height: int, width: int) -> Any:
     across = [wave(2 * math.pi / period * columns) for period in PERIODS_PX for wave in (ops.sin, ops.cos)]
     v = 2 * rows / ops.cast(sizes[:, :1], "float32") - 1
     u = 2 * columns / ops.cast(sizes[:, 1:], "float32") - 1
-    maps = [ops.broadcast_to(one[:, :, None], shape) for one in (*down, v)]
-    maps += [ops.broadcast_to(one[:, None, :], shape) for one in (*across, u)]
+    maps = [ops.broadcast_to(wave_map[:, :, None], shape) for wave_map in (*down, v)]
+    maps += [ops.broadcast_to(wave_map[:, None, :], shape) for wave_map in (*across, u)]
     maps.append(ops.square(v)[:, :, None] + ops.square(u)[:, None, :])
     return ops.stack(maps, axis=-1)
 

@@ -64,8 +64,8 @@ def _phases(planes: Planes) -> Iterator[NDArray[np.floating]]:
     """Yield the logarithm of second differences at each phase of the grid, relative to all phases, each (N,)."""
     for axis in (1, 2):
         size = np.abs(np.diff(planes, n=2, axis=axis)).mean(3 - axis)
-        whole = size.shape[1] // GRID_PX * GRID_PX
-        phases = size[:, :whole].reshape(len(planes), -1, GRID_PX).mean(1)
+        used = size.shape[1] // GRID_PX * GRID_PX
+        phases = size[:, :used].reshape(len(planes), -1, GRID_PX).mean(1)
         yield from np.log((SMALL + phases) / (SMALL + phases.mean(1, keepdims=True))).T
 
 

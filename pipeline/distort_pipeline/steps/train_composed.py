@@ -108,13 +108,13 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         }
         write_bytes(work / "README.md", composed_card_text(card).encode())
         build.publish(card)
-    own = card["figures"]
+    scores = card["figures"]
     return Report(
         "train",
-        {"steps": card["steps"], "seconds": round(seconds, 1), **own},
+        {"steps": card["steps"], "seconds": round(seconds, 1), **scores},
         (
-            f"{distortion}: JSD_NSS {own['jsd_nss']:.4f} bits on validation images "
-            f"(the identity baseline scores {own['jsd_nss_pristine']:.4f})",
+            f"{distortion}: JSD_NSS {scores['jsd_nss']:.4f} bits on validation images "
+            f"(the identity baseline scores {scores['jsd_nss_pristine']:.4f})",
             f"model: {out}",
         ),
     )
