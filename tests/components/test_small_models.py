@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.components.codec_bank import Codec, related_codecs
-from distort_pipeline.components.composed import ComposedGenerator, DistortedImage, TilePosition
+from distort_pipeline.components.composed import ComposedGenerator, DistortedImage
 from distort_pipeline.components.field_filters import fit_field_filters
 from distort_pipeline.components.fields import white_field
 from distort_pipeline.components.filters import fit_filters, to_display, to_linear
@@ -18,7 +18,8 @@ from distort_pipeline.components.jpeg_stage import (
     read_jpeg_stage,
     standard_tables,
 )
-from distort_pipeline.components.patches import PairPatch, cut_patches
+from distort_pipeline.components.patches import PairPatch, TilePosition, cut_patches
+from distort_pipeline.components.phase_filters import fit_phase_filters
 from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.components.signal_noise import fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
@@ -80,6 +81,21 @@ def test_a_kernel_per_image_is_found_where_it_acts(linear: bool) -> None:
         assert _rms(fitted.distort(base, patch.image), patch.distorted) < 0.08 * _rms(base, patch.distorted)
 
 
+def test_halving_and_doubling_is_a_filter_by_phase() -> None:
+    def rescaled(image: np.ndarray, _: int) -> np.ndarray:
+        half = cv2.resize(image, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+        return cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+    patches = _patches(rescaled, finest=8)
+    by_phase = fit_phase_filters(patches, _bases(patches), per_image=False)
+    everywhere = fit_filters(patches, _bases(patches), radius_px=5, per_image=False)
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        errors = [_rms(fitted.distort(base, 0), patch.distorted) for fitted in (by_phase, everywhere)]
+        assert errors[0] < 1.5
+        assert errors[0] < 0.3 * errors[1]
+
+
 def test_vignetting_is_a_filter_by_position_in_linear_light() -> None:
     offsets = (np.arange(SIDE) - (SIDE - 1) / 2) / np.hypot(SIDE, SIDE) * 2
     gain = 1 - 0.6 * (offsets[:, None] ** 2 + offsets[None] ** 2)[..., None]
@@ -90,7 +106,7 @@ def test_vignetting_is_a_filter_by_position_in_linear_light() -> None:
     patches = _patches(vignette)
     fitted = fit_field_filters(patches, _bases(patches), linear=True)
     for patch in patches:
-        assert _rms(fitted.distort(patch.pristine.astype(np.float32), 0, 0, SIDE, SIDE), patch.distorted) < 1.0
+        assert _rms(fitted.distort(patch.pristine.astype(np.float32), 0, patch.position), patch.distorted) < 1.0
 
 
 def test_noise_has_the_strength_that_belongs_to_the_luminance() -> None:

@@ -21,13 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.components.codec_bank import Codec
-from distort_pipeline.components.field_filters import FieldFilters
 from distort_pipeline.components.fields import white_field
-from distort_pipeline.components.filters import Filters
 from distort_pipeline.components.jpeg_stage import JpegStage
-from distort_pipeline.components.patches import Levels
+from distort_pipeline.components.patches import Levels, TilePosition
 from distort_pipeline.components.signal_noise import REACH_PX, SignalNoise
-from distort_pipeline.components.tone import Tone
 
 FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
@@ -38,22 +35,12 @@ Body = Callable[..., Levels]
 
 
 @dataclass(frozen=True)
-class TilePosition:
-    """Where a tile lies: its first row and column, and the sides of its image."""
-
-    y: int
-    x: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class ComposedGenerator:
     """The parts in the order in which they act, see above."""
 
     choices: tuple[int, ...] = (0,)  # training images whose parameters are resampled
     codec: Codec | None = None
-    linear: tuple[Any, ...] = ()  # of Tone, Filters, FieldFilters
+    linear: tuple[Any, ...] = ()  # of Tone, Filters, PhaseFilters, FieldFilters
     body: Body | None = None
     noise: SignalNoise | None = None
     noise_gain: float = 1.0
@@ -63,7 +50,7 @@ class ComposedGenerator:
     @property
     def random(self) -> bool:
         """Whether two seeds give two images."""
-        per_image = any(not isinstance(model, FieldFilters) and len(_parameters(model)) > 1 for model in self.linear)
+        per_image = any(model.sets > 1 for model in self.linear)
         panned = self.codec is not None and self.codec.panned
         return self.noise is not None or self.body is not None or per_image or panned
 
@@ -81,10 +68,7 @@ class ComposedGenerator:
         """Return what tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
         values = image.astype(np.float32)
         for model in self.linear:
-            if isinstance(model, FieldFilters):
-                values = model.distort(values, position.y, position.x, position.height, position.width)
-            else:
-                values = model.distort(values, choice)
+            values = model.distort(values, choice, position)
         return values
 
     def inputs(self, coded: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
@@ -163,7 +147,3 @@ class DistortedImage:
 def _blocks(first: int, length: int) -> Iterator[int]:
     """Yield where the blocks begin that hold pixels `first` to `first + length`."""
     yield from range(first // BLOCK_PX * BLOCK_PX, first + length, BLOCK_PX)
-
-
-def _parameters(model: Tone | Filters) -> NDArray[np.float32]:
-    return model.curves if isinstance(model, Tone) else model.kernels

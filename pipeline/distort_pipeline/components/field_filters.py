@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.components.filters import to_display, to_linear
-from distort_pipeline.components.patches import Levels, PairPatch
+from distort_pipeline.components.patches import Levels, PairPatch, TilePosition
 
 RADIUS_PX = 3
 PIXELS = 40_000  # of all images together
@@ -29,12 +29,14 @@ class FieldFilters:
     kernels: NDArray[np.float32]
     linear: bool
     reach_px: ClassVar[int] = RADIUS_PX
+    sets: ClassVar[int] = 1  # to choose from: all images have the same
 
-    def distort(self, image: Levels, y: int, x: int, height: int, width: int) -> Levels:
-        """Return `image` (H, W, 3), which begins at row `y`, column `x` of an image of `height` by `width`."""
+    def distort(self, image: Levels, _: int, position: TilePosition) -> Levels:
+        """Return `image` (H, W, 3), a tile at `position`, filtered; borders are reflected."""
         values = to_linear(image) if self.linear else image
-        rows, columns = np.arange(y, y + image.shape[0]), np.arange(x, x + image.shape[1])
-        bases = position_bases(rows[:, None], columns[None], height, width)
+        rows = np.arange(position.y, position.y + image.shape[0])
+        columns = np.arange(position.x, position.x + image.shape[1])
+        bases = position_bases(rows[:, None], columns[None], position.height, position.width)
         out = values.copy()
         for basis, kernel in zip(bases, self.kernels, strict=True):
             for c in range(3):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 from scipy.signal.windows import tukey
 
-from distort_pipeline.components.patches import Levels, PairPatch
+from distort_pipeline.components.patches import Levels, PairPatch, TilePosition
 
 RIDGE = 1e-4  # of the power of x per tap
 OWN_PATCHES, SHARED_PATCHES = 2, 24  # at most, of an image's own kernels and of those of all images
@@ -41,7 +41,12 @@ class Filters:
         """Pixels that a kernel reaches in each direction."""
         return self.kernels.shape[-1] // 2
 
-    def distort(self, image: Levels, choice: int) -> Levels:
+    @property
+    def sets(self) -> int:
+        """The number of kernels to choose from."""
+        return len(self.kernels)
+
+    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3) plus its convolution with kernel number `choice`; borders are reflected."""
         kernel, offset = self.kernels[choice % len(self.kernels)], self.offsets[choice % len(self.kernels)]
         values = to_linear(image) if self.linear else image

@@ -12,6 +12,16 @@ Levels = NDArray[np.float32]  # (H, W, 3) or (H, W), on 0-255, neither rounded n
 
 
 @dataclass(frozen=True)
+class TilePosition:
+    """Where a tile lies: its first row and column, and the sides of its image."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class PairPatch:
     """A pristine patch and the same patch distorted, (H, W, 3) uint8, at row `y`, column `x` of the image `image`."""
 
@@ -22,6 +32,11 @@ class PairPatch:
     x: int
     image_height: int
     image_width: int
+
+    @property
+    def position(self) -> TilePosition:
+        """Where the patch lies in its image."""
+        return TilePosition(self.y, self.x, self.image_height, self.image_width)
 
 
 def by_image(patches: Sequence[PairPatch]) -> Iterator[tuple[int, list[PairPatch]]]:

@@ -18,11 +18,13 @@ from distort_pipeline.components.composed import ComposedGenerator
 from distort_pipeline.components.field_filters import FieldFilters
 from distort_pipeline.components.filters import Filters
 from distort_pipeline.components.jpeg_stage import JpegStage
+from distort_pipeline.components.phase_filters import PhaseFilters
 from distort_pipeline.components.signal_noise import SignalNoise
 from distort_pipeline.components.tone import Tone
 
 Arrays = dict[str, NDArray[Any]]
 BODY = "body/"
+LINEAR: dict[str, Any] = {kind.__name__: kind for kind in (Tone, Filters, PhaseFilters, FieldFilters)}
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
@@ -32,15 +34,10 @@ def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any
     described: dict[str, Any] = {"noise_gain": generator.noise_gain, "linear": []}
     for number, model in enumerate(generator.linear):
         name = f"linear_{number}"
-        if isinstance(model, Tone):
-            arrays[f"{name}.curves"] = model.curves
-            described["linear"].append({"kind": "tone"})
-        elif isinstance(model, Filters):
-            arrays[f"{name}.kernels"], arrays[f"{name}.offsets"] = model.kernels, model.offsets
-            described["linear"].append({"kind": "filters", "linear": model.linear})
-        else:
-            arrays[f"{name}.kernels"] = model.kernels
-            described["linear"].append({"kind": "field_filters", "linear": model.linear})
+        fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+        numbers = {key: value for key, value in fields.items() if not isinstance(value, np.ndarray)}
+        arrays.update({f"{name}.{key}": value for key, value in fields.items() if key not in numbers})
+        described["linear"].append({"kind": type(model).__name__, **numbers})
     if generator.codec is not None:
         described["codec"] = dataclasses.asdict(generator.codec)
     if generator.noise is not None:
@@ -62,15 +59,10 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
     """Return the generator of `composed_arrays`; Keras is imported only if it has a network."""
     linear: list[Any] = []
     for number, model in enumerate(described["linear"]):
-        fields = {
-            name.split(".", 1)[1]: array for name, array in arrays.items() if name.startswith(f"linear_{number}.")
-        }
-        if model["kind"] == "tone":
-            linear.append(Tone(fields["curves"]))
-        elif model["kind"] == "filters":
-            linear.append(Filters(fields["kernels"], fields["offsets"], model["linear"]))
-        else:
-            linear.append(FieldFilters(fields["kernels"], model["linear"]))
+        prefix = f"linear_{number}."
+        fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        numbers = {key: value for key, value in model.items() if key != "kind"}
+        linear.append(LINEAR[model["kind"]](**fields, **numbers))
     noise = jpeg = codec = body = None
     if "noise.roots" in arrays:
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))

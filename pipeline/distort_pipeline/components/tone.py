@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from distort_pipeline.components.patches import Levels, PairPatch
+from distort_pipeline.components.patches import Levels, PairPatch, TilePosition
 
 VALUES = np.arange(256)
 LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images
@@ -26,7 +26,12 @@ class Tone:
 
     curves: NDArray[np.float32]
 
-    def distort(self, image: Levels, choice: int) -> Levels:
+    @property
+    def sets(self) -> int:
+        """The number of curves to choose from."""
+        return len(self.curves)
+
+    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3) through curve number `choice`; levels between two values are interpolated."""
         curve = self.curves[choice % len(self.curves)]
         channels = [np.interp(image[..., c], VALUES, curve[c]) for c in range(3)]

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.composed import ComposedGenerator, TilePosition
-from distort_pipeline.components.field_filters import FieldFilters, fit_field_filters
+from distort_pipeline.components.composed import ComposedGenerator
+from distort_pipeline.components.field_filters import fit_field_filters
 from distort_pipeline.components.filters import Filters, fit_filters
 from distort_pipeline.components.jpeg_stage import JpegStage
 from distort_pipeline.components.patches import Levels, PairPatch, recut
+from distort_pipeline.components.phase_filters import PhaseFilters, fit_phase_filters
 from distort_pipeline.components.signal_noise import fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
 
@@ -54,6 +55,10 @@ def _candidates() -> list[_Candidate]:
                 name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, {light}"
                 fit = partial(fit_filters, radius_px=radius, per_image=per_image, linear=linear)
                 candidates.append(_Candidate(name, fit, per_image))
+        for per_image in (False, True):
+            name = f"filter by phase of 2 px{' per image' if per_image else ''}, {light}"
+            by_phase = partial(fit_phase_filters, per_image=per_image, linear=linear)
+            candidates.append(_Candidate(name, by_phase, per_image))
     return candidates
 
 
@@ -73,7 +78,7 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
             _apply(part, value, images.index(p.image) if candidate.per_image else 0, p)
             for p, value in zip(patches, values, strict=True)
         ]
-    filters = any(isinstance(part, Filters) and len(part.kernels) > 1 for part in linear)
+    filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
     fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
     return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, fit_report=fit_report)
@@ -140,7 +145,7 @@ def _choose(
 def bases_of(generator: ComposedGenerator, patches: Sequence[PairPatch]) -> list[Levels]:
     """Return the bases of training patches, with each image's own parameters."""
     images = sorted({patch.image for patch in patches})
-    return [generator.base(p.pristine, images.index(p.image), position_of(p)) for p in patches]
+    return [generator.base(p.pristine, images.index(p.image), p.position) for p in patches]
 
 
 def with_noise(
@@ -169,7 +174,7 @@ def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> Compo
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
-        position = position_of(patch)
+        position = patch.position
         inputs = unit.inputs(x, patch.image, position)
         steady = inputs["base"] + (0 if unit.body is None else unit.body(image=x, position=position, **inputs))
         drawn.append((x, y, steady, inputs["noise"]))
@@ -184,11 +189,6 @@ def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> Compo
     return generator.with_parts(noise_gain=(low + high) / 2)
 
 
-def position_of(patch: PairPatch) -> TilePosition:
-    """Return where `patch` lies in its image."""
-    return TilePosition(patch.y, patch.x, patch.image_height, patch.image_width)
-
-
 def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
     return float(np.square(x.astype(np.float32) - y).mean())
 
@@ -198,10 +198,9 @@ def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
     return (jpeg.encode(pixels) if jpeg else pixels).astype(np.float32)
 
 
-def _apply(part: Any, values: Levels, choice: int, patch: PairPatch) -> Levels:
-    if isinstance(part, FieldFilters):
-        return part.distort(values, patch.y, patch.x, patch.image_height, patch.image_width)
-    return part.distort(values, choice)
+def _apply(model: Any, values: Levels, choice: int, patch: PairPatch) -> Levels:
+    distorted: Levels = model.distort(values, choice, patch.position)
+    return distorted
 
 
 def _say(text: str) -> None:

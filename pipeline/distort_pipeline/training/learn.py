@@ -36,7 +36,6 @@ from distort_pipeline.training.compose_fit import (
     bases_of,
     calibrated,
     fit_composed,
-    position_of,
     with_noise,
 )
 from distort_pipeline.training.compose_score import Scorer
@@ -112,7 +111,7 @@ class Stages:
         def distort(patch: PairPatch, seed: int) -> Pixels:
             if codec is not None:
                 return codec.encode(patch.pristine, np.random.Generator(np.random.PCG64(seed)))
-            return generator.distort_part(patch.pristine, patch.pristine, 1.0, seed, position_of(patch))
+            return generator.distort_part(patch.pristine, patch.pristine, 1.0, seed, patch.position)
 
         return self.scorer.score(distort)
 
@@ -343,7 +342,7 @@ def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
     free = np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32)
     levels: Levels = body(
         image=patch.pristine,
-        position=position_of(patch),
+        position=patch.position,
         base=base,
         noise=np.zeros_like(base),
         free=free,
