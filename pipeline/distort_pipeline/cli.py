@@ -181,6 +181,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
 @click.option(
     "--external-pairs", multiple=True, metavar="NAME=PATH", help="External pairs: folder, archive or CSV; repeatable."
 )
+@click.option("--align", is_flag=True, default=None, help="Move pristine images by the shift of their external pairs.")
 @click.option("--preset", help="five_levels, waterloo, kadid or dbcnn.  [default: paper_like]")
 @click.option("--levels", help="Comma-separated levels of the preset.")
 @click.option("--tile-px", type=int, help="Side of a tile, a multiple of 128.")

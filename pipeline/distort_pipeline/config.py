@@ -68,6 +68,7 @@ class PairsConfig(ConfigSection):
     preset: str = "paper_like"
     levels: tuple[int, ...] = (1,)
     external: dict[str, str] = field(default_factory=dict)  # name → folder or archive of distorted images, or CSV
+    align: bool = False  # move pristine images by the shift of their external pairs
     tile_px: int = 384
     tiles_per_image: int = 4
     tiles_per_shard: int = 32
@@ -98,6 +99,11 @@ class PairsConfig(ConfigSection):
             all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.external),
             "external",
             "named with letters, digits, - and _ only, and not 'pristine': these names become arrays and folders",
+        )
+        self.require(
+            not self.align or (len(self.external) == 1 and set(self.distortions) <= set(self.external)),
+            "align",
+            "false unless the store has one name of external pairs and no other distortion: pristine images are moved",
         )
         self.require(
             bool(self.levels) and min(self.levels) >= 1 and len(set(self.levels)) == len(self.levels),

@@ -57,6 +57,25 @@ class PairPlan:
         return tuple(shard for shard in self.shards if shard.split == split)
 
 
+def tiles_inside(tiles: Sequence[Tile], inside: Tile) -> tuple[Tile, ...]:
+    """Return `tiles` moved by multiples of TILE_ALIGN_PX to lie `inside` a part of the image, cut where it is smaller.
+
+    >>> tiles_inside([Tile(0, 32, 128, 128)], Tile(16, 0, 244, 150))
+    (Tile(y=16, x=16, height=128, width=128),)
+    """
+    return tuple(
+        Tile(y, x, min(tile.height, inside.y + inside.height - y), min(tile.width, inside.x + inside.width - x))
+        for tile in tiles
+        for y in (_start_inside(tile.y, tile.height, inside.y, inside.height),)
+        for x in (_start_inside(tile.x, tile.width, inside.x, inside.width),)
+    )
+
+
+def _start_inside(start: int, extent: int, first: int, length: int) -> int:
+    last = first + max(length - extent, 0) // TILE_ALIGN_PX * TILE_ALIGN_PX
+    return min(max(start, first), last)
+
+
 def plan_pairs(
     images: Sequence[ImageRecord],
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.planning.pairs import PairPlan, Recipe, Shard, plan_pairs
 from distort_pipeline.progress import track
-from distort_pipeline.records import Report, digest
+from distort_pipeline.records import PairRecord, Report, digest
+from distort_pipeline.statistics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted
 from distort_pipeline.statistics.resemblance import find_mismatches
 from distort_pipeline.stores.arrays import (
     create_group,
@@ -34,6 +36,7 @@ from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
 from distort_pipeline.stores.sources import read_bytes
+from distort_pipeline.stores.tables import read_records
 from distort_pipeline.tasks.pair_shards import THUMBNAILS, ShardTask, make_shard
 from distort_pipeline.versions import package_versions
 
@@ -77,7 +80,9 @@ def run(
                 shard,
                 recipes,
                 _partners_of(external, shard),
+                config.align,
                 config.tile_px,
+                config.min_tile_px,
                 config.tiles_per_shard,
                 config.seed,
             )
@@ -90,7 +95,12 @@ def run(
             pass
         entries = ledger.entries([shard.name for shard in plan.shards])
         metadata = _metadata(manifest, plan, recipes, settings, entries)
-        remarks = [*_unused(external), *_mismatches(work, external, [shard.name for shard in plan.shards])]
+        shards = [shard.name for shard in plan.shards]
+        remarks = [
+            *_shifts(work, external, shards, align=config.align),
+            *_unused(external),
+            *_mismatches(work, external, shards),
+        ]
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
         build.publish(metadata)
     return _report(out, metadata, remarks)
@@ -155,6 +165,34 @@ def _unused(external: Mapping[str, Partners]) -> Iterator[str]:
         if partners.unused:
             count, first = len(partners.unused), partners.unused[0]
             yield f"{count} of {name} not used: no image of the manifest for {first}{' and others' * (count > 1)}"
+
+
+def _shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str], *, align: bool) -> Iterator[str]:
+    """Yield the shift and gain of each name of external pairs, and a remark if a clear share is shifted."""
+    if not external:
+        return
+    facts: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in external}
+    for record in read_records([work / "records" / f"{shard}.parquet" for shard in shards], PairRecord):
+        if record.distortion in external:
+            facts[record.distortion][record.image] = json.loads(record.facts)
+    for name, of_image in facts.items():
+        pairs = [Registration.of_facts(values) for values in of_image.values()]
+        gains = [pair.gain for pair in pairs if pair.gain is not None]
+        shifts = [pair.shift_px for pair in pairs if pair.is_reliable]
+        gain = f"median gain {np.median(gains):.2f}" if gains else "gain not measurable"
+        shift = f"median shift {np.median(shifts):.2f} px, largest {max(shifts):.2f} px, " if shifts else ""
+        yield f"{name}: {shift}{gain}; the shift is reliable in {len(shifts)} of {len(pairs)} pairs"
+        if align:
+            count = sum(pair.move is not None for pair in pairs)
+            left = len(pairs) - len(shifts)
+            yield f"{name}: {count} pristine images moved onto their partners" + (
+                f"; {left} pairs stay as they are, because their shift is not reliable" if left else ""
+            )
+        elif are_shifted(pairs):
+            yield (
+                f"{count_shifted(pairs)} of {len(pairs)} pairs of {name} are shifted by more than {SHIFTED_PX} px: "
+                "--align moves the pristine images onto them; a shift that is part of the distortion should stay"
+            )
 
 
 def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[str]) -> Iterator[str]:

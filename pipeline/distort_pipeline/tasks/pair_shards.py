@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply, unsuitable
 from distort_pipeline.pixels import Image
-from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard
+from distort_pipeline.planning.pairs import PlacedImage, Recipe, Shard, tiles_inside
 from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import make_rng, sample_seed
+from distort_pipeline.statistics.registration import Registration, moved, overlap, register
 from distort_pipeline.statistics.resemblance import thumbnail
 from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
 from distort_pipeline.stores.containers import InvalidImage
@@ -38,7 +39,9 @@ class ShardTask:
     shard: Shard
     recipes: tuple[Recipe, ...]
     partners: Mapping[str, Partners]  # name of external pairs → partners of the images
+    align: bool  # the pristine images to the external pairs; there is a single recipe then
     tile_px: int
+    min_tile_px: int
     tiles_per_shard: int
     seed: int
 
@@ -46,8 +49,11 @@ class ShardTask:
 def make_shard(task: ShardTask) -> str:
     """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
     group = create_group(task.work)
+    pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in task.shard.images}
+    aligned: dict[str, Aligned] = {}
+    if task.align:
+        task, aligned = _align(task, pristine)
     shard = task.shard
-    pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
     tiles = np.zeros((sum(len(placed.tiles) for placed in shard.images), task.tile_px, task.tile_px, 3), np.uint8)
     clean = ((placed, pristine[placed.image.id]) for placed in shard.images)
     digests = {"pristine": _write_column(group, task, "pristine", 0, 0, clean, tiles)}
@@ -55,7 +61,7 @@ def make_shard(task: ShardTask) -> str:
     missing: list[dict[str, str]] = []
     thumbnails: dict[str, NDArray[np.float16]] = {}
     for recipe in task.recipes:
-        distorted = _column(task, recipe, pristine, records, missing)
+        distorted = _column(task, recipe, pristine, aligned, records, missing)
         if recipe.external:
             distorted = _noting(distorted, recipe, pristine, thumbnails)
         name = distorted_column(recipe.distortion, recipe.level)
@@ -79,10 +85,48 @@ def make_shard(task: ShardTask) -> str:
     return shard.name
 
 
+@dataclass(frozen=True)
+class Aligned:
+    """The outcome of an alignment: the registration before it, and the rows and columns moved, none if left."""
+
+    before: Registration
+    move: tuple[float, float] | None
+
+    def facts(self) -> dict[str, float | None]:
+        """Return the values for the record of a pair."""
+        y, x = self.move or (0.0, 0.0)
+        return {**self.before.facts(), "moved_y_px": y, "moved_x_px": x}
+
+
+def _align(task: ShardTask, pristine: dict[str, Image]) -> tuple[ShardTask, dict[str, Aligned]]:
+    """Move the images in `pristine` onto their partners; return the task with tiles inside the overlap, and the moves.
+
+    The distorted pixels stay as they are, and with them their place on a codec's grid.
+    """
+    (recipe,) = task.recipes
+    images: list[PlacedImage] = []
+    aligned: dict[str, Aligned] = {}
+    for placed in task.shard.images:
+        image = placed.image
+        images.append(placed)
+        try:
+            distorted = task.partners[recipe.distortion].read(image)
+        except InvalidImage:
+            continue  # its column notes the reason
+        registration = register(pristine[image.id], distorted)
+        move = registration.move
+        aligned[image.id] = Aligned(registration, move)
+        if move is not None:
+            pristine[image.id] = moved(pristine[image.id], *move)
+            images[-1] = replace(placed, tiles=tiles_inside(placed.tiles, overlap(image.height, image.width, *move)))
+    return replace(task, shard=replace(task.shard, images=tuple(images))), aligned
+
+
 def _column(
     task: ShardTask,
     recipe: Recipe,
     pristine: Mapping[str, Image],
+    aligned: Mapping[str, Aligned],
     records: list[PairRecord],
     missing: list[dict[str, str]],
 ) -> Iterator[tuple[PlacedImage, Image | None]]:
@@ -91,7 +135,7 @@ def _column(
     One image at a time, for the sake of memory.
     """
     for placed in task.shard.images:
-        result = _distorted(task, recipe, placed, pristine[placed.image.id])
+        result = _distorted(task, recipe, placed, pristine[placed.image.id], aligned.get(placed.image.id))
         if isinstance(result, str):
             missing.append({"image": placed.image.id, "distortion": recipe.distortion, "reason": result})
             yield placed, None
@@ -116,7 +160,7 @@ def _noting(
 
 
 def _distorted(
-    task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image
+    task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image, aligned: Aligned | None
 ) -> tuple[Image, Mapping[str, Any], int] | str:
     """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
     image = placed.image
@@ -131,7 +175,17 @@ def _distorted(
         distorted = partners.read(image)
     except InvalidImage as unusable:
         return unusable.reason
-    return distorted, {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}, 0
+    if aligned and (least := _too_small(task, placed)):
+        return f"its overlap with the partner is {least} px, below --min-tile-px {task.min_tile_px}"
+    measured = aligned or register(pristine, distorted)
+    file = {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}
+    return distorted, {**file, **measured.facts()}, 0
+
+
+def _too_small(task: ShardTask, placed: PlacedImage) -> int | None:
+    """Return the least side of the tiles if it is too small for training."""
+    least = min(side for tile in placed.tiles for side in (tile.height, tile.width))
+    return least if task.shard.split == "train" and least < task.min_tile_px else None
 
 
 def _write_column(
@@ -153,6 +207,8 @@ def _write_column(
             write_tiles(image, placed, tiles)
         elif image is not None:
             column = name if name == "pristine" else distorted_column(name, level)
+            (part,) = placed.tiles  # the whole image, or its overlap with an external partner
+            image = np.ascontiguousarray(image[part.y : part.y + part.height, part.x : part.x + part.width])
             write_image(task.work, val_name(placed.image.id, column), image, zstd=PAIRS_ZSTD)
             pixels.add(image)
     if task.shard.split == "train":
