@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +35,8 @@ from distort_pipeline.stores.files import (
 from distort_pipeline.stores.leases import hold_lease
 from distort_pipeline.stores.remote import RemotePath, network_errors
 
+LABELS = "labels"  # folder of a corpus for its labels, each a store
+FIRST_LINE_CHARACTERS = 1000
 METADATA = "zarr.json"  # of the groups and arrays of pixels
 NOTE = "building.json"  # in an object store: the config_hash of the unfinished work
 # the disk is full, read-only, not permitted or failing: a matter for the user
@@ -54,6 +56,7 @@ def require_destination(out: Path) -> Path:
         return out
     destination = settle(out)
     try:
+        _require_outside_stores(out, destination)
         if (destination / "store.json").is_file():
             return destination
         if not (_is_vacant(destination) or _unfinished_inside(destination)):
@@ -66,6 +69,24 @@ def require_destination(out: Path) -> Path:
     return destination
 
 
+def _require_outside_stores(out: Path, destination: Path) -> None:
+    """Raise PipelineError if `destination` is inside a finished store, except for labels and unfinished work."""
+    for folder in destination.parents:
+        if is_unfinished(folder.name):
+            return
+        if destination.parent != folder / LABELS and _is_store(folder):
+            raise PipelineError(f"{out} is inside the store {folder}; choose another folder with --out")
+
+
+def _is_store(folder: Path) -> bool:
+    path = folder / "store.json"
+    try:
+        metadata = read_json(path) if path.is_file() else None
+    except PipelineError:
+        return False
+    return isinstance(metadata, dict) and str(metadata.get("format")).startswith("distort-pipeline/")
+
+
 def require_new_folder(out: Path) -> Path:
     """Return the path of `out` as `require_destination` does; PipelineError also for a finished store."""
     destination = require_destination(out)
@@ -74,12 +95,20 @@ def require_new_folder(out: Path) -> Path:
     return destination
 
 
-def require_file(path: Path) -> None:
-    """Raise PipelineError, before any work, unless a file can be written at `path`."""
+def require_file(path: Path, is_ours: Callable[[str], bool]) -> None:
+    """Raise PipelineError, before any work, unless a file can be written at `path`.
+
+    An existing file is replaced only if empty, or if `is_ours` of its first line.
+    """
     destination = settle(path)
     try:
         if destination.is_dir():
             raise PipelineError(f"cannot write the file {path}: it is a folder")
+        if destination.exists():
+            with destination.open(encoding="utf-8", errors="replace") as file:
+                first_line = file.readline(FIRST_LINE_CHARACTERS)
+            if first_line and not is_ours(first_line):
+                raise PipelineError(f"{path} exists, and this program has not made it: choose another file")
         require_writable(next(folder for folder in destination.parents if folder.exists()))
     except OSError as error:
         raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
