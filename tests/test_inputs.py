@@ -27,13 +27,20 @@ def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
     (elsewhere / "photos").mkdir()
     for path in sorted(sample_folder().glob("*.png"))[:3]:
         shutil.copy(path, elsewhere / "photos")
-    manifest = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
-    assert manifest == elsewhere / "corpus.manifest.jsonl"
-    assert len(read_manifest(manifest).records) == 3
+    (elsewhere / "photos" / "broken.png").write_bytes(b"no image")
+    (elsewhere / "photos" / "SOURCES.csv").write_text("file,licence\nmissing.png,CC0-1.0\n")
+    for _ in range(2):
+        manifest, summary = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+        assert manifest == elsewhere / "corpus.manifest.jsonl"
+        assert len(read_manifest(manifest).records) == 3
+        said = "\n".join(summary)
+        assert "3 of 4 files accepted (2 train, 1 val), 1 rejected" in said
+        assert "rejected broken.png: " in said
+        assert "warning: 1 rows of SOURCES.csv name no file" in said
 
 
 def test_a_refused_command_keeps_the_manifest_of_a_finished_corpus(elsewhere):
-    manifest = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    manifest, _ = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
     before = manifest.read_bytes()
     (elsewhere / "corpus").mkdir()
     (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(manifest).digest}))
@@ -43,27 +50,26 @@ def test_a_refused_command_keeps_the_manifest_of_a_finished_corpus(elsewhere):
         resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert manifest.read_bytes() == before
     assert not list(elsewhere.glob(".corpus*"))
-    same_images = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    same_images, _ = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
     assert same_images == manifest
 
 
 def test_a_single_image_is_enough_to_distort(elsewhere):
     (elsewhere / "photos").mkdir()
     shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
-    assert len(read_manifest(resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())).records) == 1
+    manifest, _ = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
+    assert len(read_manifest(manifest).records) == 1
 
 
 def test_a_manifest_is_used_as_it_is_and_the_manifest_in_this_folder_by_default(elsewhere):
-    resolve_inputs(sample_folder(), elsewhere / "first", IngestConfig()).rename(elsewhere / "manifest.jsonl")
-    assert (
-        resolve_inputs(elsewhere / "manifest.jsonl", elsewhere / "corpus", IngestConfig())
-        == elsewhere / "manifest.jsonl"
-    )
-    assert resolve_inputs(None, elsewhere / "corpus", IngestConfig()).resolve() == elsewhere / "manifest.jsonl"
+    manifest = elsewhere / "manifest.jsonl"
+    resolve_inputs(sample_folder(), elsewhere / "first", IngestConfig())[0].rename(manifest)
+    assert resolve_inputs(manifest, elsewhere / "corpus", IngestConfig()) == (manifest, ())
+    assert resolve_inputs(None, elsewhere / "corpus", IngestConfig())[0].resolve() == manifest
 
 
 def test_the_built_in_photographs_are_the_default(elsewhere, capsys):
-    manifest = resolve_inputs(None, elsewhere / "corpus", IngestConfig())
+    manifest, _ = resolve_inputs(None, elsewhere / "corpus", IngestConfig())
     assert len(read_manifest(manifest).records) == 20
     assert "the built-in sample" in capsys.readouterr().err
 
@@ -94,7 +100,7 @@ def test_a_damaged_model_here_is_not_passed_over(elsewhere):
 
 def test_a_manifest_of_another_project_does_not_hide_the_built_in_photographs(elsewhere):
     (elsewhere / "manifest.jsonl").write_text('{"image": "a.png"}\n')
-    assert resolve_inputs(None, elsewhere / "corpus", IngestConfig()).name == "corpus.manifest.jsonl"
+    assert resolve_inputs(None, elsewhere / "corpus", IngestConfig())[0].name == "corpus.manifest.jsonl"
 
 
 def test_a_missing_pretrained_generator_is_reported():

@@ -5,6 +5,7 @@ Each command imports its step at run time, so that `--help` starts without Tenso
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -372,8 +373,9 @@ def generate(
         **changes,
     )
     workers = workers_of(config, scheduler, scheduler_file, config.threads_per_worker)
-    resolved = resolve_inputs(images or manifest, out, settings(ctx).ingest)
-    show(step.run(config, resolved, models_or_pretrained(models), out, root=root, workers=workers))
+    resolved, summary = resolve_inputs(images or manifest, out, settings(ctx).ingest)
+    report = step.run(config, resolved, models_or_pretrained(models), out, root=root, workers=workers)
+    show(dataclasses.replace(report, lines=(*summary, *report.lines)))
 
 
 @with_defaults(ExportConfig)

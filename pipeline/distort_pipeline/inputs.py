@@ -19,8 +19,8 @@ from distort_pipeline.stores.remote import RemotePath
 MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # defaults of `ingest` and `train`
 
 
-def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path:
-    """Return the manifest of `images`: `images` itself, or a manifest made beside `out` of any source for `ingest`.
+def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> tuple[Path, tuple[str, ...]]:
+    """Return the manifest of `images`, and the summary of their ingest: `images` itself, or a manifest beside `out`.
 
     Without `images`: the manifest.jsonl of this folder, or a manifest of the built-in photographs.
     """
@@ -28,13 +28,13 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
 
     require_destination(out)
     if images is None and _is_manifest(MANIFEST):
-        return MANIFEST
+        return MANIFEST, ()
     if images is not None and _is_manifest(images):
-        return images
+        return images, ()
     source = sample_folder() if images is None else images
     manifest = _default_manifest(out)
     new = manifest.with_name(f".{manifest.name}")  # the manifest of an earlier corpus stays until the check below
-    ingest.run(
+    report = ingest.run(
         replaced(config, source=str(source), val_count=1),
         new,
         manifest.with_suffix(".rejected.csv"),
@@ -43,7 +43,7 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> Path
     _require_same(out, new)
     new.replace(manifest)
     print(f"images: {'the built-in sample' if images is None else source}, listed in {manifest}", file=sys.stderr)
-    return manifest
+    return manifest, tuple(line for line in report.lines if not line.startswith("manifest"))
 
 
 def manifest_beside(store: Path) -> Path:

@@ -241,22 +241,23 @@ def test_c2st_has_an_identity_generator_and_a_random_one_with_its_diversity(eval
     assert metrics["tstr"]["ratio"] == pytest.approx(metrics["tstr"]["tstr"] / metrics["tstr"]["trtr"], abs=1e-5)
 
 
-def test_without_c2st_steps_there_is_no_c2st(pair_store, tmp_path):
+def test_without_c2st_steps_there_is_no_c2st_and_a_deterministic_generator_of_noise_repeats_itself(
+    pair_store, tmp_path
+):
     write_model(tmp_path / "models" / "jpeg", "jpeg", {"quality": 12})
-    evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
-    assert "c2st_accuracy" not in metrics_of(tmp_path / "out")["models"]["jpeg"]
-    assert not (tmp_path / "out" / "c2st.csv").exists()
-    assert (
-        "classifier" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8").split('<h2 id="provenance')[0]
-    )
-
-
-def test_a_deterministic_generator_of_noise_repeats_itself(pair_store, tmp_path):
     write_model(tmp_path / "models" / "frozen", "white_noise", {"sigma_8bit": 19})
     evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
-    figures = metrics_of(tmp_path / "out")["models"]["frozen"]
-    assert (figures["diversity_matches"], figures["draw_variance_ratio"]) == (0, 0)
-    assert "repeats its noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    figures, page = metrics_of(tmp_path / "out")["models"], (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "c2st_accuracy" not in figures["jpeg"]
+    assert not (tmp_path / "out" / "c2st.csv").exists()
+    assert "classifier" not in page.split('<h2 id="provenance')[0]
+    assert (figures["frozen"]["diversity_matches"], figures["frozen"]["draw_variance_ratio"]) == (0, 0)
+    assert "repeats its noise" in page
+
+
+def test_generators_of_one_level_have_no_severity_sweep(evaluated):
+    assert "sweeps" not in metrics_of(evaluated[0])
+    assert 'id="sweep"' not in (evaluated[0] / "index.html").read_text(encoding="utf-8")  # nor a file, see above
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
+from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
@@ -109,17 +110,33 @@ def test_every_batch_has_a_report_and_a_side_by_side(corpus):
     assert corpus.metadata["counts"]["flagged"] == 0
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path):
+def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path, monkeypatch, capsys):
     out = tmp_path / "corpus"
     work = StagedStore(out, corpus.metadata["config_hash"]).work
-    shutil.copytree(corpus.folder, work)
-    for lost in ("ledger/jpeg-00001.json", "pixels.zarr/distorted/jpeg/c.1.0.0.0", "store.json", "index.html"):
+
+    def powerless(*_):  # a power cut before the pages are written
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generate, "write_corpus_page", powerless)
+        with pytest.raises(KeyboardInterrupt):
+            make(out)
+    for lost in ("ledger/jpeg-00001.json", "pixels.zarr/distorted/jpeg/c.1.0.0.0", "store.json"):
         (work / lost).unlink()
-    for lost in ("ledger/tiles-00002.json", "pixels.zarr/pristine/c.2.0.0.0", "records/tiles-00002.parquet"):
-        (work / lost).unlink()
+    for cut in (
+        "pixels.zarr/pristine/c.2.0.0.0",
+        "pixels.zarr/distorted/jpeg/c.0.0.0.0",
+        "records/white_noise-00000.parquet",
+        "reports/white_noise-00001.json",
+        "truth/tiles-00001.npz",
+        "ledger/tiles-00000.json",
+    ):
+        (work / cut).write_bytes((work / cut).read_bytes()[:-1])
     make(out)
+    assert "6 damaged shards are made again" in capsys.readouterr().err
     assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
-    assert json.loads((out / "run.json").read_text())["batches_now"] == 1
+    assert json.loads((out / "run.json").read_text())["batches_now"] == 4
+    assert not verify(out).problems
     np.testing.assert_array_equal(open_corpus(out)[8:16].distorted, corpus[8:16].distorted)
     np.testing.assert_array_equal(open_corpus(out)[16:20].pristine, corpus[16:20].pristine)
     assert not work.exists()

@@ -12,7 +12,6 @@ from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.steps import export
@@ -107,13 +106,13 @@ def test_between_two_levels_the_higher_threshold_counts(
     assert thresholds[2] == thresholds[3] > 0.01
 
 
-def test_an_interrupted_run_goes_on_and_two_workers_make_the_same(make_multi_level, multi_level_corpus, tmp_path):
+def test_an_interrupted_run_goes_on(make_multi_level, multi_level_corpus, tmp_path):
     out = tmp_path / "corpus"
     work = StagedStore(out, multi_level_corpus.metadata["config_hash"]).work
     shutil.copytree(multi_level_corpus.folder, work)
     for lost in ("ledger/jpeg-2-00001.json", "pixels.zarr/distorted/jpeg-2/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
-    make_multi_level(out, num_levels=3, count=60, workers=Workers(2))
+    make_multi_level(out, num_levels=3, count=60)
     assert open_corpus(out).metadata["digest"] == multi_level_corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 1
     np.testing.assert_array_equal(open_corpus(out)[:].distorted, multi_level_corpus[:].distorted)

@@ -12,7 +12,6 @@ from distort_pipeline.config import ExportConfig
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.seeds import derive_seed, make_rng
@@ -169,7 +168,7 @@ def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["varied", "composite"])
-def test_kills_and_workers_change_nothing(kind, request, make_multi_level, tmp_path):
+def test_an_interrupted_run_goes_on(kind, request, make_multi_level, tmp_path):
     corpus = request.getfixturevalue(kind)
     settings = corpus.metadata["settings"]["generate"]
     changes = {name: settings[name] for name in ("num_levels", "count")}
@@ -181,7 +180,7 @@ def test_kills_and_workers_change_nothing(kind, request, make_multi_level, tmp_p
         (work / "ledger" / f"{batch}.json").unlink()
         (work / "reports" / f"{batch}.json").unlink()
     (work / "store.json").unlink()
-    make_multi_level(out, **changes, workers=Workers(2))
+    make_multi_level(out, **changes)
     assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
     assert json.loads((out / "run.json").read_text())["batches_now"] == 3
 

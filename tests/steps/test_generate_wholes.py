@@ -19,7 +19,7 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    return resolve_inputs(sample_folder(), tmp_path_factory.mktemp("significances") / "corpus", IngestConfig())
+    return resolve_inputs(sample_folder(), tmp_path_factory.mktemp("significances") / "corpus", IngestConfig())[0]
 
 
 @pytest.fixture(scope="module")

@@ -181,6 +181,16 @@ def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(mixed, tmp_p
     assert not (tmp_path / "m.jsonl").exists()
 
 
+def test_no_file_of_the_user_is_overwritten(mixed, tmp_path):
+    before = {path: path.read_bytes() for path in mixed.rglob("*") if path.is_file()}
+    image = next(path for path in sorted(before) if path.suffix == ".png")
+    (tmp_path / "mine.csv").write_text("path,mos\na.png,3\n")
+    for out, rejected in ((image, None), (tmp_path / "m.jsonl", tmp_path / "mine.csv"), (tmp_path / "mine.csv", None)):
+        with pytest.raises(PipelineError, match="exists, and this program has not made it: choose another file"):
+            ingest.run(settings(mixed), out, rejected)
+    assert {path: path.read_bytes() for path in mixed.rglob("*") if path.is_file()} == before
+
+
 def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):
     with pytest.raises(PipelineError, match="there is no source"):
         ingest.run(settings(tmp_path / "none"), tmp_path / "m.jsonl")

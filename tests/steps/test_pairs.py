@@ -23,7 +23,7 @@ from distort_pipeline.stores.pairs import open_pairs
 
 @pytest.fixture
 def plain(small_settings):
-    """Settings for the small photographs under JPEG and white noise."""
+    """Settings for the small sample_images under JPEG and white noise."""
     return PairsConfig(**small_settings)
 
 
@@ -139,7 +139,7 @@ def test_after_a_kill_only_unfinished_shards_are_made_and_the_store_is_the_same(
     written = []
 
     def killed(function, tasks, _):
-        for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:3]:  # in another order
+        for task in sorted(tasks, key=lambda task: task.shard.name[::-1])[:4]:  # in another order
             written.append(function(task))
             yield written[-1]
         raise KeyboardInterrupt
@@ -152,13 +152,19 @@ def test_after_a_kill_only_unfinished_shards_are_made_and_the_store_is_the_same(
     (work,) = tmp_path.glob(".pairs.*.building")
     # a shard was written but has no entry yet, and a writer died in the middle of two files
     (work / "ledger" / f"{written[0]}.json").unlink()
+    # a power cut left the entry of a shard without the end of its pixels, and no metadata of a group
+    pixels = next((work / "pixels.zarr").glob(f"train/jpeg/c.0.{int(written[1][-5:])}.*"), None) or next(
+        work.glob("pixels.zarr/val/*/jpeg-1/c*")
+    )
+    pixels.write_bytes(pixels.read_bytes()[:1000])
+    (work / "pixels.zarr" / "val" / "zarr.json").write_bytes(b"")
     (work / "pixels.zarr" / "train" / "jpeg" / "c.0123.partial").write_bytes(b"half")
     (work / "records" / ".train-00000.parquet.0123.partial").write_bytes(b"half")
     now = []
     original = step.make_shard
     monkeypatch.setattr(step, "make_shard", lambda task: now.append(task.shard.name) or original(task))
     step.run(plain, small_manifest, out)
-    assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(written[1:])
+    assert set(now) == {entry["shard"] for entry in reference.ledger()} - set(written[2:])
     assert open_pairs(out).metadata["digest"] == reference.metadata["digest"]
     assert not list(out.rglob("*.partial"))
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["made_now"] == len(now) == 3
@@ -256,20 +262,22 @@ def test_partners_of_other_images_mirrored_and_turned_are_reported(
     images["hills"] = np.ascontiguousarray(sample_images["hills"][::-1, ::-1])
     images["wren"] = cv2.resize(sample_images["osprey"], sample_images["wren"].shape[1::-1])
     wrong = write(tmp_path / "wrong", images)
-    lines = step.run(external_only(small_settings, wrong), small_manifest, tmp_path / "pairs").lines
-    said = "\n".join(lines)
-    assert "3 of 5 partners of scan seem to be of another image, mirrored or turned" in said
-    assert "maple-1: its partner maple.png in scan resembles its image mirrored" in said
-    assert "hills-1: its partner hills.png in scan resembles its image turned by 180°" in said
-    assert "wren-1: its partner wren.png" in said
+    for _ in range(2):  # also where nothing is left to do
+        said = "\n".join(step.run(external_only(small_settings, wrong), small_manifest, tmp_path / "pairs").lines)
+        assert "3 of 5 partners of scan seem to be of another image, mirrored or turned" in said
+        assert "maple-1: its partner maple.png in scan resembles its image mirrored" in said
+        assert "hills-1: its partner hills.png in scan resembles its image turned by 180°" in said
+        assert "wren-1: its partner wren.png" in said
+    assert "nothing to do" in said
     assert not (tmp_path / "pairs" / "thumbnails").exists()
 
 
 def test_files_without_an_image_are_counted(sample_images, small_manifest, small_settings, tmp_path):
     folder = write(tmp_path / "more", {**sample_images, "stranger": sample_images["wren"]})
-    lines = step.run(external_only(small_settings, folder), small_manifest, tmp_path / "pairs").lines
-    assert "1 of scan not used: no image of the manifest for stranger.png" in lines
-    assert not any("warning" in line for line in lines)
+    for _ in range(2):
+        lines = step.run(external_only(small_settings, folder), small_manifest, tmp_path / "pairs").lines
+        assert "1 of scan not used: no image of the manifest for stranger.png" in lines
+        assert not any("warning" in line for line in lines)
 
 
 def aligned_store(images, small_manifest, small_settings, tmp_path):

@@ -33,12 +33,14 @@ def manifest(tmp_path, sample_images):
 def test_an_image_too_long_for_a_codec_stops_no_pair_store(manifest, tmp_path):
     config = PairsConfig(distortions=("jpeg", "white_noise"), tile_px=128, min_tile_px=32, workers=0)
     report = pairs.run(config, manifest, tmp_path / "pairs")
+    again = pairs.run(config, manifest, tmp_path / "pairs")
     reason = unsuitable("jpeg", 32, 66_000)
     assert read_json(tmp_path / "pairs/store.json")["missing"] == [
         {"image": "panorama", "distortion": "jpeg", "reason": reason}
     ]
     assert report.counts["missing"] == report.counts["too_small"] == 1
     assert f"panorama: jpeg left out, {reason}" in report.lines
+    assert f"panorama: jpeg left out, {reason}" in again.lines
 
 
 @pytest.mark.parametrize("whole_images", [False, True])
@@ -51,4 +53,6 @@ def test_images_that_a_corpus_cannot_use_are_left_out_with_a_reason(manifest, tm
     assert left_out.keys() == {"panorama.png", "tiny.png"}
     assert left_out["panorama.png"] == unsuitable("jpeg", 32, 66_000)
     assert left_out["tiny.png"].startswith("too small: 20 x 8 px")
-    assert report.counts["left_out"] == 2
+    again = generate.run(config, manifest, PRETRAINED, tmp_path / "corpus")
+    assert report.counts["left_out"] == again.counts["left_out"] == 2
+    assert any(line.startswith("tiny.png left out: too small") for line in again.lines)

@@ -208,6 +208,17 @@ def test_a_finished_store_in_a_read_only_place_is_complete(tmp_path, monkeypatch
     assert StagedStore(tmp_path / "out", build.config_hash).complete()
 
 
+def test_a_place_inside_a_store_is_refused_but_for_labels_and_repairs(tmp_path):
+    write_json(tmp_path / "corpus/store.json", {"format": "distort-pipeline/corpus"})
+    for inside in ("corpus/export", "corpus/labels", "corpus/labels/a/b", "corpus/labels/../x"):
+        with pytest.raises(PipelineError, match=r"is inside the store .*corpus; choose another folder with --out"):
+            require_destination(tmp_path / inside)
+    require_destination(tmp_path / "corpus/labels/rating")
+    require_destination(tmp_path / "corpus/.repair.building/store")
+    write_json(tmp_path / "shop/store.json", {"format": "of a shop"})
+    require_destination(tmp_path / "shop/out")
+
+
 def test_an_unwritable_output_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PipelineError, match="cannot write in"):

@@ -57,6 +57,12 @@ def test_sidecars_capitals_and_decomposed_letters_make_no_difference(tmp_path):
     assert partners.paths == {"a": unicodedata.normalize("NFD", "Tür.png"), "b": "birds/JAY.JPG", "c": "cat.JPEG"}
 
 
+def test_names_that_differ_in_case_alone_have_partners_of_another_suffix(tmp_path):
+    images = [image("a", "Owl.png"), image("b", "owl.png"), image("c", "x/JAY.png"), image("d", "x/jay.png")]
+    folder = fill(tmp_path / "bad", "Owl.jpg", "owl.jpg", "JAY.jpg", "jay.jpg")
+    assert match_pairs(folder, images, ROOT).paths == {"a": "Owl.jpg", "b": "owl.jpg", "c": "JAY.jpg", "d": "jay.jpg"}
+
+
 def test_the_name_as_typed_comes_before_another_suffix_and_two_suffixes_are_ambiguous(tmp_path):
     images = [image("a", "owl.png"), image("b", "jay.png")]
     folder = fill(tmp_path / "bad", "owl.png", "OWL.PNG", "owl.jpg", "jay.jpg", "jay.tiff")

@@ -111,3 +111,19 @@ def test_the_ledger_knows_what_is_finished(tmp_path):
     with pytest.raises(PipelineError, match=r"b\.json"):
         ledger.entries(["a", "b"])
     assert json.loads((tmp_path / "ledger" / "a.json").read_text(encoding="utf-8")) == {"pairs": 3}
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [("pixels", b"abcd"), ("pixels", b""), ("pixels", b"abXde"), ("written/a.json", b""), ("ledger/a.json", b"x")],
+)
+def test_a_ledger_does_not_count_a_shard_whose_file_a_power_cut_has_changed(tmp_path, cut):
+    ledger = Ledger(tmp_path)
+    for name in ("pixels", "folder/more"):
+        write_bytes(tmp_path / name, b"abcde")
+    ledger.note("a", {"pairs": 3}, [tmp_path / "pixels", tmp_path / "folder"])
+    ledger.note("b", {"pairs": 1})
+    assert ledger.discard_damaged() == 0
+    (tmp_path / cut[0]).write_bytes(cut[1])
+    assert ledger.discard_damaged() == 1
+    assert ledger.finished(["a", "b"]) == {"b"}

@@ -247,6 +247,8 @@ def test_several_frames_are_refused(kind):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "PostScript"),  # would start Ghostscript
         (saved(RGB, "PNG")[:900], "broken image"),
         (saved(SMOOTH, "JPEG")[:-200], "broken image"),
+        *((saved(RGB, kind, quality=90)[:600] + bytes(1100), "broken image") for kind in ("WEBP", "AVIF")),
+        (saved(RGB, "TGA"), "not an image in a format that is read here"),
         (png16(WIDE, 6)[:-900], "broken image"),
         (saved(GREY.astype(np.float32), "TIFF"), "no stated range"),
         (saved(GREY.astype(np.int32), "TIFF"), "no stated range"),

@@ -252,6 +252,19 @@ def test_every_file_in_a_csv_list_is_taken(tmp_path):
     assert source.root == tmp_path
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_a_list_of_any_spreadsheet_is_read(tmp_path, delimiter, newline):
+    rows = [
+        ["\ufeffFile ", "Licence", "Source"],
+        ['"a, b; c.png"', "MIT", '"Ann, ""A"" B"'],
+        [" d.png ", "", ""],
+        [""] * 3,
+    ]
+    put(tmp_path / "l.csv", newline.join(map(delimiter.join, rows)).encode())
+    assert open_source(tmp_path / "l.csv").entries() == [Entry("a, b; c.png", "MIT", 'Ann, "A" B'), Entry("d.png")]
+
+
 def test_a_jsonl_list_is_a_list_too(tmp_path):
     lines = [{"file": "b\u2028.png", "licence": "MIT"}, {"path": "a.png", "split": "test"}]
     put(tmp_path / "l.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode() + b"\n\n")
@@ -284,6 +297,7 @@ def test_an_earlier_manifest_is_a_source(tmp_path):
         ("l.csv", b"", "line 1: there must be columns path, or file; columns are: none"),
         ("l.csv", b"path,split\na.png,vale\n", "line 2: no split is called 'vale'; did you mean val?"),
         ("l.csv", b"path,split\na.png,val\n,val\n", "line 3: path or file is empty"),
+        ("l.csv", b"path,split\na, b.png,val\n", "line 2: 3 cells for 2 headings; put quotation marks around"),
         ("l.csv", "path\nä.png\n".encode("latin-1"), "is not UTF-8 text"),
         ("l.jsonl", b'{"path": "a.png"}\n{"path"\n', "line 2: not a line of JSON"),
         ("l.jsonl", b'["a.png"]\n', "line 1: not a mapping"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import statistics
@@ -76,7 +77,8 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
     }
     build = _build(store, settings)
     if build.complete():
-        return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
+        report = _table_report(store, ratings, LabelStore(build.out))
+        return dataclasses.replace(report, lines=(f"{build.out} is already complete; nothing to do", *report.lines))
     with build.writing() as work:
         for batch in store.batch_names():
             values = [rating(ratings, record.sample) for record in store.batch_records(batch)]

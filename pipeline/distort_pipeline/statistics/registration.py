@@ -24,8 +24,8 @@ WINDOW_PX = 256  # at most; two thirds of the shorter side in small images
 SMALLEST_WINDOW_PX = 32
 GRID = 4  # places of windows along each side, and the windows with most detail of them: a clear sky shows no shift
 WINDOWS = 6
-# cycles/px, of a Gaussian low-pass. In a trial with crops of five photographs, motion blur of 15 px, defocus of 6 px, noise
-# of σ 60 and JPEG at quality 10 moved no reliable shift by more than 0.26 px.
+# cycles/px, of a Gaussian low-pass. In a trial with crops of five photographs, motion blur of 15 px, defocus of 6 px,
+# noise of σ 60 and JPEG at quality 10 moved no reliable shift by more than 0.26 px.
 CUTOFF = 0.12
 MEAN_PX = 9  # of the local mean, taken away first: tapered slow gradients do not move with the image
 PASSES = 4  # at most: windows that differ by whole pixels are cut again, with the same content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,10 @@ def run(
     _require_scale(config.format, exporter.rating_scale, source.score)
     settings = _settings(config, source)
     build = StagedStore(out, digest(settings))
-    if build.complete():
-        return Report("export", {}, (f"{out} is already complete; nothing to do",))
+    complete = build.complete()
     parts, left_out = plan(config, source, scored=exporter.scored)
+    if complete:
+        return Report("export", {}, (f"{out} is already complete; nothing to do", *_remarks(config, left_out)))
     with build.writing() as work:
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
@@ -122,7 +123,7 @@ def write_part(task: PartTask) -> str:
     """Write one part, then the entry of the ledger. Return its name."""
     exporter = EXPORTS.get(task.format)()
     files = exporter.write_part(ExportSource(task.corpus, task.label, labels=task.labels), task.part, task.work)
-    _note(Ledger(task.work), task.part.batch, _digests(files, task.work))
+    _note(Ledger(task.work), task.part.batch, _digests(files, task.work), files)
     return task.part.batch
 
 
@@ -180,9 +181,9 @@ def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
     return digests
 
 
-def _note(ledger: Ledger, name: str, digests: Mapping[str, str]) -> None:
+def _note(ledger: Ledger, name: str, digests: Mapping[str, str], files: Sequence[Path] = ()) -> None:
     entry = {"shard": name, "files": dict(digests)}
-    ledger.note(name, {**entry, "digest": digest(entry)})
+    ledger.note(name, {**entry, "digest": digest(entry)}, files)
 
 
 def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:
@@ -216,11 +217,15 @@ def _metadata(
 def _report(config: ExportConfig, out: Path, metadata: Mapping[str, Any], left_out: LeftOut) -> Report:
     counts = metadata["counts"]
     lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
+    return Report("export", counts, (*lines, *_remarks(config, left_out), f"export: {out}"))
+
+
+def _remarks(config: ExportConfig, left_out: LeftOut) -> Iterator[str]:
+    """Yield the lines of every summary: samples left out."""
     if left_out.flagged:
-        lines.append(f"{left_out.flagged} samples of rejected batches are left out; --allow-flagged exports them")
+        yield f"{left_out.flagged} samples of rejected batches are left out; --allow-flagged exports them"
     if left_out.without_score:
-        lines.append(f"{left_out.without_score} samples have no {config.label} and are left out")
-    return Report("export", counts, (*lines, f"export: {out}"))
+        yield f"{left_out.without_score} samples have no {config.label} and are left out"
 
 
 def _bytes_needed(source: ExportSource, parts: Sequence[Part], *, per_sample: bool) -> int:

@@ -91,7 +91,9 @@ def run(
     build = StagedStore(out, digest(settings))
     require_fit_names(folders)
     if build.complete():
-        return Report("generate", {"samples": config.count}, (f"{out} is already complete; nothing to do",))
+        metadata = read_json(out / "store.json")
+        remarks = (f"{out} is already complete; nothing to do", *_remarks(out, metadata))
+        return Report("generate", {"samples": config.count, **_left_out_count(metadata)}, remarks)
     require_images(root)
     with build.writing() as work:
         check_free_space(out, _bytes_needed(plan, Ledger(work), config.samples_per_shard))
@@ -257,7 +259,7 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 
 
 def _report(out: Path, metadata: dict[str, Any]) -> Report:
-    counts, left_out = metadata["counts"], metadata["left_out"]
+    counts = metadata["counts"]
     shares, levels = Counter[str](), Counter[str]()
     for name, condition in metadata["conditions"].items():
         shares[condition["distortion"]] += metadata["samples"][name]
@@ -273,14 +275,25 @@ def _report(out: Path, metadata: dict[str, Any]) -> Report:
     )
     return Report(
         "generate",
-        {**counts, **({"left_out": len(left_out)} if left_out else {})},
+        {**counts, **_left_out_count(metadata)},
         (
             f"{counts['samples']} samples ({by_distortion}) of {counts['tiles']} tiles from {counts['images']} images",
             verdict,
-            *[f"{path} left out: {reason}" for path, reason in list(left_out.items())[:LEFT_OUT_SHOWN]],
-            *([f"{len(left_out)} images left out, listed in {out / 'store.json'}"] if len(left_out) > 1 else []),
-            *cautions(out),
+            *_remarks(out, metadata),
             f"corpus: {out} (digest {metadata['digest'][:16]})",
             f"report: {out / 'index.html'}",
         ),
     )
+
+
+def _remarks(out: Path, metadata: Mapping[str, Any]) -> list[str]:
+    """Return the lines of every summary: images left out, and cautions."""
+    left_out = metadata.get("left_out", {})
+    lines = [f"{path} left out: {reason}" for path, reason in list(left_out.items())[:LEFT_OUT_SHOWN]]
+    if len(left_out) > 1:
+        lines.append(f"{len(left_out)} images left out, listed in {out / 'store.json'}")
+    return [*lines, *cautions(out)]
+
+
+def _left_out_count(metadata: Mapping[str, Any]) -> dict[str, int]:
+    return {"left_out": len(metadata["left_out"])} if metadata.get("left_out") else {}

@@ -22,7 +22,7 @@ from distort_pipeline.stores.containers import InvalidImage, is_marked_png
 from distort_pipeline.stores.fingerprints import Fingerprint, fingerprint, heavy_compression, near_copies
 from distort_pipeline.stores.images import decode, image_digest
 from distort_pipeline.stores.lists import Entry
-from distort_pipeline.stores.manifests import SPLITS, write_manifest, write_rejected
+from distort_pipeline.stores.manifests import SPLITS, is_manifest, is_rejected, write_manifest, write_rejected
 from distort_pipeline.stores.sources import Source, open_source, read_bytes
 
 IN_FLIGHT_PER_WORKER = 2  # one image being decoded, one waiting: memory does not grow with the source
@@ -62,8 +62,10 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     PipelineError if the source is missing or empty, no file is usable, or, for training, a split is empty.
     """
     rejected = out.with_suffix(".rejected.csv") if rejected is None else rejected
-    for path in (out, rejected):
-        require_file(path)
+    if out == rejected:
+        raise PipelineError(f"--out and --rejected are the same file {out}")
+    require_file(out, is_manifest)
+    require_file(rejected, is_rejected)
     source = open_source(Path(config.source))
     entries = source.entries()
     if not entries and not source.refused:

@@ -31,7 +31,7 @@ from distort_pipeline.stores.arrays import (
 from distort_pipeline.stores.builds import StagedStore, require_destination
 from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.external_pairs import Partners, match_pairs
-from distort_pipeline.stores.files import Ledger, check_free_space, write_json
+from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
 from distort_pipeline.stores.ingested import require_images
 from distort_pipeline.stores.manifests import Manifest, read_manifest
 from distort_pipeline.stores.pairs import KIND, VERSION
@@ -41,6 +41,7 @@ from distort_pipeline.tasks.pair_shards import THUMBNAILS, ShardTask, make_shard
 from distort_pipeline.versions import package_versions
 
 MISSING_SHOWN = 10
+MEASURED = "measured"  # in run.json: remarks on external pairs, for the summary of a later run
 
 
 def run(
@@ -66,7 +67,8 @@ def run(
     settings = settings_of(config, manifest, external)
     build = StagedStore(out, digest(settings), staging_dir=(THUMBNAILS,))
     if build.complete():
-        return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do",))
+        remarks = [*_left_out(out, read_json(out / "store.json")), *_unused(external), *_measured(out)]
+        return Report("pairs", {"shards": len(plan.shards)}, (f"{out} is already complete; nothing to do", *remarks))
     require_images(root)
     with build.writing() as work:
         ledger = Ledger(work)
@@ -96,14 +98,11 @@ def run(
         entries = ledger.entries([shard.name for shard in plan.shards])
         metadata = _metadata(manifest, plan, recipes, settings, entries)
         shards = [shard.name for shard in plan.shards]
-        remarks = [
-            *_shifts(work, external, shards, align=config.align),
-            *_unused(external),
-            *_mismatches(work, external, shards),
-        ]
-        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(tasks)})
+        measured = [*_shifts(work, external, shards, align=config.align), *_mismatches(work, external, shards)]
+        seconds = round(time.monotonic() - started, 3)
+        write_json(work / "run.json", {"seconds": seconds, "made_now": len(tasks), MEASURED: measured})
         build.publish(metadata)
-    return _report(out, metadata, remarks)
+    return _report(out, metadata, [*_unused(external), *measured])
 
 
 def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
@@ -221,6 +220,12 @@ def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[s
             yield f"and {len(mismatches) - MISSING_SHOWN} more"
 
 
+def _measured(out: Path) -> list[str]:
+    """Return the warnings of the run that made the store."""
+    path = out / "run.json"
+    return read_json(path).get(MEASURED, []) if path.is_file() else []
+
+
 def _file_digest(root: Path, path: str) -> str | None:
     try:
         return hashlib.sha256(read_bytes(root, path)).hexdigest()
@@ -309,11 +314,15 @@ def _report(out: Path, metadata: dict[str, Any], remarks: Sequence[str]) -> Repo
         f"{counts['val_images']} validation images",
         f"pair store: {out} (digest {metadata['digest'][:16]})",
     ]
-    if counts["too_small"]:
-        lines.append(f"{counts['too_small']} training images are too small for a tile and were left out")
+    return Report("pairs", counts, (*lines, *_left_out(out, metadata), *remarks))
+
+
+def _left_out(out: Path, metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of every summary: images left out, with reasons."""
+    if too_small := metadata["counts"]["too_small"]:
+        yield f"{too_small} training images are too small for a tile and were left out"
     missing = metadata["missing"]
     for absent in missing[:MISSING_SHOWN]:
-        lines.append(f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}")
+        yield f"{absent['image']}: {absent['distortion']} left out, {absent['reason']}"
     if len(missing) > MISSING_SHOWN:
-        lines.append(f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}")
-    return Report("pairs", counts, (*lines, *remarks))
+        yield f"and {len(missing) - MISSING_SHOWN} more, listed in {out / 'store.json'}"

@@ -141,6 +141,17 @@ def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, pe
     )
 
 
+def write_samples(folder: Path, array: Any, first: int, images: NDArray[np.uint8]) -> None:
+    """Write `images` (n, H, W, 3) to the slots of `array` from `first` on: whole shards.
+
+    Existing files, perhaps cut short by a power cut, are deleted: Zarr would read the last shard of an array first.
+    """
+    if not isinstance(folder, RemotePath):
+        for file in shard_files(folder, array, first, first + len(images)):
+            file.unlink(missing_ok=True)
+    array[first : first + len(images)] = images
+
+
 def write_image(folder: Path, name: str, image: NDArray[np.uint8], *, zstd: int = CORPUS_ZSTD) -> None:
     """Write one whole image (H, W, 3) as the array `name` of the pixels in `folder`, replacing an existing array.
 

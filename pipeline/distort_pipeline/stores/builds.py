@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,8 @@ from typing import Any
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.scratch import sweep
 from distort_pipeline.stores.files import (
+    WRITTEN,
+    Ledger,
     cannot_write,
     is_litter,
     is_unfinished,
@@ -33,6 +35,9 @@ from distort_pipeline.stores.files import (
 from distort_pipeline.stores.leases import hold_lease
 from distort_pipeline.stores.remote import RemotePath, network_errors
 
+LABELS = "labels"  # folder of a corpus for its labels, each a store
+FIRST_LINE_CHARACTERS = 1000
+METADATA = "zarr.json"  # of the groups and arrays of pixels
 NOTE = "building.json"  # in an object store: the config_hash of the unfinished work
 # the disk is full, read-only, not permitted or failing: a matter for the user
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -51,6 +56,7 @@ def require_destination(out: Path) -> Path:
         return out
     destination = settle(out)
     try:
+        _require_outside_stores(out, destination)
         if (destination / "store.json").is_file():
             return destination
         if not (_is_vacant(destination) or _unfinished_inside(destination)):
@@ -63,6 +69,24 @@ def require_destination(out: Path) -> Path:
     return destination
 
 
+def _require_outside_stores(out: Path, destination: Path) -> None:
+    """Raise PipelineError if `destination` is inside a finished store, except for labels and unfinished work."""
+    for folder in destination.parents:
+        if is_unfinished(folder.name):
+            return
+        if destination.parent != folder / LABELS and _is_store(folder):
+            raise PipelineError(f"{out} is inside the store {folder}; choose another folder with --out")
+
+
+def _is_store(folder: Path) -> bool:
+    path = folder / "store.json"
+    try:
+        metadata = read_json(path) if path.is_file() else None
+    except PipelineError:
+        return False
+    return isinstance(metadata, dict) and str(metadata.get("format")).startswith("distort-pipeline/")
+
+
 def require_new_folder(out: Path) -> Path:
     """Return the path of `out` as `require_destination` does; PipelineError also for a finished store."""
     destination = require_destination(out)
@@ -71,12 +95,20 @@ def require_new_folder(out: Path) -> Path:
     return destination
 
 
-def require_file(path: Path) -> None:
-    """Raise PipelineError, before any work, unless a file can be written at `path`."""
+def require_file(path: Path, is_ours: Callable[[str], bool]) -> None:
+    """Raise PipelineError, before any work, unless a file can be written at `path`.
+
+    An existing file is replaced only if empty, or if `is_ours` of its first line.
+    """
     destination = settle(path)
     try:
         if destination.is_dir():
             raise PipelineError(f"cannot write the file {path}: it is a folder")
+        if destination.exists():
+            with destination.open(encoding="utf-8", errors="replace") as file:
+                first_line = file.readline(FIRST_LINE_CHARACTERS)
+            if first_line and not is_ours(first_line):
+                raise PipelineError(f"{path} exists, and this program has not made it: choose another file")
         require_writable(next(folder for folder in destination.parents if folder.exists()))
     except OSError as error:
         raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
@@ -165,6 +197,10 @@ class StagedStore:
         return self.out if self._is_remote else staging_folder(self.destination, self.config_hash[:16])
 
     @property
+    def _transient(self) -> tuple[str, ...]:
+        return (*self.staging_dir, WRITTEN)
+
+    @property
     def _lease(self) -> Path:
         return self.work.with_name(
             ".lease" if self.work.parent == self.destination else f".{self.destination.name}.lease"
@@ -226,13 +262,15 @@ class StagedStore:
     def writing(self) -> Iterator[Path]:
         """Yield the staging folder, created if missing, to one writer at a time; PipelineError if another is active.
 
-        Partial and temporary files of killed writers are deleted first.
+        Partial and temporary files of killed writers are deleted first, and ledger entries of damaged shards.
         """
         work = self.start()
         with hold_lease(self._lease, self.out):
             if sweep():
                 print("temporary files of a command that was killed were deleted", file=sys.stderr)
             _delete_partial(work)
+            if damaged := Ledger(work).discard_damaged():
+                print(f"{damaged} damaged shards are made again; was there a power cut?", file=sys.stderr)
             try:
                 yield work
             except OSError as error:  # from Zarr and other libraries
@@ -259,10 +297,10 @@ class StagedStore:
         The digests of all files are kept for `verify`.
         """
         _delete_partial(self.work)
-        listing = {"files": write_listing(self.work, (*self.staging_dir, NOTE))}
+        listing = {"files": write_listing(self.work, (*self._transient, NOTE))}
         write_json(self.work / "store.json", sealed({**metadata, **listing, "config_hash": self.config_hash}))
         if self._is_remote:
-            for path in (path for folder in self.staging_dir for path in (self.out / folder).rglob("*")):
+            for path in (path for folder in self._transient for path in (self.out / folder).rglob("*")):
                 path.unlink(missing_ok=True)
             (self.out / NOTE).unlink(missing_ok=True)
         else:
@@ -278,7 +316,7 @@ class StagedStore:
         )
 
     def _move_in(self) -> None:
-        for folder in self.staging_dir:  # needed until here: a kill before this line loses no work
+        for folder in self._transient:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
             move_in(self.work, self.destination)
@@ -296,3 +334,6 @@ def _delete_partial(work: Path) -> None:
         return  # objects are never partial
     for leftover in work.rglob("*.partial"):
         leftover.unlink(missing_ok=True)
+    for metadata in work.rglob(METADATA):
+        if not metadata.stat().st_size:  # after a power cut; created again if missing
+            metadata.unlink()

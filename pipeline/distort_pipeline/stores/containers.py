@@ -56,7 +56,7 @@ OTHER_FILES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL image, not read here; save it as PNG"),
     (rb"FUJIFILMCCD-RAW|IIU\0|II\x1a\0\0\0HEAPCCDR|IIRO|IIRS", RAW),
     (rb"v/1\x01|#\?RADIANCE|#\?RGBE|P[Ff]\n", "its values have no stated range: floats; save it as PNG"),
-    (rb"\0\0[\1\2]\0", "an icon or cursor, not read here; save it as PNG"),
+    (rb"(?s)\0\0[\1\2]\0[^\0]", "an icon or cursor, not read here; save it as PNG"),
     (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!", "an archive without an archive's name; unpack it"),
 )  # fmt: skip
 

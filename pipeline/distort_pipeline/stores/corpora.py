@@ -35,7 +35,7 @@ from distort_pipeline.metric_names import COMPUTED
 from distort_pipeline.pixels import Image
 from distort_pipeline.planning.corpora import tile_shard
 from distort_pipeline.records import SampleRecord, TileRecord
-from distort_pipeline.stores.arrays import find_array, open_group, read_pixels, shard_files
+from distort_pipeline.stores.arrays import PIXELS, find_array, open_group, read_pixels, shard_files
 from distort_pipeline.stores.attributions import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.stores.files import Ledger, read_json, read_metadata
 from distort_pipeline.stores.remote import as_path
@@ -59,6 +59,13 @@ def distorted_array(condition: str) -> str:
 def image_array(column: str, slot: int) -> str:
     """Return the array name of one whole image."""
     return f"{column}/{slot:08d}"
+
+
+def files_of(folder: Path, column: str, slots: Sequence[int], *, whole_images: bool) -> list[Path]:
+    """Return the files of the pixels at consecutive `slots` of a column, or the folders of whole images."""
+    if whole_images:
+        return [folder / PIXELS / image_array(column, slot) for slot in slots]
+    return shard_files(folder, open_group(folder)[column], slots[0], slots[-1] + 1)
 
 
 @dataclass(frozen=True)

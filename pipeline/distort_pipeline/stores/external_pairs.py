@@ -74,7 +74,14 @@ def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
     paths: dict[str, str] = {}
     reasons: dict[str, str] = {}
     ambiguous: list[str] = []
-    keys: tuple[Callable[[str], str], ...] = (str, _folded, _without_suffix, _folded_stem)
+    keys: tuple[Callable[[str], str], ...] = (
+        str,
+        _folded,
+        _without_suffix,
+        _folded_without_suffix,
+        _stem,
+        _folded_stem,
+    )
     for key in keys:
         candidates: dict[str, list[str]] = {}
         for file in files:
@@ -169,8 +176,16 @@ def _folded(path: str) -> str:
 
 
 def _without_suffix(path: str) -> str:
-    return PurePosixPath(_folded(path)).with_suffix("").as_posix()
+    return PurePosixPath(_composed(path)).with_suffix("").as_posix()
+
+
+def _folded_without_suffix(path: str) -> str:
+    return _without_suffix(path).casefold()
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(_composed(path)).stem
 
 
 def _folded_stem(path: str) -> str:
-    return PurePosixPath(_folded(path)).stem
+    return _stem(path).casefold()

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ LITTER = {  # left in any folder by file managers, file systems and network disk
 }
 LITTER_PREFIXES = ("._", ".Trash-", ".nfs", ".fuse_hidden")
 LISTING_THREADS = 4
+WRITTEN = "written"  # folder of sizes and checksums of finished shards, until the store is finished
+CRC_BLOCK_BYTES = 2**20
 MADE_BY = {  # hints for missing stores
     "pairs": "; `distort-pipeline pairs` makes one",
     "corpus": "; `distort-pipeline generate` makes one",
@@ -209,16 +212,47 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
 class Ledger:
     """A small JSON file for each finished shard, written last: its existence marks the shard as finished.
 
-    Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk.
-    After a power cut, `verify` finds damaged shards.
+    Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk. So a
+    power cut can leave an entry without all bytes of its shard. Until the store is finished, the folder WRITTEN holds
+    size and CRC-32 of each shard's files, and `discard_damaged` compares them when the work is resumed.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.work = folder
         self.folder = folder / "ledger"
 
-    def note(self, name: str, entry: dict[str, Any]) -> None:
-        """Mark the shard `name` as finished, with its counts and digests."""
-        write_parts(self.folder / f"{name}.json", (json_bytes(entry),), flush=False)
+    def note(self, name: str, entry: dict[str, Any], files: Iterable[Path] = ()) -> None:
+        """Mark the shard `name` as finished, with its counts and digests; `files` are its files and folders."""
+        data = json_bytes(entry)
+        path = self.folder / f"{name}.json"
+        if not isinstance(path, RemotePath):  # objects are whole, or absent
+            written = {file.relative_to(self.work).as_posix(): _written(file) for file in _all_files(files)}
+            written[path.relative_to(self.work).as_posix()] = [len(data), zlib.crc32(data)]
+            write_parts(self.work / WRITTEN / path.name, (json_bytes(written),), flush=False)
+        write_parts(path, (data,), flush=False)
+
+    def discard_damaged(self) -> int:
+        """Delete the entries of shards whose files are not as written, as after a power cut; return their number.
+
+        Entries without sizes are kept: intact shards of a store under repair.
+        """
+        if isinstance(self.folder, RemotePath):
+            return 0
+        entries = [self.folder / path.name for path in sorted((self.work / WRITTEN).glob("*.json"))]
+        entries = [entry for entry in entries if entry.exists()]
+        with ThreadPoolExecutor(LISTING_THREADS) as pool:  # zlib releases the GIL
+            intact = list(pool.map(self._is_as_written, entries))
+        damaged = [entry for entry, whole in zip(entries, intact, strict=True) if not whole]
+        for entry in damaged:
+            entry.unlink()
+        return len(damaged)
+
+    def _is_as_written(self, entry: Path) -> bool:
+        try:
+            written = json.loads((self.work / WRITTEN / entry.name).read_bytes())
+            return all(_written(self.work / name) == expected for name, expected in written.items())
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def finished(self, names: Iterable[str]) -> set[str]:
         """Return the finished shards among `names`; empty files, left by a power cut, do not count."""
@@ -228,3 +262,21 @@ class Ledger:
     def entries(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the entries of `names`, in order; PipelineError if missing or damaged."""
         return [read_json(self.folder / f"{name}.json") for name in names]
+
+
+def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files among `paths`, and all files below the folders among them."""
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in path.rglob("*") if file.is_file())
+        else:
+            yield path
+
+
+def _written(path: Path) -> list[int]:
+    """Return the size and the CRC-32 of the bytes of a file."""
+    size = crc = 0
+    with path.open("rb") as file:
+        while block := file.read(CRC_BLOCK_BYTES):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return [size, crc]

@@ -110,9 +110,10 @@ def value_path(folder: Path, batch: str) -> Path:
 
 def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any]) -> None:
     """Write the values of one batch, then the ledger entry."""
-    write_table(value_path(folder, batch), values, kind)
+    path = value_path(folder, batch)
+    write_table(path, values, kind)
     entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
-    Ledger(folder).note(batch, {**entry, "digest": digest(entry)})
+    Ledger(folder).note(batch, {**entry, "digest": digest(entry)}, [path])
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:

@@ -20,6 +20,8 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.stores.archives import is_archive
 from distort_pipeline.stores.manifests import SPLITS
 
+DELIMITERS = ",;\t"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -63,20 +65,31 @@ def list_text(path: Path) -> str:
 
 
 def csv_table(text: str, where: str, *columns: Sequence[str]) -> list[Row]:
-    """Return the rows of a CSV with a heading; PipelineError if the heading has all of none of the sets `columns`."""
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        headings = [name.strip().lower() for name in table.fieldnames or ()]
-        if not any(set(names) <= set(headings) for names in columns):
-            needed = ", or ".join(" and ".join(names) for names in columns)
-            present = ", ".join(headings) or "none"
-            raise PipelineError(f"{where}, line 1: there must be columns {needed}; columns are: {present}")
-        return [
-            Row({name.strip().lower(): value for name, value in row.items() if name}, f"{where}, line {table.line_num}")
-            for row in table
-        ]
-    except csv.Error as error:
-        raise PipelineError(f"{where}, line {table.reader.line_num}: not a CSV table: {error}") from None
+    """Return the rows of a CSV with a heading; PipelineError if the heading has all of none of the sets `columns`.
+
+    Cells are separated by commas, or by semicolons or tabs, as spreadsheets of some languages write them.
+    """
+    for delimiter in DELIMITERS:
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            headings = [name.strip().lower() for name in next(table, [])]
+            if any(set(names) <= set(headings) for names in columns):
+                return [_row(headings, cells, f"{where}, line {table.line_num}") for cells in table if any(cells)]
+        except csv.Error as error:
+            raise PipelineError(f"{where}, line {table.line_num}: not a CSV table: {error}") from None
+    needed = ", or ".join(" and ".join(names) for names in columns)
+    headings = next(csv.reader(io.StringIO(text, newline="")), [])
+    present = ", ".join(name.strip().lower() for name in headings) or "none"
+    raise PipelineError(f"{where}, line 1: there must be columns {needed}; columns are: {present}")
+
+
+def _row(headings: Sequence[str], cells: Sequence[str], where: str) -> Row:
+    """Return the cells of a row by heading; PipelineError for text beyond the headings, as after an unquoted comma."""
+    if any(cell.strip() for cell in cells[len(headings) :]):
+        raise PipelineError(
+            f"{where}: {len(cells)} cells for {len(headings)} headings; put quotation marks around a cell with a comma"
+        )
+    return Row(dict(zip(headings, cells, strict=False)), where)
 
 
 def jsonl_table(text: str, where: str) -> list[Row]:

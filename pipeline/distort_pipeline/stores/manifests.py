@@ -17,6 +17,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Rejected, canonical, digest_rows, row
 from distort_pipeline.stores.files import write_bytes
 
+REJECTED_COLUMNS = ("path", "reason")
 FORMAT = "distort-pipeline/manifest"
 VERSION = 2
 SPLITS = ("train", "val", "test")
@@ -88,11 +89,16 @@ def is_manifest(first_line: str) -> bool:
     return isinstance(metadata, dict) and metadata.get("format") == FORMAT
 
 
+def is_rejected(first_line: str) -> bool:
+    """Return whether a file with this first line is a CSV of rejected files."""
+    return first_line.rstrip("\n") == ",".join(REJECTED_COLUMNS)
+
+
 def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
     """Write the rejected files with reasons as the CSV at `path`, atomically."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["path", "reason"])
+    table.writerow(REJECTED_COLUMNS)
     table.writerows((rejected.path, rejected.reason) for rejected in rows)
     write_bytes(path, text.getvalue().encode())
 

@@ -46,12 +46,14 @@ class Truth:
     significances: Significances | None
 
 
-def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the named arrays of the truth file of the shard or batch `name`."""
+def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write the named arrays of the truth file of the shard or batch `name`; return the file."""
     buffer = io.BytesIO()
     save: Any = np.savez_compressed  # the stub mistakes the arrays for options
     save(buffer, **arrays)
-    write_bytes(_truth_path(work, name), buffer.getvalue())
+    path = _truth_path(work, name)
+    write_bytes(path, buffer.getvalue())
+    return path
 
 
 def read_truth(work: Path, name: str) -> Truth:

@@ -26,8 +26,8 @@ from distort_pipeline.seeds import derive_seed
 from distort_pipeline.severities import composite_parameters, levels_near, true_parameters
 from distort_pipeline.statistics.computed_metrics import measured_labels
 from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_image
-from distort_pipeline.stores.corpora import PRISTINE, distorted_array, image_array
+from distort_pipeline.stores.arrays import PixelDigest, create_group, pixel_digest, write_image, write_samples
+from distort_pipeline.stores.corpora import PRISTINE, distorted_array, files_of, image_array
 from distort_pipeline.stores.files import Ledger, write_bytes, write_json
 from distort_pipeline.stores.ingested import read_ingested
 from distort_pipeline.stores.models import ValidationHistograms, arrays_digest, read_histograms
@@ -119,9 +119,19 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     }
     # the side-by-side depends on the fonts of the machine: outside the digest, with a digest of its own
     entry = {**entry, "digest": digest(entry), "side_by_side": hashlib.sha256(png).hexdigest()}
-    Ledger(task.work).note(task.batch.name, entry)
+    Ledger(task.work).note(task.batch.name, entry, _files(task))
     trim_heap()
     return entry
+
+
+def _files(task: BatchTask) -> list[Path]:
+    """Return the files of a batch, and the folders of its whole images."""
+    column, slots = distorted_array(task.batch.condition.name), [sample.slot for sample in task.batch.samples]
+    pixels = files_of(task.work, column, slots, whole_images=task.whole_images)
+    names = ["records/{}.parquet", "reports/{}.json", "reports/{}.png"]
+    if not task.batch.condition.fixed_severity:
+        names.append("truth/{}.npz")
+    return [*pixels, *(task.work / name.format(task.batch.name) for name in names)]
 
 
 def _sources(task: BatchTask) -> dict[int, TileSource]:
@@ -189,7 +199,7 @@ def _distorted(
         distorted[rows] = batch
         yield from zip(pristine[rows], distorted[rows], severities, strict=True)
         first = rows.stop
-    group[column][samples[0].slot : samples[0].slot + len(samples)] = distorted
+    write_samples(task.work, group[column], samples[0].slot, distorted)
 
 
 def _inference_batches(

@@ -18,7 +18,7 @@ from distort_pipeline.records import PairRecord, canonical, digest, digest_rows
 from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.registration import Registration, moved, overlap, register
 from distort_pipeline.statistics.resemblance import thumbnail
-from distort_pipeline.stores.arrays import PAIRS_ZSTD, PixelDigest, create_group, write_image
+from distort_pipeline.stores.arrays import PAIRS_ZSTD, PIXELS, PixelDigest, create_group, shard_file, write_image
 from distort_pipeline.stores.containers import InvalidImage
 from distort_pipeline.stores.external_pairs import Partners
 from distort_pipeline.stores.files import Ledger, write_bytes
@@ -68,11 +68,13 @@ def make_shard(task: ShardTask) -> str:
         digests[name] = _write_column(
             group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
         )
+    files = [task.work / "records" / f"{shard.name}.parquet", *_pixel_files(group, task)]
     if thumbnails:
         file = io.BytesIO()
         np.savez(file, **thumbnails)  # type: ignore[arg-type]
-        write_bytes(task.work / THUMBNAILS / f"{shard.name}.npz", file.getvalue())
-    write_table(task.work / "records" / f"{shard.name}.parquet", records, PairRecord)
+        files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
+        write_bytes(files[-1], file.getvalue())
+    write_table(files[0], records, PairRecord)
     entry = {
         "shard": shard.name,
         "pairs": len(records),
@@ -81,7 +83,7 @@ def make_shard(task: ShardTask) -> str:
         "records": digest_rows(records),
         "missing": missing,
     }
-    Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)})
+    Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)}, files)
     return shard.name
 
 
@@ -120,6 +122,15 @@ def _align(task: ShardTask, pristine: dict[str, Image]) -> tuple[ShardTask, dict
             pristine[image.id] = moved(pristine[image.id], *move)
             images[-1] = replace(placed, tiles=tiles_inside(placed.tiles, overlap(image.height, image.width, *move)))
     return replace(task, shard=replace(task.shard, images=tuple(images))), aligned
+
+
+def _pixel_files(group: Any, task: ShardTask) -> list[Path]:
+    """Return the files of the shard's training tiles, or the folders of its validation images."""
+    if task.shard.split == "val":
+        return [task.work / PIXELS / "val" / placed.image.id for placed in task.shard.images]
+    first = task.shard.number * task.tiles_per_shard
+    columns = {("pristine", 0), *((recipe.distortion, recipe.level_index) for recipe in task.recipes)}
+    return [shard_file(task.work, group[f"train/{name}"], (index, first)) for name, index in sorted(columns)]
 
 
 def _column(

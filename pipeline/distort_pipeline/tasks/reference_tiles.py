@@ -19,8 +19,8 @@ from distort_pipeline.seeds import make_rng, sample_seed
 from distort_pipeline.statistics.full_reference import psnr
 from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.statistics.ssim import ssim
-from distort_pipeline.stores.arrays import PixelDigest, create_group, write_image
-from distort_pipeline.stores.corpora import PRISTINE, image_array
+from distort_pipeline.stores.arrays import PixelDigest, create_group, write_image, write_samples
+from distort_pipeline.stores.corpora import PRISTINE, files_of, image_array
 from distort_pipeline.stores.files import Ledger
 from distort_pipeline.stores.ingested import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.stores.models import arrays_digest
@@ -70,9 +70,10 @@ def make_tile_shard(task: TileTask) -> str:
         )
         for reference in task.tiles
     ]
-    write_table(task.work / "records" / f"{task.name}.parquet", records, TileRecord)
+    table = task.work / "records" / f"{task.name}.parquet"
+    write_table(table, records, TileRecord)
     truth = _truth(task, histograms)
-    write_truth_arrays(task.work, task.name, truth)
+    truth_file = write_truth_arrays(task.work, task.name, truth)
     entry = {
         "shard": task.name,
         "tiles": len(records),
@@ -80,7 +81,8 @@ def make_tile_shard(task: TileTask) -> str:
         "records": digest_rows(records),
         "truth": arrays_digest(truth),
     }
-    Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)})
+    pixel_files = files_of(task.work, PRISTINE, [tile.number for tile in task.tiles], whole_images=task.whole_images)
+    Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)}, [*pixel_files, table, truth_file])
     return task.name
 
 
@@ -97,8 +99,7 @@ def _write_tiles(task: TileTask) -> tuple[str, NDArray[np.int64]]:
         else:
             tiles.append(tile.copy())  # a view would keep the whole image in memory
     if tiles:
-        first = task.tiles[0].number
-        group[PRISTINE][first : first + len(tiles)] = np.stack(tiles)
+        write_samples(task.work, group[PRISTINE], task.tiles[0].number, np.stack(tiles))
     return pixels.hexdigest(), np.stack(histograms)
 
 
