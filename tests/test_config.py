@@ -20,7 +20,7 @@ def params(tmp_path, text):
 
 def test_the_repositorys_parameters_load():
     loaded = load_params(REPOSITORY / "params.yaml")
-    assert loaded.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise")
+    assert loaded.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise", "camera")
     assert loaded != Params()  # the values of the file are in use
 
 

@@ -126,6 +126,7 @@ class TrainConfig(ConfigSection):
     batch_size: int = 16
     steps: int = 20_000  # 0: only the least-squares fit to the pairs
     external_steps: int | None = None  # adversarial steps of external pairs; null: as many as fit into the minutes
+    mean_steps: int | None = None  # of external pairs, before them, towards the mean; null: as many, 900 at most
     minutes: float | None = None  # as many steps as fit, in place of steps; null: external pairs 20, others by steps
     keep_anyway: bool = False  # external pairs: keep the best model even if the identity baseline is better
     generator_lr: float = 3e-4
@@ -168,6 +169,7 @@ class TrainConfig(ConfigSection):
         self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
         self.require(self.steps >= 0, "steps", "0 or more")
         self.require(self.external_steps is None or self.external_steps >= 0, "external_steps", "0 or more, or null")
+        self.require(self.mean_steps is None or self.mean_steps >= 0, "mean_steps", "0 or more, or null")
         self.require(self.minutes is None or self.minutes > 0, "minutes", "positive, or null")
         for name in ("lambda_l1", "adversarial_weight", "pixel_weight"):
             self.require(getattr(self, name) >= 0, name, "0 or more")

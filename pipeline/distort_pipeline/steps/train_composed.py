@@ -121,18 +121,14 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
 
 
 def learn_settings(config: TrainConfig, distortion: str) -> LearnSettings:
-    """Return how long to learn: in minutes, or in adversarial steps if they are set.
-
-    Fewer than 900 steps shorten the phase before them as well; with an adversarial weight of 0 there are none.
-    """
+    """Return how long to learn: in minutes, or in steps if they are set; without adversarial weight, none of those."""
     settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31)
     if config.minutes is not None:
         settings = dataclasses.replace(settings, minutes=config.minutes)
     elif config.external_steps is not None:
-        mean_steps = min(settings.mean_steps, config.external_steps)
-        settings = dataclasses.replace(
-            settings, minutes=None, adversarial_steps=config.external_steps, mean_steps=mean_steps
-        )
+        steps = config.external_steps
+        mean_steps = min(settings.mean_steps, steps) if config.mean_steps is None else config.mean_steps
+        settings = dataclasses.replace(settings, minutes=None, adversarial_steps=steps, mean_steps=mean_steps)
     return settings if config.adversarial_weight else dataclasses.replace(settings, adversarial_steps=0)
 
 

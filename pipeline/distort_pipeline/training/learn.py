@@ -162,8 +162,9 @@ def _learn_parts(
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
-    left = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
-    if stages.score < DONE_SCORE or left or settings.mean_steps == 0 or stages.best.codec is not None:
+    explained = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    no_steps = settings.minutes is None and settings.mean_steps == settings.adversarial_steps == 0
+    if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
         return report
 
     from distort_pipeline.networks.compact_body import CompactBody
@@ -175,12 +176,14 @@ def _learn_parts(
     rates = CompactSettings(seed=settings.seed)
     settings = _within_minutes(crops, rates, rms, jpeg, settings, stages, folder)
     compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
-    quiet = CompactBody(compact.averaged, noise_scale=rms, stochastic=False)
-    mean = parts.with_parts(body=quiet)
-    _learn_mean(crops, compact, rates, settings, folder)
-    stages.consider("mean", mean, better=BETTER)
-    residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
-    start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
+    start = noisy
+    if settings.mean_steps:
+        _learn_mean(crops, compact, rates, settings, folder)
+        quiet = CompactBody(compact.averaged, noise_scale=rms, stochastic=False)
+        mean = parts.with_parts(body=quiet)
+        stages.consider("mean", mean, better=BETTER)
+        residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
+        start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
         return report
     if stages.best.body is None:  # fits alone are better: the network begins at a residual of 0
