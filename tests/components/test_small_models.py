@@ -23,6 +23,7 @@ from distort_pipeline.components.phase_filters import fit_phase_filters
 from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.components.signal_noise import fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
+from distort_pipeline.errors import PipelineError
 
 IMAGES, SIDE = 4, 256
 
@@ -235,3 +236,9 @@ def test_frames_of_videos_are_coded_if_ffmpeg_is_here() -> None:
     assert still.shape == panned.shape == image.shape
     assert 1 < _rms(still, image) < 20
     assert (still != panned).any()
+
+
+def test_a_model_of_a_video_codec_says_what_it_needs(monkeypatch) -> None:
+    monkeypatch.setattr("distort_pipeline.components.codec_bank.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PipelineError, match=r"pip install '\.\[video\]'"):
+        Codec("H.264", 30).encode(_photographs()[0], np.random.default_rng(0))

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from distort_pipeline.errors import PipelineError
+
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Pair = tuple[Pixels, Pixels]  # pristine and distorted
 
@@ -152,6 +154,11 @@ def _has(codec: VideoCodec) -> bool:
 
 def _last_frame(image: Pixels, codec: VideoCodec, quality: int, speed: NDArray[np.float64] | None) -> Pixels:
     """Return `image` as the only frame of a video or, at `speed` pixels a frame, as the last of a panning camera's."""
+    if importlib.util.find_spec("av") is None:
+        raise PipelineError(
+            f"this model codes frames of videos with FFmpeg's {codec.encoder}, by the package av: "
+            "pip install '.[video]' in a clone of distort-pipeline"
+        )
     import av
 
     height, width = image.shape[:2]
