@@ -239,6 +239,6 @@ def test_frames_of_videos_are_coded_if_ffmpeg_is_here() -> None:
 
 
 def test_a_model_of_a_video_codec_says_what_it_needs(monkeypatch) -> None:
-    monkeypatch.setattr("distort_pipeline.components.codec_bank.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("distort_pipeline.components.codec_bank.importlib.util.find_spec", lambda _: None)
     with pytest.raises(PipelineError, match=r"pip install '\.\[video\]'"):
         Codec("H.264", 30).encode(_photographs()[0], np.random.default_rng(0))
