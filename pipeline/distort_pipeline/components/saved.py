@@ -1,6 +1,6 @@
 """A composed generator as arrays and a description: what its model folder stores, without code that runs.
 
-Arrays are named "part.field", such as "noise.roots" or "linear_0.kernels"; the network's under its variables' paths
+Arrays are named "part.field", such as "noise.kernels" or "linear_0.kernels"; the network's under its variables' paths
 behind "body/". The description is JSON: which parts there are, and their few words and numbers.
 """
 
@@ -64,7 +64,7 @@ def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[st
         numbers = {key: value for key, value in model.items() if key != "kind"}
         linear.append(LINEAR[model["kind"]](**fields, **numbers))
     noise = jpeg = codec = body = None
-    if "noise.roots" in arrays:
+    if "noise.kernels" in arrays:
         noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
     if "jpeg" in described:
         luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
