@@ -1,9 +1,9 @@
 """Signal-dependent noise: Gaussian, its strength and spectrum by local luminance and contrast, its gain per image.
 
 n_c(p) = gain · s_c(x_c(p)) · [A(p) R (h(p) * z)(p)]_c, with white z in three components. s_c is a channel's deviation
-at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A is diagonal:
-the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins and interpolated between them; Y
-goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components' correlation, h are
+at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A is
+diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins and interpolated between
+them; Y goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components' correlation, h are
 zero-phase kernels by contrast bin and component, roots of the spectra of whitened residuals. The gain is resampled
 from those of the training images: ISO, exposure, grain of a film stock.
 
