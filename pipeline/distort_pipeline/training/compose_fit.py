@@ -80,7 +80,14 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
         ]
     filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
-    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
+    fit_report = {
+        "parts": [candidate.name for candidate in chosen],
+        "levels²": error,
+        "identity_levels²": identity,
+        "last_stage_levels²": float(np.mean([_mse(b, _ended(b, jpeg)) for b in values[::8]]))
+        if jpeg and values
+        else 0.0,
+    }
     return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, fit_report=fit_report)
 
 

@@ -162,7 +162,8 @@ def _learn_parts(
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
-    explained = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    rest = report["levels²"] - report["last_stage_levels²"]  # a JPEG's rounding is not predicted
+    explained = rest < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
     no_steps = settings.minutes is None and settings.mean_steps == settings.adversarial_steps == 0
     if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
         return report
