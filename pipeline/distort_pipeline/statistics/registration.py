@@ -30,7 +30,8 @@ CUTOFF = 0.12
 MEAN_PX = 9  # of the local mean, taken away first: tapered slow gradients do not move with the image
 PASSES = 4  # at most: windows that differ by whole pixels are cut again, with the same content
 AGREEMENT_PX = 0.15  # windows that agree with the median
-RELIABLE = 0.6  # of the windows agree
+COHERENT = 0.5  # the squared cross-spectrum's peak, of its power: medians of 0.19 to 0.43 between unrelated images
+RELIABLE = 0.6  # of the windows agree and are coherent
 LEAST_MOVE_PX = 0.1  # a smaller shift, or distance to a whole pixel, is an error of measurement
 SHIFTED_PX = 0.25  # worth a remark, if in so large a share of the pairs: random paths of motion blur had 1 of 20
 SHIFTED_SHARE = 0.25
@@ -48,7 +49,7 @@ class Registration:
     dy: float  # px, positive if the distorted image shows everything further down
     dx: float  # px, positive if further right
     gain: float | None  # slope of the distorted on the pristine luma; None for flat images
-    confidence: float  # share of the windows that agree on the shift, 0 to 1
+    confidence: float  # share of the windows that agree on the shift and are coherent, 0 to 1
 
     @property
     def is_reliable(self) -> bool:
@@ -107,12 +108,13 @@ def register(pristine: Image, distorted: Image) -> Registration:
     for _ in range(PASSES):
         whole = nearest
         windows = _windows(pristine, distorted, corners, whole, side)
-        shifts = whole + np.array([_window_shift(*pair) for pair in windows])
+        found = np.array([_window_shift(*pair) for pair in windows])
+        shifts, coherence = whole + found[:, :2], found[:, 2]
         shift = np.median(shifts, axis=0)
         nearest = np.rint(shift).astype(int)
         if (nearest == whole).all():
             break
-    agree = np.abs(shifts - shift).max(axis=1) < AGREEMENT_PX
+    agree = (np.abs(shifts - shift).max(axis=1) < AGREEMENT_PX) & (coherence > COHERENT)
     gain = _gain(windows)
     dy, dx = (round(float(value), 3) + 0.0 for value in shift)  # + 0.0: no negative zero
     return Registration(dy, dx, None if gain is None else round(gain, 3), round(float(agree.mean()), 3))
@@ -164,8 +166,8 @@ def _taper_and_weight(side: int) -> tuple[Plane, NDArray[np.float32]]:
     return np.outer(hann, hann).astype(np.float32), squared * np.exp(-squared / (2 * CUTOFF**2))
 
 
-def _window_shift(pristine: Plane, distorted: Plane) -> tuple[float, float]:
-    """Return the shift (dy, dx) of a window, at most a quarter of its side."""
+def _window_shift(pristine: Plane, distorted: Plane) -> tuple[float, float, float]:
+    """Return the shift (dy, dx) of a window, at most a quarter of its side, and its coherence, 0 to 1."""
     side = len(pristine)
     taper, weight = _taper_and_weight(side)
     details = [window - cv2.blur(window, (MEAN_PX, MEAN_PX)) for window in (pristine, distorted)]
@@ -182,7 +184,8 @@ def _window_shift(pristine: Plane, distorted: Plane) -> tuple[float, float]:
     normal = [[(power * fy * fy).sum(), (power * fy * fx).sum()], [(power * fy * fx).sum(), (power * fx * fx).sum()]]
     step = np.linalg.lstsq(np.array(normal), -np.array([(slope * fy).sum(), (slope * fx).sum()]), rcond=1e-6)[0]
     dy, dx = np.array([ty, tx]) + np.clip(step, -1, 1)
-    return float(dy) / 2, float(dx) / 2
+    total = 2 * float(power.sum()) / side**2  # of both halves of the spectrum
+    return float(dy) / 2, float(dx) / 2, float(correlation.max()) / total if total else 0.0
 
 
 def _through(correlation: NDArray[np.floating], peak: tuple[np.intp, ...]) -> list[tuple[NDArray[np.floating], int]]:
