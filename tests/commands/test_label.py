@@ -170,10 +170,10 @@ def test_a_metric_measures_every_sample(damaged):
 def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
     real = Ledger.note
 
-    def killed_at_the_third(self, name, entry):
+    def killed_at_the_third(self, name, *args):
         if name == "jpeg-00002":
             raise KeyboardInterrupt
-        real(self, name, entry)
+        real(self, name, *args)
 
     monkeypatch.setattr(Ledger, "note", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
