@@ -170,10 +170,10 @@ def test_a_metric_measures_every_sample(damaged):
 def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
     real = Ledger.note
 
-    def killed_at_the_third(self, name, entry, files):
+    def killed_at_the_third(self, name, *args):
         if name == "jpeg-00002":
             raise KeyboardInterrupt
-        real(self, name, entry, files)
+        real(self, name, *args)
 
     monkeypatch.setattr(Ledger, "note", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +188,7 @@ def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
 def test_without_pyiqa_the_error_names_the_package(finished_corpus, monkeypatch):
     metric_labels.load_metric.cache_clear()
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install '\.\[consumers\]'"):
+    with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install 'distort-pipeline\[consumers\]'"):
         by_metric(finished_corpus, "lpips")
 
 

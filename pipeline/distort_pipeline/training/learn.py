@@ -45,6 +45,7 @@ STAGES = Path("checkpoints") / "stages"
 NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
+GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 MEAN_SHARE, VALIDATION_COST = 0.3, 1.15  # of the time for the network; of a step, with what validations take
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
@@ -294,18 +295,20 @@ def _consider_noise(
     *,
     residuals: Sequence[Levels] | None = None,
 ) -> ComposedGenerator:
-    """Consider noise with the training images' own gains, and with one gain for all; return the better of the two."""
+    """Consider noise with the training images' own gains, if they differ, else with one; return the generator with it.
+
+    A score cannot choose between the two: against one true draw, an average is nearer than another draw is.
+    """
     patches, bases = [patch for patch, _ in samples], [base for _, base in samples]
     noisy = with_noise(generator, patches, bases, held, residuals=residuals)
     if noisy.noise is None:
         return generator
-    one = dataclasses.replace(noisy.noise, log_gains=np.zeros(1, np.float32))
-    steady = calibrated(generator.with_parts(noise=one), held)
-    scores = {
-        stages.consider(f"{name}, gain per image (times {noisy.noise_gain:.2f})", noisy): noisy,
-        stages.consider(f"{name}, one gain (times {steady.noise_gain:.2f})", steady): steady,
-    }
-    return scores[min(scores)]
+    if np.std(noisy.noise.log_gains) < GAINS_DIFFER:
+        one = dataclasses.replace(noisy.noise, log_gains=np.zeros(1, np.float32))
+        noisy = calibrated(generator.with_parts(noise=one), held)
+    gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
+    stages.consider(f"{name}, {gains} (times {noisy.noise_gain:.2f})", noisy)
+    return noisy
 
 
 def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
