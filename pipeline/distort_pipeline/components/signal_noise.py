@@ -183,7 +183,7 @@ def fit_signal_noise(
             change = np.clip(true_spectra / _spectra(noise, pixels, drawn), 1 / MOST_CORRECTION, MOST_CORRECTION)
             spectra = spectra * change
             noise = replace(noise, amplitudes=amplitudes.astype(np.float32), kernels=_kernels(spectra))
-    return replace(noise, log_gains=_log_gains(noise, patches, pixels, residuals))
+    return noise
 
 
 Pixels = Sequence[tuple[Levels, Surroundings]]
@@ -289,14 +289,3 @@ def _kernels(power: NDArray[np.float64]) -> NDArray[np.float32]:
     impulses = np.fft.ifft2(np.sqrt(power)).real
     kernels = impulses[..., lags[:, None], lags[None]] * taper
     return (kernels / np.sqrt(np.square(kernels).sum((-1, -2), keepdims=True))).astype(np.float32)
-
-
-def _log_gains(
-    noise: SignalNoise, patches: Sequence[PairPatch], pixels: Pixels, residuals: Sequence[Levels]
-) -> NDArray[np.float32]:
-    """Return the log of each training image's gain, the ratio of the residuals' deviation to what bins say."""
-    powers = np.full((1 + max(patch.image for patch in patches), 2), 1e-9)
-    for patch, (base, surroundings), residual in zip(patches, pixels, residuals, strict=True):
-        white = noise.whiten(base, residual, surroundings)
-        powers[patch.image] += (np.square(white).sum(), white.size)
-    return (0.5 * np.log(np.maximum(powers[:, 0], 1e-6) / powers[:, 1])).astype(np.float32)

@@ -6,6 +6,7 @@ carry or betray; then noise for what is left, its gain calibrated to the true PS
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from distort_pipeline.components.filters import Filters, fit_filters
 from distort_pipeline.components.jpeg_stage import JpegStage
 from distort_pipeline.components.patches import Levels, PairPatch, recut
 from distort_pipeline.components.phase_filters import PhaseFilters, fit_phase_filters
-from distort_pipeline.components.signal_noise import fit_signal_noise
+from distort_pipeline.components.signal_noise import SignalNoise, fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
@@ -33,6 +34,8 @@ ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
 CALIBRATION_PX = 256
+LOG_GAINS = (-3.0, 1.5)  # of an image, at least and at most
+GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 LEAST_NOISE = 0.6  # levels, rms: less is rounding
 
 
@@ -80,14 +83,7 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
         ]
     filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
-    fit_report = {
-        "parts": [candidate.name for candidate in chosen],
-        "levels²": error,
-        "identity_levels²": identity,
-        "last_stage_levels²": float(np.mean([_mse(b, _ended(b, jpeg)) for b in values[::8]]))
-        if jpeg and values
-        else 0.0,
-    }
+    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
     return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, fit_report=fit_report)
 
 
@@ -169,10 +165,33 @@ def with_noise(
     rms = float(np.sqrt(np.mean([np.square(r).mean() for r in residuals])))
     if rms < LEAST_NOISE:
         return generator
-    noisy = generator.with_parts(
-        noise=fit_signal_noise(patches, bases, residuals, last_stage=partial(_ended, jpeg=generator.jpeg))
-    )
-    return calibrated(noisy, held)
+    last_stage = partial(_ended, jpeg=generator.jpeg)
+    noise = fit_signal_noise(patches, bases, residuals, last_stage=last_stage)
+    log_gains = _log_gains(noise, patches, bases, residuals, last_stage)
+    if np.std(log_gains) < GAINS_DIFFER:
+        log_gains = np.zeros(1, np.float32)
+    return calibrated(generator.with_parts(noise=dataclasses.replace(noise, log_gains=log_gains)), held)
+
+
+def _log_gains(
+    noise: SignalNoise,
+    patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
+    residuals: Sequence[Levels],
+    last_stage: Callable[[Levels], Levels],
+) -> NDArray[np.float32]:
+    """Return the log of each training image's gain: that at which its PSNR to pristine is the true one."""
+    logs = np.zeros(1 + max(patch.image for patch in patches), np.float32)
+    for patch, base, residual in zip(patches, bases, residuals, strict=True):
+        drawn = noise.draw(base, np.random.Generator(np.random.PCG64(patch.image)), 0.0)
+        steady, true = patch.distorted - residual, _mse(patch.pristine, patch.distorted)
+        low, high = LOG_GAINS
+        for _ in range(8):
+            middle = (low + high) / 2
+            generated = last_stage(steady + np.float32(np.exp(middle)) * drawn)
+            low, high = (middle, high) if _mse(patch.pristine, generated) < true else (low, middle)
+        logs[patch.image] = (low + high) / 2
+    return logs
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:

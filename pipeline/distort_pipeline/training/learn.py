@@ -34,7 +34,6 @@ from distort_pipeline.training.best_checkpoint import BestWeights
 from distort_pipeline.training.compose_fit import (
     EXACT_MSE,
     bases_of,
-    calibrated,
     fit_composed,
     with_noise,
 )
@@ -45,7 +44,7 @@ STAGES = Path("checkpoints") / "stages"
 NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
 DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
-GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
+EXPLAINED_SCORE, LEAST_GAIN = 0.5, 0.1  # where no noise is missing, what is left is a JPEG's rounding
 MEAN_SHARE, VALIDATION_COST = 0.3, 1.15  # of the time for the network; of a step, with what validations take
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
@@ -163,8 +162,9 @@ def _learn_parts(
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
-    rest = report["levels²"] - report["last_stage_levels²"]  # a JPEG's rounding is not predicted
-    explained = rest < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    explained = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    if noisy.noise is None or noisy.noise_gain < LEAST_GAIN:  # the strength is right without noise
+        explained = explained or stages.score < EXPLAINED_SCORE
     no_steps = settings.minutes is None and settings.mean_steps == settings.adversarial_steps == 0
     if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
         return report
@@ -295,19 +295,12 @@ def _consider_noise(
     *,
     residuals: Sequence[Levels] | None = None,
 ) -> ComposedGenerator:
-    """Consider noise with the training images' own gains, if they differ, else with one; return the generator with it.
-
-    A score cannot choose between the two: against one true draw, an average is nearer than another draw is.
-    """
+    """Consider `generator` with the noise that it leaves, and return it."""
     patches, bases = [patch for patch, _ in samples], [base for _, base in samples]
     noisy = with_noise(generator, patches, bases, held, residuals=residuals)
-    if noisy.noise is None:
-        return generator
-    if np.std(noisy.noise.log_gains) < GAINS_DIFFER:
-        one = dataclasses.replace(noisy.noise, log_gains=np.zeros(1, np.float32))
-        noisy = calibrated(generator.with_parts(noise=one), held)
-    gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
-    stages.consider(f"{name}, {gains} (times {noisy.noise_gain:.2f})", noisy)
+    if noisy.noise is not None:
+        gains = "gain per image" if len(noisy.noise.log_gains) > 1 else "one gain"
+        stages.consider(f"{name}, {gains} (times {noisy.noise_gain:.2f})", noisy)
     return noisy
 
 
