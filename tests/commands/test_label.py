@@ -188,7 +188,7 @@ def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
 def test_without_pyiqa_the_error_names_the_package(finished_corpus, monkeypatch):
     metric_labels.load_metric.cache_clear()
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install 'distort-pipeline\[consumers\]'"):
+    with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install '\.\[consumers\]'"):
         by_metric(finished_corpus, "lpips")
 
 
