@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.components.predictor import ComposedPredictor, TileSource
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.pixels import Image, Images
 from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
@@ -37,7 +39,8 @@ SIDE_BY_SIDE_ROWS = 3
 class ValidationTiles:
     """Tiles of the validation images, (N, 256, 256, 3), at a single severity, and the image of each.
 
-    `significances` (N, 18) are of the whole images, see `wavelets/significance.py`.
+    `significances` (N, 18) are of the whole images, see `wavelets/significance.py`; `sources` say where in their
+    images the tiles lie.
     """
 
     pristine: Images
@@ -45,10 +48,13 @@ class ValidationTiles:
     images: NDArray[np.int64]
     significances: Significances
     severity: float
+    sources: tuple[TileSource, ...]
 
-    def histograms(self, predictor: Predictor, seed: int) -> tuple[ValidationHistograms, Images]:
+    def histograms(self, predictor: Predictor | ComposedPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the JSD_NSS histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", index) for index in range(len(self.pristine))]
+        if isinstance(predictor, ComposedPredictor):
+            predictor.set_sources(dict(zip(seeds, self.sources, strict=True)))
         generated = predictor.distort(self.pristine, seeds, [self.severity] * len(seeds), self.significances)
         pristine, true, generated_histograms = (
             np.stack([product_histogram(tile) for tile in kind]) for kind in (self.pristine, self.true, generated)
@@ -67,6 +73,7 @@ def validation_tiles(
     true: list[Image] = []
     images: list[int] = []
     significances: list[Significance] = []
+    sources: list[TileSource] = []
     for index, (record, pristine_image, true_image) in enumerate(pairs.validation(distortion, level)):
         tiles = spread_tiles(
             record.height,
@@ -85,9 +92,13 @@ def validation_tiles(
             true.append(true_image[crop])
             images.append(index)
             significances.append(significance)
+            image_seed = derive_seed(seed, "validation image", record.image_digest)
+            read = partial(np.asarray, pristine_image)
+            sources.append(TileSource(record.image_digest, read, tile.y, tile.x, image_seed))
     if not pristine:
         raise PipelineError(f"no validation image of {distortion} is {TILE_PX} px on both sides")
-    return ValidationTiles(np.stack(pristine), np.stack(true), np.array(images), np.stack(significances), severity)
+    stacks = (np.stack(pristine), np.stack(true), np.array(images), np.stack(significances))
+    return ValidationTiles(*stacks, severity, tuple(sources))
 
 
 def summary(histograms: ValidationHistograms) -> dict[str, float]:
