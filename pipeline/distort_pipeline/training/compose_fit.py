@@ -22,7 +22,7 @@ from distort_pipeline.components.filters import Filters, fit_filters
 from distort_pipeline.components.jpeg_stage import JpegStage
 from distort_pipeline.components.patches import Levels, PairPatch, recut
 from distort_pipeline.components.phase_filters import PhaseFilters, fit_phase_filters
-from distort_pipeline.components.signal_noise import SignalNoise, fit_signal_noise
+from distort_pipeline.components.signal_noise import SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.components.tone import fit_tone
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
@@ -33,8 +33,9 @@ FEWER = 0.93  # of two parts the one with more parameters has to leave less than
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
-CALIBRATION_PX = 256
-LOG_GAINS = (-3.0, 1.5)  # of an image, at least and at most
+CALIBRATION_PX, CALIBRATION_DRAWS = 256, 6  # of a patch; gains of images differ, and their mean has to be right
+MOST_IMAGES = 1_000_000
+LOG_GAINS = (-2.5, 1.5)  # of an image, at least and at most
 GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 LEAST_NOISE = 0.6  # levels, rms: less is rounding
 
@@ -180,30 +181,33 @@ def _log_gains(
     residuals: Sequence[Levels],
     last_stage: Callable[[Levels], Levels],
 ) -> NDArray[np.float32]:
-    """Return the log of each training image's gain: that at which its PSNR to pristine is the true one."""
-    logs = np.zeros(1 + max(patch.image for patch in patches), np.float32)
+    """Return the log of each training image's gain: true residuals against drawn ones behind the last stage, whitened.
+
+    What the last stage does to the image without noise is in both, and is taken off.
+    """
+    powers = np.zeros((1 + max(patch.image for patch in patches), 3))  # true, drawn, without noise
     for patch, base, residual in zip(patches, bases, residuals, strict=True):
+        surroundings = Surroundings.of(base, noise.contrasts)
         drawn = noise.draw(base, np.random.Generator(np.random.PCG64(patch.image)), 0.0)
-        steady, true = patch.distorted - residual, _mse(patch.pristine, patch.distorted)
-        low, high = LOG_GAINS
-        for _ in range(8):
-            middle = (low + high) / 2
-            generated = last_stage(steady + np.float32(np.exp(middle)) * drawn)
-            low, high = (middle, high) if _mse(patch.pristine, generated) < true else (low, middle)
-        logs[patch.image] = (low + high) / 2
-    return logs
+        steady = patch.distorted - residual
+        kinds = (residual, last_stage(steady + drawn) - steady, last_stage(steady) - steady)
+        powers[patch.image] += [np.square(noise.whiten(base, kind, surroundings)).mean() for kind in kinds]
+    true, drawn_power, floor = powers.T
+    ratio = np.maximum(true - floor, 1e-3 * true + 1e-9) / np.maximum(drawn_power - floor, 1e-3 * true + 1e-9)
+    return np.clip(0.5 * np.log(ratio), *LOG_GAINS).astype(np.float32)
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
     """Return `generator` with the noise gain at which the mean PSNR to pristine is the true one, by bisection."""
     unit = generator.with_parts(noise_gain=1.0)
+    draws = CALIBRATION_DRAWS if unit.noise is not None and len(unit.noise.log_gains) > 1 else 1
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
-        position = patch.position
-        inputs = unit.inputs(x, patch.image, position)
-        steady = inputs["base"] + (0 if unit.body is None else unit.body(image=x, position=position, **inputs))
-        drawn.append((x, y, steady, inputs["noise"]))
+        for draw in range(draws):
+            inputs = unit.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
+            body = 0 if unit.body is None else unit.body(image=x, position=patch.position, **inputs)
+            drawn.append((x, y, inputs["base"] + body, inputs["noise"]))
     low, high = 0.0, 2.0
     for _ in range(7):
         gain = np.float32((low + high) / 2)
