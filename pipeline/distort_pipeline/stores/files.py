@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from google_crc32c import extend, value
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
@@ -29,7 +30,7 @@ LITTER = {  # left in any folder by file managers, file systems and network disk
 LITTER_PREFIXES = ("._", ".Trash-", ".nfs", ".fuse_hidden")
 LISTING_THREADS = 4
 WRITTEN = "written"  # folder of sizes and checksums of finished shards, until the store is finished
-CRC_BLOCK_BYTES = 2**20
+CRC_BLOCK_BYTES = 2**18
 MADE_BY = {  # hints for missing stores
     "pairs": "; `distort-pipeline pairs` makes one",
     "corpus": "; `distort-pipeline generate` makes one",
@@ -214,7 +215,7 @@ class Ledger:
 
     Like the pixels, entries are not flushed: a flush waits for all pending writes, half a second on a busy disk. So a
     power cut can leave an entry without all bytes of its shard. Until the store is finished, the folder WRITTEN holds
-    size and CRC-32 of each shard's files, and `discard_damaged` compares them when the work is resumed.
+    size and CRC-32C of each shard's files, and `discard_damaged` compares them when the work is resumed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -227,7 +228,7 @@ class Ledger:
         path = self.folder / f"{name}.json"
         if not isinstance(path, RemotePath):  # objects are whole, or absent
             written = {file.relative_to(self.work).as_posix(): _written(file) for file in _all_files(files)}
-            written[path.relative_to(self.work).as_posix()] = [len(data), zlib.crc32(data)]
+            written[path.relative_to(self.work).as_posix()] = [len(data), value(data)]
             write_parts(self.work / WRITTEN / path.name, (json_bytes(written),), flush=False)
         write_parts(path, (data,), flush=False)
 
@@ -240,7 +241,7 @@ class Ledger:
             return 0
         entries = [self.folder / path.name for path in sorted((self.work / WRITTEN).glob("*.json"))]
         entries = [entry for entry in entries if entry.exists()]
-        with ThreadPoolExecutor(LISTING_THREADS) as pool:  # zlib releases the GIL
+        with ThreadPoolExecutor(LISTING_THREADS) as pool:  # most of the time is reading
             intact = list(pool.map(self._is_as_written, entries))
         damaged = [entry for entry, whole in zip(entries, intact, strict=True) if not whole]
         for entry in damaged:
@@ -274,9 +275,9 @@ def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _written(path: Path) -> list[int]:
-    """Return the size and the CRC-32 of the bytes of a file."""
+    """Return the size and the CRC-32C of the bytes of a file."""
     size = crc = 0
     with path.open("rb") as file:
         while block := file.read(CRC_BLOCK_BYTES):
-            size, crc = size + len(block), zlib.crc32(block, crc)
+            size, crc = size + len(block), extend(crc, block)
     return [size, crc]
