@@ -28,6 +28,7 @@ RECORDED = FOLDER / "digests.json"
 DECIDING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")  # oneDNN and Eigen choose kernels by these
 CROP_PX = 64
 SHOWN = 10  # middles kept as pixels, of each store
+TOLERANCE = {"target": 3}  # levels on another machine, else 1: a search ends at another severity for a last bit's sake
 DISTORTIONS = ("jp2k", "jpeg", "pink_noise", "white_noise")
 CORPORA = {
     "plain": ("--count", "8"),
@@ -116,4 +117,4 @@ def test_pixels_are_those_that_were_recorded(name, manifest, tmp_path, monkeypat
         assert digests == recorded[name]
     assert [row.split()[0] for row in digests] == [row.split()[0] for row in recorded[name]]
     expected = decode((FOLDER / f"{name}.png").read_bytes())[0]
-    assert np.abs(sheet(samples).astype(int) - expected).max() <= 1
+    assert np.abs(sheet(samples).astype(int) - expected).max() <= TOLERANCE.get(name, 1)

@@ -46,21 +46,21 @@ ALIGNED = {
 
 
 @pytest.mark.parametrize("distort", ALIGNED.values(), ids=list(ALIGNED))
-def test_aligned_pairs_of_strong_distortions_are_not_shifted(photographs, distort):
-    found = [register(image, distort(image)) for image in photographs.values()]
+def test_aligned_pairs_of_strong_distortions_are_not_shifted(sample_images, distort):
+    found = [register(image, distort(image)) for image in sample_images.values()]
     assert not are_shifted(found)
     assert sum(one.is_reliable for one in found) >= 2
 
 
-def test_unrelated_images_and_noise_are_not_reliable(photographs):
-    wren = photographs["wren"][:256, :256]
-    assert not register(wren, photographs["maple"][:256, :256]).is_reliable
+def test_unrelated_images_and_noise_are_not_reliable(sample_images):
+    wren = sample_images["wren"][:256, :256]
+    assert not register(wren, sample_images["maple"][:256, :256]).is_reliable
     assert not register(wren, noisy(np.full_like(wren, 128), 40)).is_reliable
 
 
 @pytest.mark.parametrize("distort", [lambda image: image, jpeg10, lambda image: noisy(image, 25)])
-def test_a_shift_is_measured_under_other_distortions(photographs, distort):
-    image = photographs["wren"]
+def test_a_shift_is_measured_under_other_distortions(sample_images, distort):
+    image = sample_images["wren"]
     for shift in ((0.4, -0.3), (2.0, -3.0), (-12.6, 8.0)):
         inside = overlap(*image.shape[:2], *shift)
         window = (slice(inside.y, inside.y + inside.height), slice(inside.x, inside.x + inside.width))
@@ -69,22 +69,22 @@ def test_a_shift_is_measured_under_other_distortions(photographs, distort):
         assert (found.dy, found.dx) == pytest.approx(shift, abs=0.1)
 
 
-def test_the_gain_is_the_slope_of_luma(photographs):
-    image = photographs["wren"]
+def test_the_gain_is_the_slope_of_luma(sample_images):
+    image = sample_images["wren"]
     assert register(image, image).gain == 1
     assert register(image, image // 2 + 100).gain == pytest.approx(0.5, abs=0.01)
     assert register(image, noisy(image // 2 + 60, 20)).gain == pytest.approx(0.5, abs=0.03)
     assert register(np.full_like(image, 90), np.full_like(image, 70)).gain is None
 
 
-def test_whole_pixels_are_copied_and_the_overlap_has_no_others(photographs):
-    image = photographs["wren"]
+def test_whole_pixels_are_copied_and_the_overlap_has_no_others(sample_images):
+    image = sample_images["wren"]
     inside = overlap(*image.shape[:2], -2, 3)
     rows, columns = slice(inside.y, inside.y + inside.height), slice(inside.x, inside.x + inside.width)
     assert (inside.y, inside.x) == (0, 16)
     assert np.array_equal(moved(image, -2, 3)[rows, columns], np.roll(image, (-2, 3), (0, 1))[rows, columns])
 
 
-def test_an_image_too_small_for_a_window_has_no_confidence(photographs):
-    small = photographs["wren"][:40, :40]
+def test_an_image_too_small_for_a_window_has_no_confidence(sample_images):
+    small = sample_images["wren"][:40, :40]
     assert register(small, small).confidence == 0
