@@ -22,8 +22,8 @@ from distort_pipeline.stores.models import ValidationHistograms
 def histograms_of(sample_images):
     """A function that returns validation histograms of a `true` and a `generated` distortion."""
     tiles = [
-        photograph[y : y + TILE_PX, x : x + TILE_PX]
-        for photograph in sample_images.values()
+        image[y : y + TILE_PX, x : x + TILE_PX]
+        for image in sample_images.values()
         for y, x in ((0, 0), (0, 128), (64, 64), (70, 128))
     ]
     images = np.repeat(np.arange(len(sample_images)), 4)

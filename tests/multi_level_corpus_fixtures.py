@@ -45,7 +45,7 @@ def calibrated_models(tmp_path_factory, multi_level_models, sample_images):
     """The same generators with an amplified last layer, calibrated as by training."""
     before = shutil.copytree(multi_level_models, tmp_path_factory.mktemp("amplified") / "models")
     after = tmp_path_factory.mktemp("calibrated")
-    tiles = np.stack([photograph[:TILE_PX, :TILE_PX] for photograph in sample_images.values()])
+    tiles = np.stack([image[:TILE_PX, :TILE_PX] for image in sample_images.values()])
     for name in LEARNED:
         weights, _ = read_arrays(before / name / WEIGHTS)
         amplified = {

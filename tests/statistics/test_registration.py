@@ -47,9 +47,9 @@ ALIGNED = {
 
 @pytest.mark.parametrize("distort", ALIGNED.values(), ids=list(ALIGNED))
 def test_aligned_pairs_of_strong_distortions_are_not_shifted(sample_images, distort):
-    found = [register(image, distort(image)) for image in sample_images.values()]
-    assert not are_shifted(found)
-    assert sum(one.is_reliable for one in found) >= 2
+    registrations = [register(image, distort(image)) for image in sample_images.values()]
+    assert not are_shifted(registrations)
+    assert sum(registration.is_reliable for registration in registrations) >= 2
 
 
 def test_unrelated_images_and_noise_are_not_reliable(sample_images):
@@ -64,9 +64,9 @@ def test_a_shift_is_measured_under_other_distortions(sample_images, distort):
     for shift in ((0.4, -0.3), (2.0, -3.0), (-12.6, 8.0)):
         inside = overlap(*image.shape[:2], *shift)
         window = (slice(inside.y, inside.y + inside.height), slice(inside.x, inside.x + inside.width))
-        found = register(image[window], distort(np.ascontiguousarray(moved(image, *shift)[window])))
-        assert found.is_reliable
-        assert (found.dy, found.dx) == pytest.approx(shift, abs=0.1)
+        registration = register(image[window], distort(np.ascontiguousarray(moved(image, *shift)[window])))
+        assert registration.is_reliable
+        assert (registration.dy, registration.dx) == pytest.approx(shift, abs=0.1)
 
 
 def test_the_gain_is_the_slope_of_luma(sample_images):

@@ -243,7 +243,7 @@ class Ledger:
         entries = [entry for entry in entries if entry.exists()]
         with ThreadPoolExecutor(LISTING_THREADS) as pool:  # most of the time is reading
             intact = list(pool.map(self._is_as_written, entries))
-        damaged = [entry for entry, whole in zip(entries, intact, strict=True) if not whole]
+        damaged = [entry for entry, is_intact in zip(entries, intact, strict=True) if not is_intact]
         for entry in damaged:
             entry.unlink()
         return len(damaged)
