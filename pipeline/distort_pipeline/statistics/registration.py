@@ -106,13 +106,13 @@ def register(pristine: Image, distorted: Image) -> Registration:
     corners = _detailed_windows(pristine, side)
     nearest = np.zeros(2, int)
     for _ in range(PASSES):
-        whole = nearest
-        windows = _windows(pristine, distorted, corners, whole, side)
-        found = np.array([_window_shift(*pair) for pair in windows])
-        shifts, coherence = whole + found[:, :2], found[:, 2]
+        whole_px = nearest
+        windows = _windows(pristine, distorted, corners, whole_px, side)
+        residual_shifts = np.array([_window_shift(*pair) for pair in windows])
+        shifts, coherence = whole_px + residual_shifts[:, :2], residual_shifts[:, 2]
         shift = np.median(shifts, axis=0)
         nearest = np.rint(shift).astype(int)
-        if (nearest == whole).all():
+        if (nearest == whole_px).all():
             break
     agree = (np.abs(shifts - shift).max(axis=1) < AGREEMENT_PX) & (coherence > COHERENT)
     gain = _gain(windows)
@@ -249,10 +249,10 @@ def overlap(height: int, width: int, dy: float, dx: float) -> Tile:
 
 
 def _extent(length: int, shift: float) -> tuple[int, int]:
-    whole = round(shift)
-    margin = 0 if shift == whole else LANCZOS_PX
-    first = max(whole + margin, 0)
-    return -(-first // TILE_ALIGN_PX) * TILE_ALIGN_PX, length + min(whole - margin, 0)
+    whole_px = round(shift)
+    margin = 0 if shift == whole_px else LANCZOS_PX
+    first = max(whole_px + margin, 0)
+    return -(-first // TILE_ALIGN_PX) * TILE_ALIGN_PX, length + min(whole_px - margin, 0)
 
 
 def _lanczos(fraction: float) -> NDArray[np.float64]:
