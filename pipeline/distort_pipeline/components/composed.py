@@ -29,7 +29,8 @@ from distort_pipeline.components.signal_noise import REACH_PX, SignalNoise
 FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
 LATENTS = 4  # per image: log gain, and free ones
-GRID_PX, BLOCK_PX = 16, 256  # JPEG's largest units; what is distorted at a time
+GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
+BLOCK_PX = 256  # sides of what is distorted at a time
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Body = Callable[..., Levels]
 

@@ -8,14 +8,13 @@ pixels of the phase, y - x on the neighbourhood, so that the ridge pulls towards
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
 
-from distort_pipeline.components.filters import to_display, to_linear
+from distort_pipeline.components.filters import Filters, to_display, to_linear
 from distort_pipeline.components.patches import Levels, PairPatch, TilePosition
 
 RADIUS_PX = 5
@@ -25,23 +24,8 @@ PATCHES = 24  # at most
 RIDGE = 1e-4  # of the mean power of the neighbourhood
 
 
-@dataclass(frozen=True)
-class PhaseFilters:
+class PhaseFilters(Filters):
     """Kernels (images, 4, 3, K, K) of what is added at each phase, and offsets (images, 4, 3) in levels."""
-
-    kernels: NDArray[np.float32]
-    offsets: NDArray[np.float32]
-    linear: bool = False
-
-    @property
-    def reach_px(self) -> int:
-        """Pixels that a kernel reaches in each direction."""
-        return self.kernels.shape[-1] // 2
-
-    @property
-    def sets(self) -> int:
-        """The number of kernels to choose from."""
-        return len(self.kernels)
 
     def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
         """Return `image` (H, W, 3), which begins at an even row and column, filtered; borders are reflected."""

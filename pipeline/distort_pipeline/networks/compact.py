@@ -26,7 +26,6 @@ from distort_pipeline.components.signal_noise import TO_YCC
 LEAK = 0.2
 CHANGE_GAIN = 8.0  # of what the base changed, in [-1, 1]: mostly small
 NOISE_VARIANCE_SCALE = 1e-5  # of what first reads the noise: alive, and no upset to a mean learned without it
-GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 grid, and twice that of the other block codecs
 CELL_PX = 16
 PERIODS_PX = (16, 8, 4)  # positions are told as sine and cosine of these; 2 px are told apart by the unshuffling
 POSITION_CHANNELS = 4 * len(PERIODS_PX) + 3  # and u, v and r² in the image

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS
+from distort_pipeline.components.composed import FREE_CHANNELS, GRID_PX, LATENTS
 from distort_pipeline.components.patches import Levels, TilePosition
 from distort_pipeline.networks.compact import (
-    GRID_PX,
     REACH_PX,
     CompactSize,
     build_compact_generator,

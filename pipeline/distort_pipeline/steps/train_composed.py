@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distort_pipeline.backend import backend_name, pin_backend_threads
+from distort_pipeline.components.composed import GRID_PX
 from distort_pipeline.components.patches import PairPatch
 from distort_pipeline.components.predictor import ComposedPredictor
 from distort_pipeline.components.saved import composed_arrays, composed_generator
@@ -27,7 +28,7 @@ from distort_pipeline.stores.files import write_bytes, write_json
 from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.stores.pairs import PairStore
 from distort_pipeline.training.card import level_cards, origin
-from distort_pipeline.training.learn import GRID_PX, LearnData, LearnSettings, NotBetterThanIdentity, learn
+from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 from distort_pipeline.training.validator import Validator
 from distort_pipeline.versions import package_versions
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS, ComposedGenerator
+from distort_pipeline.components.composed import FREE_CHANNELS, GRID_PX, LATENTS, ComposedGenerator
 from distort_pipeline.components.fields import white_field
 from distort_pipeline.components.patches import Levels, PairPatch
 from distort_pipeline.components.signal_noise import REACH_PX
-from distort_pipeline.networks.compact import GRID_PX
 from distort_pipeline.prefetch import prefetch
 
 Inputs = dict[str, NDArray[np.generic]]

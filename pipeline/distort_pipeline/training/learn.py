@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from distort_pipeline.components.codec_bank import Pair, Pixels, related_codecs
-from distort_pipeline.components.composed import ComposedGenerator
+from distort_pipeline.components.composed import GRID_PX, ComposedGenerator
 from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.components.patches import Levels, PairPatch
 from distort_pipeline.components.saved import composed_arrays, composed_generator
@@ -41,11 +41,14 @@ from distort_pipeline.training.compose_score import Scorer
 from distort_pipeline.training.time_budget import cores, seconds_per_step, stored_steps
 
 STAGES = Path("checkpoints") / "stages"
-NOISE_PX, GRID_PX = 256, 16  # of each patch that noise is fitted to
+NOISE_PX = 256  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
-DONE_SHARE, DONE_MSE = 0.02, 1.0  # of the squared error, or levels²: parts with images' own parameters say it all
-EXPLAINED_SCORE, LEAST_GAIN = 0.5, 0.1  # where no noise is missing, what is left is a JPEG's rounding
-MEAN_SHARE, VALIDATION_COST = 0.3, 1.15  # of the time for the network; of a step, with what validations take
+DONE_SHARE = 0.02  # of the squared error: parts with images' own parameters explain the distortion
+DONE_MSE = 1.0  # levels², likewise
+EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
+LEAST_GAIN = 0.1  # of noise: below, none is missing
+MEAN_SHARE = 0.3  # of the time for the network
+VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
 
@@ -87,7 +90,7 @@ class Stages:
     def __init__(self, held: Sequence[PairPatch]) -> None:
         self.scorer = Scorer(held)
         self.rows: list[dict[str, Any]] = []
-        self.best, self.score, self.name = ComposedGenerator(), np.inf, "identity"
+        self.best, self.score, self.name = ComposedGenerator(), np.inf, "nothing"
         self.started = time.process_time()
 
     def consider(self, name: str, generator: ComposedGenerator, *, better: float = 1.0) -> float:
@@ -123,11 +126,11 @@ def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway
     nothing is better than the pristine image itself, unless `keep_anyway`.
     """
     stages = Stages(data.held)
-    identity = stages.consider("identity", ComposedGenerator())
+    identity = stages.consider("identity", ComposedGenerator(), better=0.0)  # scored, never kept
     report: dict[str, Any] = {"stages": stages.rows}
     jpeg = data.jpeg or estimate_jpeg_stage([distorted for _, distorted in data.whole])
     if jpeg is None:
-        stages_of_codecs(data.whole, stages)
+        consider_codecs(data.whole, stages)
     if stages.score > SOFTWARE_SCORE:
         report |= _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
@@ -142,7 +145,7 @@ def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway
     )
 
 
-def stages_of_codecs(whole: Sequence[Pair], stages: Stages) -> None:
+def consider_codecs(whole: Sequence[Pair], stages: Stages) -> None:
     """Consider installed codecs that explain some of the distortion; an exact one ends the search."""
     for codec, error in related_codecs(whole):
         stages.consider(

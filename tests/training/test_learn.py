@@ -1,0 +1,33 @@
+"""What learning keeps: the best that was learned, and the identity baseline never."""
+
+import numpy as np
+import pytest
+
+from distort_pipeline.components.composed import ComposedGenerator
+from distort_pipeline.components.patches import PairPatch
+from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
+
+FITS_ALONE = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)
+
+
+@pytest.fixture(scope="module")
+def unlike() -> LearnData:
+    """Pairs that no generator explains: on held-out images, anything learned is worse than the pristine image."""
+    rng = np.random.Generator(np.random.PCG64(3))
+    images = rng.integers(0, 256, (8, 96, 96, 3), np.uint8)
+    fitted = [PairPatch(x, 255 - x, image, 0, 0, 96, 96) for image, x in enumerate(images[:4])]
+    held = [PairPatch(x, x, image, 0, 0, 96, 96) for image, x in enumerate(images[4:])]
+    return LearnData(fitted, held, [(p.pristine, p.distorted) for p in fitted])
+
+
+def test_refuses_what_is_worse_than_the_identity(unlike, tmp_path):
+    with pytest.raises(NotBetterThanIdentity, match="--keep-anyway"):
+        learn(unlike, FITS_ALONE, tmp_path)
+
+
+def test_keep_anyway_keeps_what_was_learned(unlike, tmp_path):
+    generator = learn(unlike, FITS_ALONE, tmp_path, keep_anyway=True)
+    assert generator.fit_report["better_than_identity"] is False
+    assert generator.fit_report["kept"] not in ("identity", "nothing")
+    assert any(part for part in (generator.linear, generator.noise, generator.codec)), "a generator that does something"
+    assert isinstance(generator, ComposedGenerator)
