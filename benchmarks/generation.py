@@ -22,12 +22,12 @@ from benchmarks.harness import Figure, Options, Result, interleaved, ratios, rea
 from benchmarks.nss_statistics import plain_histogram
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import PRISTINE
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import PRISTINE
-from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.trained import load_generator
+from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.versions import package_versions
 
 BARS = {"off": 0.90, "on": 0.75}
@@ -153,7 +153,7 @@ def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTa
 
 
 def _pristine(task: BatchTask) -> NDArray[np.uint8]:
-    from distort_pipeline.stores.arrays import create_group
+    from distort_pipeline.data.arrays import create_group
 
     group = create_group(task.work)
     return np.stack([np.asarray(group[PRISTINE][tile.number]) for tile in task.tiles])

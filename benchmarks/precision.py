@@ -15,15 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, read_images, spread
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.statistics.noise_floor import split_half_floor
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.trained import is_stochastic, load_generator
+from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import is_stochastic, load_generator, model_folders, read_card
+from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import TILE_ALIGN_PX, derive_seed, make_rng, spread_tiles
 from distort_pipeline.versions import package_versions
 
 TILE_PX = 256

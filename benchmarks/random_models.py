@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import cut_tiles
-from distort_pipeline.records import digest
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.files import sealed, write_bytes, write_json
-from distort_pipeline.stores.models import (
+from distort_pipeline.data.files import sealed, write_bytes, write_json
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import (
     VERSION,
     WEIGHTS,
     ValidationHistograms,
@@ -19,6 +18,7 @@ from distort_pipeline.stores.models import (
     write_arrays,
     write_histograms,
 )
+from distort_pipeline.records import digest
 
 TILE_PX = 256
 PARAMETERS: dict[str, dict[str, float]] = {
@@ -33,8 +33,8 @@ def write_model(folder: Path, filters: int, images: list[NDArray[np.uint8]], *, 
     """Write a model of random weights into `folder`, whose name is that of its distortion."""
     import keras
 
+    from distort_pipeline.models.store import weights_of
     from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
     from distort_pipeline.training.validation import summary
 
     keras.utils.set_random_seed(0)

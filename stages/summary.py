@@ -1,7 +1,7 @@
 """`python -m stages.summary`: prints the table of divergences and the paths of all outputs."""
 
-from distort_pipeline.reports.divergence_tables import text_table
-from distort_pipeline.stores.files import read_json
+from distort_pipeline.data.files import read_json
+from distort_pipeline.reports.evaluation_tables import text_table
 from stages.face import BUILD
 
 if __name__ == "__main__":

@@ -16,21 +16,18 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.distortions.severity_scale import parameters_at
-from distort_pipeline.networks.fusing import fused_weights
+from distort_pipeline.models.store import assign_weights
 from distort_pipeline.networks.generator import build_generator
+from distort_pipeline.networks.layers import fade, fused_weights, interpolation_weights
 from distort_pipeline.networks.predictor import noise_maps
-from distort_pipeline.networks.severity import fade, interpolation_weights
-from distort_pipeline.pixels import Images, denormalize, normalize
-from distort_pipeline.prefetch import prefetch
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.trained import assign_weights
-from distort_pipeline.training.crops import BATCHES_AHEAD, CropBatch, Crops
+from distort_pipeline.networks.wavelets import Significances
+from distort_pipeline.records import Images, denormalize, derive_seed, make_rng, normalize
+from distort_pipeline.training.crops import BATCHES_AHEAD, CropBatch, Crops, prefetch
 from distort_pipeline.training.gan import GANConfig
 from distort_pipeline.training.tensorflow_step import TensorflowTrainer
-from distort_pipeline.wavelets.significance import Significances
 
 ADDED = "white_noise"  # the second distortion of a composite: independent pixels, so that crops suffice
 Conditions = NDArray[np.float32]  # (N, kinds) in [0, 1]: a severity for each kind, 0 where it is absent

@@ -15,17 +15,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.assets import PRETRAINED, sample_folder
+from distort_pipeline.commands.params import PRETRAINED, sample_folder
+from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import Image
-from distort_pipeline.records import canonical
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.models import model_folders
-from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import LearnedLevel, TrainedGenerator, learned_levels, load_generator, model_folders
+from distort_pipeline.records import Image, canonical, make_rng
 
 
 def scores_of(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:

@@ -21,20 +21,17 @@ from typing import Any, Protocol
 
 import click
 
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.distortions import apply, is_random
-from distort_pipeline.pixels import Image, Images
-from distort_pipeline.records import PairRecord
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.stores.models import WEIGHTS, read_arrays, write_arrays
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import load_generator, weights_of
+from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, weights_of, write_arrays
+from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.networks.wavelets import Significances
+from distort_pipeline.records import Image, Images, PairRecord, derive_seed, make_rng
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.gan import GANConfig
 from distort_pipeline.training.loop import train
 from distort_pipeline.training.validation import delta_psnr_db, summary, validation_tiles
-from distort_pipeline.wavelets.significance import Significances
 from studies.conditioned import CompositeCrops, Conditioned, ConditionedTrainer, OneKind, conditioned
 
 KINDS = ("jpeg", "jp2k", "white_noise", "pink_noise")

@@ -15,12 +15,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.records import digest
-from distort_pipeline.reports.model_card import model_card
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.stores.models import (
+from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.models.cards import model_card
+from distort_pipeline.models.store import (
     HISTOGRAMS,
     WEIGHTS,
     arrays_digest,
@@ -29,6 +28,7 @@ from distort_pipeline.stores.models import (
     read_card,
     write_arrays,
 )
+from distort_pipeline.records import digest
 
 HALF = np.float16
 # kept in float32: in half precision a quantiser step of 67 would be 66.9, and its multiples wrong

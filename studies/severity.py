@@ -22,19 +22,24 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from distort_pipeline.evaluation.plan import plan_of
-from distort_pipeline.evaluation.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
-from distort_pipeline.pixels import Images
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.calibration import CALIBRATED, expected, reach, severity_for
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.eval_images import quality
-from distort_pipeline.statistics.severity_sweep import SeveritySweep, capped, summarise_sweep
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.tasks.composite import CompositeGenerator
-from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality, quality_of
-from distort_pipeline.trained import TrainedGenerator, is_multi_level, load_generator
+from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.metrics.evaluation import quality
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.severity_sweep import (
+    CALIBRATED,
+    SeveritySweep,
+    capped,
+    expected,
+    reach,
+    severity_for,
+    summarise_sweep,
+)
+from distort_pipeline.models.store import TrainedGenerator, is_multi_level, load_generator, model_folders, read_card
+from distort_pipeline.records import Images, derive_seed, make_rng
+from distort_pipeline.steps.evaluate import plan_of
+from distort_pipeline.steps.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
+from distort_pipeline.steps.targets import assign_targets, distort_to_targets, lowest_quality, quality_of
+from distort_pipeline.steps.truth import CompositeGenerator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 TARGET_BATCH = 64  # tiles of a severity search

@@ -27,19 +27,17 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.severity_sweep import capped
+from distort_pipeline.models.store import load_generator, read_card
 from distort_pipeline.networks import discriminator, generator, predictor
-from distort_pipeline.pixels import LEVELS_PER_UNIT, Image
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.mscn import luma
-from distort_pipeline.statistics.severity_sweep import capped
+from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
 from distort_pipeline.steps import train
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import load_generator
 from distort_pipeline.training.crops import CropBatch, Crops
 from distort_pipeline.training.gan import GANTrainer
 

@@ -9,13 +9,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from distort_pipeline.data.tables import schema_of
 from distort_pipeline.records import SampleRecord, row
-from distort_pipeline.reports.corpus_batches import read_batches, read_store
-from distort_pipeline.reports.corpus_page import render
-from distort_pipeline.reports.examples import Example
-from distort_pipeline.reports.image_index import image_index
-from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.stores.tables import schema_of
+from distort_pipeline.reports.corpus_page import image_index, render
+from distort_pipeline.reports.corpus_verdict import read_batches, read_store
+from distort_pipeline.reports.side_by_side import Example, png_bytes, side_by_side
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NASTY = "<script>alert(1)</script>"

@@ -2,9 +2,9 @@
 
 import json
 
+from distort_pipeline.data.files import sealed, write_bytes, write_json, write_listing
+from distort_pipeline.models.store import VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.records import digest
-from distort_pipeline.stores.files import sealed, write_bytes, write_json, write_listing
-from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
 from distort_pipeline.training.validation import summary
 
 TILE_PX = 128
@@ -21,8 +21,8 @@ def write_model(
     """
     import keras
 
+    from distort_pipeline.models.store import weights_of
     from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
 
     keras.utils.set_random_seed(len(distortion))
     weights = weights_of(build_generator(base_filters=4, noise_channels=noise_channels, levels=levels))

@@ -30,8 +30,8 @@ from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
 from benchmarks.trainers import trainer_of
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.data.sources import read_ingested
+from distort_pipeline.metrics.nss_features import product_histogram
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distort_pipeline.commands.params import SECTIONS, Params, load_params, parse_section, replaced
 from distort_pipeline.config import GenerateConfig, PairsConfig, TrainConfig
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.params import SECTIONS, Params, load_params, parse_section, replaced
 
 REPOSITORY = Path(__file__).parents[1]
 

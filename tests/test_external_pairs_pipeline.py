@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from distort_pipeline import open_corpus
 from distort_pipeline.cli import main
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode, encode_png
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode, encode_png
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 IMAGES = 5

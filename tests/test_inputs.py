@@ -4,17 +4,15 @@ import shutil
 import numpy as np
 import pytest
 
-from distort_pipeline.assets import PRETRAINED, pretrained, sample_folder
+from distort_pipeline.commands.params import PRETRAINED, models_or_pretrained, pretrained, resolve_inputs, sample_folder
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.data.images import decode
+from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.trained import learned_levels, load_generator
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import learned_levels, load_generator, read_card
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from small_models import change_card, write_model
 
-from distort_pipeline.params import SECTIONS, parse_section
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.models import ValidationHistograms
+from distort_pipeline.commands.params import SECTIONS, parse_section
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode
+from distort_pipeline.models.store import ValidationHistograms
 from studies.paper_figures import figures
 from studies.paper_figures.train import DISTORTION, settings_of
 

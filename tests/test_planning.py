@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distort_pipeline.data.conditions import SEVERITY, Condition, SeverityRequest
+from distort_pipeline.data.plans import even_quotas, plan_corpus
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.conditions import SEVERITY, Condition, SeverityRequest
-from distort_pipeline.planning.corpora import even_quotas, plan_corpus
-from distort_pipeline.planning.pairs import plan_pairs
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
-from distort_pipeline.records import ImageRecord
+from distort_pipeline.records import TILE_ALIGN_PX, ImageRecord, offsets_available, spread_tiles
+from distort_pipeline.steps.pair_shards import plan_pairs
 
 sides = st.integers(60, 900)
 quick = settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.registry import Registry
+from distort_pipeline.records import Registry
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from distort_pipeline import versions
 from distort_pipeline.cli import main
-from distort_pipeline.params import SECTIONS, load_params
+from distort_pipeline.commands.params import SECTIONS, load_params
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("ingest", "pairs", "train", "evaluate", "generate", "export")

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from distort_pipeline.cli import main as distort_pipeline
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import read_json
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import read_json
 from examples.pairs_alone.distortions import SOURCES, write_partners
 
 # a C2ST as small as in `make repro`: half a minute instead of several

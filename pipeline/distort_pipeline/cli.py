@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distort_pipeline import __version__, utility_commands
-from distort_pipeline.config import (
-    EvaluateConfig,
-    ExportConfig,
-    GenerateConfig,
-    IngestConfig,
-    PairsConfig,
-    TrainConfig,
-)
-from distort_pipeline.console import is_closed_pipe, output_failure, prepare_streams
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.options import (
+from distort_pipeline import __version__
+from distort_pipeline.commands import utilities
+from distort_pipeline.commands.console import is_closed_pipe, output_failure, prepare_streams
+from distort_pipeline.commands.options import (
     EXPORT_FORMATS,
     STORE_PATH,
     examples,
@@ -40,7 +32,16 @@ from distort_pipeline.options import (
     with_defaults,
     worker_options,
 )
-from distort_pipeline.params import PARAMS_KEY, Params, has_our_key, load_params, replaced
+from distort_pipeline.commands.params import PARAMS_KEY, Params, has_our_key, load_params, replaced
+from distort_pipeline.config import (
+    EvaluateConfig,
+    ExportConfig,
+    GenerateConfig,
+    IngestConfig,
+    PairsConfig,
+    TrainConfig,
+)
+from distort_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from distort_pipeline.execution import Workers
@@ -263,7 +264,7 @@ def train(
 
     An interrupted training resumes from its last checkpoint.
     """
-    from distort_pipeline.assets import pretrained
+    from distort_pipeline.commands.params import pretrained
     from distort_pipeline.steps import train as step
 
     config = replaced(settings(ctx).train, levels=numbers_in(levels), external_steps=changes["steps"], **changes)
@@ -360,7 +361,7 @@ def generate(
     IMAGES is a manifest, or any source for `ingest`: a folder, an archive, a list. Default: manifest.jsonl if present,
     else the built-in photographs.
     """
-    from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
+    from distort_pipeline.commands.params import models_or_pretrained, resolve_inputs
     from distort_pipeline.steps import generate as step
 
     config = replaced(
@@ -423,10 +424,10 @@ def export(
 
 
 for command in (
-    utility_commands.label,
-    utility_commands.verify,
-    utility_commands.gallery,
-    utility_commands.model,
-    utility_commands.doctor,
+    utilities.label,
+    utilities.verify,
+    utilities.gallery,
+    utilities.model,
+    utilities.doctor,
 ):
     main.add_command(command)

@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,11 +22,36 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, Queue
+from types import FrameType
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import WorkersError
-from distort_pipeline.interrupts import graceful_shutdown
 from distort_pipeline.scratch import scratch_folder
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether a stop was requested; always False outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    stop_requested = threading.Event()
+
+    def request_stop(_number: int, _frame: FrameType | None) -> None:
+        if stop_requested.is_set():
+            raise KeyboardInterrupt
+        stop_requested.set()
+        print("stopping after the work in hand is saved; press again to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, request_stop) for number in SIGNALS}
+    try:
+        yield stop_requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -321,3 +347,38 @@ def _closing(client: Any) -> AbstractContextManager[Any]:
     from contextlib import closing
 
     return closing(client)
+
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
+    """Yield `items` and show the progress on stderr, as a count of `total`; `done` were finished before this run."""
+    if sys.stderr is not None and sys.stderr.isatty():  # None in a Python without a console
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, initial=done, desc=label, unit=f" {unit}", smoothing=0.05)
+        return
+    yield from _track_in_lines(items, total, label, unit, done)
+
+
+def _track_in_lines(items: Iterable[Item], total: int, label: str, unit: str, done: int) -> Iterator[Item]:
+    started = last = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES or done + number == total:
+            last = now
+            print(progress_line(label, unit, done + number, total, number / max(now - started, 1e-9)), file=sys.stderr)
+
+
+def progress_line(label: str, unit: str, done: int, total: int, per_second: float) -> str:
+    """Return a plain line of progress.
+
+    >>> progress_line("pairs", "shards", 5, 20, 2.5)
+    'pairs: 5/20 shards, 2.5 shards/s, 6 s left'
+    """
+    remaining_s = (total - done) / per_second if per_second else 0.0
+    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {remaining_s:.0f} s left"

@@ -4,12 +4,12 @@ import pyarrow.parquet as pq
 import pytest
 from damage import change_json
 
-from distort_pipeline.commands.compare import _planned, compare
+from distort_pipeline.commands.utilities import _planned, compare
+from distort_pipeline.data.arrays import create_group
+from distort_pipeline.data.tables import write_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metric_names import COMPUTED
+from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.stores.arrays import create_group
-from distort_pipeline.stores.tables import write_table
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 

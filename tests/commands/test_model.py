@@ -9,9 +9,9 @@ import pytest
 
 from distort_pipeline.commands.model import NAMES, export_model
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.cards import exported_card_text
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.predictor import noise_maps
-from distort_pipeline.reports.exported_model_card import exported_card_text
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -60,8 +60,8 @@ def test_a_keras_file_opens_without_our_package(models, tmp_path):
 
 
 def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file():
+    from distort_pipeline.commands.model import needs_our_layers, portable_generator
     from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     plain = build_generator(base_filters=1, fused=True)
     fitted = build_generator(base_filters=1, codec_prior="dct", fused=True)

@@ -6,12 +6,12 @@ import pytest
 from damage import change_json, flip
 
 from distort_pipeline.commands.label import by_table
+from distort_pipeline.commands.params import Inputs, rebuilder
 from distort_pipeline.commands.repair import repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.rebuild import Inputs, rebuilder
 from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
@@ -129,7 +129,7 @@ def test_a_disk_without_hard_links_needs_room_for_copies(damaged, small_manifest
     before = times(damaged)
     monkeypatch.setattr("os.link", refused)
     with monkeypatch.context() as full:
-        full.setattr("distort_pipeline.stores.files.free_bytes", lambda _: 1000)
+        full.setattr("distort_pipeline.data.files.free_bytes", lambda _: 1000)
         with pytest.raises(PipelineError, match=r"stays as it was: .* the disk has 0\.00 GB free"):
             repaired(damaged, manifest=small_manifest, models=models)
     assert times(damaged) == before

@@ -8,10 +8,10 @@ from damage import change_json, flip, only_problem, problems
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.commands.verify import verify
+from distort_pipeline.data.files import sealed, write_json
+from distort_pipeline.data.images import encode_png
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers
-from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.images import encode_png
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 

@@ -15,8 +15,7 @@ from distort_pipeline import distortions
 from distort_pipeline.distortions import DISTORTIONS, Distorted
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.registry import Registry
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import Registry, make_rng
 
 SIZES = [(8, 8), (31, 50), (257, 129), (1024, 640), (16, 1024)]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import features
 
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode, encode_png
 from examples.pairs_alone import __main__ as pairs_alone
 from examples.pairs_alone.__main__ import main
 from examples.pairs_alone.distortions import SOURCES, write_partners

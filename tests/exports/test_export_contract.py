@@ -8,9 +8,9 @@ import subprocess
 import pytest
 import yaml
 
+from distort_pipeline.commands.options import EXPORT_FORMATS
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.exports import EXPORTS
-from distort_pipeline.options import EXPORT_FORMATS
 from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures"]

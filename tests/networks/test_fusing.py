@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.fusing import fused_weights
+from distort_pipeline.models.store import assign_weights, weights_of
 from distort_pipeline.networks.generator import build_generator, generator_inputs, noise_shapes
-from distort_pipeline.trained import assign_weights, weights_of
+from distort_pipeline.networks.layers import fused_weights
 
 
 @pytest.mark.parametrize("noise_channels", [0, 3])

@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage
 
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise_pyramid import SLOWER, NoisePyramid, convolved
-from distort_pipeline.networks.resampling import upsample2x, upsample_bspline
+from distort_pipeline.networks.noise import SLOWER, NoisePyramid, convolved, upsample2x, upsample_bspline
 
 
 def pyramid(matrices):

@@ -3,7 +3,7 @@ import pytest
 
 from distort_pipeline.networks.generator import build_generator
 from distort_pipeline.networks.predictor import Predictor, noise_maps, pad_to_multiple
-from distort_pipeline.wavelets.significance import significance_of
+from distort_pipeline.networks.wavelets import significance_of
 
 
 def images(number, height, width, seed=0):

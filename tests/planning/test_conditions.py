@@ -1,7 +1,6 @@
 import pytest
 
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.conditions import (
+from distort_pipeline.data.conditions import (
     SEVERITY,
     ModelCapabilities,
     SeverityRequest,
@@ -10,6 +9,7 @@ from distort_pipeline.planning.conditions import (
     same_level,
     spread,
 )
+from distort_pipeline.errors import PipelineError
 
 MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, multi_level=True, random=False)
 MODELS = {

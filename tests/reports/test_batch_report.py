@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from distort_pipeline.metrics.jsd_nss import MIN_THRESHOLD_BITS
+from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.reports.batch import BatchMeasures, TruthStats, batch_report
-from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
-from distort_pipeline.stores.models import ValidationHistograms
 
 BINS = 103
 

@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 from fake_reports import NASTY, fake_corpus, page_of
 
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.images import decode
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
-from distort_pipeline.reports.corpus_batches import read_batches
 from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_corpus_page
-from distort_pipeline.reports.corpus_summaries import summaries_of
-from distort_pipeline.reports.corpus_verdict import cautions, is_mismatched, verdict
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.images import decode
+from distort_pipeline.reports.corpus_verdict import cautions, is_mismatched, read_batches, summaries_of, verdict
 
 pytest_plugins = ["corpus_fixtures"]
 

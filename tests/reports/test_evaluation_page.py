@@ -3,14 +3,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from distort_pipeline.pixels import to_uint8
-from distort_pipeline.reports.divergence_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
+from distort_pipeline.metrics.c2st import Accuracy, C2STReport, C2STResult, RankCorrelation, SeverityTSTR, TSTRResult
+from distort_pipeline.metrics.evaluation import EvalImages, measure, summarise
+from distort_pipeline.records import to_uint8
 from distort_pipeline.reports.evaluation_files import metrics
 from distort_pipeline.reports.evaluation_page import nearest_text, remarks, render, verdict
+from distort_pipeline.reports.evaluation_tables import PAPER_COLUMNS, PAPER_TABLE, markdown, smallest, text_table
 from distort_pipeline.reports.side_by_side import EmbeddedImage
-from distort_pipeline.statistics.c2st import Accuracy, C2STReport, C2STResult, RankCorrelation, SeverityTSTR, TSTRResult
-from distort_pipeline.statistics.eval_images import EvalImages, measure
-from distort_pipeline.statistics.evaluation import summarise
 
 NASTY = "<script>alert(1)</script>"
 

@@ -5,11 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from distort_pipeline.metrics.c2st import Accuracy
 from distort_pipeline.reports.charts import HEIGHT, LEFT, TOP, WIDTH
-from distort_pipeline.reports.interval_plot import interval_plot
-from distort_pipeline.reports.line_chart import line_chart
-from distort_pipeline.reports.scatter_chart import scatter_chart
-from distort_pipeline.statistics.c2st import Accuracy
+from distort_pipeline.reports.line_charts import interval_plot, line_chart, scatter_chart
 
 
 def numbers(path):

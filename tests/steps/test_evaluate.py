@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 
 from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
+from distort_pipeline.data.files import write_json
+from distort_pipeline.data.images import decode, encode_png
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.records import PairRecord
-from distort_pipeline.reports.numbers import in_bits
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.models.store import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.records import PairRecord, make_rng, sample_seed
+from distort_pipeline.reports.charts import in_bits
 from distort_pipeline.reports.residual_plots import PLOTS
-from distort_pipeline.seeds import make_rng, sample_seed
-from distort_pipeline.statistics.divergence import jsd_nss
 from distort_pipeline.steps import evaluate, ingest, pairs
-from distort_pipeline.stores.files import write_json
-from distort_pipeline.stores.images import decode, encode_png
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
-from distort_pipeline.stores.pairs import open_pairs
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
@@ -58,8 +57,8 @@ def pair_store(tmp_path_factory):
 
 def write_model(folder, distortion, parameters, *, noise=0.0):
     """A generator that returns the image itself, plus white noise of the standard deviation `noise` in 8-bit levels."""
+    from distort_pipeline.models.store import weights_of
     from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
 
     channels = 3 if noise else 0
     weights = weights_of(build_generator(base_filters=4, noise_channels=channels))

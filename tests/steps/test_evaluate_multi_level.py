@@ -8,9 +8,9 @@ import pytest
 from five_level_pairs import five_level_pairs
 
 from distort_pipeline.config import EvaluateConfig
+from distort_pipeline.data.files import write_json
+from distort_pipeline.models.store import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
 from distort_pipeline.steps import evaluate
-from distort_pipeline.stores.files import write_json
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
 
 SIGMAS = (5, 10, 19)
 SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=0)
@@ -24,8 +24,8 @@ def pair_store(tmp_path_factory):
 
 def write_noise(folder, learned, generated):
     """A generator with `learned` deviations of white noise in its card, in 8-bit levels; its output has `generated`."""
+    from distort_pipeline.models.store import weights_of
     from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
 
     network = {"base_filters": 0, "noise_channels": 3, "codec_prior": "none", "noise_pyramid": True}
     weights = weights_of(build_generator(**network, levels=len(generated)))

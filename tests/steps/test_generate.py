@@ -11,15 +11,15 @@ from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.arrays import pixel_digest
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import MIN_THRESHOLD_BITS
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.arrays import pixel_digest
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]
 

@@ -10,15 +10,15 @@ from small_models import INFERENCE_BATCH_SIZE
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.truths import read_truth
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
@@ -94,7 +94,7 @@ def test_a_level_is_compared_with_its_truth(multi_level_corpus):
 def test_between_two_levels_the_higher_threshold_counts(
     make_multi_level, multi_level_models, histograms_of, truly, tmp_path
 ):
-    from distort_pipeline.stores.models import read_histograms, write_histograms
+    from distort_pipeline.models.store import read_histograms, write_histograms
 
     models = shutil.copytree(multi_level_models, tmp_path / "models")
     wide = read_histograms(models / "jpeg")[1]

@@ -9,19 +9,18 @@ from small_models import INFERENCE_BATCH_SIZE, write_model
 from distort_pipeline.commands.gallery import gallery
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import canonical
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.records import canonical, derive_seed, make_rng
 from distort_pipeline.reports.corpus_page import write_corpus_page
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.truths import read_truth
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
@@ -139,8 +138,8 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
 
 
 def test_the_threshold_of_a_composite_is_the_sum_of_its_generators(composite, multi_level_models):
+    from distort_pipeline.models.store import read_histograms
     from distort_pipeline.reports.batch import _Thresholds
-    from distort_pipeline.stores.models import read_histograms
 
     report = next(r for r in composite.reports() if r["distortion"] == "jpeg+white_noise")
     sizes = report["paired"]["samples"], report["paired"]["images"]

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.assets import PRETRAINED, sample_folder
+from distort_pipeline.commands.params import PRETRAINED, resolve_inputs, sample_folder
 from distort_pipeline.config import GenerateConfig, IngestConfig
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.execution import Workers
-from distort_pipeline.inputs import resolve_inputs
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.ingested import read_ingested
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.trained import load_generator
-from distort_pipeline.wavelets.significance import significance_of
 
 BATCH = 4
 

@@ -11,13 +11,12 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.data.containers import mark_png
+from distort_pipeline.data.images import Fingerprint, encode_png, image_digest
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_image
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import ingest
-from distort_pipeline.stores.containers import mark_png
-from distort_pipeline.stores.fingerprints import Fingerprint
-from distort_pipeline.stores.images import encode_png, image_digest
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.sources import read_image
 
 REPOSITORY = Path(__file__).parents[2]
 

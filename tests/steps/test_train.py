@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.assets import pretrained
+from distort_pipeline.commands.params import pretrained
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.store import (
+    WEIGHTS,
+    arrays_digest,
+    is_stochastic,
+    load_generator,
+    read_arrays,
+    read_card,
+    read_histograms,
+)
 from distort_pipeline.steps import train as step
-from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, read_card, read_histograms
-from distort_pipeline.trained import is_stochastic, load_generator
 
 TINY = TrainConfig(
     base_filters=4,

@@ -8,12 +8,11 @@ from click.testing import CliRunner
 from five_level_pairs import five_level_pairs
 
 from distort_pipeline.config import TrainConfig
-from distort_pipeline.statistics.calibration import CALIBRATED, expected, severity_for
-from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
+from distort_pipeline.models.store import load_generator, read_card
 from distort_pipeline.steps import train
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.trained import load_generator
 from studies.severity import main as severity_study
 
 FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch_size=2, validation_tiles=2)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from five_level_pairs import five_level_pairs
 
-from distort_pipeline.backend import start_backend
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.distortions.severity_scale import parameters_at
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.networks.backend import start_backend
+from distort_pipeline.records import derive_seed, make_rng
 
 start_backend()
 from studies import conditioned, one_generator  # noqa: E402

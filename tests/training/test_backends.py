@@ -11,11 +11,18 @@ import numpy as np
 import one_step
 import pytest
 
+from distort_pipeline.data.files import sealed, write_json
+from distort_pipeline.models.store import (
+    VERSION,
+    WEIGHTS,
+    arrays_digest,
+    load_generator,
+    read_arrays,
+    weights_of,
+    write_arrays,
+)
 from distort_pipeline.networks.generator import build_generator, noise_shapes
 from distort_pipeline.records import digest
-from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, read_arrays, write_arrays
-from distort_pipeline.trained import load_generator, weights_of
 from distort_pipeline.training.validation import summary, validation_tiles
 
 ROOT = Path(__file__).parents[2]

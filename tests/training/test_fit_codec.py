@@ -3,15 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.codec_priors import TO_RGB
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
-from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.networks.codec_prior import TO_RGB, CoefficientCurves
+from distort_pipeline.networks.wavelets import log_sizes, significance_of
+from distort_pipeline.records import LEVELS_PER_UNIT, denormalize, normalize
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, fit_best
-from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 TILE_PX = 256

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 
+from distort_pipeline.data.files import sealed, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.models.store import VERSION, WEIGHTS, arrays_digest, write_arrays
 from distort_pipeline.training import init as init_module
-from distort_pipeline.training.fit_tiles import fit_tiles
-from distort_pipeline.training.init import Initialization, fit_init, load_init
-from distort_pipeline.training.noise_fit import fit_noise
+from distort_pipeline.training.fit_noise import fit_noise
+from distort_pipeline.training.init import Initialization, fit_init, fit_tiles, load_init
 
 
 def fitted(pair_store, folder, **changes):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.pixels import LEVELS_PER_UNIT
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.training.noise_fit import MAPS, fit_noise, roomy_tiles
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.records import LEVELS_PER_UNIT
+from distort_pipeline.training.fit_noise import MAPS, fit_noise, roomy_tiles
 
 
 def noisy(distortion, parameters, count=12):

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import generator_inputs
-from distort_pipeline.pixels import normalize
+from distort_pipeline.records import normalize
 
 
 @pytest.fixture(scope="module")

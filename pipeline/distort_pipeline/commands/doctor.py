@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.backend import backend_name, has_bfloat16, start_backend
+from distort_pipeline.commands.params import PRETRAINED
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.backend import backend_name, has_bfloat16, start_backend
 from distort_pipeline.versions import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one

@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distort_pipeline.data.builds import require_new_folder
+from distort_pipeline.data.corpora import CorpusStore, open_corpus
+from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.pixels import Image
-from distort_pipeline.records import Report
-from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
-from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.stores.builds import require_new_folder
-from distort_pipeline.stores.corpora import CorpusStore, open_corpus
-from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.records import Image, Report
+from distort_pipeline.reports.side_by_side import (
+    COLUMNS,
+    Example,
+    batch_examples,
+    image_examples,
+    png_bytes,
+    side_by_side,
+)
 
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}

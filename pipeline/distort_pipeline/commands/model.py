@@ -1,4 +1,10 @@
-"""model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code."""
+"""model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code.
+
+The generator of Keras's own layers as far as possible: opening its file needs none of our code.
+
+Coefficient curves and the noise pyramid stay layers of ours. As a graph, in a SavedModel or an ONNX file, these are
+plain operations all the same; a Keras file names their classes.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +14,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
+from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Report
-from distort_pipeline.reports.exported_model_card import exported_card_text, facts
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.stores.builds import move_in, require_new_folder, staging_folder
-from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.trained import is_multi_level, load_generator
+from distort_pipeline.models.cards import exported_card_text, facts
+from distort_pipeline.models.store import is_multi_level, load_generator
+from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
+from distort_pipeline.records import Report, make_rng
 
 if TYPE_CHECKING:
     import keras
+
+
+AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind; see upsampling.py
+
+
+def portable_generator(generator: keras.Model) -> keras.Model:
+    """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32.
+
+    Our upsampling layer becomes the equivalent transposed convolution with a composed kernel.
+    """
+    copy = keras.models.clone_model(generator, clone_function=_plain_layer)
+    for layer in generator.layers:
+        twin = copy.get_layer(layer.name)
+        if isinstance(layer, UpsampledConv2D):
+            twin.set_weights([np.asarray(composed_kernel(layer.trained_kernel())), *layer.get_weights()[1:]])
+        else:
+            twin.set_weights(layer.get_weights())
+    return copy
+
+
+def needs_our_layers(model: keras.Model) -> bool:
+    """Return whether a Keras file of `model` opens only where this package is imported."""
+    return any(type(layer).__module__.startswith("distort_pipeline") for layer in model.layers)
+
+
+def _plain_layer(layer: keras.layers.Layer) -> Any:
+    if not isinstance(layer, UpsampledConv2D):
+        return layer.__class__.from_config(layer.get_config())
+    return keras.Sequential(
+        [
+            keras.layers.Conv2DTranspose(
+                layer.filters, COMPOSED_PX, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
+            ),
+            keras.layers.Cropping2D(((AHEAD, BEHIND), (AHEAD, BEHIND)), name="crop"),
+        ],
+        name=layer.name,
+    )
+
 
 Values = NDArray[np.float32]
 TOLERANCE = 1e-4  # on the networks' [-1, 1]: 1/80 of an 8-bit level
@@ -38,7 +83,6 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
     destination = require_new_folder(out)
     trained = load_generator(folder, batch_size=1, image_stats=False)
-    from distort_pipeline.networks.portable import needs_our_layers, portable_generator
 
     inputs = _test_inputs(trained.card)
     expected = np.asarray(trained.predictor.model(_call_argument(inputs), training=False))

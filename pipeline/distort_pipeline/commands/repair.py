@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distort_pipeline.commands.verify import VerifyReport, shards_of, verify
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers
-from distort_pipeline.stores.arrays import group_metadata
-from distort_pipeline.stores.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
-from distort_pipeline.stores.files import (
+from distort_pipeline.data.arrays import group_metadata
+from distort_pipeline.data.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
+from distort_pipeline.data.files import (
     LISTING,
     check_free_space,
     read_json,
@@ -27,9 +25,11 @@ from distort_pipeline.stores.files import (
     store_files,
     write_bytes,
 )
-from distort_pipeline.stores.labels import FOLDER as LABELS
-from distort_pipeline.stores.leases import hold_lease
-from distort_pipeline.stores.remote import RemotePath
+from distort_pipeline.data.labels import FOLDER as LABELS
+from distort_pipeline.data.leases import hold_lease
+from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
 
 STAGING = ".repair.building"
 SHARDED = ("pairs", "corpus", "export")

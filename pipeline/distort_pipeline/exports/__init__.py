@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from distort_pipeline.exports.source import Exported, ExportSource, Score
-from distort_pipeline.planning.exports import Part
-from distort_pipeline.registry import Registry
+from distort_pipeline.exports.source import Exported, ExportSource, Part, Score
+from distort_pipeline.records import Registry
 
 KIND = "export"
 VERSION = 3

@@ -5,16 +5,46 @@ The headings are from Gebru et al., "Datasheets for datasets", Communications of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from distort_pipeline.data.conditions import SEVERITY
 from distort_pipeline.exports import ExportFormat, ExportSource
-from distort_pipeline.exports.contents import Contents
-from distort_pipeline.exports.source import parameters_text
-from distort_pipeline.planning.conditions import SEVERITY
+from distort_pipeline.exports.source import Exported, parameters_text
 from distort_pipeline.records import canonical
+
+
+@dataclass
+class Contents:
+    """Counts of an export's samples, and the location columns of its table."""
+
+    samples: Counter[str] = field(default_factory=Counter)  # by distortion
+    splits: Counter[str] = field(default_factory=Counter)
+    location_columns: tuple[str, ...] = ()  # columns of paths
+    images: set[str] = field(default_factory=set)  # photographs
+    tiles: set[int] = field(default_factory=set)
+    sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
+    flagged: int = 0  # samples of rejected batches
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return self.samples.total()
+
+    def add(self, sample: Exported) -> None:
+        """Count a sample."""
+        record = sample.record
+        self.samples[record.distortion] += 1
+        self.splits[record.split] += 1
+        self.images.add(record.image)
+        self.tiles.add(record.tile)
+        self.sizes.add((record.height, record.width))
+        self.flagged += not sample.accepted
+
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
 Networks", IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656"""

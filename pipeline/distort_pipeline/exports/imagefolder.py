@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
 from distort_pipeline.exports.card import hub_splits
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.stores.streams import write_csv
 
 
 @EXPORTS.add("imagefolder")

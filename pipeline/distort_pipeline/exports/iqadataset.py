@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, ExportSource, Part
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = ("dis_img_path", "dis_type", "ref_img_path", "score")
 SPLITS = ("train", "val", "test")

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, ExportSource, Part
 from distort_pipeline.exports.png_tree import PngTree
 from distort_pipeline.exports.source import Exported
-from distort_pipeline.stores.streams import write_csv
 
 KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # KADID-10k's own numbers, of 25 types
 FIRST_NEW_TYPE = 26

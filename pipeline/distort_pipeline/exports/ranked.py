@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = (
     "reference", "better", "worse", "evidence", "score_better", "score_worse",

@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from distort_pipeline.exports.png import encode_png
-from distort_pipeline.exports.source import Exported, ExportSource
-from distort_pipeline.planning.exports import Part
-from distort_pipeline.stores.streams import atomic_file
+from distort_pipeline.data.files import atomic_file
+from distort_pipeline.exports.png_tree import encode_png
+from distort_pipeline.exports.source import Exported, ExportSource, Part
 
 Encoded = tuple[Exported, bytes, bytes]  # a sample; PNGs of its reference tile and of its distorted tile
 

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from distort_pipeline.networks.normalisation import BatchNorm
-from distort_pipeline.networks.severity import severity_map
+from distort_pipeline.networks.layers import BatchNorm, severity_map
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2

@@ -8,13 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from distort_pipeline.networks.codec_priors import is_scaled
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
-from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.networks.normalisation import BatchNorm
-from distort_pipeline.networks.severity import fade, highest_severity, severity_map
-from distort_pipeline.networks.upsampling import UpsampledConv2D
-from distort_pipeline.wavelets.significance import SIZES
+from distort_pipeline.networks.codec_prior import CoefficientCurves, is_scaled
+from distort_pipeline.networks.layers import BatchNorm, UpsampledConv2D, fade, highest_severity, severity_map
+from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.networks.wavelets import SIZES
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; from the paper's figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block outputs the 3 channels of the residual
@@ -51,7 +48,7 @@ def build_generator(
     the U-Net gets a severity map, and nothing is added at severity 0. With several `kinds` of distortion in the same
     U-Net the severity is (N, kinds), with a map for each kind; kinds may be combined. With `image_stats` and a codec
     prior with a quantisation step per image, the significance (N, 18) of the whole image of each tile is the last
-    input, see `wavelets/significance.py`; otherwise there is no such input. A `fused` generator has biases in place of
+    input, see `networks/wavelets.py`; otherwise there is no such input. A `fused` generator has biases in place of
     batch norms and kernels in the precision of the layers, for the weights of `fusing.fused_weights`: inference only.
     """
     if kinds > 1 and (levels == 1 or noise_pyramid or codec_prior != NO_PRIOR):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from distort_pipeline.components.signal_noise import TO_YCC
+from distort_pipeline.networks.signal_noise import TO_YCC
 
 OCTAVES = 4
 LUMA_BINS = 4

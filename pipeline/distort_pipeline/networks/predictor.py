@@ -10,9 +10,8 @@ import numpy as np
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
-from distort_pipeline.pixels import Image, Images, NetworkPixels, denormalize, normalize
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
+from distort_pipeline.networks.wavelets import SIZES, Significances, significance_of
+from distort_pipeline.records import Image, Images, NetworkPixels, denormalize, derive_seed, make_rng, normalize
 
 
 class Predictor:

@@ -1,4 +1,4 @@
-"""Charts as inline SVG without scripts; colours follow the page's light or dark theme."""
+"""Charts as inline SVG without scripts; colours follow the page's light or dark theme; numbers for pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 BINS = 101  # equal bins on [-SPAN, SPAN]; one overflow bin more at each end
 SPAN = 2.0
@@ -219,3 +220,94 @@ def svg(title: str, description: str, parts: Sequence[str], *, height: int = HEI
         f'<title id="{mark}-t">{escape(title)}</title><desc id="{mark}-d">{escape(description)}</desc>'
         f"{''.join(parts)}</svg>"
     )
+
+
+SMALL_BITS = 0.001
+LEAST_BITS = 0.00001  # smaller values are shown as '< 0.00001'
+DIGITS = 4  # of a parameter
+
+
+def in_bits(bits: float) -> str:
+    """Return a divergence with four decimals, or five below SMALL_BITS; 0 is exact.
+
+    >>> in_bits(0.1279), in_bits(0.00004), in_bits(0.000002), in_bits(0.0)
+    ('0.1279', '0.00004', '< 0.00001', '0')
+    """
+    if bits == 0:
+        return "0"
+    if 0 < bits < LEAST_BITS / 2:
+        return f"< {LEAST_BITS:.5f}"
+    return f"{bits:.5f}" if bits < SMALL_BITS else f"{bits:.4f}"
+
+
+def parameter_text(value: Any) -> str:
+    """Return a value, or a range of values, to four digits.
+
+    >>> parameter_text(24), parameter_text([27.261965, 600]), parameter_text(4.08515)
+    ('24', '27.26 to 600', '4.085')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return " to ".join(map(parameter_text, value))
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Return settings by name, without unset values.
+
+    >>> settings_text({"tile_px": 256, "splits": ["train", "val"], "composite": [], "target": {"ssim": [0.8]}})
+    'splits = train, val; target = ssim 0.8; tile_px = 256'
+    """
+    shown = {name: _setting(value) for name, value in sorted(values.items()) if value not in (None, [], (), {})}
+    return "; ".join(f"{name} = {value}" for name, value in shown.items())
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_setting(entry)}" for name, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_setting, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+LABELS_PX, VALUES_PX = 118, 58  # left and right margins
+DOTS_TOP, ROW_PX, DOTS_BOTTOM = 12, 26, 34
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LONGEST = 15  # letters of a label before truncation
+
+
+def baseline_dot_plot(values: Mapping[str, float], *, marked: str, title: str) -> str:
+    """Return `values` (label → bits) as SVG, a row each in ascending order; the row `marked` is highlighted."""
+    shown = sorted(values.items(), key=lambda item: item[1])
+    positive = [bits for _, bits in shown if bits > 0] or [1e-4]
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+    x = scaled(low, max(high, low + 1), LABELS_PX, WIDTH - VALUES_PX)
+    foot = DOTS_TOP + ROW_PX * len(shown)
+    parts = []
+    for power in range(low, max(high, low + 1) + 1):
+        line = f'<path d="M{x(power):.1f} {DOTS_TOP}V{foot}" style="stroke:var(--line,#ddd)"/>'
+        parts.append(line + text(x(power), foot + 15, _decade(power), "middle"))
+    parts.append(text((LABELS_PX + WIDTH - VALUES_PX) / 2, foot + 30, "bits, logarithmic", "middle"))
+    for index, (label, bits) in enumerate(shown):
+        y = DOTS_TOP + ROW_PX * (index + 0.5)
+        at = x(math.log10(bits)) if bits > 0 else LABELS_PX
+        highlighted = label == marked
+        colour = "var(--generated,#c94f00)" if highlighted else "var(--pristine,#767676)"
+        parts.append(f'<path d="M{LABELS_PX} {y:.1f}H{at:.1f}" style="stroke:{colour};stroke-dasharray:1 3"/>')
+        shape = f"M{at:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z" if highlighted else f"M{at - 4:.1f} {y - 4:.1f}h8v8h-8z"
+        parts.append(f'<path d="{shape}" style="fill:{colour}"/>')
+        short = label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
+        parts.append(text(LABELS_PX - 8, y + 4, short, "end"))
+        parts.append(text(WIDTH - 4, y + 4, in_bits(bits), "end"))
+    listed = ", ".join(f"{label} {in_bits(bits)}" for label, bits in shown)
+    return svg(title, f"In ascending order: {listed} bits.", parts, height=foot + DOTS_BOTTOM)
+
+
+def _decade(power: int) -> str:
+    """Return a power of ten in superscript notation.
+
+    >>> _decade(-4), _decade(0)
+    ('10⁻⁴', '1')
+    """
+    return "1" if power == 0 else f"10{str(power).translate(SUPERSCRIPTS)}"

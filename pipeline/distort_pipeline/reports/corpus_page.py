@@ -9,24 +9,150 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import pyarrow as pa
+
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
-from distort_pipeline.reports.corpus_summaries import summaries_of
-from distort_pipeline.reports.corpus_verdict import is_mismatched, remarks, verdict
-from distort_pipeline.reports.examples import GAIN, Example, batch_examples
-from distort_pipeline.reports.html import template
-from distort_pipeline.reports.image_index import ImageIndex, image_index
-from distort_pipeline.reports.request_text import request_text
-from distort_pipeline.reports.side_by_side import png_bytes
-from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.data.corpora import CorpusStore
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.reports.charts import in_bits, parameter_text, settings_text
+from distort_pipeline.reports.corpus_verdict import (
+    BatchRow,
+    is_mismatched,
+    read_batches,
+    read_store,
+    remarks,
+    summaries_of,
+    verdict,
+)
+from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples, png_bytes
+
+UNITS = {"psnr": " dB"}
+
+
+def request_text(settings: Mapping[str, Any]) -> str:
+    """Return the request in the settings of generate, a sentence each; '' without a request.
+
+    >>> request_text({"severity": [0.2, 0.9]})
+    'The severity of each sample is drawn from 0.2 to 0.9.'
+    >>> request_text({"target": {"psnr": [30]}, "composite": []})
+    'The requested PSNR of all samples is 30 dB.'
+    >>> request_text({"levels": 5, "composite": ["jpeg+white_noise"]})
+    'jpeg+white_noise is a composite: jpeg, then white_noise. Each distortion has 5 levels.'
+    """
+    return " ".join(_sentences(settings))
+
+
+def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
+    for composite in settings.get("composite") or ():
+        yield f"{composite} is a composite: {', then '.join(composite.split('+'))}."
+    severity, levels = settings.get("severity") or (), settings.get("levels")
+    measure, quality = next(iter((settings.get("target") or {}).items()), ("", ()))
+    ends = _ends(severity) or _ends(quality, UNITS.get(measure, ""))
+    requested = "severity" if severity else measure.upper()
+    if levels:
+        count = f"{levels} level{'s' if levels > 1 else ''}"
+        yield f"Each distortion has {count}{f', {requested} {ends}' if ends else ''}."
+    elif len(set(severity)) == 1:
+        yield f"The severity of all samples is {ends}."
+    elif severity:
+        yield f"The severity of each sample is drawn {ends}."
+    elif len(set(quality)) == 1:
+        yield f"The requested {requested} of all samples is {ends}."
+    elif quality:
+        yield f"The requested {requested} of each sample is drawn {ends}, within the range of its tile."
+
+
+def _ends(values: Sequence[float], unit: str = "") -> str:
+    """Return a number, or both ends of a range."""
+    texts = [f"{value:g}{unit}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"from {texts[0]} to {texts[-1]}" if texts else ""
+
+
+INDEX_BYTES = 1_500_000  # about 9,000 images with four distortions each
+COLUMNS = ("image", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """The images of a corpus and their samples, as plain JSON values.
+
+    `kinds` has (distortion, level, whether that is its single level). `images` has (id, split, groups); a group is
+    (index in `kinds`, first sample, last sample, count, first batch, last batch, mean PSNR, mean SSIM), a mean None
+    without that metric.
+    """
+
+    kinds: tuple[tuple[str, int, bool], ...]
+    images: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
+    left_out: int  # images omitted for size
+
+
+def image_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> ImageIndex:
+    """Return the index of the sample records of a corpus, by image id; images in `first` are omitted last."""
+    groups = records.select(COLUMNS).group_by(["image", "split", "distortion", "level"])
+    rows = groups.aggregate(
+        [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
+         ("psnr", "mean"), ("ssim", "mean")]
+    ).to_pylist()  # fmt: skip
+    kinds = sorted({(row["distortion"], row["level"]) for row in rows})
+    levels = Counter(name for name, _ in kinds)
+    indices = {kind: index for index, kind in enumerate(kinds)}
+    by_image: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        group = (
+            indices[row["distortion"], row["level"]],
+            *(row[name] for name in ("sample_min", "sample_max", "sample_count", "batch_min", "batch_max")),
+            _rounded(row["psnr_mean"], 2),
+            _rounded(row["ssim_mean"], 3),
+        )
+        by_image.setdefault((row["image"], row["split"]), []).append(group)
+    ordered = sorted(by_image, key=lambda image: (image[0] not in first, image))
+    kept = _fitting([(*key, tuple(sorted(by_image[key]))) for key in ordered], limit_bytes)
+    labelled = tuple((name, level, levels[name] == 1) for name, level in kinds)
+    return ImageIndex(labelled, tuple(sorted(kept)), len(by_image) - len(kept))
+
+
+def _fitting(images: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
+    """Return the first of `images`, about `limit_bytes` of JSON."""
+    kept, remaining = [], limit_bytes
+    for image in images:
+        remaining -= len(repr(image))
+        if remaining < 0:
+            break
+        kept.append(image)
+    return kept
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """Return the template `name` of the folder `templates`, with the common filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("distort_pipeline.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
+    environment.filters["bits"] = lambda value: "–" if value is None else in_bits(value)
+    environment.filters["parameter"] = parameter_text
+    environment.filters["settings"] = settings_text
+    environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    return environment.get_template(name)
+
 
 PAGE_NAME = "index.html"
 EXAMPLES = 3  # accepted batches with a sample, for each distortion and level

@@ -8,9 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distort_pipeline.reports.baseline_dot_plot import baseline_dot_plot
-from distort_pipeline.reports.charts import histogram_chart, threshold_chart
-from distort_pipeline.reports.corpus_batches import BatchRow
+from distort_pipeline.reports.charts import baseline_dot_plot, histogram_chart, threshold_chart
+from distort_pipeline.reports.corpus_verdict import BatchRow
 
 KINDS = ("pristine", "true", "generated")
 

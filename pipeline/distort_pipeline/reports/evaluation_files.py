@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.reports.c2st_tables import c2st_csv, c2st_metrics, severity_tstr_metrics, tstr_metrics
-from distort_pipeline.reports.divergence_tables import markdown
+from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.metrics.c2st import C2STReport
+from distort_pipeline.metrics.evaluation import Draws, Evaluation, ModelFigures, Quality
+from distort_pipeline.metrics.jsd_nss import NATS_PER_BIT, NSS_FEATURES
+from distort_pipeline.metrics.nss_features import centres
+from distort_pipeline.metrics.residuals import FREQUENCIES, ResidualFigures, SampleDiversity, slope
+from distort_pipeline.metrics.severity_sweep import SeveritySweep
+from distort_pipeline.reports.evaluation_tables import (
+    c2st_csv,
+    c2st_metrics,
+    markdown,
+    severity_tstr_metrics,
+    sweep_csv,
+    sweep_metrics,
+    tstr_metrics,
+)
 from distort_pipeline.reports.residual_plots import residual_csv
-from distort_pipeline.reports.sweep_tables import sweep_csv, sweep_metrics
-from distort_pipeline.statistics.c2st import C2STReport
-from distort_pipeline.statistics.divergence import NATS_PER_BIT
-from distort_pipeline.statistics.eval_images import Quality
-from distort_pipeline.statistics.evaluation import Draws, Evaluation, ModelFigures
-from distort_pipeline.statistics.histograms import centres
-from distort_pipeline.statistics.nss_features import NSS_FEATURES
-from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures, slope
-from distort_pipeline.statistics.sample_diversity import SampleDiversity
-from distort_pipeline.statistics.severity_sweep import SeveritySweep
-from distort_pipeline.stores.files import write_bytes, write_json
 
 SEVERITY = ("psnr_generated", "psnr_true", "psnr_difference", "ssim_generated", "ssim_true", "ssim_difference")
 DECIMALS = 6  # of bits: a hundredth of the smallest noise floor, coarser than differences between library versions

@@ -7,12 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from distort_pipeline.reports.line_chart import line_chart
-from distort_pipeline.reports.scatter_chart import scatter_chart
-from distort_pipeline.statistics.eval_images import Comparison
-from distort_pipeline.statistics.evaluation import Evaluation
-from distort_pipeline.statistics.residual_figures import FREQUENCIES, ResidualFigures
-from distort_pipeline.statistics.residuals import GRID_LAGS_PX, JPEG_BLOCK_PX
+from distort_pipeline.metrics.evaluation import Comparison, Evaluation
+from distort_pipeline.metrics.residuals import FREQUENCIES, GRID_LAGS_PX, JPEG_BLOCK_PX, ResidualFigures
+from distort_pipeline.reports.line_charts import line_chart, scatter_chart
 
 Points: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]  # name → (true, generated) of each image
 

@@ -5,37 +5,148 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.c2st.tiles import ImageTiles, LevelPair, tiles_of
 from distort_pipeline.config import EvaluateConfig
-from distort_pipeline.distortions import apply
-from distort_pipeline.evaluation.plan import Plan, plan_of
-from distort_pipeline.evaluation.severity_sweep import SweepPlan, run_sweep, sweep_image
-from distort_pipeline.pixels import Image
-from distort_pipeline.progress import track
-from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.reports.divergence_tables import text_table
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.files import read_json, write_bytes, write_json
+from distort_pipeline.data.pairs import PairStore, distorted_column, open_pairs
+from distort_pipeline.distortions import DISTORTIONS, apply, is_random
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import track
+from distort_pipeline.metrics.c2st import C2STReport
+from distort_pipeline.metrics.classifier import ImageTiles, LevelPair, tiles_of
+from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure, summarise
+from distort_pipeline.metrics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
+from distort_pipeline.models.store import is_multi_level, model_folders, read_card
+from distort_pipeline.networks.backend import backend_name, pin_backend_threads
+from distort_pipeline.records import Image, PairRecord, Report, derive_seed, digest, make_rng, sample_seed
 from distort_pipeline.reports.evaluation_files import write_files
-from distort_pipeline.reports.evaluation_page import SIDE_BY_SIDE_COLUMNS, side_by_side_row, write_evaluation_page
-from distort_pipeline.reports.evaluation_plots import write_plots
+from distort_pipeline.reports.evaluation_page import (
+    SIDE_BY_SIDE_COLUMNS,
+    side_by_side_row,
+    write_evaluation_page,
+    write_plots,
+)
+from distort_pipeline.reports.evaluation_tables import sweep_text, text_table
 from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.reports.sweep_tables import sweep_text
-from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
-from distort_pipeline.statistics.c2st import C2STReport
-from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
-from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.files import read_json, write_bytes, write_json
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
+from distort_pipeline.steps.severity_sweep import (
+    SharedLevel,
+    SweepPlan,
+    default_level,
+    plan_sweep,
+    run_sweep,
+    shared_levels,
+    sweep_image,
+)
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
-    from distort_pipeline.trained import TrainedGenerator
+    from distort_pipeline.models.store import TrainedGenerator
+
+
+@dataclass(frozen=True)
+class Column:
+    """One true distortion of the pair store."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    redrawn: bool  # whether another draw is available
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Generators, the true distortions of their training, and the images of the comparison."""
+
+    pairs: PairStore
+    columns: tuple[Column, ...]
+    learned: Mapping[str, str]  # model → name of its learned column
+    severities: Mapping[str, float]  # model → severity of its learned column; 1 for a model of one level
+    images: Mapping[str, Mapping[str, PairRecord]]  # image id → column → record
+    too_small: int
+    sweeps: Mapping[str, SweepPlan]  # by multi-level model
+
+
+def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """Return the plan: every distortion of the store at the levels of the models, else at its first level.
+
+    A multi-level model is compared with all others at its default level.
+    """
+    model_levels = {name: _shared_levels(pairs, name, card) for name, card in cards.items()}
+    default = {name: default_level(cards[name]["distortion"], levels) for name, levels in model_levels.items()}
+    levels: dict[str, set[int]] = {}
+    for name, card in cards.items():
+        levels.setdefault(card["distortion"], set()).add(default[name].level)
+    columns = [
+        Column(_column_name(recipe, levels), recipe, _can_redraw(recipe))
+        for distortion in pairs.distortions
+        for recipe in pairs.recipes(distortion)
+        if recipe["level"] in levels.get(distortion, {pairs.levels(distortion)[0]})
+    ]
+    names = {(column.recipe["distortion"], column.recipe["level"]): column.name for column in columns}
+    learned = {
+        name: names[card["distortion"], default[name].level]
+        for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
+    }
+    images: dict[str, dict[str, PairRecord]] = {}
+    condition_levels: dict[str, dict[str, dict[int, PairRecord]]] = {
+        name: {} for name, card in cards.items() if is_multi_level(card)
+    }
+    too_small: set[str] = set()
+    for record in pairs.records("val"):
+        if min(record.height, record.width) < SMALLEST_SIDE_PX:
+            too_small.add(record.image)
+            continue
+        if (record.distortion, record.level) in names:
+            images.setdefault(record.image, {})[names[record.distortion, record.level]] = record
+        for name, by_image in condition_levels.items():
+            if record.distortion == cards[name]["distortion"]:
+                by_image.setdefault(record.image, {})[record.level] = record
+    available = {column for records in images.values() for column in records}
+    for name, column in learned.items():
+        if column not in available:
+            raise PipelineError(
+                f"{pairs.folder} has no validation image of {column}, the distortion of the model {name}"
+            )
+    return Plan(
+        pairs,
+        tuple(column for column in columns if column.name in available),
+        learned,
+        {name: level.point.severity for name, level in default.items()},
+        images,
+        len(too_small),
+        {
+            name: plan_sweep(cards[name], pairs.recipes(cards[name]["distortion"]), by_image)
+            for name, by_image in condition_levels.items()
+        },
+    )
+
+
+def _shared_levels(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
+    """Return the levels of the model in the store; PipelineError if there are none."""
+    recipes = pairs.recipes(card["distortion"])
+    common = shared_levels(card, recipes)
+    if common:
+        return common
+    learned, stored = (", ".join(str(level["parameters"]) for level in levels) for levels in (card["levels"], recipes))
+    raise PipelineError(
+        f"the model {name} learned {card['distortion']} with {learned}, {pairs.folder} has {card['distortion']} with "
+        f"{stored}; evaluate with the pairs of its training, or train again"
+    )
+
+
+def _column_name(recipe: Mapping[str, Any], levels: Mapping[str, set[int]]) -> str:
+    distortion = recipe["distortion"]
+    several = len(levels.get(distortion, ())) > 1
+    return distorted_column(distortion, recipe["level"]) if several else str(distortion)
+
+
+def _can_redraw(recipe: Mapping[str, Any]) -> bool:
+    name = recipe["distortion"]
+    return not recipe["external"] and name in DISTORTIONS.names() and is_random(name)
+
 
 KIND = "evaluation"
 VERSION = 2
@@ -94,7 +205,7 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Ma
 
 
 def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerator]:
-    from distort_pipeline.trained import load_generator
+    from distort_pipeline.models.store import load_generator
 
     pin_backend_threads(threads)
     return {name: load_generator(folder, batch_size=1) for name, folder in folders.items()}
@@ -104,7 +215,7 @@ def _versions(
     plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
 ) -> Iterator[tuple[str, EvalImages]]:
     """Yield the id of each image with all its distorted versions."""
-    from distort_pipeline.trained import is_stochastic as varies_per_draw
+    from distort_pipeline.models.store import is_stochastic as varies_per_draw
 
     column_of = {column.name: column for column in plan.columns}
     for image, records in plan.images.items():
@@ -208,7 +319,7 @@ def _c2st(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateConfig
     image_tiles = [image for image in tiles if image is not None]
     if not image_tiles:
         return None
-    from distort_pipeline.c2st.run import run_c2st
+    from distort_pipeline.steps.classifiers import run_c2st
 
     return run_c2st(image_tiles, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
 

@@ -10,31 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.arrays import create_group, create_samples
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.conditions import Condition, levels_of, same_level
+from distort_pipeline.data.corpora import PRISTINE, distorted_array
+from distort_pipeline.data.files import Ledger, check_free_space, read_json, write_json
+from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
+from distort_pipeline.data.plans import CorpusPlan, plan_corpus
+from distort_pipeline.data.sources import require_images
 from distort_pipeline.distortions import unsuitable
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.generation.conditions import chosen_models, plan_conditions, require_fit_names, trained_align
-from distort_pipeline.generation.metadata import content_settings, corpus_metadata, used_images
-from distort_pipeline.planning.conditions import Condition, levels_of, same_level
-from distort_pipeline.planning.corpora import CorpusPlan, plan_corpus
-from distort_pipeline.progress import track
+from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.metrics.full_reference import WINDOW_PX
+from distort_pipeline.models.store import model_folders, needs_image_stats, read_card, true_parameters
 from distort_pipeline.records import ImageRecord, Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import cautions
-from distort_pipeline.severities import true_parameters
-from distort_pipeline.statistics.ssim import WINDOW_PX
-from distort_pipeline.stores.arrays import create_group, create_samples
-from distort_pipeline.stores.attributions import ATTRIBUTIONS, attributions_of, write_attributions
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.corpora import PRISTINE, distorted_array
-from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
-from distort_pipeline.stores.ingested import require_images
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.tasks.reference_tiles import TileTask, make_tile_shard
-from distort_pipeline.tasks.truth import DistortionSpec
-from distort_pipeline.trained import needs_image_stats
+from distort_pipeline.steps.batches import BatchTask, make_batch
+from distort_pipeline.steps.corpus_metadata import (
+    chosen_models,
+    content_settings,
+    corpus_metadata,
+    plan_conditions,
+    require_fit_names,
+    trained_align,
+    used_images,
+)
+from distort_pipeline.steps.reference_tiles import TileTask, make_tile_shard
+from distort_pipeline.steps.truth import DistortionSpec
 
 Cards = Mapping[str, dict[str, Any]]
 

@@ -15,29 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.arrays import create_group, create_tiles
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.containers import InvalidImage
+from distort_pipeline.data.external_pairs import Partners, match_pairs
+from distort_pipeline.data.files import Ledger, check_free_space, read_json, write_json
+from distort_pipeline.data.manifests import Manifest, read_manifest
+from distort_pipeline.data.pairs import KIND, VERSION
+from distort_pipeline.data.sources import read_bytes, require_images
+from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.planning.pairs import PairPlan, Recipe, Shard, plan_pairs
-from distort_pipeline.progress import track
+from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
 from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.statistics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted
-from distort_pipeline.statistics.resemblance import find_mismatches
-from distort_pipeline.stores.arrays import (
-    create_group,
-    create_tiles,
-)
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.containers import InvalidImage
-from distort_pipeline.stores.external_pairs import Partners, match_pairs
-from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
-from distort_pipeline.stores.ingested import require_images
-from distort_pipeline.stores.manifests import Manifest, read_manifest
-from distort_pipeline.stores.pairs import KIND, VERSION
-from distort_pipeline.stores.sources import read_bytes
-from distort_pipeline.stores.tables import read_records
-from distort_pipeline.tasks.pair_shards import THUMBNAILS, ShardTask, make_shard
+from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, Recipe, Shard, ShardTask, make_shard, plan_pairs
 from distort_pipeline.versions import package_versions
 
 MISSING_SHOWN = 10

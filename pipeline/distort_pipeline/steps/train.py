@@ -11,40 +11,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX
-from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.model_card import GREY, model_card
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.steps.train_composed import is_external, run_composed
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.files import write_bytes, write_json
-from distort_pipeline.stores.models import (
+from distort_pipeline.models.cards import GREY, model_card
+from distort_pipeline.models.store import (
     KIND,
     VERSION,
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
+    assign_weights,
     read_card,
+    weights_of,
     write_arrays,
     write_histograms,
 )
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import assign_weights, weights_of
-from distort_pipeline.training.best_checkpoint import BestWeights
-from distort_pipeline.training.card import level_cards, origin
+from distort_pipeline.networks.backend import backend_name, pin_backend_threads
+from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest
+from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.resolve import (
+from distort_pipeline.training.init import (
     learned_recipes,
     require_better_than_identity,
     require_same_networks,
     resolve_noise_channels,
     resolve_warmup_steps,
 )
-from distort_pipeline.training.time_budget import TIMED_STEPS, seconds_per_step, stored_steps
-from distort_pipeline.training.validator import Figures, Validator, mean_figures
+from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, seconds_per_step, stored_steps
+from distort_pipeline.training.validation import Figures, Validator, level_cards, mean_figures, origin
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -206,8 +203,7 @@ def _trainer(
     config: TrainConfig, distortion: str, noise_channels: int, levels: int, init: Initialization
 ) -> tuple[Any, str]:
     """Return the trainer with its initialization, and the description of its device."""
-    from distort_pipeline.training.backends import make_trainer
-    from distort_pipeline.training.gan import GANConfig
+    from distort_pipeline.training.gan import GANConfig, make_trainer
 
     common = {field.name for field in dataclasses.fields(GANConfig)} & {
         field.name for field in dataclasses.fields(config)
@@ -286,7 +282,7 @@ def _train(
     select_checkpoint: str,
 ) -> _Trained:
     """Return the result of the training; the EMA generator has the selected weights."""
-    from distort_pipeline.networks.codec_priors import is_scaled
+    from distort_pipeline.networks.codec_prior import is_scaled
     from distort_pipeline.networks.predictor import Predictor
     from distort_pipeline.training.loop import train
 

@@ -13,23 +13,20 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.components.composed import GRID_PX
-from distort_pipeline.components.patches import PairPatch
-from distort_pipeline.components.predictor import ComposedPredictor
-from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.composed_card import composed_card_text
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.files import write_bytes, write_json
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
-from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.training.card import level_cards, origin
+from distort_pipeline.models.cards import composed_card_text
+from distort_pipeline.models.store import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
+from distort_pipeline.networks.backend import backend_name, pin_backend_threads
+from distort_pipeline.networks.composed import GRID_PX, ComposedPredictor
+from distort_pipeline.networks.patches import PairPatch
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.records import Report, derive_seed, digest
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
-from distort_pipeline.training.validator import Validator
+from distort_pipeline.training.validation import Validator, level_cards, origin
 from distort_pipeline.versions import package_versions
 
 COMPOSED = "composed"  # the kind of network that a model card names

@@ -12,8 +12,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.networks.backend import backend_name, start_backend
+from distort_pipeline.networks.codec_prior import CoefficientCurves
 from distort_pipeline.networks.discriminator import build_discriminator
 from distort_pipeline.networks.generator import (
     COEFFICIENT_CURVES,
@@ -193,3 +195,25 @@ class GANTrainer:
         optimizer = self.adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
         optimizer.build(network.trainable_variables)
         return optimizer
+
+
+def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
+    """Return a trainer of `networks`, a `loop.Trainer`, and a description of its devices, such as "2 GPU".
+
+    PipelineError if the backend has no training step.
+    """
+    start_backend()
+    if backend_name() == "tensorflow":
+        import tensorflow as tf
+
+        from distort_pipeline.training.tensorflow_step import TensorflowTrainer
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        return TensorflowTrainer(networks), f"{gpus} GPU" if gpus else "CPU"
+    if backend_name() == "jax":
+        import jax
+
+        from distort_pipeline.training.jax_step import JaxTrainer
+
+        return JaxTrainer(networks), "CPU, JAX" if jax.default_backend() == "cpu" else "1 GPU, JAX"
+    raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training needs tensorflow or jax")
