@@ -1,7 +1,7 @@
 """What all modules share: rows written by the steps, seeds of samples, types of pixel arrays, registries.
 
-Seeds belong to samples: the same draw on any worker, in any order, on any day. Pixels are stored as 8-bit sRGB; networks
-take [-1, 1].
+Seeds belong to samples: the same draw on any worker, in any order, on any day. Pixels are stored as 8-bit sRGB;
+networks take [-1, 1].
 """
 
 from __future__ import annotations

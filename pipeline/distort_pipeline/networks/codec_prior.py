@@ -2,7 +2,7 @@
 
 A codec prior splits planes (N, H, W, 3), luma and two colour differences in 8-bit levels, into bands, and
 synthesises planes from bands; both directions are linear and (nearly) orthonormal. A band is (N, h, w, k): k
-coefficients at each of h x w positions. The loss in each band is learned from pairs, see `coefficient_curves.py`.
+coefficients at each of h x w positions. The loss in each band is learned from pairs, see `CoefficientCurves`.
 
 Coefficient curves: the change of each transform coefficient of an image, learned from pairs.
 
@@ -251,10 +251,10 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
     both are interpolated between two levels. Where the codec prior is `scaled`, all coefficients of an image have the
     same step: the magnitude reached by a share of the coefficients; the share belongs to the level, see
     `networks/wavelets.py`. The levels then share their curves, in units of the power of two below the step, with a
-    set of curves for each phase of an octave, see `networks/wavelets.py`. Otherwise each coefficient has its own step for
-    all images, and each level its own curves.
+    set of curves for each phase of an octave, see `networks/wavelets.py`. Otherwise each coefficient has its own step
+    for all images, and each level its own curves.
 
-    Called with [images, severity] with several `levels`, see `severity.py`. With `image_stats` the significance (N, 18)
+    Called with [images, severity] with several `levels`, see `layers.interpolation_weights`. With `image_stats` the significance (N, 18)
     of the whole image of each tile is the last input; without, each input image is taken as a whole image. Curves and
     steps are fitted beforehand and not trained; initially the curves are flat, and T is 0.
     """

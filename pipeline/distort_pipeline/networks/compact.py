@@ -33,7 +33,7 @@ NOISE_VARIANCE_SCALE = 1e-5  # of what first reads the noise: alive, and no upse
 CELL_PX = 16
 PERIODS_PX = (16, 8, 4)  # positions are told as sine and cosine of these; 2 px are told apart by the unshuffling
 POSITION_CHANNELS = 4 * len(PERIODS_PX) + 3  # and u, v and r² in the image
-REACH_PX = 32  # on each side, after which no pixel changes, see `test_compact.py`
+REACH_PX = 32  # on each side, after which no pixel changes, see tests/networks/test_compact.py
 MSCN_WINDOW_PX, MSCN_SIGMA_PX = 7, 7 / 6  # Mittal et al. 2012, section II
 FLAT = 0.01  # levels², below which a neighbourhood has no deviation
 

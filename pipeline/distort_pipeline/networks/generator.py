@@ -42,14 +42,14 @@ def build_generator(
 
     With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
     noise, added in every decoder block at its own resolution. Without, G is the paper's, a function of x alone. With a
-    `codec_prior` of `codec_priors.py` it is x + T(x) + residual(x), see `coefficient_curves.py`. With a `noise_pyramid`
-    the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`. With either, `base_filters` 0 leaves the
-    U-Net out. With several `levels` a severity (N, 1) in [0, 1] follows the image among the inputs, see `severity.py`:
+    `codec_prior` it is x + T(x) + residual(x), see `CoefficientCurves`. With a `noise_pyramid`
+    the noise maps also add a sum of coloured octaves, see `NoisePyramid`. With either, `base_filters` 0 leaves the
+    U-Net out. With several `levels` a severity (N, 1) in [0, 1] follows the image among the inputs:
     the U-Net gets a severity map, and nothing is added at severity 0. With several `kinds` of distortion in the same
     U-Net the severity is (N, kinds), with a map for each kind; kinds may be combined. With `image_stats` and a codec
     prior with a quantisation step per image, the significance (N, 18) of the whole image of each tile is the last
     input, see `networks/wavelets.py`; otherwise there is no such input. A `fused` generator has biases in place of
-    batch norms and kernels in the precision of the layers, for the weights of `fusing.fused_weights`: inference only.
+    batch norms and kernels in the precision of the layers, for the weights of `fused_weights`: inference only.
     """
     if kinds > 1 and (levels == 1 or noise_pyramid or codec_prior != NO_PRIOR):
         raise ValueError("several kinds need several levels, and neither a codec prior nor a noise pyramid")

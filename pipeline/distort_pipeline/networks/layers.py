@@ -19,7 +19,7 @@ multiplications for each output pixel and pair of channels, and four additions f
 With few filters the box costs more time than saved; box and kernel are then a 5x5 kernel, 6.25 multiplications. Either
 is made from the 4x4 kernel in every call; the 4x4 kernel stays the trained variable. A free 5x5 kernel would be
 another model (and draws checkerboards). A fused layer takes the first step as a sub-pixel convolution, faster in
-inference (see subpixel.py), with a kernel prepared once.
+inference, with a kernel prepared once.
 
 Sub-pixel convolution: a transposed convolution of stride 2 as an ordinary convolution with four times the filters.
 

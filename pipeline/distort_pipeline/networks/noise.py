@@ -104,7 +104,7 @@ SLOW_SOURCE = 3  # index of the map that slower octaves reuse: large enough for 
 class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     """Noise maps (N, h, w, c), coarsest first, each twice as large as its predecessor, → noise (N, H, W, 3).
 
-    Called with [severity, maps...] with several `levels`, see `severity.py`. Matrices and kernels are fitted
+    Called with [severity, maps...] with several `levels`, see `layers.interpolation_weights`. Matrices and kernels are fitted
     beforehand and not trained; initially the matrices and the sum are 0.
     """
 
