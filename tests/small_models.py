@@ -52,6 +52,14 @@ def write_model(
     return folder
 
 
+def fit_dct_only(patch):
+    """Let fits try a single codec prior until `patch` ends: tests/training/test_fit_codec.py chooses among all."""
+    from distort_pipeline.networks.codec_prior import CODEC_PRIORS
+    from distort_pipeline.training import fit_codec
+
+    patch.setattr(fit_codec, "CODEC_PRIORS", {"dct": CODEC_PRIORS["dct"]})
+
+
 def change_card(folder, **changes):
     """Change fields of a model card."""
     card = json.loads((folder / "store.json").read_text(encoding="utf-8"))

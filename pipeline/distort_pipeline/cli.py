@@ -18,6 +18,7 @@ from distort_pipeline import __version__
 from distort_pipeline.commands import utilities
 from distort_pipeline.commands.console import is_closed_pipe, output_failure, prepare_streams
 from distort_pipeline.commands.options import (
+    EXIT_USER,
     EXPORT_FORMATS,
     STORE_PATH,
     examples,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 PARAMS_FILE = Path("params.yaml")
 EXIT_CLOSED_PIPE = 1
-EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 RESUMABLE = ("pairs", "train", "generate", "export", "label")  # commands that keep finished work when stopped
 

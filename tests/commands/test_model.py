@@ -53,9 +53,8 @@ def test_a_keras_file_opens_without_our_package(models, tmp_path):
         "import sys, keras; model = keras.models.load_model('generator.keras', safe_mode=True);"
         "print({type(layer).__module__.split('.')[0] for layer in model.layers}, 'distort_pipeline' in sys.modules)"
     )
-    completed = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=tmp_path / "out", capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-I", "-X", f"pycache_prefix={sys.pycache_prefix or ''}", "-c", code]
+    completed = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
     assert completed.stdout.strip() == "{'keras'} False"
 
 

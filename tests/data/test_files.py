@@ -29,6 +29,12 @@ def test_an_unwritable_path_is_named(tmp_path):
         write_bytes(tmp_path / "file" / "below.json", b"")
 
 
+def test_a_link_to_a_missing_folder_gets_the_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "folder")
+    write_bytes(tmp_path / "link" / "file", b"1")
+    assert (tmp_path / "disk" / "folder" / "file").read_bytes() == b"1"
+
+
 def test_json_comes_back_and_damage_is_named(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"é": [1.5, None]})

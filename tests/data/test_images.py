@@ -263,6 +263,14 @@ def test_incomplete_images_are_refused_with_a_reason(data, reason):
     assert "0x" not in refusal.value.reason  # an address would make every list of rejected files another one
 
 
+@pytest.mark.parametrize("kind", ["BMP", "PPM", "TIFF"])
+def test_lost_blocks_of_an_uncompressed_image_are_no_black_pixels(kind):
+    data = saved(np.full((80, 90, 3), 77, np.uint8), kind)
+    with pytest.raises(InvalidImage, match=f"its last {len(data) - 8192} bytes are zeros, data were lost"):
+        decode(data[:8192] + bytes(len(data) - 8192))
+    assert decode(data[:8200] + bytes(len(data) - 8200))[0].shape == (80, 90, 3)  # black pixels begin anywhere
+
+
 JPEG_KINDS = {
     "baseline": {},
     "progressive": {"progressive": True},

@@ -57,6 +57,15 @@ def test_a_manifest_moves_with_its_images(tmp_path):
     assert read_manifest(tmp_path / "elsewhere/lists/manifest.jsonl").root == tmp_path / "elsewhere/images"
 
 
+def test_a_link_to_a_manifest_has_its_images_beside_itself_or_beside_the_manifest(written, tmp_path):
+    link = tmp_path / "work" / "links" / "m.jsonl"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(written)
+    assert read_manifest(link).root == tmp_path / "images"
+    (tmp_path / "work" / "images").mkdir()  # the link stands for the file, as in a folder of DVC
+    assert read_manifest(link).root == tmp_path / "work" / "images"
+
+
 def test_writing_leaves_nothing_else_behind_and_replaces(written, tmp_path):
     write_manifest(written, [record("c")], tmp_path)
     assert [path.name for path in written.parent.iterdir()] == ["manifest.jsonl"]

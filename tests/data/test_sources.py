@@ -325,10 +325,11 @@ def test_stores_are_no_photographs(tmp_path):
     put(tmp_path / "other/store.json", b'{"format": "of another program"}')
     assert [entry.path for entry in open_source(tmp_path).entries()] == ["a.png", "other/b.png"]
     assert [(row.path, row.reason) for row in open_source(tmp_path).passed_over] == [
-        ("corpus", "a corpus of this program, no photographs")
+        ("corpus", "a store of this program (corpus), no photographs")
     ]
-    with pytest.raises(PipelineError, match="is a corpus of this program, and no pristine images"):
-        open_source(tmp_path / "corpus")
+    for folder in ("corpus", "corpus/reports"):
+        with pytest.raises(PipelineError, match=r"a store of this program \(corpus\), no photographs; give the photo"):
+            open_source(tmp_path / folder)
 
 
 def test_stores_in_an_archive_are_no_photographs(tmp_path):

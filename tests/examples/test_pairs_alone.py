@@ -55,7 +55,7 @@ def test_without_avif_the_error_names_the_package(monkeypatch, pristine, tmp_pat
 
 
 def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path, capsys, monkeypatch):
-    quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 2, c2st_tiles: 16, c2st_folds: 2}\n"
+    quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 1, c2st_tiles: 16, c2st_folds: 2}\n"
     monkeypatch.setattr(pairs_alone, "SETTINGS", quick)
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
     main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from distort_pipeline.metrics import classifier
 from distort_pipeline.metrics.classifier import TILE_PX, LevelPair, SeverityRegressor, tiles_of
 from distort_pipeline.metrics.evaluation import EvalImages
 from distort_pipeline.metrics.tstr import FoldData, severity_tstr_of
@@ -12,6 +13,14 @@ from distort_pipeline.records import to_uint8
 from distort_pipeline.steps.classifiers import run_c2st
 
 STEPS = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_batches():
+    """Noise of other severities is seen in fewer tiles a step than photographs' distortions are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(classifier, "BATCH", 16)
+        yield
 
 
 def noisy(image, sigma, seed):
@@ -133,7 +142,7 @@ def test_tiles_of_a_multi_level_model_are_at_its_levels_in_turn(multi_level_tile
 
 
 def test_training_on_right_severities_equals_training_on_true_ones(multi_level_tiles):
-    regressor = SeverityRegressor(steps=STEPS)
+    regressor = SeverityRegressor(steps=32)
     good, wrong = (
         severity_tstr_of(
             [FoldData(tiles.pristine, {"noise": tiles.multi_level[model]}) for tiles in multi_level_tiles],

@@ -24,7 +24,7 @@ from distort_pipeline.steps import evaluate, ingest, pairs
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
-SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
+SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=1, c2st_tiles=16, c2st_folds=2)
 EXTERNAL = "faded-film"  # a distortion outside the registry
 
 

@@ -107,7 +107,7 @@ def test_quality_falls_along_the_severity_scale_from_the_pristine_image(metrics)
 def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_counted(pair_store, tmp_path):
     write_noise(tmp_path / "models" / "monotone", SIGMAS, SIGMAS)
     write_noise(tmp_path / "models" / "severe", (10, 19, 36), (10, 19, 36))
-    settings = EvaluateConfig(side_by_side=0, c2st_steps=2, c2st_tiles=24, c2st_folds=2)
+    settings = EvaluateConfig(side_by_side=0, c2st_steps=1, c2st_tiles=24, c2st_folds=2)
     report = evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["severity_tstr"]

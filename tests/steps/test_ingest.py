@@ -190,6 +190,15 @@ def test_no_file_of_the_user_is_overwritten(mixed, tmp_path):
     assert {path: path.read_bytes() for path in mixed.rglob("*") if path.is_file()} == before
 
 
+def test_a_source_of_stores_alone_is_an_error_that_names_them(tmp_path):
+    (tmp_path / "photos" / "export").mkdir(parents=True)
+    (tmp_path / "photos" / "export" / "store.json").write_text('{"format": "distort-pipeline/export"}')
+    with pytest.raises(
+        PipelineError, match=r"the first is export \(a store of this program \(export\), no photographs"
+    ):
+        ingest.run(settings(tmp_path / "photos"), tmp_path / "m.jsonl")
+
+
 def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):
     with pytest.raises(PipelineError, match="there is no source"):
         ingest.run(settings(tmp_path / "none"), tmp_path / "m.jsonl")

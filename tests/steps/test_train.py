@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from small_models import fit_dct_only
 
 from distort_pipeline.commands.params import pretrained
 from distort_pipeline.config import TrainConfig
@@ -172,7 +173,9 @@ def test_weights_of_another_network_are_named(model, tmp_path):
 def fitted(pair_store, tmp_path_factory):
     """A model of white noise without any adversarial step."""
     out = tmp_path_factory.mktemp("fitted") / "white_noise"
-    step.run(dataclasses.replace(TINY, steps=0), pair_store.folder, out, distortion="white_noise")
+    with pytest.MonkeyPatch.context() as patched:
+        fit_dct_only(patched)
+        step.run(dataclasses.replace(TINY, steps=0), pair_store.folder, out, distortion="white_noise")
     return out
 
 

@@ -16,10 +16,17 @@ def fitted(pair_store, folder, **changes):
     })  # fmt: skip
 
 
-def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monkeypatch):
-    first = fitted(pair_store, tmp_path)
+@pytest.fixture(scope="module")
+def first(pair_store, tmp_path_factory):
+    """The folder of a fit, and the fit."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder, fitted(pair_store, folder)
+
+
+def test_a_resumed_training_starts_from_the_first_fit(pair_store, first, monkeypatch):
+    folder, first = first
     monkeypatch.setattr(init_module, "fit_tiles", None)  # nothing is fitted again
-    resumed = fitted(pair_store, tmp_path)
+    resumed = fitted(pair_store, folder)
     assert (resumed.codec_prior, list(resumed.explained.items())) == (first.codec_prior, list(first.explained.items()))
     assert resumed.coefficient_curves.keys() == first.coefficient_curves.keys()
     assert all(
@@ -30,8 +37,8 @@ def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monk
     assert all(np.array_equal(resumed.noise[name], first.noise[name]) for name in first.noise)
 
 
-def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, tmp_path):
-    init = fitted(pair_store, tmp_path)
+def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, first):
+    init = first[1]
     tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     without_curves = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
     assert np.square(init.noise["octaves"]).sum() < 0.5 * np.square(without_curves["octaves"]).sum()

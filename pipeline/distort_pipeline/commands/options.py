@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 EXIT_BROKEN = 1  # of a command that finds damage
+EXIT_USER = 2
 SELECTABLE = ("distortion", "level", "split")
 # settings of options with another name
 SETTINGS_OF = {"external_pairs": ("external",), "select": tuple(f"{name}s" for name in SELECTABLE)}

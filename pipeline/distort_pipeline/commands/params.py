@@ -193,21 +193,14 @@ class Inputs:
 
 
 def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Rebuild:
-    """Return a function that makes the store at `path` again in another folder, with the same settings.
+    """Return a function that makes the sharded store at `path` again in another folder, with the same settings."""
+    steps = {"pairs": _pairs, "corpus": _corpus, "export": _export}
 
-    PipelineError if the metadata names no step for sharded stores.
-    """
-    metadata = read_json(path / "store.json")
-    settings = metadata.get("settings") if isinstance(metadata, dict) else None
-    kind = settings.get("format") if isinstance(settings, dict) else None
-    steps: dict[str, Callable[[dict[str, Any], Path], Report]] = {
-        "pairs": lambda values, out: _pairs(values, out, inputs, workers),
-        "corpus": lambda values, out: _corpus(values, out, inputs, workers),
-        "export": lambda values, out: _export(values, out, inputs, workers),
-    }
-    if not isinstance(settings, dict) or kind not in steps:
-        raise PipelineError(f"{path} has no shards to repair: run the command that made it again")
-    return lambda out: steps[str(kind)](settings, out)
+    def rebuild(out: Path) -> Report:
+        settings = read_json(path / "store.json")["settings"]
+        return steps[settings["format"]](settings, out, inputs, workers)
+
+    return rebuild
 
 
 def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:

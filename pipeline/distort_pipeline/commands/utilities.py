@@ -18,6 +18,7 @@ import numpy as np
 
 from distort_pipeline.commands.options import (
     EXIT_BROKEN,
+    EXIT_USER,
     STORE_PATH,
     examples,
     named_paths,
@@ -27,7 +28,7 @@ from distort_pipeline.commands.options import (
     worker_options,
 )
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import SampleRecord
@@ -213,7 +214,8 @@ def verify(
 
     PATHS are manifests, pair stores, models, corpora or exports.
 
-    Prints missing or damaged files and exits with code 1 if there are any. `--repair` rebuilds damaged shards.
+    Prints missing or damaged files and exits with code 1 if there are any, with code 2 if a store cannot be checked or
+    repaired. `--repair` rebuilds damaged shards.
     """
     from distort_pipeline.commands.params import Inputs, manifest_beside, models_or_pretrained, rebuilder
     from distort_pipeline.commands.repair import repair as repair_store
@@ -222,27 +224,34 @@ def verify(
 
     pool = Workers(workers or 0, 1, scheduler, str(scheduler_file) if scheduler_file else None)
     external = named_paths(external_pairs)
-    broken = False
+    code = 0
     for path in paths:
-        report = verify_store(path, workers=pool)
-        if repair and report.problems:
-            say_problems(path, report.problems)
-            inputs_of_store = Inputs(
-                **inputs,
-                manifest=manifest or manifest_beside(path),
-                **({"models": models_or_pretrained(models)} if report.kind == "corpus" else {}),
-                external=external,
-            )
-            report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
-        problems = report.problems
-        if against is not None:
-            difference = compare(path, against, tolerance=tolerance, workers=pool)
-            click.echo(f"{path}: against {against}: {difference.summary}")
-            problems += difference.problems
+        try:
+            report = verify_store(path, root=inputs["root"], workers=pool)
+            if repair and report.problems:
+                say_problems(path, report.problems)
+                inputs_of_store = Inputs(
+                    **inputs,
+                    manifest=manifest or manifest_beside(path),
+                    **({"models": models_or_pretrained(models)} if report.kind == "corpus" else {}),
+                    external=external,
+                )
+                report = repair_store(path, report, rebuilder(path, inputs_of_store, pool), workers=pool)
+            problems = report.problems
+            if against is not None:
+                difference = compare(path, against, tolerance=tolerance, workers=pool)
+                click.echo(f"{path}: against {against}: {difference.summary}")
+                problems += difference.problems
+        except WorkersError:
+            raise
+        except PipelineError as error:  # of this store: the others are still checked
+            click.echo(f"distort-pipeline: {error}", err=True)
+            code = EXIT_USER
+            continue
         say_problems(path, problems)
         click.echo(f"{path}: {report.summary}")
-        broken = broken or bool(problems)
-    ctx.exit(EXIT_BROKEN if broken else 0)
+        code = max(code, EXIT_BROKEN if problems else 0)
+    ctx.exit(code)
 
 
 @click.command(

@@ -24,6 +24,7 @@ from distort_pipeline.data.files import (
     Ledger,
     cannot_write,
     is_litter,
+    is_sealed,
     is_unfinished,
     read_json,
     sealed,
@@ -308,12 +309,8 @@ class StagedStore:
 
     def _is_finished(self) -> bool:
         path = self.work / "store.json"
-        metadata = read_json(path) if path.is_file() else None
-        return (
-            isinstance(metadata, dict)
-            and metadata.get("config_hash") == self.config_hash
-            and metadata == sealed(metadata)
-        )
+        metadata = read_json(path) if path.is_file() else {}
+        return is_sealed(metadata) and metadata.get("config_hash") == self.config_hash
 
     def _move_in(self) -> None:
         for folder in self._transient:  # needed until here: a kill before this line loses no work

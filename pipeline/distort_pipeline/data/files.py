@@ -71,7 +71,7 @@ def _new_file(path: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.resolve().mkdir(parents=True, exist_ok=True)  # it may be a link to a missing folder
         return path.open("wb")
 
 
@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"there is no file {path}") from None
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise PipelineError(f"{path} is damaged: {error}") from None
 
 
@@ -209,6 +209,14 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return `metadata` with `seal`, the digest of all other fields, for `verify`."""
     fields = {name: value for name, value in metadata.items() if name != "seal"}
     return {**fields, "seal": digest(fields)}
+
+
+def is_sealed(metadata: object) -> bool:
+    """Return whether `metadata` are as sealed, unchanged since."""
+    try:
+        return isinstance(metadata, dict) and metadata == sealed(metadata)
+    except ValueError:  # NaN, or text that is not Unicode: never sealed
+        return False
 
 
 class Ledger:

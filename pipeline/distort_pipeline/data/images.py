@@ -52,7 +52,8 @@ FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "WEBP", "AVIF", "BMP", "DIB
 BITS_PER_SAMPLE = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "BitsPerSample")
 PHOTOMETRIC = next(tag for tag, info in _TIFF_TAGS.items() if info.name == "PhotometricInterpretation")
 PNG_DEPTH_AT = 24  # offset of the bit depth in a PNG: 8 bytes of signature, 8 of chunk head, 8 of sides
-MIN_ZEROS = 1024  # at the end of a file: their decoders take zeros for data; files cut short by a copy end like this
+MIN_ZEROS = 1024  # at the end of a compressed file; files cut short by a copy end like this
+BLOCK_BYTES = 4096  # of file systems: zeros for lost data begin with a block, black pixels where they like
 SRGB_TOLERANCE = 2  # 8-bit levels: sRGB profiles of other makers stay within, Display P3 and Adobe RGB exceed it by far
 
 # raised by Pillow on broken bytes, see test_damage_is_a_reason_not_a_crash
@@ -131,9 +132,18 @@ def _loaded(data: bytes, max_megapixels: float | None, min_side_px: int) -> tupl
         raise InvalidImage(f"broken image: {str(error) or type(error).__name__}") from None
     if opened.format in ("JPEG", "MPO") and (fault := jpeg_fault(data, lambda other: _has_pixels(other, opened))):
         raise InvalidImage(f"broken image: {fault}")
-    if opened.format in ("WEBP", "AVIF") and (zeros := len(data) - len(data.rstrip(b"\0"))) >= MIN_ZEROS:
-        raise InvalidImage(f"broken image: its last {zeros} bytes are zeros, data were lost")
+    if lost := _lost_bytes(data, opened.format):
+        raise InvalidImage(f"broken image: its last {lost} bytes are zeros, data were lost")
     return opened, mode
+
+
+def _lost_bytes(data: bytes, image_format: str | None) -> int:
+    """Return the number of zeros at the end of a file in place of lost data, in formats that decode them as pixels."""
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    if image_format in ("WEBP", "AVIF"):
+        return zeros if zeros >= MIN_ZEROS else 0
+    begins_a_block = zeros >= BLOCK_BYTES and (len(data) - zeros) % BLOCK_BYTES == 0
+    return zeros if image_format in ("BMP", "DIB", "PPM", "TIFF") and begins_a_block else 0
 
 
 def _has_pixels(data: bytes, expected: PILImage.Image) -> bool:

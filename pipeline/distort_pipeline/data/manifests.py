@@ -73,7 +73,13 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}, line 1: the rows do not match the digest: some were changed, added or lost; "
             "make it again with `distort-pipeline ingest`, or give your changes as a CSV list to ingest"
         )
-    return Manifest(tuple(records), (path.parent / metadata["root"]).resolve(), metadata["digest"])
+    return Manifest(tuple(records), _root(path, metadata["root"]), metadata["digest"])
+
+
+def _root(path: Path, relative: str) -> Path:
+    """Return the root of the images: beside the manifest at `path`, or, if `path` is a link, beside its target."""
+    roots = [(folder / relative).resolve() for folder in (path.parent, path.resolve().parent)]
+    return next((root for root in roots if root.is_dir()), roots[0])
 
 
 def is_manifest(first_line: str) -> bool:

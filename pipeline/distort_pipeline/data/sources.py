@@ -45,7 +45,7 @@ from distort_pipeline.records import Image, ImageRecord, Rejected
 
 FORMAT_PREFIX = "distort-pipeline/"  # of the format in a store's metadata
 TABLE_OF_SOURCES = "SOURCES.csv"
-OWN_STORE = "a {} of this program, no photographs"
+OWN_STORE = "a store of this program ({}), no photographs"
 SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini", "dvc.yaml", "dvc.lock")
 IGNORED_SUFFIXES = (
     *(".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".parquet", ".mat", ".npy", ".npz"),
@@ -72,8 +72,8 @@ class Source:
 def open_source(path: Path) -> Source:
     """Return the contents of the source at `path`; PipelineError if missing or of an unknown kind."""
     if path.is_dir():
-        if kind := _store_kind(path):
-            raise PipelineError(f"{path} is a {kind} of this program, and no pristine images; give the photographs")
+        if kind := next(filter(None, map(_store_kind, (path, *path.resolve().parents))), None):
+            raise PipelineError(f"{path} is, or is in, {OWN_STORE.format(kind)}; give the photographs")
         return _walked(path, list(_walk(path)))
     if not path.is_file():
         raise PipelineError(f"there is no source {path}: give a folder, an archive, a CSV or JSONL list, or a manifest")

@@ -150,7 +150,7 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     require_file(rejected, is_rejected)
     source = open_source(Path(config.source))
     entries = source.entries()
-    if not entries and not source.refused:
+    if not (entries or source.refused or source.passed_over):
         raise PipelineError(f"the source {config.source} holds no images")
     examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
     usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
@@ -160,9 +160,9 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     refused.sort(key=lambda row: row.path)
     write_rejected(rejected, sorted([*refused, *passed_over], key=lambda row: row.path))
     if not usable:
-        first = [*refused, *passed_over][0]
+        first, *others = [*refused, *passed_over]
         raise PipelineError(
-            f"nothing in the source {config.source} is usable: {len(refused)} rejected, the first is {first.path} "
+            f"nothing in the source {config.source} is usable: {1 + len(others)} rejected, the first is {first.path} "
             f"({first.reason}); all are in {rejected}"
         )
     copies = near_copies([item.fingerprint for item in usable])
