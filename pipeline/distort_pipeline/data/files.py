@@ -12,7 +12,7 @@ import shutil
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,8 +26,8 @@ from distort_pipeline.records import digest
 
 Record = TypeVar("Record")
 
-LISTING = "files.json"
-UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
+STORE, LISTING = "store.json", "files.json"
+UNLISTED = (STORE, "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
 LITTER = {  # left in any folder by file managers, file systems and network disks
     *(".DS_Store", ".localized", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
@@ -55,20 +55,36 @@ def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> No
     Without `flush`, a power cut (not a kill) can leave an empty file: only for files with digests.
     """
     if isinstance(path, RemotePath):
-        _write_object(path, b"".join(parts))
+        try:
+            path.write_bytes(b"".join(parts))
+        except OSError as error:
+            raise PipelineError(cannot_write(path, error)) from None
         return
+    with atomic_file(path, flush=flush, make_folder=False) as partial, _new_file(partial) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def atomic_file(path: Path, *, flush: bool = True, make_folder: bool = True) -> Iterator[Path]:
+    """Yield a temporary path, renamed to `path` on success and deleted on failure; `flush` as in `write_parts`.
+
+    PipelineError if the disk is full or the folder is not writable.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with _new_file(partial) as file:
-            file.writelines(parts)
-            if flush:
-                file.flush()
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if flush:
+            with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):  # the folder itself may be the fault
             partial.unlink(missing_ok=True)
-        raise PipelineError(cannot_write(path, error)) from None
+        if isinstance(error, OSError):
+            raise PipelineError(cannot_write(path, error)) from None
+        raise
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -78,13 +94,6 @@ def _new_file(path: Path) -> BinaryIO:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
-
-
-def _write_object(path: RemotePath, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def cannot_write(path: Path, error: OSError) -> str:
@@ -120,9 +129,20 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"{path} is damaged: {error}") from None
 
 
+def stored_metadata(folder: Path) -> dict[str, Any]:
+    """Return the metadata in store.json of `folder`; empty without one; PipelineError if damaged."""
+    metadata = read_json(folder / STORE) if (folder / STORE).is_file() else {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Return whether `metadata` are those of a store of this program."""
+    return str(metadata.get("format")).startswith("distort-pipeline/")
+
+
 def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the metadata in store.json of `folder`; PipelineError for another kind or version."""
-    path = folder / "store.json"
+    path = folder / STORE
     if not path.is_file():
         staged = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
         unfinished = folder.is_dir() or any(staged)
@@ -155,18 +175,12 @@ def from_json(kind: type[Record], value: object, path: Path) -> Record:
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
     kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if kind is Any:
+    if kind is Any or (value is None and types.NoneType in arguments):
         return value
     if kind in (typing.Union, types.UnionType):
-        return None if value is None else _typed(arguments[0], value, name)
+        return _typed(arguments[0], value, name)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints, prefix = typing.get_type_hints(kind), name if name.endswith(": ") else f"{name}."
-        given = {field.name: field for field in dataclasses.fields(kind) if field.name in value}
-        for field in dataclasses.fields(kind):
-            if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
-                raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
-        make: Callable[..., Any] = kind
-        return make(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
+        return _record(hint, value, name if name.endswith(": ") else f"{name}.")
     if kind in (tuple, Sequence) and isinstance(value, list):
         return tuple(_typed(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
     if kind is Mapping and isinstance(value, dict):
@@ -175,6 +189,16 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise PipelineError(f"{name} is {value!r}, and no {getattr(kind, '__name__', kind)}")
+
+
+def _record(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints, given = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name in values:
+            given[field.name] = _typed(hints[field.name], values[field.name], f"{prefix}{field.name}")
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
+    return kind(**given)
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -338,25 +362,6 @@ def _written(path: Path) -> list[int]:
         while block := file.read(CRC_BLOCK_BYTES):
             size, crc = size + len(block), extend(crc, block)
     return [size, crc]
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, renamed to `path` on success and deleted on failure.
-
-    PipelineError if the disk is full or the folder is not writable.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> Path:

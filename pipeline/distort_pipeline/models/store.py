@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from distort_pipeline.data.builds import StagedStore
-from distort_pipeline.data.files import read_json, write_bytes
+from distort_pipeline.data.files import is_ours, stored_metadata, write_bytes
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.readme import readme
@@ -121,10 +121,9 @@ def finished_models(models: Path) -> dict[str, Path]:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        metadata = read_json(folder / "store.json")
+        return is_ours(stored_metadata(folder))
     except PipelineError:
         return True  # a damaged model is an error for its reader
-    return isinstance(metadata, dict) and str(metadata.get("format")).startswith("distort-pipeline/")
 
 
 def model_folders(models: Path) -> dict[str, Path]:

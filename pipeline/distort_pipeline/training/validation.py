@@ -1,4 +1,4 @@
-"""Validation tiles: the distance of a generator's statistics from the true distortion's, on unseen photographs."""
+"""Validation on unseen photographs: figures, acceptance thresholds and calibration of a generator, for its card."""
 
 from __future__ import annotations
 
