@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import keras
 import numpy as np
-from keras import ops
 from scipy.fft import dct
 
+from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.layers import fade, interpolate, interpolation_weights
 from distort_pipeline.networks.noise import downsample2x, invert_upsample2x, upsample2x
 from distort_pipeline.networks.wavelets import (

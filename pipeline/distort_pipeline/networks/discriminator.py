@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-from keras import ops
-
+from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.layers import BatchNorm, severity_map
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-import keras
-
+from distort_pipeline.networks.backend import keras
 from distort_pipeline.networks.codec_prior import CoefficientCurves, is_scaled
 from distort_pipeline.networks.layers import GeneratorInputs
 from distort_pipeline.networks.noise import NoisePyramid

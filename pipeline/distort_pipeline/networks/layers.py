@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
+
+from distort_pipeline.networks.backend import keras, ops
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-from keras import ops
-
+from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.layers import fade, interpolate, interpolation_weights
 
 INVERSION_ITERATIONS = 16

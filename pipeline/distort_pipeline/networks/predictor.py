@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.backend import keras
 from distort_pipeline.networks.generator import MULTIPLE_PX, noise_shapes
 from distort_pipeline.networks.layers import GeneratorInputs
 from distort_pipeline.networks.wavelets import SIZES, Significances, significance_of

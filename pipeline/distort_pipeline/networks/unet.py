@@ -8,11 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-from keras import ops
-from keras.initializers import RandomNormal, Zeros
-from keras.layers import Add, Concatenate, Conv2D, LeakyReLU
-
+from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.layers import BatchNorm, GeneratorInputs, UpsampledConv2D, fade, severity_map
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; from the paper's figure
@@ -38,14 +34,14 @@ class UNet:
         features, skips, noises = inputs.image, [], inputs.noises
         if inputs.severity is not None:
             maps = severity_map(inputs.severity, features)
-            features = Concatenate(name="beside", dtype="float32")([features, maps])
+            features = keras.layers.Concatenate(name="beside", dtype="float32")([features, maps])
         for block, width in enumerate(ENCODER_WIDTHS, start=1):
             features = self._encoder_block(features, width * self.base_filters, block)
             skips.append(features)
         skips.pop()  # the bottleneck is the decoder's input, not a skip
         for block, width in enumerate(DECODER_WIDTHS, start=1):
             features = self._decoder_block(features, noises[block - 1 : block], width * self.base_filters, block)
-            features = Concatenate(name=f"skip_{block}", dtype=self.precision)([features, skips.pop()])
+            features = keras.layers.Concatenate(name=f"skip_{block}", dtype=self.precision)([features, skips.pop()])
         residuals = self._last_block(features, noises[-1:])
         if inputs.severity is None:
             return residuals
@@ -56,7 +52,7 @@ class UNet:
         # bfloat16 cannot resolve single 8-bit levels: small differences would be lost before the first kernel
         options = {"use_bias": self.fused, "dtype": "float32" if block == 1 else self.precision}
         name = f"encoder_{block}"
-        features = Conv2D(filters, 4, strides=2, padding="same", name=f"{name}_conv", **options)(features)
+        features = keras.layers.Conv2D(filters, 4, strides=2, padding="same", name=f"{name}_conv", **options)(features)
         return self._activated(features, name)
 
     def _decoder_block(self, features: Any, noise: Any, filters: int, block: int) -> Any:
@@ -64,12 +60,15 @@ class UNet:
         features = self._upsampled(filters, f"{name}_conv", use_bias=self.fused)(features)
         for noise_map in noise:
             injected = self._noise_conv(filters, f"{name}_noise")(noise_map)
-            features = Add(name=f"{name}_inject", dtype=self.precision)([features, injected])
+            features = keras.layers.Add(name=f"{name}_inject", dtype=self.precision)([features, injected])
         return self._activated(features, name)
 
     def _last_block(self, features: Any, noise: Any) -> list[Any]:
         name, deviations = f"decoder_{len(ENCODER_WIDTHS)}", (RESIDUAL_START, NOISE_START)
-        start, noise_start = (Zeros() if self.starts_at_zero else RandomNormal(stddev=d) for d in deviations)
+        start, noise_start = (
+            keras.initializers.Zeros() if self.starts_at_zero else keras.initializers.RandomNormal(stddev=d)
+            for d in deviations
+        )
         residual = self._upsampled(3, f"{name}_conv", use_bias=True, kernel_initializer=start)(features)
         return [residual, *(self._noise_conv(3, f"{name}_noise", noise_start)(noise_map) for noise_map in noise)]
 
@@ -78,9 +77,9 @@ class UNet:
 
     def _noise_conv(self, filters: int, name: str, initializer: Any = "glorot_uniform") -> keras.layers.Layer:
         options = {"kernel_initializer": initializer, "name": name, "dtype": self.precision}
-        return Conv2D(filters, 3, padding="same", use_bias=False, **options)
+        return keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, **options)
 
     def _activated(self, features: Any, name: str) -> Any:
         if not self.fused:
             features = BatchNorm(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=self.precision)(features)
-        return LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=self.precision)(features)
+        return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=self.precision)(features)

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.backend import backend_name, start_backend
+from distort_pipeline.networks.backend import backend_name, keras, ops, start_backend
 from distort_pipeline.networks.codec_prior import CoefficientCurves
 from distort_pipeline.networks.discriminator import build_discriminator
 from distort_pipeline.networks.generator import (
