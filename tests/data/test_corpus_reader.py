@@ -84,7 +84,7 @@ def test_tables_reports_and_tiles_are_whole_and_in_order(corpus):
 
 def test_opening_needs_neither_tensorflow_nor_dask(finished_corpus):
     code = (
-        "import sys; from distort_pipeline.stores.corpora import open_corpus;"
+        "import sys; from distort_pipeline.data.corpora import open_corpus;"
         f"print(open_corpus({str(finished_corpus)!r})[:3].distorted.shape,"
         "[name for name in ('tensorflow', 'keras', 'dask', 'cv2', 'scipy') if name in sys.modules])"
     )

@@ -53,7 +53,7 @@ def test_a_holder_elsewhere_is_refused_while_its_lease_is_young_and_taken_over_w
 
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(path, capsys):
     code = (
-        "import os, sys; from pathlib import Path; from distort_pipeline.stores.leases import hold_lease;"
+        "import os, sys; from pathlib import Path; from distort_pipeline.data.leases import hold_lease;"
         f"lease = hold_lease(Path({str(path)!r}), 'corpus'); lease.__enter__();"
         "print('held', flush=True); sys.stdin.read()"
     )

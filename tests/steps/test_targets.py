@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
+from small_models import card_of
 
 from distort_pipeline.steps.targets import assign_targets, distort_to_targets
 
@@ -39,7 +42,9 @@ def test_an_image_with_no_target_within_reach_gets_the_mildest():
 class LateComposite:
     """An identity generator until severity 1, where 40 levels are added."""
 
-    cards = {"late": {"calibration": {"severity": [0, 0.5, 1], "psnr": [60, 40, 16]}}}  # noqa: RUF012
+    cards = {  # noqa: RUF012
+        "late": dataclasses.replace(card_of("late", [{}]), calibration={"severity": (0, 0.5, 1), "psnr": (60, 40, 16)})
+    }
 
     def distort_batches(self, images, seeds, severities, significances):  # noqa: ARG002
         assert len(images) == len(seeds) == len(severities)

@@ -30,7 +30,7 @@ from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks, track
-from distort_pipeline.models import store
+from distort_pipeline.models import card
 
 FILES_PER_TASK = 64
 
@@ -126,7 +126,7 @@ def interrupted(path: Path) -> str:
 
 
 EXPORT, EVALUATION = "export", "evaluation"
-KINDS = (pairs.KIND, store.KIND, EVALUATION, corpora.KIND, labels.KIND, EXPORT)
+KINDS = (pairs.KIND, card.KIND, EVALUATION, corpora.KIND, labels.KIND, EXPORT)
 OURS = "distort-pipeline/"
 
 

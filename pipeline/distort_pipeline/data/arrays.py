@@ -1,8 +1,6 @@
 """Pixels in Zarr v3: sharded arrays of tiles, and one array for each whole image.
 
-Fast reading and writing of the inner chunks of sharded arrays, without Zarr's overhead.
-
-Zarr reads and writes the same bytes through an event loop and with copies into new memory; for the cost see
+Pairs are written and read without Zarr's overhead, an event loop and copies into new memory; for the cost see
 benchmarks/crops.py and pairs.py. The layout is "sharding_indexed" of the Zarr v3 specification: chunks, then an index
 (offset and size of each chunk), then the CRC-32C of the index.
 """

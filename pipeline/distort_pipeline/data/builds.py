@@ -24,10 +24,12 @@ from distort_pipeline.data.files import (
     Ledger,
     cannot_write,
     is_litter,
+    is_ours,
     is_sealed,
     is_unfinished,
     read_json,
     sealed,
+    stored_metadata,
     write_json,
     write_listing,
 )
@@ -80,12 +82,10 @@ def _require_outside_stores(out: Path, destination: Path) -> None:
 
 
 def _is_store(folder: Path) -> bool:
-    path = folder / "store.json"
     try:
-        metadata = read_json(path) if path.is_file() else None
+        return is_ours(stored_metadata(folder))
     except PipelineError:
         return False
-    return isinstance(metadata, dict) and str(metadata.get("format")).startswith("distort-pipeline/")
 
 
 def require_new_folder(out: Path) -> Path:
@@ -133,9 +133,12 @@ def require_writable(folder: Path) -> None:
 def staging_folder(destination: Path, name: str) -> Path:
     """Return the staging folder called `name` for a store at `destination`: inside it if empty, else beside it."""
     inside = destination / f".{name}.building"
-    if inside.is_dir() or (destination.is_dir() and _is_vacant(destination)):
-        return inside
-    return destination.parent / f".{destination.name}.{name}.building"
+    is_inside = inside.is_dir() or (destination.is_dir() and _is_vacant(destination))
+    return inside if is_inside else _beside(destination, f"{name}.building")
+
+
+def _beside(destination: Path, name: str) -> Path:
+    return destination.parent / f".{destination.name}.{name}"
 
 
 def move_in(work: Path, destination: Path) -> None:
@@ -203,9 +206,8 @@ class StagedStore:
 
     @property
     def _lease(self) -> Path:
-        return self.work.with_name(
-            ".lease" if self.work.parent == self.destination else f".{self.destination.name}.lease"
-        )
+        is_inside = self.work.parent == self.destination
+        return self.destination / ".lease" if is_inside else _beside(self.destination, "lease")
 
     def complete(self) -> bool:
         """Return whether `out` already holds exactly this store; PipelineError for other contents.
@@ -220,13 +222,10 @@ class StagedStore:
                 self._move_in()
         if _is_vacant(self.destination):
             return False
-        path = self.destination / "store.json"
-        metadata = read_json(path) if path.is_file() else None
-        if isinstance(metadata, dict) and metadata.get("config_hash") == self.config_hash:
+        metadata = stored_metadata(self.destination)
+        if metadata.get("config_hash") == self.config_hash:
             return True
-        if not isinstance(metadata, dict) or not str(metadata.get("format")).startswith("distort-pipeline/"):
-            raise _not_ours(self.out)
-        raise self._other()
+        raise self._other() if is_ours(metadata) else _not_ours(self.out)
 
     def _is_complete_remotely(self) -> bool:
         for name in ("store.json", NOTE):
@@ -251,9 +250,9 @@ class StagedStore:
 
     def _adopt(self) -> None:
         """Move interrupted work beside `out` into `out`, an empty folder created since then."""
-        sibling = self.destination.parent / f".{self.destination.name}.{self.work.name.lstrip('.')}"
+        sibling = _beside(self.destination, self.work.name.lstrip("."))
         if self.work.parent == self.destination and sibling.is_dir() and not self.work.exists():
-            with hold_lease(sibling.with_name(f".{self.destination.name}.lease"), self.out):
+            with hold_lease(_beside(self.destination, "lease"), self.out):
                 try:
                     sibling.rename(self.work)
                 except OSError:  # on another disk, as for a mount point: the work starts over
@@ -308,8 +307,7 @@ class StagedStore:
             self._move_in()
 
     def _is_finished(self) -> bool:
-        path = self.work / "store.json"
-        metadata = read_json(path) if path.is_file() else {}
+        metadata = stored_metadata(self.work)
         return is_sealed(metadata) and metadata.get("config_hash") == self.config_hash
 
     def _move_in(self) -> None:

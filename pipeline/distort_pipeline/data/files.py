@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import json
 import os
 import shutil
+import types
+import typing
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from google_crc32c import extend, value
 
@@ -21,8 +24,10 @@ from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
 
-LISTING = "files.json"
-UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
+Record = TypeVar("Record")
+
+STORE, LISTING = "store.json", "files.json"
+UNLISTED = (STORE, "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
 LITTER = {  # left in any folder by file managers, file systems and network disks
     *(".DS_Store", ".localized", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems"),
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
@@ -50,20 +55,36 @@ def write_parts(path: Path, parts: Sequence[bytes], *, flush: bool = True) -> No
     Without `flush`, a power cut (not a kill) can leave an empty file: only for files with digests.
     """
     if isinstance(path, RemotePath):
-        _write_object(path, b"".join(parts))
+        try:
+            path.write_bytes(b"".join(parts))
+        except OSError as error:
+            raise PipelineError(cannot_write(path, error)) from None
         return
+    with atomic_file(path, flush=flush, make_folder=False) as partial, _new_file(partial) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def atomic_file(path: Path, *, flush: bool = True, make_folder: bool = True) -> Iterator[Path]:
+    """Yield a temporary path, renamed to `path` on success and deleted on failure; `flush` as in `write_parts`.
+
+    PipelineError if the disk is full or the folder is not writable.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with _new_file(partial) as file:
-            file.writelines(parts)
-            if flush:
-                file.flush()
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if flush:
+            with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):  # the folder itself may be the fault
             partial.unlink(missing_ok=True)
-        raise PipelineError(cannot_write(path, error)) from None
+        if isinstance(error, OSError):
+            raise PipelineError(cannot_write(path, error)) from None
+        raise
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -73,13 +94,6 @@ def _new_file(path: Path) -> BinaryIO:
     except FileNotFoundError:
         path.parent.resolve().mkdir(parents=True, exist_ok=True)  # it may be a link to a missing folder
         return path.open("wb")
-
-
-def _write_object(path: RemotePath, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def cannot_write(path: Path, error: OSError) -> str:
@@ -115,9 +129,20 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"{path} is damaged: {error}") from None
 
 
+def stored_metadata(folder: Path) -> dict[str, Any]:
+    """Return the metadata in store.json of `folder`; empty without one; PipelineError if damaged."""
+    metadata = read_json(folder / STORE) if (folder / STORE).is_file() else {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Return whether `metadata` are those of a store of this program."""
+    return str(metadata.get("format")).startswith("distort-pipeline/")
+
+
 def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the metadata in store.json of `folder`; PipelineError for another kind or version."""
-    path = folder / "store.json"
+    path = folder / STORE
     if not path.is_file():
         staged = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
         unfinished = folder.is_dir() or any(staged)
@@ -136,6 +161,61 @@ def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
 
 def _field(metadata: object, key: str) -> str:
     return repr(metadata.get(key)) if isinstance(metadata, dict) else "something else"
+
+
+def from_json(kind: type[Record], value: object, path: Path) -> Record:
+    """Return the JSON object `value` of the file `path` as the dataclass `kind`; fields unknown to it are left out.
+
+    Fields are of str, int, float, bool, dataclasses, and tuples, mappings and optionals of these; PipelineError names
+    a field that is missing or of another type.
+    """
+    record: Record = _typed(kind, value, f"{path}: ")
+    return record
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Any or (value is None and types.NoneType in arguments):
+        return value
+    if kind in (typing.Union, types.UnionType):
+        return _typed(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _record(hint, value, name if name.endswith(": ") else f"{name}.")
+    if kind in (tuple, Sequence) and isinstance(value, list):
+        return tuple(_typed(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if kind is Mapping and isinstance(value, dict):
+        return {key: _typed(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    # Python counts True among the whole numbers; JSON may write a float without its point
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise PipelineError(f"{name} is {value!r}, and no {getattr(kind, '__name__', kind)}")
+
+
+def _record(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints, given = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name in values:
+            given[field.name] = _typed(hints[field.name], values[field.name], f"{prefix}{field.name}")
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
+    return kind(**given)
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values, for `from_json`; optional fields that are None are left out."""
+    return {
+        field.name: _plain(value)
+        for field in dataclasses.fields(record)
+        if (value := getattr(record, field.name)) is not None or field.default is not None
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def free_bytes(path: Path) -> int:
@@ -290,25 +370,6 @@ def _written(path: Path) -> list[int]:
         while block := file.read(CRC_BLOCK_BYTES):
             size, crc = size + len(block), extend(crc, block)
     return [size, crc]
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, renamed to `path` on success and deleted on failure.
-
-    PipelineError if the disk is full or the folder is not writable.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> Path:

@@ -1,4 +1,4 @@
-"""Decoding of image files to 8-bit sRGB pixels, by one rule, and PNG encoding.
+"""Image files as 8-bit sRGB pixels, by one rule; near copies, and traces of heavy compression.
 
 The rule, in this order:
 

@@ -4,12 +4,7 @@ corpus/labels/lpips/store.json                   metric, version and corpus dige
 corpus/labels/lpips/values/jpeg-00000.parquet    a MeasuredValue or a Rating for each sample, one file for each batch
 corpus/labels/lpips/ledger/jpeg-00000.json       digest of the values of a batch
 
-Ratings of a subjective study, as a CSV: scores of single images, or choices between two.
-
-Scores have the columns `sample` and `score`; choices `left_sample`, `right_sample` and `choice` (left, right or same).
-The optional column `session` groups ratings: a sample rated twice in a session counts once, with the mean. Further
-columns are ignored. Rows without a sample are trials with a pristine image, rows without a rating unrated trials.
-In the completed list of a study, known by its column `stimulus`, scores are from 1 to 5; other tables have any scale.
+A label is a metric computed for every sample, or the ratings of a subjective study, read from a CSV.
 """
 
 from __future__ import annotations
@@ -71,6 +66,12 @@ class Ratings:
 
 def read_ratings(path: Path, samples: range) -> Ratings:
     """Return the ratings in the CSV at `path`; PipelineError names the line of an invalid rating.
+
+    Scores of single images have the columns `sample` and `score`; choices between two `left_sample`, `right_sample` and
+    `choice` (left, right or same). The optional column `session` groups ratings: a sample rated twice in a session
+    counts once, with the mean. Further columns are ignored. Rows without a sample are trials with a pristine image,
+    rows without a rating unrated trials. In the completed list of a study, known by its column `stimulus`, scores are
+    from 1 to 5; other tables have any scale.
 
     `samples` are the sample numbers of the corpus.
     """

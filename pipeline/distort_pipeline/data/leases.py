@@ -10,7 +10,6 @@ same bytes, and stores are published atomically.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -18,10 +17,10 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.files import from_json, read_json, to_json, write_bytes, write_json
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
 
@@ -166,13 +165,12 @@ def _create(path: Path, holder: Holder) -> None:
 
 
 def _write(path: Path, holder: Holder) -> None:
-    write_bytes(path, json.dumps(asdict(holder)).encode())
+    write_json(path, to_json(holder))
 
 
 def _holder(path: Path) -> Holder | None:
     """Return the holder of the lease at `path`; None if missing or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(str(values["token"]), str(values["host"]), int(values["process"]), str(values["born"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return from_json(Holder, read_json(path), path)
+    except PipelineError:
         return None

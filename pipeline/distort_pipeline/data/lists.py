@@ -1,9 +1,7 @@
-"""Zip and tar archives, read like folders; nothing is ever extracted to a named file.
+"""Where images are listed: archives, read like folders, and lists as CSV or JSON Lines.
 
-Members of a zip or a plain tar are read in place. A compressed tar has no random access: while open, its contents are
-unpacked in a nameless temporary file.
-
-Lists as CSV or JSON Lines: images with optional licence, source and split, or the external pairs.
+Nothing is ever extracted to a named file: members of a zip or a plain tar are read in place; a compressed tar has no
+random access, and while open, its contents are unpacked in a nameless temporary file.
 
 A list of images has the column `path` or `file`; optional are `licence` or `license`, `source` and `split` (train, val
 or test). A missing `source` is joined from `package`, `version` and `author`. Every list is read by the same rules:

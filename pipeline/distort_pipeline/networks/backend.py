@@ -1,5 +1,8 @@
 """Starts the Keras backend: its choice, its log level and its threads.
 
+Keras is imported from here, `from distort_pipeline.networks.backend import keras, ops`, never by its own name: this
+starts the backend. Modules without networks, as for the significance of images, start none.
+
 The environment variable KERAS_BACKEND chooses the backend for a process and its children. There is no setting for
 this, because weights and checkpoints fit either backend.
 """
@@ -12,12 +15,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+    from keras import ops
+
+__all__ = ["backend_name", "has_bfloat16", "keras", "ops", "pin_backend_threads", "start_backend"]
 
 BACKENDS = ("tensorflow", "jax")
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of x86 processors
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's; unless 0, stderr is discarded too, as 2.21 always prints
+
+
+def __getattr__(name: str) -> Any:
+    """Return Keras, or its operations, after the start of the backend."""
+    if name not in ("keras", "ops"):
+        raise AttributeError(name)
+    start_backend()
+    import keras
+
+    return keras if name == "keras" else keras.ops
 
 
 def backend_name() -> str:

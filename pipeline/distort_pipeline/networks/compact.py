@@ -17,11 +17,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
+from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.composed import FREE_CHANNELS, GRID_PX, LATENTS
 from distort_pipeline.networks.patches import Levels, TilePosition
 from distort_pipeline.networks.signal_noise import TO_YCC
@@ -224,7 +223,7 @@ def network_inputs(
     pristine: Any, base: Any, noise: Any, free: Any, latent: Any, offsets: Any, sizes: Any, noise_scale: float
 ) -> list[Any]:
     """Return what the network is called with, of images, bases and noise in levels; their sides are known."""
-    from keras import ops
+    from distort_pipeline.networks.backend import ops
 
     pristine, base, noise, free, latent = map(ops.convert_to_tensor, (pristine, base, noise, free, latent))
     height, width = pristine.shape[1:3]

@@ -185,7 +185,7 @@ class StraightThroughJpeg:
 
     def __call__(self, levels: Any) -> Any:
         """Return what the codec makes of `levels`, neither rounded to 8 bits nor clipped."""
-        from keras import ops
+        from distort_pipeline.networks.backend import ops
 
         clipped = _through(levels, ops.clip(ops.round(levels), 0.0, 255.0))
         ycc = ops.matmul(clipped, TO_YCC.T.astype(np.float32))
@@ -201,7 +201,7 @@ class StraightThroughJpeg:
         return ops.matmul(ops.concatenate([luma + 128.0, chroma], axis=-1), back)
 
     def _quantise(self, plane: Any, table: NDArray[np.float32]) -> Any:
-        from keras import ops
+        from distort_pipeline.networks.backend import ops
 
         n, height, width, channels = ops.shape(plane)
         blocks = ops.reshape(plane, (n, height // 8, 8, width // 8, 8, channels))
@@ -214,14 +214,14 @@ class StraightThroughJpeg:
 
 def _through(values: Any, hard: Any) -> Any:
     """Return `hard` with the gradient of `values`."""
-    from keras import ops
+    from distort_pipeline.networks.backend import ops
 
     return values + ops.stop_gradient(hard - values)
 
 
 def _fancy(plane: Any, axis: int) -> Any:
     """Return `plane` (N, h, w, C) twice as long along `axis`, by libjpeg's triangle filter; borders are repeated."""
-    from keras import ops
+    from distort_pipeline.networks.backend import ops
 
     first, last = (ops.take(plane, [end], axis=axis) for end in (0, plane.shape[axis] - 1))
     rest = [slice(None)] * 4

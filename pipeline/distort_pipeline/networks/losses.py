@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from distort_pipeline.networks.backend import ops
 from distort_pipeline.networks.signal_noise import TO_YCC
 
 RANGE_SPAN = 2.0  # white minus black on the networks' scale

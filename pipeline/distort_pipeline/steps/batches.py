@@ -22,14 +22,8 @@ from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.models.store import (
-    ValidationHistograms,
-    arrays_digest,
-    composite_parameters,
-    levels_near,
-    read_histograms,
-    true_parameters,
-)
+from distort_pipeline.models.card import composite_parameters
+from distort_pipeline.models.store import ValidationHistograms, arrays_digest, read_histograms
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.networks.composed import TileSource
 from distort_pipeline.networks.wavelets import Significances
@@ -344,7 +338,7 @@ def _sample_truth(
     """Write the truth file of the batch; return its measures, its example images by index, and its digest."""
     specs = [
         [
-            DistortionSpec(name, card["distortion"], 0, true_parameters(card, severity))
+            DistortionSpec(name, card.distortion, 0, card.true_parameters(severity))
             for name, card in composite.cards.items()
         ]
         for severity in severities
@@ -363,8 +357,8 @@ def _report(task: BatchTask, composite: CompositeGenerator, measures: BatchMeasu
     stored = []
     for name, generator in composite.generators.items():
         learned = _stored_histograms(task.models[name], generator.digest)
-        stored.append([learned[index] for index in levels_near(generator.card, severities)])
-    external = any(generator.card["external"] for generator in composite.generators.values())
+        stored.append([learned[index] for index in generator.card.levels_near(severities)])
+    external = any(generator.card.external for generator in composite.generators.values())
     report = batch_report(measures, stored, external=external, seed=task.seed)
     request = task.batch.condition.request
     if request.of == SEVERITY:

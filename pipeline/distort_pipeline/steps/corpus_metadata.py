@@ -17,18 +17,12 @@ from distort_pipeline.data.plans import CorpusPlan, overlap
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.distortions import codec_versions
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.models.store import (
-    capabilities,
-    composite_parameters,
-    is_stochastic,
-    learned_levels,
-    true_parameters,
-)
+from distort_pipeline.models.card import ModelCard, composite_parameters
 from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import ImageRecord, SampleRecord, digest
 from distort_pipeline.versions import package_versions
 
-Cards = Mapping[str, dict[str, Any]]
+Cards = Mapping[str, ModelCard]
 
 
 def content_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: str) -> dict[str, Any]:
@@ -37,9 +31,9 @@ def content_settings(values: Mapping[str, Any], cards: Cards, manifest_digest: s
         "format": KIND,
         "version": VERSION,
         "generate": {name: value for name, value in values.items() if name not in RUNTIME_ONLY},
-        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "models": {name: card.weights_digest for name, card in cards.items()},
         "manifest_digest": manifest_digest,
-        "codecs": codec_versions([card["distortion"] for card in cards.values() if not card["external"]]),
+        "codecs": codec_versions([card.distortion for card in cards.values() if not card.external]),
     }
 
 
@@ -99,17 +93,18 @@ def _condition_metadata(condition: Condition) -> dict[str, Any]:
     }
 
 
-def _model_metadata(card: dict[str, Any]) -> dict[str, Any]:
+def _model_metadata(card: ModelCard) -> dict[str, Any]:
     return {
-        "digest": card["weights_digest"],
-        "steps": card["steps"],
-        "levels": [dataclasses.asdict(level) for level in learned_levels(card)],
-        "random": is_stochastic(card),
-        "grey": bool(card.get("data", {}).get("grey")),
+        "digest": card.weights_digest,
+        "steps": card.steps,
+        "levels": [
+            {"level": level.level, "parameters": level.parameters, "severity": level.severity} for level in card.levels
+        ],
+        "random": card.is_stochastic,
+        "grey": card.data.grey,
     }
 
 
-Card = Mapping[str, Any]
 RESERVED = ("pristine", "tiles")  # names of other parts of a corpus
 
 
@@ -131,7 +126,7 @@ def chosen_models(
 
 
 def plan_conditions(
-    cards: Mapping[str, Card],
+    cards: Cards,
     distortions: Sequence[str],
     *,
     levels: int | None,
@@ -144,7 +139,7 @@ def plan_conditions(
     Without `distortions` and `composites`, each model of `cards` has its conditions.
     """
     external = [
-        name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR) if cards[name]["external"]
+        name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR) if cards[name].external
     ]
     if external:
         raise PipelineError(
@@ -152,7 +147,7 @@ def plan_conditions(
             "computed for other images"
         )
     conditions = build_conditions(
-        {name: capabilities(card) for name, card in cards.items()},
+        {name: card.capabilities for name, card in cards.items()},
         distortions or ([] if composites else sorted(cards)),
         levels=levels,
         severity=severity,
@@ -169,9 +164,9 @@ def plan_conditions(
     return conditions
 
 
-def trained_align(cards: Mapping[str, Card]) -> int:
+def trained_align(cards: Cards) -> int:
     """Return the crop alignment in px for all models: the coarsest alignment in their training."""
-    return int(max(card["settings"]["train"]["crop_align"] for card in cards.values()))
+    return max(card.crop_align for card in cards.values())
 
 
 def require_fit_names(names: Iterable[str]) -> None:
@@ -184,7 +179,7 @@ def require_fit_names(names: Iterable[str]) -> None:
             )
 
 
-def _require_calibration(card: Card, name: str) -> None:
-    if not card.get("calibration"):
+def _require_calibration(card: ModelCard, name: str) -> None:
+    if not card.calibration:
         raise PipelineError(f"--target needs a calibration, and the model of {name} has none; train it again")
-    true_parameters(card, 0.5 / len(card["levels"]))  # any severity may be requested: needs a severity scale
+    card.true_parameters(0.5 / len(card.levels))  # any severity may be requested: needs a severity scale

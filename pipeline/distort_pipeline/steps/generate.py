@@ -22,12 +22,14 @@ from distort_pipeline.distortions import unsuitable
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.metrics.full_reference import WINDOW_PX
-from distort_pipeline.models.store import model_folders, needs_image_stats, read_card, true_parameters
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import model_folders
 from distort_pipeline.records import ImageRecord, Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.steps.corpus_metadata import (
+    Cards,
     chosen_models,
     content_settings,
     corpus_metadata,
@@ -38,8 +40,6 @@ from distort_pipeline.steps.corpus_metadata import (
 )
 from distort_pipeline.steps.reference_tiles import TileTask, make_tile_shard
 from distort_pipeline.steps.truth import DistortionSpec
-
-Cards = Mapping[str, dict[str, Any]]
 
 MIN_WHOLE_PX = WINDOW_PX  # of SSIM, in every sample's record
 LEFT_OUT_SHOWN = 5
@@ -126,7 +126,7 @@ def run(
 
 def unusable_images(images: Sequence[ImageRecord], cards: Cards, *, whole_images: bool) -> dict[str, str]:
     """Return path → reason for the `images` that a distortion or a metric of the corpus cannot take."""
-    names = sorted({card["distortion"] for card in cards.values() if not card["external"]})
+    names = sorted({card.distortion for card in cards.values() if not card.external})
     reasons = {}
     for image in images:
         if whole_images and min(image.height, image.width) < MIN_WHOLE_PX:
@@ -166,7 +166,7 @@ def _tile_tasks(
             config.truth_images,
             config.seed,
             config.whole_images,
-            not config.whole_images and any(map(needs_image_stats, cards.values())),
+            not config.whole_images and any(card.network.image_stats for card in cards.values()),
         )
         for number, first in enumerate(range(0, len(plan.tiles), config.samples_per_shard))
     ]
@@ -175,13 +175,11 @@ def _tile_tasks(
 def _shared_truths(cards: Cards, conditions: Sequence[Condition]) -> tuple[DistortionSpec, ...]:
     """Return the true distortions shared by the batches of a condition: of all conditions of fixed severity."""
     return tuple(
-        DistortionSpec(
-            condition.name, card["distortion"], condition.level, true_parameters(card, condition.request.first)
-        )
+        DistortionSpec(condition.name, card.distortion, condition.level, card.true_parameters(condition.request.first))
         for condition in conditions
         if condition.fixed_severity
         for card in [cards[condition.models[0]]]
-        if not card["external"]
+        if not card.external
     )
 
 

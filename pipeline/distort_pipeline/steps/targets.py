@@ -205,5 +205,5 @@ def quality_of(measure: str, pristine: Image, distorted: Image) -> float:
 
 def _calibration(composite: CompositeGenerator) -> Calibration:
     (card,) = composite.cards.values()
-    calibration: Calibration = card["calibration"]
-    return calibration
+    assert card.calibration is not None  # required of --target before
+    return card.calibration

@@ -23,6 +23,7 @@ from distort_pipeline.data.truths import Truth, middle
 from distort_pipeline.distortions import apply
 from distort_pipeline.metrics.full_reference import psnr, ssim
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
+from distort_pipeline.models.card import ModelCard
 from distort_pipeline.models.store import TrainedGenerator, load_generator
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significances
@@ -195,7 +196,7 @@ class CompositeGenerator:
     generators: Mapping[str, TrainedGenerator]
 
     @property
-    def cards(self) -> dict[str, dict[str, Any]]:
+    def cards(self) -> dict[str, ModelCard]:
         """The model cards, by name."""
         return {name: generator.card for name, generator in self.generators.items()}
 

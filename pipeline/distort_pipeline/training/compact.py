@@ -19,12 +19,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from distort_pipeline.networks.backend import has_bfloat16
+from distort_pipeline.networks.backend import has_bfloat16, keras
 from distort_pipeline.networks.compact import (
     CompactSize,
     build_compact_discriminator,

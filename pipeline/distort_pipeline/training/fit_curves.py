@@ -1,9 +1,4 @@
-"""Curves for a codec with a quantisation step per image, as JPEG 2000 with rate control.
-
-The step is the magnitude reached by a share of the image's coefficients; each level has the share with the best
-explained loss. Curves are in units of the bit plane below the step, a set for each phase of an octave, shared by all
-levels.
-"""
+"""Coefficient curves by least squares, and those of a codec with a quantisation step per image."""
 
 from __future__ import annotations
 
@@ -190,8 +185,10 @@ def rate_scaled_curves(
 ) -> Solve:
     """Return a function from shrinkage gain to the curves (PHASES + 1, count, knots) of each band.
 
-    The layer gets the share of each level, for reading an image's step off `image_significance`, the significance (N,
-    18) of the tiles' images. Shares do not rise from level to level.
+    An image's step is the magnitude reached by a share of its coefficients, read off `image_significance` (N, 18), the
+    significance of the tiles' images. The layer gets for each level the share with the best explained loss; shares do
+    not rise from level to level. Curves are in units of the bit plane below the step, a set for each phase of an
+    octave, shared by all levels.
     """
     log_shares = np.minimum.accumulate(_log_shares(layer, pristine, levels, image_significance))
     layer.log_shares.assign(log_shares[:, None])
