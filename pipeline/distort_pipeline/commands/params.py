@@ -232,10 +232,10 @@ def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Worker
     return export.run(config, inputs.corpus, out, workers=workers, labels=tuple(settings["labels"]))
 
 
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 SAMPLES = (
     Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # installed from a wheel
-    Path(__file__).parents[2] / "data" / "sample",  # in a checkout
+    Path(__file__).parents[3] / "data" / "sample",  # in a checkout
 )
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import json
 import os
 import shutil
+import types
+import typing
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from google_crc32c import extend, value
 
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import digest
+
+Record = TypeVar("Record")
 
 LISTING = "files.json"
 UNLISTED = ("store.json", "run.json", "labels")  # labels are added to a finished corpus, with listings of their own
@@ -136,6 +141,39 @@ def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
 
 def _field(metadata: object, key: str) -> str:
     return repr(metadata.get(key)) if isinstance(metadata, dict) else "something else"
+
+
+def from_json(kind: type[Record], value: object, path: Path) -> Record:
+    """Return the JSON object `value` of the file `path` as the dataclass `kind`; fields unknown to it are left out.
+
+    Fields are of str, int, float, bool, dataclasses, and tuples, mappings and optionals of these; PipelineError names
+    a field that is missing or of another type.
+    """
+    record: Record = _typed(kind, value, f"{path}: ")
+    return record
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Any:
+        return value
+    if kind in (typing.Union, types.UnionType):
+        return None if value is None else _typed(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints, prefix = typing.get_type_hints(kind), name if name.endswith(": ") else f"{name}."
+        given = {field.name: field for field in dataclasses.fields(kind) if field.name in value}
+        for field in dataclasses.fields(kind):
+            if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
+                raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
+        return kind(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
+    if kind is tuple and isinstance(value, list):
+        return tuple(_typed(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if kind is Mapping and isinstance(value, dict):
+        return {key: _typed(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    # Python counts True among the whole numbers; JSON may write a float without its point
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise PipelineError(f"{name} is {value!r}, and no {getattr(kind, '__name__', kind)}")
 
 
 def free_bytes(path: Path) -> int:
