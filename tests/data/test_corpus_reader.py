@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from distort_pipeline.data.corpora import VERSION, open_corpus
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import VERSION
 from distort_pipeline.errors import PipelineError
 
 pytest_plugins = ["corpus_fixtures"]
@@ -75,7 +76,7 @@ def test_tables_reports_and_tiles_are_whole_and_in_order(corpus):
     assert table["sample"].to_pylist() == list(range(40))
     assert table["tile"].to_pylist() == [record.tile for record in corpus.records]
     assert [tile.tile for tile in corpus.tiles()] == list(range(20))
-    assert [(report["distortion"], report["batch"]) for report in corpus.reports()] == [
+    assert [(report.distortion, report.batch) for report in corpus.reports()] == [
         (name, number) for name in ("jpeg", "white_noise") for number in range(3)
     ]
     assert [entry["shard"] for entry in corpus.ledger()][2:4] == ["tiles-00002", "jpeg-00000"]

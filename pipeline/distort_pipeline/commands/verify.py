@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distort_pipeline.data import corpora, labels, pairs
+from distort_pipeline.data import corpus_metadata, labels, pairs
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.files import (
     LISTING,
@@ -141,7 +141,7 @@ def _interleaved(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
 
 
 EXPORT, EVALUATION = "export", "evaluation"
-KINDS = (pairs.KIND, store.KIND, EVALUATION, corpora.KIND, labels.KIND, EXPORT)
+KINDS = (pairs.KIND, store.KIND, EVALUATION, corpus_metadata.KIND, labels.KIND, EXPORT)
 OURS = "distort-pipeline/"
 SHARD_FOLDERS = ("ledger", "records", "reports", "truth")
 TABLES = "tables"  # ledger of an export: the files of all parts
@@ -207,7 +207,7 @@ def _check_store(folder: Path, manifest_digest: str | None, workers: Workers) ->
         files += len(read_listing(folder))
         problems += strange_files(folder)
         shards = shards_of(folder, metadata) if sound and changed else {}
-    if kind == corpora.KIND:
+    if kind == corpus_metadata.KIND:
         problems += _label_problems(folder, metadata, workers)
     damaged = frozenset(shards[name] for name in changed if name in shards)
     return VerifyReport(kind, {"files": files}, tuple(problems), frozenset(changed), damaged)
@@ -257,7 +257,7 @@ def shards_of(folder: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
     names = list(read_listing(folder))
     if kind == EXPORT:
         return _parts_of(folder, names)
-    per_shard = metadata["settings"]["generate"]["samples_per_shard"] if kind == corpora.KIND else 1
+    per_shard = metadata["settings"]["generate"]["samples_per_shard"] if kind == corpus_metadata.KIND else 1
     images = _validation_images(folder, names) if kind == pairs.KIND else {}
     shards = {name: shard_of(name, per_shard=per_shard, images=images) for name in names}
     return {name: shard for name, shard in shards.items() if shard}

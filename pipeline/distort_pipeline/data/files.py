@@ -165,7 +165,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         for field in dataclasses.fields(kind):
             if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
                 raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
-        return kind(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
+        return hint(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
     if kind is tuple and isinstance(value, list):
         return tuple(_typed(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
     if kind is Mapping and isinstance(value, dict):
