@@ -147,7 +147,7 @@ def test_the_threshold_of_a_composite_is_the_sum_of_its_generators(composite, mu
     thresholds = [
         _Thresholds([[read_histograms(multi_level_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")
     ]
-    each = [threshold.paired(*sizes) for threshold in thresholds]
+    each = [threshold.bits(*sizes, paired=True) for threshold in thresholds]
     assert report.paired.threshold_bits == pytest.approx(sum(each))
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
+from distort_pipeline.data.plans import PlannedSample
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.metrics.severity_sweep import Calibration
 from distort_pipeline.models.store import (
     TrainedGenerator,
     ValidationHistograms,
+    composite_parameters,
     levels_near,
     load_generator,
     read_histograms,
@@ -68,11 +71,22 @@ class CompositeGenerator:
             for name, card in self.cards.items()
         ]
 
-    def set_sources(self, sources: Mapping[int, TileSource]) -> None:
-        """Tell the first generator which image the tile of each sample is of, by the sample's seed."""
+    def true_parameters(self, severity: float) -> dict[str, float]:
+        """Return the parameters of the true distortions at a severity, with model names for a composite."""
+        return composite_parameters(self.cards, severity)
+
+    def set_sources(self, samples: Sequence[PlannedSample], root: Path, *, seed: int) -> None:
+        """Tell the first generator which image in the folder `root` the tile of each sample is of."""
         first = next(iter(self.generators.values())).predictor
-        if isinstance(first, ComposedPredictor):
-            first.set_sources(sources)
+        if not isinstance(first, ComposedPredictor):
+            return
+        sources = {}
+        for sample in samples:
+            image, tile = sample.tile.image, sample.tile.tile
+            image_seed = derive_seed(seed, "photograph", image.image_digest, sample.draw)
+            read = partial(read_ingested, root, image)
+            sources[sample.seed] = TileSource(image.image_digest, read, tile.y, tile.x, image_seed)
+        first.set_sources(sources)
 
     def distort_batches(
         self,

@@ -133,17 +133,18 @@ def _paired(measures: BatchMeasures, true_histograms: Counts, thresholds: _Thres
     indices = measures.truth.indices
     true, generated = true_histograms.sum(0), measures.generated[indices].sum(0)
     samples, images = len(indices), len({measures.records[index].image for index in indices})
-    threshold = thresholds.paired(samples, images)
+    threshold = thresholds.bits(samples, images, paired=True)
     return PairedDivergence(jsd_bits(true, generated), jsd_nats(true, generated), samples, images, threshold)
 
 
 def _unpaired(measures: BatchMeasures, thresholds: _Thresholds) -> UnpairedDivergence:
     pool, generated = thresholds.pool, measures.generated.sum(0)
+    images = len({record.image for record in measures.records})
     return UnpairedDivergence(
         jsd_bits(pool, generated),
         jsd_nats(pool, generated),
         identity_bits=jsd_bits(pool, measures.pristine.sum(0)),
-        threshold_bits=thresholds.unpaired(len(measures.records), len({record.image for record in measures.records})),
+        threshold_bits=thresholds.bits(len(measures.records), images, paired=False),
     )
 
 
@@ -154,27 +155,19 @@ class _Thresholds:
         self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
         self.pool: Counts = np.sum([level.true.sum(0) for levels in stored for level in levels], axis=0)
 
-    def paired(self, samples: int, images: int) -> float:
-        return sum(max(self._paired(level, samples, images) for level in levels) for levels in self._stored)
+    def bits(self, samples: int, images: int, *, paired: bool) -> float:
+        """Return the threshold of a batch: the maximum over the levels, and the sum over the generators."""
+        return sum(max(self._of_level(level, samples, images, paired) for level in levels) for levels in self._stored)
 
-    def unpaired(self, samples: int, images: int) -> float:
-        return sum(max(self._unpaired(level, samples, images) for level in levels) for levels in self._stored)
-
-    def _paired(self, level: ValidationHistograms, samples: int, images: int) -> float:
-        size, rng = self._bootstrap_settings(level, samples)
-        threshold = bootstrap_threshold(level.generated, level.true, level.images, size, images, rng=rng)
-        return max(threshold, MIN_THRESHOLD_BITS)
-
-    def _unpaired(self, level: ValidationHistograms, samples: int, images: int) -> float:
-        size, rng = self._bootstrap_settings(level, samples)
-        threshold = bootstrap_threshold_unpaired(
-            level.generated, level.true.sum(0), level.images, size, images, rng=rng
-        )
-        return max(threshold, MIN_THRESHOLD_BITS)
-
-    def _bootstrap_settings(self, level: ValidationHistograms, samples: int) -> tuple[int, np.random.Generator]:
+    def _of_level(self, level: ValidationHistograms, samples: int, images: int, paired: bool) -> float:
         size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
-        return size, make_rng(derive_seed(self._seed, "bound", size))
+        rng = make_rng(derive_seed(self._seed, "bound", size))
+        if paired:
+            threshold = bootstrap_threshold(level.generated, level.true, level.images, size, images, rng=rng)
+        else:
+            true = level.true.sum(0)
+            threshold = bootstrap_threshold_unpaired(level.generated, true, level.images, size, images, rng=rng)
+        return max(threshold, MIN_THRESHOLD_BITS)
 
 
 def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:

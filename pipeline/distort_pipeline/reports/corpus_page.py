@@ -36,7 +36,7 @@ from distort_pipeline.reports.charts import (
 )
 from distort_pipeline.reports.corpus_verdict import (
     BatchRow,
-    DistortionSummary,
+    Summary,
     read_batches,
     remarks,
     summaries_of,
@@ -251,7 +251,7 @@ def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Ex
     )
 
 
-def charts_of(summary: DistortionSummary) -> list[Markup]:
+def charts_of(summary: Summary) -> list[Markup]:
     """Return the charts of a distortion: thresholds, dot plot of baselines, and histograms twice."""
     name, batches = summary.name, summary.batches
     thresholds = threshold_chart(
@@ -274,7 +274,7 @@ def charts_of(summary: DistortionSummary) -> list[Markup]:
     return [Markup(chart) for chart in (thresholds, dot_plot, *histograms)]
 
 
-def _baselines(summary: DistortionSummary) -> dict[str, float]:
+def _baselines(summary: Summary) -> dict[str, float]:
     """Return a distortion's JSD_NSS and its known baselines, in bits by label."""
     baselines = {
         "noise floor": summary.noise_floor,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, MetricSpread, TargetAgreement
@@ -23,33 +22,13 @@ class BatchRow:
     """A batch's report with its names on the page."""
 
     report: BatchReport
+    distortion: str
     level: int | None  # None if its distortion has a single level
+    number: int
+    flagged: bool  # whether it is rejected
+    jsd: float  # bits, of the report's comparison
+    threshold: float  # bits
     image: Path  # of its side-by-side image, which may be missing
-
-    @property
-    def distortion(self) -> str:
-        """The name of its distortion."""
-        return self.report.distortion
-
-    @property
-    def number(self) -> int:
-        """Its number within its condition."""
-        return self.report.batch
-
-    @property
-    def flagged(self) -> bool:
-        """Whether it is rejected."""
-        return not self.report.accepted
-
-    @property
-    def jsd(self) -> float:
-        """Bits, of the report's comparison."""
-        return self.report.decisive.jsd_bits
-
-    @property
-    def threshold(self) -> float:
-        """The acceptance threshold in bits, of the report's comparison."""
-        return self.report.decisive.threshold_bits
 
     @property
     def name(self) -> str:
@@ -70,41 +49,33 @@ class BatchRow:
 
 def read_batches(folder: Path) -> list[BatchRow]:
     """Return the reports in `folder`, by distortion, level and number."""
+    reports = {path: BatchReport.load(path) for path in folder.glob("*.json")}
+    levels = Counter(name for name, _ in {(report.distortion, report.level) for report in reports.values()})
     rows = [
-        BatchRow(report, report.level, path.with_suffix(".png"))
-        for path in folder.glob("*.json")
-        for report in [BatchReport.load(path)]
+        BatchRow(
+            report=report,
+            distortion=report.distortion,
+            level=report.level if levels[report.distortion] > 1 else None,
+            number=report.batch,
+            flagged=not report.accepted,
+            jsd=report.decisive.jsd_bits,
+            threshold=report.decisive.threshold_bits,
+            image=path.with_suffix(".png"),
+        )
+        for path, report in reports.items()
     ]
-    levels = Counter(name for name, _ in {(row.distortion, row.level) for row in rows})
-    labelled = [row if levels[row.distortion] > 1 else replace(row, level=None) for row in rows]
-    return sorted(labelled, key=lambda row: (row.distortion, row.level or 0, row.number))
+    return sorted(rows, key=lambda row: (row.distortion, row.level or 0, row.number))
 
 
 @dataclass(frozen=True)
-class LevelSummary:
-    """A level of a distortion: means over its batches, weighted by samples; divergences in bits."""
+class Summary:
+    """The batches of a distortion, or of one of its levels: means weighted by samples, divergences in bits."""
 
-    level: int
-    severity: float | None
-    parameters: Mapping[str, Any]
-    samples: int
-    flagged: Sequence[BatchRow]
-    jsd: float | None
-    threshold: float
-    floor: float | None
-    pristine: float | None
-    nearest: int | None  # true level
-    metrics: Mapping[str, Pair]
-
-
-@dataclass(frozen=True)
-class DistortionSummary:
-    """A distortion of a corpus: means over its batches, weighted by samples; divergences in bits."""
-
-    name: str
+    name: str  # of the distortion
     batches: Sequence[BatchRow]
     flagged: Sequence[BatchRow]  # rejected batches
     samples: int
+    severity: float | None  # mean of the highest of each batch
     jsd: float | None
     thresholds: tuple[float, float]  # minimum and maximum
     worst: float | None  # largest divergence, as a multiple of its threshold
@@ -114,12 +85,22 @@ class DistortionSummary:
     duplicates: int
     metrics: Mapping[str, Pair]
     against: Mapping[str, float]  # pristine, and each true distortion of the same tiles
-    nearest: str | None  # of `against`; None without a true distortion of the same tiles
+    against_levels: Mapping[str, float]  # each true level
     identity: float | None  # baseline of a distortion without a true distortion
     external: bool
-    levels: Sequence[LevelSummary]  # empty for a single level
+    levels: Mapping[int, Summary]  # mildest first; empty for a single level
     targets: Sequence[tuple[BatchRow, TargetAgreement]]
     histograms: Mapping[str, Sequence[int]]  # pooled
+
+    @property
+    def nearest(self) -> str | None:
+        """The nearest of `against`; None without a true distortion of the same tiles."""
+        return _nearest(self.against) if self.name in self.against else None
+
+    @property
+    def nearest_level(self) -> int | None:
+        """The nearest of `against_levels`."""
+        return int(_nearest(self.against_levels)) if self.against_levels else None
 
     @property
     def no_better_than_identity(self) -> bool:
@@ -139,21 +120,28 @@ class DistortionSummary:
         return clipped / samples if samples else 0.0
 
 
-def summaries_of(batches: Sequence[BatchRow]) -> list[DistortionSummary]:
+def _nearest(bits: Mapping[str, float]) -> str:
+    return min(bits, key=lambda name: bits[name])
+
+
+def summaries_of(batches: Sequence[BatchRow]) -> list[Summary]:
     """Return the summary of each distortion, by name."""
     names = sorted({batch.distortion for batch in batches})
-    return [_summary(name, [batch for batch in batches if batch.distortion == name]) for name in names]
+    return [summary([batch for batch in batches if batch.distortion == name], by_level=True) for name in names]
 
 
-def _summary(name: str, batches: Sequence[BatchRow]) -> DistortionSummary:
+def summary(batches: Sequence[BatchRow], *, by_level: bool = False) -> Summary:
+    """Return the summary of batches of one distortion, `by_level` with a summary of each of several levels."""
+    name = batches[0].distortion
     against = _means(batches, lambda report: report.against)
     thresholds = [batch.threshold for batch in batches]
-    levels = sorted({batch.level for batch in batches if batch.level is not None})
-    return DistortionSummary(
+    levels = sorted({batch.level for batch in batches if batch.level is not None}) if by_level else []
+    return Summary(
         name=name,
         batches=batches,
         flagged=[batch for batch in batches if batch.flagged],
         samples=sum(batch.report.samples for batch in batches),
+        severity=_mean(batches, lambda report: report.severity.most),
         jsd=_mean(batches, lambda report: report.decisive.jsd_bits),
         thresholds=(min(thresholds), max(thresholds)),
         worst=max((batch.jsd / batch.threshold for batch in batches if batch.threshold > 0), default=None),
@@ -163,10 +151,10 @@ def _summary(name: str, batches: Sequence[BatchRow]) -> DistortionSummary:
         duplicates=sum(batch.report.duplicates for batch in batches),
         metrics=_metrics(batches),
         against=against,
-        nearest=min(against, key=lambda reference: against[reference]) if name in against else None,
+        against_levels=_means(batches, lambda report: report.against_levels),
         identity=None if name in against else _mean(batches, _identity_bits),
         external=any(batch.report.external for batch in batches),
-        levels=[_level(level, [batch for batch in batches if batch.level == level]) for level in levels],
+        levels={level: summary([batch for batch in batches if batch.level == level]) for level in levels},
         targets=[(batch, target) for batch in batches if (target := batch.report.target)],
         histograms=_pooled(batches),
     )
@@ -174,23 +162,6 @@ def _summary(name: str, batches: Sequence[BatchRow]) -> DistortionSummary:
 
 def _identity_bits(report: BatchReport) -> float | None:
     return report.unpaired.identity_bits if report.unpaired else None
-
-
-def _level(level: int, batches: Sequence[BatchRow]) -> LevelSummary:
-    distances = _means(batches, lambda report: report.against_levels)
-    return LevelSummary(
-        level=level,
-        severity=_mean(batches, lambda report: report.severity.most),
-        parameters=batches[0].report.parameters,
-        samples=sum(batch.report.samples for batch in batches),
-        flagged=[batch for batch in batches if batch.flagged],
-        jsd=_mean(batches, lambda report: report.decisive.jsd_bits),
-        threshold=max(batch.threshold for batch in batches),
-        floor=_mean(batches, lambda report: report.noise_floors.split_half_bits),
-        pristine=_mean(batches, lambda report: report.against.get("pristine")),
-        nearest=int(min(distances, key=lambda other: distances[other])) if distances else None,
-        metrics=_metrics(batches),
-    )
 
 
 def _metrics(batches: Sequence[BatchRow]) -> dict[str, Pair]:
@@ -262,7 +233,7 @@ def verdict(batches: Sequence[BatchRow], expected: int, mismatched: Sequence[str
     return "bad" if rejected else "unknown" if missing or mismatched else "good", sentence
 
 
-def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[DistortionSummary]) -> list[str]:
+def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> list[str]:
     """Return remarks of caution, a sentence each."""
     grey = [name for name, model in metadata.models.items() if model.grey]
     sentences = [f"The model of {name} was trained on grey images only: it did not learn colour." for name in grey]

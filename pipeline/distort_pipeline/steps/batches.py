@@ -6,7 +6,6 @@ import ctypes
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,14 @@ from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
 from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
 from distort_pipeline.data.files import Ledger, write_bytes
-from distort_pipeline.data.plans import Batch, PlannedSample
+from distort_pipeline.data.plans import Batch
 from distort_pipeline.data.requests import Distorted
-from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
-from distort_pipeline.models.store import (
-    composite_parameters,
-)
 from distort_pipeline.networks.backend import pin_backend_threads
-from distort_pipeline.networks.composed import TileSource
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
@@ -67,7 +61,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     condition, whole_images = batch.condition, config.whole_images
     batch_size = 1 if whole_images else config.inference_batch_size
     generator = load_composite(task.models, batch_size=batch_size, precision=config.precision)
-    generator.set_sources(_sources(batch.samples, root, config.seed))
+    generator.set_sources(batch.samples, root, seed=config.seed)
     shared = SharedTruth(work, batch.samples, config.samples_per_shard)
 
     group_size = 1 if whole_images else SEARCH_BATCHES * batch_size
@@ -155,7 +149,7 @@ def sample_records(
             width=sample.tile.tile.width,
             level=batch.condition.level,
             severity=measured.severity,
-            parameters=canonical(composite_parameters(generator.cards, measured.severity)),
+            parameters=canonical(generator.true_parameters(measured.severity)),
             target=measured.target,
             draw=sample.draw,
             seed=sample.seed,
@@ -210,17 +204,6 @@ def write_batch(
     Ledger(pixels.work).note(name, entry, files)
     trim_heap()
     return entry
-
-
-def _sources(samples: Sequence[PlannedSample], root: Path, seed: int) -> dict[int, TileSource]:
-    """Return which image the tile of each sample is of, by the sample's seed."""
-    sources = {}
-    for sample in samples:
-        image, tile = sample.tile.image, sample.tile.tile
-        image_seed = derive_seed(seed, "photograph", image.image_digest, sample.draw)
-        read = partial(read_ingested, root, image)
-        sources[sample.seed] = TileSource(image.image_digest, read, tile.y, tile.x, image_seed)
-    return sources
 
 
 def trim_heap() -> None:
