@@ -167,8 +167,9 @@ def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None
     from PIL import Image as PILImage
 
     from benchmarks.plain_networks import build_plain_generator
+    from distort_pipeline.networks.generator import Architecture
 
-    model = build_plain_generator(base_filters=filters)
+    model = build_plain_generator(Architecture(base_filters=filters))
     out = folder / "plain"
     out.mkdir()
 

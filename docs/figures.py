@@ -36,7 +36,7 @@ def draw_side_by_side() -> None:
     rows = []
     for name in ORDER:
         trained = load_generator(pretrained(name), batch_size=1)
-        true = apply(name, pristine, trained.card["levels"][-1]["parameters"], make_rng(0)).image
+        true = apply(name, pristine, trained.card.levels[-1].parameters, make_rng(0)).image
         generated = trained.predictor.distort_image(pristine, seed=1)
         clean, bad, learned = (_middle(image) for image in (pristine, true, generated))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])

@@ -35,8 +35,9 @@ from distort_pipeline.metrics.severity_sweep import (
     severity_for,
     summarise_sweep,
 )
+from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator
-from distort_pipeline.models.store import TrainedGenerator, is_multi_level, load_generator, model_folders, read_card
+from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
 from distort_pipeline.records import Images, derive_seed, make_rng
 from distort_pipeline.steps.evaluate import plan_of
 from distort_pipeline.steps.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
@@ -82,7 +83,7 @@ def single(
     for folder in singles.values():
         card = read_card(folder)
         recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == level.level]
-        if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
+        if card.distortion == distortion and not card.is_multi_level and shared_levels(card.levels, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []
             for record, pristine, true in pairs.validation(distortion, level.level):
@@ -100,7 +101,7 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
     clipped at severity 0 or 1 is stated as well.
     """
     tiles, significances = validation.pristine, validation.significances
-    calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
+    calibration: Mapping[str, Sequence[float]] = trained.card.calibration or {}
     _, last = reach(calibration, measure)
     best = expected(calibration, measure, LOWEST_SEVERITY)
     rng = make_rng(derive_seed(SEED, "asked", measure, len(tiles)))
@@ -109,7 +110,7 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
     severities = [severity_for(calibration, measure, float(value)) for value in requested]
     generated = trained.predictor.distort(tiles, seeds, severities, significances)
     yield f"by the calibration {_agreement(requested, tiles, generated, severities, measure)}"
-    composite = CompositeGenerator({trained.card["distortion"]: trained})
+    composite = CompositeGenerator({trained.card.distortion: trained})
     groups = [
         Tiles(
             tiles[rows],
@@ -154,7 +155,7 @@ def table(
     singles: Any,
 ) -> list[str]:
     """Return the table of one distortion."""
-    distortion = trained.card["distortion"]
+    distortion = trained.card.distortion
     lines = [
         "",
         f"## {distortion}: {sweep.images} images, {sweep.tiles} tiles",
@@ -214,7 +215,7 @@ def main(pairs: Path, multi_level: Path, singles: Path | None) -> None:
     store = open_pairs(pairs)
     single_folders = model_folders(singles) if singles else {}
     multi_level_folders = {
-        name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))
+        name: folder for name, folder in model_folders(multi_level).items() if read_card(folder).is_multi_level
     }
     for trained, sweep, common_levels in sweeps(store, multi_level_folders):
         click.echo("\n".join(table(store, trained, sweep, common_levels, single_folders)))

@@ -33,7 +33,8 @@ from distort_pipeline.metrics.full_reference import psnr
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.metrics.nss_features import luma
 from distort_pipeline.metrics.severity_sweep import capped
-from distort_pipeline.models.store import load_generator, read_card
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks import discriminator, generator, predictor
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
@@ -241,8 +242,8 @@ HEADINGS = (
 def evaluated(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
     """Return the figures of a trained variant in the order of the table, or the first two."""
     if not variant.fuses:  # of the validation tiles of its training
-        figures = read_card(model)["figures"]
-        return figures["jsd_nss"], figures["jsd_nss_pristine"]
+        figures = read_card(model).figures
+        return figures.jsd_nss, figures.jsd_nss_pristine
     rows = []
     with variant.inside():
         trained = load_generator(model, batch_size=1).predictor
@@ -308,7 +309,7 @@ def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
         figures = evaluated(store, variant, model)
         cells = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
         cells += ["–"] * (len(FORMS) - len(cells))
-        cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]
+        cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model).kept_step)]
         click.echo(f"| {' | '.join(cells)} |")
 
 

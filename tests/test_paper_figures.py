@@ -106,7 +106,8 @@ def test_models_become_a_table_metrics_and_both_figures(pair_store, tmp_path, mo
     for run in params["runs"]:
         folder = tmp_path / "build" / "models" / run
         write_model(folder, DISTORTION, ValidationHistograms(counts, counts, counts, np.zeros(1, np.int64), 256))
-        change_card(folder, settings={"train": dataclasses.asdict(settings_of(run, STUDY / "params.yaml"))})
+        settings = read_json(folder / "store.json")["settings"]
+        change_card(folder, settings={**settings, "train": dataclasses.asdict(settings_of(run, STUDY / "params.yaml"))})
     figures.main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[1:]] == ["| lambda 10", "| l2 alone", "| *pristine*", "| *true JPEG*"]

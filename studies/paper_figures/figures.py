@@ -41,7 +41,7 @@ def main() -> None:
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch_size=1)
         generated[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
-        names[run] = name_of(trained.card["settings"]["train"])
+        names[run] = name_of(trained.card.settings.train)
     metrics: dict[str, Any] = {
         "images": len(pristine),
         "pristine": means(pristine, true, pristine),

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from small_models import card_of
 
 from distort_pipeline.commands.model import NAMES, export_model
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.cards import exported_card_text
+from distort_pipeline.models.readme import exported_readme
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.predictor import noise_maps
 
@@ -34,7 +35,7 @@ def test_the_readme_of_an_export_works_and_agrees_with_the_model(
     assert 0 <= report.counts["difference"] < 1e-4
     trained = load_generator(models / name, batch_size=1)
     image = np.ascontiguousarray(sample_images["wren"][:256, :384])
-    maps = noise_maps([11], 256, 384, trained.card["network"]["noise_channels"], 1)
+    maps = noise_maps([11], 256, 384, trained.card.network.noise_channels, 1)
     expected = trained.predictor.distort_image(image, 11)
     drawn = iter(maps)
     monkeypatch.setattr(np.random, "standard_normal", lambda shape: next(drawn).reshape(shape))
@@ -61,16 +62,12 @@ def test_a_keras_file_opens_without_our_package(models, tmp_path):
 
 def test_fitted_layers_are_plain_operations_in_a_graph_and_named_in_a_keras_file():
     from distort_pipeline.commands.model import needs_our_layers, portable_generator
-    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
-    plain = build_generator(base_filters=1, fused=True)
-    fitted = build_generator(base_filters=1, codec_prior="dct", fused=True)
+    plain = build_generator(Architecture(base_filters=1), fused=True)
+    fitted = build_generator(Architecture(base_filters=1, codec_prior="dct"), fused=True)
     assert [needs_our_layers(portable_generator(generator)) for generator in (plain, fitted)] == [False, True]
-    card = {
-        "distortion": "jpeg", "levels": [{"parameters": {}}], "weights_digest": "ab", "network": {"noise_channels": 0},
-        "figures": {"jsd_nss": 0.1, "jsd_nss_pristine": 0.2},
-    }  # fmt: skip
-    text = exported_card_text(card, "keras", "generator.keras", own_layers=True)
+    text = exported_readme(card_of("jpeg", [{}]), "keras", "generator.keras", own_layers=True)
     assert "import distort_pipeline.networks.generator" in text
     assert "built-in layers" not in text
 

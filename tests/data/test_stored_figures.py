@@ -5,9 +5,10 @@ import pytest
 from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, distorted_array, open_corpus
 from distort_pipeline.data.truths import read_truth_arrays
-from distort_pipeline.models.store import arrays_digest, read_arrays, read_card, read_histograms
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import arrays_digest, read_arrays, read_histograms
 from distort_pipeline.records import digest_rows
-from distort_pipeline.training.validation import summary
+from distort_pipeline.training.validation import figures_of
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -53,6 +54,6 @@ def test_of_a_pair_store(pair_store):
 def test_of_a_model(models, name):
     card = read_card(models / name)
     weights, _ = read_arrays(models / name / "generator.safetensors")
-    assert arrays_digest(weights) == card["weights_digest"]
-    for level, histograms in zip(card["levels"], read_histograms(models / name), strict=True):
-        assert {key: level["figures"][key] for key in summary(histograms)} == pytest.approx(summary(histograms))
+    assert arrays_digest(weights) == card.weights_digest
+    for level, histograms in zip(card.levels, read_histograms(models / name), strict=True):
+        assert level.figures == figures_of(histograms, delta_psnr_db=level.figures.delta_psnr_db)

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small_models import card_of, write_card
 
 from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
-from distort_pipeline.data.files import write_json
 from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.data.pairs import open_pairs
@@ -15,7 +15,8 @@ from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.metrics.jsd_nss import jsd_nss
-from distort_pipeline.models.store import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.records import PairRecord, make_rng, sample_seed
 from distort_pipeline.reports.charts import in_bits
 from distort_pipeline.reports.residual_plots import PLOTS
@@ -58,10 +59,10 @@ def pair_store(tmp_path_factory):
 def write_model(folder, distortion, parameters, *, noise=0.0):
     """A generator that returns the image itself, plus white noise of the standard deviation `noise` in 8-bit levels."""
     from distort_pipeline.models.store import weights_of
-    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
     channels = 3 if noise else 0
-    weights = weights_of(build_generator(base_filters=4, noise_channels=channels))
+    weights = weights_of(build_generator(Architecture(base_filters=4, noise_channels=channels)))
     for name in ("decoder_7_conv/kernel", "decoder_7_conv/bias"):
         weights[name] = np.zeros_like(weights[name])
     if noise:
@@ -69,16 +70,7 @@ def write_model(folder, distortion, parameters, *, noise=0.0):
         kernel[1, 1] = np.eye(3) * noise / 127.5
         weights["decoder_7_noise/kernel"] = kernel
     write_arrays(folder / WEIGHTS, weights)
-    card = {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "distortion": distortion,
-        "levels": [{"level": 1, "parameters": parameters, "severity": 1.0}],
-        "network": {"base_filters": 4, "noise_channels": channels},
-        "steps": 1,
-        "weights_digest": arrays_digest(weights),
-    }
-    write_json(folder / "store.json", card)
+    write_card(folder, card_of(distortion, [parameters], NetworkCard(4, channels), weights, steps=1))
 
 
 @pytest.fixture(scope="module")
@@ -300,13 +292,7 @@ class TwoLevels:
 
 
 def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_images_are_counted():
-    cards = {
-        f"jpeg{quality}": {
-            "distortion": "jpeg",
-            "levels": [{"level": 1, "parameters": {"quality": quality}, "severity": 1.0}],
-        }
-        for quality in (12, 43)
-    }
+    cards = {f"jpeg{quality}": card_of("jpeg", [{"quality": quality}]) for quality in (12, 43)}
     plan = evaluate.plan_of(TwoLevels(), cards)
     assert [column.name for column in plan.columns] == ["jpeg-1", "jpeg-2", "white_noise"]
     assert plan.learned == {"jpeg12": "jpeg-2", "jpeg43": "jpeg-1"}

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 from five_level_pairs import five_level_pairs
+from small_models import card_of, write_card
 
 from distort_pipeline.config import EvaluateConfig
-from distort_pipeline.data.files import write_json
-from distort_pipeline.models.store import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.steps import evaluate
 
 SIGMAS = (5, 10, 19)
@@ -25,24 +26,18 @@ def pair_store(tmp_path_factory):
 def write_noise(folder, learned, generated):
     """A generator with `learned` deviations of white noise in its card, in 8-bit levels; its output has `generated`."""
     from distort_pipeline.models.store import weights_of
-    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
-    network = {"base_filters": 0, "noise_channels": 3, "codec_prior": "none", "noise_pyramid": True}
-    weights = weights_of(build_generator(**network, levels=len(generated)))
+    weights = weights_of(
+        build_generator(Architecture(base_filters=0, noise_channels=3, noise_pyramid=True, levels=len(generated)))
+    )
     path = "noise_pyramid/octaves"
     matrices = np.zeros_like(weights[path])
     matrices[:, -1] = np.eye(3) * np.array(generated)[:, None, None] / 127.5  # the finest octave alone is white
     weights = {**weights, path: matrices}
     write_arrays(folder / WEIGHTS, weights)
-    levels = [
-        {"level": rank, "parameters": {"sigma_8bit": sigma}, "severity": rank / len(learned)}
-        for rank, sigma in enumerate(learned, start=1)
-    ]
-    card = {
-        "format": f"distort-pipeline/{KIND}", "version": VERSION, "distortion": "white_noise", "levels": levels,
-        "network": network, "steps": 0, "weights_digest": arrays_digest(weights),
-    }  # fmt: skip
-    write_json(folder / "store.json", card)
+    levels = [{"sigma_8bit": sigma} for sigma in learned]
+    write_card(folder, card_of("white_noise", levels, NetworkCard(0, 3, noise_pyramid=True), weights))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The sweep of a multi-level generator: levels found by their parameters, and midpoints."""
 
 import pytest
+from small_models import card_of
 
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
@@ -15,27 +16,19 @@ def recipes(distortion, preset, external=False):
     ]
 
 
-def card(distortion, levels):
-    each = [
-        {"level": rank, "parameters": dict(parameters), "severity": rank / len(levels)}
-        for rank, parameters in enumerate(levels, 1)
-    ]
-    return {"distortion": distortion, "levels": each}
-
-
 def test_levels_are_found_by_parameters_and_not_by_number():
-    multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
-    levels = shared_levels(multi_level, recipes("jpeg", "kadid"))  # 43 36 24 7 4
+    multi_level = card_of("jpeg", PRESETS["five_levels"]["jpeg"])
+    levels = shared_levels(multi_level.levels, recipes("jpeg", "kadid"))  # 43 36 24 7 4
     assert [(level.point.parameters["quality"], level.level) for level in levels] == [(24, 3), (7, 4), (4, 5)]
     assert [level.point.severity for level in levels] == [0.4, 0.8, 1.0]
 
 
 def test_the_default_level_is_that_of_the_distortion_if_the_pairs_have_it():
-    multi_level = card("jpeg", PRESETS["five_levels"]["jpeg"])
-    assert default_level("jpeg", shared_levels(multi_level, recipes("jpeg", "five_levels"))).point.parameters == {
-        "quality": 12
-    }
-    assert default_level("jpeg", shared_levels(multi_level, recipes("jpeg", "kadid"))).point.parameters == {
+    multi_level = card_of("jpeg", PRESETS["five_levels"]["jpeg"])
+    assert default_level(
+        "jpeg", shared_levels(multi_level.levels, recipes("jpeg", "five_levels"))
+    ).point.parameters == {"quality": 12}
+    assert default_level("jpeg", shared_levels(multi_level.levels, recipes("jpeg", "kadid"))).point.parameters == {
         "quality": 7
     }
 
@@ -43,7 +36,7 @@ def test_the_default_level_is_that_of_the_distortion_if_the_pairs_have_it():
 @pytest.mark.parametrize("distortion", sorted(PRESETS["five_levels"]))
 def test_there_is_a_midpoint_of_every_two_levels(distortion):
     levels = PRESETS["five_levels"][distortion]
-    plan = plan_sweep(card(distortion, levels), recipes(distortion, "five_levels"), {})
+    plan = plan_sweep(card_of(distortion, levels), recipes(distortion, "five_levels"), {})
     assert [(midpoint.below, midpoint.above) for midpoint in plan.midpoints] == [
         (k / 5, (k + 1) / 5) for k in range(1, 5)
     ]
@@ -55,7 +48,7 @@ def test_there_is_a_midpoint_of_every_two_levels(distortion):
 
 
 def test_two_neighbouring_qualities_have_nothing_between_them():
-    plan = plan_sweep(card("jpeg", [{"quality": 5}, {"quality": 4}]), recipes("jpeg", "kadid"), {})
+    plan = plan_sweep(card_of("jpeg", [{"quality": 5}, {"quality": 4}]), recipes("jpeg", "kadid"), {})
     assert plan.midpoints == ()
 
 
@@ -65,7 +58,7 @@ def test_a_distortion_of_external_pairs_has_levels_only_and_no_second_draw():
         {"distortion": "camera", "level": n, "parameters": parameters, "external": True}
         for n, parameters in enumerate(levels)
     ]
-    plan = plan_sweep(card("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
+    plan = plan_sweep(card_of("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
     assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # an image without all levels is left out
 
@@ -83,4 +76,4 @@ class FiveLevelPairs:
 
 def test_the_error_for_a_model_of_other_levels_names_the_levels():
     with pytest.raises(PipelineError, match=r"learned jpeg with \{'quality': 43\}, \{'quality': 13\}, pairs has"):
-        plan_of(FiveLevelPairs(), {"odd": card("jpeg", [{"quality": 43}, {"quality": 13}])})
+        plan_of(FiveLevelPairs(), {"odd": card_of("jpeg", [{"quality": 43}, {"quality": 13}])})

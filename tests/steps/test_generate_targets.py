@@ -11,7 +11,8 @@ from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import ssim
 from distort_pipeline.metrics.severity_sweep import reach, severity_for
-from distort_pipeline.models.store import load_generator, read_card
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.reports.corpus_page import write_corpus_page
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
@@ -20,7 +21,7 @@ pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 @pytest.fixture(scope="module")
 def ends(calibrated_models):
     """Two values of SSIM within the range of both calibrations."""
-    calibrations = [read_card(calibrated_models / name)["calibration"] for name in ("jpeg", "white_noise")]
+    calibrations = [read_card(calibrated_models / name).calibration for name in ("jpeg", "white_noise")]
     best, worst = zip(*(reach(severity_sweep, "ssim") for severity_sweep in calibrations), strict=True)
     low, high = max(worst), min(best)
     return round(low + 0.3 * (high - low), 3), round(low + 0.7 * (high - low), 3)
@@ -37,7 +38,7 @@ def targeted(tmp_path_factory, make_multi_level, calibrated_models, ends):
 def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(targeted, calibrated_models, ends):
     for name in targeted.distortions:
         model = load_generator(calibrated_models / name, batch_size=INFERENCE_BATCH_SIZE)
-        severity_sweep = read_card(calibrated_models / name)["calibration"]
+        severity_sweep = read_card(calibrated_models / name).calibration
         indices = [index for index, record in enumerate(targeted.records) if record.distortion == name]
         assert all(ends[0] <= targeted.record(index).target <= ends[1] for index in indices)
         # below the first learned level, where also an untrained generator's distortion grows with severity
@@ -65,7 +66,7 @@ def test_targets_are_assigned_to_tiles_within_reach(targeted, calibrated_models,
 
 
 def test_targets_out_of_reach_of_all_tiles_are_resampled(make_multi_level, calibrated_models, tmp_path):
-    severity_sweep = read_card(calibrated_models / "jpeg")["calibration"]
+    severity_sweep = read_card(calibrated_models / "jpeg").calibration
     best, worst = reach(severity_sweep, "ssim")
     settings = {"target": {"ssim": (0.0, round((best + worst) / 2, 3))}, "count": 16, "distortions": ("jpeg",)}
     make_multi_level(tmp_path / "c", models=calibrated_models, **settings)

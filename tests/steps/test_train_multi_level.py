@@ -11,7 +11,8 @@ from distort_pipeline.config import TrainConfig
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.metrics.full_reference import psnr
 from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
-from distort_pipeline.models.store import load_generator, read_card
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.steps import train
 from studies.severity import main as severity_study
 
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
 
 def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
     card = read_card(trained / "multi_level" / "noise")
-    calibration = card["calibration"]
+    calibration = card.calibration
     assert set(calibration) == {"severity", *CALIBRATED}
     assert calibration["severity"] == pytest.approx(np.arange(21) / 20)
     assert (calibration["psnr"][0], calibration["ssim"][0], calibration["gmsd"][0]) == (60, 1, 0)
@@ -50,7 +51,7 @@ def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
 
 
 def test_a_model_of_one_level_has_no_calibration(trained):
-    assert "calibration" not in read_card(trained / "single" / "noise")
+    assert read_card(trained / "single" / "noise").calibration is None
 
 
 def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(trained):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from small_models import card_of, write_card
 
-from distort_pipeline.data.files import sealed, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.store import VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.training import init as init_module
 from distort_pipeline.training.fit_noise import fit_noise
 from distort_pipeline.training.init import Initialization, fit_init, fit_tiles, load_init
@@ -49,16 +50,8 @@ def multi_level(folder, *, filters=0):
     )
     weights = {"coefficient_curves/curves_00": curves, "noise_pyramid/octaves": matrices}
     write_arrays(folder / WEIGHTS, weights)
-    levels = [
-        {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}
-        for rank, quality in enumerate((43, 12, 7), start=1)
-    ]
-    card = {
-        "format": "distort-pipeline/model", "version": VERSION, "levels": levels,
-        "weights_digest": arrays_digest(weights),
-        "network": {"base_filters": filters, "noise_channels": 3, "codec_prior": "dct"},
-    }  # fmt: skip
-    write_json(folder / "store.json", sealed(card))
+    levels = [{"quality": quality} for quality in (43, 12, 7)]
+    write_card(folder, card_of("jpeg", levels, NetworkCard(filters, 3, "dct"), weights))
     return folder
 
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.cards import exported_card_text, facts
-from distort_pipeline.models.store import is_multi_level, load_generator
+from distort_pipeline.models.card import ModelCard
+from distort_pipeline.models.readme import exported_readme, facts
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
 from distort_pipeline.records import Report, make_rng
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import keras
 
 
-AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind; see upsampling.py
+AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind
 
 
 def portable_generator(generator: keras.Model) -> keras.Model:
@@ -99,7 +100,7 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
                 f"the {model_format} file differs from the model by {difference:.2g}: nothing is written"
             )
         own_layers = model_format == "keras" and needs_our_layers(portable)
-        text = exported_card_text(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
+        text = exported_readme(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
         write_bytes(work / "README.md", text.encode())
         move_in(work, destination)
     except OSError as error:
@@ -118,21 +119,21 @@ def _call_argument(inputs: list[Values]) -> Any:
     return inputs if len(inputs) > 1 else inputs[0]
 
 
-def _test_inputs(card: dict[str, Any]) -> list[Values]:
+def _test_inputs(card: ModelCard) -> list[Values]:
     """Return a batch of two noise images, with severities and noise maps if the model takes these."""
     from distort_pipeline.networks.generator import noise_shapes
 
     rng = make_rng(0)
     image = rng.uniform(-1, 1, (2, *TEST_SIDES_PX, 3)).astype(np.float32)
-    shapes = noise_shapes(*TEST_SIDES_PX, card["network"]["noise_channels"])
-    severity = [np.array([[0.3], [1.0]], np.float32)] if is_multi_level(card) else []
+    shapes = noise_shapes(*TEST_SIDES_PX, card.network.noise_channels)
+    severity = [np.array([[0.3], [1.0]], np.float32)] if card.is_multi_level else []
     return [image, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
 
 
 Run = Callable[[list[Values]], Values]
 
 
-def _write_keras(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
+def _write_keras(model: keras.Model, path: Path, _: ModelCard) -> Run:
     import keras
 
     model.save(path)
@@ -140,7 +141,7 @@ def _write_keras(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
     return lambda inputs: np.asarray(reopened(_call_argument(inputs), training=False))
 
 
-def _write_saved_model(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
+def _write_saved_model(model: keras.Model, path: Path, _: ModelCard) -> Run:
     import tensorflow as tf
 
     model.export(path, format="tf_saved_model", verbose=False)
@@ -148,7 +149,7 @@ def _write_saved_model(model: keras.Model, path: Path, _: dict[str, Any]) -> Run
     return lambda inputs: np.asarray(reopened.serve(_call_argument(inputs)))
 
 
-def _write_onnx(model: keras.Model, path: Path, card: dict[str, Any]) -> Run:
+def _write_onnx(model: keras.Model, path: Path, card: ModelCard) -> Run:
     try:
         import onnx
         import onnxruntime

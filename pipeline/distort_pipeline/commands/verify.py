@@ -33,7 +33,7 @@ from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.data.tables import read_records
 from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.execution import Workers, run_tasks, track
-from distort_pipeline.models import store
+from distort_pipeline.models import card
 from distort_pipeline.records import ImageRecord, PairRecord
 
 FILES_PER_TASK = 64
@@ -141,7 +141,7 @@ def _interleaved(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
 
 
 EXPORT, EVALUATION = "export", "evaluation"
-KINDS = (pairs.KIND, store.KIND, EVALUATION, corpus_metadata.KIND, labels.KIND, EXPORT)
+KINDS = (pairs.KIND, card.KIND, EVALUATION, corpus_metadata.KIND, labels.KIND, EXPORT)
 OURS = "distort-pipeline/"
 SHARD_FOLDERS = ("ledger", "records", "reports", "truth")
 TABLES = "tables"  # ledger of an export: the files of all parts

@@ -12,7 +12,7 @@ import shutil
 import types
 import typing
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,8 +165,9 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         for field in dataclasses.fields(kind):
             if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
                 raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
-        return hint(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
-    if kind is tuple and isinstance(value, list):
+        make: Callable[..., Any] = hint
+        return make(**{field: _typed(hints[field], value[field], f"{prefix}{field}") for field in given})
+    if kind in (tuple, Sequence) and isinstance(value, list):
         return tuple(_typed(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
     if kind is Mapping and isinstance(value, dict):
         return {key: _typed(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
@@ -174,6 +175,23 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise PipelineError(f"{name} is {value!r}, and no {getattr(kind, '__name__', kind)}")
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values, for `from_json`; optional fields that are None are left out."""
+    return {
+        field.name: _plain(value)
+        for field in dataclasses.fields(record)
+        if (value := getattr(record, field.name)) is not None or field.default is not None
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def free_bytes(path: Path) -> int:

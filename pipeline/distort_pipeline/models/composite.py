@@ -6,21 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.metrics.severity_sweep import Calibration
-from distort_pipeline.models.store import (
-    TrainedGenerator,
-    ValidationHistograms,
-    composite_parameters,
-    levels_near,
-    load_generator,
-    read_histograms,
-    true_parameters,
-)
+from distort_pipeline.models.card import ModelCard, composite_parameters
+from distort_pipeline.models.store import TrainedGenerator, ValidationHistograms, load_generator, read_histograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Images, derive_seed
@@ -43,7 +35,7 @@ class CompositeGenerator:
     generators: Mapping[str, TrainedGenerator]
 
     @property
-    def cards(self) -> dict[str, dict[str, Any]]:
+    def cards(self) -> dict[str, ModelCard]:
         """The model cards, by name."""
         return {name: generator.card for name, generator in self.generators.items()}
 
@@ -55,19 +47,19 @@ class CompositeGenerator:
     @property
     def external(self) -> bool:
         """Whether a generator was trained on external pairs."""
-        return any(card["external"] for card in self.cards.values())
+        return any(card.external for card in self.cards.values())
 
     @property
     def calibration(self) -> Calibration:
         """The calibration of a single generator."""
         (card,) = self.cards.values()
-        calibration: Calibration = card["calibration"]
-        return calibration
+        assert card.calibration is not None  # required of --target before
+        return card.calibration
 
     def true_distortions(self, severity: float) -> list[DistortionSpec]:
         """Return the true distortions at a severity, in the order of application."""
         return [
-            DistortionSpec(name, card["distortion"], 0, true_parameters(card, severity))
+            DistortionSpec(name, card.distortion, 0, card.true_parameters(severity))
             for name, card in self.cards.items()
         ]
 
@@ -125,7 +117,7 @@ def validation_histograms(
     stored = []
     for name, trained in generator.generators.items():
         learned = _stored_histograms(models[name], trained.digest)
-        stored.append([learned[index] for index in levels_near(trained.card, set(severities))])
+        stored.append([learned[index] for index in trained.card.levels_near(set(severities))])
     return stored
 
 

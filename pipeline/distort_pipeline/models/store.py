@@ -14,7 +14,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +25,11 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from distort_pipeline.data.conditions import ModelCapabilities
-from distort_pipeline.data.files import read_json, read_metadata, write_bytes
-from distort_pipeline.distortions.presets import default_index
-from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import read_json, write_bytes
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.card import ModelCard, read_card
+from distort_pipeline.models.readme import readme
 
 if TYPE_CHECKING:
     import keras
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
 
 
-KIND = "model"
-VERSION = 3
 WEIGHTS = "generator.safetensors"
 HISTOGRAMS = "validation_histograms.npz"
 
@@ -115,11 +113,6 @@ def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
         raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """Return the model card of `folder`; PipelineError for another version."""
-    return read_metadata(folder, KIND, VERSION)
-
-
 def finished_models(models: Path) -> dict[str, Path]:
     """Return name → folder of each finished model in `models`, sorted by name, without those of other projects."""
     folders = (path.parent for path in sorted(models.glob("[!.]*/store.json")))  # without staging
@@ -146,46 +139,23 @@ def model_folders(models: Path) -> dict[str, Path]:
     return folders
 
 
+def publish_model(build: StagedStore, card: ModelCard) -> None:
+    """Write the card, for programs and for people, and move the finished model to its folder."""
+    write_bytes(build.work / "README.md", readme(card).encode())
+    build.publish(card.metadata())
+
+
 @dataclass(frozen=True)
 class TrainedGenerator:
     """A model card and its generator."""
 
-    card: dict[str, Any]
+    card: ModelCard
     predictor: Predictor | ComposedPredictor
 
     @property
     def digest(self) -> str:
         """The digest of the weights."""
-        return str(self.card["weights_digest"])
-
-
-@dataclass(frozen=True)
-class LearnedLevel:
-    """A level learned by a model: its number and parameters in the pairs, and its severity."""
-
-    level: int
-    parameters: Mapping[str, float]
-    severity: float  # k / n for the k-th of n
-
-
-def learned_levels(card: Mapping[str, Any]) -> tuple[LearnedLevel, ...]:
-    """Return the levels learned by the model of this card, lowest severity first."""
-    return tuple(LearnedLevel(level["level"], level["parameters"], level["severity"]) for level in card["levels"])
-
-
-def is_multi_level(card: Mapping[str, Any]) -> bool:
-    """Return whether the model of this card has learned several levels, and so takes any severity from 0 to 1."""
-    return len(card["levels"]) > 1
-
-
-def is_stochastic(card: dict[str, Any]) -> bool:
-    """Return whether the output of the model of this card depends on the seed."""
-    return bool(card["network"]["noise_channels"])
-
-
-def needs_image_stats(card: Mapping[str, Any]) -> bool:
-    """Return whether the model of this card needs statistics of the whole image, see `networks/wavelets.py`."""
-    return bool(card["network"].get("image_stats", False))
+        return self.card.weights_digest
 
 
 def load_generator(
@@ -195,30 +165,28 @@ def load_generator(
 
     Without `image_stats`, a generator that needs statistics of the whole image computes them from each tile.
     """
-    return _loaded(folder, str(read_card(folder)["weights_digest"]), batch_size, precision, image_stats)
+    return _loaded(folder, read_card(folder).weights_digest, batch_size, precision, image_stats)
 
 
 @lru_cache(maxsize=8)  # keyed by digest: a later training may replace the model in the folder
 def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
     card = read_card(folder)
     weights = model_weights(folder, weights_digest)
-    network = card["network"]
-    if network.get("kind") == "composed":
+    network = card.network
+    if network.parts is not None:
         from distort_pipeline.networks.composed import ComposedPredictor
         from distort_pipeline.networks.saved import composed_generator
 
-        generator = composed_generator(weights, network["parts"])
+        generator = composed_generator(weights, network.parts)
         return TrainedGenerator(card, ComposedPredictor(generator, batch_size=batch_size))
-    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.generator import Architecture, build_generator
     from distort_pipeline.networks.layers import fused_weights
     from distort_pipeline.networks.predictor import Predictor
 
     model = build_generator(
-        base_filters=network["base_filters"],
-        noise_channels=network["noise_channels"],
-        codec_prior=network.get("codec_prior", "none"),
-        noise_pyramid=network.get("noise_pyramid", False),
-        levels=len(card["levels"]),
+        Architecture(
+            network.base_filters, network.noise_channels, network.codec_prior, network.noise_pyramid, len(card.levels)
+        ),
         precision=precision,
         fused=True,
         image_stats=image_stats,
@@ -226,10 +194,10 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, 
     assign_weights(model, fused_weights(weights))
     predictor = Predictor(
         model,
-        noise_channels=network["noise_channels"],
+        noise_channels=network.noise_channels,
         batch_size=batch_size,
-        multi_level=is_multi_level(card),
-        image_stats=image_stats and needs_image_stats(card),
+        multi_level=card.is_multi_level,
+        image_stats=image_stats and network.image_stats,
     )
     return TrainedGenerator(card, predictor)
 
@@ -261,57 +229,3 @@ def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
                 f"{tuple(variable.shape)}: train a model of an older version again"
             )
         variable.assign(weights[variable.path])
-
-
-Card = Mapping[str, Any]
-TOLERANCE = 1e-9  # a severity this close to a level's counts as equal
-
-
-def default_level(card: Card) -> LearnedLevel:
-    """Return the learned level used if no severity is requested: the default preset's level, else the middle."""
-    levels = learned_levels(card)
-    return levels[default_index(card["distortion"], [dict(level.parameters) for level in levels])]
-
-
-def capabilities(card: Card) -> ModelCapabilities:
-    """Return the levels, severities and draws available from a model."""
-    default = default_level(card)
-    return ModelCapabilities(default.level, default.severity, is_multi_level(card), is_stochastic(dict(card)))
-
-
-def true_parameters(card: Card, severity: float) -> dict[str, float]:
-    """Return the parameters of the true distortion at a severity of the model; none for external pairs.
-
-    PipelineError between learned levels if the distortion has no severity scale.
-    """
-    if card["external"]:
-        return {}
-    return parameters_at(card["distortion"], [level.parameters for level in learned_levels(card)], severity)
-
-
-def composite_parameters(cards: Mapping[str, Card], severity: float) -> dict[str, float]:
-    """Return the true parameters of a condition's models (name → card), prefixed with model names for a composite."""
-    if len(cards) == 1:
-        return true_parameters(next(iter(cards.values())), severity)
-    return {
-        f"{model} {name}": value
-        for model, card in cards.items()
-        for name, value in true_parameters(card, severity).items()
-    }
-
-
-def levels_near(card: Card, severities: Iterable[float]) -> list[int]:
-    """Return the indices of the learned levels that equal or enclose the `severities`; below the lowest, its index.
-
-    >>> card = {"levels": [{"level": at, "parameters": {}, "severity": at / 2} for at in (1, 2)]}
-    >>> levels_near(card, [0.5]), levels_near(card, [0.2]), levels_near(card, [0.7, 1])
-    ([0], [0], [0, 1])
-    """
-    known = [level.severity for level in learned_levels(card)]
-    nearest: set[int] = set()
-    for severity in severities:
-        above = next((index for index, level in enumerate(known) if level >= severity - TOLERANCE), len(known) - 1)
-        nearest.add(above)
-        if above and known[above] - severity > TOLERANCE:
-            nearest.add(above - 1)
-    return sorted(nearest)

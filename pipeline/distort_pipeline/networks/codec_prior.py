@@ -1,10 +1,4 @@
-"""Codec priors: the transforms of JPEG and JPEG 2000 as pure functions on keras.ops, 8 x 8 DCT and 9/7 wavelet.
-
-A codec prior splits planes (N, H, W, 3), luma and two colour differences in 8-bit levels, into bands, and
-synthesises planes from bands; both directions are linear and (nearly) orthonormal. A band is (N, h, w, k): k
-coefficients at each of h x w positions. The loss in each band is learned from pairs, see `CoefficientCurves`.
-
-Coefficient curves: the change of each transform coefficient of an image, learned from pairs.
+"""Codec priors: JPEG and JPEG 2000 as transforms whose coefficients change along curves learned from pairs.
 
 A codec rounds the coefficients of a transform. A network of convolutions and leaky ReLUs has to build each of these
 staircases out of kinks, and does not learn to in tens of thousands of adversarial steps. A curve per coefficient is
@@ -56,7 +50,11 @@ class Curves:
 
 
 class CodecPrior(Protocol):
-    """Analysis into bands and synthesis from bands. The sides of images are multiples of 128."""
+    """Analysis of planes into bands and synthesis from bands, both linear and (nearly) orthonormal.
+
+    Planes are (N, H, W, 3), luma and two colour differences in 8-bit levels, sides multiples of 128. A band is
+    (N, h, w, k): k coefficients at each of h x w positions.
+    """
 
     @property
     def curves(self) -> Sequence[Curves]:
@@ -254,9 +252,9 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
     set of curves for each phase of an octave, see `networks/wavelets.py`. Otherwise each coefficient has its own step
     for all images, and each level its own curves.
 
-    Called with [images, severity] with several `levels`, see `layers.interpolation_weights`. With `image_stats` the significance (N, 18)
-    of the whole image of each tile is the last input; without, each input image is taken as a whole image. Curves and
-    steps are fitted beforehand and not trained; initially the curves are flat, and T is 0.
+    Called with [images, severity] with several `levels`, see `layers.interpolation_weights`. With `image_stats` the
+    significance (N, 18) of the whole image of each tile is the last input; without, each input image is taken as a
+    whole image. Curves and steps are fitted beforehand and not trained; initially the curves are flat, and T is 0.
     """
 
     def __init__(self, codec_prior: str, levels: int = 1, image_stats: bool = False, **options: Any) -> None:

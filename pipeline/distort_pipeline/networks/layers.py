@@ -1,38 +1,10 @@
-"""Severity as networks take it: the weight of each learned level for each image.
-
-A multi-level network has learned n levels, weakest first. Level k lies at severity k / n, the pristine image at 0, and
-weights are interpolated between two levels. Not in the paper, whose networks train a single level.
-
-Batch norm in one pass over the features, where Keras makes a dozen.
-
-Keras casts low-precision features to float32, takes moments, subtracts, multiplies and casts back. Each is a separate
-pass over memory, and TensorFlow fuses none, forward or backward: a third of a training step on two cores.
-TensorFlow's fused kernel computes the same in float32 internally, for any input type.
-
-Nearest 2x upsampling followed by a 4x4 convolution, in two steps with a quarter of the multiplications.
-
-Each output pixel of the plain form reads sixteen upsampled pixels, several of them copies of the same input pixel. The
-copies are a 2x2 box over pixels with zeros between them, and the two filters commute: first the 4x4 kernel over the
-pixels with zeros between, a transposed convolution of stride 2, then the box. This takes 4 instead of 16
-multiplications for each output pixel and pair of channels, and four additions for each output value.
-
-With few filters the box costs more time than saved; box and kernel are then a 5x5 kernel, 6.25 multiplications. Either
-is made from the 4x4 kernel in every call; the 4x4 kernel stays the trained variable. A free 5x5 kernel would be
-another model (and draws checkerboards). A fused layer takes the first step as a sub-pixel convolution, faster in
-inference, with a kernel prepared once.
-
-Sub-pixel convolution: a transposed convolution of stride 2 as an ordinary convolution with four times the filters.
-
-Even and odd rows of the output read different rows of the 4x4 kernel, and so do columns. Each of the four sub-pixel
-positions is a 2x2 convolution of the input: one convolution computes all four, as four times as many filters, and the
-results are interleaved (W. Shi et al., CVPR 2016). In inference oneDNN does this in half the time with many channels;
-its gradient takes longer, so training uses the transposed convolution.
-"""
+"""Parts of the networks: inputs, severity, batch norm, and upsampling with a quarter of the multiplications."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -41,10 +13,28 @@ from keras import ops
 from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
+class GeneratorInputs:
+    """The inputs of a generator, and of each of the small models that it is the sum of."""
+
+    image: Any  # (N, H, W, 3) in [-1, 1]; H, W multiples of 128
+    noises: Sequence[Any] = ()  # independent standard normal noise at seven scales, coarsest first, see `noise_shapes`
+    severity: Any | None = None  # (N, 1) in [0, 1], of a multi-level generator
+    significance: Any | None = None  # (N, 18), of the whole image of each tile, see `networks/wavelets.py`
+
+    def listed(self) -> Any:
+        """Return the argument of a model's call: the image alone, or the list of all inputs."""
+        severity = [] if self.severity is None else [self.severity]
+        significance = [] if self.significance is None else [self.significance]
+        inputs = [self.image, *severity, *self.noises, *significance]
+        return inputs if len(inputs) > 1 else self.image
+
+
 def interpolation_weights(severity: Any, levels: int) -> Any:
     """Return the weight of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, sum 1.
 
-    Below the first level its weight is 1, see `fade`.
+    A multi-level network has learned n levels, weakest first: level k lies at severity k / n, the pristine image at 0.
+    Below the first level its weight is 1, see `fade`. Not in the paper, whose networks train a single level.
     """
     position = ops.clip(severity * levels - 1, 0.0, levels - 1.0)
     return ops.relu(1 - ops.abs(position - np.arange(levels, dtype=np.float32)))
@@ -61,11 +51,6 @@ def interpolate(shares: Any, weights: Any) -> Any:
     return ops.reshape(ops.matmul(shares, flat), (-1, *weights.shape[1:]))
 
 
-def highest_severity(severity: Any) -> Any:
-    """Return the largest of each image's severities (N, k): (N, 1), 0 for a pristine image."""
-    return severity if severity.shape[-1] == 1 else ops.max(severity, axis=-1, keepdims=True)
-
-
 def severity_map(severity: Any, images: Any) -> Any:
     """Return `severity` (N, k) as maps (N, H, W, k) of the size of `images` (N, H, W, c)."""
     return ops.zeros_like(images[..., :1]) + ops.reshape(severity, (-1, 1, 1, severity.shape[-1]))
@@ -73,7 +58,12 @@ def severity_map(severity: Any, images: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class BatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Keras's own batch norm over the last axis of (N, H, W, c), trained by TensorFlow's fused kernel."""
+    """Keras's own batch norm over the last axis of (N, H, W, c), trained by TensorFlow's fused kernel.
+
+    Keras casts low-precision features to float32, takes moments, subtracts, multiplies and casts back: each a pass over
+    memory, and TensorFlow fuses none, a third of a training step on two cores. The fused kernel computes the same, in
+    float32 internally, in one pass.
+    """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised `inputs`; training uses the moments of the batch and updates the moving moments."""
@@ -99,46 +89,6 @@ def _fused(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any
 
 
 STRIDE = 2  # sub-pixels on each axis
-
-
-def subpixel_kernel(kernel: Any) -> Any:
-    """Return the (2, 2, c, 4 filters) sub-pixel kernel of the (4, 4, c, filters) `kernel`."""
-    channels, filters = kernel.shape[2:]
-    taps = ops.reshape(
-        kernel, (STRIDE, STRIDE, STRIDE, STRIDE, channels, filters)
-    )  # row, its sub-pixel, column, its sub-pixel
-    taps = ops.transpose(ops.flip(taps, axis=(1, 3)), (0, 2, 4, 1, 3, 5))
-    return ops.reshape(taps, (STRIDE, STRIDE, channels, STRIDE**2 * filters))
-
-
-def full_kernel(kernel: Any) -> Any:
-    """Return the (4, 4, c, filters) kernel of the sub-pixel `kernel` (2, 2, c, 4 filters)."""
-    channels, filters = kernel.shape[2], kernel.shape[3] // STRIDE**2
-    taps = ops.reshape(kernel, (STRIDE, STRIDE, channels, STRIDE, STRIDE, filters))
-    taps = ops.flip(ops.transpose(taps, (0, 3, 1, 4, 2, 5)), axis=(1, 3))
-    return ops.reshape(taps, (STRIDE**2, STRIDE**2, channels, filters))
-
-
-def subpixel_convolution(inputs: Any, kernel: Any, bias: Any | None) -> Any:
-    """Return `inputs` (N, h, w, c), zeros put between and around pixels, convolved: (N, 2h + 2, 2w + 2, filters)."""
-    outputs = ops.conv(ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel, padding="valid")
-    if bias is not None:
-        outputs = ops.add(outputs, ops.reshape(ops.tile(bias, STRIDE**2), (1, 1, 1, -1)))  # fused with the convolution
-    return _interleaved(outputs)
-
-
-def _interleaved(subpixels: Any) -> Any:
-    """Return (N, h, w, 4 filters) `subpixels` as (N, 2h, 2w, filters) pixels."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.nn.depth_to_space(subpixels, STRIDE)
-    batch, height, width, filters = ops.shape(subpixels)
-    pixels = ops.reshape(subpixels, (batch, height, width, STRIDE, STRIDE, filters // STRIDE**2))
-    pixels = ops.transpose(pixels, (0, 1, 3, 2, 4, 5))
-    return ops.reshape(pixels, (batch, STRIDE * height, STRIDE * width, filters // STRIDE**2))
-
-
 KERNEL_PX = 4
 BOX_PX = 2
 COMPOSED_PX = KERNEL_PX + BOX_PX - 1
@@ -148,6 +98,12 @@ FEW_FILTERS = 8  # in bfloat16 the box was slower with 3 filters and faster with
 @keras.saving.register_keras_serializable(package="distort_pipeline")
 class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
     """Maps (N, h, w, c) to (N, 2h, 2w, filters): `UpSampling2D(2)` then `Conv2D(filters, 4, padding="same")`.
+
+    Computed in two steps with a quarter of the multiplications. Of the sixteen upsampled pixels that an output pixel
+    reads, several are copies of the same input pixel. The copies are a 2x2 box over pixels with zeros between them, and
+    the two filters commute: first the 4x4 kernel over the pixels with zeros between, a transposed convolution of stride
+    2, then the box. With few filters the box costs more time than saved: box and kernel are then a 5x5 kernel, made of
+    the 4x4 kernel in every call. A free 5x5 kernel would be another model (and draws checkerboards).
 
     The kernel is the Conv2D's, (4, 4, c, filters), or with `fused` its `fused_kernel`: inference only.
     """
@@ -240,6 +196,49 @@ def _cropped(upsampled: Any, inputs: Any, *, before: int) -> Any:
     return ops.slice(upsampled, (0, before, before, 0), (batch, 2 * height, 2 * width, upsampled.shape[-1]))
 
 
+def subpixel_kernel(kernel: Any) -> Any:
+    """Return the (2, 2, c, 4 filters) sub-pixel kernel of the (4, 4, c, filters) `kernel`."""
+    channels, filters = kernel.shape[2:]
+    # row, its sub-pixel, column, its sub-pixel
+    taps = ops.reshape(kernel, (STRIDE, STRIDE, STRIDE, STRIDE, channels, filters))
+    taps = ops.transpose(ops.flip(taps, axis=(1, 3)), (0, 2, 4, 1, 3, 5))
+    return ops.reshape(taps, (STRIDE, STRIDE, channels, STRIDE**2 * filters))
+
+
+def full_kernel(kernel: Any) -> Any:
+    """Return the (4, 4, c, filters) kernel of the sub-pixel `kernel` (2, 2, c, 4 filters)."""
+    channels, filters = kernel.shape[2], kernel.shape[3] // STRIDE**2
+    taps = ops.reshape(kernel, (STRIDE, STRIDE, channels, STRIDE, STRIDE, filters))
+    taps = ops.flip(ops.transpose(taps, (0, 3, 1, 4, 2, 5)), axis=(1, 3))
+    return ops.reshape(taps, (STRIDE**2, STRIDE**2, channels, filters))
+
+
+def subpixel_convolution(inputs: Any, kernel: Any, bias: Any | None) -> Any:
+    """Return `inputs` (N, h, w, c), zeros put between and around pixels, convolved: (N, 2h + 2, 2w + 2, filters).
+
+    Even and odd rows of the output read different rows of the 4x4 kernel, and so do columns: each of the four sub-pixel
+    positions is a 2x2 convolution of the input. One convolution with four times the filters computes all, and the
+    results are interleaved (W. Shi et al., CVPR 2016). In inference oneDNN does this in half the time of the transposed
+    convolution with many channels; its gradient takes longer.
+    """
+    outputs = ops.conv(ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel, padding="valid")
+    if bias is not None:
+        outputs = ops.add(outputs, ops.reshape(ops.tile(bias, STRIDE**2), (1, 1, 1, -1)))  # fused with the convolution
+    return _interleaved(outputs)
+
+
+def _interleaved(subpixels: Any) -> Any:
+    """Return (N, h, w, 4 filters) `subpixels` as (N, 2h, 2w, filters) pixels."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.nn.depth_to_space(subpixels, STRIDE)
+    batch, height, width, filters = ops.shape(subpixels)
+    pixels = ops.reshape(subpixels, (batch, height, width, STRIDE, STRIDE, filters // STRIDE**2))
+    pixels = ops.transpose(pixels, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(pixels, (batch, STRIDE * height, STRIDE * width, filters // STRIDE**2))
+
+
 EPSILON = 1e-3  # default of Keras's BatchNormalization
 NORM = "_norm/gamma"
 UPSAMPLED = re.compile(r"decoder_\d+_conv/kernel")
@@ -250,7 +249,7 @@ def fused_weights(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
 
     A norm with moving mean m and variance v is y = gamma (x - m) / sqrt(v + epsilon) + beta. Its scale multiplies the
     kernels of the block and of its noise, since the norm follows their sum; the rest becomes the bias.
-    Kernels of upsampling layers become sub-pixel kernels, see upsampling.py.
+    Kernels of upsampling layers become sub-pixel kernels, see `fused_kernel`.
     """
     fused = {path: array for path, array in weights.items() if "_norm/" not in path}
     for block in (path.removesuffix(NORM) for path in weights if path.endswith(NORM)):

@@ -19,12 +19,8 @@ from keras import ops
 from distort_pipeline.networks.layers import fade, interpolate, interpolation_weights
 
 INVERSION_ITERATIONS = 16
-SMOOTH = (
-    1 / 64,
-    21 / 64,
-    35 / 64,
-    7 / 64,
-)  # weights of four parents, from two before on, for the first of two children
+# weights of four parents, from two before on, for the first of two children
+SMOOTH = (1 / 64, 21 / 64, 35 / 64, 7 / 64)
 
 
 def downsample2x(values: Any) -> Any:
@@ -104,8 +100,8 @@ SLOW_SOURCE = 3  # index of the map that slower octaves reuse: large enough for 
 class NoisePyramid(keras.layers.Layer):  # type: ignore[misc]
     """Noise maps (N, h, w, c), coarsest first, each twice as large as its predecessor, → noise (N, H, W, 3).
 
-    Called with [severity, maps...] with several `levels`, see `layers.interpolation_weights`. Matrices and kernels are fitted
-    beforehand and not trained; initially the matrices and the sum are 0.
+    Called with [severity, maps...] with several `levels`, see `layers.interpolation_weights`. Matrices and kernels are
+    fitted beforehand and not trained; initially the matrices and the sum are 0.
     """
 
     def __init__(self, levels: int = 1, **options: Any) -> None:

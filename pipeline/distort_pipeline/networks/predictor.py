@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
+from distort_pipeline.networks.generator import MULTIPLE_PX, noise_shapes
+from distort_pipeline.networks.layers import GeneratorInputs
 from distort_pipeline.networks.wavelets import SIZES, Significances, significance_of
 from distort_pipeline.records import Image, Images, NetworkPixels, denormalize, derive_seed, make_rng, normalize
 
@@ -92,7 +93,8 @@ class Predictor:
                 significance[: len(batch)] = (
                     [significance_of(image) for image in images[rows]] if significances is None else significances[rows]
                 )
-            values = np.asarray(self._call(generator_inputs(normalize(filled), noises, severity, significance)))
+            inputs = GeneratorInputs(normalize(filled), noises, severity, significance)
+            values = np.asarray(self._call(inputs.listed()))
             yield denormalize(values[: len(batch), :height, :width])
 
     def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:

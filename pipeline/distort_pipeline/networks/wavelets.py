@@ -1,25 +1,6 @@
-"""The 9/7 wavelet of Cohen, Daubechies and Feauveau, the lossy wavelet of JPEG 2000, by lifting.
+"""The 9/7 wavelet of JPEG 2000, an image's significance, the basis of its rate control, and its bit planes.
 
-By steps (Daubechies and Sweldens 1998, section 7.9), borders mirrored: in place, and exactly invertible for any
-coefficients. The scale of the bands makes the transform nearly orthonormal. `xp` is `numpy` or `keras.ops`: workers
-without networks need no backend.
-
-The significance of an image: shares of large wavelet coefficients, the basis of a codec's rate control.
-
-A wavelet coder with a byte budget ends with about the same number of significant coefficients for any image: bits grow
-linearly with the share of coefficients not rounded to 0 (He and Mitra, "A unified rate-distortion analysis framework
-for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus this share is called ρ). An image's step is therefore the
-magnitude reached by a share of its coefficients, and the share is the same for all images.
-
-A codec's step belongs to the whole image. The significance is 18 numbers, small enough to accompany each tile.
-
-Bit planes: a wavelet coder with rate control cuts coefficients at powers of two only.
-
-JPEG 2000 codes coefficients bit plane by bit plane, most significant first, and drops the rest when the bytes are
-spent (Taubman, "High performance scalable image compression with EBCOT", IEEE TIP 9(7), 2000). Whatever step would be
-right for an image, the output was cut at a power of two: images with similar steps are cut alike, and the pattern
-repeats from octave to octave of steps, twice as large. Curves are therefore learned at a few phases of an octave, in
-units of the bit plane below the step.
+`xp` is `numpy` or `keras.ops`: workers without networks need no backend.
 """
 
 from __future__ import annotations
@@ -38,7 +19,11 @@ MULTIPLE_PX = 2**LEVELS  # sides of the input are multiples of this
 
 
 def analysed(planes: Any, xp: Any) -> list[Any]:
-    """Return the 16 bands of `planes` (N, H, W, c): columns', rows' and both details of each level, finest first."""
+    """Return the 16 bands of `planes` (N, H, W, c): columns', rows' and both details of each level, finest first.
+
+    The wavelet of Cohen, Daubechies and Feauveau by lifting steps (Daubechies and Sweldens 1998, section 7.9), borders
+    mirrored: exactly invertible for any coefficients. The scale of the bands makes it nearly orthonormal.
+    """
     bands = []
     smooth = planes
     for _ in range(LEVELS):
@@ -94,6 +79,12 @@ TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, 
 def significance_of(image: Image) -> Significance:
     """Return the significance (18,) of a whole `image` (H, W, 3), mirrored at the bottom and right to whole bands.
 
+    A wavelet coder with a byte budget ends with about the same number of significant coefficients for any image: bits
+    grow linearly with the share of coefficients not rounded to 0 (He and Mitra, "A unified rate-distortion analysis
+    framework for transform coding", IEEE TCSVT 11(12), 2001, where 1 minus this share is called ρ). An image's step is
+    the magnitude reached by a share of its coefficients, and the share is the same for all images. The step belongs to
+    the whole image; 18 numbers are small enough to accompany each tile.
+
     >>> plain = significance_of(np.full((40, 50, 3), 100, np.uint8))  # one value in 3 x 32 x 32 is not 0
     >>> [round(1 / float(share)) for share in plain[[0, -1]]]
     [3072, 3072]
@@ -122,8 +113,12 @@ PHASES = 4  # of an octave, each with learned curves: steps are known to about a
 def plane_shares(steps: Any, xp: Any) -> tuple[Any, Any]:
     """Return the bit plane (N, 1) below each of the `steps` (N, 1), both in 8-bit levels, and phase weights.
 
-    Of the weights (N, PHASES + 1) at most two are not 0, with sum 1; the last phase is the next plane. `xp` is `numpy`
-    or `keras.ops`.
+    JPEG 2000 codes coefficients bit plane by bit plane, most significant first, and drops the rest when the bytes are
+    spent (Taubman, "High performance scalable image compression with EBCOT", IEEE TIP 9(7), 2000): coefficients are cut
+    at powers of two, whatever step would be right for an image, and the pattern repeats from octave to octave of steps.
+    Curves are therefore learned at a few phases of an octave, in units of the bit plane below the step.
+
+    Of the weights (N, PHASES + 1) at most two are not 0, with sum 1; the last phase is the next plane.
 
     >>> plane, shares = plane_shares(np.array([[9.0]]), np)
     >>> plane.item(), shares.round(2).tolist()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR, Condition, build_conditions
@@ -18,20 +17,12 @@ from distort_pipeline.data.requests import QualityTarget
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
+from distort_pipeline.models.card import ModelCard, composite_parameters, read_card
 from distort_pipeline.models.composite import DistortionSpec
-from distort_pipeline.models.store import (
-    capabilities,
-    composite_parameters,
-    is_stochastic,
-    learned_levels,
-    model_folders,
-    needs_image_stats,
-    read_card,
-    true_parameters,
-)
+from distort_pipeline.models.store import model_folders
 from distort_pipeline.records import ImageRecord
 
-Cards = Mapping[str, dict[str, Any]]
+Cards = Mapping[str, ModelCard]
 
 MIN_WHOLE_PX = WINDOW_PX  # of SSIM, in every sample's record
 RESERVED = ("pristine", "tiles")  # names of other parts of a corpus
@@ -57,19 +48,21 @@ class PreparedCorpus:
     @property
     def needs_significances(self) -> bool:
         """Whether a generator needs the significance of the tiles' images."""
-        return not self.settings.generate["whole_images"] and any(map(needs_image_stats, self.cards.values()))
+        return not self.settings.generate["whole_images"] and any(
+            card.network.image_stats for card in self.cards.values()
+        )
 
     @property
     def shared_truths(self) -> tuple[DistortionSpec, ...]:
         """The true distortions shared by all batches of a condition: of the conditions of fixed severity."""
         return tuple(
             DistortionSpec(
-                condition.name, card["distortion"], condition.level, true_parameters(card, condition.request.first)
+                condition.name, card.distortion, condition.level, card.true_parameters(condition.request.first)
             )
             for condition in self.conditions
             if condition.fixed_severity
             for card in [self.cards[condition.models[0]]]
-            if not card["external"]
+            if not card.external
         )
 
 
@@ -144,7 +137,7 @@ def require_fit_names(names: Iterable[str]) -> None:
 
 def unusable_images(images: Sequence[ImageRecord], cards: Cards, *, whole_images: bool) -> dict[str, str]:
     """Return path → reason for the `images` that a distortion or a metric of the corpus cannot take."""
-    names = sorted({card["distortion"] for card in cards.values() if not card["external"]})
+    names = sorted({card.distortion for card in cards.values() if not card.external})
     reasons = {}
     for image in images:
         if whole_images and min(image.height, image.width) < MIN_WHOLE_PX:
@@ -161,13 +154,13 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
     Without distortions and composites, each model of `cards` has its conditions.
     """
     for name in (name for composite in config.composite for name in composite.split(COMPOSITE_SEPARATOR)):
-        if cards[name]["external"]:
+        if cards[name].external:
             raise PipelineError(
                 f"--composite cannot contain {name}, a model of external pairs: its true distortion cannot be "
                 "computed for other images"
             )
     conditions = build_conditions(
-        {name: capabilities(card) for name, card in cards.items()},
+        {name: card.capabilities for name, card in cards.items()},
         config.distortions or ([] if config.composite else sorted(cards)),
         levels=config.num_levels,
         severity=config.severity,
@@ -184,15 +177,15 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
     return conditions
 
 
-def _require_calibration(card: Mapping[str, Any], name: str) -> None:
-    if not card.get("calibration"):
+def _require_calibration(card: ModelCard, name: str) -> None:
+    if not card.calibration:
         raise PipelineError(f"--target needs a calibration, and the model of {name} has none; train it again")
-    true_parameters(card, 0.5 / len(card["levels"]))  # any severity may be requested: needs a severity scale
+    card.true_parameters(0.5 / len(card.levels))  # any severity may be requested: needs a severity scale
 
 
 def trained_align(cards: Cards) -> int:
     """Return the crop alignment in px for all models: the coarsest alignment in their training."""
-    return int(max(card["settings"]["train"]["crop_align"] for card in cards.values()))
+    return max(card.crop_align for card in cards.values())
 
 
 def corpus_settings(config: GenerateConfig, cards: Cards, manifest_digest: str) -> CorpusSettings:
@@ -202,18 +195,12 @@ def corpus_settings(config: GenerateConfig, cards: Cards, manifest_digest: str) 
         format=KIND,
         version=VERSION,
         generate={name: value for name, value in values.items() if name not in RUNTIME_ONLY},
-        models={name: card["weights_digest"] for name, card in cards.items()},
+        models={name: card.weights_digest for name, card in cards.items()},
         manifest_digest=manifest_digest,
-        codecs=codec_versions([card["distortion"] for card in cards.values() if not card["external"]]),
+        codecs=codec_versions([card.distortion for card in cards.values() if not card.external]),
     )
 
 
-def _model_metadata(card: Mapping[str, Any]) -> ModelMetadata:
-    levels = [ModelLevel(level.level, level.parameters, level.severity) for level in learned_levels(card)]
-    return ModelMetadata(
-        digest=card["weights_digest"],
-        steps=card["steps"],
-        levels=tuple(levels),
-        random=is_stochastic(dict(card)),
-        grey=bool(card.get("data", {}).get("grey")),
-    )
+def _model_metadata(card: ModelCard) -> ModelMetadata:
+    levels = [ModelLevel(level.level, level.parameters, level.severity) for level in card.levels]
+    return ModelMetadata(card.weights_digest, card.steps, tuple(levels), random=card.is_stochastic, grey=card.data.grey)

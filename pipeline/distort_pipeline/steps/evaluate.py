@@ -20,7 +20,8 @@ from distort_pipeline.metrics.c2st import C2STReport
 from distort_pipeline.metrics.classifier import ImageTiles, LevelPair, tiles_of
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure, summarise
 from distort_pipeline.metrics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
-from distort_pipeline.models.store import is_multi_level, model_folders, read_card
+from distort_pipeline.models.card import ModelCard, read_card
+from distort_pipeline.models.store import model_folders
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
 from distort_pipeline.records import Image, PairRecord, Report, derive_seed, digest, make_rng, sample_seed
 from distort_pipeline.reports.evaluation_files import write_files
@@ -69,16 +70,16 @@ class Plan:
     sweeps: Mapping[str, SweepPlan]  # by multi-level model
 
 
-def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
+def plan_of(pairs: PairStore, cards: Mapping[str, ModelCard]) -> Plan:
     """Return the plan: every distortion of the store at the levels of the models, else at its first level.
 
     A multi-level model is compared with all others at its default level.
     """
     model_levels = {name: _shared_levels(pairs, name, card) for name, card in cards.items()}
-    default = {name: default_level(cards[name]["distortion"], levels) for name, levels in model_levels.items()}
+    default = {name: default_level(cards[name].distortion, levels) for name, levels in model_levels.items()}
     levels: dict[str, set[int]] = {}
     for name, card in cards.items():
-        levels.setdefault(card["distortion"], set()).add(default[name].level)
+        levels.setdefault(card.distortion, set()).add(default[name].level)
     columns = [
         Column(_column_name(recipe, levels), recipe, _can_redraw(recipe))
         for distortion in pairs.distortions
@@ -87,12 +88,12 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
     ]
     names = {(column.recipe["distortion"], column.recipe["level"]): column.name for column in columns}
     learned = {
-        name: names[card["distortion"], default[name].level]
-        for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1]["distortion"]))
+        name: names[card.distortion, default[name].level]
+        for name, card in sorted(cards.items(), key=lambda item: pairs.distortions.index(item[1].distortion))
     }
     images: dict[str, dict[str, PairRecord]] = {}
     condition_levels: dict[str, dict[str, dict[int, PairRecord]]] = {
-        name: {} for name, card in cards.items() if is_multi_level(card)
+        name: {} for name, card in cards.items() if card.is_multi_level
     }
     too_small: set[str] = set()
     for record in pairs.records("val"):
@@ -102,7 +103,7 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         if (record.distortion, record.level) in names:
             images.setdefault(record.image, {})[names[record.distortion, record.level]] = record
         for name, by_image in condition_levels.items():
-            if record.distortion == cards[name]["distortion"]:
+            if record.distortion == cards[name].distortion:
                 by_image.setdefault(record.image, {})[record.level] = record
     available = {column for records in images.values() for column in records}
     for name, column in learned.items():
@@ -118,21 +119,24 @@ def plan_of(pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> Plan:
         images,
         len(too_small),
         {
-            name: plan_sweep(cards[name], pairs.recipes(cards[name]["distortion"]), by_image)
+            name: plan_sweep(cards[name], pairs.recipes(cards[name].distortion), by_image)
             for name, by_image in condition_levels.items()
         },
     )
 
 
-def _shared_levels(pairs: PairStore, name: str, card: Mapping[str, Any]) -> tuple[SharedLevel, ...]:
+def _shared_levels(pairs: PairStore, name: str, card: ModelCard) -> tuple[SharedLevel, ...]:
     """Return the levels of the model in the store; PipelineError if there are none."""
-    recipes = pairs.recipes(card["distortion"])
-    common = shared_levels(card, recipes)
+    recipes = pairs.recipes(card.distortion)
+    common = shared_levels(card.levels, recipes)
     if common:
         return common
-    learned, stored = (", ".join(str(level["parameters"]) for level in levels) for levels in (card["levels"], recipes))
+    learned, stored = (
+        ", ".join(map(str, parameters))
+        for parameters in ([level.parameters for level in card.levels], [recipe["parameters"] for recipe in recipes])
+    )
     raise PipelineError(
-        f"the model {name} learned {card['distortion']} with {learned}, {pairs.folder} has {card['distortion']} with "
+        f"the model {name} learned {card.distortion} with {learned}, {pairs.folder} has {card.distortion} with "
         f"{stored}; evaluate with the pairs of its training, or train again"
     )
 
@@ -191,7 +195,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     return _report(out, figures, tuple(_remarks(plan, sweeps)))
 
 
-def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, ModelCard]) -> dict[str, Any]:
     """Return all settings with an effect on the figures, as plain values."""
     values = dataclasses.asdict(config)
     del values["threads"]  # without effect on the figures
@@ -199,7 +203,7 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Ma
         "format": KIND,
         "version": VERSION,
         "evaluate": values,
-        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "models": {name: card.weights_digest for name, card in cards.items()},
         "pairs_digest": pairs.metadata["digest"],
     }
 
@@ -215,8 +219,6 @@ def _versions(
     plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
 ) -> Iterator[tuple[str, EvalImages]]:
     """Yield the id of each image with all its distorted versions."""
-    from distort_pipeline.models.store import is_stochastic as varies_per_draw
-
     column_of = {column.name: column for column in plan.columns}
     for image, records in plan.images.items():
         pristine = plan.pairs.val_image(image)
@@ -225,7 +227,7 @@ def _versions(
         generated_again: dict[str, Image] = {}
         for name in plan.learned:
             trained = generators[name]
-            random = varies_per_draw(trained.card)
+            random = trained.card.is_stochastic
             draws = range(max(config.draws, 2) if random else 1)
             seeds = [_draw_seed(config, trained, identity, draw) for draw in draws]
             drawn = [trained.predictor.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
@@ -305,7 +307,7 @@ def _run_sweeps(
 
 
 def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
-    return derive_seed(config.seed, trained.card["distortion"], identity, draw)
+    return derive_seed(config.seed, trained.card.distortion, identity, draw)
 
 
 def _sweep(plan: SweepPlan, images: Sequence[SweepImage]) -> SeveritySweep:
@@ -325,7 +327,7 @@ def _c2st(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateConfig
 
 
 def _metadata(
-    plan: Plan, settings: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any]
+    plan: Plan, settings: Mapping[str, Any], cards: Mapping[str, ModelCard], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "format": f"distort-pipeline/{KIND}",
@@ -333,7 +335,7 @@ def _metadata(
         "digest": digest(figures),
         "settings": settings,
         "models": {
-            name: {"digest": cards[name]["weights_digest"], "steps": cards[name]["steps"], "learned": column}
+            name: {"digest": cards[name].weights_digest, "steps": cards[name].steps, "learned": column}
             for name, column in plan.learned.items()
         },
         "distortions": {column.name: dict(column.recipe) for column in plan.columns},

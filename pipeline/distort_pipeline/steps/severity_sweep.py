@@ -26,7 +26,7 @@ from distort_pipeline.metrics.severity_sweep import (
     midpoint_result,
     tile_errors,
 )
-from distort_pipeline.models.store import LearnedLevel, learned_levels
+from distort_pipeline.models.card import LearnedLevel, ModelCard
 from distort_pipeline.records import Image, PairRecord, derive_seed, make_rng, sample_seed
 
 if TYPE_CHECKING:
@@ -73,16 +73,13 @@ class SweepPlan:
     images: Mapping[str, Mapping[int, PairRecord]]  # image id → level number of the store → record
 
 
-def shared_levels(card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> tuple[SharedLevel, ...]:
-    """Return the learned levels with the parameters of one of the `recipes`; level numbers need not agree.
-
-    >>> card = {"levels": [{"level": 1, "parameters": {"quality": 12}, "severity": 1.0}]}
-    >>> shared_levels(card, [{"level": 3, "parameters": {"quality": 12}}])
-    (SharedLevel(point=SeverityPoint(severity=1.0, parameters={'quality': 12}), level=3),)
-    """
+def shared_levels(
+    learned_levels: Sequence[LearnedLevel], recipes: Sequence[Mapping[str, Any]]
+) -> tuple[SharedLevel, ...]:
+    """Return the learned levels with the parameters of one of the `recipes`; level numbers need not agree."""
     return tuple(
         SharedLevel(SeverityPoint(learned.severity, learned.parameters), int(recipe["level"]))
-        for learned in learned_levels(card)
+        for learned in learned_levels
         for recipe in recipes
         if recipe["parameters"] == learned.parameters
     )
@@ -94,15 +91,15 @@ def default_level(distortion: str, levels: Sequence[SharedLevel]) -> SharedLevel
 
 
 def plan_sweep(
-    card: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[int, PairRecord]]
+    card: ModelCard, recipes: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[int, PairRecord]]
 ) -> SweepPlan:
     """Return the sweep of the multi-level generator with this `card`, on pairs made by these `recipes`.
 
     `records` of its distortion are by image and level number; an image without all levels is left out.
     """
-    distortion = str(card["distortion"])
+    distortion = card.distortion
     known = distortion in DISTORTIONS.names() and not any(recipe["external"] for recipe in recipes)
-    levels, learned = shared_levels(card, recipes), learned_levels(card)
+    levels, learned = shared_levels(card.levels, recipes), card.levels
     numbers = {level.level for level in levels}
     scaled = known and has_severity_scale(distortion)
     return SweepPlan(

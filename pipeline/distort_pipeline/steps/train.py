@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.data.files import write_json
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.cards import GREY, model_card
+from distort_pipeline.models.card import KIND, VERSION, Figures, ModelCard, NetworkCard, TrainingSettings, read_card
+from distort_pipeline.models.readme import GREY
 from distort_pipeline.models.store import (
-    KIND,
-    VERSION,
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
     assign_weights,
-    read_card,
+    publish_model,
     weights_of,
     write_arrays,
     write_histograms,
@@ -41,7 +40,7 @@ from distort_pipeline.training.init import (
     resolve_warmup_steps,
 )
 from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, seconds_per_step, stored_steps
-from distort_pipeline.training.validation import Figures, Validator, level_cards, mean_figures, origin
+from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
         "distortion": distortion,
         "train": {**_content_settings(config), "noise_channels": noise_channels, "levels": levels},
         "pairs_digest": pairs.metadata["digest"],
-        "init_from": read_card(init_from)["weights_digest"] if init_from else None,
+        "init_from": read_card(init_from).weights_digest if init_from else None,
     }
     # checkpoints hold the whole state of the optimisers: no part of the model
     build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
@@ -118,40 +117,40 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
         seconds = time.monotonic() - started
         speed = {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device}
         write_json(work / "run.json", speed)
-        network = {
-            "base_filters": config.base_filters if has_unet else 0,
-            "noise_channels": noise_channels,
-            "codec_prior": init.codec_prior,
-            "noise_pyramid": init.noise is not None,
-            "image_stats": init.image_stats,
-        }
-        card = {
-            **origin(pairs, recipes),
-            "levels": level_cards(recipes, trained.figures, trained.histograms, seed=config.seed),
-            "network": network,
-            "explained": dict(init.explained or {}),
-            "settings": settings,
-            "steps": config.steps,
-            "kept_step": trained.selected,
-            "figures": figures,
-            **({"calibration": trained.calibration} if trained.calibration else {}),
-            "weights_digest": arrays_digest(weights),
-            "device": device,
-            "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
-        }
-        write_bytes(work / "README.md", model_card(card).encode())
-        build.publish(card)
+        card = ModelCard(
+            distortion=distortion,
+            external=recipes[0]["external"],
+            data=training_data(pairs, distortion),
+            levels=learned_levels(recipes, trained.figures, trained.histograms, seed=config.seed),
+            network=NetworkCard(
+                base_filters=config.base_filters if has_unet else 0,
+                noise_channels=noise_channels,
+                codec_prior=init.codec_prior,
+                noise_pyramid=init.noise is not None,
+                image_stats=init.image_stats,
+            ),
+            explained=dict(init.explained or {}),
+            settings=TrainingSettings(**settings),
+            steps=config.steps,
+            kept_step=trained.selected,
+            figures=figures,
+            weights_digest=arrays_digest(weights),
+            device=device,
+            packages=package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
+            calibration=trained.calibration,
+        )
+        publish_model(build, card)
     return Report(
         "train",
-        {"steps": config.steps, "seconds": round(seconds, 1), **figures},
+        {"steps": config.steps, "seconds": round(seconds, 1), **dataclasses.asdict(figures)},
         (
-            f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation images after {config.steps} steps "
-            f"(the identity baseline scores {figures['jsd_nss_pristine']:.4f})"
+            f"{distortion}: JSD_NSS {figures.jsd_nss:.4f} bits on validation images after {config.steps} steps "
+            f"(the identity baseline scores {figures.jsd_nss_pristine:.4f})"
             + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
             f"model: {out}",
             *(
                 [f"warning: {GREY} Train on colour photographs for use on colour photographs."]
-                if card["data"]["grey"]
+                if card.data.grey
                 else []
             ),
         ),
@@ -300,13 +299,12 @@ def _train(
     def validate(step: int) -> Mapping[str, float]:
         figures = validator.along(step, work / "side_by_side")
         if select_checkpoint == "best":
-            best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.ema_generator))
+            best.offer(step, figures.jsd_nss, lambda: weights_of(trainer.ema_generator))
         print(
-            f"{distortion}, step {step}: JSD_NSS {figures['jsd_nss']:.4f} bits "
-            f"(pristine {figures['jsd_nss_pristine']:.4f})",
+            f"{distortion}, step {step}: JSD_NSS {figures.jsd_nss:.4f} bits (pristine {figures.jsd_nss_pristine:.4f})",
             file=sys.stderr,
         )
-        return figures
+        return dataclasses.asdict(figures)
 
     first = train(
         trainer,

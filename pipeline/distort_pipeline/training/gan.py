@@ -21,11 +21,12 @@ from distort_pipeline.networks.generator import (
     COEFFICIENT_CURVES,
     NO_PRIOR,
     NOISE_PYRAMID,
+    Architecture,
     build_generator,
-    generator_inputs,
 )
+from distort_pipeline.networks.layers import GeneratorInputs
 
-Severities = NDArray[np.float32]  # (N, kinds): k / n for level k of n
+Severities = NDArray[np.float32]  # (N, 1): k / n for level k of n
 EMA_START = 10  # the decay grows as (1 + t) / (10 + t): early averages forget the initial weights
 
 
@@ -52,11 +53,15 @@ class GANConfig:
     codec_prior: str = NO_PRIOR
     noise_pyramid: bool = False
     levels: int = 1
-    kinds: int = 1  # of distortion in the generator, each with its own severity
     discriminator_warmup_steps: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The small models of the generator."""
+        return Architecture(self.base_filters, self.noise_channels, self.codec_prior, self.noise_pyramid, self.levels)
 
 
 class GANTrainer:
@@ -73,16 +78,7 @@ class GANTrainer:
         # the source of seeds of Keras's initialisers; keras.utils.set_random_seed would import TensorFlow as well
         random.seed(networks.seed % 2**32)
         self.generator, self.ema_generator = (
-            build_generator(
-                base_filters=networks.base_filters,
-                noise_channels=networks.noise_channels,
-                codec_prior=networks.codec_prior,
-                noise_pyramid=networks.noise_pyramid,
-                levels=networks.levels,
-                kinds=networks.kinds,
-                precision=networks.precision,
-                image_stats=image_stats,
-            )
+            build_generator(networks.architecture, precision=networks.precision, image_stats=image_stats)
             for image_stats in (False, True)  # in training a crop counts as a whole image
         )
         self.ema_generator.set_weights(self.generator.get_weights())
@@ -95,7 +91,6 @@ class GANTrainer:
             base_filters=networks.discriminator_filters,
             discriminator_input=networks.discriminator_input,
             levels=networks.levels,
-            kinds=networks.kinds,
             precision=networks.precision,
         )
         self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
@@ -108,8 +103,8 @@ class GANTrainer:
         return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
 
     def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
-        """Return the inputs of G; `severity` (N, kinds) is used with several levels only."""
-        return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
+        """Return the inputs of G; `severity` (N, 1) is used with several levels only."""
+        return GeneratorInputs(x, noises, severity if self.settings.levels > 1 else None).listed()
 
     def discriminator_inputs(self, x: Any, y: Any, severity: Any) -> list[Any]:
         """Return the inputs of D for the pair (x, y)."""

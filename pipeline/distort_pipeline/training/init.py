@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.store import learned_levels, model_weights, read_arrays, read_card, write_arrays
+from distort_pipeline.models.card import Figures, read_card
+from distort_pipeline.models.store import model_weights, read_arrays, write_arrays
 from distort_pipeline.networks.codec_prior import ALL_LEVELS, is_scaled
 from distort_pipeline.networks.generator import COEFFICIENT_CURVES, NO_PRIOR, NOISE_PYRAMID
 from distort_pipeline.records import TILE_ALIGN_PX, Images
@@ -54,7 +55,7 @@ def resolve_noise_channels(configured: int | None, distortion: str, init_from: P
     if configured is not None:
         return configured
     if init_from is not None:
-        return int(read_card(init_from)["network"]["noise_channels"])
+        return read_card(init_from).network.noise_channels
     return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
 
 
@@ -77,12 +78,12 @@ def require_same_networks(
     init_from: Path, *, base_filters: int, noise_channels: int, codec_prior: str | None, crop_align: int
 ) -> None:
     """Raise PipelineError if a training with these settings cannot continue from the model `init_from`."""
-    network = read_card(init_from)["network"]
-    learned = network.get("codec_prior", "none")
+    network = read_card(init_from).network
+    learned = network.codec_prior
     for name, configured, trained in (
         # a model without a U-Net takes any width
-        ("base_filters", base_filters, network["base_filters"] or base_filters),
-        ("noise_channels", noise_channels, network["noise_channels"]),
+        ("base_filters", base_filters, network.base_filters or base_filters),
+        ("noise_channels", noise_channels, network.noise_channels),
         ("codec_prior", codec_prior or learned, learned),
     ):
         if configured != trained:
@@ -97,12 +98,12 @@ def require_same_networks(
         )
 
 
-def require_better_than_identity(distortion: str, figures: Mapping[str, float]) -> None:
+def require_better_than_identity(distortion: str, figures: Figures) -> None:
     """Raise PipelineError if an initialization without steps is no better than the identity baseline."""
-    if figures["jsd_nss"] >= figures["jsd_nss_pristine"]:
+    if figures.jsd_nss >= figures.jsd_nss_pristine:
         raise PipelineError(
-            f"the least-squares fit of {distortion} scores {figures['jsd_nss']:.4f} bits, the identity baseline "
-            f"{figures['jsd_nss_pristine']:.4f}: with train.steps 0 the model is no better than the identity; "
+            f"the least-squares fit of {distortion} scores {figures.jsd_nss:.4f} bits, the identity baseline "
+            f"{figures.jsd_nss_pristine:.4f}: with train.steps 0 the model is no better than the identity; "
             "raise train.steps or change train.noise_channels"
         )
 
@@ -218,19 +219,19 @@ def load_init(init_from: Path, levels: Sequence[Mapping[str, float]]) -> Initial
     without a U-Net gets a new U-Net.
     """
     card = read_card(init_from)
-    network = card["network"]
-    learned = [dict(level.parameters) for level in learned_levels(card)]
+    network = card.network
+    learned = [dict(level.parameters) for level in card.levels]
     for parameters in levels:
         if dict(parameters) not in learned:
             raise PipelineError(
                 f"--init-from {init_from} has learned {learned}, and not {dict(parameters)}: choose another model"
             )
     chosen = [learned.index(dict(parameters)) for parameters in levels]
-    if network["base_filters"] and chosen != list(range(len(learned))):
+    if network.base_filters and chosen != list(range(len(learned))):
         raise PipelineError(
             f"--init-from {init_from} has a U-Net for {len(learned)} levels, and train.levels has {len(levels)}"
         )
-    weights = model_weights(init_from, card["weights_digest"])
+    weights = model_weights(init_from, card.weights_digest)
     coefficient_curves, noise = (
         {
             name: array if name.startswith(ALL_LEVELS) else array[chosen]
@@ -239,11 +240,11 @@ def load_init(init_from: Path, levels: Sequence[Mapping[str, float]]) -> Initial
         for layer in (COEFFICIENT_CURVES, NOISE_PYRAMID)
     )
     return Initialization(
-        network.get("codec_prior", NO_PRIOR),
-        card.get("explained"),
+        network.codec_prior,
+        card.explained,
         coefficient_curves,
         noise or None,
-        weights if network["base_filters"] else None,
+        weights if network.base_filters else None,
     )
 
 

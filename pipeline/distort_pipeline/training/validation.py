@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ from distort_pipeline.metrics.jsd_nss import (
 )
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
-from distort_pipeline.models.store import KIND, VERSION, ValidationHistograms
+from distort_pipeline.models.card import Figures, LearnedLevel, Thresholds, TrainingData
+from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, make_rng, spread_tiles
@@ -32,10 +34,8 @@ from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes,
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
-if TYPE_CHECKING:
-    from distort_pipeline.networks.predictor import Predictor
-    from distort_pipeline.records import Images
 
+    AnyPredictor: TypeAlias = Predictor | ComposedPredictor
 
 TILE_PX = 256
 SIDE_BY_SIDE_ROWS = 3
@@ -56,7 +56,7 @@ class ValidationTiles:
     severity: float
     sources: tuple[TileSource, ...]
 
-    def histograms(self, predictor: Predictor | ComposedPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
+    def histograms(self, predictor: AnyPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the JSD_NSS histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", index) for index in range(len(self.pristine))]
         if isinstance(predictor, ComposedPredictor):
@@ -107,38 +107,38 @@ def validation_tiles(
     return ValidationTiles(*stacks, severity, tuple(sources))
 
 
-def summary(histograms: ValidationHistograms) -> dict[str, float]:
-    """Return JSD_NSS in bits, the mean over images (the paper's cell) and pooled, and the identity baseline's mean."""
+def figures_of(histograms: ValidationHistograms, *, delta_psnr_db: float) -> Figures:
+    """Return the figures of a level from the histograms of its validation tiles."""
     per_image, identity_baseline = [], []
     for image in np.unique(histograms.images):
         rows = histograms.images == image
         true = histograms.true[rows].sum(0)
         per_image.append(jsd_bits(true, histograms.generated[rows].sum(0)))
         identity_baseline.append(jsd_bits(true, histograms.pristine[rows].sum(0)))
-    return {
-        "jsd_nss": float(np.mean(per_image)),
-        "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
-        "jsd_nss_pristine": float(np.mean(identity_baseline)),
-    }
+    return Figures(
+        jsd_nss=float(np.mean(per_image)),
+        jsd_nss_pooled=jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
+        jsd_nss_pristine=float(np.mean(identity_baseline)),
+        delta_psnr_db=delta_psnr_db,
+    )
 
 
-def batch_thresholds(
-    histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int
-) -> dict[str, dict[str, float]]:
-    """Return "paired" and "unpaired" → number of tiles, as text → acceptance threshold in bits for such a batch.
+def batch_thresholds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int) -> Thresholds:
+    """Return the acceptance thresholds of batches of these sizes.
 
-    The threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 if larger.
+    A threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 bits if larger.
     """
-    thresholds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
+    paired: dict[str, float] = {}
+    unpaired: dict[str, float] = {}
     pool = histograms.true.sum(0)
     for size in sizes:
         rng = make_rng(derive_seed(seed, "bound", size))
         images = histograms.images
-        paired = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
-        unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
-        thresholds["paired"][str(size)] = max(paired, MIN_THRESHOLD_BITS)
-        thresholds["unpaired"][str(size)] = max(unpaired, MIN_THRESHOLD_BITS)
-    return thresholds
+        paired_bits = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
+        unpaired_bits = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
+        paired[str(size)] = max(paired_bits, MIN_THRESHOLD_BITS)
+        unpaired[str(size)] = max(unpaired_bits, MIN_THRESHOLD_BITS)
+    return Thresholds(paired, unpaired)
 
 
 def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
@@ -171,7 +171,10 @@ STEPS = 20  # of severity from 0 to 1: four between two levels of five
 
 
 def calibrate(
-    predictor: Predictor, pristine: Images, seeds: Sequence[int], significances: Significances | None = None
+    predictor: AnyPredictor,
+    pristine: Images,
+    seeds: Sequence[int],
+    significances: Significances | None = None,
 ) -> dict[str, list[float]]:
     """Return the calibration of a multi-level generator, as read by `metrics/severity_sweep.py`.
 
@@ -186,7 +189,7 @@ def calibrate(
 
 
 def _means(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     pristine: Images,
     seeds: Sequence[int],
     severity: float,
@@ -206,7 +209,6 @@ def _measured(pristine: Image, distorted: Image) -> dict[str, float]:
     }
 
 
-Figures = dict[str, float]
 FINAL_TILES = 8  # times the tiles of a validation during training
 
 
@@ -214,7 +216,14 @@ class Validator:
     """Validates `predictor` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
 
     def __init__(
-        self, pairs: PairStore, distortion: str, levels: Sequence[int], predictor: Predictor, *, count: int, seed: int
+        self,
+        pairs: PairStore,
+        distortion: str,
+        levels: Sequence[int],
+        predictor: AnyPredictor,
+        *,
+        count: int,
+        seed: int,
     ) -> None:
         self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
         self._count, self._seed, self._distortion_seed = count, seed, derive_seed(seed, distortion)
@@ -254,54 +263,50 @@ class Validator:
     def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Images]:
         """Return the figures, the histograms and the generated tiles."""
         histograms, generated = tiles.histograms(self._predictor, self._distortion_seed)
-        return {**summary(histograms), "delta_psnr_db": delta_psnr_db(tiles, generated)}, histograms, generated
+        return figures_of(histograms, delta_psnr_db=delta_psnr_db(tiles, generated)), histograms, generated
 
 
 def mean_figures(figures: Sequence[Figures]) -> Figures:
     """Return the mean over levels of each figure."""
-    return {name: fmean(level[name] for level in figures) for name in figures[0]}
+    rows = [dataclasses.astuple(level) for level in figures]
+    return Figures(*map(fmean, zip(*rows, strict=True)))
 
 
 COLOURLESS = 1.0  # 8-bit levels, mean range of the channels: grey images after a codec stay below
 CARD_BATCHES = (64, 256, 1024)  # batch sizes with a threshold in the card; others are computed when needed
 
 
-def level_cards(
+def learned_levels(
     recipes: Sequence[Mapping[str, Any]],
-    figures: Sequence[Mapping[str, float]],
+    figures: Sequence[Figures],
     histograms: Sequence[ValidationHistograms],
     *,
     seed: int,
-) -> list[dict[str, Any]]:
-    """Return the model card's entry for each level, weakest first: parameters, severity, figures and thresholds."""
+) -> tuple[LearnedLevel, ...]:
+    """Return the levels for the model card, weakest first."""
     levels = zip(recipes, figures, histograms, strict=True)
-    return [
-        {
-            "level": recipe["level"],
-            "parameters": recipe["parameters"],
-            "severity": rank / len(recipes),
-            "figures": dict(level_figures),
-            "thresholds_bits": batch_thresholds(level_histograms, sizes=CARD_BATCHES, seed=seed),
-        }
+    return tuple(
+        LearnedLevel(
+            recipe["level"],
+            recipe["parameters"],
+            rank / len(recipes),
+            level_figures,
+            batch_thresholds(level_histograms, sizes=CARD_BATCHES, seed=seed),
+        )
         for rank, (recipe, level_figures, level_histograms) in enumerate(levels, start=1)
-    ]
+    )
 
 
-def origin(pairs: PairStore, recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the model card's entry on the distortion and the training pairs."""
+def training_data(pairs: PairStore, distortion: str) -> TrainingData:
+    """Return the description of the training pairs for the model card."""
     metadata = pairs.metadata
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        **{name: recipes[0][name] for name in ("distortion", "external")},
-        "data": {
-            "pairs_digest": metadata["digest"],
-            "manifest_digest": metadata["manifest_digest"],
-            "train_tiles": metadata["counts"]["train_tiles"],
-            "val_images": metadata["counts"]["val_images"],
-            "grey": is_grey(pairs, recipes[0]["distortion"]),
-        },
-    }
+    return TrainingData(
+        pairs_digest=metadata["digest"],
+        manifest_digest=metadata["manifest_digest"],
+        train_tiles=metadata["counts"]["train_tiles"],
+        val_images=metadata["counts"]["val_images"],
+        grey=is_grey(pairs, distortion),
+    )
 
 
 def is_grey(pairs: PairStore, distortion: str) -> bool:

@@ -1,10 +1,11 @@
-"""Model cards as Markdown, for networks and for composed generators, in a store and beside an exported model."""
+"""The README.md of a model, in its folder and beside an exported model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distort_pipeline.models.card import COMPOSED, LearnedLevel, ModelCard
 from distort_pipeline.records import canonical
 
 GREY = "Trained on grey images only: the distortion of colour was not learned."
@@ -28,37 +29,37 @@ Limits: trained for {scope} only, on photographs of the training set.{grey} All 
 """
 
 
-def model_card(card: Mapping[str, Any]) -> str:
+def readme(card: ModelCard) -> str:
     """Return the model card as Markdown."""
-    figures, network, data = card["figures"], card["network"], card["data"]
-    train = card["settings"]["train"]
-    noise = f"{network['noise_channels']} noise channels a scale" if network["noise_channels"] else "deterministic"
+    if card.network.kind == COMPOSED:
+        return _composed_readme(card)
+    figures, network, data, train = card.figures, card.network, card.data, card.settings.train
+    noise = f"{network.noise_channels} noise channels a scale" if network.noise_channels else "deterministic"
     crops = f"{train['batch_size']} crops of {train['crop_px']} px"
-    trained = f"{card['steps']} steps of {crops}, {train['precision']}, on {card['device']}"
+    trained = f"{card.steps} steps of {crops}, {train['precision']}, on {card.device}"
     facts = {
         "network": f"{_unet(card)}, {noise}",
         **_initialization(card),
-        **({"trained": trained} if card["steps"] else {}),
-        "data": f"{data['train_tiles']} training tiles, {data['val_images']} validation images",
-        **({"photographs": data["photographs"]} if "photographs" in data else {}),
-        "pair store": f"digest {data['pairs_digest']}",
-        "JSD_NSS to the true distortion, mean over validation images": f"{figures['jsd_nss']:.5f} bits",
-        "JSD_NSS to the true distortion, pooled over validation images": f"{figures['jsd_nss_pooled']:.5f} bits",
-        "identity baseline (pristine images to the true distortion)": f"{figures['jsd_nss_pristine']:.5f} bits",
-        "delta PSNR (PSNR against pristine, generated minus true)": f"{figures['delta_psnr_db']:+.2f} dB",
-        "digest of the weights": f"SHA-256 {card['weights_digest']}",
+        **({"trained": trained} if card.steps else {}),
+        "data": f"{data.train_tiles} training tiles, {data.val_images} validation images",
+        **({"photographs": data.photographs} if data.photographs else {}),
+        "pair store": f"digest {data.pairs_digest}",
+        "JSD_NSS to the true distortion, mean over validation images": f"{figures.jsd_nss:.5f} bits",
+        "JSD_NSS to the true distortion, pooled over validation images": f"{figures.jsd_nss_pooled:.5f} bits",
+        "identity baseline (pristine images to the true distortion)": f"{figures.jsd_nss_pristine:.5f} bits",
+        "delta PSNR (PSNR against pristine, generated minus true)": f"{figures.delta_psnr_db:+.2f} dB",
+        "digest of the weights": f"SHA-256 {card.weights_digest}",
     }
-    levels = card["levels"]
-    several = len(levels) > 1
+    levels, several = card.levels, card.is_multi_level
     return TEXT.format(
-        distortion=card["distortion"],
+        distortion=card.distortion,
         levels=f"at {len(levels)} levels, and between them" if several else f"({_parameters(levels[0])})",
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         by_level=_by_level(levels) if several else "",
         level_column="level | " if several else "",
         level_rule="---|" if several else "",
         thresholds="\n".join(line for level in levels for line in _threshold_lines(level, several=several)),
-        grey=f" {GREY}" if data.get("grey") else "",
+        grey=f" {GREY}" if data.grey else "",
         scope=f"{len(levels)} levels of one distortion" if several else "a single level of one distortion",
     )
 
@@ -73,48 +74,48 @@ severity scale of the distortion. JSD_NSS and delta PSNR in the table above are 
 """
 
 
-def _by_level(levels: Sequence[Mapping[str, Any]]) -> str:
+def _by_level(levels: Sequence[LearnedLevel]) -> str:
     lines = [
-        f"| {level['level']} | {_parameters(level)} | {level['severity']:g} | {level['figures']['jsd_nss']:.5f} | "
-        f"{level['figures']['jsd_nss_pristine']:.5f} | {level['figures']['delta_psnr_db']:+.2f} dB |"
+        f"| {level.level} | {_parameters(level)} | {level.severity:g} | {level.figures.jsd_nss:.5f} | "
+        f"{level.figures.jsd_nss_pristine:.5f} | {level.figures.delta_psnr_db:+.2f} dB |"
         for level in levels
     ]
     return BY_LEVEL.format(lines="\n".join(lines))
 
 
-def _threshold_lines(level: Mapping[str, Any], *, several: bool) -> list[str]:
-    paired, unpaired = level["thresholds_bits"]["paired"], level["thresholds_bits"]["unpaired"]
-    first = f"| {level['level']} " if several else ""
+def _threshold_lines(level: LearnedLevel, *, several: bool) -> list[str]:
+    paired, unpaired = level.thresholds_bits.paired, level.thresholds_bits.unpaired
+    first = f"| {level.level} " if several else ""
     return [f"{first}| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired]
 
 
-def _parameters(level: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in level["parameters"].items()) or "external pairs"
+def _parameters(level: LearnedLevel) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in level.parameters.items()) or "external pairs"
 
 
-def _unet(card: Mapping[str, Any]) -> str:
+def _unet(card: ModelCard) -> str:
     """Return the description of the U-Net, or the reason for its absence."""
-    if card["network"]["base_filters"]:
-        return f"U-Net, {card['network']['base_filters']} base filters"
-    if card["steps"]:
+    if card.network.base_filters:
+        return f"U-Net, {card.network.base_filters} base filters"
+    if card.steps:
         return "no U-Net: no step of the adversarial training validated better than the initialization"
     return "no U-Net and no adversarial training: least-squares fits to the pairs only"
 
 
-def _initialization(card: Mapping[str, Any]) -> dict[str, str]:
+def _initialization(card: ModelCard) -> dict[str, str]:
     """Return the facts about initialization and the selected checkpoint."""
-    network, facts = card["network"], {}
-    if card["settings"]["init_from"]:
-        facts["initialization"] = f"a trained model, digest of the weights {card['settings']['init_from']}"
-    elif network["codec_prior"] != "none":
+    network, facts = card.network, {}
+    if card.settings.init_from:
+        facts["initialization"] = f"a trained model, digest of the weights {card.settings.init_from}"
+    elif network.codec_prior != "none":
         facts["coefficient curves"] = (
-            f"of {network['codec_prior']}, fitted to the training tiles before the adversarial training; "
-            f"explain {card['explained'][network['codec_prior']]:.0%} of the squared residual on held-out images"
+            f"of {network.codec_prior}, fitted to the training tiles before the adversarial training; "
+            f"explain {card.explained[network.codec_prior]:.0%} of the squared residual on held-out images"
         )
-    if network["noise_pyramid"] and not card["settings"]["init_from"]:
+    if network.noise_pyramid and not card.settings.init_from:
         facts["noise pyramid"] = "fitted to the training tiles before the adversarial training"
-    if card["kept_step"] != card["steps"]:
-        facts["weights"] = f"of training step {card['kept_step']}, the best in validation"
+    if card.kept_step != card.steps:
+        facts["weights"] = f"of training step {card.kept_step}, the best in validation"
     return facts
 
 
@@ -141,27 +142,27 @@ Limits: it knows one level of one distortion, and photographs like those that it
 """
 
 
-def composed_card_text(card: Mapping[str, Any]) -> str:
-    """Return the model card as Markdown."""
-    figures = card["figures"]
+def _composed_readme(card: ModelCard) -> str:
+    figures, learning, parts = card.figures, card.learning, card.network.parts
+    assert learning is not None
+    assert parts is not None
     stages = [
         f"| {stage['stage']} | {stage['score']:.4f} | {stage['jsd_nss']:.5f} | {stage['features']:.5f} | "
         f"{stage['c2st_accuracy']:.3f} | {stage['delta_psnr_db']:+.2f} dB |"
-        for stage in card["learning"]["stages"]
+        for stage in learning["stages"]
     ]
+    worse = "" if learning["better_than_identity"] else " **The identity baseline is better than this model.**"
     return COMPOSED_TEXT.format(
-        distortion=card["distortion"],
-        tiles=card["data"]["train_tiles"],
-        parts=", then ".join(part_names(card["network"]["parts"], card["learning"])),
-        jsd=figures["jsd_nss"],
-        identity=figures["jsd_nss_pristine"],
-        delta=figures["delta_psnr_db"],
-        digest=card["weights_digest"],
-        kept=card["learning"]["kept"],
-        steps=card["kept_step"],
-        warning=""
-        if card["learning"]["better_than_identity"]
-        else " **The identity baseline is better than this model.**",
+        distortion=card.distortion,
+        tiles=card.data.train_tiles,
+        parts=", then ".join(part_names(parts, learning)),
+        jsd=figures.jsd_nss,
+        identity=figures.jsd_nss_pristine,
+        delta=figures.delta_psnr_db,
+        digest=card.weights_digest,
+        kept=learning["kept"],
+        steps=card.kept_step,
+        warning=worse,
         stages="\n".join(stages),
     )
 
@@ -199,25 +200,24 @@ generator = onnxruntime.InferenceSession("{name}")
 }
 
 
-def facts(card: Mapping[str, Any]) -> dict[str, str]:
+def facts(card: ModelCard) -> dict[str, str]:
     """Return the metadata of an exported model, text by key."""
     return {
-        "distortion": card["distortion"],
-        "parameters": canonical([level["parameters"] for level in card["levels"]]),
-        "weights_digest": card["weights_digest"],
-        "noise_channels": str(card["network"]["noise_channels"]),
+        "distortion": card.distortion,
+        "parameters": canonical([level.parameters for level in card.levels]),
+        "weights_digest": card.weights_digest,
+        "noise_channels": str(card.network.noise_channels),
         "pixel_range": "-1 1",
         "multiple_px": "128",
     }
 
 
-def exported_card_text(card: Mapping[str, Any], form: str, name: str, *, own_layers: bool) -> str:
+def exported_readme(card: ModelCard, form: str, name: str, *, own_layers: bool) -> str:
     """Return the README of the model of `card` in the file `name`, exported as `form`.
 
     With `own_layers`, the file contains layer classes of this package.
     """
-    channels, levels = card["network"]["noise_channels"], card["levels"]
-    multi_level = len(levels) > 1
+    channels, levels, multi_level = card.network.noise_channels, card.levels, card.is_multi_level
     listed = f"[x{', s' if multi_level else ''}{', *z' if channels else ''}]"
     severity = (
         f"""
@@ -239,18 +239,18 @@ z = [np.random.standard_normal((len(x), x.shape[1] >> k, x.shape[2] >> k, {chann
 
 Quantisation depends on statistics of the complete input, as in the learned codec: a tile alone is distorted more or
 less than the same tile within its image."""
-        if card["network"].get("image_stats")
+        if card.network.image_stats
         else ""
     )
     imported = "import distort_pipeline.networks.generator  # its layers\n" if own_layers else ""
     contents = "numbers and the names of layers of distort-pipeline" if own_layers else "built-in layers and numbers"
     call = imported + CALLS[form].format(name=name, listed=listed, inputs=listed if channels or multi_level else "x")
     rows = "\n".join(f"| {key} | `{value}` |" for key, value in facts(card).items())
-    return f"""# A generator of {card["distortion"]}
+    return f"""# A generator of {card.distortion}
 
 Distorts RGB images; trained with distort-pipeline on pairs of pristine and distorted photographs.
-JSD_NSS on validation images: {card["figures"]["jsd_nss"]:.4f} bits; identity baseline:
-{card["figures"]["jsd_nss_pristine"]:.4f} bits. Batch norms are fused into the weights; computation is float32.
+JSD_NSS on validation images: {card.figures.jsd_nss:.4f} bits; identity baseline:
+{card.figures.jsd_nss_pristine:.4f} bits. Batch norms are fused into the weights; computation is float32.
 
 | | |
 |---|---|
