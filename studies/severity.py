@@ -23,7 +23,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from distort_pipeline.data.pairs import PairStore, open_pairs
-from distort_pipeline.data.requests import QualityTarget, Tiles, quality_of
+from distort_pipeline.data.requests import QualityTarget, Tiles
+from distort_pipeline.data.severity_search import quality_of
 from distort_pipeline.metrics.evaluation import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.metrics.severity_sweep import (

@@ -7,6 +7,7 @@ import pytest
 
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.corpus_metadata import VERSION
+from distort_pipeline.data.files import read_json
 from distort_pipeline.errors import PipelineError
 
 pytest_plugins = ["corpus_fixtures"]
@@ -85,7 +86,7 @@ def test_tables_reports_and_tiles_are_whole_and_in_order(corpus):
 
 def test_opening_needs_neither_tensorflow_nor_dask(finished_corpus):
     code = (
-        "import sys; from distort_pipeline.stores.corpora import open_corpus;"
+        "import sys; from distort_pipeline.data.corpora import open_corpus;"
         f"print(open_corpus({str(finished_corpus)!r})[:3].distorted.shape,"
         "[name for name in ('tensorflow', 'keras', 'dask', 'cv2', 'scipy') if name in sys.modules])"
     )
@@ -134,3 +135,11 @@ def test_a_missing_record_file_is_named(damaged):
     assert open_corpus(damaged)[39].record.sample == 39  # read only when needed
     with pytest.raises(PipelineError, match="a record file is missing or damaged"):
         open_corpus(damaged).table()
+
+
+def test_metadata_and_reports_are_read_as_they_were_written(corpus):
+    stored = read_json(corpus.folder / "store.json")
+    metadata = {name: value for name, value in stored.items() if name not in ("files", "seal", "config_hash")}
+    assert json.loads(json.dumps(corpus.metadata.to_json())) == metadata
+    for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
+        assert json.loads(json.dumps(report.to_json())) == read_json(corpus.folder / "reports" / f"{name}.json")

@@ -277,7 +277,7 @@ def test_runtime_settings_do_not_make_another_corpus(make, corpus):
 
 def test_planning_and_reading_need_neither_tensorflow_nor_dask():
     code = (
-        "import sys; import distort_pipeline.steps.generate, distort_pipeline.stores.corpora;"
+        "import sys; import distort_pipeline.steps.generate, distort_pipeline.data.corpora;"
         "print([name for name in ('tensorflow', 'keras', 'dask', 'distributed') if name in sys.modules])"
     )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

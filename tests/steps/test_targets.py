@@ -3,7 +3,8 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from distort_pipeline.data.requests import Tiles, assign_targets, distort_to_targets
+from distort_pipeline.data.requests import Tiles
+from distort_pipeline.data.severity_search import assign_targets, distort_to_targets
 
 
 @pytest.mark.parametrize("measure", ["psnr", "gmsd"])

@@ -9,7 +9,6 @@ import numpy as np
 
 from distort_pipeline.data.requests import SEVERITY, FixedSeverity, Request, request_for
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER
 
 COMPOSITE_SEPARATOR = "+"  # between the names of a composite, in the order of application
 
@@ -117,6 +116,8 @@ def _explicit_requests(
     levels: int | None, severity: Sequence[float], target: Mapping[str, Sequence[float]]
 ) -> list[Request]:
     """Return the request for each level, mildest first; empty without levels, severity and target."""
+    from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER  # OpenCV is for those who ask for a quality
+
     if not (levels or severity or target):
         return []
     of, ends = next(iter(target.items()), (SEVERITY, tuple(severity)))

@@ -38,7 +38,6 @@ from distort_pipeline.data.plans import tile_shard
 from distort_pipeline.data.remote import as_path
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import Image, SampleRecord, TileRecord
 
 if TYPE_CHECKING:
@@ -361,6 +360,8 @@ def require_computed(labels: Iterable[str]) -> None:
 
     >>> require_computed(["psnr", "gmsd"])
     """
+    from distort_pipeline.metrics.full_reference import COMPUTED  # OpenCV is for those who ask for a label
+
     for name in labels:
         if name not in COMPUTED:
             raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")

@@ -15,9 +15,7 @@ from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
 from distort_pipeline.data.requests import Request
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import ImageRecord, SampleRecord, digest
-from distort_pipeline.versions import package_versions
 
 KIND = "corpus"
 VERSION = 3
@@ -130,10 +128,11 @@ def describe_corpus(
     work: Path,
     settings: CorpusSettings,
     plan: CorpusPlan,
-    models: Mapping[str, ModelMetadata],
     *,
+    models: Mapping[str, ModelMetadata],
     images: Sequence[ImageRecord],
     left_out: Mapping[str, str],
+    packages: Mapping[str, str],
 ) -> CorpusMetadata:
     """Return the metadata of the finished corpus in the folder `work`, cut from `images`."""
     generate = settings.generate
@@ -175,7 +174,7 @@ def describe_corpus(
         overlap=overlap(plan.tiles, align_px=generate["crop_align"]),
         models=models,
         licences=dict(Counter(image.licence for image in images)),
-        packages=package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"]),
+        packages=packages,
         codecs=settings.codecs,
         manifest_digest=settings.manifest_digest,
         left_out=left_out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from distort_pipeline.data.arrays import PixelDigest, create_group, create_sampl
 from distort_pipeline.data.corpora import PRISTINE, files_of, image_array
 from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.requests import Tiles
-from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.wavelets import Significances
 
 
 def create_arrays(work: Path, slots: Mapping[str, int], *, tile_px: int, per_shard: int, per_chunk: int) -> None:
@@ -30,9 +32,9 @@ class StoredTiles:
         self,
         work: Path,
         samples: Sequence[PlannedSample],
+        *,
         group_size: int,
         significances: Significances | None,
-        *,
         whole_images: bool,
     ) -> None:
         self._group, self._samples, self._group_size = create_group(work), samples, group_size

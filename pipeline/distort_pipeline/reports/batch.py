@@ -117,7 +117,7 @@ def batch_report(
         quantile=QUANTILE,
         accepted=accepted,
         reasons=() if accepted else (reason,),
-        noise_floors=_noise_floors(records, truth, true_histograms, stored[0][-1], seed),
+        noise_floors=_noise_floors(measures, true_histograms, stored[0][-1], seed=seed),
         against=_against(measures),
         against_levels=_against_levels(measures),
         psnr=_spread([record.psnr for record in records], truth.indices, truth.psnr.get(name)),
@@ -157,9 +157,11 @@ class _Thresholds:
 
     def bits(self, samples: int, images: int, *, paired: bool) -> float:
         """Return the threshold of a batch: the maximum over the levels, and the sum over the generators."""
-        return sum(max(self._of_level(level, samples, images, paired) for level in levels) for levels in self._stored)
+        return sum(
+            max(self._of_level(level, samples, images, paired=paired) for level in levels) for levels in self._stored
+        )
 
-    def _of_level(self, level: ValidationHistograms, samples: int, images: int, paired: bool) -> float:
+    def _of_level(self, level: ValidationHistograms, samples: int, images: int, *, paired: bool) -> float:
         size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
         rng = make_rng(derive_seed(self._seed, "bound", size))
         if paired:
@@ -180,11 +182,7 @@ def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
 
 
 def _noise_floors(
-    records: Sequence[SampleRecord],
-    truth: TruthStats,
-    true_histograms: Counts | None,
-    stored: ValidationHistograms,
-    seed: int,
+    measures: BatchMeasures, true_histograms: Counts | None, stored: ValidationHistograms, *, seed: int
 ) -> NoiseFloors:
     """Return the split-half noise floor and the between-content baseline, in bits.
 
@@ -194,7 +192,7 @@ def _noise_floors(
     if true_histograms is None:
         true, names = stored.true, stored.images.tolist()
     else:
-        true, names = true_histograms, [records[index].image for index in truth.indices]
+        true, names = true_histograms, [measures.records[index].image for index in measures.truth.indices]
     by_image = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
     content = between_content_baseline(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
     return NoiseFloors(split_half_floor(true.sum(0), rng), content)

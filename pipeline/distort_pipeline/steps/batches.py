@@ -26,7 +26,6 @@ from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
-from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
@@ -56,6 +55,8 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
 
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
     """
+    from distort_pipeline.networks.backend import pin_backend_threads  # starts TensorFlow
+
     pin_backend_threads(task.threads)
     work, root, batch, config = task.work, task.root, task.batch, task.config
     condition, whole_images = batch.condition, config.whole_images
@@ -65,13 +66,15 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     shared = SharedTruth(work, batch.samples, config.samples_per_shard)
 
     group_size = 1 if whole_images else SEARCH_BATCHES * batch_size
-    tiles = StoredTiles(work, batch.samples, group_size, shared.significances, whole_images=whole_images)
+    tiles = StoredTiles(
+        work, batch.samples, group_size=group_size, significances=shared.significances, whole_images=whole_images
+    )
     parts = condition.request.distort(generator, tiles, seed=derive_seed(config.seed, "targets", batch.name))
     ahead = prefetch(parts, 1 if whole_images else PREFETCHED_BATCHES, name="network")
     slots = [sample.slot for sample in batch.samples]
     pixels = PixelWriter(work, distorted_array(condition.name), slots, whole_images=whole_images)
     shown = shared.examples(condition) if condition.fixed_severity else rows_to_show(batch, config.truth_images)
-    scores = score(ahead, pixels, config.metrics, shown)
+    scores = score(ahead, pixels, metrics=config.metrics, shown=shown)
     severities = [sample.severity for sample in scores]
 
     if condition.fixed_severity:
@@ -79,7 +82,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     else:
         specs = [generator.true_distortions(severity) for severity in severities]
         truth = own_truth(batch, specs, work=work, root=root, images=config.truth_images, seed=config.seed)
-    records = sample_records(batch, scores, generator, config.precision)
+    records = sample_records(batch, scores, generator, precision=config.precision)
     measures = BatchMeasures(records, np.stack([sample.histogram for sample in scores]), shared.pristine, truth.stats)
     report = batch_report(
         measures,
@@ -89,7 +92,8 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         target=target_agreement(records, condition.request.of, [sample.resampled for sample in scores]),
     )
     examples = [(*crops, truth.examples.get(row)) for row in shown if (crops := scores[row].crops)]
-    return write_batch(batch.name, pixels, records, report, png_bytes(compare_examples(examples)), truth)
+    png = png_bytes(compare_examples(examples))
+    return write_batch(batch.name, pixels, records, report=report, png=png, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Score:
 
 
 def score(
-    parts: Iterable[Distorted], pixels: PixelWriter, metrics: Collection[str], shown: Collection[int]
+    parts: Iterable[Distorted], pixels: PixelWriter, *, metrics: Collection[str], shown: Collection[int]
 ) -> list[Score]:
     """Return the measures of the samples in `parts`, in order; their pixels are written."""
     scores: list[Score] = []
@@ -131,7 +135,7 @@ def score(
 
 
 def sample_records(
-    batch: Batch, scores: Sequence[Score], generator: CompositeGenerator, precision: str
+    batch: Batch, scores: Sequence[Score], generator: CompositeGenerator, *, precision: str
 ) -> list[SampleRecord]:
     """Return the record of each sample of a batch."""
     return [
@@ -179,7 +183,13 @@ def compare_examples(examples: Sequence[tuple[Image, Image, Image | None]]) -> I
 
 
 def write_batch(
-    name: str, pixels: PixelWriter, records: Sequence[SampleRecord], report: BatchReport, png: bytes, truth: BatchTruth
+    name: str,
+    pixels: PixelWriter,
+    records: Sequence[SampleRecord],
+    *,
+    report: BatchReport,
+    png: bytes,
+    truth: BatchTruth,
 ) -> dict[str, Any]:
     """Write the rest of a batch, then the entry of the ledger; return the entry."""
     table, report_path, png_path = (

@@ -34,6 +34,7 @@ from distort_pipeline.reports.corpus_verdict import cautions
 from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
+from distort_pipeline.versions import package_versions
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -67,13 +68,19 @@ def run(
     with build.writing() as work:
         check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, corpus.plan, config)
-        tile_tasks = _tile_tasks(work, root, corpus, config)
+        tile_tasks = _tile_tasks(corpus, config, work=work, root=root)
         for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, label="tiles", unit="shards"):
             pass
-        batch_tasks = _batch_tasks(work, root, corpus, config, workers.threads)
+        batch_tasks = _batch_tasks(corpus, config, work=work, root=root, threads=workers.threads)
         batches_now = _make_batches(batch_tasks, work, workers, stop=config.on_fail == "stop")
         metadata = describe_corpus(
-            work, corpus.settings, corpus.plan, corpus.models, images=corpus.images, left_out=corpus.left_out
+            work,
+            corpus.settings,
+            corpus.plan,
+            models=corpus.models,
+            images=corpus.images,
+            left_out=corpus.left_out,
+            packages=_packages(),
         )
         seconds = round(time.monotonic() - started, 3)
         write_json(work / "run.json", {"seconds": seconds, "batches_now": batches_now, "workers": workers.count})
@@ -82,6 +89,12 @@ def run(
         write_attributions(work / ATTRIBUTIONS, attributions_of(corpus.images))
         build.publish(metadata.to_json())
     return _report(out, metadata)
+
+
+def _packages() -> dict[str, str]:
+    from distort_pipeline.networks.backend import backend_name  # starts TensorFlow
+
+    return package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"])
 
 
 def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None:
@@ -95,7 +108,7 @@ def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None
     )
 
 
-def _tile_tasks(work: Path, root: Path, corpus: PreparedCorpus, config: GenerateConfig) -> dict[str, TileTask]:
+def _tile_tasks(corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path) -> dict[str, TileTask]:
     tiles, truths = corpus.plan.tiles, corpus.shared_truths
     tasks = [
         TileTask(
@@ -115,7 +128,7 @@ def _tile_tasks(work: Path, root: Path, corpus: PreparedCorpus, config: Generate
 
 
 def _batch_tasks(
-    work: Path, root: Path, corpus: PreparedCorpus, config: GenerateConfig, threads: int
+    corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path, threads: int
 ) -> dict[str, BatchTask]:
     return {
         batch.name: BatchTask(
