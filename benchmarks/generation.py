@@ -102,11 +102,13 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     for precision in ("float32", "mixed_bfloat16"):
         task = _task(options, size, folder, precision)
         pristine = _pristine(task)
-        predictor = load_generator(model, batch_size=task.inference_batch_size, precision=precision).predictor
+        predictor = load_generator(model, batch_size=task.config.inference_batch_size, precision=precision).predictor
         seeds = [sample.seed for sample in task.batch.samples]
         forms: dict[str, Callable[[], object]] = {"bare": partial(predictor.distort, pristine, seeds)}
         for switch, names in METRICS.items():
-            forms[switch] = partial(make_batch, dataclasses.replace(task, metrics=names))
+            forms[switch] = partial(
+                make_batch, dataclasses.replace(task, config=dataclasses.replace(task.config, metrics=names))
+            )
         if precision == "mixed_bfloat16":
             forms["plain"] = partial(plain, pristine[::PLAIN_PART])
         seconds = interleaved(forms, options.rounds_or(size.rounds))
@@ -156,7 +158,9 @@ def _pristine(task: BatchTask) -> NDArray[np.uint8]:
     from distort_pipeline.data.arrays import create_group
 
     group = create_group(task.work)
-    return np.stack([np.asarray(group[PRISTINE][tile.number]) for tile in task.tiles])
+    return np.stack(
+        [np.asarray(group[PRISTINE][tile.number]) for tile in (sample.tile for sample in task.batch.samples)]
+    )
 
 
 def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None]:

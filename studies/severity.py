@@ -23,6 +23,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.data.requests import QualityTarget, Tiles
+from distort_pipeline.data.severity_search import quality_of
 from distort_pipeline.metrics.evaluation import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.metrics.severity_sweep import (
@@ -35,12 +37,11 @@ from distort_pipeline.metrics.severity_sweep import (
     summarise_sweep,
 )
 from distort_pipeline.models.card import read_card
+from distort_pipeline.models.composite import CompositeGenerator
 from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
 from distort_pipeline.records import Images, derive_seed, make_rng
 from distort_pipeline.steps.evaluate import plan_of
 from distort_pipeline.steps.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
-from distort_pipeline.steps.targets import assign_targets, distort_to_targets, lowest_quality, quality_of
-from distort_pipeline.steps.truth import CompositeGenerator
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 TARGET_BATCH = 64  # tiles of a severity search
@@ -111,15 +112,22 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
     generated = trained.predictor.distort(tiles, seeds, severities, significances)
     yield f"by the calibration {_agreement(requested, tiles, generated, severities, measure)}"
     composite = CompositeGenerator({trained.card.distortion: trained})
-    lowest = lowest_quality(composite, tiles, seeds, significances, measure=measure)
-    mildest = best + RANGE[0] * (last - best)
-    targets, resampled = assign_targets(requested.tolist(), lowest, measure=measure, mildest=mildest, seed=SEED)
-    settings: dict[str, Any] = {"measure": measure, "batch_size": TARGET_BATCH, "lowest": lowest}
-    batches = list(distort_to_targets(composite, tiles, seeds, targets, significances, **settings))
-    generated = np.concatenate([images for images, _ in batches])
-    reached = [severity for _, severities in batches for severity in severities]
-    agreement = _agreement(np.array(targets), tiles, generated, reached, measure)
-    yield f"by generate {agreement}, {resampled / len(tiles):.1%} resampled"
+    groups = [
+        Tiles(
+            tiles[rows],
+            seeds[rows],
+            requested[rows].tolist(),
+            None if significances is None else significances[rows],
+        )
+        for rows in (slice(first, first + TARGET_BATCH) for first in range(0, len(tiles), TARGET_BATCH))
+    ]
+    request = QualityTarget(measure, best + RANGE[0] * (last - best), best + RANGE[1] * (last - best))
+    parts = list(request.distort(composite, groups, seed=SEED))
+    generated = np.concatenate([part.distorted for part in parts])
+    targets = np.array([target for part in parts for target in part.targets])
+    reached = [severity for part in parts for severity in part.severities]
+    agreement = _agreement(targets, tiles, generated, reached, measure)
+    yield f"by generate {agreement}, {sum(sum(part.resampled) for part in parts) / len(tiles):.1%} resampled"
 
 
 def _agreement(

@@ -55,9 +55,9 @@ def test_the_table_has_a_row_and_the_identity_baseline(workplace):
 def test_batches_are_compared_with_true_images_of_validation(workplace):
     corpus = open_corpus(workplace / "corpus")
     (report,) = corpus.reports()
-    assert report["paired"] is None
-    assert report["comparison"] == "unpaired"
-    assert 0 <= report["unpaired"]["jsd_bits"] <= 1
+    assert report.paired is None
+    assert report.comparison == "unpaired"
+    assert 0 <= report.unpaired.jsd_bits <= 1
     assert len(corpus) == 6
 
 

@@ -59,9 +59,9 @@ def test_ratings_off_the_scale_of_kadid_are_refused_there_and_told(damaged, tabl
 
 
 def test_the_corpus_digest_stays_and_labels_are_verified(damaged, table):
-    before = open_corpus(damaged).metadata["digest"]
+    before = open_corpus(damaged).metadata.digest
     by_table(damaged, table, name="rating", lower_better=True)
-    assert open_corpus(damaged).metadata["digest"] == before
+    assert open_corpus(damaged).metadata.digest == before
     assert verify(damaged).problems == ()
     entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))

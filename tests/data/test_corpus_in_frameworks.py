@@ -163,7 +163,7 @@ def test_xarray_is_lazy_and_knows_the_records(corpus, files_read):
     noisy = data.where(data.distortion == "white_noise", drop=True)
     assert noisy.sizes["sample"] == 20
     assert data.psnr.values[3] == corpus[3].record.psnr
-    assert data.attrs["corpus_digest"] == corpus.metadata["digest"]
+    assert data.attrs["corpus_digest"] == corpus.metadata.digest
 
 
 def test_xarray_does_not_read_a_missing_shard_as_black(damaged):

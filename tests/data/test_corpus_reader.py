@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from distort_pipeline.data.corpora import VERSION, open_corpus
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import VERSION
+from distort_pipeline.data.files import read_json
 from distort_pipeline.errors import PipelineError
 
 pytest_plugins = ["corpus_fixtures"]
@@ -75,7 +77,7 @@ def test_tables_reports_and_tiles_are_whole_and_in_order(corpus):
     assert table["sample"].to_pylist() == list(range(40))
     assert table["tile"].to_pylist() == [record.tile for record in corpus.records]
     assert [tile.tile for tile in corpus.tiles()] == list(range(20))
-    assert [(report["distortion"], report["batch"]) for report in corpus.reports()] == [
+    assert [(report.distortion, report.batch) for report in corpus.reports()] == [
         (name, number) for name in ("jpeg", "white_noise") for number in range(3)
     ]
     assert [entry["shard"] for entry in corpus.ledger()][2:4] == ["tiles-00002", "jpeg-00000"]
@@ -133,3 +135,11 @@ def test_a_missing_record_file_is_named(damaged):
     assert open_corpus(damaged)[39].record.sample == 39  # read only when needed
     with pytest.raises(PipelineError, match="a record file is missing or damaged"):
         open_corpus(damaged).table()
+
+
+def test_metadata_and_reports_are_read_as_they_were_written(corpus):
+    stored = read_json(corpus.folder / "store.json")
+    metadata = {name: value for name, value in stored.items() if name not in ("files", "seal", "config_hash")}
+    assert json.loads(json.dumps(corpus.metadata.to_json())) == metadata
+    for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
+        assert json.loads(json.dumps(report.to_json())) == read_json(corpus.folder / "reports" / f"{name}.json")

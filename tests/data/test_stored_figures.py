@@ -15,7 +15,7 @@ pytest_plugins = ["corpus_fixtures"]
 
 def test_of_a_corpus(finished_corpus):
     corpus = open_corpus(finished_corpus)
-    size, first = corpus.metadata["settings"]["generate"]["samples_per_shard"], 0
+    size, first = corpus.metadata.settings.samples_per_shard, 0
     for entry in corpus.ledger():
         name, number = entry["shard"].rsplit("-", 1)
         column, count = (PRISTINE, entry["tiles"]) if name == "tiles" else (distorted_array(name), entry["samples"])
@@ -29,10 +29,10 @@ def test_of_a_corpus(finished_corpus):
             assert [record.pixel_digest for record in records] == [pixel_digest([image]) for image in images]
             first += count
         assert entry["records"] == digest_rows(records)
-    counts = corpus.metadata["counts"]
-    assert counts["samples"] == first == len(corpus.records)
-    assert counts["duplicates"] == first - len({record.pixel_digest for record in corpus.records})
-    assert counts["images"] == len({tile.image_digest for tile in corpus.tiles()})
+    counts = corpus.metadata.counts
+    assert counts.samples == first == len(corpus.records)
+    assert counts.duplicates == first - len({record.pixel_digest for record in corpus.records})
+    assert counts.images == len({tile.image_digest for tile in corpus.tiles()})
 
 
 def test_of_a_pair_store(pair_store):
@@ -47,7 +47,7 @@ def test_of_a_pair_store(pair_store):
             slots = slice(int(number) * size, int(number) * size + entry["tiles"])
             for column, array, level in columns:
                 assert entry["arrays"][column] == pixel_digest([pair_store.array(array)[level, slots]])
-    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata["counts"]["pairs"]
+    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata.counts.pairs
 
 
 @pytest.mark.parametrize("name", ["jpeg", "white_noise"])

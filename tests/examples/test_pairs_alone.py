@@ -66,7 +66,7 @@ def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path
     assert f"generated          {figures['jsd_nss']:.5f}" in printed
     assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
     (report,) = open_corpus(folder / "corpus").reports()
-    assert (report["external"], report["comparison"]) == (True, "unpaired")
+    assert (report.external, report.comparison) == (True, "unpaired")
 
 
 def test_too_few_pairs_end_with_the_number_that_is_needed(pristine, tmp_path, capsys):

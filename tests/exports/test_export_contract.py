@@ -66,7 +66,7 @@ def test_the_card_has_a_head_for_tools_and_the_headings_of_a_datasheet(exported,
         "There are no human scores here", "Opening it", "Motivation", "Composition", "Collection process",
         "Preprocessing and labelling", "Uses", "Distribution", "Maintenance",
     ]  # fmt: skip
-    assert corpus.metadata["digest"] in body
+    assert corpus.metadata.digest in body
     assert "- CC0-1.0: 5" in body
     assert "| jpeg | 20 | quality 12 | 0 |" in body
     assert f"`{name}`" in body

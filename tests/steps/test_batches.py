@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from small_models import INFERENCE_BATCH_SIZE, write_model
 
-from distort_pipeline.data.conditions import SEVERITY, Condition, SeverityRequest
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.conditions import Condition
 from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import PooledHistograms
 from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile
+from distort_pipeline.data.requests import FixedSeverity
 from distort_pipeline.data.truths import read_truth
 from distort_pipeline.metrics.jsd_nss import MIN_THRESHOLD_BITS, jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
@@ -29,30 +32,26 @@ def task_of(damaged, models, small_manifest):
         for tile in store.tiles()
     ]
 
-    def make(batch, **changes):
+    conditions = tuple(
+        Condition(name, (name,), 1, 1, FixedSeverity("severity", 1.0, 1.0), False) for name in ("jpeg", "white_noise")
+    )
+    plain = {"samples_per_shard": 8, "inference_batch_size": INFERENCE_BATCH_SIZE, "truth_images": 1}
+    plain |= {"tiles_per_chunk": 4}
+
+    def make(batch, *, models=models, **settings):
         records = store.batch_records(batch)
         name = records[0].distortion
-        samples = tuple(PlannedSample(r.sample, r.slot, r.tile, r.draw, r.seed, r.severity) for r in records)
-        task = BatchTask(
+        samples = tuple(PlannedSample(r.sample, r.slot, tiles[r.tile], r.draw, r.seed, r.severity) for r in records)
+        (condition,) = (condition for condition in conditions if condition.name == name)
+        return BatchTask(
             work=damaged,
             root=small_manifest.parent,
             models={name: models / name},
-            batch=Batch(
-                Condition(name, (name,), 1, 1, SeverityRequest(SEVERITY, 1.0, 1.0), False), records[0].batch, samples
-            ),
-            tiles=tuple(tiles[record.tile] for record in records),
-            same_level_conditions={"jpeg": "jpeg", "white_noise": "white_noise"},
-            condition_levels={},
-            tiles_per_shard=8,
-            inference_batch_size=INFERENCE_BATCH_SIZE,
-            precision="float32",
-            metrics=("psnr", "ssim", "ms_ssim", "gmsd"),
-            whole_images=False,
-            truth_images=1,
-            seed=0,
+            batch=Batch(condition, records[0].batch, samples),
+            conditions=conditions,
+            config=GenerateConfig(**{**plain, **settings}),
             threads=1,
         )
-        return dataclasses.replace(task, **changes)
 
     return make
 
@@ -82,14 +81,13 @@ def test_the_report_compares_the_same_tiles(task_of, damaged):
     of_truth = [product_histogram(store[8 + row].distorted) for row in truth.rows]
     generated, pristine = np.sum(of_truth, 0), truth.pristine[truth.rows].sum(0)
     true = truth.histograms["jpeg"].sum(0)
-    assert report["paired"]["samples"] == len(truth.rows) < 8
-    assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
-    assert report["against"]["pristine"] == jsd_bits(pristine, generated)
-    assert report["against"]["white_noise"] == jsd_bits(truth.histograms["white_noise"].sum(0), generated)
-    assert report["histograms"] == {
-        "pristine": pristine.tolist(), "true": true.tolist(), "generated": generated.tolist()
-    }  # fmt: skip
-    assert report["psnr"]["true_mean"] == pytest.approx(truth.psnr["jpeg"].mean())
+    assert report.paired.samples == len(truth.rows) < 8
+    assert report.paired.jsd_bits == jsd_bits(true, generated)
+    assert report.against["pristine"] == jsd_bits(pristine, generated)
+    assert report.against["white_noise"] == jsd_bits(truth.histograms["white_noise"].sum(0), generated)
+    histograms = [tuple(counts.tolist()) for counts in (pristine, true, generated)]
+    assert report.histograms == PooledHistograms(*histograms)
+    assert report.psnr.true_mean == pytest.approx(truth.psnr["jpeg"].mean())
 
 
 def test_metrics_that_are_not_requested_are_left_out(task_of, damaged):
@@ -104,10 +102,10 @@ def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histogra
     poor = histograms_of(truly("jpeg"), lambda image: 255 - image // 3)
     folder = tmp_path / "jpeg"
     write_model(folder, "jpeg", poor)
-    assert make_batch(task_of("jpeg-00000", models={"jpeg": folder}))["samples"] == 8
+    assert make_batch(task_of("jpeg-00000", models=tmp_path))["samples"] == 8
     first = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     write_model(folder, "jpeg", exact, noise_channels=3)
-    make_batch(task_of("jpeg-00000", models={"jpeg": folder}))
+    make_batch(task_of("jpeg-00000", models=tmp_path))
     second = json.loads((tmp_path / "corpus" / "reports" / "jpeg-00000.json").read_text())
     assert first["model"] != second["model"]
     assert first["paired"]["threshold_bits"] > second["paired"]["threshold_bits"] == MIN_THRESHOLD_BITS
@@ -116,13 +114,17 @@ def test_another_model_in_the_same_folder_is_noticed(task_of, tmp_path, histogra
 def test_a_batch_that_starts_again_at_the_first_tile_gets_the_right_ones(task_of, damaged):
     task = task_of("white_noise-00002")
     store = open_corpus(damaged)
+    tiles = {
+        sample.tile.number: sample.tile
+        for name in ("jpeg-00000", "jpeg-00002")
+        for sample in task_of(name).batch.samples
+    }
     numbers = [18, 19, 0, 1]
     samples = tuple(
-        dataclasses.replace(sample, tile=number) for sample, number in zip(task.batch.samples, numbers, strict=True)
+        dataclasses.replace(sample, tile=tiles[number])
+        for sample, number in zip(task.batch.samples, numbers, strict=True)
     )
-    tiles = {tile.number: tile for name in ("jpeg-00000", "jpeg-00002") for tile in task_of(name).tiles}
-    batch = dataclasses.replace(task.batch, samples=samples)
-    make_batch(dataclasses.replace(task, batch=batch, tiles=tuple(tiles[number] for number in numbers)))
+    make_batch(dataclasses.replace(task, batch=dataclasses.replace(task.batch, samples=samples)))
     rebuilt = open_corpus(damaged)
     records = rebuilt.batch_records("white_noise-00002")
     assert [record.tile for record in records] == numbers

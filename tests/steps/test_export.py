@@ -51,7 +51,7 @@ def test_everything_is_exported_and_counted(whole_export):
     assert report.lines == ("40 samples of 20 tiles as png_folder: 65 files", f"export: {out}")
     metadata = json.loads((out / "store.json").read_text())
     assert (metadata["format"], metadata["version"]) == ("distort-pipeline/export", 3)
-    assert metadata["counts"] == report.counts
+    assert metadata.counts == report.counts
     assert len(list(out.rglob("*.png"))) == 60
     assert not [name for name in files_in(out) if name.endswith(".partial")]
 
@@ -258,4 +258,4 @@ def test_worker_processes_write_the_same_files(finished_corpus, whole_export, tm
     settings = ExportConfig()
     export.run(settings, finished_corpus, tmp_path / "e", workers=Workers(1))
     assert files_in(tmp_path / "e") == files_in(whole_export[0])
-    assert open_corpus(Path(finished_corpus)).metadata["digest"] in (tmp_path / "e" / "README.md").read_text()
+    assert open_corpus(Path(finished_corpus)).metadata.digest in (tmp_path / "e" / "README.md").read_text()

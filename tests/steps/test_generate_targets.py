@@ -71,10 +71,8 @@ def test_targets_out_of_reach_of_all_tiles_are_resampled(make_multi_level, calib
     settings = {"target": {"ssim": (0.0, round((best + worst) / 2, 3))}, "count": 16, "distortions": ("jpeg",)}
     make_multi_level(tmp_path / "c", models=calibrated_models, **settings)
     corpus = open_corpus(tmp_path / "c")
-    assert (
-        np.mean([report["target"]["resampled"] for report in corpus.reports()]) > 0.2
-    )  # of which most is out of reach
-    assert np.mean([report["target"]["severity_clipped"] for report in corpus.reports()]) < 0.5
+    assert np.mean([report.target.resampled for report in corpus.reports()]) > 0.2  # of which most is out of reach
+    assert np.mean([report.target.severity_clipped for report in corpus.reports()]) < 0.5
     assert min(record.target for record in corpus.records) > 0.1 * worst
 
 
@@ -90,15 +88,15 @@ def test_a_sample_is_what_its_generator_makes_at_its_severity(targeted, calibrat
 
 def test_the_report_compares_reached_with_requested(targeted):
     for name, report in zip(targeted.batch_names(), targeted.reports(), strict=True):
-        records, target = targeted.batch_records(name), report["target"]
+        records, target = targeted.batch_records(name), report.target
         errors = [abs(record.target - record.ssim) for record in records]
-        assert target["measure"] == "ssim"
-        assert target["mean_abs_error"] == pytest.approx(np.mean(errors))
-        assert target["spearman"] == pytest.approx(
+        assert target.measure == "ssim"
+        assert target.mean_abs_error == pytest.approx(np.mean(errors))
+        assert target.spearman == pytest.approx(
             spearmanr([r.target for r in records], [r.ssim for r in records]).statistic, abs=1e-6
         )
-        assert target["severity_clipped"] == np.mean([record.severity in (0, 1) for record in records])
-        assert report["comparison"] == "paired"
+        assert target.severity_clipped == np.mean([record.severity in (0, 1) for record in records])
+        assert report.comparison == "paired"
     assert "Requested and reached quality of each batch" in write_corpus_page(targeted.folder).read_text()
     assert verify(targeted.folder).problems == ()
 
@@ -107,7 +105,7 @@ def test_a_target_out_of_reach_is_clipped_at_severity_0_or_1(make_multi_level, c
     make_multi_level(tmp_path / "c", models=calibrated_models, target={"psnr": (59.9,)}, count=8, distortions=("jpeg",))
     make_multi_level(tmp_path / "d", models=calibrated_models, target={"gmsd": (0.9,)}, count=8, distortions=("jpeg",))
     (report,) = open_corpus(tmp_path / "d").reports()
-    assert (report["target"]["severity_clipped"], report["target"]["spearman"]) == (1.0, None)
+    assert (report.target.severity_clipped, report.target.spearman) == (1.0, None)
     assert all(record.severity < 0.3 for record in open_corpus(tmp_path / "c").records)
 
 

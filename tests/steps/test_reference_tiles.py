@@ -14,8 +14,7 @@ from distort_pipeline.metrics.full_reference import psnr, ssim
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import Tile, make_rng, sample_seed
-from distort_pipeline.steps.reference_tiles import TRUTH_DRAW, TileTask, make_tile_shard
-from distort_pipeline.steps.truth import DistortionSpec
+from distort_pipeline.steps.truth import TRUTH_DRAW, DistortionSpec, TileTask, make_tile_shard
 
 pytest_plugins = ["corpus_fixtures"]
 

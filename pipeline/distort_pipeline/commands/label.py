@@ -161,7 +161,7 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
         "name": name,
         "metric": metric,
         "lower_better": loaded.lower_better,
-        "corpus_digest": store.metadata["digest"],
+        "corpus_digest": store.metadata.digest,
         "packages": package_versions(METRIC_PACKAGES),
     }
     build = _build(store, settings)
@@ -193,7 +193,7 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         "name": _checked(name),
         "rating_kind": ratings.kind,
         "lower_better": lower_better,
-        "corpus_digest": store.metadata["digest"],
+        "corpus_digest": store.metadata.digest,
         "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
     }
     build = _build(store, settings)

@@ -78,7 +78,7 @@ def compare(left: Path, right: Path, *, tolerance: int = 0, workers: Workers | N
     PipelineError if settings, models or images differ.
     """
     corpora = [open_corpus(folder) for folder in (left, right)]
-    if corpora[0].metadata["settings"] != corpora[1].metadata["settings"]:
+    if corpora[0].metadata.settings != corpora[1].metadata.settings:
         raise PipelineError(f"{left} and {right} cannot be compared: their settings, models or images differ")
     tasks = [BatchPair(left.resolve(), right.resolve(), name) for name in corpora[0].batch_names()]
     total = Difference()

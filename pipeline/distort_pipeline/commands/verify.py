@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.data import corpora, labels, pairs
+from distort_pipeline.data import corpus_metadata, labels, pairs
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.files import (
     LISTING,
@@ -126,7 +126,7 @@ def interrupted(path: Path) -> str:
 
 
 EXPORT, EVALUATION = "export", "evaluation"
-KINDS = (pairs.KIND, card.KIND, EVALUATION, corpora.KIND, labels.KIND, EXPORT)
+KINDS = (pairs.KIND, card.KIND, EVALUATION, corpus_metadata.KIND, labels.KIND, EXPORT)
 OURS = "distort-pipeline/"
 
 
@@ -187,7 +187,7 @@ def _check_store(folder: Path, workers: Workers) -> VerifyReport:
     if LISTING not in changed:
         files += len(read_listing(folder))
         problems += strange_files(folder)
-    if kind == corpora.KIND:
+    if kind == corpus_metadata.KIND:
         problems += _label_problems(folder, metadata, workers)
     return VerifyReport(kind, {"files": files}, tuple(problems), frozenset(changed))
 

@@ -1,8 +1,4 @@
-"""The conditions of a corpus: a distortion or composite at one level, with arrays and batches of its own.
-
-Requested is a severity, or a target value of a quality measure: the same for all samples of the condition, or varying
-over a range.
-"""
+"""The conditions of a corpus: a distortion or composite at one level, with arrays and batches of its own."""
 
 from __future__ import annotations
 
@@ -11,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distort_pipeline.data.requests import SEVERITY, FixedSeverity, Request, request_for
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER
-from distort_pipeline.records import make_rng
 
-SEVERITY = "severity"
 COMPOSITE_SEPARATOR = "+"  # between the names of a composite, in the order of application
 
 
@@ -30,20 +24,6 @@ class ModelCapabilities:
 
 
 @dataclass(frozen=True)
-class SeverityRequest:
-    """The request for the samples of a condition: from `first` to `last`, in units of SEVERITY or of a measure."""
-
-    of: str
-    first: float
-    last: float
-
-    @property
-    def varies(self) -> bool:
-        """Whether samples have different values."""
-        return self.first != self.last
-
-
-@dataclass(frozen=True)
 class Condition:
     """All samples of a distortion or composite at one level."""
 
@@ -51,7 +31,7 @@ class Condition:
     models: tuple[str, ...]  # a single model, or the models of a composite in the order of application
     level: int  # from 1, the mildest; without requested levels, the number of the learned level
     levels: int  # number of levels of this distortion in the corpus
-    request: SeverityRequest
+    request: Request
     random: bool  # whether a model's output depends on the seed
 
     @property
@@ -67,7 +47,7 @@ class Condition:
     @property
     def fixed_severity(self) -> bool:
         """Whether all samples have the same distortion and parameters."""
-        return len(self.models) == 1 and self.request.of == SEVERITY and not self.request.varies
+        return len(self.models) == 1 and isinstance(self.request, FixedSeverity)
 
 
 def build_conditions(
@@ -108,7 +88,7 @@ def build_conditions(
 def same_level(condition: Condition, conditions: Sequence[Condition]) -> dict[str, str]:
     """Return name → distortion of the fixed-severity conditions at the level of `condition` (any single level).
 
-    >>> request = SeverityRequest(SEVERITY, 1, 1)
+    >>> request = FixedSeverity("severity", 1, 1)
     >>> jpeg, noise = (Condition(name, (name,), 1, 1, request, False) for name in ("jpeg", "noise"))
     >>> same_level(jpeg, [jpeg, noise])
     {'jpeg': 'jpeg', 'noise': 'noise'}
@@ -132,25 +112,12 @@ def levels_of(condition: Condition, conditions: Sequence[Condition]) -> dict[str
     return levels if len(levels) > 1 else {}
 
 
-def spread(request: SeverityRequest, count: int, seed: int) -> list[float]:
-    """Return a value for each of `count` samples, from `count` equal strata of the range in random order.
-
-    >>> spread(SeverityRequest("severity", 0.5, 0.5), 2, seed=0)
-    [0.5, 0.5]
-    >>> [int(value * 3) for value in sorted(spread(SeverityRequest("severity", 0, 1), 3, seed=0))]
-    [0, 1, 2]
-    """
-    if not request.varies:
-        return [request.first] * count
-    rng = make_rng(seed)
-    fractions = (rng.permutation(count) + rng.random(count)) / count
-    return [float(value) for value in np.round(request.first + (request.last - request.first) * fractions, 6)]
-
-
 def _explicit_requests(
     levels: int | None, severity: Sequence[float], target: Mapping[str, Sequence[float]]
-) -> list[SeverityRequest]:
+) -> list[Request]:
     """Return the request for each level, mildest first; empty without levels, severity and target."""
+    from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER  # OpenCV is for those who ask for a quality
+
     if not (levels or severity or target):
         return []
     of, ends = next(iter(target.items()), (SEVERITY, tuple(severity)))
@@ -158,18 +125,17 @@ def _explicit_requests(
     if of != SEVERITY and not LOWER_IS_BETTER[of]:
         first, last = max(first, last), min(first, last)
     if levels is None:
-        return [SeverityRequest(of, first, last)]
+        return [request_for(of, first, last)]
     if levels == 1 and first != last:
         raise PipelineError(
             f"--num-levels 1 needs a single value, and {of} from {first:g} to {last:g} was requested: give one value "
             "or more levels, or omit --num-levels for varying values"
         )
-    return [
-        SeverityRequest(of, value, value) for value in (round(float(at), 12) for at in np.linspace(first, last, levels))
-    ]
+    values = (round(float(at), 12) for at in np.linspace(first, last, levels))
+    return [request_for(of, value, value) for value in values]
 
 
-def _default_request(name: str, capabilities: Sequence[ModelCapabilities]) -> SeverityRequest:
+def _default_request(name: str, capabilities: Sequence[ModelCapabilities]) -> Request:
     """Return a request for the severity of the models' learned levels."""
     severities = {model.severity for model in capabilities}
     if len(severities) > 1:
@@ -177,7 +143,7 @@ def _default_request(name: str, capabilities: Sequence[ModelCapabilities]) -> Se
             f"the models of the composite {name} have learned levels of different severities, "
             f"{', '.join(f'{value:g}' for value in sorted(severities))}: give the severity with --severity"
         )
-    return SeverityRequest(SEVERITY, *severities, *severities)
+    return FixedSeverity(SEVERITY, *severities, *severities)
 
 
 def _require_multi_level(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:

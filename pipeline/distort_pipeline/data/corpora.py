@@ -20,7 +20,7 @@ A corpus of whole images has one array for each image instead: pristine/00000000
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -31,13 +31,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.data.arrays import PIXELS, find_array, open_group, read_pixels, shard_files
-from distort_pipeline.data.files import Ledger, read_json, read_metadata
+from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
+from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.data.plans import tile_shard
 from distort_pipeline.data.remote import as_path
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import Image, SampleRecord, TileRecord
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from distort_pipeline.data.torch_corpus import TorchCorpus
 
 
-KIND = "corpus"
-VERSION = 3
 PRISTINE = "pristine"
 
 
@@ -91,29 +89,27 @@ class CorpusStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metadata = read_metadata(folder, KIND, VERSION)
-        _require_fields(folder, self.metadata)
+        self.metadata = CorpusMetadata.load(folder)
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
         self._last_batch: tuple[str, list[SampleRecord]] = ("", [])  # name and records of the last batch read
         self._starts = [0]
         for name in self.conditions:
-            self._starts.append(self._starts[-1] + self.metadata["samples"][name])
+            self._starts.append(self._starts[-1] + self.metadata.samples[name])
         self._condition_of = {
-            (condition["distortion"], condition["level"]): name
-            for name, condition in self.metadata["conditions"].items()
+            (condition.distortion, condition.level): name for name, condition in self.metadata.conditions.items()
         }
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """The names of the conditions (each a distortion at one level), in the order of their samples."""
-        return tuple(self.metadata["samples"])
+        return tuple(self.metadata.samples)
 
     @property
     def distortions(self) -> tuple[str, ...]:
         """The names of the distortions (the names of their models), in the order of their samples."""
-        return tuple(dict.fromkeys(self.metadata["conditions"][name]["distortion"] for name in self.conditions))
+        return tuple(dict.fromkeys(self.metadata.conditions[name].distortion for name in self.conditions))
 
     def condition_of(self, record: SampleRecord) -> str:
         """Return the name of the condition of a sample."""
@@ -122,20 +118,20 @@ class CorpusStore:
     @property
     def whole_images(self) -> bool:
         """Whether samples are whole images of their own sizes."""
-        return self.metadata["tile_px"] is None
+        return self.metadata.tile_px is None
 
     def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
         """Return the names of all batches, or of the batches of `distortions`, in the corpus's order."""
         return [
             f"{name}-{number:05d}"
             for name in self.conditions
-            if not distortions or self.metadata["conditions"][name]["distortion"] in distortions
-            for number in range(self.metadata["batches"][name])
+            if not distortions or self.metadata.conditions[name].distortion in distortions
+            for number in range(self.metadata.batches[name])
         ]
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
-        return [tile_shard(number) for number in range(self.metadata["tile_shards"])]
+        return [tile_shard(number) for number in range(self.metadata.tile_shards)]
 
     @property
     def records(self) -> list[SampleRecord]:
@@ -149,7 +145,7 @@ class CorpusStore:
         position = range(len(self))[index]
         condition = bisect_right(self._starts, position) - 1
         slot = position - self._starts[condition]
-        size = self.metadata["settings"]["generate"]["samples_per_shard"]
+        size = self.metadata.settings.samples_per_shard
         batch = f"{self.conditions[condition]}-{slot // size:05d}"
         if self._last_batch[0] != batch:
             self._last_batch = (batch, self.batch_records(batch))
@@ -176,9 +172,9 @@ class CorpusStore:
         """Return licence and source of every photograph in the corpus, sorted by name."""
         return read_attributions(self.folder / ATTRIBUTIONS)
 
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> list[BatchReport]:
         """Return the report of every batch, in order."""
-        return [read_json(self.folder / "reports" / f"{name}.json") for name in self.batch_names()]
+        return [BatchReport.load(self.folder / "reports" / f"{name}.json") for name in self.batch_names()]
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return the ledger entries of all shards, tiles first."""
@@ -249,7 +245,8 @@ class CorpusStore:
 
     def empty_tiles(self, count: int) -> NDArray[np.uint8]:
         """Return an uninitialized array for `count` tiles."""
-        return np.empty((count, self.metadata["tile_px"], self.metadata["tile_px"], 3), np.uint8)
+        side = self.metadata.tile_px or 0
+        return np.empty((count, side, side, 3), np.uint8)
 
     def to_torch(self, **options: Any) -> TorchCorpus:
         """Return a map-style PyTorch dataset of this corpus; options as in `TorchCorpus`."""
@@ -291,7 +288,7 @@ class CorpusStore:
         """Return the number of the chunk of pixels of each of `indices`."""
         conditions = np.searchsorted(self._starts, indices, side="right") - 1
         starts = np.asarray(self._starts)[conditions]
-        return conditions * len(self) + (indices - starts) // self.metadata["settings"]["generate"]["tiles_per_chunk"]
+        return conditions * len(self) + (indices - starts) // self.metadata.settings.tiles_per_chunk
 
     def array(self, name: str) -> Any:
         """Return a Zarr array; PipelineError if missing."""
@@ -305,7 +302,7 @@ class CorpusStore:
         if self.whole_images:
             array = self.array(image_array(column, slot))
             return self._read(array, slice(array.shape[0]))
-        number, offset = divmod(slot, self.metadata["settings"]["generate"]["tiles_per_chunk"])
+        number, offset = divmod(slot, self.metadata.settings.tiles_per_chunk)
         chunk = self._chunks.get(column)
         if chunk is None or chunk[0] != number:  # the whole chunk is decompressed anyway: neighbours are often next
             first = slot - offset
@@ -320,25 +317,6 @@ class CorpusStore:
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
-
-
-def _require_fields(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Raise PipelineError if a field needed for reading is missing or of another type."""
-    conditions, samples, batches = (metadata.get(name) for name in ("conditions", "samples", "batches"))
-    conditions_typed = isinstance(conditions, dict) and all(
-        isinstance(condition, dict)
-        and isinstance(condition.get("distortion"), str)
-        and isinstance(condition.get("level"), int)
-        for condition in conditions.values()
-    )
-    counts_typed = all(
-        isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values())
-        for counts in (samples, batches)
-    )
-    same = conditions_typed and counts_typed and set(conditions or ()) == set(samples or ()) == set(batches or ())
-    sized = "tile_px" in metadata and (metadata["tile_px"] is None or isinstance(metadata["tile_px"], int))
-    if not (same and sized and isinstance(metadata.get("tile_shards"), int)):
-        raise PipelineError(f"{folder / 'store.json'} is damaged: it lacks its conditions, samples or tiles")
 
 
 def open_corpus(path: str | Path) -> CorpusStore:
@@ -382,6 +360,8 @@ def require_computed(labels: Iterable[str]) -> None:
 
     >>> require_computed(["psnr", "gmsd"])
     """
+    from distort_pipeline.metrics.full_reference import COMPUTED  # OpenCV is for those who ask for a label
+
     for name in labels:
         if name not in COMPUTED:
             raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")

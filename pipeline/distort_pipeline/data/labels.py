@@ -234,6 +234,6 @@ def labels_of(corpus: CorpusStore) -> tuple[LabelStore, ...]:
     names = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     stores = tuple(LabelStore(folder / name) for name in names)
     for store in stores:
-        if store.metadata["corpus_digest"] != corpus.metadata["digest"]:
+        if store.metadata["corpus_digest"] != corpus.metadata.digest:
             raise PipelineError(f"{store.folder} belongs to another corpus; delete it, and label this one again")
     return stores

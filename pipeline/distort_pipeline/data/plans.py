@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from distort_pipeline.data.conditions import Condition, spread
+from distort_pipeline.data.conditions import Condition
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Tile, derive_seed, offsets_available, sample_seed, spread_tiles
 
@@ -34,12 +34,12 @@ class ReferenceTile:
 class PlannedSample:
     """A distorted tile of a corpus, before generation."""
 
-    sample: int
-    slot: int
-    tile: int
-    draw: int
+    sample: int  # index over the whole corpus
+    slot: int  # index along the array of its condition
+    tile: ReferenceTile
+    draw: int  # from 0; the same tile may be distorted several times
     seed: int
-    requested: float  # severity or target value, by the request of its condition
+    requested: float  # severity or quality, by the request of its condition
 
 
 @dataclass(frozen=True)
@@ -69,33 +69,47 @@ class CorpusPlan:
         return [tile_shard(number) for number in range(-(-len(self.tiles) // per_shard))]
 
 
+@dataclass(frozen=True)
+class TileGrid:
+    """The possible tiles of an image: squares of `tile_px` on a grid of `align_px`, or the whole image for None."""
+
+    tile_px: int | None
+    align_px: int
+
+    def available(self, image: ImageRecord) -> int:
+        """Return the number of different tiles of `image`."""
+        if self.tile_px is None:
+            return 1
+        return offsets_available(image.height, image.width, tile_px=self.tile_px, align_px=self.align_px)
+
+    def spread(self, image: ImageRecord, count: int, *, seed: int) -> list[Tile]:
+        """Return `count` different tiles of `image`, far apart."""
+        if self.tile_px is None:
+            return [Tile(0, 0, image.height, image.width)]
+        return spread_tiles(
+            image.height, image.width, tile_px=self.tile_px, count=count, align_px=self.align_px, seed=seed
+        )
+
+
 def plan_corpus(
     images: Sequence[ImageRecord],
     conditions: Sequence[Condition],
+    grid: TileGrid,
     *,
     count: int,
-    tile_px: int | None,
     samples_per_shard: int,
-    align_px: int,
     seed: int,
     allow_repeats: bool,
 ) -> CorpusPlan:
     """Return the plan of `count` samples, split evenly over the `conditions`.
 
-    `tile_px` None means whole images. Tiles of an image are consecutive, so a batch reads few images.
-    The conditions share the tiles. Deterministic conditions get no tile twice unless `allow_repeats`.
+    Tiles of an image are consecutive, so a batch reads few images. The conditions share the tiles. Deterministic
+    conditions get no tile twice unless `allow_repeats`.
     """
     shares = [count // len(conditions) + (index < count % len(conditions)) for index in range(len(conditions))]
-    available = {
-        image.image_digest: 1
-        if tile_px is None
-        else offsets_available(image.height, image.width, tile_px=tile_px, align_px=align_px)
-        for image in images
-    }
-    total = sum(available.values())
-    largest = max(shares)
+    total, largest = sum(map(grid.available, images)), max(shares)
     if total == 0:
-        raise PipelineError(f"no image is at least {tile_px} px on both sides; choose a smaller --tile-px")
+        raise PipelineError(f"no image is at least {grid.tile_px} px on both sides; choose a smaller --tile-px")
     repeats = [
         condition.name
         for condition, share in zip(conditions, shares, strict=True)
@@ -107,22 +121,15 @@ def plan_corpus(
             "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, or "
             "pass --allow-repeats"
         )
-    tiles = _reference_tiles(images, available, min(largest, total), tile_px, align_px, seed)
-    batches = []
+    tiles = _reference_tiles(images, grid, min(largest, total), seed)
+    batches: list[Batch] = []
     first = 0
     for condition, share in zip(conditions, shares, strict=True):
         for number, start in enumerate(range(0, share, samples_per_shard)):
             slots = range(start, min(start + samples_per_shard, share))
-            values = spread(condition.request, len(slots), derive_seed(seed, "asked", condition.name, number))
+            values = condition.request.values(len(slots), derive_seed(seed, "asked", condition.name, number))
             samples = [
-                PlannedSample(
-                    first + slot,
-                    slot,
-                    tiles[slot % len(tiles)].number,
-                    slot // len(tiles),
-                    _sample_seed(seed, condition, tiles[slot % len(tiles)], slot // len(tiles)),
-                    value,
-                )
+                _sample(condition, tiles, slot, value, first=first, seed=seed)
                 for slot, value in zip(slots, values, strict=True)
             ]
             batches.append(Batch(condition, number, tuple(samples)))
@@ -130,41 +137,31 @@ def plan_corpus(
     return CorpusPlan(tuple(tiles), tuple(batches), total)
 
 
-def _sample_seed(seed: int, condition: Condition, tile: ReferenceTile, draw: int) -> int:
-    """Return the seed of a sample, from its tile, distortion, level (if several) and draw."""
+def _sample(
+    condition: Condition, tiles: Sequence[ReferenceTile], slot: int, requested: float, *, first: int, seed: int
+) -> PlannedSample:
+    """Return the sample at `slot` of a condition whose first sample is `first`; tiles are taken in turn.
+
+    Its seed is of its tile, distortion, level (if several) and draw.
+    """
+    draw, index = divmod(slot, len(tiles))
+    tile = tiles[index]
     tile_seed = derive_seed(seed, tile.tile.y, tile.tile.x)
     level = condition.level if condition.levels > 1 else 1
-    return sample_seed(tile_seed, tile.image.image_digest, condition.distortion, level, draw)
+    seed_of_sample = sample_seed(tile_seed, tile.image.image_digest, condition.distortion, level, draw)
+    return PlannedSample(first + slot, slot, tile, draw, seed_of_sample, requested)
 
 
-def _reference_tiles(
-    images: Sequence[ImageRecord],
-    available: Mapping[str, int],
-    count: int,
-    tile_px: int | None,
-    align_px: int,
-    seed: int,
-) -> list[ReferenceTile]:
+def _reference_tiles(images: Sequence[ImageRecord], grid: TileGrid, count: int, seed: int) -> list[ReferenceTile]:
     """Return `count` different tiles, distributed as evenly over the images as their sizes allow, image by image."""
-    usable = [image for image in images if available[image.image_digest]]
+    usable = [image for image in images if grid.available(image)]
     usable.sort(key=lambda image: derive_seed(seed, "order", image.image_digest))
-    quotas = even_quotas([available[image.image_digest] for image in usable], count)
+    quotas = even_quotas([grid.available(image) for image in usable], count)
     tiles: list[ReferenceTile] = []
     for image, quota in zip(usable, quotas, strict=True):
-        if not quota:
-            continue
-        if tile_px is None:
-            chosen = [Tile(0, 0, image.height, image.width)]
-        else:
-            chosen = spread_tiles(
-                image.height,
-                image.width,
-                tile_px=tile_px,
-                count=quota,
-                align_px=align_px,
-                seed=derive_seed(seed, "tiles", image.image_digest),
-            )
-        tiles += [ReferenceTile(number, image, tile) for number, tile in enumerate(chosen, start=len(tiles))]
+        if quota:
+            chosen = grid.spread(image, quota, seed=derive_seed(seed, "tiles", image.image_digest))
+            tiles += [ReferenceTile(number, image, tile) for number, tile in enumerate(chosen, start=len(tiles))]
     return tiles
 
 
@@ -186,7 +183,15 @@ def even_quotas(capacities: Sequence[int], total: int) -> list[int]:
     return quotas
 
 
-def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float | int]:
+@dataclass(frozen=True)
+class TileOverlap:
+    """The overlap of tiles of the same image."""
+
+    tiles_with_overlap: int
+    mean_fraction: float  # of a tile, shared with other tiles
+
+
+def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> TileOverlap:
     """Return the overlap of tiles of the same image: number of tiles with overlap, and mean shared fraction."""
     by_image: dict[str, list[Tile]] = {}
     for reference in tiles:
@@ -198,10 +203,8 @@ def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> dict[str, float
         for cell in cells:
             cover[cell] += 1
         fractions += [float(np.mean(cover[cell] > 1)) for cell in cells]
-    return {
-        "tiles_with_overlap": sum(fraction > 0 for fraction in fractions),
-        "mean_fraction": round(float(np.mean(fractions)), 6) if fractions else 0.0,
-    }
+    mean = round(float(np.mean(fractions)), 6) if fractions else 0.0
+    return TileOverlap(sum(fraction > 0 for fraction in fractions), mean)
 
 
 def _cells(tile: Tile, align_px: int) -> tuple[slice, slice]:

@@ -50,7 +50,7 @@ def tensorflow_corpus(
                 },
             }
 
-    side = corpus.metadata["tile_px"]
+    side = corpus.metadata.tile_px
     pixels = tf.TensorSpec((None, side, side, 3), tf.uint8)
     signature = {
         "pristine": pixels,

@@ -12,15 +12,17 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.wavelets import Significances
 
 EXAMPLE_PX = 256  # side of the central crop of a whole image
 

@@ -40,7 +40,7 @@ def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
     return xarray.Dataset(
         {"pristine": (DIMENSIONS, da.concatenate(runs)), "distorted": (DIMENSIONS, da.concatenate(distorted))},
         coords={**columns, "channel": ["red", "green", "blue"]},
-        attrs={"corpus_digest": corpus.metadata["digest"], "licences": ", ".join(corpus.metadata["licences"])},
+        attrs={"corpus_digest": corpus.metadata.digest, "licences": ", ".join(corpus.metadata.licences)},
     )
 
 
@@ -50,7 +50,7 @@ def _lazy(corpus: CorpusStore, name: str) -> Any:
 
     array = corpus.array(name)
     source = _Stored(corpus.folder, name, array.shape)
-    token = f"{name}-{corpus.metadata['digest'][:16]}"
+    token = f"{name}-{corpus.metadata.digest[:16]}"
     return da.from_array(
         source, chunks=array.chunks, name=token, asarray=False, meta=np.empty((0,) * len(DIMENSIONS), PIXEL)
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from distort_pipeline.data.conditions import SEVERITY
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
+from distort_pipeline.data.requests import SEVERITY
 from distort_pipeline.exports import ExportFormat, ExportSource
 from distort_pipeline.exports.source import Exported, parameters_text
 from distort_pipeline.records import canonical
@@ -88,7 +89,7 @@ def dataset_card(
 # {title(contents)}
 
 Photographs, and the same photographs distorted by trained generators. An export, as `{name}`, of the corpus
-`{metadata["digest"]}` with {metadata["counts"]["samples"]} samples.
+`{metadata.digest}` with {metadata.counts.samples} samples.
 
 ## {_scores_heading(source)}
 
@@ -223,27 +224,26 @@ def _sizes(contents: Contents) -> str:
     return shown if len(sizes) <= SIZES_SHOWN else f"{shown} and {len(sizes) - SIZES_SHOWN} other sizes"
 
 
-def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
+def _models(metadata: CorpusMetadata, contents: Contents) -> str:
     """Return a table row for each distortion, with all models of a composite."""
     rows = []
     for name, count in contents.samples.items():
-        condition = next(item for item in metadata["conditions"].values() if item["distortion"] == name)
-        models = [metadata["models"][model] for model in condition["models"]]
+        condition = next(item for item in metadata.conditions.values() if item.distortion == name)
+        models = [metadata.models[model] for model in condition.models]
         learned = ", then ".join(
-            "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
+            "; ".join(parameters_text(canonical(level.parameters)) for level in model.levels) for model in models
         )
-        steps = ", ".join(str(model["steps"]) for model in models)
-        digests = ", ".join(f"`{model['digest']}`" for model in models)
+        steps = ", ".join(str(model.steps) for model in models)
+        digests = ", ".join(f"`{model.digest}`" for model in models)
         rows.append(f"| {name} | {count} | {learned} | {steps} | {digests} |")
     return "\n".join(rows)
 
 
-def _severity(metadata: Mapping[str, Any]) -> str:
+def _severity(metadata: CorpusMetadata) -> str:
     """Return the meaning of `level` and `severity`, if samples differ in severity."""
-    conditions = list(metadata["conditions"].values())
-    requests = [condition["request"] for condition in conditions]
-    distortions = {condition["distortion"] for condition in conditions}
-    fixed = all(request["first"] == request["last"] and request["of"] == SEVERITY for request in requests)
+    conditions = list(metadata.conditions.values())
+    distortions = {condition.distortion for condition in conditions}
+    fixed = all(condition.request.of == SEVERITY and not condition.request.varies for condition in conditions)
     if fixed and len(conditions) == len(distortions):
         return "Each distortion has a single severity."
     return """`severity` is the position of a sample on the severity scale of its distortion: 0 is the unchanged image,

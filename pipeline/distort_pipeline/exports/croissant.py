@@ -82,7 +82,7 @@ def croissant(
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": f"distorted-images-{source.corpus.metadata['digest'][:12]}-{name}",
+        "name": f"distorted-images-{source.corpus.metadata.digest[:12]}-{name}",
         "description": f"{title(contents)}: photographs and the same photographs distorted by trained generators.",
         "license": licence_id(licences),
         "url": METHOD,

@@ -259,7 +259,7 @@ class ExportSource:
 
     @cached_property
     def _computed(self) -> frozenset[str]:
-        return frozenset(self.corpus.metadata["settings"]["generate"]["metrics"])
+        return frozenset(self.corpus.metadata.settings.generate["metrics"])
 
     def _exported(self, record: SampleRecord, added: list[dict[str, Any]], accepted: bool) -> Exported:
         labels: dict[str, Value] = {

@@ -20,16 +20,24 @@ from typing import Any
 
 import jinja2
 import pyarrow as pa
+from markupsafe import Markup
 
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import CorpusStore
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
 from distort_pipeline.data.files import write_bytes
-from distort_pipeline.reports.charts import in_bits, parameter_text, settings_text
+from distort_pipeline.reports.charts import (
+    baseline_dot_plot,
+    histogram_chart,
+    in_bits,
+    parameter_text,
+    settings_text,
+    threshold_chart,
+)
 from distort_pipeline.reports.corpus_verdict import (
     BatchRow,
-    is_mismatched,
+    Summary,
     read_batches,
-    read_store,
     remarks,
     summaries_of,
     verdict,
@@ -185,54 +193,54 @@ def write_corpus_page(corpus: Path) -> Path:
 
     PipelineError names a missing or damaged file, or an unknown version.
     """
-    store, batches, opened = read_store(corpus), read_batches(corpus / "reports"), CorpusStore(corpus)
+    batches = read_batches(corpus / "reports")
+    store = CorpusStore(corpus)
 
     def example_of(batch: BatchRow) -> Example | None:
-        return next(iter(batch_examples(opened, batch.key, 1)), None)
+        return next(iter(batch_examples(store, batch.key, 1)), None)
 
-    table = opened.table()
-    rejected = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
+    table = store.table()
+    rejected = {(*_kind(batch), batch.number) for batch in batches if batch.flagged}
     rows = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "image")), strict=True)
     index = image_index(table, first={image for *batch, image in rows if tuple(batch) in rejected})
     page = corpus / PAGE_NAME
-    write_bytes(page, render(store, batches, example_of, index).encode())
+    write_bytes(page, render(store.metadata, batches, example_of, index).encode())
     return page
 
 
-def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
+def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
     """Return the page as HTML, with as many examples as IMAGE_BYTES allows."""
     summaries = summaries_of(batches)
-    mismatched = [summary["name"] for summary in summaries if is_mismatched(summary)]
-    settings = store.get("settings", {}).get("generate", {})
-    against = {name for summary in summaries for name in summary["against"]}
+    mismatched = [summary.name for summary in summaries if summary.is_mismatched]
+    settings = metadata.settings.generate
+    against = {name for summary in summaries for name in summary.against}
     references = sorted(against, key=lambda name: (name != "pristine", name))
     rows = list(fitting_rows(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
-    kinds = dict.fromkeys((batch.distortion, batch.report["level"]) for batch in batches)
+    kinds = dict.fromkeys(map(_kind, batches))
     marks = {kind: f"batch-{index}" for index, kind in enumerate(kinds)}  # a name may contain any character
     script = (files("distort_pipeline.reports") / "templates" / "corpus.js").read_text(encoding="utf-8")
     # No fields with paths, so that a published page does not reveal folders of its author.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
     return template("corpus.html.j2").render(
-        store=store,
-        counts=store.get("counts", {}),
-        verdict=verdict(batches, store.get("counts", {}).get("batches"), mismatched),
+        store=metadata,
+        counts=metadata.counts,
+        verdict=verdict(batches, metadata.counts.batches, mismatched),
         mismatched=mismatched,
         request=request_text(settings),
-        partly=any(len(summary["against"]) < len(references) for summary in summaries if not summary["external"]),
-        remarks=remarks(store, batches, summaries),
+        partly=any(len(summary.against) < len(references) for summary in summaries if not summary.external),
+        remarks=remarks(metadata, batches, summaries),
         summaries=summaries,
-        external=[summary["name"] for summary in summaries if summary["external"]],
+        charts={summary.name: charts_of(summary) for summary in summaries},
+        external=[summary.name for summary in summaries if summary.external],
         references=references,
         batches=listed,
         total=len(batches),
         flagged=flagged[:DESCRIBED],
         all_flagged=len(flagged),
         marks={batch.key: f"{marks[_kind(batch)]}-{batch.number}" for batch in batches},
-        rows={
-            summary["name"]: [row for row in rows if row.batch.distortion == summary["name"]] for summary in summaries
-        },
+        rows={summary.name: [row for row in rows if row.batch.distortion == summary.name] for summary in summaries},
         shown={row.batch.key: row for row in rows},
         gain=GAIN,
         index=index,
@@ -241,6 +249,46 @@ def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Ex
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         settings={name: settings[name] for name in known},
     )
+
+
+def charts_of(summary: Summary) -> list[Markup]:
+    """Return the charts of a distortion: thresholds, dot plot of baselines, and histograms twice."""
+    name, batches = summary.name, summary.batches
+    thresholds = threshold_chart(
+        [batch.jsd for batch in batches],
+        [batch.threshold for batch in batches],
+        title=f"JSD_NSS of each batch of {name}",
+        flagged=[batch.flagged for batch in batches],
+        # batch numbers of several levels repeat
+        batches=[batch.number if batch.level is None else index for index, batch in enumerate(batches)],
+        floor=summary.noise_floor,
+    )
+    dot_plot = baseline_dot_plot(
+        _baselines(summary), marked="generated", title=f"JSD_NSS of {name} beside its noise floor and baselines"
+    )
+    histograms = [
+        histogram_chart(summary.histograms, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log)
+        for log in (False, True)
+        if summary.histograms
+    ]
+    return [Markup(chart) for chart in (thresholds, dot_plot, *histograms)]
+
+
+def _baselines(summary: Summary) -> dict[str, float]:
+    """Return a distortion's JSD_NSS and its known baselines, in bits by label."""
+    baselines = {
+        "noise floor": summary.noise_floor,
+        "between-content": summary.between_content_baseline,
+        "generated": summary.jsd,
+        "threshold": summary.thresholds[1],
+        "to pristine": summary.against.get("pristine"),
+        "identity": summary.identity,
+    }
+    others = {name: bits for name, bits in summary.against.items() if name not in (summary.name, "pristine")}
+    if others:
+        nearest = min(others, key=lambda name: others[name])
+        baselines[f"to {nearest}"] = others[nearest]
+    return {label: bits for label, bits in baselines.items() if bits is not None}
 
 
 def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
@@ -258,7 +306,7 @@ def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
 
 
 def _kind(batch: BatchRow) -> tuple[str, int]:
-    return batch.distortion, int(batch.report["level"])
+    return batch.distortion, batch.report.level
 
 
 def _interleaved(lists: Sequence[Sequence[BatchRow]]) -> Iterator[BatchRow]:

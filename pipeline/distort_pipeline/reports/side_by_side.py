@@ -212,12 +212,10 @@ def image_examples(corpus: CorpusStore, distortion: str, image: str, count: int)
 
 def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return the stored true images of `records`, by sample."""
-    by_sample = [
-        record for record in records if corpus.metadata["conditions"][corpus.condition_of(record)].get("sample_truths")
-    ]
+    by_sample = [record for record in records if corpus.metadata.conditions[corpus.condition_of(record)].sample_truths]
     if by_sample:
         return _kept_by_batches(corpus, by_sample)
-    per_shard = corpus.metadata["settings"]["generate"]["samples_per_shard"]
+    per_shard = corpus.metadata.settings.samples_per_shard
     true: dict[tuple[str, int], Image] = {}  # by condition and tile
     for shard in dict.fromkeys(record.tile // per_shard for record in records):
         truth = read_truth(corpus.folder, tile_shard(shard))
@@ -230,7 +228,7 @@ def _kept_true(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int
 
 def _kept_by_batches(corpus: CorpusStore, records: Sequence[SampleRecord]) -> dict[int, Image]:
     """Return the stored true images of `records` from truth files of batches, by sample."""
-    size = corpus.metadata["settings"]["generate"]["samples_per_shard"]
+    size = corpus.metadata.settings.samples_per_shard
     kept: dict[tuple[str, int], Image] = {}  # by condition and slot
     for condition, batch in dict.fromkeys((corpus.condition_of(record), record.batch) for record in records):
         truth = read_truth(corpus.folder, f"{condition}-{batch:05d}")

@@ -96,7 +96,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     conditions = source.corpus.conditions
-    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata["samples"][name] for name in conditions])
+    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata.samples[name] for name in conditions])
     selected = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not selected.any():
         raise PipelineError(f"no sample of {source.corpus.folder} matches --select")
@@ -146,7 +146,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
         "format": KIND,
         "version": VERSION,
         "export": values,
-        "corpus_digest": source.corpus.metadata["digest"],
+        "corpus_digest": source.corpus.metadata.digest,
         "labels": source.label_digests,
     }
 
@@ -207,7 +207,7 @@ def _metadata(
             "files": sum(len(entry["files"]) for entry in entries),
         },
         "corpus_digest": settings["corpus_digest"],
-        "manifest_digest": source.corpus.metadata["manifest_digest"],
+        "manifest_digest": source.corpus.metadata.manifest_digest,
         "packages": package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
     }
 
