@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import click
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.distortions import apply, is_random
 from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, weights_of, write_arrays

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.models.cards import model_card

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from damage import change_json, flip
 
+from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.params import Inputs, rebuilder
 from distort_pipeline.commands.repair import repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.commands.params import pretrained
+from distort_pipeline.commands.inputs import pretrained
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.store import (

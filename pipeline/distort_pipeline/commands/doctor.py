@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.backend import backend_name, has_bfloat16, start_backend
 from distort_pipeline.versions import package_versions
