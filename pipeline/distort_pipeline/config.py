@@ -135,13 +135,13 @@ class IngestConfig(ConfigSection):
     section: typing.ClassVar[str] = "ingest"
 
     source: str = setting("data/sample", "A folder, an archive, a CSV or JSONL list, or an earlier manifest.")
-    val_count: int | None = setting(None, "Exact number of validation images.", POSITIVE, option=True)
-    val_fraction: float = setting(0.1, "Approximate fraction of validation images.", FRACTION, option=True)
     min_side_px: int = setting(256, "Smaller images are rejected.", POSITIVE, option=True)
+    max_megapixels: float = setting(200.0, "Larger images are rejected before they are decoded.", POSITIVE)
+    val_fraction: float = setting(0.1, "Approximate fraction of validation images.", FRACTION, option=True)
+    val_count: int | None = setting(None, "Exact number of validation images.", POSITIVE, option=True)
+    split_salt: str = setting("", "Another salt gives other splits.")
     licence: str = setting("unknown", "Licence of images without one.", option=True)
     workers: int = setting(2, "Decoding threads.", FROM_0, option=True)
-    max_megapixels: float = setting(200.0, "Larger images are rejected before they are decoded.", POSITIVE)
-    split_salt: str = setting("", "Another salt gives other splits.")
 
 
 WORKERS_HELP = "Local worker processes; 0: run in this process."
@@ -160,6 +160,13 @@ class PairsConfig(ConfigSection):
         Range("without repeats", uniqueItems=True),
         option=True,
     )
+    preset: str = setting("paper_like", "five_levels, waterloo, kadid or dbcnn.", option=True)
+    levels: tuple[int, ...] = setting(
+        (1,),
+        "Comma-separated levels of the preset.",
+        Range("a list of different levels from 1", minItems=1, uniqueItems=True, items={"minimum": 1}),
+        option=True,
+    )
     external: dict[str, str] = setting(
         {},
         "External pairs: folder, archive or CSV; repeatable.",
@@ -168,18 +175,11 @@ class PairsConfig(ConfigSection):
         repeatable=True,
     )
     align: bool = setting(False, "Move pristine images by the shift of their external pairs.", option=True)
-    preset: str = setting("paper_like", "five_levels, waterloo, kadid or dbcnn.", option=True)
-    levels: tuple[int, ...] = setting(
-        (1,),
-        "Comma-separated levels of the preset.",
-        Range("a list of different levels from 1", minItems=1, uniqueItems=True, items={"minimum": 1}),
-        option=True,
-    )
     tile_px: int = setting(384, "Side of a tile, a multiple of 128.", POSITIVE, option=True)
-    min_tile_px: int = setting(256, "Least side of an image for training tiles.", POSITIVE, option=True)
     tiles_per_image: int = setting(4, "Training tiles per image.", POSITIVE, option=True)
     tiles_per_shard: int = setting(32, "Training tiles per shard and task.", POSITIVE)
     tiles_per_chunk: int = setting(16, "Training tiles per compressed chunk of a shard.", POSITIVE)
+    min_tile_px: int = setting(256, "Least side of an image for training tiles.", POSITIVE, option=True)
     seed: int = setting(0, SEED_HELP, option=True)
     workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)
 
@@ -215,40 +215,27 @@ class TrainConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "train"
 
-    levels: tuple[int, ...] | None = setting(
-        None,
-        "Comma-separated; several: multi-level.  [default: the first]",
-        Range("a list of different levels of the pair store", minItems=1, uniqueItems=True),
-        option=True,
-    )
-    steps: int = setting(20_000, "Training steps; 0: least-squares fit alone.", FROM_0, option=True)
-    minutes: float | None = setting(None, "As many steps as fit.  [external pairs: 20]", POSITIVE, option=True)
-    keep_anyway: bool = setting(False, "Keep a model that the identity baseline beats.", option=True)
     base_filters: int = setting(64, "Width of the generator; 64 in the paper.", POSITIVE, option=True)
     discriminator_filters: int = setting(
         64, "Width of the discriminator; 64 in the paper.", POSITIVE, option=True, metavar="N"
     )
-    batch_size: int = setting(16, "Crops per step.", POSITIVE, option=True)
     crop_px: int = setting(256, "Side of a crop, a multiple of 128.", SIDE_PX, option=True)
-    lambda_l1: float = setting(0.1, "Weight of the L1 term, lambda in the paper.", FROM_0, option=True)
-    discriminator_lr: float = setting(1e-4, "Learning rate of the discriminator.", POSITIVE, option=True)
-    checkpoint_every: int = setting(500, "Steps between checkpoints, at most 5 minutes.", POSITIVE, option=True)
-    noise_channels: int | None = setting(  # null: 3 for noise types, else 0 (the paper's)
-        None, "z channels per scale; 0: deterministic, as in the paper.", FROM_0, option=True
-    )
-    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
-    seed: int = setting(0, SEED_HELP, option=True)
-    threads: int = setting(0, "Threads of TensorFlow; 0: one per core.", FROM_0, option=True)
     crop_align: int = setting(16, "Grid of the crops' offsets, px.", one_of(CROP_ALIGNS))
+    batch_size: int = setting(16, "Crops per step.", POSITIVE, option=True)
+    steps: int = setting(20_000, "Training steps; 0: least-squares fit alone.", FROM_0, option=True)
     external_steps: int | None = setting(
         None, "Adversarial steps of external pairs; null: as many as fit into the minutes.", FROM_0
     )
     mean_steps: int | None = setting(
         None, "Steps of external pairs before them, towards the mean; null: as many, 900 at most.", FROM_0
     )
+    minutes: float | None = setting(None, "As many steps as fit.  [external pairs: 20]", POSITIVE, option=True)
+    keep_anyway: bool = setting(False, "Keep a model that the identity baseline beats.", option=True)
     generator_lr: float = setting(3e-4, "Learning rate of the generator.", POSITIVE)
+    discriminator_lr: float = setting(1e-4, "Learning rate of the discriminator.", POSITIVE, option=True)
     beta_1: float = setting(0.5, "Of Adam; pix2pix's (Isola et al. 2017), not stated in the paper.", BELOW_1)
     beta_2: float = setting(0.999, "Of Adam.", BELOW_1)
+    lambda_l1: float = setting(0.1, "Weight of the L1 term, lambda in the paper.", FROM_0, option=True)
     l1_reduction: str = setting(
         "mean", "Reduction of the L1 term; not stated in the paper, see studies/.", either("mean", "sum")
     )
@@ -256,6 +243,15 @@ class TrainConfig(ConfigSection):
     adversarial_weight: float = setting(1.0, "Weight of the adversarial loss; 0 for the paper's figure 4.", FROM_0)
     pixel_weight: float = setting(0.0, "Weight of the distance to the true image; not in the paper's loss.", FROM_0)
     pixel_norm: str = setting("l1", "Norm of the distance to the true image.", either("l1", "l2"))
+    noise_channels: int | None = setting(  # null: 3 for noise types, else 0 (the paper's)
+        None, "z channels per scale; 0: deterministic, as in the paper.", FROM_0, option=True
+    )
+    levels: tuple[int, ...] | None = setting(
+        None,
+        "Comma-separated; several: multi-level.  [default: the first]",
+        Range("a list of different levels of the pair store", minItems=1, uniqueItems=True),
+        option=True,
+    )
     codec_prior: str | None = setting(
         None, "Codec of the coefficient curves; none as in the paper; null: the best.", one_of(CODEC_PRIORS)
     )
@@ -271,8 +267,12 @@ class TrainConfig(ConfigSection):
     ema_decay: float = setting(
         0.999, "Decay of the exponential moving average of the generator's weights; 0: none.", BELOW_1
     )
+    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    checkpoint_every: int = setting(500, "Steps between checkpoints, at most 5 minutes.", POSITIVE, option=True)
     validate_every: int = setting(500, "Steps between validations.", POSITIVE)
     validation_tiles: int = setting(64, "Tiles of a validation.", POSITIVE)
+    seed: int = setting(0, SEED_HELP, option=True)
+    threads: int = setting(0, "Threads of TensorFlow; 0: one per core.", FROM_0, option=True)
 
     def check(self) -> None:
         """Raise PipelineError if two settings contradict each other."""
@@ -298,11 +298,11 @@ class EvaluateConfig(ConfigSection):
     section: typing.ClassVar[str] = "evaluate"
 
     side_by_side: int = setting(3, "Number of side-by-side images.", FROM_0, option=True)
-    c2st_steps: int = setting(400, "Steps of each classifier two-sample test; 0: no tests.", FROM_0, option=True)
-    seed: int = setting(0, SEED_HELP, option=True)
     draws: int = setting(1, "Draws of a stochastic generator for each image.", POSITIVE)
+    c2st_steps: int = setting(400, "Steps of each classifier two-sample test; 0: no tests.", FROM_0, option=True)
     c2st_tiles: int = setting(1536, "Tiles of 64 px per class, over all photographs.", POSITIVE)
     c2st_folds: int = setting(4, "Folds of the cross-validation over the photographs.", Range("2 or more", minimum=2))
+    seed: int = setting(0, SEED_HELP, option=True)
     threads: int = setting(0, "Threads of TensorFlow; 0: one per core.")
 
 
@@ -344,16 +344,16 @@ class GenerateConfig(ConfigSection):
         option=True,
     )
     samples_per_shard: int = setting(256, "Samples per shard, batch, task and report.", POSITIVE, option=True)
+    tiles_per_chunk: int = setting(16, "Samples per compressed chunk of a shard.", POSITIVE)
+    crop_align: int | None = setting(None, "Grid of the tiles' offsets, px; null: as in training.", one_of(CROP_ALIGNS))
     allow_repeats: bool = setting(False, "Allow the same tile again for a deterministic model.", option=True)
     truth_images: int = setting(8, "Truly distorted images per report.", POSITIVE, option=True)
+    metrics: tuple[str, ...] = setting(METRICS, "Metrics in the record of each sample.", COMPUTED)
     precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    inference_batch_size: int = setting(16, "Tiles per call of a generator.", POSITIVE)
     on_fail: str = setting("flag", "Action on a rejected batch: flag or stop.", either("flag", "stop"), option=True)
     seed: int = setting(0, SEED_HELP, option=True)
     workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)
-    tiles_per_chunk: int = setting(16, "Samples per compressed chunk of a shard.", POSITIVE)
-    crop_align: int | None = setting(None, "Grid of the tiles' offsets, px; null: as in training.", one_of(CROP_ALIGNS))
-    metrics: tuple[str, ...] = setting(METRICS, "Metrics in the record of each sample.", COMPUTED)
-    inference_batch_size: int = setting(16, "Tiles per call of a generator.", POSITIVE)
     threads_per_worker: int = setting(1, "Threads of OpenCV, BLAS and TensorFlow in each worker.", POSITIVE)
 
     def check(self) -> None:
