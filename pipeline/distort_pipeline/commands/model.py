@@ -1,9 +1,7 @@
 """model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code.
 
-The generator of Keras's own layers as far as possible: opening its file needs none of our code.
-
-Coefficient curves and the noise pyramid stay layers of ours. As a graph, in a SavedModel or an ONNX file, these are
-plain operations all the same; a Keras file names their classes.
+Layers are Keras's own as far as possible: opening a file needs none of our code. Coefficient curves and the noise
+pyramid stay layers of ours: plain operations in a SavedModel or an ONNX file; a Keras file names their classes.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,10 +23,6 @@ from distort_pipeline.models.cards import exported_card_text, facts
 from distort_pipeline.models.store import is_multi_level, load_generator
 from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
 from distort_pipeline.records import Report, make_rng
-
-if TYPE_CHECKING:
-    import keras
-
 
 AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind; see upsampling.py
 
@@ -133,8 +127,6 @@ Run = Callable[[list[Values]], Values]
 
 
 def _write_keras(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
-    import keras
-
     model.save(path)
     reopened = keras.models.load_model(path, compile=False, safe_mode=True)
     return lambda inputs: np.asarray(reopened(_call_argument(inputs), training=False))

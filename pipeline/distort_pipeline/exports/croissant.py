@@ -24,44 +24,24 @@ from distort_pipeline.data.manifests import ATTRIBUTIONS, write_attributions
 from distort_pipeline.exports import ExportFormat, ExportSource, Part
 from distort_pipeline.exports.card import PAPER, Contents, dataset_card, licence_id, title
 
-CONTEXT = {
+NAMES = """@language @vocab citeAs column conformsTo cr rai data dataType dct equivalentProperty examples extract field
+fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references
+regex repeated replace samplingRate sc separator source subField transform"""
+OTHERS = {  # not of the vocabulary `cr`
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}  # the standard context: readers warn about any other
+}
+CONTEXT = {
+    name: OTHERS.get(name, f"cr:{name}") for name in NAMES.split()
+}  # the standard one: readers warn about any other
 Document = Mapping[str, object]
 TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # others are sc:Text
 METHOD = "https://doi.org/10.1109/LSP.2020.3040656"
