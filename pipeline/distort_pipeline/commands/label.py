@@ -144,20 +144,32 @@ def _tensor(images: Sequence[Image]) -> Any:
     return torch.from_numpy(np.ascontiguousarray(stacked))
 
 
-@dataclass(frozen=True)
-class LabelSettings:
-    """All that decides the values of a label, besides the pixels and the table."""
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """The settings of a metric's label, as in its store.json."""
 
-    origin: str  # METRIC or PEOPLE
+    format: str = KIND
+    version: int = VERSION
+    origin: str = METRIC
     name: str
+    metric: str  # of pyiqa
     lower_better: bool
     corpus_digest: str
-    further: Mapping[str, object]  # metric and packages, or kind of ratings and digest of their table
+    packages: Mapping[str, str]  # name → version
 
-    def values(self) -> dict[str, object]:
-        """Return the settings as in store.json."""
-        own = {key: value for key, value in row(self).items() if key != "further"}
-        return {"format": KIND, "version": VERSION, **own, **self.further}
+
+@dataclass(frozen=True, kw_only=True)
+class RatingSettings:
+    """The settings of people's ratings, as in their store.json."""
+
+    format: str = KIND
+    version: int = VERSION
+    origin: str = PEOPLE
+    name: str
+    rating_kind: str  # rating or choice
+    lower_better: bool
+    corpus_digest: str
+    table_digest: str
 
 
 METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
@@ -170,8 +182,13 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
     require_destination(store.folder / FOLDER / name)
     loaded = load_metric(metric, workers.threads)
-    further = {"metric": metric, "packages": package_versions(METRIC_PACKAGES)}
-    settings = LabelSettings(METRIC, name, loaded.lower_better, store.metadata["digest"], further)
+    settings = MetricSettings(
+        name=name,
+        metric=metric,
+        lower_better=loaded.lower_better,
+        corpus_digest=store.metadata["digest"],
+        packages=package_versions(METRIC_PACKAGES),
+    )
     build = _build(store, settings)
     if build.complete():
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
@@ -194,8 +211,13 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
     ratings = read_ratings(table, range(len(store)))
     if not ratings.values:
         raise PipelineError(f"--table {table} has no rating of a sample")
-    further = {"rating_kind": ratings.kind, "table_digest": hashlib.sha256(table.read_bytes()).hexdigest()}
-    settings = LabelSettings(PEOPLE, _checked(name), lower_better, store.metadata["digest"], further)
+    settings = RatingSettings(
+        name=_checked(name),
+        rating_kind=ratings.kind,
+        lower_better=lower_better,
+        corpus_digest=store.metadata["digest"],
+        table_digest=hashlib.sha256(table.read_bytes()).hexdigest(),
+    )
     build = _build(store, settings)
     if build.complete():
         report = _table_report(store, ratings, LabelStore(build.out))
@@ -227,10 +249,10 @@ def _checked(name: str) -> str:
     return name
 
 
-def _build(store: CorpusStore, settings: LabelSettings) -> StagedStore:
+def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> StagedStore:
     """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
     out = store.folder / FOLDER / settings.name
-    build = StagedStore(out, digest(settings.values()))
+    build = StagedStore(out, digest(row(settings)))
     try:
         build.complete()
     except PipelineError:
@@ -240,9 +262,11 @@ def _build(store: CorpusStore, settings: LabelSettings) -> StagedStore:
     return build
 
 
-def _publish(build: StagedStore, store: CorpusStore, settings: LabelSettings, **further: object) -> None:
+def _publish(
+    build: StagedStore, store: CorpusStore, settings: MetricSettings | RatingSettings, **further: object
+) -> None:
     entries = Ledger(build.work).entries(store.batch_names())
-    values = settings.values()
+    values = row(settings)
     build.publish(
         {
             "format": f"distort-pipeline/{KIND}",
