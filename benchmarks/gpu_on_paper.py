@@ -21,7 +21,7 @@ from benchmarks.harness import Figure, Options, Result, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.trainers import trainer_of
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import PRISTINE, open_corpus
 from distort_pipeline.models.store import load_generator

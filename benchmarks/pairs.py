@@ -172,7 +172,7 @@ def _step(manifest: Path, config: PairsConfig, out: Path, workers: int) -> tuple
 
 
 def _import_codecs(number: int) -> int:
-    import distort_pipeline.steps.pairs  # noqa: F401
+    import distort_pipeline.steps.pair_shards  # noqa: F401
     from distort_pipeline.distortions import codec_versions
 
     codec_versions(("jpeg", "jp2k", "white_noise", "pink_noise"))

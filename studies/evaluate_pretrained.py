@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.commands.params import PRETRAINED, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, sample_folder
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.metrics.full_reference import psnr

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import (

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.params import PRETRAINED, models_or_pretrained, pretrained, resolve_inputs, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, models_or_pretrained, pretrained, resolve_inputs, sample_folder
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.data.images import decode
 from distort_pipeline.data.manifests import read_manifest

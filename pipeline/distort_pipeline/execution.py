@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -96,13 +96,13 @@ class Workers:
 
 def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers) -> Iterator[Result]:
     """Yield the result of `function` for each task, in order of completion; put the longest tasks first."""
-    if workers.scheduler is None and workers.scheduler_file is None and workers.count == 0:
+    local = workers.scheduler is None and workers.scheduler_file is None
+    if local and workers.count == 0:
         pin_threads(workers.threads)
         yield from _run_here(function, tasks)
         return
     if not tasks:
         return  # a repeated command: start no cluster
-    local = workers.scheduler is None and workers.scheduler_file is None
     if local and (lacking := _lacking_for_processes()):
         print(f"{lacking}: no worker processes; the tasks run in this process, as with --workers 0", file=sys.stderr)
         yield from run_tasks(function, tasks, Workers(0, workers.threads))
@@ -290,7 +290,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             raise WorkersError(f"there is no scheduler file {workers.scheduler_file}")
         try:
             address = {"scheduler_file": workers.scheduler_file} if workers.scheduler_file else {}
-            client = stack.enter_context(_closing(Client(workers.scheduler, timeout=CONNECT_SECONDS, **address)))
+            client = stack.enter_context(closing(Client(workers.scheduler, timeout=CONNECT_SECONDS, **address)))
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             return client
         except (OSError, TimeoutError, ValueError) as error:
@@ -320,7 +320,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise WorkersError(f"no worker processes can be started ({reason}); use --workers 0") from None
     stack.callback(_close, cluster)
-    return stack.enter_context(_closing(Client(cluster)))
+    return stack.enter_context(closing(Client(cluster)))
 
 
 def _close(cluster: Any) -> None:
@@ -341,12 +341,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _closing(client: Any) -> AbstractContextManager[Any]:
-    from contextlib import closing
-
-    return closing(client)
 
 
 Item = TypeVar("Item")

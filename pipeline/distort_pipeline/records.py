@@ -13,15 +13,12 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -172,8 +169,6 @@ def sample_seed(seed: int, image_digest: str, distortion: str, level: int, draw:
 
 def make_rng(seed: int) -> np.random.Generator:
     """Return NumPy's PCG64 generator started from `seed`."""
-    import numpy as np
-
     return np.random.Generator(np.random.PCG64(seed))
 
 

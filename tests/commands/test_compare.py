@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from damage import change_json
 
-from distort_pipeline.commands.utilities import _planned, compare
+from distort_pipeline.commands.compare import _planned, compare
 from distort_pipeline.data.arrays import create_group
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.errors import PipelineError

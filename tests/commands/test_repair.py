@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from damage import change_json, flip
 
 from distort_pipeline.cli import main
+from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.params import Inputs, rebuilder
 from distort_pipeline.commands.repair import repair, shards_of
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig

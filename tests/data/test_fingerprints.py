@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.commands.params import sample_folder
+from distort_pipeline.commands.inputs import sample_folder
 from distort_pipeline.data.images import fingerprint, has_blocks, heavy_compression, jpeg_quality, near_copies
 
 

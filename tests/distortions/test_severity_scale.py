@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline import distortions
-from distort_pipeline.commands.params import sample_folder
+from distort_pipeline.commands.inputs import sample_folder
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.jpeg import coarseness, quality_of
 from distort_pipeline.distortions.presets import PRESETS

@@ -9,7 +9,7 @@ import pytest
 from commands import metadata
 from tally import tally
 
-from distort_pipeline.commands.params import Inputs, rebuilder
+from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.repair import repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.params import PRETRAINED, resolve_inputs, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, resolve_inputs, sample_folder
 from distort_pipeline.config import GenerateConfig, IngestConfig
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.manifests import read_manifest

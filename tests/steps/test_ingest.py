@@ -88,11 +88,10 @@ def test_workers_change_nothing(mixed, tmp_path):
     assert len(texts) == len(tables) == 1
 
 
-def test_no_more_images_are_in_flight_than_workers_can_take(mixed, monkeypatch):
+def test_no_more_images_are_in_flight_than_workers_can_take():
     entries = [object()] * 40
     started = []
-    monkeypatch.setattr(ingest, "_examine", lambda entry, *_: started.append(entry) or entry)
-    results = ingest._examine_all(entries, mixed, settings(mixed, workers=3))
+    results = ingest._in_order(lambda entry: started.append(entry) or entry, entries, 3)
     next(results)
     assert len(started) <= 3 * ingest.IN_FLIGHT_PER_WORKER + 1
     assert len(list(results)) == 39

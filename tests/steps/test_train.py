@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PILImage
 from small_models import fit_dct_only
 
-from distort_pipeline.commands.params import pretrained
+from distort_pipeline.commands.inputs import pretrained
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import NetworkCard, read_card

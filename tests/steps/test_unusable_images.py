@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.config import GenerateConfig, PairsConfig
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import encode_png, image_digest

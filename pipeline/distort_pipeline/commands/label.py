@@ -39,7 +39,7 @@ from distort_pipeline.data.labels import (
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.records import Image, Report, digest
+from distort_pipeline.records import Image, Report, digest, row
 from distort_pipeline.versions import package_versions
 
 METRIC_BATCH_SIZE = 8  # images of one size
@@ -144,6 +144,34 @@ def _tensor(images: Sequence[Image]) -> Any:
     return torch.from_numpy(np.ascontiguousarray(stacked))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """The settings of a metric's label, as in its store.json."""
+
+    format: str = KIND
+    version: int = VERSION
+    origin: str = METRIC
+    name: str
+    metric: str  # of pyiqa
+    lower_better: bool
+    corpus_digest: str
+    packages: Mapping[str, str]  # name → version
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatingSettings:
+    """The settings of people's ratings, as in their store.json."""
+
+    format: str = KIND
+    version: int = VERSION
+    origin: str = PEOPLE
+    name: str
+    rating_kind: str  # rating or choice
+    lower_better: bool
+    corpus_digest: str
+    table_digest: str
+
+
 METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
 
 
@@ -154,16 +182,13 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
     require_destination(store.folder / FOLDER / name)
     loaded = load_metric(metric, workers.threads)
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "origin": METRIC,
-        "name": name,
-        "metric": metric,
-        "lower_better": loaded.lower_better,
-        "corpus_digest": store.metadata.digest,
-        "packages": package_versions(METRIC_PACKAGES),
-    }
+    settings = MetricSettings(
+        name=name,
+        metric=metric,
+        lower_better=loaded.lower_better,
+        corpus_digest=store.metadata.digest,
+        packages=package_versions(METRIC_PACKAGES),
+    )
     build = _build(store, settings)
     if build.complete():
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
@@ -186,16 +211,13 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
     ratings = read_ratings(table, range(len(store)))
     if not ratings.values:
         raise PipelineError(f"--table {table} has no rating of a sample")
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "origin": PEOPLE,
-        "name": _checked(name),
-        "rating_kind": ratings.kind,
-        "lower_better": lower_better,
-        "corpus_digest": store.metadata.digest,
-        "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
-    }
+    settings = RatingSettings(
+        name=_checked(name),
+        rating_kind=ratings.kind,
+        lower_better=lower_better,
+        corpus_digest=store.metadata.digest,
+        table_digest=hashlib.sha256(table.read_bytes()).hexdigest(),
+    )
     build = _build(store, settings)
     if build.complete():
         report = _table_report(store, ratings, LabelStore(build.out))
@@ -204,7 +226,7 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         for batch in store.batch_names():
             values = [rating(ratings, record.sample) for record in store.batch_records(batch)]
             write_values(work, batch, values, Rating)
-        _publish(build, store, settings, {"extremes": list(ratings.extremes)})
+        _publish(build, store, settings, extremes=list(ratings.extremes))
     return _table_report(store, ratings, LabelStore(build.out))
 
 
@@ -227,37 +249,34 @@ def _checked(name: str) -> str:
     return name
 
 
-def _build(store: CorpusStore, settings: dict[str, Any]) -> StagedStore:
+def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> StagedStore:
     """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
-    out = store.folder / FOLDER / settings["name"]
-    build = StagedStore(out, digest(settings))
+    out = store.folder / FOLDER / settings.name
+    build = StagedStore(out, digest(row(settings)))
     try:
         build.complete()
     except PipelineError:
         raise PipelineError(
-            f"{store.folder} has another label {settings['name']!r} already: give this one another --name, or delete "
-            f"{out}"
+            f"{store.folder} has another label {settings.name!r} already: give this one another --name, or delete {out}"
         ) from None
     return build
 
 
 def _publish(
-    build: StagedStore, store: CorpusStore, settings: dict[str, Any], further: Mapping[str, Any] | None = None
+    build: StagedStore, store: CorpusStore, settings: MetricSettings | RatingSettings, **further: object
 ) -> None:
-    entries: Sequence[dict[str, Any]] = Ledger(build.work).entries(store.batch_names())
+    entries = Ledger(build.work).entries(store.batch_names())
+    values = row(settings)
     build.publish(
         {
             "format": f"distort-pipeline/{KIND}",
             "version": VERSION,
-            "digest": digest([settings, [entry["digest"] for entry in entries]]),
-            "settings": settings,
-            "name": settings["name"],
-            "origin": settings["origin"],
-            "lower_better": settings["lower_better"],
-            "corpus_digest": settings["corpus_digest"],
+            "digest": digest([values, [entry["digest"] for entry in entries]]),
+            "settings": values,
+            **{key: values[key] for key in ("name", "origin", "lower_better", "corpus_digest")},
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
-            **(further or {}),
+            **further,
         }
     )
 
@@ -266,11 +285,8 @@ def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Re
     count = sum(len(values) for sessions in ratings.values.values() for values in sessions.values())
     unit = "ratings" if ratings.kind == RATING else "values of choices"
     counts = {
-        "samples": len(ratings.values),
-        "ratings": count,
-        "pristine": ratings.pristine,
-        "unrated": ratings.unrated,
-    }
+        "samples": len(ratings.values), "ratings": count, "pristine": ratings.pristine, "unrated": ratings.unrated,
+    }  # fmt: skip
     low, high = ratings.extremes
     lines = (
         f"{count} {unit} of {len(ratings.values)} samples joined, from {low:g} to {high:g}; "

@@ -1,9 +1,7 @@
 """model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code.
 
-The generator of Keras's own layers as far as possible: opening its file needs none of our code.
-
-Coefficient curves and the noise pyramid stay layers of ours. As a graph, in a SavedModel or an ONNX file, these are
-plain operations all the same; a Keras file names their classes.
+Layers are Keras's own as far as possible: opening a file needs none of our code. Coefficient curves and the noise
+pyramid stay layers of ours: plain operations in a SavedModel or an ONNX file; a Keras file names their classes.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,10 +24,6 @@ from distort_pipeline.models.readme import exported_readme, facts
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
 from distort_pipeline.records import Report, make_rng
-
-if TYPE_CHECKING:
-    import keras
-
 
 AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
 
@@ -185,7 +184,7 @@ def _hub_id(licence: str) -> str:
     return identifier if identifier in HUB_LICENCES else "other"
 
 
-def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, Any]:
+def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, object]:
     size = next((category for limit, category in SIZES if contents.count < limit), "10M<n<100M")
     return {
         "pretty_name": title(contents),

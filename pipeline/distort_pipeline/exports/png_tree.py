@@ -1,16 +1,16 @@
-"""A tree of lossless PNG files: each reference tile once, each sample once."""
+"""The two kinds of formats: a tree of lossless PNG files, and a few large files with PNGs inside."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 
 from distort_pipeline.data.containers import mark_png
 from distort_pipeline.data.files import atomic_file, write_bytes
-from distort_pipeline.exports.source import Exported, ExportSource, Part
+from distort_pipeline.exports import Exported, ExportFormat, ExportSource, Part
 from distort_pipeline.records import Image
 
 
@@ -22,18 +22,11 @@ def encode_png(image: Image) -> bytes:
     return mark_png(data.tobytes())
 
 
-class PngTree:
-    """Base class of formats with PNG files; override `reference_path` and `sample_path` for other names."""
+class PngTree(ExportFormat):
+    """Each reference tile once, each sample once; override `reference_path` and `sample_path` for other names."""
 
-    table: str = "samples.csv"
-    scored: bool = True
-    files: tuple[str, str] = ("**/*.png", "image/png")
-    rating_scale: tuple[float, float] | None = None
-    about: str = ""
-
-    def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
-        """Return no further fields: no tool reads the card's head for these files."""
-        return {}
+    scored = True
+    files = ("**/*.png", "image/png")
 
     def reference_path(self, sample: Exported) -> str:
         """Return the path of the reference tile of a sample."""
@@ -61,28 +54,15 @@ class PngTree:
             write_bytes(files[-1], encode_png(image))
         return files
 
-    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
-        """Return no further files."""
-        return []
-
 
 Encoded = tuple[Exported, bytes, bytes]  # a sample; PNGs of its reference tile and of its distorted tile
 
 
-class ShardFormat(ABC):
-    """A file for each batch and split, written by a single task."""
+class ShardFormat(ExportFormat):
+    """A file for each batch and split, written by a single task; each sample is stored with its reference tile."""
 
-    folder: str = ""  # parent of the folders of the splits, with a trailing slash
-    suffix: str = ""
-    table: str = "samples.csv"
-    scored: bool = False
-    rating_scale: tuple[float, float] | None = None
-    files: tuple[str, str] = ("", "")
-    about: str = ""
-
-    def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
-        """Return no further fields: no tool reads the card's head for these files."""
-        return {}
+    folder = ""  # parent of the folders of the splits, with a trailing slash
+    suffix = ""
 
     def locate(self, part: Part, sample: Exported) -> dict[str, str]:
         """Return shard and key of a sample."""
@@ -108,10 +88,6 @@ class ShardFormat(ABC):
     @abstractmethod
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
         """Write a shard to `path`."""
-
-    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
-        """Return no further files."""
-        return []
 
 
 def key(sample: Exported) -> str:

@@ -77,7 +77,7 @@ def plan_parts(
     for (name, indices), quota in zip(selected.items(), quotas, strict=True):
         if not quota:
             continue
-        starts = dict(zip(*_batch_starts(columns["batch"][all_samples[name]], all_samples[name]), strict=True))
+        starts = {number: batch[0] for number, batch in _by_batch(columns["batch"], all_samples[name])}
         quota_indices = np.sort(indices[_spread_order(tiles[indices], ranks)[:quota]])
         for number, chosen in _by_batch(columns["batch"], quota_indices):
             used = np.unique(tiles[chosen])
@@ -113,16 +113,12 @@ def _spread_order(tiles: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray
     return np.lexsort((ranks[tiles], repetitions))
 
 
-def _batch_starts(batches: NDArray[Any], indices: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    numbers, starts = np.unique(batches, return_index=True)
-    return numbers.tolist(), indices[starts].tolist()
-
-
 def _by_batch(batches: NDArray[Any], indices: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
     numbers, starts = np.unique(batches[indices], return_index=True)
     return list(zip(numbers.tolist(), np.split(indices, starts[1:]), strict=True))
 
 
+COLUMN_OF = {name: label_column(name, lower_better=LOWER_IS_BETTER[name]) for name in COMPUTED}  # of metrics, in tables
 Value = str | int | float | bool | None
 
 
@@ -198,8 +194,8 @@ class ExportSource:
     @cached_property
     def label_columns(self) -> dict[str, type]:
         """The columns of all labels and the types of their values, in order."""
-        computed = {label_column(name, lower_better=LOWER_IS_BETTER[name]): float for name in COMPUTED}
-        return {**computed, **{column: kind for store in self.added for column, kind in store.columns.items()}}
+        added = {column: kind for store in self.added for column, kind in store.columns.items()}
+        return {**dict.fromkeys(COLUMN_OF.values(), float), **added}
 
     @cached_property
     def column_types(self) -> dict[str, type]:
@@ -224,6 +220,11 @@ class ExportSource:
         added = [store.rows(part.batch) for store in self.added]
         accepted = part.batch not in self.flagged
         return [self._exported(records[index], [rows[index] for rows in added], accepted) for index in part.rows]
+
+    def all_samples(self, parts: Sequence[Part]) -> Iterator[Exported]:
+        """Yield the samples of all `parts`, one part in memory at a time."""
+        for part in parts:
+            yield from self.samples(part)
 
     def new_tiles(self, part: Part) -> Iterator[tuple[int, Image]]:
         """Yield number and pixels of the new reference tiles of a part."""
@@ -262,9 +263,7 @@ class ExportSource:
         return frozenset(self.corpus.metadata.settings.generate["metrics"])
 
     def _exported(self, record: SampleRecord, added: list[dict[str, Any]], accepted: bool) -> Exported:
-        labels: dict[str, Value] = {
-            label_column(name, lower_better=LOWER_IS_BETTER[name]): getattr(record, name) for name in COMPUTED
-        }
+        labels: dict[str, Value] = {column: getattr(record, name) for name, column in COLUMN_OF.items()}
         for columns in added:
             labels.update(columns)
         score = labels[self.score.column]
@@ -274,8 +273,7 @@ class ExportSource:
 
     def _score(self, label: str) -> Score:
         known = {
-            name: Score(name, label_column(name, lower_better=LOWER_IS_BETTER[name]), LOWER_IS_BETTER[name], False)
-            for name in COMPUTED
+            name: Score(name, column, LOWER_IS_BETTER[name], of_people=False) for name, column in COLUMN_OF.items()
         }
         for store in self.added:
             known[store.name] = Score(

@@ -6,8 +6,6 @@ export/pairwise_trials.csv       two images of one tile side by side: which is b
 
 `distort-pipeline label --table` reads the lists with the column `score` or `choice` filled in.
 
-The plan of a subjective study: the images or pairs of images in each trial of each session.
-
 All stimuli are shown about equally often, distortions alternate over the whole study, and the order within a session is
 random. Repeated trials measure the reliability of the ratings; anchors are stimuli with a known rating.
 """
@@ -165,7 +163,7 @@ participants.
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
         """Write both lists of trials."""
-        samples = {sample.record.sample: sample for part in parts for sample in source.samples(part)}
+        samples = {sample.record.sample: sample for sample in source.all_samples(parts)}
         single = self._single(source, samples)
         pairs = self._pairs(source, samples)
         return [

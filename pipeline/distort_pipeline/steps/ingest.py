@@ -9,9 +9,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -152,7 +153,9 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     entries = source.entries()
     if not (entries or source.refused or source.passed_over):
         raise PipelineError(f"the source {config.source} holds no images")
-    examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
+    examine = partial(_examine, root=source.root, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+    results = _in_order(examine, entries, config.workers)
+    examined = list(track(results, total=len(entries), label="ingest", unit="files"))
     usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
     passed_over = [*source.passed_over, *(item for item in examined if isinstance(item, PassedOver))]
     unusable = (item for item in examined if isinstance(item, Rejected) and not isinstance(item, PassedOver))
@@ -178,7 +181,8 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
     digest = write_manifest(out, _records(usable, splits, config.licence, origin), source.root)
     remarks = _remarks(source, usable, copies, splits)
-    _write_remarks(rejected, remarks)
+    remarks_path = rejected.with_name(f"{rejected.name.removesuffix('.csv').removesuffix('.rejected')}.remarks.csv")
+    _write_remarks(remarks_path, remarks)
     sizes = Counter(splits.values())
     counts = {
         "found": len(usable) + len(refused),
@@ -193,8 +197,11 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
         f"{counts['accepted']} of {counts['found']} files accepted ({shares}), {counts['rejected']} rejected",
         f"manifest {out}, digest {digest[:12]}",
         *_reason_lines(refused, rejected),
-        *_passed_over_lines(passed_over),
-        *_remark_lines(remarks, rejected),
+        *(
+            f"{len(passed_over)} of this program passed over, the first is {first.path}: {first.reason}"
+            for first in passed_over[:1]
+        ),
+        *_remark_lines(remarks, remarks_path),
     )
     return Report("ingest", counts, lines)
 
@@ -210,28 +217,27 @@ def image_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
     return f"{slug or 'image'}-{digest[:hex_digits]}"
 
 
-def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> Iterator[Examined | Rejected]:
-    """Yield the result for each entry, in their order, on a thread for each worker."""
-    if config.workers == 0:
-        for entry in entries:
-            yield _examine(entry, root, config)
+def _in_order(
+    examine: Callable[[Entry], Examined | Rejected], entries: Sequence[Entry], workers: int
+) -> Iterator[Examined | Rejected]:
+    """Yield the result of `examine` for each entry, in their order, on a thread for each worker."""
+    if workers == 0:
+        yield from map(examine, entries)
         return
     waiting = iter(entries)
     running: deque[Future[Examined | Rejected]] = deque()
-    with ThreadPoolExecutor(config.workers) as pool:  # Pillow decodes without Python's lock
-        for entry in islice(waiting, config.workers * IN_FLIGHT_PER_WORKER):
-            running.append(pool.submit(_examine, entry, root, config))
+    with ThreadPoolExecutor(workers) as pool:  # Pillow decodes without Python's lock
+        running.extend(pool.submit(examine, entry) for entry in islice(waiting, workers * IN_FLIGHT_PER_WORKER))
         while running:
             examined = running.popleft().result()
-            for entry in islice(waiting, 1):
-                running.append(pool.submit(_examine, entry, root, config))
+            running.extend(pool.submit(examine, entry) for entry in islice(waiting, 1))
             yield examined
 
 
-def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejected:
+def _examine(entry: Entry, *, root: Path, max_megapixels: float, min_side_px: int) -> Examined | Rejected:
     try:
         data = read_bytes(root, entry.path)
-        image, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+        image, mode = decode(data, max_megapixels=max_megapixels, min_side_px=min_side_px)
     except InvalidImage as unusable:
         return Rejected(entry.path, unusable.reason)
     if is_marked_png(data):
@@ -308,9 +314,8 @@ def _remarks(
     }
 
 
-def _write_remarks(rejected: Path, remarks: Mapping[str, Sequence[Rejected]]) -> None:
-    """Write the remarks beside `rejected`, or delete those of an earlier run."""
-    path = _remarks_path(rejected)
+def _write_remarks(path: Path, remarks: Mapping[str, Sequence[Rejected]]) -> None:
+    """Write the remarks to `path`, or delete those of an earlier run."""
     rows = sorted((row for rows in remarks.values() for row in rows), key=lambda row: (row.path, row.reason))
     if rows:
         write_rejected(path, rows)
@@ -318,21 +323,11 @@ def _write_remarks(rejected: Path, remarks: Mapping[str, Sequence[Rejected]]) ->
         path.unlink(missing_ok=True)
 
 
-def _remarks_path(rejected: Path) -> Path:
-    return rejected.with_name(f"{rejected.name.removesuffix('.csv').removesuffix('.rejected')}.remarks.csv")
-
-
-def _passed_over_lines(passed_over: Sequence[Rejected]) -> Iterator[str]:
-    if passed_over:
-        first = passed_over[0]
-        yield f"{len(passed_over)} of this program passed over, the first is {first.path}: {first.reason}"
-
-
-def _remark_lines(remarks: Mapping[str, Sequence[Rejected]], rejected: Path) -> Iterator[str]:
+def _remark_lines(remarks: Mapping[str, Sequence[Rejected]], path: Path) -> Iterator[str]:
     """Yield a line for each kind of remarks, with its count and its first file."""
     for name, rows in remarks.items():
         if rows:
-            more = f"; all are in {_remarks_path(rejected)}" if len(rows) > 1 else ""
+            more = f"; all are in {path}" if len(rows) > 1 else ""
             yield f"{REMARKS[name].format(len(rows))}, the first is {rows[0].path}: {rows[0].reason}{more}"
 
 

@@ -6,8 +6,8 @@ All tiles of an image are in one shard, so each image is distorted once.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,23 @@ class Shard:
     split: str
     number: int
     images: tuple[PlacedImage, ...]
+    first_slot: int = 0  # of its training tiles
 
     @property
     def name(self) -> str:
         """The name of its ledger entry and record file."""
         return f"{self.split}-{self.number:05d}"
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The ids of its images."""
+        return [placed.image.id for placed in self.images]
+
+    def pixels(self, tile_px: int) -> int:
+        """Return the number of pixels in a column: of tiles, or of whole validation images."""
+        if self.split == "val":
+            return sum(placed.image.width * placed.image.height for placed in self.images)
+        return sum(len(placed.tiles) for placed in self.images) * tile_px**2
 
 
 @dataclass(frozen=True)
@@ -141,12 +153,12 @@ def plan_pairs(
             seed=derive_seed(seed, "tiles", image.image_digest),
         )
         if slots + len(tiles) > tiles_per_shard:
-            shards.append(Shard("train", len(shards), tuple(placed)))
+            shards.append(Shard("train", len(shards), tuple(placed), len(shards) * tiles_per_shard))
             placed, slots = [], 0
         placed.append(PlacedImage(image, tuple(tiles), slots))
         slots += len(tiles)
     if placed:
-        shards.append(Shard("train", len(shards), tuple(placed)))
+        shards.append(Shard("train", len(shards), tuple(placed), len(shards) * tiles_per_shard))
     if not shards:
         raise PipelineError(
             f"no training image is at least {min_tile_px} px on both sides; lower --min-tile-px or add larger images"
@@ -171,52 +183,39 @@ class ShardTask:
     shard: Shard
     recipes: tuple[Recipe, ...]
     partners: Mapping[str, Partners]  # name of external pairs → partners of the images
-    align: bool  # the pristine images to the external pairs; there is a single recipe then
     tile_px: int
-    min_tile_px: int
-    tiles_per_shard: int
     seed: int
+    aligned_px: int | None  # least side of a tile of pristine images moved onto their partners; None: not moved
 
 
-def make_shard(task: ShardTask) -> str:
-    """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
-    group = create_group(task.work)
-    pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in task.shard.images}
-    aligned: dict[str, Aligned] = {}
-    if task.align:
-        task, aligned = _align(task, pristine)
-    shard = task.shard
-    tiles = np.zeros((sum(len(placed.tiles) for placed in shard.images), task.tile_px, task.tile_px, 3), np.uint8)
-    clean = ((placed, pristine[placed.image.id]) for placed in shard.images)
-    digests = {"pristine": _write_column(group, task, "pristine", 0, 0, clean, tiles)}
-    records: list[PairRecord] = []
-    missing: list[dict[str, str]] = []
-    thumbnails: dict[str, NDArray[np.float16]] = {}
-    for recipe in task.recipes:
-        distorted = _column(task, recipe, pristine, aligned, records, missing)
-        if recipe.external:
-            distorted = _noting(distorted, recipe, pristine, thumbnails)
-        name = distorted_column(recipe.distortion, recipe.level)
-        digests[name] = _write_column(
-            group, task, recipe.distortion, recipe.level, recipe.level_index, distorted, tiles
-        )
-    files = [task.work / "records" / f"{shard.name}.parquet", *_pixel_files(group, task)]
-    if thumbnails:
-        file = io.BytesIO()
-        np.savez(file, **thumbnails)  # type: ignore[arg-type]
-        files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
-        write_bytes(files[-1], file.getvalue())
-    write_table(files[0], records, PairRecord)
-    entry = {
-        "shard": shard.name,
-        "pairs": len(records),
-        "tiles": sum(len(placed.tiles) for placed in shard.images),
-        "arrays": digests,
-        "records": digest_rows(records),
-        "missing": missing,
-    }
-    Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)}, files)
-    return shard.name
+@dataclass(frozen=True)
+class Missing:
+    """An image without a pair, and the reason."""
+
+    image: str
+    distortion: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A finished shard in the ledger of a pair store."""
+
+    shard: str
+    pairs: int
+    tiles: int
+    arrays: Mapping[str, str]  # column → digest of its pixels
+    records: str  # digest
+    missing: tuple[Missing, ...]
+
+
+@dataclass(frozen=True)
+class Distorted:
+    """A distorted image, the facts of its distortion, and the seed."""
+
+    image: Image
+    facts: Mapping[str, Any]
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,19 +231,67 @@ class Aligned:
         return {**self.before.facts(), "moved_y_px": y, "moved_x_px": x}
 
 
-def _align(task: ShardTask, pristine: dict[str, Image]) -> tuple[ShardTask, dict[str, Aligned]]:
-    """Move the images in `pristine` onto their partners; return the task with tiles inside the overlap, and the moves.
+def make_shard(task: ShardTask) -> str:
+    """Write one shard: pixels, records, then the entry of the ledger. Return its name."""
+    shard = task.shard
+    pristine = {placed.image.id: read_ingested(task.root, placed.image) for placed in shard.images}
+    aligned: dict[str, Aligned] = {}
+    if task.aligned_px is not None:
+        (recipe,) = task.recipes
+        shard, aligned = align(shard, pristine, task.partners[recipe.distortion])
+    arrays = ShardArrays(task.work, shard, task.tile_px)
+    for placed in shard.images:
+        arrays.add("pristine", placed, pristine[placed.image.id])
+    digests = {"pristine": arrays.finish("pristine", 0)}
+    records: list[PairRecord] = []
+    missing: list[Missing] = []
+    thumbnails: dict[str, NDArray[np.float16]] = {}  # (2, side, side) of each pair: pristine, distorted
+    for recipe in task.recipes:
+        column = distorted_column(recipe.distortion, recipe.level)
+        for placed in shard.images:  # one distorted image at a time, for the sake of memory
+            name, clean = placed.image.id, pristine[placed.image.id]
+            if not recipe.external:
+                result = distort(recipe, placed.image, clean, seed=task.seed)
+            elif (alignment := aligned.get(name)) and (px := _too_small(shard, placed, task.aligned_px or 0)):
+                result = f"its overlap with the partner is {px} px, below --min-tile-px {task.aligned_px}"
+            else:
+                result = from_partner(task.partners[recipe.distortion], placed.image, clean, alignment)
+            if isinstance(result, str):
+                missing.append(Missing(name, recipe.distortion, result))
+                arrays.add(column, placed, None)
+                continue
+            records += pair_records(shard, placed, recipe, result)
+            arrays.add(column, placed, result.image)
+            if recipe.external:
+                pair = [thumbnail(clean), thumbnail(result.image)]
+                thumbnails[f"{recipe.distortion}/{name}"] = np.stack(pair).astype(np.float16)
+        digests[column] = arrays.finish(recipe.distortion, recipe.level_index)
+    columns = [("pristine", 0), *((recipe.distortion, recipe.level_index) for recipe in task.recipes)]
+    files = [task.work / "records" / f"{shard.name}.parquet", *arrays.files(columns)]
+    write_table(files[0], records, PairRecord)
+    if thumbnails:
+        file = io.BytesIO()
+        np.savez(file, **thumbnails)  # type: ignore[arg-type]
+        files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
+        write_bytes(files[-1], file.getvalue())
+    tiles = sum(len(placed.tiles) for placed in shard.images)
+    entry = asdict(ShardEntry(shard.name, len(records), tiles, digests, digest_rows(records), tuple(missing)))
+    Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)}, files)
+    return shard.name
+
+
+def align(shard: Shard, pristine: dict[str, Image], partners: Partners) -> tuple[Shard, dict[str, Aligned]]:
+    """Move the images in `pristine` onto their partners; return the shard with tiles inside the overlap, and the moves.
 
     The distorted pixels stay as they are, and with them their place on a codec's grid.
     """
-    (recipe,) = task.recipes
     images: list[PlacedImage] = []
     aligned: dict[str, Aligned] = {}
-    for placed in task.shard.images:
+    for placed in shard.images:
         image = placed.image
         images.append(placed)
         try:
-            distorted = task.partners[recipe.distortion].read(image)
+            distorted = partners.read(image)
         except InvalidImage:
             continue  # its column notes the reason
         registration = register(pristine[image.id], distorted)
@@ -253,111 +300,71 @@ def _align(task: ShardTask, pristine: dict[str, Image]) -> tuple[ShardTask, dict
         if move is not None:
             pristine[image.id] = moved(pristine[image.id], *move)
             images[-1] = replace(placed, tiles=tiles_inside(placed.tiles, overlap(image.height, image.width, *move)))
-    return replace(task, shard=replace(task.shard, images=tuple(images))), aligned
+    return replace(shard, images=tuple(images)), aligned
 
 
-def _pixel_files(group: Any, task: ShardTask) -> list[Path]:
-    """Return the files of the shard's training tiles, or the folders of its validation images."""
-    if task.shard.split == "val":
-        return [task.work / PIXELS / "val" / placed.image.id for placed in task.shard.images]
-    first = task.shard.number * task.tiles_per_shard
-    columns = {("pristine", 0), *((recipe.distortion, recipe.level_index) for recipe in task.recipes)}
-    return [shard_file(task.work, group[f"train/{name}"], (index, first)) for name, index in sorted(columns)]
+def distort(recipe: Recipe, image: ImageRecord, pristine: Image, *, seed: int) -> Distorted | str:
+    """Return the `pristine` pixels under a true distortion, or the reason against it."""
+    if reason := unsuitable(recipe.distortion, image.height, image.width):
+        return reason
+    own_seed = sample_seed(seed, image.image_digest, recipe.distortion, recipe.level)
+    result = apply(recipe.distortion, pristine, recipe.parameters, make_rng(own_seed))
+    return Distorted(result.image, result.facts, own_seed)
 
 
-def _column(
-    task: ShardTask,
-    recipe: Recipe,
-    pristine: Mapping[str, Image],
-    aligned: Mapping[str, Aligned],
-    records: list[PairRecord],
-    missing: list[dict[str, str]],
-) -> Iterator[tuple[PlacedImage, Image | None]]:
-    """Yield each image under a recipe, or None, and note its records, or the reason for their absence.
-
-    One image at a time, for the sake of memory.
-    """
-    for placed in task.shard.images:
-        result = _distorted(task, recipe, placed, pristine[placed.image.id], aligned.get(placed.image.id))
-        if isinstance(result, str):
-            missing.append({"image": placed.image.id, "distortion": recipe.distortion, "reason": result})
-            yield placed, None
-            continue
-        image, facts, seed = result
-        records += _records(task, placed, recipe, seed, facts)
-        yield placed, image
-
-
-def _noting(
-    column: Iterable[tuple[PlacedImage, Image | None]],
-    recipe: Recipe,
-    pristine: Mapping[str, Image],
-    thumbnails: dict[str, NDArray[np.float16]],
-) -> Iterator[tuple[PlacedImage, Image | None]]:
-    """Yield the images of `column`, and note the thumbnails (2, side, side) of each pair: pristine, distorted."""
-    for placed, image in column:
-        if image is not None:
-            pair = (pristine[placed.image.id], image)
-            thumbnails[f"{recipe.distortion}/{placed.image.id}"] = np.stack([*map(thumbnail, pair)]).astype(np.float16)
-        yield placed, image
-
-
-def _distorted(
-    task: ShardTask, recipe: Recipe, placed: PlacedImage, pristine: Image, aligned: Aligned | None
-) -> tuple[Image, Mapping[str, Any], int] | str:
-    """Return the distorted image, the facts of its distortion, and the seed; or the reason for its absence."""
-    image = placed.image
-    if not recipe.external:
-        if reason := unsuitable(recipe.distortion, image.height, image.width):
-            return reason
-        seed = sample_seed(task.seed, image.image_digest, recipe.distortion, recipe.level)
-        result = apply(recipe.distortion, pristine, recipe.parameters, make_rng(seed))
-        return result.image, result.facts, seed
-    partners = task.partners[recipe.distortion]
+def from_partner(partners: Partners, image: ImageRecord, pristine: Image, aligned: Aligned | None) -> Distorted | str:
+    """Return the partner of an image with its registration, or the reason for its absence."""
     try:
         distorted = partners.read(image)
     except InvalidImage as unusable:
         return unusable.reason
-    if aligned and (least := _too_small(task, placed)):
-        return f"its overlap with the partner is {least} px, below --min-tile-px {task.min_tile_px}"
     measured = aligned or register(pristine, distorted)
     file = {"file": partners.paths[image.id], "image_height": image.height, "image_width": image.width}
-    return distorted, {**file, **measured.facts()}, 0
+    return Distorted(distorted, {**file, **measured.facts()})
 
 
-def _too_small(task: ShardTask, placed: PlacedImage) -> int | None:
+def _too_small(shard: Shard, placed: PlacedImage, least_px: int) -> int | None:
     """Return the least side of the tiles if it is too small for training."""
     least = min(side for tile in placed.tiles for side in (tile.height, tile.width))
-    return least if task.shard.split == "train" and least < task.min_tile_px else None
+    return least if shard.split == "train" and least < least_px else None
 
 
-def _write_column(
-    group: Any,
-    task: ShardTask,
-    name: str,
-    level: int,
-    level_index: int,
-    images: Iterable[tuple[PlacedImage, Image | None]],
-    tiles: NDArray[np.uint8],
-) -> str:
-    """Write the shard of one array and return the digest of its pixels.
+class ShardArrays:
+    """The arrays of a pair store at the slots of one shard: training tiles, or whole validation images."""
 
-    `tiles` (n, tile_px, tile_px, 3) is a buffer for training tiles, black without an image, reused by every column.
-    """
-    pixels = PixelDigest()
-    for placed, image in images:
-        if task.shard.split == "train":
-            write_tiles(image, placed, tiles)
+    def __init__(self, work: Path, shard: Shard, tile_px: int) -> None:
+        self._work = work
+        self._group = create_group(work)
+        self._shard = shard
+        self._pixels = PixelDigest()
+        slots = sum(len(placed.tiles) for placed in shard.images)
+        self._tiles = np.zeros((slots, tile_px, tile_px, 3), np.uint8)  # reused by every column
+
+    def add(self, column: str, placed: PlacedImage, image: Image | None) -> None:
+        """Copy the tiles of an image to their slots, black without an image; a validation image is written."""
+        if self._shard.split == "train":
+            write_tiles(image, placed, self._tiles)
         elif image is not None:
-            column = name if name == "pristine" else distorted_column(name, level)
             (part,) = placed.tiles  # the whole image, or its overlap with an external partner
             image = np.ascontiguousarray(image[part.y : part.y + part.height, part.x : part.x + part.width])
-            write_image(task.work, val_name(placed.image.id, column), image, zstd=PAIRS_ZSTD)
-            pixels.add(image)
-    if task.shard.split == "train":
-        write_shard(task.work, group[f"train/{name}"], level_index, task.shard.number * task.tiles_per_shard, tiles)
-        pixels.add(tiles)
-    return pixels.hexdigest()
+            write_image(self._work, val_name(placed.image.id, column), image, zstd=PAIRS_ZSTD)
+            self._pixels.add(image)
+
+    def finish(self, name: str, level_index: int) -> str:
+        """Write the training tiles of a column, and return the digest of its pixels."""
+        if self._shard.split == "train":
+            array = self._group[f"train/{name}"]
+            write_shard(self._work, array, level_index, self._shard.first_slot, self._tiles)
+            self._pixels.add(self._tiles)
+        finished, self._pixels = self._pixels, PixelDigest()
+        return finished.hexdigest()
+
+    def files(self, columns: Sequence[tuple[str, int]]) -> list[Path]:
+        """Return the files of the training tiles in `columns` (name, level index), or the folders of the images."""
+        if self._shard.split == "val":
+            return [self._work / PIXELS / "val" / placed.image.id for placed in self._shard.images]
+        first = self._shard.first_slot
+        return [shard_file(self._work, self._group[f"train/{name}"], (index, first)) for name, index in sorted(columns)]
 
 
 def write_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8]) -> None:
@@ -369,11 +376,8 @@ def write_tiles(image: Image | None, placed: PlacedImage, into: NDArray[np.uint8
         into[slot, : tile.height, : tile.width] = image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
 
 
-def _records(
-    task: ShardTask, placed: PlacedImage, recipe: Recipe, seed: int, facts: Mapping[str, Any]
-) -> list[PairRecord]:
-    shard = task.shard
-    offset = shard.number * task.tiles_per_shard if shard.split == "train" else 0
+def pair_records(shard: Shard, placed: PlacedImage, recipe: Recipe, distorted: Distorted) -> list[PairRecord]:
+    """Return the record of each tile of an image under a recipe."""
     return [
         PairRecord(
             split=shard.split,
@@ -381,16 +385,13 @@ def _records(
             slot=slot,
             image=placed.image.id,
             image_digest=placed.image.image_digest,
-            y=tile.y,
-            x=tile.x,
-            height=tile.height,
-            width=tile.width,
+            **asdict(tile),
             distortion=recipe.distortion,
             level=recipe.level,
             level_index=recipe.level_index,
-            seed=seed,
+            seed=distorted.seed,
             parameters=canonical(dict(recipe.parameters)),
-            facts=canonical(dict(facts)),
+            facts=canonical(dict(distorted.facts)),
         )
-        for slot, tile in enumerate(placed.tiles, start=offset + placed.first_slot)
+        for slot, tile in enumerate(placed.tiles, start=shard.first_slot + placed.first_slot)
     ]
