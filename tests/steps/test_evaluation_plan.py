@@ -4,8 +4,7 @@ import pytest
 
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.steps.evaluate import plan_of
-from distort_pipeline.steps.severity_sweep import default_level, plan_sweep, shared_levels
+from distort_pipeline.steps.evaluation_plan import default_level, plan_of, plan_sweep, shared_levels
 
 
 def recipes(distortion, preset, external=False):
