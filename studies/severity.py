@@ -58,7 +58,8 @@ def sweeps(
     for name, plan in plans.items():
         trained = load_generator(multi_level[name], batch_size=1)
         images = [
-            measure_sweep(sweep_versions(plan, pairs, records, trained, seed=SEED)) for records in plan.images.values()
+            measure_sweep(sweep_versions(plan, pairs, records, trained=trained, seed=SEED))
+            for records in plan.images.values()
         ]
         yield trained, summarise_sweep(images), plan.shared_levels
 

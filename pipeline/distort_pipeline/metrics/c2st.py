@@ -256,7 +256,7 @@ class C2ST:
         seed = derive_seed(self.seed, "sceptic", "severity lesson")
 
         def correlations(source: Literal["generated", "true"]) -> dict[str, RankCorrelation]:
-            predicted = self._predicted_severities(images, models, source, seed)
+            predicted = self._predicted_severities(images, models, source=source, seed=seed)
             truths = {
                 column: [image.multi_level[model].severities for image in images] for column, model in models.items()
             }
@@ -326,7 +326,12 @@ class C2ST:
         return accuracy(right, tiles), confusion
 
     def _predicted_severities(
-        self, images: Sequence[ImageTiles], models: Mapping[str, str], source: Literal["generated", "true"], seed: int
+        self,
+        images: Sequence[ImageTiles],
+        models: Mapping[str, str],
+        *,
+        source: Literal["generated", "true"],
+        seed: int,
     ) -> dict[str, list[NDArray[np.float32]]]:
         """Return column → predictions for the true tiles of each image, by networks trained on the others."""
         regressor, rng = _regressor(steps=self.steps), make_rng(derive_seed(seed, "fitted"))

@@ -81,10 +81,11 @@ def compared_rows(versions: EvalImages, learned: Mapping[str, str]) -> dict[str,
 def write_side_by_side(folder: Path, rows: Mapping[str, Sequence[Sequence[Image]]]) -> None:
     """Write a PNG file for each model with its `compared_rows` into the folder `side_by_side`."""
     for name, images in rows.items():
-        write_bytes(folder / "side_by_side" / f"{name}.png", png_bytes(side_by_side(images, COMPARED)))
+        if images:
+            write_bytes(folder / "side_by_side" / f"{name}.png", png_bytes(side_by_side(images, COMPARED)))
 
 
-def write_plots(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, models: Mapping[str, Path]) -> None:
+def write_plots(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, *, models: Mapping[str, Path]) -> None:
     """Write each chart as an SVG file with a white ground into the folder `plots`; `models` are the models' folders."""
     for name, chart in _plots(evaluation, c2st, models):
         head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" style="background:#fff" '
@@ -102,7 +103,7 @@ def _plots(evaluation: Evaluation, c2st: C2STReport | None, models: Mapping[str,
         yield f"c2st_{name}", chart
 
 
-def write_page(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, metadata: EvaluationMetadata) -> None:
+def write_page(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, *, metadata: EvaluationMetadata) -> None:
     """Write the page into `folder`, with the side-by-side images found there."""
     images = {name: folder / "side_by_side" / f"{name}.png" for name in evaluation.models}
     embedded = embed([path for path in images.values() if path.exists()], SIDE_BY_SIDE_BYTES)

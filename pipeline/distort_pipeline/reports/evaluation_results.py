@@ -6,7 +6,7 @@ results.csv has a line for each measured figure, described by `Figure`. docs/tru
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distort_pipeline.data.evaluations import (
@@ -275,44 +275,28 @@ def _sweep_figures(sweep: SeveritySweep, name: str, learned: str) -> Iterator[Fi
 def _c2st(evaluation: Evaluation, c2st: C2STReport) -> Iterator[Figure]:
     for name, result in c2st.results.items():
         for measured, accuracy in compared_in(result).items():
-            yield _interval("c2st_accuracy", accuracy, name, evaluation.models[name].learned, measured, "true")
+            learned = evaluation.models[name].learned
+            yield _interval(Figure("c2st_accuracy", accuracy.share, name, learned, None, measured, "true"), accuracy)
     if c2st.tstr:
         sources = (
             ("tstr", c2st.tstr.tstr, c2st.tstr.tstr_confusion),
             ("trtr", c2st.tstr.trtr, c2st.tstr.trtr_confusion),
         )
         for test, accuracy, confusion in sources:
-            yield _interval(f"{test}_accuracy", accuracy)
+            yield _interval(Figure(f"{test}_accuracy", accuracy.share, measured="true"), accuracy)
             for kind, counts in zip(c2st.tstr.kinds, confusion.tolist(), strict=True):
                 for predicted, count in zip(c2st.tstr.kinds, counts, strict=True):
                     yield Figure(f"{test}_tiles", count, distortion=kind, measured="true", component=predicted)
     if c2st.severity_tstr:
         for test, correlations in (("tstr", c2st.severity_tstr.tstr), ("trtr", c2st.severity_tstr.trtr)):
             for column, correlation in correlations.items():
-                yield _interval(f"{test}_srcc", correlation, distortion=column)
+                figure = Figure(f"{test}_srcc", correlation.value, distortion=column, measured="true")
+                yield _interval(figure, correlation)
 
 
-def _interval(
-    statistic: str,
-    result: Accuracy | RankCorrelation,
-    generator: str = "",
-    distortion: str = "",
-    measured: str = "true",
-    compared_with: str = "",
-) -> Figure:
-    value = result.share if isinstance(result, Accuracy) else result.value
-    return Figure(
-        statistic,
-        value,
-        generator,
-        distortion,
-        measured=measured,
-        compared_with=compared_with,
-        low=result.low,
-        high=result.high,
-        images=result.images,
-        tiles=result.tiles,
-    )
+def _interval(figure: Figure, result: Accuracy | RankCorrelation) -> Figure:
+    """Return `figure` with the interval and the counts of a result."""
+    return replace(figure, low=result.low, high=result.high, images=result.images, tiles=result.tiles)
 
 
 def compared_in(result: C2STResult) -> dict[str, Accuracy]:

@@ -51,22 +51,20 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         images = images_of(plan, pairs, generators, draws=config.draws, seed=config.seed)
         for name, versions in track(images, total=len(plan.images), label="evaluate", unit="images"):
             measured.append(measure(name, versions, plan.learned))
-            tiles.append(_tiles(name, versions, len(plan.images), config))
+            tiles.append(_tiles(name, versions, config, images=len(plan.images)))
             for model, row in compared_rows(versions, plan.learned).items():
-                if len(shown.setdefault(model, [])) < config.side_by_side:
-                    shown[model].append(row)
+                shown[model] = [*shown.get(model, ()), row][: config.side_by_side]
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         c2st = _classify(tiles, plan, config)
-        figures = metrics(evaluation, c2st)
-        metadata = _metadata(figures.save(work), settings, plan, pairs, cards)
+        metadata = _metadata(plan, pairs, cards, settings=settings, figures_digest=metrics(evaluation, c2st).save(work))
         write_results(work, evaluation, c2st)
         write_side_by_side(work, shown)
-        write_plots(work, evaluation, c2st, folders)
-        write_page(work, evaluation, c2st, metadata)
+        write_plots(work, evaluation, c2st, models=folders)
+        write_page(work, evaluation, c2st, metadata=metadata)
         write_run(work, time.monotonic() - started)
         build.publish(metadata.content())
-    remarks = [*(f"severity sweep of {name}: {sweep_text(sweep)}" for name, sweep in evaluation.sweeps.items())]
-    return _report(out, figures, (*remarks, *_omissions(plan)))
+    sweeps = [f"severity sweep of {name}: {sweep_text(sweep)}" for name, sweep in evaluation.sweeps.items()]
+    return _report(out, EvaluationMetrics.load(out), (*sweeps, *_omissions(plan)))
 
 
 def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Card]) -> Mapping[str, Any]:
@@ -82,7 +80,7 @@ def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Ca
     }
 
 
-def _tiles(name: str, versions: EvalImages, images: int, config: EvaluateConfig) -> ImageTiles | None:
+def _tiles(name: str, versions: EvalImages, config: EvaluateConfig, *, images: int) -> ImageTiles | None:
     """Return the tiles of an image for the two-sample tests: its share of all tiles, two or more."""
     if not config.c2st_steps:
         return None
@@ -101,7 +99,7 @@ def _classify(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateCo
 
 
 def _metadata(
-    figures_digest: str, settings: Mapping[str, Any], plan: Plan, pairs: PairStore, cards: Mapping[str, Card]
+    plan: Plan, pairs: PairStore, cards: Mapping[str, Card], *, settings: Mapping[str, Any], figures_digest: str
 ) -> EvaluationMetadata:
     return EvaluationMetadata(
         digest=figures_digest,

@@ -249,7 +249,7 @@ def images_of(
                 generated=generated,
                 generated_again=generated_again,
                 sweeps={
-                    name: sweep_versions(sweep, pairs, sweep.images[image], generators[name], seed=seed)
+                    name: sweep_versions(sweep, pairs, sweep.images[image], trained=generators[name], seed=seed)
                     for name, sweep in plan.sweeps.items()
                     if image in sweep.images
                 },
@@ -258,7 +258,7 @@ def images_of(
 
 
 def sweep_versions(
-    plan: SweepPlan, pairs: PairStore, records: Mapping[int, PairRecord], trained: TrainedGenerator, *, seed: int
+    plan: SweepPlan, pairs: PairStore, records: Mapping[int, PairRecord], *, trained: TrainedGenerator, seed: int
 ) -> SweepVersions:
     """Return a validation image at all severities; its `records` are by level number of the store.
 
