@@ -25,13 +25,15 @@ from numpy.typing import NDArray
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.data.requests import QualityTarget, Tiles
 from distort_pipeline.data.severity_search import quality_of
-from distort_pipeline.metrics.evaluation import quality
+from distort_pipeline.metrics.full_reference import quality
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.metrics.severity_sweep import (
     CALIBRATED,
+    SeverityPoint,
     SeveritySweep,
     capped,
     expected,
+    measure_sweep,
     reach,
     severity_for,
     summarise_sweep,
@@ -40,8 +42,7 @@ from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator
 from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
 from distort_pipeline.records import Images, derive_seed, make_rng
-from distort_pipeline.steps.evaluate import plan_of
-from distort_pipeline.steps.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
+from distort_pipeline.steps.evaluation_plan import SharedLevel, plan_of, shared_levels, sweep_versions
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 TARGET_BATCH = 64  # tiles of a severity search
@@ -59,22 +60,10 @@ def sweeps(
     for name, plan in plans.items():
         trained = load_generator(multi_level[name], batch_size=1)
         images = [
-            run_sweep(
-                plan,
-                pairs,
-                records,
-                sweep_image(plan, pairs, records, trained.predictor, draw=derive_seed(SEED, plan.distortion, image)),
-                seed=SEED,
-            )
-            for image, records in plan.images.items()
+            measure_sweep(sweep_versions(plan, pairs, records, trained=trained, seed=SEED))
+            for records in plan.images.values()
         ]
-        yield (
-            trained,
-            summarise_sweep(
-                images, [level.point for level in plan.shared_levels], [midpoint.point for midpoint in plan.midpoints]
-            ),
-            plan.shared_levels,
-        )
+        yield trained, summarise_sweep(images), plan.shared_levels
 
 
 def single(
@@ -165,19 +154,19 @@ def table(
         "| noise floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for (point, result), level in zip(sweep.levels, common_levels, strict=True):
+    for result, level in zip(sweep.levels, common_levels, strict=True):
         figures = single(pairs, singles, distortion, level)
         bits, ratio, delta_psnr = ("–",) * 3 if figures is None else _cells(figures, result.bits)
         lines.append(
-            f"| {point.severity:.2f} | {_parameters(point.parameters)} | {result.bits:.5f} | {bits} | {ratio} | "
+            f"| {_point(result.point, 2)} | {result.bits:.5f} | {bits} | {ratio} | "
             f"{_delta_psnr(result):+.2f} | {delta_psnr} | {result.identity_bits:.4f} | {result.floor_bits:.5f} |"
         )
     lines += ["", "| midpoint | parameter | bits | level below | level above | nearest | dB |"]
     lines += ["|---:|---|---:|---:|---:|---|---:|"]
     lines += [
-        f"| {point.severity:.3f} | {_parameters(point.parameters)} | {result.bits:.5f} | {result.below_bits:.5f} | "
+        f"| {_point(result.point, 3)} | {result.bits:.5f} | {result.below_bits:.5f} | "
         f"{result.above_bits:.5f} | {'midpoint' if result.nearest else 'a level'} | {_delta_psnr(result):+.2f} |"
-        for point, result in sweep.midpoints
+        for result in sweep.midpoints
     ]
     kept = float("nan") if sweep.kept_falling_share is None else sweep.kept_falling_share
     lines += [
@@ -203,8 +192,9 @@ def _delta_psnr(result: Any) -> float:
     return capped(result.generated.psnr) - capped(result.true.psnr)
 
 
-def _parameters(parameters: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in parameters.items())
+def _point(point: SeverityPoint, digits: int) -> str:
+    parameters = ", ".join(f"{name} {value:.4g}" for name, value in point.parameters.items())
+    return f"{point.severity:.{digits}f} | {parameters}"
 
 
 @click.command()

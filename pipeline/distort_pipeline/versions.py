@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 INGEST = 1
 PAIRS = 2
 TRAIN = 1
-EVALUATE = 1
+EVALUATE = 2
 GENERATE = 1
 EXPORT = 2
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from distort_pipeline.metrics import classifier
-from distort_pipeline.metrics.classifier import TILE_PX, LevelPair, SeverityRegressor, tiles_of
+from distort_pipeline.metrics.c2st import C2ST, C2STReport, tiles_of
+from distort_pipeline.metrics.classifier import TILE_PX
 from distort_pipeline.metrics.evaluation import EvalImages
-from distort_pipeline.metrics.tstr import FoldData, severity_tstr_of
+from distort_pipeline.metrics.severity_sweep import SeverityPoint, SweepVersions, TrueLevel
 from distort_pipeline.records import to_uint8
-from distort_pipeline.steps.classifiers import run_c2st
 
 STEPS = 20
 
@@ -21,6 +21,11 @@ def _small_batches():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(classifier, "BATCH", 16)
         yield
+
+
+def run_c2st(images, learned, **settings):
+    c2st = C2ST(images, learned, **settings)
+    return C2STReport(dict(c2st.results()), c2st.tstr(), c2st.severity_tstr())
 
 
 def noisy(image, sigma, seed):
@@ -65,23 +70,23 @@ def test_half_the_severity_is_discriminated_and_the_truth_itself_is_not(c2st):
 
 
 def test_tstr_is_of_the_first_generator_of_each_distortion(c2st, tiles):
-    tstr_result = c2st.tstr_result
-    assert tstr_result.kinds == ("pristine", "noise")
-    assert {source: matrix.sum() for source, matrix in tstr_result.confusion.items()} == {"generated": 128, "true": 128}
-    for source, result in (("generated", tstr_result.tstr), ("true", tstr_result.trtr)):
-        assert np.trace(tstr_result.confusion[source]) / 128 == pytest.approx(result.share)
-    assert tstr_result.trtr.share > 0.85
+    tstr = c2st.tstr
+    assert tstr.kinds == ("pristine", "noise")
+    for confusion, result in ((tstr.tstr_confusion, tstr.tstr), (tstr.trtr_confusion, tstr.trtr)):
+        assert confusion.sum() == 128
+        assert np.trace(confusion) / 128 == pytest.approx(result.share)
+    assert tstr.trtr.share > 0.85
     # training on the truth under another name is training on the truth
     same = [dataclasses.replace(tile, generated={"same": tile.true["noise"]}) for tile in tiles]
     once, repeated = (run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1) for _ in range(2))
-    assert once.tstr_result.tstr == once.tstr_result.trtr
-    assert (once.results, once.tstr_result.tstr) == (repeated.results, repeated.tstr_result.tstr)  # the same seed
+    assert once.tstr.tstr == once.tstr.trtr
+    assert (once.results, once.tstr.tstr) == (repeated.results, repeated.tstr.tstr)  # the same seed
 
 
 def test_with_fewer_than_two_photographs_of_the_distortion_there_is_no_test(tiles):
     others = [dataclasses.replace(tile, true={}) for tile in tiles[1:]]
     c2st = run_c2st([tiles[0], *others], {"good": "noise"}, steps=2, fold_count=2, seed=0)
-    assert (c2st.results, c2st.tstr_result, c2st.severity_tstr) == ({}, None, None)
+    assert (c2st.results, c2st.tstr, c2st.severity_tstr) == ({}, None, None)
 
 
 def test_tiles_of_all_kinds_are_at_the_same_positions_on_the_grid(eval_images):
@@ -107,14 +112,14 @@ SIGMAS = (4, 12, 30)
 
 def on_levels(images, number, generated):
     """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
-    return [
-        LevelPair(
-            rank / 3,
-            noisy(images.pristine, true, 100 * rank + number),
-            noisy(images.pristine, generated_sigma, 200 * rank + number),
-        )
-        for rank, (true, generated_sigma) in enumerate(zip(SIGMAS, generated, strict=True), start=1)
+    levels = [
+        TrueLevel(SeverityPoint(rank / 3, {}), noisy(images.pristine, true, 100 * rank + number), None, 0)
+        for rank, true in enumerate(SIGMAS, start=1)
     ]
+    outputs = {
+        rank / 3: noisy(images.pristine, sigma, 200 * rank + number) for rank, sigma in enumerate(generated, start=1)
+    }
+    return SweepVersions(images.pristine, tuple(levels), (), None, outputs.__getitem__)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +127,12 @@ def multi_level_tiles(eval_images):
     """The same photographs at three levels, by a generator that makes the same noise, and one that is upside down."""
     return [
         tiles_of(
-            images,
+            dataclasses.replace(
+                images,
+                sweeps={"good": on_levels(images, number, SIGMAS), "weak": on_levels(images, number, SIGMAS[::-1])},
+            ),
             count=18,
             seed=0,
-            level_pairs={"good": on_levels(images, number, SIGMAS), "weak": on_levels(images, number, SIGMAS[::-1])},
         )
         for number, images in enumerate(eval_images)
     ]
@@ -142,14 +149,8 @@ def test_tiles_of_a_multi_level_model_are_at_its_levels_in_turn(multi_level_tile
 
 
 def test_training_on_right_severities_equals_training_on_true_ones(multi_level_tiles):
-    regressor = SeverityRegressor(steps=32)
     good, wrong = (
-        severity_tstr_of(
-            [FoldData(tiles.pristine, {"noise": tiles.multi_level[model]}) for tiles in multi_level_tiles],
-            regressor,
-            fold_count=2,
-            seed=1,
-        )
+        C2ST(multi_level_tiles, {model: "noise"}, steps=32, fold_count=2, seed=1).severity_tstr()
         for model in ("good", "weak")
     )
     trained_on, truly = good.tstr["noise"], good.trtr["noise"]
@@ -172,7 +173,7 @@ def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
         for tiles in multi_level_tiles
     ]
     c2st = run_c2st(same, {"same": "noise"}, steps=2, fold_count=2, seed=1)
-    assert c2st.tstr_result.tstr == c2st.tstr_result.trtr
+    assert c2st.tstr.tstr == c2st.tstr.trtr
     assert c2st.severity_tstr.tstr == c2st.severity_tstr.trtr
     levelled = [
         dataclasses.replace(tiles, true={"noise": tiles.multi_level["good"].true}) for tiles in multi_level_tiles
@@ -184,14 +185,14 @@ def test_tstr_of_a_multi_level_model_is_at_all_levels(multi_level_tiles):
         fold_count=2,
         seed=1,
     )
-    assert single.tstr_result.trtr == c2st.tstr_result.trtr
+    assert single.tstr.trtr == c2st.tstr.trtr
     assert single.severity_tstr is None
 
 
 def test_photographs_without_all_levels_take_no_part_in_tstr(multi_level_tiles):
     lacking = [multi_level_tiles[0], *(dataclasses.replace(tiles, multi_level={}) for tiles in multi_level_tiles[1:])]
     c2st = run_c2st(lacking, {"good": "noise"}, steps=2, fold_count=2, seed=0)
-    assert (c2st.tstr_result, c2st.severity_tstr) == (None, None)
+    assert (c2st.tstr, c2st.severity_tstr) == (None, None)
     assert set(c2st.results) == {"good"}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.metrics.c2st import linear_c2st, texture_features
+from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 
 
 def tiles(sigma, seed, count=12):

@@ -3,19 +3,22 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.metrics.evaluation import Quality
-from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.full_reference import Quality, psnr
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.metrics.severity_sweep import (
+    Midpoint,
     MidpointResult,
     SeverityPoint,
     SweepImage,
+    TrueLevel,
     level_result,
     midpoint_result,
     summarise_sweep,
     tile_errors,
 )
 from distort_pipeline.records import to_uint8
+
+POINT = SeverityPoint(0.5, {"sigma_8bit": 7})
 
 
 def scene(height=300, width=520):
@@ -50,10 +53,10 @@ def test_a_small_image_is_a_tile_of_its_own():
 def test_a_level_lies_between_the_identity_baseline_and_the_noise_floor():
     image = scene()
     true, second_true = noise(image, 1, 10), noise(image, 2, 10)
-    drawn = level_result(image, true, second_true, noise(image, 3, 9), seed=0)
+    drawn = level_result(image, TrueLevel(POINT, true, second_true, 0), noise(image, 3, 9))
     assert drawn.floor_bits == jsd_nss(true, second_true) < drawn.bits < drawn.identity_bits
     assert drawn.generated.psnr == pytest.approx(drawn.true.psnr + 20 * np.log10(10 / 9), abs=0.1)
-    split_half = level_result(image, true, None, true, seed=0)
+    split_half = level_result(image, TrueLevel(POINT, true, None, 0), true)
     assert split_half.bits == 0 < split_half.floor_bits < 0.002
 
 
@@ -61,30 +64,34 @@ def test_at_a_midpoint_the_right_severity_is_nearest():
     image = scene()
     true = noise(image, 1, 6)
     weak, right, strong = (noise(image, 2, sigma) for sigma in (3, 6, 12))
-    assert midpoint_result(image, true, right, weak, strong).nearest
-    assert not midpoint_result(image, true, weak, right, strong).nearest
-    assert not midpoint_result(image, true, right, right, strong).nearest  # no nearer than a level is not nearer
+
+    def nearest(*outputs):
+        by_severity = dict(zip((0.5, 0.4, 0.6), outputs, strict=True))
+        return midpoint_result(image, Midpoint(POINT, 0.4, 0.6), true, by_severity.__getitem__).nearest
+
+    assert nearest(right, weak, strong)
+    assert not nearest(weak, right, strong)
+    assert not nearest(right, right, strong)  # no nearer than a level is not nearer
 
 
 def sweep_image(untouched_db, bits, errors, true_errors=None):
     identical = Quality(None, 1.0)
-    midpoint = MidpointResult(bits, 0.2, 0.3, identical, Quality(30.0, 0.8))
+    midpoint = MidpointResult(POINT, bits, 0.2, 0.3, identical, Quality(30.0, 0.8))
     true = None if true_errors is None else np.array(true_errors, float)
     ends, true_ends = np.array(errors, float)[[0, -1]], np.array(true_errors or errors, float)[[0, -1]]
     return SweepImage((), (midpoint,), ends, true_ends, np.array(errors, float), true, untouched_db)
 
 
 def test_means_are_over_images_and_shares_over_tiles():
-    point = SeverityPoint(0.5, {"sigma_8bit": 7})
     falling, rising = [[0.0], [1.0], [2.0]], [[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
-    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)], [], [point])
+    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling), sweep_image(44.0, 0.2, rising)])
     assert (sweep.falling, sweep.tiles, sweep.falling_share) == (2, 4, 0.5)
     assert (sweep.true_falling, sweep.true_falling_share) == (None, None)
     assert (sweep.falling_levels, sweep.falling_levels_share) == (3, 0.75)  # of the two ends alone
     assert (sweep.true_falling_levels, sweep.true_falling_levels_share) == (3, 0.75)
     assert (sweep.untouched_db, sweep.untouched_least_db, sweep.images) == (52.0, 44.0, 2)
-    ((at, mean),) = sweep.midpoints
-    assert at is point
+    (mean,) = sweep.midpoints
+    assert mean.point is POINT
     assert mean.bits == pytest.approx(0.15)
     assert mean.generated.psnr == 60  # identical images count as much as can be
     assert mean.nearest
@@ -92,16 +99,15 @@ def test_means_are_over_images_and_shares_over_tiles():
 
 def test_true_distortions_need_not_fall_either():
     falling, uneven = [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
-    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)], [], [SeverityPoint(0.5, {"quality": 7})])
+    sweep = summarise_sweep([sweep_image(60.0, 0.1, falling, uneven)])
     assert (sweep.falling, sweep.true_falling, sweep.true_falling_share) == (2, 1, 0.5)
     assert (sweep.falling_levels, sweep.true_falling_levels) == (2, 2)
 
 
 def test_the_kept_share_is_of_tiles_with_truly_falling_psnr():
     straight, first, last = [[0.0] * 3, [2.0] * 3], [[0.0] * 3, [2.0, 2.0, 0.0]], [[0.0] * 3, [0.0, 2.0, 2.0]]
-    point = SeverityPoint(0.5, {"quality": 7})
-    assert summarise_sweep([sweep_image(60.0, 0.1, first, last)], [], [point]).kept_falling_share == 0.5
-    assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)], [], [point]).kept_falling_share == 2 / 3
-    assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)], [], [point]).kept_falling_share == 1
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, last)]).kept_falling_share == 0.5
+    assert summarise_sweep([sweep_image(60.0, 0.1, first, straight)]).kept_falling_share == 2 / 3
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, first)]).kept_falling_share == 1
     flat = [[0.0] * 3, [0.0] * 3]
-    assert summarise_sweep([sweep_image(60.0, 0.1, straight, flat)], [], [point]).kept_falling_share is None
+    assert summarise_sweep([sweep_image(60.0, 0.1, straight, flat)]).kept_falling_share is None

@@ -106,11 +106,12 @@ def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_co
     report = evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["severity_tstr"]
-    rows = rows_of(tmp_path / "out" / "severity_tstr.csv")
-    assert [(row["true"], row["trained on"], row["tiles"]) for row in rows] == [
-        ("white_noise", "generated", "24"), ("white_noise", "true", "24"),
+    rows = [row for row in rows_of(tmp_path / "out" / "results.csv") if row["statistic"].endswith("srcc")]
+    assert [(row["distortion"], row["statistic"], row["tiles"]) for row in rows] == [
+        ("white_noise", "tstr_srcc", "24"), ("white_noise", "trtr_srcc", "24"),
     ]  # fmt: skip
-    assert float(rows[0]["srcc"]) == figures["white_noise"]["tstr"]
+    assert float(rows[0]["value"]) == figures["white_noise"]["tstr"]
+    assert float(rows[0]["low"]) <= float(rows[0]["value"]) <= float(rows[0]["high"])
     assert "Severity regression" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert any(line.startswith("1 learned level of severe without pairs") for line in report.lines)
     assert list(metrics["sweeps"]["severe"]["levels"]) == ["0.333", "0.667"]
@@ -119,11 +120,14 @@ def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_co
 
 def test_a_generator_of_one_level_has_no_severity_sweep(metrics, evaluated):
     assert set(metrics["sweeps"]) == {"monotone", "swapped"}
-    rows = rows_of(evaluated[0] / "sweep_levels.csv")
-    assert [(row["model"], row["parameters"]) for row in rows[:3]] == [
-        ("monotone", f"sigma_8bit {sigma}") for sigma in SIGMAS
+    rows = [
+        (row["generator"], row["component"])
+        for row in rows_of(evaluated[0] / "results.csv")
+        if row["severity"] and row["statistic"] == "jsd" and row["measured"] == "generated"
     ]
-    assert len(rows_of(evaluated[0] / "sweep_midpoints.csv")) == 4
+    levels = [row for row in rows if row[1].startswith("level")]
+    assert levels[:3] == [("monotone", f"level sigma_8bit {sigma}") for sigma in SIGMAS]
+    assert len(rows) - len(levels) == 4
 
 
 def test_the_page_and_the_terminal_report_failed_goals_of_a_sweep(evaluated):

@@ -5,8 +5,7 @@ from small_models import card_of
 
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.steps.evaluate import plan_of
-from distort_pipeline.steps.severity_sweep import default_level, plan_sweep, shared_levels
+from distort_pipeline.steps.evaluation_plan import default_level, plan_of, plan_sweep, shared_levels
 
 
 def recipes(distortion, preset, external=False):

@@ -1,44 +1,40 @@
-"""Results of classifier two-sample tests (C2ST) and of TSTR: accuracies and correlations with their intervals.
+"""Classifier two-sample tests (C2ST) and TSTR on the tiles of an evaluation.
 
-A linear classifier two-sample test: ridge regression on features, each image judged by a fit to the others.
-
-Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests", ICLR 2017. Seconds instead of a network's minutes: for
-choosing between stages of a training.
-
-Features of small tiles by which a linear classifier tells textures apart: of Y, Cb and Cr at two scales.
-
-Local deviation, normalised (MSCN) coefficients and their products with neighbours as in Mittal et al. 2012 (BRISQUE),
-flatness and size of differences, and how differences depend on the phase of an 8 px grid.
+C2ST: can a classifier discriminate two kinds of tiles, on unseen images? Lopez-Paz and Oquab, "Revisiting Classifier
+Two-Sample Tests", ICLR 2017. TSTR: is a classifier of distortions, or a regressor of severity, trained on generated
+tiles right about true ones? Columns name true distortions, models generators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
+from typing import Literal
 
-import cv2
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
-CONFIDENCE = 0.95
+from distort_pipeline.metrics.classifier import (
+    TILE_PX,
+    Accuracy,
+    RankCorrelation,
+    SeverityRegressor,
+    TileClassifier,
+    accuracy,
+    folds,
+    rank_correlation,
+)
+from distort_pipeline.metrics.evaluation import EvalImages
+from distort_pipeline.metrics.severity_sweep import SweepVersions
+from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, make_rng, spread_tiles, to_uint8
+
 GOAL = 0.60  # ours: two of five tiles are classified wrongly; chance classifies one of two wrongly
 POSITIVE_CONTROL_SCALE = 0.8  # of the true residual: a sensitive classifier tells it from the whole residual
 TOO_EASY = 0.99  # accuracy on true tiles above which a ratio to it says nothing
 TSTR_GOAL = 0.95  # ours: of the accuracy or correlation after training on true tiles
-RESAMPLINGS = 400  # of images, for the interval of a rank correlation
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Share of tiles classified correctly, on held-out images, with its 95 % confidence interval."""
-
-    share: float
-    low: float
-    high: float
-    images: int
-    tiles: int
+MIN_IMAGES = 2  # one for training, another for testing
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,8 @@ class C2STResult:
         return self.positive_control.share > GOAL
 
     @property
-    def state(self) -> str:
-        """Return 'bad' above GOAL, else 'good' for a sensitive classifier and 'unknown' for any other."""
+    def state(self) -> Literal["good", "bad", "unknown"]:
+        """'bad' above GOAL, else 'good' for a sensitive classifier and 'unknown' for any other."""
         if self.generated.share > GOAL:
             return "bad"
         return "good" if self.sensitive else "unknown"
@@ -70,28 +66,18 @@ class TSTRResult:
     kinds: tuple[str, ...]
     tstr: Accuracy
     trtr: Accuracy
-    confusion: Mapping[str, NDArray[np.int64]]  # 'generated' and 'true' → (kinds, kinds): true kind, predicted
+    tstr_confusion: NDArray[np.int64]  # (kinds, kinds) tiles: true kind, predicted kind
+    trtr_confusion: NDArray[np.int64]
 
     @property
     def ratio(self) -> float:
-        """Return the accuracy of TSTR over the accuracy of TRTR."""
+        """The accuracy of TSTR over the accuracy of TRTR."""
         return self.tstr.share / self.trtr.share if self.trtr.share else 1.0
 
     @property
     def meaningful(self) -> bool:
-        """Whether TRTR is below TOO_EASY."""
+        """Whether TRTR is at most TOO_EASY."""
         return self.trtr.share <= TOO_EASY
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's correlation (SRCC) of predicted and true severities, with its 95 % interval over images."""
-
-    value: float
-    low: float
-    high: float
-    images: int
-    tiles: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class SeverityTSTR:
 
     @property
     def ratio(self) -> float:
-        """Return the mean SRCC of TSTR over that of TRTR; 1 unless TRTR is positive."""
+        """The mean SRCC of TSTR over that of TRTR; 1 unless TRTR is positive."""
         return self.mean_tstr / self.mean_trtr if self.mean_trtr > 0 else 1.0
 
     @property
@@ -126,162 +112,242 @@ class SeverityTSTR:
 class C2STReport:
     """The two-sample test of each generator, and the TSTR results, None where there are too few tiles."""
 
-    results: Mapping[str, C2STResult]
-    tstr_result: TSTRResult | None
+    results: Mapping[str, C2STResult]  # by model
+    tstr: TSTRResult | None
     severity_tstr: SeverityTSTR | None
 
 
-def accuracy(right: Sequence[int], tiles: Sequence[int]) -> Accuracy:
-    """Return the accuracy of a classifier with `right` of `tiles` correct, both by image.
+@dataclass(frozen=True)
+class MultiLevelTiles:
+    """Tiles (N, 64, 64, 3) of an image, with the levels of a distortion interleaved."""
 
-    Tiles of an image are alike: the interval is Student's over the images' shares, and never narrower than Wilson's
-    over the tiles.
-
-    >>> accuracy([5, 5], [10, 10])
-    Accuracy(share=0.5, low=0.299, high=0.701, images=2, tiles=20)
-    """
-    count, shares = sum(tiles), np.divide(right, tiles)
-    share = sum(right) / count
-    wilson = scipy.stats.binomtest(sum(right), count).proportion_ci(CONFIDENCE, method="wilson")
-    low, high = float(wilson.low), float(wilson.high)
-    if len(shares) > 1:
-        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shares) - 1) * scipy.stats.sem(shares))
-        low, high = min(low, share - half), max(high, share + half)
-    return Accuracy(round(share, 6), round(max(low, 0.0), 3), round(min(high, 1.0), 3), len(shares), count)
-
-
-def rank_correlation(
-    predicted: Sequence[NDArray[np.float32]], severities: Sequence[NDArray[np.float32]], rng: np.random.Generator
-) -> RankCorrelation:
-    """Return the SRCC over the tiles of all images; both arguments have a row for each image.
-
-    Tiles of an image are alike: the interval is a bootstrap over images (Efron's percentiles). The correlation is 0
-    for constant predictions.
-    """
-    count = len(predicted)
-    value = round(_srcc(predicted, severities, range(count)), 6)
-    resampled = [_srcc(predicted, severities, rng.integers(count, size=count).tolist()) for _ in range(RESAMPLINGS)]
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return RankCorrelation(
-        value, round(min(low, value), 3), round(max(high, value), 3), count, sum(map(len, predicted))
-    )
-
-
-def _srcc(
-    predicted: Sequence[NDArray[np.float32]], severities: Sequence[NDArray[np.float32]], images: Sequence[int]
-) -> float:
-    """Return the SRCC over the tiles of `images`; 0 for constant values."""
-    values, truths = (np.concatenate([rows[image] for image in images]) for rows in (predicted, severities))
-    if np.ptp(values) == 0 or np.ptp(truths) == 0:
-        return 0.0
-    return float(scipy.stats.spearmanr(values, truths).statistic)
-
-
-FOLDS = 4
-RIDGE = 0.03  # of the number of rows, on standardised features
-LIMIT = 4.0  # standardised features are clipped to it: tiles of an odd image must not decide
-SLOPE = 4.0  # of the logistic curve through outputs of -1 to 1; an output of 1 is then 98 % certain
-
-Rows = Sequence[NDArray[np.float32]]  # one image's tiles each, (tiles, F)
+    true: Images
+    generated: Images
+    severities: NDArray[np.float32]  # (N,)
 
 
 @dataclass(frozen=True)
-class LinearC2ST:
-    """Accuracy (chance 0.5) and cross-entropy (chance 1 bit) over tiles of images that the fit has not seen."""
+class ImageTiles:
+    """Tiles (N, 64, 64, 3) of an image, all kinds at the same positions."""
 
-    accuracy: float
-    cross_entropy_bits: float
-
-
-def linear_c2st(true: Rows, generated: Rows) -> LinearC2ST:
-    """Return how well `generated` tiles are told from `true` ones; both list the same images."""
-    images = np.arange(len(true))
-    right: list[NDArray[np.float64]] = []
-    for fold in range(min(FOLDS, len(true))):
-        judged = images[fold::FOLDS]
-        fitted = np.setdiff1d(images, judged)
-        if not len(fitted):
-            return LinearC2ST(0.5, 1.0)
-        rows, labels = _labelled(true, generated, fitted)
-        others, signs = _labelled(true, generated, judged)
-        mean, deviation = rows.mean(0), rows.std(0) + 1e-6
-
-        design, others = (np.clip((kind - mean) / deviation, -LIMIT, LIMIT) for kind in (rows, others))
-        gram = design.T @ design + RIDGE * len(design) * np.eye(design.shape[1])
-        weights = np.linalg.solve(gram, design.T @ labels)
-        right.append(signs * (others @ weights))
-    margins = np.concatenate(right)
-    bits = np.logaddexp(0, -SLOPE * margins) / np.log(2)
-    return LinearC2ST(float((margins > 0).mean()), float(bits.mean()))
+    pristine: Images
+    true: Mapping[str, Images]  # by column
+    true_again: Mapping[str, Images]  # by column: a second draw, if any
+    positive_control: Mapping[str, Images]  # by column: true tiles with POSITIVE_CONTROL_SCALE of the residual
+    generated: Mapping[str, Images]  # by model
+    multi_level: Mapping[str, MultiLevelTiles]  # by multi-level model, if the image has all levels
 
 
-def _labelled(true: Rows, generated: Rows, images: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rows = np.concatenate([kind[image] for kind in (true, generated) for image in images]).astype(np.float64)
-    counts = [sum(len(kind[image]) for image in images) for kind in (true, generated)]
-    return rows, np.repeat([1.0, -1.0], counts)
+def tiles_of(images: EvalImages, *, count: int, seed: int) -> ImageTiles | None:
+    """Return up to `count` tiles of each kind of an image, spread over the image; None for an image below 64 px."""
+    height, width = images.pristine.shape[:2]
+    if min(height, width) < TILE_PX:
+        return None
+    positions = spread_tiles(height, width, tile_px=TILE_PX, count=count, align_px=TILE_ALIGN_PX, seed=seed)
+
+    def cut(image: Image) -> Images:
+        return np.stack([image[tile.y : tile.y + TILE_PX, tile.x : tile.x + TILE_PX] for tile in positions])
+
+    pristine, true = cut(images.pristine), {column: cut(true) for column, true in images.true.items()}
+    return ImageTiles(
+        pristine,
+        true=true,
+        true_again={column: cut(again) for column, again in images.true_again.items()},
+        positive_control={column: scaled_residual(pristine, tiles) for column, tiles in true.items()},
+        generated={model: cut(drawn[0]) for model, drawn in images.generated.items()},
+        multi_level={model: _interleaved(sweep, cut) for model, sweep in images.sweeps.items()},
+    )
 
 
-Planes = NDArray[np.float32]  # (N, H, W), 8-bit levels
-SIGMA_PX, WINDOW = 7 / 6, (7, 7)  # Mittal et al. 2012, section II
-SMALL = 0.01  # levels, in front of a logarithm
-MSCN_BOUNDS = (-0.8, -0.3, -0.1, 0.1, 0.3, 0.8)
-FLAT_BOUNDS = (0.5, 1.5, 3.5, 8.5)  # levels
-GRID_PX = 8
+def _interleaved(sweep: SweepVersions, cut: Callable[[Image], Images]) -> MultiLevelTiles:
+    """Return tiles with the levels interleaved: the first tile at the first level, the second at the second, ..."""
+    true = np.stack([cut(level.true) for level in sweep.levels])
+    generated = np.stack([cut(sweep.generated(level.point.severity)) for level in sweep.levels])
+    severities = np.array([level.point.severity for level in sweep.levels], np.float32)
+    positions = np.arange(true.shape[1])
+    levels = positions % len(sweep.levels)
+    return MultiLevelTiles(true[levels, positions], generated[levels, positions], severities[levels])
 
 
-def texture_features(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the features (N, F) of `tiles` (N, H, W, 3), sRGB; a tile begins at a multiple of 8 px of its image."""
-    columns: list[NDArray[np.floating]] = []
-    ycc = np.stack([cv2.cvtColor(tile, cv2.COLOR_RGB2YCrCb) for tile in tiles]).astype(np.float32)
-    for channel in range(3):
-        planes = np.ascontiguousarray(ycc[..., channel])
-        columns += [planes.mean((1, 2)) / 128, *_normalised(planes), *_differences(planes), *_phases(planes)]
-        columns += _normalised(_halved(planes))
-    return np.column_stack(columns).astype(np.float32)
+def scaled_residual(pristine: Images, distorted: Images) -> Images:
+    """Return `distorted` with its difference from `pristine` scaled by POSITIVE_CONTROL_SCALE, rounded.
+
+    >>> scaled_residual(np.array([100, 100], np.uint8), np.array([110, 90], np.uint8)).tolist()
+    [108, 92]
+    """
+    return to_uint8(pristine + POSITIVE_CONTROL_SCALE * (distorted.astype(np.float32) - pristine))
 
 
-def _normalised(planes: Planes) -> Iterator[NDArray[np.floating]]:
-    """Yield statistics of the local deviation, of MSCN coefficients and of products of neighbours, each (N,)."""
-    mean, square = _smoothed(planes), _smoothed(planes * planes)
-    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
-    mscn = (planes - mean) / (deviation + 1)
-    flat = deviation.reshape(len(planes), -1)
-    yield from np.log(SMALL + np.quantile(flat, (0.1, 0.5, 0.9), axis=1))
-    yield np.log(SMALL + flat.mean(1))
-    power = np.square(mscn).mean((1, 2))
-    yield np.log(SMALL + power)
-    yield np.log(SMALL + np.square(mscn * mscn).mean((1, 2)) / np.square(power + 1e-3))
-    for bound in MSCN_BOUNDS:
-        yield (mscn < bound).mean((1, 2))
-    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)):
-        product = mscn * np.roll(mscn, (-rows, -columns), (1, 2))
-        yield product.mean((1, 2)) / (power + 1e-3)
-        yield np.log(SMALL + np.abs(product).mean((1, 2)))
+_classifier, _regressor = lru_cache(TileClassifier), lru_cache(SeverityRegressor)  # compiled once per process
 
 
-def _differences(planes: Planes) -> Iterator[NDArray[np.floating]]:
-    """Yield sizes and flatness of first and second differences, each (N,)."""
-    for axis in (1, 2):
-        for order in (1, 2):
-            size = np.abs(np.diff(planes, n=order, axis=axis))
-            yield np.log(SMALL + size.mean((1, 2)))
-            for bound in FLAT_BOUNDS:
-                yield (size < bound).mean((1, 2))
+@dataclass(frozen=True)
+class C2ST:
+    """All tests of generators on the tiles of an evaluation, by classifiers trained for `steps` steps."""
 
+    images: Sequence[ImageTiles]
+    learned: Mapping[str, str]  # model → column
+    steps: int
+    fold_count: int
+    seed: int
 
-def _phases(planes: Planes) -> Iterator[NDArray[np.floating]]:
-    """Yield the logarithm of second differences at each phase of the grid, relative to all phases, each (N,)."""
-    for axis in (1, 2):
-        size = np.abs(np.diff(planes, n=2, axis=axis)).mean(3 - axis)
-        used = size.shape[1] // GRID_PX * GRID_PX
-        phases = size[:, :used].reshape(len(planes), -1, GRID_PX).mean(1)
-        yield from np.log((SMALL + phases) / (SMALL + phases.mean(1, keepdims=True))).T
+    @property
+    def tested(self) -> dict[str, str]:
+        """The models, with their columns, whose true distortion occurs in two images or more."""
+        counts = {column: sum(column in tiles.true for tiles in self.images) for column in self.learned.values()}
+        return {model: column for model, column in self.learned.items() if counts[column] >= MIN_IMAGES}
 
+    def results(self) -> Iterator[tuple[str, C2STResult]]:
+        """Yield the two-sample test of each tested model."""
+        controls: dict[str, tuple[Accuracy, bool, Accuracy]] = {}
+        for model, column in self.tested.items():
+            having = [tiles for tiles in self.images if column in tiles.true]
+            if column not in controls:
+                pairs, second_draw = self._true_pairs(having, column)
+                weaker = [(tiles.true[column], tiles.positive_control[column]) for tiles in having]
+                controls[column] = (
+                    self._accuracy("negative_control", column, pairs),
+                    second_draw,
+                    self._accuracy("positive_control", column, weaker),
+                )
+            generated = [(tiles.true[column], tiles.generated[model]) for tiles in having]
+            yield model, C2STResult(self._accuracy("generated", model, generated), *controls[column])
 
-def _smoothed(planes: Planes) -> Planes:
-    return np.stack([cv2.GaussianBlur(plane, WINDOW, SIGMA_PX, borderType=cv2.BORDER_REFLECT_101) for plane in planes])
+    def tstr(self) -> TSTRResult | None:
+        """Return TSTR over pristine and each learned distortion; None with fewer than two images that have all.
 
+        Levels of multi-level generators are interleaved. The two classifiers start from the same seeds, for the folds
+        and for the training, and see the same positions in the same order.
+        """
+        models, multi_level = self._models(), self._multi_level()
+        images = [
+            image
+            for image in self.images
+            if models.keys() <= image.true.keys()
+            and multi_level.intersection(models.values()) <= image.multi_level.keys()
+        ]
+        if not models or len(images) < MIN_IMAGES:
+            return None
+        generated, true = [], []
+        for image in images:
+            kinds = [
+                (image.multi_level[model].generated, image.multi_level[model].true)
+                if model in multi_level
+                else (image.generated[model], image.true[column])
+                for column, model in models.items()
+            ]
+            generated.append([image.pristine, *(kind for kind, _ in kinds)])
+            true.append([image.pristine, *(kind for _, kind in kinds)])
+        tstr, tstr_confusion = self._train_and_test(generated, true)
+        trtr, trtr_confusion = self._train_and_test(true, true)
+        return TSTRResult(("pristine", *models), tstr, trtr, tstr_confusion, trtr_confusion)
 
-def _halved(planes: Planes) -> Planes:
-    height, width = (side // 2 for side in planes.shape[1:])
-    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in planes])
+    def severity_tstr(self) -> SeverityTSTR | None:
+        """Return TSTR over the levels of all multi-level generators; None without any, or with too few images.
+
+        A single network learns all distortions and the pristine tiles, with severity 0. Both networks start from the
+        same seed and see the same positions in the same order.
+        """
+        multi_level = self._multi_level()
+        models = {column: model for column, model in self._models().items() if model in multi_level}
+        images = [image for image in self.images if image.multi_level.keys() >= set(models.values())]
+        if not models or len(images) < MIN_IMAGES:
+            return None
+        seed = derive_seed(self.seed, "sceptic", "severity lesson")
+
+        def correlations(source: Literal["generated", "true"]) -> dict[str, RankCorrelation]:
+            predicted = self._predicted_severities(images, models, source=source, seed=seed)
+            truths = {
+                column: [image.multi_level[model].severities for image in images] for column, model in models.items()
+            }
+            return {
+                column: rank_correlation(predicted[column], true, make_rng(derive_seed(seed, "resampled", column)))
+                for column, true in truths.items()
+            }
+
+        return SeverityTSTR(correlations("generated"), correlations("true"))
+
+    def _models(self) -> dict[str, str]:
+        """Return the first tested generator of each true distortion, by column."""
+        first: dict[str, str] = {}
+        for model, column in self.tested.items():
+            first.setdefault(column, model)
+        return first
+
+    def _multi_level(self) -> set[str]:
+        return {model for image in self.images for model in image.multi_level}
+
+    def _true_pairs(self, images: Sequence[ImageTiles], column: str) -> tuple[list[tuple[Images, Images]], bool]:
+        """Return pairs of true tiles, and whether the second tiles are a second draw instead of a random half."""
+        if all(column in tiles.true_again for tiles in images):
+            return [(tiles.true[column], tiles.true_again[column]) for tiles in images], True
+        rng = make_rng(derive_seed(self.seed, "sceptic", "halves", column))
+        orders = [(tiles.true[column], rng.permutation(len(tiles.true[column]))) for tiles in images]
+        return [(tiles[order[::2]], tiles[order[1::2]]) for tiles, order in orders], False
+
+    def _accuracy(self, test: str, name: str, images: Sequence[tuple[Images, Images]]) -> Accuracy:
+        """Return the accuracy in discriminating the two kinds of tiles of each image."""
+        rng = make_rng(derive_seed(self.seed, "sceptic", test, name))
+        classifier = _classifier(2, steps=self.steps)
+        right, tiles = [0] * len(images), [0] * len(images)
+        for train, held_out in folds(len(images), self.fold_count, rng):
+            firsts, seconds = (np.concatenate([images[index][kind] for index in train]) for kind in (0, 1))
+            kinds = np.repeat([0, 1], [len(firsts), len(seconds)])
+            classifier.fit(np.concatenate([firsts, seconds]), kinds, rng)
+            for index in held_out:
+                for kind, kind_tiles in enumerate(images[index]):
+                    right[index] += int(np.count_nonzero(classifier.predict(kind_tiles) == kind))
+                    tiles[index] += len(kind_tiles)
+        return accuracy(right, tiles)
+
+    def _train_and_test(
+        self, training: Sequence[Sequence[Images]], true: Sequence[Sequence[Images]]
+    ) -> tuple[Accuracy, NDArray[np.int64]]:
+        """Return accuracy and confusion matrix on the `true` tiles, both arguments by image, then by kind."""
+        kinds = len(true[0])
+        classifier = _classifier(kinds, steps=self.steps)
+        folds_seed, seed = (
+            derive_seed(self.seed, "sceptic", "lesson folds"),
+            derive_seed(self.seed, "sceptic", "lesson"),
+        )
+        rng = np.random.default_rng(seed)
+        confusion = np.zeros((kinds, kinds), np.int64)
+        right, tiles = [0] * len(true), [0] * len(true)
+        for train, held_out in folds(len(true), self.fold_count, np.random.default_rng(folds_seed)):
+            fitted = [(kind, kind_tiles) for index in train for kind, kind_tiles in enumerate(training[index])]
+            numbers = np.concatenate([np.full(len(kind_tiles), kind) for kind, kind_tiles in fitted])
+            classifier.fit(np.concatenate([kind_tiles for _, kind_tiles in fitted]), numbers, rng)
+            for index in held_out:
+                for kind, kind_tiles in enumerate(true[index]):
+                    counts = np.bincount(classifier.predict(kind_tiles), minlength=kinds)
+                    confusion[kind] += counts
+                    right[index] += int(counts[kind])
+                    tiles[index] += len(kind_tiles)
+        return accuracy(right, tiles), confusion
+
+    def _predicted_severities(
+        self,
+        images: Sequence[ImageTiles],
+        models: Mapping[str, str],
+        *,
+        source: Literal["generated", "true"],
+        seed: int,
+    ) -> dict[str, list[NDArray[np.float32]]]:
+        """Return column → predictions for the true tiles of each image, by networks trained on the others."""
+        regressor, rng = _regressor(steps=self.steps), make_rng(derive_seed(seed, "fitted"))
+        nothing = np.empty(0, np.float32)
+        predicted = {column: [nothing] * len(images) for column in models}
+        for train, held_out in folds(len(images), self.fold_count, make_rng(derive_seed(seed, "folds"))):
+            tiles, severities = [], []
+            for image in (images[index] for index in train):
+                levels = [image.multi_level[model] for model in models.values()]
+                tiles += [
+                    image.pristine,
+                    *(level.generated if source == "generated" else level.true for level in levels),
+                ]
+                severities += [np.zeros(len(image.pristine), np.float32), *(level.severities for level in levels)]
+            regressor.fit(np.concatenate(tiles), np.concatenate(severities), rng)
+            for index in held_out:
+                for column, model in models.items():
+                    predicted[column][index] = regressor.predict(images[index].multi_level[model].true)
+        return predicted

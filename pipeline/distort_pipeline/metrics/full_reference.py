@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
@@ -233,3 +234,16 @@ def measured_labels(pristine: Image, distorted: Image, metrics: Collection[str])
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None  # JSON knows no infinity
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR and SSIM of a distorted image against the pristine image, or their means over images."""
+
+    psnr: float | None  # dB; None for identical images
+    ssim: float
+
+
+def quality(pristine: Image, distorted: Image) -> Quality:
+    """Return PSNR and SSIM of `distorted` against `pristine`."""
+    return Quality(_finite(psnr(pristine, distorted)), ssim(pristine, distorted))

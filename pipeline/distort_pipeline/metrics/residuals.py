@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import numpy as np
 import scipy.fft
@@ -22,6 +22,57 @@ SPECTRUM_BINS = 16
 GRID_LAGS_PX = 24  # three blocks
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601
 
+_EDGES = np.geomspace(SPECTRUM_LOW, SPECTRUM_HIGH, SPECTRUM_BINS + 1)
+FREQUENCIES: NDArray[np.float64] = np.sqrt(_EDGES[:-1] * _EDGES[1:])  # (16,) cycles per pixel: the rings' middles
+
+
+@dataclass(frozen=True)
+class ResidualFigures:
+    """Statistics of the residual of an image with sides of 32 px or more, or their means over images."""
+
+    mean: NDArray[np.float64]  # (3,) R, G, B, 8-bit levels: not 0 where colours are shifted
+    variance: NDArray[np.float64]  # (3,) of the pixels of a channel, squared 8-bit levels
+    correlation: NDArray[np.float64]  # (3, 3) between channels
+    power: NDArray[np.float64]  # (16,) at FREQUENCIES, squared 8-bit levels, mean over channels
+    grid: NDArray[np.float64]  # (8,) `grid_profile` of the distorted image
+    autocorrelation: NDArray[np.float64]  # (24,) `grid_autocorrelation` of the residual
+
+    @property
+    def amplitude(self) -> NDArray[np.float64]:
+        """The root-mean-square amplitude at FREQUENCIES in 8-bit levels, (16,)."""
+        return np.sqrt(self.power)
+
+    @property
+    def spectral_slope(self) -> float | None:
+        """The slope of log amplitude over log frequency: 0 for white noise, -1 for pink; None without power."""
+        if not (self.power > 0).all():
+            return None
+        return round(float(np.polyfit(np.log(FREQUENCIES), np.log(self.power) / 2, 1)[0]), 9)
+
+    @property
+    def blocking(self) -> float | None:
+        """The mean step across the 8x8 grid over the mean step inside blocks, 1 without blocking; None for no steps."""
+        return float(self.grid[0] / self.grid[1:].mean()) if self.grid[1:].any() else None
+
+
+def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
+    """Return the statistics of the residual of `distorted`."""
+    added = residual(pristine, distorted)
+    return ResidualFigures(
+        mean=added.mean((0, 1), dtype=np.float64),
+        variance=added.var((0, 1), dtype=np.float64),
+        correlation=channel_correlation(added),
+        power=np.mean([_power(added[..., channel]) for channel in range(3)], axis=0),
+        grid=grid_profile(distorted),
+        autocorrelation=grid_autocorrelation(added),
+    )
+
+
+def mean_figures(images: Sequence[ResidualFigures]) -> ResidualFigures:
+    """Return the mean of each statistic over images."""
+    means = (np.mean([getattr(image, field.name) for image in images], axis=0) for field in fields(ResidualFigures))
+    return ResidualFigures(*means)
+
 
 def residual(pristine: Image, distorted: Image) -> Residual:
     """Return distorted minus pristine, in 8-bit levels."""
@@ -30,19 +81,9 @@ def residual(pristine: Image, distorted: Image) -> Residual:
     return distorted.astype(np.float32) - pristine.astype(np.float32)
 
 
-def residual_mean(residual: Residual) -> NDArray[np.float64]:
-    """Return the mean of each channel in 8-bit levels, (3,): not 0 where colours are shifted."""
-    return residual.mean((0, 1), dtype=np.float64)
-
-
-def residual_variance(residual: Residual) -> NDArray[np.float64]:
-    """Return the population variance of each channel in squared 8-bit levels, (3,)."""
-    return residual.var((0, 1), dtype=np.float64)
-
-
 def channel_correlation(residual: Residual) -> NDArray[np.float64]:
     """Return Pearson's correlation between the channels, (3, 3); 0 between a constant channel and another."""
-    centred = residual.reshape(-1, residual.shape[-1]) - residual_mean(residual)
+    centred = residual.reshape(-1, residual.shape[-1]) - residual.mean((0, 1), dtype=np.float64)
     covariance = centred.T @ centred
     deviation = np.sqrt(np.diag(covariance))
     scale = np.outer(deviation, deviation)
@@ -51,78 +92,31 @@ def channel_correlation(residual: Residual) -> NDArray[np.float64]:
     return correlation
 
 
-def radial_amplitude(
-    field: Grey, *, low: float = SPECTRUM_LOW, high: float = SPECTRUM_HIGH, bins: int = SPECTRUM_BINS
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def radial_amplitude(field: Grey) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return frequencies in cycles per pixel and the root-mean-square amplitude of `field` (H, W) on rings around each.
 
-    Rings are equally wide in log frequency from `low` to `high`; rings without a frequency of the grid are left out.
-    White noise of standard deviation σ has the amplitude σ at all frequencies. The mean is subtracted and a Hann window
-    applied: discontinuities at the borders leave no cross in the spectrum.
+    Rings are equally wide in log frequency, rings without a frequency of the grid are left out. White noise of
+    standard deviation σ has the amplitude σ at all frequencies. The mean is subtracted and a Hann window applied:
+    discontinuities at the borders leave no cross in the spectrum.
     """
     height, width = field.shape
     window = np.outer(_hann(height), _hann(width))
     spectrum = scipy.fft.fft2((field - field.mean(dtype=np.float64)) * window)
     power = np.abs(spectrum) ** 2 / np.sum(window**2)
     frequency = np.hypot(scipy.fft.fftfreq(height)[:, None], scipy.fft.fftfreq(width))
-    inside = (frequency >= low) & (frequency <= high)
-    edges = np.geomspace(low, high, bins + 1)
-    ring = np.digitize(frequency[inside], edges[1:-1])
-    members = np.bincount(ring, minlength=bins)
+    inside = (frequency >= SPECTRUM_LOW) & (frequency <= SPECTRUM_HIGH)
+    ring = np.digitize(frequency[inside], _EDGES[1:-1])
+    members = np.bincount(ring, minlength=SPECTRUM_BINS)
     filled = members > 0
-    log_frequency = np.bincount(ring, np.log(frequency[inside]), bins)[filled] / members[filled]
-    mean_power = np.bincount(ring, power[inside], bins)[filled] / members[filled]
+    log_frequency = np.bincount(ring, np.log(frequency[inside]), SPECTRUM_BINS)[filled] / members[filled]
+    mean_power = np.bincount(ring, power[inside], SPECTRUM_BINS)[filled] / members[filled]
     return np.exp(log_frequency), np.sqrt(mean_power)
 
 
-def spectral_slope(field: Grey, low: float = SPECTRUM_LOW, high: float = SPECTRUM_HIGH) -> float:
-    """Return the slope of log amplitude over log frequency of `field` (H, W): 0 for white noise, -1 for pink.
-
-    ValueError for a field too small for two rings between `low` and `high` cycles per pixel, or without variation.
-    """
-    frequencies, amplitudes = radial_amplitude(field, low=low, high=high)
-    if len(frequencies) < 2 or not (amplitudes > 0).all():
-        raise ValueError(f"a field of shape {field.shape} has no slope from {low} to {high} cycles per pixel")
-    return float(np.polyfit(np.log(frequencies), np.log(amplitudes), 1)[0])
-
-
-def grid_profile(image: Image, period: int = JPEG_BLOCK_PX) -> NDArray[np.float64]:
-    """Return the mean absolute luma step by its phase in a grid of `period` px, (period,), in 8-bit levels.
-
-    Entry k is the step from pixel k - 1 to pixel k of a block, the mean of both directions; entry 0 crosses the
-    border between blocks. Flat over k without blocking, high at 0 with blocking. The image starts on the grid, and
-    both sides are longer than `period`.
-    """
-    grey = luma(image).astype(np.int16)
-    if min(grey.shape) <= period:
-        raise ValueError(f"a grid of {period} px needs longer sides, got the shape {image.shape}")
-    across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
-    return (_by_phase(across, period) + _by_phase(down, period)) / 2
-
-
-def grid_autocorrelation(residual: Residual, lags_px: int = GRID_LAGS_PX) -> NDArray[np.float64]:
-    """Return the autocorrelation of the residual's luma steps at lags of 1 to `lags_px` px, (lags_px,), -1 to 1.
-
-    Steps are the mean absolute differences between neighbouring columns (and rows). A residual with jumps at block
-    borders has peaks at multiples of the block size. 0 for a residual without steps.
-    """
-    grey = residual @ np.array(LUMA_WEIGHTS, np.float32)
-    profiles = (np.abs(np.diff(grey, axis=axis)).mean(1 - axis, dtype=np.float64) for axis in (0, 1))
-    return np.mean([_autocorrelation(profile, lags_px) for profile in profiles], axis=0)
-
-
-def _autocorrelation(values: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
-    centred = values - values.mean()
-    power = float(np.mean(centred**2))
-    if power == 0:
-        return np.zeros(lags)
-    return np.array([np.mean(centred[:-lag] * centred[lag:]) for lag in range(1, lags + 1)]) / power
-
-
-def _by_phase(steps: NDArray[np.floating[Any]], period: int) -> NDArray[np.float64]:
-    """Return the means of `steps` by phase; the first step, from pixel 0 to pixel 1, has phase 1."""
-    phase = np.arange(1, len(steps) + 1) % period
-    return np.bincount(phase, steps, period) / np.bincount(phase, minlength=period)
+def _power(field: Grey) -> NDArray[np.float64]:
+    """Return the power of `field` at FREQUENCIES, interpolated: a small image has fewer rings."""
+    frequencies, amplitudes = radial_amplitude(field)
+    return np.interp(np.log(FREQUENCIES), np.log(frequencies), amplitudes**2)
 
 
 def _hann(length: int) -> NDArray[np.float64]:
@@ -130,51 +124,43 @@ def _hann(length: int) -> NDArray[np.float64]:
     return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
 
 
-ResidualFigures: TypeAlias = Mapping[
-    str, NDArray[np.float64]
-]  # mean, variance, correlation, power, grid, autocorrelation
+def grid_profile(image: Image) -> NDArray[np.float64]:
+    """Return the mean absolute luma step by its phase in JPEG's grid of 8 px, (8,), in 8-bit levels.
 
-_EDGES = np.geomspace(SPECTRUM_LOW, SPECTRUM_HIGH, SPECTRUM_BINS + 1)
-FREQUENCIES: NDArray[np.float64] = np.sqrt(_EDGES[:-1] * _EDGES[1:])  # (16,) cycles per pixel: the rings' middles
-
-
-def residual_figures(pristine: Image, distorted: Image) -> ResidualFigures:
-    """Return mean, variance (3,), correlation (3, 3), power (16,) at FREQUENCIES, grid (8,) and autocorrelation (24,).
-
-    `power` is in squared 8-bit levels, the mean over the channels; `grid` is the profile of the distorted image,
-    `autocorrelation` of the steps of the residual. Sides of 32 px or more.
+    Entry k is the step from pixel k - 1 to pixel k of a block, the mean of both directions; entry 0 crosses the
+    border between blocks. Flat over k without blocking, high at 0 with blocking. The image starts on the grid, and
+    both sides are longer than a block.
     """
-    added = residual(pristine, distorted)
-    return {
-        "mean": residual_mean(added),
-        "variance": residual_variance(added),
-        "correlation": channel_correlation(added),
-        "power": np.mean([_power(added[..., channel]) for channel in range(3)], axis=0),
-        "grid": grid_profile(distorted),
-        "autocorrelation": grid_autocorrelation(added),
-    }
+    grey = luma(image).astype(np.int16)
+    if min(grey.shape) <= JPEG_BLOCK_PX:
+        raise ValueError(f"a grid of {JPEG_BLOCK_PX} px needs longer sides, got the shape {image.shape}")
+    across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
+    return (_by_phase(across) + _by_phase(down)) / 2
 
 
-def mean_figures(figures: Sequence[ResidualFigures]) -> ResidualFigures:
-    """Return the mean of each figure over images."""
-    return {name: np.mean([image[name] for image in figures], axis=0) for name in figures[0]}
+def _by_phase(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of `steps` by phase; the first step, from pixel 0 to pixel 1, has phase 1."""
+    phase = np.arange(1, len(steps) + 1) % JPEG_BLOCK_PX
+    return np.bincount(phase, steps, JPEG_BLOCK_PX) / np.bincount(phase, minlength=JPEG_BLOCK_PX)
 
 
-def slope(power: NDArray[np.float64]) -> float | None:
-    """Return the slope of log amplitude over log frequency of `power` (16,): 0 white, -1 pink; None without power.
+def grid_autocorrelation(residual: Residual) -> NDArray[np.float64]:
+    """Return the autocorrelation of the residual's luma steps at lags of 1 to 24 px, (24,), -1 to 1.
 
-    >>> slope(FREQUENCIES**-2), slope(0 * FREQUENCIES)
-    (-1.0, None)
+    Steps are the mean absolute differences between neighbouring columns (and rows). A residual with jumps at block
+    borders has peaks at multiples of the block size. 0 for a residual without steps.
     """
-    if not (power > 0).all():
-        return None
-    return round(float(np.polyfit(np.log(FREQUENCIES), np.log(power) / 2, 1)[0]), 9)
+    grey = residual @ np.array(LUMA_WEIGHTS, np.float32)
+    profiles = (np.abs(np.diff(grey, axis=axis)).mean(1 - axis, dtype=np.float64) for axis in (0, 1))
+    return np.mean([_autocorrelation(profile) for profile in profiles], axis=0)
 
 
-def _power(field: Grey) -> NDArray[np.float64]:
-    """Return the power of `field` at FREQUENCIES, interpolated: a small image has fewer rings."""
-    frequencies, amplitudes = radial_amplitude(field)
-    return np.interp(np.log(FREQUENCIES), np.log(frequencies), amplitudes**2)
+def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = values - values.mean()
+    power = float(np.mean(centred**2))
+    if power == 0:
+        return np.zeros(GRID_LAGS_PX)
+    return np.array([np.mean(centred[:-lag] * centred[lag:]) for lag in range(1, GRID_LAGS_PX + 1)]) / power
 
 
 # Pristine levels rarely clipped by noise: 64 levels to black and white are 2.5 standard deviations of our pink noise
@@ -185,8 +171,8 @@ FEWEST_VALUES = 1000  # ours; chance alone correlates a thousand pairs by 0.03
 
 
 @dataclass(frozen=True)
-class DrawLikeness:
-    """Similarity of the residuals of two draws, over pixel values away from black and white."""
+class Draws:
+    """Similarity of the residuals of two draws on an image, over pixel values away from black and white, or a mean."""
 
     correlation: float | None  # Pearson's: 0 for independent noise, 1 for identical draws; None without variation
     variance: float  # of a pixel value from draw to draw, mean over pixel values, in squared 8-bit levels
@@ -211,7 +197,7 @@ class SampleDiversity:
         return abs(self.variance_ratio - 1) <= VARIANCE_GOAL
 
 
-def compare_draws(pristine: Image, first: Image, second: Image) -> DrawLikeness | None:
+def compare_draws(pristine: Image, first: Image, second: Image) -> Draws | None:
     """Return the similarity of two distorted versions of `pristine`; None if most pixels are near clipping.
 
     Pixels are chosen by the pristine image only: leaving out clipped output would cut the tails of the noise.
@@ -224,5 +210,5 @@ def compare_draws(pristine: Image, first: Image, second: Image) -> DrawLikeness 
     variance = float(np.mean((a - b) ** 2)) / 2  # of two values: half their squared difference
     spread = a.std() * b.std()
     if spread == 0:
-        return DrawLikeness(None, variance)
-    return DrawLikeness(float(np.mean((a - a.mean()) * (b - b.mean())) / spread), variance)
+        return Draws(None, variance)
+    return Draws(float(np.mean((a - a.mean()) * (b - b.mean())) / spread), variance)

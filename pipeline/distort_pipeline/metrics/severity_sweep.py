@@ -1,15 +1,15 @@
-"""Measurements of a multi-level generator along the severity scale: at learned levels, at midpoints, and throughout.
-
-The calibration of a multi-level generator: quality by severity, and severity by quality.
+"""The severity scale of a multi-level generator: its calibration, and its sweep on validation images.
 
 The `calibration` of a model card has "severity" from 0 to 1, and the means of "psnr", "ssim" and "gmsd" over
 validation tiles at each severity, measured by `training/validation.py`. Values between the points are interpolated
 linearly. A calibration holds on average; a single image may differ widely.
+
+A sweep measures learned levels and midpoints between them against the truth, and the fall of PSNR along the scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Any, TypeAlias, TypeVar
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.metrics.evaluation import Quality, quality
-from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER
+from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, Quality, psnr, quality
 from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.records import Image, make_rng
@@ -103,9 +102,40 @@ class SeverityPoint:
 
 
 @dataclass(frozen=True)
+class Midpoint:
+    """A point about half-way between two learned levels, at the nearest parameter of the distortion."""
+
+    point: SeverityPoint
+    below: float  # severity of the learned level below
+    above: float
+
+
+@dataclass(frozen=True)
+class TrueLevel:
+    """An image truly distorted at a learned level."""
+
+    point: SeverityPoint
+    true: Image
+    true_again: Image | None  # another draw of a random distortion
+    seed: int  # of the random halves, without another draw
+
+
+@dataclass(frozen=True)
+class SweepVersions:
+    """One image along the severity scale of a multi-level generator."""
+
+    pristine: Image
+    levels: tuple[TrueLevel, ...]  # weakest first
+    midpoints: tuple[tuple[Midpoint, Image], ...]  # each with the true image; empty where not available
+    true_steps: Callable[[], Iterable[Image]] | None  # true images at ascending severities, where available
+    generated: Callable[[float], Image]  # by severity, cached
+
+
+@dataclass(frozen=True)
 class LevelResult:
     """Generated against true at a learned level, of one image or as means over images. Bits are of JSD_NSS."""
 
+    point: SeverityPoint
     bits: float
     identity_bits: float  # the identity baseline
     floor_bits: float  # the noise floor: true against itself
@@ -117,6 +147,7 @@ class LevelResult:
 class MidpointResult:
     """Generated against true at a midpoint of two learned levels; the output at either level against the same truth."""
 
+    point: SeverityPoint
     bits: float
     below_bits: float
     above_bits: float
@@ -149,8 +180,8 @@ class SweepImage:
 class SeveritySweep:
     """All figures of one generator along the severity scale, means over images."""
 
-    levels: tuple[tuple[SeverityPoint, LevelResult], ...]  # weakest first, as the midpoints
-    midpoints: tuple[tuple[SeverityPoint, MidpointResult], ...]
+    levels: tuple[LevelResult, ...]  # weakest first, as the midpoints
+    midpoints: tuple[MidpointResult, ...]
     falling_levels: int  # of `tiles`: PSNR falls from level to level
     true_falling_levels: int  # the same of true distortions
     both_falling_levels: int  # of `tiles`: both fall
@@ -163,60 +194,85 @@ class SeveritySweep:
 
     @property
     def falling_levels_share(self) -> float:
-        """Return the share of tiles with a PSNR falling from level to level."""
+        """The share of tiles with a PSNR falling from level to level."""
         return self.falling_levels / self.tiles
 
     @property
     def true_falling_levels_share(self) -> float:
-        """Return the share of tiles with a PSNR falling from level to level under true distortions."""
+        """The share of tiles with a PSNR falling from level to level under true distortions."""
         return self.true_falling_levels / self.tiles
 
     @property
     def kept_falling_share(self) -> float | None:
-        """Return the share with falling generated PSNR, of tiles with falling true PSNR; None without such tiles."""
+        """The share with falling generated PSNR, of tiles with falling true PSNR; None without such tiles."""
         return self.both_falling_levels / self.true_falling_levels if self.true_falling_levels else None
 
     @property
     def falling_share(self) -> float:
-        """Return the share of tiles with a PSNR falling at every step."""
+        """The share of tiles with a PSNR falling at every step."""
         return self.falling / self.tiles
 
     @property
     def true_falling_share(self) -> float | None:
-        """Return `falling_share` of true distortions; None where not available."""
+        """`falling_share` of true distortions; None where not available."""
         return None if self.true_falling is None else self.true_falling / self.tiles
 
-    def steps(self) -> list[tuple[SeverityPoint, LevelResult | MidpointResult]]:
+    @property
+    def midpoints_nearest(self) -> int:
+        """The number of midpoints nearer to the truth than both neighbouring levels."""
+        return sum(result.nearest for result in self.midpoints)
+
+    def points(self) -> list[LevelResult | MidpointResult]:
         """Return levels and midpoints, by severity."""
-        return sorted([*self.levels, *self.midpoints], key=lambda point: point[0].severity)
+        return sorted([*self.levels, *self.midpoints], key=lambda result: result.point.severity)
 
 
-def level_result(
-    pristine: Image, true: Image, second_true: Image | None, generated: Image, *, seed: int
-) -> LevelResult:
-    """Return the measurements of one image at a level; `second_true` is another true draw, if available.
+def measure_sweep(versions: SweepVersions) -> SweepImage:
+    """Return the measurements of one image along the severity scale."""
+    pristine, generated = versions.pristine, versions.generated
+    severities = (0.0, *(level.point.severity for level in versions.levels))
+    return SweepImage(
+        levels=tuple(level_result(pristine, level, generated(level.point.severity)) for level in versions.levels),
+        midpoints=tuple(midpoint_result(pristine, *midpoint, generated) for midpoint in versions.midpoints),
+        level_errors=_errors(pristine, map(generated, severities)),
+        true_level_errors=_errors(pristine, (pristine, *(level.true for level in versions.levels))),
+        errors=_errors(pristine, (generated(step / STEPS) for step in range(STEPS + 1))),
+        true_errors=_errors(pristine, (pristine, *versions.true_steps())) if versions.true_steps else None,
+        untouched_db=capped(psnr(pristine, generated(0.0))),
+    )
 
-    Without a second draw the noise floor is split-half, with random halves drawn from `seed`.
-    """
-    counts = product_histogram(true)
-    if second_true is None:
-        floor = split_half_floor(counts, make_rng(seed))
+
+def level_result(pristine: Image, level: TrueLevel, generated: Image) -> LevelResult:
+    """Return the measurements of one image at a level; without a second draw the noise floor is split-half."""
+    counts = product_histogram(level.true)
+    if level.true_again is None:
+        floor = split_half_floor(counts, make_rng(level.seed))
     else:
-        floor = jsd_bits(counts, product_histogram(second_true))
+        floor = jsd_bits(counts, product_histogram(level.true_again))
     return LevelResult(
+        level.point,
         bits=jsd_bits(counts, product_histogram(generated)),
         identity_bits=jsd_bits(counts, product_histogram(pristine)),
         floor_bits=floor,
         generated=quality(pristine, generated),
-        true=quality(pristine, true),
+        true=quality(pristine, level.true),
     )
 
 
-def midpoint_result(pristine: Image, true: Image, generated: Image, below: Image, above: Image) -> MidpointResult:
-    """Return the measurements of one image at a midpoint; `below` and `above` are generated at the levels around."""
+def midpoint_result(
+    pristine: Image, midpoint: Midpoint, true: Image, generated: Callable[[float], Image]
+) -> MidpointResult:
+    """Return the measurements of one image at a midpoint; `generated` is by severity."""
     counts = product_histogram(true)
-    bits, below_bits, above_bits = (jsd_bits(counts, product_histogram(image)) for image in (generated, below, above))
-    return MidpointResult(bits, below_bits, above_bits, quality(pristine, generated), quality(pristine, true))
+    severities = (midpoint.point.severity, midpoint.below, midpoint.above)
+    bits, below, above = (jsd_bits(counts, product_histogram(generated(severity))) for severity in severities)
+    return MidpointResult(
+        midpoint.point, bits, below, above, quality(pristine, generated(severities[0])), quality(pristine, true)
+    )
+
+
+def _errors(pristine: Image, distorted: Iterable[Image]) -> NDArray[np.float64]:
+    return np.stack([tile_errors(pristine, image) for image in distorted])
 
 
 def tile_errors(pristine: Image, distorted: Image) -> NDArray[np.float64]:
@@ -237,26 +293,22 @@ def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((np.diff(errors, axis=0) >= 0).all(0) & (errors[-1] > errors[0]))
 
 
-def summarise_sweep(
-    images: Sequence[SweepImage], levels: Sequence[SeverityPoint], midpoints: Sequence[SeverityPoint]
-) -> SeveritySweep:
-    """Return the figures over measured `images`, all at the same `levels` and `midpoints`."""
+def summarise_sweep(images: Sequence[SweepImage]) -> SeveritySweep:
+    """Return the figures over measured `images`, all at the same levels and midpoints."""
     by_level = np.concatenate([falls(image.level_errors) for image in images])
     true_by_level = np.concatenate([falls(image.true_level_errors) for image in images])
-    falling = [falls(image.errors) for image in images]
+    falling = np.concatenate([falls(image.errors) for image in images])
     true_falling = [falls(image.true_errors) for image in images if image.true_errors is not None]
     untouched = [image.untouched_db for image in images]
-    level_means = [_mean(results) for results in zip(*(image.levels for image in images), strict=True)]
-    midpoint_means = [_mean(results) for results in zip(*(image.midpoints for image in images), strict=True)]
     return SeveritySweep(
-        levels=tuple(zip(levels, level_means, strict=True)),
-        midpoints=tuple(zip(midpoints, midpoint_means, strict=True)),
+        levels=tuple(map(_mean, zip(*(image.levels for image in images), strict=True))),
+        midpoints=tuple(map(_mean, zip(*(image.midpoints for image in images), strict=True))),
         falling_levels=int(by_level.sum()),
         true_falling_levels=int(true_by_level.sum()),
         both_falling_levels=int((by_level & true_by_level).sum()),
-        falling=int(sum(tiles.sum() for tiles in falling)),
-        true_falling=int(sum(tiles.sum() for tiles in true_falling)) if true_falling else None,
-        tiles=sum(tiles.size for tiles in falling),
+        falling=int(falling.sum()),
+        true_falling=int(np.concatenate(true_falling).sum()) if true_falling else None,
+        tiles=falling.size,
         untouched_db=fmean(untouched),
         untouched_least_db=min(untouched),
         images=len(images),
@@ -274,13 +326,13 @@ def capped(psnr_db: float | None) -> float:
 
 def _mean(images: Sequence[Measured]) -> Measured:
     """Return the mean over images of every figure at one severity."""
-    values_by_field = {field.name: [getattr(image, field.name) for image in images] for field in fields(images[0])}
-    means: dict[str, Any] = {
-        name: _mean_quality(values) if isinstance(values[0], Quality) else fmean(values)
-        for name, values in values_by_field.items()
-    }
-    return type(images[0])(**means)
+    columns = {field.name: [getattr(image, field.name) for image in images] for field in fields(images[0])}
+    return type(images[0])(**{name: _mean_value(values) for name, values in columns.items()})
 
 
-def _mean_quality(qualities: Sequence[Quality]) -> Quality:
-    return Quality(fmean(capped(quality.psnr) for quality in qualities), fmean(quality.ssim for quality in qualities))
+def _mean_value(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], SeverityPoint):
+        return values[0]
+    if isinstance(values[0], Quality):
+        return Quality(fmean(capped(quality.psnr) for quality in values), fmean(quality.ssim for quality in values))
+    return fmean(values)

@@ -12,13 +12,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 from markupsafe import Markup
 
@@ -26,14 +24,7 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import CorpusStore
 from distort_pipeline.data.corpus_metadata import CorpusMetadata
 from distort_pipeline.data.files import write_bytes
-from distort_pipeline.reports.charts import (
-    baseline_dot_plot,
-    histogram_chart,
-    in_bits,
-    parameter_text,
-    settings_text,
-    threshold_chart,
-)
+from distort_pipeline.reports.charts import baseline_dot_plot, histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_verdict import (
     BatchRow,
     Summary,
@@ -42,6 +33,7 @@ from distort_pipeline.reports.corpus_verdict import (
     summaries_of,
     verdict,
 )
+from distort_pipeline.reports.pages import PAGE_NAME, template
 from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples, png_bytes
 
 UNITS = {"psnr": " dB"}
@@ -144,25 +136,6 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-@cache
-def template(name: str) -> jinja2.Template:
-    """Return the template `name` of the folder `templates`, with the common filters."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("distort_pipeline.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fixed"] = lambda value, digits=4: "–" if value is None else f"{value:.{digits}f}"
-    environment.filters["bits"] = lambda value: "–" if value is None else in_bits(value)
-    environment.filters["parameter"] = parameter_text
-    environment.filters["settings"] = settings_text
-    environment.filters["grouped"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
-    return environment.get_template(name)
-
-
-PAGE_NAME = "index.html"
 EXAMPLES = 3  # accepted batches with a sample, for each distortion and level
 FLAGGED_SHOWN = 12  # rejected batches with a sample
 DESCRIBED = 100  # rejected batches with their reasons

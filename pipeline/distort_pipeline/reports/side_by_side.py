@@ -23,6 +23,8 @@ BACKGROUND_GREY = 48  # darker than the mid-grey of a zero residual, so that edg
 TEXT_GREY = 232
 TEXT_PX = 13
 MID_GREY = 128.0
+COMPARED = ("pristine", "true", "generated", "true residual x4", "generated residual x4")
+CROP_PX = 256  # of an image in a `compared_row`
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -87,6 +89,13 @@ def amplified_residual(pristine: Image, distorted: Image, gain: float = 4) -> Im
     if pristine.shape != distorted.shape:
         raise ValueError(f"a residual needs two images of equal size, got {pristine.shape} and {distorted.shape}")
     return to_uint8(MID_GREY + gain * (distorted.astype(np.float32) - pristine.astype(np.float32)))
+
+
+def compared_row(pristine: Image, true: Image, generated: Image) -> list[Image]:
+    """Return the images of COMPARED: centre crops of 256 px, or smaller images in full."""
+    y, x = (max(0, side - CROP_PX) // 2 for side in pristine.shape[:2])
+    clean, distorted, output = (image[y : y + CROP_PX, x : x + CROP_PX] for image in (pristine, true, generated))
+    return [clean, distorted, output, amplified_residual(clean, distorted), amplified_residual(clean, output)]
 
 
 def embed(paths: Sequence[Path], budget_bytes: int) -> dict[Path, EmbeddedImage]:
