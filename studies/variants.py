@@ -35,7 +35,7 @@ from distort_pipeline.metrics.nss_features import luma
 from distort_pipeline.metrics.severity_sweep import capped
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.store import load_generator
-from distort_pipeline.networks import discriminator, generator, predictor
+from distort_pipeline.networks import discriminator, generator, predictor, unet
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
 from distort_pipeline.steps import train
@@ -123,10 +123,10 @@ def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def shallower() -> Iterator[None]:
-        encoder = generator.ENCODER_WIDTHS[:blocks]
+        encoder = unet.ENCODER_WIDTHS[:blocks]
         with (
-            patch.object(generator, "ENCODER_WIDTHS", encoder),
-            patch.object(generator, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
+            patch.object(unet, "ENCODER_WIDTHS", encoder),
+            patch.object(unet, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
             patch.object(generator, "BLOCKS", blocks),
             patch.object(generator, "MULTIPLE_PX", 2**blocks),
             patch.object(predictor, "MULTIPLE_PX", 2**blocks),
