@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_models import card_of
 
-from distort_pipeline.commands.params import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.files import read_json, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import VERSION, read_card
