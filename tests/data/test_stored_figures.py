@@ -47,7 +47,7 @@ def test_of_a_pair_store(pair_store):
             slots = slice(int(number) * size, int(number) * size + entry["tiles"])
             for column, array, level in columns:
                 assert entry["arrays"][column] == pixel_digest([pair_store.array(array)[level, slots]])
-    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata.counts.pairs
+    assert sum(entry["pairs"] for entry in pair_store.ledger()) == pair_store.metadata["counts"]["pairs"]
 
 
 @pytest.mark.parametrize("name", ["jpeg", "white_noise"])
