@@ -46,7 +46,7 @@ def request_text(settings: Mapping[str, Any]) -> str:
     'The severity of each sample is drawn from 0.2 to 0.9.'
     >>> request_text({"target": {"psnr": [30]}, "composite": []})
     'The requested PSNR of all samples is 30 dB.'
-    >>> request_text({"levels": 5, "composite": ["jpeg+white_noise"]})
+    >>> request_text({"num_levels": 5, "composite": ["jpeg+white_noise"]})
     'jpeg+white_noise is a composite: jpeg, then white_noise. Each distortion has 5 levels.'
     """
     return " ".join(_sentences(settings))
@@ -55,7 +55,7 @@ def request_text(settings: Mapping[str, Any]) -> str:
 def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
     for composite in settings.get("composite") or ():
         yield f"{composite} is a composite: {', then '.join(composite.split('+'))}."
-    severity, levels = settings.get("severity") or (), settings.get("levels")
+    severity, levels = settings.get("severity") or (), settings.get("num_levels")
     measure, quality = next(iter((settings.get("target") or {}).items()), ("", ()))
     ends = _ends(severity) or _ends(quality, UNITS.get(measure, ""))
     requested = "severity" if severity else measure.upper()
