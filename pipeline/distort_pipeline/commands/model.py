@@ -1,5 +1,7 @@
 """model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code.
 
+A composed generator is exported as its parts: arrays, settings of the last stage, and its network, if it has one.
+
 Layers are Keras's own as far as possible: opening a file needs none of our code. Coefficient curves and the noise
 pyramid stay layers of ours: plain operations in a SavedModel or an ONNX file; a Keras file names their classes.
 """
@@ -17,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
-from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.files import write_bytes, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import ModelCard
-from distort_pipeline.models.readme import exported_readme, facts
-from distort_pipeline.models.store import load_generator
+from distort_pipeline.models.readme import exported_parts_readme, exported_readme, facts
+from distort_pipeline.models.store import load_generator, write_arrays
 from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
 from distort_pipeline.records import Report, make_rng
 
@@ -78,34 +80,66 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
     destination = require_new_folder(out)
     trained = load_generator(folder, batch_size=1, image_stats=False)
-
-    inputs = _test_inputs(trained.card)
-    expected = np.asarray(trained.predictor.model(_call_argument(inputs), training=False))
-    portable = portable_generator(trained.predictor.model)
-    portable(_call_argument(inputs))  # Keras exports only models that have been called
+    write = _write_network if trained.card.network.parts is None else _write_parts
     work = staging_folder(destination, "model")
     shutil.rmtree(work, ignore_errors=True)  # left of a killed export
     try:
         work.mkdir(parents=True)
-        run = _WRITERS[model_format](portable, work / NAMES[model_format], trained.card)
-        difference = float(np.abs(run(inputs) - expected).max())
-        if not difference <= TOLERANCE:
-            raise PipelineError(
-                f"the {model_format} file differs from the model by {difference:.2g}: nothing is written"
-            )
-        own_layers = model_format == "keras" and needs_our_layers(portable)
-        text = exported_readme(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
-        write_bytes(work / "README.md", text.encode())
+        difference = write(trained.predictor, trained.card, work, model_format)
         move_in(work, destination)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if difference is None:
+        return Report("model export", {}, (f"{out}: fitted parts; there is no network to write as {model_format}",))
     return Report(
         "model export",
         {"difference": difference},
         (f"{out / NAMES[model_format]}: reopened; differs from the model by at most {difference:.1e} on [-1, 1]",),
     )
+
+
+def _write_network(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float:
+    """Write the one network of a generator and its README into `work`; return the difference of the reopened file."""
+    inputs = _test_inputs(card)
+    portable = portable_generator(predictor.model)
+    difference = _write_checked(predictor.model, portable, inputs, work / NAMES[model_format], card)
+    own_layers = model_format == "keras" and needs_our_layers(portable)
+    text = exported_readme(card, model_format, NAMES[model_format], own_layers=own_layers)
+    write_bytes(work / "README.md", text.encode())
+    return difference
+
+
+def _write_parts(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
+    """Write the parts of a composed generator into `work`; return the difference of its network, None without one."""
+    from distort_pipeline.networks.saved import BODY, composed_arrays
+
+    generator = predictor.generator
+    arrays, described = composed_arrays(generator)
+    if generator.jpeg is not None:
+        described["jpeg"] |= {"luma": generator.jpeg.luma.tolist(), "chroma": generator.jpeg.chroma.tolist()}
+    write_json(work / "generator.json", {"distortion": card.distortion, **described})
+    write_arrays(work / "parts.safetensors", {k: array for k, array in arrays.items() if not k.startswith(BODY)})
+    write_bytes(work / "README.md", exported_parts_readme(card, NAMES[model_format]).encode())
+    if generator.body is None:
+        return None
+    network, inputs = generator.body.network, _compact_inputs(generator.body.noise_scale)
+    return _write_checked(network, network, inputs, work / NAMES[model_format], card)
+
+
+def _write_checked(
+    model: keras.Model, portable: keras.Model, inputs: list[Values], path: Path, card: ModelCard
+) -> float:
+    """Write `portable` to `path`; return how far its reopened file is from `model`, PipelineError if too far."""
+    expected = np.asarray(model(_call_argument(inputs), training=False))
+    portable(_call_argument(inputs))  # Keras exports only models that have been called
+    model_format = next(form for form, name in NAMES.items() if name == path.name)
+    run = _WRITERS[model_format](portable, path, card)
+    difference = float(np.abs(run(inputs) - expected).max())
+    if not difference <= TOLERANCE:
+        raise PipelineError(f"the {model_format} file differs from the model by {difference:.2g}: nothing is written")
+    return difference
 
 
 def _call_argument(inputs: list[Values]) -> Any:
@@ -122,6 +156,20 @@ def _test_inputs(card: ModelCard) -> list[Values]:
     shapes = noise_shapes(*TEST_SIDES_PX, card.network.noise_channels)
     severity = [np.array([[0.3], [1.0]], np.float32)] if card.is_multi_level else []
     return [image, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
+
+
+def _compact_inputs(noise_scale: float) -> list[Values]:
+    """Return a batch of two noise images for the network of a composed generator."""
+    from distort_pipeline.networks.compact import network_inputs
+    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
+
+    rng = make_rng(0)
+    pristine, base = rng.uniform(0, 255, (2, 2, *TEST_SIDES_PX, 3)).astype(np.float32)
+    noise, free = (rng.standard_normal((2, *TEST_SIDES_PX, n), dtype=np.float32) for n in (3, FREE_CHANNELS))
+    latent = rng.standard_normal((2, LATENTS), dtype=np.float32)
+    offsets, sizes = np.zeros((2, 2), np.float32), np.full((2, 2), 512, np.float32)
+    inputs = network_inputs(pristine, base, noise, free, latent, offsets, sizes, noise_scale)
+    return [np.asarray(values) for values in inputs]
 
 
 Run = Callable[[list[Values]], Values]

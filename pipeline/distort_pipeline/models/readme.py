@@ -271,3 +271,34 @@ distorted = np.clip(np.rint((np.asarray(y)[0] + 1) * 127.5), 0, 255).astype(np.u
 
 The file contains {contents} only; opening the file runs no custom code.
 """
+
+
+EXPORTED_PARTS_TEXT = """# The parts of a generator of {distortion}
+
+Learned by distort-pipeline from pairs of pristine and distorted photographs, composed of small models that act in this
+order: {parts}. JSD_NSS on validation images: {jsd:.4f} bits; identity baseline: {identity:.4f} bits.
+
+    base = filters(tone(codec(x)))                 x: (H, W, 3), sRGB in 8-bit levels
+    y    = last(base + network(base, x, n, z) + n) n: signal-dependent noise, z: white noise and latents of the image
+
+| file | contents |
+|---|---|
+| `generator.json` | the parts in order, their settings{last} |
+| `parts.safetensors` | kernels, curves and noise, float32, named part.field as in distort-pipeline's `networks/` |
+{network}
+distort-pipeline itself runs the generator from its model folder: `distort-pipeline generate --models FOLDER`.
+"""
+
+
+def exported_parts_readme(card: ModelCard, name: str) -> str:
+    """Return the README of an exported composed generator, whose network, if it has one, is in the file `name`."""
+    parts = card.network.parts or {}
+    network = f"| `{name}` | the network: base, pristine, noise, latents and positions in, residual out, in units of 127.5 |\n"
+    return EXPORTED_PARTS_TEXT.format(
+        distortion=card.distortion,
+        parts=", then ".join(part_names(parts, card.learning or {})),
+        jsd=card.figures.jsd_nss,
+        identity=card.figures.jsd_nss_pristine,
+        last="; the last stage is libjpeg with the tables there" if "jpeg" in parts else "",
+        network=network if "body" in parts else "",
+    )

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, TilePosition, white_field
@@ -173,11 +172,6 @@ class ComposedPredictor:
         self.generator, self.batch_size = generator, batch_size
         self.sources: Mapping[int, TileSource] = {}
         self._last: tuple[Hashable, DistortedImage] | None = None
-
-    @property
-    def model(self) -> Any:
-        """Refused: there is no single network to export."""
-        raise PipelineError("a composed generator is no single network: model export knows only networks so far")
 
     def set_sources(self, sources: Mapping[int, TileSource]) -> None:
         """Take in which image the tile of each seed is of; tiles of other seeds are taken for whole images."""
