@@ -293,7 +293,8 @@ distort-pipeline itself runs the generator from its model folder: `distort-pipel
 def exported_parts_readme(card: ModelCard, name: str) -> str:
     """Return the README of an exported composed generator, whose network, if it has one, is in the file `name`."""
     parts = card.network.parts or {}
-    network = f"| `{name}` | the network: base, pristine, noise, latents and positions in, residual out, in units of 127.5 |\n"
+    inputs = "base, pristine, noise, latents, positions"
+    network = f"| `{name}` | the network: {inputs} → residual in units of 127.5 levels |\n"
     return EXPORTED_PARTS_TEXT.format(
         distortion=card.distortion,
         parts=", then ".join(part_names(parts, card.learning or {})),
