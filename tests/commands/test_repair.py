@@ -64,6 +64,11 @@ def test_only_the_damaged_shards_of_a_corpus_are_rebuilt(damaged, small_manifest
     }
 
 
+def test_a_corpus_with_damaged_reports_is_repaired(damaged, small_manifest, models):
+    (damaged / "reports/jpeg-00001.json").write_text('{"format": ')
+    assert repaired(damaged, manifest=small_manifest, models=models).problems == ()
+
+
 def test_a_pair_store_is_repaired_with_its_external_pairs(pairs, small_manifest, faded):
     digest = json.loads((pairs / "store.json").read_text())["digest"]
     flip(pairs / "pixels.zarr/train/faded/c.0.1.0.0.0", 99)

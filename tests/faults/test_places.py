@@ -24,7 +24,7 @@ DAMAGED_FILES = {
     "corpus": "ledger/tiles-00000.json",
     "export": "metadata.csv",
     "model": "README.md",
-    "evaluation": "table.md",
+    "evaluation": "results.csv",
 }
 SHARDED = ("pairs", "corpus", "export")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, MetricSpread, TargetAgreement
+from distort_pipeline.errors import PipelineError
 
 Pair = tuple[float | None, float | None]  # generated, true
 
@@ -202,8 +203,11 @@ def _mean(batches: Sequence[BatchRow], value: Callable[[BatchReport], float | No
 
 
 def cautions(corpus: Path) -> list[str]:
-    """Return the remarks on the corpus in the folder `corpus`, a sentence each."""
-    batches = read_batches(corpus / "reports")
+    """Return the remarks on the corpus in the folder `corpus`, a sentence each; damaged reports are one of them."""
+    try:
+        batches = read_batches(corpus / "reports")
+    except PipelineError as damage:
+        return [f"Its reports cannot be read: {damage}; `verify --repair` makes them again."]
     return remarks(CorpusMetadata.load(corpus), batches, summaries_of(batches))
 
 
