@@ -77,7 +77,7 @@ def single(
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []
             for record, pristine, true in pairs.validation(distortion, level.level):
-                generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
+                generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image_digest, 0))
                 bits.append(jsd_nss(true, generated))
                 delta_psnr.append(capped(quality(pristine, generated).psnr) - capped(quality(pristine, true).psnr))
             return fmean(bits), fmean(delta_psnr)

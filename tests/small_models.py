@@ -49,12 +49,19 @@ def write_model(
     return folder
 
 
-def fit_dct_only(patch):
-    """Let fits try a single codec prior until `patch` ends: tests/training/test_fit_codec.py chooses among all."""
+def fit_quickly(patch):
+    """Let fits try a single codec prior and measure the noise pyramid on few fields, until `patch` ends.
+
+    tests/training/test_fit_codec.py chooses among all codec priors, test_noise_fit.py measures many fields.
+    """
+    from functools import lru_cache
+
     from distort_pipeline.networks.codec_prior import CODEC_PRIORS
-    from distort_pipeline.training import fit_codec
+    from distort_pipeline.training import fit_codec, fit_noise
 
     patch.setattr(fit_codec, "CODEC_PRIORS", {"dct": CODEC_PRIORS["dct"]})
+    patch.setattr(fit_noise, "FIELDS", 8)
+    patch.setattr(fit_noise, "_octave_powers", lru_cache(fit_noise._octave_powers.__wrapped__))  # a cache of its own
 
 
 def card_of(distortion, levels, network=None, weights=None, *, external=False, steps=0, figures=None):

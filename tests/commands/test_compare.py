@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pyarrow.parquet as pq
 import pytest
@@ -65,6 +66,7 @@ def test_other_records_and_other_pristine_tiles_are_never_tolerated(finished_cor
 
 
 def test_corpora_of_other_settings_are_not_compared(finished_corpus, damaged):
-    change_json(damaged / "store.json", settings={})
+    settings = json.loads((damaged / "store.json").read_text())["settings"]
+    change_json(damaged / "store.json", settings={**settings, "manifest_digest": "other"})
     with pytest.raises(PipelineError, match="their settings, models or images differ"):
         compare(finished_corpus, damaged)

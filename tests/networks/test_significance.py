@@ -55,7 +55,7 @@ def test_nothing_significant_is_the_smallest_step():
 
 def test_workers_that_read_it_start_no_backend():
     code = (
-        "import sys, numpy; from distort_pipeline.steps import reference_tiles;"
+        "import sys, numpy; from distort_pipeline.steps import truth;"
         "from distort_pipeline.networks.wavelets import significance_of;"
         "significance_of(numpy.zeros((64, 64, 3), numpy.uint8));"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'jax')))"

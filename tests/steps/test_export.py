@@ -51,7 +51,7 @@ def test_everything_is_exported_and_counted(whole_export):
     assert report.lines == ("40 samples of 20 tiles as png_folder: 65 files", f"export: {out}")
     metadata = json.loads((out / "store.json").read_text())
     assert (metadata["format"], metadata["version"]) == ("distort-pipeline/export", 3)
-    assert metadata.counts == report.counts
+    assert metadata["counts"] == report.counts
     assert len(list(out.rglob("*.png"))) == 60
     assert not [name for name in files_in(out) if name.endswith(".partial")]
 

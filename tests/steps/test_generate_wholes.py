@@ -24,7 +24,7 @@ def manifest(tmp_path_factory):
 @pytest.fixture(scope="module")
 def make(manifest):
     def run(out, **settings):
-        values = {"distortions": ("jp2k",), "tile_px": 256, "count": 4, "samples_per_shard": 3}
+        values = {"distortions": ("jp2k",), "tile_px": 256, "count": 4, "samples_per_shard": 4}
         values |= {"tiles_per_chunk": 2, "inference_batch_size": BATCH, "truth_images": 1}
         generate.run(GenerateConfig(**{**values, **settings}), manifest, PRETRAINED, out, workers=Workers(0))
         return open_corpus(out)

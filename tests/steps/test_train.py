@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image as PILImage
-from small_models import fit_dct_only
+from small_models import fit_quickly
 
 from distort_pipeline.commands.inputs import pretrained
 from distort_pipeline.config import TrainConfig
@@ -171,7 +171,7 @@ def fitted(pair_store, tmp_path_factory):
     """A model of white noise without any adversarial step."""
     out = tmp_path_factory.mktemp("fitted") / "white_noise"
     with pytest.MonkeyPatch.context() as patched:
-        fit_dct_only(patched)
+        fit_quickly(patched)
         step.run(dataclasses.replace(TINY, steps=0), pair_store.folder, out, distortion="white_noise")
     return out
 

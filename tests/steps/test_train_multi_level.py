@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from five_level_pairs import five_level_pairs
-from small_models import fit_dct_only
+from small_models import fit_quickly
 
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.data.pairs import open_pairs
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     five_level_pairs(root, ("white_noise",), (2, 4), val_count=1)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(root)  # out of any DVC project
-        fit_dct_only(patched)
+        fit_quickly(patched)
         both = TrainConfig(**{**vars(FIT_ONLY), "levels": (2, 4)})
         train.run(both, root / "pairs", root / "multi_level" / "noise", distortion="white_noise")
         train.run(FIT_ONLY, root / "pairs", root / "single" / "noise", distortion="white_noise")

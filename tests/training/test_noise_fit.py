@@ -6,9 +6,10 @@ from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.networks.noise import NoisePyramid
 from distort_pipeline.records import LEVELS_PER_UNIT
+from distort_pipeline.training import fit_noise as fit_noise_module
 from distort_pipeline.training.fit_noise import MAPS, fit_noise, roomy_tiles
 
-SIDE = 256
+SIDE = 384
 
 
 def noisy(distortion, parameters, count=12):
@@ -26,7 +27,9 @@ def spectrum(fields):
 def fitted(request):
     name, sigma = request.param
     pristine, distorted = noisy(name, {"sigma_8bit": sigma})
-    return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fit_noise_module, "FIELDS", 24)
+        return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
 
 
 def drawn(weights, count=12):
@@ -47,7 +50,7 @@ def test_the_pyramid_has_the_deviation_of_the_true_noise(fitted):
 
 def test_it_has_the_true_noises_spectrum(fitted):
     expected, learned = map(spectrum, fitted)
-    for cycles in (3, 8, 27, 80, 126):
+    for cycles in (4, 12, 40, 120, 190):
         decibels = 10 * np.log10(learned[cycles, :cycles].mean() / expected[cycles, :cycles].mean())
         assert abs(decibels) < 1.5, cycles  # far from the finest octaves, steps are left where 1/f is smooth
 
