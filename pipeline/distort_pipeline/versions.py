@@ -12,7 +12,7 @@ PAIRS = 2
 TRAIN = 1
 EVALUATE = 2
 GENERATE = 2
-EXPORT = 2
+EXPORT = 3
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from small_models import card_of
@@ -5,7 +7,7 @@ from small_models import card_of
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.files import read_json, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.card import VERSION, read_card
+from distort_pipeline.models.card import VERSION, NetworkCard, read_card
 from distort_pipeline.models.store import (
     HISTOGRAMS,
     ValidationHistograms,
@@ -128,3 +130,26 @@ def test_a_damaged_card_is_named_by_its_field(tmp_path, change, message):
 def test_the_levels_that_enclose_a_severity():
     card = card_of("jpeg", [{"quality": 43}, {"quality": 12}])
     assert [card.levels_near(severities) for severities in ([0.5], [0.2], [0.7, 1])] == [[0], [0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "origin"),
+    [
+        (NetworkCard(0, 0, codec_prior="dct"), {}, "least-squares fit of coefficient curves (dct)"),
+        (
+            NetworkCard(0, 3, noise_pyramid=True),
+            {"steps": 300},
+            "fit of a noise pyramid; 0 of 300 adversarial steps kept",
+        ),
+        (
+            NetworkCard(16, 0),
+            {"steps": 9, "kept_step": 7},
+            "no fit, U-Net of 16 base filters; 7 of 9 adversarial steps kept",
+        ),
+        (NetworkCard(0, 0, parts={"linear": [1], "jpeg": {"subsampling": "4:2:0"}}), {}, "filter, then libjpeg with"),
+    ],
+)
+def test_a_card_says_how_its_model_was_made(network, changes, origin):
+    card = card_of("jpeg", [{}], network)
+    card = dataclasses.replace(card, learning={"parts": ["filter"]} if network.parts else None, **changes)
+    assert origin in card.origin

@@ -18,7 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, SampleRecord, digest
 
 KIND = "corpus"
-VERSION = 3
+VERSION = 4
 REPORT_FORMAT = "distort-pipeline/report"
 
 
@@ -69,7 +69,7 @@ class ModelMetadata:
     """A model of a corpus."""
 
     digest: str  # of the weights
-    steps: int  # of training
+    origin: str  # how it was made: fits, network, adversarial steps kept
     levels: tuple[ModelLevel, ...]
     random: bool  # whether the output depends on the seed
     grey: bool  # whether it was trained on grey images only

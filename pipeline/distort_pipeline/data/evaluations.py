@@ -24,7 +24,7 @@ from distort_pipeline.records import digest
 from distort_pipeline.versions import package_versions
 
 KIND = "evaluation"
-VERSION = 3
+VERSION = 4
 METRICS = "metrics.json"
 DECIMALS = 6  # of bits: a hundredth of the smallest noise floor, coarser than differences between library versions
 PACKAGES = ("keras", "numpy", "opencv-python-headless", "scipy")
@@ -36,7 +36,7 @@ class EvaluatedModel:
     """A generator in an evaluation."""
 
     digest: str  # of the weights
-    steps: int  # of its training
+    origin: str  # how it was made: fits, network, adversarial steps kept
     learned: str  # its true distortion
 
 

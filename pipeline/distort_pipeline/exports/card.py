@@ -111,7 +111,7 @@ Training and testing of measures of image quality, with many distorted images of
 {contents.count} samples of {len(contents.tiles)} pristine tiles from {len(contents.images)} photographs;
 {_sizes(contents)}. Images are 8-bit sRGB PNG, without loss.
 
-| distortion | samples here | learned distortion | training steps | SHA-256 of the generator's weights |
+| distortion | samples here | learned distortion | made of | SHA-256 of the generator's weights |
 |---|---|---|---|---|
 {_models(metadata, contents)}
 
@@ -232,9 +232,9 @@ def _models(metadata: CorpusMetadata, contents: Contents) -> str:
         learned = ", then ".join(
             "; ".join(parameters_text(canonical(level.parameters)) for level in model.levels) for model in models
         )
-        steps = ", ".join(str(model.steps) for model in models)
+        made = "; ".join(model.origin for model in models)
         digests = ", ".join(f"`{model.digest}`" for model in models)
-        rows.append(f"| {name} | {count} | {learned} | {steps} | {digests} |")
+        rows.append(f"| {name} | {count} | {learned} | {made} | {digests} |")
     return "\n".join(rows)
 
 

@@ -116,6 +116,39 @@ class ModelCard:
         return bool(self.network.noise_channels)
 
     @property
+    def parts(self) -> list[str]:
+        """The names of a composed generator's parts, in the order in which they act."""
+        parts, learning, names = self.network.parts or {}, self.learning or {}, []
+        if codec := parts.get("codec"):
+            names.append(
+                f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}"
+            )
+        if parts.get("linear"):
+            names += learning.get("parts", [])
+        if body := parts.get("body"):
+            names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
+        if learning.get("noise"):
+            names.append("signal-dependent noise")
+        if "jpeg" in parts:
+            names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
+        return names or ["nothing"]
+
+    @property
+    def origin(self) -> str:
+        """How the generator was made: what was fitted, which network there is, and the adversarial steps kept."""
+        network = self.network
+        if network.parts is not None:
+            made = ", then ".join(self.parts)
+        else:
+            fitted = [f"coefficient curves ({network.codec_prior})"] if network.codec_prior != "none" else []
+            fitted += ["a noise pyramid"] if network.noise_pyramid else []
+            made = f"least-squares fit of {' and '.join(fitted)}" if fitted else "no fit"
+            made += f", U-Net of {network.base_filters} base filters" if network.base_filters else ""
+        if self.settings.init_from:
+            made = f"a trained model ({self.settings.init_from[:8]}), {made}"
+        return f"{made}; {self.kept_step} of {self.steps} adversarial steps kept" if self.steps else made
+
+    @property
     def crop_align(self) -> int:
         """The grid in px that the training crops were aligned to."""
         return int(self.settings.train["crop_align"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from distort_pipeline.models.card import COMPOSED, LearnedLevel, ModelCard
 from distort_pipeline.records import canonical
@@ -155,7 +154,7 @@ def _composed_readme(card: ModelCard) -> str:
     return COMPOSED_TEXT.format(
         distortion=card.distortion,
         tiles=card.data.train_tiles,
-        parts=", then ".join(part_names(parts, learning)),
+        parts=", then ".join(card.parts),
         jsd=figures.jsd_nss,
         identity=figures.jsd_nss_pristine,
         delta=figures.delta_psnr_db,
@@ -165,23 +164,6 @@ def _composed_readme(card: ModelCard) -> str:
         warning=worse,
         stages="\n".join(stages),
     )
-
-
-def part_names(parts: Mapping[str, Any], learning: Mapping[str, Any]) -> list[str]:
-    """Return the names of a generator's parts, in the order in which they act."""
-    names = []
-    if "codec" in parts:
-        codec = parts["codec"]
-        names.append(f"{codec['name']} at quality {codec['quality']}" + (", a panned frame" if codec["panned"] else ""))
-    if parts.get("linear"):
-        names += learning.get("parts", [])
-    if "body" in parts:
-        names.append("a compact network" + (" trained against a discriminator" if parts["body"]["stochastic"] else ""))
-    if learning.get("noise"):
-        names.append("signal-dependent noise")
-    if "jpeg" in parts:
-        names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
-    return names or ["nothing"]
 
 
 CALLS = {
@@ -297,7 +279,7 @@ def exported_parts_readme(card: ModelCard, name: str) -> str:
     network = f"| `{name}` | the network: {inputs} → residual in units of 127.5 levels |\n"
     return EXPORTED_PARTS_TEXT.format(
         distortion=card.distortion,
-        parts=", then ".join(part_names(parts, card.learning or {})),
+        parts=", then ".join(card.parts),
         jsd=card.figures.jsd_nss,
         identity=card.figures.jsd_nss_pristine,
         last="; the last stage is libjpeg with the tables there" if "jpeg" in parts else "",

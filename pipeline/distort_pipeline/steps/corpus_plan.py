@@ -203,4 +203,6 @@ def corpus_settings(config: GenerateConfig, cards: Cards, manifest_digest: str) 
 
 def _model_metadata(card: ModelCard) -> ModelMetadata:
     levels = [ModelLevel(level.level, level.parameters, level.severity) for level in card.levels]
-    return ModelMetadata(card.weights_digest, card.steps, tuple(levels), random=card.is_stochastic, grey=card.data.grey)
+    return ModelMetadata(
+        card.weights_digest, card.origin, tuple(levels), random=card.is_stochastic, grey=card.data.grey
+    )

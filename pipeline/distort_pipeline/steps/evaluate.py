@@ -106,7 +106,7 @@ def _metadata(
         digest=figures_digest,
         settings=settings,
         models={
-            name: EvaluatedModel(cards[name].weights_digest, cards[name].steps, column)
+            name: EvaluatedModel(cards[name].weights_digest, cards[name].origin, column)
             for name, column in plan.learned.items()
         },
         distortions={
