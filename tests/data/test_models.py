@@ -139,12 +139,12 @@ def test_the_levels_that_enclose_a_severity():
         (
             NetworkCard(0, 3, noise_pyramid=True),
             {"steps": 300},
-            "fit of a noise pyramid; 0 of 300 adversarial steps kept",
+            "noise pyramid; 0 of 300 adversarial steps kept",
         ),
         (
             NetworkCard(16, 0),
             {"steps": 9, "kept_step": 7},
-            "no fit, U-Net of 16 base filters; 7 of 9 adversarial steps kept",
+            "U-Net of 16 base filters; 7 of 9 adversarial steps kept",
         ),
         (NetworkCard(0, 0, parts={"linear": [1], "jpeg": {"subsampling": "4:2:0"}}), {}, "filter, then libjpeg with"),
     ],

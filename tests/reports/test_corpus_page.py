@@ -270,7 +270,7 @@ def test_reports_without_true_distortions_metrics_or_images(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 3"),
+        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 4"),
         ("reports/batch-0-00000.json", lambda report: report.update(format="other"), "not a distort-pipeline/report"),
         ("reports/batch-0-00000.json", lambda report: report.pop("accepted"), "accepted is missing"),
         (
