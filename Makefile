@@ -6,6 +6,7 @@
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make unknown  learn fourteen unknown distortions and judge them: PHOTOS=DIR, ONLY=camera,webp for some; benchmarks/UNKNOWN.md
 # make check    formatter, linter, strict types, directions of imports
+# make schema   write params.schema.json anew, from the sections of config.py
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
 #
@@ -30,7 +31,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test consumers bench figures faults unknown check lock clean
+.PHONY: repro test consumers bench figures faults unknown check schema lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -69,6 +70,9 @@ check: $(READY)
 	ruff check .
 	mypy -p distort_pipeline -p stages -p profiles -p benchmarks -p examples -p studies
 	lint-imports
+
+schema: $(READY)
+	python -m distort_pipeline.commands.params > params.schema.json
 
 # One set of pins for Python 3.11 to 3.13; hashes and no addresses, so that any index will do.
 lock:

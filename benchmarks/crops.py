@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.harness import Figure, Options, Result, spread
 from benchmarks.sample_store import make_manifest, make_pairs
-from distort_pipeline.stores.arrays import PIXELS
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.data.arrays import PIXELS
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.training.crops import CACHED_CHUNKS, CROPS_A_TILE, READERS, Crops
 from distort_pipeline.versions import package_versions
 

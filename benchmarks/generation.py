@@ -22,12 +22,12 @@ from benchmarks.harness import Figure, Options, Result, interleaved, ratios, rea
 from benchmarks.nss_statistics import plain_histogram
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import PRISTINE
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import PRISTINE
-from distort_pipeline.tasks.batches import BatchTask, make_batch
-from distort_pipeline.trained import load_generator
+from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.versions import package_versions
 
 BARS = {"off": 0.90, "on": 0.75}
@@ -102,11 +102,13 @@ def _size(options: Options, size: Size, folder: Path) -> list[Figure]:
     for precision in ("float32", "mixed_bfloat16"):
         task = _task(options, size, folder, precision)
         pristine = _pristine(task)
-        predictor = load_generator(model, batch_size=task.inference_batch_size, precision=precision).predictor
+        predictor = load_generator(model, batch_size=task.config.inference_batch_size, precision=precision).predictor
         seeds = [sample.seed for sample in task.batch.samples]
         forms: dict[str, Callable[[], object]] = {"bare": partial(predictor.distort, pristine, seeds)}
         for switch, names in METRICS.items():
-            forms[switch] = partial(make_batch, dataclasses.replace(task, metrics=names))
+            forms[switch] = partial(
+                make_batch, dataclasses.replace(task, config=dataclasses.replace(task.config, metrics=names))
+            )
         if precision == "mixed_bfloat16":
             forms["plain"] = partial(plain, pristine[::PLAIN_PART])
         seconds = interleaved(forms, options.rounds_or(size.rounds))
@@ -153,18 +155,21 @@ def _task(options: Options, size: Size, folder: Path, precision: str) -> BatchTa
 
 
 def _pristine(task: BatchTask) -> NDArray[np.uint8]:
-    from distort_pipeline.stores.arrays import create_group
+    from distort_pipeline.data.arrays import create_group
 
     group = create_group(task.work)
-    return np.stack([np.asarray(group[PRISTINE][tile.number]) for tile in task.tiles])
+    return np.stack(
+        [np.asarray(group[PRISTINE][tile.number]) for tile in (sample.tile for sample in task.batch.samples)]
+    )
 
 
 def _plain_way(filters: int, folder: Path) -> Callable[[NDArray[np.uint8]], None]:
     from PIL import Image as PILImage
 
     from benchmarks.plain_networks import build_plain_generator
+    from distort_pipeline.networks.generator import Architecture
 
-    model = build_plain_generator(base_filters=filters)
+    model = build_plain_generator(Architecture(base_filters=filters))
     out = folder / "plain"
     out.mkdir()
 

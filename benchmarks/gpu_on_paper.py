@@ -21,12 +21,12 @@ from benchmarks.harness import Figure, Options, Result, read_images, spread
 from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from benchmarks.trainers import trainer_of
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.backend import pin_backend_threads
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import PRISTINE, open_corpus
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import PRISTINE, open_corpus
-from distort_pipeline.trained import load_generator
 from distort_pipeline.versions import package_versions
 
 PEAK_TFLOPS = 989  # dense bfloat16, H100 SXM, NVIDIA's datasheet; the H200's is the same

@@ -12,9 +12,9 @@ from typing import Any
 
 from benchmarks.corpus_run import CorpusRun, run_corpus
 from benchmarks.harness import Figure, Options, Result, spread
+from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available
-from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.records import TILE_ALIGN_PX, offsets_available
 from distort_pipeline.versions import package_versions
 
 COUNTS = (100, 1000, 10_000)

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.pixels import Image
-from distort_pipeline.statistics import mscn
-from distort_pipeline.statistics.histograms import BINS, LIMIT
-from distort_pipeline.statistics.mscn import WINDOW_PX, WINDOW_SIGMA_PX
+from distort_pipeline.metrics import nss_features
+from distort_pipeline.metrics.nss_features import BINS, LIMIT, WINDOW_PX, WINDOW_SIGMA_PX
+from distort_pipeline.records import Image
 
 NAMES = ("pyiqa", "piq")
 Field = Callable[[Any], Any]  # luma tensor (N, 1, H, W) on 0-255 to MSCN coefficients of the same shape
@@ -56,7 +55,9 @@ def histograms_by(field: Field, images: Sequence[Image]) -> list[NDArray[np.floa
     histograms = []
     with torch.inference_mode():
         for group in by_size.values():
-            levels_8bit = torch.from_numpy(np.stack([mscn.luma(image) for image in group])).to(torch.float32)[:, None]
+            levels_8bit = torch.from_numpy(np.stack([nss_features.luma(image) for image in group])).to(torch.float32)[
+                :, None
+            ]
             coefficients = field(levels_8bit)
             products = coefficients[..., :-1, :-1] * coefficients[..., 1:, 1:]
             histograms += [torch.histc(image, BINS, -LIMIT, LIMIT).numpy() for image in products]

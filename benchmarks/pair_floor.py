@@ -13,15 +13,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import Distorted, apply
 from distort_pipeline.execution import pin_threads
-from distort_pipeline.pixels import Image
-from distort_pipeline.planning.pairs import Recipe
-from distort_pipeline.records import ImageRecord
-from distort_pipeline.seeds import make_rng, sample_seed
+from distort_pipeline.records import Image, ImageRecord, make_rng, sample_seed
+from distort_pipeline.steps.pair_shards import Recipe
 from distort_pipeline.steps.pairs import recipes_of
-from distort_pipeline.stores.ingested import read_ingested
-from distort_pipeline.stores.manifests import read_manifest
 
 
 @dataclass(frozen=True)

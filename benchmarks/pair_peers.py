@@ -21,11 +21,9 @@ from typing import Any
 
 from benchmarks.pair_floor import ImageTask, distort, image_tasks
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.execution import pin_threads
-from distort_pipeline.pixels import Image
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, Tile, spread_tiles
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.records import TILE_ALIGN_PX, Image, Tile, derive_seed, spread_tiles
 
 NAMES = ("datasets", "litdata")
 WORKERS = 2

@@ -20,9 +20,9 @@ from benchmarks.pair_peers import NAMES, installed, seconds_of
 from benchmarks.sample_store import make_manifest
 from distort_pipeline import execution
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import pairs as pairs_step
-from distort_pipeline.stores.manifests import read_manifest
 from distort_pipeline.versions import package_versions
 
 BAR = 1.15
@@ -172,7 +172,7 @@ def _step(manifest: Path, config: PairsConfig, out: Path, workers: int) -> tuple
 
 
 def _import_codecs(number: int) -> int:
-    import distort_pipeline.tasks.pair_shards  # noqa: F401
+    import distort_pipeline.steps.pair_shards  # noqa: F401
     from distort_pipeline.distortions import codec_versions
 
     codec_versions(("jpeg", "jp2k", "white_noise", "pink_noise"))

@@ -10,26 +10,23 @@ from typing import Any
 import keras
 from keras import layers
 
+from distort_pipeline.networks.generator import Architecture
+
 ENCODER = (1, 2, 4, 8, 8, 8, 8)
 DECODER = (8, 8, 8, 4, 2, 1)
 
 
 def build_plain_generator(
+    architecture: Architecture,
     *,
-    base_filters: int = 64,
-    noise_channels: int = 0,
-    codec_prior: str = "none",
-    noise_pyramid: bool = False,
-    levels: int = 1,
-    kinds: int = 1,
     precision: str = "float32",
-    side_px: int | None = None,
     image_stats: bool = False,  # noqa: ARG001 - of transforms, and there is none
 ) -> keras.Model:
     """Return the plain generator: x (N, H, W, 3), or [x, z1, ..., z7], to x + residual."""
-    if (precision, codec_prior, noise_pyramid, levels, kinds) != ("float32", "none", False, 1, 1):
+    base_filters, noise_channels = architecture.base_filters, architecture.noise_channels
+    if precision != "float32" or architecture != Architecture(base_filters, noise_channels):
         raise ValueError("the plain form is the paper's network in float32, of one level, for comparison only")
-    image = keras.Input((side_px, side_px, 3))
+    image = keras.Input((None, None, 3))
     noises = [keras.Input((None, None, noise_channels)) for _ in range(7) if noise_channels]
     features, skips = image, []
     for width in ENCODER:

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, read_images, spread
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.statistics.noise_floor import split_half_floor
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.trained import is_stochastic, load_generator
+from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.card import ModelCard, read_card
+from distort_pipeline.models.store import load_generator, model_folders
+from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import TILE_ALIGN_PX, derive_seed, make_rng, spread_tiles
 from distort_pipeline.versions import package_versions
 
 TILE_PX = 256
@@ -46,7 +43,7 @@ def measure(options: Options) -> Result:
     figures: list[Figure] = []
     for name, folder in model_folders(options.models).items():
         card = read_card(folder)
-        if not card["external"]:
+        if not card.external:
             figures += _model(name, folder, card, images)
     return Result(
         f"float32 and mixed_bfloat16 on the same {TILES_EACH} tiles of 256² of each of {len(images)} images",
@@ -66,7 +63,7 @@ def measure(options: Options) -> Result:
     )
 
 
-def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> list[Figure]:
+def _model(name: str, folder: Path, card: ModelCard, images: Sequence[NDArray[np.uint8]]) -> list[Figure]:
     pristine, true = _tiles(card, images)
     true_counts = _pooled(true)
     distorted = {
@@ -76,7 +73,7 @@ def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArr
     scores = {precision: _scores(histograms, true_counts) for precision, histograms in counts.items()}
     error = float(np.std(scores["float32"], ddof=1)) / len(images) ** 0.5
     notes = [f"standard error over images {error:.2g} bits"]
-    if is_stochastic(card):
+    if card.is_stochastic:
         redraw = _scores(_pooled(_distorted(folder, "float32", pristine, "another")), true_counts)
         notes.append(f"another draw changes {abs(float(np.mean(redraw) - np.mean(scores['float32']))):.2g} bits")
     errors = np.abs(distorted["float32"].astype(np.int16) - distorted["mixed_bfloat16"])
@@ -99,12 +96,12 @@ def _model(name: str, folder: Path, card: dict[str, Any], images: Sequence[NDArr
     ]
 
 
-def _tiles(card: dict[str, Any], images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _tiles(card: ModelCard, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return pristine and truly distorted tiles, TILES_EACH of every image, distorted as full images."""
     pristine, true = [], []
     for number, image in enumerate(images):
         seed = derive_seed(0, "precision", number)
-        distorted = apply(card["distortion"], image, card["levels"][-1]["parameters"], make_rng(seed)).image
+        distorted = apply(card.distortion, image, card.levels[-1].parameters, make_rng(seed)).image
         height, width = image.shape[:2]
         tiles = spread_tiles(height, width, tile_px=TILE_PX, count=TILES_EACH, align_px=TILE_ALIGN_PX, seed=seed)
         for index in range(TILES_EACH):

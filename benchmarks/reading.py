@@ -18,8 +18,8 @@ from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from distort_pipeline import open_corpus
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import CorpusStore
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import CorpusStore
 from distort_pipeline.versions import package_versions
 
 BATCH = 32

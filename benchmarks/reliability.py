@@ -41,10 +41,12 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # heading → descripti
         ("disk-",),
     ),
     "Places": (
-        "`--out` at a link to an empty folder of another disk, at a link to a missing folder, at a mount point below a "
-        "read-only folder: the store stands there, and `verify` passes. At a read-only disk: refused at once. "
-        "`verify --repair` through a link and on a mount point: mended in place, with labels; "
-        "read-only, or without its inputs: refused, and every byte of the store is as it was.",
+        "`--out` of pairs, train, evaluate, generate and export at a link to an empty folder of another disk, at a "
+        "link to a missing folder, at a mount point below a read-only folder: the store stands there, and `verify` "
+        "passes. On a read-only disk: refused at once. `verify --repair` of a pair store, a corpus with labels and an "
+        "export through a link and on a mount point: mended in place, every other file as before; of these, a model "
+        "and an evaluation on a read-only disk, in a read-only folder, or without manifest, images, models or corpus: "
+        "refused, and every byte is as it was. All in one process, except in the folder.",
         ("places-",),
     ),
     "Bit rot and repair": (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from distort_pipeline.config import IngestConfig, PairsConfig
+from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import ingest
 from distort_pipeline.steps import pairs as pairs_step
-from distort_pipeline.stores.pairs import PairStore, open_pairs
 
 DISTORTIONS = ("jpeg", "jp2k", "white_noise", "pink_noise")
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from benchmarks.harness import Figure, Options, Result, spread
 from benchmarks.sample_store import make_manifest, make_pairs
 from benchmarks.trainers import trainer_of
-from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.versions import package_versions
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.harness import Figure, Options, Result, cut_tiles, interleaved, ratios, read_images, spread
 from benchmarks.trainers import trainer_of
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.distortions import apply
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.versions import package_versions
 
 BAR = 3.0

@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.harness import Figure, Options, Result, interleaved, ratios
 from benchmarks.sample_store import make_manifest, make_pairs
 from benchmarks.trainers import trainer_of
-from distort_pipeline.backend import pin_backend_threads
-from distort_pipeline.stores.pairs import PairStore
+from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.training.crops import CropBatch, Crops
 from distort_pipeline.versions import package_versions
 

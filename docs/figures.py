@@ -14,13 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from distort_pipeline.assets import pretrained, sample_folder
+from distort_pipeline.commands.inputs import pretrained, sample_folder
+from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import Image
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.records import Image, make_rng
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.stores.images import decode
-from distort_pipeline.trained import load_generator
 
 DOCS = Path(__file__).parent
 SIDE_PX = 144
@@ -37,7 +36,7 @@ def draw_side_by_side() -> None:
     rows = []
     for name in ORDER:
         trained = load_generator(pretrained(name), batch_size=1)
-        true = apply(name, pristine, trained.card["levels"][-1]["parameters"], make_rng(0)).image
+        true = apply(name, pristine, trained.card.levels[-1].parameters, make_rng(0)).image
         generated = trained.predictor.distort_image(pristine, seed=1)
         clean, bad, learned = (_middle(image) for image in (pristine, true, generated))
         rows.append([clean, bad, learned, amplified_residual(clean, bad), amplified_residual(clean, learned)])

@@ -8,8 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML  # a dependency of DVC
 
+from distort_pipeline.commands.params import load_params
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.params import load_params
 
 PROFILES = Path(__file__).parent
 

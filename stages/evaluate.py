@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from distort_pipeline.params import Params
+from distort_pipeline.commands.params import Params
 from distort_pipeline.records import Report
 from distort_pipeline.steps import evaluate
 from stages.face import BUILD, show

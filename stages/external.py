@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from distort_pipeline.params import Params
+from distort_pipeline.commands.params import Params
+from distort_pipeline.data.files import write_json
 from distort_pipeline.records import Report
-from distort_pipeline.stores.files import write_json
 from stages.face import BUILD, show
 
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from distort_pipeline.commands.params import Params, load_params
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.params import Params, load_params
 from distort_pipeline.records import Report
 
 BUILD = Path("build")  # all outputs; relative to the repository's root, where DVC runs stages

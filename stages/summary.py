@@ -1,12 +1,12 @@
 """`python -m stages.summary`: prints the table of divergences and the paths of all outputs."""
 
-from distort_pipeline.reports.divergence_tables import text_table
-from distort_pipeline.stores.files import read_json
+from distort_pipeline.data.evaluations import EvaluationMetrics
+from distort_pipeline.reports.evaluation_results import text_table
 from stages.face import BUILD
 
 if __name__ == "__main__":
     print("\nJSD_NSS in bits, mean over the validation images:\n")
-    print(*text_table(read_json(BUILD / "evaluation" / "metrics.json")), sep="\n")
+    print(*text_table(EvaluationMetrics.load(BUILD / "evaluation")), sep="\n")
     print(f"""
 corpus             {BUILD / "corpus"}
 its report         {BUILD / "corpus" / "index.html"}

@@ -15,24 +15,22 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.assets import PRETRAINED, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, sample_folder
+from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import Image
-from distort_pipeline.records import canonical
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.models import model_folders
-from distort_pipeline.trained import LearnedLevel, TrainedGenerator, learned_levels, load_generator
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.card import LearnedLevel
+from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
+from distort_pipeline.records import Image, canonical, make_rng
 
 
 def scores_of(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
     """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and delta PSNR in dB."""
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
         pristine: Image = decode(path.read_bytes())[0]
-        true = apply(pretrained.card["distortion"], pristine, level.parameters, make_rng(seed)).image
+        true = apply(pretrained.card.distortion, pristine, level.parameters, make_rng(seed)).image
         generated = pretrained.predictor.distort_image(pristine, seed, level.severity)
         histogram = product_histogram(true)
         yield (
@@ -48,7 +46,7 @@ def main(models: Path) -> None:
     """Print a line for each level of each pretrained generator, or of each of MODELS."""
     for name, folder in model_folders(models).items():
         pretrained = load_generator(folder, batch_size=1)
-        for level in learned_levels(pretrained.card):
+        for level in pretrained.card.levels:
             scores, identity, delta_psnr = np.array(list(scores_of(pretrained, level))).T
             text = f"mean {scores.mean():.5f}, median {np.median(scores):.5f}, maximum {scores.max():.4f} bits"
             click.echo(

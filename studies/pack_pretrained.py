@@ -9,26 +9,26 @@ An existing pretrained generator is replaced.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import click
 import numpy as np
 
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.records import digest
-from distort_pipeline.reports.model_card import model_card
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.stores.models import (
+from distort_pipeline.commands.inputs import PRETRAINED
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import (
     HISTOGRAMS,
     WEIGHTS,
     arrays_digest,
     model_folders,
+    publish_model,
     read_arrays,
-    read_card,
     write_arrays,
 )
+from distort_pipeline.records import digest
 
 HALF = np.float16
 # kept in float32: in half precision a quantiser step of 67 would be 66.9, and its multiples wrong
@@ -37,7 +37,7 @@ SINGLE = ("/log_steps_", "/log_shares")
 
 def pack(folder: Path, out: Path, data: str) -> int:
     """Pack the model `folder` as `out` and return the size of its weights in bytes."""
-    card = {name: value for name, value in read_card(folder).items() if name not in ("files", "seal", "config_hash")}
+    card = read_card(folder)
     arrays, _ = read_arrays(folder / WEIGHTS)
     weights = {
         name: array if any(pattern in name for pattern in SINGLE) else array.astype(HALF)
@@ -45,15 +45,18 @@ def pack(folder: Path, out: Path, data: str) -> int:
     }
     if any(not np.isfinite(array).all() for array in weights.values()):
         raise click.ClickException(f"{folder}: a weight is too large for half precision")
-    card["data"] = {**card["data"], "photographs": data}
-    card |= {"weights_digest": arrays_digest(weights), "weights_precision": "float16"}
+    card = dataclasses.replace(
+        card,
+        data=dataclasses.replace(card.data, photographs=data),
+        weights_digest=arrays_digest(weights),
+        weights_precision="float16",
+    )
     shutil.rmtree(out, ignore_errors=True)
-    build = StagedStore(out, digest({"packed": card["weights_digest"], "data": data}))
+    build = StagedStore(out, digest({"packed": card.weights_digest, "data": data}))
     with build.writing() as work:
         write_arrays(work / WEIGHTS, weights)
         shutil.copyfile(folder / HISTOGRAMS, work / HISTOGRAMS)
-        write_bytes(work / "README.md", model_card(card).encode())
-        build.publish(card)
+        publish_model(build, card)
     return (out / WEIGHTS).stat().st_size
 
 

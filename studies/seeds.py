@@ -15,14 +15,14 @@ from statistics import fmean, stdev
 import click
 
 from distort_pipeline.config import PairsConfig, TrainConfig
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.severity_sweep import capped
+from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.severity_sweep import capped
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.records import derive_seed
 from distort_pipeline.steps import pairs as pairs_step
 from distort_pipeline.steps import train
-from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.trained import load_generator
 
 DISTORTIONS = ("jpeg", "white_noise")
 LEVEL = 3

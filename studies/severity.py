@@ -22,19 +22,27 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from distort_pipeline.evaluation.plan import plan_of
-from distort_pipeline.evaluation.severity_sweep import SharedLevel, run_sweep, shared_levels, sweep_image
-from distort_pipeline.pixels import Images
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.calibration import CALIBRATED, expected, reach, severity_for
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.eval_images import quality
-from distort_pipeline.statistics.severity_sweep import SeveritySweep, capped, summarise_sweep
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.tasks.composite import CompositeGenerator
-from distort_pipeline.tasks.targets import assign_targets, distort_to_targets, lowest_quality, quality_of
-from distort_pipeline.trained import TrainedGenerator, is_multi_level, load_generator
+from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.data.requests import QualityTarget, Tiles
+from distort_pipeline.data.severity_search import quality_of
+from distort_pipeline.metrics.full_reference import quality
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.severity_sweep import (
+    CALIBRATED,
+    SeverityPoint,
+    SeveritySweep,
+    capped,
+    expected,
+    measure_sweep,
+    reach,
+    severity_for,
+    summarise_sweep,
+)
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.composite import CompositeGenerator
+from distort_pipeline.models.store import TrainedGenerator, load_generator, model_folders
+from distort_pipeline.records import Images, derive_seed, make_rng
+from distort_pipeline.steps.evaluation_plan import SharedLevel, plan_of, shared_levels, sweep_versions
 from distort_pipeline.training.validation import ValidationTiles, validation_tiles
 
 TARGET_BATCH = 64  # tiles of a severity search
@@ -52,22 +60,10 @@ def sweeps(
     for name, plan in plans.items():
         trained = load_generator(multi_level[name], batch_size=1)
         images = [
-            run_sweep(
-                plan,
-                pairs,
-                records,
-                sweep_image(plan, pairs, records, trained.predictor, draw=derive_seed(SEED, plan.distortion, image)),
-                seed=SEED,
-            )
-            for image, records in plan.images.items()
+            measure_sweep(sweep_versions(plan, pairs, records, trained=trained, seed=SEED))
+            for records in plan.images.values()
         ]
-        yield (
-            trained,
-            summarise_sweep(
-                images, [level.point for level in plan.shared_levels], [midpoint.point for midpoint in plan.midpoints]
-            ),
-            plan.shared_levels,
-        )
+        yield trained, summarise_sweep(images), plan.shared_levels
 
 
 def single(
@@ -77,11 +73,11 @@ def single(
     for folder in singles.values():
         card = read_card(folder)
         recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] == level.level]
-        if card["distortion"] == distortion and not is_multi_level(card) and shared_levels(card, recipes):
+        if card.distortion == distortion and not card.is_multi_level and shared_levels(card.levels, recipes):
             predictor = load_generator(folder, batch_size=1).predictor
             bits, delta_psnr = [], []
             for record, pristine, true in pairs.validation(distortion, level.level):
-                generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image))
+                generated = predictor.distort_image(pristine, derive_seed(SEED, distortion, record.image_digest, 0))
                 bits.append(jsd_nss(true, generated))
                 delta_psnr.append(capped(quality(pristine, generated).psnr) - capped(quality(pristine, true).psnr))
             return fmean(bits), fmean(delta_psnr)
@@ -95,7 +91,7 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
     clipped at severity 0 or 1 is stated as well.
     """
     tiles, significances = validation.pristine, validation.significances
-    calibration: Mapping[str, Sequence[float]] = trained.card["calibration"]
+    calibration: Mapping[str, Sequence[float]] = trained.card.calibration or {}
     _, last = reach(calibration, measure)
     best = expected(calibration, measure, LOWEST_SEVERITY)
     rng = make_rng(derive_seed(SEED, "asked", measure, len(tiles)))
@@ -104,16 +100,23 @@ def target_agreement(trained: TrainedGenerator, validation: ValidationTiles, mea
     severities = [severity_for(calibration, measure, float(value)) for value in requested]
     generated = trained.predictor.distort(tiles, seeds, severities, significances)
     yield f"by the calibration {_agreement(requested, tiles, generated, severities, measure)}"
-    composite = CompositeGenerator({trained.card["distortion"]: trained})
-    lowest = lowest_quality(composite, tiles, seeds, significances, measure=measure)
-    mildest = best + RANGE[0] * (last - best)
-    targets, resampled = assign_targets(requested.tolist(), lowest, measure=measure, mildest=mildest, seed=SEED)
-    settings: dict[str, Any] = {"measure": measure, "batch_size": TARGET_BATCH, "lowest": lowest}
-    batches = list(distort_to_targets(composite, tiles, seeds, targets, significances, **settings))
-    generated = np.concatenate([images for images, _ in batches])
-    reached = [severity for _, severities in batches for severity in severities]
-    agreement = _agreement(np.array(targets), tiles, generated, reached, measure)
-    yield f"by generate {agreement}, {resampled / len(tiles):.1%} resampled"
+    composite = CompositeGenerator({trained.card.distortion: trained})
+    groups = [
+        Tiles(
+            tiles[rows],
+            seeds[rows],
+            requested[rows].tolist(),
+            None if significances is None else significances[rows],
+        )
+        for rows in (slice(first, first + TARGET_BATCH) for first in range(0, len(tiles), TARGET_BATCH))
+    ]
+    request = QualityTarget(measure, best + RANGE[0] * (last - best), best + RANGE[1] * (last - best))
+    parts = list(request.distort(composite, groups, seed=SEED))
+    generated = np.concatenate([part.distorted for part in parts])
+    targets = np.array([target for part in parts for target in part.targets])
+    reached = [severity for part in parts for severity in part.severities]
+    agreement = _agreement(targets, tiles, generated, reached, measure)
+    yield f"by generate {agreement}, {sum(sum(part.resampled) for part in parts) / len(tiles):.1%} resampled"
 
 
 def _agreement(
@@ -142,7 +145,7 @@ def table(
     singles: Any,
 ) -> list[str]:
     """Return the table of one distortion."""
-    distortion = trained.card["distortion"]
+    distortion = trained.card.distortion
     lines = [
         "",
         f"## {distortion}: {sweep.images} images, {sweep.tiles} tiles",
@@ -151,19 +154,19 @@ def table(
         "| noise floor |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for (point, result), level in zip(sweep.levels, common_levels, strict=True):
+    for result, level in zip(sweep.levels, common_levels, strict=True):
         figures = single(pairs, singles, distortion, level)
         bits, ratio, delta_psnr = ("–",) * 3 if figures is None else _cells(figures, result.bits)
         lines.append(
-            f"| {point.severity:.2f} | {_parameters(point.parameters)} | {result.bits:.5f} | {bits} | {ratio} | "
+            f"| {_point(result.point, 2)} | {result.bits:.5f} | {bits} | {ratio} | "
             f"{_delta_psnr(result):+.2f} | {delta_psnr} | {result.identity_bits:.4f} | {result.floor_bits:.5f} |"
         )
     lines += ["", "| midpoint | parameter | bits | level below | level above | nearest | dB |"]
     lines += ["|---:|---|---:|---:|---:|---|---:|"]
     lines += [
-        f"| {point.severity:.3f} | {_parameters(point.parameters)} | {result.bits:.5f} | {result.below_bits:.5f} | "
+        f"| {_point(result.point, 3)} | {result.bits:.5f} | {result.below_bits:.5f} | "
         f"{result.above_bits:.5f} | {'midpoint' if result.nearest else 'a level'} | {_delta_psnr(result):+.2f} |"
-        for point, result in sweep.midpoints
+        for result in sweep.midpoints
     ]
     kept = float("nan") if sweep.kept_falling_share is None else sweep.kept_falling_share
     lines += [
@@ -189,8 +192,9 @@ def _delta_psnr(result: Any) -> float:
     return capped(result.generated.psnr) - capped(result.true.psnr)
 
 
-def _parameters(parameters: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in parameters.items())
+def _point(point: SeverityPoint, digits: int) -> str:
+    parameters = ", ".join(f"{name} {value:.4g}" for name, value in point.parameters.items())
+    return f"{point.severity:.{digits}f} | {parameters}"
 
 
 @click.command()
@@ -202,7 +206,7 @@ def main(pairs: Path, multi_level: Path, singles: Path | None) -> None:
     store = open_pairs(pairs)
     single_folders = model_folders(singles) if singles else {}
     multi_level_folders = {
-        name: folder for name, folder in model_folders(multi_level).items() if is_multi_level(read_card(folder))
+        name: folder for name, folder in model_folders(multi_level).items() if read_card(folder).is_multi_level
     }
     for trained, sweep, common_levels in sweeps(store, multi_level_folders):
         click.echo("\n".join(table(store, trained, sweep, common_levels, single_folders)))

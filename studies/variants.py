@@ -27,19 +27,18 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from distort_pipeline.backend import pin_backend_threads
 from distort_pipeline.config import TrainConfig
-from distort_pipeline.networks import discriminator, generator, predictor
-from distort_pipeline.pixels import LEVELS_PER_UNIT, Image
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.mscn import luma
-from distort_pipeline.statistics.severity_sweep import capped
+from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.severity_sweep import capped
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.networks import discriminator, generator, predictor, unet
+from distort_pipeline.networks.backend import pin_backend_threads
+from distort_pipeline.records import LEVELS_PER_UNIT, Image, derive_seed
 from distort_pipeline.steps import train
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import load_generator
 from distort_pipeline.training.crops import CropBatch, Crops
 from distort_pipeline.training.gan import GANTrainer
 
@@ -124,10 +123,10 @@ def depth(blocks: int) -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def shallower() -> Iterator[None]:
-        encoder = generator.ENCODER_WIDTHS[:blocks]
+        encoder = unet.ENCODER_WIDTHS[:blocks]
         with (
-            patch.object(generator, "ENCODER_WIDTHS", encoder),
-            patch.object(generator, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
+            patch.object(unet, "ENCODER_WIDTHS", encoder),
+            patch.object(unet, "DECODER_WIDTHS", tuple(reversed(encoder[:-1]))),
             patch.object(generator, "BLOCKS", blocks),
             patch.object(generator, "MULTIPLE_PX", 2**blocks),
             patch.object(predictor, "MULTIPLE_PX", 2**blocks),
@@ -243,8 +242,8 @@ HEADINGS = (
 def evaluated(pairs: PairStore, variant: Variant, model: Path) -> tuple[float, ...]:
     """Return the figures of a trained variant in the order of the table, or the first two."""
     if not variant.fuses:  # of the validation tiles of its training
-        figures = read_card(model)["figures"]
-        return figures["jsd_nss"], figures["jsd_nss_pristine"]
+        figures = read_card(model).figures
+        return figures.jsd_nss, figures.jsd_nss_pristine
     rows = []
     with variant.inside():
         trained = load_generator(model, batch_size=1).predictor
@@ -310,7 +309,7 @@ def main(pairs: Path, names: tuple[str, ...], out: Path) -> None:
         figures = evaluated(store, variant, model)
         cells = [form.format(value) for form, value in zip(FORMS, figures, strict=False)]
         cells += ["–"] * (len(FORMS) - len(cells))
-        cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model)["kept_step"])]
+        cells = [name, *cells, f"{_last_gap(model):.3f}", str(read_card(model).kept_step)]
         click.echo(f"| {' | '.join(cells)} |")
 
 

@@ -12,11 +12,11 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.images import encode_png, image_digest
+from distort_pipeline.data.manifests import write_manifest
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.steps import pairs as pairs_step
-from distort_pipeline.stores.images import encode_png, image_digest
-from distort_pipeline.stores.manifests import write_manifest
-from distort_pipeline.stores.pairs import open_pairs
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 SMALL = {  # name → (photograph, height, width, split); the third is smaller than a tile of 256 px

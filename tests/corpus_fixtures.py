@@ -10,12 +10,12 @@ import pytest
 from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.distortions import apply
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.statistics.histograms import product_histogram
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import ValidationHistograms
+from distort_pipeline.records import make_rng
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.models import ValidationHistograms
 
 
 @pytest.fixture(scope="session")

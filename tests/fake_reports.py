@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
+from distort_pipeline.data.tables import schema_of
 from distort_pipeline.records import SampleRecord, row
-from distort_pipeline.reports.corpus_batches import read_batches, read_store
-from distort_pipeline.reports.corpus_page import render
-from distort_pipeline.reports.examples import Example
-from distort_pipeline.reports.image_index import image_index
-from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.stores.tables import schema_of
+from distort_pipeline.reports.corpus_page import image_index, render
+from distort_pipeline.reports.corpus_verdict import read_batches
+from distort_pipeline.reports.side_by_side import Example, png_bytes, side_by_side
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NASTY = "<script>alert(1)</script>"
@@ -63,18 +62,20 @@ def fake_corpus(
             flagged = (distortion, batch) in rejected
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
-                "format": "distort-pipeline/report", "version": 3, "distortion": distortion, "batch": batch,
+                "format": "distort-pipeline/report", "version": 4, "distortion": distortion, "batch": batch,
                 "samples": SAMPLES, "tiles": SAMPLES, "images": 20, "tile_px": tile_px, "level": 1,
                 "severity": {"least": 1.0, "most": 1.0},
-                "parameters": {"quality": 12} if index == 0 else {"ratio": 150}, "model": "ab" * 32,
-                "precision": "float32",
+                "parameters": {"quality": 12} if index == 0 else {"ratio": 150}, "external": False,
+                "model": "ab" * 32, "precision": "float32",
                 "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8,
                            "threshold_bits": 0.02},
-                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "threshold_bits": 0.04},
-                "comparison": "paired", "accepted": not flagged,
+                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "identity_bits": 0.08,
+                             "threshold_bits": 0.04},
+                "comparison": "paired", "quantile": 0.99, "accepted": not flagged,
                 "reasons": [f"JSD_NSS {jsd:.4f} bits exceeds the threshold"] if flagged else [],
                 "noise_floors": {"split_half_bits": 0.0009, "between_content_bits": 0.002},
                 "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
+                "against_levels": {},
                 "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0,
                          "paired_mean": 27.40, "true_mean": 27.52},
                 "ssim": {"mean": 0.801, "std": 0.05, "min": 0.6, "max": 0.91,
@@ -88,12 +89,32 @@ def fake_corpus(
             )
     total = batches * len(distortions)
     store = {
-        "format": "distort-pipeline/corpus", "version": 3, "digest": "cd" * 32,
-        "settings": {"generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "folder": "/home/someone"}},
-        "counts": {"samples": SAMPLES * total, "tiles": 500, "images": 20, "batches": total, "flagged": len(rejected)},
+        "format": "distort-pipeline/corpus", "version": 4, "digest": "cd" * 32,
+        "settings": {
+            "format": "corpus", "version": 4,
+            "generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "folder": "/home/someone"},
+            "models": {}, "manifest_digest": "01" * 32, "codecs": {},
+        },
+        "tile_px": tile_px, "tile_shards": 1,
+        "conditions": {
+            name: {
+                "distortion": name, "models": [name], "level": 1, "sample_truths": False,
+                "request": {"of": "severity", "first": 1.0, "last": 1.0},
+            }
+            for name in distortions
+        },
+        "samples": dict.fromkeys(distortions, SAMPLES * batches), "batches": dict.fromkeys(distortions, batches),
+        "counts": {
+            "samples": SAMPLES * total, "tiles": 500, "tiles_available": 900, "images": 20, "batches": total,
+            "flagged": len(rejected), "duplicates": 0,
+        },
         "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
         "models": {
-            name: {"digest": "ef" * 32, "steps": 300, "levels": [{"level": 1, "parameters": {"quality": 12}}]}
+            name: {
+                "digest": "ef" * 32, "random": False, "grey": False,
+                "origin": "no fit, U-Net of 16 base filters; 250 of 300 adversarial steps kept",
+                "levels": [{"level": 1, "parameters": {"quality": 12}, "severity": 1.0}],
+            }
             for name in distortions
         },
         "licences": {licence: 9, "BSD-2-clause": 11},
@@ -129,4 +150,4 @@ def page_of(folder: Path, *, images=("wren-1", "osprey-1"), side_px: int = 64) -
         return Example(first[batch.distortion, batch.number], *noise)
 
     table = pa.Table.from_pylist([row(record) for record in records], schema=schema_of(SampleRecord))
-    return render(read_store(folder), batches, example_of, image_index(table))
+    return render(CorpusMetadata.load(folder), batches, example_of, image_index(table))

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from distort_pipeline.config import IngestConfig, PairsConfig
+from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.execution import Workers
 from distort_pipeline.steps import ingest, pairs
-from distort_pipeline.stores.images import decode, encode_png
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")

@@ -10,17 +10,17 @@ import pytest
 from small_models import INFERENCE_BATCH_SIZE, TILE_PX, change_card, write_model
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.steps import generate
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.models import (
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.models.store import (
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
+    load_generator,
     read_arrays,
     write_arrays,
 )
-from distort_pipeline.trained import load_generator
-from distort_pipeline.training.calibration import calibrate
+from distort_pipeline.steps import generate
+from distort_pipeline.training.validation import calibrate
 
 LAST_LAYER_GAIN = 40  # an untrained last layer hardly changes an image
 LEARNED = {

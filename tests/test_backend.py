@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from distort_pipeline.backend import start_backend
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.backend import start_backend
 
 
 @pytest.mark.parametrize(

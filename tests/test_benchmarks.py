@@ -30,8 +30,8 @@ from benchmarks.pair_peers import rows_of
 from benchmarks.results_page import read_results, render
 from benchmarks.trainers import trainer_of
 from distort_pipeline.config import PairsConfig
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.ingested import read_ingested
+from distort_pipeline.data.sources import read_ingested
+from distort_pipeline.metrics.nss_features import product_histogram
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -144,9 +144,9 @@ def test_the_plain_statistics_are_the_same_statistics(sample_images):
 
 def test_the_plain_generator_is_the_same_network_with_its_weights_in_the_same_order():
     from benchmarks.plain_networks import build_plain_generator
-    from distort_pipeline.networks.generator import build_generator
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
-    plain, ours = build_plain_generator(base_filters=2), build_generator(base_filters=2)
+    plain, ours = build_plain_generator(Architecture(base_filters=2)), build_generator(Architecture(base_filters=2))
     rng = np.random.default_rng(0)
     weights = [rng.uniform(0.05, 0.3, array.shape).astype(np.float32) for array in plain.get_weights()]
     for network in (plain, ours):

@@ -1,13 +1,14 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distort_pipeline.commands.params import SECTIONS, Params, load_params, parse_section, replaced, schema
 from distort_pipeline.config import GenerateConfig, PairsConfig, TrainConfig
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.params import SECTIONS, Params, load_params, parse_section, replaced
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -22,6 +23,26 @@ def test_the_repositorys_parameters_load():
     loaded = load_params(REPOSITORY / "params.yaml")
     assert loaded.pairs.distortions == ("jpeg", "jp2k", "white_noise", "pink_noise", "camera")
     assert loaded != Params()  # the values of the file are in use
+
+
+def test_the_committed_schema_is_current():
+    committed = json.loads((REPOSITORY / "params.schema.json").read_text(encoding="utf-8"))
+    assert committed == json.loads(json.dumps(schema())), "make schema"
+    assert (REPOSITORY / "params.yaml").read_text().startswith("# yaml-language-server: $schema=params.schema.json\n")
+
+
+def test_the_schema_has_type_range_and_default_of_each_setting():
+    train = schema()["properties"]["train"]["properties"]
+    assert train["ema_decay"] == {
+        "description": "Decay of the exponential moving average of the generator's weights; 0: none.",
+        "default": 0.999,
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+    }
+    assert train["codec_prior"]["type"] == ["string", "null"]
+    assert train["codec_prior"]["enum"] == ("none", "dct", "dct_integer", "dwt97", None)
+    assert schema()["properties"]["pairs"]["properties"]["levels"]["items"] == {"type": "integer", "minimum": 1}
 
 
 def test_defaults_are_the_papers_where_it_states_them():

@@ -1,5 +1,6 @@
 """The whole pipeline with external pairs, by the command line."""
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,8 @@ from click.testing import CliRunner
 
 from distort_pipeline import open_corpus
 from distort_pipeline.cli import main
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode, encode_png
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode, encode_png
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 IMAGES = 5
@@ -48,16 +49,19 @@ def test_all_outputs_are_verified(workplace):
 
 
 def test_the_table_has_a_row_and_the_identity_baseline(workplace):
-    table = (workplace / "evaluation" / "table.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in table[1:]] == ["lens", "pristine"]
+    with (workplace / "evaluation" / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    table = [row for row in rows if row["component"] == "d1_1" and row["statistic"] == "jsd"]
+    table = [row for row in table if row["compared_with"] == "true"]
+    assert [(row["generator"], row["measured"]) for row in table] == [("lens", "generated"), ("", "pristine")]
 
 
 def test_batches_are_compared_with_true_images_of_validation(workplace):
     corpus = open_corpus(workplace / "corpus")
     (report,) = corpus.reports()
-    assert report["paired"] is None
-    assert report["comparison"] == "unpaired"
-    assert 0 <= report["unpaired"]["jsd_bits"] <= 1
+    assert report.paired is None
+    assert report.comparison == "unpaired"
+    assert 0 <= report.unpaired.jsd_bits <= 1
     assert len(corpus) == 6
 
 

@@ -4,17 +4,16 @@ import shutil
 import numpy as np
 import pytest
 
-from distort_pipeline.assets import PRETRAINED, pretrained, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, models_or_pretrained, pretrained, resolve_inputs, sample_folder
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.data.images import decode
+from distort_pipeline.data.manifests import read_manifest
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.inputs import models_or_pretrained, resolve_inputs
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.trained import learned_levels, load_generator
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +114,7 @@ def test_a_missing_pretrained_generator_is_reported():
 )
 def test_a_pretrained_generator_is_close_to_the_truth_on_unseen_photographs(distortion, bits):
     generator = load_generator(pretrained(distortion), batch_size=1)
-    level = learned_levels(generator.card)[2]  # the level of paper_like
+    level = generator.card.levels[2]  # the level of paper_like
     scores = []
     for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::7]):
         image = decode(path.read_bytes())[0]
@@ -130,5 +129,5 @@ def test_pretrained_generators_hold_arrays_only_and_name_their_data():
         assert {path.name for path in folder.iterdir()} == {
             *("store.json", "files.json", "README.md", "generator.safetensors", "validation_histograms.npz")
         }
-        assert "wallpaper" in read_card(folder)["data"]["photographs"]
+        assert "wallpaper" in read_card(folder).data.photographs
     assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 21e6

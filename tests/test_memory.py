@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distort_pipeline import memory
+from distort_pipeline.steps import batches
 
 STATM = Path("/proc/self/statm")
 
@@ -19,11 +19,11 @@ def test_free_memory_below_a_live_object_is_returned():
     live = blocks.pop()
     full = resident_mb()
     del blocks
-    memory.trim_heap()
+    batches.trim_heap()
     assert resident_mb() < full - 150
     assert len(live) == 100_000
 
 
 def test_without_such_a_library_nothing_happens(monkeypatch):
-    monkeypatch.setattr(memory, "_C", None)
-    memory.trim_heap()
+    monkeypatch.setattr(batches, "_C", None)
+    batches.trim_heap()

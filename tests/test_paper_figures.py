@@ -9,10 +9,10 @@ import pytest
 import yaml
 from small_models import change_card, write_model
 
-from distort_pipeline.params import SECTIONS, parse_section
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode
-from distort_pipeline.stores.models import ValidationHistograms
+from distort_pipeline.commands.params import SECTIONS, parse_section
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode
+from distort_pipeline.models.store import ValidationHistograms
 from studies.paper_figures import figures
 from studies.paper_figures.train import DISTORTION, settings_of
 
@@ -106,7 +106,8 @@ def test_models_become_a_table_metrics_and_both_figures(pair_store, tmp_path, mo
     for run in params["runs"]:
         folder = tmp_path / "build" / "models" / run
         write_model(folder, DISTORTION, ValidationHistograms(counts, counts, counts, np.zeros(1, np.int64), 256))
-        change_card(folder, settings={"train": dataclasses.asdict(settings_of(run, STUDY / "params.yaml"))})
+        settings = read_json(folder / "store.json")["settings"]
+        change_card(folder, settings={**settings, "train": dataclasses.asdict(settings_of(run, STUDY / "params.yaml"))})
     figures.main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[1:]] == ["| lambda 10", "| l2 alone", "| *pristine*", "| *true JPEG*"]

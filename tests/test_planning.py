@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distort_pipeline.data.conditions import Condition
+from distort_pipeline.data.plans import TileGrid, even_quotas, plan_corpus
+from distort_pipeline.data.requests import FixedSeverity
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.conditions import SEVERITY, Condition, SeverityRequest
-from distort_pipeline.planning.corpora import even_quotas, plan_corpus
-from distort_pipeline.planning.pairs import plan_pairs
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, offsets_available, spread_tiles
-from distort_pipeline.records import ImageRecord
+from distort_pipeline.records import TILE_ALIGN_PX, ImageRecord, offsets_available, spread_tiles
+from distort_pipeline.steps.pair_shards import plan_pairs
 
 sides = st.integers(60, 900)
 quick = settings(max_examples=60, deadline=None)
@@ -111,13 +111,13 @@ MODELS = {"jpeg": False, "jp2k": False, "white_noise": True}
 
 
 def one_level(name, random=False):
-    return Condition(name, (name,), 1, 1, SeverityRequest(SEVERITY, 1.0, 1.0), random)
+    return Condition(name, (name,), 1, 1, FixedSeverity("severity", 1.0, 1.0), random)
 
 
-def corpus(album, count, models=MODELS, **changes):
-    plain = {"tile_px": 256, "samples_per_shard": 8, "align_px": 16, "seed": 0, "allow_repeats": False}
+def corpus(album, count, models=MODELS, tile_px=256, **changes):
+    plain = {"samples_per_shard": 8, "seed": 0, "allow_repeats": False}
     conditions = [one_level(name, random) for name, random in sorted(models.items())]
-    return plan_corpus(album, conditions, count=count, **{**plain, **changes})
+    return plan_corpus(album, conditions, TileGrid(tile_px, 16), count=count, **{**plain, **changes})
 
 
 @quick
@@ -144,7 +144,7 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
             sample for batch in plan.batches if batch.condition.name == name for sample in batch.samples
         ]
         assert [sample.slot for sample in condition_samples] == list(range(len(condition_samples)))
-        assert len({(sample.tile, sample.draw) for sample in condition_samples}) == len(condition_samples)
+        assert len({(sample.tile.number, sample.draw) for sample in condition_samples}) == len(condition_samples)
         if not is_random and not allow_repeats:
             assert {sample.draw for sample in condition_samples} <= {0}
 
@@ -152,7 +152,7 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
 def test_one_tile_is_distorted_by_every_model():
     plan = corpus([image(0, 512, 512)], 9)
     tiles = {
-        name: [s.tile for batch in plan.batches if batch.condition.name == name for s in batch.samples]
+        name: [s.tile.number for batch in plan.batches if batch.condition.name == name for s in batch.samples]
         for name in MODELS
     }
     assert tiles["jpeg"] == tiles["jp2k"] == tiles["white_noise"] == [0, 1, 2]
@@ -185,7 +185,7 @@ def test_the_corpus_seed_and_the_tile_decide_the_samples_seeds():
 def test_batches_of_a_split_album_follow_its_images():
     album = [image(number, 400, 400) for number in range(6)]
     plan = corpus(album, 60, {"jpeg": False})
-    images = [plan.tiles[sample.tile].image.id for batch in plan.batches for sample in batch.samples]
+    images = [sample.tile.image.id for batch in plan.batches for sample in batch.samples]
     changes = sum(a != b for a, b in pairwise(images))
     assert changes == len(album) - 1  # each image is read for one run of samples
     assert set(Counter(images).values()) == {10}

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from distort_pipeline.prefetch import prefetch
+from distort_pipeline.training.crops import prefetch
 
 
 def workers():

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.registry import Registry
+from distort_pipeline.records import Registry
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def package(tmp_path, monkeypatch):
         folder = tmp_path / "shapes"
         folder.mkdir()
         (folder / "__init__.py").write_text(
-            "from distort_pipeline.registry import Registry\nSHAPES = Registry('shape', 'shapes')\n", encoding="utf-8"
+            "from distort_pipeline.records import Registry\nSHAPES = Registry('shape', 'shapes')\n", encoding="utf-8"
         )
         for name, text in files.items():
             (folder / f"{name}.py").write_text(f"from shapes import SHAPES\n{text}\n", encoding="utf-8")

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
+from distort_pipeline.records import derive_seed, make_rng, sample_seed
 
 
 def test_every_part_its_type_and_its_order_count():

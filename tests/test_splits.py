@@ -1,7 +1,7 @@
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.splits import assign_splits, split_position
+from distort_pipeline.steps.ingest import assign_splits, split_position
 
 DIGESTS = [f"{number:064x}" for number in range(2000)]
 

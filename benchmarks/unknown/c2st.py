@@ -53,7 +53,7 @@ def logistic_c2st(ours: Sequence[Values], others: Sequence[Values], *, seed: int
 
 def network_c2st(ours: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]], *, seed: int) -> Accuracy:
     """Return how well tiles (N, 64, 64, 3) in `ours` are told from those in `others` by the product's network."""
-    from distort_pipeline.c2st.classifier import TileClassifier  # TensorFlow takes seconds to import
+    from distort_pipeline.metrics.classifier import TileClassifier
 
     rng = np.random.default_rng(seed)
     classifier = TileClassifier(2, steps=STEPS)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.unknown.c2st import FOLDS, Standard, grouped_folds
 from benchmarks.unknown.pixels import Image
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.nss_features import feature_divergences, nss_histograms
-from distort_pipeline.statistics.ssim import ssim
+from distort_pipeline.metrics.full_reference import psnr, ssim
+from distort_pipeline.metrics.jsd_nss import feature_divergences, nss_histograms
 
 RESAMPLINGS = 1000  # of photographs, Efron's percentiles
 RIDGE = 0.3  # of the regressor of quality, on standardised features and a standardised target

@@ -24,7 +24,7 @@ from benchmarks.unknown.distortions import UNKNOWN
 from benchmarks.unknown.features import ALIGN_PX, TILE_PX, tile_features
 from benchmarks.unknown.figures import Interval, Scores, closeness, full_reference, severity, usefulness
 from benchmarks.unknown.pixels import Image, decode
-from distort_pipeline.statistics.nss_features import nss_histograms
+from distort_pipeline.metrics.jsd_nss import nss_histograms
 
 VERSION = 1  # of the figures: baselines of another one are made again
 TILES = 32  # of a photograph, at most, for the classifiers

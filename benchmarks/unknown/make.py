@@ -21,7 +21,7 @@ from benchmarks.unknown.camera import QUALITY
 from benchmarks.unknown.distortions import UNKNOWN, Unknown
 from benchmarks.unknown.photos import Photo, choose
 from benchmarks.unknown.pixels import Image, decode, jpeg_bytes, to_uint8
-from distort_pipeline.seeds import derive_seed, make_rng
+from distort_pipeline.records import derive_seed, make_rng
 
 SEED = 1
 WEAKER = 0.8  # of the true residual: the positive control

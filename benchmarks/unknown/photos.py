@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.unknown.pixels import Image, decode
-from distort_pipeline.stores.images import image_digest
+from distort_pipeline.data.images import image_digest
 
 LISTED = Path(__file__).with_name("photos.csv")
 LEARN, JUDGE = 48, 24

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.unknown.distortions import UNKNOWN
 from benchmarks.unknown.make import true_file, write_once
 from benchmarks.unknown.pixels import decode
-from distort_pipeline.stores.images import image_digest
+from distort_pipeline.data.images import image_digest
 
 DATA = Path(__file__).parents[2] / "data"
 

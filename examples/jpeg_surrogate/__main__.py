@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.commands.model import export_model
-from distort_pipeline.pixels import Image
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.stores.ingested import read_ingested
-from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_ingested
+from distort_pipeline.records import Image, derive_seed, make_rng
 from examples.jpeg_surrogate.experiment import BITS, bits_right, straight_through, surrogate, train_marker
 
 GRID_PX = 16  # crops are aligned to JPEG's grid, including chroma, as in training of the generator

@@ -16,8 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import LEVELS_PER_UNIT, Image, denormalize, normalize
-from distort_pipeline.seeds import derive_seed, make_rng
+from distort_pipeline.records import LEVELS_PER_UNIT, Image, denormalize, derive_seed, make_rng, normalize
 
 BITS = 16
 PATTERN_PX = 32  # a pattern repeats over the crop; a multiple of JPEG's grid

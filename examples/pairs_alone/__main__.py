@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from distort_pipeline.cli import main as distort_pipeline
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import read_json
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import BatchReport
+from distort_pipeline.data.files import read_json
 from examples.pairs_alone.distortions import SOURCES, write_partners
 
 # a C2ST as small as in `make repro`: half a minute instead of several
@@ -58,7 +59,7 @@ def _run(*arguments: object) -> bool:
     return False
 
 
-def _print_results(name: str, metrics: dict[str, Any], reports: list[dict[str, Any]]) -> None:
+def _print_results(name: str, metrics: dict[str, Any], reports: list[BatchReport]) -> None:
     figures, noise_floors = metrics["models"][name], metrics["noise_floors"][name]
     rows = {
         "generated": figures["jsd_nss"],
@@ -72,8 +73,8 @@ def _print_results(name: str, metrics: dict[str, Any], reports: list[dict[str, A
     generated, true = figures["psnr_generated"], figures["psnr_true"]
     print("PSNR".ljust(18), f"{generated:.2f} dB generated, {true:.2f} dB true")
     print("C2ST accuracy".ljust(18), f"{figures['c2st_accuracy']:.2f}")
-    flagged = sum(not report["accepted"] for report in reports)
-    print("corpus".ljust(18), f"{flagged} of {len(reports)} batches rejected, {reports[0]['comparison']}")
+    flagged = sum(not report.accepted for report in reports)
+    print("corpus".ljust(18), f"{flagged} of {len(reports)} batches rejected, {reports[0].comparison}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import features
 
+from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image, to_uint8
-from distort_pipeline.stores.images import decode, encode_png
+from distort_pipeline.records import Image, to_uint8
 
 AV1_QUALITY = 30  # of Pillow's 0 to 100; PSNR about 32 dB on the sample
 VP8_QUALITY = 5  # about 30 dB

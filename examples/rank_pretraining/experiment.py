@@ -14,14 +14,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from distort_pipeline.data.corpora import CorpusStore
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import PRESETS
-from distort_pipeline.pixels import Image, Images, normalize, to_uint8
-from distort_pipeline.records import ImageRecord
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.ingested import read_ingested
-from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.records import Image, ImageRecord, Images, derive_seed, make_rng, normalize, to_uint8
 
 SCALES = (0.0, 0.5, 1.0)  # of the residual: pristine, half and full, the order to learn
 TEST_PRESETS = {"jpeg": "waterloo", "jp2k": "waterloo", "white_noise": "waterloo", "pink_noise": "dbcnn"}

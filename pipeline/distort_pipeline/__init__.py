@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distort_pipeline.stores.corpora import open_corpus
-    from distort_pipeline.stores.pairs import open_pairs
+    from distort_pipeline.data.corpora import open_corpus
+    from distort_pipeline.data.pairs import open_pairs
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open_corpus", "open_pairs"]
 
-_LAZY = {"open_corpus": "distort_pipeline.stores.corpora", "open_pairs": "distort_pipeline.stores.pairs"}
+_LAZY = {"open_corpus": "distort_pipeline.data.corpora", "open_pairs": "distort_pipeline.data.pairs"}
 
 
 def __getattr__(name: str) -> Any:

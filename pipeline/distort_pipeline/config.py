@@ -1,13 +1,18 @@
-"""Settings: a frozen dataclass for each section of params.yaml, with defaults and allowed values.
+"""Settings: a frozen dataclass for each section of params.yaml. A field states default, help, range and option once.
 
+Command-line options (`commands/options.py`) and params.schema.json (`commands/params.py`) are made of these fields.
 Config objects stop at `steps/`: the functions below take plain values.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 import re
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
 
@@ -16,24 +21,111 @@ CROP_ALIGNS = (1, 8, 16)  # JPEG's grid is 8 px, 16 px for its chroma
 CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # codecs whose coefficient curves can be fitted
 HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
 CALIBRATED = tuple(HIGHEST_TARGETS)  # metrics in which multi-level generators are calibrated
-PRECISIONS = ("float32", "mixed_bfloat16")
+METRICS = ("psnr", "ssim", "ms_ssim", "gmsd")
 RUNTIME_ONLY = ("workers", "threads_per_worker", "on_fail")  # settings without influence on any byte of a store
+
+Value = TypeVar("Value")
+
+
+class Range:
+    """The values allowed for a setting: in words, and as keywords of JSON Schema."""
+
+    CHECKS: typing.ClassVar[dict[str, Callable[[Any, Any], bool]]] = {  # of a value, by keyword
+        "minimum": operator.ge,
+        "maximum": operator.le,
+        "exclusiveMinimum": operator.gt,
+        "exclusiveMaximum": operator.lt,
+        "multipleOf": lambda value, unit: value % unit == 0,
+        "enum": lambda value, names: value in names,
+        "minItems": lambda values, count: len(values) >= count,
+        "maxItems": lambda values, count: len(values) <= count,
+        "uniqueItems": lambda values, _: len(set(values)) == len(values),
+        "items": lambda values, each: all(Range("", **each).holds(value) for value in values),
+    }
+
+    def __init__(self, words: str, **keywords: Any) -> None:
+        self.words = words
+        self.keywords = keywords
+
+    def holds(self, value: Any) -> bool:
+        """Return whether `value` is allowed."""
+        return all(self.CHECKS[keyword](value, limit) for keyword, limit in self.keywords.items())
+
+
+def either(first: str, second: str) -> Range:
+    """Return the range of two names."""
+    return Range(f"'{first}' or '{second}'", enum=(first, second))
+
+
+def one_of(values: tuple[Any, ...]) -> Range:
+    """Return the range of the `values`."""
+    return Range(f"one of {values}", enum=values)
+
+
+POSITIVE = Range("positive", exclusiveMinimum=0)
+FROM_0 = Range("0 or more", minimum=0)
+FRACTION = Range("between 0 and 1, both excluded", exclusiveMinimum=0, exclusiveMaximum=1)
+BELOW_1 = Range("from 0, below 1", minimum=0, exclusiveMaximum=1)
+SIDE_PX = Range(f"a positive multiple of {NETWORK_MULTIPLE_PX}", exclusiveMinimum=0, multipleOf=NETWORK_MULTIPLE_PX)
+SPLITS = Range("among train, val and test", items={"enum": ("train", "val", "test")})
+COMPUTED = Range(f"among {METRICS}", items={"enum": METRICS})
+PRECISION = one_of(("float32", "mixed_bfloat16"))
+
+
+def setting(
+    default: Value,
+    help: str,
+    allowed: Range | None = None,
+    *,
+    option: bool | str = False,
+    metavar: str | None = None,
+    repeatable: bool = False,
+) -> Value:
+    """Return a field of a section: its default, its help in a line, its range, and its command-line option if any.
+
+    `option` is True, or a name other than the field's.
+    """
+    metadata = {"help": help, "allowed": allowed, "option": option, "metavar": metavar, "repeatable": repeatable}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)  # type: ignore[return-value]
+    return field(default=default, metadata=metadata)
+
+
+def kinds(section: type) -> dict[str, Any]:
+    """Return setting → declared type of a section."""
+    return {name: hint for name, hint in typing.get_type_hints(section).items() if name != "section"}
+
+
+def required_kind(hint: Any) -> tuple[Any, bool]:
+    """Return a declared type without None, and whether None is allowed.
+
+    >>> required_kind(int | None), required_kind(str)
+    ((<class 'int'>, True), (<class 'str'>, False))
+    """
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return (kinds[0], True) if type(None) in typing.get_args(hint) else (hint, False)
 
 
 class ConfigSection:
-    """Base of all sections; `require` reports an invalid setting with its value and the allowed values."""
+    """Base of all sections; an invalid setting is reported with its value and the allowed values."""
 
     section: typing.ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            allowed, value = item.metadata["allowed"], getattr(self, item.name)
+            nullable = required_kind(kinds(type(self))[item.name])[1]
+            if allowed is not None and not (nullable and value is None):
+                self.require(allowed.holds(value), item.name, allowed.words + ", or null" * nullable)
+        self.check()
+
+    def check(self) -> None:
+        """Raise PipelineError if two settings contradict each other."""
 
     def require(self, valid: bool, name: str, allowed: str) -> None:
         """Raise PipelineError unless `valid`: setting `name` must be `allowed`."""
         if not valid:
             raise PipelineError(f"{self.section}.{name} must be {allowed}, got {getattr(self, name)!r}")
-
-    def require_positive(self, *names: str) -> None:
-        """Raise PipelineError unless each of the settings `names` is positive."""
-        for name in names:
-            self.require(getattr(self, name) > 0, name, "positive")
 
 
 @dataclass(frozen=True)
@@ -42,20 +134,18 @@ class IngestConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "ingest"
 
-    source: str = "data/sample"  # folder, archive, CSV or JSONL list, or a manifest
-    min_side_px: int = 256
-    max_megapixels: float = 200.0  # a larger image is rejected before it is decoded
-    val_fraction: float = 0.1
-    val_count: int | None = None  # an exact count instead, 44 in the paper
-    split_salt: str = ""  # another salt gives other splits
-    licence: str = "unknown"  # of images without a licence in their list
-    workers: int = 2
+    source: str = setting("data/sample", "A folder, an archive, a CSV or JSONL list, or an earlier manifest.")
+    min_side_px: int = setting(256, "Smaller images are rejected.", POSITIVE, option=True)
+    max_megapixels: float = setting(200.0, "Larger images are rejected before they are decoded.", POSITIVE)
+    val_fraction: float = setting(0.1, "Approximate fraction of validation images.", FRACTION, option=True)
+    val_count: int | None = setting(None, "Exact number of validation images.", POSITIVE, option=True)
+    split_salt: str = setting("", "Another salt gives other splits.")
+    licence: str = setting("unknown", "Licence of images without one.", option=True)
+    workers: int = setting(2, "Decoding threads.", FROM_0, option=True)
 
-    def __post_init__(self) -> None:
-        self.require_positive("min_side_px", "max_megapixels")
-        self.require(0 < self.val_fraction < 1, "val_fraction", "between 0 and 1, both excluded")
-        self.require(self.val_count is None or self.val_count > 0, "val_count", "positive, or null")
-        self.require(self.workers >= 0, "workers", "0 or more")
+
+WORKERS_HELP = "Local worker processes; 0: run in this process."
+SEED_HELP = "Seed of all random draws."
 
 
 @dataclass(frozen=True)
@@ -64,37 +154,49 @@ class PairsConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "pairs"
 
-    distortions: tuple[str, ...] = ("jpeg", "jp2k", "white_noise", "pink_noise")
-    preset: str = "paper_like"
-    levels: tuple[int, ...] = (1,)
-    external: dict[str, str] = field(default_factory=dict)  # name → folder or archive of distorted images, or CSV
-    align: bool = False  # move pristine images by the shift of their external pairs
-    tile_px: int = 384
-    tiles_per_image: int = 4
-    tiles_per_shard: int = 32
-    tiles_per_chunk: int = 16
-    min_tile_px: int = 256  # smaller images give no training tile
-    seed: int = 0
-    workers: int = 2
+    distortions: tuple[str, ...] = setting(
+        ("jpeg", "jp2k", "white_noise", "pink_noise"),
+        "Comma-separated.  [default: the four, or none with external pairs]",
+        Range("without repeats", uniqueItems=True),
+        option=True,
+    )
+    preset: str = setting("paper_like", "five_levels, waterloo, kadid or dbcnn.", option=True)
+    levels: tuple[int, ...] = setting(
+        (1,),
+        "Comma-separated levels of the preset.",
+        Range("a list of different levels from 1", minItems=1, uniqueItems=True, items={"minimum": 1}),
+        option=True,
+    )
+    external: dict[str, str] = setting(
+        {},
+        "External pairs: folder, archive or CSV; repeatable.",
+        option="--external-pairs",
+        metavar="NAME=PATH",
+        repeatable=True,
+    )
+    align: bool = setting(False, "Move pristine images by the shift of their external pairs.", option=True)
+    tile_px: int = setting(384, "Side of a tile, a multiple of 128.", POSITIVE, option=True)
+    tiles_per_image: int = setting(4, "Training tiles per image.", POSITIVE, option=True)
+    tiles_per_shard: int = setting(32, "Training tiles per shard and task.", POSITIVE)
+    tiles_per_chunk: int = setting(16, "Training tiles per compressed chunk of a shard.", POSITIVE)
+    min_tile_px: int = setting(256, "Least side of an image for training tiles.", POSITIVE, option=True)
+    seed: int = setting(0, SEED_HELP, option=True)
+    workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)
 
-    def __post_init__(self) -> None:
-        self.require_positive("tile_px", "tiles_per_image", "tiles_per_shard", "tiles_per_chunk", "min_tile_px")
+    def check(self) -> None:
+        """Raise PipelineError if two settings contradict each other."""
+        shard, chunk = self.tiles_per_shard, self.tiles_per_chunk
         self.require(self.tile_px % NETWORK_MULTIPLE_PX == 0, "tile_px", f"a multiple of {NETWORK_MULTIPLE_PX}")
         self.require(self.min_tile_px <= self.tile_px, "min_tile_px", f"at most tile_px ({self.tile_px})")
+        self.require(shard % chunk == 0, "tiles_per_shard", f"a multiple of tiles_per_chunk ({chunk})")
         self.require(
-            self.tiles_per_shard % self.tiles_per_chunk == 0,
-            "tiles_per_shard",
-            f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
-        )
-        self.require(
-            self.tiles_per_image <= self.tiles_per_shard,
+            self.tiles_per_image <= shard,
             "tiles_per_image",
-            f"at most tiles_per_shard ({self.tiles_per_shard}): an image's tiles share a shard",
+            f"at most tiles_per_shard ({shard}): an image's tiles share a shard",
         )
         self.require(
             bool(self.distortions or self.external), "distortions", "at least one name, unless pairs.external has names"
         )
-        self.require(len(set(self.distortions)) == len(self.distortions), "distortions", "without repeats")
         self.require(
             all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name) and name != "pristine" for name in self.external),
             "external",
@@ -105,12 +207,6 @@ class PairsConfig(ConfigSection):
             "align",
             "false unless the store has one name of external pairs and no other distortion: pristine images are moved",
         )
-        self.require(
-            bool(self.levels) and min(self.levels) >= 1 and len(set(self.levels)) == len(self.levels),
-            "levels",
-            "a list of different levels from 1",
-        )
-        self.require(self.workers >= 0, "workers", "0 or more")
 
 
 @dataclass(frozen=True)
@@ -119,99 +215,80 @@ class TrainConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "train"
 
-    base_filters: int = 64
-    discriminator_filters: int = 64
-    crop_px: int = 256
-    crop_align: int = 16
-    batch_size: int = 16
-    steps: int = 20_000  # 0: only the least-squares fit to the pairs
-    external_steps: int | None = None  # adversarial steps of external pairs; null: as many as fit into the minutes
-    mean_steps: int | None = None  # of external pairs, before them, towards the mean; null: as many, 900 at most
-    minutes: float | None = None  # as many steps as fit, in place of steps; null: external pairs 20, others by steps
-    keep_anyway: bool = False  # external pairs: keep the best model even if the identity baseline is better
-    generator_lr: float = 3e-4
-    discriminator_lr: float = 1e-4
-    beta_1: float = 0.5  # not stated in the paper; pix2pix's, Isola et al. 2017
-    beta_2: float = 0.999
-    lambda_l1: float = 0.1  # the paper's lambda
-    l1_reduction: str = "mean"  # not stated in the paper; see studies/
-    l1_scale: float = 2.0  # white minus black on the scale of the L1 term; see studies/
-    adversarial_weight: float = 1.0  # 0 for the paper's figure 4: pixel losses instead of the adversarial loss
-    pixel_weight: float = 0.0  # of the distance to the true image; not in the paper's loss
-    pixel_norm: str = "l1"
-    noise_channels: int | None = None  # z channels at each decoder scale; null: 3 for noise types, else 0 (the paper's)
-    levels: tuple[int, ...] | None = None  # of the pair store; null: its first level only, as in the paper
-    codec_prior: str | None = (
-        None  # of the coefficient curves: one of CODEC_PRIORS; none as in the paper; null: the best
+    base_filters: int = setting(64, "Width of the generator; 64 in the paper.", POSITIVE, option=True)
+    discriminator_filters: int = setting(
+        64, "Width of the discriminator; 64 in the paper.", POSITIVE, option=True, metavar="N"
     )
-    discriminator_input: str = "scaled_residual"  # or 'plain', as in the paper
-    # steps of D alone; null: a quarter of all steps, at most 500, after a fit; otherwise none
-    discriminator_warmup_steps: int | None = None
-    select_checkpoint: str | None = None  # 'best' or 'last' validation; null: best after a fit, otherwise last
-    ema_decay: float = 0.999  # decay of the exponential moving average of the generator's weights; 0: none
-    precision: str = "float32"
-    checkpoint_every: int = 500
-    validate_every: int = 500
-    validation_tiles: int = 64
-    seed: int = 0
-    threads: int = 0  # of TensorFlow; 0: one per core
+    crop_px: int = setting(256, "Side of a crop, a multiple of 128.", SIDE_PX, option=True)
+    crop_align: int = setting(16, "Grid of the crops' offsets, px.", one_of(CROP_ALIGNS))
+    batch_size: int = setting(16, "Crops per step.", POSITIVE, option=True)
+    steps: int = setting(20_000, "Training steps; 0: least-squares fit alone.", FROM_0, option=True)
+    external_steps: int | None = setting(
+        None, "Adversarial steps of external pairs; null: as many as fit into the minutes.", FROM_0
+    )
+    mean_steps: int | None = setting(
+        None, "Steps of external pairs before them, towards the mean; null: as many, 900 at most.", FROM_0
+    )
+    minutes: float | None = setting(None, "As many steps as fit.  [external pairs: 20]", POSITIVE, option=True)
+    keep_anyway: bool = setting(False, "Keep a model that the identity baseline beats.", option=True)
+    generator_lr: float = setting(3e-4, "Learning rate of the generator.", POSITIVE)
+    discriminator_lr: float = setting(1e-4, "Learning rate of the discriminator.", POSITIVE, option=True)
+    beta_1: float = setting(0.5, "Of Adam; pix2pix's (Isola et al. 2017), not stated in the paper.", BELOW_1)
+    beta_2: float = setting(0.999, "Of Adam.", BELOW_1)
+    lambda_l1: float = setting(0.1, "Weight of the L1 term, lambda in the paper.", FROM_0, option=True)
+    l1_reduction: str = setting(
+        "mean", "Reduction of the L1 term; not stated in the paper, see studies/.", either("mean", "sum")
+    )
+    l1_scale: float = setting(2.0, "White minus black on the scale of the L1 term; see studies/.", POSITIVE)
+    adversarial_weight: float = setting(1.0, "Weight of the adversarial loss; 0 for the paper's figure 4.", FROM_0)
+    pixel_weight: float = setting(0.0, "Weight of the distance to the true image; not in the paper's loss.", FROM_0)
+    pixel_norm: str = setting("l1", "Norm of the distance to the true image.", either("l1", "l2"))
+    noise_channels: int | None = setting(  # null: 3 for noise types, else 0 (the paper's)
+        None, "z channels per scale; 0: deterministic, as in the paper.", FROM_0, option=True
+    )
+    levels: tuple[int, ...] | None = setting(
+        None,
+        "Comma-separated; several: multi-level.  [default: the first]",
+        Range("a list of different levels of the pair store", minItems=1, uniqueItems=True),
+        option=True,
+    )
+    codec_prior: str | None = setting(
+        None, "Codec of the coefficient curves; none as in the paper; null: the best.", one_of(CODEC_PRIORS)
+    )
+    discriminator_input: str = setting(
+        "scaled_residual", "Input of the discriminator; plain in the paper.", either("plain", "scaled_residual")
+    )
+    discriminator_warmup_steps: int | None = setting(
+        None, "Steps of D alone; null: a quarter of all, at most 500, after a fit, otherwise none.", FROM_0
+    )
+    select_checkpoint: str | None = setting(
+        None, "Validation to keep; null: the best after a fit, otherwise the last.", either("best", "last")
+    )
+    ema_decay: float = setting(
+        0.999, "Decay of the exponential moving average of the generator's weights; 0: none.", BELOW_1
+    )
+    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    checkpoint_every: int = setting(500, "Steps between checkpoints, at most 5 minutes.", POSITIVE, option=True)
+    validate_every: int = setting(500, "Steps between validations.", POSITIVE)
+    validation_tiles: int = setting(64, "Tiles of a validation.", POSITIVE)
+    seed: int = setting(0, SEED_HELP, option=True)
+    threads: int = setting(0, "Threads of TensorFlow; 0: one per core.", FROM_0, option=True)
 
-    def __post_init__(self) -> None:
-        self.require_positive(
-            "base_filters", "discriminator_filters", "batch_size", "generator_lr", "discriminator_lr",
-            "l1_scale", "checkpoint_every", "validate_every", "validation_tiles",
-        )  # fmt: skip
-        self.require(
-            self.crop_px > 0 and self.crop_px % NETWORK_MULTIPLE_PX == 0,
-            "crop_px",
-            f"a positive multiple of {NETWORK_MULTIPLE_PX}",
-        )
-        self.require(self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}")
-        self.require(self.steps >= 0, "steps", "0 or more")
-        self.require(self.external_steps is None or self.external_steps >= 0, "external_steps", "0 or more, or null")
-        self.require(self.mean_steps is None or self.mean_steps >= 0, "mean_steps", "0 or more, or null")
-        self.require(self.minutes is None or self.minutes > 0, "minutes", "positive, or null")
-        for name in ("lambda_l1", "adversarial_weight", "pixel_weight"):
-            self.require(getattr(self, name) >= 0, name, "0 or more")
-        self.require(
-            self.adversarial_weight + self.pixel_weight > 0,
-            "adversarial_weight",
-            "positive, unless train.pixel_weight is: the generator needs a loss",
-        )
-        self.require(self.pixel_norm in ("l1", "l2"), "pixel_norm", "'l1' or 'l2'")
-        self.require(self.l1_reduction in ("mean", "sum"), "l1_reduction", "'mean' or 'sum'")
-        self.require(self.noise_channels is None or self.noise_channels >= 0, "noise_channels", "0 or more, or null")
-        self.require(
-            self.discriminator_input in ("plain", "scaled_residual"),
-            "discriminator_input",
-            "'plain' or 'scaled_residual'",
-        )
-        self.require(
-            self.levels is None or (len(self.levels) > 0 and len(set(self.levels)) == len(self.levels)),
-            "levels",
-            "a list of different levels of the pair store, or null",
-        )
-        self.require(self.codec_prior in (None, *CODEC_PRIORS), "codec_prior", f"one of {CODEC_PRIORS}, or null")
+    def check(self) -> None:
+        """Raise PipelineError if two settings contradict each other."""
+        needs_loss = "positive, unless train.pixel_weight is: the generator needs a loss"
+        self.require(self.adversarial_weight + self.pixel_weight > 0, "adversarial_weight", needs_loss)
         self.require(
             self.codec_prior in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
             "codec_prior",
             f"'none' unless train.crop_align is {CROP_ALIGNS[-1]}: its block grid has to stay aligned",
         )
+        warmup = self.discriminator_warmup_steps
         self.require(
-            self.discriminator_warmup_steps is None or self.discriminator_warmup_steps >= 0,
-            "discriminator_warmup_steps",
-            "0 or more, or null",
-        )
-        self.require(
-            self.discriminator_warmup_steps is None or self.steps == 0 or self.discriminator_warmup_steps < self.steps,
+            warmup is None or self.steps == 0 or warmup < self.steps,
             "discriminator_warmup_steps",
             f"below train.steps ({self.steps}), otherwise the generator is never trained",
         )
-        self.require(self.select_checkpoint in (None, "best", "last"), "select_checkpoint", "'best' or 'last', or null")
-        for name in ("ema_decay", "beta_1", "beta_2"):
-            self.require(0 <= getattr(self, name) < 1, name, "from 0, below 1")
-        self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
-        self.require(self.threads >= 0, "threads", "0 or more")
 
 
 @dataclass(frozen=True)
@@ -220,19 +297,18 @@ class EvaluateConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "evaluate"
 
-    side_by_side: int = 3  # images shown side by side
-    draws: int = 1  # draws of a stochastic generator for each image
-    c2st_steps: int = 400  # training steps of each classifier two-sample test; 0: no tests
-    c2st_tiles: int = 1536  # tiles of 64 px per class, over all photographs
-    c2st_folds: int = 4  # cross-validation: each photograph is tested by a classifier trained on other folds
-    seed: int = 0
-    threads: int = 0
+    side_by_side: int = setting(3, "Number of side-by-side images.", FROM_0, option=True)
+    draws: int = setting(1, "Draws of a stochastic generator for each image.", POSITIVE)
+    c2st_steps: int = setting(400, "Steps of each classifier two-sample test; 0: no tests.", FROM_0, option=True)
+    c2st_tiles: int = setting(1536, "Tiles of 64 px per class, over all photographs.", POSITIVE)
+    c2st_folds: int = setting(4, "Folds of the cross-validation over the photographs.", Range("2 or more", minimum=2))
+    seed: int = setting(0, SEED_HELP, option=True)
+    threads: int = setting(0, "Threads of TensorFlow; 0: one per core.")
 
-    def __post_init__(self) -> None:
-        self.require_positive("draws", "c2st_tiles")
-        self.require(self.c2st_steps >= 0, "c2st_steps", "0 or more")
-        self.require(self.c2st_folds >= 2, "c2st_folds", "2 or more")
-        self.require(self.side_by_side >= 0, "side_by_side", "0 or more")
+
+SEVERITIES = Range("a number from 0 to 1, or two in ascending order", maxItems=2, items={"minimum": 0, "maximum": 1})
+TARGET_ENDS = f"one of {', '.join(CALIBRATED)} with a number, or with two in ascending order"
+TARGET_LIMITS = f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}"
 
 
 @dataclass(frozen=True)
@@ -241,97 +317,66 @@ class GenerateConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "generate"
 
-    count: int = 2000  # distorted tiles in all, split evenly over the models
-    distortions: tuple[str, ...] = ()  # empty: all models
-    num_levels: int | None = None  # of each distortion, evenly over its severity scale; null: the model's default level
-    severity: tuple[float, ...] = ()  # from 0 to 1: one value, or the ends of a range
-    target: dict[str, tuple[float, ...]] = field(
-        default_factory=dict
-    )  # a quality instead of a severity, such as ssim: [0.5, 0.9]
-    composite: tuple[str, ...] = ()  # such as jpeg+white_noise: apply jpeg, then white noise
-    tile_px: int = 256
-    whole_images: bool = False
-    splits: tuple[str, ...] = ("train", "val")  # splits of the distorted photographs
-    samples_per_shard: int = 256  # one batch = one shard = one task = one report
-    tiles_per_chunk: int = 16
-    crop_align: int | None = None  # null: as in training
-    allow_repeats: bool = False
-    truth_images: int = 8  # photographs per batch that are truly distorted for its report
-    metrics: tuple[str, ...] = ("psnr", "ssim", "ms_ssim", "gmsd")
-    precision: str = "float32"
-    inference_batch_size: int = 16
-    on_fail: str = "flag"
-    seed: int = 0
-    workers: int = 2
-    threads_per_worker: int = 1
+    count: int = setting(2000, "Samples in all, split evenly over conditions.", POSITIVE, option=True)
+    distortions: tuple[str, ...] = setting((), "Comma-separated model names.  [default: all]", option=True)
+    num_levels: int | None = setting(  # null: the model's default level
+        None, "Number of levels per distortion; each tile gets all levels.", POSITIVE, option=True
+    )
+    severity: tuple[float, ...] = setting(
+        (),
+        "Severity of all samples, or a range to draw from; 0 to 1.",
+        SEVERITIES,
+        option=True,
+        metavar="S or LO:HI",
+    )
+    target: dict[str, tuple[float, ...]] = setting(
+        {}, "Target quality instead of a severity, such as ssim=0.8.", option=True, metavar="M=Q or M=LO:HI"
+    )
+    composite: tuple[str, ...] = setting(
+        (), "Composite distortion: apply A, then B; repeatable.", option=True, metavar="A+B", repeatable=True
+    )
+    tile_px: int = setting(256, "Side of a tile, a multiple of 128.", SIDE_PX, option=True)
+    whole_images: bool = setting(False, "Whole images instead of tiles.", option=True)
+    splits: tuple[str, ...] = setting(
+        ("train", "val"),
+        "Comma-separated splits: train, val, test.",
+        Range(SPLITS.words, minItems=1, **SPLITS.keywords),
+        option=True,
+    )
+    samples_per_shard: int = setting(256, "Samples per shard, batch, task and report.", POSITIVE, option=True)
+    tiles_per_chunk: int = setting(16, "Samples per compressed chunk of a shard.", POSITIVE)
+    crop_align: int | None = setting(None, "Grid of the tiles' offsets, px; null: as in training.", one_of(CROP_ALIGNS))
+    allow_repeats: bool = setting(False, "Allow the same tile again for a deterministic model.", option=True)
+    truth_images: int = setting(8, "Truly distorted images per report.", POSITIVE, option=True)
+    metrics: tuple[str, ...] = setting(METRICS, "Metrics in the record of each sample.", COMPUTED)
+    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    inference_batch_size: int = setting(16, "Tiles per call of a generator.", POSITIVE)
+    on_fail: str = setting("flag", "Action on a rejected batch: flag or stop.", either("flag", "stop"), option=True)
+    seed: int = setting(0, SEED_HELP, option=True)
+    workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)
+    threads_per_worker: int = setting(1, "Threads of OpenCV, BLAS and TensorFlow in each worker.", POSITIVE)
 
-    def __post_init__(self) -> None:
-        self.require_positive(
-            "count",
-            "samples_per_shard",
-            "tiles_per_chunk",
-            "inference_batch_size",
-            "threads_per_worker",
-            "truth_images",
-        )
-        self.require(
-            self.tile_px > 0 and self.tile_px % NETWORK_MULTIPLE_PX == 0,
-            "tile_px",
-            f"a positive multiple of {NETWORK_MULTIPLE_PX}",
-        )
-        self.require(
-            self.samples_per_shard % self.tiles_per_chunk == 0,
-            "samples_per_shard",
-            f"a multiple of tiles_per_chunk ({self.tiles_per_chunk})",
-        )
-        self.require(
-            self.crop_align is None or self.crop_align in CROP_ALIGNS, "crop_align", f"one of {CROP_ALIGNS}, or null"
-        )
-        self.require(self.num_levels is None or self.num_levels > 0, "num_levels", "positive, or null")
-        self.require(
-            len(self.severity) <= 2
-            and list(self.severity) == sorted(self.severity)
-            and all(0 <= value <= 1 for value in self.severity),
-            "severity",
-            "a number from 0 to 1, or two in ascending order",
-        )
-        self.require(
-            self.num_levels in (None, 1) or len(set(self.severity)) != 1,
-            "severity",
-            "a range if generate.num_levels is above 1",
-        )
-        self.require(
-            len(self.target) <= 1
-            and set(self.target) <= set(CALIBRATED)
-            and all(len(ends) in (1, 2) and list(ends) == sorted(ends) for ends in self.target.values()),
-            "target",
-            f"one of {', '.join(CALIBRATED)} with a number, or with two in ascending order",
-        )
-        self.require(
-            all(0 <= end <= HIGHEST_TARGETS[name] for name, ends in self.target.items() for end in ends),
-            "target",
-            f"within {', '.join(f'0 to {highest} for {name}' for name, highest in HIGHEST_TARGETS.items())}",
-        )
-        self.require(not (self.target and self.severity), "target", "left out if generate.severity is given")
-        self.require(not (self.target and self.composite), "target", "left out if generate.composite is given")
-        self.require(set(self.target) <= set(self.metrics), "target", f"among generate.metrics {self.metrics}")
-        self.require(
-            self.num_levels in (None, 1) or all(len(set(ends)) != 1 for ends in self.target.values()),
-            "target",
-            "a range if generate.num_levels is above 1",
-        )
-        self.require(
-            all(len(set(names)) == len(names) > 1 for names in (composite.split("+") for composite in self.composite)),
-            "composite",
-            "names of different models joined by +, such as jpeg+white_noise",
-        )
-        self.require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}")
-        self.require(self.on_fail in ("flag", "stop"), "on_fail", "'flag' or 'stop'")
-        self.require(
-            bool(self.splits) and set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test"
-        )
-        self.require(set(self.metrics) <= set(GenerateConfig.metrics), "metrics", f"among {GenerateConfig.metrics}")
-        self.require(self.workers >= 0, "workers", "0 or more")
+    def check(self) -> None:
+        """Raise PipelineError if two settings contradict each other."""
+        shard, chunk = self.samples_per_shard, self.tiles_per_chunk
+        self.require(shard % chunk == 0, "samples_per_shard", f"a multiple of tiles_per_chunk ({chunk})")
+        single, many = self.num_levels in (None, 1), "a range if generate.num_levels is above 1"
+        self.require(list(self.severity) == sorted(self.severity), "severity", SEVERITIES.words)
+        self.require(single or len(set(self.severity)) != 1, "severity", many)
+        self._check_target()
+        self.require(single or all(len(set(ends)) != 1 for ends in self.target.values()), "target", many)
+        different = all(len(set(names)) == len(names) > 1 for names in (text.split("+") for text in self.composite))
+        self.require(different, "composite", "names of different models joined by +, such as jpeg+white_noise")
+
+    def _check_target(self) -> None:
+        target, metrics = self.target, self.metrics
+        in_order = all(len(ends) in (1, 2) and list(ends) == sorted(ends) for ends in target.values())
+        self.require(len(target) <= 1 and set(target) <= set(CALIBRATED) and in_order, "target", TARGET_ENDS)
+        within = all(0 <= end <= HIGHEST_TARGETS[name] for name, ends in target.items() for end in ends)
+        self.require(within, "target", TARGET_LIMITS)
+        self.require(not (target and self.severity), "target", "left out if generate.severity is given")
+        self.require(not (target and self.composite), "target", "left out if generate.composite is given")
+        self.require(set(target) <= set(metrics), "target", f"among generate.metrics {metrics}")
 
 
 @dataclass(frozen=True)
@@ -340,21 +385,16 @@ class ExportConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "export"
 
-    format: str = "png_folder"
-    limit: int | None = None  # total number of samples, evenly over the distortions
-    distortions: tuple[str, ...] = ()  # empty: all; likewise levels and splits
-    levels: tuple[int, ...] = ()
-    splits: tuple[str, ...] = ()
-    label: str = "ssim"  # the score in formats with one score per sample
-    allow_flagged: bool = False  # also rejected batches
-    seed: int = 0  # of the trials of a subjective study
-    study_sessions: int = 20
-    study_trials: int = 60  # per session, repeats and anchors included
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        self.require(self.limit is None or self.limit > 0, "limit", "positive, or null")
-        self.require(set(self.splits) <= {"train", "val", "test"}, "splits", "among train, val and test")
-        self.require_positive("study_sessions")
-        self.require(self.study_trials >= 10, "study_trials", "10 or more")
-        self.require(self.workers >= 0, "workers", "0 or more")
+    format: str = setting("png_folder", "Format of the files, see below.", option=True)
+    limit: int | None = setting(
+        None, "Largest number of samples, split evenly over distortions.", POSITIVE, option=True
+    )
+    distortions: tuple[str, ...] = setting((), "Exported distortions; none: all.")
+    levels: tuple[int, ...] = setting((), "Exported levels; none: all.")
+    splits: tuple[str, ...] = setting((), "Exported splits; none: all.", SPLITS)
+    label: str = setting("ssim", "Score in formats with scores.", option=True)
+    allow_flagged: bool = setting(False, "Include rejected batches.", option=True)
+    seed: int = setting(0, "Seed of the trials of a study.", option=True)
+    study_sessions: int = setting(20, "Sessions of a study.", POSITIVE, option=True)
+    study_trials: int = setting(60, "Trials per session of a study.", Range("10 or more", minimum=10), option=True)
+    workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)

@@ -12,20 +12,46 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, Queue
+from types import FrameType
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import WorkersError
-from distort_pipeline.interrupts import graceful_shutdown
 from distort_pipeline.scratch import scratch_folder
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether a stop was requested; always False outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    stop_requested = threading.Event()
+
+    def request_stop(_number: int, _frame: FrameType | None) -> None:
+        if stop_requested.is_set():
+            raise KeyboardInterrupt
+        stop_requested.set()
+        print("stopping after the work in hand is saved; press again to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, request_stop) for number in SIGNALS}
+    try:
+        yield stop_requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -70,13 +96,13 @@ class Workers:
 
 def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers) -> Iterator[Result]:
     """Yield the result of `function` for each task, in order of completion; put the longest tasks first."""
-    if workers.scheduler is None and workers.scheduler_file is None and workers.count == 0:
+    local = workers.scheduler is None and workers.scheduler_file is None
+    if local and workers.count == 0:
         pin_threads(workers.threads)
         yield from _run_here(function, tasks)
         return
     if not tasks:
         return  # a repeated command: start no cluster
-    local = workers.scheduler is None and workers.scheduler_file is None
     if local and (lacking := _lacking_for_processes()):
         print(f"{lacking}: no worker processes; the tasks run in this process, as with --workers 0", file=sys.stderr)
         yield from run_tasks(function, tasks, Workers(0, workers.threads))
@@ -264,7 +290,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             raise WorkersError(f"there is no scheduler file {workers.scheduler_file}")
         try:
             address = {"scheduler_file": workers.scheduler_file} if workers.scheduler_file else {}
-            client = stack.enter_context(_closing(Client(workers.scheduler, timeout=CONNECT_SECONDS, **address)))
+            client = stack.enter_context(closing(Client(workers.scheduler, timeout=CONNECT_SECONDS, **address)))
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             return client
         except (OSError, TimeoutError, ValueError) as error:
@@ -294,7 +320,7 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise WorkersError(f"no worker processes can be started ({reason}); use --workers 0") from None
     stack.callback(_close, cluster)
-    return stack.enter_context(_closing(Client(cluster)))
+    return stack.enter_context(closing(Client(cluster)))
 
 
 def _close(cluster: Any) -> None:
@@ -317,7 +343,36 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _closing(client: Any) -> AbstractContextManager[Any]:
-    from contextlib import closing
+Item = TypeVar("Item")
 
-    return closing(client)
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], *, total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
+    """Yield `items` and show the progress on stderr, as a count of `total`; `done` were finished before this run."""
+    if sys.stderr is not None and sys.stderr.isatty():  # None in a Python without a console
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, initial=done, desc=label, unit=f" {unit}", smoothing=0.05)
+        return
+    yield from _track_in_lines(items, total, label, unit, done)
+
+
+def _track_in_lines(items: Iterable[Item], total: int, label: str, unit: str, done: int) -> Iterator[Item]:
+    started = last = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES or done + number == total:
+            last = now
+            print(progress_line(label, unit, done + number, total, number / max(now - started, 1e-9)), file=sys.stderr)
+
+
+def progress_line(label: str, unit: str, done: int, total: int, per_second: float) -> str:
+    """Return a plain line of progress.
+
+    >>> progress_line("pairs", "shards", 5, 20, 2.5)
+    'pairs: 5/20 shards, 2.5 shards/s, 6 s left'
+    """
+    remaining_s = (total - done) / per_second if per_second else 0.0
+    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {remaining_s:.0f} s left"

@@ -1,13 +1,24 @@
-"""Rows written by the steps, and their canonical text for digests."""
+"""What all modules share: rows written by the steps, seeds of samples, types of pixel arrays, registries.
+
+Seeds belong to samples: the same draw on any worker, in any order, on any day. Pixels are stored as 8-bit sRGB;
+networks take [-1, 1].
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
-from collections.abc import Iterable, Mapping
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.errors import PipelineError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -134,3 +145,170 @@ def digest_rows(records: Iterable[Any]) -> str:
     for record in records:
         sha.update(canonical(row(record)).encode() + b"\n")
     return sha.hexdigest()
+
+
+Part = str | int | float
+
+
+def derive_seed(*parts: Part) -> int:
+    """Return a 63-bit seed that depends on all `parts`, their types and their order.
+
+    >>> derive_seed(1, "jpeg") == derive_seed(1, "jpeg")
+    True
+    >>> derive_seed(1, "2") == derive_seed("1", 2)
+    False
+    """
+    digest = hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: fits the signed integers of Parquet and NumPy
+
+
+def sample_seed(seed: int, image_digest: str, distortion: str, level: int, draw: int = 0) -> int:
+    """Return the seed of a sample: an image under a distortion at a level, drawn for the `draw`-th time."""
+    return derive_seed(seed, image_digest, distortion, level, draw)
+
+
+def make_rng(seed: int) -> np.random.Generator:
+    """Return NumPy's PCG64 generator started from `seed`."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), sRGB, RGB order
+Images: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), sRGB, RGB order
+NetworkPixels: TypeAlias = NDArray[np.float32]  # (N, H, W, 3) in [-1, 1]
+Grey: TypeAlias = NDArray[np.floating[Any]]  # (H, W) on 0-255
+
+LEVELS_PER_UNIT = 127.5  # 8-bit levels in one unit of the networks' range
+
+
+def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return 8-bit `pixels` on the networks' range [-1, 1].
+
+    >>> normalize(np.array([0, 255], np.uint8)).tolist()
+    [-1.0, 1.0]
+    """
+    values = pixels.astype(np.float32)
+    values /= np.float32(LEVELS_PER_UNIT)  # in place, here and below: allocation costs more than arithmetic
+    values -= np.float32(1)
+    return values
+
+
+def denormalize(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Return network `values` as 8-bit pixels, rounded and clipped.
+
+    >>> denormalize(np.array([-1.2, 0.0, 1.0], np.float32)).tolist()
+    [0, 128, 255]
+    """
+    levels_8bit = np.asarray(values, np.float32) + np.float32(1)
+    levels_8bit *= np.float32(LEVELS_PER_UNIT)
+    return to_uint8(levels_8bit)
+
+
+def to_uint8(levels_8bit: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Return `levels_8bit` rounded (halves to even) and clipped to 8 bits.
+
+    >>> to_uint8(np.array([-3.0, 1.5, 300.0])).tolist()
+    [0, 2, 255]
+    """
+    rounded = np.rint(levels_8bit)
+    np.clip(rounded, 0, 255, out=rounded)
+    return rounded.astype(np.uint8)
+
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """The named entries of a folder, whose files are imported at the first use of a name.
+
+    A failed import stops the run: a silently missing entry would change a corpus unnoticed.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._loaded = False
+
+    def add(self, name: str) -> Callable[[Entry], Entry]:
+        """Return a decorator that registers an entry as `name`."""
+
+        def register(entry: Entry) -> Entry:
+            if name in self._entries:
+                raise ValueError(f"two {self.kind}s are called {name!r}")
+            self._entries[name] = entry
+            return entry
+
+        return register
+
+    def get(self, name: str) -> Entry:
+        """Return the entry called `name`; PipelineError with the nearest known name if there is none."""
+        self._load()
+        if name not in self._entries:
+            raise PipelineError(f"no {self.kind} is called {name!r}{did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def names(self) -> tuple[str, ...]:
+        """Return every registered name, sorted."""
+        self._load()
+        return tuple(sorted(self._entries))
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
+            importlib.import_module(module.name)
+        self._loaded = True
+
+
+TILE_ALIGN_PX = 16  # tiles keep the phase of JPEG's 8 px grid and of its 16 px chroma grid
+CANDIDATES_AT_MOST = 4096  # candidate offsets of an image; keeps planning linear for huge images
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of an image: its offset and its extent inside the image, px."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+def spread_tiles(height: int, width: int, *, tile_px: int, count: int, align_px: int, seed: int) -> list[Tile]:
+    """Return up to `count` different tiles of an image, by farthest-point sampling.
+
+    Offsets are multiples of `align_px`. In an image smaller than a tile, the tile starts at 0 and its extent is the
+    size of the image.
+
+    >>> [(tile.y, tile.x) for tile in spread_tiles(256, 256, tile_px=256, count=4, align_px=16, seed=0)]
+    [(0, 0)]
+    """
+    rows = np.arange(0, max(height - tile_px, 0) + 1, align_px)
+    columns = np.arange(0, max(width - tile_px, 0) + 1, align_px)
+    ys, xs = (axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij"))
+    rng = make_rng(seed)
+    if ys.size > max(CANDIDATES_AT_MOST, count):
+        candidates = np.sort(rng.choice(ys.size, max(CANDIDATES_AT_MOST, count), replace=False))
+        ys, xs = ys[candidates], xs[candidates]
+    chosen = [int(rng.integers(ys.size))]
+    nearest = np.full(ys.size, np.inf)
+    while len(chosen) < min(count, ys.size):
+        y, x = ys[chosen[-1]], xs[chosen[-1]]
+        nearest = np.minimum(nearest, np.maximum(np.abs(ys - y), np.abs(xs - x)))
+        chosen.append(int(np.argmax(nearest)))
+    return [
+        Tile(int(ys[i]), int(xs[i]), min(tile_px, height - int(ys[i])), min(tile_px, width - int(xs[i])))
+        for i in chosen
+    ]
+
+
+def offsets_available(height: int, width: int, *, tile_px: int, align_px: int) -> int:
+    """Return the number of different aligned tiles completely inside an image.
+
+    >>> offsets_available(256, 272, tile_px=256, align_px=16), offsets_available(255, 900, tile_px=256, align_px=16)
+    (2, 0)
+    """
+    if min(height, width) < tile_px:
+        return 0
+    return ((height - tile_px) // align_px + 1) * ((width - tile_px) // align_px + 1)

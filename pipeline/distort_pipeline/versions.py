@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 INGEST = 1
 PAIRS = 2
 TRAIN = 1
-EVALUATE = 1
-GENERATE = 1
-EXPORT = 2
+EVALUATE = 2
+GENERATE = 2
+EXPORT = 3
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distort_pipeline.components.jpeg_stage import read_jpeg_stage
-from distort_pipeline.components.patches import cut_patches
+from distort_pipeline.networks.jpeg_stage import read_jpeg_stage
+from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.training.learn import LearnData, LearnSettings, learn
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     print(json.dumps(generator.fit_report, indent=1, default=str))
     if options.judge:
         judge, _ = load(options.folder / "judge")
-        from distort_pipeline.components.saved import composed_arrays
-        from distort_pipeline.stores.models import write_arrays
+        from distort_pipeline.models.store import write_arrays
+        from distort_pipeline.networks.saved import composed_arrays
 
         arrays, described = composed_arrays(generator)
         write_arrays(options.out / "generator.safetensors", arrays)

@@ -15,16 +15,16 @@ from typing import Any
 import cv2
 import yaml
 
+from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.metrics.nss_features import luma
+from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.records import Image
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
-from distort_pipeline.statistics.calibration import HIGHEST_PSNR_DB
-from distort_pipeline.statistics.divergence import jsd_nss
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.mscn import luma
-from distort_pipeline.stores.files import write_bytes, write_json
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import load_generator
 
 BUILD = Path("build")
 DISTORTION = "jpeg"
@@ -41,7 +41,7 @@ def main() -> None:
     for run in params["runs"]:
         trained = load_generator(BUILD / "models" / run, batch_size=1)
         generated[run] = [trained.predictor.distort_image(image, seed=0) for image in pristine]
-        names[run] = name_of(trained.card["settings"]["train"])
+        names[run] = name_of(trained.card.settings.train)
     metrics: dict[str, Any] = {
         "images": len(pristine),
         "pristine": means(pristine, true, pristine),

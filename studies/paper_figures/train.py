@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from distort_pipeline.commands.params import parse_section
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.params import parse_section
 from distort_pipeline.steps import train
 
 DISTORTION = "jpeg"

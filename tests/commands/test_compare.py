@@ -1,15 +1,16 @@
 import dataclasses
+import json
 
 import pyarrow.parquet as pq
 import pytest
 from damage import change_json
 
 from distort_pipeline.commands.compare import _planned, compare
+from distort_pipeline.data.arrays import create_group
+from distort_pipeline.data.tables import write_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metric_names import COMPUTED
+from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.stores.arrays import create_group
-from distort_pipeline.stores.tables import write_table
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
 
@@ -65,6 +66,7 @@ def test_other_records_and_other_pristine_tiles_are_never_tolerated(finished_cor
 
 
 def test_corpora_of_other_settings_are_not_compared(finished_corpus, damaged):
-    change_json(damaged / "store.json", settings={})
+    settings = json.loads((damaged / "store.json").read_text())["settings"]
+    change_json(damaged / "store.json", settings={**settings, "manifest_digest": "other"})
     with pytest.raises(PipelineError, match="their settings, models or images differ"):
         compare(finished_corpus, damaged)

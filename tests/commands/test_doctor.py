@@ -2,8 +2,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from distort_pipeline.assets import PRETRAINED
 from distort_pipeline.cli import main
+from distort_pipeline.commands.inputs import PRETRAINED
 
 
 def nobody():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from distort_pipeline.commands.gallery import gallery
+from distort_pipeline.data.images import decode
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.images import decode
 
 pytest_plugins = ["corpus_fixtures"]
 

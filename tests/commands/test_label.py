@@ -7,16 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.label import by_metric, by_table
+from distort_pipeline.commands import label
+from distort_pipeline.commands.label import Metric, by_metric, by_table
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import Ledger
+from distort_pipeline.data.labels import labels_of
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import export
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import Ledger
-from distort_pipeline.stores.labels import labels_of
-from distort_pipeline.tasks import metric_labels
-from distort_pipeline.tasks.metric_labels import Metric
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -60,9 +59,9 @@ def test_ratings_off_the_scale_of_kadid_are_refused_there_and_told(damaged, tabl
 
 
 def test_the_corpus_digest_stays_and_labels_are_verified(damaged, table):
-    before = open_corpus(damaged).metadata["digest"]
+    before = open_corpus(damaged).metadata.digest
     by_table(damaged, table, name="rating", lower_better=True)
-    assert open_corpus(damaged).metadata["digest"] == before
+    assert open_corpus(damaged).metadata.digest == before
     assert verify(damaged).problems == ()
     entry = damaged / "labels" / "rating" / "ledger" / "jpeg-00000.json"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "values": "0"}))
@@ -149,10 +148,10 @@ def choice(row, truth):
 def _brightness(monkeypatch):
     """A metric instead of pyiqa: the mean of the distorted image."""
     metric = Metric(lower_better=True, full_reference=False, measure=np.mean)
-    for target in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.tasks.metric_labels.load_metric"):
+    for target in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.commands.label.load_metric"):
         monkeypatch.setattr(target, lambda *_: metric)
     monkeypatch.setattr(
-        metric_labels,
+        label,
         "_measured",
         lambda metric, _, pairs: [float(metric.measure(distorted)) for distorted, _ in pairs],
     )
@@ -186,7 +185,7 @@ def test_an_interrupted_labelling_resumes(damaged, monkeypatch):
 
 
 def test_without_pyiqa_the_error_names_the_package(finished_corpus, monkeypatch):
-    metric_labels.load_metric.cache_clear()
+    label.load_metric.cache_clear()
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install '\.\[consumers\]'"):
         by_metric(finished_corpus, "lpips")

@@ -3,15 +3,17 @@ import json
 import shutil
 
 import pytest
+from click.testing import CliRunner
 from damage import change_json, flip
 
+from distort_pipeline.cli import main
+from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.label import by_table
-from distort_pipeline.commands.repair import repair
+from distort_pipeline.commands.repair import repair, shards_of
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.rebuild import Inputs, rebuilder
 from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures", "store_copies"]
@@ -27,13 +29,29 @@ def repaired(path, **inputs):
     return repair(path, verify(path), rebuilder(path, Inputs(**inputs), Workers()))
 
 
+def test_files_belong_to_shards_or_to_the_whole_store(damaged, pairs, exported):
+    image = min((exported / "distorted/jpeg").iterdir()).relative_to(exported).as_posix()
+    for store, name, shard in (
+        (damaged, "records/tiles-00001.parquet", "tiles-00001"),
+        (damaged, "truth/tiles-00000.npz", "tiles-00000"),
+        (damaged, "index.html", None),
+        (damaged, "pixels.zarr/distorted/jpeg/zarr.json", None),
+        (damaged, "pixels.zarr/distorted/jpeg/c.1.0.0.0", "jpeg-00001"),
+        (pairs, "pixels.zarr/train/jpeg/c.0.1.0.0.0", "train-00001"),
+        (pairs, "pixels.zarr/val/hills-1/jpeg-1/zarr.json", "val-00000"),
+        (exported, "metadata.csv", None),
+        (exported, image, "jpeg-00000"),
+    ):
+        assert (store / name).is_file()
+        assert shards_of(store).get(name) == shard
+
+
 def test_only_the_damaged_shards_of_a_corpus_are_rebuilt(damaged, small_manifest, models, finished_corpus):
     before = times(damaged)
     flip(damaged / "pixels.zarr/distorted/jpeg/c.1.0.0.0", 60)
     (damaged / "pixels.zarr/pristine/c.2.0.0.0").unlink()
     (damaged / "records/white_noise-00002.parquet").write_bytes(b"")
     flip(damaged / "pixels.zarr/distorted/white_noise/zarr.json", 10)  # a file of the whole corpus
-    assert verify(damaged).damaged >= {"jpeg-00001", "tiles-00002", "white_noise-00002"}
     assert repaired(damaged, manifest=small_manifest, models=models).problems == ()
     metadata = json.loads((damaged / "store.json").read_text())
     assert metadata["digest"] == json.loads((finished_corpus / "store.json").read_text())["digest"]
@@ -44,6 +62,11 @@ def test_only_the_damaged_shards_of_a_corpus_are_rebuilt(damaged, small_manifest
         "pixels.zarr/pristine/c.2.0.0.0",
         "records/white_noise-00002.parquet",
     }
+
+
+def test_a_corpus_with_damaged_reports_is_repaired(damaged, small_manifest, models):
+    (damaged / "reports/jpeg-00001.json").write_text('{"format": ')
+    assert repaired(damaged, manifest=small_manifest, models=models).problems == ()
 
 
 def test_a_pair_store_is_repaired_with_its_external_pairs(pairs, small_manifest, faded):
@@ -129,7 +152,7 @@ def test_a_disk_without_hard_links_needs_room_for_copies(damaged, small_manifest
     before = times(damaged)
     monkeypatch.setattr("os.link", refused)
     with monkeypatch.context() as full:
-        full.setattr("distort_pipeline.stores.files.free_bytes", lambda _: 1000)
+        full.setattr("distort_pipeline.data.files.free_bytes", lambda _: 1000)
         with pytest.raises(PipelineError, match=r"stays as it was: .* the disk has 0\.00 GB free"):
             repaired(damaged, manifest=small_manifest, models=models)
     assert times(damaged) == before
@@ -180,11 +203,35 @@ def test_an_intact_store_stays_unchanged(damaged):
     assert times(damaged) == before
 
 
+def test_a_store_that_cannot_be_repaired_does_not_keep_others_from_it(exported, model, small_manifest, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(small_manifest.parent, folder / "photos")
+    (folder / "photos/wren.png").unlink()
+    flip(model / "generator.safetensors", 2000)
+    (exported / "metadata.csv").unlink()
+    corpus = exported.parent / "nowhere"
+    paths = [corpus, model, folder / "photos/manifest.jsonl", folder, exported]
+    before = times(tmp_path)
+    result = CliRunner().invoke(main, ["verify", *map(str, paths), "--repair", "--corpus", str(corpus)])
+    assert result.exit_code == 2
+    assert times(tmp_path) == before
+    for reason in (
+        f"there is nothing at {corpus}",
+        f"{model / 'generator.safetensors'} was changed: its checksum differs",
+        f"{model} has no shards to repair: move it away and train it again",
+        "wren.png cannot be used any more: there is no such file",
+        f"{folder / 'photos/manifest.jsonl'} has no shards to repair: ingest again",
+        f"{folder} has no shards to repair: name the damaged store in it",
+        f"{exported} cannot be repaired and stays as it was: {corpus} holds no corpus",
+    ):
+        assert reason in result.output
+
+
 def test_stores_that_cannot_be_repaired_are_reported_and_stay_unchanged(
     damaged, model, small_manifest, models, tmp_path
 ):
     flip(model / "generator.safetensors", 2000)
-    with pytest.raises(PipelineError, match="has no shards to repair: train it again"):
+    with pytest.raises(PipelineError, match="has no shards to repair: move it away and train it again"):
         repair(model, verify(model), lambda _: None)
     (damaged / "ledger/jpeg-00000.json").unlink()
     other = shutil.copytree(models, tmp_path / "models")

@@ -168,8 +168,8 @@ def test_a_metric_of_pyiqa_becomes_a_label(damaged, metric):
     pyiqa = pytest.importorskip("pyiqa")
     torch = pytest.importorskip("torch")
     from distort_pipeline.commands.label import by_metric
-    from distort_pipeline.stores.corpora import open_corpus
-    from distort_pipeline.stores.labels import labels_of
+    from distort_pipeline.data.corpora import open_corpus
+    from distort_pipeline.data.labels import labels_of
 
     by_metric(damaged, metric)
     corpus = open_corpus(damaged)
@@ -196,8 +196,7 @@ def test_a_metric_unknown_to_pyiqa_is_an_error(finished_corpus):
 def test_labels_agree_with_piq(sample, number):
     piq = pytest.importorskip("piq")
     torch = pytest.importorskip("torch")
-    from distort_pipeline.statistics.gmsd import gmsd
-    from distort_pipeline.statistics.ssim import ms_ssim, ssim
+    from distort_pipeline.metrics.full_reference import gmsd, ms_ssim, ssim
 
     image = cv2.cvtColor(cv2.imread(str(sorted(sample.glob("*.png"))[number])), cv2.COLOR_BGR2RGB)[:256, :256]
     for quality in (5, 12, 43):

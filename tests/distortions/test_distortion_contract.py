@@ -15,8 +15,7 @@ from distort_pipeline import distortions
 from distort_pipeline.distortions import DISTORTIONS, Distorted
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.registry import Registry
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import Registry, make_rng
 
 SIZES = [(8, 8), (31, 50), (257, 129), (1024, 640), (16, 1024)]
 
@@ -166,7 +165,7 @@ def test_a_file_that_fails_to_import_stops_the_run_every_time(tmp_path, monkeypa
     package = tmp_path / "folder_of_distortions"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from distort_pipeline.registry import Registry\nTHINGS = Registry('thing', __name__)\n"
+        "from distort_pipeline.records import Registry\nTHINGS = Registry('thing', __name__)\n"
     )
     (package / "fine.py").write_text(
         "from folder_of_distortions import THINGS\n\n@THINGS.add('fine')\ndef fine(): pass\n"

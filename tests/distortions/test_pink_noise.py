@@ -7,7 +7,7 @@ import pytest
 
 from distort_pipeline.distortions.pink_noise import pink_field, pink_noise
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import make_rng
 
 GREY = np.full((480, 531, 3), 128, np.uint8)
 

@@ -7,7 +7,7 @@ import pytest
 from distort_pipeline import distortions
 from distort_pipeline.distortions.presets import PRESETS, default_index, parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import make_rng
 
 # Written out a second time, in the units of the sources: quality; bits per pixel or ratio; variance on [0, 1]
 TABLE = [

@@ -5,13 +5,13 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline import distortions
-from distort_pipeline.assets import sample_folder
+from distort_pipeline.commands.inputs import sample_folder
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.jpeg import coarseness, quality_of
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.distortions.severity_scale import declared_scale, has_severity_scale, parameters_at, severity_of
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import make_rng
 
 LEVEL_SETS = [
     (preset, name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions.white_noise import white_noise
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import make_rng
 
 GREY = np.full((400, 500, 3), 128, np.uint8)
 COUNT = 400 * 500  # values of one channel

@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import LEVELS_PER_UNIT, denormalize, make_rng, normalize
 from examples.jpeg_surrogate.__main__ import main
 from examples.jpeg_surrogate.experiment import (
     BITS,

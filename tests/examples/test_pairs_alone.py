@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import features
 
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import decode, encode_png
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import decode, encode_png
 from examples.pairs_alone import __main__ as pairs_alone
 from examples.pairs_alone.__main__ import main
 from examples.pairs_alone.distortions import SOURCES, write_partners
@@ -55,7 +55,7 @@ def test_without_avif_the_error_names_the_package(monkeypatch, pristine, tmp_pat
 
 
 def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path, capsys, monkeypatch):
-    quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 2, c2st_tiles: 16, c2st_folds: 2}\n"
+    quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 1, c2st_tiles: 16, c2st_folds: 2}\n"
     monkeypatch.setattr(pairs_alone, "SETTINGS", quick)
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
     main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
@@ -66,7 +66,7 @@ def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path
     assert f"generated          {figures['jsd_nss']:.5f}" in printed
     assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
     (report,) = open_corpus(folder / "corpus").reports()
-    assert (report["external"], report["comparison"]) == (True, "unpaired")
+    assert (report.external, report.comparison) == (True, "unpaired")
 
 
 def test_too_few_pairs_end_with_the_number_that_is_needed(pristine, tmp_path, capsys):

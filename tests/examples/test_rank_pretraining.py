@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.distortions import apply
-from distort_pipeline.pixels import normalize
-from distort_pipeline.seeds import make_rng
+from distort_pipeline.records import make_rng, normalize
 from examples.rank_pretraining.__main__ import main
 from examples.rank_pretraining.experiment import (
     Material,

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 import yaml
 
+from distort_pipeline.commands.options import EXPORT_FORMATS
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.exports import EXPORTS
-from distort_pipeline.options import EXPORT_FORMATS
 from distort_pipeline.steps import export
 
 pytest_plugins = ["corpus_fixtures"]
@@ -66,9 +66,9 @@ def test_the_card_has_a_head_for_tools_and_the_headings_of_a_datasheet(exported,
         "There are no human scores here", "Opening it", "Motivation", "Composition", "Collection process",
         "Preprocessing and labelling", "Uses", "Distribution", "Maintenance",
     ]  # fmt: skip
-    assert corpus.metadata["digest"] in body
+    assert corpus.metadata.digest in body
     assert "- CC0-1.0: 5" in body
-    assert "| jpeg | 20 | quality 12 | 0 |" in body
+    assert "| jpeg | 20 | quality 12 | no fit, U-Net of 4 base filters |" in body
     assert f"`{name}`" in body
     assert ("The score that this format carries is `ssim_higher_better`" in body) == EXPORTS.get(name).scored
     assert max(map(len, body.split("\n"))) < 180

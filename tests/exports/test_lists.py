@@ -10,12 +10,12 @@ from damage import change_json
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.tables import read_records, write_table
 from distort_pipeline.exports import ExportSource
 from distort_pipeline.exports.kadid import sample_name
 from distort_pipeline.exports.ranked import ordered_pairs
 from distort_pipeline.records import SampleRecord, digest_rows
 from distort_pipeline.steps import export
-from distort_pipeline.stores.tables import read_records, write_table
 
 pytest_plugins = ["corpus_fixtures"]
 

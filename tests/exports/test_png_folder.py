@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.exports import EXPORTS, ExportSource, Part
-from distort_pipeline.exports.documents import write_documents
+from distort_pipeline.exports.croissant import write_documents
 from distort_pipeline.exports.png_folder import PngFolder
 
 pytest_plugins = ["corpus_fixtures"]

@@ -9,12 +9,12 @@ import pytest
 from commands import metadata
 from tally import tally
 
+from distort_pipeline.commands.inputs import Inputs, rebuilder
 from distort_pipeline.commands.repair import repair
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.rebuild import Inputs, rebuilder
 from distort_pipeline.steps import export
 
 pytestmark = pytest.mark.slow

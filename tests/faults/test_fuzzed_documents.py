@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tally import tally
 
+from distort_pipeline.commands.params import SECTIONS, Params, load_params
 from distort_pipeline.commands.verify import verify
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.manifests import Manifest, read_manifest
+from distort_pipeline.data.sources import Source, open_source
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.params import SECTIONS, Params, load_params
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.manifests import Manifest, read_manifest
-from distort_pipeline.stores.models import read_arrays, read_histograms
-from distort_pipeline.stores.sources import Source, open_source
+from distort_pipeline.models.store import read_arrays, read_histograms
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["corpus_fixtures"]

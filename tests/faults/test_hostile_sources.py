@@ -17,7 +17,7 @@ from commands import Workdir
 from mutations import mutated, seeds
 from tally import tally
 
-from distort_pipeline.stores.manifests import read_manifest
+from distort_pipeline.data.manifests import read_manifest
 
 pytestmark = pytest.mark.slow
 

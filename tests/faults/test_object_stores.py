@@ -11,11 +11,11 @@ from tally import tally
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import GenerateConfig, PairsConfig
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.data.remote import RemotePath, as_path
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import generate, pairs
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.stores.remote import RemotePath, as_path
 
 moto = pytest.importorskip("moto.server", reason="object stores are tested on moto's server: pip install moto[server]")
 pytest.importorskip("s3fs", reason="object stores need the extra s3")

@@ -1,28 +1,64 @@
-"""Places of stores: links, mount points, the working folder, read-only disks; and repairs there, or without inputs."""
+"""Places of stores: links, mount points, read-only disks and folders; and repairs there, or without inputs."""
 
 import hashlib
+import os
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 
 import pytest
-from commands import metadata, remount, small_disk
+from click.testing import CliRunner
+from commands import Workdir, remount, small_disk
+from fault_workdirs import SETTINGS
 from tally import tally
+
+from distort_pipeline.cli import main
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["corpus_fixtures", "fault_workdirs"]
 
 SIZE = 2**28
+SMALL = {"ingest": {"val_count": 1}, "generate": {"count": 32}}  # places matter here, amounts do not
+OUTSIDE = ("store.json", "run.json")  # a repair may write them again
+DAMAGED_FILES = {
+    "pairs": "records/train-00000.parquet",
+    "corpus": "ledger/tiles-00000.json",
+    "export": "metadata.csv",
+    "model": "README.md",
+    "evaluation": "results.csv",
+}
+SHARDED = ("pairs", "corpus", "export")
+
+
+class OneProcess(Workdir):
+    """A working folder for commands in this process, which imports TensorFlow once."""
+
+    def run(self, *args, before=()):
+        if before:
+            return super().run(*args, before=before)
+        with chdir(self.folder):
+            result = CliRunner().invoke(main, [str(arg) for arg in args])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
-def commands(workdir, models, workdir_pairs, workdir_corpus):
+def workdir(tmp_path_factory, sample):
+    settings = {name: {**section, **SMALL.get(name, {})} for name, section in SETTINGS.items()}
+    for name in ("pairs", "generate", "export"):
+        settings[name] |= {"workers": 0}
+    folder = OneProcess(tmp_path_factory.mktemp("workdir"), settings)
+    folder.succeed("ingest", sample, "--out", "manifest.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def commands(models, workdir_pairs, workdir_corpus):
     """Name → the arguments of a command, without --out."""
-    manifest = workdir.folder / "manifest.jsonl"
     return {
-        "pairs": ("pairs", manifest),
+        "pairs": ("pairs", "manifest.jsonl"),
         "train": ("train", workdir_pairs, "--distortion", "jpeg", "--steps", "0"),
         "evaluate": ("evaluate", workdir_pairs, "--models", models, "--c2st-steps", "0"),
-        "generate": ("generate", manifest, "--models", models),
+        "generate": ("generate", "manifest.jsonl", "--models", models),
         "export": ("export", workdir_corpus),
     }
 
@@ -56,97 +92,135 @@ def mount_point(folder):
             yield volume
 
 
+PLACES = {"link": linked, "link-to-nothing": linked_to_nothing, "mount-point": mount_point}
+
+
 @contextmanager
-def read_only(folder):
-    """A place on a read-only disk."""
-    with small_disk(folder / "disk", SIZE) as disk:
+def places(kind, names, folder):
+    """Name → a place of this kind."""
+    with ExitStack() as stack:
+        outs = {}
+        for name in names:
+            (folder / name).mkdir()
+            outs[name] = stack.enter_context(PLACES[kind](folder / name))
+        yield outs
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_stores_stand_at_the_place_that_out_names(workdir, commands, tmp_path, kind):
+    with places(kind, commands, tmp_path) as outs:
+        for name, args in commands.items():
+            workdir.succeed(*args, "--out", outs[name])
+        assert workdir.succeed("verify", *outs.values()).count("all as it was made") == len(commands)
+        for name, args in commands.items():
+            assert "already" in workdir.succeed(*args, "--out", outs[name])
+    tally(f"places-{kind}", stores=len(commands))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(workdir, commands, tmp_path):
+    with small_disk(tmp_path / "disk", SIZE) as disk:
         remount(disk, "ro")
-        yield disk / "store"
+        for args in commands.values():
+            code, output = workdir.run(*args, "--out", disk / "store")
+            assert code == 2
+            assert "Read-only file system" in output
+            assert len(output.strip().splitlines()) <= 2  # the settings' file, and the reason
+    tally("places-read-only", refused=len(commands))
 
 
-DESTINATIONS = {"link": linked, "link-to-nothing": linked_to_nothing, "mount-point": mount_point}
-
-
-@pytest.mark.parametrize("kind", DESTINATIONS)
-@pytest.mark.parametrize("name", ["pairs", "train", "evaluate", "generate", "export"])
-def test_a_store_stands_at_the_place_that_out_names(workdir, commands, tmp_path, name, kind):
-    with DESTINATIONS[kind](tmp_path) as out:
-        workdir.succeed(*commands[name], "--out", out)
-        assert "all as it was made" in workdir.succeed("verify", out)
-        assert "already" in workdir.succeed(*commands[name], "--out", out)
-    tally(f"places-{name}-{kind}", stores=1)
-
-
-@pytest.mark.parametrize("name", ["pairs", "train", "evaluate", "generate", "export"])
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(workdir, commands, tmp_path, name):
-    with read_only(tmp_path) as out:
-        code, output = workdir.run(*commands[name], "--out", out)
-        assert code == 2
-        assert "Read-only file system" in output
-        assert len(output.strip().splitlines()) <= 2  # the settings' file, and the reason
-    tally(f"places-{name}-read-only", refused=1)
+@pytest.fixture(scope="module")
+def originals(workdir, commands, models):
+    """Name → a finished store of each kind, the corpus with labels."""
+    for name in ("export", "evaluate"):
+        workdir.succeed(*commands[name], "--out", name)
+    (workdir.folder / "ratings.csv").write_text("sample,score\n0,3\n1,4\n")
+    shutil.copytree(workdir.folder / "corpus", workdir.folder / "rated")
+    workdir.succeed("label", "rated", "--table", "ratings.csv", "--name", "rating")
+    folders = {"pairs": "pairs", "corpus": "rated", "export": "export", "evaluation": "evaluate"}
+    return {"model": models / "jpeg", **{name: workdir.folder / folder for name, folder in folders.items()}}
 
 
 @pytest.fixture
-def stores(workdir, commands, tmp_path):
-    """Name → (a copy of a store with a damaged shard, options for its repair)."""
-    manifest, models = commands["generate"][1], commands["generate"][3]
-    originals = {
-        "pairs": (workdir.folder / "pairs", ("--manifest", manifest), "records/train-00000.parquet"),
-        "corpus": (workdir.folder / "corpus", ("--manifest", manifest, "--models", models), "ledger/tiles-00000.json"),
-    }
-    export = tmp_path / "made" / "export"
-    workdir.succeed(*commands["export"], "--out", export)
-    originals["export"] = (export, ("--corpus", workdir.folder / "corpus"), "metadata.csv")
-    return originals
+def inputs(models):
+    """Option → an input of repairs."""
+    return {"--manifest": "manifest.jsonl", "--models": models, "--corpus": "corpus"}
 
 
-def copied(stores, name, to):
-    """Copy a store to the folder `to` and damage the copy; return the options of its repair."""
-    folder, options, damaged = stores[name]
-    shutil.copytree(folder, to, dirs_exist_ok=True)
-    (to / damaged).write_bytes(b"x")
-    return options
+def repaired(workdir, outs, inputs):
+    """Return exit code and output of a repair of all `outs`."""
+    return workdir.run("verify", *outs.values(), "--repair", *(word for option in inputs.items() for word in option))
 
 
-def contents(folder):
+def damage(originals, outs):
+    """Copy a store to each of `outs` and damage the copies; return their contents before and after."""
+    for name, out in outs.items():
+        shutil.copytree(originals[name], out, dirs_exist_ok=True)
+    before = contents(outs)
+    for name, out in outs.items():
+        (out / DAMAGED_FILES[name]).write_bytes(b"x")
+    return before, contents(outs)
+
+
+def contents(outs):
+    """Return file → digest of all files of stores."""
     return {
-        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
+        f"{name}/{path.relative_to(out)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, out in outs.items()
+        for path in out.rglob("*")
         if path.is_file()
     }
 
 
 @pytest.mark.parametrize("kind", ["link", "mount-point"])
-@pytest.mark.parametrize("name", ["pairs", "corpus", "export"])
-def test_repair_mends_in_place(workdir, stores, tmp_path, name, kind):
-    with DESTINATIONS[kind](tmp_path) as out:
-        options = copied(stores, name, out)
-        if name == "corpus":
-            (tmp_path / "ratings.csv").write_text("sample,score\n0,3\n1,4\n")
-            workdir.succeed("label", out, "--table", tmp_path / "ratings.csv", "--name", "rating")
-        digest, before = metadata(out)["digest"], contents(out)
-        assert workdir.run("verify", out)[0] == 1
-        assert "all as it was made" in workdir.succeed("verify", out, "--repair", *options)
-        assert metadata(out)["digest"] == digest
-        assert set(contents(out)) == set(before)
-    tally(f"places-repair-{name}-{kind}", repairs=1, same_digest=1)
+def test_repair_mends_in_place(workdir, originals, inputs, tmp_path, kind):
+    with places(kind, SHARDED, tmp_path) as outs:
+        before, _ = damage(originals, outs)
+        assert workdir.run("verify", *outs.values())[0] == 1
+        code, output = repaired(workdir, outs, inputs)
+        assert (code, output.count("all as it was made")) == (0, len(outs)), output
+        after = contents(outs)
+        assert set(after) == set(before)
+        assert [name for name in before if after[name] != before[name] and not name.endswith(OUTSIDE)] == []
+    tally(f"places-repair-{kind}", repairs=len(outs), same_files=len(outs))
 
 
-@pytest.mark.parametrize("name", ["pairs", "corpus", "export"])
-def test_a_repair_that_cannot_be_done_leaves_every_byte_as_it_was(workdir, stores, tmp_path, name):
-    with linked(tmp_path) as out:
-        options = copied(stores, name, out)
-        before = contents(out)
-        missing = [(options[0], tmp_path / "missing", *options[2:])]
-        if name != "export":  # an export is made of its corpus alone
-            missing.append((*options, "--root", tmp_path / "missing"))
-        for arguments in missing:
-            code, output = workdir.run("verify", out, "--repair", *arguments)
-            assert (code, "cannot be repaired and stays as it was" in output) == (2, True), output
-            assert contents(out) == before
-        remount(out.resolve().parent, "ro")
-        code, output = workdir.run("verify", out, "--repair", *options)
-        assert (code, "Read-only file system" in output) == (2, True), output
-        assert contents(out) == before
-    tally(f"places-repair-{name}-refused", refused=len(missing) + 1)
+def test_a_repair_without_its_inputs_leaves_every_byte_as_it_was(workdir, originals, inputs, tmp_path):
+    missing = tmp_path / "missing"
+    with places("link", DAMAGED_FILES, tmp_path) as outs:
+        _, damaged = damage(originals, outs)
+        corpus = {"corpus": outs["corpus"]}
+        refused = 0
+        for stores, options in (
+            (outs, {"--manifest": missing, "--corpus": missing}),
+            (outs, {"--root": missing, "--corpus": missing}),
+            (corpus, {"--models": missing}),
+        ):
+            code, output = repaired(workdir, stores, inputs | options)
+            assert code == 2, output
+            for name, out in stores.items():
+                assert f"{out / DAMAGED_FILES[name]} was changed" in output
+                reason = "cannot be repaired and stays as it was: " if name in SHARDED else "has no shards to repair: "
+                assert f"{out} {reason}" in output
+                refused += 1
+            assert contents(outs) == damaged
+    tally("places-repair-without-inputs", refused=refused)
+
+
+WITHOUT_RIGHTS = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="setpriv takes root's rights away")
+def test_a_repair_that_cannot_be_written_leaves_every_byte_as_it_was(workdir, originals, inputs, tmp_path):
+    with places("link", DAMAGED_FILES, tmp_path) as outs:
+        _, damaged = damage(originals, outs)
+        options = [word for option in inputs.items() for word in option]
+        for reason, before in (("Permission denied", WITHOUT_RIGHTS), ("Read-only file system", ())):
+            for name, out in outs.items():
+                if before:
+                    (out / DAMAGED_FILES[name]).parent.chmod(0o555)
+                else:
+                    remount(out.resolve().parent, "ro")
+            code, output = workdir.run("verify", *outs.values(), "--repair", *options, before=before)
+            assert (code, output.count(reason)) == (2, len(SHARDED)), output
+            assert contents(outs) == damaged
+    tally("places-repair-read-only", refused=2 * len(outs))

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from distort_pipeline import versions
 from distort_pipeline.cli import main
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.images import decode, encode_png
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.distortions import codec_versions
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.images import decode, encode_png
-from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.versions import package_versions
 
 FOLDER = Path(__file__).parent

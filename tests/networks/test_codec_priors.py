@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline import config
-from distort_pipeline.networks.codec_priors import CODEC_PRIORS, DCT, DWT97, TO_PLANES, TO_RGB
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, DCT, DWT97, TO_PLANES, TO_RGB
 
 
 def planes(*shape, seed=0):

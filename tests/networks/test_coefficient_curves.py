@@ -5,10 +5,15 @@ import keras
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.codec_priors import CODEC_PRIORS
-from distort_pipeline.networks.coefficient_curves import UPWARDS, CoefficientCurves, knot_indices, significance_in
-from distort_pipeline.training.curve_fit import in_half_units
-from distort_pipeline.wavelets.planes import PHASES
+from distort_pipeline.networks.codec_prior import (
+    CODEC_PRIORS,
+    UPWARDS,
+    CoefficientCurves,
+    knot_indices,
+    significance_in,
+)
+from distort_pipeline.networks.wavelets import PHASES
+from distort_pipeline.training.fit_curves import in_half_units
 
 
 def built(codec_prior):

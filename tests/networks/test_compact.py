@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-
-from distort_pipeline.networks.compact import (  # noqa: E402
+from distort_pipeline.networks.compact import (
+    NOISE_CHANNELS,
     REACH_PX,
     CompactSize,
     Shuffle,
     Unshuffle,
     build_compact_discriminator,
+    network_inputs,
+    new_body,
     position_maps,
     scene_statistics,
 )
-from distort_pipeline.networks.compact_body import NOISE_CHANNELS, network_inputs, new_body  # noqa: E402
-from distort_pipeline.networks.octave_powers import power_mismatch  # noqa: E402
+from distort_pipeline.networks.losses import power_mismatch
 
 SMALL = CompactSize(8, 8, 8, 8)
 

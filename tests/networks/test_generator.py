@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.generator import build_generator, generator_inputs, noise_shapes
+from distort_pipeline.networks.generator import Architecture, build_generator, noise_shapes
+from distort_pipeline.networks.layers import GeneratorInputs
 
 
 def images(*shape, seed=0):
@@ -21,7 +22,7 @@ def trainable(model):
 
 
 def test_the_paper_size_network_has_the_papers_number_of_weights():
-    model = build_generator(base_filters=64)
+    model = build_generator(Architecture(base_filters=64))
     assert trainable(model) == 41_830_147
     assert sum("_conv" in layer.name for layer in model.layers) == 14
     convolutions = [layer for layer in model.layers if layer.name.endswith("_conv")]
@@ -31,14 +32,16 @@ def test_the_paper_size_network_has_the_papers_number_of_weights():
 
 def test_base_filters_scale_every_layer():
     widths = {
-        layer.name: layer.filters // 3 for layer in build_generator(base_filters=3).layers if "_conv" in layer.name
+        layer.name: layer.filters // 3
+        for layer in build_generator(Architecture(base_filters=3)).layers
+        if "_conv" in layer.name
     }
     assert list(widths.values()) == [1, 2, 4, 8, 8, 8, 8, 8, 8, 8, 4, 2, 1, 1]
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 256)])
 def test_the_output_has_the_inputs_shape_and_is_float32(height, width):
-    model = build_generator(base_filters=2)
+    model = build_generator(Architecture(base_filters=2))
     outputs = model(images(2, height, width, 3))
     assert outputs.shape == (2, height, width, 3)
     assert outputs.dtype == tf.float32
@@ -46,18 +49,18 @@ def test_the_output_has_the_inputs_shape_and_is_float32(height, width):
 
 @pytest.mark.parametrize("channels", [0, 2])
 def test_with_a_zero_last_kernel_the_image_passes_unchanged(channels):
-    model = build_generator(base_filters=2, noise_channels=channels)
+    model = build_generator(Architecture(base_filters=2, noise_channels=channels))
     for name in ["decoder_7_conv", *(["decoder_7_noise"] if channels else [])]:
         layer = model.get_layer(name)
         layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
     x = images(2, 128, 128, 3) * 1.5  # beyond [-1, 1]: nothing is clipped
-    inputs = generator_inputs(x, noises(128, 128, channels, 2))
+    inputs = GeneratorInputs(x, noises(128, 128, channels, 2)).listed()
     for training in (False, True):
         assert np.array_equal(model(inputs, training=training), x)
 
 
 def test_it_adds_a_residual_that_its_head_scales():
-    model = build_generator(base_filters=2)
+    model = build_generator(Architecture(base_filters=2))
     x = images(1, 128, 128, 3)
     head = model.get_layer("decoder_7_conv")
     once = np.asarray(model(x, training=False) - x)
@@ -69,8 +72,8 @@ def test_it_adds_a_residual_that_its_head_scales():
 
 def test_every_weight_learns():
     # training mode: in inference mode of a new network the moments of the batch norms are not yet those of its features
-    model = build_generator(base_filters=2, noise_channels=1)
-    inputs = generator_inputs(images(2, 128, 128, 3), noises(128, 128, 1, 2))
+    model = build_generator(Architecture(base_filters=2, noise_channels=1))
+    inputs = GeneratorInputs(images(2, 128, 128, 3), noises(128, 128, 1, 2)).listed()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(inputs, training=True) ** 2)
     for variable, gradient in zip(
@@ -84,19 +87,19 @@ def test_every_weight_learns():
 def test_noise_enters_at_every_scale():
     assert noise_shapes(256, 128, 0) == []
     assert noise_shapes(256, 128, 3) == [(2 * 2**n, 2**n, 3) for n in range(1, 8)]
-    model = build_generator(base_filters=2, noise_channels=2)
+    model = build_generator(Architecture(base_filters=2, noise_channels=2))
     assert [tuple(variable.shape)[1:] for variable in model.inputs] == [(None, None, 3), *[(None, None, 2)] * 7]
     x = images(1, 128, 128, 3)
     z = noises(128, 128, 2, 1)
-    still = np.asarray(model(generator_inputs(x, z), training=False))
+    still = np.asarray(model(GeneratorInputs(x, z).listed(), training=False))
     for scale in range(7):
         changed = [*z[:scale], z[scale] + 1, *z[scale + 1 :]]
-        assert not np.array_equal(model(generator_inputs(x, changed), training=False), still), scale
+        assert not np.array_equal(model(GeneratorInputs(x, changed).listed(), training=False), still), scale
 
 
 def test_bfloat16_computes_the_same_image_in_float32():
-    exact = build_generator(base_filters=4)
-    rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
+    exact = build_generator(Architecture(base_filters=4))
+    rounded = build_generator(Architecture(base_filters=4), precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
     assert all(variable.dtype == "float32" for variable in rounded.variables)
     x = images(1, 128, 128, 3)
@@ -107,11 +110,11 @@ def test_bfloat16_computes_the_same_image_in_float32():
 
 
 def test_in_bfloat16_differences_of_one_level_are_seen_near_white():
-    exact = build_generator(base_filters=4)
+    exact = build_generator(Architecture(base_filters=4))
     first = exact.get_layer("encoder_1_conv")
     kernel = np.asarray(first.kernel)
     first.kernel.assign(kernel - kernel.mean((0, 1), keepdims=True))  # sees differences only
-    rounded = build_generator(base_filters=4, precision="mixed_bfloat16")
+    rounded = build_generator(Architecture(base_filters=4), precision="mixed_bfloat16")
     rounded.set_weights(exact.get_weights())
     bright = 0.93 + np.asarray(images(1, 128, 128, 3)) / 128  # within one 8-bit level of each other, near white
     residual, seen = (np.asarray(model(bright, training=False)) - bright for model in (exact, rounded))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.normalisation import BatchNorm
+from distort_pipeline.networks.layers import BatchNorm
 
 CHANNELS = 6
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.generator import build_generator
+from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.networks.predictor import Predictor, noise_maps, pad_to_multiple
-from distort_pipeline.wavelets.significance import significance_of
+from distort_pipeline.networks.wavelets import significance_of
 
 
 def images(number, height, width, seed=0):
@@ -12,7 +12,7 @@ def images(number, height, width, seed=0):
 
 def lively(noise_channels):
     """A generator whose residual is large enough to be seen in 8 bits."""
-    model = build_generator(base_filters=2, noise_channels=noise_channels)
+    model = build_generator(Architecture(base_filters=2, noise_channels=noise_channels))
     head = model.get_layer("decoder_7_conv")
     rng = np.random.default_rng(0)
     head.set_weights([rng.normal(0, 0.5, weights.shape) for weights in head.get_weights()])
@@ -109,7 +109,9 @@ def test_no_images_are_no_images(plain):
 
 def test_without_image_significance_an_image_counts_as_whole():
     alone, with_stats = (
-        build_generator(base_filters=0, codec_prior="dwt97", levels=2, image_stats=image_stats, fused=True)
+        build_generator(
+            Architecture(base_filters=0, codec_prior="dwt97", levels=2), image_stats=image_stats, fused=True
+        )
         for image_stats in (False, True)
     )
     assert [entry.name for entry in alone.inputs] == ["pristine", "severity"]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.upsampling import FEW_FILTERS, UpsampledConv2D, composed_kernel, fused_kernel
+from distort_pipeline.networks.layers import FEW_FILTERS, UpsampledConv2D, composed_kernel, fused_kernel
 
 FILTERS = (5, FEW_FILTERS + 1)  # one for each computation
 

@@ -1,15 +1,8 @@
 import pytest
 
+from distort_pipeline.data.conditions import ModelCapabilities, build_conditions, levels_of, same_level
+from distort_pipeline.data.requests import FixedSeverity, QualityTarget, SeverityRange, request_for
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.conditions import (
-    SEVERITY,
-    ModelCapabilities,
-    SeverityRequest,
-    build_conditions,
-    levels_of,
-    same_level,
-    spread,
-)
 
 MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, multi_level=True, random=False)
 MODELS = {
@@ -70,8 +63,13 @@ def test_a_single_level_model_is_named_when_more_levels_are_requested():
 
 
 def test_a_range_is_covered_evenly_in_a_seeded_order():
-    request = SeverityRequest(SEVERITY, 0.2, 0.9)
-    values = spread(request, 7, seed=1)
+    request = request_for("severity", 0.2, 0.9)
+    values = request.values(7, seed=1)
     assert [int((value - 0.2) / 0.1) for value in sorted(values)] == list(range(7))
     assert values != sorted(values)
-    assert values == spread(request, 7, seed=1) != spread(request, 7, seed=2)
+    assert values == request.values(7, seed=1) != request.values(7, seed=2)
+
+
+def test_a_request_is_of_the_kind_of_its_unit_and_range():
+    kinds = [type(request_for(*request)) for request in (("severity", 1, 1), ("severity", 0, 1), ("ssim", 0.5, 0.5))]
+    assert kinds == [FixedSeverity, SeverityRange, QualityTarget]

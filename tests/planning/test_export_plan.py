@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.exports import matching, plan_parts
+from distort_pipeline.exports.source import matching, plan_parts
 
 COLUMNS = {
     "distortion": np.array(["jpeg"] * 5 + ["noise"] * 4),

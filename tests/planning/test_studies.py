@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from distort_pipeline.planning.studies import ANCHOR, REPEAT, SAMPLE, plan_sessions
+from distort_pipeline.exports.study import ANCHOR, REPEAT, SAMPLE, plan_sessions
 
 GROUPS = {"jpeg": list(range(100, 140)), "jp2k": list(range(200, 240)), "noise": list(range(300, 320))}
 ANCHORS = [1, 2, 3]

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
-from distort_pipeline.reports.baseline_dot_plot import baseline_dot_plot
+from distort_pipeline.reports.charts import baseline_dot_plot
 
 
 def labels(chart):

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from distort_pipeline.reports.image_index import image_index
+from distort_pipeline.reports.corpus_page import image_index
 
 pytest_plugins = ["corpus_fixtures"]
 

@@ -5,11 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from distort_pipeline.reports.charts import HEIGHT, LEFT, TOP, WIDTH
-from distort_pipeline.reports.interval_plot import interval_plot
-from distort_pipeline.reports.line_chart import line_chart
-from distort_pipeline.reports.scatter_chart import scatter_chart
-from distort_pipeline.statistics.c2st import Accuracy
+from distort_pipeline.metrics.classifier import Accuracy
+from distort_pipeline.reports.charts import HEIGHT, LEFT, TOP, WIDTH, interval_plot, line_chart, scatter_chart
 
 
 def numbers(path):
@@ -57,7 +54,7 @@ def test_lines_stay_inside_the_frame_and_values_without_logarithm_are_omitted(lo
 
 
 def test_an_accuracy_lies_inside_its_interval():
-    svg = interval_plot({"generated": Accuracy(0.55, 0.45, 0.65, 4, 80)}, title="<t>")
+    svg = interval_plot({"generated": Accuracy(0.55, 0.45, 0.65, 4, 80)}, goal=0.6, title="<t>")
     (whisker,) = paths_of(svg, "stroke-width:1.6")
     (mark,) = paths_of(svg, "fill:var(--generated")
     low, high = numbers(whisker)[0], float(re.search(r"H([0-9.]+)", whisker)[1])

@@ -5,28 +5,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small_models import card_of, write_card
 
 from distort_pipeline.config import EvaluateConfig, IngestConfig, PairsConfig
+from distort_pipeline.data.images import decode, encode_png
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.records import PairRecord
-from distort_pipeline.reports.numbers import in_bits
-from distort_pipeline.reports.residual_plots import PLOTS
-from distort_pipeline.seeds import make_rng, sample_seed
-from distort_pipeline.statistics.divergence import jsd_nss
+from distort_pipeline.metrics.jsd_nss import jsd_nss
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
+from distort_pipeline.records import PairRecord, make_rng, sample_seed
+from distort_pipeline.reports.evaluation import SCATTERED
+from distort_pipeline.reports.pages import in_bits
 from distort_pipeline.steps import evaluate, ingest, pairs
-from distort_pipeline.stores.files import write_json
-from distort_pipeline.stores.images import decode, encode_png
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
-from distort_pipeline.stores.pairs import open_pairs
+from distort_pipeline.steps.evaluation_plan import plan_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 NAMES = ("canyon-wren", "roman-colosseum", "the-spices-of-life")
 SIZES = ((256, 300), (290, 260), (257, 256))
-SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=4, c2st_tiles=16, c2st_folds=2)
+SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=1, c2st_tiles=16, c2st_folds=2)
 EXTERNAL = "faded-film"  # a distortion outside the registry
+COLUMNS = ("jpeg", "white_noise", EXTERNAL)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,11 @@ def pair_store(tmp_path_factory):
 
 def write_model(folder, distortion, parameters, *, noise=0.0):
     """A generator that returns the image itself, plus white noise of the standard deviation `noise` in 8-bit levels."""
-    from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
+    from distort_pipeline.models.store import weights_of
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
     channels = 3 if noise else 0
-    weights = weights_of(build_generator(base_filters=4, noise_channels=channels))
+    weights = weights_of(build_generator(Architecture(base_filters=4, noise_channels=channels)))
     for name in ("decoder_7_conv/kernel", "decoder_7_conv/bias"):
         weights[name] = np.zeros_like(weights[name])
     if noise:
@@ -70,16 +72,7 @@ def write_model(folder, distortion, parameters, *, noise=0.0):
         kernel[1, 1] = np.eye(3) * noise / 127.5
         weights["decoder_7_noise/kernel"] = kernel
     write_arrays(folder / WEIGHTS, weights)
-    card = {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "distortion": distortion,
-        "levels": [{"level": 1, "parameters": parameters, "severity": 1.0}],
-        "network": {"base_filters": 4, "noise_channels": channels},
-        "steps": 1,
-        "weights_digest": arrays_digest(weights),
-    }
-    write_json(folder / "store.json", card)
+    write_card(folder, card_of(distortion, [parameters], NetworkCard(4, channels), weights, steps=1))
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +91,17 @@ def metrics_of(out):
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
 
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def rows_of(out, **cells):
+    """Return the rows of results.csv with these cells."""
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[name] == cell for name, cell in cells.items())]
+
+
+def value_of(out, **cells):
+    """Return the value in the only row of results.csv with these cells."""
+    (row,) = rows_of(out, **cells)
+    return float(row["value"])
 
 
 def test_an_identity_generator_scores_exactly_the_identity_baseline(evaluated):
@@ -130,22 +131,26 @@ def test_white_noise_is_diagonal_dominant_independent_in_every_draw_and_of_its_s
     assert abs(noisy["psnr_difference"] - 20 * np.log10(19 / 18)) < 0.1
     assert abs(noisy["draw_correlation_generated"]) < 0.02
     assert noisy["draw_variance_ratio"] == pytest.approx((18 / 19) ** 2, rel=0.03)
-    residuals = json.loads((evaluated[0] / "residuals.json").read_text(encoding="utf-8"))["noisy"]
-    assert residuals["generated"]["spectral_slope"] == pytest.approx(residuals["true"]["spectral_slope"], abs=0.05)
+    generated, true = (
+        value_of(evaluated[0], generator="noisy", statistic="residual_spectral_slope", measured=measured)
+        for measured in ("generated", "true")
+    )
+    assert generated == pytest.approx(true, abs=0.05)
 
 
 def test_the_noise_floor_of_noise_is_between_the_stored_draw_and_a_second_draw(evaluated, pair_store):
-    noise_floors = {row["distortion"]: row for row in rows_of(evaluated[0] / "noise_floors.csv")}
+    out = evaluated[0]
     each = []
     for record, pristine, true in open_pairs(pair_store).validation("white_noise"):
         seed = sample_seed(5, record.image_digest, "white_noise", 1, draw=1)
         each.append(jsd_nss(true, apply("white_noise", pristine, {"sigma_8bit": 19}, make_rng(seed)).image))
-    assert float(noise_floors["white_noise"]["split_half"]) == pytest.approx(np.mean(each), abs=1e-6)
-    assert {name: row["split_half_of"] for name, row in noise_floors.items()} == {
-        "jpeg": "random halves", "white_noise": "two draws", EXTERNAL: "random halves"
-    }  # fmt: skip
-    assert noise_floors[EXTERNAL]["between_content"] == ""  # a single image has the distortion
-    assert 0 < float(noise_floors["jpeg"]["split_half"]) < float(noise_floors["jpeg"]["between_content"])
+    jsd_nss_rows = {"generator": "", "statistic": "jsd", "component": "d1_1"}
+    floor = value_of(out, distortion="white_noise", measured="true again", **jsd_nss_rows)
+    assert floor == pytest.approx(np.mean(each), abs=1e-6)
+    assert {row["distortion"] for row in rows_of(out, measured="random half")} == {"jpeg", EXTERNAL}
+    content = {row["distortion"]: float(row["value"]) for row in rows_of(out, compared_with="true on other images")}
+    assert set(content) == {"jpeg", "white_noise"}  # a single image has the external distortion
+    assert 0 < value_of(out, distortion="jpeg", measured="random half") < content["jpeg"]
 
 
 def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
@@ -156,58 +161,61 @@ def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
         for name in ("jpeg", "noisy", EXTERNAL)
         for file in (
             "side_by_side/{}.png",
-            *(f"data/{plot}_{{}}.csv" for plot in ("histogram", "spectrum", "grid", *PLOTS)),
-            *(f"plots/{plot}_{{}}.svg" for plot in ("histogram", "histogram_log", "spectrum", "grid", *PLOTS)),
+            *(f"plots/{plot}_{{}}.svg" for plot in ("histogram", "histogram_log", "spectrum", "grid", *SCATTERED)),
         )
     }
     assert files == per_model | {"plots/c2st_jpeg.svg", "plots/c2st_noisy.svg"} | {
-        "store.json", "files.json", "run.json", "metrics.json", "residuals.json", "table.md", "table.csv", "pooled.csv",
-        "data/table.csv", "noise_floors.csv", "nss_features.csv", "nss_feature_tables.csv", "severity.csv",
-        "index.html", "c2st.csv", "tstr.csv", "data/c2st.csv",
+        "store.json", "files.json", "run.json", "metrics.json", "results.csv", "index.html"
     }  # fmt: skip
-    shares = rows_of(out / "data" / "histogram_noisy.csv")
-    assert len(shares) == 103
-    assert sum(float(row["generated"]) for row in shares) == pytest.approx(1, abs=1e-4)
-    table = rows_of(out / "table.csv")
-    assert [row["generated"] for row in table] == ["jpeg", "noisy", EXTERNAL, "pristine"]
-    assert in_bits(float(table[1]["white_noise"])) in next(line for line in report.lines if line.startswith("noisy"))
+    noisy = value_of(
+        out, generator="noisy", distortion="white_noise", measured="generated", statistic="jsd", component="d1_1"
+    )
+    assert in_bits(noisy) in next(line for line in report.lines if line.startswith("noisy"))
     assert (report.counts["models"], report.counts["images"], report.counts["diagonal_dominant"]) == (3, 2, 1)
     side_by_side, _ = decode((out / "side_by_side" / "noisy.png").read_bytes())
     assert side_by_side.shape[1] > 5 * 256
 
 
+def test_each_row_of_the_results_is_a_figure_of_its_own(evaluated):
+    rows = rows_of(evaluated[0])
+    keys = [tuple(cell for name, cell in row.items() if name != "value") for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert all(np.isfinite(float(row["value"])) for row in rows)
+    for measured in ("pristine", "true", "generated"):
+        shares = rows_of(evaluated[0], generator="noisy", statistic="histogram_share", measured=measured)
+        assert len(shares) == 103
+        assert sum(float(row["value"]) for row in shares) == pytest.approx(1, abs=1e-4)
+    for statistic, count in {"amplitude": 16, "grid_step": 8, "autocorrelation": 24, "correlation": 3 + 2 * 3}.items():
+        name = f"residual_{statistic}"
+        assert len(rows_of(evaluated[0], generator="noisy", statistic=name, measured="generated")) == count
+
+
 def test_nss_features_are_compared_with_the_identity_baseline_and_a_second_true_draw(evaluated):
-    feature_table = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "nss_features.csv")}
-    assert set(feature_table) == {
-        ("jpeg", "generated"), ("jpeg", "pristine"), (EXTERNAL, "generated"), (EXTERNAL, "pristine"),
-        ("noisy", "generated"), ("noisy", "pristine"), ("noisy", "true again"),
-    }  # fmt: skip
+    rows = rows_of(evaluated[0], statistic="jsd", component="cb", compared_with="true")
+    assert {(row["measured"], row["generator"], row["distortion"]) for row in rows} == {
+        *(("generated", name, column) for name in ("jpeg", "noisy", EXTERNAL) for column in COLUMNS),
+        *(("pristine", "", column) for column in COLUMNS),
+        ("true again", "", "white_noise"),
+    }
     metrics = metrics_of(evaluated[0])
-    assert float(feature_table["noisy", "generated"]["d1_1"]) == metrics["models"]["noisy"]["jsd_nss"]
-    assert float(feature_table["noisy", "true again"]["d1_1"]) == metrics["noise_floors"]["white_noise"]["split_half"]
-
-
-def test_each_nss_feature_has_a_table_like_that_of_jsd_nss(evaluated):
-    tables = {(row["generated"], row["true"]): row for row in rows_of(evaluated[0] / "nss_feature_tables.csv")}
-    metrics = metrics_of(evaluated[0])
-    models = [*metrics["table"], "pristine"]
-    assert set(tables) == {(name, column) for name in models for column in metrics["pristine"]}
-    for (name, column), row in tables.items():
-        assert float(row["d1_1"]) == (metrics["pristine"] if name == "pristine" else metrics["table"][name])[column]
-    (features,) = [
-        row
-        for row in rows_of(evaluated[0] / "nss_features.csv")
-        if row["model"] == "jpeg" and row["compared"] == "generated"
-    ]
-    assert float(features["cb"]) == float(tables["jpeg", "jpeg"]["cb"])
+    for row in rows_of(evaluated[0], statistic="jsd", component="d1_1", compared_with="true"):
+        column = row["distortion"]
+        expected = {
+            "generated": metrics["table"].get(row["generator"], {}).get(column),
+            "pristine": metrics["pristine"][column],
+            "true again": metrics["noise_floors"][column]["split_half"],
+        }
+        assert float(row["value"]) == expected[row["measured"]]
 
 
 def test_quality_is_listed_for_each_image_with_the_distortion(evaluated):
-    rows = rows_of(evaluated[0] / "severity.csv")
-    assert [row["model"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [EXTERNAL] * 2  # each with its mean
+    out = evaluated[0]
+    rows = rows_of(out, statistic="ssim_difference")
+    assert [row["generator"] for row in rows] == ["jpeg"] * 3 + ["noisy"] * 3 + [EXTERNAL] * 2  # each with its mean
     for row in rows:
-        difference = float(row["ssim_generated"]) - float(row["ssim_true"])
-        assert float(row["ssim_difference"]) == pytest.approx(difference, abs=2e-6)
+        at = {"generator": row["generator"], "image": row["image"], "statistic": "ssim"}
+        difference = value_of(out, measured="generated", **at) - value_of(out, measured="true", **at)
+        assert float(row["value"]) == pytest.approx(difference, abs=2e-6)
 
 
 def test_a_repeated_evaluation_gives_the_same_bytes_and_a_finished_one_is_left_alone(evaluated, pair_store):
@@ -228,12 +236,12 @@ def test_a_repeated_evaluation_gives_the_same_bytes_and_a_finished_one_is_left_a
 
 def test_c2st_has_an_identity_generator_and_a_random_one_with_its_diversity(evaluated):
     metrics = metrics_of(evaluated[0])
-    rows = {(row["model"], row["compared"]): row for row in rows_of(evaluated[0] / "c2st.csv")}
+    rows = {(row["generator"], row["measured"]): row for row in rows_of(evaluated[0], statistic="c2st_accuracy")}
     # the distortion of the external pairs has a single image: too few for two folds
     assert {model for model, _ in rows} == {"jpeg", "noisy"}
     assert rows["noisy", "another true draw"]["images"] == "2"
     assert ("jpeg", "other true tiles") in rows
-    assert metrics["models"]["noisy"]["c2st_accuracy"] == float(rows["noisy", "generated"]["accuracy"])
+    assert metrics["models"]["noisy"]["c2st_accuracy"] == float(rows["noisy", "generated"]["value"])
     assert (
         metrics["models"]["noisy"]["diversity_matches"] == 0
     )  # (18/19)² is within 10 % of 1, and the clipped tails are not
@@ -249,7 +257,7 @@ def test_without_c2st_steps_there_is_no_c2st_and_a_deterministic_generator_of_no
     evaluate.run(EvaluateConfig(side_by_side=0, c2st_steps=0), pair_store, tmp_path / "models", tmp_path / "out")
     figures, page = metrics_of(tmp_path / "out")["models"], (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "c2st_accuracy" not in figures["jpeg"]
-    assert not (tmp_path / "out" / "c2st.csv").exists()
+    assert not rows_of(tmp_path / "out", statistic="c2st_accuracy")
     assert "classifier" not in page.split('<h2 id="provenance')[0]
     assert (figures["frozen"]["diversity_matches"], figures["frozen"]["draw_variance_ratio"]) == (0, 0)
     assert "repeats its noise" in page
@@ -301,19 +309,13 @@ class TwoLevels:
 
 
 def test_models_of_two_levels_get_a_column_each_found_by_parameters_and_tiny_images_are_counted():
-    cards = {
-        f"jpeg{quality}": {
-            "distortion": "jpeg",
-            "levels": [{"level": 1, "parameters": {"quality": quality}, "severity": 1.0}],
-        }
-        for quality in (12, 43)
-    }
-    plan = evaluate.plan_of(TwoLevels(), cards)
+    cards = {f"jpeg{quality}": card_of("jpeg", [{"quality": quality}]) for quality in (12, 43)}
+    plan = plan_of(TwoLevels(), cards)
     assert [column.name for column in plan.columns] == ["jpeg-1", "jpeg-2", "white_noise"]
     assert plan.learned == {"jpeg12": "jpeg-2", "jpeg43": "jpeg-1"}
     assert {column: record.level for column, record in plan.images["a"].items()} == {
         "jpeg-1": 1, "jpeg-2": 2, "white_noise": 1
     }  # fmt: skip
     assert (list(plan.images), plan.too_small) == (["a"], 1)
-    single = evaluate.plan_of(TwoLevels(), {"only": cards["jpeg12"]})
-    assert [(column.name, column.recipe["level"]) for column in single.columns] == [("jpeg", 2), ("white_noise", 1)]
+    single = plan_of(TwoLevels(), {"only": cards["jpeg12"]})
+    assert [(column.name, column.level) for column in single.columns] == [("jpeg", 2), ("white_noise", 1)]

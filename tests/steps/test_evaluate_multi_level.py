@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 from five_level_pairs import five_level_pairs
+from small_models import card_of, write_card
 
 from distort_pipeline.config import EvaluateConfig
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.steps import evaluate
-from distort_pipeline.stores.files import write_json
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays
 
 SIGMAS = (5, 10, 19)
 SETTINGS = EvaluateConfig(side_by_side=1, c2st_steps=0)
@@ -24,25 +25,19 @@ def pair_store(tmp_path_factory):
 
 def write_noise(folder, learned, generated):
     """A generator with `learned` deviations of white noise in its card, in 8-bit levels; its output has `generated`."""
-    from distort_pipeline.networks.generator import build_generator
-    from distort_pipeline.trained import weights_of
+    from distort_pipeline.models.store import weights_of
+    from distort_pipeline.networks.generator import Architecture, build_generator
 
-    network = {"base_filters": 0, "noise_channels": 3, "codec_prior": "none", "noise_pyramid": True}
-    weights = weights_of(build_generator(**network, levels=len(generated)))
+    weights = weights_of(
+        build_generator(Architecture(base_filters=0, noise_channels=3, noise_pyramid=True, levels=len(generated)))
+    )
     path = "noise_pyramid/octaves"
     matrices = np.zeros_like(weights[path])
     matrices[:, -1] = np.eye(3) * np.array(generated)[:, None, None] / 127.5  # the finest octave alone is white
     weights = {**weights, path: matrices}
     write_arrays(folder / WEIGHTS, weights)
-    levels = [
-        {"level": rank, "parameters": {"sigma_8bit": sigma}, "severity": rank / len(learned)}
-        for rank, sigma in enumerate(learned, start=1)
-    ]
-    card = {
-        "format": f"distort-pipeline/{KIND}", "version": VERSION, "distortion": "white_noise", "levels": levels,
-        "network": network, "steps": 0, "weights_digest": arrays_digest(weights),
-    }  # fmt: skip
-    write_json(folder / "store.json", card)
+    levels = [{"sigma_8bit": sigma} for sigma in learned]
+    write_card(folder, card_of("white_noise", levels, NetworkCard(0, 3, noise_pyramid=True), weights))
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +102,16 @@ def test_quality_falls_along_the_severity_scale_from_the_pristine_image(metrics)
 def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_counted(pair_store, tmp_path):
     write_noise(tmp_path / "models" / "monotone", SIGMAS, SIGMAS)
     write_noise(tmp_path / "models" / "severe", (10, 19, 36), (10, 19, 36))
-    settings = EvaluateConfig(side_by_side=0, c2st_steps=2, c2st_tiles=24, c2st_folds=2)
+    settings = EvaluateConfig(side_by_side=0, c2st_steps=1, c2st_tiles=24, c2st_folds=2)
     report = evaluate.run(settings, pair_store, tmp_path / "models", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["severity_tstr"]
-    rows = rows_of(tmp_path / "out" / "severity_tstr.csv")
-    assert [(row["true"], row["trained on"], row["tiles"]) for row in rows] == [
-        ("white_noise", "generated", "24"), ("white_noise", "true", "24"),
+    rows = [row for row in rows_of(tmp_path / "out" / "results.csv") if row["statistic"].endswith("srcc")]
+    assert [(row["distortion"], row["statistic"], row["tiles"]) for row in rows] == [
+        ("white_noise", "tstr_srcc", "24"), ("white_noise", "trtr_srcc", "24"),
     ]  # fmt: skip
-    assert float(rows[0]["srcc"]) == figures["white_noise"]["tstr"]
+    assert float(rows[0]["value"]) == figures["white_noise"]["tstr"]
+    assert float(rows[0]["low"]) - 0.0005 <= float(rows[0]["value"]) <= float(rows[0]["high"]) + 0.0005  # rounded
     assert "Severity regression" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert any(line.startswith("1 learned level of severe without pairs") for line in report.lines)
     assert list(metrics["sweeps"]["severe"]["levels"]) == ["0.333", "0.667"]
@@ -124,11 +120,14 @@ def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_co
 
 def test_a_generator_of_one_level_has_no_severity_sweep(metrics, evaluated):
     assert set(metrics["sweeps"]) == {"monotone", "swapped"}
-    rows = rows_of(evaluated[0] / "sweep_levels.csv")
-    assert [(row["model"], row["parameters"]) for row in rows[:3]] == [
-        ("monotone", f"sigma_8bit {sigma}") for sigma in SIGMAS
+    rows = [
+        (row["generator"], row["component"])
+        for row in rows_of(evaluated[0] / "results.csv")
+        if row["severity"] and row["statistic"] == "jsd" and row["measured"] == "generated"
     ]
-    assert len(rows_of(evaluated[0] / "sweep_midpoints.csv")) == 4
+    levels = [row for row in rows if row[1].startswith("level")]
+    assert levels[:3] == [("monotone", f"level sigma_8bit {sigma}") for sigma in SIGMAS]
+    assert len(rows) - len(levels) == 4
 
 
 def test_the_page_and_the_terminal_report_failed_goals_of_a_sweep(evaluated):

@@ -13,15 +13,15 @@ import pytest
 
 from distort_pipeline.commands.label import by_table
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.arrays import create_group
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.labels import Rating, value_path
+from distort_pipeline.data.tables import read_records, write_table
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
 from distort_pipeline.records import SampleRecord
 from distort_pipeline.steps import export
-from distort_pipeline.stores.arrays import create_group
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.labels import Rating, value_path
-from distort_pipeline.stores.tables import read_records, write_table
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -258,4 +258,4 @@ def test_worker_processes_write_the_same_files(finished_corpus, whole_export, tm
     settings = ExportConfig()
     export.run(settings, finished_corpus, tmp_path / "e", workers=Workers(1))
     assert files_in(tmp_path / "e") == files_in(whole_export[0])
-    assert open_corpus(Path(finished_corpus)).metadata["digest"] in (tmp_path / "e" / "README.md").read_text()
+    assert open_corpus(Path(finished_corpus)).metadata.digest in (tmp_path / "e" / "README.md").read_text()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,15 +12,16 @@ from small_models import INFERENCE_BATCH_SIZE, PARAMETERS, TILE_PX, write_model
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.arrays import pixel_digest
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import read_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.noise_floor import MIN_THRESHOLD_BITS
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.jsd_nss import MIN_THRESHOLD_BITS
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.steps import generate
-from distort_pipeline.stores.arrays import pixel_digest
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -44,10 +46,10 @@ def strict_models(tmp_path, histograms_of, truly, models):
 
 
 def test_samples_are_split_evenly_and_each_batch_has_one_distortion(corpus):
-    assert corpus.metadata["samples"] == {"jpeg": 20, "white_noise": 20}
-    assert corpus.metadata["batches"] == {"jpeg": 3, "white_noise": 3}
-    counts = corpus.metadata["counts"]
-    assert (counts["samples"], counts["tiles"], counts["batches"]) == (40, 20, 6)
+    assert corpus.metadata.samples == {"jpeg": 20, "white_noise": 20}
+    assert corpus.metadata.batches == {"jpeg": 3, "white_noise": 3}
+    counts = corpus.metadata.counts
+    assert (counts.samples, counts.tiles, counts.batches) == (40, 20, 6)
     sizes = Counter((record.distortion, record.batch) for record in corpus.records)
     assert list(sizes.values()) == [8, 8, 4, 8, 8, 4]
     for name in corpus.batch_names():
@@ -57,7 +59,7 @@ def test_samples_are_split_evenly_and_each_batch_has_one_distortion(corpus):
 
 def test_an_uneven_count_gives_the_first_model_one_more(make, tmp_path):
     assert make(tmp_path / "c", count=5).counts["samples"] == 5
-    assert open_corpus(tmp_path / "c").metadata["samples"] == {"jpeg": 3, "white_noise": 2}
+    assert open_corpus(tmp_path / "c").metadata.samples == {"jpeg": 3, "white_noise": 2}
 
 
 def test_records_agree_with_the_pixels(corpus):
@@ -97,22 +99,22 @@ def test_seeds_differ_and_decide_the_noise(corpus, models):
 
 def test_every_batch_has_a_report_and_a_side_by_side(corpus):
     for name, report in zip(corpus.batch_names(), corpus.reports(), strict=True):
-        assert f"{report['distortion']}-{report['batch']:05d}" == name
-        assert report["comparison"] == "paired"
-        assert report["accepted"]
-        assert not report["reasons"]
-        assert report["samples"] == len(corpus.batch_records(name))
-        assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
+        assert f"{report.distortion}-{report.batch:05d}" == name
+        assert report.comparison == "paired"
+        assert report.accepted
+        assert not report.reasons
+        assert report.samples == len(corpus.batch_records(name))
+        assert set(report.against) == {"pristine", "jpeg", "white_noise"}
         side_by_side = cv2.imread(str(corpus.folder / "reports" / f"{name}.png"))
         assert side_by_side is not None
         assert side_by_side.std() > 0
     assert (corpus.folder / "index.html").stat().st_size > 1000
-    assert corpus.metadata["counts"]["flagged"] == 0
+    assert corpus.metadata.counts.flagged == 0
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_path, monkeypatch, capsys):
     out = tmp_path / "corpus"
-    work = StagedStore(out, corpus.metadata["config_hash"]).work
+    work = StagedStore(out, read_json(corpus.folder / "store.json")["config_hash"]).work
 
     def powerless(*_):  # a power cut before the pages are written
         raise KeyboardInterrupt
@@ -134,7 +136,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_
         (work / cut).write_bytes((work / cut).read_bytes()[:-1])
     make(out)
     assert "6 damaged shards are made again" in capsys.readouterr().err
-    assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
+    assert open_corpus(out).metadata.digest == corpus.metadata.digest
     assert json.loads((out / "run.json").read_text())["batches_now"] == 4
     assert not verify(out).problems
     np.testing.assert_array_equal(open_corpus(out)[8:16].distorted, corpus[8:16].distorted)
@@ -145,7 +147,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_corpus(make, corpus, tmp_
 def test_a_worker_process_makes_the_same_corpus_as_none(make, corpus, tmp_path):
     make(tmp_path / "corpus", workers=Workers(1))  # more, in `make faults`; each imports TensorFlow
     other = open_corpus(tmp_path / "corpus")
-    assert other.metadata["digest"] == corpus.metadata["digest"]
+    assert other.metadata.digest == corpus.metadata.digest
     assert other.table().equals(corpus.table())
 
 
@@ -166,11 +168,11 @@ def test_a_deterministic_model_does_not_repeat_itself_unless_allowed(make, tmp_p
     both = {**few, "count": 18, "distortions": (), "allow_repeats": True}
     make(tmp_path / "c", **both)
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.metadata["counts"]["tiles"] == 7
+    assert corpus.metadata.counts.tiles == 7
     for name in ("jpeg", "white_noise"):
         draws = [(record.tile, record.draw) for record in corpus.records if record.distortion == name]
         assert draws == [(index % 7, index // 7) for index in range(9)]
-    assert corpus.metadata["counts"]["duplicates"] == 2  # of the deterministic model; the other is random
+    assert corpus.metadata.counts.duplicates == 2  # of the deterministic model; the other is random
     np.testing.assert_array_equal(corpus[7].distorted, corpus[0].distorted)
     assert (corpus[9 + 7].distorted != corpus[9].distorted).any()
     np.testing.assert_array_equal(corpus[9 + 7].pristine, corpus[9].pristine)
@@ -180,13 +182,13 @@ def test_whole_images_keep_their_sizes(make, tmp_path, sample_images):
     make(tmp_path / "c", whole_images=True, count=5, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
     assert corpus.whole_images
-    assert corpus.metadata["counts"]["samples"] == 5
+    assert corpus.metadata.counts.samples == 5
     for sample in map(corpus.__getitem__, range(5)):
         image = sample_images[sample.record.image.removesuffix("-1")]
         np.testing.assert_array_equal(sample.pristine, image)
         assert sample.distorted.shape == image.shape
         assert sample.record.pixel_digest == pixel_digest([sample.distorted])
-    assert {report["tile_px"] for report in corpus.reports()} == {None}
+    assert {report.tile_px for report in corpus.reports()} == {None}
     with pytest.raises(PipelineError, match="whole images of different sizes"):
         corpus[:2]
 
@@ -196,11 +198,11 @@ def test_a_model_of_external_pairs_is_compared_with_its_stored_histogram(make, t
     write_model(tmp_path / "m" / "faded", "faded", fade, external=True)
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     (report,) = open_corpus(tmp_path / "c").reports()
-    assert (report["comparison"], report["paired"]) == ("unpaired", None)
-    assert report["external"] is True
-    assert all(bits > 0 for bits in (report["unpaired"]["identity_bits"], *report["noise_floors"].values()))
-    assert report["histograms"]["true"] == fade.true.sum(0).tolist()
-    assert report["accepted"] == (report["unpaired"]["jsd_bits"] <= report["unpaired"]["threshold_bits"])
+    assert (report.comparison, report.paired) == ("unpaired", None)
+    assert report.external is True
+    assert all(bits > 0 for bits in (report.unpaired.identity_bits, *dataclasses.astuple(report.noise_floors)))
+    assert report.histograms.true == tuple(fade.true.sum(0).tolist())
+    assert report.accepted == (report.unpaired.jsd_bits <= report.unpaired.threshold_bits)
 
 
 def test_the_name_of_a_model_need_not_be_that_of_its_distortion(make, tmp_path, models):
@@ -208,9 +210,9 @@ def test_the_name_of_a_model_need_not_be_that_of_its_distortion(make, tmp_path, 
     make(tmp_path / "c", models=tmp_path / "m", count=8)
     corpus = open_corpus(tmp_path / "c")
     (report,) = corpus.reports()
-    assert (report["distortion"], report["comparison"]) == ("jpeg_small", "paired")
-    assert report["parameters"] == PARAMETERS["jpeg"]
-    assert set(corpus.metadata["codecs"]) >= {"opencv"}
+    assert (report.distortion, report.comparison) == ("jpeg_small", "paired")
+    assert report.parameters == PARAMETERS["jpeg"]
+    assert set(corpus.metadata.codecs) >= {"opencv"}
 
 
 @pytest.mark.parametrize("name", ["tiles", "pristine", "a model"])
@@ -230,12 +232,10 @@ def test_a_rejected_batch_is_flagged_or_stops_the_run_without_loss_of_work(make,
     report = make(tmp_path / "c", **rejected)
     assert "2 of 2 batches rejected; the report lists them" in report.lines
     (batch, _) = open_corpus(tmp_path / "c").reports()
-    assert batch["paired"]["threshold_bits"] == MIN_THRESHOLD_BITS
-    assert batch["reasons"] == [
-        f"JSD_NSS {batch['paired']['jsd_bits']:.4f} bits exceeds the acceptance threshold of 0.0020"
-    ]
+    assert batch.paired.threshold_bits == MIN_THRESHOLD_BITS
+    assert batch.reasons == (f"JSD_NSS {batch.paired.jsd_bits:.4f} bits exceeds the acceptance threshold of 0.0020",)
     assert json.loads((tmp_path / "c" / "run.json").read_text())["batches_now"] == 1
-    assert open_corpus(tmp_path / "c").metadata["counts"]["flagged"] == 2
+    assert open_corpus(tmp_path / "c").metadata.counts.flagged == 2
 
 
 def test_an_impossible_request_is_an_error_before_anything_is_written(make, tmp_path):
@@ -277,7 +277,7 @@ def test_runtime_settings_do_not_make_another_corpus(make, corpus):
 
 def test_planning_and_reading_need_neither_tensorflow_nor_dask():
     code = (
-        "import sys; import distort_pipeline.steps.generate, distort_pipeline.stores.corpora;"
+        "import sys; import distort_pipeline.steps.generate, distort_pipeline.data.corpora;"
         "print([name for name in ('tensorflow', 'keras', 'dask', 'distributed') if name in sys.modules])"
     )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,15 +10,16 @@ from small_models import INFERENCE_BATCH_SIZE
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import canonical
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.truths import read_truth
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
@@ -32,10 +33,10 @@ CONDITIONS = [f"{name}-{level}" for name in ("jpeg", "white_noise") for level in
 
 
 def test_every_tile_comes_at_every_level_and_a_batch_has_one(multi_level_corpus):
-    assert multi_level_corpus.metadata["samples"] == dict.fromkeys(CONDITIONS, 10)
-    assert multi_level_corpus.metadata["batches"] == dict.fromkeys(CONDITIONS, 2)
+    assert multi_level_corpus.metadata.samples == dict.fromkeys(CONDITIONS, 10)
+    assert multi_level_corpus.metadata.batches == dict.fromkeys(CONDITIONS, 2)
     assert multi_level_corpus.distortions == ("jpeg", "white_noise")
-    assert multi_level_corpus.metadata["counts"]["tiles"] == 10
+    assert multi_level_corpus.metadata.counts.tiles == 10
     for name in multi_level_corpus.batch_names():
         kinds = {(record.distortion, record.level) for record in multi_level_corpus.batch_records(name)}
         assert [f"{distortion}-{level}" for distortion, level in kinds] == [name.rpartition("-")[0]]
@@ -78,42 +79,40 @@ def test_a_level_is_compared_with_its_truth(multi_level_corpus):
     truth = read_truth(multi_level_corpus.folder, "tiles-00000")
     assert set(truth.histograms) == set(CONDITIONS)
     for report in multi_level_corpus.reports():
-        condition = f"{report['distortion']}-{report['level']}"
-        assert report["comparison"] == "paired"
-        assert set(report["against"]) == {"pristine", "jpeg", "white_noise"}
-        assert set(report["against_levels"]) == {"1", "2", "3"}
-        level = str(report["level"])
-        assert (
-            report["against_levels"][level] == report["against"][report["distortion"]] == report["paired"]["jsd_bits"]
-        )
-        if report["batch"] == 0:
-            assert report["histograms"]["true"] == truth.histograms[condition].sum(0).tolist()
-        assert report["severity"] == {"least": pytest.approx(report["level"] / 3), "most": report["severity"]["least"]}
+        condition = f"{report.distortion}-{report.level}"
+        assert report.comparison == "paired"
+        assert set(report.against) == {"pristine", "jpeg", "white_noise"}
+        assert set(report.against_levels) == {"1", "2", "3"}
+        level = str(report.level)
+        assert report.against_levels[level] == report.against[report.distortion] == report.paired.jsd_bits
+        if report.batch == 0:
+            assert report.histograms.true == tuple(truth.histograms[condition].sum(0).tolist())
+        assert report.severity.least == report.severity.most == pytest.approx(report.level / 3)
 
 
 def test_between_two_levels_the_higher_threshold_counts(
     make_multi_level, multi_level_models, histograms_of, truly, tmp_path
 ):
-    from distort_pipeline.stores.models import read_histograms, write_histograms
+    from distort_pipeline.models.store import read_histograms, write_histograms
 
     models = shutil.copytree(multi_level_models, tmp_path / "models")
     wide = read_histograms(models / "jpeg")[1]
     exact = histograms_of(truly("jpeg"), truly("jpeg"))
     write_histograms(models / "jpeg", [exact, wide])
     make_multi_level(tmp_path / "c", models=models, count=16, num_levels=4, distortions=("jpeg",))
-    thresholds = [report["paired"]["threshold_bits"] for report in open_corpus(tmp_path / "c").reports()]
+    thresholds = [report.paired.threshold_bits for report in open_corpus(tmp_path / "c").reports()]
     assert thresholds[0] == thresholds[1] == 0.002  # at and below the weakest level
     assert thresholds[2] == thresholds[3] > 0.01
 
 
 def test_an_interrupted_run_goes_on(make_multi_level, multi_level_corpus, tmp_path):
     out = tmp_path / "corpus"
-    work = StagedStore(out, multi_level_corpus.metadata["config_hash"]).work
+    work = StagedStore(out, read_json(multi_level_corpus.folder / "store.json")["config_hash"]).work
     shutil.copytree(multi_level_corpus.folder, work)
     for lost in ("ledger/jpeg-2-00001.json", "pixels.zarr/distorted/jpeg-2/c.1.0.0.0", "store.json", "index.html"):
         (work / lost).unlink()
     make_multi_level(out, num_levels=3, count=60)
-    assert open_corpus(out).metadata["digest"] == multi_level_corpus.metadata["digest"]
+    assert open_corpus(out).metadata.digest == multi_level_corpus.metadata.digest
     assert json.loads((out / "run.json").read_text())["batches_now"] == 1
     np.testing.assert_array_equal(open_corpus(out)[:].distorted, multi_level_corpus[:].distorted)
 
@@ -138,7 +137,7 @@ def test_the_page_has_a_row_for_each_level(multi_level_corpus):
 def test_a_multi_level_model_has_its_default_level_without_a_request(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", count=16)
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.metadata["samples"] == {"jpeg": 8, "white_noise": 8}
+    assert corpus.metadata.samples == {"jpeg": 8, "white_noise": 8}
     assert {(record.level, record.severity) for record in corpus.records} == {(2, 1.0)}  # as in the default preset
 
 

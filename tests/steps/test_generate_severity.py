@@ -9,19 +9,20 @@ from small_models import INFERENCE_BATCH_SIZE, write_model
 from distort_pipeline.commands.gallery import gallery
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import Range
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.severity_scale import parameters_at
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import canonical
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.store import load_generator
+from distort_pipeline.records import canonical, derive_seed, make_rng
 from distort_pipeline.reports.corpus_page import write_corpus_page
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
 from distort_pipeline.steps import export
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.truths import read_truth
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
@@ -43,7 +44,7 @@ def composite(tmp_path_factory, make_multi_level):
 
 
 def test_each_batch_covers_the_range_evenly(varied):
-    assert varied.metadata["samples"] == {"jpeg": 16, "white_noise": 16}
+    assert varied.metadata.samples == {"jpeg": 16, "white_noise": 16}
     for name in varied.batch_names():
         severities = sorted(record.severity for record in varied.batch_records(name))
         assert [int((severity - 0.2) / 0.7 * len(severities)) for severity in severities] == list(range(8))
@@ -64,18 +65,17 @@ def test_a_sample_is_what_its_generator_makes_at_its_severity(varied, multi_leve
 def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images):
     for name, report in zip(varied.batch_names(), varied.reports(), strict=True):
         truth, records = read_truth(varied.folder, name), varied.batch_records(name)
-        assert report["comparison"] == "paired"
-        assert report["paired"]["samples"] == len(truth.rows) > 1
+        assert report.comparison == "paired"
+        assert report.paired.samples == len(truth.rows) > 1
         chosen = [records[row] for row in truth.rows]
         assert chosen == [record for record in records if record.image == records[0].image]  # up to four severities
         generated = np.sum([product_histogram(varied[record.sample].distorted) for record in chosen], 0)
-        true = truth.histograms[report["distortion"]].sum(0)
-        assert report["paired"]["jsd_bits"] == jsd_bits(true, generated)
-        assert set(report["against"]) == {"pristine", report["distortion"]}
-        assert report["severity"] == {
-            "least": min(record.severity for record in records), "most": max(record.severity for record in records)
-        }  # fmt: skip
-        (ends,) = report["parameters"].values()
+        true = truth.histograms[report.distortion].sum(0)
+        assert report.paired.jsd_bits == jsd_bits(true, generated)
+        assert set(report.against) == {"pristine", report.distortion}
+        severities = [record.severity for record in records]
+        assert report.severity == Range(min(severities), max(severities))
+        (ends,) = report.parameters.values()
         assert ends[0] < ends[1]
     name = "jpeg-00000"
     truth, records = read_truth(varied.folder, name), varied.batch_records(name)
@@ -89,7 +89,7 @@ def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images
 def test_a_range_lets_a_deterministic_model_see_a_tile_again(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", severity=(0.5, 1.0), count=12, splits=("val",), tile_px=256, distortions=("jpeg",))
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.metadata["counts"]["tiles"] == 7
+    assert corpus.metadata.counts.tiles == 7
     assert corpus[0].record.tile == corpus[7].record.tile
     assert corpus[0].record.severity != corpus[7].record.severity
 
@@ -98,12 +98,12 @@ def test_one_severity_for_all_is_no_range(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", severity=(0.5,), count=16)
     corpus = open_corpus(tmp_path / "c")
     assert {record.severity for record in corpus.records} == {0.5}
-    assert {report["parameters"].get("quality", 40) for report in corpus.reports()} == {40}
-    assert not any(condition["sample_truths"] for condition in corpus.metadata["conditions"].values())
+    assert {report.parameters.get("quality", 40) for report in corpus.reports()} == {40}
+    assert not any(condition.sample_truths for condition in corpus.metadata.conditions.values())
 
 
 def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi_level_models):
-    assert list(composite.metadata["samples"]) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
+    assert list(composite.metadata.samples) == ["jpeg-1", "jpeg-2", "jpeg+white_noise-1", "jpeg+white_noise-2"]
     samples = [composite[index] for index in range(32) if composite.record(index).distortion == "jpeg+white_noise"]
     assert len(samples) == 16
     jpeg, noise = (
@@ -120,11 +120,11 @@ def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi
 
 
 def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite, sample_images):
-    reports = {f"{r['distortion']}-{r['level']}": r for r in composite.reports() if r["batch"] == 0}
+    reports = {f"{r.distortion}-{r.level}": r for r in composite.reports() if r.batch == 0}
     report = reports["jpeg+white_noise-2"]
-    assert set(report["against"]) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
-    assert report["against"]["jpeg+white_noise"] == report["paired"]["jsd_bits"]
-    assert report["unpaired"] is None
+    assert set(report.against) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
+    assert report.against["jpeg+white_noise"] == report.paired.jsd_bits
+    assert report.unpaired is None
     truth, records = (
         read_truth(composite.folder, "jpeg+white_noise-2-00000"),
         composite.batch_records("jpeg+white_noise-2-00000"),
@@ -139,16 +139,16 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
 
 
 def test_the_threshold_of_a_composite_is_the_sum_of_its_generators(composite, multi_level_models):
+    from distort_pipeline.models.store import read_histograms
     from distort_pipeline.reports.batch import _Thresholds
-    from distort_pipeline.stores.models import read_histograms
 
-    report = next(r for r in composite.reports() if r["distortion"] == "jpeg+white_noise")
-    sizes = report["paired"]["samples"], report["paired"]["images"]
+    report = next(r for r in composite.reports() if r.distortion == "jpeg+white_noise")
+    sizes = report.paired.samples, report.paired.images
     thresholds = [
         _Thresholds([[read_histograms(multi_level_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")
     ]
-    each = [threshold.paired(*sizes) for threshold in thresholds]
-    assert report["paired"]["threshold_bits"] == pytest.approx(sum(each))
+    each = [threshold.bits(*sizes, paired=True) for threshold in thresholds]
+    assert report.paired.threshold_bits == pytest.approx(sum(each))
 
 
 @pytest.mark.parametrize("kind", ["varied", "composite"])
@@ -170,18 +170,18 @@ def test_pages_checks_and_exports_know_such_corpora(kind, request, tmp_path):
 @pytest.mark.parametrize("kind", ["varied", "composite"])
 def test_an_interrupted_run_goes_on(kind, request, make_multi_level, tmp_path):
     corpus = request.getfixturevalue(kind)
-    settings = corpus.metadata["settings"]["generate"]
+    settings = corpus.metadata.settings.generate
     changes = {name: settings[name] for name in ("num_levels", "count")}
     changes |= {name: tuple(settings[name]) for name in ("severity", "composite", "distortions")}
     out = tmp_path / "corpus"
-    work = StagedStore(out, corpus.metadata["config_hash"]).work
+    work = StagedStore(out, read_json(corpus.folder / "store.json")["config_hash"]).work
     shutil.copytree(corpus.folder, work)
     for batch in corpus.batch_names()[:3]:
         (work / "ledger" / f"{batch}.json").unlink()
         (work / "reports" / f"{batch}.json").unlink()
     (work / "store.json").unlink()
     make_multi_level(out, **changes)
-    assert open_corpus(out).metadata["digest"] == corpus.metadata["digest"]
+    assert open_corpus(out).metadata.digest == corpus.metadata.digest
     assert json.loads((out / "run.json").read_text())["batches_now"] == 3
 
 
@@ -189,7 +189,7 @@ def test_models_of_one_level_can_be_composed(make_multi_level, models, tmp_path)
     make_multi_level(tmp_path / "c", models=models, composite=("white_noise+jpeg",), count=8)
     corpus = open_corpus(tmp_path / "c")
     assert corpus.distortions == ("white_noise+jpeg",)
-    assert {report["comparison"] for report in corpus.reports()} == {"paired"}
+    assert {report.comparison for report in corpus.reports()} == {"paired"}
 
 
 def test_an_impossible_composite_or_severity_is_an_error(

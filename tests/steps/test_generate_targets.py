@@ -7,13 +7,13 @@ from scipy.stats import spearmanr
 from small_models import INFERENCE_BATCH_SIZE, change_card
 
 from distort_pipeline.commands.verify import verify
+from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.metrics.full_reference import ssim
+from distort_pipeline.metrics.severity_sweep import reach, severity_for
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.reports.corpus_page import write_corpus_page
-from distort_pipeline.statistics.calibration import reach, severity_for
-from distort_pipeline.statistics.ssim import ssim
-from distort_pipeline.stores.corpora import open_corpus
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.trained import load_generator
 
 pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
@@ -21,8 +21,8 @@ pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 @pytest.fixture(scope="module")
 def ends(calibrated_models):
     """Two values of SSIM within the range of both calibrations."""
-    calibrations = [read_card(calibrated_models / name)["calibration"] for name in ("jpeg", "white_noise")]
-    best, worst = zip(*(reach(calibration, "ssim") for calibration in calibrations), strict=True)
+    calibrations = [read_card(calibrated_models / name).calibration for name in ("jpeg", "white_noise")]
+    best, worst = zip(*(reach(severity_sweep, "ssim") for severity_sweep in calibrations), strict=True)
     low, high = max(worst), min(best)
     return round(low + 0.3 * (high - low), 3), round(low + 0.7 * (high - low), 3)
 
@@ -38,7 +38,7 @@ def targeted(tmp_path_factory, make_multi_level, calibrated_models, ends):
 def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(targeted, calibrated_models, ends):
     for name in targeted.distortions:
         model = load_generator(calibrated_models / name, batch_size=INFERENCE_BATCH_SIZE)
-        calibration = read_card(calibrated_models / name)["calibration"]
+        severity_sweep = read_card(calibrated_models / name).calibration
         indices = [index for index, record in enumerate(targeted.records) if record.distortion == name]
         assert all(ends[0] <= targeted.record(index).target <= ends[1] for index in indices)
         # below the first learned level, where also an untrained generator's distortion grows with severity
@@ -47,7 +47,7 @@ def test_each_image_comes_nearer_than_the_calibration_alone_would_bring_it(targe
         errors = [abs(sample.record.ssim - sample.record.target) for sample in reachable]
         alone = []
         for sample in reachable:
-            severity = severity_for(calibration, "ssim", sample.record.target)
+            severity = severity_for(severity_sweep, "ssim", sample.record.target)
             generated = model.predictor.distort_image(sample.pristine, sample.record.seed, severity)
             alone.append(abs(ssim(sample.pristine, generated) - sample.record.target))
         assert np.mean(errors) < np.mean(alone) / 3
@@ -66,15 +66,13 @@ def test_targets_are_assigned_to_tiles_within_reach(targeted, calibrated_models,
 
 
 def test_targets_out_of_reach_of_all_tiles_are_resampled(make_multi_level, calibrated_models, tmp_path):
-    calibration = read_card(calibrated_models / "jpeg")["calibration"]
-    best, worst = reach(calibration, "ssim")
+    severity_sweep = read_card(calibrated_models / "jpeg").calibration
+    best, worst = reach(severity_sweep, "ssim")
     settings = {"target": {"ssim": (0.0, round((best + worst) / 2, 3))}, "count": 16, "distortions": ("jpeg",)}
     make_multi_level(tmp_path / "c", models=calibrated_models, **settings)
     corpus = open_corpus(tmp_path / "c")
-    assert (
-        np.mean([report["target"]["resampled"] for report in corpus.reports()]) > 0.2
-    )  # of which most is out of reach
-    assert np.mean([report["target"]["severity_clipped"] for report in corpus.reports()]) < 0.5
+    assert np.mean([report.target.resampled for report in corpus.reports()]) > 0.2  # of which most is out of reach
+    assert np.mean([report.target.severity_clipped for report in corpus.reports()]) < 0.5
     assert min(record.target for record in corpus.records) > 0.1 * worst
 
 
@@ -90,15 +88,15 @@ def test_a_sample_is_what_its_generator_makes_at_its_severity(targeted, calibrat
 
 def test_the_report_compares_reached_with_requested(targeted):
     for name, report in zip(targeted.batch_names(), targeted.reports(), strict=True):
-        records, target = targeted.batch_records(name), report["target"]
+        records, target = targeted.batch_records(name), report.target
         errors = [abs(record.target - record.ssim) for record in records]
-        assert target["measure"] == "ssim"
-        assert target["mean_abs_error"] == pytest.approx(np.mean(errors))
-        assert target["spearman"] == pytest.approx(
+        assert target.measure == "ssim"
+        assert target.mean_abs_error == pytest.approx(np.mean(errors))
+        assert target.spearman == pytest.approx(
             spearmanr([r.target for r in records], [r.ssim for r in records]).statistic, abs=1e-6
         )
-        assert target["severity_clipped"] == np.mean([record.severity in (0, 1) for record in records])
-        assert report["comparison"] == "paired"
+        assert target.severity_clipped == np.mean([record.severity in (0, 1) for record in records])
+        assert report.comparison == "paired"
     assert "Requested and reached quality of each batch" in write_corpus_page(targeted.folder).read_text()
     assert verify(targeted.folder).problems == ()
 
@@ -107,7 +105,7 @@ def test_a_target_out_of_reach_is_clipped_at_severity_0_or_1(make_multi_level, c
     make_multi_level(tmp_path / "c", models=calibrated_models, target={"psnr": (59.9,)}, count=8, distortions=("jpeg",))
     make_multi_level(tmp_path / "d", models=calibrated_models, target={"gmsd": (0.9,)}, count=8, distortions=("jpeg",))
     (report,) = open_corpus(tmp_path / "d").reports()
-    assert (report["target"]["severity_clipped"], report["target"]["spearman"]) == (1.0, None)
+    assert (report.target.severity_clipped, report.target.spearman) == (1.0, None)
     assert all(record.severity < 0.3 for record in open_corpus(tmp_path / "c").records)
 
 
@@ -155,13 +153,13 @@ def test_an_impossible_target_is_an_error(make_multi_level, multi_level_models, 
 
 def test_calibrated_measures_are_the_same_everywhere():
     from distort_pipeline import config
-    from distort_pipeline.statistics import calibration
+    from distort_pipeline.metrics import severity_sweep
 
-    assert config.CALIBRATED == calibration.CALIBRATED
+    assert config.CALIBRATED == severity_sweep.CALIBRATED
 
 
 def test_the_parameter_file_can_hold_a_target(tmp_path):
-    from distort_pipeline.params import load_params
+    from distort_pipeline.commands.params import load_params
 
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps({"distort_pipeline": 1, "generate": {"target": {"ssim": [0.5, 0.9]}}}))

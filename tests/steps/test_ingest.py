@@ -11,13 +11,12 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.data.containers import mark_png
+from distort_pipeline.data.images import Fingerprint, encode_png, image_digest
+from distort_pipeline.data.manifests import read_manifest
+from distort_pipeline.data.sources import read_image
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import ingest
-from distort_pipeline.stores.containers import mark_png
-from distort_pipeline.stores.fingerprints import Fingerprint
-from distort_pipeline.stores.images import encode_png, image_digest
-from distort_pipeline.stores.manifests import read_manifest
-from distort_pipeline.stores.sources import read_image
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -89,11 +88,10 @@ def test_workers_change_nothing(mixed, tmp_path):
     assert len(texts) == len(tables) == 1
 
 
-def test_no_more_images_are_in_flight_than_workers_can_take(mixed, monkeypatch):
+def test_no_more_images_are_in_flight_than_workers_can_take():
     entries = [object()] * 40
     started = []
-    monkeypatch.setattr(ingest, "_examine", lambda entry, *_: started.append(entry) or entry)
-    results = ingest._examine_all(entries, mixed, settings(mixed, workers=3))
+    results = ingest._in_order(lambda entry: started.append(entry) or entry, entries, 3)
     next(results)
     assert len(started) <= 3 * ingest.IN_FLIGHT_PER_WORKER + 1
     assert len(list(results)) == 39
@@ -189,6 +187,15 @@ def test_no_file_of_the_user_is_overwritten(mixed, tmp_path):
         with pytest.raises(PipelineError, match="exists, and this program has not made it: choose another file"):
             ingest.run(settings(mixed), out, rejected)
     assert {path: path.read_bytes() for path in mixed.rglob("*") if path.is_file()} == before
+
+
+def test_a_source_of_stores_alone_is_an_error_that_names_them(tmp_path):
+    (tmp_path / "photos" / "export").mkdir(parents=True)
+    (tmp_path / "photos" / "export" / "store.json").write_text('{"format": "distort-pipeline/export"}')
+    with pytest.raises(
+        PipelineError, match=r"the first is export \(a store of this program \(export\), no photographs"
+    ):
+        ingest.run(settings(tmp_path / "photos"), tmp_path / "m.jsonl")
 
 
 def test_an_empty_source_and_a_missing_one_are_errors(tmp_path):

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.images import encode_png
+from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.distortions import apply
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers
-from distort_pipeline.seeds import make_rng, sample_seed
-from distort_pipeline.statistics.registration import moved, register
+from distort_pipeline.metrics.registration import moved, register
+from distort_pipeline.records import make_rng, sample_seed
 from distort_pipeline.steps import pairs as step
-from distort_pipeline.stores.images import encode_png
-from distort_pipeline.stores.ingested import read_ingested
-from distort_pipeline.stores.pairs import open_pairs
 
 
 @pytest.fixture

@@ -5,13 +5,20 @@ import json
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from small_models import fit_quickly
 
-from distort_pipeline.assets import pretrained
+from distort_pipeline.commands.inputs import pretrained
 from distort_pipeline.config import TrainConfig
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.card import NetworkCard, read_card
+from distort_pipeline.models.store import (
+    WEIGHTS,
+    arrays_digest,
+    load_generator,
+    read_arrays,
+    read_histograms,
+)
 from distort_pipeline.steps import train as step
-from distort_pipeline.stores.models import WEIGHTS, arrays_digest, read_arrays, read_card, read_histograms
-from distort_pipeline.trained import is_stochastic, load_generator
 
 TINY = TrainConfig(
     base_filters=4,
@@ -52,31 +59,29 @@ def test_a_training_gives_a_complete_model_folder(model):
 def test_the_card_has_the_origin_and_the_figures(model, pair_store):
     out, report = model
     card = read_card(out)
-    assert (card["distortion"], card["external"]) == ("jpeg", False)
-    (level,) = card["levels"]
-    assert (level["level"], level["parameters"], level["severity"]) == (1, {"quality": 12}, 1)
-    assert card["network"] == {
-        "base_filters": 4, "noise_channels": 0, "codec_prior": "none", "noise_pyramid": False, "image_stats": False
-    }  # fmt: skip
-    assert card["explained"] == {}  # nothing is fitted for the paper's network
-    assert card["kept_step"] == 2
-    assert not is_stochastic(card)
-    assert card["data"]["pairs_digest"] == pair_store.metadata["digest"]
-    assert card["settings"]["train"]["generator_lr"] == 3e-4
+    assert (card.distortion, card.external) == ("jpeg", False)
+    (level,) = card.levels
+    assert (level.level, level.parameters, level.severity) == (1, {"quality": 12}, 1)
+    assert card.network == NetworkCard(4, 0)
+    assert card.explained == {}  # nothing is fitted for the paper's network
+    assert card.kept_step == 2
+    assert not card.is_stochastic
+    assert card.data.pairs_digest == pair_store.metadata["digest"]
+    assert card.settings.train["generator_lr"] == 3e-4
     for name in ("jsd_nss", "jsd_nss_pooled", "jsd_nss_pristine"):
-        assert card["figures"][name] == report.counts[name]
-        assert 0 <= card["figures"][name] <= 1
-    assert level["thresholds_bits"].keys() == {"paired", "unpaired"}
+        assert getattr(card.figures, name) == report.counts[name]
+        assert 0 <= getattr(card.figures, name) <= 1
+    assert level.thresholds_bits.paired.keys() == level.thresholds_bits.unpaired.keys() == {"64", "256", "1024"}
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "# Generator: jpeg" in text
     assert "quality 12" in text
-    assert card["weights_digest"] in text
+    assert card.weights_digest in text
 
 
 def test_the_weights_are_those_of_the_ema_generator_and_restore_it(model, pair_store):
     out, _ = model
     weights, _ = read_arrays(out / WEIGHTS)
-    assert arrays_digest(weights) == read_card(out)["weights_digest"]
+    assert arrays_digest(weights) == read_card(out).weights_digest
     generator = load_generator(out, batch_size=2)
     assert generator.digest == arrays_digest(weights)
     assert load_generator(out, batch_size=2) is generator  # once in a process
@@ -165,16 +170,18 @@ def test_weights_of_another_network_are_named(model, tmp_path):
 def fitted(pair_store, tmp_path_factory):
     """A model of white noise without any adversarial step."""
     out = tmp_path_factory.mktemp("fitted") / "white_noise"
-    step.run(dataclasses.replace(TINY, steps=0), pair_store.folder, out, distortion="white_noise")
+    with pytest.MonkeyPatch.context() as patched:
+        fit_quickly(patched)
+        step.run(dataclasses.replace(TINY, steps=0), pair_store.folder, out, distortion="white_noise")
     return out
 
 
 def test_without_steps_a_model_is_the_least_squares_fit(fitted):
     card = read_card(fitted)
-    assert (card["kept_step"], card["network"]["base_filters"], card["network"]["noise_pyramid"]) == (0, 0, True)
+    assert (card.kept_step, card.network.base_filters, card.network.noise_pyramid) == (0, 0, True)
     assert {path.split("/")[0] for path in read_arrays(fitted / WEIGHTS)[0]} == {"noise_pyramid"}
-    assert card["figures"]["jsd_nss"] < 0.1 * card["figures"]["jsd_nss_pristine"]
-    assert abs(card["figures"]["delta_psnr_db"]) < 1
+    assert card.figures.jsd_nss < 0.1 * card.figures.jsd_nss_pristine
+    assert abs(card.figures.delta_psnr_db) < 1
     assert "no U-Net" in (fitted / "README.md").read_text(encoding="utf-8")
 
 
@@ -198,13 +205,13 @@ def test_a_training_starts_from_another_model_with_or_without_a_u_net(fitted, pa
     config = dataclasses.replace(TINY, steps=steps, select_checkpoint="last")
     step.run(config, pair_store.folder, tmp_path / "next", distortion="white_noise", init_from=fitted)
     card = read_card(tmp_path / "next")
-    assert card["settings"]["init_from"] == read_card(fitted)["weights_digest"]
-    assert card["network"] == {**read_card(fitted)["network"], "base_filters": filters}
+    assert card.settings.init_from == read_card(fitted).weights_digest
+    assert card.network == dataclasses.replace(read_card(fitted).network, base_filters=filters)
     matrices, initial = (
         read_arrays(folder / WEIGHTS)[0]["noise_pyramid/octaves"] for folder in (tmp_path / "next", fitted)
     )
     np.testing.assert_allclose(matrices, initial, rtol=1e-6)
-    assert f"digest of the weights {read_card(fitted)['weights_digest']}" in (tmp_path / "next/README.md").read_text(
+    assert f"digest of the weights {read_card(fitted).weights_digest}" in (tmp_path / "next/README.md").read_text(
         "utf-8"
     )
 
@@ -215,10 +222,10 @@ def test_an_initial_model_that_stays_the_best_keeps_its_u_net(fitted, pair_store
     spoiling = dataclasses.replace(config, select_checkpoint="best", generator_lr=1.0)
     step.run(spoiling, pair_store.folder, tmp_path / "next", distortion="white_noise", init_from=tmp_path / "first")
     first, card = (read_card(tmp_path / name) for name in ("first", "next"))
-    assert card["kept_step"] == 0
-    assert card["network"]["base_filters"] == 4
-    assert card["weights_digest"] == first["weights_digest"]
-    assert card["figures"] == first["figures"]
+    assert card.kept_step == 0
+    assert card.network.base_filters == 4
+    assert card.weights_digest == first.weights_digest
+    assert card.figures == first.figures
 
 
 @pytest.mark.parametrize("changes", [{"base_filters": 2}, {"noise_channels": 1}, {"codec_prior": "dct"}])

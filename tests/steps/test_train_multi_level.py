@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from five_level_pairs import five_level_pairs
+from small_models import fit_quickly
 
 from distort_pipeline.config import TrainConfig
-from distort_pipeline.statistics.calibration import CALIBRATED, expected, severity_for
-from distort_pipeline.statistics.full_reference import psnr
+from distort_pipeline.data.pairs import open_pairs
+from distort_pipeline.metrics.full_reference import psnr
+from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
+from distort_pipeline.models.card import read_card
+from distort_pipeline.models.store import load_generator
 from distort_pipeline.steps import train
-from distort_pipeline.stores.models import read_card
-from distort_pipeline.stores.pairs import open_pairs
-from distort_pipeline.trained import load_generator
 from studies.severity import main as severity_study
 
 FIT_ONLY = TrainConfig(steps=0, base_filters=4, discriminator_filters=2, crop_px=256, batch_size=2, validation_tiles=2)
@@ -26,6 +27,7 @@ def trained(tmp_path_factory):
     five_level_pairs(root, ("white_noise",), (2, 4), val_count=1)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(root)  # out of any DVC project
+        fit_quickly(patched)
         both = TrainConfig(**{**vars(FIT_ONLY), "levels": (2, 4)})
         train.run(both, root / "pairs", root / "multi_level" / "noise", distortion="white_noise")
         train.run(FIT_ONLY, root / "pairs", root / "single" / "noise", distortion="white_noise")
@@ -34,7 +36,7 @@ def trained(tmp_path_factory):
 
 def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
     card = read_card(trained / "multi_level" / "noise")
-    calibration = card["calibration"]
+    calibration = card.calibration
     assert set(calibration) == {"severity", *CALIBRATED}
     assert calibration["severity"] == pytest.approx(np.arange(21) / 20)
     assert (calibration["psnr"][0], calibration["ssim"][0], calibration["gmsd"][0]) == (60, 1, 0)
@@ -51,7 +53,7 @@ def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
 
 
 def test_a_model_of_one_level_has_no_calibration(trained):
-    assert "calibration" not in read_card(trained / "single" / "noise")
+    assert read_card(trained / "single" / "noise").calibration is None
 
 
 def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(trained):

@@ -3,14 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from distort_pipeline.assets import PRETRAINED
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.config import GenerateConfig, PairsConfig
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.images import encode_png, image_digest
+from distort_pipeline.data.manifests import write_manifest
 from distort_pipeline.distortions import unsuitable
 from distort_pipeline.records import ImageRecord
 from distort_pipeline.steps import generate, pairs
-from distort_pipeline.stores.files import read_json
-from distort_pipeline.stores.images import encode_png, image_digest
-from distort_pipeline.stores.manifests import write_manifest
 
 
 @pytest.fixture

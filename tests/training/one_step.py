@@ -12,14 +12,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from distort_pipeline.backend import backend_name
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.models.store import load_generator, read_arrays, write_arrays
+from distort_pipeline.networks.backend import backend_name
+from distort_pipeline.networks.codec_prior import CoefficientCurves
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.stores.models import read_arrays, write_arrays
-from distort_pipeline.trained import load_generator
-from distort_pipeline.training.backends import make_trainer
-from distort_pipeline.training.gan import GANConfig
+from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.training.gan import GANConfig, make_trainer
 
 RATE = 0.05
 # Leaky ReLU has a kink: a value within rounding of 0 gets another slope on another backend, and moves small networks'

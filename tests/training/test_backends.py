@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import one_step
 import pytest
+from small_models import card_of, write_card
 
-from distort_pipeline.networks.generator import build_generator, noise_shapes
-from distort_pipeline.records import digest
-from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, read_arrays, write_arrays
-from distort_pipeline.trained import load_generator, weights_of
-from distort_pipeline.training.validation import summary, validation_tiles
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, weights_of, write_arrays
+from distort_pipeline.networks.generator import Architecture, build_generator, noise_shapes
+from distort_pipeline.training.validation import figures_of, validation_tiles
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-4  # relative, in L2 norm, float32
@@ -62,16 +61,11 @@ def folder(crops, tmp_path_factory):
 
 
 def write_random_model(folder):
-    model = build_generator(base_filters=4, noise_channels=1)
+    model = build_generator(Architecture(base_filters=4, noise_channels=1))
     model.get_layer("decoder_7_noise").kernel.assign(10 * model.get_layer("decoder_7_noise").kernel)
     weights = weights_of(model)
     write_arrays(folder / WEIGHTS, weights)
-    card = {
-        "format": "distort-pipeline/model", "version": VERSION, "distortion": "white_noise",
-        "levels": [{"level": 1, "parameters": {}, "severity": 1.0}],
-        "network": {"base_filters": 4, "noise_channels": 1}, "weights_digest": arrays_digest(weights),
-    }  # fmt: skip
-    write_json(folder / "store.json", sealed({**card, "config_hash": digest(card)}))
+    write_card(folder, card_of("white_noise", [{}], NetworkCard(4, 1), weights))
 
 
 @pytest.fixture(scope="module")
@@ -159,4 +153,4 @@ def test_a_whole_training_on_jax(pair_store, tmp_path):
     # what was validated on JAX is what TensorFlow makes of the weights that lie there
     tiles = validation_tiles(pair_store, "jpeg", 1, severity=1.0, count=8 * 64, seed=0)
     histograms, _ = tiles.histograms(load_generator(tmp_path / "jpeg", batch_size=2).predictor, 0)
-    assert card["figures"]["jsd_nss"] == pytest.approx(summary(histograms)["jsd_nss"], abs=1e-4)
+    assert card["figures"]["jsd_nss"] == pytest.approx(figures_of(histograms, delta_psnr_db=0.0).jsd_nss, abs=1e-4)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from distort_pipeline.training.best_checkpoint import BestWeights
+from distort_pipeline.training.loop import BestWeights
 
 
 def weights(value):

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.pixels import to_uint8
-from distort_pipeline.statistics.calibration import CALIBRATED, expected, severity_for
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.ssim import ssim
-from distort_pipeline.training.calibration import calibrate
+from distort_pipeline.metrics.full_reference import psnr, ssim
+from distort_pipeline.metrics.severity_sweep import CALIBRATED, expected, severity_for
+from distort_pipeline.records import to_uint8
+from distort_pipeline.training.validation import calibrate
 
 SEEDS = (11, 12, 13)
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distort_pipeline.training.card import is_grey
+from distort_pipeline.training.validation import is_grey
 
 
 def store_of(*tiles):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
+from distort_pipeline.training.loop import load_checkpoint, save_checkpoint
 
 
 def state(value):

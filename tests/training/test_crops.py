@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import pairs as pairs_step
-from distort_pipeline.stores.pairs import open_pairs
 from distort_pipeline.training import crops as crops_module
 from distort_pipeline.training.crops import BATCHES_AHEAD, CROPS_A_TILE, Crops
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.training.curve_fit import CurveFit, monotone_near_zero, monotone_over_levels
+from distort_pipeline.training.fit_curves import CurveFit, monotone_near_zero, monotone_over_levels
 
 
 def test_a_curve_through_straight_lines_is_found_again():

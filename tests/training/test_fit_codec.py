@@ -3,18 +3,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
-from distort_pipeline.networks.codec_priors import TO_RGB
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
-from distort_pipeline.pixels import LEVELS_PER_UNIT, denormalize, normalize
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.stores.images import decode
+from distort_pipeline.metrics.jsd_nss import jsd_bits
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.networks.codec_prior import TO_RGB, CoefficientCurves
+from distort_pipeline.networks.wavelets import log_sizes, significance_of
+from distort_pipeline.records import LEVELS_PER_UNIT, denormalize, normalize
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, fit_best
-from distort_pipeline.wavelets.significance import log_sizes, significance_of
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 TILE_PX = 256
+MEAN_ONLY = (CONDITIONAL_MEAN,)  # for what the shrinkage gain does not change: its choice takes most of a fit's time
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19.0}, "jp2k": {"ratio": 150.0}}
 
 
@@ -42,14 +42,14 @@ def tiles_of(sample_images, distortion):
 @pytest.mark.parametrize(("distortion", "codec_prior"), [("jpeg", "dct_integer"), ("white_noise", "none")])
 def test_the_codec_prior_that_explains_a_distortion_is_chosen(sample_images, distortion, codec_prior):
     pristine, distorted = tiles_of(sample_images[:6], distortion)
-    fitted = fit_best(pristine, [distorted], [str(index) for index in range(len(pristine))], None)
+    fitted = fit_best(pristine, [distorted], [str(index) for index in range(len(pristine))], None, MEAN_ONLY)
     assert fitted.codec_prior == codec_prior
     assert bool(fitted.weights) == (codec_prior != "none")
 
 
 def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(sample_images):
     pristine, distorted = tiles_of(sample_images, "jpeg")
-    fitted = fit_best(pristine[:8], [distorted[:8]], [str(index) for index in range(8)], "dct")
+    fitted = fit_best(pristine[:8], [distorted[:8]], [str(index) for index in range(8)], "dct", MEAN_ONLY)
     generated = explained_by(fitted, pristine[8:], [str(index) for index in range(8, len(pristine))])
     scores = [
         jsd_bits(product_histogram(y), product_histogram(m)) for y, m in zip(distorted[8:], generated, strict=True)
@@ -61,7 +61,7 @@ def test_curves_fitted_to_jpeg_generalise_to_unseen_photographs(sample_images):
 
 
 def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(full_images):
-    wide = [image for image in full_images if image.shape[1] >= 640]
+    wide = [image for image in full_images if image.shape[1] >= 640][:12]
     distorted = [apply("jp2k", image, PARAMETERS["jp2k"], None).image for image in wide]
     names = [str(index // 2) for index in range(2 * len(wide))]
 
@@ -70,7 +70,7 @@ def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(f
 
     pristine, true = two_tiles(wide), two_tiles(distorted)
     seen = 2 * (len(wide) - 4)
-    fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "dwt97")
+    fitted = fit_best(pristine[:seen], [true[:seen]], names[:seen], "dwt97", MEAN_ONLY)
     assert 0.002 < np.exp(fitted.weights["log_shares"]).item() < 0.05
     generated, alone = (
         explained_by(fitted, pristine[seen:], owners) for owners in (names[seen:], list(map(str, range(8))))
@@ -95,7 +95,7 @@ def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(
     tiles = np.stack([image[:384, :384] for image in full_images])
     levels = [np.stack([cut_at_planes(tile, share) for tile in tiles]) for share in (0.04, 0.02, 0.01)]
     names = [str(index) for index in range(len(tiles))]
-    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97")
+    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97", MEAN_ONLY)
     unexplained = [
         np.square(
             explained_by(fitted, tiles[14:], names[14:], level=level, levels=3).astype(float) - true[14:]
@@ -107,17 +107,16 @@ def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(
 
 @pytest.mark.parametrize(("distortion", "amplified"), [("jpeg", False), ("jp2k", True)])
 def test_the_shrinkage_gain_is_above_0_where_the_mean_is_unlike_any_outcome(sample_images, distortion, amplified):
-    pristine, distorted = tiles_of(sample_images[:8], distortion)
-    names = [str(index) for index in range(8)]
+    pristine, distorted = tiles_of(sample_images[:6], distortion)
+    names = [str(index) for index in range(6)]
     fitted = fit_best(pristine, [distorted], names, "dct_integer")
     assert (fitted.shrinkage_gain > 0) == amplified
-    assert fit_best(pristine, [distorted], names, "dct_integer", (CONDITIONAL_MEAN,)).shrinkage_gain == 0
 
 
 def test_a_fit_is_the_same_every_time(sample_images):
     pristine, distorted = tiles_of(sample_images[:4], "jpeg")
     names = ["a", "a", "b", "c"]
-    first, repeated = (fit_best(pristine, [distorted], names, "dwt97") for _ in range(2))
+    first, repeated = (fit_best(pristine, [distorted], names, "dwt97", MEAN_ONLY) for _ in range(2))
     assert first.weights.keys() == repeated.weights.keys()
     assert all(np.array_equal(first.weights[name], repeated.weights[name]) for name in first.weights)
 
@@ -135,6 +134,7 @@ def test_steps_are_those_that_a_codec_counts_in(sample_images):
         [np.stack([d[:TILE_PX, :TILE_PX] for d in distorted])],
         [str(index) for index in range(len(sample_images))],
         "dct",
+        MEAN_ONLY,
     )
     # libjpeg's luma table at quality 24, scaled by 5000 / 24 %: its corner (0, 0), (0, 1), (0, 2) and (1, 0)
     np.testing.assert_allclose(np.exp(fitted.weights["log_steps_00"][0, [0, 1, 2, 8]]), [33, 23, 21, 25], rtol=0.01)
@@ -146,7 +146,8 @@ def test_several_levels_are_fitted_at_once_and_the_interpolation_is_nearer_than_
         q: [apply("jpeg", p, {"quality": q}, None).image[:TILE_PX, :TILE_PX] for p in sample_images] for q in levels
     }
     pristine = np.stack([p[:TILE_PX, :TILE_PX] for p in sample_images])
-    fitted = fit_best(pristine[:8], [np.stack(tiles[q][:8]) for q in (24, 12)], [str(n) for n in range(8)], "dct")
+    names = [str(n) for n in range(8)]
+    fitted = fit_best(pristine[:8], [np.stack(tiles[q][:8]) for q in (24, 12)], names, "dct", MEAN_ONLY)
     layer = CoefficientCurves("dct", 2)
     layer.build(None)
     for variable in layer.variables:

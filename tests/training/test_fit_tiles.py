@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.training import fit_tiles as fit_tiles_module
-from distort_pipeline.training.fit_tiles import fit_tiles
+from distort_pipeline.training import init as fit_tiles_module
+from distort_pipeline.training.init import fit_tiles
 
 
 def test_tiles_are_pairs_of_the_store_cut_to_a_side_for_networks(pair_store):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distort_pipeline.training.fused_adam import FusedAdam
+from distort_pipeline.training.tensorflow_step import FusedAdam
 
 RATES = {"learning_rate": 3e-4, "beta_1": 0.5, "beta_2": 0.999}
 

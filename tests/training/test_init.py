@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+from small_models import card_of, write_card
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.stores.files import sealed, write_json
-from distort_pipeline.stores.models import VERSION, WEIGHTS, arrays_digest, write_arrays
+from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.store import WEIGHTS, write_arrays
 from distort_pipeline.training import init as init_module
-from distort_pipeline.training.fit_tiles import fit_tiles
-from distort_pipeline.training.init import Initialization, fit_init, load_init
-from distort_pipeline.training.noise_fit import fit_noise
+from distort_pipeline.training.fit_noise import fit_noise
+from distort_pipeline.training.init import Initialization, fit_init, fit_tiles, load_init
 
 
 def fitted(pair_store, folder, **changes):
@@ -17,10 +17,17 @@ def fitted(pair_store, folder, **changes):
     })  # fmt: skip
 
 
-def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monkeypatch):
-    first = fitted(pair_store, tmp_path)
+@pytest.fixture(scope="module")
+def first(pair_store, tmp_path_factory):
+    """The folder of a fit, and the fit."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder, fitted(pair_store, folder)
+
+
+def test_a_resumed_training_starts_from_the_first_fit(pair_store, first, monkeypatch):
+    folder, first = first
     monkeypatch.setattr(init_module, "fit_tiles", None)  # nothing is fitted again
-    resumed = fitted(pair_store, tmp_path)
+    resumed = fitted(pair_store, folder)
     assert (resumed.codec_prior, list(resumed.explained.items())) == (first.codec_prior, list(first.explained.items()))
     assert resumed.coefficient_curves.keys() == first.coefficient_curves.keys()
     assert all(
@@ -31,8 +38,8 @@ def test_a_resumed_training_starts_from_the_first_fit(pair_store, tmp_path, monk
     assert all(np.array_equal(resumed.noise[name], first.noise[name]) for name in first.noise)
 
 
-def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, tmp_path):
-    init = fitted(pair_store, tmp_path)
+def test_noise_is_fitted_to_the_residual_of_the_curves(pair_store, first):
+    init = first[1]
     tiles = fit_tiles(pair_store, "jpeg", [1], least_px=128)
     without_curves = fit_noise(tiles.pristine, tiles.distorted[0], channels=2)  # JPEG a second time, as noise
     assert np.square(init.noise["octaves"]).sum() < 0.5 * np.square(without_curves["octaves"]).sum()
@@ -50,16 +57,8 @@ def multi_level(folder, *, filters=0):
     )
     weights = {"coefficient_curves/curves_00": curves, "noise_pyramid/octaves": matrices}
     write_arrays(folder / WEIGHTS, weights)
-    levels = [
-        {"level": rank, "parameters": {"quality": quality}, "severity": rank / 3}
-        for rank, quality in enumerate((43, 12, 7), start=1)
-    ]
-    card = {
-        "format": "distort-pipeline/model", "version": VERSION, "levels": levels,
-        "weights_digest": arrays_digest(weights),
-        "network": {"base_filters": filters, "noise_channels": 3, "codec_prior": "dct"},
-    }  # fmt: skip
-    write_json(folder / "store.json", sealed(card))
+    levels = [{"quality": quality} for quality in (43, 12, 7)]
+    write_card(folder, card_of("jpeg", levels, NetworkCard(filters, 3, "dct"), weights))
     return folder
 
 

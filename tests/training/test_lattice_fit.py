@@ -1,6 +1,6 @@
 import numpy as np
 
-from distort_pipeline.training.lattice_fit import LatticeFit, in_whole_steps, resolve_lattice
+from distort_pipeline.training.fit_codec import LatticeFit, in_whole_steps, resolve_lattice
 
 
 def test_a_step_not_seen_at_one_level_comes_from_the_others():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.components.composed import ComposedGenerator
-from distort_pipeline.components.patches import PairPatch
+from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.patches import PairPatch
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 
 FITS_ALONE = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)

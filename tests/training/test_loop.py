@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.loop import train
+from distort_pipeline.training.loop import load_checkpoint, save_checkpoint, train
 
 PLAIN = {"label": "train jpeg", "checkpoint_every": 2, "validate_every": 2}
 

@@ -1,4 +1,4 @@
-from distort_pipeline.training.resolve import resolve_noise_channels, resolve_warmup_steps
+from distort_pipeline.training.init import resolve_noise_channels, resolve_warmup_steps
 
 
 def test_noise_types_get_noise_channels_and_settings_overrule():

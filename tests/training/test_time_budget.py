@@ -1,6 +1,6 @@
 """Minutes become steps once: a resumed training has the number that was stored."""
 
-from distort_pipeline.training.time_budget import TIMED_STEPS, seconds_per_step, stored_steps
+from distort_pipeline.training.loop import TIMED_STEPS, seconds_per_step, stored_steps
 
 
 def test_the_first_plan_counts(tmp_path):

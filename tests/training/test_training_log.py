@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from distort_pipeline.training.log import open_log
+from distort_pipeline.training.loop import open_log
 
 
 @pytest.fixture(params=["inside a DVC project", "elsewhere"])

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.generator import generator_inputs
-from distort_pipeline.pixels import normalize
+from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.records import normalize
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_a_step_lowers_each_loss(trainer, batch):
     x, y = (tf.constant(normalize(pixels)) for pixels in batch[:2])
     noises = trainer._noises(tf.constant(0, tf.int64))
     before = trainer.state()
-    fake = trainer.generator(generator_inputs(x, noises), training=True)
+    fake = trainer.generator(GeneratorInputs(x, noises).listed(), training=True)
     old_d = keras.models.clone_model(trainer.discriminator)
     old_d.set_weights(trainer.discriminator.get_weights())
     trainer.restore(before)
@@ -45,7 +45,7 @@ def test_a_step_lowers_each_loss(trainer, batch):
     assert logged["adversarial"] != pytest.approx(
         float(losses.generator_adversarial(old_d([x, fake], training=True))), rel=1e-3
     )
-    new = trainer.generator(generator_inputs(x, noises), training=True)
+    new = trainer.generator(GeneratorInputs(x, noises).listed(), training=True)
     assert generator_loss(new) < logged["generator_loss"]
 
 

@@ -1,7 +1,7 @@
 """verify --against: compares two corpora of the same plan within a tolerance.
 
-The same models on another processor give other low bits and so other digests. Records and pristine tiles must be
-equal; distorted pixels may differ by a few 8-bit levels.
+The same models on another processor give other low bits and so other digests. Records and pristine tiles must be equal;
+distorted pixels may differ by a few 8-bit levels.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.metric_names import COMPUTED
-from distort_pipeline.progress import track
+from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.metrics.full_reference import COMPUTED
 from distort_pipeline.records import SampleRecord
-from distort_pipeline.stores.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
 
 PIXEL_FIELDS = ("pixel_digest", "clipped", *COMPUTED)  # fields computed from pixels
 TARGET_FIELDS = ("severity", "parameters")  # also computed from pixels if a target was requested
@@ -64,7 +63,7 @@ def compare(left: Path, right: Path, *, tolerance: int = 0, workers: Workers | N
     PipelineError if settings, models or images differ.
     """
     corpora = [open_corpus(folder) for folder in (left, right)]
-    if corpora[0].metadata["settings"] != corpora[1].metadata["settings"]:
+    if corpora[0].metadata.settings != corpora[1].metadata.settings:
         raise PipelineError(f"{left} and {right} cannot be compared: their settings, models or images differ")
     tasks = [BatchPair(left.resolve(), right.resolve(), name) for name in corpora[0].batch_names()]
     total = Difference()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.assets import PRETRAINED
-from distort_pipeline.backend import backend_name, has_bfloat16, start_backend
+from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.backend import backend_name, has_bfloat16, start_backend
 from distort_pipeline.versions import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
@@ -39,8 +39,17 @@ class Finding:
 def examine() -> list[Finding]:
     """Return the findings on all requirements of the pipeline, in the order of their use."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _opencv, _openjpeg, _zarr, _dask, _backend, _bfloat16, _pretrained, _extras, _disk,
-    )  # fmt: skip
+        _python,
+        _opencv,
+        _openjpeg,
+        lambda: _packages("Zarr and Parquet", ["zarr", "numcodecs", "pyarrow", "numpy", "scipy"]),
+        lambda: _packages("Dask", ["dask", "distributed"]),
+        _jax if backend_name() == "jax" else _tensorflow,
+        _bfloat16,
+        _pretrained,
+        _extras,
+        _disk,
+    )
     return [check() for check in checks]
 
 
@@ -81,23 +90,11 @@ def _from_home(path: str | Path) -> str:
     return f"~/{Path(path).relative_to(home).as_posix()}" if inside else str(path)
 
 
-def _zarr() -> Finding:
-    return _packages("Zarr and Parquet", ["zarr", "numcodecs", "pyarrow", "numpy", "scipy"])
-
-
-def _dask() -> Finding:
-    return _packages("Dask", ["dask", "distributed"])
-
-
 def _packages(subject: str, names: list[str]) -> Finding:
     versions = package_versions(names)
     missing = sorted(set(names) - set(versions))
     result = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing"
     return Finding(subject, result, not missing, f"pip install {' '.join(missing)}" if missing else "")
-
-
-def _backend() -> Finding:
-    return _jax() if backend_name() == "jax" else _tensorflow()
 
 
 def _jax() -> Finding:

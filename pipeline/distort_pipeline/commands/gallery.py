@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distort_pipeline.data.builds import require_new_folder
+from distort_pipeline.data.corpora import CorpusStore, open_corpus
+from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.pixels import Image
-from distort_pipeline.records import Report
-from distort_pipeline.reports.examples import COLUMNS, Example, batch_examples, image_examples
-from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.stores.builds import require_new_folder
-from distort_pipeline.stores.corpora import CorpusStore, open_corpus
-from distort_pipeline.stores.files import write_bytes
+from distort_pipeline.records import Image, Report
+from distort_pipeline.reports.side_by_side import (
+    COLUMNS,
+    Example,
+    batch_examples,
+    image_examples,
+    png_bytes,
+    side_by_side,
+)
 
 WHITE, BLACK = 255, 0
 TRUE_COLUMNS = {"true", "true residual"}
@@ -66,7 +69,7 @@ def gallery(
             text_grey=BLACK,
         )
         write_bytes(out / f"{sheet.name}.png", png_bytes(image_grid))
-    write_bytes(out / "gallery.csv", _listing(sheets).encode())
+    write_csv(out / "gallery.csv", FIELDS, _rows(sheets))
     single = [sheet for sheet in sheets if sheet.name != OVERVIEW]
     samples = sum(len(sheet.rows) for sheet in single)
     fewer = [sheet.name for sheet in single if len(sheet.rows) < rows]
@@ -137,13 +140,8 @@ def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Map
     return {name: cell[y : y + crop_px, x : x + crop_px] for name, cell in cells.items()}
 
 
-def _listing(sheets: Sequence[Sheet]) -> str:
-    """Return the CSV text with the sample of each row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(FIELDS)
+def _rows(sheets: Sequence[Sheet]) -> Iterator[list[object]]:
+    """Yield file, row and sample of each row of the sheets."""
     for sheet in sheets:
         for number, (_, example) in enumerate(sheet.rows, start=1):
-            values = (getattr(example.record, name) for name in FIELDS[2:])
-            writer.writerow([f"{sheet.name}.png", number, *values])
-    return buffer.getvalue()
+            yield [f"{sheet.name}.png", number, *(getattr(example.record, name) for name in FIELDS[2:])]

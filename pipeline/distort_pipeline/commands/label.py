@@ -4,24 +4,173 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from io import StringIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.metric_names import COMPUTED
-from distort_pipeline.progress import track
-from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.corpora import CorpusStore, open_corpus
-from distort_pipeline.stores.files import Ledger
-from distort_pipeline.stores.labels import FOLDER, KIND, METRIC, PEOPLE, VERSION, LabelStore, Rating, write_values
-from distort_pipeline.stores.ratings import RATING, Ratings, read_ratings
-from distort_pipeline.tasks.metric_labels import MetricTask, load_metric, measure_batch
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.data.files import Ledger
+from distort_pipeline.data.labels import (
+    FOLDER,
+    KIND,
+    METRIC,
+    PEOPLE,
+    RATING,
+    VERSION,
+    LabelStore,
+    MeasuredValue,
+    Rating,
+    Ratings,
+    read_ratings,
+    write_values,
+)
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.metrics.full_reference import COMPUTED
+from distort_pipeline.records import Image, Report, digest, row
 from distort_pipeline.versions import package_versions
+
+METRIC_BATCH_SIZE = 8  # images of one size
+WHITE = 255.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of pyiqa, loaded."""
+
+    lower_better: bool
+    full_reference: bool
+    measure: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class MetricTask:
+    """The task of one batch."""
+
+    corpus: Path
+    work: Path
+    metric: str
+    batch: str
+    threads: int
+
+
+@lru_cache(maxsize=1)  # once a worker
+def load_metric(name: str, threads: int) -> Metric:
+    """Return the metric of pyiqa named `name`; PipelineError if unknown, or without weights on this machine."""
+    try:
+        with redirect_stdout(StringIO()):
+            import pyiqa
+            import torch
+    except ImportError as error:
+        raise PipelineError(
+            f"--metric needs pyiqa, which cannot be imported ({error}): pip install '.[consumers]' in a clone of "
+            "distort-pipeline"
+        ) from None
+    torch.set_num_threads(threads)
+    known = [*pyiqa.list_models("FR"), *pyiqa.list_models("NR")]
+    if name not in known:
+        raise PipelineError(f"--metric: pyiqa has no metric {name!r}{did_you_mean(name, known)}")
+    try:
+        with redirect_stdout(StringIO()):
+            metric = pyiqa.create_metric(name, device="cpu")
+    except OSError as error:  # of a download or a file
+        raise PipelineError(
+            f"the weights of {name} are not on this machine and could not be downloaded ({error}); "
+            "create the metric once on a machine with a network, and copy the cache folders of pyiqa and torch"
+        ) from None
+    return Metric(bool(metric.lower_better), metric.metric_mode == "FR", metric)
+
+
+def measure_batch(task: MetricTask) -> str:
+    """Measure one batch, write its values and the entry of the ledger. Return its name."""
+    metric = load_metric(task.metric, task.threads)
+    corpus = open_corpus(task.corpus)
+    records = corpus.batch_records(task.batch)
+    distorted = corpus.images(distorted_array(corpus.condition_of(records[0])), [record.slot for record in records])
+    pristine = corpus.images(PRISTINE, [record.tile for record in records])
+    values: list[float] = []
+    for pairs in _groups(zip(distorted, pristine, strict=True)):
+        values += _measured(metric, task.metric, pairs)
+    measured_values = [
+        MeasuredValue(record.sample, value if math.isfinite(value) else None)
+        for record, value in zip(records, values, strict=True)
+    ]
+    write_values(task.work, task.batch, measured_values, MeasuredValue)
+    return task.batch
+
+
+def _groups(pairs: Iterator[tuple[Image, Image]]) -> Iterator[list[tuple[Image, Image]]]:
+    """Yield up to METRIC_BATCH_SIZE consecutive pairs of one size at a time."""
+    for _, same in groupby(pairs, key=lambda pair: pair[0].shape):
+        group: list[tuple[Image, Image]] = []
+        for pair in same:
+            group.append(pair)
+            if len(group) == METRIC_BATCH_SIZE:
+                yield group
+                group = []
+        if group:
+            yield group
+
+
+def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Image, Image]]) -> list[float]:
+    distorted, pristine = (_tensor(images) for images in zip(*pairs, strict=True))
+    try:
+        scores = metric.measure(distorted, pristine) if metric.full_reference else metric.measure(distorted)
+        values: NDArray[np.float64] = scores.detach().double().cpu().numpy().reshape(-1)
+    except (RuntimeError, ValueError, AssertionError) as error:  # an image too small, for example
+        height, width = pairs[0][0].shape[:2]
+        raise PipelineError(f"--metric {name} does not accept images of {width} x {height} px: {error}") from None
+    if len(values) != len(pairs):
+        raise PipelineError(f"--metric {name} does not return a number for each image and cannot be a label")
+    return [float(value) for value in values]
+
+
+def _tensor(images: Sequence[Image]) -> Any:
+    import torch
+
+    stacked = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(WHITE)
+    return torch.from_numpy(np.ascontiguousarray(stacked))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """The settings of a metric's label, as in its store.json."""
+
+    format: str = KIND
+    version: int = VERSION
+    origin: str = METRIC
+    name: str
+    metric: str  # of pyiqa
+    lower_better: bool
+    corpus_digest: str
+    packages: Mapping[str, str]  # name → version
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatingSettings:
+    """The settings of people's ratings, as in their store.json."""
+
+    format: str = KIND
+    version: int = VERSION
+    origin: str = PEOPLE
+    name: str
+    rating_kind: str  # rating or choice
+    lower_better: bool
+    corpus_digest: str
+    table_digest: str
+
 
 METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
 
@@ -33,16 +182,13 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
     require_destination(store.folder / FOLDER / name)
     loaded = load_metric(metric, workers.threads)
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "origin": METRIC,
-        "name": name,
-        "metric": metric,
-        "lower_better": loaded.lower_better,
-        "corpus_digest": store.metadata["digest"],
-        "packages": package_versions(METRIC_PACKAGES),
-    }
+    settings = MetricSettings(
+        name=name,
+        metric=metric,
+        lower_better=loaded.lower_better,
+        corpus_digest=store.metadata.digest,
+        packages=package_versions(METRIC_PACKAGES),
+    )
     build = _build(store, settings)
     if build.complete():
         return Report("label", {}, (f"{build.out} is already complete; nothing to do",))
@@ -65,16 +211,13 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
     ratings = read_ratings(table, range(len(store)))
     if not ratings.values:
         raise PipelineError(f"--table {table} has no rating of a sample")
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "origin": PEOPLE,
-        "name": _checked(name),
-        "rating_kind": ratings.kind,
-        "lower_better": lower_better,
-        "corpus_digest": store.metadata["digest"],
-        "table_digest": hashlib.sha256(table.read_bytes()).hexdigest(),
-    }
+    settings = RatingSettings(
+        name=_checked(name),
+        rating_kind=ratings.kind,
+        lower_better=lower_better,
+        corpus_digest=store.metadata.digest,
+        table_digest=hashlib.sha256(table.read_bytes()).hexdigest(),
+    )
     build = _build(store, settings)
     if build.complete():
         report = _table_report(store, ratings, LabelStore(build.out))
@@ -83,7 +226,7 @@ def by_table(corpus: Path, table: Path, *, name: str, lower_better: bool = False
         for batch in store.batch_names():
             values = [rating(ratings, record.sample) for record in store.batch_records(batch)]
             write_values(work, batch, values, Rating)
-        _publish(build, store, settings, {"extremes": list(ratings.extremes)})
+        _publish(build, store, settings, extremes=list(ratings.extremes))
     return _table_report(store, ratings, LabelStore(build.out))
 
 
@@ -106,37 +249,34 @@ def _checked(name: str) -> str:
     return name
 
 
-def _build(store: CorpusStore, settings: dict[str, Any]) -> StagedStore:
+def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> StagedStore:
     """Return the staged store of the label; PipelineError if the corpus has another label of this name."""
-    out = store.folder / FOLDER / settings["name"]
-    build = StagedStore(out, digest(settings))
+    out = store.folder / FOLDER / settings.name
+    build = StagedStore(out, digest(row(settings)))
     try:
         build.complete()
     except PipelineError:
         raise PipelineError(
-            f"{store.folder} has another label {settings['name']!r} already: give this one another --name, or delete "
-            f"{out}"
+            f"{store.folder} has another label {settings.name!r} already: give this one another --name, or delete {out}"
         ) from None
     return build
 
 
 def _publish(
-    build: StagedStore, store: CorpusStore, settings: dict[str, Any], further: Mapping[str, Any] | None = None
+    build: StagedStore, store: CorpusStore, settings: MetricSettings | RatingSettings, **further: object
 ) -> None:
-    entries: Sequence[dict[str, Any]] = Ledger(build.work).entries(store.batch_names())
+    entries = Ledger(build.work).entries(store.batch_names())
+    values = row(settings)
     build.publish(
         {
             "format": f"distort-pipeline/{KIND}",
             "version": VERSION,
-            "digest": digest([settings, [entry["digest"] for entry in entries]]),
-            "settings": settings,
-            "name": settings["name"],
-            "origin": settings["origin"],
-            "lower_better": settings["lower_better"],
-            "corpus_digest": settings["corpus_digest"],
+            "digest": digest([values, [entry["digest"] for entry in entries]]),
+            "settings": values,
+            **{key: values[key] for key in ("name", "origin", "lower_better", "corpus_digest")},
             "batches": store.batch_names(),
             "counts": {"samples": len(store)},
-            **(further or {}),
+            **further,
         }
     )
 
@@ -145,11 +285,8 @@ def _table_report(store: CorpusStore, ratings: Ratings, label: LabelStore) -> Re
     count = sum(len(values) for sessions in ratings.values.values() for values in sessions.values())
     unit = "ratings" if ratings.kind == RATING else "values of choices"
     counts = {
-        "samples": len(ratings.values),
-        "ratings": count,
-        "pristine": ratings.pristine,
-        "unrated": ratings.unrated,
-    }
+        "samples": len(ratings.values), "ratings": count, "pristine": ratings.pristine, "unrated": ratings.unrated,
+    }  # fmt: skip
     low, high = ratings.extremes
     lines = (
         f"{count} {unit} of {len(ratings.values)} samples joined, from {low:g} to {high:g}; "

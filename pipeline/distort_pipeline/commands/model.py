@@ -1,4 +1,10 @@
-"""model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code."""
+"""model export: writes a trained generator as a Keras file, a SavedModel or an ONNX file, independent of our code.
+
+A composed generator is exported as its parts: arrays, settings of the last stage, and its network, if it has one.
+
+Layers are Keras's own as far as possible: opening a file needs none of our code. Coefficient curves and the noise
+pyramid stay layers of ours: plain operations in a SavedModel or an ONNX file; a Keras file names their classes.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +12,57 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
+from distort_pipeline.data.files import write_bytes, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Report
-from distort_pipeline.reports.exported_model_card import exported_card_text, facts
-from distort_pipeline.seeds import make_rng
-from distort_pipeline.stores.builds import move_in, require_new_folder, staging_folder
-from distort_pipeline.stores.files import write_bytes
-from distort_pipeline.trained import is_multi_level, load_generator
+from distort_pipeline.models.card import ModelCard
+from distort_pipeline.models.readme import exported_parts_readme, exported_readme, facts
+from distort_pipeline.models.store import load_generator, write_arrays
+from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
+from distort_pipeline.records import Report, make_rng
 
-if TYPE_CHECKING:
-    import keras
+AHEAD, BEHIND = 2, 1  # rows and columns added by the transposed convolution before and behind
+
+
+def portable_generator(generator: keras.Model) -> keras.Model:
+    """Return a model equivalent to the fused `generator`: convolutions, LeakyReLU and sums, float32.
+
+    Our upsampling layer becomes the equivalent transposed convolution with a composed kernel.
+    """
+    copy = keras.models.clone_model(generator, clone_function=_plain_layer)
+    for layer in generator.layers:
+        twin = copy.get_layer(layer.name)
+        if isinstance(layer, UpsampledConv2D):
+            twin.set_weights([np.asarray(composed_kernel(layer.trained_kernel())), *layer.get_weights()[1:]])
+        else:
+            twin.set_weights(layer.get_weights())
+    return copy
+
+
+def needs_our_layers(model: keras.Model) -> bool:
+    """Return whether a Keras file of `model` opens only where this package is imported."""
+    return any(type(layer).__module__.startswith("distort_pipeline") for layer in model.layers)
+
+
+def _plain_layer(layer: keras.layers.Layer) -> Any:
+    if not isinstance(layer, UpsampledConv2D):
+        return layer.__class__.from_config(layer.get_config())
+    return keras.Sequential(
+        [
+            keras.layers.Conv2DTranspose(
+                layer.filters, COMPOSED_PX, strides=2, padding="valid", use_bias=layer.use_bias, name="conv"
+            ),
+            keras.layers.Cropping2D(((AHEAD, BEHIND), (AHEAD, BEHIND)), name="crop"),
+        ],
+        name=layer.name,
+    )
+
 
 Values = NDArray[np.float32]
 TOLERANCE = 1e-4  # on the networks' [-1, 1]: 1/80 of an 8-bit level
@@ -38,30 +80,19 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
     destination = require_new_folder(out)
     trained = load_generator(folder, batch_size=1, image_stats=False)
-    from distort_pipeline.networks.portable import needs_our_layers, portable_generator
-
-    inputs = _test_inputs(trained.card)
-    expected = np.asarray(trained.predictor.model(_call_argument(inputs), training=False))
-    portable = portable_generator(trained.predictor.model)
-    portable(_call_argument(inputs))  # Keras exports only models that have been called
+    write = _write_network if trained.card.network.parts is None else _write_parts
     work = staging_folder(destination, "model")
     shutil.rmtree(work, ignore_errors=True)  # left of a killed export
     try:
         work.mkdir(parents=True)
-        run = _WRITERS[model_format](portable, work / NAMES[model_format], trained.card)
-        difference = float(np.abs(run(inputs) - expected).max())
-        if not difference <= TOLERANCE:
-            raise PipelineError(
-                f"the {model_format} file differs from the model by {difference:.2g}: nothing is written"
-            )
-        own_layers = model_format == "keras" and needs_our_layers(portable)
-        text = exported_card_text(trained.card, model_format, NAMES[model_format], own_layers=own_layers)
-        write_bytes(work / "README.md", text.encode())
+        difference = write(trained.predictor, trained.card, work, model_format)
         move_in(work, destination)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if difference is None:
+        return Report("model export", {}, (f"{out}: fitted parts; there is no network to write as {model_format}",))
     return Report(
         "model export",
         {"difference": difference},
@@ -69,26 +100,82 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     )
 
 
+def _write_network(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float:
+    """Write the one network of a generator and its README into `work`; return the difference of the reopened file."""
+    inputs = _test_inputs(card)
+    portable = portable_generator(predictor.model)
+    difference = _write_checked(predictor.model, portable, inputs, work / NAMES[model_format], card)
+    own_layers = model_format == "keras" and needs_our_layers(portable)
+    text = exported_readme(card, model_format, NAMES[model_format], own_layers=own_layers)
+    write_bytes(work / "README.md", text.encode())
+    return difference
+
+
+def _write_parts(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
+    """Write the parts of a composed generator into `work`; return the difference of its network, None without one."""
+    from distort_pipeline.networks.saved import BODY, composed_arrays
+
+    generator = predictor.generator
+    arrays, described = composed_arrays(generator)
+    if generator.jpeg is not None:
+        described["jpeg"] |= {"luma": generator.jpeg.luma.tolist(), "chroma": generator.jpeg.chroma.tolist()}
+    write_json(work / "generator.json", {"distortion": card.distortion, **described})
+    write_arrays(work / "parts.safetensors", {k: array for k, array in arrays.items() if not k.startswith(BODY)})
+    write_bytes(work / "README.md", exported_parts_readme(card, NAMES[model_format]).encode())
+    if generator.body is None:
+        return None
+    network, inputs = generator.body.network, _compact_inputs(generator.body.noise_scale)
+    return _write_checked(network, network, inputs, work / NAMES[model_format], card)
+
+
+def _write_checked(
+    model: keras.Model, portable: keras.Model, inputs: list[Values], path: Path, card: ModelCard
+) -> float:
+    """Write `portable` to `path`; return how far its reopened file is from `model`, PipelineError if too far."""
+    expected = np.asarray(model(_call_argument(inputs), training=False))
+    portable(_call_argument(inputs))  # Keras exports only models that have been called
+    model_format = next(form for form, name in NAMES.items() if name == path.name)
+    run = _WRITERS[model_format](portable, path, card)
+    difference = float(np.abs(run(inputs) - expected).max())
+    if not difference <= TOLERANCE:
+        raise PipelineError(f"the {model_format} file differs from the model by {difference:.2g}: nothing is written")
+    return difference
+
+
 def _call_argument(inputs: list[Values]) -> Any:
     """Return the call argument of a model: the list `inputs`, or its only entry."""
     return inputs if len(inputs) > 1 else inputs[0]
 
 
-def _test_inputs(card: dict[str, Any]) -> list[Values]:
+def _test_inputs(card: ModelCard) -> list[Values]:
     """Return a batch of two noise images, with severities and noise maps if the model takes these."""
     from distort_pipeline.networks.generator import noise_shapes
 
     rng = make_rng(0)
     image = rng.uniform(-1, 1, (2, *TEST_SIDES_PX, 3)).astype(np.float32)
-    shapes = noise_shapes(*TEST_SIDES_PX, card["network"]["noise_channels"])
-    severity = [np.array([[0.3], [1.0]], np.float32)] if is_multi_level(card) else []
+    shapes = noise_shapes(*TEST_SIDES_PX, card.network.noise_channels)
+    severity = [np.array([[0.3], [1.0]], np.float32)] if card.is_multi_level else []
     return [image, *severity, *(rng.standard_normal((2, *shape), dtype=np.float32) for shape in shapes)]
+
+
+def _compact_inputs(noise_scale: float) -> list[Values]:
+    """Return a batch of two noise images for the network of a composed generator."""
+    from distort_pipeline.networks.compact import network_inputs
+    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
+
+    rng = make_rng(0)
+    pristine, base = rng.uniform(0, 255, (2, 2, *TEST_SIDES_PX, 3)).astype(np.float32)
+    noise, free = (rng.standard_normal((2, *TEST_SIDES_PX, n), dtype=np.float32) for n in (3, FREE_CHANNELS))
+    latent = rng.standard_normal((2, LATENTS), dtype=np.float32)
+    offsets, sizes = np.zeros((2, 2), np.float32), np.full((2, 2), 512, np.float32)
+    inputs = network_inputs(pristine, base, noise, free, latent, offsets, sizes, noise_scale)
+    return [np.asarray(values) for values in inputs]
 
 
 Run = Callable[[list[Values]], Values]
 
 
-def _write_keras(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
+def _write_keras(model: keras.Model, path: Path, _: ModelCard) -> Run:
     import keras
 
     model.save(path)
@@ -96,7 +183,7 @@ def _write_keras(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
     return lambda inputs: np.asarray(reopened(_call_argument(inputs), training=False))
 
 
-def _write_saved_model(model: keras.Model, path: Path, _: dict[str, Any]) -> Run:
+def _write_saved_model(model: keras.Model, path: Path, _: ModelCard) -> Run:
     import tensorflow as tf
 
     model.export(path, format="tf_saved_model", verbose=False)
@@ -104,7 +191,7 @@ def _write_saved_model(model: keras.Model, path: Path, _: dict[str, Any]) -> Run
     return lambda inputs: np.asarray(reopened.serve(_call_argument(inputs)))
 
 
-def _write_onnx(model: keras.Model, path: Path, card: dict[str, Any]) -> Run:
+def _write_onnx(model: keras.Model, path: Path, card: ModelCard) -> Run:
     try:
         import onnx
         import onnxruntime

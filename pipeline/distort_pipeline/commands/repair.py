@@ -8,32 +8,43 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from distort_pipeline.commands.verify import VerifyReport, shards_of, verify
-from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers
-from distort_pipeline.stores.arrays import group_metadata
-from distort_pipeline.stores.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
-from distort_pipeline.stores.files import (
+from distort_pipeline.commands.verify import VerifyReport, verify
+from distort_pipeline.data.arrays import group_metadata
+from distort_pipeline.data.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
+from distort_pipeline.data.files import (
     LISTING,
     check_free_space,
+    is_sealed,
     read_json,
     read_listing,
-    sealed,
     store_files,
     write_bytes,
 )
-from distort_pipeline.stores.labels import FOLDER as LABELS
-from distort_pipeline.stores.leases import hold_lease
-from distort_pipeline.stores.remote import RemotePath
+from distort_pipeline.data.labels import FOLDER as LABELS
+from distort_pipeline.data.leases import hold_lease
+from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.tables import read_records
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.records import PairRecord
 
 STAGING = ".repair.building"
 SHARDED = ("pairs", "corpus", "export")
-MAKE_AGAIN = {"model": "train it again", "evaluation": "delete it and evaluate again", "manifest": "ingest again"}
+SHARD_FOLDERS = ("ledger", "records", "reports", "truth")
+TABLES = "tables"  # ledger of an export: the files of all parts
+REMEDIES = {  # for what has no shards
+    "model": "move it away and train it again",
+    "evaluation": "move it away and evaluate again",
+    "labels": "delete it and run `label` again",
+    "manifest": "ingest again",
+    "folder": "name the damaged store in it",
+}
 
 
 def repair(
@@ -47,7 +58,9 @@ def repair(
     if not report.problems:
         return report
     if report.kind not in SHARDED:
-        raise PipelineError(f"{path} has no shards to repair: {MAKE_AGAIN.get(report.kind, 'make it again')}")
+        raise PipelineError(
+            f"{path} has no shards to repair: {REMEDIES.get(report.kind, 'repeat its command in another folder')}"
+        )
     if isinstance(path, RemotePath):
         raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
     if all(problem.startswith(f"{LABELS}/") for problem in report.problems):
@@ -55,7 +68,7 @@ def repair(
             f"labels are not repaired: delete the damaged folder in {path / LABELS} and run `label` again"
         )
     metadata = read_json(path / "store.json")
-    if metadata != sealed(metadata):
+    if not is_sealed(metadata):
         raise PipelineError(
             f"{path / 'store.json'} is damaged, and with it the settings of the store: {path} cannot be repaired and "
             "stays as it was; repeat its command in another folder"
@@ -125,8 +138,9 @@ def _share(store: Path, work: Path, report: VerifyReport) -> None:
     """
     if LISTING in report.changed:
         return  # no file is known to be intact
-    listing, shards = read_listing(store), shards_of(store, read_json(store / "store.json"))
-    kept = [name for name in listing if name not in report.changed and shards.get(name) not in report.damaged]
+    listing, shards = read_listing(store), shards_of(store)
+    damaged = {shards[name] for name in report.changed if name in shards}
+    kept = [name for name in listing if name not in report.changed and shards.get(name) not in damaged]
     if not _has_links(store, work):
         check_free_space(work, sum((store / name).stat().st_size for name in kept))
     for name in kept:
@@ -137,6 +151,66 @@ def _share(store: Path, work: Path, report: VerifyReport) -> None:
     for name in report.changed:
         if listing[name] == hashlib.sha256(group).hexdigest():
             write_bytes(work / name, group)
+
+
+def shards_of(folder: Path) -> dict[str, str]:
+    """Return listed file → shard; files of the whole store are left out, and files of a shard without its ledger."""
+    names = list(read_listing(folder))
+    settings = read_json(folder / "store.json")["settings"]
+    if "export" in settings:
+        return _parts_of(folder, names)
+    per_shard = settings["generate"]["samples_per_shard"] if "generate" in settings else 1
+    images = _validation_images(folder, names)
+    shards = {name: shard_of(name, per_shard=per_shard, images=images) for name in names}
+    return {name: shard for name, shard in shards.items() if shard}
+
+
+def shard_of(path: str, *, per_shard: int = 1, images: Mapping[str, str] | None = None) -> str | None:
+    """Return the shard of a file in a corpus or pair store, or None for a file of the whole store.
+
+    `images` maps each validation image of a pair store to its shard.
+
+    >>> shard_of("pixels.zarr/distorted/jpeg/c.2.0.0.0"), shard_of("reports/jpeg.2-00002.png"), shard_of("index.html")
+    ('jpeg-00002', 'jpeg.2-00002', None)
+    >>> shard_of("pixels.zarr/pristine/00000017/zarr.json", per_shard=8), shard_of("pixels.zarr/train/jpeg/c.0.3.0.0.0")
+    ('tiles-00002', 'train-00003')
+    >>> shard_of("pixels.zarr/val/wren-1/pristine/zarr.json", images={"wren-1": "val-00000"})
+    'val-00000'
+    """
+    parent, slash, name = path.partition("/")
+    if slash and parent in SHARD_FOLDERS:
+        return name.rpartition(".")[0]
+    if match := re.fullmatch(r"pixels\.zarr/train/[^/]+/c\.\d+\.(\d+)\..*", path):
+        return f"train-{int(match[1]):05d}"
+    if match := re.fullmatch(r"pixels\.zarr/val/([^/]+)/.*", path):
+        return (images or {}).get(match[1])
+    match = re.fullmatch(r"pixels\.zarr/(?:pristine|distorted/([^/]+))/(?:c\.(\d+)\..*|(\d{8})/.*)", path)
+    if not match:
+        return None
+    condition, number, image = match.groups()
+    return f"{condition or 'tiles'}-{int(number) if number else int(image) // per_shard:05d}"
+
+
+def _parts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return file → part of an export; the tables of all parts belong to none."""
+    batches: dict[str, str] = {}
+    for ledger in names:
+        batch = Path(ledger).stem
+        if ledger.startswith("ledger/") and batch != TABLES:
+            with suppress(PipelineError, KeyError, TypeError):
+                batches |= dict.fromkeys(read_json(folder / ledger)["files"], batch)
+            batches[ledger] = batch
+    return batches
+
+
+def _validation_images(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return validation image → shard, without shards of unreadable records."""
+    images: dict[str, str] = {}
+    for name in names:
+        if name.startswith("records/val-"):
+            with suppress(PipelineError, ValueError):
+                images |= {record.image: Path(name).stem for record in read_records([folder / name], PairRecord)}
+    return images
 
 
 def _has_links(store: Path, work: Path) -> bool:

@@ -18,8 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.pixels import Image
-from distort_pipeline.registry import Registry
+from distort_pipeline.records import Image, Registry
 
 Fact: TypeAlias = int | float | bool | str
 

@@ -7,7 +7,7 @@ import math
 from distort_pipeline.distortions import DISTORTIONS, Distorted, openjpeg
 from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image
+from distort_pipeline.records import Image
 
 SIZE_TOLERANCE = 0.03  # of the target size: OpenJPEG cuts the stream only between coding passes
 SIZE_TOLERANCE_BYTES = 150  # about the headers of a .jp2, dominant at ratios of hundreds

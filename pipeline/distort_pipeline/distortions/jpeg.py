@@ -10,7 +10,7 @@ import numpy as np
 from distort_pipeline.distortions import DISTORTIONS, Distorted, unsuitable
 from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image
+from distort_pipeline.records import Image
 
 MAX_SIDE_PX = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 

@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image
+from distort_pipeline.records import Image
 from distort_pipeline.scratch import MEMORY_FOLDER, TMPDIR, scratch_folder, temporary_folder
 
 OLDEST_OPENJPEG = (2, 4)  # required by Glymur

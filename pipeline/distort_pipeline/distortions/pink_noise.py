@@ -13,7 +13,7 @@ from scipy import fft
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image, to_uint8
+from distort_pipeline.records import Image, to_uint8
 
 SEVERITY_SCALE = SeverityScale("sigma_8bit", amount=float, value=float, geometric=False)
 

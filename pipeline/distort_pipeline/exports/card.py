@@ -5,16 +5,46 @@ The headings are from Gebru et al., "Datasheets for datasets", Communications of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 import yaml
 
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
+from distort_pipeline.data.requests import SEVERITY
 from distort_pipeline.exports import ExportFormat, ExportSource
-from distort_pipeline.exports.contents import Contents
-from distort_pipeline.exports.source import parameters_text
-from distort_pipeline.planning.conditions import SEVERITY
+from distort_pipeline.exports.source import Exported, parameters_text
 from distort_pipeline.records import canonical
+
+
+@dataclass
+class Contents:
+    """Counts of an export's samples, and the location columns of its table."""
+
+    samples: Counter[str] = field(default_factory=Counter)  # by distortion
+    splits: Counter[str] = field(default_factory=Counter)
+    location_columns: tuple[str, ...] = ()  # columns of paths
+    images: set[str] = field(default_factory=set)  # photographs
+    tiles: set[int] = field(default_factory=set)
+    sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
+    flagged: int = 0  # samples of rejected batches
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return self.samples.total()
+
+    def add(self, sample: Exported) -> None:
+        """Count a sample."""
+        record = sample.record
+        self.samples[record.distortion] += 1
+        self.splits[record.split] += 1
+        self.images.add(record.image)
+        self.tiles.add(record.tile)
+        self.sizes.add((record.height, record.width))
+        self.flagged += not sample.accepted
+
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
 Networks", IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656"""
@@ -58,7 +88,7 @@ def dataset_card(
 # {title(contents)}
 
 Photographs, and the same photographs distorted by trained generators. An export, as `{name}`, of the corpus
-`{metadata["digest"]}` with {metadata["counts"]["samples"]} samples.
+`{metadata.digest}` with {metadata.counts.samples} samples.
 
 ## {_scores_heading(source)}
 
@@ -81,7 +111,7 @@ Training and testing of measures of image quality, with many distorted images of
 {contents.count} samples of {len(contents.tiles)} pristine tiles from {len(contents.images)} photographs;
 {_sizes(contents)}. Images are 8-bit sRGB PNG, without loss.
 
-| distortion | samples here | learned distortion | training steps | SHA-256 of the generator's weights |
+| distortion | samples here | learned distortion | made of | SHA-256 of the generator's weights |
 |---|---|---|---|---|
 {_models(metadata, contents)}
 
@@ -154,7 +184,7 @@ def _hub_id(licence: str) -> str:
     return identifier if identifier in HUB_LICENCES else "other"
 
 
-def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, Any]:
+def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, object]:
     size = next((category for limit, category in SIZES if contents.count < limit), "10M<n<100M")
     return {
         "pretty_name": title(contents),
@@ -193,27 +223,26 @@ def _sizes(contents: Contents) -> str:
     return shown if len(sizes) <= SIZES_SHOWN else f"{shown} and {len(sizes) - SIZES_SHOWN} other sizes"
 
 
-def _models(metadata: Mapping[str, Any], contents: Contents) -> str:
+def _models(metadata: CorpusMetadata, contents: Contents) -> str:
     """Return a table row for each distortion, with all models of a composite."""
     rows = []
     for name, count in contents.samples.items():
-        condition = next(item for item in metadata["conditions"].values() if item["distortion"] == name)
-        models = [metadata["models"][model] for model in condition["models"]]
+        condition = next(item for item in metadata.conditions.values() if item.distortion == name)
+        models = [metadata.models[model] for model in condition.models]
         learned = ", then ".join(
-            "; ".join(parameters_text(canonical(level["parameters"])) for level in model["levels"]) for model in models
+            "; ".join(parameters_text(canonical(level.parameters)) for level in model.levels) for model in models
         )
-        steps = ", ".join(str(model["steps"]) for model in models)
-        digests = ", ".join(f"`{model['digest']}`" for model in models)
-        rows.append(f"| {name} | {count} | {learned} | {steps} | {digests} |")
+        made = "; ".join(model.origin for model in models)
+        digests = ", ".join(f"`{model.digest}`" for model in models)
+        rows.append(f"| {name} | {count} | {learned} | {made} | {digests} |")
     return "\n".join(rows)
 
 
-def _severity(metadata: Mapping[str, Any]) -> str:
+def _severity(metadata: CorpusMetadata) -> str:
     """Return the meaning of `level` and `severity`, if samples differ in severity."""
-    conditions = list(metadata["conditions"].values())
-    requests = [condition["request"] for condition in conditions]
-    distortions = {condition["distortion"] for condition in conditions}
-    fixed = all(request["first"] == request["last"] and request["of"] == SEVERITY for request in requests)
+    conditions = list(metadata.conditions.values())
+    distortions = {condition.distortion for condition in conditions}
+    fixed = all(condition.request.of == SEVERITY and not condition.request.varies for condition in conditions)
     if fixed and len(conditions) == len(distortions):
         return "Each distortion has a single severity."
     return """`severity` is the position of a sample on the severity scale of its distortion: 0 is the unchanged image,

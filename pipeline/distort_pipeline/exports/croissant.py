@@ -1,56 +1,48 @@
-"""Croissant 1.0: a description of an export as JSON-LD, with the fields of the RAI extension.
+"""The documents of every export, for people and for machines.
 
-https://docs.mlcommons.org/croissant/docs/croissant-spec.html and croissant-rai-spec.html. Croissant does not support
-Zarr, and treats shards of images as plain files, so the only record set is the table of all samples.
+samples.csv         a row for each sample (metadata.csv in png_folder)
+attributions.csv    licence and source of each photograph in the export
+README.md           the card
+croissant.json      the description for machines
+SHA256SUMS          checksums of all files, for `sha256sum --check`
+
+Croissant 1.0 is JSON-LD, here with the fields of the RAI extension: https://docs.mlcommons.org/croissant/docs/
+croissant-spec.html and croissant-rai-spec.html. It does not support Zarr, and treats shards of images as plain files,
+so the only record set is the table of all samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from distort_pipeline.exports import ExportFormat, ExportSource
-from distort_pipeline.exports.card import PAPER, licence_id, title
-from distort_pipeline.exports.contents import Contents
+from distort_pipeline.data.files import write_bytes, write_csv
+from distort_pipeline.data.manifests import ATTRIBUTIONS, write_attributions
+from distort_pipeline.exports import ExportFormat, ExportSource, Part
+from distort_pipeline.exports.card import PAPER, Contents, dataset_card, licence_id, title
 
-CONTEXT = {
+NAMES = """@language @vocab citeAs column conformsTo cr rai data dataType dct equivalentProperty examples extract field
+fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references
+regex repeated replace samplingRate sc separator source subField transform"""
+OTHERS = {  # not of the vocabulary `cr`
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}  # the standard context: readers warn about any other
+}
+CONTEXT = {
+    name: OTHERS.get(name, f"cr:{name}") for name in NAMES.split()
+}  # the standard one: readers warn about any other
+Document = Mapping[str, object]
 TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # others are sc:Text
 METHOD = "https://doi.org/10.1109/LSP.2020.3040656"
 
@@ -62,14 +54,14 @@ def croissant(
     contents: Contents,
     licences: Mapping[str, int],
     table_digest: str,
-) -> dict[str, Any]:
+) -> Document:
     """Return the document of an export in the format `name`; `table_digest` is the SHA-256 of its table's file."""
     rated = any(store.of_people for store in source.added)
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": f"distorted-images-{source.corpus.metadata['digest'][:12]}-{name}",
+        "name": f"distorted-images-{source.corpus.metadata.digest[:12]}-{name}",
         "description": f"{title(contents)}: photographs and the same photographs distorted by trained generators.",
         "license": licence_id(licences),
         "url": METHOD,
@@ -82,7 +74,7 @@ def croissant(
     }
 
 
-def _responsibility(contents: Contents, *, rated: bool) -> dict[str, Any]:
+def _responsibility(contents: Contents, *, rated: bool) -> Document:
     """Return the fields of the RAI extension."""
     scores = (
         "People rated some samples; columns ending in _count are the numbers of ratings."
@@ -108,7 +100,7 @@ def _responsibility(contents: Contents, *, rated: bool) -> dict[str, Any]:
     }
 
 
-def _distribution(exporter: ExportFormat, table_digest: str) -> list[dict[str, Any]]:
+def _distribution(exporter: ExportFormat, table_digest: str) -> list[Document]:
     table = {
         "@type": "cr:FileObject",
         "@id": "table",
@@ -130,7 +122,7 @@ def _distribution(exporter: ExportFormat, table_digest: str) -> list[dict[str, A
     return [table, images]
 
 
-def _record_set(columns: Mapping[str, type]) -> dict[str, Any]:
+def _record_set(columns: Mapping[str, type]) -> Document:
     fields = [
         {
             "@type": "cr:Field",
@@ -149,3 +141,41 @@ def _record_set(columns: Mapping[str, type]) -> dict[str, Any]:
         "key": {"@id": "samples/sample"},
         "field": fields,
     }
+
+
+CARD, CROISSANT, CHECKSUMS = "README.md", "croissant.json", "SHA256SUMS"
+
+
+def write_documents(
+    exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], out: Path, name: str
+) -> list[Path]:
+    """Write all documents except the checksums, and return the files; `name` is the format's."""
+    first = parts[0]
+    contents = Contents(location_columns=tuple(exporter.locate(first, source.samples(first)[0])))
+    columns = [*contents.location_columns, *source.column_types]
+    table = write_csv(out / exporter.table, columns, _rows(exporter, source, parts, contents))
+    attributions = [row for row in source.corpus.attributions() if row.image in contents.images]
+    write_attributions(out / ATTRIBUTIONS, attributions)
+    licences = Counter(row.licence for row in attributions)
+    write_bytes(out / CARD, dataset_card(name, exporter, source, contents, licences).encode())
+    table_digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    document = croissant(name, exporter, source, contents, licences, table_digest)
+    write_bytes(out / CROISSANT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    return [table, out / ATTRIBUTIONS, out / CARD, out / CROISSANT]
+
+
+def write_checksums(out: Path, digests: Mapping[str, str]) -> Path:
+    """Write path → SHA-256 in the format of `sha256sum`, and return the file."""
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
+    write_bytes(out / CHECKSUMS, "".join(lines).encode())
+    return out / CHECKSUMS
+
+
+def _rows(
+    exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], contents: Contents
+) -> Iterator[dict[str, object]]:
+    """Yield the row of each sample, and count the sample in `contents`."""
+    for part in parts:
+        for sample in source.samples(part):
+            contents.add(sample)
+            yield {**exporter.locate(part, sample), **sample.row()}

@@ -6,13 +6,13 @@ export/train/metadata.csv    file_name and reference_file_name, relative to this
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part
 from distort_pipeline.exports.card import hub_splits
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.stores.streams import write_csv
 
 
 @EXPORTS.add("imagefolder")
@@ -45,14 +45,15 @@ dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its 
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
         """Write the metadata of each non-empty split."""
-        splits = sorted({sample.record.split for part in parts for sample in source.samples(part)})
         columns = ("file_name", "reference_file_name", *source.column_types)
-        return [write_csv(out / split / "metadata.csv", columns, self._rows(source, parts, split)) for split in splits]
+        files = []
+        for split in sorted({sample.record.split for sample in source.all_samples(parts)}):
+            rows = (self._row(sample) for sample in source.all_samples(parts) if sample.record.split == split)
+            files.append(write_csv(out / split / "metadata.csv", columns, rows))
+        return files
 
-    def _rows(self, source: ExportSource, parts: Sequence[Part], split: str) -> Iterator[dict[str, object]]:
-        for part in parts:
-            for sample in source.samples(part):
-                if sample.record.split == split:
-                    paths = (self.sample_path(sample), self.reference_path(sample))
-                    distorted, reference = (str(PurePosixPath(path).relative_to(split)) for path in paths)
-                    yield {"file_name": distorted, "reference_file_name": reference, **sample.row()}
+    def _row(self, sample: Exported) -> dict[str, object]:
+        """Return the row of a sample, with paths relative to the folder of its split."""
+        paths = (self.sample_path(sample), self.reference_path(sample))
+        distorted, reference = (path.removeprefix(f"{sample.record.split}/") for path in paths)
+        return {"file_name": distorted, "reference_file_name": reference, **sample.row()}

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from distort_pipeline.exports import EXPORTS, ExportSource, Part
+from distort_pipeline.data.files import write_csv
+from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.exports.source import Exported
-from distort_pipeline.stores.streams import write_csv
 
 KADID_TYPES = {"jp2k": 9, "jpeg": 10, "white_noise": 11}  # KADID-10k's own numbers, of 25 types
 FIRST_NEW_TYPE = 26
@@ -27,7 +26,7 @@ class Kadid(PngTree):
     """KADID's file names and table; `dmos` holds people's ratings only."""
 
     scored = False
-    rating_scale: tuple[float, float] | None = (1.0, 5.0)
+    rating_scale = (1.0, 5.0)
     about = """
 All images are in `images/`: `I00000012.png` is reference tile 12, and `I00000012_10_01.png` its sample of distortion
 type 10 at level 1, the mildest; a further draw has a fourth number. Types 9, 10 and 11 are KADID's own numbers of JPEG
@@ -41,7 +40,7 @@ and `var`, add ratings to the corpus with `distort-pipeline label --table`, and 
 
     def reference_path(self, sample: Exported) -> str:
         """Return the path of the reference tile of a sample."""
-        return f"images/{reference_name(sample)}"
+        return f"images/I{sample.record.tile:08d}.png"
 
     def sample_path(self, sample: Exported) -> str:
         """Return the path of a sample."""
@@ -50,15 +49,19 @@ and `var`, add ratings to the corpus with `distort-pipeline label --table`, and 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
         """Write dmos.csv and types.csv."""
         columns = ("dist_img", "ref_img", "dmos", "var", *source.label_columns, "distortion", "split")
-        table = write_csv(out / "dmos.csv", columns, _rows(source, parts))
-        firsts = {sample.record.distortion: sample for part in parts for sample in source.samples(part)[:1]}
-        types = [(f"{type_number(sample):02d}", name) for name, sample in firsts.items()]
-        return [table, write_csv(out / "types.csv", ("type", "distortion"), types)]
+        types: dict[str, str] = {}
 
+        def rows() -> Iterator[list[object]]:
+            for sample in source.all_samples(parts):
+                record = sample.record
+                types[record.distortion] = f"{type_number(sample):02d}"
+                names = [Path(path).name for path in (self.sample_path(sample), self.reference_path(sample))]
+                opinion = _opinion(source.score, sample)
+                yield [*names, *opinion, *sample.labels.values(), record.distortion, record.split]
 
-def reference_name(sample: Exported) -> str:
-    """Return the file name of a reference tile."""
-    return f"I{sample.record.tile:08d}.png"
+        table = write_csv(out / "dmos.csv", columns, rows())
+        numbers = [(number, name) for name, number in types.items()]
+        return [table, write_csv(out / "types.csv", ("type", "distortion"), numbers)]
 
 
 def sample_name(sample: Exported) -> str:
@@ -73,17 +76,9 @@ def type_number(sample: Exported) -> int:
     return KADID_TYPES.get(sample.record.distortion, FIRST_NEW_TYPE + sample.distortion_number)
 
 
-def _rows(source: ExportSource, parts: Sequence[Part]) -> Iterator[list[object]]:
-    for part in parts:
-        for sample in source.samples(part):
-            names = [sample_name(sample), reference_name(sample)]
-            record = sample.record
-            yield [*names, *_opinion(source, sample), *sample.labels.values(), record.distortion, record.split]
-
-
-def _opinion(source: ExportSource, sample: Exported) -> tuple[object, object]:
+def _opinion(score: Score, sample: Exported) -> tuple[object, object]:
     """Return mean and variance of people's ratings, if the score is a rating where higher is better, as in KADID."""
-    if not source.score.rated or source.score.lower_better or sample.score is None:
+    if not score.rated or score.lower_better or sample.score is None:
         return NO_OPINION, NO_OPINION
-    deviation = sample.labels[f"{source.score.name}_std"]
+    deviation = sample.labels[f"{score.name}_std"]
     return sample.score, NO_OPINION if deviation is None else float(deviation) ** 2

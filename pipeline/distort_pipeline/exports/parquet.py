@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from distort_pipeline.exports import EXPORTS, ExportSource
 from distort_pipeline.exports.card import hub_splits
-from distort_pipeline.exports.shards import Encoded, ShardFormat, key
+from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
 
 IMAGES = ("reference", "distorted")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

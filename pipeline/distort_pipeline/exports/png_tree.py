@@ -1,28 +1,32 @@
-"""A tree of lossless PNG files: each reference tile once, each sample once."""
+"""The two kinds of formats: a tree of lossless PNG files, and a few large files with PNGs inside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
-from distort_pipeline.exports.png import encode_png
-from distort_pipeline.exports.source import Exported, ExportSource
-from distort_pipeline.planning.exports import Part
-from distort_pipeline.stores.files import write_bytes
+import cv2
+
+from distort_pipeline.data.containers import mark_png
+from distort_pipeline.data.files import atomic_file, write_bytes
+from distort_pipeline.exports import Exported, ExportFormat, ExportSource, Part
+from distort_pipeline.records import Image
 
 
-class PngTree:
-    """Base class of formats with PNG files; override `reference_path` and `sample_path` for other names."""
+def encode_png(image: Image) -> bytes:
+    """Return `image` as the bytes of a PNG file with the mark of this program."""
+    success, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not success:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
+    return mark_png(data.tobytes())
 
-    table: str = "samples.csv"
-    scored: bool = True
-    files: tuple[str, str] = ("**/*.png", "image/png")
-    rating_scale: tuple[float, float] | None = None
-    about: str = ""
 
-    def card_head(self, splits: Sequence[str]) -> dict[str, object]:  # noqa: ARG002
-        """Return no further fields: no tool reads the card's head for these files."""
-        return {}
+class PngTree(ExportFormat):
+    """Each reference tile once, each sample once; override `reference_path` and `sample_path` for other names."""
+
+    scored = True
+    files = ("**/*.png", "image/png")
 
     def reference_path(self, sample: Exported) -> str:
         """Return the path of the reference tile of a sample."""
@@ -50,6 +54,42 @@ class PngTree:
             write_bytes(files[-1], encode_png(image))
         return files
 
-    def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:  # noqa: ARG002
-        """Return no further files."""
-        return []
+
+Encoded = tuple[Exported, bytes, bytes]  # a sample; PNGs of its reference tile and of its distorted tile
+
+
+class ShardFormat(ExportFormat):
+    """A file for each batch and split, written by a single task; each sample is stored with its reference tile."""
+
+    folder = ""  # parent of the folders of the splits, with a trailing slash
+    suffix = ""
+
+    def locate(self, part: Part, sample: Exported) -> dict[str, str]:
+        """Return shard and key of a sample."""
+        return {"shard": self.shard_path(part, sample.record.split), "key": key(sample)}
+
+    def shard_path(self, part: Part, split: str) -> str:
+        """Return the path of the samples of a part in a split."""
+        return f"{self.folder}{split}/{part.batch}{self.suffix}"
+
+    def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
+        """Write the shards of a part."""
+        by_split: dict[str, list[Encoded]] = {}
+        for sample, reference, image in source.pairs(part):
+            encoded = (sample, encode_png(reference), encode_png(image))
+            by_split.setdefault(sample.record.split, []).append(encoded)
+        files = []
+        for split, samples in by_split.items():
+            files.append(out / self.shard_path(part, split))
+            with atomic_file(files[-1]) as partial:
+                self.write_shard(source, partial, samples)
+        return files
+
+    @abstractmethod
+    def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:
+        """Write a shard to `path`."""
+
+
+def key(sample: Exported) -> str:
+    """Return the key of a sample in a shard: without dots, and no number, which readers of CSV would shorten."""
+    return f"sample-{sample.record.sample:08d}"

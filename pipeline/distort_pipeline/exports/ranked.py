@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from distort_pipeline.data.files import write_csv
 from distort_pipeline.exports import EXPORTS, Exported, ExportSource, Part, Score
 from distort_pipeline.exports.png_tree import PngTree
-from distort_pipeline.stores.streams import write_csv
 
 COLUMNS = (
     "reference", "better", "worse", "evidence", "score_better", "score_worse",
@@ -36,9 +36,8 @@ else the score named above. Pairs of equal scores, and unchanged samples, are om
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
         """Write the pairs of all samples, and the pairs of each split."""
         by_tile: dict[int, list[Exported]] = {}
-        for part in parts:
-            for sample in source.samples(part):
-                by_tile.setdefault(sample.record.tile, []).append(sample)
+        for sample in source.all_samples(parts):
+            by_tile.setdefault(sample.record.tile, []).append(sample)
         splits = sorted({samples[0].record.split for samples in by_tile.values()})
         files = [write_csv(out / "ranked.csv", COLUMNS, self._rows(source.score, by_tile, splits))]
         for split in splits:

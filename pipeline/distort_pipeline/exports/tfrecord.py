@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.shards import Encoded, ShardFormat
+from distort_pipeline.exports.png_tree import Encoded, ShardFormat
 
 
 @EXPORTS.add("tfrecord")

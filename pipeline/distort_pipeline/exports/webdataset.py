@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from distort_pipeline.exports import EXPORTS, ExportSource
-from distort_pipeline.exports.shards import Encoded, ShardFormat, key
+from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
 
 
 @EXPORTS.add("webdataset")

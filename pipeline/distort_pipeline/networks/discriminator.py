@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-from keras import ops
-
-from distort_pipeline.networks.normalisation import BatchNorm
-from distort_pipeline.networks.severity import severity_map
+from distort_pipeline.networks.backend import keras, ops
+from distort_pipeline.networks.layers import BatchNorm, severity_map
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2
@@ -21,24 +18,22 @@ def build_discriminator(
     base_filters: int = 64,
     discriminator_input: str = "plain",
     levels: int = 1,
-    kinds: int = 1,
     precision: str = "float32",
-    side_px: int | None = None,
 ) -> keras.Model:
     """Return D: [x, y], both (N, H, W, 3) in [-1, 1] → patch logits (N, H/8 - 2, W/8 - 2, 1), float32, no sigmoid.
 
     `discriminator_input` "plain" gives D the pair, as the paper does; "scaled_residual" gives (x, 10 (y - x)), an
     invertible linear change of the same input, from which D learns small distortions much sooner. With several `levels`
-    the inputs are [x, y, severity], severity (N, kinds) in [0, 1], concatenated with the pair as maps.
+    the inputs are [x, y, severity], severity (N, 1) in [0, 1], concatenated with the pair as maps.
     """
-    pristine = keras.Input((side_px, side_px, 3), name="pristine")
-    distorted = keras.Input((side_px, side_px, 3), name="distorted")
+    pristine = keras.Input((None, None, 3), name="pristine")
+    distorted = keras.Input((None, None, 3), name="distorted")
     features = DiscriminatorInput(discriminator_input, name="discriminator_input", dtype="float32")(
         [pristine, distorted]
     )
     inputs = [pristine, distorted]
     if levels > 1:
-        severity = keras.Input((kinds,), name="severity")
+        severity = keras.Input((1,), name="severity")
         inputs.append(severity)
         maps = severity_map(severity, pristine)
         features = keras.layers.Concatenate(name="beside", dtype="float32")([features, maps])

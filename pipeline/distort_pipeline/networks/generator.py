@@ -1,99 +1,98 @@
-"""The generator G: a 14-layer U-Net that adds a learned residual to the image (section II-A, figure 1)."""
+"""The generator G: the image plus the residuals of small models, each called on the same inputs.
+
+G(x) = x + U(x) is the paper's, with the U-Net of `networks/unet.py`. Beside or in place of U stand the coefficient
+curves of a codec (`networks/codec_prior.py`) and a pyramid of coloured noise (`networks/noise.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
-import keras
-from keras import ops
+from distort_pipeline.networks.backend import keras
+from distort_pipeline.networks.codec_prior import CoefficientCurves, is_scaled
+from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.networks.unet import ENCODER_WIDTHS, UNet
+from distort_pipeline.networks.wavelets import SIZES
 
-from distort_pipeline.networks.codec_priors import is_scaled
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
-from distort_pipeline.networks.noise_pyramid import NoisePyramid
-from distort_pipeline.networks.normalisation import BatchNorm
-from distort_pipeline.networks.severity import fade, highest_severity, severity_map
-from distort_pipeline.networks.upsampling import UpsampledConv2D
-from distort_pipeline.wavelets.significance import SIZES
-
-ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; from the paper's figure
-DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block outputs the 3 channels of the residual
 NO_PRIOR = "none"
 COEFFICIENT_CURVES, NOISE_PYRAMID = "coefficient_curves", "noise_pyramid"  # names of layers
 BLOCKS = len(ENCODER_WIDTHS)
 MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
-LEAK = 0.2
-RESIDUAL_START = 0.002  # deviation of the last kernel: the first residual is a few 8-bit levels, not dozens
-NOISE_START = 0.02  # the same for the last noise kernel: noise of about 13 levels of 8 bits
-BATCH_NORM_MOMENTUM = 0.95  # short trainings: the moving averages are within 1 % of the truth after 90 steps
+
+# the residuals (N, H, W, 3) that a model adds to the image
+SmallModel: TypeAlias = Callable[[GeneratorInputs], list[Any]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The small models of a generator and their sizes; the defaults are the paper's."""
+
+    base_filters: int = 64  # of the U-Net; 0 leaves it out
+    noise_channels: int = 0  # of the noise maps; 0 for a deterministic generator, as in the paper
+    codec_prior: str = NO_PRIOR  # of the coefficient curves
+    noise_pyramid: bool = False
+    levels: int = 1  # with several, a severity (N, 1) in [0, 1] is an input, and nothing is added at severity 0
 
 
 def build_generator(
-    *,
-    base_filters: int = 64,
-    noise_channels: int = 0,
-    codec_prior: str = NO_PRIOR,
-    noise_pyramid: bool = False,
-    levels: int = 1,
-    kinds: int = 1,
-    precision: str = "float32",
-    side_px: int | None = None,
-    fused: bool = False,
-    image_stats: bool = False,
+    architecture: Architecture, *, precision: str = "float32", fused: bool = False, image_stats: bool = False
 ) -> keras.Model:
-    """Return G: x (N, H, W, 3) in [-1, 1] → x + residual(x), same shape, float32, not clipped; H, W multiples of 128.
+    """Return G: x (N, H, W, 3) in [-1, 1] → x + residuals, same shape, float32, not clipped; H, W multiples of 128.
 
-    With `noise_channels` the inputs are [x, z1, ..., z7] with the maps of `noise_shapes`: independent standard normal
-    noise, added in every decoder block at its own resolution. Without, G is the paper's, a function of x alone. With a
-    `codec_prior` of `codec_priors.py` it is x + T(x) + residual(x), see `coefficient_curves.py`. With a `noise_pyramid`
-    the noise maps also add a sum of coloured octaves, see `noise_pyramid.py`. With either, `base_filters` 0 leaves the
-    U-Net out. With several `levels` a severity (N, 1) in [0, 1] follows the image among the inputs, see `severity.py`:
-    the U-Net gets a severity map, and nothing is added at severity 0. With several `kinds` of distortion in the same
-    U-Net the severity is (N, kinds), with a map for each kind; kinds may be combined. With `image_stats` and a codec
-    prior with a quantisation step per image, the significance (N, 18) of the whole image of each tile is the last
-    input, see `wavelets/significance.py`; otherwise there is no such input. A `fused` generator has biases in place of
-    batch norms and kernels in the precision of the layers, for the weights of `fusing.fused_weights`: inference only.
+    The inputs are x alone, or a list, see `GeneratorInputs`. With `image_stats` and a codec prior with a quantisation
+    step per image, G takes the significance of the whole image of each tile; otherwise it computes that of x. A `fused`
+    generator has the U-Net's biases in place of batch norms, and kernels in the precision of the layers.
     """
-    if kinds > 1 and (levels == 1 or noise_pyramid or codec_prior != NO_PRIOR):
-        raise ValueError("several kinds need several levels, and neither a codec prior nor a noise pyramid")
     if fused:
         precision = precision.removeprefix("mixed_")  # constant weights are rounded once, not in every call
-    image = keras.Input((side_px, side_px, 3), name="pristine")
-    # one input for each scale, coarsest first
-    noises = [
-        keras.Input((*(side and side // 2**halvings for side in (side_px, side_px)), noise_channels), name=f"z{block}")
-        for block, halvings in enumerate(reversed(range(BLOCKS)), start=1)
-        if noise_channels
-    ]
-    severity = keras.Input((kinds,), name="severity") if levels > 1 else None
-    multi_level = [] if severity is None else [severity]
-    needs_image_stats = image_stats and is_scaled(codec_prior)
-    significances = [keras.Input((len(SIZES),), name="significance")] if needs_image_stats else []
-    terms = [image]
-    if base_filters:
-        fitted = codec_prior != NO_PRIOR or noise_pyramid
-        unet_input = image
-        if severity is not None:
-            unet_input = keras.layers.Concatenate(name="beside", dtype="float32")(
-                [image, severity_map(severity, image)]
-            )
-        residuals = _residuals(unet_input, noises, base_filters, precision, fused, fitted=fitted)
-        if severity is not None:
-            fading = ops.reshape(fade(highest_severity(severity), levels), (-1, 1, 1, 1))
-            residuals = [fading * ops.cast(residual, "float32") for residual in residuals]
-        terms += residuals
-    if codec_prior != NO_PRIOR:
-        coefficient_curves = CoefficientCurves(
-            codec_prior, levels, image_stats=needs_image_stats, name=COEFFICIENT_CURVES
-        )
-        curve_inputs = [image, *multi_level, *significances]
-        terms.append(coefficient_curves(curve_inputs if len(curve_inputs) > 1 else image))
-    if noise_pyramid:
-        terms.append(NoisePyramid(levels, name=NOISE_PYRAMID)([*multi_level, *noises]))
+    inputs = _inputs(architecture, image_stats=image_stats)
+    models = _small_models(architecture, precision, fused)
+    residuals = [residual for model in models for residual in model(inputs)]
     # float32 in any precision: 8-bit pixels need more than bfloat16's 8 bits
-    distorted = keras.layers.Add(name="global_skip", dtype="float32")(terms)
-    inputs = [image, *multi_level, *noises, *significances]
-    return keras.Model(inputs if len(inputs) > 1 else image, distorted, name="generator")
+    distorted = keras.layers.Add(name="global_skip", dtype="float32")([inputs.image, *residuals])
+    return keras.Model(inputs.listed(), distorted, name="generator")
+
+
+def _small_models(architecture: Architecture, precision: str, fused: bool) -> list[SmallModel]:
+    levels, prior = architecture.levels, architecture.codec_prior
+    models: list[SmallModel] = []
+    if architecture.base_filters:
+        fitted = architecture.noise_pyramid or prior != NO_PRIOR  # beforehand; U then starts at 0
+        models.append(UNet(architecture.base_filters, levels, fitted, precision, fused))
+    if prior != NO_PRIOR:
+        models.append(partial(_changed_coefficients, prior, levels))
+    if architecture.noise_pyramid:
+        models.append(partial(_coloured_noise, levels))
+    return models
+
+
+def _changed_coefficients(codec_prior: str, levels: int, inputs: GeneratorInputs) -> list[Any]:
+    given = dataclasses.replace(inputs, noises=())
+    image_stats = inputs.significance is not None
+    return [CoefficientCurves(codec_prior, levels, image_stats, name=COEFFICIENT_CURVES)(given.listed())]
+
+
+def _coloured_noise(levels: int, inputs: GeneratorInputs) -> list[Any]:
+    severity = [] if inputs.severity is None else [inputs.severity]
+    return [NoisePyramid(levels, name=NOISE_PYRAMID)([*severity, *inputs.noises])]
+
+
+def _inputs(architecture: Architecture, *, image_stats: bool) -> GeneratorInputs:
+    """Return the symbolic inputs of a generator."""
+    channels = architecture.noise_channels
+    return GeneratorInputs(
+        keras.Input((None, None, 3), name="pristine"),
+        tuple(keras.Input((None, None, channels), name=f"z{block}") for block in range(1, BLOCKS + 1) if channels),
+        keras.Input((1,), name="severity") if architecture.levels > 1 else None,
+        keras.Input((len(SIZES),), name="significance")
+        if image_stats and is_scaled(architecture.codec_prior)
+        else None,
+    )
 
 
 def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tuple[int, int, int]]:
@@ -105,70 +104,3 @@ def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tup
     if not noise_channels:
         return []
     return [(height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))]
-
-
-def generator_inputs(
-    images: Any, noises: Sequence[Any], severity: Any | None = None, significance: Any | None = None
-) -> Any:
-    """Return the model's inputs: images, then severity, noise maps and significance if given."""
-    inputs = [images, *([] if severity is None else [severity]), *noises]
-    inputs += [] if significance is None else [significance]
-    return inputs if len(inputs) > 1 else images
-
-
-def _residuals(
-    image: Any, noises: Sequence[Any], base_filters: int, precision: str, fused: bool, *, fitted: bool
-) -> list[Any]:
-    """Return the residuals of the U-Net and of the finest noise; both start at 0 if curves or noise were `fitted`."""
-    skips = []
-    features = image
-    for block, width in enumerate(ENCODER_WIDTHS, start=1):
-        # bfloat16 cannot resolve single 8-bit levels: small differences would be lost before the first kernel
-        dtype = "float32" if block == 1 else precision
-        features = _encoder_block(features, width * base_filters, f"encoder_{block}", precision, fused, dtype=dtype)
-        skips.append(features)
-    skips.pop()  # the bottleneck is the decoder's input, not a skip
-    for block, width in enumerate(DECODER_WIDTHS, start=1):
-        noise = noises[block - 1] if noises else None
-        features = _decoder_block(features, noise, width * base_filters, f"decoder_{block}", precision, fused)
-        features = keras.layers.Concatenate(name=f"skip_{block}", dtype=precision)([features, skips.pop()])
-    last = f"decoder_{BLOCKS}"
-    initializers = [
-        keras.initializers.Zeros() if fitted else keras.initializers.RandomNormal(stddev=deviation)
-        for deviation in (RESIDUAL_START, NOISE_START)
-    ]
-    upsampled = UpsampledConv2D(
-        3, use_bias=True, fused=fused, kernel_initializer=initializers[0], name=f"{last}_conv", dtype=precision
-    )
-    residuals = [upsampled(features)]
-    if noises:
-        residuals.append(_noise_conv(3, f"{last}_noise", precision, initializer=initializers[1])(noises[-1]))
-    return residuals
-
-
-def _encoder_block(features: Any, filters: int, name: str, precision: str, fused: bool, *, dtype: str) -> Any:
-    features = keras.layers.Conv2D(
-        filters, 4, strides=2, padding="same", use_bias=fused, name=f"{name}_conv", dtype=dtype
-    )(features)
-    return _activated(features, name, precision, fused)
-
-
-def _decoder_block(features: Any, noise: Any, filters: int, name: str, precision: str, fused: bool) -> Any:
-    features = UpsampledConv2D(filters, use_bias=fused, fused=fused, name=f"{name}_conv", dtype=precision)(features)
-    if noise is not None:
-        injected = _noise_conv(filters, f"{name}_noise", precision)(noise)
-        features = keras.layers.Add(name=f"{name}_inject", dtype=precision)([features, injected])
-    return _activated(features, name, precision, fused)
-
-
-def _noise_conv(filters: int, name: str, precision: str, *, initializer: Any = "glorot_uniform") -> keras.layers.Layer:
-    return keras.layers.Conv2D(
-        filters, 3, padding="same", use_bias=False, kernel_initializer=initializer, name=name, dtype=precision
-    )
-
-
-def _activated(features: Any, name: str, precision: str, fused: bool) -> Any:
-    if not fused:
-        norm = BatchNorm(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm", dtype=precision)
-        features = norm(features)
-    return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_act", dtype=precision)(features)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.generator import MULTIPLE_PX, generator_inputs, noise_shapes
-from distort_pipeline.pixels import Image, Images, NetworkPixels, denormalize, normalize
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.wavelets.significance import SIZES, Significances, significance_of
+from distort_pipeline.networks.backend import keras
+from distort_pipeline.networks.generator import MULTIPLE_PX, noise_shapes
+from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.networks.wavelets import SIZES, Significances, significance_of
+from distort_pipeline.records import Image, Images, NetworkPixels, denormalize, derive_seed, make_rng, normalize
 
 
 class Predictor:
@@ -93,7 +93,8 @@ class Predictor:
                 significance[: len(batch)] = (
                     [significance_of(image) for image in images[rows]] if significances is None else significances[rows]
                 )
-            values = np.asarray(self._call(generator_inputs(normalize(filled), noises, severity, significance)))
+            inputs = GeneratorInputs(normalize(filled), noises, severity, significance)
+            values = np.asarray(self._call(inputs.listed()))
             yield denormalize(values[: len(batch), :height, :width])
 
     def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:

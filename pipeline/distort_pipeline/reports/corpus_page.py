@@ -9,26 +9,133 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.config import GenerateConfig
-from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
-from distort_pipeline.reports.corpus_summaries import summaries_of
-from distort_pipeline.reports.corpus_verdict import is_mismatched, remarks, verdict
-from distort_pipeline.reports.examples import GAIN, Example, batch_examples
-from distort_pipeline.reports.html import template
-from distort_pipeline.reports.image_index import ImageIndex, image_index
-from distort_pipeline.reports.request_text import request_text
-from distort_pipeline.reports.side_by_side import png_bytes
-from distort_pipeline.stores.corpora import CorpusStore
-from distort_pipeline.stores.files import write_bytes
+import pyarrow as pa
+from markupsafe import Markup
 
-PAGE_NAME = "index.html"
+from distort_pipeline.config import GenerateConfig
+from distort_pipeline.data.corpora import CorpusStore
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.reports.charts import baseline_dot_plot, histogram_chart, threshold_chart
+from distort_pipeline.reports.corpus_verdict import (
+    BatchRow,
+    Summary,
+    read_batches,
+    remarks,
+    summaries_of,
+    verdict,
+)
+from distort_pipeline.reports.pages import PAGE_NAME, template
+from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples, png_bytes
+
+UNITS = {"psnr": " dB"}
+
+
+def request_text(settings: Mapping[str, Any]) -> str:
+    """Return the request in the settings of generate, a sentence each; '' without a request.
+
+    >>> request_text({"severity": [0.2, 0.9]})
+    'The severity of each sample is drawn from 0.2 to 0.9.'
+    >>> request_text({"target": {"psnr": [30]}, "composite": []})
+    'The requested PSNR of all samples is 30 dB.'
+    >>> request_text({"num_levels": 5, "composite": ["jpeg+white_noise"]})
+    'jpeg+white_noise is a composite: jpeg, then white_noise. Each distortion has 5 levels.'
+    """
+    return " ".join(_sentences(settings))
+
+
+def _sentences(settings: Mapping[str, Any]) -> Iterator[str]:
+    for composite in settings.get("composite") or ():
+        yield f"{composite} is a composite: {', then '.join(composite.split('+'))}."
+    severity, levels = settings.get("severity") or (), settings.get("num_levels")
+    measure, quality = next(iter((settings.get("target") or {}).items()), ("", ()))
+    ends = _ends(severity) or _ends(quality, UNITS.get(measure, ""))
+    requested = "severity" if severity else measure.upper()
+    if levels:
+        count = f"{levels} level{'s' if levels > 1 else ''}"
+        yield f"Each distortion has {count}{f', {requested} {ends}' if ends else ''}."
+    elif len(set(severity)) == 1:
+        yield f"The severity of all samples is {ends}."
+    elif severity:
+        yield f"The severity of each sample is drawn {ends}."
+    elif len(set(quality)) == 1:
+        yield f"The requested {requested} of all samples is {ends}."
+    elif quality:
+        yield f"The requested {requested} of each sample is drawn {ends}, within the range of its tile."
+
+
+def _ends(values: Sequence[float], unit: str = "") -> str:
+    """Return a number, or both ends of a range."""
+    texts = [f"{value:g}{unit}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"from {texts[0]} to {texts[-1]}" if texts else ""
+
+
+INDEX_BYTES = 1_500_000  # about 9,000 images with four distortions each
+COLUMNS = ("image", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """The images of a corpus and their samples, as plain JSON values.
+
+    `kinds` has (distortion, level, whether that is its single level). `images` has (id, split, groups); a group is
+    (index in `kinds`, first sample, last sample, count, first batch, last batch, mean PSNR, mean SSIM), a mean None
+    without that metric.
+    """
+
+    kinds: tuple[tuple[str, int, bool], ...]
+    images: tuple[tuple[str, str, tuple[tuple[Any, ...], ...]], ...]
+    left_out: int  # images omitted for size
+
+
+def image_index(records: pa.Table, *, first: Collection[str] = (), limit_bytes: int = INDEX_BYTES) -> ImageIndex:
+    """Return the index of the sample records of a corpus, by image id; images in `first` are omitted last."""
+    groups = records.select(COLUMNS).group_by(["image", "split", "distortion", "level"])
+    rows = groups.aggregate(
+        [("sample", "min"), ("sample", "max"), ("sample", "count"), ("batch", "min"), ("batch", "max"),
+         ("psnr", "mean"), ("ssim", "mean")]
+    ).to_pylist()  # fmt: skip
+    kinds = sorted({(row["distortion"], row["level"]) for row in rows})
+    levels = Counter(name for name, _ in kinds)
+    indices = {kind: index for index, kind in enumerate(kinds)}
+    by_image: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        group = (
+            indices[row["distortion"], row["level"]],
+            *(row[name] for name in ("sample_min", "sample_max", "sample_count", "batch_min", "batch_max")),
+            _rounded(row["psnr_mean"], 2),
+            _rounded(row["ssim_mean"], 3),
+        )
+        by_image.setdefault((row["image"], row["split"]), []).append(group)
+    ordered = sorted(by_image, key=lambda image: (image[0] not in first, image))
+    kept = _fitting([(*key, tuple(sorted(by_image[key]))) for key in ordered], limit_bytes)
+    labelled = tuple((name, level, levels[name] == 1) for name, level in kinds)
+    return ImageIndex(labelled, tuple(sorted(kept)), len(by_image) - len(kept))
+
+
+def _fitting(images: Sequence[tuple[str, str, tuple[Any, ...]]], limit_bytes: int) -> list[Any]:
+    """Return the first of `images`, about `limit_bytes` of JSON."""
+    kept, remaining = [], limit_bytes
+    for image in images:
+        remaining -= len(repr(image))
+        if remaining < 0:
+            break
+        kept.append(image)
+    return kept
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
 EXAMPLES = 3  # accepted batches with a sample, for each distortion and level
 FLAGGED_SHOWN = 12  # rejected batches with a sample
 DESCRIBED = 100  # rejected batches with their reasons
@@ -59,54 +166,54 @@ def write_corpus_page(corpus: Path) -> Path:
 
     PipelineError names a missing or damaged file, or an unknown version.
     """
-    store, batches, opened = read_store(corpus), read_batches(corpus / "reports"), CorpusStore(corpus)
+    batches = read_batches(corpus / "reports")
+    store = CorpusStore(corpus)
 
     def example_of(batch: BatchRow) -> Example | None:
-        return next(iter(batch_examples(opened, batch.key, 1)), None)
+        return next(iter(batch_examples(store, batch.key, 1)), None)
 
-    table = opened.table()
-    rejected = {(batch.distortion, batch.report["level"], batch.number) for batch in batches if batch.flagged}
+    table = store.table()
+    rejected = {(*_kind(batch), batch.number) for batch in batches if batch.flagged}
     rows = zip(*(table[name].to_pylist() for name in ("distortion", "level", "batch", "image")), strict=True)
     index = image_index(table, first={image for *batch, image in rows if tuple(batch) in rejected})
     page = corpus / PAGE_NAME
-    write_bytes(page, render(store, batches, example_of, index).encode())
+    write_bytes(page, render(store.metadata, batches, example_of, index).encode())
     return page
 
 
-def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
+def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Examples, index: ImageIndex) -> str:
     """Return the page as HTML, with as many examples as IMAGE_BYTES allows."""
     summaries = summaries_of(batches)
-    mismatched = [summary["name"] for summary in summaries if is_mismatched(summary)]
-    settings = store.get("settings", {}).get("generate", {})
-    against = {name for summary in summaries for name in summary["against"]}
+    mismatched = [summary.name for summary in summaries if summary.is_mismatched]
+    settings = metadata.settings.generate
+    against = {name for summary in summaries for name in summary.against}
     references = sorted(against, key=lambda name: (name != "pristine", name))
     rows = list(fitting_rows(choose_batches(batches), example_of, IMAGE_BYTES))
     flagged = [batch for batch in batches if batch.flagged]
     listed = sorted(batches, key=lambda batch: not batch.flagged)[:LISTED]
-    kinds = dict.fromkeys((batch.distortion, batch.report["level"]) for batch in batches)
+    kinds = dict.fromkeys(map(_kind, batches))
     marks = {kind: f"batch-{index}" for index, kind in enumerate(kinds)}  # a name may contain any character
     script = (files("distort_pipeline.reports") / "templates" / "corpus.js").read_text(encoding="utf-8")
     # No fields with paths, so that a published page does not reveal folders of its author.
     known = [field.name for field in dataclasses.fields(GenerateConfig) if field.name in settings]
     return template("corpus.html.j2").render(
-        store=store,
-        counts=store.get("counts", {}),
-        verdict=verdict(batches, store.get("counts", {}).get("batches"), mismatched),
+        store=metadata,
+        counts=metadata.counts,
+        verdict=verdict(batches, metadata.counts.batches, mismatched),
         mismatched=mismatched,
         request=request_text(settings),
-        partly=any(len(summary["against"]) < len(references) for summary in summaries if not summary["external"]),
-        remarks=remarks(store, batches, summaries),
+        partly=any(len(summary.against) < len(references) for summary in summaries if not summary.external),
+        remarks=remarks(metadata, batches, summaries),
         summaries=summaries,
-        external=[summary["name"] for summary in summaries if summary["external"]],
+        charts={summary.name: charts_of(summary) for summary in summaries},
+        external=[summary.name for summary in summaries if summary.external],
         references=references,
         batches=listed,
         total=len(batches),
         flagged=flagged[:DESCRIBED],
         all_flagged=len(flagged),
         marks={batch.key: f"{marks[_kind(batch)]}-{batch.number}" for batch in batches},
-        rows={
-            summary["name"]: [row for row in rows if row.batch.distortion == summary["name"]] for summary in summaries
-        },
+        rows={summary.name: [row for row in rows if row.batch.distortion == summary.name] for summary in summaries},
         shown={row.batch.key: row for row in rows},
         gain=GAIN,
         index=index,
@@ -115,6 +222,46 @@ def render(store: Mapping[str, Any], batches: Sequence[BatchRow], example_of: Ex
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         settings={name: settings[name] for name in known},
     )
+
+
+def charts_of(summary: Summary) -> list[Markup]:
+    """Return the charts of a distortion: thresholds, dot plot of baselines, and histograms twice."""
+    name, batches = summary.name, summary.batches
+    thresholds = threshold_chart(
+        [batch.jsd for batch in batches],
+        [batch.threshold for batch in batches],
+        title=f"JSD_NSS of each batch of {name}",
+        flagged=[batch.flagged for batch in batches],
+        # batch numbers of several levels repeat
+        batches=[batch.number if batch.level is None else index for index, batch in enumerate(batches)],
+        floor=summary.noise_floor,
+    )
+    dot_plot = baseline_dot_plot(
+        _baselines(summary), marked="generated", title=f"JSD_NSS of {name} beside its noise floor and baselines"
+    )
+    histograms = [
+        histogram_chart(summary.histograms, title=f"Histograms of {name}{', logarithmic' if log else ''}", log=log)
+        for log in (False, True)
+        if summary.histograms
+    ]
+    return [Markup(chart) for chart in (thresholds, dot_plot, *histograms)]
+
+
+def _baselines(summary: Summary) -> dict[str, float]:
+    """Return a distortion's JSD_NSS and its known baselines, in bits by label."""
+    baselines = {
+        "noise floor": summary.noise_floor,
+        "between-content": summary.between_content_baseline,
+        "generated": summary.jsd,
+        "threshold": summary.thresholds[1],
+        "to pristine": summary.against.get("pristine"),
+        "identity": summary.identity,
+    }
+    others = {name: bits for name, bits in summary.against.items() if name not in (summary.name, "pristine")}
+    if others:
+        nearest = min(others, key=lambda name: others[name])
+        baselines[f"to {nearest}"] = others[nearest]
+    return {label: bits for label, bits in baselines.items() if bits is not None}
 
 
 def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
@@ -132,7 +279,7 @@ def choose_batches(batches: Sequence[BatchRow]) -> list[BatchRow]:
 
 
 def _kind(batch: BatchRow) -> tuple[str, int]:
-    return batch.distortion, int(batch.report["level"])
+    return batch.distortion, batch.report.level
 
 
 def _interleaved(lists: Sequence[Sequence[BatchRow]]) -> Iterator[BatchRow]:

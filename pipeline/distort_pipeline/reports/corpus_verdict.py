@@ -1,32 +1,224 @@
-"""The verdict on a corpus and remarks of caution, from its batch reports."""
+"""The verdict on a corpus, from its batch reports: a summary of each distortion, and remarks of caution."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
-from distort_pipeline.reports.corpus_batches import BatchRow, read_batches, read_store
-from distort_pipeline.reports.corpus_summaries import summaries_of
+from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, MetricSpread, TargetAgreement
+from distort_pipeline.errors import PipelineError
+
+Pair = tuple[float | None, float | None]  # generated, true
 
 MANY_CLIPPED = 0.05  # share of a distortion's samples; smaller shares appear in the tables only
 NAMED = 6  # batches named in the verdict
 
 
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch's report with its names on the page."""
+
+    report: BatchReport
+    distortion: str
+    level: int | None  # None if its distortion has a single level
+    number: int
+    flagged: bool  # whether it is rejected
+    jsd: float  # bits, of the report's comparison
+    threshold: float  # bits
+    image: Path  # of its side-by-side image, which may be missing
+
+    @property
+    def name(self) -> str:
+        """The batch's displayed name."""
+        level = "" if self.level is None else f" level {self.level},"
+        return f"{self.distortion}{level} {self.number}"
+
+    @property
+    def key(self) -> str:
+        """The stem of the batch's file names."""
+        return self.image.stem
+
+    @property
+    def link(self) -> str:
+        """The relative URL of the side-by-side image."""
+        return f"{quote(self.image.parent.name)}/{quote(self.image.name)}"
+
+
+def read_batches(folder: Path) -> list[BatchRow]:
+    """Return the reports in `folder`, by distortion, level and number."""
+    reports = {path: BatchReport.load(path) for path in folder.glob("*.json")}
+    levels = Counter(name for name, _ in {(report.distortion, report.level) for report in reports.values()})
+    rows = [
+        BatchRow(
+            report=report,
+            distortion=report.distortion,
+            level=report.level if levels[report.distortion] > 1 else None,
+            number=report.batch,
+            flagged=not report.accepted,
+            jsd=report.decisive.jsd_bits,
+            threshold=report.decisive.threshold_bits,
+            image=path.with_suffix(".png"),
+        )
+        for path, report in reports.items()
+    ]
+    return sorted(rows, key=lambda row: (row.distortion, row.level or 0, row.number))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The batches of a distortion, or of one of its levels: means weighted by samples, divergences in bits."""
+
+    name: str  # of the distortion
+    batches: Sequence[BatchRow]
+    flagged: Sequence[BatchRow]  # rejected batches
+    samples: int
+    severity: float | None  # mean of the highest of each batch
+    jsd: float | None
+    thresholds: tuple[float, float]  # minimum and maximum
+    worst: float | None  # largest divergence, as a multiple of its threshold
+    comparisons: Sequence[str]
+    noise_floor: float | None
+    between_content_baseline: float | None
+    duplicates: int
+    metrics: Mapping[str, Pair]
+    against: Mapping[str, float]  # pristine, and each true distortion of the same tiles
+    against_levels: Mapping[str, float]  # each true level
+    identity: float | None  # baseline of a distortion without a true distortion
+    external: bool
+    levels: Mapping[int, Summary]  # mildest first; empty for a single level
+    targets: Sequence[tuple[BatchRow, TargetAgreement]]
+    histograms: Mapping[str, Sequence[int]]  # pooled
+
+    @property
+    def nearest(self) -> str | None:
+        """The nearest of `against`; None without a true distortion of the same tiles."""
+        return _nearest(self.against) if self.name in self.against else None
+
+    @property
+    def nearest_level(self) -> int | None:
+        """The nearest of `against_levels`."""
+        return int(_nearest(self.against_levels)) if self.against_levels else None
+
+    @property
+    def no_better_than_identity(self) -> bool:
+        """Whether generated images are no nearer to true ones than pristine images are."""
+        return self.identity is not None and self.jsd is not None and self.jsd >= self.identity
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether it is nearer to another distortion, or no nearer than the identity baseline."""
+        return self.nearest not in (None, self.name) or self.no_better_than_identity
+
+    @property
+    def clipped_share(self) -> float:
+        """The share of samples clipped at severity 0 or 1; 0 without quality targets."""
+        samples = sum(batch.report.samples for batch, _ in self.targets)
+        clipped = sum(target.severity_clipped * batch.report.samples for batch, target in self.targets)
+        return clipped / samples if samples else 0.0
+
+
+def _nearest(bits: Mapping[str, float]) -> str:
+    return min(bits, key=lambda name: bits[name])
+
+
+def summaries_of(batches: Sequence[BatchRow]) -> list[Summary]:
+    """Return the summary of each distortion, by name."""
+    names = sorted({batch.distortion for batch in batches})
+    return [summary([batch for batch in batches if batch.distortion == name], by_level=True) for name in names]
+
+
+def summary(batches: Sequence[BatchRow], *, by_level: bool = False) -> Summary:
+    """Return the summary of batches of one distortion, `by_level` with a summary of each of several levels."""
+    name = batches[0].distortion
+    against = _means(batches, lambda report: report.against)
+    thresholds = [batch.threshold for batch in batches]
+    levels = sorted({batch.level for batch in batches if batch.level is not None}) if by_level else []
+    return Summary(
+        name=name,
+        batches=batches,
+        flagged=[batch for batch in batches if batch.flagged],
+        samples=sum(batch.report.samples for batch in batches),
+        severity=_mean(batches, lambda report: report.severity.most),
+        jsd=_mean(batches, lambda report: report.decisive.jsd_bits),
+        thresholds=(min(thresholds), max(thresholds)),
+        worst=max((batch.jsd / batch.threshold for batch in batches if batch.threshold > 0), default=None),
+        comparisons=sorted({batch.report.comparison for batch in batches}),
+        noise_floor=_mean(batches, lambda report: report.noise_floors.split_half_bits),
+        between_content_baseline=_mean(batches, lambda report: report.noise_floors.between_content_bits),
+        duplicates=sum(batch.report.duplicates for batch in batches),
+        metrics=_metrics(batches),
+        against=against,
+        against_levels=_means(batches, lambda report: report.against_levels),
+        identity=None if name in against else _mean(batches, _identity_bits),
+        external=any(batch.report.external for batch in batches),
+        levels={level: summary([batch for batch in batches if batch.level == level]) for level in levels},
+        targets=[(batch, target) for batch in batches if (target := batch.report.target)],
+        histograms=_pooled(batches),
+    )
+
+
+def _identity_bits(report: BatchReport) -> float | None:
+    return report.unpaired.identity_bits if report.unpaired else None
+
+
+def _metrics(batches: Sequence[BatchRow]) -> dict[str, Pair]:
+    """Return PSNR and SSIM, generated and true, over samples with a true image, or over all if none has one."""
+
+    def means(spread: Callable[[BatchReport], MetricSpread | None]) -> Pair:
+        paired, true, mean = (
+            _mean(batches, lambda report, name=name: getattr(spread(report), name, None))  # type: ignore[misc]
+            for name in ("paired_mean", "true_mean", "mean")
+        )
+        return mean if paired is None else paired, true
+
+    return {"psnr": means(lambda report: report.psnr), "ssim": means(lambda report: report.ssim)}
+
+
+def _pooled(batches: Iterable[BatchRow]) -> dict[str, list[int]]:
+    """Return the summed histograms of the batches by kind."""
+    pooled = {
+        name: [
+            sum(column) for column in zip(*(getattr(batch.report.histograms, name) for batch in batches), strict=True)
+        ]
+        for name in ("pristine", "true", "generated")
+    }
+    return {name: counts for name, counts in pooled.items() if any(counts)}
+
+
+def _means(batches: Sequence[BatchRow], values: Callable[[BatchReport], Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each of the named `values`, over the batches with that name."""
+    names = dict.fromkeys(name for batch in batches for name in values(batch.report))
+    means = {name: _mean(batches, lambda report, name=name: values(report).get(name)) for name in names}  # type: ignore[misc]
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def _mean(batches: Sequence[BatchRow], value: Callable[[BatchReport], float | None]) -> float | None:
+    """Return the mean of a value of the reports over batches, weighted by samples; None if no batch has a value."""
+    known = [(number, batch.report.samples) for batch in batches if (number := value(batch.report)) is not None]
+    return statistics.fmean(*zip(*known, strict=True)) if known else None
+
+
 def cautions(corpus: Path) -> list[str]:
-    """Return the remarks on the corpus in the folder `corpus`, a sentence each."""
-    batches = read_batches(corpus / "reports")
-    return remarks(read_store(corpus), batches, summaries_of(batches))
+    """Return the remarks on the corpus in the folder `corpus`, a sentence each; damaged reports are one of them."""
+    try:
+        batches = read_batches(corpus / "reports")
+    except PipelineError as damage:
+        return [f"Its reports cannot be read: {damage}; `verify --repair` makes them again."]
+    return remarks(CorpusMetadata.load(corpus), batches, summaries_of(batches))
 
 
-def verdict(batches: Sequence[BatchRow], expected: int | None, mismatched: Sequence[str] = ()) -> tuple[str, str]:
+def verdict(batches: Sequence[BatchRow], expected: int, mismatched: Sequence[str] = ()) -> tuple[str, str]:
     """Return 'good', 'bad' or 'unknown', and the verdict as a sentence.
 
     Acceptance thresholds compare a batch with its model's validation, and do not test the model itself. `mismatched`
     distortions, nearer to another distortion or no nearer than the identity baseline, make the verdict 'unknown'.
     """
     total, rejected = len(batches), [batch.name for batch in batches if batch.flagged]
-    missing = max(0, (expected or 0) - total)
+    missing = max(0, expected - total)
     if not batches:
         return "unknown", "No batch has a report, so nothing is known about this corpus."
     if rejected:
@@ -45,55 +237,37 @@ def verdict(batches: Sequence[BatchRow], expected: int | None, mismatched: Seque
     return "bad" if rejected else "unknown" if missing or mismatched else "good", sentence
 
 
-def remarks(store: Mapping[str, Any], batches: Sequence[BatchRow], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> list[str]:
     """Return remarks of caution, a sentence each."""
-    grey = [name for name, model in store.get("models", {}).items() if model.get("grey")]
+    grey = [name for name, model in metadata.models.items() if model.grey]
     sentences = [f"The model of {name} was trained on grey images only: it did not learn colour." for name in grey]
     for summary in summaries:
-        if _no_better_than_identity(summary):
+        name = summary.name
+        if summary.no_better_than_identity:
             sentences.append(
-                f"Generated {summary['name']} is no nearer to its model's true images ({summary['jsd']:.4f} bits) than "
-                f"the identity baseline ({summary['identity']:.4f})."
+                f"Generated {name} is no nearer to its model's true images ({summary.jsd:.4f} bits) than "
+                f"the identity baseline ({summary.identity:.4f})."
             )
-        elif is_mismatched(summary):
-            bits, nearest_bits = summary["against"][summary["name"]], summary["against"][summary["nearest"]]
-            nearest = "the pristine images" if summary["nearest"] == "pristine" else f"true {summary['nearest']}"
-            learned = f"true {summary['name']} ({bits:.4f})"
+        elif summary.nearest is not None and summary.nearest != name:
+            nearest = "the pristine images" if summary.nearest == "pristine" else f"true {summary.nearest}"
             sentences.append(
-                f"Generated {summary['name']} is nearer to {nearest} ({nearest_bits:.4f} bits) than to {learned}."
+                f"Generated {name} is nearer to {nearest} ({summary.against[summary.nearest]:.4f} bits) than to "
+                f"true {name} ({summary.against[name]:.4f})."
             )
-        if (clipped := _clipped_share(summary)) >= MANY_CLIPPED:
+        if summary.clipped_share >= MANY_CLIPPED:
             sentences.append(
-                f"{100 * clipped:.0f} % of the samples of {summary['name']} are clipped at severity 0 or 1: "
+                f"{100 * summary.clipped_share:.0f} % of the samples of {name} are clipped at severity 0 or 1: "
                 "no severity is nearer to the requested quality."
             )
-        if summary["duplicates"]:
-            sentences.append(f"{summary['name']} has {summary['duplicates']} duplicate samples.")
-    counts = store.get("counts", {})
-    reported = {
-        "batches": len(batches),
-        "samples": sum(batch.report["samples"] for batch in batches),
-        "flagged": sum(batch.flagged for batch in batches),
+        if summary.duplicates:
+            sentences.append(f"{name} has {summary.duplicates} duplicate samples.")
+    counts = {
+        "batches": (metadata.counts.batches, len(batches)),
+        "samples": (metadata.counts.samples, sum(batch.report.samples for batch in batches)),
+        "flagged": (metadata.counts.flagged, sum(batch.flagged for batch in batches)),
     }
-    for name, number in reported.items():
-        if counts.get(name, number) != number:
-            sentences.append(
-                f"The corpus counts {counts[name]} {name}, its reports {number}: store.json and reports do not match."
-            )
-    return sentences
-
-
-def is_mismatched(summary: Mapping[str, Any]) -> bool:
-    """Return whether a distortion is nearer to another distortion, or no nearer than the identity baseline."""
-    return summary["nearest"] not in (None, summary["name"]) or _no_better_than_identity(summary)
-
-
-def _no_better_than_identity(summary: Mapping[str, Any]) -> bool:
-    return summary["identity"] is not None and summary["jsd"] >= summary["identity"]
-
-
-def _clipped_share(summary: Mapping[str, Any]) -> float:
-    """Return the share of a distortion's samples clipped at severity 0 or 1; 0 without quality targets."""
-    targets = summary.get("targets") or ()
-    samples = sum(target["samples"] for target in targets)
-    return sum(target["severity_clipped"] * target["samples"] for target in targets) / samples if samples else 0.0
+    return sentences + [
+        f"The corpus counts {counted} {name}, its reports {reported}: store.json and reports do not match."
+        for name, (counted, reported) in counts.items()
+        if counted != reported
+    ]

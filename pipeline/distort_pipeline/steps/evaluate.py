@@ -6,39 +6,31 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.c2st.tiles import ImageTiles, LevelPair, tiles_of
 from distort_pipeline.config import EvaluateConfig
-from distort_pipeline.distortions import apply
-from distort_pipeline.evaluation.plan import Plan, plan_of
-from distort_pipeline.evaluation.severity_sweep import SweepPlan, run_sweep, sweep_image
-from distort_pipeline.pixels import Image
-from distort_pipeline.progress import track
-from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.reports.divergence_tables import text_table
-from distort_pipeline.reports.evaluation_files import write_files
-from distort_pipeline.reports.evaluation_page import SIDE_BY_SIDE_COLUMNS, side_by_side_row, write_evaluation_page
-from distort_pipeline.reports.evaluation_plots import write_plots
-from distort_pipeline.reports.side_by_side import png_bytes, side_by_side
-from distort_pipeline.reports.sweep_tables import sweep_text
-from distort_pipeline.seeds import derive_seed, make_rng, sample_seed
-from distort_pipeline.statistics.c2st import C2STReport
-from distort_pipeline.statistics.eval_images import SMALLEST_SIDE_PX, EvalImages, MeasuredImage, measure
-from distort_pipeline.statistics.evaluation import summarise
-from distort_pipeline.statistics.severity_sweep import SeveritySweep, SweepImage, summarise_sweep
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.files import read_json, write_bytes, write_json
-from distort_pipeline.stores.models import model_folders, read_card
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.versions import package_versions
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.evaluations import (
+    KIND,
+    VERSION,
+    EvaluatedModel,
+    EvaluationMetadata,
+    EvaluationMetrics,
+    TrueDistortion,
+    write_run,
+)
+from distort_pipeline.data.pairs import PairStore, open_pairs
+from distort_pipeline.execution import track
+from distort_pipeline.metrics.c2st import C2ST, C2STReport, ImageTiles, tiles_of
+from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, measure, summarise
+from distort_pipeline.models.card import ModelCard, read_card
+from distort_pipeline.models.store import model_folders
+from distort_pipeline.records import Image, Report, derive_seed, digest
+from distort_pipeline.reports.evaluation import compared_rows, write_page, write_plots, write_side_by_side
+from distort_pipeline.reports.evaluation_results import metrics, sweep_text, text_table, write_results
+from distort_pipeline.steps.evaluation_plan import Plan, images_of, load_generators, plan_of
 
-if TYPE_CHECKING:
-    from distort_pipeline.trained import TrainedGenerator
-
-KIND = "evaluation"
-VERSION = 2
+Card = Mapping[str, Any]
 
 
 def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Report:
@@ -51,209 +43,104 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
     settings = settings_of(config, pairs, cards)
     build = StagedStore(out, digest(settings))
     if build.complete():
-        return _report(out, read_json(out / "metrics.json"), (f"{out} is already evaluated; nothing to do",))
+        return _report(out, EvaluationMetrics.load(out), (f"{out} is already evaluated; nothing to do",))
     plan = plan_of(pairs, cards)
     with build.writing() as work:
-        generators = _load(folders, config.threads)
-        shown: dict[str, list[list[Image]]] = {name: [] for name in plan.learned}
-        evaluated = []
-        tiles = []
-        sweep_images: dict[str, list[SweepImage]] = {name: [] for name in plan.sweeps}
-        for image, versions in track(
-            _versions(plan, generators, config), total=len(plan.images), label="evaluate", unit="images"
-        ):
-            evaluated.append(_measured(plan, image, versions, shown, config.side_by_side))
-            level_pairs = _run_sweeps(plan, image, generators, sweep_images, config)
-            tiles.append(_tiles(plan, image, versions, level_pairs, config))
-        evaluation = summarise(evaluated, [column.name for column in plan.columns], plan.learned, seed=config.seed)
-        c2st = _c2st(tiles, plan, config)
-        sweeps = {name: _sweep(plan.sweeps[name], sweep_images[name]) for name in plan.sweeps}
-        figures = write_files(evaluation, c2st, work, sweeps)
-        for name, rows in shown.items():
-            if rows:
-                write_bytes(work / "side_by_side" / f"{name}.png", png_bytes(side_by_side(rows, SIDE_BY_SIDE_COLUMNS)))
-        write_plots(work, evaluation, c2st, folders)
-        metadata = _metadata(plan, settings, cards, figures)
-        write_evaluation_page(work, evaluation, c2st, metadata, sweeps)
-        write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 1)})
-        build.publish(metadata)
-    return _report(out, figures, tuple(_remarks(plan, sweeps)))
+        measured, tiles = [], []
+        shown: dict[str, list[list[Image]]] = {}  # model → rows of images
+        generators = load_generators(folders, threads=config.threads)
+        images = images_of(plan, pairs, generators, draws=config.draws, seed=config.seed)
+        for name, versions in track(images, total=len(plan.images), label="evaluate", unit="images"):
+            measured.append(measure(name, versions, plan.learned))
+            tiles.append(_tiles(name, versions, config, images=len(plan.images)))
+            for model, row in compared_rows(versions, plan.learned).items():
+                shown[model] = [*shown.get(model, ()), row][: config.side_by_side]
+        evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
+        c2st = _classify(tiles, plan, config)
+        metadata = _metadata(plan, pairs, cards, settings=settings, figures_digest=metrics(evaluation, c2st).save(work))
+        write_results(work, evaluation, c2st)
+        write_side_by_side(work, shown)
+        write_plots(work, evaluation, c2st, models=folders)
+        write_page(work, evaluation, c2st, metadata=metadata)
+        write_run(work, time.monotonic() - started)
+        build.publish(metadata.content())
+    sweeps = [f"severity sweep of {name}: {sweep_text(sweep)}" for name, sweep in evaluation.sweeps.items()]
+    return _report(out, EvaluationMetrics.load(out), (*sweeps, *_omissions(plan)))
 
 
-def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return all settings with an effect on the figures, as plain values."""
+def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, ModelCard]) -> Mapping[str, Any]:
+    """Return all settings and inputs with an effect on the figures, as plain values."""
     values = dataclasses.asdict(config)
     del values["threads"]  # without effect on the figures
     return {
         "format": KIND,
         "version": VERSION,
         "evaluate": values,
-        "models": {name: card["weights_digest"] for name, card in cards.items()},
+        "models": {name: card.weights_digest for name, card in cards.items()},
         "pairs_digest": pairs.metadata["digest"],
     }
 
 
-def _load(folders: Mapping[str, Path], threads: int) -> dict[str, TrainedGenerator]:
-    from distort_pipeline.trained import load_generator
-
-    pin_backend_threads(threads)
-    return {name: load_generator(folder, batch_size=1) for name, folder in folders.items()}
-
-
-def _versions(
-    plan: Plan, generators: Mapping[str, TrainedGenerator], config: EvaluateConfig
-) -> Iterator[tuple[str, EvalImages]]:
-    """Yield the id of each image with all its distorted versions."""
-    from distort_pipeline.trained import is_stochastic as varies_per_draw
-
-    column_of = {column.name: column for column in plan.columns}
-    for image, records in plan.images.items():
-        pristine = plan.pairs.val_image(image)
-        identity = next(iter(records.values())).image_digest
-        generated: dict[str, list[Image]] = {}
-        generated_again: dict[str, Image] = {}
-        for name in plan.learned:
-            trained = generators[name]
-            random = varies_per_draw(trained.card)
-            draws = range(max(config.draws, 2) if random else 1)
-            seeds = [_draw_seed(config, trained, identity, draw) for draw in draws]
-            drawn = [trained.predictor.distort_image(pristine, seed, plan.severities[name]) for seed in seeds]
-            generated[name] = drawn[: config.draws]
-            if random:
-                generated_again[name] = drawn[1]
-            elif column_of[plan.learned[name]].redrawn:
-                generated_again[name] = drawn[0]  # the paper's generator is deterministic
-        true = {
-            column: plan.pairs.val_image(image, record.distortion, record.level) for column, record in records.items()
-        }
-        yield image, EvalImages(pristine, true, _true_again(plan, pristine, records), generated, generated_again)
-
-
-def _true_again(plan: Plan, pristine: Image, records: Mapping[str, PairRecord]) -> dict[str, Image]:
-    """Return another draw of each random true distortion of an image."""
-    seed = plan.pairs.metadata["settings"]["pairs"]["seed"]
-    second_draws = {}
-    for column in plan.columns:
-        record = records.get(column.name)
-        if column.redrawn and record is not None:
-            draw = sample_seed(seed, record.image_digest, record.distortion, record.level, draw=1)
-            second_draws[column.name] = apply(
-                record.distortion, pristine, column.recipe["parameters"], make_rng(draw)
-            ).image
-    return second_draws
-
-
-def _measured(
-    plan: Plan, image: str, versions: EvalImages, shown: Mapping[str, list[list[Image]]], max_rows: int
-) -> MeasuredImage:
-    """Return the measurements of one image; its crops are added to `shown`, up to `max_rows` for a model."""
-    for name, column in plan.learned.items():
-        if column in versions.true and len(shown[name]) < max_rows:
-            shown[name].append(side_by_side_row(versions.pristine, versions.true[column], versions.generated[name][0]))
-    return measure(image, versions, plan.learned)
-
-
-def _tiles(
-    plan: Plan,
-    image: str,
-    versions: EvalImages,
-    level_pairs: Mapping[str, Sequence[LevelPair]],
-    config: EvaluateConfig,
-) -> ImageTiles | None:
+def _tiles(name: str, versions: EvalImages, config: EvaluateConfig, *, images: int) -> ImageTiles | None:
     """Return the tiles of an image for the two-sample tests: its share of all tiles, two or more."""
     if not config.c2st_steps:
         return None
-    share = max(2, round(config.c2st_tiles / len(plan.images)))
-    return tiles_of(versions, count=share, seed=derive_seed(config.seed, "sceptic", image), level_pairs=level_pairs)
+    share = max(2, round(config.c2st_tiles / images))
+    return tiles_of(versions, count=share, seed=derive_seed(config.seed, "sceptic", name))
 
 
-def _run_sweeps(
-    plan: Plan,
-    image: str,
-    generators: Mapping[str, TrainedGenerator],
-    sweep_images: Mapping[str, list[SweepImage]],
-    config: EvaluateConfig,
-) -> dict[str, list[LevelPair]]:
-    """Return one image at the levels of each multi-level model; its sweeps are added to `sweep_images`.
-
-    Each generator draws as in its first draw of the table.
-    """
-    level_pairs = {}
-    for name, sweep in plan.sweeps.items():
-        records = sweep.images.get(image)
-        if records:
-            identity = next(iter(records.values())).image_digest
-            draw = _draw_seed(config, generators[name], identity, 0)
-            versions = sweep_image(sweep, plan.pairs, records, generators[name].predictor, draw=draw)
-            sweep_images[name].append(run_sweep(sweep, plan.pairs, records, versions, seed=config.seed))
-            level_pairs[name] = [
-                LevelPair(level.point.severity, true, versions.generated(level.point.severity))
-                for level, true in zip(sweep.shared_levels, versions.true, strict=True)
-            ]
-    return level_pairs
-
-
-def _draw_seed(config: EvaluateConfig, trained: TrainedGenerator, identity: str, draw: int) -> int:
-    return derive_seed(config.seed, trained.card["distortion"], identity, draw)
-
-
-def _sweep(plan: SweepPlan, images: Sequence[SweepImage]) -> SeveritySweep:
-    return summarise_sweep(
-        images, [level.point for level in plan.shared_levels], [midpoint.point for midpoint in plan.midpoints]
-    )
-
-
-def _c2st(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
-    """Return the results of the two-sample tests; None without tiles."""
-    image_tiles = [image for image in tiles if image is not None]
-    if not image_tiles:
+def _classify(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateConfig) -> C2STReport | None:
+    """Return the results of the two-sample tests and of TSTR; None without tiles."""
+    images = [image for image in tiles if image is not None]
+    if not images:
         return None
-    from distort_pipeline.c2st.run import run_c2st
-
-    return run_c2st(image_tiles, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
+    c2st = C2ST(images, plan.learned, steps=config.c2st_steps, fold_count=config.c2st_folds, seed=config.seed)
+    results = dict(track(c2st.results(), total=len(c2st.tested), label="C2ST", unit="generators"))
+    return C2STReport(results, c2st.tstr(), c2st.severity_tstr())
 
 
 def _metadata(
-    plan: Plan, settings: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "digest": digest(figures),
-        "settings": settings,
-        "models": {
-            name: {"digest": cards[name]["weights_digest"], "steps": cards[name]["steps"], "learned": column}
+    plan: Plan, pairs: PairStore, cards: Mapping[str, ModelCard], *, settings: Mapping[str, Any], figures_digest: str
+) -> EvaluationMetadata:
+    return EvaluationMetadata(
+        digest=figures_digest,
+        settings=settings,
+        models={
+            name: EvaluatedModel(cards[name].weights_digest, cards[name].origin, column)
             for name, column in plan.learned.items()
         },
-        "distortions": {column.name: dict(column.recipe) for column in plan.columns},
-        "counts": {"images": len(plan.images), "too_small": plan.too_small},
-        "pairs_digest": plan.pairs.metadata["digest"],
-        "manifest_digest": plan.pairs.metadata["manifest_digest"],
-        "packages": package_versions([backend_name(), "keras", "numpy", "opencv-python-headless", "scipy"]),
-    }
+        distortions={
+            column.name: TrueDistortion(column.distortion, column.level, column.parameters, column.external)
+            for column in plan.columns
+        },
+        images=len(plan.images),
+        too_small=plan.too_small,
+        pairs_digest=pairs.metadata["digest"],
+        manifest_digest=pairs.metadata["manifest_digest"],
+    )
 
 
-def _remarks(plan: Plan, sweeps: Mapping[str, SeveritySweep]) -> Iterator[str]:
-    """Yield the lines below the table in the terminal."""
-    for name, sweep in sweeps.items():
-        yield f"severity sweep of {name}: {sweep_text(sweep)}"
-        if lacking := plan.sweeps[name].lacking:
-            yield f"{lacking} learned level{'s' if lacking > 1 else ''} of {name} without pairs, not evaluated"
+def _omissions(plan: Plan) -> Iterator[str]:
+    """Yield a line for all levels of a model, and for all images, that were left out."""
+    for name, sweep in plan.sweeps.items():
+        if sweep.lacking:
+            levels = "level" if sweep.lacking == 1 else "levels"
+            yield f"{sweep.lacking} learned {levels} of {name} without pairs, not evaluated"
     if plan.too_small:
         yield f"{plan.too_small} images below {SMALLEST_SIDE_PX} px on a side were left out"
 
 
-def _report(out: Path, figures: Mapping[str, Any], remarks: tuple[str, ...]) -> Report:
-    jsd_nss = {f"jsd_nss_{name}": model["jsd_nss"] for name, model in figures["models"].items()}
-    models = len(figures["models"])
+def _report(out: Path, figures: EvaluationMetrics, remarks: Sequence[str]) -> Report:
+    models, dominant = len(figures.models), figures.diagonal_dominant
+    jsd_nss = {f"jsd_nss_{name}": model.jsd_nss for name, model in figures.models.items()}
     return Report(
         "evaluate",
-        {"models": models, "images": figures["images"], "diagonal_dominant": figures["diagonal_dominant"], **jsd_nss},
+        {"models": models, "images": figures.images, "diagonal_dominant": dominant, **jsd_nss},
         (
-            f"JSD_NSS in bits, mean over {figures['images']} validation images:",
+            f"JSD_NSS in bits, mean over {figures.images} validation images:",
             *text_table(figures),
-            f"diagonal-dominant: {figures['diagonal_dominant']} of {models} generators",
+            f"diagonal-dominant: {dominant} of {models} generators",
             *remarks,
-            f"page: {out / 'index.html'}; table: {out / 'table.md'}; figures: {out / 'metrics.json'}",
+            f"page: {out / 'index.html'}; all figures: {out / 'results.csv'}; metrics: {out / 'metrics.json'}",
         ),
     )

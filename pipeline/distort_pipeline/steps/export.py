@@ -14,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.files import Ledger, check_free_space, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
-from distort_pipeline.exports.documents import write_checksums, write_documents
-from distort_pipeline.exports.shards import ShardFormat
-from distort_pipeline.exports.source import StudySettings
-from distort_pipeline.planning.exports import matching, plan_parts
-from distort_pipeline.progress import track
-from distort_pipeline.records import Report, digest
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.files import Ledger, check_free_space, write_json
+from distort_pipeline.exports.croissant import write_checksums, write_documents
+from distort_pipeline.exports.png_tree import ShardFormat
+from distort_pipeline.exports.source import StudySettings, matching, plan_parts
+from distort_pipeline.records import Report, digest, row
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
@@ -66,8 +64,9 @@ def run(
     build = StagedStore(out, digest(settings))
     complete = build.complete()
     parts, left_out = plan(config, source, scored=exporter.scored)
+    remarks = tuple(_remarks(left_out, config.label))
     if complete:
-        return Report("export", {}, (f"{out} is already complete; nothing to do", *_remarks(config, left_out)))
+        return Report("export", {}, (f"{out} is already complete; nothing to do", *remarks))
     with build.writing() as work:
         ledger = Ledger(work)
         finished = ledger.finished(part.batch for part in parts)
@@ -78,11 +77,27 @@ def run(
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
         files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
-        _note_tables(ledger, files, work, [part.batch for part in parts])
-        metadata = _metadata(source, parts, settings, ledger.entries([part.batch for part in parts] + [TABLES]))
+        names = [part.batch for part in parts]
+        _note_tables(ledger, files, work, names)
+        entries = ledger.entries([*names, TABLES])
+        counts = {
+            "samples": sum(part.samples for part in parts),
+            "tiles": sum(len(part.new_tiles) for part in parts),
+            "files": sum(len(entry["files"]) for entry in entries),
+        }
+        metadata = ExportMetadata(
+            digest=digest([settings, [entry["digest"] for entry in entries]]),
+            settings=settings,
+            parts=names,
+            counts=counts,
+            corpus_digest=source.corpus.metadata.digest,
+            manifest_digest=source.corpus.metadata.manifest_digest,
+            packages=package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
+        )
         write_json(work / "run.json", {"seconds": round(time.monotonic() - started, 3), "made_now": len(unfinished)})
-        build.publish(metadata)
-    return _report(config, out, metadata, left_out)
+        build.publish(row(metadata))
+    summary = f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"
+    return Report("export", counts, (summary, *remarks, f"export: {out}"))
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     conditions = source.corpus.conditions
-    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata["samples"][name] for name in conditions])
+    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata.samples[name] for name in conditions])
     selected = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not selected.any():
         raise PipelineError(f"no sample of {source.corpus.folder} matches --select")
@@ -148,7 +163,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
         "format": KIND,
         "version": VERSION,
         "export": values,
-        "corpus_digest": source.corpus.metadata["digest"],
+        "corpus_digest": source.corpus.metadata.digest,
         "labels": source.label_digests,
     }
 
@@ -194,38 +209,27 @@ def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Seque
     _note(ledger, TABLES, {**tables, **_digests([checksums], work)})
 
 
-def _metadata(
-    source: ExportSource, parts: Sequence[Part], settings: dict[str, Any], entries: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    return {
-        "format": f"distort-pipeline/{KIND}",
-        "version": VERSION,
-        "digest": digest([settings, [entry["digest"] for entry in entries]]),
-        "settings": settings,
-        "parts": [part.batch for part in parts],
-        "counts": {
-            "samples": sum(part.samples for part in parts),
-            "tiles": sum(len(part.new_tiles) for part in parts),
-            "files": sum(len(entry["files"]) for entry in entries),
-        },
-        "corpus_digest": settings["corpus_digest"],
-        "manifest_digest": source.corpus.metadata["manifest_digest"],
-        "packages": package_versions(["pillow", "pyarrow", "numpy", "zarr", "distort-pipeline"]),
-    }
+@dataclass(frozen=True, kw_only=True)
+class ExportMetadata:
+    """The store.json of an export."""
+
+    format: str = f"distort-pipeline/{KIND}"
+    version: int = VERSION
+    digest: str  # of the settings and the digests of all files
+    settings: Mapping[str, Any]  # all with an effect on the bytes
+    parts: list[str]  # names of the exported batches
+    counts: Mapping[str, int]  # samples, reference tiles, files
+    corpus_digest: str
+    manifest_digest: str
+    packages: Mapping[str, str]  # name → version
 
 
-def _report(config: ExportConfig, out: Path, metadata: Mapping[str, Any], left_out: LeftOut) -> Report:
-    counts = metadata["counts"]
-    lines = [f"{counts['samples']} samples of {counts['tiles']} tiles as {config.format}: {counts['files']} files"]
-    return Report("export", counts, (*lines, *_remarks(config, left_out), f"export: {out}"))
-
-
-def _remarks(config: ExportConfig, left_out: LeftOut) -> Iterator[str]:
+def _remarks(left_out: LeftOut, label: str) -> Iterator[str]:
     """Yield the lines of every summary: samples left out."""
     if left_out.flagged:
         yield f"{left_out.flagged} samples of rejected batches are left out; --allow-flagged exports them"
     if left_out.without_score:
-        yield f"{left_out.without_score} samples have no {config.label} and are left out"
+        yield f"{left_out.without_score} samples have no {label} and are left out"
 
 
 def _bytes_needed(source: ExportSource, parts: Sequence[Part], *, per_sample: bool) -> int:

@@ -1,4 +1,7 @@
-"""ingest: write a manifest of the usable images of a source, and a list of the rejected files."""
+"""ingest: write a manifest of the usable images of a source, and a list of the rejected files.
+
+Train and val splits are assigned by the digest of each image and not by its position in a list.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,104 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from distort_pipeline.config import IngestConfig
+from distort_pipeline.data.builds import require_file
+from distort_pipeline.data.containers import InvalidImage, is_marked_png
+from distort_pipeline.data.images import Fingerprint, decode, fingerprint, heavy_compression, image_digest, near_copies
+from distort_pipeline.data.lists import Entry
+from distort_pipeline.data.manifests import SPLITS, is_manifest, is_rejected, write_manifest, write_rejected
+from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.progress import track
-from distort_pipeline.records import ImageRecord, Rejected, Report
-from distort_pipeline.splits import assign_splits
-from distort_pipeline.stores.builds import require_file
-from distort_pipeline.stores.containers import InvalidImage, is_marked_png
-from distort_pipeline.stores.fingerprints import Fingerprint, fingerprint, heavy_compression, near_copies
-from distort_pipeline.stores.images import decode, image_digest
-from distort_pipeline.stores.lists import Entry
-from distort_pipeline.stores.manifests import SPLITS, is_manifest, is_rejected, write_manifest, write_rejected
-from distort_pipeline.stores.sources import Source, open_source, read_bytes
+from distort_pipeline.execution import track
+from distort_pipeline.records import ImageRecord, Rejected, Report, derive_seed
+
+SEED_SPAN = 2**63  # derive_seed gives 63 bits
+
+
+def assign_splits(
+    digests: Sequence[str],
+    *,
+    val_fraction: float,
+    val_count: int | None = None,
+    salt: str = "",
+    given: Mapping[str, str] | None = None,
+    scenes: Mapping[str, str] | None = None,
+    for_training: bool = True,
+) -> dict[str, str]:
+    """Return the split of each image digest; splits in `given` (digest → split) stay.
+
+    Every other digest is hashed with `salt` to a position in [0, 1) and belongs to val below `val_fraction`: added
+    images never change the split of earlier images. With `val_count`, the images nearest to 0 fill val up to this
+    count, given val images included. Near copies in `scenes` (digest → digest of the first image of the scene) have the
+    given split of another image of their scene, or else the position of the first. PipelineError if train or val is
+    empty, unless `for_training` is false.
+
+    >>> splits = assign_splits(["a", "b", "c"], val_fraction=0.1, val_count=1, given={"c": "val"})
+    >>> splits
+    {'a': 'train', 'b': 'train', 'c': 'val'}
+    """
+    given, scenes = dict(given or {}), scenes or {}
+    members: dict[str, list[str]] = {}
+    for digest in dict.fromkeys(digests):
+        members.setdefault(scenes.get(digest, digest), []).append(digest)
+    for scene in members.values():
+        known = [given[digest] for digest in scene if digest in given]
+        given.update({digest: known[0] for digest in scene if known and digest not in given})
+    free = sorted(
+        (scene for scene, (digest, *_) in members.items() if digest not in given),
+        key=lambda scene: (split_position(scene, salt), scene),
+    )
+    if val_count is None:
+        val = {scene for scene in free if split_position(scene, salt) < val_fraction}
+    else:
+        val = _first_fitting(
+            {scene: len(members[scene]) for scene in free},
+            val_count - sum(given.get(digest) == "val" for digest in set(digests)),
+        )
+    splits = {digest: given.get(digest, "val" if scenes.get(digest, digest) in val else "train") for digest in digests}
+    if for_training:
+        _require_both(splits, val_fraction, val_count)
+    return splits
+
+
+def split_position(digest: str, salt: str) -> float:
+    """Return the position of `digest` in [0, 1) under `salt`, uniform over all digests."""
+    return derive_seed("split", salt, digest) / SEED_SPAN
+
+
+def _first_fitting(sizes: Mapping[str, int], count: int) -> set[str]:
+    """Return the first scenes with `count` images together, without scenes too large for the rest; one at least."""
+    fitting: list[str] = []
+    for scene, size in sizes.items():
+        if size <= count:
+            fitting.append(scene)
+            count -= size
+    if not fitting and count > 0:
+        fitting = list(sizes)[:1]
+    return set(fitting)
+
+
+def _require_both(splits: Mapping[str, str], val_fraction: float, val_count: int | None) -> None:
+    sizes = Counter(splits.values())
+    rule = f"ingest.val_fraction {val_fraction:g}" if val_count is None else f"ingest.val_count {val_count}"
+    if not sizes["val"]:
+        raise PipelineError(
+            f"none of {len(splits)} images is in the val split ({rule}): set ingest.val_count to 1 or more, "
+            "or name val images in the split column of a list"
+        )
+    if not sizes["train"]:
+        raise PipelineError(
+            f"none of {len(splits)} images is in the train split ({rule}): add images, "
+            "set ingest.val_count to fewer, or name train images in the split column of a list"
+        )
+
 
 IN_FLIGHT_PER_WORKER = 2  # one image being decoded, one waiting: memory does not grow with the source
 SLUG_CHARACTERS = 40
@@ -68,9 +151,11 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     require_file(rejected, is_rejected)
     source = open_source(Path(config.source))
     entries = source.entries()
-    if not entries and not source.refused:
+    if not (entries or source.refused or source.passed_over):
         raise PipelineError(f"the source {config.source} holds no images")
-    examined = list(track(_examine_all(entries, source.root, config), total=len(entries), label="ingest", unit="files"))
+    examine = partial(_examine, root=source.root, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+    results = _in_order(examine, entries, config.workers)
+    examined = list(track(results, total=len(entries), label="ingest", unit="files"))
     usable, duplicates = _unique(item for item in examined if isinstance(item, Examined))
     passed_over = [*source.passed_over, *(item for item in examined if isinstance(item, PassedOver))]
     unusable = (item for item in examined if isinstance(item, Rejected) and not isinstance(item, PassedOver))
@@ -78,9 +163,9 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     refused.sort(key=lambda row: row.path)
     write_rejected(rejected, sorted([*refused, *passed_over], key=lambda row: row.path))
     if not usable:
-        first = [*refused, *passed_over][0]
+        first, *others = [*refused, *passed_over]
         raise PipelineError(
-            f"nothing in the source {config.source} is usable: {len(refused)} rejected, the first is {first.path} "
+            f"nothing in the source {config.source} is usable: {1 + len(others)} rejected, the first is {first.path} "
             f"({first.reason}); all are in {rejected}"
         )
     copies = near_copies([item.fingerprint for item in usable])
@@ -96,7 +181,8 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
     origin = Path(config.source).resolve().name.encode("utf-8", "backslashreplace").decode()
     digest = write_manifest(out, _records(usable, splits, config.licence, origin), source.root)
     remarks = _remarks(source, usable, copies, splits)
-    _write_remarks(rejected, remarks)
+    remarks_path = rejected.with_name(f"{rejected.name.removesuffix('.csv').removesuffix('.rejected')}.remarks.csv")
+    _write_remarks(remarks_path, remarks)
     sizes = Counter(splits.values())
     counts = {
         "found": len(usable) + len(refused),
@@ -111,8 +197,11 @@ def run(config: IngestConfig, out: Path, rejected: Path | None = None, *, for_tr
         f"{counts['accepted']} of {counts['found']} files accepted ({shares}), {counts['rejected']} rejected",
         f"manifest {out}, digest {digest[:12]}",
         *_reason_lines(refused, rejected),
-        *_passed_over_lines(passed_over),
-        *_remark_lines(remarks, rejected),
+        *(
+            f"{len(passed_over)} of this program passed over, the first is {first.path}: {first.reason}"
+            for first in passed_over[:1]
+        ),
+        *_remark_lines(remarks, remarks_path),
     )
     return Report("ingest", counts, lines)
 
@@ -128,28 +217,27 @@ def image_id(path: str, digest: str, *, hex_digits: int = 8) -> str:
     return f"{slug or 'image'}-{digest[:hex_digits]}"
 
 
-def _examine_all(entries: Sequence[Entry], root: Path, config: IngestConfig) -> Iterator[Examined | Rejected]:
-    """Yield the result for each entry, in their order, on a thread for each worker."""
-    if config.workers == 0:
-        for entry in entries:
-            yield _examine(entry, root, config)
+def _in_order(
+    examine: Callable[[Entry], Examined | Rejected], entries: Sequence[Entry], workers: int
+) -> Iterator[Examined | Rejected]:
+    """Yield the result of `examine` for each entry, in their order, on a thread for each worker."""
+    if workers == 0:
+        yield from map(examine, entries)
         return
     waiting = iter(entries)
     running: deque[Future[Examined | Rejected]] = deque()
-    with ThreadPoolExecutor(config.workers) as pool:  # Pillow decodes without Python's lock
-        for entry in islice(waiting, config.workers * IN_FLIGHT_PER_WORKER):
-            running.append(pool.submit(_examine, entry, root, config))
+    with ThreadPoolExecutor(workers) as pool:  # Pillow decodes without Python's lock
+        running.extend(pool.submit(examine, entry) for entry in islice(waiting, workers * IN_FLIGHT_PER_WORKER))
         while running:
             examined = running.popleft().result()
-            for entry in islice(waiting, 1):
-                running.append(pool.submit(_examine, entry, root, config))
+            running.extend(pool.submit(examine, entry) for entry in islice(waiting, 1))
             yield examined
 
 
-def _examine(entry: Entry, root: Path, config: IngestConfig) -> Examined | Rejected:
+def _examine(entry: Entry, *, root: Path, max_megapixels: float, min_side_px: int) -> Examined | Rejected:
     try:
         data = read_bytes(root, entry.path)
-        image, mode = decode(data, max_megapixels=config.max_megapixels, min_side_px=config.min_side_px)
+        image, mode = decode(data, max_megapixels=max_megapixels, min_side_px=min_side_px)
     except InvalidImage as unusable:
         return Rejected(entry.path, unusable.reason)
     if is_marked_png(data):
@@ -226,9 +314,8 @@ def _remarks(
     }
 
 
-def _write_remarks(rejected: Path, remarks: Mapping[str, Sequence[Rejected]]) -> None:
-    """Write the remarks beside `rejected`, or delete those of an earlier run."""
-    path = _remarks_path(rejected)
+def _write_remarks(path: Path, remarks: Mapping[str, Sequence[Rejected]]) -> None:
+    """Write the remarks to `path`, or delete those of an earlier run."""
     rows = sorted((row for rows in remarks.values() for row in rows), key=lambda row: (row.path, row.reason))
     if rows:
         write_rejected(path, rows)
@@ -236,21 +323,11 @@ def _write_remarks(rejected: Path, remarks: Mapping[str, Sequence[Rejected]]) ->
         path.unlink(missing_ok=True)
 
 
-def _remarks_path(rejected: Path) -> Path:
-    return rejected.with_name(f"{rejected.name.removesuffix('.csv').removesuffix('.rejected')}.remarks.csv")
-
-
-def _passed_over_lines(passed_over: Sequence[Rejected]) -> Iterator[str]:
-    if passed_over:
-        first = passed_over[0]
-        yield f"{len(passed_over)} of this program passed over, the first is {first.path}: {first.reason}"
-
-
-def _remark_lines(remarks: Mapping[str, Sequence[Rejected]], rejected: Path) -> Iterator[str]:
+def _remark_lines(remarks: Mapping[str, Sequence[Rejected]], path: Path) -> Iterator[str]:
     """Yield a line for each kind of remarks, with its count and its first file."""
     for name, rows in remarks.items():
         if rows:
-            more = f"; all are in {_remarks_path(rejected)}" if len(rows) > 1 else ""
+            more = f"; all are in {path}" if len(rows) > 1 else ""
             yield f"{REMARKS[name].format(len(rows))}, the first is {rows[0].path}: {rows[0].reason}{more}"
 
 

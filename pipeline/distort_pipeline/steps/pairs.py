@@ -15,29 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.arrays import create_group, create_tiles
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.containers import InvalidImage
+from distort_pipeline.data.external_pairs import Partners, match_pairs
+from distort_pipeline.data.files import Ledger, check_free_space, read_json, write_json
+from distort_pipeline.data.manifests import Manifest, read_manifest
+from distort_pipeline.data.pairs import KIND, VERSION
+from distort_pipeline.data.sources import read_bytes, require_images
+from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks
-from distort_pipeline.planning.pairs import PairPlan, Recipe, Shard, plan_pairs
-from distort_pipeline.progress import track
+from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
 from distort_pipeline.records import PairRecord, Report, digest
-from distort_pipeline.statistics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted
-from distort_pipeline.statistics.resemblance import find_mismatches
-from distort_pipeline.stores.arrays import (
-    create_group,
-    create_tiles,
-)
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.containers import InvalidImage
-from distort_pipeline.stores.external_pairs import Partners, match_pairs
-from distort_pipeline.stores.files import Ledger, check_free_space, read_json, write_json
-from distort_pipeline.stores.ingested import require_images
-from distort_pipeline.stores.manifests import Manifest, read_manifest
-from distort_pipeline.stores.pairs import KIND, VERSION
-from distort_pipeline.stores.sources import read_bytes
-from distort_pipeline.stores.tables import read_records
-from distort_pipeline.tasks.pair_shards import THUMBNAILS, ShardTask, make_shard
+from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, Recipe, ShardTask, make_shard, plan_pairs
 from distort_pipeline.versions import package_versions
 
 MISSING_SHOWN = 10
@@ -72,32 +65,36 @@ def run(
     require_images(root)
     with build.writing() as work:
         ledger = Ledger(work)
-        check_free_space(out, _bytes_left(plan, recipes, ledger, config.tile_px))
-        _create_arrays(work, config, plan, recipes)
-        finished = ledger.finished(shard.name for shard in plan.shards)
+        shards = [shard.name for shard in plan.shards]
+        finished = ledger.finished(shards)
+        left = [shard for shard in plan.shards if shard.name not in finished]
+        check_free_space(out, 3 * (1 + len(recipes)) * sum(shard.pixels(config.tile_px) for shard in left))
+        _create_arrays(
+            work,
+            recipes,
+            slots=len(plan.of("train")) * config.tiles_per_shard,
+            tile_px=config.tile_px,
+            per_shard=config.tiles_per_shard,
+            per_chunk=config.tiles_per_chunk,
+        )
         tasks = [
             ShardTask(
                 work,
                 root,
                 shard,
                 recipes,
-                _partners_of(external, shard),
-                config.align,
-                config.tile_px,
-                config.min_tile_px,
-                config.tiles_per_shard,
-                config.seed,
+                partners={name: partners.of_images(shard.image_ids) for name, partners in external.items()},
+                tile_px=config.tile_px,
+                seed=config.seed,
+                aligned_px=config.min_tile_px if config.align else None,
             )
-            for shard in plan.shards
-            if shard.name not in finished
+            for shard in left
         ]
         tasks.sort(key=lambda task: -sum(p.image.width * p.image.height for p in task.shard.images))
         results = run_tasks(make_shard, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(plan.shards), label="pairs", unit="shards", done=len(finished)):
             pass
-        entries = ledger.entries([shard.name for shard in plan.shards])
-        metadata = _metadata(manifest, plan, recipes, settings, entries)
-        shards = [shard.name for shard in plan.shards]
+        metadata = _metadata(manifest, plan, recipes, settings, ledger.entries(shards))
         measured = [*_shifts(work, external, shards, align=config.align), *_mismatches(work, external, shards)]
         seconds = round(time.monotonic() - started, 3)
         write_json(work / "run.json", {"seconds": seconds, "made_now": len(tasks), MEASURED: measured})
@@ -139,11 +136,6 @@ def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, 
         "manifest_digest": manifest.digest,
         "codecs": codec_versions(set(config.distortions) - set(config.external)),
     }
-
-
-def _partners_of(external: Mapping[str, Partners], shard: Shard) -> dict[str, Partners]:
-    images = [placed.image.id for placed in shard.images]
-    return {name: partners.of_images(images) for name, partners in external.items()}
 
 
 def _require_a_pair(name: str, partners: Partners, plan: PairPlan) -> None:
@@ -233,35 +225,14 @@ def _file_digest(root: Path, path: str) -> str | None:
         return None  # its shard records the reason
 
 
-def _create_arrays(work: Path, config: PairsConfig, plan: PairPlan, recipes: tuple[Recipe, ...]) -> None:
+def _create_arrays(work: Path, recipes: Sequence[Recipe], **layout: int) -> None:
+    """Create the arrays of training tiles; `layout` are the sizes of `create_tiles`."""
     group = create_group(work)
-    slots = len(plan.of("train")) * config.tiles_per_shard
     columns = {"pristine": 1}
     for recipe in recipes:
         columns[recipe.distortion] = max(columns.get(recipe.distortion, 0), recipe.level_index + 1)
     for name, levels in columns.items():
-        create_tiles(
-            group,
-            f"train/{name}",
-            levels=levels,
-            slots=slots,
-            tile_px=config.tile_px,
-            per_shard=config.tiles_per_shard,
-            per_chunk=config.tiles_per_chunk,
-        )
-
-
-def _bytes_left(plan: PairPlan, recipes: tuple[Recipe, ...], ledger: Ledger, tile_px: int) -> int:
-    """Return the number of bytes of the unfinished shards without compression."""
-    finished = ledger.finished(shard.name for shard in plan.shards)
-    pixels = 0
-    for shard in plan.shards:
-        if shard.name in finished:
-            continue
-        for placed in shard.images:
-            image_pixels = placed.image.width * placed.image.height
-            pixels += image_pixels if shard.split == "val" else len(placed.tiles) * tile_px**2
-    return pixels * 3 * (1 + len(recipes))
+        create_tiles(group, f"train/{name}", levels=levels, **layout)
 
 
 def _metadata(
@@ -281,16 +252,7 @@ def _metadata(
         "digest": digest([settings, [entry["digest"] for entry in entries]]),
         "settings": settings,
         "distortions": list(dict.fromkeys(recipe.distortion for recipe in recipes)),
-        "recipes": [
-            {
-                "distortion": recipe.distortion,
-                "level": recipe.level,
-                "level_index": recipe.level_index,
-                "parameters": dict(recipe.parameters),
-                "external": recipe.external,
-            }
-            for recipe in recipes
-        ],
+        "recipes": [dataclasses.asdict(recipe) for recipe in recipes],
         "shards": {split: len(plan.of(split)) for split in ("train", "val")},
         "counts": {
             "images": len(manifest.records),

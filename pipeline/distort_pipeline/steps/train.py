@@ -5,66 +5,51 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.files import write_json
+from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX
-from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.model_card import GREY, model_card
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.steps.train_composed import is_external, run_composed
-from distort_pipeline.stores.builds import StagedStore, require_destination
-from distort_pipeline.stores.files import write_bytes, write_json
-from distort_pipeline.stores.models import (
-    KIND,
-    VERSION,
+from distort_pipeline.models.card import KIND, VERSION, Figures, ModelCard, NetworkCard, TrainingSettings, read_card
+from distort_pipeline.models.readme import GREY
+from distort_pipeline.models.store import (
     WEIGHTS,
     ValidationHistograms,
     arrays_digest,
-    read_card,
+    assign_weights,
+    publish_model,
+    weights_of,
     write_arrays,
     write_histograms,
 )
-from distort_pipeline.stores.pairs import PairStore, open_pairs
-from distort_pipeline.trained import assign_weights, weights_of
-from distort_pipeline.training.best_checkpoint import BestWeights
-from distort_pipeline.training.card import level_cards, origin
+from distort_pipeline.networks.backend import backend_name, pin_backend_threads
+from distort_pipeline.records import TILE_ALIGN_PX, Report, derive_seed, digest
+from distort_pipeline.steps.train_composed import is_external, run_composed
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.resolve import (
+from distort_pipeline.training.init import (
+    Initialization,
+    fit_init,
     learned_recipes,
+    load_init,
     require_better_than_identity,
     require_same_networks,
     resolve_noise_channels,
     resolve_warmup_steps,
 )
-from distort_pipeline.training.time_budget import TIMED_STEPS, seconds_per_step, stored_steps
-from distort_pipeline.training.validator import Figures, Validator, mean_figures
+from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, seconds_per_step, stored_steps, train
+from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
-    from distort_pipeline.training.init import Initialization
+    from distort_pipeline.training.gan import GANTrainer
 
-FITTED_LAYERS = (
-    "coefficient_curves",
-    "noise_pyramid",
-)  # their names in networks.generator, which would import Keras here
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """The result of a training: the first step of this run, the step of the selected weights, and their figures."""
-
-    first: int
-    selected: int
-    figures: list[Figures]  # of each level, weakest first, as the histograms
-    histograms: list[ValidationHistograms]
-    calibration: dict[str, list[float]] | None  # of several levels
+FITTED_LAYERS = ("coefficient_curves", "noise_pyramid")  # as in networks.generator
 
 
 def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, init_from: Path | None = None) -> Report:
@@ -79,251 +64,237 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     recipes = learned_recipes(pairs, distortion, config.levels)
     if init_from is None and is_external(recipes):
         return run_composed(config, pairs, recipes, out)
-    levels = [int(recipe["level"]) for recipe in recipes]
     noise_channels = resolve_noise_channels(config.noise_channels, distortion, init_from)
-    if init_from is not None:
-        require_same_networks(
-            init_from,
-            base_filters=config.base_filters,
-            noise_channels=noise_channels,
-            codec_prior=config.codec_prior,
-            crop_align=config.crop_align,
-        )
-    settings = {
-        "format": KIND,
-        "version": VERSION,
-        "distortion": distortion,
-        "train": {**_content_settings(config), "noise_channels": noise_channels, "levels": levels},
-        "pairs_digest": pairs.metadata["digest"],
-        "init_from": read_card(init_from)["weights_digest"] if init_from else None,
-    }
+    training = _Training(config, pairs, distortion, recipes, noise_channels)
+    settings = training.settings(init_from)
     # checkpoints hold the whole state of the optimisers: no part of the model
-    build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
+    build = StagedStore(out, digest(dataclasses.asdict(settings)), staging_dir=("checkpoints",))
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        init = _init(config, pairs, distortion, recipes, work, noise_channels, init_from)
+        init = training.initialization(init_from, work / "checkpoints")
         if config.minutes is not None:
-            config = _within_minutes(config, pairs, distortion, levels, noise_channels, init, work)
-        trainer, device = _trainer(config, distortion, noise_channels, len(levels), init)
-        select_checkpoint = config.select_checkpoint or ("best" if init.fitted else "last")
-        trained = _train(config, pairs, distortion, levels, trainer, work, noise_channels, select_checkpoint)
-        figures = mean_figures(trained.figures)
-        if config.steps == 0:
-            require_better_than_identity(distortion, figures)
-        has_unet = trained.selected > 0 or not init.unet_is_zero  # else a residual of 0 was the best
-        weights = weights_of(trainer.ema_generator)
-        if not has_unet:
-            weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
+            training = training.within_minutes(config.minutes, init, work / "checkpoints")
+        trainer, device = training.trainer(init)
+        trained = training.train(trainer, work, config.select_checkpoint or ("best" if init.fitted else "last"))
+        card, weights = training.result(trainer, trained, init, settings=settings, device=device)
         write_arrays(work / WEIGHTS, weights)
         write_histograms(work, trained.histograms)
-        seconds = time.monotonic() - started
-        speed = {"seconds": round(seconds, 1), "steps_now": config.steps - trained.first, "device": device}
-        write_json(work / "run.json", speed)
-        network = {
-            "base_filters": config.base_filters if has_unet else 0,
-            "noise_channels": noise_channels,
+        seconds = round(time.monotonic() - started, 1)
+        write_json(work / "run.json", {"seconds": seconds, "steps_now": card.steps - trained.first, "device": device})
+        publish_model(build, card)
+    figures = card.figures
+    score = (
+        f"{distortion}: JSD_NSS {figures.jsd_nss:.4f} bits on validation images after {card.steps} steps "
+        f"(the identity baseline scores {figures.jsd_nss_pristine:.4f})"
+    )
+    several = f"; mean over {len(card.levels)} levels" if card.is_multi_level else ""
+    grey = f"warning: {GREY} Train on colour photographs for use on colour photographs."
+    counts = {"steps": card.steps, "seconds": seconds, **dataclasses.asdict(figures)}
+    return Report("train", counts, (score + several, f"model: {out}", *([grey] if card.data.grey else [])))
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The result of a training: the first step of this run, the step of the selected weights, and their figures."""
+
+    first: int
+    selected: int
+    figures: list[Figures]  # of each level, weakest first, as the histograms
+    histograms: list[ValidationHistograms]
+    calibration: dict[str, list[float]] | None  # of several levels
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training of a generator on a distortion of a pair store."""
+
+    config: TrainConfig
+    pairs: PairStore
+    distortion: str
+    recipes: list[dict[str, Any]]  # of the levels, weakest first
+    noise_channels: int
+
+    @property
+    def levels(self) -> list[int]:
+        """The numbers of the levels in the pair store."""
+        return [int(recipe["level"]) for recipe in self.recipes]
+
+    def settings(self, init_from: Path | None) -> TrainingSettings:
+        """Return all settings with an effect on the weights; PipelineError if `init_from` has other networks."""
+        config = self.config
+        if init_from is not None:
+            require_same_networks(
+                init_from,
+                base_filters=config.base_filters,
+                noise_channels=self.noise_channels,
+                codec_prior=config.codec_prior,
+                crop_align=config.crop_align,
+            )
+        train = {**dataclasses.asdict(config), "noise_channels": self.noise_channels, "levels": self.levels}
+        del train["threads"]  # a training may continue with other threads
+        return TrainingSettings(
+            format=KIND,
+            version=VERSION,
+            distortion=self.distortion,
+            train=train,
+            pairs_digest=self.pairs.metadata["digest"],
+            init_from=read_card(init_from).weights_digest if init_from else None,
+        )
+
+    def initialization(self, init_from: Path | None, folder: Path) -> Initialization:
+        """Return the initialization of G; PipelineError without training steps and without a fit."""
+        if init_from is not None:
+            return load_init(init_from, [recipe["parameters"] for recipe in self.recipes])
+        codec_prior = self.config.codec_prior
+        if self.config.crop_align != TILE_ALIGN_PX:
+            codec_prior = "none"  # with other alignments the blocks of codecs shift from crop to crop
+        init = fit_init(
+            self.pairs,
+            self.distortion,
+            self.levels,
+            folder / "start",
+            codec_prior=codec_prior,
+            noise_channels=self.noise_channels,
+            least_px=self.config.crop_px,
+        )
+        if init.explained:
+            shares = ", ".join(f"{share:.2f} by {name}" for name, share in init.explained.items())
+            print(f"{self.distortion}: coefficient curves of {init.codec_prior}; explained {shares}", file=sys.stderr)
+        if self.config.steps == 0 and not init.fitted:
+            raise PipelineError(
+                f"train.steps is 0, but least squares cannot fit {self.distortion}: adversarial steps are necessary"
+            )
+        return init
+
+    def within_minutes(self, minutes: float, init: Initialization, folder: Path) -> _Training:
+        """Return this training with as many steps as fit into `minutes`; they are stored before the first."""
+
+        def plan() -> dict[str, int]:
+            trainer, device = self.trainer(init)
+            with closing(self.crops().prefetch(0, TIMED_STEPS + 1)) as batches:
+                seconds = seconds_per_step(
+                    lambda number: float(next(iter(trainer.step(*next(batches).inputs, number).values()))),
+                    gpu="GPU" in device,
+                )
+            return {"steps": max(int(60 * minutes / seconds), 1)}
+
+        steps = stored_steps(folder, plan)["steps"]
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, steps=steps))
+
+    def trainer(self, init: Initialization) -> tuple[Any, str]:
+        """Return the trainer with its initialization, and the description of its device."""
+        from distort_pipeline.training.gan import GANConfig, make_trainer
+
+        config = self.config
+        names = {field.name for field in dataclasses.fields(GANConfig)} & set(vars(config))
+        resolved = {
+            "levels": len(self.levels),
+            "noise_channels": self.noise_channels,
             "codec_prior": init.codec_prior,
             "noise_pyramid": init.noise is not None,
-            "image_stats": init.image_stats,
-        }
-        card = {
-            **origin(pairs, recipes),
-            "levels": level_cards(recipes, trained.figures, trained.histograms, seed=config.seed),
-            "network": network,
-            "explained": dict(init.explained or {}),
-            "settings": settings,
-            "steps": config.steps,
-            "kept_step": trained.selected,
-            "figures": figures,
-            **({"calibration": trained.calibration} if trained.calibration else {}),
-            "weights_digest": arrays_digest(weights),
-            "device": device,
-            "packages": package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
-        }
-        write_bytes(work / "README.md", model_card(card).encode())
-        build.publish(card)
-    return Report(
-        "train",
-        {"steps": config.steps, "seconds": round(seconds, 1), **figures},
-        (
-            f"{distortion}: JSD_NSS {figures['jsd_nss']:.4f} bits on validation images after {config.steps} steps "
-            f"(the identity baseline scores {figures['jsd_nss_pristine']:.4f})"
-            + (f"; mean over {len(levels)} levels" if len(levels) > 1 else ""),
-            f"model: {out}",
-            *(
-                [f"warning: {GREY} Train on colour photographs for use on colour photographs."]
-                if card["data"]["grey"]
-                else []
+            "discriminator_warmup_steps": resolve_warmup_steps(
+                config.discriminator_warmup_steps,
+                steps=config.steps,
+                adversarial=config.adversarial_weight > 0,
+                fitted=init.fitted,
             ),
-        ),
-    )
+            "seed": derive_seed(config.seed, self.distortion) % 2**31,
+        }
+        if config.steps == 0 and init.unet_is_zero:
+            resolved["base_filters"] = 0  # a U-Net of zeros would take nine tenths of the validation's time
+        trainer, device = make_trainer(GANConfig(**{**{name: getattr(config, name) for name in names}, **resolved}))
+        if init.model is not None:
+            for network in (trainer.generator, trainer.ema_generator):
+                assign_weights(network, init.model)
+        if init.coefficient_curves:
+            trainer.load_curves(init.coefficient_curves)
+        if init.noise is not None:
+            trainer.load_noise(init.noise)
+        return trainer, device
 
+    def crops(self) -> Crops:
+        """Return the training crops."""
+        config, seed = self.config, derive_seed(self.config.seed, self.distortion)
+        sizes = {"crop_px": config.crop_px, "crop_align": config.crop_align, "batch_size": config.batch_size}
+        return Crops(self.pairs, self.distortion, self.levels, **sizes, seed=seed)
 
-def _content_settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings with an effect on the weights: a training may continue with other threads."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
+    def train(self, trainer: Any, work: Path, select_checkpoint: str) -> _Trained:
+        """Return the result of the training; the EMA generator has the selected weights."""
+        from distort_pipeline.networks.codec_prior import is_scaled
+        from distort_pipeline.networks.predictor import Predictor
 
-
-def _init(
-    config: TrainConfig,
-    pairs: PairStore,
-    distortion: str,
-    recipes: Sequence[Mapping[str, Any]],
-    work: Path,
-    noise_channels: int,
-    init_from: Path | None,
-) -> Initialization:
-    """Return the initialization of G; PipelineError without training steps and without a fit."""
-    from distort_pipeline.training.init import fit_init, load_init
-
-    if init_from is not None:
-        return load_init(init_from, [recipe["parameters"] for recipe in recipes])
-    codec_prior = config.codec_prior
-    if config.crop_align != TILE_ALIGN_PX:
-        codec_prior = "none"  # with other alignments the blocks of codecs shift from crop to crop
-    init = fit_init(
-        pairs,
-        distortion,
-        [int(recipe["level"]) for recipe in recipes],
-        work / "checkpoints" / "start",
-        codec_prior=codec_prior,
-        noise_channels=noise_channels,
-        least_px=config.crop_px,
-    )
-    if init.explained:
-        shares = ", ".join(f"{share:.2f} by {name}" for name, share in init.explained.items())
-        print(f"{distortion}: coefficient curves of {init.codec_prior}; explained {shares}", file=sys.stderr)
-    if config.steps == 0 and not init.fitted:
-        raise PipelineError(
-            f"train.steps is 0, but least squares cannot fit {distortion}: adversarial steps are necessary"
+        config, distortion, crops = self.config, self.distortion, self.crops()
+        best = BestWeights(work / "checkpoints" / "best")
+        predictor = Predictor(
+            trainer.ema_generator,
+            noise_channels=self.noise_channels,
+            batch_size=config.batch_size,
+            multi_level=len(self.levels) > 1,
+            image_stats=is_scaled(trainer.settings.codec_prior),
         )
-    return init
+        validator = Validator(
+            self.pairs, distortion, self.levels, predictor, count=config.validation_tiles, seed=config.seed
+        )
 
-
-def _trainer(
-    config: TrainConfig, distortion: str, noise_channels: int, levels: int, init: Initialization
-) -> tuple[Any, str]:
-    """Return the trainer with its initialization, and the description of its device."""
-    from distort_pipeline.training.backends import make_trainer
-    from distort_pipeline.training.gan import GANConfig
-
-    common = {field.name for field in dataclasses.fields(GANConfig)} & {
-        field.name for field in dataclasses.fields(config)
-    }
-    values = {name: getattr(config, name) for name in common}
-    resolved = {
-        "levels": levels,
-        "noise_channels": noise_channels,
-        "codec_prior": init.codec_prior,
-        "noise_pyramid": init.noise is not None,
-        "discriminator_warmup_steps": resolve_warmup_steps(
-            config.discriminator_warmup_steps,
-            steps=config.steps,
-            adversarial=config.adversarial_weight > 0,
-            fitted=init.fitted,
-        ),
-        "seed": derive_seed(config.seed, distortion) % 2**31,
-    }
-    if config.steps == 0 and init.unet_is_zero:
-        resolved["base_filters"] = 0  # a U-Net of zeros would take nine tenths of the validation's time
-    trainer, device = make_trainer(GANConfig(**{**values, **resolved}))
-    if init.model is not None:
-        for network in (trainer.generator, trainer.ema_generator):
-            assign_weights(network, init.model)
-    if init.coefficient_curves:
-        trainer.load_curves(init.coefficient_curves)
-    if init.noise is not None:
-        trainer.load_noise(init.noise)
-    return trainer, device
-
-
-def _within_minutes(
-    config: TrainConfig,
-    pairs: PairStore,
-    distortion: str,
-    levels: Sequence[int],
-    noise_channels: int,
-    init: Initialization,
-    work: Path,
-) -> TrainConfig:
-    """Return `config` with as many steps as fit into its minutes; they are stored before the first."""
-
-    def plan() -> dict[str, int]:
-        trainer, device = _trainer(config, distortion, noise_channels, len(levels), init)
-        with closing(_crops(config, pairs, distortion, levels).prefetch(0, TIMED_STEPS + 1)) as batches:
-            seconds = seconds_per_step(
-                lambda number: float(next(iter(trainer.step(*next(batches).inputs, number).values()))),
-                gpu="GPU" in device,
+        def validate(step: int) -> Mapping[str, float]:
+            figures = validator.along(step, work / "side_by_side")
+            if select_checkpoint == "best":
+                best.offer(step, figures.jsd_nss, lambda: weights_of(trainer.ema_generator))
+            print(
+                f"{distortion}, step {step}: JSD_NSS {figures.jsd_nss:.4f} bits "
+                f"(pristine {figures.jsd_nss_pristine:.4f})",
+                file=sys.stderr,
             )
-        assert config.minutes is not None
-        return {"steps": max(int(60 * config.minutes / seconds), 1)}
+            return dataclasses.asdict(figures)
 
-    return dataclasses.replace(config, steps=stored_steps(work / "checkpoints", plan)["steps"])
-
-
-def _crops(config: TrainConfig, pairs: PairStore, distortion: str, levels: Sequence[int]) -> Crops:
-    return Crops(
-        pairs,
-        distortion,
-        levels,
-        crop_px=config.crop_px,
-        crop_align=config.crop_align,
-        batch_size=config.batch_size,
-        seed=derive_seed(config.seed, distortion),
-    )
-
-
-def _train(
-    config: TrainConfig,
-    pairs: PairStore,
-    distortion: str,
-    levels: Sequence[int],
-    trainer: Any,
-    work: Path,
-    noise_channels: int,
-    select_checkpoint: str,
-) -> _Trained:
-    """Return the result of the training; the EMA generator has the selected weights."""
-    from distort_pipeline.networks.codec_priors import is_scaled
-    from distort_pipeline.networks.predictor import Predictor
-    from distort_pipeline.training.loop import train
-
-    crops = _crops(config, pairs, distortion, levels)
-    best = BestWeights(work / "checkpoints" / "best")
-    predictor = Predictor(
-        trainer.ema_generator,
-        noise_channels=noise_channels,
-        batch_size=config.batch_size,
-        multi_level=len(levels) > 1,
-        image_stats=is_scaled(trainer.settings.codec_prior),
-    )
-    validator = Validator(pairs, distortion, levels, predictor, count=config.validation_tiles, seed=config.seed)
-
-    def validate(step: int) -> Mapping[str, float]:
-        figures = validator.along(step, work / "side_by_side")
-        if select_checkpoint == "best":
-            best.offer(step, figures["jsd_nss"], lambda: weights_of(trainer.ema_generator))
-        print(
-            f"{distortion}, step {step}: JSD_NSS {figures['jsd_nss']:.4f} bits "
-            f"(pristine {figures['jsd_nss_pristine']:.4f})",
-            file=sys.stderr,
+        first = train(
+            trainer,
+            crops,
+            work,
+            label=f"train {distortion}",
+            steps=config.steps,
+            checkpoint_every=config.checkpoint_every,
+            validate_every=config.validate_every,
+            validate=validate,
         )
-        return figures
+        selected = config.steps
+        if select_checkpoint == "best":
+            selected = best.step()
+            assign_weights(trainer.ema_generator, best.weights())
+        return _Trained(first, selected, *validator.final(), validator.calibration())
 
-    first = train(
-        trainer,
-        crops,
-        work,
-        label=f"train {distortion}",
-        steps=config.steps,
-        checkpoint_every=config.checkpoint_every,
-        validate_every=config.validate_every,
-        validate=validate,
-    )
-    selected = config.steps
-    if select_checkpoint == "best":
-        selected = best.step()
-        assign_weights(trainer.ema_generator, best.weights())
-    return _Trained(first, selected, *validator.final(), validator.calibration())
+    def result(
+        self, trainer: GANTrainer, trained: _Trained, init: Initialization, *, settings: TrainingSettings, device: str
+    ) -> tuple[ModelCard, dict[str, Any]]:
+        """Return the card and the weights; PipelineError if a fit without steps is no better than the identity."""
+        figures, weights = mean_figures(trained.figures), weights_of(trainer.ema_generator)
+        if self.config.steps == 0:
+            require_better_than_identity(self.distortion, figures)
+        has_unet = trained.selected > 0 or not init.unet_is_zero  # else a residual of 0 was the best
+        if not has_unet:
+            weights = {path: array for path, array in weights.items() if path.split("/")[0] in FITTED_LAYERS}
+        card = ModelCard(
+            distortion=self.distortion,
+            external=self.recipes[0]["external"],
+            data=training_data(self.pairs, self.distortion),
+            levels=learned_levels(self.recipes, trained.figures, trained.histograms, seed=self.config.seed),
+            network=NetworkCard(
+                base_filters=self.config.base_filters if has_unet else 0,
+                noise_channels=self.noise_channels,
+                codec_prior=init.codec_prior,
+                noise_pyramid=init.noise is not None,
+                image_stats=init.image_stats,
+            ),
+            explained=dict(init.explained or {}),
+            settings=settings,
+            steps=self.config.steps,
+            kept_step=trained.selected,
+            figures=figures,
+            weights_digest=arrays_digest(weights),
+            device=device,
+            packages=package_versions([backend_name(), "keras", "numpy", "distort-pipeline"]),
+            calibration=trained.calibration,
+        )
+        return card, weights

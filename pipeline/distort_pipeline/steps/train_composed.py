@@ -13,26 +13,22 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from distort_pipeline.backend import backend_name, pin_backend_threads
-from distort_pipeline.components.composed import GRID_PX
-from distort_pipeline.components.patches import PairPatch
-from distort_pipeline.components.predictor import ComposedPredictor
-from distort_pipeline.components.saved import composed_arrays, composed_generator
 from distort_pipeline.config import TrainConfig
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import write_json
+from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import Report, digest
-from distort_pipeline.reports.composed_card import composed_card_text
-from distort_pipeline.seeds import derive_seed
-from distort_pipeline.stores.builds import StagedStore
-from distort_pipeline.stores.files import write_bytes, write_json
-from distort_pipeline.stores.models import KIND, VERSION, WEIGHTS, arrays_digest, write_arrays, write_histograms
-from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.training.card import level_cards, origin
+from distort_pipeline.models.card import COMPOSED, KIND, VERSION, ModelCard, NetworkCard, TrainingSettings
+from distort_pipeline.models.store import WEIGHTS, arrays_digest, publish_model, write_arrays, write_histograms
+from distort_pipeline.networks.backend import backend_name, pin_backend_threads
+from distort_pipeline.networks.composed import GRID_PX, ComposedPredictor
+from distort_pipeline.networks.patches import PairPatch
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.records import Report, derive_seed, digest
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
-from distort_pipeline.training.validator import Validator
+from distort_pipeline.training.validation import Validator, learned_levels, training_data
 from distort_pipeline.versions import package_versions
 
-COMPOSED = "composed"  # the kind of network that a model card names
 HELD_EVERY, MOST_HELD = 6, 8  # of the training images, every sixth chooses stages and is not fitted to
 WHOLE_IMAGES = 8  # of the validation split, for codecs: they alone are stored whole
 LEAST_PAIRS = 4
@@ -77,45 +73,38 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             raise PipelineError(f"{distortion}: {error}") from None
         arrays, described = composed_arrays(generator)
         predictor = ComposedPredictor(composed_generator(arrays, described), batch_size=1)
-        validator = Validator(pairs, distortion, [level], predictor, count=config.validation_tiles, seed=config.seed)  # type: ignore[arg-type]
-        along = validator.along(0, work / "side_by_side")
+        validator = Validator(pairs, distortion, [level], predictor, count=config.validation_tiles, seed=config.seed)
+        validator.along(0, work / "side_by_side")
         figures, histograms = validator.final()
         write_arrays(work / WEIGHTS, arrays)
         write_histograms(work, histograms)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 1), "cpu_seconds": round(time.process_time(), 1)})
-        card = {
-            **origin(pairs, recipes),
-            "levels": level_cards(recipes, figures, histograms, seed=config.seed),
-            # the fields of the U-Net's cards that other modules read, and what this one is
-            "network": {
-                "kind": COMPOSED,
-                "base_filters": 0,
-                "noise_channels": int(generator.random),
-                "codec_prior": "none",
-                "noise_pyramid": False,
-                "image_stats": False,
-                "parts": described,
-            },
-            "explained": {},
-            "learning": _without_times(generator.fit_report),
-            "settings": settings,
-            "steps": int(generator.fit_report.get("adversarial_step", 0)),
-            "kept_step": int(generator.fit_report.get("adversarial_step", 0)),
-            "figures": {**along, **figures[0]},
-            "weights_digest": arrays_digest(arrays),
-            "device": "CPU",
-            "packages": package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),
-        }
-        write_bytes(work / "README.md", composed_card_text(card).encode())
-        build.publish(card)
-    scores = card["figures"]
+        steps = int(generator.fit_report.get("adversarial_step", 0))
+        card = ModelCard(
+            distortion=distortion,
+            external=recipes[0]["external"],
+            data=training_data(pairs, distortion),
+            levels=learned_levels(recipes, figures, histograms, seed=config.seed),
+            network=NetworkCard(0, int(generator.random), kind=COMPOSED, parts=described),
+            explained={},
+            settings=TrainingSettings(**settings),
+            steps=steps,
+            kept_step=steps,
+            figures=figures[0],
+            weights_digest=arrays_digest(arrays),
+            device="CPU",
+            packages=package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),
+            learning=_without_times(generator.fit_report),
+        )
+        publish_model(build, card)
+    scores = card.figures
     return Report(
         "train",
-        {"steps": card["steps"], "seconds": round(seconds, 1), **scores},
+        {"steps": card.steps, "seconds": round(seconds, 1), **dataclasses.asdict(scores)},
         (
-            f"{distortion}: JSD_NSS {scores['jsd_nss']:.4f} bits on validation images "
-            f"(the identity baseline scores {scores['jsd_nss_pristine']:.4f})",
+            f"{distortion}: JSD_NSS {scores.jsd_nss:.4f} bits on validation images "
+            f"(the identity baseline scores {scores.jsd_nss_pristine:.4f})",
             f"model: {out}",
         ),
     )

@@ -7,23 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.coefficient_curves import CoefficientCurves
+from distort_pipeline.networks.backend import backend_name, keras, ops, start_backend
+from distort_pipeline.networks.codec_prior import CoefficientCurves
 from distort_pipeline.networks.discriminator import build_discriminator
 from distort_pipeline.networks.generator import (
     COEFFICIENT_CURVES,
     NO_PRIOR,
     NOISE_PYRAMID,
+    Architecture,
     build_generator,
-    generator_inputs,
 )
+from distort_pipeline.networks.layers import GeneratorInputs
 
-Severities = NDArray[np.float32]  # (N, kinds): k / n for level k of n
+Severities = NDArray[np.float32]  # (N, 1): k / n for level k of n
 EMA_START = 10  # the decay grows as (1 + t) / (10 + t): early averages forget the initial weights
 
 
@@ -50,11 +51,15 @@ class GANConfig:
     codec_prior: str = NO_PRIOR
     noise_pyramid: bool = False
     levels: int = 1
-    kinds: int = 1  # of distortion in the generator, each with its own severity
     discriminator_warmup_steps: int = 0
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The small models of the generator."""
+        return Architecture(self.base_filters, self.noise_channels, self.codec_prior, self.noise_pyramid, self.levels)
 
 
 class GANTrainer:
@@ -71,16 +76,7 @@ class GANTrainer:
         # the source of seeds of Keras's initialisers; keras.utils.set_random_seed would import TensorFlow as well
         random.seed(networks.seed % 2**32)
         self.generator, self.ema_generator = (
-            build_generator(
-                base_filters=networks.base_filters,
-                noise_channels=networks.noise_channels,
-                codec_prior=networks.codec_prior,
-                noise_pyramid=networks.noise_pyramid,
-                levels=networks.levels,
-                kinds=networks.kinds,
-                precision=networks.precision,
-                image_stats=image_stats,
-            )
+            build_generator(networks.architecture, precision=networks.precision, image_stats=image_stats)
             for image_stats in (False, True)  # in training a crop counts as a whole image
         )
         self.ema_generator.set_weights(self.generator.get_weights())
@@ -93,7 +89,6 @@ class GANTrainer:
             base_filters=networks.discriminator_filters,
             discriminator_input=networks.discriminator_input,
             levels=networks.levels,
-            kinds=networks.kinds,
             precision=networks.precision,
         )
         self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
@@ -106,8 +101,8 @@ class GANTrainer:
         return loss, {"discriminator_loss": loss, "logit_gap": ops.mean(real) - ops.mean(fake)}
 
     def inputs(self, x: Any, noises: Any, severity: Any) -> Any:
-        """Return the inputs of G; `severity` (N, kinds) is used with several levels only."""
-        return generator_inputs(x, noises, severity if self.settings.levels > 1 else None)
+        """Return the inputs of G; `severity` (N, 1) is used with several levels only."""
+        return GeneratorInputs(x, noises, severity if self.settings.levels > 1 else None).listed()
 
     def discriminator_inputs(self, x: Any, y: Any, severity: Any) -> list[Any]:
         """Return the inputs of D for the pair (x, y)."""
@@ -193,3 +188,25 @@ class GANTrainer:
         optimizer = self.adam(rate, beta_1=self.settings.beta_1, beta_2=self.settings.beta_2, name=name)
         optimizer.build(network.trainable_variables)
         return optimizer
+
+
+def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
+    """Return a trainer of `networks`, a `loop.Trainer`, and a description of its devices, such as "2 GPU".
+
+    PipelineError if the backend has no training step.
+    """
+    start_backend()
+    if backend_name() == "tensorflow":
+        import tensorflow as tf
+
+        from distort_pipeline.training.tensorflow_step import TensorflowTrainer
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        return TensorflowTrainer(networks), f"{gpus} GPU" if gpus else "CPU"
+    if backend_name() == "jax":
+        import jax
+
+        from distort_pipeline.training.jax_step import JaxTrainer
+
+        return JaxTrainer(networks), "CPU, JAX" if jax.default_backend() == "cpu" else "1 GPU, JAX"
+    raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training needs tensorflow or jax")

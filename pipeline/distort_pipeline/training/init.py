@@ -14,16 +14,135 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.codec_priors import is_scaled
-from distort_pipeline.networks.coefficient_curves import ALL_LEVELS
+from distort_pipeline.models.card import Figures, read_card
+from distort_pipeline.models.store import model_weights, read_arrays, write_arrays
+from distort_pipeline.networks.codec_prior import ALL_LEVELS, is_scaled
 from distort_pipeline.networks.generator import COEFFICIENT_CURVES, NO_PRIOR, NOISE_PYRAMID
-from distort_pipeline.stores.models import read_arrays, read_card, write_arrays
-from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.trained import learned_levels, model_weights
+from distort_pipeline.records import TILE_ALIGN_PX, Images
+from distort_pipeline.training.crops import training_indices
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, SHRINKAGE_GAINS, explained_by, fit_best
-from distort_pipeline.training.fit_tiles import fit_tiles
-from distort_pipeline.training.noise_fit import fit_noise
+from distort_pipeline.training.fit_noise import fit_noise
+
+MAX_WARMUP_STEPS = 500
+NOISE_CHANNELS = 3  # of a noise type: a channel for each colour, for independent colours
+
+
+def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[dict[str, Any]]:
+    """Return the recipes of the `levels` of `distortion`, weakest first; of the store's first level if None.
+
+    PipelineError for a level not in the store.
+    """
+    recipes = pairs.recipes(distortion)
+    if levels is None:
+        return recipes[:1]
+    by_level = {int(recipe["level"]): recipe for recipe in recipes}
+    for level in levels:
+        if level not in by_level:
+            available = ", ".join(map(str, sorted(by_level)))
+            raise PipelineError(f"train.levels names level {level} of {distortion}; {pairs.folder} holds: {available}")
+    return [by_level[level] for level in sorted(levels)]
+
+
+def resolve_noise_channels(configured: int | None, distortion: str, init_from: Path | None = None) -> int:
+    """Return the noise channels per scale: as configured, as in `init_from`, or by whether the distortion is random.
+
+    >>> [resolve_noise_channels(None, name) for name in ("white_noise", "jpeg")], resolve_noise_channels(5, "")
+    ([3, 0], 5)
+    """
+    if configured is not None:
+        return configured
+    if init_from is not None:
+        return read_card(init_from).network.noise_channels
+    return NOISE_CHANNELS if distortion in DISTORTIONS.names() and is_random(distortion) else 0
+
+
+def resolve_warmup_steps(configured: int | None, *, steps: int, adversarial: bool, fitted: bool) -> int:
+    """Return the discriminator's warm-up steps: an untrained D would mislead a well initialised generator.
+
+    `adversarial` is whether G learns from D at all, `fitted` whether G starts from least-squares fits.
+
+    >>> [resolve_warmup_steps(None, steps=1000, adversarial=True, fitted=fitted) for fitted in (True, False)]
+    [250, 0]
+    """
+    if configured is not None:
+        return configured
+    if not adversarial:
+        return 0  # there is no D to wait for
+    return min(steps // 4, MAX_WARMUP_STEPS) if fitted else 0
+
+
+def require_same_networks(
+    init_from: Path, *, base_filters: int, noise_channels: int, codec_prior: str | None, crop_align: int
+) -> None:
+    """Raise PipelineError if a training with these settings cannot continue from the model `init_from`."""
+    network = read_card(init_from).network
+    learned = network.codec_prior
+    for name, configured, trained in (
+        # a model without a U-Net takes any width
+        ("base_filters", base_filters, network.base_filters or base_filters),
+        ("noise_channels", noise_channels, network.noise_channels),
+        ("codec_prior", codec_prior or learned, learned),
+    ):
+        if configured != trained:
+            raise PipelineError(
+                f"train.{name} is {configured}, but --init-from {init_from} has {trained}: "
+                f"set train.{name} to {trained}, or choose another model"
+            )
+    if learned != "none" and crop_align != TILE_ALIGN_PX:
+        raise PipelineError(
+            f"train.crop_align has to be {TILE_ALIGN_PX}, got {crop_align}: "
+            f"the codec prior of --init-from {init_from} has blocks on this grid"
+        )
+
+
+def require_better_than_identity(distortion: str, figures: Figures) -> None:
+    """Raise PipelineError if an initialization without steps is no better than the identity baseline."""
+    if figures.jsd_nss >= figures.jsd_nss_pristine:
+        raise PipelineError(
+            f"the least-squares fit of {distortion} scores {figures.jsd_nss:.4f} bits, the identity baseline "
+            f"{figures.jsd_nss_pristine:.4f}: with train.steps 0 the model is no better than the identity; "
+            "raise train.steps or change train.noise_channels"
+        )
+
+
+MOST = 512  # tiles; four times as many changed JSD_NSS by less than 0.001 bits
+MULTIPLE_PX = 128
+
+
+@dataclass(frozen=True)
+class FitTiles:
+    """Tiles (N, side, side, 3), sides a multiple of 128, distorted at each level, and the image of each."""
+
+    pristine: Images
+    distorted: tuple[Images, ...]  # weakest level first
+    images: tuple[str, ...]
+
+
+def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least_px: int) -> FitTiles:
+    """Return up to 512 tiles at the `levels` of `distortion`, cut to the smallest common side.
+
+    Tiles smaller than `least_px` are left out, as in training; PipelineError if all are.
+    """
+    records = pairs.records("train")
+    index_of = [
+        {records[index].slot: index for index in training_indices(pairs, distortion, [level], least_px=least_px)}
+        for level in levels
+    ]
+    tiles = [tile for tile in index_of[0] if all(tile in level_index for level_index in index_of)]
+    chosen = [tiles[number] for number in np.unique(np.linspace(0, len(tiles) - 1, min(MOST, len(tiles))).astype(int))]
+    smallest = min(min(records[index_of[0][tile]].height, records[index_of[0][tile]].width) for tile in chosen)
+    side = smallest // MULTIPLE_PX * MULTIPLE_PX
+    firsts = [pairs[index_of[0][tile]] for tile in chosen]
+    others = [[pairs[level_index[tile]].distorted[:side, :side] for tile in chosen] for level_index in index_of[1:]]
+    return FitTiles(
+        np.stack([pair.pristine[:side, :side] for pair in firsts]),
+        tuple(np.stack(level_tiles) for level_tiles in [[pair.distorted[:side, :side] for pair in firsts], *others]),
+        tuple(pair.records[0].image for pair in firsts),
+    )
+
 
 NAME = "fitted.safetensors"
 
@@ -100,19 +219,19 @@ def load_init(init_from: Path, levels: Sequence[Mapping[str, float]]) -> Initial
     without a U-Net gets a new U-Net.
     """
     card = read_card(init_from)
-    network = card["network"]
-    learned = [dict(level.parameters) for level in learned_levels(card)]
+    network = card.network
+    learned = [dict(level.parameters) for level in card.levels]
     for parameters in levels:
         if dict(parameters) not in learned:
             raise PipelineError(
                 f"--init-from {init_from} has learned {learned}, and not {dict(parameters)}: choose another model"
             )
     chosen = [learned.index(dict(parameters)) for parameters in levels]
-    if network["base_filters"] and chosen != list(range(len(learned))):
+    if network.base_filters and chosen != list(range(len(learned))):
         raise PipelineError(
             f"--init-from {init_from} has a U-Net for {len(learned)} levels, and train.levels has {len(levels)}"
         )
-    weights = model_weights(init_from, card["weights_digest"])
+    weights = model_weights(init_from, card.weights_digest)
     coefficient_curves, noise = (
         {
             name: array if name.startswith(ALL_LEVELS) else array[chosen]
@@ -121,11 +240,11 @@ def load_init(init_from: Path, levels: Sequence[Mapping[str, float]]) -> Initial
         for layer in (COEFFICIENT_CURVES, NOISE_PYRAMID)
     )
     return Initialization(
-        network.get("codec_prior", NO_PRIOR),
-        card.get("explained"),
+        network.codec_prior,
+        card.explained,
         coefficient_curves,
         noise or None,
-        weights if network["base_filters"] else None,
+        weights if network.base_filters else None,
     )
 
 

@@ -14,7 +14,7 @@ import keras
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
+from distort_pipeline.records import LEVELS_PER_UNIT, Images
 from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 
 Values: TypeAlias = list[jax.Array]

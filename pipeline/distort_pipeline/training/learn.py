@@ -24,26 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from distort_pipeline.components.codec_bank import Pair, Pixels, related_codecs
-from distort_pipeline.components.composed import GRID_PX, ComposedGenerator
-from distort_pipeline.components.jpeg_stage import JpegStage, estimate_jpeg_stage
-from distort_pipeline.components.patches import Levels, PairPatch
-from distort_pipeline.components.saved import composed_arrays, composed_generator
-from distort_pipeline.stores.models import read_arrays, write_arrays
-from distort_pipeline.training.best_checkpoint import BestWeights
-from distort_pipeline.training.compose_fit import (
-    EXACT_MSE,
-    bases_of,
-    fit_composed,
-    with_noise,
-)
-from distort_pipeline.training.compose_score import Scorer
-from distort_pipeline.training.time_budget import cores, seconds_per_step, stored_steps
+from distort_pipeline.models.store import read_arrays, write_arrays
+from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
+from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator
+from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
+from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.training.compose_fit import EXACT_MSE, Scorer, bases_of, fit_composed, with_noise
+from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step, stored_steps
 
 STAGES = Path("checkpoints") / "stages"
 NOISE_PX = 256  # of each patch that noise is fitted to
 DONE_SCORE = 0.08  # nothing is left for a network; the identity scores 4
-DONE_SHARE = 0.02  # of the squared error: parts with images' own parameters explain the distortion
+DONE_SHARE = 0.03  # of the squared error: parts with images' own parameters explain the distortion
 DONE_MSE = 1.0  # levels², likewise
 EXPLAINED_SCORE = 0.5  # where no noise is missing, the rest is a JPEG's rounding
 LEAST_GAIN = 0.1  # of noise: below, none is missing
@@ -172,9 +165,8 @@ def _learn_parts(
     if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
         return report
 
-    from distort_pipeline.networks.compact_body import CompactBody
-    from distort_pipeline.training.compact_crops import CompactCrops
-    from distort_pipeline.training.compact_training import CompactNetwork, CompactSettings
+    from distort_pipeline.networks.compact import CompactBody
+    from distort_pipeline.training.compact import CompactCrops, CompactNetwork, CompactSettings
 
     rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(data.fitted, bases, strict=True)])))
     crops = CompactCrops(data.fitted, bases, crop_px=settings.crop_px, batch=settings.batch, seed=settings.seed)
@@ -207,7 +199,7 @@ def _within_minutes(
     crops: Any, rates: Any, rms: float, jpeg: Any, settings: LearnSettings, stages: Stages, folder: Path
 ) -> LearnSettings:
     """Return `settings` with as many steps as fit into its minutes behind the fits; steps as they are without."""
-    from distort_pipeline.training.compact_training import AdversarialTrainer, CompactNetwork, MeanTrainer
+    from distort_pipeline.training.compact import AdversarialTrainer, CompactNetwork, MeanTrainer
 
     if settings.minutes is None:
         return settings
@@ -230,7 +222,7 @@ def _within_minutes(
 
 def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, folder: Path) -> None:
     """Train the network `compact` towards the mean; checkpoints and curves go below `folder`."""
-    from distort_pipeline.training.compact_training import MeanTrainer
+    from distort_pipeline.training.compact import MeanTrainer
     from distort_pipeline.training.loop import train
 
     train(
@@ -255,7 +247,7 @@ def _learn_adversarially(
     folder: Path,
 ) -> int:
     """Train the network against a discriminator, leave it at its best, and return the step of that."""
-    from distort_pipeline.training.compact_training import AdversarialTrainer, assign
+    from distort_pipeline.training.compact import AdversarialTrainer, assign
     from distort_pipeline.training.loop import train
 
     trainer = AdversarialTrainer(compact, rates, steps=settings.adversarial_steps)
@@ -340,7 +332,7 @@ def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
 
 def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
     """Return what a network that sees neither noise nor latents adds to `base`."""
-    from distort_pipeline.components.composed import FREE_CHANNELS, LATENTS
+    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
 
     free = np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32)
     levels: Levels = body(

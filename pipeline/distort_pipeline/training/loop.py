@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -12,11 +15,93 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.data.files import write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.interrupts import graceful_shutdown
-from distort_pipeline.progress import track
-from distort_pipeline.training.checkpoints import load_checkpoint, save_checkpoint
-from distort_pipeline.training.log import open_log
+from distort_pipeline.execution import graceful_shutdown, track
+from distort_pipeline.models.store import arrays_digest, read_arrays, write_arrays
+
+
+class TrainingLog(Protocol):
+    """Logs the figures of a step."""
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write `figures`, name → value, after `step` steps."""
+
+
+def open_log(folder: Path, from_step: int) -> TrainingLog:
+    """Return a log in `folder`, without the lines of an interrupted run after `from_step`."""
+    metrics = folder / "plots" / "metrics"
+    for path in metrics.rglob("*.tsv"):
+        _cut(path, from_step)
+    if not any((parent / ".dvc").is_dir() for parent in (Path.cwd(), *Path.cwd().parents)):
+        return _FileLog(metrics)  # DVCLive would turn the user's folder into a DVC project
+    try:
+        from dvclive import Live
+    except ImportError:
+        return _FileLog(metrics)
+    return _LiveLog(Live(str(folder), resume=True, save_dvc_exp=False, dvcyaml=None, monitor_system=False))
+
+
+class _LiveLog:
+    def __init__(self, live: Any) -> None:
+        self._live = live
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._live.step = step
+        for name, value in figures.items():
+            self._live.log_metric(name, value, timestamp=False)
+        self._live.make_summary()
+
+
+class _FileLog:
+    def __init__(self, metrics: Path) -> None:
+        self._metrics = metrics
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            path = self._metrics / f"{name}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+                if is_new:
+                    writer.writerow(["step", path.stem])
+                writer.writerow([step, value])
+
+
+def _cut(path: Path, from_step: int) -> None:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if not rows:
+        return
+    kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= from_step]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, NDArray[Any]]) -> None:
+    """Write the state after `step` steps and drop all but the newest two."""
+    write_arrays(folder / f"{step:08d}.safetensors", state, {"step": str(step), "digest": arrays_digest(state)})
+    for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
+        old.unlink()
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
+    """Return (steps done, state) of the newest readable checkpoint, or None where there is none."""
+    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+        try:
+            state, metadata = read_arrays(path)
+        except PipelineError:
+            continue  # damaged by a disk fault; resume from the previous checkpoint
+        if arrays_digest(state) == metadata.get("digest"):  # the format itself has no checksum
+            return int(metadata["step"]), state
+    return None
+
 
 LOG_EVERY = 10
 OPEN_SUMS = "open_sums/"  # prefix in a checkpoint between two logged steps
@@ -152,3 +237,62 @@ def _diverged(label: str, name: str, value: float, step: int, checkpoints: Path)
         f"{label} diverged: {name} was {value} within the steps up to {step}; {last}; "
         "try a lower train.generator_lr, another train.seed, or train.precision: float32"
     )
+
+
+NAME = "best.safetensors"
+
+
+class BestWeights:
+    """Weights, their step and their validation figure: the lower, the better."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+
+    def offer(self, step: int, figure: float, weights: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        """Keep `weights` if `figure` is lower than all before; a repeated offer after a resume changes nothing."""
+        if not self._path.is_file() or figure < float(self._metadata()["figure"]):
+            write_arrays(self._path, weights(), {"step": str(step), "figure": repr(figure)})
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Return the best weights."""
+        return read_arrays(self._path)[0]
+
+    def step(self) -> int:
+        """Return the step of the best weights."""
+        return int(self._metadata()["step"])
+
+    def _metadata(self) -> dict[str, str]:
+        return read_arrays(self._path)[1]
+
+
+TIMED_STEPS = 3
+FILE = "steps.json"
+
+
+def stored_steps(folder: Path, plan: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return the numbers of steps, by phase, that an earlier run planned in `folder`; else plan and store them."""
+    file = folder / FILE
+    if file.is_file():
+        return {name: int(steps) for name, steps in json.loads(file.read_text(encoding="utf-8")).items()}
+    steps = plan()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, steps)
+    return steps
+
+
+def seconds_per_step(step: Callable[[int], object], *, gpu: bool = False) -> float:
+    """Return the seconds of a step (called with its number) after a first one that compiles it.
+
+    Without a GPU it is CPU time, divided by the cores: as fast as it would be alone on the machine.
+    """
+    step(0)
+    clock = time.perf_counter if gpu else time.process_time
+    started = clock()
+    for number in range(1, TIMED_STEPS + 1):
+        step(number)
+    return (clock() - started) / TIMED_STEPS / (1 if gpu else cores())
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

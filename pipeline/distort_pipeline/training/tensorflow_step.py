@@ -9,9 +9,36 @@ import tensorflow as tf
 
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.pixels import LEVELS_PER_UNIT, Images
-from distort_pipeline.training.fused_adam import FusedAdam
+from distort_pipeline.records import LEVELS_PER_UNIT, Images
 from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
+
+
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Keras's Adam with TensorFlow's fused update: D. P. Kingma, J. L. Ba, "Adam", ICLR 2015."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one `variable` and its two moments."""
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # mirrored variables
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        first, second = (moments[index].value for moments in (self._momentums, self._velocities))
+        rate, beta_1, beta_2, epsilon = (
+            tf.cast(number, variable.dtype) for number in (learning_rate, self.beta_1, self.beta_2, self.epsilon)
+        )
+        steps = tf.cast(self.iterations.value + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=first.handle,
+            v=second.handle,
+            beta1_power=beta_1**steps,
+            beta2_power=beta_2**steps,
+            lr=rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
+            grad=tf.cast(gradient, variable.dtype),
+        )
 
 
 class TensorflowTrainer(GANTrainer):

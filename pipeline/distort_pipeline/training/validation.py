@@ -1,35 +1,41 @@
-"""Validation tiles: the distance of a generator's statistics from the true distortion's, on unseen photographs."""
+"""Validation on unseen photographs: figures, acceptance thresholds and calibration of a generator, for its card."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.components.predictor import ComposedPredictor, TileSource
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.pixels import Image, Images
-from distort_pipeline.planning.tiles import TILE_ALIGN_PX, spread_tiles
-from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
-from distort_pipeline.seeds import derive_seed, make_rng
-from distort_pipeline.statistics.divergence import jsd_bits
-from distort_pipeline.statistics.full_reference import psnr
-from distort_pipeline.statistics.histograms import product_histogram
-from distort_pipeline.statistics.noise_floor import (
+from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
+from distort_pipeline.metrics.jsd_nss import (
     MIN_THRESHOLD_BITS,
     bootstrap_threshold,
     bootstrap_threshold_unpaired,
+    jsd_bits,
 )
-from distort_pipeline.stores.models import ValidationHistograms
-from distort_pipeline.stores.pairs import PairStore
-from distort_pipeline.wavelets.significance import Significance, Significances, significance_of
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
+from distort_pipeline.models.card import Figures, LearnedLevel, Thresholds, TrainingData
+from distort_pipeline.models.store import ValidationHistograms
+from distort_pipeline.networks.composed import ComposedPredictor, TileSource
+from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
+from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, make_rng, spread_tiles
+from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
+
+    AnyPredictor: TypeAlias = Predictor | ComposedPredictor
 
 TILE_PX = 256
 SIDE_BY_SIDE_ROWS = 3
@@ -39,7 +45,7 @@ SIDE_BY_SIDE_ROWS = 3
 class ValidationTiles:
     """Tiles of the validation images, (N, 256, 256, 3), at a single severity, and the image of each.
 
-    `significances` (N, 18) are of the whole images, see `wavelets/significance.py`; `sources` say where in their
+    `significances` (N, 18) are of the whole images, see `networks/wavelets.py`; `sources` say where in their
     images the tiles lie.
     """
 
@@ -50,7 +56,7 @@ class ValidationTiles:
     severity: float
     sources: tuple[TileSource, ...]
 
-    def histograms(self, predictor: Predictor | ComposedPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
+    def histograms(self, predictor: AnyPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the JSD_NSS histograms of every tile, and the generated tiles."""
         seeds = [derive_seed(seed, "validation", index) for index in range(len(self.pristine))]
         if isinstance(predictor, ComposedPredictor):
@@ -101,38 +107,38 @@ def validation_tiles(
     return ValidationTiles(*stacks, severity, tuple(sources))
 
 
-def summary(histograms: ValidationHistograms) -> dict[str, float]:
-    """Return JSD_NSS in bits, the mean over images (the paper's cell) and pooled, and the identity baseline's mean."""
+def figures_of(histograms: ValidationHistograms, *, delta_psnr_db: float) -> Figures:
+    """Return the figures of a level from the histograms of its validation tiles."""
     per_image, identity_baseline = [], []
     for image in np.unique(histograms.images):
         rows = histograms.images == image
         true = histograms.true[rows].sum(0)
         per_image.append(jsd_bits(true, histograms.generated[rows].sum(0)))
         identity_baseline.append(jsd_bits(true, histograms.pristine[rows].sum(0)))
-    return {
-        "jsd_nss": float(np.mean(per_image)),
-        "jsd_nss_pooled": jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
-        "jsd_nss_pristine": float(np.mean(identity_baseline)),
-    }
+    return Figures(
+        jsd_nss=float(np.mean(per_image)),
+        jsd_nss_pooled=jsd_bits(histograms.true.sum(0), histograms.generated.sum(0)),
+        jsd_nss_pristine=float(np.mean(identity_baseline)),
+        delta_psnr_db=delta_psnr_db,
+    )
 
 
-def batch_thresholds(
-    histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int
-) -> dict[str, dict[str, float]]:
-    """Return "paired" and "unpaired" → number of tiles, as text → acceptance threshold in bits for such a batch.
+def batch_thresholds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int) -> Thresholds:
+    """Return the acceptance thresholds of batches of these sizes.
 
-    The threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 if larger.
+    A threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 bits if larger.
     """
-    thresholds: dict[str, dict[str, float]] = {"paired": {}, "unpaired": {}}
+    paired: dict[str, float] = {}
+    unpaired: dict[str, float] = {}
     pool = histograms.true.sum(0)
     for size in sizes:
         rng = make_rng(derive_seed(seed, "bound", size))
         images = histograms.images
-        paired = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
-        unpaired = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
-        thresholds["paired"][str(size)] = max(paired, MIN_THRESHOLD_BITS)
-        thresholds["unpaired"][str(size)] = max(unpaired, MIN_THRESHOLD_BITS)
-    return thresholds
+        paired_bits = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
+        unpaired_bits = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
+        paired[str(size)] = max(paired_bits, MIN_THRESHOLD_BITS)
+        unpaired[str(size)] = max(unpaired_bits, MIN_THRESHOLD_BITS)
+    return Thresholds(paired, unpaired)
 
 
 def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
@@ -159,3 +165,152 @@ def validation_side_by_side(tiles: ValidationTiles, generated: Images) -> Image:
         for index in firsts
     ]
     return side_by_side(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])
+
+
+STEPS = 20  # of severity from 0 to 1: four between two levels of five
+
+
+def calibrate(
+    predictor: AnyPredictor,
+    pristine: Images,
+    seeds: Sequence[int],
+    significances: Significances | None = None,
+) -> dict[str, list[float]]:
+    """Return the calibration of a multi-level generator, as read by `metrics/severity_sweep.py`.
+
+    `pristine` are validation tiles (N, H, W, 3), each distorted with its own of N `seeds`, the same at every severity;
+    `significances` (N, 18) are the statistics of their whole images. PSNR counts up to 60 dB a tile. Means improving
+    with severity are pooled with their neighbours.
+    """
+    severities = [step / STEPS for step in range(STEPS + 1)]
+    means = [_means(predictor, pristine, seeds, severity, significances) for severity in severities]
+    curves = {measure: monotone(measure, [row[measure] for row in means]) for measure in CALIBRATED}
+    return {SEVERITY: severities, **curves}
+
+
+def _means(
+    predictor: AnyPredictor,
+    pristine: Images,
+    seeds: Sequence[int],
+    severity: float,
+    significances: Significances | None,
+) -> dict[str, float]:
+    """Return the means of each measure over the tiles at this severity."""
+    generated = predictor.distort(pristine, seeds, [severity] * len(pristine), significances)
+    rows = [_measured(clean, bad) for clean, bad in zip(pristine, generated, strict=True)]
+    return {measure: fmean(row[measure] for row in rows) for measure in CALIBRATED}
+
+
+def _measured(pristine: Image, distorted: Image) -> dict[str, float]:
+    return {
+        "psnr": min(psnr(pristine, distorted), HIGHEST_PSNR_DB),
+        "ssim": ssim(pristine, distorted),
+        "gmsd": gmsd(pristine, distorted),
+    }
+
+
+FINAL_TILES = 8  # times the tiles of a validation during training
+
+
+class Validator:
+    """Validates `predictor` at the `levels` of a pair store, weakest first, on about `count` tiles in all."""
+
+    def __init__(
+        self,
+        pairs: PairStore,
+        distortion: str,
+        levels: Sequence[int],
+        predictor: AnyPredictor,
+        *,
+        count: int,
+        seed: int,
+    ) -> None:
+        self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
+        self._count, self._seed, self._distortion_seed = count, seed, derive_seed(seed, distortion)
+        self._training_tiles = list(self._tiles(-(-count // len(levels))))
+
+    def along(self, step: int, side_by_side: Path) -> Figures:
+        """Return the mean figures of the levels, and write a PNG for each level to the folder `side_by_side`."""
+        level_figures = []
+        for level, tiles in self._training_tiles:
+            figures, _, generated = self._validated(tiles)
+            suffix = f"-level-{level}" if len(self._levels) > 1 else ""
+            write_bytes(side_by_side / f"{step:08d}{suffix}.png", png_bytes(validation_side_by_side(tiles, generated)))
+            level_figures.append(figures)
+        return mean_figures(level_figures)
+
+    def final(self) -> tuple[list[Figures], list[ValidationHistograms]]:
+        """Return the figures and the histograms of each level, on many tiles of each."""
+        results = [self._validated(tiles)[:2] for _, tiles in self._tiles(FINAL_TILES * self._count)]
+        return [figures for figures, _ in results], [histograms for _, histograms in results]
+
+    def calibration(self) -> dict[str, list[float]] | None:
+        """Return the calibration of a multi-level generator; None for a single level."""
+        if len(self._levels) == 1:
+            return None
+        tiles = self._tiles_of(self._levels[-1], 1.0, self._count)
+        seeds = [derive_seed(self._distortion_seed, "calibration", index) for index in range(len(tiles.pristine))]
+        return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances)
+
+    def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
+        """Yield each level with about `count` tiles; only a single level's tiles are kept at a time."""
+        for rank, level in enumerate(self._levels, start=1):
+            yield level, self._tiles_of(level, rank / len(self._levels), count)
+
+    def _tiles_of(self, level: int, severity: float, count: int) -> ValidationTiles:
+        return validation_tiles(self._pairs, self._distortion, level, severity=severity, count=count, seed=self._seed)
+
+    def _validated(self, tiles: ValidationTiles) -> tuple[Figures, ValidationHistograms, Images]:
+        """Return the figures, the histograms and the generated tiles."""
+        histograms, generated = tiles.histograms(self._predictor, self._distortion_seed)
+        return figures_of(histograms, delta_psnr_db=delta_psnr_db(tiles, generated)), histograms, generated
+
+
+def mean_figures(figures: Sequence[Figures]) -> Figures:
+    """Return the mean over levels of each figure."""
+    rows = [dataclasses.astuple(level) for level in figures]
+    return Figures(*map(fmean, zip(*rows, strict=True)))
+
+
+COLOURLESS = 1.0  # 8-bit levels, mean range of the channels: grey images after a codec stay below
+CARD_BATCHES = (64, 256, 1024)  # batch sizes with a threshold in the card; others are computed when needed
+
+
+def learned_levels(
+    recipes: Sequence[Mapping[str, Any]],
+    figures: Sequence[Figures],
+    histograms: Sequence[ValidationHistograms],
+    *,
+    seed: int,
+) -> tuple[LearnedLevel, ...]:
+    """Return the levels for the model card, weakest first."""
+    levels = zip(recipes, figures, histograms, strict=True)
+    return tuple(
+        LearnedLevel(
+            recipe["level"],
+            recipe["parameters"],
+            rank / len(recipes),
+            level_figures,
+            batch_thresholds(level_histograms, sizes=CARD_BATCHES, seed=seed),
+        )
+        for rank, (recipe, level_figures, level_histograms) in enumerate(levels, start=1)
+    )
+
+
+def training_data(pairs: PairStore, distortion: str) -> TrainingData:
+    """Return the description of the training pairs for the model card."""
+    metadata = pairs.metadata
+    return TrainingData(
+        pairs_digest=metadata["digest"],
+        manifest_digest=metadata["manifest_digest"],
+        train_tiles=metadata["counts"]["train_tiles"],
+        val_images=metadata["counts"]["val_images"],
+        grey=is_grey(pairs, distortion),
+    )
+
+
+def is_grey(pairs: PairStore, distortion: str) -> bool:
+    """Return whether all pristine training tiles of `distortion` are grey; reads tiles up to the first colour."""
+    array = pairs.array("train/pristine")
+    slots = sorted({record.slot for record in pairs.records("train") if record.distortion == distortion})
+    return all(np.ptp(array[0, slot], axis=-1).mean() < COLOURLESS for slot in slots)

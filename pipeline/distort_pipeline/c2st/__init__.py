@@ -1,1 +1,0 @@
-"""Classifier two-sample tests (C2ST): small classifiers try to discriminate generated from true tiles."""

@@ -1,0 +1,168 @@
+"""Inputs of commands: the default manifest and models, the built-in photographs, and those of a finished store."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.commands.params import parse_section, replaced
+from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, PairsConfig
+from distort_pipeline.data.builds import require_destination
+from distort_pipeline.data.files import read_json
+from distort_pipeline.data.manifests import is_manifest, read_manifest
+from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.execution import Workers
+from distort_pipeline.models.store import finished_models
+from distort_pipeline.records import Report
+
+Rebuild = Callable[[Path], Report]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of any kind of store; each kind needs some of these."""
+
+    manifest: Path = Path("manifest.jsonl")
+    models: Path = Path("models")
+    corpus: Path = Path("corpus")
+    root: Path | None = None  # folder of the manifest's images, if they have moved
+    external: Mapping[str, str] = field(default_factory=dict)
+
+
+def rebuilder(path: Path, inputs: Inputs, workers: Workers) -> Rebuild:
+    """Return a function that makes the sharded store at `path` again in another folder, with the same settings."""
+    steps = {"pairs": _pairs, "corpus": _corpus, "export": _export}
+
+    def rebuild(out: Path) -> Report:
+        settings = read_json(path / "store.json")["settings"]
+        return steps[settings["format"]](settings, out, inputs, workers)
+
+    return rebuild
+
+
+def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import pairs
+
+    config = parse_section(PairsConfig, {**settings["pairs"], "external": dict(inputs.external)}, where="store.json")
+    return pairs.run(config, inputs.manifest, out, root=inputs.root, workers=workers)
+
+
+def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import generate
+
+    config = parse_section(GenerateConfig, settings["generate"], where="store.json")
+    return generate.run(config, inputs.manifest, inputs.models, out, root=inputs.root, workers=workers)
+
+
+def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.steps import export
+
+    config = parse_section(ExportConfig, settings["export"], where="store.json")
+    # without labels added after the export
+    return export.run(config, inputs.corpus, out, workers=workers, labels=tuple(settings["labels"]))
+
+
+PACKAGE = Path(__file__).parents[1]
+PRETRAINED = PACKAGE / "pretrained"
+SAMPLES = (
+    Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # installed from a wheel
+    PACKAGE.parents[1] / "data" / "sample",  # in a checkout
+)
+
+
+def sample_folder() -> Path:
+    """Return the folder of the built-in photographs; PipelineError if this installation has none."""
+    for folder in SAMPLES:
+        if folder.is_dir():
+            return folder
+    raise PipelineError("this installation lacks the built-in photographs; name a folder of your own")
+
+
+def pretrained(distortion: str) -> Path:
+    """Return the folder of the pretrained generator of `distortion`; PipelineError if none is shipped."""
+    folder = PRETRAINED / distortion
+    if not (folder / "store.json").is_file():
+        shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/store.json")))
+        raise PipelineError(f"there is no pretrained generator of {distortion}, only of: {shipped}")
+    return folder
+
+
+MANIFEST, MODELS = Path("manifest.jsonl"), Path("models")  # defaults of `ingest` and `train`
+
+
+def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> tuple[Path, tuple[str, ...]]:
+    """Return the manifest of `images`, and the summary of their ingest: `images` itself, or a manifest beside `out`.
+
+    Without `images`: the manifest.jsonl of this folder, or a manifest of the built-in photographs.
+    """
+    from distort_pipeline.steps import ingest
+
+    require_destination(out)
+    if images is None and _is_manifest(MANIFEST):
+        return MANIFEST, ()
+    if images is not None and _is_manifest(images):
+        return images, ()
+    source = sample_folder() if images is None else images
+    manifest = _default_manifest(out)
+    new = manifest.with_name(f".{manifest.name}")  # the manifest of an earlier corpus stays until the check below
+    report = ingest.run(
+        replaced(config, source=str(source), val_count=1),
+        new,
+        manifest.with_suffix(".rejected.csv"),
+        for_training=False,
+    )
+    _require_same(out, new)
+    new.replace(manifest)
+    print(f"images: {'the built-in sample' if images is None else source}, listed in {manifest}", file=sys.stderr)
+    return manifest, tuple(line for line in report.lines if not line.startswith("manifest"))
+
+
+def manifest_beside(store: Path) -> Path:
+    """Return the manifest beside `store` made by `resolve_inputs`; manifest.jsonl of this folder if there is none."""
+    manifests = map(_default_manifest, (store, store.resolve()))  # beside a link, or beside its target
+    return next((manifest for manifest in manifests if manifest.is_file()), MANIFEST)
+
+
+def _require_same(out: Path, manifest: Path) -> None:
+    """Delete `manifest` and raise PipelineError if a finished corpus at `out` was made of another manifest."""
+    metadata = read_json(out / "store.json") if (out / "store.json").is_file() else None
+    corpus_digest = metadata.get("manifest_digest") if isinstance(metadata, dict) else None
+    if corpus_digest is not None and corpus_digest != read_manifest(manifest).digest:
+        manifest.unlink()
+        raise PipelineError(
+            f"{out} already exists and was made of other images; choose another folder with --out, or delete it first"
+        )
+
+
+def _default_manifest(out: Path) -> Path:
+    if isinstance(out, RemotePath):  # manifests are local files
+        return Path(f"{out.name}.manifest.jsonl")
+    destination = out if out.name not in ("", "..") else out.resolve()
+    writable = os.access(
+        next(folder for folder in (destination.parent, *destination.resolve().parents) if folder.exists()), os.W_OK
+    )
+    return (destination.parent if writable else Path()) / f"{destination.name}.manifest.jsonl"
+
+
+def models_or_pretrained(models: Path | None) -> Path:
+    """Return `models`, else the folder `models` here if it holds a model, else that of the pretrained generators."""
+    if models is not None:
+        return models
+    if finished_models(MODELS):
+        print(f"models: from the folder {MODELS} here, instead of the pretrained generators", file=sys.stderr)
+        return MODELS
+    reason = f"; the folder {MODELS} here holds no trained model" if MODELS.exists() else ""
+    print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}{reason}", file=sys.stderr)
+    return PRETRAINED
+
+
+def _is_manifest(path: Path) -> bool:
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return is_manifest(file.readline())

@@ -1,1 +1,0 @@
-"""Small models of distortions, each fitted to pairs in seconds; a generator is a composition of some of them."""

@@ -1,0 +1,1 @@
+"""Images, manifests, pair stores, corpora and ratings, and their files."""

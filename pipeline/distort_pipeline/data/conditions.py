@@ -1,0 +1,155 @@
+"""The conditions of a corpus: a distortion or composite at one level, with arrays and batches of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distort_pipeline.data.requests import SEVERITY, FixedSeverity, Request, request_for
+from distort_pipeline.errors import PipelineError
+
+COMPOSITE_SEPARATOR = "+"  # between the names of a composite, in the order of application
+
+
+@dataclass(frozen=True)
+class ModelCapabilities:
+    """The requests possible for a model: any severity if multi-level, else only its learned level."""
+
+    level: int  # the learned level, without a request
+    severity: float  # of that level
+    multi_level: bool
+    random: bool
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All samples of a distortion or composite at one level."""
+
+    distortion: str
+    models: tuple[str, ...]  # a single model, or the models of a composite in the order of application
+    level: int  # from 1, the mildest; without requested levels, the number of the learned level
+    levels: int  # number of levels of this distortion in the corpus
+    request: Request
+    random: bool  # whether a model's output depends on the seed
+
+    @property
+    def name(self) -> str:
+        """The name of its arrays, record files and reports."""
+        return self.distortion if self.levels == 1 else f"{self.distortion}-{self.level}"
+
+    @property
+    def varies_per_draw(self) -> bool:
+        """Whether samples of the same tile differ."""
+        return self.random or self.request.varies
+
+    @property
+    def fixed_severity(self) -> bool:
+        """Whether all samples have the same distortion and parameters."""
+        return len(self.models) == 1 and isinstance(self.request, FixedSeverity)
+
+
+def build_conditions(
+    models: Mapping[str, ModelCapabilities],
+    distortions: Sequence[str],
+    *,
+    levels: int | None = None,
+    severity: Sequence[float] = (),
+    composites: Sequence[str] = (),
+    target: Mapping[str, Sequence[float]] | None = None,
+) -> tuple[Condition, ...]:
+    """Return the conditions of `distortions` (names of models) and `composites`, sorted by name and level.
+
+    PipelineError names the models unable to fulfil the request.
+
+    >>> jpeg = ModelCapabilities(level=2, severity=0.4, multi_level=True, random=False)
+    >>> conditions = build_conditions({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])
+    >>> [(condition.name, condition.request.first) for condition in conditions]
+    [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]
+    """
+    used = {name: tuple(name.split(COMPOSITE_SEPARATOR)) for name in (*distortions, *composites)}
+    explicit = _explicit_requests(levels, severity, target or {})
+    if explicit:
+        _require_multi_level({model for names in used.values() for model in names}, models)
+    conditions = []
+    for name, names in sorted(used.items()):
+        capabilities = [models[model] for model in names]
+        requests = explicit or [_default_request(name, capabilities)]
+        first_level = capabilities[0].level if len(names) == 1 and not explicit else 1
+        is_random = any(model.random for model in capabilities)
+        conditions += [
+            Condition(name, names, level, len(requests), request, is_random)
+            for level, request in enumerate(requests, start=first_level)
+        ]
+    return tuple(conditions)
+
+
+def same_level(condition: Condition, conditions: Sequence[Condition]) -> dict[str, str]:
+    """Return name → distortion of the fixed-severity conditions at the level of `condition` (any single level).
+
+    >>> request = FixedSeverity("severity", 1, 1)
+    >>> jpeg, noise = (Condition(name, (name,), 1, 1, request, False) for name in ("jpeg", "noise"))
+    >>> same_level(jpeg, [jpeg, noise])
+    {'jpeg': 'jpeg', 'noise': 'noise'}
+    """
+    return {
+        other.name: other.distortion
+        for other in conditions
+        if other.fixed_severity
+        and other.levels == condition.levels
+        and (condition.levels == 1 or other.level == condition.level)
+    }
+
+
+def levels_of(condition: Condition, conditions: Sequence[Condition]) -> dict[str, int]:
+    """Return name → level of all fixed-severity conditions of the distortion of `condition`, if several."""
+    levels = {
+        other.name: other.level
+        for other in conditions
+        if other.distortion == condition.distortion and other.fixed_severity
+    }
+    return levels if len(levels) > 1 else {}
+
+
+def _explicit_requests(
+    levels: int | None, severity: Sequence[float], target: Mapping[str, Sequence[float]]
+) -> list[Request]:
+    """Return the request for each level, mildest first; empty without levels, severity and target."""
+    from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER  # OpenCV is for those who ask for a quality
+
+    if not (levels or severity or target):
+        return []
+    of, ends = next(iter(target.items()), (SEVERITY, tuple(severity)))
+    first, last = (ends[0], ends[-1]) if ends else (1 / (levels or 1), 1.0)  # a single level: the most severe
+    if of != SEVERITY and not LOWER_IS_BETTER[of]:
+        first, last = max(first, last), min(first, last)
+    if levels is None:
+        return [request_for(of, first, last)]
+    if levels == 1 and first != last:
+        raise PipelineError(
+            f"--num-levels 1 needs a single value, and {of} from {first:g} to {last:g} was requested: give one value "
+            "or more levels, or omit --num-levels for varying values"
+        )
+    values = (round(float(at), 12) for at in np.linspace(first, last, levels))
+    return [request_for(of, value, value) for value in values]
+
+
+def _default_request(name: str, capabilities: Sequence[ModelCapabilities]) -> Request:
+    """Return a request for the severity of the models' learned levels."""
+    severities = {model.severity for model in capabilities}
+    if len(severities) > 1:
+        raise PipelineError(
+            f"the models of the composite {name} have learned levels of different severities, "
+            f"{', '.join(f'{value:g}' for value in sorted(severities))}: give the severity with --severity"
+        )
+    return FixedSeverity(SEVERITY, *severities, *severities)
+
+
+def _require_multi_level(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:
+    single = sorted(name for name in names if not models[name].multi_level)
+    if single:
+        raise PipelineError(
+            f"{', '.join(single)} {'has' if len(single) == 1 else 'have'} learned one level only, so no other "
+            "level, severity or quality can be requested: train with --levels, or choose others with --distortions"
+        )

@@ -1,0 +1,367 @@
+"""A corpus: distorted tiles and their pristine references, a record of each sample, a report of each batch.
+
+    corpus/store.json                      format, settings, models, versions, digests, counts
+    corpus/pixels.zarr/pristine            (tiles, tile_px, tile_px, 3) uint8: every reference tile once
+    corpus/pixels.zarr/distorted/jpeg      (samples, tile_px, tile_px, 3) uint8, one shard for each batch; with several
+                                           levels jpeg-1, jpeg-2, ...: one array for each condition
+    corpus/records/tiles-00000.parquet     a TileRecord for each reference tile
+    corpus/records/jpeg-00000.parquet      a SampleRecord for each sample, one file a batch
+    corpus/reports/jpeg-00000.json, .png   statistics of each batch, and a side-by-side of its images
+    corpus/truth/tiles-00000.npz           statistics of the true distortions of sampled reference tiles
+    corpus/ledger/...                      counts and digests of each finished shard
+    corpus/attributions.csv                licence and source of each photograph
+    corpus/labels/...                      labels added by `distort-pipeline label`: not in the corpus's digest
+    corpus/index.html                      all reports on one page
+    corpus/run.json                        time, machine and speed: in no digest
+
+A corpus of whole images has one array for each image instead: pristine/00000000, distorted/jpeg/00000000.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distort_pipeline.data.arrays import PIXELS, find_array, open_group, read_pixels, shard_files
+from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
+from distort_pipeline.data.files import Ledger
+from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
+from distort_pipeline.data.plans import tile_shard
+from distort_pipeline.data.remote import as_path
+from distort_pipeline.data.tables import read_records, read_table
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.records import Image, SampleRecord, TileRecord
+
+if TYPE_CHECKING:
+    import xarray
+
+    from distort_pipeline.data.torch_corpus import TorchCorpus
+
+
+PRISTINE = "pristine"
+
+
+def distorted_array(condition: str) -> str:
+    """Return the array name of the samples of a condition (a distortion, or one of its levels)."""
+    return f"distorted/{condition}"
+
+
+def image_array(column: str, slot: int) -> str:
+    """Return the array name of one whole image."""
+    return f"{column}/{slot:08d}"
+
+
+def files_of(folder: Path, column: str, slots: Sequence[int], *, whole_images: bool) -> list[Path]:
+    """Return the files of the pixels at consecutive `slots` of a column, or the folders of whole images."""
+    if whole_images:
+        return [folder / PIXELS / image_array(column, slot) for slot in slots]
+    return shard_files(folder, open_group(folder)[column], slots[0], slots[-1] + 1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A distorted tile, its pristine reference and its record; pixels are (H, W, 3) uint8."""
+
+    pristine: Image
+    distorted: Image
+    record: SampleRecord
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Several samples: pixels (N, H, W, 3) uint8, and their records."""
+
+    pristine: NDArray[np.uint8]
+    distorted: NDArray[np.uint8]
+    records: tuple[SampleRecord, ...]
+
+
+class CorpusStore:
+    """A finished corpus, read-only. `len`, indices and slices refer to all samples; pixels are read on access."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metadata = CorpusMetadata.load(folder)
+        self._group = open_group(folder)
+        self._records: list[SampleRecord] | None = None
+        self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
+        self._last_batch: tuple[str, list[SampleRecord]] = ("", [])  # name and records of the last batch read
+        self._starts = [0]
+        for name in self.conditions:
+            self._starts.append(self._starts[-1] + self.metadata.samples[name])
+        self._condition_of = {
+            (condition.distortion, condition.level): name for name, condition in self.metadata.conditions.items()
+        }
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions (each a distortion at one level), in the order of their samples."""
+        return tuple(self.metadata.samples)
+
+    @property
+    def distortions(self) -> tuple[str, ...]:
+        """The names of the distortions (the names of their models), in the order of their samples."""
+        return tuple(dict.fromkeys(self.metadata.conditions[name].distortion for name in self.conditions))
+
+    def condition_of(self, record: SampleRecord) -> str:
+        """Return the name of the condition of a sample."""
+        return self._condition_of[record.distortion, record.level]
+
+    @property
+    def whole_images(self) -> bool:
+        """Whether samples are whole images of their own sizes."""
+        return self.metadata.tile_px is None
+
+    def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
+        """Return the names of all batches, or of the batches of `distortions`, in the corpus's order."""
+        return [
+            f"{name}-{number:05d}"
+            for name in self.conditions
+            if not distortions or self.metadata.conditions[name].distortion in distortions
+            for number in range(self.metadata.batches[name])
+        ]
+
+    def tile_shard_names(self) -> list[str]:
+        """Return the names of the shards of reference tiles, in order."""
+        return [tile_shard(number) for number in range(self.metadata.tile_shards)]
+
+    @property
+    def records(self) -> list[SampleRecord]:
+        """The record of every sample, in order."""
+        if self._records is None:
+            self._records = read_records(self._paths(self.batch_names()), SampleRecord)
+        return self._records
+
+    def record(self, index: int) -> SampleRecord:
+        """Return the record of one sample; the records of its batch are read and cached."""
+        position = range(len(self))[index]
+        condition = bisect_right(self._starts, position) - 1
+        slot = position - self._starts[condition]
+        size = self.metadata.settings.samples_per_shard
+        batch = f"{self.conditions[condition]}-{slot // size:05d}"
+        if self._last_batch[0] != batch:
+            self._last_batch = (batch, self.batch_records(batch))
+        return self._last_batch[1][slot % size]
+
+    def batch_records(self, batch: str) -> list[SampleRecord]:
+        """Return the records of one batch, without reading other batches."""
+        return read_records(self._paths([batch]), SampleRecord)
+
+    def table(self, *, labels: bool = False) -> pa.Table:
+        """Return the records of all samples as an Arrow table; with `labels`, the columns of added labels follow."""
+        table = read_table(self._paths(self.batch_names()), SampleRecord)
+        if not labels:
+            return table
+        from distort_pipeline.data.labels import with_labels
+
+        return with_labels(table, self)
+
+    def tiles(self) -> list[TileRecord]:
+        """Return the record of every reference tile, in order."""
+        return read_records(self._paths(self.tile_shard_names()), TileRecord)
+
+    def attributions(self) -> list[Attribution]:
+        """Return licence and source of every photograph in the corpus, sorted by name."""
+        return read_attributions(self.folder / ATTRIBUTIONS)
+
+    def reports(self) -> list[BatchReport]:
+        """Return the report of every batch, in order."""
+        return [BatchReport.load(self.folder / "reports" / f"{name}.json") for name in self.batch_names()]
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return the ledger entries of all shards, tiles first."""
+        return Ledger(self.folder).entries(self.tile_shard_names() + self.batch_names())
+
+    def pristine(self, tile: int) -> Image:
+        """Return one reference tile."""
+        return self._image(PRISTINE, tile)
+
+    def images(self, column: str, numbers: Iterable[int]) -> Iterator[Image]:
+        """Yield the images `numbers` of `column` (pristine, or a `distorted_array`); fast for ascending numbers."""
+        if self.whole_images:
+            yield from (self._image(column, number) for number in numbers)
+            return
+        array = self.array(column)
+        per_chunk = array.chunks[0]
+        current, chunk = -1, np.empty(0, np.uint8)
+        for number in numbers:
+            if number // per_chunk != current:
+                current = number // per_chunk
+                chunk = self._read(array, slice(current * per_chunk, min((current + 1) * per_chunk, array.shape[0])))
+            yield chunk[number % per_chunk]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return one Sample, or the Samples of a slice (tiles only)."""
+        if isinstance(index, slice):
+            return self._slice(range(len(self))[index])
+        record = self.record(index)
+        distorted = self._image(distorted_array(self.condition_of(record)), record.slot)
+        return Sample(self.pristine(record.tile), distorted, record)
+
+    def _slice(self, indices: range) -> Samples:
+        if self.whole_images:
+            raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
+        if indices.step < 0:  # Zarr only steps forwards
+            ascending = self._slice(indices[::-1])
+            return Samples(ascending.pristine[::-1], ascending.distorted[::-1], ascending.records[::-1])
+        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
+        records = tuple(self.record(index) for index in indices)
+        for start, stop in _runs(indices, self._starts):
+            first, last = records[start], records[stop - 1]
+            source = self.array(distorted_array(self.condition_of(first)))
+            distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, indices.step))
+        for start, stop in consecutive([record.tile for record in records]):
+            source = self.array(PRISTINE)
+            pristine[start:stop] = self._read(source, slice(records[start].tile, records[stop - 1].tile + 1))
+        return Samples(pristine, distorted, records)
+
+    def take(self, indices: Sequence[int]) -> Samples:
+        """Return the samples at `indices`, in the given order; each chunk is read once."""
+        if self.whole_images:
+            raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
+        order = sorted(range(len(indices)), key=lambda position: range(len(self))[indices[position]])
+        records = [self.record(indices[position]) for position in order]
+        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
+        for name, group in groupby(zip(order, records, strict=True), key=lambda item: self.condition_of(item[1])):
+            positions, slots = zip(*((position, record.slot) for position, record in group), strict=True)
+            distorted[list(positions)] = list(self.images(distorted_array(name), slots))
+        by_tile = sorted(zip(order, records, strict=True), key=lambda item: item[1].tile)
+        tiles = self.images(PRISTINE, [record.tile for _, record in by_tile])
+        for (position, _), tile in zip(by_tile, tiles, strict=True):
+            pristine[position] = tile
+        ordered = dict(zip(order, records, strict=True))
+        return Samples(pristine, distorted, tuple(ordered[position] for position in range(len(indices))))
+
+    def empty_tiles(self, count: int) -> NDArray[np.uint8]:
+        """Return an uninitialized array for `count` tiles."""
+        side = self.metadata.tile_px or 0
+        return np.empty((count, side, side, 3), np.uint8)
+
+    def to_torch(self, **options: Any) -> TorchCorpus:
+        """Return a map-style PyTorch dataset of this corpus; options as in `TorchCorpus`."""
+        from distort_pipeline.data.torch_corpus import TorchCorpus
+
+        return TorchCorpus(self.folder, **options)
+
+    def to_tf(self, **options: Any) -> Any:
+        """Return a `tf.data.Dataset` of this corpus; options as in `tensorflow_corpus`."""
+        from distort_pipeline.data.tensorflow_corpus import tensorflow_corpus
+
+        return tensorflow_corpus(self, **options)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return an `xarray.Dataset` of this corpus, one entry for each sample, with lazy pixels."""
+        from distort_pipeline.data.xarray_corpus import xarray_corpus
+
+        return xarray_corpus(self)
+
+    def select(
+        self, distortions: Sequence[str] = (), splits: Sequence[str] = (), levels: Sequence[int] = ()
+    ) -> NDArray[np.int64]:
+        """Return the indices of the samples of these distortions, splits and levels, in order; empty selects all."""
+        for name in distortions:
+            if name not in self.distortions:
+                raise PipelineError(f"{self.folder} has no {name!r}{did_you_mean(name, self.distortions)}")
+        table = self.table().select(["distortion", "split", "level"])
+        selected = np.ones(table.num_rows, bool)
+        criteria: dict[str, Sequence[Any]] = {"distortion": distortions, "split": splits, "level": levels}
+        for column, values in criteria.items():
+            if values:
+                selected &= np.isin(table[column].to_numpy(), list(values))
+        if not selected.any():
+            names = [*distortions, *splits, *(f"level {level}" for level in levels)]
+            raise PipelineError(f"{self.folder} has no sample of {', '.join(names)}")
+        return np.flatnonzero(selected)
+
+    def chunk_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the chunk of pixels of each of `indices`."""
+        conditions = np.searchsorted(self._starts, indices, side="right") - 1
+        starts = np.asarray(self._starts)[conditions]
+        return conditions * len(self) + (indices - starts) // self.metadata.settings.tiles_per_chunk
+
+    def array(self, name: str) -> Any:
+        """Return a Zarr array; PipelineError if missing."""
+        return find_array(self._group, name, self.folder)
+
+    def read(self, name: str, selection: slice) -> NDArray[np.uint8]:
+        """Return a slice of the array `name` along its first axis, with checks."""
+        return self._read(self.array(name), selection)
+
+    def _image(self, column: str, slot: int) -> Image:
+        if self.whole_images:
+            array = self.array(image_array(column, slot))
+            return self._read(array, slice(array.shape[0]))
+        number, offset = divmod(slot, self.metadata.settings.tiles_per_chunk)
+        chunk = self._chunks.get(column)
+        if chunk is None or chunk[0] != number:  # the whole chunk is decompressed anyway: neighbours are often next
+            first = slot - offset
+            array = self.array(column)
+            chunk = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
+            self._chunks[column] = chunk
+        return chunk[1][offset].copy()
+
+    def _read(self, array: Any, selection: slice) -> NDArray[np.uint8]:
+        """Return a slice of `array` along its first axis; PipelineError if damaged or incomplete."""
+        return read_pixels(array, selection, shard_files(self.folder, array, selection.start or 0, selection.stop))
+
+    def _paths(self, names: list[str]) -> list[Path]:
+        return [self.folder / "records" / f"{name}.parquet" for name in names]
+
+
+def open_corpus(path: str | Path) -> CorpusStore:
+    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
+    return CorpusStore(as_path(path).resolve())  # the working folder may change while it is open
+
+
+def _runs(indices: range, starts: list[int]) -> list[tuple[int, int]]:
+    """Return (start, stop) of the runs of the ascending `indices` between consecutive `starts`.
+
+    >>> _runs(range(1, 9, 2), [0, 4, 10])
+    [(0, 2), (2, 4)]
+    """
+    runs: list[tuple[int, int]] = []
+    for position, index in enumerate(indices):
+        interval = bisect_right(starts, index)
+        if runs and bisect_right(starts, indices[position - 1]) == interval:
+            runs[-1] = (runs[-1][0], position + 1)
+        else:
+            runs.append((position, position + 1))
+    return runs
+
+
+def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return (start, stop) of the runs of consecutive numbers.
+
+    >>> consecutive([4, 5, 6, 0, 1])
+    [(0, 3), (3, 5)]
+    """
+    runs: list[tuple[int, int]] = []
+    for position, number in enumerate(numbers):
+        if runs and number == numbers[position - 1] + 1:
+            runs[-1] = (runs[-1][0], position + 1)
+        else:
+            runs.append((position, position + 1))
+    return runs
+
+
+def require_computed(labels: Iterable[str]) -> None:
+    """Raise PipelineError for a label missing from the records of samples.
+
+    >>> require_computed(["psnr", "gmsd"])
+    """
+    from distort_pipeline.metrics.full_reference import COMPUTED  # OpenCV is for those who ask for a label
+
+    for name in labels:
+        if name not in COMPUTED:
+            raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")

@@ -1,0 +1,189 @@
+"""External pairs: distorted images in a folder or archive, named as the pristine images, or a list of pairs."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from PIL import Image as PILImage
+
+from distort_pipeline.data.containers import InvalidImage
+from distort_pipeline.data.images import FORMATS, decode
+from distort_pipeline.data.lists import common_root, is_archive, list_table, listed_path, resolved
+from distort_pipeline.data.sources import open_source, read_bytes
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Image, ImageRecord
+
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The distorted partners of the images of a manifest."""
+
+    root: Path  # of their paths
+    paths: Mapping[str, str]  # image id → path of its partner
+    reasons: Mapping[str, str]  # image id → reason for the absence of a partner, where more than a missing file
+    unused: tuple[str, ...] = ()  # files or rows without an image in the manifest
+
+    def of_images(self, ids: Collection[str]) -> Partners:
+        """Return the partners of some of the images."""
+        return replace(self, paths={name: self.paths[name] for name in ids if name in self.paths}, unused=())
+
+    def read(self, image: ImageRecord) -> Image:
+        """Return the partner of `image`; InvalidImage with the reason if missing, unreadable or of another size."""
+        path = self.paths.get(image.id)
+        if path is None:
+            raise InvalidImage(self.reasons.get(image.id, "no distorted partner"))
+        try:
+            partner, _ = decode(read_bytes(self.root, path))
+        except InvalidImage as invalid:
+            raise InvalidImage(f"its partner {path} cannot be used: {invalid.reason}") from None
+        height, width = partner.shape[:2]
+        if (height, width) != (image.height, image.width):
+            sizes = f"{width} x {height} px, the image {image.width} x {image.height} px"
+            raise InvalidImage(f"its partner {path} is {sizes}")
+        return partner
+
+
+def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
+    """Return the partners of `images` in `source`; PipelineError if there are none.
+
+    In a folder or archive, a partner has the relative path of the image, or else the path without suffix, or else the
+    stem, if unique among the image files and among the images of the manifest; capitals and the composition of letters
+    make no difference. A list, CSV or JSON Lines, has the columns `pristine` (a path of the manifest, the path of
+    an image below `root`, or the file name of exactly one image) and `distorted` (a path).
+    """
+    if source.is_dir() or (source.is_file() and is_archive(source.name)):
+        return _match_files(source, images)
+    if source.is_file():
+        return _match_list(source, images, root)
+    raise PipelineError(f"there is no folder, archive or CSV of distorted images at {source}")
+
+
+def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
+    opened = open_source(source)
+    prefix = "" if source.is_dir() else f"{source.name}/"
+    files = [entry.path.removeprefix(prefix) for entry in opened.listed]
+    paths: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    ambiguous: list[str] = []
+    keys: tuple[Callable[[str], str], ...] = (
+        str,
+        _folded,
+        _without_suffix,
+        _folded_without_suffix,
+        _stem,
+        _folded_stem,
+    )
+    for key in keys:
+        candidates: dict[str, list[str]] = {}
+        for file in files:
+            candidates.setdefault(key(file), []).append(file)
+        namesakes = Counter(key(image.path) for image in images)
+        for image in images:
+            matches = _image_files(candidates.get(key(image.path), []))
+            if image.id in paths or image.id in reasons or not matches:
+                continue
+            if namesakes[key(image.path)] > 1:
+                continue
+            if len(matches) == 1:
+                paths[image.id] = matches[0]
+            else:
+                reasons[image.id] = f"its partner is ambiguous: {_some(matches)}"
+                ambiguous = ambiguous or matches
+    if not paths:
+        refused = "".join(f"; {row.path}: {row.reason}" for row in opened.refused[:1])
+        raise PipelineError(_levels(source, ambiguous) or f"no file in {source} has the name of an image{refused}")
+    unused = tuple(sorted(set(_image_files(files)) - set(paths.values())))
+    return Partners(opened.root, {name: prefix + path for name, path in paths.items()}, reasons, unused)
+
+
+def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
+    columns = ("pristine", "distorted")
+    by_path = {_composed(image.path): image for image in images}
+    by_file = {_composed(str(resolved(root / image.path))): image for image in images}
+    by_name: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        by_name.setdefault(_composed(PurePosixPath(image.path).name), []).append(image)
+    listed: dict[str, str] = {}
+    unused = []
+    for row in list_table(table, columns):
+        pristine, distorted = map(row.text, columns)
+        if pristine is None or distorted is None:
+            raise PipelineError(f"{row.where}: a pair needs both pristine and distorted")
+        path = listed_path(table.parent, pristine)
+        file = str(resolved(table.parent / path))
+        namesakes = by_name.get(_composed(path), [])
+        image_of_row = by_path.get(_composed(path)) or by_file.get(_composed(file))
+        if image_of_row is None and len(namesakes) > 1:
+            raise PipelineError(
+                f"{row.where}: {len(namesakes)} images of the manifest are called {pristine}: give the path"
+            )
+        if image_of_row is None and not namesakes:
+            unused.append(pristine)
+            continue
+        image = image_of_row or namesakes[0]
+        if image.id in listed:
+            raise PipelineError(f"{row.where}: {pristine} has a partner already")
+        listed[image.id] = listed_path(table.parent, distorted)
+    if not listed:
+        example = f"; an example is {images[0].path}" if images else ""
+        raise PipelineError(f"no `pristine` of {table} is an image of the manifest{example}")
+    partner_root, paths = common_root(table.parent, list(listed.values()))
+    return Partners(partner_root.resolve(), dict(zip(listed, paths, strict=True)), {}, tuple(unused))
+
+
+def _levels(source: Path, ambiguous: Sequence[str]) -> str | None:
+    """Return the message on a source with several files for each image, perhaps a folder a level; None for others."""
+    if not ambiguous:
+        return None
+    depth = len(Path(os.path.commonpath(ambiguous)).parts)
+    folders = sorted({PurePosixPath(*PurePosixPath(path).parts[: depth + 1]).as_posix() for path in ambiguous})
+    if len({PurePosixPath(path).name for path in ambiguous}) < len(ambiguous):
+        return (
+            f"the images are several times in {source}, in {_some(folders)}: give each folder, or level, a name of its "
+            f"own, such as --external-pairs NAME={source / folders[0]}"
+        )
+    return f"{source} has several files for an image: {_some(ambiguous)}; leave one, or list the pairs in a CSV"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def _image_files(files: Iterable[str]) -> list[str]:
+    """Return the files with a suffix of an image format, or all of `files` if none has."""
+    PILImage.init()
+    suffixes = {suffix for suffix, name in PILImage.EXTENSION.items() if name in FORMATS}
+    files = list(files)
+    return [file for file in files if PurePosixPath(file).suffix.lower() in suffixes] or files
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _folded(path: str) -> str:
+    return _composed(path).casefold()
+
+
+def _without_suffix(path: str) -> str:
+    return PurePosixPath(_composed(path)).with_suffix("").as_posix()
+
+
+def _folded_without_suffix(path: str) -> str:
+    return _without_suffix(path).casefold()
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(_composed(path)).stem
+
+
+def _folded_stem(path: str) -> str:
+    return _stem(path).casefold()

@@ -1,0 +1,176 @@
+"""Leases: one writer at a time for a store, on disk or in an object store.
+
+A lease is a small file beside the store, rewritten by its holder every few seconds. A lease not rewritten for
+EXPIRES_SECONDS has expired, and so has a lease of a process known to have ended; a takeover is reported on stderr. Ages
+are by the clock of the file system or object store, as the holders' clocks may differ.
+
+A lease prevents two commands from doing the same work. Results do not depend on leases: a task run twice writes the
+same bytes, and stores are published atomically.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from distort_pipeline.data.files import from_json, read_json, to_json, write_bytes, write_json
+from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.errors import PipelineError
+
+BEAT_SECONDS = 5.0
+EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store may delay some
+SETTLE_SECONDS = 0.5  # of two simultaneous takeovers, the last file written wins
+
+_tokens: set[str] = set()  # of leases held by this process
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The writer of a store."""
+
+    token: str
+    host: str
+    process: int
+    born: str  # start time of the process: process numbers are reused
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+class Lease:
+    """An active lease, renewed by a thread until released."""
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        self._path, self._holder = path, holder
+        _tokens.add(holder.token)
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heart.start()
+
+    def lost(self) -> bool:
+        """Return whether another writer has taken over the lease."""
+        return _holder(self._path) != self._holder
+
+    def release(self) -> None:
+        """Stop renewing, and delete the lease file unless taken over."""
+        self._over.set()
+        self._heart.join()
+        _tokens.discard(self._holder.token)
+        if not self.lost():
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            if self.lost():
+                print(f"the lease {self._path} was taken over by another writer", file=sys.stderr)
+                return
+            with suppress(PipelineError):  # the work reports a full disk; the lease expires
+                _write(self._path, self._holder)
+
+
+@contextmanager
+def hold_lease(path: Path, store: Path) -> Iterator[Lease]:
+    """Hold the lease at `path` on `store`; PipelineError names another active holder."""
+    holder = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
+    previous = _holder(path)
+    if previous is not None:
+        reason = _expiry_reason(path, previous)
+        if reason is None:
+            remaining = max(EXPIRES_SECONDS - _age(path), 0)
+            raise PipelineError(
+                f"{store} is being written by {previous}: wait for it, or stop it; if it is gone, its lease expires in "
+                f"{remaining:.0f} s"
+            )
+        print(f"taking over {store} from {previous}, {reason}", file=sys.stderr)
+    if path.exists():
+        _write(path, holder)
+        threading.Event().wait(SETTLE_SECONDS)
+    else:
+        _create(path, holder)
+    winner = _holder(path)
+    if winner != holder:
+        raise PipelineError(f"{store} is being written by {winner}, which was faster; wait for it, or stop it")
+    lease = Lease(path, holder)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _expiry_reason(path: Path, holder: Holder) -> str | None:
+    """Return the reason why the lease of `holder` can be taken over, or None if active."""
+    if holder.host == socket.gethostname() and _born(holder.process) != holder.born:
+        return "which is gone"
+    if holder.host == socket.gethostname() and holder.process == os.getpid() and holder.token not in _tokens:
+        return "which could not release its lease"
+    age = _age(path)
+    return f"not heard of for {age:.0f} s" if age > EXPIRES_SECONDS else None
+
+
+def _born(process: int) -> str:
+    """Return the start time of a process of this machine, or '' if missing or unknown."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        pass
+    return "alive"
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since the file at `path` was written, by the clock of its file system."""
+    probe = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        write_bytes(probe, b"")
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return EXPIRES_SECONDS + 1  # released meanwhile
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _create(path: Path, holder: Holder) -> None:
+    """Create a lease file, unless another writer was faster."""
+    if isinstance(path, RemotePath):  # no exclusive creation: the last object written wins
+        _write(path, holder)
+        threading.Event().wait(SETTLE_SECONDS)
+        return
+    temporary = path.with_name(f"{path.name}.{holder.token}.partial")
+    _write(temporary, holder)
+    try:
+        os.link(temporary, path)  # atomic and exclusive, unlike a rename
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        _write(path, holder)
+        threading.Event().wait(SETTLE_SECONDS)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, holder: Holder) -> None:
+    write_json(path, to_json(holder))
+
+
+def _holder(path: Path) -> Holder | None:
+    """Return the holder of the lease at `path`; None if missing or damaged."""
+    try:
+        return from_json(Holder, read_json(path), path)
+    except PipelineError:
+        return None

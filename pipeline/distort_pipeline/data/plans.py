@@ -1,0 +1,215 @@
+"""The plan of a corpus: its reference tiles, and every sample of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distort_pipeline.data.conditions import Condition
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import ImageRecord, Tile, derive_seed, offsets_available, sample_seed, spread_tiles
+
+
+def tile_shard(number: int) -> str:
+    """Return the name of a shard of reference tiles, in the ledger and of the record and truth files.
+
+    >>> tile_shard(3)
+    'tiles-00003'
+    """
+    return f"tiles-{number:05d}"
+
+
+@dataclass(frozen=True)
+class ReferenceTile:
+    """A pristine tile of a corpus, shared by all conditions."""
+
+    number: int
+    image: ImageRecord
+    tile: Tile
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """A distorted tile of a corpus, before generation."""
+
+    sample: int  # index over the whole corpus
+    slot: int  # index along the array of its condition
+    tile: ReferenceTile
+    draw: int  # from 0; the same tile may be distorted several times
+    seed: int
+    requested: float  # severity or quality, by the request of its condition
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of a task: consecutive slots of a condition's array."""
+
+    condition: Condition
+    number: int
+    samples: tuple[PlannedSample, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its ledger entry, record file and report."""
+        return f"{self.condition.name}-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """All tiles and all batches of a corpus."""
+
+    tiles: tuple[ReferenceTile, ...]
+    batches: tuple[Batch, ...]
+    available_tiles: int
+
+    def tile_shards(self, per_shard: int) -> list[str]:
+        """Return the names of the shards of tiles, each with `per_shard` tiles except the last."""
+        return [tile_shard(number) for number in range(-(-len(self.tiles) // per_shard))]
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The possible tiles of an image: squares of `tile_px` on a grid of `align_px`, or the whole image for None."""
+
+    tile_px: int | None
+    align_px: int
+
+    def available(self, image: ImageRecord) -> int:
+        """Return the number of different tiles of `image`."""
+        if self.tile_px is None:
+            return 1
+        return offsets_available(image.height, image.width, tile_px=self.tile_px, align_px=self.align_px)
+
+    def spread(self, image: ImageRecord, count: int, *, seed: int) -> list[Tile]:
+        """Return `count` different tiles of `image`, far apart."""
+        if self.tile_px is None:
+            return [Tile(0, 0, image.height, image.width)]
+        return spread_tiles(
+            image.height, image.width, tile_px=self.tile_px, count=count, align_px=self.align_px, seed=seed
+        )
+
+
+def plan_corpus(
+    images: Sequence[ImageRecord],
+    conditions: Sequence[Condition],
+    grid: TileGrid,
+    *,
+    count: int,
+    samples_per_shard: int,
+    seed: int,
+    allow_repeats: bool,
+) -> CorpusPlan:
+    """Return the plan of `count` samples, split evenly over the `conditions`.
+
+    Tiles of an image are consecutive, so a batch reads few images. The conditions share the tiles. Deterministic
+    conditions get no tile twice unless `allow_repeats`.
+    """
+    shares = [count // len(conditions) + (index < count % len(conditions)) for index in range(len(conditions))]
+    total, largest = sum(map(grid.available, images)), max(shares)
+    if total == 0:
+        raise PipelineError(f"no image is at least {grid.tile_px} px on both sides; choose a smaller --tile-px")
+    repeats = [
+        condition.name
+        for condition, share in zip(conditions, shares, strict=True)
+        if share > total and not condition.varies_per_draw
+    ]
+    if repeats and not allow_repeats:
+        raise PipelineError(
+            f"{total} different tiles are available and {', '.join(repeats)} would need {largest}; these models are "
+            "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, or "
+            "pass --allow-repeats"
+        )
+    tiles = _reference_tiles(images, grid, min(largest, total), seed)
+    batches: list[Batch] = []
+    first = 0
+    for condition, share in zip(conditions, shares, strict=True):
+        for number, start in enumerate(range(0, share, samples_per_shard)):
+            slots = range(start, min(start + samples_per_shard, share))
+            values = condition.request.values(len(slots), derive_seed(seed, "asked", condition.name, number))
+            samples = [
+                _sample(condition, tiles, slot, value, first=first, seed=seed)
+                for slot, value in zip(slots, values, strict=True)
+            ]
+            batches.append(Batch(condition, number, tuple(samples)))
+        first += share
+    return CorpusPlan(tuple(tiles), tuple(batches), total)
+
+
+def _sample(
+    condition: Condition, tiles: Sequence[ReferenceTile], slot: int, requested: float, *, first: int, seed: int
+) -> PlannedSample:
+    """Return the sample at `slot` of a condition whose first sample is `first`; tiles are taken in turn.
+
+    Its seed is of its tile, distortion, level (if several) and draw.
+    """
+    draw, index = divmod(slot, len(tiles))
+    tile = tiles[index]
+    tile_seed = derive_seed(seed, tile.tile.y, tile.tile.x)
+    level = condition.level if condition.levels > 1 else 1
+    seed_of_sample = sample_seed(tile_seed, tile.image.image_digest, condition.distortion, level, draw)
+    return PlannedSample(first + slot, slot, tile, draw, seed_of_sample, requested)
+
+
+def _reference_tiles(images: Sequence[ImageRecord], grid: TileGrid, count: int, seed: int) -> list[ReferenceTile]:
+    """Return `count` different tiles, distributed as evenly over the images as their sizes allow, image by image."""
+    usable = [image for image in images if grid.available(image)]
+    usable.sort(key=lambda image: derive_seed(seed, "order", image.image_digest))
+    quotas = even_quotas([grid.available(image) for image in usable], count)
+    tiles: list[ReferenceTile] = []
+    for image, quota in zip(usable, quotas, strict=True):
+        if quota:
+            chosen = grid.spread(image, quota, seed=derive_seed(seed, "tiles", image.image_digest))
+            tiles += [ReferenceTile(number, image, tile) for number, tile in enumerate(chosen, start=len(tiles))]
+    return tiles
+
+
+def even_quotas(capacities: Sequence[int], total: int) -> list[int]:
+    """Return quotas with the sum `total`, as equal as the capacities allow; a smaller sum if these do not suffice.
+
+    >>> even_quotas([1, 10, 10], 12)
+    [1, 6, 5]
+    """
+    quotas = [0] * len(capacities)
+    remaining = min(total, sum(capacities))
+    while remaining:
+        unfilled = [index for index, capacity in enumerate(capacities) if quotas[index] < capacity]
+        share = max(remaining // len(unfilled), 1)  # equal shares for all unfilled
+        for index in unfilled[:remaining]:
+            added = min(share, capacities[index] - quotas[index])
+            quotas[index] += added
+            remaining -= added
+    return quotas
+
+
+@dataclass(frozen=True)
+class TileOverlap:
+    """The overlap of tiles of the same image."""
+
+    tiles_with_overlap: int
+    mean_fraction: float  # of a tile, shared with other tiles
+
+
+def overlap(tiles: Sequence[ReferenceTile], *, align_px: int) -> TileOverlap:
+    """Return the overlap of tiles of the same image: number of tiles with overlap, and mean shared fraction."""
+    by_image: dict[str, list[Tile]] = {}
+    for reference in tiles:
+        by_image.setdefault(reference.image.image_digest, []).append(reference.tile)
+    fractions: list[float] = []
+    for image_tiles in by_image.values():
+        cells = [_cells(tile, align_px) for tile in image_tiles]
+        cover = np.zeros((max(rows.stop for rows, _ in cells), max(columns.stop for _, columns in cells)), np.int32)
+        for cell in cells:
+            cover[cell] += 1
+        fractions += [float(np.mean(cover[cell] > 1)) for cell in cells]
+    mean = round(float(np.mean(fractions)), 6) if fractions else 0.0
+    return TileOverlap(sum(fraction > 0 for fraction in fractions), mean)
+
+
+def _cells(tile: Tile, align_px: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the `align_px` grid covered by a tile."""
+    return (
+        slice(tile.y // align_px, -(-(tile.y + tile.height) // align_px)),
+        slice(tile.x // align_px, -(-(tile.x + tile.width) // align_px)),
+    )

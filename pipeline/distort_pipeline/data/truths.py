@@ -1,0 +1,108 @@
+"""Truth of a corpus: statistics of the true distortions, and pixels of a few examples, one file for each shard.
+
+Batches of fixed severity share the file of their shard of reference tiles. A batch of varying severity, or of a
+composite, has a file of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Image
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.wavelets import Significances
+
+EXAMPLE_PX = 256  # side of the central crop of a whole image
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Statistics of the true distortions of one shard of reference tiles, or of samples of one batch.
+
+    `pristine` (n, 103) are the JSD_NSS histograms of all tiles (empty for a batch). `rows` (m,) are the indices, of
+    tiles in the shard or samples in the batch, with true distortions: `histograms` (m, 103), `psnr` and `ssim` (m,) by
+    distortion, NaN for an infinite PSNR. `example_rows` (e,) and `examples` by distortion are pixels for side-by-sides.
+    `significances` (n, 18) are of the tiles' whole images, see `networks/wavelets.py`; None if unused.
+    """
+
+    first_tile: int
+    pristine: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    histograms: Mapping[str, NDArray[np.int64]]
+    psnr: Mapping[str, NDArray[np.float64]]
+    ssim: Mapping[str, NDArray[np.float64]]
+    example_rows: NDArray[np.int64]
+    examples: Mapping[str, NDArray[np.uint8]]
+    significances: Significances | None
+
+
+def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write the named arrays of the truth file of the shard or batch `name`; return the file."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed  # the stub mistakes the arrays for options
+    save(buffer, **arrays)
+    path = _truth_path(work, name)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def read_truth(work: Path, name: str) -> Truth:
+    """Return the truth of the shard of reference tiles, or of the batch, called `name`."""
+    return truth_of(read_truth_arrays(work, name))
+
+
+def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
+    """Return the truth in the named arrays of a truth file."""
+
+    def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
+        return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
+
+    return Truth(
+        int(arrays["first_tile"]),
+        arrays["pristine"],
+        arrays["rows"],
+        by_distortion("histogram"),
+        by_distortion("psnr"),
+        by_distortion("ssim"),
+        arrays["example_rows"],
+        by_distortion("example"),
+        arrays.get("significances"),
+    )
+
+
+def read_truth_arrays(work: Path, name: str) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the truth file of a shard or batch; PipelineError if missing or damaged."""
+    path = _truth_path(work, name)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(f"{path} is missing or damaged: {error}") from None
+
+
+def middle(image: Image) -> Image:
+    """Return the central crop of an image, EXAMPLE_PX on both sides, padded with mid-grey."""
+    height, width = image.shape[:2]
+    y, x = max(height - EXAMPLE_PX, 0) // 2, max(width - EXAMPLE_PX, 0) // 2
+    crop = image[y : y + EXAMPLE_PX, x : x + EXAMPLE_PX]
+    if crop.shape[:2] == (EXAMPLE_PX, EXAMPLE_PX):
+        return crop
+    padded = np.full((EXAMPLE_PX, EXAMPLE_PX, 3), 128, np.uint8)
+    padded[: crop.shape[0], : crop.shape[1]] = crop
+    return padded
+
+
+def _truth_path(work: Path, name: str) -> Path:
+    return work / "truth" / f"{name}.npz"

@@ -1,1 +1,0 @@
-"""The plan of an evaluation, and severity sweeps of multi-level generators."""

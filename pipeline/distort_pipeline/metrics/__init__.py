@@ -1,0 +1,1 @@
+"""Statistics of images: values in, values out."""

@@ -1,0 +1,338 @@
+"""The severity scale of a multi-level generator: its calibration, and its sweep on validation images.
+
+The `calibration` of a model card has "severity" from 0 to 1, and the means of "psnr", "ssim" and "gmsd" over
+validation tiles at each severity, measured by `training/validation.py`. Values between the points are interpolated
+linearly. A calibration holds on average; a single image may differ widely.
+
+A sweep measures learned levels and midpoints between them against the truth, and the fall of PSNR along the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, Quality, psnr, quality
+from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
+from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.records import Image, make_rng
+
+Calibration: TypeAlias = Mapping[str, Sequence[float]]
+
+CALIBRATED = ("psnr", "ssim", "gmsd")
+SEVERITY = "severity"
+HIGHEST_PSNR_DB = 60.0  # of a tile in a mean: identical tiles have an infinite PSNR
+
+
+def expected(calibration: Calibration, measure: str, severity: float) -> float:
+    """Return the expected mean of `measure` ("psnr" in dB, "ssim" or "gmsd") at a `severity` in [0, 1].
+
+    >>> expected({"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}, "ssim", 0.75)
+    0.7
+    """
+    _require(calibration, measure)
+    return float(np.interp(severity, calibration[SEVERITY], calibration[measure]))
+
+
+def severity_for(calibration: Calibration, measure: str, target: float) -> float:
+    """Return the lowest severity in [0, 1] at which the mean of `measure` is `target`.
+
+    Clipped to 0 or 1 for a target outside the range of the calibration, see `reach`.
+
+    >>> calibration = {"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}
+    >>> severity_for(calibration, "ssim", 0.7), severity_for(calibration, "ssim", 0.1)
+    (0.75, 1.0)
+    """
+    _require(calibration, measure)
+    severities = calibration[SEVERITY]
+    worse = -1 if not LOWER_IS_BETTER[measure] else 1
+    badness, target_badness = worse * np.asarray(calibration[measure], np.float64), worse * target
+    above = int(np.searchsorted(badness, target_badness))
+    if above in (0, len(badness)):
+        return float(severities[0 if above == 0 else -1])
+    low, high = badness[above - 1], badness[above]
+    share = (target_badness - low) / (high - low)
+    return float(severities[above - 1] + share * (severities[above] - severities[above - 1]))
+
+
+def reach(calibration: Calibration, measure: str) -> tuple[float, float]:
+    """Return the best and the worst mean of `measure`: at severity 0 and at severity 1.
+
+    >>> reach({"severity": [0, 1], "gmsd": [0.001, 0.2]}, "gmsd")
+    (0.001, 0.2)
+    """
+    _require(calibration, measure)
+    return float(calibration[measure][0]), float(calibration[measure][-1])
+
+
+def monotone(measure: str, means: Sequence[float]) -> list[float]:
+    """Return the isotonic regression of `means` by severity: quality never improves (pool adjacent violators).
+
+    >>> monotone("psnr", [40, 30, 32, 20]), monotone("gmsd", [0, 0.2, 0.1])
+    ([40.0, 31.0, 31.0, 20.0], [0.0, 0.15, 0.15])
+    """
+    fitted = isotonic_regression(means, increasing=LOWER_IS_BETTER[measure])
+    return [round(value, 6) for value in fitted.x.tolist()]
+
+
+def _require(calibration: Calibration, measure: str) -> None:
+    if measure not in CALIBRATED or measure not in calibration:
+        raise PipelineError(f"the model is not calibrated in {measure!r}{did_you_mean(measure, CALIBRATED)}")
+
+
+TILE_PX = 256
+STEPS = 10  # of the severity scale: five levels and the midpoints between them
+FALLING_GOAL = 0.99  # ours: of tiles whose PSNR falls from level to level
+UNTOUCHED_GOAL_DB = 45.0  # ours: PSNR at severity 0; about that of a codec with rounding errors alone
+
+
+@dataclass(frozen=True)
+class SeverityPoint:
+    """A severity with its true distortion."""
+
+    severity: float
+    parameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Midpoint:
+    """A point about half-way between two learned levels, at the nearest parameter of the distortion."""
+
+    point: SeverityPoint
+    below: float  # severity of the learned level below
+    above: float
+
+
+@dataclass(frozen=True)
+class TrueLevel:
+    """An image truly distorted at a learned level."""
+
+    point: SeverityPoint
+    true: Image
+    true_again: Image | None  # another draw of a random distortion
+    seed: int  # of the random halves, without another draw
+
+
+@dataclass(frozen=True)
+class SweepVersions:
+    """One image along the severity scale of a multi-level generator."""
+
+    pristine: Image
+    levels: tuple[TrueLevel, ...]  # weakest first
+    midpoints: tuple[tuple[Midpoint, Image], ...]  # each with the true image; empty where not available
+    true_steps: Callable[[], Iterable[Image]] | None  # true images at ascending severities, where available
+    generated: Callable[[float], Image]  # by severity, cached
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """Generated against true at a learned level, of one image or as means over images. Bits are of JSD_NSS."""
+
+    point: SeverityPoint
+    bits: float
+    identity_bits: float  # the identity baseline
+    floor_bits: float  # the noise floor: true against itself
+    generated: Quality
+    true: Quality
+
+
+@dataclass(frozen=True)
+class MidpointResult:
+    """Generated against true at a midpoint of two learned levels; the output at either level against the same truth."""
+
+    point: SeverityPoint
+    bits: float
+    below_bits: float
+    above_bits: float
+    generated: Quality
+    true: Quality
+
+    @property
+    def nearest(self) -> bool:
+        """Whether the output at the midpoint is nearer to the truth than the output at either level."""
+        return self.bits < min(self.below_bits, self.above_bits)
+
+
+Measured = TypeVar("Measured", LevelResult, MidpointResult)
+
+
+@dataclass(frozen=True)
+class SweepImage:
+    """The measurements of one image."""
+
+    levels: tuple[LevelResult, ...]
+    midpoints: tuple[MidpointResult, ...]
+    level_errors: NDArray[np.float64]  # (levels + 1, tiles): mean squared error against pristine, severity 0 first
+    true_level_errors: NDArray[np.float64]  # the same of true distortions
+    errors: NDArray[np.float64]  # (severities, tiles): the same from severity 0 to 1 in STEPS
+    true_errors: NDArray[np.float64] | None  # the same of true distortions, where available
+    untouched_db: float  # PSNR at severity 0, up to HIGHEST_PSNR_DB
+
+
+@dataclass(frozen=True)
+class SeveritySweep:
+    """All figures of one generator along the severity scale, means over images."""
+
+    levels: tuple[LevelResult, ...]  # weakest first, as the midpoints
+    midpoints: tuple[MidpointResult, ...]
+    falling_levels: int  # of `tiles`: PSNR falls from level to level
+    true_falling_levels: int  # the same of true distortions
+    both_falling_levels: int  # of `tiles`: both fall
+    falling: int  # of `tiles`: PSNR falls at every step of the severity scale
+    true_falling: int | None  # the same of true distortions, whose PSNR need not fall at every step
+    tiles: int
+    untouched_db: float
+    untouched_least_db: float  # of the image with the lowest PSNR at severity 0
+    images: int
+
+    @property
+    def falling_levels_share(self) -> float:
+        """The share of tiles with a PSNR falling from level to level."""
+        return self.falling_levels / self.tiles
+
+    @property
+    def true_falling_levels_share(self) -> float:
+        """The share of tiles with a PSNR falling from level to level under true distortions."""
+        return self.true_falling_levels / self.tiles
+
+    @property
+    def kept_falling_share(self) -> float | None:
+        """The share with falling generated PSNR, of tiles with falling true PSNR; None without such tiles."""
+        return self.both_falling_levels / self.true_falling_levels if self.true_falling_levels else None
+
+    @property
+    def falling_share(self) -> float:
+        """The share of tiles with a PSNR falling at every step."""
+        return self.falling / self.tiles
+
+    @property
+    def true_falling_share(self) -> float | None:
+        """`falling_share` of true distortions; None where not available."""
+        return None if self.true_falling is None else self.true_falling / self.tiles
+
+    @property
+    def midpoints_nearest(self) -> int:
+        """The number of midpoints nearer to the truth than both neighbouring levels."""
+        return sum(result.nearest for result in self.midpoints)
+
+    def points(self) -> list[LevelResult | MidpointResult]:
+        """Return levels and midpoints, by severity."""
+        return sorted([*self.levels, *self.midpoints], key=lambda result: result.point.severity)
+
+
+def measure_sweep(versions: SweepVersions) -> SweepImage:
+    """Return the measurements of one image along the severity scale."""
+    pristine, generated = versions.pristine, versions.generated
+    severities = (0.0, *(level.point.severity for level in versions.levels))
+    return SweepImage(
+        levels=tuple(level_result(pristine, level, generated(level.point.severity)) for level in versions.levels),
+        midpoints=tuple(midpoint_result(pristine, *midpoint, generated) for midpoint in versions.midpoints),
+        level_errors=_errors(pristine, map(generated, severities)),
+        true_level_errors=_errors(pristine, (pristine, *(level.true for level in versions.levels))),
+        errors=_errors(pristine, (generated(step / STEPS) for step in range(STEPS + 1))),
+        true_errors=_errors(pristine, (pristine, *versions.true_steps())) if versions.true_steps else None,
+        untouched_db=capped(psnr(pristine, generated(0.0))),
+    )
+
+
+def level_result(pristine: Image, level: TrueLevel, generated: Image) -> LevelResult:
+    """Return the measurements of one image at a level; without a second draw the noise floor is split-half."""
+    counts = product_histogram(level.true)
+    if level.true_again is None:
+        floor = split_half_floor(counts, make_rng(level.seed))
+    else:
+        floor = jsd_bits(counts, product_histogram(level.true_again))
+    return LevelResult(
+        level.point,
+        bits=jsd_bits(counts, product_histogram(generated)),
+        identity_bits=jsd_bits(counts, product_histogram(pristine)),
+        floor_bits=floor,
+        generated=quality(pristine, generated),
+        true=quality(pristine, level.true),
+    )
+
+
+def midpoint_result(
+    pristine: Image, midpoint: Midpoint, true: Image, generated: Callable[[float], Image]
+) -> MidpointResult:
+    """Return the measurements of one image at a midpoint; `generated` is by severity."""
+    counts = product_histogram(true)
+    severities = (midpoint.point.severity, midpoint.below, midpoint.above)
+    bits, below, above = (jsd_bits(counts, product_histogram(generated(severity))) for severity in severities)
+    return MidpointResult(
+        midpoint.point, bits, below, above, quality(pristine, generated(severities[0])), quality(pristine, true)
+    )
+
+
+def _errors(pristine: Image, distorted: Iterable[Image]) -> NDArray[np.float64]:
+    return np.stack([tile_errors(pristine, image) for image in distorted])
+
+
+def tile_errors(pristine: Image, distorted: Image) -> NDArray[np.float64]:
+    """Return the mean squared error of each whole tile of 256 px, (tiles,); tiles of a smaller image are smaller."""
+    squares = np.square(distorted.astype(np.float32) - pristine).mean(-1)
+    height, width = (min(side, TILE_PX) for side in squares.shape)
+    down, across = squares.shape[0] // height, squares.shape[1] // width
+    tiles = squares[: down * height, : across * width].reshape(down, height, across, width)
+    return tiles.mean((1, 3), dtype=np.float64).ravel()
+
+
+def falls(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return for each tile of `errors` (severities, tiles) whether PSNR never rises and falls overall.
+
+    >>> falls(np.array([[0, 0, 1], [2, 2, 1], [2, 1, 1]]))
+    array([ True, False, False])
+    """
+    return np.asarray((np.diff(errors, axis=0) >= 0).all(0) & (errors[-1] > errors[0]))
+
+
+def summarise_sweep(images: Sequence[SweepImage]) -> SeveritySweep:
+    """Return the figures over measured `images`, all at the same levels and midpoints."""
+    by_level = np.concatenate([falls(image.level_errors) for image in images])
+    true_by_level = np.concatenate([falls(image.true_level_errors) for image in images])
+    falling = np.concatenate([falls(image.errors) for image in images])
+    true_falling = [falls(image.true_errors) for image in images if image.true_errors is not None]
+    untouched = [image.untouched_db for image in images]
+    return SeveritySweep(
+        levels=tuple(map(_mean, zip(*(image.levels for image in images), strict=True))),
+        midpoints=tuple(map(_mean, zip(*(image.midpoints for image in images), strict=True))),
+        falling_levels=int(by_level.sum()),
+        true_falling_levels=int(true_by_level.sum()),
+        both_falling_levels=int((by_level & true_by_level).sum()),
+        falling=int(falling.sum()),
+        true_falling=int(np.concatenate(true_falling).sum()) if true_falling else None,
+        tiles=falling.size,
+        untouched_db=fmean(untouched),
+        untouched_least_db=min(untouched),
+        images=len(images),
+    )
+
+
+def capped(psnr_db: float | None) -> float:
+    """Return a PSNR up to HIGHEST_PSNR_DB; None stands for identical images.
+
+    >>> capped(None), capped(31.5)
+    (60.0, 31.5)
+    """
+    return HIGHEST_PSNR_DB if psnr_db is None else min(psnr_db, HIGHEST_PSNR_DB)
+
+
+def _mean(images: Sequence[Measured]) -> Measured:
+    """Return the mean over images of every figure at one severity."""
+    columns = {field.name: [getattr(image, field.name) for image in images] for field in fields(images[0])}
+    return type(images[0])(**{name: _mean_value(values) for name, values in columns.items()})
+
+
+def _mean_value(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], SeverityPoint):
+        return values[0]
+    if isinstance(values[0], Quality):
+        return Quality(fmean(capped(quality.psnr) for quality in values), fmean(quality.ssim for quality in values))
+    return fmean(values)

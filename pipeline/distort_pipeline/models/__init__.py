@@ -1,0 +1,1 @@
+"""A trained model: its store, its card, its severity."""

@@ -1,0 +1,205 @@
+"""The model card: what a trained generator has learned, from what, and how well, as in the store.json of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distort_pipeline.data.conditions import ModelCapabilities
+from distort_pipeline.data.files import from_json, read_metadata, to_json
+from distort_pipeline.distortions.presets import default_index
+from distort_pipeline.distortions.severity_scale import parameters_at
+
+KIND = "model"
+VERSION = 3
+COMPOSED = "composed"  # the kind of network of external pairs
+TOLERANCE = 1e-9  # a severity this close to a level's counts as equal
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Results on validation images: JSD_NSS in bits, delta PSNR in dB; of several levels, the means."""
+
+    jsd_nss: float  # to the true distortion, mean over images: the paper's cell
+    jsd_nss_pooled: float  # the same, of all images' histograms together
+    jsd_nss_pristine: float  # the identity baseline
+    delta_psnr_db: float  # PSNR against pristine, generated minus true: positive if distorted too little
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Acceptance thresholds in bits of a batch, by its number of tiles."""
+
+    paired: Mapping[str, float]  # compared with the true distortion of the same tiles
+    unpaired: Mapping[str, float]  # compared with the true distortion pooled over the validation tiles
+
+
+@dataclass(frozen=True)
+class LearnedLevel:
+    """A level learned by a model."""
+
+    level: int  # its number in the pair store
+    parameters: Mapping[str, float]  # of the true distortion; empty for external pairs
+    severity: float  # input of the generator: k / n for the k-th of n
+    figures: Figures
+    thresholds_bits: Thresholds
+
+
+@dataclass(frozen=True)
+class NetworkCard:
+    """The architecture of a generator, see `networks/generator.py`, or the parts of a composed one."""
+
+    base_filters: int  # of the U-Net; 0 without one
+    noise_channels: int  # of each noise map; 0 if deterministic
+    codec_prior: str = "none"
+    noise_pyramid: bool = False
+    image_stats: bool = False  # whether it needs statistics of the whole image, see `networks/wavelets.py`
+    kind: str | None = None
+    parts: Mapping[str, Any] | None = None  # of a composed generator, see `networks/saved.py`
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pairs of a training."""
+
+    pairs_digest: str
+    manifest_digest: str
+    train_tiles: int
+    val_images: int
+    grey: bool = False  # whether all pristine training tiles are grey
+    photographs: str | None = None  # their origin and licences, for the generators shipped with the package
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The settings that decide the weights."""
+
+    format: str
+    version: int
+    distortion: str
+    train: Mapping[str, Any]  # the section `train` of params.yaml, resolved
+    pairs_digest: str
+    init_from: str | None  # digest of the weights of the model that the training started from
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A trained generator, for programs; `models/readme.py` writes the same for people."""
+
+    distortion: str
+    external: bool  # whether it was learned from external pairs: its true distortion is unknown
+    data: TrainingData
+    levels: tuple[LearnedLevel, ...]  # lowest severity first
+    network: NetworkCard
+    explained: Mapping[str, float]  # codec prior → share of the squared residual that its curves explain
+    settings: TrainingSettings
+    steps: int
+    kept_step: int  # of the selected weights
+    figures: Figures
+    weights_digest: str
+    device: str
+    packages: Mapping[str, str]
+    calibration: Mapping[str, Sequence[float]] | None = None  # of several levels: mean quality by severity
+    learning: Mapping[str, Any] | None = None  # of a composed generator: its stages and their scores
+    weights_precision: str | None = None  # float16 for the generators shipped with the package
+
+    @property
+    def is_multi_level(self) -> bool:
+        """Whether the model has learned several levels, and so takes any severity from 0 to 1."""
+        return len(self.levels) > 1
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether the model's output depends on the seed."""
+        return bool(self.network.noise_channels)
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of a composed generator's parts, in the order in which they act."""
+        parts, learning, names = self.network.parts or {}, self.learning or {}, []
+        if codec := parts.get("codec"):
+            names.append(
+                f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}"
+            )
+        if parts.get("linear"):
+            names += learning.get("parts", [])
+        if body := parts.get("body"):
+            names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
+        if learning.get("noise"):
+            names.append("signal-dependent noise")
+        if "jpeg" in parts:
+            names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
+        return names or ["nothing"]
+
+    @property
+    def origin(self) -> str:
+        """How the generator was made: what was fitted, which network there is, and the adversarial steps kept."""
+        network = self.network
+        if network.parts is not None:
+            made = ", then ".join(self.parts)
+        else:
+            fitted = [f"coefficient curves ({network.codec_prior})"] if network.codec_prior != "none" else []
+            fitted += ["a noise pyramid"] if network.noise_pyramid else []
+            made = f"least-squares fit of {' and '.join(fitted)}" if fitted else "no fit"
+            made += f", U-Net of {network.base_filters} base filters" if network.base_filters else ""
+        if self.settings.init_from:
+            made = f"a trained model ({self.settings.init_from[:8]}), {made}"
+        return f"{made}; {self.kept_step} of {self.steps} adversarial steps kept" if self.steps else made
+
+    @property
+    def crop_align(self) -> int:
+        """The grid in px that the training crops were aligned to."""
+        return int(self.settings.train["crop_align"])
+
+    @property
+    def default_level(self) -> LearnedLevel:
+        """The level used if no severity is requested: the default preset's level, else the middle."""
+        return self.levels[default_index(self.distortion, [dict(level.parameters) for level in self.levels])]
+
+    @property
+    def capabilities(self) -> ModelCapabilities:
+        """The levels, severities and draws available from the model."""
+        default = self.default_level
+        return ModelCapabilities(default.level, default.severity, self.is_multi_level, self.is_stochastic)
+
+    def true_parameters(self, severity: float) -> dict[str, float]:
+        """Return the parameters of the true distortion at a severity; none for external pairs.
+
+        PipelineError between learned levels if the distortion has no severity scale.
+        """
+        if self.external:
+            return {}
+        return parameters_at(self.distortion, [level.parameters for level in self.levels], severity)
+
+    def levels_near(self, severities: Iterable[float]) -> list[int]:
+        """Return the indices of the levels that equal or enclose the `severities`; below the lowest, its index."""
+        known = [level.severity for level in self.levels]
+        nearest: set[int] = set()
+        for severity in severities:
+            above = next((index for index, level in enumerate(known) if level >= severity - TOLERANCE), len(known) - 1)
+            nearest.add(above)
+            if above and known[above] - severity > TOLERANCE:
+                nearest.add(above - 1)
+        return sorted(nearest)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the card as in store.json."""
+        return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Return the model card of `folder`; PipelineError for another version, or a field missing or of another type."""
+    return from_json(ModelCard, read_metadata(folder, KIND, VERSION), folder / "store.json")
+
+
+def composite_parameters(cards: Mapping[str, ModelCard], severity: float) -> dict[str, float]:
+    """Return the true parameters of a condition's models (name → card), prefixed with model names for a composite."""
+    if len(cards) == 1:
+        return next(iter(cards.values())).true_parameters(severity)
+    return {
+        f"{model} {name}": value
+        for model, card in cards.items()
+        for name, value in card.true_parameters(severity).items()
+    }

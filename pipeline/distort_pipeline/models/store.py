@@ -1,0 +1,230 @@
+"""Trained generators and checkpoints on disk, as arrays only: loading executes no code.
+
+models/jpeg/store.json                    the machine-readable model card: settings, data, figures, digest
+models/jpeg/README.md                     the model card for people
+models/jpeg/generator.safetensors         the weights used in generation, float32
+models/jpeg/validation_histograms.npz     per-tile histograms for the acceptance thresholds of batch reports
+models/jpeg/live/                         losses and validation JSD_NSS over the steps, as DVC plots
+models/jpeg/side_by_side/                 side-by-side images during training
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from distort_pipeline.data.builds import StagedStore
+from distort_pipeline.data.files import is_ours, stored_metadata, write_bytes
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.models.card import ModelCard, read_card
+from distort_pipeline.models.readme import readme
+
+if TYPE_CHECKING:
+    import keras
+
+    from distort_pipeline.networks.composed import ComposedPredictor
+    from distort_pipeline.networks.predictor import Predictor
+
+
+WEIGHTS = "generator.safetensors"
+HISTOGRAMS = "validation_histograms.npz"
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays as safetensors, atomically."""
+    # np.ascontiguousarray would give a scalar, such as an optimiser's step count, an axis
+    contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
+    write_bytes(path, save(contiguous, metadata=dict(metadata or {})))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the named arrays and the metadata of a safetensors file; PipelineError if missing or damaged."""
+    try:
+        arrays = load(path.read_bytes())
+        with safetensors.safe_open(path, "numpy") as file:
+            return arrays, dict(file.metadata() or {})
+    except FileNotFoundError:
+        raise PipelineError(f"there is no file {path}") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise PipelineError(f"{path} is damaged: {error}") from None
+
+
+def arrays_digest(arrays: Arrays) -> str:
+    """Return the SHA-256 over names, shapes, types and bytes of `arrays`, sorted by name."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class ValidationHistograms:
+    """Histograms of the products in JSD_NSS for each validation tile, at one level.
+
+    Counts are (n, 103); `images` (n,) are the indices of the tiles' images.
+    """
+
+    pristine: NDArray[np.int64]
+    true: NDArray[np.int64]
+    generated: NDArray[np.int64]
+    images: NDArray[np.int64]
+    tile_px: int
+
+
+def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> None:
+    """Write the histograms of each level, all of the same tiles, for acceptance thresholds."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        pristine=levels[0].pristine,
+        true=np.stack([histograms.true for histograms in levels]),
+        generated=np.stack([histograms.generated for histograms in levels]),
+        images=levels[0].images,
+        tile_px=np.asarray(levels[0].tile_px),
+    )
+    write_bytes(folder / HISTOGRAMS, buffer.getvalue())
+
+
+def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
+    """Return the histograms of a model folder for each level, mildest first; PipelineError if damaged."""
+    try:
+        with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
+            pristine, images, tile_px = stored["pristine"], stored["images"], int(stored["tile_px"])
+            return tuple(
+                ValidationHistograms(pristine, true, generated, images, tile_px)
+                for true, generated in zip(stored["true"], stored["generated"], strict=True)
+            )
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None
+
+
+def finished_models(models: Path) -> dict[str, Path]:
+    """Return name → folder of each finished model in `models`, sorted by name, without those of other projects."""
+    folders = (path.parent for path in sorted(models.glob("[!.]*/store.json")))  # without staging
+    return {folder.name: folder for folder in folders if _is_ours(folder)}
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return is_ours(stored_metadata(folder))
+    except PipelineError:
+        return True  # a damaged model is an error for its reader
+
+
+def model_folders(models: Path) -> dict[str, Path]:
+    """Return name → folder of each finished model in `models`, sorted by name; PipelineError if none."""
+    if not models.is_dir():
+        raise PipelineError(f"there is no folder of models {models}; train first, or name one with --models")
+    folders = finished_models(models)
+    if not folders:
+        raise PipelineError(
+            f"no finished model lies in {models}; train first, or name a folder of models with --models"
+        )
+    return folders
+
+
+def publish_model(build: StagedStore, card: ModelCard) -> None:
+    """Write the card, for programs and for people, and move the finished model to its folder."""
+    write_bytes(build.work / "README.md", readme(card).encode())
+    build.publish(card.metadata())
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A model card and its generator."""
+
+    card: ModelCard
+    predictor: Predictor | ComposedPredictor
+
+    @property
+    def digest(self) -> str:
+        """The digest of the weights."""
+        return self.card.weights_digest
+
+
+def load_generator(
+    folder: Path, *, batch_size: int, precision: str = "float32", image_stats: bool = True
+) -> TrainedGenerator:
+    """Return the generator of a model folder, loaded once per process; PipelineError if its weights are damaged.
+
+    Without `image_stats`, a generator that needs statistics of the whole image computes them from each tile.
+    """
+    return _loaded(folder, read_card(folder).weights_digest, batch_size, precision, image_stats)
+
+
+@lru_cache(maxsize=8)  # keyed by digest: a later training may replace the model in the folder
+def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
+    card = read_card(folder)
+    weights = model_weights(folder, weights_digest)
+    network = card.network
+    if network.parts is not None:
+        from distort_pipeline.networks.composed import ComposedPredictor
+        from distort_pipeline.networks.saved import composed_generator
+
+        generator = composed_generator(weights, network.parts)
+        return TrainedGenerator(card, ComposedPredictor(generator, batch_size=batch_size))
+    from distort_pipeline.networks.generator import Architecture, build_generator
+    from distort_pipeline.networks.layers import fused_weights
+    from distort_pipeline.networks.predictor import Predictor
+
+    model = build_generator(
+        Architecture(
+            network.base_filters, network.noise_channels, network.codec_prior, network.noise_pyramid, len(card.levels)
+        ),
+        precision=precision,
+        fused=True,
+        image_stats=image_stats,
+    )
+    assign_weights(model, fused_weights(weights))
+    predictor = Predictor(
+        model,
+        noise_channels=network.noise_channels,
+        batch_size=batch_size,
+        multi_level=card.is_multi_level,
+        image_stats=image_stats and network.image_stats,
+    )
+    return TrainedGenerator(card, predictor)
+
+
+def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
+    """Return path → array, float32, of a model folder; PipelineError if the weights do not match the digest."""
+    weights, _ = read_arrays(folder / WEIGHTS)
+    if arrays_digest(weights) != weights_digest:
+        raise PipelineError(f"{folder / WEIGHTS} is damaged: its digest differs from the digest in the model card")
+    # the shipped weights are stored in half precision
+    return {path: array.astype("float32") for path, array in weights.items()}
+
+
+def weights_of(model: keras.Model) -> dict[str, Any]:
+    """Return path → array of every variable of `model`."""
+    import numpy as np
+
+    return {variable.path: np.asarray(variable) for variable in model.variables}
+
+
+def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
+    """Assign the arrays of `weights` to `model`; PipelineError names an array that is missing or of another shape."""
+    for variable in model.variables:
+        if variable.path not in weights:
+            raise PipelineError(f"the weights lack {variable.path}: train a model of an older version again")
+        if tuple(variable.shape) != weights[variable.path].shape:
+            raise PipelineError(
+                f"{variable.path} is of shape {weights[variable.path].shape}, the network needs "
+                f"{tuple(variable.shape)}: train a model of an older version again"
+            )
+        variable.assign(weights[variable.path])

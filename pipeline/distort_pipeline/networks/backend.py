@@ -1,0 +1,128 @@
+"""Starts the Keras backend: its choice, its log level and its threads.
+
+Keras is imported from here, `from distort_pipeline.networks.backend import keras, ops`, never by its own name: this
+starts the backend. Modules without networks, as for the significance of images, start none.
+
+The environment variable KERAS_BACKEND chooses the backend for a process and its children. There is no setting for
+this, because weights and checkpoints fit either backend.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distort_pipeline.errors import PipelineError, did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+    from keras import ops
+
+__all__ = ["backend_name", "has_bfloat16", "keras", "ops", "pin_backend_threads", "start_backend"]
+
+BACKENDS = ("tensorflow", "jax")
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of x86 processors
+LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's; unless 0, stderr is discarded too, as 2.21 always prints
+
+
+def __getattr__(name: str) -> Any:
+    """Return Keras, or its operations, after the start of the backend."""
+    if name not in ("keras", "ops"):
+        raise AttributeError(name)
+    start_backend()
+    import keras
+
+    return keras if name == "keras" else keras.ops
+
+
+def backend_name() -> str:
+    """Return the backend named by KERAS_BACKEND; TensorFlow if unset."""
+    return os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def has_bfloat16() -> bool:
+    """Return whether this processor multiplies in bfloat16; where it only emulates it, float32 is faster."""
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    return any(flag in text for flag in BFLOAT16_FLAGS)
+
+
+def start_backend() -> None:
+    """Import the backend, silently, and configure Keras; PipelineError if unknown, or if JAX is not installed."""
+    if backend_name() not in BACKENDS:
+        raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}{did_you_mean(backend_name(), BACKENDS)}")
+    if backend_name() == "jax" and find_spec("jax") is None:
+        raise PipelineError(
+            "KERAS_BACKEND is jax, but JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
+        )
+    with _without_keras_settings():
+        _import_backend()
+
+
+def _import_backend() -> None:
+    if backend_name() == "tensorflow" and "tensorflow" not in sys.modules:
+        with _quiet():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices("GPU")
+            tf.get_logger().setLevel("ERROR")  # TensorFlow warns of retracing at each new image size
+    import keras
+
+    keras.config.set_floatx("float32")  # the networks are written for these
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
+
+
+@contextmanager
+def _without_keras_settings() -> Iterator[None]:
+    """Hide the user's keras.json from imports in this block: TensorFlow and Keras refuse some of each other's types."""
+    folder = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        if folder is None:
+            del os.environ["KERAS_HOME"]
+        else:
+            os.environ["KERAS_HOME"] = folder
+
+
+def pin_backend_threads(threads: int) -> None:
+    """Make TensorFlow use `threads` threads in this process (0: one per core), unless computation has already begun."""
+    start_backend()
+    if backend_name() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        return  # TensorFlow has already computed in this process and keeps its threads
+    with _quiet():
+        tf.constant(0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Discard the output of libraries on stderr, unless TF_CPP_MIN_LOG_LEVEL is 0."""
+    if os.environ.setdefault(LOG_LEVEL_VARIABLE, "3") == "0":
+        yield
+        return
+    if sys.stderr is None:  # in a Python without a console
+        yield
+        return
+    sys.stderr.flush()
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)

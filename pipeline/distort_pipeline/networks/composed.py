@@ -1,0 +1,215 @@
+"""A generator composed of small models: codec → tone, filters → network → noise → JPEG; any of them may be absent.
+
+    base  = filters(tone(codec(x)))                 fitted, for all images or with the parameters of a training image
+    y     = jpeg(base + body(base, x, n, z) + n)    n: signal-dependent noise, z: white noise and latents
+
+Every part has its own file and its own fit. What varies per image (curve, kernel, gain) is resampled: an image's seed
+chooses one training image, and all parts take that one's parameters, so that what belongs together stays together.
+
+An image is distorted in blocks of BLOCK_PX, each with as much context as the parts reach. A tile is put together from
+the same blocks as the whole image: it is equal to its place there, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.patches import Levels, TilePosition, white_field
+from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise
+from distort_pipeline.networks.wavelets import Significances
+from distort_pipeline.records import Image, Images
+
+FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
+CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
+LATENTS = 4  # per image: log gain, and free ones
+GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
+BLOCK_PX = 256  # sides of what is distorted at a time
+Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
+Body = Callable[..., Levels]
+
+
+@dataclass(frozen=True)
+class ComposedGenerator:
+    """The parts in the order in which they act, see above."""
+
+    choices: tuple[int, ...] = (0,)  # training images whose parameters are resampled
+    codec: Codec | None = None
+    linear: tuple[Any, ...] = ()  # of Tone, Filters, PhaseFilters, FieldFilters
+    body: Body | None = None
+    noise: SignalNoise | None = None
+    noise_gain: float = 1.0
+    jpeg: JpegStage | None = None
+    fit_report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def random(self) -> bool:
+        """Whether two seeds give two images."""
+        per_image = any(model.sets > 1 for model in self.linear)
+        panned = self.codec is not None and self.codec.panned
+        return self.noise is not None or self.body is not None or per_image or panned
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels on each side that decide a pixel, in whole GRID_PX; a codec in front reaches over the whole image."""
+        reach = sum(getattr(model, "reach_px", 0) for model in (*self.linear, self.noise, self.body, self.jpeg))
+        return -(-reach // GRID_PX) * GRID_PX
+
+    def with_parts(self, **parts: Any) -> ComposedGenerator:
+        """Return this generator with other parts."""
+        return dataclasses.replace(self, **parts)
+
+    def base(self, image: NDArray[Any], choice: int, position: TilePosition) -> Levels:
+        """Return what tone and filters make of `image` (H, W, 3), with training image `choice`'s parameters."""
+        values = image.astype(np.float32)
+        for model in self.linear:
+            values = model.distort(values, choice, position)
+        return values
+
+    def inputs(self, coded: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
+        """Return base, noise (H, W, 3) in levels, free white noise (H, W, 2) and latents (4,) of a part of an image."""
+        rng = np.random.Generator(np.random.PCG64(seed))
+        choice = self.choices[int(rng.integers(len(self.choices)))]
+        latent = rng.standard_normal(LATENTS, dtype=np.float32)
+        base = self.base(coded, choice, position)
+        height, width = base.shape[:2]
+        y, x = position.y - REACH_PX, position.x - REACH_PX
+        white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)
+        noise = np.zeros_like(base)
+        if self.noise is not None:
+            log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
+            noise = self.noise.colour(base, white[..., :3], log_gain) * np.float32(self.noise_gain)
+            latent[0] = log_gain
+        free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
+        return {"base": base, "noise": noise, "free": free, "latent": latent}
+
+    def distort(self, image: Pixels, severity: float, seed: int) -> Pixels:
+        """Return `image` (H, W, 3) distorted; a `severity` below 1 gives that share of the change, then the codec."""
+        return DistortedImage(self, image, severity, seed).tile(0, 0, *image.shape[:2])
+
+    def distort_part(self, image: Pixels, coded: Pixels, severity: float, seed: int, position: TilePosition) -> Pixels:
+        """Return a part of an image distorted, without its surroundings; `coded` is that part of its coded version."""
+        values = self.levels(image, coded, seed, position)
+        if severity < 1:
+            values = image + np.float32(severity) * (values - image)
+        pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
+
+    def levels(self, image: Pixels, coded: Pixels, seed: int, position: TilePosition) -> Levels:
+        """Return what is rounded and goes through the JPEG stage: of a part of an image, and of its `coded` version."""
+        drawn = self.inputs(coded, seed, position)
+        values = drawn["base"] + drawn["noise"]
+        if self.body is not None:
+            values = values + self.body(image=image, position=position, **drawn)
+        return np.asarray(values, np.float32)
+
+
+class DistortedImage:
+    """One image under one seed: its blocks are distorted when a tile first needs them, and kept."""
+
+    def __init__(self, generator: ComposedGenerator, image: Pixels, severity: float, seed: int) -> None:
+        self.generator, self.image, self.severity, self.seed = generator, image, severity, seed
+        self._coded = image
+        if generator.codec is not None:
+            self._coded = generator.codec.encode(image, np.random.Generator(np.random.PCG64(seed)))
+        self._distorted = np.empty_like(image)
+        self._ready: set[tuple[int, int]] = set()
+
+    def tile(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """Return the tile (height, width, 3) that begins at row `y`, column `x`."""
+        for first_row in _blocks(y, height):
+            for first_column in _blocks(x, width):
+                if (first_row, first_column) not in self._ready:
+                    self._ready.add((first_row, first_column))
+                    self._distort_block(first_row, first_column)
+        return self._distorted[y : y + height, x : x + width].copy()
+
+    def _distort_block(self, first_row: int, first_column: int) -> None:
+        height, width = self.image.shape[:2]
+        reach = self.generator.reach_px
+        rows, columns = (
+            slice(max(first - reach, 0), min(first + BLOCK_PX + reach, side))
+            for first, side in ((first_row, height), (first_column, width))
+        )
+        position = TilePosition(rows.start, columns.start, height, width)
+        image, coded = self.image[rows, columns], self._coded[rows, columns]
+        pixels = self.generator.distort_part(image, coded, self.severity, self.seed, position)
+        y, x = first_row - rows.start, first_column - columns.start
+        block = pixels[y : y + BLOCK_PX, x : x + BLOCK_PX]
+        self._distorted[first_row : first_row + BLOCK_PX, first_column : first_column + BLOCK_PX] = block
+
+
+def _blocks(first: int, length: int) -> Iterator[int]:
+    """Yield where the blocks begin that hold pixels `first` to `first + length`."""
+    yield from range(first // BLOCK_PX * BLOCK_PX, first + length, BLOCK_PX)
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """Which image a tile is of, and where in it; tiles of one image share its seed: kernel, tone, gain, noise."""
+
+    digest: str  # of the image
+    read: Callable[[], Image]  # the whole image
+    y: int
+    x: int
+    seed: int
+
+
+class ComposedPredictor:
+    """Distorts images with a composed generator, one by one: nothing depends on what else is in a batch."""
+
+    multi_level = False  # one level; between it and the pristine image, the change is scaled and the last stage kept
+    image_stats = False
+
+    def __init__(self, generator: ComposedGenerator, *, batch_size: int) -> None:
+        self.generator, self.batch_size = generator, batch_size
+        self.sources: Mapping[int, TileSource] = {}
+        self._last: tuple[Hashable, DistortedImage] | None = None
+
+    def set_sources(self, sources: Mapping[int, TileSource]) -> None:
+        """Take in which image the tile of each seed is of; tiles of other seeds are taken for whole images."""
+        self.sources = sources
+
+    def distort(
+        self,
+        images: Images,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        significances: Significances | None = None,
+    ) -> Images:
+        """Return `images` (N, H, W, 3) distorted, each with its own seed; a severity below 1 scales the change."""
+        parts = list(self.distort_batches(images, seeds, severities, significances))
+        return np.concatenate(parts) if parts else np.empty_like(images)
+
+    def distort_batches(
+        self,
+        images: Images,
+        seeds: Sequence[int],
+        severities: Sequence[float] | None = None,
+        significances: Significances | None = None,  # noqa: ARG002 - of other generators
+    ) -> Iterator[Images]:
+        """Yield what `distort` returns, `batch_size` images at a time."""
+        severities = [1.0] * len(images) if severities is None else severities
+        for first in range(0, len(images), self.batch_size):
+            rows = range(first, min(first + self.batch_size, len(images)))
+            yield np.stack([self._distorted(images[row], int(seeds[row]), float(severities[row])) for row in rows])
+
+    def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:
+        """Return one whole `image` (H, W, 3) distorted."""
+        return self.distort(image[None], [seed], [severity])[0]
+
+    def _distorted(self, image: Image, seed: int, severity: float) -> Image:
+        source = self.sources.get(seed)
+        if source is None:
+            return self.generator.distort(image, severity, seed)
+        key = (source.digest, source.seed, severity)
+        if self._last is None or self._last[0] != key:
+            self._last = key, DistortedImage(self.generator, source.read(), severity, source.seed)
+        return self._last[1].tile(source.y, source.x, *image.shape[:2])

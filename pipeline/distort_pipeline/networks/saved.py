@@ -1,0 +1,86 @@
+"""A composed generator as arrays and a description: what its model folder stores, without code that runs.
+
+Arrays are named "part.field", such as "noise.kernels" or "linear_0.kernels"; the network's under its variables' paths
+behind "body/". The description is JSON: which parts there are, and their few words and numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.composed import ComposedGenerator
+from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters, Tone
+from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.signal_noise import SignalNoise
+
+Arrays = dict[str, NDArray[Any]]
+BODY = "body/"
+LINEAR: dict[str, Any] = {kind.__name__: kind for kind in (Tone, Filters, PhaseFilters, FieldFilters)}
+NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
+
+
+def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays of `generator` and its description; `composed_generator` makes it of them again."""
+    arrays: Arrays = {"choices": np.array(generator.choices, np.int32)}
+    described: dict[str, Any] = {"noise_gain": generator.noise_gain, "linear": []}
+    for number, model in enumerate(generator.linear):
+        name = f"linear_{number}"
+        fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+        numbers = {key: value for key, value in fields.items() if not isinstance(value, np.ndarray)}
+        arrays.update({f"{name}.{key}": value for key, value in fields.items() if key not in numbers})
+        described["linear"].append({"kind": type(model).__name__, **numbers})
+    if generator.codec is not None:
+        described["codec"] = dataclasses.asdict(generator.codec)
+    if generator.noise is not None:
+        for name in NOISE_FIELDS:
+            arrays[f"noise.{name}"] = getattr(generator.noise, name)
+    if generator.jpeg is not None:
+        arrays["jpeg.luma"], arrays["jpeg.chroma"] = (
+            table.astype(np.int32) for table in (generator.jpeg.luma, generator.jpeg.chroma)
+        )
+        described["jpeg"] = {"subsampling": generator.jpeg.subsampling}
+    if generator.body is not None:
+        body: Any = generator.body
+        described["body"] = {"noise_scale": body.noise_scale, "stochastic": body.stochastic}
+        arrays.update({BODY + variable.path: np.asarray(variable) for variable in body.network.variables})
+    return arrays, described
+
+
+def composed_generator(arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> ComposedGenerator:
+    """Return the generator of `composed_arrays`; Keras is imported only if it has a network."""
+    linear: list[Any] = []
+    for number, model in enumerate(described["linear"]):
+        prefix = f"linear_{number}."
+        fields = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        numbers = {key: value for key, value in model.items() if key != "kind"}
+        linear.append(LINEAR[model["kind"]](**fields, **numbers))
+    noise = jpeg = codec = body = None
+    if "noise.kernels" in arrays:
+        noise = SignalNoise(*(arrays[f"noise.{name}"] for name in NOISE_FIELDS))
+    if "jpeg" in described:
+        luma, chroma = (arrays[name].astype(np.int64) for name in ("jpeg.luma", "jpeg.chroma"))
+        jpeg = JpegStage(luma, chroma, described["jpeg"]["subsampling"])
+    if "codec" in described:
+        codec = Codec(**described["codec"])
+    if "body" in described:
+        from distort_pipeline.networks.compact import CompactBody, new_body
+
+        network = new_body()
+        for variable in network.variables:
+            variable.assign(arrays[BODY + variable.path])
+        body = CompactBody(network, **described["body"])
+    return ComposedGenerator(
+        choices=tuple(int(choice) for choice in arrays["choices"]),
+        codec=codec,
+        linear=tuple(linear),
+        body=body,
+        noise=noise,
+        noise_gain=described["noise_gain"],
+        jpeg=jpeg,
+    )

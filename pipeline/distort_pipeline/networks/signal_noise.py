@@ -1,0 +1,291 @@
+"""Signal-dependent noise: Gaussian, its strength and spectrum by local luminance and contrast, its gain per image.
+
+n_c(p) = gain · s_c(x_c(p)) · [A(p) R (h(p) * z)(p)]_c, with white z in three components. s_c is a channel's deviation
+at its own level, linear between KNOTS: the Poisson-Gauss law of sensors is a special case. In (Y, Cb, Cr), A is
+diagonal: the deviation of each component of residuals divided by s, in LUMAS × CONTRASTS bins and interpolated between
+them; Y goes by the contrast of luma, Cb and Cr by that of chroma. R is the root of the components' correlation, h are
+zero-phase kernels by contrast bin and component, roots of the spectra of whitened residuals. The gain is resampled
+from those of the training images: ISO, exposure, grain of a film stock.
+
+Residuals are cut at CUT local deviations before anything is fitted: a few pixels that other models could not explain,
+mostly edges, must not make noise of all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
+
+from distort_pipeline.networks.patches import Levels, PairPatch
+
+LUMAS = 8  # bins
+CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
+CONTRASTS = len(CONTRAST_QUANTILES)
+CONTRAST_OF = (0, 1, 1)  # of Y the contrast of luma, of Cb and Cr that of chroma
+WINDOW_SIGMA_PX = 2.0  # of the local mean and deviation
+CONTRAST_WINDOW_PX = 7
+CUT, CUT_SIGMA_PX = 2.5, 6.0  # local deviations, and the window in which they are local
+KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
+SPECTRUM_PX = 32  # windows, half overlapping
+TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
+TO_RGB = np.linalg.inv(TO_YCC)
+LEAST_VARIANCE = 1e-4  # levels²
+CORRECTIONS, MOST_CORRECTION = 3, 2.0  # rounds through the last stage; the most that one changes an amplitude
+PRIOR_PIXELS = 300  # that neighbouring bins are worth
+LEVELS = np.arange(256)
+KNOTS = np.linspace(0, 255, 17)  # levels at which each channel's deviation is fitted
+KNOT_PRIOR_PIXELS = 2000  # that the deviation of a channel's every level weighs at each knot
+CLIPPED = 4  # levels from either end: residuals there are cut off, and nothing is fitted to them
+
+
+@dataclass(frozen=True)
+class SignalNoise:
+    """Deviations (3, KNOTS) in levels, the rest of unit size: amplitudes (LUMAS, CONTRASTS, 3), mixing (3, 3)."""
+
+    deviations: NDArray[np.float32]
+    amplitudes: NDArray[np.float32]
+    mixing: NDArray[np.float32]
+    kernels: NDArray[np.float32]  # (CONTRASTS, 3, K, K), of unit energy
+    contrasts: NDArray[np.float32]  # (2, CONTRASTS), log deviations in levels, of luma and of chroma
+    log_gains: NDArray[np.float32]  # (training images,)
+    reach_px: ClassVar[int] = CONTRAST_WINDOW_PX // 2  # of the image; white noise is drawn as far as it is needed
+
+    def draw(self, base: Levels, rng: np.random.Generator, log_gain: float) -> Levels:
+        """Return noise for `base` (H, W, 3) in levels, RGB."""
+        height, width = base.shape[:2]
+        white = rng.standard_normal((height + 2 * REACH_PX, width + 2 * REACH_PX, 3), dtype=np.float32)
+        return self.colour(base, white, log_gain)
+
+    def colour(self, base: Levels, white: NDArray[np.float32], log_gain: float) -> Levels:
+        """Return noise with the spectrum, covariance and strength that belong to `base` (H, W, 3).
+
+        `white` (H + 14, W + 14, 3) is white noise that reaches 7 px beyond it on every side.
+        """
+        height, width = base.shape[:2]
+        surroundings = Surroundings.of(base, self.contrasts)
+        shape = [next_fast_len(side, real=True) for side in white.shape[:2]]
+        inside = (slice(2 * REACH_PX, 2 * REACH_PX + height), slice(2 * REACH_PX, 2 * REACH_PX + width))
+        components = np.zeros((height, width, 3), np.float32)
+        for c in range(3):
+            spectrum = rfft2(white[..., c], shape)
+            for t in range(CONTRASTS):
+                filtered = irfft2(spectrum * rfft2(self.kernels[t, c], shape), shape)[inside]
+                # of one z: amplitudes add up, not powers
+                components[..., c] += surroundings.shares[CONTRAST_OF[c]][..., t] * filtered
+        ycc = surroundings.interpolate(self.amplitudes) * (components @ self.mixing.T)
+        unit = ycc @ TO_RGB.T.astype(np.float32)
+        return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
+
+    def whiten(self, base: Levels, residual: Levels, surroundings: Surroundings) -> Levels:
+        """Return `residual` (H, W, 3) in units of what the bins say, its components uncorrelated, not its pixels."""
+        unit = _cut(_unit_ycc(base, residual, self.deviations)) / surroundings.interpolate(self.amplitudes)
+        return np.asarray(unit @ np.linalg.inv(self.mixing).T, np.float32)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Of each pixel the local luma (H, W), and the shares (H, W, CONTRASTS) of luma's and of chroma's contrast bins."""
+
+    luma: Levels
+    shares: tuple[Levels, Levels]
+
+    @classmethod
+    def of(cls, base: Levels, contrasts: NDArray[np.float32]) -> Surroundings:
+        """Return those of `base` (H, W, 3) for bins with their centres at `contrasts` (2, CONTRASTS)."""
+        luma, *logs = local_contrast(base)
+        shares = []
+        for log, centres in zip(logs, contrasts, strict=True):
+            position = np.interp(log, centres, np.arange(CONTRASTS)).astype(np.float32)
+            shares.append(np.maximum(1 - np.abs(position[..., None] - np.arange(CONTRASTS, dtype=np.float32)), 0))
+        return cls(luma, (shares[0], shares[1]))
+
+    def interpolate(self, amplitudes: NDArray[np.float32]) -> Levels:
+        """Return `amplitudes` (LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
+        position = np.clip(self.luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
+        low = np.minimum(position.astype(np.intp), LUMAS - 2)
+        high_share = (position - low).astype(np.float32)
+        at_pixels = np.zeros((*self.luma.shape, 3), np.float32)
+        for c in range(3):
+            for t in range(CONTRASTS):
+                table = amplitudes[:, t, c]
+                amplitude = (1 - high_share) * table[low] + high_share * table[low + 1]
+                at_pixels[..., c] += self.shares[CONTRAST_OF[c]][..., t] * amplitude
+        return at_pixels
+
+    def bins(self, component: int) -> NDArray[np.intp]:
+        """Return the number of the nearest bin (H, W), LUMAS by CONTRASTS, of a component."""
+        rows = np.clip(self.luma / (256 / LUMAS), 0, LUMAS - 1).astype(np.intp)
+        return rows * CONTRASTS + self.shares[CONTRAST_OF[component]].argmax(-1)
+
+
+def local_contrast(base: Levels) -> tuple[Levels, Levels, Levels]:
+    """Return the local mean luma of `base` (H, W, 3), and the logs of the local deviations of luma and of chroma."""
+    ycc = base @ TO_YCC.T.astype(np.float32) - np.array([128, 0, 0], np.float32)
+    size, border = (CONTRAST_WINDOW_PX, CONTRAST_WINDOW_PX), cv2.BORDER_REFLECT_101
+    mean = cv2.GaussianBlur(ycc, size, WINDOW_SIGMA_PX, borderType=border)
+    square = cv2.GaussianBlur(np.square(ycc), size, WINDOW_SIGMA_PX, borderType=border)
+    variance = np.maximum(square - np.square(mean), 0)
+    luma, chroma = np.sqrt(variance[..., 0]), np.sqrt(variance[..., 1:].sum(-1))
+    return mean[..., 0] + 128, np.log(luma + 0.5), np.log(chroma + 0.5)
+
+
+def deviation_at(base: Levels, deviations: NDArray[np.float32]) -> Levels:
+    """Return each channel's deviation at its level in `base` (H, W, 3), linear between knots."""
+    tables = np.stack([np.interp(LEVELS, KNOTS, deviation) for deviation in deviations], axis=-1).astype(np.float32)
+    levels = np.clip(np.rint(base), 0, 255).astype(np.uint8)
+    return np.stack([tables[levels[..., c], c] for c in range(3)], axis=-1)
+
+
+def fit_signal_noise(
+    patches: Sequence[PairPatch],
+    bases: Sequence[Levels],
+    residuals: Sequence[Levels] | None = None,
+    *,
+    last_stage: Callable[[Levels], Levels] | None = None,
+) -> SignalNoise:
+    """Return the noise that `residuals` (default: distorted - base) look like, where neither side is clipped.
+
+    `last_stage` is what happens to levels once noise has been added (rounding, a JPEG): a few rounds correct the
+    amplitudes and spectra until drawn residuals behind it are like the true ones.
+    """
+    if residuals is None:
+        residuals = [patch.distorted - base for patch, base in zip(patches, bases, strict=True)]
+    noise = SignalNoise(
+        deviations=_deviations(bases, residuals),
+        amplitudes=np.ones((LUMAS, CONTRASTS, 3), np.float32),
+        mixing=np.eye(3, dtype=np.float32),
+        kernels=np.zeros((CONTRASTS, 3, KERNEL_PX, KERNEL_PX), np.float32),
+        contrasts=_contrasts(bases),
+        log_gains=np.zeros(1, np.float32),
+    )
+    pixels = [(base, Surroundings.of(base, noise.contrasts)) for base in bases]
+    true_powers, counts = _powers(noise, pixels, residuals)
+    noise = replace(noise, amplitudes=np.sqrt(true_powers).astype(np.float32))
+    noise = replace(noise, mixing=_correlation_root(noise, pixels, residuals))
+    true_spectra = spectra = _spectra(noise, pixels, residuals)
+    noise = replace(noise, kernels=_kernels(spectra))
+    if last_stage is not None:
+        steady = [p.distorted - residual for p, residual in zip(patches, residuals, strict=True)]
+        for turn in range(CORRECTIONS):
+            drawn = []
+            for number, (base, levels) in enumerate(zip(bases, steady, strict=True)):
+                rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([turn, number])))
+                drawn.append(last_stage(levels + noise.draw(base, rng, 0.0)) - levels)
+            ratio = true_powers / _powers(noise, pixels, drawn)[0]
+            trust = counts / (counts + PRIOR_PIXELS)
+            amplitudes = noise.amplitudes * np.clip(ratio, MOST_CORRECTION**-2, MOST_CORRECTION**2) ** (0.5 * trust)
+            change = np.clip(true_spectra / _spectra(noise, pixels, drawn), 1 / MOST_CORRECTION, MOST_CORRECTION)
+            spectra = spectra * change
+            noise = replace(noise, amplitudes=amplitudes.astype(np.float32), kernels=_kernels(spectra))
+    return noise
+
+
+Pixels = Sequence[tuple[Levels, Surroundings]]
+
+
+def _contrasts(bases: Sequence[Levels]) -> NDArray[np.float32]:
+    """Return the centres (2, CONTRASTS) of contrast bins, rising."""
+    logs = [local_contrast(base)[1:] for base in bases]
+    centres = []
+    for kind in range(2):
+        every = np.concatenate([log[kind][::4, ::4].ravel() for log in logs])
+        centres.append(np.maximum.accumulate(np.quantile(every, CONTRAST_QUANTILES) + 1e-3 * np.arange(CONTRASTS)))
+    return np.array(centres, np.float32)
+
+
+def _unclipped(base: Levels) -> NDArray[np.bool_]:
+    return (base > CLIPPED) & (base < 255 - CLIPPED)
+
+
+def _unit_ycc(base: Levels, residual: Levels, deviations: NDArray[np.float32]) -> Levels:
+    """Return Y, Cb and Cr of `residual` divided by each channel's deviation at its level."""
+    return (residual / deviation_at(base, deviations)) @ TO_YCC.T.astype(np.float32)
+
+
+def _cut(unit: Levels) -> Levels:
+    """Return `unit` (H, W, 3) cut at CUT local deviations on either side."""
+    size = cv2.GaussianBlur(np.abs(unit), (0, 0), CUT_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
+    most = CUT * np.sqrt(np.float32(np.pi / 2)) * size + 1e-6  # a Gaussian's deviation by its mean size
+    return np.clip(unit, -most, most)
+
+
+def _deviations(bases: Sequence[Levels], residuals: Sequence[Levels]) -> NDArray[np.float32]:
+    """Return each channel's deviation (3, KNOTS) at the knots; knots that few pixels are near lean on all levels."""
+    counts, squares = np.zeros((3, len(LEVELS))), np.zeros((3, len(LEVELS)))
+    for base, residual in zip(bases, residuals, strict=True):
+        levels, unclipped, cut = np.clip(np.rint(base), 0, 255).astype(np.intp), _unclipped(base), _cut(residual)
+        for c in range(3):
+            seen = unclipped[..., c]
+            counts[c] += np.bincount(levels[..., c][seen], minlength=256)
+            squares[c] += np.bincount(levels[..., c][seen], np.square(cut[..., c][seen]), minlength=256)
+    hats = np.maximum(1 - np.abs(LEVELS[:, None] - KNOTS) / KNOTS[1], 0)  # (256, KNOTS)
+    mean = squares.sum(1, keepdims=True) / np.maximum(counts.sum(1, keepdims=True), 1)
+    variances = (squares @ hats + KNOT_PRIOR_PIXELS * mean) / (counts @ hats + KNOT_PRIOR_PIXELS)
+    return np.sqrt(np.maximum(variances, LEAST_VARIANCE)).astype(np.float32)
+
+
+def _powers(
+    noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean squares and the numbers of pixels of each bin (LUMAS, CONTRASTS, 3) of cut unit residuals.
+
+    Bins that few pixels fill lean on their neighbours in luminance.
+    """
+    sums, counts = np.zeros((3, LUMAS * CONTRASTS)), np.zeros((3, LUMAS * CONTRASTS))
+    inside = (slice(4, -4), slice(4, -4))
+    for (base, surroundings), residual in zip(pixels, residuals, strict=True):
+        squares = np.square(_cut(_unit_ycc(base, residual, noise.deviations)))[inside]
+        unclipped = np.all(_unclipped(base), axis=-1)[inside]
+        for c in range(3):
+            bins = surroundings.bins(c)[inside][unclipped]
+            counts[c] += np.bincount(bins, minlength=LUMAS * CONTRASTS)
+            sums[c] += np.bincount(bins, squares[..., c][unclipped], minlength=LUMAS * CONTRASTS)
+    by_bin, seen = (kind.reshape(3, LUMAS, CONTRASTS).transpose(1, 2, 0) for kind in (sums, counts))
+    near = np.exp(-np.abs(np.arange(LUMAS)[:, None] - np.arange(LUMAS)))
+    trusted = np.minimum(seen, PRIOR_PIXELS)
+    means = by_bin / np.maximum(seen, 1)
+    prior = np.einsum("ml,ltc->mtc", near, trusted * means) / np.maximum(np.einsum("ml,ltc->mtc", near, trusted), 1e-9)
+    return np.maximum((by_bin + PRIOR_PIXELS * prior) / (seen + PRIOR_PIXELS), LEAST_VARIANCE), seen
+
+
+def _correlation_root(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]) -> NDArray[np.float32]:
+    """Return the symmetric root (3, 3) of the correlation of the components of residuals, noise.mixing being 1."""
+    products = 1e-6 * np.eye(3)
+    for (base, surroundings), residual in zip(pixels, residuals, strict=True):
+        white = noise.whiten(base, residual, surroundings)[_unclipped(base).all(-1)].astype(np.float64)
+        products += white.T @ white
+    scale = np.sqrt(np.diag(products))
+    values, vectors = np.linalg.eigh(products / np.outer(scale, scale))
+    return ((vectors * np.sqrt(np.maximum(values, 1e-3))) @ vectors.T).astype(np.float32)
+
+
+def _spectra(noise: SignalNoise, pixels: Pixels, residuals: Sequence[Levels]) -> NDArray[np.float64]:
+    """Return the power spectra (CONTRASTS, 3, S, S) of whitened residuals, each of mean 1."""
+    side, half = SPECTRUM_PX, SPECTRUM_PX // 2
+    window = np.sqrt(np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1]))
+    power = np.full((CONTRASTS, 3, side, side), 1e-9)
+    for (base, surroundings), residual in zip(pixels, residuals, strict=True):
+        white = noise.whiten(base, residual, surroundings)
+        views = np.lib.stride_tricks.sliding_window_view(white, (side, side), (0, 1))[::half, ::half]
+        spectra = np.square(np.abs(np.fft.fft2(views * window)))  # (n, m, 3, side, side)
+        for c in range(3):
+            shares = surroundings.shares[CONTRAST_OF[c]]
+            weights = np.lib.stride_tricks.sliding_window_view(shares, (side, side), (0, 1))[::half, ::half]
+            power[:, c] += np.einsum("nmt,nmij->tij", weights.mean((-1, -2)), spectra[:, :, c], optimize=True)
+    return power / power.mean((-1, -2), keepdims=True)
+
+
+def _kernels(power: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return kernels (CONTRASTS, 3, K, K) of unit energy: roots of power spectra (CONTRASTS, 3, S, S)."""
+    reach = KERNEL_PX // 2
+    lags = np.arange(-reach, reach + 1)
+    taper = np.outer(np.hanning(KERNEL_PX + 2)[1:-1], np.hanning(KERNEL_PX + 2)[1:-1]) ** 0.25
+    impulses = np.fft.ifft2(np.sqrt(power)).real
+    kernels = impulses[..., lags[:, None], lags[None]] * taper
+    return (kernels / np.sqrt(np.square(kernels).sum((-1, -2), keepdims=True))).astype(np.float32)

@@ -1,1 +1,0 @@
-"""Natural scene statistics and full-reference metrics; pure functions."""

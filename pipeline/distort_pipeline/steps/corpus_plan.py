@@ -1,0 +1,208 @@
+"""The inputs and the plan of a corpus: models, images, conditions, and all samples, checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
+from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR, Condition, build_conditions
+from distort_pipeline.data.corpus_metadata import KIND, VERSION, CorpusSettings, ModelLevel, ModelMetadata
+from distort_pipeline.data.manifests import Manifest
+from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
+from distort_pipeline.data.requests import QualityTarget
+from distort_pipeline.distortions import codec_versions, unsuitable
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.metrics.full_reference import WINDOW_PX
+from distort_pipeline.models.card import ModelCard, composite_parameters, read_card
+from distort_pipeline.models.composite import DistortionSpec
+from distort_pipeline.models.store import model_folders
+from distort_pipeline.records import ImageRecord
+
+Cards = Mapping[str, ModelCard]
+
+MIN_WHOLE_PX = WINDOW_PX  # of SSIM, in every sample's record
+RESERVED = ("pristine", "tiles")  # names of other parts of a corpus
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """The inputs and the plan of a corpus."""
+
+    folders: Mapping[str, Path]  # of the models
+    cards: Cards
+    conditions: tuple[Condition, ...]
+    images: Sequence[ImageRecord]  # with a tile in the plan
+    left_out: Mapping[str, str]  # path of an unusable image → reason
+    plan: CorpusPlan
+    settings: CorpusSettings
+
+    @property
+    def models(self) -> dict[str, ModelMetadata]:
+        """The metadata of the models."""
+        return {name: _model_metadata(card) for name, card in self.cards.items()}
+
+    @property
+    def needs_significances(self) -> bool:
+        """Whether a generator needs the significance of the tiles' images."""
+        return not self.settings.generate["whole_images"] and any(
+            card.network.image_stats for card in self.cards.values()
+        )
+
+    @property
+    def shared_truths(self) -> tuple[DistortionSpec, ...]:
+        """The true distortions shared by all batches of a condition: of the conditions of fixed severity."""
+        return tuple(
+            DistortionSpec(
+                condition.name, card.distortion, condition.level, card.true_parameters(condition.request.first)
+            )
+            for condition in self.conditions
+            if condition.fixed_severity
+            for card in [self.cards[condition.models[0]]]
+            if not card.external
+        )
+
+
+def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, listed_in: Path) -> PreparedCorpus:
+    """Return the inputs and the plan of a corpus; PipelineError for an impossible request."""
+    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.composite)
+    cards = {name: read_card(folder) for name, folder in folders.items()}
+    in_splits = [image for image in manifest.records if image.split in config.splits]
+    if not in_splits:
+        raise PipelineError(f"{listed_in} has no image in --splits {', '.join(config.splits)}")
+    left_out = unusable_images(in_splits, cards, whole_images=config.whole_images)
+    images = [image for image in in_splits if image.path not in left_out]
+    if not images:
+        path, reason = next(iter(left_out.items()))
+        raise PipelineError(f"no image of {listed_in} can be used; the first is {path}: {reason}")
+    conditions = plan_conditions(cards, config)
+    grid = TileGrid(None if config.whole_images else config.tile_px, config.crop_align or trained_align(cards))
+    plan = plan_corpus(
+        images,
+        conditions,
+        grid,
+        count=config.count,
+        samples_per_shard=config.samples_per_shard,
+        seed=config.seed,
+        allow_repeats=config.allow_repeats,
+    )
+    require_fit_names(folders)
+    if grid.tile_px is not None:
+        left_out |= {
+            image.path: f"too small: {image.width} x {image.height} px, a tile needs {grid.tile_px} px"
+            for image in images
+            if not grid.available(image)
+        }
+    used = {tile.image.image_digest for tile in plan.tiles}
+    return PreparedCorpus(
+        folders=folders,
+        cards=cards,
+        conditions=conditions,
+        images=[image for image in images if image.image_digest in used],
+        left_out=left_out,
+        plan=plan,
+        settings=corpus_settings(dataclasses.replace(config, crop_align=grid.align_px), cards, manifest.digest),
+    )
+
+
+def chosen_models(
+    folders: Mapping[str, Path], distortions: Sequence[str], composites: Sequence[str]
+) -> dict[str, Path]:
+    """Return the models named in `distortions` or `composites`, else all of `folders`.
+
+    >>> folders = {name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}
+    >>> list(chosen_models(folders, ["jp2k"], [])), list(chosen_models(folders, [], ["jpeg+white_noise"]))
+    (['jp2k'], ['jpeg', 'white_noise'])
+    """
+    requested = [*distortions, *(name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR))]
+    for name in requested:
+        if name not in folders:
+            raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
+    chosen = set(requested) or set(folders)
+    return {name: folder for name, folder in folders.items() if name in chosen}
+
+
+def require_fit_names(names: Iterable[str]) -> None:
+    """Raise PipelineError for a model with a name unfit for batches, arrays and reports."""
+    for name in names:
+        if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise PipelineError(
+                f"{name!r} cannot be the name of a model: arrays and files take the name of its folder, so only "
+                f"letters, digits, _, - and . are allowed, and not {' or '.join(RESERVED)}; rename the folder"
+            )
+
+
+def unusable_images(images: Sequence[ImageRecord], cards: Cards, *, whole_images: bool) -> dict[str, str]:
+    """Return path → reason for the `images` that a distortion or a metric of the corpus cannot take."""
+    names = sorted({card.distortion for card in cards.values() if not card.external})
+    reasons = {}
+    for image in images:
+        if whole_images and min(image.height, image.width) < MIN_WHOLE_PX:
+            reasons[image.path] = f"too small: {image.width} x {image.height} px, SSIM needs {MIN_WHOLE_PX} px"
+        for name in names:
+            if reason := unsuitable(name, image.height, image.width):
+                reasons[image.path] = reason
+    return reasons
+
+
+def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ...]:
+    """Return the conditions of a corpus; PipelineError for a request beyond a model's capabilities.
+
+    Without distortions and composites, each model of `cards` has its conditions.
+    """
+    for name in (name for composite in config.composite for name in composite.split(COMPOSITE_SEPARATOR)):
+        if cards[name].external:
+            raise PipelineError(
+                f"--composite cannot contain {name}, a model of external pairs: its true distortion cannot be "
+                "computed for other images"
+            )
+    conditions = build_conditions(
+        {name: card.capabilities for name, card in cards.items()},
+        config.distortions or ([] if config.composite else sorted(cards)),
+        levels=config.num_levels,
+        severity=config.severity,
+        composites=config.composite,
+        target=config.target,
+    )
+    for condition in conditions:
+        request = condition.request
+        if isinstance(request, QualityTarget):
+            _require_calibration(cards[condition.models[0]], condition.distortion)
+            continue
+        for severity in (request.first, (request.first + request.last) / 2, request.last):
+            composite_parameters({name: cards[name] for name in condition.models}, severity)  # needs a severity scale
+    return conditions
+
+
+def _require_calibration(card: ModelCard, name: str) -> None:
+    if not card.calibration:
+        raise PipelineError(f"--target needs a calibration, and the model of {name} has none; train it again")
+    card.true_parameters(0.5 / len(card.levels))  # any severity may be requested: needs a severity scale
+
+
+def trained_align(cards: Cards) -> int:
+    """Return the crop alignment in px for all models: the coarsest alignment in their training."""
+    return max(card.crop_align for card in cards.values())
+
+
+def corpus_settings(config: GenerateConfig, cards: Cards, manifest_digest: str) -> CorpusSettings:
+    """Return all settings with an effect on the bytes of the corpus."""
+    values = dataclasses.asdict(config)
+    return CorpusSettings(
+        format=KIND,
+        version=VERSION,
+        generate={name: value for name, value in values.items() if name not in RUNTIME_ONLY},
+        models={name: card.weights_digest for name, card in cards.items()},
+        manifest_digest=manifest_digest,
+        codecs=codec_versions([card.distortion for card in cards.values() if not card.external]),
+    )
+
+
+def _model_metadata(card: ModelCard) -> ModelMetadata:
+    levels = [ModelLevel(level.level, level.parameters, level.severity) for level in card.levels]
+    return ModelMetadata(
+        card.weights_digest, card.origin, tuple(levels), random=card.is_stochastic, grey=card.data.grey
+    )

@@ -1,1 +1,0 @@
-"""Files on disk and in object stores: images, manifests, pair stores, corpora, models."""

@@ -1,1 +1,0 @@
-"""The tasks of workers, a module for each kind: a task writes a whole shard and may be repeated."""

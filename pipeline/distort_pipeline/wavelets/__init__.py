@@ -1,1 +1,0 @@
-"""The wavelet of JPEG 2000 and the significance of an image's coefficients; neither needs a backend."""

@@ -1,0 +1,247 @@
+"""Each small model, fitted to pairs that it can say everything of, says it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from distort_pipeline.errors import PipelineError
+from distort_pipeline.networks.codec_bank import Codec, related_codecs
+from distort_pipeline.networks.composed import ComposedGenerator, DistortedImage
+from distort_pipeline.networks.filters import (
+    fit_field_filters,
+    fit_filters,
+    fit_phase_filters,
+    fit_tone,
+    to_display,
+    to_linear,
+)
+from distort_pipeline.networks.jpeg_stage import (
+    JpegStage,
+    StraightThroughJpeg,
+    estimate_jpeg_stage,
+    read_jpeg_stage,
+    standard_tables,
+)
+from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
+from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.networks.signal_noise import fit_signal_noise
+
+IMAGES, SIDE = 4, 256
+
+
+def _photographs(seed: int = 0, finest: int = 6) -> list[np.ndarray]:
+    """Return images (256, 256, 3) of octaves down to cells of 2^(8 - finest) px, and some noise."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(IMAGES):
+        image = np.zeros((SIDE, SIDE, 3))
+        for octave in range(1, finest + 1):
+            coarse = rng.standard_normal((2**octave, 2**octave, 3))
+            image += 60 / octave * cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        images.append(np.clip(128 + image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8))
+    return images
+
+
+def _patches(distort, finest: int = 6) -> list[PairPatch]:
+    images = _photographs(finest=finest)
+    return cut_patches([(x, distort(x, n)) for n, x in enumerate(images)], SIDE)
+
+
+def _bases(patches: list[PairPatch]) -> list[np.ndarray]:
+    return [patch.pristine.astype(np.float32) for patch in patches]
+
+
+def _rms(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.sqrt(np.square(a.astype(float) - b).mean()))
+
+
+def test_a_tone_curve_per_image_with_steps_and_clipping_is_exact() -> None:
+    def tone(image: np.ndarray, number: int) -> np.ndarray:
+        steps = np.rint(image / 23.18) * 23.18 if number % 2 else image * 1.3
+        return np.clip(steps * [1.0, 0.9, 1.1], 0, 255).astype(np.uint8)
+
+    patches = _patches(tone)
+    fitted = fit_tone(patches, _bases(patches), per_image=True)
+    for patch in patches:
+        assert _rms(fitted.distort(patch.pristine.astype(np.float32), patch.image), patch.distorted) < 0.3
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_kernel_per_image_is_found_where_it_acts(linear: bool) -> None:
+    def blur(image: np.ndarray, number: int) -> np.ndarray:
+        kernel = np.zeros((9, 9), np.float32)
+        cv2.line(kernel, (1 + number, 1), (7 - number, 7), 1.0)
+        kernel /= kernel.sum()
+        values = to_linear(image.astype(np.float32)) if linear else image.astype(np.float32)
+        values = cv2.filter2D(values, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)
+        return np.clip(np.rint(to_display(values) if linear else values), 0, 255).astype(np.uint8)
+
+    patches = _patches(blur)
+    fitted = fit_filters(patches, _bases(patches), radius_px=6, per_image=True, linear=linear)
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        assert _rms(fitted.distort(base, patch.image), patch.distorted) < 0.08 * _rms(base, patch.distorted)
+
+
+def test_halving_and_doubling_is_a_filter_by_phase() -> None:
+    def rescaled(image: np.ndarray, _: int) -> np.ndarray:
+        half = cv2.resize(image, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+        return cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+    patches = _patches(rescaled, finest=8)
+    by_phase = fit_phase_filters(patches, _bases(patches), per_image=False)
+    everywhere = fit_filters(patches, _bases(patches), radius_px=5, per_image=False)
+    for patch in patches:
+        base = patch.pristine.astype(np.float32)
+        errors = [_rms(fitted.distort(base, 0), patch.distorted) for fitted in (by_phase, everywhere)]
+        assert errors[0] < 1.5
+        assert errors[0] < 0.3 * errors[1]
+
+
+def test_vignetting_is_a_filter_by_position_in_linear_light() -> None:
+    offsets = (np.arange(SIDE) - (SIDE - 1) / 2) / np.hypot(SIDE, SIDE) * 2
+    gain = 1 - 0.6 * (offsets[:, None] ** 2 + offsets[None] ** 2)[..., None]
+
+    def vignette(image: np.ndarray, _: int) -> np.ndarray:
+        return np.rint(to_display(to_linear(image.astype(np.float32)) * gain.astype(np.float32))).astype(np.uint8)
+
+    patches = _patches(vignette)
+    fitted = fit_field_filters(patches, _bases(patches), linear=True)
+    for patch in patches:
+        assert _rms(fitted.distort(patch.pristine.astype(np.float32), 0, patch.position), patch.distorted) < 1.0
+
+
+def test_noise_has_the_strength_that_belongs_to_the_luminance() -> None:
+    rng = np.random.default_rng(1)
+
+    def noisy(image: np.ndarray, _: int) -> np.ndarray:
+        sigma = 2 + 6 * image.mean(-1, keepdims=True) / 255
+        return np.clip(image + sigma * rng.standard_normal(image.shape), 0, 255).astype(np.uint8)
+
+    patches = _patches(noisy, finest=3)
+    bases = _bases(patches)
+    fitted = fit_signal_noise(patches, bases)
+    base = bases[0]
+    drawn = fitted.draw(base, np.random.default_rng(2), 0.0)
+    dark, bright = base.mean(-1) < 90, base.mean(-1) > 170
+    assert drawn[dark].std() == pytest.approx((2 + 6 * base[dark].mean() / 255), rel=0.15)
+    assert drawn[bright].std() == pytest.approx((2 + 6 * base[bright].mean() / 255), rel=0.15)
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(90, "4:2:0"), (75, "4:4:4"), (50, "4:2:0")])
+def test_pixels_betray_the_tables_of_a_jpeg(quality: int, subsampling: str) -> None:
+    stage = JpegStage(*standard_tables(quality), subsampling)
+    estimated = estimate_jpeg_stage([stage.encode(image) for image in _photographs()])
+    assert estimated is not None
+    assert (estimated.luma == stage.luma).all()
+    assert estimated.subsampling == subsampling
+
+
+def test_no_jpeg_is_seen_where_there_is_none() -> None:
+    assert estimate_jpeg_stage(_photographs()) is None
+
+
+def test_a_jpeg_file_says_its_tables(tmp_path) -> None:
+    from PIL import Image
+
+    Image.fromarray(_photographs()[0]).save(tmp_path / "x.jpg", quality=83, subsampling=2)
+    estimated = read_jpeg_stage(tmp_path / "x.jpg")
+    assert estimated is not None
+    assert (estimated.luma == standard_tables(83)[0]).all()
+    assert estimated.subsampling == "4:2:0"
+
+
+def test_the_straight_through_codec_is_the_real_one_and_passes_gradients() -> None:
+    tf = pytest.importorskip("tensorflow")
+    stage = JpegStage(*standard_tables(75), "4:2:0")
+    image = _photographs()[0]
+    levels = tf.Variable(image[None].astype(np.float32))
+    with tf.GradientTape() as tape:
+        coded = StraightThroughJpeg(stage)(levels)
+        total = tf.reduce_sum(coded)
+    assert _rms(np.clip(np.rint(coded.numpy()[0]), 0, 255), stage.encode(image)) < 1.5  # 45 dB
+    assert float(tf.reduce_mean(tape.gradient(total, levels))) == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_field_of_noise_belongs_to_the_place() -> None:
+    whole = white_field(3, 0, 0, 300, 260, 2)
+    assert (white_field(3, 100, 50, 150, 140, 2) == whole[100:250, 50:190]).all()
+
+
+def test_a_stored_generator_generates_the_same() -> None:
+    rng = np.random.default_rng(1)
+    patches = _patches(lambda image, _: np.clip(image * 0.8 + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
+    bases = _bases(patches)
+    tone = fit_tone(patches, bases, per_image=True)
+    noise = fit_signal_noise(patches, bases)
+    jpeg = JpegStage(*standard_tables(80), "4:2:0")
+    generator = ComposedGenerator(choices=tuple(range(IMAGES)), linear=(tone,), noise=noise, jpeg=jpeg)
+    again = composed_generator(*composed_arrays(generator))
+    image = patches[0].pristine
+    assert (generator.distort(image, 1.0, 5) == again.distort(image, 1.0, 5)).all()
+    assert (generator.distort(image, 1.0, 5) != generator.distort(image, 1.0, 6)).any()
+
+
+def test_tiles_of_an_image_are_places_in_the_whole() -> None:
+    rng = np.random.default_rng(1)
+    patches = _patches(lambda image, _: np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
+    bases = _bases(patches)
+    filters = fit_filters(patches, bases, radius_px=2, per_image=True)
+    noise = fit_signal_noise(patches, bases)
+    jpeg = JpegStage(*standard_tables(80), "4:2:0")
+    generator = ComposedGenerator(choices=tuple(range(IMAGES)), linear=(filters,), noise=noise, jpeg=jpeg)
+    image = np.tile(patches[0].pristine, (2, 3, 1))[:500, :700]
+    whole = generator.distort(image, 1.0, 9)
+    for y, x, height, width in ((64, 32, 160, 160), (200, 250, 256, 256), (0, 0, 500, 700), (499, 699, 1, 1)):
+        tile = DistortedImage(generator, image, 1.0, 9).tile(y, x, height, width)
+        assert (tile == whole[y : y + height, x : x + width]).all()
+
+
+def test_blocks_of_an_image_join_without_a_seam() -> None:
+    patches = _patches(lambda image, _: cv2.GaussianBlur(image, (5, 5), 1.0))
+    filters = fit_filters(patches, _bases(patches), radius_px=3, per_image=False)
+    jpeg = JpegStage(*standard_tables(60), "4:2:0")
+    generator = ComposedGenerator(linear=(filters,), jpeg=jpeg)
+    image = np.tile(patches[0].pristine, (2, 2, 1))
+    at_once = generator.distort_part(image, image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
+    assert (generator.distort(image, 1.0, 0) == at_once).all()
+
+
+def test_half_the_severity_is_half_the_change() -> None:
+    patches = _patches(lambda image, _: np.clip(image * 0.5, 0, 255).astype(np.uint8))
+    generator = ComposedGenerator(linear=(fit_tone(patches, _bases(patches), per_image=False),))
+    image = patches[0].pristine
+    change = [generator.distort(image, severity, 0).astype(float) - image for severity in (0.0, 0.5, 1.0)]
+    assert not change[0].any()
+    assert np.abs(change[1] - change[2] / 2).max() <= 1
+
+
+def test_the_codec_that_was_used_is_found_with_its_quality() -> None:
+    codec = Codec("WEBP", 20)
+    pairs = [(image, codec.encode(image, np.random.default_rng(0))) for image in _photographs()]
+    errors = dict(related_codecs(pairs))
+    assert errors[codec] == 0.0
+    assert min(errors, key=errors.__getitem__) == codec
+
+
+def test_noise_is_related_to_no_codec() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(x, np.clip(x + rng.normal(0, 8, x.shape), 0, 255).astype(np.uint8)) for x in _photographs()]
+    assert not dict(related_codecs(pairs))
+
+
+def test_frames_of_videos_are_coded_if_ffmpeg_is_here() -> None:
+    pytest.importorskip("av")
+    image = _photographs()[0][:101, :99]
+    still, panned = (Codec("MPEG-2", 8, panned).encode(image, np.random.default_rng(1)) for panned in (False, True))
+    assert still.shape == panned.shape == image.shape
+    assert 1 < _rms(still, image) < 20
+    assert (still != panned).any()
+
+
+def test_a_model_of_a_video_codec_says_what_it_needs(monkeypatch) -> None:
+    monkeypatch.setattr("distort_pipeline.networks.codec_bank.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PipelineError, match=r"pip install '\.\[video\]'"):
+        Codec("H.264", 30).encode(_photographs()[0], np.random.default_rng(0))
