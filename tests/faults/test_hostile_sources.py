@@ -21,6 +21,7 @@ from distort_pipeline.data.manifests import read_manifest
 
 pytestmark = pytest.mark.slow
 
+MANIFEST_FILES = ("manifest.jsonl", "manifest.rejected.csv", "manifest.remarks.csv")
 IMAGES = int(os.environ.get("FAULTS_IMAGES", "2000"))
 SECONDS = 600
 MAX_MEGAPIXELS = 4
@@ -53,7 +54,7 @@ def ingest(workdir, source):
     memory = int(peak.read_text(encoding="utf-8")) / 1024
     peak.unlink()
     written = set(workdir.folder.parent.rglob("*")) - around
-    allowed = {workdir.folder / name for name in ("output.txt", "manifest.jsonl", "manifest.rejected.csv")}
+    allowed = {workdir.folder / name for name in ("output.txt", *MANIFEST_FILES)}
     assert written <= allowed
     fate = {}
     if (workdir.folder / "manifest.jsonl").exists():
