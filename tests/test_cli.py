@@ -180,3 +180,10 @@ main({command}, prog_name="distort-pipeline")
     assert next_run in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("group", [[], ["model"]])
+def test_summaries_of_commands_are_not_cut(group: list[str]) -> None:
+    text = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).output
+    assert "Commands:" in text
+    assert not [line for line in text.split("Commands:")[1].splitlines() if line.endswith("...")]

@@ -161,7 +161,7 @@ def train(
 @options(EvaluateConfig)
 @click.pass_context
 def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, **changes: Any) -> None:
-    """Compare generated with true distortions on the validation images.
+    """Compare generated with true distortions on validation images.
 
     Writes a page with the paper's table, identity baseline, noise floors, NSS features, C2ST and TSTR.
     """
