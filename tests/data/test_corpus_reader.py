@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -25,8 +26,24 @@ def test_an_index_gives_one_sample_from_either_end(corpus):
     np.testing.assert_array_equal(last.distorted, corpus.array("distorted/white_noise")[19])
     np.testing.assert_array_equal(last.pristine, corpus.array("pristine")[19])
     for outside in (40, -41):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=f"has 40 samples, 0 to 39, got {outside}"):
             corpus[outside]
+
+
+def test_a_corpus_shows_its_size_and_conditions(corpus):
+    assert "40 tiles of 128 px (20 jpeg, 20 white_noise)" in repr(corpus)
+
+
+@pytest.mark.skipif(find_spec("pandas") is not None, reason="pandas is installed")
+def test_a_data_frame_needs_pandas_and_says_so(corpus):
+    with pytest.raises(PipelineError, match="pip install pandas"):
+        corpus.to_pandas()
+
+
+def test_the_records_as_a_data_frame(corpus):
+    pytest.importorskip("pandas")
+    frame = corpus.to_pandas()
+    assert (len(frame), set(frame.distortion)) == (40, {"jpeg", "white_noise"})
 
 
 def test_another_working_folder_changes_nothing_of_an_open_corpus(finished_corpus, monkeypatch):

@@ -15,9 +15,9 @@ from distort_pipeline.data.builds import require_destination
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
 from distort_pipeline.data.remote import RemotePath
-from distort_pipeline.errors import PipelineError
+from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers
-from distort_pipeline.models.store import finished_models
+from distort_pipeline.models.store import finished_models, model_folders
 from distort_pipeline.records import Report
 
 Rebuild = Callable[[Path], Report]
@@ -159,6 +159,24 @@ def models_or_pretrained(models: Path | None) -> Path:
     reason = f"; the folder {MODELS} here holds no trained model" if MODELS.exists() else ""
     print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}{reason}", file=sys.stderr)
     return PRETRAINED
+
+
+def known_models(models: Path | None = None) -> dict[str, Path]:
+    """Return name → folder of the shipped generators and of those in `models` (default: the folder `models` here).
+
+    A generator in `models` comes before a shipped one of its name.
+    """
+    return {**finished_models(PRETRAINED), **(finished_models(MODELS) if models is None else model_folders(models))}
+
+
+def generator_folder(name_or_path: str | Path) -> Path:
+    """Return a model folder by its path, or by its name among the `known_models`; PipelineError if there is none."""
+    if (Path(name_or_path) / "store.json").is_file():
+        return Path(name_or_path)
+    known = known_models()
+    if str(name_or_path) not in known:
+        raise PipelineError(f"no generator is called {str(name_or_path)!r}{did_you_mean(str(name_or_path), known)}")
+    return known[str(name_or_path)]
 
 
 def _is_manifest(path: Path) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, SampleRecord, TileRecord
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
     from distort_pipeline.data.torch_corpus import TorchCorpus
@@ -142,7 +144,10 @@ class CorpusStore:
 
     def record(self, index: int) -> SampleRecord:
         """Return the record of one sample; the records of its batch are read and cached."""
-        position = range(len(self))[index]
+        try:
+            position = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"{self.folder} has {len(self)} samples, 0 to {len(self) - 1}, got {index}") from None
         condition = bisect_right(self._starts, position) - 1
         slot = position - self._starts[condition]
         size = self.metadata.settings.samples_per_shard
@@ -163,6 +168,12 @@ class CorpusStore:
         from distort_pipeline.data.labels import with_labels
 
         return with_labels(table, self)
+
+    def to_pandas(self, *, labels: bool = False) -> pandas.DataFrame:
+        """Return `table` as a pandas data frame, a row for each sample; PipelineError if pandas is not installed."""
+        if find_spec("pandas") is None:
+            raise PipelineError("to_pandas needs pandas, which is not installed: pip install pandas")
+        return self.table(labels=labels).to_pandas()
 
     def tiles(self) -> list[TileRecord]:
         """Return the record of every reference tile, in order."""
@@ -200,6 +211,11 @@ class CorpusStore:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def __repr__(self) -> str:
+        sizes = "whole images" if self.whole_images else f"tiles of {self.metadata.tile_px} px"
+        conditions = ", ".join(f"{count} {name}" for name, count in self.metadata.samples.items())
+        return f"<CorpusStore {self.folder}: {len(self)} {sizes} ({conditions})>"
 
     def __getitem__(self, index: int | slice) -> Any:
         """Return one Sample, or the Samples of a slice (tiles only)."""

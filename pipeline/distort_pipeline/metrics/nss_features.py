@@ -168,6 +168,19 @@ def product_histogram(image: Image) -> Counts:
     return plane_histogram(luma(image))
 
 
+def binned_products(image: Image, bins: int, low: float, high: float) -> Counts:
+    """Return the histogram (bins + 2,) of the products in JSD_NSS, `bins` equal bins over [low, high] and two beyond.
+
+    >>> noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    >>> int(np.abs(binned_products(noise, BINS, -LIMIT, LIMIT) - product_histogram(noise)).sum())
+    0
+    """
+    if (bins, low, high) == (BINS, -LIMIT, LIMIT):
+        return product_histogram(image)
+    bounds = [-np.inf, *np.linspace(low, high, bins + 1), np.inf]
+    return np.histogram(pair_products(mscn(luma(image)), "D1"), bounds)[0]
+
+
 def plane_histogram(plane: NDArray[np.uint8] | Grey) -> Counts:
     """Return the histogram of the D1 products of one `plane` (H, W) on 0-255."""
     return pair_histogram(mscn(plane), "D1")
