@@ -1,5 +1,6 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
+# make test-light  run the tests of the shipped generators in .venv-light, where no TensorFlow is installed
 # make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
 # make figures  the paper's figures 3 and 4 on the built-in sample, seven trainings: studies/paper_figures/README.md
@@ -18,6 +19,7 @@ PHOTOS ?=
 ONLY ?=
 
 VENV := .venv
+LIGHT := .venv-light
 READY := $(VENV)/ready
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 SHELL := bash
@@ -31,7 +33,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test consumers bench figures faults unknown check schema lock clean
+.PHONY: repro test test-light consumers bench figures faults unknown check schema lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -41,6 +43,15 @@ repro: $(READY)
 
 test: $(READY)
 	python -m pytest
+
+# docs/usage.md has the same recipe by hand; pins would bring TensorFlow.
+test-light:
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet pytest hypothesis $$($(PYTHON) -c 'import tomllib; print(*( \
+	  name.replace(" ", "") for name in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] \
+	  if not name.startswith(("keras", "tensorflow"))))')
+	$(LIGHT)/bin/python -m pip install --quiet --no-deps .
+	$(LIGHT)/bin/python -m pytest tests/test_without_tensorflow.py tests/test_api.py
 
 consumers: $(READY)
 	$(PIP) install --quiet --no-build-isolation --editable '.[consumers]'
@@ -81,7 +92,7 @@ lock:
 	  --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build studies/paper_figures/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LIGHT) build studies/paper_figures/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The build tools come first, as one dependency has to be built; so nothing that is not pinned is ever fetched.
 $(READY): requirements.lock requirements-build.lock pyproject.toml

@@ -28,6 +28,7 @@ NAMES = (
     "training_alike",
     "training_store",
     "generation",
+    "shipped",
     "precision",
     "reading",
     "growth",

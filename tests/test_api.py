@@ -23,8 +23,6 @@ from distort_pipeline import (
 )
 from distort_pipeline.metrics.jsd_nss import jsd_nss as jsd_of_two
 
-pytest_plugins = ["corpus_fixtures"]
-
 HEAVY = ("tensorflow", "keras", "dask", "pyarrow", "zarr", "cv2")
 
 
@@ -91,10 +89,12 @@ def test_scores_are_those_of_the_metrics(image):
     np.testing.assert_array_equal(nss_features(np.stack([image, other]))["cb"].sum(), 2 * 191 * 191)
 
 
-def test_the_readmes_example_runs(tmp_path, monkeypatch, sample, finished_corpus, capsys):
+def test_the_readmes_example_runs(tmp_path, monkeypatch, sample, small_manifest, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(sample / "enlightenment-data__Red-Maple.png", "photo.png")
-    Path("mine").symlink_to(finished_corpus)
+    report = distort_pipeline.generate(small_manifest, "mine", count=8, tile_px=128, truth_images=1, workers=0)
+    assert report.counts["samples"] == 8
+    capsys.readouterr()
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     section = readme.split("## In Python")[1]
     exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], {})

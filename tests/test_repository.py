@@ -92,6 +92,13 @@ def test_pins_are_what_the_package_asks_for():
         assert requirement.specifier.contains(pinned[name]), f"{text}, but {pinned[name]} is pinned: run make lock"
 
 
+def test_the_recipe_without_tensorflow_names_every_other_dependency():
+    recipe = (ROOT / "docs" / "usage.md").read_text().split("pip install --no-deps .\npip install ")[1].split("```")[0]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {Requirement(text).name for text in project["dependencies"]}
+    assert set(recipe.replace("\\", "").split()) == needed - {"keras", "tensorflow"}
+
+
 def test_ci_can_be_run():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR

@@ -25,7 +25,7 @@ from distort_pipeline.versions import package_versions
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "digests.json"
-DECIDING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")  # oneDNN and Eigen choose kernels by these
+DECIDING_FLAGS = ("avx2", "avx512f", "fma")  # BLAS and NumPy choose kernels by these
 CROP_PX = 64
 SHOWN = 10  # middles kept as pixels, of each store
 TOLERANCE = {"target": 3}  # levels on another machine, else 1: a search ends at another severity for a last bit's sake
@@ -86,14 +86,13 @@ def sheet(samples):
 
 
 def machine():
-    """Return the processor's deciding features and the versions of the codecs and of TensorFlow."""
+    """Return the processor's deciding features and the versions of the codecs and of NumPy."""
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.is_file() else set()
     return {
         "processor": platform.machine(),
         "flags": [flag for flag in DECIDING_FLAGS if flag in flags],
-        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "versions": {**codec_versions(DISTORTIONS), **package_versions(["tensorflow", "keras"])},
+        "versions": {**codec_versions(DISTORTIONS), **package_versions(["numpy", "scipy"])},
     }
 
 

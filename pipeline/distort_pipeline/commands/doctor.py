@@ -113,6 +113,8 @@ def _tensorflow() -> Finding:
     try:
         start_backend()
         import tensorflow as tf
+    except PipelineError as error:
+        return Finding("TensorFlow", str(error))
     except ImportError as error:
         return Finding("TensorFlow", f"does not load ({error})", False, "pip install tensorflow")
     gpus = tf.config.list_physical_devices("GPU")

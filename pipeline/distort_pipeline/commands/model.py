@@ -14,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.data.builds import move_in, require_new_folder, staging_folder
 from distort_pipeline.data.files import write_bytes, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.card import ModelCard
+from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.readme import exported_parts_readme, exported_readme, facts
-from distort_pipeline.models.store import load_generator, write_arrays
+from distort_pipeline.models.store import load_generator, load_network, write_arrays
+from distort_pipeline.networks.backend import keras
 from distort_pipeline.networks.layers import COMPOSED_PX, UpsampledConv2D, composed_kernel
 from distort_pipeline.records import Report, make_rng
 
@@ -79,13 +79,14 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     if model_format not in NAMES:
         raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
     destination = require_new_folder(out)
-    trained = load_generator(folder, batch_size=1, image_stats=False)
-    write = _write_network if trained.card.network.parts is None else _write_parts
+    card = read_card(folder)
+    composed = card.network.parts is not None
+    write, model = (_write_parts, _parts(folder)) if composed else (_write_network, load_network(folder))
     work = staging_folder(destination, "model")
     shutil.rmtree(work, ignore_errors=True)  # left of a killed export
     try:
         work.mkdir(parents=True)
-        difference = write(trained.predictor, trained.card, work, model_format)
+        difference = write(model, card, work, model_format)
         move_in(work, destination)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}") from None
@@ -100,22 +101,27 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
     )
 
 
-def _write_network(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float:
+def _parts(folder: Path) -> Any:
+    """Return the composed generator of a model folder."""
+    predictor: Any = load_generator(folder, batch_size=1).predictor
+    return predictor.generator
+
+
+def _write_network(generator: keras.Model, card: ModelCard, work: Path, model_format: str) -> float:
     """Write the one network of a generator and its README into `work`; return the difference of the reopened file."""
     inputs = _test_inputs(card)
-    portable = portable_generator(predictor.model)
-    difference = _write_checked(predictor.model, portable, inputs, work / NAMES[model_format], card)
+    portable = portable_generator(generator)
+    difference = _write_checked(generator, portable, inputs, work / NAMES[model_format], card)
     own_layers = model_format == "keras" and needs_our_layers(portable)
     text = exported_readme(card, model_format, NAMES[model_format], own_layers=own_layers)
     write_bytes(work / "README.md", text.encode())
     return difference
 
 
-def _write_parts(predictor: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
+def _write_parts(generator: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
     """Write the parts of a composed generator into `work`; return the difference of its network, None without one."""
     from distort_pipeline.networks.saved import BODY, composed_arrays
 
-    generator = predictor.generator
     arrays, described = composed_arrays(generator)
     if generator.jpeg is not None:
         described["jpeg"] |= {"luma": generator.jpeg.luma.tolist(), "chroma": generator.jpeg.chroma.tolist()}
@@ -149,7 +155,7 @@ def _call_argument(inputs: list[Values]) -> Any:
 
 def _test_inputs(card: ModelCard) -> list[Values]:
     """Return a batch of two noise images, with severities and noise maps if the model takes these."""
-    from distort_pipeline.networks.generator import noise_shapes
+    from distort_pipeline.networks.inputs import noise_shapes
 
     rng = make_rng(0)
     image = rng.uniform(-1, 1, (2, *TEST_SIDES_PX, 3)).astype(np.float32)
@@ -176,8 +182,6 @@ Run = Callable[[list[Values]], Values]
 
 
 def _write_keras(model: keras.Model, path: Path, _: ModelCard) -> Run:
-    import keras
-
     model.save(path)
     reopened = keras.models.load_model(path, compile=False, safe_mode=True)
     return lambda inputs: np.asarray(reopened(_call_argument(inputs), training=False))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import scipy.stats
+import scipy  # its statistics, a second of imports, load at their first use
 from numpy.typing import NDArray
 
 from distort_pipeline.records import Images, normalize

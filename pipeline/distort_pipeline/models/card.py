@@ -59,6 +59,11 @@ class NetworkCard:
     kind: str | None = None
     parts: Mapping[str, Any] | None = None  # of a composed generator, see `networks/saved.py`
 
+    @property
+    def needs_backend(self) -> bool:
+        """Whether there is a network, run by TensorFlow or JAX; fitted models are NumPy alone."""
+        return self.base_filters > 0 or "body" in (self.parts or {})
+
 
 @dataclass(frozen=True)
 class TrainingData:

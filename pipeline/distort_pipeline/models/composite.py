@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.data.plans import PlannedSample
@@ -14,10 +13,9 @@ from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.metrics.severity_sweep import Calibration
 from distort_pipeline.models.card import ModelCard, composite_parameters
 from distort_pipeline.models.store import TrainedGenerator, ValidationHistograms, load_generator, read_histograms
+from distort_pipeline.networks.composed import ComposedPredictor, TileSource
+from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Images, derive_seed
-
-if TYPE_CHECKING:
-    from distort_pipeline.networks.wavelets import Significances
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,6 @@ class CompositeGenerator:
 
     def set_sources(self, samples: Sequence[PlannedSample], root: Path, *, seed: int) -> None:
         """Tell the first generator which image in the folder `root` the tile of each sample is of."""
-        from distort_pipeline.networks.composed import ComposedPredictor, TileSource  # starts TensorFlow
-
         first = next(iter(self.generators.values())).predictor
         if not isinstance(first, ComposedPredictor):
             return

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import keras
 
     from distort_pipeline.networks.composed import ComposedPredictor
+    from distort_pipeline.networks.fitted import FittedGenerator
     from distort_pipeline.networks.predictor import Predictor
 
 
@@ -157,18 +158,13 @@ class TrainedGenerator:
         return self.card.weights_digest
 
 
-def load_generator(
-    folder: Path, *, batch_size: int, precision: str = "float32", image_stats: bool = True
-) -> TrainedGenerator:
-    """Return the generator of a model folder, loaded once per process; PipelineError if its weights are damaged.
-
-    Without `image_stats`, a generator that needs statistics of the whole image computes them from each tile.
-    """
-    return _loaded(folder, read_card(folder).weights_digest, batch_size, precision, image_stats)
+def load_generator(folder: Path, *, batch_size: int, precision: str = "float32") -> TrainedGenerator:
+    """Return the generator of a model folder, loaded once per process; PipelineError if its weights are damaged."""
+    return _loaded(folder, read_card(folder).weights_digest, batch_size, precision)
 
 
 @lru_cache(maxsize=8)  # keyed by digest: a later training may replace the model in the folder
-def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, image_stats: bool) -> TrainedGenerator:
+def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str) -> TrainedGenerator:
     card = read_card(folder)
     weights = model_weights(folder, weights_digest)
     network = card.network
@@ -178,10 +174,46 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, 
 
         generator = composed_generator(weights, network.parts)
         return TrainedGenerator(card, ComposedPredictor(generator, batch_size=batch_size))
-    from distort_pipeline.networks.generator import Architecture, build_generator
-    from distort_pipeline.networks.layers import fused_weights
     from distort_pipeline.networks.predictor import Predictor
 
+    with_stats = network.image_stats
+    predictor = Predictor(
+        _network(card, weights, precision, with_stats) if network.base_filters else _fitted(card, weights),
+        noise_channels=network.noise_channels,
+        batch_size=batch_size,
+        multi_level=card.is_multi_level,
+        image_stats=with_stats,
+    )
+    return TrainedGenerator(card, predictor)
+
+
+def _fitted(card: ModelCard, weights: Arrays) -> FittedGenerator:
+    """Return a generator without a network, in NumPy: the same bytes with any backend, or without one."""
+    from distort_pipeline.networks.fitted import FittedCurves, FittedGenerator, FittedNoise
+
+    network, levels = card.network, len(card.levels)
+    models: list[FittedCurves | FittedNoise] = []
+    try:
+        if network.codec_prior != "none":
+            models.append(FittedCurves(network.codec_prior, levels, weights))
+        if network.noise_pyramid:
+            models.append(FittedNoise(levels, weights))
+    except KeyError as missing:
+        raise PipelineError(f"the weights lack {missing.args[0]}: train a model of an older version again") from None
+    return FittedGenerator(models)
+
+
+def load_network(folder: Path) -> keras.Model:
+    """Return a generator that is not composed as a Keras model, which takes each input as a whole image."""
+    card = read_card(folder)
+    return _network(card, model_weights(folder, card.weights_digest), "float32", image_stats=False)
+
+
+def _network(card: ModelCard, weights: Arrays, precision: str, image_stats: bool) -> keras.Model:
+    from distort_pipeline.networks.generator import Architecture, build_generator
+    from distort_pipeline.networks.layers import fused_weights
+
+    network = card.network
     model = build_generator(
         Architecture(
             network.base_filters, network.noise_channels, network.codec_prior, network.noise_pyramid, len(card.levels)
@@ -191,14 +223,7 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str, 
         image_stats=image_stats,
     )
     assign_weights(model, fused_weights(weights))
-    predictor = Predictor(
-        model,
-        noise_channels=network.noise_channels,
-        batch_size=batch_size,
-        multi_level=card.is_multi_level,
-        image_stats=image_stats and network.image_stats,
-    )
-    return TrainedGenerator(card, predictor)
+    return model
 
 
 def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:

@@ -53,15 +53,21 @@ def has_bfloat16() -> bool:
 
 
 def start_backend() -> None:
-    """Import the backend, silently, and configure Keras; PipelineError if unknown, or if JAX is not installed."""
+    """Import the backend, silently, and configure Keras; PipelineError if it is unknown or not installed."""
     if backend_name() not in BACKENDS:
         raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}{did_you_mean(backend_name(), BACKENDS)}")
     if backend_name() == "jax" and find_spec("jax") is None:
         raise PipelineError(
             "KERAS_BACKEND is jax, but JAX is not installed: pip install '.[jax]' in a clone of distort-pipeline"
         )
-    with _without_keras_settings():
-        _import_backend()
+    try:
+        with _without_keras_settings():
+            _import_backend()
+    except ModuleNotFoundError as missing:
+        raise PipelineError(
+            f"{missing.name} is not installed; training, evaluation and generators with a network need it, the shipped "
+            "ones do not: pip install tensorflow"
+        ) from None
 
 
 def _import_backend() -> None:

@@ -9,15 +9,15 @@ coefficient curves G(x) = x + T(x) + U(x), and U learns the rest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.fft import dct
 
-from distort_pipeline.networks.backend import keras, ops
-from distort_pipeline.networks.layers import fade, interpolate, interpolation_weights
+from distort_pipeline.networks import numpy_ops
+from distort_pipeline.networks.inputs import fade, interpolate, interpolation_weights
 from distort_pipeline.networks.noise import downsample2x, invert_upsample2x, upsample2x
 from distort_pipeline.networks.wavelets import (
     LEVELS,
@@ -79,11 +79,21 @@ class CodecPrior(Protocol):
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes (N, H, W, 3) of `bands`."""
 
+    def on(self, xp: Any) -> CodecPrior:
+        """Return the same codec prior for the arrays of `xp`."""
+
 
 class _Linear(ABC):
     """A codec prior without rounding: the change of the planes is the synthesis of the gains."""
 
     integer = False
+
+    def __init__(self, xp: Any = numpy_ops) -> None:
+        self.xp = xp
+
+    def on(self, xp: Any) -> Any:
+        """Return the same codec prior for the arrays of `xp`."""
+        return type(self)(xp)
 
     @abstractmethod
     def synthesise(self, bands: Sequence[Any]) -> Any:
@@ -107,25 +117,33 @@ class DCT(_Linear):
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return five bands: (N, H/8, W/8, 64), twice (N, H/16, W/16, 64), twice (N, H, W, 1)."""
-        return self._bands(planes, downsample2x)
+        return self._bands(planes, self._downsample)
 
     def recover(self, planes: Any) -> list[Any]:
         """Return the bands of decoded planes: upsampling the downsampled colours restores the input without loss."""
-        return self._bands(planes, invert_upsample2x)
+        return self._bands(planes, lambda colour: self._rounded(invert_upsample2x(colour, self.xp)))
 
     def synthesise(self, bands: Sequence[Any]) -> Any:
         """Return the planes of the five bands."""
-        luma, *downsampled = (_from_blocks(band)[..., None] for band in bands[:3])
-        colours = [upsample2x(colour) + lost for colour, lost in zip(downsampled, bands[3:], strict=True)]
-        return ops.concatenate([luma, *colours], axis=-1)
+        luma, *downsampled = (self._rounded(_from_blocks(band, self.xp)[..., None]) for band in bands[:3])
+        colours = [self._upsample(low) + self._rounded(lost) for low, lost in zip(downsampled, bands[3:], strict=True)]
+        return self.xp.concatenate([luma, *colours], axis=-1)
 
-    def _bands(
-        self, planes: Any, downsample: Callable[[Any], Any], upsample: Callable[[Any], Any] = upsample2x
-    ) -> list[Any]:
+    def _bands(self, planes: Any, downsample: Callable[[Any], Any]) -> list[Any]:
+        planes = self._rounded(planes)
         colours = [planes[..., channel : channel + 1] for channel in (1, 2)]
         downsampled = [downsample(colour) for colour in colours]
-        lost = [colour - upsample(low) for colour, low in zip(colours, downsampled, strict=True)]
-        return [_to_blocks(planes[..., 0]), *(_to_blocks(low[..., 0]) for low in downsampled), *lost]
+        lost = [colour - self._upsample(low) for colour, low in zip(colours, downsampled, strict=True)]
+        return [_to_blocks(plane[..., 0], self.xp) for plane in (planes[..., :1], *downsampled)] + lost
+
+    def _rounded(self, values: Any) -> Any:
+        return values
+
+    def _downsample(self, values: Any) -> Any:
+        return downsample2x(values, self.xp)
+
+    def _upsample(self, low: Any) -> Any:
+        return upsample2x(low, self.xp)
 
 
 class IntegerDCT(DCT):
@@ -138,65 +156,45 @@ class IntegerDCT(DCT):
 
     integer = True
 
-    def analyse(self, planes: Any) -> list[Any]:
-        """Return the bands of `planes` rounded to integers."""
-        return self._bands(_round_half_up(planes), _downsample2x_integer, _upsample2x_integer)
-
-    def recover(self, planes: Any) -> list[Any]:
-        """Return the bands from which an integer decoder synthesised `planes`."""
-        return self._bands(
-            _round_half_up(planes), lambda colour: _round_half_up(invert_upsample2x(colour)), _upsample2x_integer
-        )
-
     def gained(self, planes: Any, bands: Sequence[Any], gains: Sequence[Any]) -> Any:
         """Return the change of the planes; 0 for images without any gain."""
+        xp = self.xp
         decoded = self.synthesise([band + gain for band, gain in zip(bands, gains, strict=True)])
-        largest = [ops.max(ops.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
-        coded = ops.max(ops.stack(largest), axis=0) > LEAST_STEP
-        return ops.where(coded, decoded - planes, 0.0)
+        largest = [xp.max(xp.abs(gain), axis=(1, 2, 3), keepdims=True) for gain in gains]
+        coded = xp.max(xp.stack(largest), axis=0) > LEAST_STEP
+        return xp.where(coded, decoded - planes, 0.0)
 
-    def synthesise(self, bands: Sequence[Any]) -> Any:
-        """Return the integer planes of the five bands."""
-        luma, *downsampled = (_round_half_up(_from_blocks(band)[..., None]) for band in bands[:3])
-        colours = [
-            _upsample2x_integer(low) + _round_half_up(lost) for low, lost in zip(downsampled, bands[3:], strict=True)
-        ]
-        return ops.concatenate([luma, *colours], axis=-1)
+    def _rounded(self, values: Any) -> Any:
+        return self.xp.floor(values + HALF_UP)
 
+    def _downsample(self, values: Any) -> Any:
+        low = super()._downsample(values)
+        return self.xp.floor(low + self._alternating(low, 1 / 4, 2 / 4))
 
-def _round_half_up(values: Any) -> Any:
-    return ops.floor(values + HALF_UP)
+    def _upsample(self, low: Any) -> Any:
+        values = super()._upsample(low)
+        return self.xp.floor(values + self._alternating(values, 8 / 16, 7 / 16))
 
-
-def _downsample2x_integer(values: Any) -> Any:
-    low = downsample2x(values)
-    return ops.floor(low + _alternating(low, 1 / 4, 2 / 4))
-
-
-def _upsample2x_integer(low: Any) -> Any:
-    values = upsample2x(low)
-    return ops.floor(values + _alternating(values, 8 / 16, 7 / 16))
+    def _alternating(self, values: Any, even: float, odd: float) -> Any:
+        """Return the offset (w, 1) of the even and odd columns of `values` (N, h, w, c)."""
+        xp = self.xp
+        return xp.cast(xp.where(xp.arange(xp.shape(values)[2])[:, None] % 2 == 0, even, odd), "float32")
 
 
-def _alternating(values: Any, even: float, odd: float) -> Any:
-    """Return the offset (w, 1) of the even and odd columns of `values` (N, h, w, c)."""
-    return ops.cast(ops.where(ops.arange(ops.shape(values)[2])[:, None] % 2 == 0, even, odd), "float32")
+def _to_blocks(plane: Any, xp: Any) -> Any:
+    _, height, width = xp.shape(plane)
+    blocks = xp.reshape(plane, (-1, height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX))
+    columns = xp.einsum("ui,nhiwj->nhuwj", COSINES, blocks)
+    coefficients = xp.einsum("vj,nhuwj->nhwuv", COSINES, columns)
+    return xp.reshape(coefficients, (-1, height // BLOCK_PX, width // BLOCK_PX, BLOCK_PX**2))
 
 
-def _to_blocks(plane: Any) -> Any:
-    _, height, width = ops.shape(plane)
-    blocks = ops.reshape(plane, (-1, height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX))
-    columns = ops.einsum("ui,nhiwj->nhuwj", COSINES, blocks)
-    coefficients = ops.einsum("vj,nhuwj->nhwuv", COSINES, columns)
-    return ops.reshape(coefficients, (-1, height // BLOCK_PX, width // BLOCK_PX, BLOCK_PX**2))
-
-
-def _from_blocks(band: Any) -> Any:
-    _, rows, columns, _ = ops.shape(band)
-    coefficients = ops.reshape(band, (-1, rows, columns, BLOCK_PX, BLOCK_PX))
-    inner = ops.einsum("ui,nhwuv->nhiwv", COSINES, coefficients)
-    blocks = ops.einsum("vj,nhiwv->nhiwj", COSINES, inner)
-    return ops.reshape(blocks, (-1, rows * BLOCK_PX, columns * BLOCK_PX))
+def _from_blocks(band: Any, xp: Any) -> Any:
+    _, rows, columns, _ = xp.shape(band)
+    coefficients = xp.reshape(band, (-1, rows, columns, BLOCK_PX, BLOCK_PX))
+    inner = xp.einsum("ui,nhwuv->nhiwv", COSINES, coefficients)
+    blocks = xp.einsum("vj,nhiwv->nhiwj", COSINES, inner)
+    return xp.reshape(blocks, (-1, rows * BLOCK_PX, columns * BLOCK_PX))
 
 
 class DWT97(_Linear):
@@ -208,7 +206,7 @@ class DWT97(_Linear):
 
     def analyse(self, planes: Any) -> list[Any]:
         """Return 16 bands (N, h, w, 3): columns', rows' and both details of each level, finest first; then the rest."""
-        return analysed(planes, ops)
+        return analysed(planes, self.xp)
 
     def recover(self, planes: Any) -> list[Any]:
         """Return the same as `analyse`."""
@@ -219,7 +217,7 @@ class DWT97(_Linear):
         smooth = bands[-1]
         for level in reversed(range(LEVELS)):
             columns, rows, both = bands[3 * level : 3 * level + 3]
-            smooth = unlift(unlift(smooth, rows, 1, ops), unlift(columns, both, 1, ops), 2, ops)
+            smooth = unlift(unlift(smooth, rows, 1, self.xp), unlift(columns, both, 1, self.xp), 2, self.xp)
         return smooth
 
 
@@ -240,8 +238,7 @@ UPWARDS = 1 / 32  # 8-bit levels; decoders round 0.5 up, and without this the la
 ALL_LEVELS = "phases"  # name prefix of the weights shared by all levels
 
 
-@keras.saving.register_keras_serializable(package="distort_pipeline")
-class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
+class ChangedCoefficients:
     """T: images (N, H, W, 3) in [-1, 1] → the change of their coefficients, same shape, float32.
 
     Coefficients are measured in quantisation steps: the curves of a coarser level are the same with larger steps, and
@@ -250,47 +247,55 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
     `networks/wavelets.py`. The levels then share their curves, in units of the power of two below the step, with a
     set of curves for each phase of an octave, see `networks/wavelets.py`. Otherwise each coefficient has its own step
     for all images, and each level its own curves.
-
-    Called with [images, severity] with several `levels`, see `layers.interpolation_weights`. With `image_stats` the
-    significance (N, 18) of the whole image of each tile is the last input; without, each input image is taken as a
-    whole image. Curves and steps are fitted beforehand and not trained; initially the curves are flat, and T is 0.
     """
 
-    def __init__(self, codec_prior: str, levels: int = 1, image_stats: bool = False, **options: Any) -> None:
-        super().__init__(**{**options, "dtype": "float32", "trainable": False})
-        self.prior_name = codec_prior
-        self.codec_prior = CODEC_PRIORS[codec_prior]
-        self.levels = levels
-        self.image_stats = image_stats
+    xp: Any = numpy_ops
+    codec_prior: CodecPrior
+    levels: int
+    curves: list[Any]  # of each band, (levels, or phases, coefficients, knots)
+    log_shares: Any  # (levels, 1), of a scaled codec prior
+    log_steps: list[Any]  # of each band, (levels, coefficients), of another
 
-    def build(self, input_shape: Any) -> None:  # noqa: ARG002 - Keras's signature
-        """Make the curves and the logarithms of the steps, or of the shares."""
-        bands = list(enumerate(self.codec_prior.curves))
-        name, sets = (ALL_LEVELS, PHASES + 1) if self.codec_prior.scaled else ("curves", self.levels)
-        self.curves = [self._zeros(f"{name}_{n:02d}", sets, band.count, band.knots) for n, band in bands]
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name → shape of the curves, and of the logarithms of the steps, or of the shares."""
+        bands, scaled = self.codec_prior.curves, self.codec_prior.scaled
+        name, sets = (ALL_LEVELS, PHASES + 1) if scaled else ("curves", self.levels)
+        curves = {f"{name}_{n:02d}": (sets, band.count, band.knots) for n, band in enumerate(bands)}
+        if scaled:
+            return {**curves, "log_shares": (self.levels, 1)}
+        return {**curves, **{f"log_steps_{n:02d}": (self.levels, band.count) for n, band in enumerate(bands)}}
+
+    def set_arrays(self, weights: Mapping[str, Any]) -> None:
+        """Take the weights of `weight_shapes`, arrays or variables."""
+        listed = [weights[name] for name in self.weight_shapes()]
+        bands = len(self.codec_prior.curves)
+        self.curves = listed[:bands]
         if self.codec_prior.scaled:
-            self.log_shares = self._zeros("log_shares", self.levels, 1)
+            (self.log_shares,) = listed[bands:]
         else:
-            self.log_steps = [self._zeros(f"log_steps_{n:02d}", self.levels, band.count) for n, band in bands]
+            self.log_steps = listed[bands:]
 
-    def call(self, inputs: Any) -> Any:
-        """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
-        images, *extra = inputs if self.levels > 1 or self.image_stats else [inputs]
-        severity = extra[0] if self.levels > 1 else None
+    def change(self, images: Any, severity: Any | None = None, significance: Any | None = None) -> Any:
+        """Return T(x), with several levels at `severity` (N, 1), see `interpolation_weights`.
+
+        `significance` (N, 18) is of the whole image of each tile; None takes each input image as a whole image.
+        """
+        xp = self.xp
         planes = self._planes(images)
         bands = self.codec_prior.analyse(planes)
-        shares = np.ones((1, 1), np.float32) if severity is None else interpolation_weights(severity, self.levels)
-        fading = np.ones((1, 1), np.float32) if severity is None else fade(severity, self.levels)
+        ones = np.ones((1, 1), np.float32)
+        shares = ones if severity is None else interpolation_weights(severity, self.levels, xp)
+        fading = ones if severity is None else fade(severity, self.levels, xp)
         if self.codec_prior.scaled:
-            scale = self.scale(extra[-1] if self.image_stats else significance_in(bands), shares)
-            plane, shares = plane_shares(ops.maximum(fading * scale, LEAST_STEP), ops)
+            scale = self.scale(significance_in(bands, xp) if significance is None else significance, shares)
+            plane, shares = plane_shares(xp.maximum(fading * scale, LEAST_STEP), xp)
             steps = [plane] * len(bands)
         else:
-            steps = [ops.maximum(fading * self.steps(number, shares), LEAST_STEP) for number in range(len(bands))]
+            steps = [xp.maximum(fading * self.steps(number, shares), LEAST_STEP) for number in range(len(bands))]
         gains = [self.gain(number, band, steps[number], shares) for number, band in enumerate(bands)]
-        levels_8bit = ops.matmul(self.codec_prior.gained(planes, bands, gains), TO_RGB.T)
+        levels_8bit = xp.matmul(self.codec_prior.gained(planes, bands, gains), TO_RGB.T)
         upwards = 0.0 if self.codec_prior.integer else UPWARDS
-        return ops.where(levels_8bit == 0, 0.0, levels_8bit + upwards) / LEVELS_PER_UNIT
+        return xp.where(levels_8bit == 0, 0.0, levels_8bit + upwards) / LEVELS_PER_UNIT
 
     def analyse(self, images: Any) -> list[Any]:
         """Return the bands of `images` (N, H, W, 3) in [-1, 1]."""
@@ -302,49 +307,34 @@ class CoefficientCurves(keras.layers.Layer):  # type: ignore[misc]
 
     def scale(self, significance: Any, shares: Any) -> Any:
         """Return the quantisation step of each image in 8-bit levels, (N, 1), at `shares` (N or 1, levels)."""
-        return ops.exp(log_sizes(significance, interpolate(shares, self.log_shares)[:, 0], ops))[:, None]
+        log_shares = interpolate(shares, self.log_shares, self.xp)[:, 0]
+        return self.xp.exp(log_sizes(significance, log_shares, self.xp))[:, None]
 
     def steps(self, number: int, shares: Any) -> Any:
         """Return the quantisation step of each coefficient of band `number` in 8-bit levels, (N or 1, k)."""
-        return ops.exp(interpolate(shares, self.log_steps[number]))
+        return self.xp.exp(interpolate(shares, self.log_steps[number], self.xp))
 
     def gain(self, number: int, band: Any, step: Any, shares: Any) -> Any:
         """Return the change of the coefficients of band `number`, (N, h, w, k): curves interpolated between knots.
 
         `step` is (N or 1, k or 1), in 8-bit levels; `shares` (N or 1, sets) weight the sets of curves.
         """
+        xp = self.xp
         step = step[:, None, None, :]
-        curves = interpolate(shares, self.curves[number])  # (N or 1, k, knots)
+        curves = interpolate(shares, self.curves[number], xp)  # (N or 1, k, knots)
         _, count, knots = self.curves[number].shape
-        index, fraction = knot_indices(band / step, self.codec_prior.curves[number].spacing, knots)
-        rows = count * ops.arange(ops.shape(curves)[0], dtype="int32")[:, None, None, None]
+        index, fraction = knot_indices(band / step, self.codec_prior.curves[number].spacing, knots, xp)
+        rows = count * xp.arange(xp.shape(curves)[0], dtype="int32")[:, None, None, None]
         index = index + knots * (rows + np.arange(count, dtype=np.int32))
-        flat = ops.reshape(curves, (-1,))
-        left, right = ops.take(flat, index), ops.take(flat, index + 1)
+        flat = xp.reshape(curves, (-1,))
+        left, right = xp.take(flat, index), xp.take(flat, index + 1)
         return (left + fraction * (right - left)) * step
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Return the shape of the images."""
-        return tuple(input_shape[0] if self.levels > 1 or self.image_stats else input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of `from_config`."""
-        config = super().get_config()
-        return {
-            "name": config["name"],
-            "codec_prior": self.prior_name,
-            "levels": self.levels,
-            "image_stats": self.image_stats,
-        }
-
     def _planes(self, images: Any) -> Any:
-        return ops.matmul(images * LEVELS_PER_UNIT - HALF_LEVEL, TO_PLANES.T)
-
-    def _zeros(self, name: str, *shape: int) -> Any:
-        return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+        return self.xp.matmul(images * LEVELS_PER_UNIT - HALF_LEVEL, TO_PLANES.T)
 
 
-def knot_indices(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:
+def knot_indices(values: Any, spacing: float, knots: int, xp: Any = numpy_ops) -> tuple[Any, Any]:
     """Return the knot to the left of each value, int32, and the fraction in [0, 1) of the way to the next knot.
 
     `values` and the `spacing` of the knots are in quantisation steps; the middle knot is 0 and the outermost knots are
@@ -352,14 +342,14 @@ def knot_indices(values: Any, spacing: float, knots: int) -> tuple[Any, Any]:
     step before the outermost knot, at the same phase.
     """
     reach = spacing * (knots - 1) / 2
-    size = ops.abs(values)
-    repeated = ops.where(size > reach, reach - 1 + (size - ops.floor(size)), size)
-    position = ops.clip(ops.sign(values) * repeated / spacing + (knots - 1) / 2, 0.0, knots - 1.001)
-    left = ops.floor(position)
-    return ops.cast(left, "int32"), position - left
+    size = xp.abs(values)
+    repeated = xp.where(size > reach, reach - 1 + (size - xp.floor(size)), size)
+    position = xp.clip(xp.sign(values) * repeated / spacing + (knots - 1) / 2, 0.0, knots - 1.001)
+    left = xp.floor(position)
+    return xp.cast(left, "int32"), position - left
 
 
-def significance_in(bands: Sequence[Any]) -> Any:
+def significance_in(bands: Sequence[Any], xp: Any = numpy_ops) -> Any:
     """Return the share (N, 18) of all coefficients of `bands`, (N, h, w, 3) each, not below each of the SIZES."""
-    flat = ops.concatenate([ops.reshape(band, (ops.shape(band)[0], -1)) for band in bands], axis=1)
-    return ops.stack([ops.mean(ops.cast(ops.abs(flat) >= size, "float32"), axis=1) for size in SIZES], axis=1)
+    flat = xp.concatenate([xp.reshape(band, (xp.shape(band)[0], -1)) for band in bands], axis=1)
+    return xp.stack([xp.mean(xp.cast(xp.abs(flat) >= size, "float32"), axis=1) for size in SIZES], axis=1)

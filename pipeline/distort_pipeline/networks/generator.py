@@ -13,16 +13,14 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from distort_pipeline.networks.backend import keras
-from distort_pipeline.networks.codec_prior import CoefficientCurves, is_scaled
-from distort_pipeline.networks.layers import GeneratorInputs
-from distort_pipeline.networks.noise import NoisePyramid
-from distort_pipeline.networks.unet import ENCODER_WIDTHS, UNet
+from distort_pipeline.networks.codec_prior import is_scaled
+from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
+from distort_pipeline.networks.inputs import BLOCKS, GeneratorInputs
+from distort_pipeline.networks.layers import CoefficientCurves, NoisePyramid
+from distort_pipeline.networks.unet import UNet
 from distort_pipeline.networks.wavelets import SIZES
 
 NO_PRIOR = "none"
-COEFFICIENT_CURVES, NOISE_PYRAMID = "coefficient_curves", "noise_pyramid"  # names of layers
-BLOCKS = len(ENCODER_WIDTHS)
-MULTIPLE_PX = 2**BLOCKS  # sides of the input are multiples of this
 
 # the residuals (N, H, W, 3) that a model adds to the image
 SmallModel: TypeAlias = Callable[[GeneratorInputs], list[Any]]
@@ -93,14 +91,3 @@ def _inputs(architecture: Architecture, *, image_stats: bool) -> GeneratorInputs
         if image_stats and is_scaled(architecture.codec_prior)
         else None,
     )
-
-
-def noise_shapes(height_px: int, width_px: int, noise_channels: int) -> list[tuple[int, int, int]]:
-    """Return the shape (h, w, noise_channels) of each noise map for a padded image, coarsest first.
-
-    >>> noise_shapes(256, 128, 3)[0], noise_shapes(256, 128, 3)[-1], len(noise_shapes(256, 128, 3))
-    ((4, 2, 3), (256, 128, 3), 7)
-    """
-    if not noise_channels:
-        return []
-    return [(height_px // 2**halvings, width_px // 2**halvings, noise_channels) for halvings in reversed(range(BLOCKS))]

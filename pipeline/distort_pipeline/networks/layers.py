@@ -1,54 +1,98 @@
-"""Parts of the networks: inputs, severity, batch norm, and upsampling with a quarter of the multiplications."""
+"""Keras layers: the fitted models, batch norm, and upsampling with a quarter of the multiplications."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.backend import keras, ops
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, ChangedCoefficients
+from distort_pipeline.networks.noise import SLOWER, ColouredNoise
 
 
-@dataclass(frozen=True)
-class GeneratorInputs:
-    """The inputs of a generator, and of each of the small models that it is the sum of."""
+@keras.saving.register_keras_serializable(package="distort_pipeline")
+class CoefficientCurves(keras.layers.Layer, ChangedCoefficients):  # type: ignore[misc]
+    """`ChangedCoefficients` as a layer.
 
-    image: Any  # (N, H, W, 3) in [-1, 1]; H, W multiples of 128
-    noises: Sequence[Any] = ()  # independent standard normal noise at seven scales, coarsest first, see `noise_shapes`
-    severity: Any | None = None  # (N, 1) in [0, 1], of a multi-level generator
-    significance: Any | None = None  # (N, 18), of the whole image of each tile, see `networks/wavelets.py`
-
-    def listed(self) -> Any:
-        """Return the argument of a model's call: the image alone, or the list of all inputs."""
-        severity = [] if self.severity is None else [self.severity]
-        significance = [] if self.significance is None else [self.significance]
-        inputs = [self.image, *severity, *self.noises, *significance]
-        return inputs if len(inputs) > 1 else self.image
-
-
-def interpolation_weights(severity: Any, levels: int) -> Any:
-    """Return the weight of each level, (N, levels), at `severity` (N, 1) in [0, 1]: at most two are not 0, sum 1.
-
-    A multi-level network has learned n levels, weakest first: level k lies at severity k / n, the pristine image at 0.
-    Below the first level its weight is 1, see `fade`. Not in the paper, whose networks train a single level.
+    Called with images, [images, severity] with several `levels`, and with `image_stats` the significance (N, 18) of the
+    whole image of each tile as the last input. Curves and steps are fitted beforehand and not trained; initially the
+    curves are flat, and T is 0.
     """
-    position = ops.clip(severity * levels - 1, 0.0, levels - 1.0)
-    return ops.relu(1 - ops.abs(position - np.arange(levels, dtype=np.float32)))
+
+    xp = ops
+
+    def __init__(self, codec_prior: str, levels: int = 1, image_stats: bool = False, **options: Any) -> None:
+        super().__init__(**{**options, "dtype": "float32", "trainable": False})
+        self.prior_name = codec_prior
+        self.codec_prior = CODEC_PRIORS[codec_prior].on(ops)
+        self.levels = levels
+        self.image_stats = image_stats
+
+    def build(self, input_shape: Any) -> None:  # noqa: ARG002 - Keras's signature
+        """Make the weights."""
+        self.set_arrays({name: _zeros(self, name, shape) for name, shape in self.weight_shapes().items()})
+
+    def call(self, inputs: Any) -> Any:
+        """Return T(x), T(x, severity), T(x, significance) or T(x, severity, significance)."""
+        images, *extra = inputs if self.levels > 1 or self.image_stats else [inputs]
+        return self.change(images, extra[0] if self.levels > 1 else None, extra[-1] if self.image_stats else None)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Return the shape of the images."""
+        return tuple(input_shape[0] if self.levels > 1 or self.image_stats else input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`."""
+        settings = {"codec_prior": self.prior_name, "levels": self.levels, "image_stats": self.image_stats}
+        return {"name": super().get_config()["name"], **settings}
 
 
-def fade(severity: Any, levels: int) -> Any:
-    """Return the factor of the first level's effect, (N, 1): 0 at `severity` 0, 1 from the first level on."""
-    return ops.minimum(severity * levels, 1.0)
+@keras.saving.register_keras_serializable(package="distort_pipeline")
+class NoisePyramid(keras.layers.Layer, ColouredNoise):  # type: ignore[misc]
+    """`ColouredNoise` as a layer, called with maps, or [severity, maps...] with several `levels`.
+
+    Matrices and kernels are fitted beforehand and not trained; initially the matrices and the sum are 0.
+    """
+
+    xp = ops
+
+    def __init__(self, levels: int = 1, **options: Any) -> None:
+        super().__init__(**{**options, "dtype": "float32", "trainable": False})
+        self.levels = levels
+
+    def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
+        """Make the weights."""
+        maps = input_shape[1:] if self.levels > 1 else input_shape
+        self.octaves = _zeros(self, "octaves", (self.levels, SLOWER + len(maps), maps[0][-1], 3))
+        self.kernels = self.add_weight(
+            name="kernels", shape=(self.levels, 2, 2), initializer=_identity_kernels, trainable=False
+        )
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Return the coloured sum of the maps."""
+        severity, maps = (inputs[0], inputs[1:]) if self.levels > 1 else (None, inputs)
+        return self.noise(maps, severity)
+
+    def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """Return the shape of the image."""
+        return (*input_shape[-1][:-1], 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`."""
+        return {"name": super().get_config()["name"], "levels": self.levels}
 
 
-def interpolate(shares: Any, weights: Any) -> Any:
-    """Return the mean of `weights` (levels, ...) for each image, weighted by `shares` (N, levels): (N, ...)."""
-    flat = ops.reshape(weights, (weights.shape[0], -1))
-    return ops.reshape(ops.matmul(shares, flat), (-1, *weights.shape[1:]))
+def _zeros(layer: keras.layers.Layer, name: str, shape: tuple[int | None, ...]) -> Any:
+    return layer.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+
+
+def _identity_kernels(shape: Sequence[int], dtype: str | None = None) -> Any:
+    """Return identity kernels (levels, 2, 2)."""
+    return ops.broadcast_to(ops.convert_to_tensor([[1.0, 0.0], [0.0, 0.0]], dtype), shape)
 
 
 def severity_map(severity: Any, images: Any) -> Any:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.networks.backend import keras
-from distort_pipeline.networks.generator import MULTIPLE_PX, noise_shapes
-from distort_pipeline.networks.layers import GeneratorInputs
+from distort_pipeline.networks.fitted import FittedGenerator
+from distort_pipeline.networks.inputs import MULTIPLE_PX, GeneratorInputs, noise_shapes
 from distort_pipeline.networks.wavelets import SIZES, Significances, significance_of
 from distort_pipeline.records import Image, Images, NetworkPixels, denormalize, derive_seed, make_rng, normalize
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Predictor:
     """Distorts images with a trained generator in inference mode.
 
-    The batch shape is fixed and a last, smaller batch is filled up: an image's output depends on nothing but the image
-    and its seed.
+    The batch shape of a network is fixed and a last, smaller batch is filled up: an image's output depends on nothing
+    but the image and its seed.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        model: keras.Model | FittedGenerator,
         *,
         noise_channels: int,
         batch_size: int,
@@ -36,7 +39,8 @@ class Predictor:
         self.image_stats = image_stats  # whether the model takes the significance of whole images
         self.noise_channels = noise_channels
         self.batch_size = batch_size
-        self._call = _compiled(model)
+        self._fitted = isinstance(model, FittedGenerator)
+        self._call = model if self._fitted else _compiled(model)
 
     def distort(
         self,
@@ -70,32 +74,42 @@ class Predictor:
                 f"this generator has learned one level only, severity 1; got severity {requested.min():g}; "
                 "train it at several levels (train.levels)"
             )
-        height, width = images.shape[1:3]
         for start in range(0, len(images), self.batch_size):
-            batch = pad_to_multiple(images[start : start + self.batch_size])
-            filled = np.zeros((self.batch_size, *batch.shape[1:]), np.uint8)
-            filled[: len(batch)] = batch
-            noises = noise_maps(
-                list(seeds[start : start + len(batch)]),
-                batch.shape[1],
-                batch.shape[2],
-                self.noise_channels,
-                self.batch_size,
-            )
-            severity = None
-            if self.multi_level:
-                severity = np.ones((self.batch_size, 1), np.float32)
-                severity[: len(batch), 0] = requested[start : start + len(batch)]
-            significance = None
-            if self.image_stats:
-                rows = slice(start, start + len(batch))
-                significance = np.ones((self.batch_size, len(SIZES)), np.float32)
-                significance[: len(batch)] = (
-                    [significance_of(image) for image in images[rows]] if significances is None else significances[rows]
+            rows = slice(start, min(start + self.batch_size, len(images)))
+            # fitted models take images one by one: nothing depends on the others, and arrays stay in cache
+            parts = [slice(row, row + 1) for row in range(start, rows.stop)] if self._fitted else [rows]
+            distorted = [
+                self._distorted(
+                    images[part], seeds[part], requested[part], None if significances is None else significances[part]
                 )
-            inputs = GeneratorInputs(normalize(filled), noises, severity, significance)
-            values = np.asarray(self._call(inputs.listed()))
-            yield denormalize(values[: len(batch), :height, :width])
+                for part in parts
+            ]
+            yield np.concatenate(distorted) if len(distorted) > 1 else distorted[0]
+
+    def _distorted(
+        self,
+        images: Images,
+        seeds: Sequence[int],
+        severities: NDArray[np.float32],
+        significances: Significances | None,
+    ) -> Images:
+        """Return the images of one call of the model."""
+        count, height, width = images.shape[:3]
+        size = count if self._fitted else self.batch_size
+        padded = pad_to_multiple(images)
+        filled = np.zeros((size, *padded.shape[1:]), np.uint8)
+        filled[:count] = padded
+        noises = noise_maps(list(seeds), filled.shape[1], filled.shape[2], self.noise_channels, size)
+        severity = significance = None
+        if self.multi_level:
+            severity = np.ones((size, 1), np.float32)
+            severity[:count, 0] = severities
+        if self.image_stats:
+            significance = np.ones((size, len(SIZES)), np.float32)
+            known = [significance_of(image) for image in images] if significances is None else significances
+            significance[:count] = known
+        values = np.asarray(self._call(GeneratorInputs(normalize(filled), noises, severity, significance)))
+        return denormalize(values[:count, :height, :width])
 
     def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:
         """Return one whole `image` (H, W, 3) distorted."""
@@ -124,21 +138,22 @@ def noise_maps(seeds: list[int], height: int, width: int, channels: int, batch: 
     return maps
 
 
-def _compiled(model: keras.Model) -> Callable[[Any], Any]:
+def _compiled(model: keras.Model) -> Callable[[GeneratorInputs], Any]:
     """Return the model in inference mode, compiled by the backend in use."""
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         # autograph writes temporary files, left behind by a kill
-        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False, autograph=False)
-    if keras.backend.backend() == "jax":
-        import jax
+        graph = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False, autograph=False)
+        return lambda inputs: graph(inputs.listed())
+    import jax
 
-        call = jax.jit(lambda weights, fixed, inputs: model.stateless_call(weights, fixed, inputs, training=False)[0])
+    call = jax.jit(lambda weights, fixed, inputs: model.stateless_call(weights, fixed, inputs, training=False)[0])
 
-        def with_present_weights(inputs: Any) -> Any:  # a model may be trained on between two calls
-            kinds = (model.trainable_variables, model.non_trainable_variables)
-            return call(*([variable.value for variable in kind] for kind in kinds), inputs)
+    def with_present_weights(inputs: GeneratorInputs) -> Any:  # a model may be trained on between two calls
+        kinds = (model.trainable_variables, model.non_trainable_variables)
+        return call(*([variable.value for variable in kind] for kind in kinds), inputs.listed())
 
-        return with_present_weights
-    return lambda inputs: model(inputs, training=False)
+    return with_present_weights

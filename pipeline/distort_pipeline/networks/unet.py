@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from distort_pipeline.networks.backend import keras, ops
-from distort_pipeline.networks.layers import BatchNorm, GeneratorInputs, UpsampledConv2D, fade, severity_map
+from distort_pipeline.networks.inputs import GeneratorInputs, fade
+from distort_pipeline.networks.layers import BatchNorm, UpsampledConv2D, severity_map
 
 ENCODER_WIDTHS = (1, 2, 4, 8, 8, 8, 8)  # in units of base_filters; from the paper's figure
 DECODER_WIDTHS = (8, 8, 8, 4, 2, 1)  # the seventh block outputs the 3 channels of the residual
@@ -45,7 +46,7 @@ class UNet:
         residuals = self._last_block(features, noises[-1:])
         if inputs.severity is None:
             return residuals
-        fading = ops.reshape(fade(inputs.severity, self.levels), (-1, 1, 1, 1))
+        fading = ops.reshape(fade(inputs.severity, self.levels, ops), (-1, 1, 1, 1))
         return [fading * ops.cast(residual, "float32") for residual in residuals]
 
     def _encoder_block(self, features: Any, filters: int, block: int) -> Any:

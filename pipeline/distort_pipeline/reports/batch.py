@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from distort_pipeline.data.corpus_metadata import (
     REPORT_FORMAT,
@@ -278,5 +278,5 @@ def target_agreement(
 
 def _agreement(requested: NDArray[np.float64], reached: NDArray[np.float64]) -> Agreement:
     varied = np.ptp(requested) > 0 and np.ptp(reached) > 0
-    spearman = round(float(spearmanr(requested, reached).statistic), 6) if varied else None
+    spearman = round(float(scipy.stats.spearmanr(requested, reached).statistic), 6) if varied else None
     return Agreement(float(np.abs(requested - reached).mean()), spearman)

@@ -25,7 +25,9 @@ from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.full_reference import measured_labels
 from distort_pipeline.metrics.nss_features import product_histogram
+from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
+from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
@@ -55,9 +57,8 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
 
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
     """
-    from distort_pipeline.networks.backend import pin_backend_threads  # starts TensorFlow
-
-    pin_backend_threads(task.threads)
+    if any(read_card(folder).network.needs_backend for folder in task.models.values()):
+        pin_backend_threads(task.threads)
     work, root, batch, config = task.work, task.root, task.batch, task.config
     condition, whole_images = batch.condition, config.whole_images
     batch_size = 1 if whole_images else config.inference_batch_size

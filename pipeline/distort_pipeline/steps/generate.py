@@ -28,6 +28,7 @@ from distort_pipeline.data.plans import CorpusPlan
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import cautions
@@ -80,7 +81,7 @@ def run(
             models=corpus.models,
             images=corpus.images,
             left_out=corpus.left_out,
-            packages=_packages(),
+            packages=_packages(corpus),
         )
         seconds = round(time.monotonic() - started, 3)
         write_json(work / "run.json", {"seconds": seconds, "batches_now": batches_now, "workers": workers.count})
@@ -91,10 +92,10 @@ def run(
     return _report(out, metadata)
 
 
-def _packages() -> dict[str, str]:
-    from distort_pipeline.networks.backend import backend_name  # starts TensorFlow
-
-    return package_versions([backend_name(), "keras", "numpy", "zarr", "distort-pipeline"])
+def _packages(corpus: PreparedCorpus) -> dict[str, str]:
+    """Return the versions of the packages that decide the bytes of a corpus."""
+    backend = [backend_name(), "keras"] if any(card.network.needs_backend for card in corpus.cards.values()) else []
+    return package_versions([*backend, "numpy", "zarr", "distort-pipeline"])
 
 
 def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None:

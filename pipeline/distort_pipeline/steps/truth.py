@@ -30,6 +30,7 @@ from distort_pipeline.metrics.full_reference import psnr, ssim
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
 from distort_pipeline.models.composite import DistortionSpec
 from distort_pipeline.models.store import arrays_digest
+from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import (
     Image,
     ImageRecord,
@@ -208,8 +209,6 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 @lru_cache(maxsize=IMAGES_IN_MEMORY)
 def _significance(root: Path, image: ImageRecord) -> NDArray[np.float32]:
-    from distort_pipeline.networks.wavelets import significance_of  # starts TensorFlow
-
     return significance_of(read_ingested(root, image))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from distort_pipeline.networks.codec_prior import CoefficientCurves, Curves, knot_indices
+from distort_pipeline.networks.codec_prior import Curves, knot_indices
+from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.networks.wavelets import PHASES, log_sizes, nearest_phases
 from distort_pipeline.records import Images, normalize
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
-from distort_pipeline.networks.noise import SLOWER, NoisePyramid
+from distort_pipeline.networks.layers import NoisePyramid
+from distort_pipeline.networks.noise import SLOWER
 from distort_pipeline.records import LEVELS_PER_UNIT, Images, make_rng
 
 Floats = NDArray[np.floating]

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from distort_pipeline.networks import losses
-from distort_pipeline.networks.generator import noise_shapes
+from distort_pipeline.networks.inputs import noise_shapes
 from distort_pipeline.records import LEVELS_PER_UNIT, Images
 from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 
