@@ -80,6 +80,11 @@ class Codec:
     quality: int
     panned: bool = False
 
+    @property
+    def described(self) -> str:
+        """The codec in words."""
+        return f"{self.name} {self.quality}{' panned' if self.panned else ''}"
+
     def encode(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Return `image` (H, W, 3) after the encoder and the decoder; `rng` draws a panned frame's movement."""
         if self.name in VIDEO:

@@ -1,7 +1,10 @@
-"""A generator composed of small models: codec → tone, filters → network → noise → JPEG; any of them may be absent.
+"""A generator composed of small models: tone, filters → network → noise → codec; any of them may be absent.
 
-    base  = filters(tone(codec(x)))                 fitted, for all images or with the parameters of a training image
-    y     = jpeg(base + body(base, x, n, z) + n)    n: signal-dependent noise, z: white noise and latents
+    base  = filters(tone(x))                        fitted, for all images or with the parameters of a training image
+    y     = codec(base + body(base, x, n, z) + n)   n: signal-dependent noise, z: white noise and latents
+
+The codec is libjpeg with the distorted files' tables, or an installed one that predicts across blocks and is given the
+whole image (`codec_bank`).
 
 Every part has its own file and its own fit. What varies per image (curve, kernel, gain) is resampled: an image's seed
 chooses one training image, and all parts take that one's parameters, so that what belongs together stays together.
@@ -41,12 +44,12 @@ class ComposedGenerator:
     """The parts in the order in which they act, see above."""
 
     choices: tuple[int, ...] = (0,)  # training images whose parameters are resampled
-    codec: Codec | None = None
     linear: tuple[Any, ...] = ()  # of Tone, Filters, PhaseFilters, FieldFilters
     body: Body | None = None
     noise: SignalNoise | None = None
     noise_gain: float = 1.0
     jpeg: JpegStage | None = None
+    codec: Codec | None = None  # of whole images, in place of `jpeg`
     fit_report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -58,7 +61,7 @@ class ComposedGenerator:
 
     @property
     def reach_px(self) -> int:
-        """Pixels on each side that decide a pixel, in whole GRID_PX; a codec in front reaches over the whole image."""
+        """Pixels on each side that decide a pixel, in whole GRID_PX; `codec` reaches over the whole image."""
         reach = sum(getattr(model, "reach_px", 0) for model in (*self.linear, self.noise, self.body, self.jpeg))
         return -(-reach // GRID_PX) * GRID_PX
 
@@ -73,12 +76,12 @@ class ComposedGenerator:
             values = model.distort(values, choice, position)
         return values
 
-    def inputs(self, coded: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
+    def inputs(self, image: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
         """Return base, noise (H, W, 3) in levels, free white noise (H, W, 2) and latents (4,) of a part of an image."""
         rng = np.random.Generator(np.random.PCG64(seed))
         choice = self.choices[int(rng.integers(len(self.choices)))]
         latent = rng.standard_normal(LATENTS, dtype=np.float32)
-        base = self.base(coded, choice, position)
+        base = self.base(image, choice, position)
         height, width = base.shape[:2]
         y, x = position.y - REACH_PX, position.x - REACH_PX
         white = white_field(seed, y, x, height + 2 * REACH_PX, width + 2 * REACH_PX, CHANNELS)
@@ -94,21 +97,20 @@ class ComposedGenerator:
         """Return `image` (H, W, 3) distorted; a `severity` below 1 gives that share of the change, then the codec."""
         return DistortedImage(self, image, severity, seed).tile(0, 0, *image.shape[:2])
 
-    def distort_part(self, image: Pixels, coded: Pixels, severity: float, seed: int, position: TilePosition) -> Pixels:
-        """Return a part of an image distorted, without its surroundings; `coded` is that part of its coded version."""
-        values = self.levels(image, coded, seed, position)
-        if severity < 1:
-            values = image + np.float32(severity) * (values - image)
-        pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-        return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
-
-    def levels(self, image: Pixels, coded: Pixels, seed: int, position: TilePosition) -> Levels:
-        """Return what is rounded and goes through the JPEG stage: of a part of an image, and of its `coded` version."""
-        drawn = self.inputs(coded, seed, position)
+    def distort_part(self, image: Pixels, severity: float, seed: int, position: TilePosition) -> Pixels:
+        """Return a part of an image distorted, without its surroundings, before the codec of whole images."""
+        drawn = self.inputs(image, seed, position)
         values = drawn["base"] + drawn["noise"]
         if self.body is not None:
             values = values + self.body(image=image, position=position, **drawn)
-        return np.asarray(values, np.float32)
+        pixels = _scaled(image, values, severity)
+        return self.jpeg.encode(pixels) if self.jpeg is not None else pixels
+
+    def encode(self, image: Pixels, severity: float, seed: int) -> Pixels:
+        """Return `image` (H, W, 3), all of it or a part that stands for it, behind the codec of whole images."""
+        if self.codec is None:
+            return image
+        return _scaled(image, self.codec.encode(image, np.random.Generator(np.random.PCG64(seed))), severity)
 
 
 class DistortedImage:
@@ -116,11 +118,11 @@ class DistortedImage:
 
     def __init__(self, generator: ComposedGenerator, image: Pixels, severity: float, seed: int) -> None:
         self.generator, self.image, self.severity, self.seed = generator, image, severity, seed
-        self._coded = image
-        if generator.codec is not None:
-            self._coded = generator.codec.encode(image, np.random.Generator(np.random.PCG64(seed)))
         self._distorted = np.empty_like(image)
         self._ready: set[tuple[int, int]] = set()
+        if generator.codec is not None:
+            whole = self.tile(0, 0, *image.shape[:2])
+            self._distorted = generator.encode(whole, severity, seed)
 
     def tile(self, y: int, x: int, height: int, width: int) -> Pixels:
         """Return the tile (height, width, 3) that begins at row `y`, column `x`."""
@@ -139,11 +141,17 @@ class DistortedImage:
             for first, side in ((first_row, height), (first_column, width))
         )
         position = TilePosition(rows.start, columns.start, height, width)
-        image, coded = self.image[rows, columns], self._coded[rows, columns]
-        pixels = self.generator.distort_part(image, coded, self.severity, self.seed, position)
+        pixels = self.generator.distort_part(self.image[rows, columns], self.severity, self.seed, position)
         y, x = first_row - rows.start, first_column - columns.start
         block = pixels[y : y + BLOCK_PX, x : x + BLOCK_PX]
         self._distorted[first_row : first_row + BLOCK_PX, first_column : first_column + BLOCK_PX] = block
+
+
+def _scaled(image: Pixels, distorted: NDArray[Any], severity: float) -> Pixels:
+    """Return `image` with the share `severity` of the change towards `distorted` (levels), rounded and clipped."""
+    if severity < 1:
+        distorted = image + np.float32(severity) * (distorted - image.astype(np.float32))
+    return np.clip(np.rint(distorted), 0, 255).astype(np.uint8)
 
 
 def _blocks(first: int, length: int) -> Iterator[int]:

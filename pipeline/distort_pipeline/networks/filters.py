@@ -226,7 +226,7 @@ def _solved(
         columns = column + 2 * rng.integers((r + 1) // 2, (x.shape[1] - r - 1) // 2, count)
         unclipped = (y[rows, columns] > 1) & (y[rows, columns] < 254)
         rows, columns = rows[unclipped], columns[unclipped]
-        taps = x[rows[:, None, None] + lags[:, None], columns[:, None, None] + lags].reshape(len(rows), -1)
+        taps = x[rows[:, None, None] + lags[:, None], columns[:, None, None] + lags].reshape(len(rows), side * side)
         design = np.concatenate([taps, np.ones((len(rows), 1), np.float32)], axis=1)
         gram += design.T @ design
         cross += design.T @ (y - x)[rows, columns]
@@ -237,7 +237,6 @@ def _solved(
     return solution[:-1].reshape(side, side), float(solution[-1])
 
 
-FIELD_RADIUS_PX = 3
 FIELD_PIXELS = 40_000  # of all images together
 FIELD_RIDGE = 1e-5
 
@@ -248,8 +247,12 @@ class FieldFilters:
 
     kernels: NDArray[np.float32]
     linear: bool
-    reach_px: ClassVar[int] = FIELD_RADIUS_PX
     sets: ClassVar[int] = 1  # to choose from: all images have the same
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels on each side that decide a pixel."""
+        return self.kernels.shape[-1] // 2
 
     def distort(self, image: Levels, _: int, position: TilePosition) -> Levels:
         """Return `image` (H, W, 3), a tile at `position`, filtered; borders are reflected."""
@@ -276,11 +279,11 @@ def position_bases(rows: NDArray[Any], columns: NDArray[Any], height: int, width
 
 
 def fit_field_filters(
-    patches: Sequence[PairPatch], bases: Sequence[Levels], *, linear: bool, seed: int = 0
+    patches: Sequence[PairPatch], bases: Sequence[Levels], *, radius_px: int, linear: bool, seed: int = 0
 ) -> FieldFilters:
     """Return the filters that bring `bases`, one a patch, nearest to the distorted patches."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    r, side = FIELD_RADIUS_PX, 2 * FIELD_RADIUS_PX + 1
+    r, side = radius_px, 2 * radius_px + 1
     each = max(FIELD_PIXELS // len(patches), 16)
     gram = target = None
     for patch, base in zip(patches, bases, strict=True):
@@ -297,8 +300,10 @@ def fit_field_filters(
         lags = np.arange(-r, r + 1)
         own_gram, own_target = [], []
         for c in range(3):
-            taps = x[rows[:, None, None] + lags[:, None], columns[:, None, None] + lags, c].reshape(len(rows), -1)
-            design = (maps[:, :, None] * taps[:, None, :]).reshape(len(rows), -1)
+            taps = x[rows[:, None, None] + lags[:, None], columns[:, None, None] + lags, c].reshape(
+                len(rows), side * side
+            )
+            design = (maps[:, :, None] * taps[:, None, :]).reshape(len(rows), maps.shape[1] * side * side)
             own_gram.append((design.T @ design).astype(np.float64))
             own_target.append((design.T @ (y - x)[rows, columns, c]).astype(np.float64))
         gram = np.stack(own_gram) if gram is None else gram + np.stack(own_gram)

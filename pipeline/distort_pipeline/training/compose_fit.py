@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
+from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import (
     Filters,
@@ -30,15 +31,18 @@ from distort_pipeline.networks.filters import (
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.records import make_rng, to_uint8
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
-PATCH_PX, CHOICE_PATCHES = 192, 2  # of each, to fit to and to try on
+PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to try on
 EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.85  # a part has to bring the squared error down to this share of what it was
 FEWER = 0.93  # of two parts the one with more parameters has to leave less than this share
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
+FIELD_RADII_PX = (3, 5)  # of kernels that vary with the position
+BEHIND_ROUNDS = 2  # of fitting parts anew to what a codec behind them leaves
 CALIBRATION_PX, CALIBRATION_DRAWS = 256, 6  # of a patch; gains of images differ, and their mean has to be right
 MOST_IMAGES = 1_000_000
 LOG_GAINS = (-2.5, 1.5)  # of an image, at least and at most
@@ -59,7 +63,9 @@ def _candidates() -> list[_Candidate]:
         _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
     ]
     for linear, light in ((False, "levels"), (True, "light")):
-        candidates.append(_Candidate(f"filters by position, {light}", partial(fit_field_filters, linear=linear), False))
+        for radius in FIELD_RADII_PX:
+            name = f"filters of {2 * radius + 1} px by position, {light}"
+            candidates.append(_Candidate(name, partial(fit_field_filters, radius_px=radius, linear=linear), False))
         for radius in (SMALL_PX, LARGE_PX):
             for per_image in (False, True):
                 name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, {light}"
@@ -79,6 +85,38 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
     """
     images = sorted({patch.image for patch in patches})
     chosen, identity, error = _choose(patches, images, jpeg)
+    linear = _fitted(chosen, patches)
+    filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
+    choices = _detailed(patches, images) if filters else tuple(range(len(images)))
+    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
+    return ComposedGenerator(choices=choices, linear=linear, jpeg=jpeg, fit_report=fit_report)
+
+
+def in_front_of(codec: Codec, generator: ComposedGenerator, patches: Sequence[PairPatch]) -> ComposedGenerator:
+    """Return `generator` in front of `codec`, its parts fitted anew.
+
+    A fit to the distorted patches takes what the codec does for its own. Fitted anew to the distorted patches less
+    the change that the codec makes to the present parts, a fixed point, they leave it to the codec.
+    """
+    chosen = [each for each in _candidates() if each.name in generator.fit_report["parts"]]
+    chosen.sort(key=lambda each: generator.fit_report["parts"].index(each.name))
+    for _ in range(BEHIND_ROUNDS):
+        fronts = [to_uint8(base) for base in bases_of(generator, patches)]
+        changes = [
+            codec.encode(front, make_rng(p.image)).astype(np.float32) - front
+            for front, p in zip(fronts, patches, strict=True)
+        ]
+        targets = [
+            dataclasses.replace(p, distorted=to_uint8(p.distorted - change))
+            for p, change in zip(patches, changes, strict=True)
+        ]
+        generator = generator.with_parts(linear=_fitted(chosen, targets))
+    return generator.with_parts(codec=codec)
+
+
+def _fitted(chosen: Sequence[_Candidate], patches: Sequence[PairPatch]) -> tuple[Any, ...]:
+    """Return the parts that are `chosen`, each fitted to what those before it leave."""
+    images = sorted({patch.image for patch in patches})
     linear: list[Any] = []
     values = [patch.pristine.astype(np.float32) for patch in patches] if chosen else []
     for candidate in chosen:
@@ -88,10 +126,7 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
             _apply(part, value, images.index(p.image) if candidate.per_image else 0, p)
             for p, value in zip(patches, values, strict=True)
         ]
-    filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
-    choices = _detailed(patches, images) if filters else tuple(range(len(images)))
-    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
-    return ComposedGenerator(choices=choices, linear=tuple(linear), jpeg=jpeg, fit_report=fit_report)
+    return tuple(linear)
 
 
 def _detailed(patches: Sequence[PairPatch], images: Sequence[int]) -> tuple[int, ...]:
@@ -116,7 +151,9 @@ def _choose(
     for image in sorted(few):
         whole = [patch for patch in patches if patch.image == image]
         side = min(PATCH_PX, min(min(patch.pristine.shape[:2]) for patch in whole) // 2)
-        pieces = recut(whole, side, least_px=side)[: 2 * CHOICE_PATCHES]
+        pieces = recut(whole, side, least_px=side)
+        order = make_rng(image).permutation(len(pieces))[: 2 * CHOICE_PATCHES]
+        pieces = [pieces[n] for n in order]
         if len(pieces) > 1:
             fitted += pieces[::2]
             tried += pieces[1::2]
@@ -230,7 +267,7 @@ def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
-    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    pixels = to_uint8(values)
     return (jpeg.encode(pixels) if jpeg else pixels).astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
     codec     one that is installed and looks alike      `codec_bank`, on whole images
     parts     tone, filters, in front of the files' JPEG `compose_fit`         (seconds to a minute)
+    codec     where the files carry none, behind the parts
     noise     signal-dependent, for what the parts leave `signal_noise`, gain calibrated to the true PSNR
     mean      the compact network towards the mean       `compact_training`
     noise     anew, for what the mean leaves
@@ -30,7 +31,8 @@ from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import Levels, PairPatch
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
-from distort_pipeline.training.compose_fit import EXACT_MSE, Scorer, bases_of, fit_composed, with_noise
+from distort_pipeline.records import to_uint8
+from distort_pipeline.training.compose_fit import EXACT_MSE, Scorer, bases_of, fit_composed, in_front_of, with_noise
 from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step, stored_steps
 
 STAGES = Path("checkpoints") / "stages"
@@ -44,6 +46,7 @@ MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
 SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
+MOST_BEHIND = 3  # codecs behind parts that are tried
 
 
 class NotBetterThanIdentity(Exception):  # noqa: N818 - says what happened
@@ -102,12 +105,9 @@ class Stages:
 
     def figures(self, generator: ComposedGenerator) -> dict[str, float]:
         """Return the score of `generator` on the held-out patches, and what it is made of."""
-        codec = generator.codec
 
         def distort(patch: PairPatch, seed: int) -> Pixels:
-            if codec is not None:
-                return codec.encode(patch.pristine, np.random.Generator(np.random.PCG64(seed)))
-            return generator.distort_part(patch.pristine, patch.pristine, 1.0, seed, patch.position)
+            return generator.encode(generator.distort_part(patch.pristine, 1.0, seed, patch.position), 1.0, seed)
 
         return self.scorer.score(distort)
 
@@ -123,7 +123,10 @@ def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway
     report: dict[str, Any] = {"stages": stages.rows}
     jpeg = data.jpeg or estimate_jpeg_stage([distorted for _, distorted in data.whole])
     if jpeg is None:
-        consider_codecs(data.whole, stages)
+        for codec, error in related_codecs(data.whole):
+            stages.consider(codec.described, ComposedGenerator(codec=codec))
+            if error < EXACT_MSE:
+                break
     if stages.score > SOFTWARE_SCORE:
         report |= _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
@@ -138,14 +141,13 @@ def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway
     )
 
 
-def consider_codecs(whole: Sequence[Pair], stages: Stages) -> None:
-    """Consider installed codecs that explain some of the distortion; an exact one ends the search."""
-    for codec, error in related_codecs(whole):
-        stages.consider(
-            f"{codec.name} {codec.quality}{' panned' if codec.panned else ''}", ComposedGenerator(codec=codec)
-        )
-        if error < EXACT_MSE:
-            return
+def _consider_codecs_behind(parts: ComposedGenerator, bases: Sequence[Levels], data: LearnData, stages: Stages) -> None:
+    """Consider the installed codecs that do to the parts' images what is left to the distorted ones."""
+    indices = _one_of_each_image(data.fitted)
+    fronts = [(to_uint8(bases[n]), data.fitted[n].distorted) for n in indices]
+    found = sorted(related_codecs(fronts), key=lambda row: row[1])
+    for codec, _ in found[:MOST_BEHIND]:
+        stages.consider(f"parts, {codec.described}", in_front_of(codec, parts, [data.fitted[n] for n in indices]))
 
 
 def _learn_parts(
@@ -157,6 +159,10 @@ def _learn_parts(
     stages.consider("parts", parts)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
+    if jpeg is None and parts.linear:
+        _consider_codecs_behind(parts, bases, data, stages)
+        if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
+            return report
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
     explained = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
     if noisy.noise is None or noisy.noise_gain < LEAST_GAIN:  # the strength is right without noise
