@@ -34,6 +34,16 @@ def _interruptible():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module")
+def eager():
+    """TensorFlow's functions run uncompiled: of a training of a few steps, compiling takes most of the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def sample():
     """The folder of the built-in photographs."""

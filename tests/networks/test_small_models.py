@@ -8,12 +8,12 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec, related_codecs
+from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator, DistortedImage
 from distort_pipeline.networks.filters import (
     fit_field_filters,
     fit_filters,
     fit_phase_filters,
-    fit_tone,
     to_display,
     to_linear,
 )
@@ -85,17 +85,18 @@ def test_a_kernel_per_image_is_found_where_it_acts(linear: bool) -> None:
         assert _rms(fitted.distort(base, patch.image), patch.distorted) < 0.08 * _rms(base, patch.distorted)
 
 
-def test_halving_and_doubling_is_a_filter_by_phase() -> None:
+@pytest.mark.parametrize("period", [2, 4])
+def test_scaling_down_and_up_is_a_filter_by_phase(period: int) -> None:
     def rescaled(image: np.ndarray, _: int) -> np.ndarray:
-        half = cv2.resize(image, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
-        return cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        small = cv2.resize(image, (SIDE // period, SIDE // period), interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
     patches = _patches(rescaled, finest=8)
-    by_phase = fit_phase_filters(patches, _bases(patches), per_image=False)
+    by_phase = fit_phase_filters(patches, _bases(patches), period=period, per_image=False)
     everywhere = fit_filters(patches, _bases(patches), radius_px=5, per_image=False)
     for patch in patches:
         base = patch.pristine.astype(np.float32)
-        errors = [_rms(fitted.distort(base, 0), patch.distorted) for fitted in (by_phase, everywhere)]
+        errors = [_rms(fitted.distort(base, 0, patch.position), patch.distorted) for fitted in (by_phase, everywhere)]
         assert errors[0] < 1.5
         assert errors[0] < 0.3 * errors[1]
 
@@ -108,7 +109,7 @@ def test_vignetting_is_a_filter_by_position_in_linear_light() -> None:
         return np.rint(to_display(to_linear(image.astype(np.float32)) * gain.astype(np.float32))).astype(np.uint8)
 
     patches = _patches(vignette)
-    fitted = fit_field_filters(patches, _bases(patches), linear=True)
+    fitted = fit_field_filters(patches, _bases(patches), radius_px=3, linear=True)
     for patch in patches:
         assert _rms(fitted.distort(patch.pristine.astype(np.float32), 0, patch.position), patch.distorted) < 1.0
 
@@ -207,6 +208,30 @@ def test_blocks_of_an_image_join_without_a_seam() -> None:
     image = np.tile(patches[0].pristine, (2, 2, 1))
     at_once = generator.distort_part(image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
     assert (generator.distort(image, 1.0, 0) == at_once).all()
+
+
+def test_less_saturation_is_a_colour_matrix_of_the_image() -> None:
+    def faded(image: np.ndarray, number: int) -> np.ndarray:
+        grey = image.mean(-1, keepdims=True)
+        return np.rint(grey + (0.2 + 0.2 * number) * (image - grey)).astype(np.uint8)
+
+    patches = _patches(faded)
+    fitted = fit_colour_matrix(patches, _bases(patches), per_image=True, linear=False)
+    for patch in patches:
+        assert _rms(fitted.distort(patch.pristine.astype(np.float32), patch.image), patch.distorted) < 0.5
+
+
+def test_a_codec_acts_on_the_whole_image_behind_the_parts() -> None:
+    patches = _patches(lambda image, _: 255 - image)
+    tone = fit_tone(patches, _bases(patches), per_image=False)
+    codec = Codec("WEBP", 40)
+    generator = ComposedGenerator(linear=(tone,), codec=codec)
+    image = np.tile(patches[0].pristine, (2, 2, 1))[:300, :420]
+    front = ComposedGenerator(linear=(tone,)).distort(image, 1.0, 3)
+    whole = generator.distort(image, 1.0, 3)
+    assert (whole == codec.encode(front, np.random.default_rng(0))).all()
+    assert (DistortedImage(generator, image, 1.0, 3).tile(64, 32, 160, 200) == whole[64:224, 32:232]).all()
+    assert (generator.distort(image, 0.0, 3) == image).all()
 
 
 def test_half_the_severity_is_half_the_change() -> None:

@@ -20,6 +20,8 @@ from distort_pipeline.models.store import (
 )
 from distort_pipeline.steps import train as step
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = TrainConfig(
     base_filters=4,
     discriminator_filters=2,

@@ -14,7 +14,7 @@ from distort_pipeline.records import LEVELS_PER_UNIT, denormalize, normalize
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, explained_by, fit_best
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-TILE_PX = 256
+TILE_PX = 192
 MEAN_ONLY = (CONDITIONAL_MEAN,)  # for what the shrinkage gain does not change: its choice takes most of a fit's time
 PARAMETERS = {"jpeg": {"quality": 12}, "white_noise": {"sigma_8bit": 19.0}, "jp2k": {"ratio": 150.0}}
 

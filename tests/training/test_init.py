@@ -9,6 +9,8 @@ from distort_pipeline.training import init as init_module
 from distort_pipeline.training.fit_noise import fit_noise
 from distort_pipeline.training.init import Initialization, fit_init, fit_tiles, load_init
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def fitted(pair_store, folder, **changes):
     return fit_init(pair_store, **{

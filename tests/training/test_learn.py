@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.patches import PairPatch
+from distort_pipeline.records import to_uint8
 from distort_pipeline.training import compose_fit
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
 
@@ -25,6 +27,18 @@ def unlike() -> LearnData:
     fitted = [PairPatch(x, 255 - x, image, 0, 0, 96, 96) for image, x in enumerate(images[:4])]
     held = [PairPatch(x, x, image, 0, 0, 96, 96) for image, x in enumerate(images[4:])]
     return LearnData(fitted, held, [(p.pristine, p.distorted) for p in fitted])
+
+
+def test_a_codec_is_found_behind_a_tone_curve(sample_images, tmp_path):
+    codec = Codec("WEBP", 30)
+    images = [image[:192, :256] for image in sample_images.values()]
+    pairs = [(x, codec.encode(to_uint8(np.round(x / 28.0) * 28.0), np.random.default_rng(0))) for x in images]
+    patches = [PairPatch(x, y, image, 0, 0, *x.shape[:2]) for image, (x, y) in enumerate(pairs)]
+    generator = learn(LearnData(patches[:4], patches[4:], pairs[4:]), FITS_ALONE, tmp_path)
+    assert generator.codec is not None
+    assert generator.codec.name == "WEBP"
+    assert abs(generator.codec.quality - 30) < 15
+    assert generator.linear
 
 
 def test_refuses_what_is_worse_than_the_identity(unlike, tmp_path):

@@ -13,6 +13,8 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.training.crops import Crops
 from distort_pipeline.training.loop import load_checkpoint, save_checkpoint, train
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 PLAIN = {"label": "train jpeg", "checkpoint_every": 2, "validate_every": 2}
 
 

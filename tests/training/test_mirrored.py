@@ -16,6 +16,7 @@ devices = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 from distort_pipeline.training import tensorflow_step as step
 
+tf.config.run_functions_eagerly(True)  # a single step: compiling it would take most of the time
 step._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 trainer = step.TensorflowTrainer(step.GANConfig(
     base_filters=2, discriminator_filters=2, noise_channels=1, discriminator_input="plain", precision="float32",

@@ -7,6 +7,8 @@ from distort_pipeline.networks import losses
 from distort_pipeline.networks.inputs import GeneratorInputs
 from distort_pipeline.records import normalize
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(scope="module")
 def batch(pair_store):

@@ -124,10 +124,6 @@ class ModelCard:
     def parts(self) -> list[str]:
         """The names of a composed generator's parts, in the order in which they act."""
         parts, learning, names = self.network.parts or {}, self.learning or {}, []
-        if codec := parts.get("codec"):
-            names.append(
-                f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}"
-            )
         if parts.get("linear"):
             names += learning.get("parts", [])
         if body := parts.get("body"):
@@ -136,6 +132,10 @@ class ModelCard:
             names.append("signal-dependent noise")
         if "jpeg" in parts:
             names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
+        if codec := parts.get("codec"):
+            names.append(
+                f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}"
+            )
         return names or ["nothing"]
 
     @property

@@ -260,7 +260,7 @@ EXPORTED_PARTS_TEXT = """# The parts of a generator of {distortion}
 Learned by distort-pipeline from pairs of pristine and distorted photographs, composed of small models that act in this
 order: {parts}. JSD_NSS on validation images: {jsd:.4f} bits; identity baseline: {identity:.4f} bits.
 
-    base = filters(tone(codec(x)))                 x: (H, W, 3), sRGB in 8-bit levels
+    base = filters(tone(x))                        x: (H, W, 3), sRGB in 8-bit levels
     y    = last(base + network(base, x, n, z) + n) n: signal-dependent noise, z: white noise and latents of the image
 
 | file | contents |
@@ -282,6 +282,6 @@ def exported_parts_readme(card: ModelCard, name: str) -> str:
         parts=", then ".join(card.parts),
         jsd=card.figures.jsd_nss,
         identity=card.figures.jsd_nss_pristine,
-        last="; the last stage is libjpeg with the tables there" if "jpeg" in parts else "",
+        last="; the last stage is the codec there" if parts.keys() & {"jpeg", "codec"} else "",
         network=network if "body" in parts else "",
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,8 @@ TRIED_IMAGES = 3
 RELATED = 1.0  # squared error, in shares of the identity's, below which codecs of one strength are related
 PAN_FRAMES, PAN_PX = 4, 4.0  # frames before the image, and their most movement in each direction
 FRAMES_PER_SECOND = 25
-PILLOW = {"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100)}  # worst and best quality
+PILLOW = {"JPEG": (1, 95), "WEBP": (0, 100), "AVIF": (0, 100), "JPEG2000": (400, 4)}  # worst and best quality
+FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # Pillow's names of what may be missing
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ VIDEO = {
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec and its quality: Pillow's 0 to 100, or a video codec's quantiser or rate factor, where less is better.
+    """A codec and its quality: Pillow's 0 to 100; or compression ratio, quantiser or rate factor, where less is better.
 
     A `panned` frame follows others of a camera that pans at a speed drawn for the image, as frames of videos do.
     """
@@ -91,15 +93,19 @@ class Codec:
             speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
             return _last_frame(image, VIDEO[self.name], self.quality, speed)
         buffer = io.BytesIO()
-        options = {"max_threads": 1} if self.name == "AVIF" else {}
-        Image.fromarray(image).save(buffer, self.name, quality=self.quality, **options)
+        options: dict[str, Any] = {"quality": self.quality}
+        if self.name == "AVIF":
+            options["max_threads"] = 1
+        elif self.name == "JPEG2000":
+            options = {"quality_mode": "rates", "quality_layers": [self.quality], "irreversible": True}
+        Image.fromarray(image).save(buffer, self.name, **options)
         with Image.open(buffer) as decoded:
             return np.asarray(decoded.convert("RGB"))
 
 
 def available() -> list[Codec]:
     """Return the codecs that are installed here, each at its worst quality."""
-    stills = [Codec(name, ends[0]) for name, ends in PILLOW.items() if name == "JPEG" or features.check(name.lower())]
+    stills = [Codec(name, ends[0]) for name, ends in PILLOW.items() if name == "JPEG" or features.check(FEATURES[name])]
     video = [
         Codec(name, codec.coarsest, panned) for name, codec in VIDEO.items() if _has(codec) for panned in (False, True)
     ]

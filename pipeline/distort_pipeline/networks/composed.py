@@ -44,7 +44,7 @@ class ComposedGenerator:
     """The parts in the order in which they act, see above."""
 
     choices: tuple[int, ...] = (0,)  # training images whose parameters are resampled
-    linear: tuple[Any, ...] = ()  # of Tone, Filters, PhaseFilters, FieldFilters
+    linear: tuple[Any, ...] = ()  # of `colour` and `filters`
     body: Body | None = None
     noise: SignalNoise | None = None
     noise_gain: float = 1.0

@@ -2,25 +2,18 @@
 
 Each kernel solves min ‖y - x - k * x‖² + ridge ‖k‖² over its own support: y - x, so that the ridge pulls towards the
 identity. The normal equations are Toeplitz in the lags, up to borders, which are tapered; Fourier space gives all of
-them in one go. Blur, defocus, motion, sharpening, sub-pixel shifts and lateral colour are
-kernels.
+them in one go. Blur, defocus, motion, sharpening, sub-pixel shifts and lateral colour are kernels.
 
-Linear filters that repeat every two pixels: what images that were once half as large have in common.
+Linear filters that repeat every few pixels: what images that were once smaller have in common.
 
-Scaling down and up again treats even and odd rows and columns differently; so do mosaics and chroma subsampling. There
-is a kernel for each of the four phases and each channel, for all images or drawn per image: least squares over random
-pixels of the phase, y - x on the neighbourhood, so that the ridge pulls towards the identity.
+Scaling down and up again treats rows and columns by turns differently; so do mosaics and chroma subsampling. There is a
+kernel for each phase and each channel, for all images or drawn per image: least squares over random pixels of the
+phase, y - x on the neighbourhood, so that the ridge pulls towards the identity.
 
 Filters that change over the image: vignetting, lateral colour, blur that grows off-centre.
 
 y - x = Σ φ_b(u, v) (k_b * x), in linear light or on sRGB levels, with low polynomials φ of the position and a small
 kernel for each and each channel; least squares over random pixels of all images.
-
-Tone: a monotone curve for each channel, for all images or drawn per image.
-
-The curve is E[y | x] made monotone (isotonic regression), 256 values a channel. It is exact for gamma, contrast, casts
-by channel, clipping and banding; values that an image lacks are taken from the curve of all images, moved to meet its
-own.
 """
 
 from __future__ import annotations
@@ -33,7 +26,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from scipy.optimize import isotonic_regression
 from scipy.signal.windows import tukey
 
 from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
@@ -169,61 +161,75 @@ def _lags(correlation: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
 
 
 PHASE_RADIUS_PX = 5
-PHASES = tuple((row, column) for row in range(2) for column in range(2))
 PHASE_PIXELS = 12_000  # of an image's phase, or of each patch where all images share a kernel
 PATCHES = 24  # at most
 
 
 class PhaseFilters(Filters):
-    """Kernels (images, 4, 3, K, K) of what is added at each phase, and offsets (images, 4, 3) in levels."""
+    """Kernels (images, period², 3, K, K) of what is added at each phase, and offsets (images, period², 3) in levels."""
 
-    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
-        """Return `image` (H, W, 3), which begins at an even row and column, filtered; borders are reflected."""
+    def distort(self, image: Levels, choice: int, position: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) filtered; without `position` it begins at phase 0. Borders are reflected."""
         number = choice % len(self.kernels)
         values = to_linear(image) if self.linear else image
         filtered = np.empty_like(values)
-        for (row, column), kernels, offsets in zip(PHASES, self.kernels[number], self.offsets[number], strict=True):
+        period = round(self.kernels.shape[1] ** 0.5)
+        first = (position.y % period, position.x % period) if position else (0, 0)
+        for phase, (kernels, offsets) in enumerate(zip(self.kernels[number], self.offsets[number], strict=True)):
+            row, column = ((each - start) % period for each, start in zip(divmod(phase, period), first, strict=True))
+            rows, columns = slice(row, None, period), slice(column, None, period)
             for c in range(3):
                 change = cv2.filter2D(values[..., c], cv2.CV_32F, kernels[c], borderType=cv2.BORDER_REFLECT_101)
-                inside = (slice(row, None, 2), slice(column, None, 2), c)
-                filtered[inside] = values[inside] + change[row::2, column::2] + offsets[c]
+                filtered[rows, columns, c] = values[rows, columns, c] + change[rows, columns] + offsets[c]
         return to_display(filtered) if self.linear else filtered
 
 
 def fit_phase_filters(
-    patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool, linear: bool = False
+    patches: Sequence[PairPatch], bases: Sequence[Levels], *, period: int, per_image: bool, linear: bool = False
 ) -> PhaseFilters:
     """Return the kernels that bring `bases`, one a patch, nearest to the distorted ones; one set, or one an image."""
     rng = np.random.Generator(np.random.PCG64(0))
     images = sorted({patch.image for patch in patches}) if per_image else [-1]
-    side = 2 * PHASE_RADIUS_PX + 1
-    kernels = np.zeros((len(images), len(PHASES), 3, side, side), np.float32)
-    offsets = np.zeros((len(images), len(PHASES), 3), np.float32)
+    side, phases = 2 * PHASE_RADIUS_PX + 1, period * period
+    kernels = np.zeros((len(images), phases, 3, side, side), np.float32)
+    offsets = np.zeros((len(images), phases, 3), np.float32)
     for number, image in enumerate(images):
         chosen = [(p, b) for p, b in zip(patches, bases, strict=True) if image in (-1, p.image)]
         spread = np.unique(np.linspace(0, len(chosen) - 1, min(PATCHES, len(chosen))).astype(int))
-        pairs = [(chosen[n][1], chosen[n][0].distorted.astype(np.float32)) for n in spread]
+        few = [chosen[n] for n in spread]
+        pairs = [(base, patch.distorted.astype(np.float32)) for patch, base in few]
         if linear:
             pairs = [(to_linear(base), to_linear(distorted)) for base, distorted in pairs]
-        for phase, (row, column) in enumerate(PHASES):
+        for phase in range(phases):
+            corners = [
+                tuple((n - start) % period for n, start in zip(divmod(phase, period), (p.y, p.x), strict=True))
+                for p, _ in few
+            ]
             for c in range(3):
-                kernels[number, phase, c], offsets[number, phase, c] = _solved(
-                    [(base[..., c], distorted[..., c]) for base, distorted in pairs], row, column, rng
-                )
+                planes = [(base[..., c], distorted[..., c]) for base, distorted in pairs]
+                kernels[number, phase, c], offsets[number, phase, c] = _solved(planes, corners, period, rng)
     return PhaseFilters(kernels, offsets, linear)
 
 
 def _solved(
-    planes: Sequence[tuple[Levels, Levels]], row: int, column: int, rng: np.random.Generator
+    planes: Sequence[tuple[Levels, Levels]],
+    corners: Sequence[tuple[int, ...]],
+    period: int,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the kernel (K, K) and the offset that bring x nearest to y at one phase of `planes` (x, y)."""
+    """Return the kernel (K, K) and the offset that bring x nearest to y in `planes` (x, y), every `period` pixels.
+
+    `corners` are the first row and column of each plane that count.
+    """
     r, side = PHASE_RADIUS_PX, 2 * PHASE_RADIUS_PX + 1
     lags = np.arange(-r, r + 1)
     gram, cross = np.zeros((side * side + 1,) * 2), np.zeros(side * side + 1)
-    for x, y in planes:
-        count = PHASE_PIXELS // len(planes)
-        rows = row + 2 * rng.integers((r + 1) // 2, (x.shape[0] - r - 1) // 2, count)
-        columns = column + 2 * rng.integers((r + 1) // 2, (x.shape[1] - r - 1) // 2, count)
+    count = PHASE_PIXELS // len(planes)
+    for (x, y), corner in zip(planes, corners, strict=True):
+        rows, columns = (
+            first + period * rng.integers(-((first - r) // period), (length - r - 1 - first) // period + 1, count)
+            for first, length in zip(corner, x.shape, strict=True)
+        )
         unclipped = (y[rows, columns] > 1) & (y[rows, columns] < 254)
         rows, columns = rows[unclipped], columns[unclipped]
         taps = x[rows[:, None, None] + lags[:, None], columns[:, None, None] + lags].reshape(len(rows), side * side)
@@ -316,62 +322,3 @@ def fit_field_filters(
         solved = np.linalg.solve(gram[c] + ridge * np.eye(len(gram[c])), target[c])
         kernels.append(solved.reshape(-1, side, side))
     return FieldFilters(np.stack(kernels, axis=1).astype(np.float32), linear)
-
-
-VALUES = np.arange(256)
-LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images
-
-
-@dataclass(frozen=True)
-class Tone:
-    """Curves (images, 3, 256) in 8-bit levels: one for all images, or a training image's own, to be resampled."""
-
-    curves: NDArray[np.float32]
-
-    @property
-    def sets(self) -> int:
-        """The number of curves to choose from."""
-        return len(self.curves)
-
-    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
-        """Return `image` (H, W, 3) through curve number `choice`; levels between two values are interpolated."""
-        curve = self.curves[choice % len(self.curves)]
-        channels = [np.interp(image[..., c], VALUES, curve[c]) for c in range(3)]
-        return np.stack(channels, axis=-1).astype(np.float32)
-
-
-def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool) -> Tone:
-    """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
-    images = sorted({patch.image for patch in patches})
-    counts, sums = np.zeros((len(images), 3, 256)), np.zeros((len(images), 3, 256))
-    for patch, base in zip(patches, bases, strict=True):
-        row = images.index(patch.image)
-        for c in range(3):
-            positions = np.clip(np.rint(base[..., c]), 0, 255).astype(np.intp).ravel()
-            counts[row, c] += np.bincount(positions, minlength=256)
-            sums[row, c] += np.bincount(positions, patch.distorted[..., c].ravel(), minlength=256)
-    pooled = np.stack([_monotone(counts[:, c].sum(0), sums[:, c].sum(0), VALUES.astype(float)) for c in range(3)])
-    if not per_image:
-        return Tone(pooled[None].astype(np.float32))
-    curves = [[_monotone(counts[row, c], sums[row, c], pooled[c]) for c in range(3)] for row in range(len(images))]
-    return Tone(np.array(curves, np.float32))
-
-
-def _monotone(
-    counts: NDArray[np.float64], sums: NDArray[np.float64], prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the rising curve (256,) of values seen `counts` times; rare values follow `prior` plus a smooth offset."""
-    seen = counts > 0
-    if not seen.any():
-        return prior
-    offset = np.where(seen, sums / np.maximum(counts, 1) - prior, 0)
-    reach = np.exp(-np.abs(VALUES[:, None] - VALUES[None]) / 6.0) * np.minimum(counts, 1000)  # (256, 256)
-    total = reach.sum(1)
-    smooth = np.where(total > 1e-9, reach @ offset / np.maximum(total, 1e-12), 0)
-    far = np.flatnonzero(total <= 1e-9)
-    near = np.flatnonzero(seen)
-    for value in far:  # nothing near: the offset of the nearest value that was seen
-        smooth[value] = offset[near[np.abs(near - value).argmin()]]
-    weight = counts / (counts + LEAST_SEEN)
-    curve = prior + weight * offset + (1 - weight) * smooth
-    return np.asarray(isotonic_regression(np.clip(curve, 0, 255), weights=np.maximum(counts, 0.1)).x)

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.colour import ColourMatrix, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
-from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters, Tone
+from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.signal_noise import SignalNoise
 
 Arrays = dict[str, NDArray[Any]]
 BODY = "body/"
-LINEAR: dict[str, Any] = {kind.__name__: kind for kind in (Tone, Filters, PhaseFilters, FieldFilters)}
+LINEAR: dict[str, Any] = {kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters)}
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 

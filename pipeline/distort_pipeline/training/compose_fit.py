@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import (
     Filters,
@@ -26,7 +27,6 @@ from distort_pipeline.networks.filters import (
     fit_field_filters,
     fit_filters,
     fit_phase_filters,
-    fit_tone,
 )
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
@@ -63,6 +63,10 @@ def _candidates() -> list[_Candidate]:
         _Candidate("tone per image", lambda p, b: fit_tone(p, b, per_image=True), True),
     ]
     for linear, light in ((False, "levels"), (True, "light")):
+        for per_image in (False, True):
+            name = f"colour matrix{' per image' if per_image else ''}, {light}"
+            by_matrix = partial(fit_colour_matrix, per_image=per_image, linear=linear)
+            candidates.append(_Candidate(name, by_matrix, per_image))
         for radius in FIELD_RADII_PX:
             name = f"filters of {2 * radius + 1} px by position, {light}"
             candidates.append(_Candidate(name, partial(fit_field_filters, radius_px=radius, linear=linear), False))
@@ -71,9 +75,9 @@ def _candidates() -> list[_Candidate]:
                 name = f"filter {2 * radius + 1} px{' per image' if per_image else ''}, {light}"
                 fit = partial(fit_filters, radius_px=radius, per_image=per_image, linear=linear)
                 candidates.append(_Candidate(name, fit, per_image))
-        for per_image in (False, True):
-            name = f"filter by phase of 2 px{' per image' if per_image else ''}, {light}"
-            by_phase = partial(fit_phase_filters, per_image=per_image, linear=linear)
+        for period, per_image in ((2, False), (2, True), (3, False), (4, False)):
+            name = f"filter by phase of {period} px{' per image' if per_image else ''}, {light}"
+            by_phase = partial(fit_phase_filters, period=period, per_image=per_image, linear=linear)
             candidates.append(_Candidate(name, by_phase, per_image))
     return candidates
 

@@ -1,0 +1,121 @@
+"""Colour: a monotone curve for each channel, or a matrix of all three, for all images or drawn per image.
+
+The curve is E[y | x] made monotone (isotonic regression), 256 values a channel. It is exact for gamma, contrast, casts
+by channel, clipping and banding; values that an image lacks are taken from the curve of all images, moved to meet its
+own. The matrix, with an offset, is what saturation, hue and another sensor's or screen's primaries do, on sRGB levels
+or on linear light: least squares over pixels that are not clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from distort_pipeline.networks.filters import to_display, to_linear
+from distort_pipeline.networks.patches import Levels, PairPatch, TilePosition
+
+MATRIX_PIXELS = 20_000  # of each patch, at most
+
+
+@dataclass(frozen=True)
+class ColourMatrix:
+    """Matrices (images, 4, 3): rows for R, G, B in 8-bit levels, or in `linear` light, and for an offset."""
+
+    matrices: NDArray[np.float32]
+    linear: bool = False
+
+    @property
+    def sets(self) -> int:
+        """The number of matrices to choose from."""
+        return len(self.matrices)
+
+    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) through matrix number `choice`."""
+        matrix = self.matrices[choice % len(self.matrices)]
+        values = (to_linear(image) if self.linear else image) @ matrix[:3] + matrix[3]
+        return to_display(values) if self.linear else values
+
+
+def fit_colour_matrix(
+    patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool, linear: bool
+) -> ColourMatrix:
+    """Return the matrices that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
+    images = sorted({patch.image for patch in patches}) if per_image else [-1]
+    grams, targets = np.zeros((len(images), 4, 4)), np.zeros((len(images), 4, 3))
+    for patch, base in zip(patches, bases, strict=True):
+        row = images.index(patch.image) if per_image else 0
+        step = -(-base.shape[0] * base.shape[1] // MATRIX_PIXELS)
+        x, y = (pixels.reshape(-1, 3)[::step].astype(np.float32) for pixels in (base, patch.distorted))
+        unclipped = ((y > 1) & (y < 254)).all(1)
+        if linear:
+            x, y = to_linear(x), to_linear(y)
+        x, y = np.insert(x[unclipped], 3, 1.0, axis=1).astype(np.float64), y[unclipped]
+        grams[row] += x.T @ x
+        targets[row] += x.T @ y
+    identity = np.eye(4)[:, :3]
+    ridge = 1e-4 * np.trace(grams, axis1=1, axis2=2)[:, None, None] * np.diag([1.0, 1.0, 1.0, 1e-4]) + 1e-9 * np.eye(4)
+    solved = np.linalg.solve(grams + ridge, targets + ridge @ identity)
+    return ColourMatrix(solved.astype(np.float32), linear)
+
+
+VALUES = np.arange(256)
+LEAST_SEEN = 12.0  # pixels of a value that weigh as much as the curve of all images
+
+
+@dataclass(frozen=True)
+class Tone:
+    """Curves (images, 3, 256) in 8-bit levels: one for all images, or a training image's own, to be resampled."""
+
+    curves: NDArray[np.float32]
+
+    @property
+    def sets(self) -> int:
+        """The number of curves to choose from."""
+        return len(self.curves)
+
+    def distort(self, image: Levels, choice: int, _: TilePosition | None = None) -> Levels:
+        """Return `image` (H, W, 3) through curve number `choice`; levels between two values are interpolated."""
+        curve = self.curves[choice % len(self.curves)]
+        channels = [np.interp(image[..., c], VALUES, curve[c]) for c in range(3)]
+        return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def fit_tone(patches: Sequence[PairPatch], bases: Sequence[Levels], *, per_image: bool) -> Tone:
+    """Return the curves that bring `bases` (H, W, 3), one a patch, nearest to the distorted patches."""
+    images = sorted({patch.image for patch in patches})
+    counts, sums = np.zeros((len(images), 3, 256)), np.zeros((len(images), 3, 256))
+    for patch, base in zip(patches, bases, strict=True):
+        row = images.index(patch.image)
+        for c in range(3):
+            positions = np.clip(np.rint(base[..., c]), 0, 255).astype(np.intp).ravel()
+            counts[row, c] += np.bincount(positions, minlength=256)
+            sums[row, c] += np.bincount(positions, patch.distorted[..., c].ravel(), minlength=256)
+    pooled = np.stack([_monotone(counts[:, c].sum(0), sums[:, c].sum(0), VALUES.astype(float)) for c in range(3)])
+    if not per_image:
+        return Tone(pooled[None].astype(np.float32))
+    curves = [[_monotone(counts[row, c], sums[row, c], pooled[c]) for c in range(3)] for row in range(len(images))]
+    return Tone(np.array(curves, np.float32))
+
+
+def _monotone(
+    counts: NDArray[np.float64], sums: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the rising curve (256,) of values seen `counts` times; rare values follow `prior` plus a smooth offset."""
+    seen = counts > 0
+    if not seen.any():
+        return prior
+    offset = np.where(seen, sums / np.maximum(counts, 1) - prior, 0)
+    reach = np.exp(-np.abs(VALUES[:, None] - VALUES[None]) / 6.0) * np.minimum(counts, 1000)  # (256, 256)
+    total = reach.sum(1)
+    smooth = np.where(total > 1e-9, reach @ offset / np.maximum(total, 1e-12), 0)
+    far = np.flatnonzero(total <= 1e-9)
+    near = np.flatnonzero(seen)
+    for value in far:  # nothing near: the offset of the nearest value that was seen
+        smooth[value] = offset[near[np.abs(near - value).argmin()]]
+    weight = counts / (counts + LEAST_SEEN)
+    curve = prior + weight * offset + (1 - weight) * smooth
+    return np.asarray(isotonic_regression(np.clip(curve, 0, 255), weights=np.maximum(counts, 0.1)).x)

@@ -1,0 +1,130 @@
+"""Distortions outside the fourteen of benchmarks/unknown: what is kept, and its figures on held-out images.
+
+python studies/learning/others.py PHOTOS [--only pixelated,haze] [--images 30]
+PHOTOS is any folder of photographs of 512 px or more; every fifth image is held out. One line a distortion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as PILImage
+
+from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.patches import cut_patches
+from distort_pipeline.records import Image, make_rng, to_uint8
+from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
+
+CROP_PX = 768
+PATCHES = 4  # of 384 px of an image
+Draw = np.random.Generator
+GREY = np.array([0.299, 0.587, 0.114])
+
+
+def _file(image: Image, name: str, **options: object) -> Image:
+    buffer = io.BytesIO()
+    PILImage.fromarray(image).save(buffer, name, **options)
+    return np.asarray(PILImage.open(buffer).convert("RGB"))
+
+
+def _rescaled(image: Image, factor: int, down: int, up: int) -> Image:
+    height, width = image.shape[:2]
+    small = cv2.resize(image, (width // factor, height // factor), interpolation=down)
+    return cv2.resize(small, (width, height), interpolation=up)
+
+
+def _noisy(image: Image, rng: Draw, sigma: float) -> Image:
+    return to_uint8(image + sigma * rng.standard_normal(image.shape))
+
+
+def _palette(image: Image, _: Draw) -> Image:
+    return np.asarray(PILImage.fromarray(image).quantize(24, dither=PILImage.Dither.FLOYDSTEINBERG).convert("RGB"))
+
+
+def _impulses(image: Image, rng: Draw) -> Image:
+    out = image.copy()
+    struck = rng.random(image.shape[:2]) < 0.02
+    out[struck] = 255 * rng.integers(0, 2, (int(struck.sum()), 1))
+    return out
+
+
+def _chroma_blurred(image: Image, _: Draw) -> Image:
+    ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+    ycc[..., 1:] = cv2.GaussianBlur(ycc[..., 1:], (0, 0), 6)
+    return cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB)
+
+
+def _less_saturated(image: Image, _: Draw) -> Image:
+    grey = (image @ GREY)[..., None]
+    return to_uint8(grey + 0.35 * (image - grey))
+
+
+def _sepia(image: Image, rng: Draw) -> Image:
+    share = rng.uniform(0.4, 1.0)
+    return to_uint8((1 - share) * image + share * (image @ GREY)[..., None] * np.array([1.07, 0.92, 0.7]))
+
+
+OTHERS: Mapping[str, Callable[[Image, Draw], Image]] = {
+    "jp2k": lambda x, _: _file(x, "JPEG2000", quality_mode="rates", quality_layers=[70], irreversible=True),
+    "pixelated": lambda x, _: _rescaled(x, 4, cv2.INTER_AREA, cv2.INTER_NEAREST),
+    "thirds": lambda x, _: _rescaled(x, 3, cv2.INTER_AREA, cv2.INTER_CUBIC),
+    "blur_noise": lambda x, rng: _noisy(cv2.GaussianBlur(x, (0, 0), 1.4), rng, 9),
+    "noise_webp": lambda x, rng: _file(_noisy(x, rng, 12), "WEBP", quality=30),
+    "blur_h264": lambda x, rng: Codec("H.264", 34).encode(cv2.GaussianBlur(x, (0, 0), 1.0), rng),
+    "palette": _palette,
+    "impulses": _impulses,
+    "haze": lambda x, _: to_uint8(0.55 * x + 95.0),
+    "chroma_blur": _chroma_blurred,
+    "less_saturated": _less_saturated,
+    "sepia": _sepia,
+    "median": lambda x, _: cv2.medianBlur(x, 5),
+    "bilateral": lambda x, _: cv2.bilateralFilter(x, 9, 40, 4),
+    "twice_jpeg": lambda x, _: np.roll(
+        _file(np.roll(_file(x, "JPEG", quality=25), 3, (0, 1)), "JPEG", quality=60), -3, (0, 1)
+    ),
+}
+
+
+def main() -> None:
+    """Learn the named distortions, or all, and print what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--only", default=",".join(OTHERS))
+    parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--minutes", type=float, help="with a network, for so long")
+    options = parser.parse_args()
+    paths = sorted(
+        p for p in options.photos.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".tif")
+    )
+    chosen = [paths[n] for n in np.unique(np.linspace(0, len(paths) - 1, options.images).astype(int))]
+    images = [np.asarray(PILImage.open(path).convert("RGB"))[:CROP_PX, :CROP_PX] for path in chosen]
+    settings = LearnSettings(minutes=options.minutes)
+    if options.minutes is None:
+        settings = LearnSettings(minutes=None, mean_steps=0, adversarial_steps=0)
+    for name in options.only.split(","):
+        started = time.process_time()
+        pairs = [(x, OTHERS[name](x, make_rng(n))) for n, x in enumerate(images)]
+        held, train = pairs[::5], [pair for n, pair in enumerate(pairs) if n % 5]
+        fitted = [p for n in range(len(train)) for p in [q for q in cut_patches(train, 384) if q.image == n][:PATCHES]]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                report = learn(LearnData(fitted, cut_patches(held, 384), held), settings, Path(folder)).fit_report
+                row = next(stage for stage in report["stages"] if stage["stage"] == report["kept"])
+                parts = ", ".join(report.get("parts", ()))
+                found = f"{report['kept']} ({parts}): " + " ".join(
+                    f"{k} {v:.4g}" for k, v in row.items() if k not in ("stage", "cpu_s")
+                )
+            except NotBetterThanIdentity as error:
+                found = f"refused: {error}"
+        print(f"{name}: {found}; {time.process_time() - started:.0f} CPU-s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
