@@ -16,13 +16,14 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as fisher_f
 from scipy.stats import t as student_t
 
 from distort_pipeline.metrics.full_reference import psnr, ssim
-from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
+from distort_pipeline.metrics.jsd_nss import JSD_NSS, JSD_NSS_ROW, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.metrics.nss_features import luma
 from distort_pipeline.metrics.residuals import CORRELATION_GOAL, VARIANCE_GOAL, steps_by_phase
-from distort_pipeline.records import Image
+from distort_pipeline.records import Image, Judgement
 
 Floats: TypeAlias = NDArray[np.float64]
 Plane: TypeAlias = NDArray[np.float64]  # (H, W), 8-bit levels
@@ -31,6 +32,7 @@ FALSE_ALARMS = 0.01  # of all statistics together, among true batches
 HIGHEST_PSNR_DB = 60.0  # of identical tiles
 OCTAVES = 5  # of 2 to 32 px, and the rest
 POWER_FLOOR = 0.1  # squared 8-bit levels: weaker residuals, a third of a level, do not count
+DETAIL_PX = 9  # of the local mean in half-size luma
 BLOCK_PX = 8  # of the dependence on luminance and contrast
 VARIANCE_GOAL_DB = 10 * math.log10(1 + VARIANCE_GOAL)
 BOOTSTRAPS = 300
@@ -83,7 +85,7 @@ STATISTICS = (*DISTRIBUTION, *OF_TILES[:2], *SPREADS, *OF_TILES[2:])
 WIDTH = sum(statistic.components for statistic in OF_TILES)
 COMPONENTS = sum(statistic.components for statistic in STATISTICS)
 _FEATURE_ROWS = [
-    [NSS_FEATURES.index(JSD_NSS)],
+    [JSD_NSS_ROW],
     [row for row, name in enumerate(NSS_FEATURES) if name not in (JSD_NSS, "cb", "cr")],
     [NSS_FEATURES.index("cb"), NSS_FEATURES.index("cr")],
 ]
@@ -112,34 +114,7 @@ class TileStatistics:
     @property
     def jsd_nss(self) -> NDArray[np.integer[Any]]:
         """The histograms of JSD_NSS, (n, 103)."""
-        return self.histograms[:, _FEATURE_ROWS[0][0]]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A statistic of a batch beside its threshold: of its components, that farthest out."""
-
-    statistic: str
-    group: str
-    unit: str
-    difference: float  # generated minus true; of histograms, the divergence
-    threshold: float
-    tolerance: float
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the difference is within the threshold."""
-        return abs(self.difference) <= self.threshold
-
-    @property
-    def excess(self) -> float:
-        """The difference in multiples of the threshold."""
-        return abs(self.difference) / self.threshold
-
-    def __str__(self) -> str:
-        sign = "" if self.group == "distribution" or self.statistic.startswith("spread") else "+"
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{self.group}: {self.statistic} {self.difference:{sign}.4g}{unit}, accepted up to {self.threshold:.4g}"
+        return self.histograms[:, JSD_NSS_ROW]
 
 
 def tile_statistics(pristine: Image, distorted: Image, *, ssim_value: float | None = None) -> Floats:
@@ -194,13 +169,17 @@ def _colour(distorted: Image, added: Sequence[Plane]) -> Floats:
 
 
 def _alignment(x: Plane, y: Plane) -> Floats:
-    """Return the correlation of half-size luma with the pristine tile, also mirrored and turned; the shift in px."""
-    x, y = x - x.mean(), y - y.mean()
+    """Return the correlation of half-size detail with the pristine tile, also mirrored and turned; the shift in px.
+
+    Detail is without its local mean: coarse noise in flat tiles correlates with anything, and moves anything.
+    """
+    x, y = (plane - cv2.blur(plane, (DETAIL_PX, DETAIL_PX)) for plane in (x, y))
     scale = math.sqrt(_dot(x, x) * _dot(y, y)) + x.size  # one squared level a pixel: flat tiles have no content
     correlations = [_dot(x, turned) / scale for turned in (y, y[:, ::-1], y[::-1], y[::-1, ::-1])]
     gradient = [x[2:, 1:-1] - x[:-2, 1:-1], x[1:-1, 2:] - x[1:-1, :-2]]  # times two, per two pixels
     change = (y - x)[1:-1, 1:-1]
-    normal = np.array([[_dot(a, b) for b in gradient] for a in gradient]) + x.size * np.eye(2)  # flat: no shift
+    # shrunk towards 0 where the residual hides the gradient
+    normal = np.array([[_dot(a, b) for b in gradient] for a in gradient]) + (x.size + _dot(change, change)) * np.eye(2)
     shift = -4 * np.linalg.solve(normal, [_dot(slope, change) for slope in gradient])
     return np.array([*correlations, *shift])
 
@@ -260,10 +239,9 @@ def judge(
     if redrawn is None:
         return _judged(divergences, spread, added.mean(0), np.zeros(len(NSS_FEATURES)), np.zeros(2), np.zeros(WIDTH))
     chance = redrawn.values - true.values
-    factor = critical_factor(len(np.unique(groups)))
-    squares = np.square(chance[:, :2])
-    spread_quantile = np.sqrt(squares.mean(0) + factor * standard_error(squares - squares.mean(0), groups))
-    quantile = factor * standard_error(chance, groups)
+    count = groups.max() + 1
+    spread_quantile = np.sqrt(np.square(chance[:, :2]).mean(0) * critical_ratio(count, count))
+    quantile = critical_factor(count) * standard_error(chance, groups)
     bits = 2 * _bootstrapped_bits(redrawn.histograms, true.histograms, groups, rng)  # the redraw is a single one
     return _judged(divergences, spread, added.mean(0), bits, spread_quantile, quantile)
 
@@ -314,14 +292,11 @@ def judge_by_content(
     factor = critical_factor(known)
     means = np.stack([errors[groups == photograph].mean(0) for photograph in range(known)])
     quantile = factor * np.sqrt(np.square(means).mean(0) * (1 / batch + 1 / known))
-    squares = np.square(errors[:, :2])
-    deviation = standard_error(squares - squares.mean(0), groups) * math.sqrt(1 + known / batch)
+    spread_quantile = np.sqrt(np.square(errors[:, :2]).mean(0) * critical_ratio(batch, known))
     pooled = np.stack([validation.tiles.histograms[groups == photograph].sum(0) for photograph in range(known)])
     divergences = jsd_bits_rows(generated.histograms.sum(0), pooled.sum(0))
     bits = 2 * _content_bits(pooled, batch, rng)
-    return _judged(
-        divergences, added[:, :2].std(0), added.mean(0), bits, np.sqrt(squares.mean(0) + factor * deviation), quantile
-    )
+    return _judged(divergences, added[:, :2].std(0), added.mean(0), bits, spread_quantile, quantile)
 
 
 def _predicted(content: Floats, values: Floats, others: Floats) -> Floats:
@@ -346,6 +321,11 @@ def _content_bits(pooled: NDArray[np.integer[Any]], batch: int, rng: np.random.G
 def critical_factor(photographs: int) -> float:
     """Return the quantile of Student's t, two-sided, at FALSE_ALARMS shared by all COMPONENTS (Bonferroni)."""
     return float(student_t.isf(FALSE_ALARMS / COMPONENTS / 2, photographs))
+
+
+def critical_ratio(photographs: int, known: int) -> float:
+    """Return the quantile of the ratio of two variances, of so many photographs each, at the same level."""
+    return float(fisher_f.isf(FALSE_ALARMS / COMPONENTS, photographs, known))
 
 
 def standard_error(values: Floats, groups: NDArray[np.integer[Any]]) -> Floats:
