@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Figure, Options, Result, read_images, spread
 from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
+from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import load_generator, model_folders
@@ -128,8 +128,10 @@ def _scores(generated: Sequence[Counts], true: Sequence[Counts]) -> list[float]:
 
 
 def _floor(counts: Sequence[Counts]) -> float:
+    """Return the mean divergence of random halves of each histogram, over 2, as halves have half the values."""
     rng = make_rng(0)
-    return float(np.mean([split_half_floor(histogram, rng) for histogram in counts]))
+    halves = [rng.multivariate_hypergeometric(histogram, int(histogram.sum()) // 2) for histogram in counts]
+    return float(np.mean([jsd_bits(half, all_ - half) / 2 for half, all_ in zip(halves, counts, strict=True)]))
 
 
 def _mean(scores: Sequence[float]) -> str:

@@ -62,18 +62,22 @@ def fake_corpus(
             flagged = (distortion, batch) in rejected
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
-                "format": "distort-pipeline/report", "version": 4, "distortion": distortion, "batch": batch,
+                "format": "distort-pipeline/report", "version": 5, "distortion": distortion, "batch": batch,
                 "samples": SAMPLES, "tiles": SAMPLES, "images": 20, "tile_px": tile_px, "level": 1,
                 "severity": {"least": 1.0, "most": 1.0},
                 "parameters": {"quality": 12} if index == 0 else {"ratio": 150}, "external": False,
                 "model": "ab" * 32, "precision": "float32",
-                "paired": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8,
-                           "threshold_bits": 0.02},
-                "unpaired": {"jsd_bits": jsd + 0.01, "jsd_nats": 0.02, "identity_bits": 0.08,
-                             "threshold_bits": 0.04},
-                "comparison": "paired", "quantile": 0.99, "accepted": not flagged,
-                "reasons": [f"JSD_NSS {jsd:.4f} bits exceeds the threshold"] if flagged else [],
-                "noise_floors": {"split_half_bits": 0.0009, "between_content_bits": 0.002},
+                "divergence": {"jsd_bits": jsd, "jsd_nats": jsd * 0.693, "samples": 64, "images": 8,
+                               "threshold_bits": 0.02, "identity_bits": 0.08},
+                "comparison": "paired", "false_alarms": 0.01, "accepted": not flagged,
+                "statistics": [
+                    {"statistic": "JSD_NSS", "group": "distribution", "unit": "bits", "difference": jsd,
+                     "threshold": 0.02, "tolerance": 0.001},
+                    {"statistic": "PSNR", "group": "strength", "unit": "dB", "difference": -0.03,
+                     "threshold": 0.15, "tolerance": 0.15},
+                ],
+                "reasons": [f"distribution: JSD_NSS {jsd:.4f} bits, accepted up to 0.02"] if flagged else [],
+                "noise_floors": {"redraw_bits": None, "between_content_bits": 0.002},
                 "against": {"pristine": 0.077, **{name: jsd if name == distortion else 0.08 for name in distortions}},
                 "against_levels": {},
                 "psnr": {"mean": 27.31, "std": 2.2, "min": 21.0, "max": 33.0,
@@ -89,7 +93,7 @@ def fake_corpus(
             )
     total = batches * len(distortions)
     store = {
-        "format": "distort-pipeline/corpus", "version": 4, "digest": "cd" * 32,
+        "format": "distort-pipeline/corpus", "version": 5, "digest": "cd" * 32,
         "settings": {
             "format": "corpus", "version": 4,
             "generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "folder": "/home/someone"},

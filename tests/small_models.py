@@ -9,7 +9,6 @@ from distort_pipeline.models.card import (
     LearnedLevel,
     ModelCard,
     NetworkCard,
-    Thresholds,
     TrainingData,
     TrainingSettings,
 )
@@ -72,7 +71,7 @@ def card_of(distortion, levels, network=None, weights=None, *, external=False, s
         external=external,
         data=TrainingData("pairs", "manifest", 8, 2),
         levels=tuple(
-            LearnedLevel(number, parameters, number / len(levels), figures, Thresholds({}, {}))
+            LearnedLevel(number, parameters, number / len(levels), figures)
             for number, parameters in enumerate(levels, start=1)
         ),
         network=network or NetworkCard(4, 0),

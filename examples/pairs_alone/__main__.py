@@ -64,7 +64,7 @@ def _print_results(name: str, metrics: dict[str, Any], reports: list[BatchReport
     rows = {
         "generated": figures["jsd_nss"],
         "identity baseline": figures["jsd_nss_pristine"],
-        "noise floor": noise_floors["split_half"],
+        "noise floor": noise_floors.get("redraw"),
         "between-content": noise_floors["between_content"],
     }
     print(f"\nJSD_NSS to true {name}, bits, {metrics['images']} validation photographs")

@@ -112,6 +112,33 @@ class SampleRecord:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """A statistic of a batch beside its threshold: of its components, that farthest out."""
+
+    statistic: str
+    group: str
+    unit: str
+    difference: float  # generated minus true; of histograms, the divergence
+    threshold: float
+    tolerance: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the difference is within the threshold."""
+        return abs(self.difference) <= self.threshold
+
+    @property
+    def excess(self) -> float:
+        """The difference in multiples of the threshold."""
+        return abs(self.difference) / self.threshold
+
+    def __str__(self) -> str:
+        sign = "" if self.group == "distribution" or self.statistic.startswith("spread") else "+"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.group}: {self.statistic} {self.difference:{sign}.4g}{unit}, accepted up to {self.threshold:.4g}"
+
+
+@dataclass(frozen=True)
 class Report:
     """The outcome of a step, as counts that add up and as lines of text."""
 

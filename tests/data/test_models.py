@@ -129,7 +129,7 @@ def test_a_damaged_card_is_named_by_its_field(tmp_path, change, message):
 
 def test_the_levels_that_enclose_a_severity():
     card = card_of("jpeg", [{"quality": 43}, {"quality": 12}])
-    assert [card.levels_near(severities) for severities in ([0.5], [0.2], [0.7, 1])] == [[0], [0], [0, 1]]
+    assert [card.level_at(severities) for severities in ([0.5], [1, 1], [0.7], [0.5, 1])] == [0, 1, None, None]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ SETTINGS = {
         "truth_images": 1,
         "workers": 2,
     },
-    "export": {"workers": 2},
+    "export": {"workers": 2, "allow_flagged": True},
 }
 
 

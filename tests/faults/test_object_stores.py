@@ -52,7 +52,7 @@ SETTINGS = {
         "truth_images": 1,
         "workers": 2,
     },
-    "export": {"workers": 0},
+    "export": {"workers": 0, "allow_flagged": True},
 }
 
 

@@ -113,7 +113,7 @@ SIGMAS = (4, 12, 30)
 def on_levels(images, number, generated):
     """A photograph's levels: true noise of SIGMAS, and a generator's of the deviations `generated`."""
     levels = [
-        TrueLevel(SeverityPoint(rank / 3, {}), noisy(images.pristine, true, 100 * rank + number), None, 0)
+        TrueLevel(SeverityPoint(rank / 3, {}), noisy(images.pristine, true, 100 * rank + number), None)
         for rank, true in enumerate(SIGMAS, start=1)
     ]
     outputs = {

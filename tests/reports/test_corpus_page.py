@@ -20,7 +20,7 @@ from distort_pipeline.data.images import decode
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_page import EXAMPLES, choose_batches, write_corpus_page
-from distort_pipeline.reports.corpus_verdict import cautions, read_batches, summaries_of, verdict
+from distort_pipeline.reports.corpus_verdict import findings, read_batches, summaries_of, verdict
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -89,18 +89,19 @@ def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
 
 def test_verdict_names_rejected_batches_and_shows_them_first(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path, rejected=(("jpeg", 1), ("jpeg", 3))))
-    assert heading(text) == "bad: 2 of 8 batches are rejected: jpeg 1, jpeg 3."
-    assert "jpeg: 2 of 4 batches rejected; mean JSD_NSS 0.0250 bits, threshold 0.0200" in text
+    farthest_out = "distribution: JSD_NSS 0.043 bits, accepted up to 0.02"
+    assert heading(text) == f"bad: 2 of 8 batches are rejected (jpeg 1, jpeg 3); farthest out is {farthest_out}."
+    assert f"jpeg: 2 of 4 batches rejected; farthest out: {farthest_out}." in text
     table = text[text.index('id="batches"') :]
     names = re.findall(r'<th scope="row">(?:<a [^>]*>)?(\w+ \d)', table)
     assert names[:3] == ["jpeg 1", "jpeg 3", "jp2k 0"]
-    assert "JSD_NSS 0.0350 bits exceeds the threshold" in text
+    assert "JSD_NSS 0.0350 bits, accepted up to 0.02" in text
 
 
 def test_verdict_when_all_batches_are_rejected(tmp_path: Path):
     rejected = tuple((name, batch) for name in ("jpeg", "jp2k") for batch in range(4))
     text = page_of(fake_corpus(tmp_path, rejected=rejected))
-    assert heading(text) == "bad: All 8 batches are rejected."
+    assert heading(text).startswith("bad: All 8 batches are rejected; farthest out is distribution: JSD_NSS")
     assert text.index('id="rejected"') < text.index('id="overview"')
     assert [text.count(f">{name} {batch}</a> (rejected)") for name in ("jpeg", "jp2k") for batch in range(4)] == [1] * 8
     assert text.count("<img") == 8 * 5
@@ -127,8 +128,8 @@ def external_page(folder: Path, identity_bits: float) -> str:
     corpus = fake_corpus(folder, batches=1)
 
     def edit(report: dict[str, Any]) -> None:
-        report.update(external=True, parameters={}, paired=None, comparison="unpaired", against={"pristine": 0.002})
-        report["unpaired"].update(jsd_bits=0.01, threshold_bits=0.05, identity_bits=identity_bits)
+        report.update(external=True, parameters={}, comparison="unpaired", against={"pristine": 0.002})
+        report["divergence"].update(jsd_bits=0.01, identity_bits=identity_bits)
 
     change(corpus / "reports" / "batch-0-00000.json", edit)
     return page_of(corpus)
@@ -258,26 +259,22 @@ def test_charts_are_valid_svg(tmp_path: Path):
 
 def test_reports_without_true_distortions_metrics_or_images(tmp_path: Path):
     corpus = fake_corpus(tmp_path, batches=1)
-    nulls = {"paired": None, "psnr": None, "ssim": None, "comparison": "unpaired"}
+    nulls = {"divergence": None, "psnr": None, "ssim": None, "comparison": "none", "statistics": [], "accepted": None}
     for name in ("batch-0-00000", "batch-1-00000"):
         change(corpus / "reports" / f"{name}.json", lambda report: report.update(nulls))
     (corpus / "reports" / "batch-0-00000.png").unlink()
     text = page_of(corpus)
-    assert heading(text) == "good: All 2 batches are accepted."
-    assert "0.0190" in text  # the unpaired divergence, and not the paired one
+    assert heading(text).startswith("unknown: 2 of 2 batches are not judged: there is no truth at this severity")
+    assert "not judged</span>" in text
 
 
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 4"),
+        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 5"),
         ("reports/batch-0-00000.json", lambda report: report.update(format="other"), "not a distort-pipeline/report"),
         ("reports/batch-0-00000.json", lambda report: report.pop("accepted"), "accepted is missing"),
-        (
-            "reports/batch-0-00000.json",
-            lambda report: report.update(paired=None),
-            "divergence and threshold of its comparison",
-        ),
+        ("reports/batch-0-00000.json", lambda report: report["statistics"][0].pop("threshold"), "threshold is missing"),
         ("store.json", lambda report: report.update(version=7), "version 7"),
     ],
 )
@@ -313,16 +310,12 @@ def test_a_histogram_of_another_shape_is_refused(counts: list[int]):
 
 
 def test_rejected_dots_differ_in_shape_and_colour():
-    chart = ElementTree.fromstring(threshold_chart([0.01, 0.05, 0.01], [0.02, 0.02, 0.02], title="t"))
+    chart = ElementTree.fromstring(threshold_chart([0.5, 2.5, 1.0], title="t", batches=range(3)))
     assert len(chart.findall("circle[@class='accepted']")) == 2
     rejected = chart.findall("path[@class='rejected']")
     assert len(rejected) == 1
     assert "--bad" in rejected[0].attrib["style"]
-    assert rejected[0].findtext("title") == "batch 1: 0.0500 bits, rejected"
-    reported = ElementTree.fromstring(threshold_chart([0.01, 0.01], [0.02, 0.02], title="t", flagged=[True, False]))
-    assert len(reported.findall("path[@class='rejected']")) == 1  # the report decides, not the number
-    with pytest.raises(ValueError, match="as many thresholds"):
-        threshold_chart([0.1], [], title="t")
+    assert rejected[0].findtext("title") == "batch 1: 2.50 × threshold, rejected"
 
 
 def test_an_identity_generator_gets_no_good_verdict(tmp_path):
@@ -333,9 +326,10 @@ def test_an_identity_generator_gets_no_good_verdict(tmp_path):
         report["against"] |= {"pristine": 0.0}  # nearest to pristine
         path.write_text(json.dumps(report))
     batches = read_batches(corpus / "reports")
-    mismatched = [summary.name for summary in summaries_of(batches) if summary.is_mismatched]
-    state, sentence = verdict(batches, len(batches), mismatched)
+    summaries = summaries_of(batches)
+    mismatched = [summary.name for summary in summaries if summary.is_mismatched]
+    state, sentence = verdict(batches, len(batches), summaries)
     assert mismatched
     assert state == "unknown"
     assert "mismatched: nearer to another distortion than to the learned one" in sentence
-    assert sum("nearer to the pristine images" in caution for caution in cautions(corpus)) == len(mismatched)
+    assert sum("nearer to the pristine images" in caution for caution in findings(corpus)) == len(mismatched)

@@ -75,7 +75,7 @@ def test_each_level_is_compared_with_the_truth_of_its_parameters(metrics):
         assert level["jsd_nss"] < 4 * level["noise_floor"] < level["jsd_nss_pristine"]
         assert level["psnr_true"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.6)
         assert abs(level["psnr_difference"]) < 0.1
-    assert levels["1"]["noise_floor"] == metrics["noise_floors"]["white_noise"]["split_half"]
+    assert levels["1"]["noise_floor"] == metrics["noise_floors"]["white_noise"]["redraw"]
     swapped = metrics["sweeps"]["swapped"]["levels"]
     assert swapped["0.667"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
 

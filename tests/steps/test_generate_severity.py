@@ -66,12 +66,12 @@ def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images
     for name, report in zip(varied.batch_names(), varied.reports(), strict=True):
         truth, records = read_truth(varied.folder, name), varied.batch_records(name)
         assert report.comparison == "paired"
-        assert report.paired.samples == len(truth.rows) > 1
+        assert report.divergence.samples == len(truth.rows) > 1
         chosen = [records[row] for row in truth.rows]
-        assert chosen == [record for record in records if record.image == records[0].image]  # up to four severities
+        assert {record.image for record in chosen} == {records[0].image}
         generated = np.sum([product_histogram(varied[record.sample].distorted) for record in chosen], 0)
-        true = truth.histograms[report.distortion].sum(0)
-        assert report.paired.jsd_bits == jsd_bits(true, generated)
+        true = truth.jsd_nss(report.distortion).sum(0)
+        assert report.divergence.jsd_bits == jsd_bits(true, generated)
         assert set(report.against) == {"pristine", report.distortion}
         severities = [record.severity for record in records]
         assert report.severity == Range(min(severities), max(severities))
@@ -79,7 +79,7 @@ def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images
         assert ends[0] < ends[1]
     name = "jpeg-00000"
     truth, records = read_truth(varied.folder, name), varied.batch_records(name)
-    for row, histogram in zip(truth.rows, truth.histograms["jpeg"], strict=True):
+    for row, histogram in zip(truth.rows, truth.jsd_nss("jpeg"), strict=True):
         record = records[row]
         true_image = apply("jpeg", sample_images[record.image.removesuffix("-1")], json.loads(record.parameters), None)
         tile = true_image.image[record.y : record.y + 128, record.x : record.x + 128]
@@ -123,8 +123,8 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
     reports = {f"{r.distortion}-{r.level}": r for r in composite.reports() if r.batch == 0}
     report = reports["jpeg+white_noise-2"]
     assert set(report.against) == {"pristine", "jpeg", "white_noise", "jpeg+white_noise"}
-    assert report.against["jpeg+white_noise"] == report.paired.jsd_bits
-    assert report.unpaired is None
+    assert report.against["jpeg+white_noise"] == report.divergence.jsd_bits
+    assert report.comparison == "paired"
     truth, records = (
         read_truth(composite.folder, "jpeg+white_noise-2-00000"),
         composite.batch_records("jpeg+white_noise-2-00000"),
@@ -135,20 +135,19 @@ def test_a_composite_is_compared_with_the_true_composite_and_its_parts(composite
     seed = derive_seed(0, "truth", digest, "white_noise", 1, canonical({"sigma_8bit": 19}))
     true_image = apply("white_noise", true_image, {"sigma_8bit": 19}, make_rng(seed)).image
     tile = true_image[record.y : record.y + 128, record.x : record.x + 128]
-    np.testing.assert_array_equal(truth.histograms["jpeg+white_noise"][0], product_histogram(tile))
+    np.testing.assert_array_equal(truth.jsd_nss("jpeg+white_noise")[0], product_histogram(tile))
 
 
-def test_the_threshold_of_a_composite_is_the_sum_of_its_generators(composite, multi_level_models):
-    from distort_pipeline.models.store import read_histograms
-    from distort_pipeline.reports.batch import _Thresholds
-
-    report = next(r for r in composite.reports() if r.distortion == "jpeg+white_noise")
-    sizes = report.paired.samples, report.paired.images
-    thresholds = [
-        _Thresholds([[read_histograms(multi_level_models / n)[0]]], 128**2, 0) for n in ("jpeg", "white_noise")
-    ]
-    each = [threshold.bits(*sizes, paired=True) for threshold in thresholds]
-    assert report.paired.threshold_bits == pytest.approx(sum(each))
+@pytest.mark.parametrize("severity", [(0.5, 1.0), (0.75,)])
+def test_between_levels_of_external_pairs_a_batch_is_not_judged(make_multi_level, histograms_of, tmp_path, severity):
+    fade = histograms_of(lambda image: image // 2 + 100, lambda image: image // 4 + 100)
+    write_model(tmp_path / "m" / "faded", "faded", fade, external=True, levels=2, parameters=[{}, {}])
+    report = make_multi_level(tmp_path / "c", models=tmp_path / "m", severity=severity, count=8)
+    assert "is not judged: there is no truth at this severity" in " ".join(report.lines)
+    (stored,) = open_corpus(tmp_path / "c").reports()
+    assert (stored.comparison, stored.accepted, stored.statistics, stored.divergence) == ("none", None, (), None)
+    assert {record.parameters for record in open_corpus(tmp_path / "c").records} == {"{}"}
+    assert not verify(tmp_path / "c").problems
 
 
 @pytest.mark.parametrize("kind", ["varied", "composite"])

@@ -10,7 +10,8 @@ from distort_pipeline.data.plans import ReferenceTile
 from distort_pipeline.data.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.distortions import apply
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.metrics.full_reference import psnr, ssim
+from distort_pipeline.metrics.acceptance import tile_statistics
+from distort_pipeline.metrics.jsd_nss import nss_histograms
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.networks.wavelets import significance_of
 from distort_pipeline.records import Tile, make_rng, sample_seed
@@ -54,10 +55,12 @@ def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, sample
         true_image = apply(spec.distortion, sample_images["osprey"], spec.parameters, make_rng(seed)).image
         for row, (y, x) in enumerate(((0, 16), (32, 48))):
             tile, clean = (image[y : y + 128, x : x + 128] for image in (true_image, sample_images["osprey"]))
-            np.testing.assert_array_equal(truth.histograms[spec.name][row], product_histogram(tile))
-            assert truth.psnr[spec.name][row] == psnr(clean, tile)
-            assert truth.ssim[spec.name][row] == ssim(clean, tile)
+            np.testing.assert_array_equal(truth.histograms[spec.name][row], nss_histograms(tile))
+            np.testing.assert_array_equal(truth.statistics[spec.name].values[row], tile_statistics(clean, tile))
         np.testing.assert_array_equal(truth.examples[spec.name][0], middle(true_image[:128, 16:144]))
+    assert set(truth.redrawn) == {"grain"}  # JPEG drawn again is the same
+    assert (truth.redrawn["grain"].values != truth.statistics["grain"].values).any()
+    np.testing.assert_allclose(truth.redrawn["grain"].values[:, 0], truth.statistics["grain"].values[:, 0], atol=0.3)
     assert truth.pristine.shape == (3, 103)
     np.testing.assert_array_equal(truth.pristine[2], product_histogram(sample_images["wren"][160:288, 64:192]))
 
@@ -84,12 +87,21 @@ def test_a_shard_knows_the_significance_of_its_tiles_images_where_a_generator_ne
     np.testing.assert_array_equal(read_truth(task.work, "tiles-00001").significances, expected)
 
 
-def test_an_infinite_psnr_becomes_nan(task):
+def test_an_infinite_psnr_is_capped(task):
     unchanging = DistortionSpec("identity", "white_noise", 1, {"sigma_8bit": 0})
     make_tile_shard(TileTask(**{**vars(task), "truths": (unchanging,)}))
-    truth = read_truth(task.work, "tiles-00001")
-    assert np.isnan(truth.psnr["identity"]).all()
-    assert truth.ssim["identity"] == pytest.approx(1)
+    values = read_truth(task.work, "tiles-00001").statistics["identity"].values
+    assert values[:, 0].tolist() == [60, 60]
+    assert values[:, 1] == pytest.approx(1)
+
+
+def test_a_few_tiles_of_each_image_are_compared(task):
+    tiles = tuple(ReferenceTile(number, task.tiles[0].image, Tile(16 * number, 0, 128, 128)) for number in range(9))
+    create_samples(create_group(task.work / "c"), "pristine", slots=12, tile_px=128, per_shard=12, per_chunk=1)
+    make_tile_shard(TileTask(**{**vars(task), "work": task.work / "c", "tiles": tiles, "truths": (JPEG,)}))
+    rows = read_truth(task.work / "c", "tiles-00001").rows.tolist()
+    assert len(rows) == 4
+    assert (rows[0], rows[-1]) == (0, 8)
 
 
 @pytest.mark.parametrize("position", [0, 26, 28, 40, -4, -20, -40, -60, -80])

@@ -15,10 +15,10 @@ from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
 from distort_pipeline.data.requests import Request
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import ImageRecord, SampleRecord, digest
+from distort_pipeline.records import ImageRecord, Judgement, SampleRecord, digest
 
 KIND = "corpus"
-VERSION = 4
+VERSION = 5
 REPORT_FORMAT = "distort-pipeline/report"
 
 
@@ -168,7 +168,7 @@ def describe_corpus(
             tiles_available=plan.available_tiles,
             images=len({image.image_digest for image in images}),
             batches=len(names),
-            flagged=sum(not entry.get("accepted", True) for entry in entries),
+            flagged=sum(entry.get("accepted") is False for entry in entries),
             duplicates=len(records) - len(records.column("pixel_digest").unique()),
         ),
         overlap=overlap(plan.tiles, align_px=generate["crop_align"]),
@@ -190,31 +190,22 @@ class Range:
 
 
 @dataclass(frozen=True)
-class PairedDivergence:
-    """JSD_NSS from the true distortion of the same tiles."""
+class Divergence:
+    """JSD_NSS from the truth: of the same tiles (paired), else of the model's validation tiles (unpaired)."""
 
     jsd_bits: float
     jsd_nats: float
-    samples: int  # with a true distortion
+    threshold_bits: float | None  # None where the batch is not judged
+    samples: int  # compared
     images: int  # of these samples
-    threshold_bits: float
-
-
-@dataclass(frozen=True)
-class UnpairedDivergence:
-    """JSD_NSS from the true distortion of the model's validation tiles; contains differences in content."""
-
-    jsd_bits: float
-    jsd_nats: float
     identity_bits: float  # the same of the pristine tiles
-    threshold_bits: float
 
 
 @dataclass(frozen=True)
 class NoiseFloors:
     """Divergences of the true distortion from itself, in bits."""
 
-    split_half_bits: float
+    redraw_bits: float | None  # between two draws on the same tiles; None if deterministic: a redraw is identical
     between_content_bits: float | None  # None with a single image
 
 
@@ -223,7 +214,7 @@ class MetricSpread:
     """A full-reference metric over the samples of a batch.
 
     `true_mean` is over the true distortions, `paired_mean` over the generated samples of the same tiles, so that
-    severity and content agree; None without a finite value.
+    severity and content agree; None without a truth. There an identical tile counts with a PSNR of 60 dB.
     """
 
     mean: float
@@ -284,12 +275,12 @@ class BatchReport:
     external: bool  # whether a model was trained on external pairs
     model: str
     precision: str
-    paired: PairedDivergence | None  # None without a true distortion
-    unpaired: UnpairedDivergence | None  # None for a composite
-    comparison: str  # "paired" or "unpaired", the one that decides
-    quantile: float  # of the acceptance threshold
-    accepted: bool
-    reasons: tuple[str, ...]  # of a rejection
+    comparison: str  # "paired", "unpaired", or "none": no truth at this severity
+    divergence: Divergence | None  # None without a truth of any kind
+    false_alarms: float  # of all statistics together, among batches of the truth
+    statistics: tuple[Judgement, ...]  # empty without a comparison
+    accepted: bool | None  # None without a comparison
+    reasons: tuple[str, ...]  # of a rejection: the failing statistics, the farthest out first
     noise_floors: NoiseFloors
     against: Mapping[str, float]  # bits from pristine and from each true distortion of the same tiles
     against_levels: Mapping[str, float]  # bits from each level of the true distortion
@@ -300,14 +291,6 @@ class BatchReport:
     histograms: PooledHistograms
     target: TargetAgreement | None = None  # None where a severity was requested
 
-    @property
-    def decisive(self) -> PairedDivergence | UnpairedDivergence:
-        """The comparison that decides on acceptance."""
-        divergence = self.paired if self.comparison == "paired" else self.unpaired
-        if divergence is None:
-            raise PipelineError(f"a report of {self.distortion} lacks the divergence and threshold of its comparison")
-        return divergence
-
     @classmethod
     def load(cls, path: Path) -> BatchReport:
         """Return the report at `path`; PipelineError if missing, damaged or of another version."""
@@ -316,9 +299,7 @@ class BatchReport:
             raise PipelineError(f"{path} is not a {REPORT_FORMAT} document")
         if document.get("version") != VERSION:
             raise PipelineError(f"{path} is of version {document.get('version')!r}; this program reads {VERSION} only")
-        report = from_json(cls, document, path)
-        report.decisive  # noqa: B018 - checked
-        return report
+        return from_json(cls, document, path)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `load` reads."""

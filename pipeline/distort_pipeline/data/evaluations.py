@@ -81,10 +81,10 @@ class ModelMetrics:
     jsd_nss_nats: float
     jsd_nss_pooled: float  # of histograms summed over images
     jsd_nss_pristine: float  # identity baseline
-    noise_floor: float
     diagonal_dominant: int  # 0 or 1
     nearest_features: int  # diagonal-dominant NSS features, of twelve
     quality: QualityPair
+    noise_floor: float | None = None  # None if deterministic
     draw_correlation_generated: float | None = None  # between the residuals of two draws
     draw_correlation_true: float | None = None
     draw_variance_ratio: float | None = None  # of a pixel from draw to draw, generated over true
@@ -100,7 +100,7 @@ class ModelMetrics:
 class NoiseFloorMetrics:
     """Divergences in bits of a true distortion from itself."""
 
-    split_half: float  # or between two draws, if the distortion is random
+    redraw: float | None = None  # between two draws; None if deterministic: a redraw is identical
     between_content: float | None = None
 
 
@@ -120,8 +120,8 @@ class LevelMetrics:
 
     jsd_nss: float
     jsd_nss_pristine: float
-    noise_floor: float
     quality: QualityPair
+    noise_floor: float | None = None  # None if deterministic
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.metrics.acceptance import TileStatistics
+from distort_pipeline.metrics.jsd_nss import JSD_NSS_ROW
 from distort_pipeline.records import Image
 
 if TYPE_CHECKING:
@@ -32,20 +34,25 @@ class Truth:
     """Statistics of the true distortions of one shard of reference tiles, or of samples of one batch.
 
     `pristine` (n, 103) are the JSD_NSS histograms of all tiles (empty for a batch). `rows` (m,) are the indices, of
-    tiles in the shard or samples in the batch, with true distortions: `histograms` (m, 103), `psnr` and `ssim` (m,) by
-    distortion, NaN for an infinite PSNR. `example_rows` (e,) and `examples` by distortion are pixels for side-by-sides.
-    `significances` (n, 18) are of the tiles' whole images, see `networks/wavelets.py`; None if unused.
+    tiles in the shard or samples in the batch, with true distortions: by distortion, histograms of the NSS features
+    (m, 12, 103) and `statistics` of each tile; `redrawn`, the same of a second draw of random distortions.
+    `example_rows` (e,) and `examples` by distortion are pixels for side-by-sides. `significances` (n, 18) are of the
+    tiles' whole images, see `networks/wavelets.py`; None if unused.
     """
 
     first_tile: int
     pristine: NDArray[np.int64]
     rows: NDArray[np.int64]
     histograms: Mapping[str, NDArray[np.int64]]
-    psnr: Mapping[str, NDArray[np.float64]]
-    ssim: Mapping[str, NDArray[np.float64]]
+    statistics: Mapping[str, TileStatistics]
+    redrawn: Mapping[str, TileStatistics]
     example_rows: NDArray[np.int64]
     examples: Mapping[str, NDArray[np.uint8]]
     significances: Significances | None
+
+    def jsd_nss(self, distortion: str) -> NDArray[np.int64]:
+        """Return the histograms of JSD_NSS of a distortion, (m, 103)."""
+        return self.histograms[distortion][:, JSD_NSS_ROW].astype(np.int64)
 
 
 def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
@@ -69,13 +76,17 @@ def truth_of(arrays: Mapping[str, NDArray[Any]]) -> Truth:
     def by_distortion(kind: str) -> dict[str, NDArray[Any]]:
         return {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{kind}/")}
 
+    def tile_statistics(kind: str, histograms: str) -> dict[str, TileStatistics]:
+        stored = by_distortion(kind)
+        return {name: TileStatistics(values, arrays[f"{histograms}/{name}"]) for name, values in stored.items()}
+
     return Truth(
         int(arrays["first_tile"]),
         arrays["pristine"],
         arrays["rows"],
         by_distortion("histogram"),
-        by_distortion("psnr"),
-        by_distortion("ssim"),
+        tile_statistics("statistics", "histogram"),
+        tile_statistics("redrawn_statistics", "redrawn_histogram"),
         arrays["example_rows"],
         by_distortion("example"),
         arrays.get("significances"),

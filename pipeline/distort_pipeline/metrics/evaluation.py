@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from distort_pipeline.metrics.full_reference import Quality, quality
 from distort_pipeline.metrics.jsd_nss import (
     JSD_NSS,
+    JSD_NSS_ROW,
     NSS_FEATURES,
     between_content_baseline,
     feature_divergences,
     jsd_bits,
     nss_histograms,
-    split_half_floor,
 )
 from distort_pipeline.metrics.nss_features import Counts
 from distort_pipeline.metrics.residuals import (
@@ -48,7 +48,6 @@ FeatureDivergences: TypeAlias = Mapping[str, float]  # NSS feature → bits
 SMALLEST_SIDE_PX = 32  # in a smaller image most rings of the spectrum have no frequency, and SSIM hardly a window
 # Random halvings in the mean of the between-content baseline: with few images a single halving is luck
 CONTENT_SPLITS = 20
-_JSD_NSS_ROW = NSS_FEATURES.index(JSD_NSS)
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,13 @@ def _draws(pristine: Image, first: Image, second: Image | None) -> Draws | None:
 class NoiseFloor:
     """Divergences in bits of the true distortion from itself."""
 
-    sampling: float  # mean over images, between two draws or else random halves of one image's products
-    second_draw: FeatureDivergences | None  # of the second draw from the first; None without a second draw
+    second_draw: FeatureDivergences | None  # of the second draw from the first; None if deterministic
     content: float | None  # the between-content baseline; None with a single image
+
+    @property
+    def redraw(self) -> float | None:
+        """JSD_NSS of the second draw: no generator can be expected below; None if deterministic."""
+        return self.second_draw[JSD_NSS] if self.second_draw else None
 
 
 @dataclass(frozen=True)
@@ -283,20 +286,16 @@ def _pooled_row(
 
 def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> NoiseFloor:
     having = _having(images, column)
-    counts = [image.true[column][_JSD_NSS_ROW] for image in having]
+    counts = [image.true[column][JSD_NSS_ROW] for image in having]
     second_draw = None
     if all(column in image.true_again for image in having):
         second_draw = _mean_divergences([(image.true[column], image.true_again[column]) for image in having])
-        sampling = second_draw[JSD_NSS]
-    else:
-        rngs = [make_rng(derive_seed(seed, "halves", column, image.image)) for image in having]
-        sampling = fmean(map(split_half_floor, counts, rngs))
     content = None
     if len(having) > 1:
         rng = make_rng(derive_seed(seed, "content", column))
         stack = np.stack(counts)
         content = fmean(between_content_baseline(stack, rng.permutation(len(having))) for _ in range(CONTENT_SPLITS))
-    return NoiseFloor(sampling, second_draw, content)
+    return NoiseFloor(second_draw, content)
 
 
 def _model_figures(images: Sequence[MeasuredImage], model: str, column: str) -> ModelFigures:
@@ -334,4 +333,4 @@ def _having(images: Sequence[MeasuredImage], column: str) -> list[MeasuredImage]
 
 def _pool(histograms: Iterable[Histograms]) -> Counts:
     """Return the sum of the histograms of JSD_NSS."""
-    return np.sum([image[_JSD_NSS_ROW] for image in histograms], axis=0, dtype=np.int64)
+    return np.sum([image[JSD_NSS_ROW] for image in histograms], axis=0, dtype=np.int64)

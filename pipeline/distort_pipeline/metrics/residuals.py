@@ -131,11 +131,16 @@ def grid_profile(image: Image) -> NDArray[np.float64]:
     border between blocks. Flat over k without blocking, high at 0 with blocking. The image starts on the grid, and
     both sides are longer than a block.
     """
+    return steps_by_phase(image).mean(0)
+
+
+def steps_by_phase(image: Image) -> NDArray[np.float64]:
+    """Return `grid_profile` of steps across and down, (2, 8)."""
     grey = luma(image).astype(np.int16)
     if min(grey.shape) <= JPEG_BLOCK_PX:
         raise ValueError(f"a grid of {JPEG_BLOCK_PX} px needs longer sides, got the shape {image.shape}")
-    across, down = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
-    return (_by_phase(across) + _by_phase(down)) / 2
+    profiles = np.abs(np.diff(grey, axis=1)).mean(0), np.abs(np.diff(grey, axis=0)).mean(1)
+    return np.stack([_by_phase(steps) for steps in profiles])
 
 
 def _by_phase(steps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,9 +20,9 @@ from scipy.optimize import isotonic_regression
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, Quality, psnr, quality
-from distort_pipeline.metrics.jsd_nss import jsd_bits, split_half_floor
+from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
-from distort_pipeline.records import Image, make_rng
+from distort_pipeline.records import Image
 
 Calibration: TypeAlias = Mapping[str, Sequence[float]]
 
@@ -117,7 +117,6 @@ class TrueLevel:
     point: SeverityPoint
     true: Image
     true_again: Image | None  # another draw of a random distortion
-    seed: int  # of the random halves, without another draw
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class LevelResult:
     point: SeverityPoint
     bits: float
     identity_bits: float  # the identity baseline
-    floor_bits: float  # the noise floor: true against itself
+    floor_bits: float | None  # the noise floor: a second true draw against the first; None if deterministic
     generated: Quality
     true: Quality
 
@@ -243,17 +242,13 @@ def measure_sweep(versions: SweepVersions) -> SweepImage:
 
 
 def level_result(pristine: Image, level: TrueLevel, generated: Image) -> LevelResult:
-    """Return the measurements of one image at a level; without a second draw the noise floor is split-half."""
-    counts = product_histogram(level.true)
-    if level.true_again is None:
-        floor = split_half_floor(counts, make_rng(level.seed))
-    else:
-        floor = jsd_bits(counts, product_histogram(level.true_again))
+    """Return the measurements of one image at a level."""
+    counts, again = product_histogram(level.true), level.true_again
     return LevelResult(
         level.point,
         bits=jsd_bits(counts, product_histogram(generated)),
         identity_bits=jsd_bits(counts, product_histogram(pristine)),
-        floor_bits=floor,
+        floor_bits=None if again is None else jsd_bits(counts, product_histogram(again)),
         generated=quality(pristine, generated),
         true=quality(pristine, level.true),
     )
@@ -335,4 +330,4 @@ def _mean_value(values: Sequence[Any]) -> Any:
         return values[0]
     if isinstance(values[0], Quality):
         return Quality(fmean(capped(quality.psnr) for quality in values), fmean(quality.ssim for quality in values))
-    return fmean(values)
+    return None if values[0] is None else fmean(values)

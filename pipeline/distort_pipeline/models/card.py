@@ -10,10 +10,10 @@ from typing import Any
 from distort_pipeline.data.conditions import ModelCapabilities
 from distort_pipeline.data.files import from_json, read_metadata, to_json
 from distort_pipeline.distortions.presets import default_index
-from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.distortions.severity_scale import has_severity_scale, parameters_at
 
 KIND = "model"
-VERSION = 3
+VERSION = 4
 COMPOSED = "composed"  # the kind of network of external pairs
 TOLERANCE = 1e-9  # a severity this close to a level's counts as equal
 
@@ -29,14 +29,6 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """Acceptance thresholds in bits of a batch, by its number of tiles."""
-
-    paired: Mapping[str, float]  # compared with the true distortion of the same tiles
-    unpaired: Mapping[str, float]  # compared with the true distortion pooled over the validation tiles
-
-
-@dataclass(frozen=True)
 class LearnedLevel:
     """A level learned by a model."""
 
@@ -44,7 +36,6 @@ class LearnedLevel:
     parameters: Mapping[str, float]  # of the true distortion; empty for external pairs
     severity: float  # input of the generator: k / n for the k-th of n
     figures: Figures
-    thresholds_bits: Thresholds
 
 
 @dataclass(frozen=True)
@@ -169,29 +160,31 @@ class ModelCard:
         default = self.default_level
         return ModelCapabilities(default.level, default.severity, self.is_multi_level, self.is_stochastic)
 
-    def true_parameters(self, severity: float) -> dict[str, float]:
-        """Return the parameters of the true distortion at a severity; none for external pairs.
+    def has_truth_at(self, severity: float) -> bool:
+        """Whether a true distortion can be computed: never of external pairs, between levels with a severity scale."""
+        known = self.level_at([severity]) is not None or has_severity_scale(self.distortion)
+        return not self.external and known
 
-        PipelineError between learned levels if the distortion has no severity scale.
-        """
-        if self.external:
-            return {}
+    def true_parameters(self, severity: float) -> dict[str, float]:
+        """Return the parameters of the true distortion at a severity; none where it has no truth."""
+        if not self.has_truth_at(severity):
+            level = self.level_at([severity])
+            return {} if level is None else dict(self.levels[level].parameters)
         return parameters_at(self.distortion, [level.parameters for level in self.levels], severity)
 
-    def levels_near(self, severities: Iterable[float]) -> list[int]:
-        """Return the indices of the levels that equal or enclose the `severities`; below the lowest, its index."""
-        known = [level.severity for level in self.levels]
-        nearest: set[int] = set()
-        for severity in severities:
-            above = next((index for index, level in enumerate(known) if level >= severity - TOLERANCE), len(known) - 1)
-            nearest.add(above)
-            if above and known[above] - severity > TOLERANCE:
-                nearest.add(above - 1)
-        return sorted(nearest)
+    def level_at(self, severities: Iterable[float]) -> int | None:
+        """Return the index of the learned level at all of the `severities`; None if there is none."""
+        distinct = set(severities)
+        at = (index for index, level in enumerate(self.levels) if _equal(level.severity, distinct))
+        return next(at, None)
 
     def metadata(self) -> dict[str, Any]:
         """Return the card as in store.json."""
         return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
+
+
+def _equal(severity: float, others: Iterable[float]) -> bool:
+    return all(abs(severity - other) <= TOLERANCE for other in others)
 
 
 def read_card(folder: Path) -> ModelCard:

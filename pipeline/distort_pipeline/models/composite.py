@@ -57,7 +57,9 @@ class CompositeGenerator:
         return card.calibration
 
     def true_distortions(self, severity: float) -> list[DistortionSpec]:
-        """Return the true distortions at a severity, in the order of application."""
+        """Return the true distortions at a severity, in the order of application; none if one has no truth there."""
+        if not all(card.has_truth_at(severity) for card in self.cards.values()):
+            return []
         return [
             DistortionSpec(name, card.distortion, 0, card.true_parameters(severity))
             for name, card in self.cards.items()
@@ -112,13 +114,14 @@ def load_composite(models: Mapping[str, Path], *, batch_size: int, precision: st
 
 def validation_histograms(
     models: Mapping[str, Path], generator: CompositeGenerator, severities: Sequence[float]
-) -> list[list[ValidationHistograms]]:
-    """Return the validation histograms of each generator at its learned levels adjacent to the `severities`."""
-    stored = []
-    for name, trained in generator.generators.items():
-        learned = _stored_histograms(models[name], trained.digest)
-        stored.append([learned[index] for index in trained.card.levels_near(set(severities))])
-    return stored
+) -> ValidationHistograms | None:
+    """Return the validation histograms of a single generator at the level of all `severities`; None if there is none.
+
+    A severity between two levels has no validation pairs, and neither has a composite.
+    """
+    (name, trained), *others = generator.generators.items()
+    level = trained.card.level_at(severities)
+    return None if others or level is None else _stored_histograms(models[name], trained.digest)[level]
 
 
 @lru_cache(maxsize=8)  # by digest too: a later training may overwrite the folder

@@ -17,14 +17,7 @@ Applies a learned approximation of **{distortion}** {levels} to photographs.
 |---|---|
 {facts}
 
-{by_level}A batch of generated tiles is rejected if its divergence exceeds the acceptance threshold: the 99 % quantile
-over bootstrapped batches of validation tiles, in bits, and at least 0.002, the difference between sets of photographs:
-
-| {level_column}tiles in the batch | paired with true tiles | against the pooled true histogram |
-|{level_rule}---|---|---|
-{thresholds}
-
-Limits: trained for {scope} only, on photographs of the training set.{grey} All settings are in `store.json`.
+{by_level}Limits: trained for {scope} only, on photographs of the training set.{grey} All settings are in `store.json`.
 """
 
 
@@ -55,9 +48,6 @@ def readme(card: ModelCard) -> str:
         levels=f"at {len(levels)} levels, and between them" if several else f"({_parameters(levels[0])})",
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         by_level=_by_level(levels) if several else "",
-        level_column="level | " if several else "",
-        level_rule="---|" if several else "",
-        thresholds="\n".join(line for level in levels for line in _threshold_lines(level, several=several)),
         grey=f" {GREY}" if data.grey else "",
         scope=f"{len(levels)} levels of one distortion" if several else "a single level of one distortion",
     )
@@ -80,12 +70,6 @@ def _by_level(levels: Sequence[LearnedLevel]) -> str:
         for level in levels
     ]
     return BY_LEVEL.format(lines="\n".join(lines))
-
-
-def _threshold_lines(level: LearnedLevel, *, several: bool) -> list[str]:
-    paired, unpaired = level.thresholds_bits.paired, level.thresholds_bits.unpaired
-    first = f"| {level.level} " if several else ""
-    return [f"{first}| {size} | {paired[size]:.5f} | {unpaired[size]:.5f} |" for size in paired]
 
 
 def _parameters(level: LearnedLevel) -> str:

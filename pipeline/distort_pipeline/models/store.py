@@ -15,7 +15,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from safetensors.numpy import load, save
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.files import is_ours, stored_metadata, write_bytes
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.readme import readme
 
@@ -77,7 +78,8 @@ def arrays_digest(arrays: Arrays) -> str:
 class ValidationHistograms:
     """Histograms of the products in JSD_NSS for each validation tile, at one level.
 
-    Counts are (n, 103); `images` (n,) are the indices of the tiles' images.
+    Counts are (n, 103); `images` (n,) are the indices of the tiles' images. `statistics` judge batches of external
+    pairs, whose tiles have no truth.
     """
 
     pristine: NDArray[np.int64]
@@ -85,18 +87,29 @@ class ValidationHistograms:
     generated: NDArray[np.int64]
     images: NDArray[np.int64]
     tile_px: int
+    statistics: ValidationStatistics | None = None
 
 
 def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> None:
-    """Write the histograms of each level, all of the same tiles, for acceptance thresholds."""
+    """Write the histograms, and the statistics if there are any, of each level, all of the same tiles."""
+    statistics = [level.statistics for level in levels if level.statistics is not None]
+    judged: dict[str, Any] = {}
+    if statistics:
+        judged = {
+            "content": statistics[0].content,
+            "values": np.stack([level.tiles.values for level in statistics]),
+            "features": np.stack([level.tiles.histograms for level in statistics]).astype(np.int32),
+        }
     buffer = io.BytesIO()
-    np.savez_compressed(
+    write: Any = np.savez_compressed  # the stub mistakes the arrays for options
+    write(
         buffer,
         pristine=levels[0].pristine,
         true=np.stack([histograms.true for histograms in levels]),
         generated=np.stack([histograms.generated for histograms in levels]),
         images=levels[0].images,
         tile_px=np.asarray(levels[0].tile_px),
+        **judged,
     )
     write_bytes(folder / HISTOGRAMS, buffer.getvalue())
 
@@ -106,10 +119,13 @@ def read_histograms(folder: Path) -> tuple[ValidationHistograms, ...]:
     try:
         with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
             pristine, images, tile_px = stored["pristine"], stored["images"], int(stored["tile_px"])
-            return tuple(
-                ValidationHistograms(pristine, true, generated, images, tile_px)
-                for true, generated in zip(stored["true"], stored["generated"], strict=True)
-            )
+            histograms = zip(stored["true"], stored["generated"], strict=True)
+            levels = [ValidationHistograms(pristine, *both, images, tile_px) for both in histograms]
+            if "content" in stored:
+                tiles = map(TileStatistics, stored["values"], stored["features"])
+                judged = [ValidationStatistics(level, stored["content"], images) for level in tiles]
+                levels = [replace(level, statistics=each) for level, each in zip(levels, judged, strict=True)]
+            return tuple(levels)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise PipelineError(f"{folder / HISTOGRAMS} is missing or damaged: {error}") from None
 

@@ -16,27 +16,24 @@ from distort_pipeline.data.corpus_metadata import (
     VERSION,
     Agreement,
     BatchReport,
+    Divergence,
     MetricSpread,
     NoiseFloors,
-    PairedDivergence,
     PooledHistograms,
     Range,
     TargetAgreement,
-    UnpairedDivergence,
 )
-from distort_pipeline.metrics.jsd_nss import (
-    MIN_THRESHOLD_BITS,
-    QUANTILE,
-    between_content_baseline,
-    bootstrap_threshold,
-    bootstrap_threshold_unpaired,
-    jsd_bits,
-    jsd_nats,
-    split_half_floor,
+from distort_pipeline.metrics.acceptance import (
+    DISTRIBUTION,
+    FALSE_ALARMS,
+    TileStatistics,
+    judge,
+    judge_by_content,
 )
+from distort_pipeline.metrics.jsd_nss import between_content_baseline, jsd_bits, jsd_nats
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
 from distort_pipeline.models.store import ValidationHistograms
-from distort_pipeline.records import SampleRecord, derive_seed, make_rng
+from distort_pipeline.records import Judgement, SampleRecord, derive_seed, make_rng
 
 Counts = NDArray[np.int64]
 
@@ -47,9 +44,9 @@ class TruthStats:
 
     indices: NDArray[np.int64]
     histograms: Mapping[str, Counts]  # (m, 103)
-    psnr: Mapping[str, NDArray[np.float64]]
-    ssim: Mapping[str, NDArray[np.float64]]
     levels: Mapping[int, Counts] = field(default_factory=dict)  # (m, 103): of the batch's distortion, by level
+    true: TileStatistics | None = None  # of m tiles of the batch's distortion; None without a true distortion
+    redrawn: TileStatistics | None = None  # of a second draw; None if deterministic
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,15 @@ class BatchMeasures:
     records: Sequence[SampleRecord]
     generated: Counts
     pristine: Counts
+    judged: Sequence[int]  # rows with `statistics`: those with a true distortion, if any
+    statistics: TileStatistics  # of the generated tiles at `judged`
+    content: NDArray[np.float64]  # of their pristine tiles
     truth: TruthStats
 
 
 def batch_report(
     measures: BatchMeasures,
-    stored: Sequence[Sequence[ValidationHistograms]],
+    validation: ValidationHistograms | None,
     *,
     external: bool,
     seed: int,
@@ -72,28 +72,17 @@ def batch_report(
 ) -> BatchReport:
     """Return the report of a batch.
 
-    `stored` holds the validation histograms of each generator of the batch, at the learned levels adjacent to the
-    batch's severities. `external` is true if a generator was trained on external pairs.
-
-    The acceptance threshold applies to the paired divergence, from the true distortion of the same tiles. Without a
-    true distortion (external pairs) the threshold applies to the unpaired divergence, from the model's stored true
-    histogram; the unpaired divergence also contains differences in content. A threshold is the 99 % quantile over
-    bootstrapped batches of validation tiles with the same number of pixels: the maximum over the adjacent levels,
-    and the sum over the generators of a composite.
+    The batch is judged against the true distortion of the same tiles. Without one (external pairs) it is judged
+    against `validation`, the true validation tiles of the model at the batch's severity, given the content of the
+    tiles: weaker, as the divergences contain differences in content. Without either it is not judged.
     """
     records, truth = measures.records, measures.truth
     first = records[0]
     name = first.distortion  # the model's name; the learned distortion may have another name
     true_histograms = truth.histograms.get(name)
-    tile_pixels = float(np.mean([record.height * record.width for record in records]))
-    thresholds = _Thresholds(stored, tile_pixels, seed)
-    paired = None if true_histograms is None else _paired(measures, true_histograms, thresholds)
-    unpaired = _unpaired(measures, thresholds) if len(stored) == 1 else None  # no histograms are stored of composites
-    decisive = paired or unpaired
-    if decisive is None:
-        raise ValueError("a batch of a composite needs the true distortion of some of its tiles")
-    accepted = decisive.jsd_bits <= decisive.threshold_bits
-    reason = f"JSD_NSS {decisive.jsd_bits:.4f} bits exceeds the acceptance threshold of {decisive.threshold_bits:.4f}"
+    pool = _pool(validation, true_histograms)
+    comparison, statistics = _judged(measures, validation, seed)
+    failing = sorted((each for each in statistics if not each.accepted), key=lambda each: -each.excess)
     digests = [record.pixel_digest for record in records]
     severities = [record.severity for record in records]
     return BatchReport(
@@ -111,65 +100,63 @@ def batch_report(
         external=external,
         model=first.model,
         precision=first.precision,
-        paired=paired,
-        unpaired=unpaired,
-        comparison="paired" if paired else "unpaired",
-        quantile=QUANTILE,
-        accepted=accepted,
-        reasons=() if accepted else (reason,),
-        noise_floors=_noise_floors(measures, true_histograms, stored[0][-1], seed=seed),
+        comparison=comparison,
+        divergence=_divergence(measures, pool, statistics),
+        false_alarms=FALSE_ALARMS,
+        statistics=statistics,
+        accepted=not failing if statistics else None,
+        reasons=tuple(map(str, failing)),
+        noise_floors=_noise_floors(measures, validation, seed=seed),
         against=_against(measures),
         against_levels=_against_levels(measures),
-        psnr=_spread([record.psnr for record in records], truth.indices, truth.psnr.get(name)),
-        ssim=_spread([record.ssim for record in records], truth.indices, truth.ssim.get(name)),
+        psnr=_spread([record.psnr for record in records], measures, 0),
+        ssim=_spread([record.ssim for record in records], measures, 1),
         clipped_fraction=float(np.mean([record.clipped for record in records])),
         duplicates=len(digests) - len(set(digests)),
-        histograms=_histograms(measures, true_histograms, thresholds.pool),
+        histograms=_histograms(measures, pool),
         target=target,
     )
 
 
-def _paired(measures: BatchMeasures, true_histograms: Counts, thresholds: _Thresholds) -> PairedDivergence:
-    indices = measures.truth.indices
-    true, generated = true_histograms.sum(0), measures.generated[indices].sum(0)
-    samples, images = len(indices), len({measures.records[index].image for index in indices})
-    threshold = thresholds.bits(samples, images, paired=True)
-    return PairedDivergence(jsd_bits(true, generated), jsd_nats(true, generated), samples, images, threshold)
+def _judged(
+    measures: BatchMeasures, validation: ValidationHistograms | None, seed: int
+) -> tuple[str, tuple[Judgement, ...]]:
+    """Return the kind of the comparison and its judgements."""
+    truth, rng = measures.truth, make_rng(derive_seed(seed, "acceptance"))
+    photographs = [measures.records[row].image for row in measures.judged]
+    if truth.true is not None:
+        return "paired", judge(measures.statistics, truth.true, photographs, truth.redrawn, rng=rng)
+    known = validation.statistics if validation else None
+    if known is None or len(np.unique(known.photographs)) < 2:
+        return "none", ()
+    return "unpaired", judge_by_content(measures.statistics, measures.content, photographs, known, rng=rng)
 
 
-def _unpaired(measures: BatchMeasures, thresholds: _Thresholds) -> UnpairedDivergence:
-    pool, generated = thresholds.pool, measures.generated.sum(0)
-    images = len({record.image for record in measures.records})
-    return UnpairedDivergence(
+def _compared(measures: BatchMeasures) -> Any:
+    """Return the rows compared with the truth: those with a true distortion, else all."""
+    return slice(None) if measures.truth.true is None else measures.truth.indices
+
+
+def _pool(validation: ValidationHistograms | None, true: Counts | None) -> Counts:
+    """Return the pooled histogram (103,) of the true distortion of the batch's tiles, else of the validation tiles."""
+    if true is not None:
+        return np.asarray(true.sum(0))
+    return np.zeros(103, np.int64) if validation is None else np.asarray(validation.true.sum(0))
+
+
+def _divergence(measures: BatchMeasures, pool: Counts, statistics: Sequence[Judgement]) -> Divergence | None:
+    if not pool.any():
+        return None
+    rows = _compared(measures)
+    generated, records = measures.generated[rows].sum(0), np.asarray(measures.records, object)[rows]
+    return Divergence(
         jsd_bits(pool, generated),
         jsd_nats(pool, generated),
-        identity_bits=jsd_bits(pool, measures.pristine.sum(0)),
-        threshold_bits=thresholds.bits(len(measures.records), images, paired=False),
+        next((each.threshold for each in statistics if each.statistic == DISTRIBUTION[0].name), None),
+        len(records),
+        len({record.image for record in records}),
+        jsd_bits(pool, measures.pristine[rows].sum(0)),
     )
-
-
-class _Thresholds:
-    """Acceptance thresholds of batches with tiles of any size, bootstrapped from validation tiles of equal area."""
-
-    def __init__(self, stored: Sequence[Sequence[ValidationHistograms]], tile_pixels: float, seed: int) -> None:
-        self._stored, self._tile_pixels, self._seed = stored, tile_pixels, seed
-        self.pool: Counts = np.sum([level.true.sum(0) for levels in stored for level in levels], axis=0)
-
-    def bits(self, samples: int, images: int, *, paired: bool) -> float:
-        """Return the threshold of a batch: the maximum over the levels, and the sum over the generators."""
-        return sum(
-            max(self._of_level(level, samples, images, paired=paired) for level in levels) for levels in self._stored
-        )
-
-    def _of_level(self, level: ValidationHistograms, samples: int, images: int, *, paired: bool) -> float:
-        size = max(1, round(samples * self._tile_pixels / level.tile_px**2))
-        rng = make_rng(derive_seed(self._seed, "bound", size))
-        if paired:
-            threshold = bootstrap_threshold(level.generated, level.true, level.images, size, images, rng=rng)
-        else:
-            true = level.true.sum(0)
-            threshold = bootstrap_threshold_unpaired(level.generated, true, level.images, size, images, rng=rng)
-        return max(threshold, MIN_THRESHOLD_BITS)
 
 
 def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
@@ -177,25 +164,27 @@ def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
     distinct = [json.loads(text) for text in dict.fromkeys(record.parameters for record in records)]
     if len(distinct) == 1:
         return dict(distinct[0])
-    values_of = {name: [values[name] for values in distinct] for name in distinct[0]}
+    values_of = {name: [values[name] for values in distinct if name in values] for name in distinct[0]}
     return {name: [min(values), max(values)] for name, values in values_of.items()}
 
 
-def _noise_floors(
-    measures: BatchMeasures, true_histograms: Counts | None, stored: ValidationHistograms, *, seed: int
-) -> NoiseFloors:
-    """Return the split-half noise floor and the between-content baseline, in bits.
+def _noise_floors(measures: BatchMeasures, validation: ValidationHistograms | None, *, seed: int) -> NoiseFloors:
+    """Return the noise floor and the between-content baseline, in bits.
 
-    Both come from the true distortion of the batch's tiles, or else of the stored validation tiles.
+    Both come from the true distortion of the batch's tiles; the baseline, without one, from the validation tiles.
     """
-    rng = make_rng(derive_seed(seed, "noise_floors"))
-    if true_histograms is None:
-        true, names = stored.true, stored.images.tolist()
+    true, redrawn = measures.truth.true, measures.truth.redrawn
+    if true is not None:
+        histograms, names = true.jsd_nss, [measures.records[index].image for index in measures.truth.indices]
+    elif validation is not None:
+        histograms, names = validation.true, validation.images.tolist()
     else:
-        true, names = true_histograms, [measures.records[index].image for index in measures.truth.indices]
-    by_image = np.stack([true[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
-    content = between_content_baseline(by_image, rng.permutation(len(by_image))) if len(by_image) > 1 else None
-    return NoiseFloors(split_half_floor(true.sum(0), rng), content)
+        return NoiseFloors(None, None)
+    by_image = np.stack([histograms[[n == name for n in names]].sum(0) for name in dict.fromkeys(names)])
+    ordering = make_rng(derive_seed(seed, "noise_floors")).permutation(len(by_image))
+    content = between_content_baseline(by_image, ordering) if len(by_image) > 1 else None
+    floor = None if redrawn is None else jsd_bits(histograms.sum(0), redrawn.jsd_nss.sum(0))
+    return NoiseFloors(floor, content)
 
 
 def _against(measures: BatchMeasures) -> dict[str, float]:
@@ -216,29 +205,21 @@ def _against_levels(measures: BatchMeasures) -> dict[str, float]:
     return {str(level): jsd_bits(counts.sum(0), generated) for level, counts in sorted(measures.truth.levels.items())}
 
 
-def _histograms(measures: BatchMeasures, true_histograms: Counts | None, pool: Counts) -> PooledHistograms:
+def _histograms(measures: BatchMeasures, pool: Counts) -> PooledHistograms:
     """Return the histograms pooled over tiles with a true distortion, or over all tiles if none has one."""
-    indices: Any = slice(None) if true_histograms is None else measures.truth.indices
-    return PooledHistograms(
-        tuple(measures.pristine[indices].sum(0).tolist()),
-        tuple((pool if true_histograms is None else true_histograms.sum(0)).tolist()),
-        tuple(measures.generated[indices].sum(0).tolist()),
-    )
+    rows = _compared(measures)
+    pooled = (measures.pristine[rows].sum(0), pool, measures.generated[rows].sum(0))
+    return PooledHistograms(*(tuple(counts.tolist()) for counts in pooled))
 
 
-def _spread(
-    values: Sequence[float | None], indices: NDArray[np.int64], true: NDArray[np.float64] | None
-) -> MetricSpread | None:
-    """Return the spread of a metric over samples, paired at `indices` with `true`; None if no sample has a value."""
+def _spread(values: Sequence[float | None], measures: BatchMeasures, column: int) -> MetricSpread | None:
+    """Return the spread of a metric, a `column` of the tiles' statistics, over samples; None without a value."""
     known = np.array([value for value in values if value is not None])
     if not known.size:
         return None
     paired_mean = true_mean = None
-    if true is not None:
-        generated = np.array([values[index] for index in indices], np.float64)  # None becomes NaN
-        finite = ~(np.isnan(true) | np.isnan(generated))
-        if finite.any():
-            paired_mean, true_mean = float(generated[finite].mean()), float(true[finite].mean())
+    if (true := measures.truth.true) is not None:
+        paired_mean, true_mean = (float(tiles.values[:, column].mean()) for tiles in (measures.statistics, true))
     return MetricSpread(
         float(known.mean()), float(known.std()), float(known.min()), float(known.max()), paired_mean, true_mean
     )

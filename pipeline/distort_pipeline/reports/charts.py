@@ -105,45 +105,25 @@ def _steps(values: Sequence[float], x: Scale, y: Scale) -> str:
     return path + f"M{x(near):.1f} {y(values[-1]):.1f}H{x(far):.1f}"
 
 
-def threshold_chart(
-    values: Sequence[float],
-    thresholds: Sequence[float],
-    *,
-    title: str,
-    flagged: Sequence[bool] | None = None,
-    batches: Sequence[int] | None = None,
-    floor: float | None = None,
-) -> str:
-    """Return JSD_NSS in bits per batch as dots in SVG, with `thresholds` as a line and a dotted noise `floor`.
+def threshold_chart(excesses: Sequence[float], *, title: str, batches: Sequence[int]) -> str:
+    """Return a dot for each batch in SVG, in multiples of the threshold, with the threshold as a line at 1.
 
-    Rejected batches (by default every batch above its threshold) are red diamonds, so colour is not the only cue.
+    Rejected batches are red diamonds, so colour is not the only cue.
     """
-    if len(values) != len(thresholds):
-        raise ValueError(f"{len(values)} values need as many thresholds, got {len(thresholds)}")
-    above = [value > threshold for value, threshold in zip(values, thresholds, strict=True)]
-    flags = above if flagged is None else list(flagged)
-    numbers = list(range(len(values))) if batches is None else list(batches)
-    steps = round_ticks(0, max([*values, *thresholds, floor or 0.0, 1e-6]) * 1.08)
+    flags = [excess > 1 for excess in excesses]
+    steps = round_ticks(0, max([*excesses, 1.0]) * 1.08)
     y = upward(0, steps[-1] * 1.04)
-    first, last = min(numbers, default=0), max(numbers, default=0)
+    first, last = min(batches, default=0), max(batches, default=0)
     x = across(first - 0.6, last + 0.6)
-    parts = [frame([], [(y(step), f"{step:g}") for step in steps], "batch", "JSD_NSS, bits")]
+    parts = [frame([], [(y(step), f"{step:g}") for step in steps], "batch", "× threshold")]
     for number in range(first, last + 1, max(1, math.ceil((last - first + 1) / 10))):
         parts.append(text(x(number), HEIGHT - BOTTOM + 14, str(number), "middle"))
-    threshold_style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
-    floor_style = "stroke:var(--pristine,#767676);stroke-width:1.4;stroke-dasharray:1 3"
-    line = "".join(
-        f"{'V' if index else f'M{x(number - 0.5):.1f} '}{y(threshold):.1f}H{x(number + 0.5):.1f}"
-        for index, (number, threshold) in enumerate(zip(numbers, thresholds, strict=True))
-    )
-    parts.append(f'<path d="{line}" style="fill:none;{threshold_style}"/>')
-    if floor is not None:
-        parts.append(f'<path d="M{LEFT} {y(floor):.1f}H{WIDTH - RIGHT}" style="fill:none;{floor_style}"/>')
-    for number, value, flag in zip(numbers, values, flags, strict=True):
-        parts.append(_dot(x(number), y(value), flag, f"batch {number}: {value:.4f} bits"))
-    legend = [("threshold", threshold_style), *([("noise floor", floor_style)] if floor is not None else [])]
-    parts.append(_legend(legend, marks=True))
-    return svg(title, f"{len(values)} batches, {sum(flags)} of them rejected.", parts)
+    style = "stroke:var(--text,#222);stroke-width:1.4;stroke-dasharray:7 3"
+    parts.append(f'<path d="M{LEFT} {y(1):.1f}H{WIDTH - RIGHT}" style="fill:none;{style}"/>')
+    for number, excess, flag in zip(batches, excesses, flags, strict=True):
+        parts.append(_dot(x(number), y(excess), flag, f"batch {number}: {excess:.2f} × threshold"))
+    parts.append(_legend([("threshold", style)], marks=True))
+    return svg(title, f"{len(excesses)} batches, {sum(flags)} of them rejected.", parts)
 
 
 def line_chart(

@@ -199,7 +199,7 @@ def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Ex
     return template("corpus.html.j2").render(
         store=metadata,
         counts=metadata.counts,
-        verdict=verdict(batches, metadata.counts.batches, mismatched),
+        verdict=verdict(batches, metadata.counts.batches, summaries),
         mismatched=mismatched,
         request=request_text(settings),
         partly=any(len(summary.against) < len(references) for summary in summaries if not summary.external),
@@ -225,16 +225,13 @@ def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Ex
 
 
 def charts_of(summary: Summary) -> list[Markup]:
-    """Return the charts of a distortion: thresholds, dot plot of baselines, and histograms twice."""
-    name, batches = summary.name, summary.batches
-    thresholds = threshold_chart(
-        [batch.jsd for batch in batches],
-        [batch.threshold for batch in batches],
-        title=f"JSD_NSS of each batch of {name}",
-        flagged=[batch.flagged for batch in batches],
+    """Return the charts of a distortion: statistics farthest out, dot plot of baselines, and histograms twice."""
+    name, batches = summary.name, [batch for batch in summary.batches if batch.worst]
+    judged = threshold_chart(
+        [batch.worst.excess for batch in batches if batch.worst],
+        title=f"The statistic farthest out of each batch of {name}",
         # batch numbers of several levels repeat
         batches=[batch.number if batch.level is None else index for index, batch in enumerate(batches)],
-        floor=summary.noise_floor,
     )
     dot_plot = baseline_dot_plot(
         _baselines(summary), marked="generated", title=f"JSD_NSS of {name} beside its noise floor and baselines"
@@ -244,7 +241,7 @@ def charts_of(summary: Summary) -> list[Markup]:
         for log in (False, True)
         if summary.histograms
     ]
-    return [Markup(chart) for chart in (thresholds, dot_plot, *histograms)]
+    return [Markup(chart) for chart in (judged, dot_plot, *histograms)]
 
 
 def _baselines(summary: Summary) -> dict[str, float]:
@@ -253,7 +250,6 @@ def _baselines(summary: Summary) -> dict[str, float]:
         "noise floor": summary.noise_floor,
         "between-content": summary.between_content_baseline,
         "generated": summary.jsd,
-        "threshold": summary.thresholds[1],
         "to pristine": summary.against.get("pristine"),
         "identity": summary.identity,
     }

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata, MetricSpread, TargetAgreement
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Judgement
 
 Pair = tuple[float | None, float | None]  # generated, true
 
@@ -26,9 +27,6 @@ class BatchRow:
     distortion: str
     level: int | None  # None if its distortion has a single level
     number: int
-    flagged: bool  # whether it is rejected
-    jsd: float  # bits, of the report's comparison
-    threshold: float  # bits
     image: Path  # of its side-by-side image, which may be missing
 
     @property
@@ -36,6 +34,26 @@ class BatchRow:
         """The batch's displayed name."""
         level = "" if self.level is None else f" level {self.level},"
         return f"{self.distortion}{level} {self.number}"
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it is rejected."""
+        return self.report.accepted is False
+
+    @property
+    def state(self) -> str:
+        """'accepted', 'rejected' or 'not judged'."""
+        return {True: "accepted", False: "rejected", None: "not judged"}[self.report.accepted]
+
+    @property
+    def jsd(self) -> float | None:
+        """JSD_NSS in bits from the truth; None without a truth."""
+        return self.report.divergence.jsd_bits if self.report.divergence else None
+
+    @property
+    def worst(self) -> Judgement | None:
+        """The statistic farthest out; None if it is not judged."""
+        return worst_of(self.report.statistics)
 
     @property
     def key(self) -> str:
@@ -48,6 +66,11 @@ class BatchRow:
         return f"{quote(self.image.parent.name)}/{quote(self.image.name)}"
 
 
+def worst_of(judgements: Iterable[Judgement]) -> Judgement | None:
+    """Return the judgement farthest out, in multiples of its threshold; None without any."""
+    return max(judgements, key=lambda judgement: judgement.excess, default=None)
+
+
 def read_batches(folder: Path) -> list[BatchRow]:
     """Return the reports in `folder`, by distortion, level and number."""
     reports = {path: BatchReport.load(path) for path in folder.glob("*.json")}
@@ -58,9 +81,6 @@ def read_batches(folder: Path) -> list[BatchRow]:
             distortion=report.distortion,
             level=report.level if levels[report.distortion] > 1 else None,
             number=report.batch,
-            flagged=not report.accepted,
-            jsd=report.decisive.jsd_bits,
-            threshold=report.decisive.threshold_bits,
             image=path.with_suffix(".png"),
         )
         for path, report in reports.items()
@@ -78,8 +98,7 @@ class Summary:
     samples: int
     severity: float | None  # mean of the highest of each batch
     jsd: float | None
-    thresholds: tuple[float, float]  # minimum and maximum
-    worst: float | None  # largest divergence, as a multiple of its threshold
+    worst: Judgement | None  # the statistic farthest out of all batches
     comparisons: Sequence[str]
     noise_floor: float | None
     between_content_baseline: float | None
@@ -87,11 +106,17 @@ class Summary:
     metrics: Mapping[str, Pair]
     against: Mapping[str, float]  # pristine, and each true distortion of the same tiles
     against_levels: Mapping[str, float]  # each true level
-    identity: float | None  # baseline of a distortion without a true distortion
+    identity: float | None  # baseline of a distortion without a true distortion of the same tiles
     external: bool
     levels: Mapping[int, Summary]  # mildest first; empty for a single level
     targets: Sequence[tuple[BatchRow, TargetAgreement]]
     histograms: Mapping[str, Sequence[int]]  # pooled
+
+    @property
+    def state(self) -> str:
+        """'rejected' with a rejected batch, 'not judged' without a truth for one, else 'accepted'."""
+        judged = all(batch.report.accepted is not None for batch in self.batches)
+        return "rejected" if self.flagged else "accepted" if judged else "not judged"
 
     @property
     def nearest(self) -> str | None:
@@ -135,7 +160,6 @@ def summary(batches: Sequence[BatchRow], *, by_level: bool = False) -> Summary:
     """Return the summary of batches of one distortion, `by_level` with a summary of each of several levels."""
     name = batches[0].distortion
     against = _means(batches, lambda report: report.against)
-    thresholds = [batch.threshold for batch in batches]
     levels = sorted({batch.level for batch in batches if batch.level is not None}) if by_level else []
     return Summary(
         name=name,
@@ -143,11 +167,10 @@ def summary(batches: Sequence[BatchRow], *, by_level: bool = False) -> Summary:
         flagged=[batch for batch in batches if batch.flagged],
         samples=sum(batch.report.samples for batch in batches),
         severity=_mean(batches, lambda report: report.severity.most),
-        jsd=_mean(batches, lambda report: report.decisive.jsd_bits),
-        thresholds=(min(thresholds), max(thresholds)),
-        worst=max((batch.jsd / batch.threshold for batch in batches if batch.threshold > 0), default=None),
+        jsd=_mean(batches, lambda report: report.divergence.jsd_bits if report.divergence else None),
+        worst=worst_of(batch.worst for batch in batches if batch.worst),
         comparisons=sorted({batch.report.comparison for batch in batches}),
-        noise_floor=_mean(batches, lambda report: report.noise_floors.split_half_bits),
+        noise_floor=_mean(batches, lambda report: report.noise_floors.redraw_bits),
         between_content_baseline=_mean(batches, lambda report: report.noise_floors.between_content_bits),
         duplicates=sum(batch.report.duplicates for batch in batches),
         metrics=_metrics(batches),
@@ -162,7 +185,7 @@ def summary(batches: Sequence[BatchRow], *, by_level: bool = False) -> Summary:
 
 
 def _identity_bits(report: BatchReport) -> float | None:
-    return report.unpaired.identity_bits if report.unpaired else None
+    return report.divergence.identity_bits if report.divergence else None
 
 
 def _metrics(batches: Sequence[BatchRow]) -> dict[str, Pair]:
@@ -202,30 +225,38 @@ def _mean(batches: Sequence[BatchRow], value: Callable[[BatchReport], float | No
     return statistics.fmean(*zip(*known, strict=True)) if known else None
 
 
-def cautions(corpus: Path) -> list[str]:
-    """Return the remarks on the corpus in the folder `corpus`, a sentence each; damaged reports are one of them."""
+def findings(corpus: Path) -> list[str]:
+    """Return the verdict on the corpus in the folder `corpus`, and remarks, a sentence each; damage is one of them."""
     try:
         batches = read_batches(corpus / "reports")
     except PipelineError as damage:
         return [f"Its reports cannot be read: {damage}; `verify --repair` makes them again."]
-    return remarks(CorpusMetadata.load(corpus), batches, summaries_of(batches))
+    metadata, summaries = CorpusMetadata.load(corpus), summaries_of(batches)
+    return [verdict(batches, metadata.counts.batches, summaries)[1], *remarks(metadata, batches, summaries)]
 
 
-def verdict(batches: Sequence[BatchRow], expected: int, mismatched: Sequence[str] = ()) -> tuple[str, str]:
-    """Return 'good', 'bad' or 'unknown', and the verdict as a sentence.
+def verdict(batches: Sequence[BatchRow], expected: int, summaries: Iterable[Summary]) -> tuple[str, str]:
+    """Return 'good', 'bad' or 'unknown', and the verdict as a sentence, with the statistic farthest out.
 
-    Acceptance thresholds compare a batch with its model's validation, and do not test the model itself. `mismatched`
-    distortions, nearer to another distortion or no nearer than the identity baseline, make the verdict 'unknown'.
+    Thresholds hold a batch against the truth. Missing reports, batches without a truth, and distortions nearer to
+    another distortion or no nearer than the identity baseline make the verdict 'unknown'.
     """
-    total, rejected = len(batches), [batch.name for batch in batches if batch.flagged]
-    missing = max(0, expected - total)
+    total, rejected = len(batches), [batch for batch in batches if batch.flagged]
+    mismatched = [summary.name for summary in summaries if summary.is_mismatched]
+    missing, unjudged = max(0, expected - total), sum(batch.report.accepted is None for batch in batches)
     if not batches:
         return "unknown", "No batch has a report, so nothing is known about this corpus."
     if rejected:
-        names = ", ".join(rejected[:NAMED]) + (f" and {len(rejected) - NAMED} more" if len(rejected) > NAMED else "")
-        partly = f"{len(rejected)} of {total} batches {'is' if len(rejected) == 1 else 'are'} rejected: {names}."
-        fully = f"All {total} batches are rejected." if total > 1 else f"The only batch is rejected: {names}."
+        names = ", ".join(batch.name for batch in rejected[:NAMED])
+        names += f" and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
+        partly = f"{len(rejected)} of {total} batches {'is' if len(rejected) == 1 else 'are'} rejected ({names})"
+        fully = f"All {total} batches are rejected" if total > 1 else f"The only batch is rejected ({names})"
         sentence = fully if len(rejected) == total else partly
+        worst = worst_of(batch.worst for batch in rejected if batch.worst)
+        sentence += f"; farthest out is {worst}." if worst else "."
+    elif unjudged:
+        sentence = f"{unjudged} of {total} batches {'is' if unjudged == 1 else 'are'} not judged: there is no truth at "
+        sentence += "this severity, or too few validation photographs."
     else:
         sentence = f"All {total} batches are accepted." if total > 1 else "The only batch is accepted."
     if mismatched and not rejected:
@@ -234,7 +265,7 @@ def verdict(batches: Sequence[BatchRow], expected: int, mismatched: Sequence[str
         sentence += "distortion than to the learned one, or no nearer than the identity baseline."
     if missing:
         sentence += f" {missing} more {'has' if missing == 1 else 'have'} no report."
-    return "bad" if rejected else "unknown" if missing or mismatched else "good", sentence
+    return "bad" if rejected else "unknown" if missing or mismatched or unjudged else "good", sentence
 
 
 def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> list[str]:

@@ -345,7 +345,10 @@ def sweep_charts(name: str, sweep: SeveritySweep) -> dict[str, str]:
     """Return the charts of JSD_NSS over severity with the noise floor, and of PSNR over severity with true."""
     points = sweep.points()
     bits = line_chart(
-        {"true": [level.floor_bits for level in sweep.levels], "generated": [level.bits for level in sweep.levels]},
+        {
+            "true": [level.floor_bits or 0.0 for level in sweep.levels],
+            "generated": [level.bits for level in sweep.levels],
+        },
         [level.point.severity for level in sweep.levels],
         title=f"JSD_NSS of {name} over severity",
         x_label="severity",

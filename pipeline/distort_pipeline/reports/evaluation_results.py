@@ -43,7 +43,7 @@ def metrics(evaluation: Evaluation, c2st: C2STReport | None = None) -> Evaluatio
         table=evaluation.table,
         pristine=evaluation.pristine,
         models={name: model_metrics(evaluation, c2st, name) for name in evaluation.models},
-        noise_floors={name: NoiseFloorMetrics(f.sampling, f.content) for name, f in evaluation.noise_floors.items()},
+        noise_floors={name: NoiseFloorMetrics(f.redraw, f.content) for name, f in evaluation.noise_floors.items()},
         images=len(evaluation.images),
         diagonal_dominant=sum(map(evaluation.diagonal_dominant, evaluation.models)),
         tstr=TSTRMetrics(tstr.tstr.share, tstr.trtr.share, tstr.ratio, int(tstr.meaningful)) if tstr else None,
@@ -68,7 +68,7 @@ def model_metrics(evaluation: Evaluation, c2st: C2STReport | None, name: str) ->
         jsd_nss_nats=evaluation.diagonal(name) * NATS_PER_BIT,
         jsd_nss_pooled=evaluation.pooled_table[name][model.learned],
         jsd_nss_pristine=evaluation.pristine[model.learned],
-        noise_floor=evaluation.noise_floors[model.learned].sampling,
+        noise_floor=evaluation.noise_floors[model.learned].redraw,
         diagonal_dominant=int(evaluation.diagonal_dominant(name)),
         nearest_features=len(evaluation.dominant_features(name)),
         quality=model.quality,
@@ -96,7 +96,7 @@ def _sweep_metrics(sweep: SeveritySweep) -> SweepMetrics:
         psnr_untouched_least=sweep.untouched_least_db,
         midpoints_nearest=sweep.midpoints_nearest,
         levels={
-            _name(r.point): LevelMetrics(r.bits, r.identity_bits, r.floor_bits, QualityPair.of(r.generated, r.true))
+            _name(r.point): LevelMetrics(r.bits, r.identity_bits, QualityPair.of(r.generated, r.true), r.floor_bits)
             for r in sweep.levels
         },
         midpoints={
@@ -170,8 +170,6 @@ def _divergences(evaluation: Evaluation) -> Iterator[Figure]:
     for column, floor in evaluation.noise_floors.items():
         if floor.second_draw:
             yield from _features(floor.second_draw, "true again", "", column)
-        else:
-            yield Figure("jsd", floor.sampling, "", column, None, "random half", "other half", JSD_NSS)
         yield Figure("jsd", floor.content, "", column, None, "true", "true on other images", JSD_NSS)
 
 
@@ -262,7 +260,7 @@ def _sweep_figures(sweep: SeveritySweep, name: str, learned: str) -> Iterator[Fi
         kind = "level" if isinstance(result, LevelResult) else "midpoint"
         component = f"{kind} {parameters_text(at)}"
         if isinstance(result, LevelResult):
-            others = (("pristine", result.identity_bits), ("true again or half", result.floor_bits))
+            others = (("pristine", result.identity_bits), ("true again", result.floor_bits))
         else:
             others = (("generated, level below", result.below_bits), ("generated, level above", result.above_bits))
         for measured, bits in (("generated", result.bits), *others):

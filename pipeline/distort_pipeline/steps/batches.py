@@ -23,7 +23,9 @@ from distort_pipeline.data.plans import Batch
 from distort_pipeline.data.requests import Distorted
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import middle
+from distort_pipeline.metrics.acceptance import TileStatistics, content_statistics, tile_statistics
 from distort_pipeline.metrics.full_reference import measured_labels
+from distort_pipeline.metrics.jsd_nss import nss_histograms
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.models.card import read_card
 from distort_pipeline.models.composite import CompositeGenerator, load_composite, validation_histograms
@@ -31,7 +33,7 @@ from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
-from distort_pipeline.steps.truth import BatchTruth, SharedTruth, own_truth, rows_to_show
+from distort_pipeline.steps.truth import BatchTruth, SharedTruth, judged_rows, own_truth, rows_to_show
 from distort_pipeline.training.crops import prefetch
 
 LIMITS = (0, 255)
@@ -74,20 +76,24 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     ahead = prefetch(parts, 1 if whole_images else PREFETCHED_BATCHES, name="network")
     slots = [sample.slot for sample in batch.samples]
     pixels = PixelWriter(work, distorted_array(condition.name), slots, whole_images=whole_images)
-    shown = shared.examples(condition) if condition.fixed_severity else rows_to_show(batch, config.truth_images)
-    scores = score(ahead, pixels, metrics=config.metrics, shown=shown)
+    rows = (shared.rows if condition.fixed_severity else []) or judged_rows(batch, config.truth_images)
+    shown = shared.examples(condition) if condition.fixed_severity else rows_to_show(batch, rows)
+    scores = score(ahead, pixels, metrics=config.metrics, shown=shown, judged=rows)
     severities = [sample.severity for sample in scores]
 
     if condition.fixed_severity:
         truth = shared.truth(condition, task.conditions)
     else:
         specs = [generator.true_distortions(severity) for severity in severities]
-        truth = own_truth(batch, specs, work=work, root=root, images=config.truth_images, seed=config.seed)
+        truth = own_truth(batch, rows, specs, work=work, root=root, seed=config.seed)
     records = sample_records(batch, scores, generator, precision=config.precision)
-    measures = BatchMeasures(records, np.stack([sample.histogram for sample in scores]), shared.pristine, truth.stats)
+    histograms = np.stack([sample.histogram for sample in scores])
+    judged = TileStatistics.stacked([statistics for sample in scores if (statistics := sample.statistics)])
+    content = np.stack([sample.content for sample in scores if sample.content is not None])
+    measures = BatchMeasures(records, histograms, shared.pristine, rows, judged, content, truth.stats)
     report = batch_report(
         measures,
-        validation_histograms(task.models, generator, severities),
+        None if truth.stats.true else validation_histograms(task.models, generator, severities),
         external=generator.external,
         seed=config.seed,
         target=target_agreement(records, condition.request.of, [sample.resampled for sample in scores]),
@@ -108,11 +114,18 @@ class Score:
     clipped: float  # fraction of values at 0 or 255 that are not so in the pristine tile
     labels: Mapping[str, float | None]  # full-reference metrics
     histogram: NDArray[np.int64]  # (103,)
+    statistics: TileStatistics | None  # of the samples to judge
+    content: NDArray[np.float64] | None  # of their pristine tiles
     crops: tuple[Image, Image] | None  # pristine and distorted, of the samples to show
 
 
 def score(
-    parts: Iterable[Distorted], pixels: PixelWriter, *, metrics: Collection[str], shown: Collection[int]
+    parts: Iterable[Distorted],
+    pixels: PixelWriter,
+    *,
+    metrics: Collection[str],
+    shown: Collection[int],
+    judged: Collection[int],
 ) -> list[Score]:
     """Return the measures of the samples in `parts`, in order; their pixels are written."""
     scores: list[Score] = []
@@ -120,6 +133,11 @@ def score(
         for index, (pristine, distorted) in enumerate(zip(part.pristine, part.distorted, strict=True)):
             pixels.add(distorted)
             newly_clipped = sum(np.count_nonzero((distorted == at) & (pristine != at)) for at in LIMITS)
+            labels = measured_labels(pristine, distorted, metrics)
+            statistics = None
+            if len(scores) in judged:
+                values = tile_statistics(pristine, distorted, ssim_value=labels["ssim"])
+                statistics = TileStatistics(values[None], nss_histograms(distorted)[None])
             scores.append(
                 Score(
                     severity=part.severities[index],
@@ -127,8 +145,10 @@ def score(
                     resampled=part.resampled[index],
                     pixel_digest=pixel_digest([distorted]),
                     clipped=newly_clipped / distorted.size,
-                    labels=measured_labels(pristine, distorted, metrics),
-                    histogram=product_histogram(distorted),
+                    labels=labels,
+                    histogram=statistics.jsd_nss[0] if statistics else product_histogram(distorted),
+                    statistics=statistics,
+                    content=content_statistics(pristine) if statistics else None,
                     crops=(middle(pristine).copy(), middle(distorted).copy()) if len(scores) in shown else None,
                 )
             )

@@ -17,7 +17,7 @@ from distort_pipeline.data.requests import QualityTarget
 from distort_pipeline.distortions import codec_versions, unsuitable
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import WINDOW_PX
-from distort_pipeline.models.card import ModelCard, composite_parameters, read_card
+from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.composite import DistortionSpec
 from distort_pipeline.models.store import model_folders
 from distort_pipeline.records import ImageRecord
@@ -62,7 +62,7 @@ class PreparedCorpus:
             for condition in self.conditions
             if condition.fixed_severity
             for card in [self.cards[condition.models[0]]]
-            if not card.external
+            if card.has_truth_at(condition.request.first)
         )
 
 
@@ -168,19 +168,14 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
         target=config.target,
     )
     for condition in conditions:
-        request = condition.request
-        if isinstance(request, QualityTarget):
+        if isinstance(condition.request, QualityTarget):
             _require_calibration(cards[condition.models[0]], condition.distortion)
-            continue
-        for severity in (request.first, (request.first + request.last) / 2, request.last):
-            composite_parameters({name: cards[name] for name in condition.models}, severity)  # needs a severity scale
     return conditions
 
 
 def _require_calibration(card: ModelCard, name: str) -> None:
     if not card.calibration:
         raise PipelineError(f"--target needs a calibration, and the model of {name} has none; train it again")
-    card.true_parameters(0.5 / len(card.levels))  # any severity may be requested: needs a severity scale
 
 
 def trained_align(cards: Cards) -> int:

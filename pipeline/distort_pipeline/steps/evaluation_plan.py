@@ -272,7 +272,6 @@ def sweep_versions(
                 level.point,
                 pairs.val_image(image, plan.distortion, level.level),
                 _second_true(pairs, pristine, records[level.level], level.point.parameters) if plan.redrawn else None,
-                derive_seed(seed, "halves", plan.distortion, level.level, image),
             )
             for level in plan.shared_levels
         ),

@@ -31,7 +31,7 @@ from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
-from distort_pipeline.reports.corpus_verdict import cautions
+from distort_pipeline.reports.corpus_verdict import findings
 from distort_pipeline.steps.batches import BatchTask, make_batch
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
@@ -182,7 +182,7 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
 
 
 def _stop_at_rejection(entry: Mapping[str, Any], work: Path) -> None:
-    if not entry["accepted"]:
+    if entry["accepted"] is False:
         reasons = BatchReport.load(work / "reports" / f"{entry['shard']}.json").reasons
         raise PipelineError(
             f"batch {entry['shard']} is rejected: {'; '.join(reasons)}; run again with --on-fail flag to continue"
@@ -197,19 +197,11 @@ def _report(out: Path, metadata: CorpusMetadata) -> Report:
         levels[condition.distortion] += 1
     several = {name: f" at {number} levels" for name, number in levels.items() if number > 1}
     by_distortion = ", ".join(f"{count} {name}{several.get(name, '')}" for name, count in shares.items())
-    verdict = (
-        f"{counts.flagged} of {counts.batches} batches rejected; the report lists them"
-        if counts.flagged
-        else f"all {counts.batches} batches accepted"
-        if counts.batches > 1
-        else "the only batch accepted"
-    )
     return Report(
         "generate",
         {**dataclasses.asdict(counts), **_left_out_count(metadata)},
         (
             f"{counts.samples} samples ({by_distortion}) of {counts.tiles} tiles from {counts.images} images",
-            verdict,
             *_remarks(out, metadata),
             f"corpus: {out} (digest {metadata.digest[:16]})",
             f"report: {out / 'index.html'}",
@@ -218,12 +210,12 @@ def _report(out: Path, metadata: CorpusMetadata) -> Report:
 
 
 def _remarks(out: Path, metadata: CorpusMetadata) -> list[str]:
-    """Return the lines of every summary: images left out, and cautions."""
+    """Return the lines of every summary: images left out, the verdict and remarks."""
     left_out = metadata.left_out
     lines = [f"{path} left out: {reason}" for path, reason in list(left_out.items())[:LEFT_OUT_SHOWN]]
     if len(left_out) > 1:
         lines.append(f"{len(left_out)} images left out, listed in {out / 'store.json'}")
-    return [*lines, *cautions(out)]
+    return [*lines, *findings(out)]
 
 
 def _left_out_count(metadata: CorpusMetadata) -> dict[str, int]:

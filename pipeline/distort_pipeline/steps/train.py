@@ -279,7 +279,7 @@ class _Training:
             distortion=self.distortion,
             external=self.recipes[0]["external"],
             data=training_data(self.pairs, self.distortion),
-            levels=learned_levels(self.recipes, trained.figures, trained.histograms, seed=self.config.seed),
+            levels=learned_levels(self.recipes, trained.figures),
             network=NetworkCard(
                 base_filters=self.config.base_filters if has_unet else 0,
                 noise_channels=self.noise_channels,

@@ -85,7 +85,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             distortion=distortion,
             external=recipes[0]["external"],
             data=training_data(pairs, distortion),
-            levels=learned_levels(recipes, figures, histograms, seed=config.seed),
+            levels=learned_levels(recipes, figures),
             network=NetworkCard(0, int(generator.random), kind=COMPOSED, parts=described),
             explained={},
             settings=TrainingSettings(**settings),

@@ -7,7 +7,6 @@ a few severities of a few images, the whole image is distorted and the tiles are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +24,9 @@ from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, til
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import Truth, middle, read_truth, truth_of, write_truth_arrays
-from distort_pipeline.distortions import apply
-from distort_pipeline.metrics.full_reference import psnr, ssim
+from distort_pipeline.distortions import apply, is_random
+from distort_pipeline.metrics.acceptance import TileStatistics, tile_statistics
+from distort_pipeline.metrics.jsd_nss import nss_histograms
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
 from distort_pipeline.models.composite import DistortionSpec
 from distort_pipeline.models.store import arrays_digest
@@ -45,7 +45,7 @@ from distort_pipeline.records import (
 from distort_pipeline.reports.batch import TruthStats
 
 EXAMPLES = 2  # tiles of each shard with true distortions kept as pixels, for the side-by-sides of reports
-SEVERITIES_PER_IMAGE = 4  # as many codec runs an image as in a corpus of four distortions
+TILES_PER_IMAGE = 4  # compared with the truth: statistics cost as much as a fitted generator
 TRUTH_DRAW = 1_000_000  # no sample of a corpus has the noise of its truth
 
 Item = TypeVar("Item")
@@ -59,6 +59,11 @@ class TrueStep:
     parameters: Mapping[str, float]
     seed: int
 
+    @property
+    def redrawn(self) -> TrueStep:
+        """The same distortion, drawn anew."""
+        return TrueStep(self.distortion, self.parameters, derive_seed(self.seed, "redrawn"))
+
 
 @dataclass(frozen=True)
 class TrueImage:
@@ -66,7 +71,7 @@ class TrueImage:
 
     rows: Sequence[int]
     steps: Mapping[str, Sequence[TrueStep]]  # name → distortions in the order of application
-    scored: Collection[str]  # names with PSNR, SSIM and examples too; the others have histograms only
+    scored: Collection[str]  # names with statistics, redraws and examples too; the others have histograms only
 
 
 def measure_truth(
@@ -75,19 +80,21 @@ def measure_truth(
     """Return the arrays of a truth file that are of true distortions: each whole image is distorted, then cut."""
     measured: dict[str, dict[int, Any]] = {}
     for image in images:
-        record = tiles[image.rows[0]].image
-        pristine = read_ingested(root, record)
+        pristine = read_ingested(root, tiles[image.rows[0]].image)
         for name, steps in image.steps.items():
-            distorted = _truly_distorted(pristine, steps)
-            for row in image.rows:
-                clean, true = cut_tile(pristine, tiles[row]), cut_tile(distorted, tiles[row])
-                measured.setdefault(f"histogram/{name}", {})[row] = product_histogram(true)
-                if name in image.scored:
-                    decibels = psnr(clean, true)
-                    measured.setdefault(f"psnr/{name}", {})[row] = decibels if math.isfinite(decibels) else math.nan
-                    measured.setdefault(f"ssim/{name}", {})[row] = ssim(clean, true)
-                    if row in example_rows:
-                        measured.setdefault(f"example/{name}", {})[row] = middle(true)
+            draws = {"": steps}
+            if name in image.scored and any(is_random(step.distortion) for step in steps):
+                draws["redrawn_"] = [step.redrawn for step in steps]
+            for prefix, draw in draws.items():
+                distorted = _truly_distorted(pristine, draw)
+                for row in image.rows:
+                    clean, true = cut_tile(pristine, tiles[row]), cut_tile(distorted, tiles[row])
+                    histograms = nss_histograms(true).astype(np.int32)
+                    measured.setdefault(f"{prefix}histogram/{name}", {})[row] = histograms
+                    if name in image.scored:
+                        measured.setdefault(f"{prefix}statistics/{name}", {})[row] = tile_statistics(clean, true)
+                        if row in example_rows and not prefix:
+                            measured.setdefault(f"example/{name}", {})[row] = middle(true)
     return {
         "rows": np.array(sorted(row for image in images for row in image.rows), np.int64),
         "example_rows": np.array(example_rows, np.int64),
@@ -181,7 +188,8 @@ def _shared_images(
         by_image.setdefault(reference.image.id, []).append(row)
     names = [spec.name for spec in specs]
     chosen = []
-    for rows in _evenly(list(by_image.values()), images if specs else 0):
+    for image_rows in _evenly(list(by_image.values()), images if specs else 0):
+        rows = _evenly(image_rows, TILES_PER_IMAGE)
         sha = tiles[rows[0]].image.image_digest
         steps = {
             spec.name: [
@@ -230,6 +238,11 @@ class SharedTruth:
         self._truths = {shard: read_truth(work, tile_shard(shard)) for shard in sorted({at for at, _ in self._places})}
 
     @property
+    def rows(self) -> list[int]:
+        """The rows of the samples with true distortions."""
+        return [index for index, (shard, row) in enumerate(self._places) if row in self._truths[shard].rows]
+
+    @property
     def pristine(self) -> NDArray[np.int64]:
         """The histograms (n, 103) of the samples' reference tiles."""
         return np.stack([self._truths[shard].pristine[row] for shard, row in self._places])
@@ -243,12 +256,11 @@ class SharedTruth:
 
     def truth(self, condition: Condition, conditions: Sequence[Condition]) -> BatchTruth:
         """Return the truth of a batch of `condition`, with the `conditions` of the corpus compared with it."""
-        found = [
-            (index, self._truths[shard], int(np.searchsorted(self._truths[shard].rows, row)))
-            for index, (shard, row) in enumerate(self._places)
-            if row in self._truths[shard].rows
-        ]
-        stats = _stats(found, same_level(condition, conditions), levels_of(condition, conditions))
+        found = []
+        for index in self.rows:
+            shard, row = self._places[index]
+            found.append((index, self._truths[shard], int(np.searchsorted(self._truths[shard].rows, row))))
+        stats = _stats(found, condition.name, same_level(condition, conditions), levels_of(condition, conditions))
         return BatchTruth(stats, {row: image for row, image in self.examples(condition).items() if image is not None})
 
     def examples(self, condition: Condition) -> dict[int, Image | None]:
@@ -267,66 +279,82 @@ class SharedTruth:
 
 
 def own_truth(
-    batch: Batch, specs: Sequence[Sequence[DistortionSpec]], *, work: Path, root: Path, images: int, seed: int
+    batch: Batch,
+    rows: Sequence[int],
+    specs: Sequence[Sequence[DistortionSpec]],
+    *,
+    work: Path,
+    root: Path,
+    seed: int,
 ) -> BatchTruth:
-    """Write the truth file of a batch and return the truth; `specs` are each sample's distortions, applied in order.
+    """Write the truth file of a batch and return the truth of the samples `rows`.
 
-    Rows are indices of samples, of the first `images` images. A composite is accompanied by each of its distortions
-    alone, for the comparison of the batch with its parts.
+    `specs` are each sample's distortions, applied in order; none without a truth. A composite is accompanied by each
+    of its distortions alone, for the comparison of the batch with its parts.
     """
     name, tiles = batch.condition.distortion, [sample.tile for sample in batch.samples]
+    by_distortion: dict[tuple[str, str], list[int]] = {}  # samples of one image with equal parameters
+    for row in rows if all(specs) else ():
+        parameters = canonical([spec.parameters for spec in specs[row]])
+        by_distortion.setdefault((tiles[row].image.id, parameters), []).append(row)
     chosen = [
-        TrueImage(rows, _steps(name, specs[rows[0]], tiles[rows[0]].image.image_digest, seed), [name])
-        for rows in _chosen(tiles, specs, images)
+        TrueImage(equal, _steps(name, specs[equal[0]], tiles[equal[0]].image.image_digest, seed), [name])
+        for equal in by_distortion.values()
     ]
     arrays = {
         "first_tile": np.array(0),
         "pristine": np.zeros((0, COUNTS), np.int64),
-        **measure_truth(tiles, chosen, rows_to_show(batch, images), root=root),
+        **measure_truth(tiles, chosen, rows_to_show(batch, rows) if chosen else [], root=root),
     }
     file = write_truth_arrays(work, batch.name, arrays)
     truth = truth_of(arrays)
     names = {kind: kind for kind in truth.histograms}
-    stats = _stats([(int(row), truth, index) for index, row in enumerate(truth.rows)], names, {})
-    examples = dict(zip(truth.example_rows.tolist(), truth.examples[name], strict=True))
+    stats = _stats([(int(row), truth, index) for index, row in enumerate(truth.rows)], name, names, {})
+    examples = dict(zip(truth.example_rows.tolist(), truth.examples.get(name, ()), strict=True))
     return BatchTruth(stats, examples, file, arrays_digest(arrays))
 
 
-def _stats(found: Sequence[tuple[int, Truth, int]], names: Mapping[str, str], levels: Mapping[str, int]) -> TruthStats:
-    """Return the measures of the samples with true tiles; `found` has (row in the batch, truth, row in its arrays)."""
-    known = found[0][1].histograms if found else {}
+def _stats(
+    found: Sequence[tuple[int, Truth, int]], own: str, names: Mapping[str, str], levels: Mapping[str, int]
+) -> TruthStats:
+    """Return the measures of the samples with true tiles; `found` has (row in the batch, truth, row in its arrays).
 
-    def stacked(kind: str, condition: str) -> NDArray[Any]:
-        return np.stack([getattr(truth, kind)[condition][row] for _, truth, row in found])
+    `own` is the distortion, or the condition, of the batch.
+    """
+    known = found[0][1] if found else None
 
-    columns = {condition: name for condition, name in names.items() if condition in known}
-    scored = {condition: name for condition, name in columns.items() if condition in found[0][1].psnr}
+    def histograms(condition: str) -> NDArray[np.int64]:
+        return np.stack([truth.jsd_nss(condition)[row] for _, truth, row in found])
+
+    def statistics(kind: str) -> TileStatistics | None:
+        if known is None or own not in getattr(known, kind):
+            return None
+        rows = [(getattr(truth, kind)[own], row) for _, truth, row in found]
+        values, features = ([getattr(tiles, part)[row] for tiles, row in rows] for part in ("values", "histograms"))
+        return TileStatistics(np.stack(values), np.stack(features))
+
+    stored = known.histograms if known else {}
     return TruthStats(
         np.array([index for index, _, _ in found], np.int64),
-        histograms={name: stacked("histograms", condition) for condition, name in columns.items()},
-        psnr={name: stacked("psnr", condition) for condition, name in scored.items()},
-        ssim={name: stacked("ssim", condition) for condition, name in scored.items()},
-        levels={level: stacked("histograms", name) for name, level in levels.items() if name in known},
+        histograms={name: histograms(condition) for condition, name in names.items() if condition in stored},
+        levels={level: histograms(condition) for condition, level in levels.items() if condition in stored},
+        true=statistics("statistics"),
+        redrawn=statistics("redrawn"),
     )
 
 
-def rows_to_show(batch: Batch, images: int) -> list[int]:
-    """Return the rows of the samples with true pixels kept: the first sample of some of the first `images` images."""
-    first = {sample.tile.image.id: row for row, sample in reversed(list(enumerate(batch.samples)))}
-    return sorted(first.values())[: min(EXAMPLES, images)]
+def judged_rows(batch: Batch, images: int) -> list[int]:
+    """Return the rows of the samples with statistics: TILES_PER_IMAGE of each of `images` images, evenly chosen."""
+    by_image: dict[str, list[int]] = {}
+    for row, sample in enumerate(batch.samples):
+        by_image.setdefault(sample.tile.image.id, []).append(row)
+    return sorted(row for rows in _evenly(list(by_image.values()), images) for row in _evenly(rows, TILES_PER_IMAGE))
 
 
-def _chosen(tiles: Sequence[ReferenceTile], specs: Sequence[Sequence[DistortionSpec]], images: int) -> list[list[int]]:
-    """Return the indices of samples of one image and equal parameters, up to SEVERITIES_PER_IMAGE of each image."""
-    by_image: dict[str, dict[str, list[int]]] = {}
-    for row, (tile, sample_specs) in enumerate(zip(tiles, specs, strict=True)):
-        parameters = canonical([spec.parameters for spec in sample_specs])
-        by_image.setdefault(tile.image.id, {}).setdefault(parameters, []).append(row)
-    return [
-        rows
-        for severities in list(by_image.values())[:images]
-        for rows in list(severities.values())[:SEVERITIES_PER_IMAGE]
-    ]
+def rows_to_show(batch: Batch, rows: Sequence[int]) -> list[int]:
+    """Return those of `rows` with true pixels kept: the first sample of each of EXAMPLES images."""
+    first = {batch.samples[row].tile.image.id: row for row in reversed(rows)}
+    return sorted(first.values())[:EXAMPLES]
 
 
 def _steps(name: str, specs: Sequence[DistortionSpec], image_digest: str, seed: int) -> dict[str, Sequence[TrueStep]]:

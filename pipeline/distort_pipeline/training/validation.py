@@ -1,4 +1,4 @@
-"""Validation on unseen photographs: figures, acceptance thresholds and calibration of a generator, for its card."""
+"""Validation on unseen photographs: figures, statistics and calibration of a generator, for its card."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ from numpy.typing import NDArray
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
 from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
-from distort_pipeline.metrics.jsd_nss import (
-    MIN_THRESHOLD_BITS,
-    bootstrap_threshold,
-    bootstrap_threshold_unpaired,
-    jsd_bits,
-)
+from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
 from distort_pipeline.metrics.severity_sweep import CALIBRATED, HIGHEST_PSNR_DB, SEVERITY, monotone
-from distort_pipeline.models.card import Figures, LearnedLevel, Thresholds, TrainingData
+from distort_pipeline.models.card import Figures, LearnedLevel, TrainingData
 from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
-from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, make_rng, spread_tiles
+from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, spread_tiles
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
 
 if TYPE_CHECKING:
@@ -55,6 +51,12 @@ class ValidationTiles:
     significances: Significances
     severity: float
     sources: tuple[TileSource, ...]
+
+    @property
+    def statistics(self) -> ValidationStatistics:
+        """The statistics of every true tile, and the content of its pristine tile."""
+        content = np.stack([content_statistics(tile) for tile in self.pristine])
+        return ValidationStatistics(TileStatistics.of(self.pristine, self.true), content, self.images)
 
     def histograms(self, predictor: AnyPredictor, seed: int) -> tuple[ValidationHistograms, Images]:
         """Return the JSD_NSS histograms of every tile, and the generated tiles."""
@@ -121,24 +123,6 @@ def figures_of(histograms: ValidationHistograms, *, delta_psnr_db: float) -> Fig
         jsd_nss_pristine=float(np.mean(identity_baseline)),
         delta_psnr_db=delta_psnr_db,
     )
-
-
-def batch_thresholds(histograms: ValidationHistograms, *, sizes: Sequence[int], seed: int) -> Thresholds:
-    """Return the acceptance thresholds of batches of these sizes.
-
-    A threshold is the 99 % quantile of bootstrapped validation batches, or 0.002 bits if larger.
-    """
-    paired: dict[str, float] = {}
-    unpaired: dict[str, float] = {}
-    pool = histograms.true.sum(0)
-    for size in sizes:
-        rng = make_rng(derive_seed(seed, "bound", size))
-        images = histograms.images
-        paired_bits = bootstrap_threshold(histograms.generated, histograms.true, images, size, rng=rng)
-        unpaired_bits = bootstrap_threshold_unpaired(histograms.generated, pool, images, size, rng=rng)
-        paired[str(size)] = max(paired_bits, MIN_THRESHOLD_BITS)
-        unpaired[str(size)] = max(unpaired_bits, MIN_THRESHOLD_BITS)
-    return Thresholds(paired, unpaired)
 
 
 def delta_psnr_db(tiles: ValidationTiles, generated: Images) -> float:
@@ -240,8 +224,13 @@ class Validator:
         return mean_figures(level_figures)
 
     def final(self) -> tuple[list[Figures], list[ValidationHistograms]]:
-        """Return the figures and the histograms of each level, on many tiles of each."""
-        results = [self._validated(tiles)[:2] for _, tiles in self._tiles(FINAL_TILES * self._count)]
+        """Return figures and histograms of each level, on many tiles of each; of external pairs, statistics too."""
+        external = any(recipe["external"] for recipe in self._pairs.recipes(self._distortion))
+        results = []
+        for _, tiles in self._tiles(FINAL_TILES * self._count):
+            figures, histograms, _ = self._validated(tiles)
+            histograms = dataclasses.replace(histograms, statistics=tiles.statistics if external else None)
+            results.append((figures, histograms))
         return [figures for figures, _ in results], [histograms for _, histograms in results]
 
     def calibration(self) -> dict[str, list[float]] | None:
@@ -273,27 +262,19 @@ def mean_figures(figures: Sequence[Figures]) -> Figures:
 
 
 COLOURLESS = 1.0  # 8-bit levels, mean range of the channels: grey images after a codec stay below
-CARD_BATCHES = (64, 256, 1024)  # batch sizes with a threshold in the card; others are computed when needed
 
 
-def learned_levels(
-    recipes: Sequence[Mapping[str, Any]],
-    figures: Sequence[Figures],
-    histograms: Sequence[ValidationHistograms],
-    *,
-    seed: int,
-) -> tuple[LearnedLevel, ...]:
+def learned_levels(recipes: Sequence[Mapping[str, Any]], figures: Sequence[Figures]) -> tuple[LearnedLevel, ...]:
     """Return the levels for the model card, weakest first."""
-    levels = zip(recipes, figures, histograms, strict=True)
+    levels = zip(recipes, figures, strict=True)
     return tuple(
         LearnedLevel(
             recipe["level"],
             recipe["parameters"],
             rank / len(recipes),
             level_figures,
-            batch_thresholds(level_histograms, sizes=CARD_BATCHES, seed=seed),
         )
-        for rank, (recipe, level_figures, level_histograms) in enumerate(levels, start=1)
+        for rank, (recipe, level_figures) in enumerate(levels, start=1)
     )
 
 
