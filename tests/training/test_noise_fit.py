@@ -23,19 +23,13 @@ def spectrum(fields):
     return np.square(np.abs(np.fft.fft2(fields, axes=(1, 2)))).mean((0, 3))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_fields():
-    """Spectra of the pyramid are measured on few fields: that takes most of a fit's time."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fit_noise_module, "FIELDS", 24)
-        yield
-
-
 @pytest.fixture(scope="module", params=[("white_noise", 19.0), ("pink_noise", 25.0)], ids=lambda given: given[0])
 def fitted(request):
     name, sigma = request.param
     pristine, distorted = noisy(name, {"sigma_8bit": sigma})
-    return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fit_noise_module, "FIELDS", 24)
+        return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
 
 
 def drawn(weights, count=12):
@@ -80,8 +74,8 @@ def test_the_kernel_lowers_jsd_nss_of_pink_noise():
 
 def test_noise_along_rows_is_distinguished_from_noise_along_columns():
     rng = np.random.default_rng(0)
-    pristine = np.full((12, 128, 128, 3), 128, np.uint8)
-    noise = rng.standard_normal((12, 128, 129, 3))
+    pristine = np.full((12, 256, 256, 3), 128, np.uint8)
+    noise = rng.standard_normal((12, 256, 257, 3))
     rows = np.rint(128 + 8 * (noise[:, :, 1:] + noise[:, :, :-1])).astype(np.uint8)
     weights = fit_noise(pristine, rows, channels=3)
     noise = drawn(weights)
@@ -90,8 +84,7 @@ def test_noise_along_rows_is_distinguished_from_noise_along_columns():
     assert below == pytest.approx(0, abs=0.1)
 
 
-def test_the_loss_by_clipping_is_compensated(monkeypatch):
-    monkeypatch.setattr(fit_noise_module, "FIELDS", 64)
+def test_the_loss_by_clipping_is_compensated():
     rng = np.random.default_rng(0)
     bright = np.full((12, 128, 128, 3), 225, np.uint8)
     noisy = np.clip(np.rint(bright + 40 * rng.standard_normal(bright.shape)), 0, 255).astype(np.uint8)

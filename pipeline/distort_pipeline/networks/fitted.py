@@ -21,11 +21,20 @@ Weights = Mapping[str, NDArray[Any]]
 
 
 class FittedCurves(ChangedCoefficients):
-    """Coefficient curves with fixed weights."""
+    """Coefficient curves with these `weights`, flat ones without: T is 0."""
 
-    def __init__(self, codec_prior: str, levels: int, weights: Weights) -> None:
+    def __init__(self, codec_prior: str, levels: int, weights: Weights | None = None) -> None:
         self.codec_prior, self.levels = CODEC_PRIORS[codec_prior], levels
-        self.set_arrays({name: weights[f"{COEFFICIENT_CURVES}/{name}"] for name in self.weight_shapes()})
+        shapes = self.weight_shapes()
+        if weights is None:
+            self.set_arrays({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        else:
+            self.set_arrays({name: weights[f"{COEFFICIENT_CURVES}/{name}"] for name in shapes})
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Return the curves and steps, or shares, under their names."""
+        steps = [self.log_shares] if self.codec_prior.scaled else self.log_steps
+        return dict(zip(self.weight_shapes(), (*self.curves, *steps), strict=True))
 
     def residual(self, inputs: GeneratorInputs) -> NetworkPixels:
         """Return the change of the coefficients."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
 from distort_pipeline.networks.codec_prior import CODEC_PRIORS, significance_in
+from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, FittedCurves
 from distort_pipeline.networks.generator import NO_PRIOR
-from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.records import Images, denormalize, normalize
 from distort_pipeline.training.fit_curves import (
     Floats,
@@ -130,18 +130,18 @@ def in_whole_steps(levels: list[QuantizerSteps]) -> bool:
     return bool(len(closeness)) and float(np.median(closeness)) >= WHOLE
 
 
-def fixed_step_curves(layer: CoefficientCurves, pristine: Images, levels: Sequence[Images]) -> Solve:
+def fixed_step_curves(curves: FittedCurves, pristine: Images, levels: Sequence[Images]) -> Solve:
     """Return a function from shrinkage gain to the curves (levels, count, knots) of each band.
 
-    `layer` gets the quantisation steps. In a band of whole steps, the rounding to 8-bit pixels is undone first.
+    `curves` get the quantisation steps. In a band of whole steps, the rounding to 8-bit pixels is undone first.
     """
-    is_whole = _fit_steps(layer, pristine, levels)
-    fits = [curve_fits(layer) for _ in levels]
+    is_whole = _fit_steps(curves, pristine, levels)
+    fits = [curve_fits(curves) for _ in levels]
     for group in groups(len(pristine)):
-        before = bands_of(layer, pristine[group])
+        before = bands_of(curves, pristine[group])
         for level, distorted in enumerate(levels):
-            for band, decoded in enumerate(distorted_bands_of(layer, distorted[group])):
-                step = np.exp(np.asarray(layer.log_steps[band])[level])
+            for band, decoded in enumerate(distorted_bands_of(curves, distorted[group])):
+                step = np.exp(curves.log_steps[band][level])
                 steps_out = decoded / step
                 gains = (np.rint(steps_out) if is_whole[band] else steps_out) - before[band] / step
                 fits[level][band].add(before[band] / step, gains)
@@ -151,19 +151,19 @@ def fixed_step_curves(layer: CoefficientCurves, pristine: Images, levels: Sequen
     ]
 
 
-def _fit_steps(layer: CoefficientCurves, pristine: Images, levels: Sequence[Images]) -> list[bool]:
-    """Assign the step of each coefficient and level to `layer`; return for each band if decoded to whole steps."""
-    tables = [[LatticeFit(curves.count) for curves in layer.codec_prior.curves] for _ in levels]
+def _fit_steps(curves: FittedCurves, pristine: Images, levels: Sequence[Images]) -> list[bool]:
+    """Assign the step of each coefficient and level to `curves`; return for each band if decoded to whole steps."""
+    tables = [[LatticeFit(form.count) for form in curves.codec_prior.curves] for _ in levels]
     for group in groups(len(pristine)):
-        before = bands_of(layer, pristine[group])
+        before = bands_of(curves, pristine[group])
         for level_tables, distorted in zip(tables, levels, strict=True):
-            for table, b, a in zip(level_tables, before, distorted_bands_of(layer, distorted[group]), strict=True):
+            for table, b, a in zip(level_tables, before, distorted_bands_of(curves, distorted[group]), strict=True):
                 table.add(b, a)
     is_whole = []
-    for band, log_steps in enumerate(layer.log_steps):
+    for band, log_steps in enumerate(curves.log_steps):
         steps = [level_tables[band].steps() for level_tables in tables]
-        log_steps.assign(
-            resolve_lattice(*(np.stack([getattr(level, field) for level in steps]) for field in ("log_steps", "seen")))
+        log_steps[:] = resolve_lattice(
+            *(np.stack([getattr(level, field) for level in steps]) for field in ("log_steps", "seen"))
         )
         is_whole.append(in_whole_steps(steps))
     return is_whole
@@ -221,24 +221,24 @@ def fit_best(
     for name in CODEC_PRIORS:
         if codec_prior not in (None, name):
             continue
-        layer = CoefficientCurves(name, len(levels), image_stats=CODEC_PRIORS[name].scaled)
-        layer.build((None, None, None, 3))
-        image_significance = _significance(layer, pristine, images)
-        curves_at = _curves(layer, *_subset(fitted_to, pristine, levels, image_significance))
+        curves = FittedCurves(name, len(levels))
+        image_significance = _significance(curves, pristine, images)
+        curves_at = _curves(curves, *_subset(fitted_to, pristine, levels, image_significance))
         shrinkage_gain = _shrinkage_gain(
-            layer, curves_at, shrinkage_gains, pristine, levels, images, image_significance
+            curves, curves_at, shrinkage_gains, pristine, levels, images, image_significance
         )
-        score = _evaluate(layer, *_subset(held_out, pristine, levels, image_significance), np.asarray(images)[held_out])
+        score = _evaluate(
+            curves, *_subset(held_out, pristine, levels, image_significance), np.asarray(images)[held_out]
+        )
         explained[name] = score.explained
         useful = score.explained >= LEAST_EXPLAINED and score.bits < score.identity_bits
         if (codec_prior == name or useful) and score.bits < least_bits:
-            weights = {variable.name: np.asarray(variable) for variable in layer.variables}
-            best, least_bits = Fitted(name, weights, {}, shrinkage_gain), score.bits
+            best, least_bits = Fitted(name, curves.weights(), {}, shrinkage_gain), score.bits
     return replace(best, explained=explained)
 
 
 def _shrinkage_gain(
-    layer: CoefficientCurves,
+    curves: FittedCurves,
     curves_at: Solve,
     shrinkage_gains: Sequence[float],
     pristine: Images,
@@ -246,17 +246,17 @@ def _shrinkage_gain(
     images: Sequence[str],
     image_significance: Floats | None,
 ) -> float:
-    """Assign the curves of the best of `shrinkage_gains`, least first, by JSD_NSS to `layer`; return the gain."""
+    """Assign the curves of the best of `shrinkage_gains`, least first, by JSD_NSS to `curves`; return the gain."""
     rows = _spread_tiles(images)
     middle = len(levels) // 2
     subset = (*_subset(rows, pristine, [levels[middle]], image_significance), np.asarray(images)[rows])
     best, least_bits = shrinkage_gains[0], math.inf
     for shrinkage_gain in shrinkage_gains if len(shrinkage_gains) > 1 else ():
-        _assign_curves(layer, curves_at(shrinkage_gain))
-        bits = _evaluate(layer, *subset, first=middle + 1).bits
+        curves.curves = curves_at(shrinkage_gain)
+        bits = _evaluate(curves, *subset, first=middle + 1).bits
         if bits < CLEAR_IMPROVEMENT * least_bits:
             best, least_bits = shrinkage_gain, bits
-    _assign_curves(layer, curves_at(best))
+    curves.curves = curves_at(best)
     return best
 
 
@@ -267,14 +267,12 @@ def explained_by(fitted: Fitted, pristine: Images, images: Sequence[str], *, lev
     """
     if fitted.codec_prior == NO_PRIOR:
         return pristine
-    layer = CoefficientCurves(fitted.codec_prior, levels, image_stats=CODEC_PRIORS[fitted.codec_prior].scaled)
-    layer.build((None, None, None, 3))
-    for variable in layer.variables:
-        variable.assign(fitted.weights[variable.name])
-    image_significance = _significance(layer, pristine, images)
+    weights = {f"{COEFFICIENT_CURVES}/{name}": values for name, values in fitted.weights.items()}
+    curves = FittedCurves(fitted.codec_prior, levels, weights)
+    image_significance = _significance(curves, pristine, images)
     explained = np.empty_like(pristine)
     for group in groups(len(pristine)):
-        explained[group] = denormalize(_apply_curves(layer, pristine[group], _rows(image_significance, group), level))
+        explained[group] = denormalize(_apply_curves(curves, pristine[group], _rows(image_significance, group), level))
     return explained
 
 
@@ -300,12 +298,12 @@ def _rows(image_significance: Floats | None, rows: Rows) -> Floats | None:
     return None if image_significance is None else image_significance[rows]
 
 
-def _significance(layer: CoefficientCurves, pristine: Images, images: Sequence[str]) -> Floats | None:
+def _significance(curves: FittedCurves, pristine: Images, images: Sequence[str]) -> Floats | None:
     """Return the significance (N, 18) of each tile's image, a mean over its tiles; None if the prior needs none."""
-    if not layer.codec_prior.scaled:
+    if not curves.codec_prior.scaled:
         return None
     shares = np.concatenate(
-        [np.asarray(significance_in(layer.analyse(normalize(pristine[group])))) for group in groups(len(pristine))]
+        [np.asarray(significance_in(curves.analyse(normalize(pristine[group])))) for group in groups(len(pristine))]
     )
     _, image_index = np.unique(np.asarray(images), return_inverse=True)
     sums = np.zeros((image_index.max() + 1, shares.shape[1]))
@@ -313,25 +311,19 @@ def _significance(layer: CoefficientCurves, pristine: Images, images: Sequence[s
     return np.asarray(sums[image_index] / np.bincount(image_index)[image_index, None], np.float32)
 
 
-def _apply_curves(layer: CoefficientCurves, pristine: Images, image_significance: Floats | None, level: int) -> Floats:
+def _apply_curves(curves: FittedCurves, pristine: Images, image_significance: Floats | None, level: int) -> Floats:
     """Return x + T(x) at `level`, from 1."""
     x = normalize(pristine)
-    severity = [np.full((len(x), 1), level / layer.levels, np.float32)] if layer.levels > 1 else []
-    inputs = [x, *severity, *([] if image_significance is None else [image_significance])]
-    return x + np.asarray(layer(inputs if len(inputs) > 1 else x))
+    severity = np.full((len(x), 1), level / curves.levels, np.float32) if curves.levels > 1 else None
+    return np.asarray(x + curves.change(x, severity, image_significance), np.float32)
 
 
 def _curves(
-    layer: CoefficientCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats | None
+    curves: FittedCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats | None
 ) -> Solve:
     if image_significance is None:
-        return fixed_step_curves(layer, pristine, levels)
-    return rate_scaled_curves(layer, pristine, levels, image_significance)
-
-
-def _assign_curves(layer: CoefficientCurves, curves: Sequence[Floats]) -> None:
-    for variable, fitted in zip(layer.curves, curves, strict=True):
-        variable.assign(fitted)
+        return fixed_step_curves(curves, pristine, levels)
+    return rate_scaled_curves(curves, pristine, levels, image_significance)
 
 
 @dataclass(frozen=True)
@@ -342,7 +334,7 @@ class _Score:
 
 
 def _evaluate(
-    layer: CoefficientCurves,
+    curves: FittedCurves,
     pristine: Images,
     levels: Sequence[Images],
     image_significance: Floats | None,
@@ -357,7 +349,7 @@ def _evaluate(
         for name in dict.fromkeys(images):
             rows = images == name
             x, y = normalize(pristine[rows]), normalize(distorted[rows])
-            explained = _apply_curves(layer, pristine[rows], _rows(image_significance, rows), level)
+            explained = _apply_curves(curves, pristine[rows], _rows(image_significance, rows), level)
             residual += float(np.square(y - explained).sum())
             total += float(np.square(y - x).sum())
             true, generated, identity = map(_histogram, (distorted[rows], denormalize(explained), pristine[rows]))

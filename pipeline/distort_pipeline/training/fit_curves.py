@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
 from distort_pipeline.networks.codec_prior import Curves, knot_indices
-from distort_pipeline.networks.layers import CoefficientCurves
+from distort_pipeline.networks.fitted import FittedCurves
 from distort_pipeline.networks.wavelets import PHASES, log_sizes, nearest_phases
 from distort_pipeline.records import Images, normalize
 
@@ -154,19 +154,19 @@ Solve = Callable[[float], list[Floats]]  # shrinkage gain → the curves of each
 GROUP = 16  # tiles in memory as bands at a time
 
 
-def bands_of(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
+def bands_of(curves: FittedCurves, tiles: Images) -> list[Floats]:
     """Return the bands of pristine `tiles` (N, H, W, 3)."""
-    return [np.asarray(band) for band in layer.analyse(normalize(tiles))]
+    return [np.asarray(band) for band in curves.analyse(normalize(tiles))]
 
 
-def distorted_bands_of(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
+def distorted_bands_of(curves: FittedCurves, tiles: Images) -> list[Floats]:
     """Return the bands from which a decoder synthesised distorted `tiles`."""
-    return [np.asarray(band) for band in layer.recover(normalize(tiles))]
+    return [np.asarray(band) for band in curves.recover(normalize(tiles))]
 
 
-def curve_fits(layer: CoefficientCurves) -> list[CurveFit]:
+def curve_fits(curves: FittedCurves) -> list[CurveFit]:
     """Return an empty fit for each band."""
-    return [CurveFit(curves.count, curves.knots, curves.spacing) for curves in layer.codec_prior.curves]
+    return [CurveFit(form.count, form.knots, form.spacing) for form in curves.codec_prior.curves]
 
 
 def groups(count: int) -> Iterator[slice]:
@@ -182,36 +182,36 @@ SEARCH_TILES = 128
 
 
 def rate_scaled_curves(
-    layer: CoefficientCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats
+    curves: FittedCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats
 ) -> Solve:
     """Return a function from shrinkage gain to the curves (PHASES + 1, count, knots) of each band.
 
     An image's step is the magnitude reached by a share of its coefficients, read off `image_significance` (N, 18), the
-    significance of the tiles' images. The layer gets for each level the share with the best explained loss; shares do
+    significance of the tiles' images. `curves` get for each level the share with the best explained loss; shares do
     not rise from level to level. Curves are in units of the bit plane below the step, a set for each phase of an
     octave, shared by all levels.
     """
-    log_shares = np.minimum.accumulate(_log_shares(layer, pristine, levels, image_significance))
-    layer.log_shares.assign(log_shares[:, None])
-    fits = [curve_fits(layer) for _ in range(PHASES)]
+    log_shares = np.minimum.accumulate(_log_shares(curves, pristine, levels, image_significance))
+    curves.log_shares[:] = log_shares[:, None]
+    fits = [curve_fits(curves) for _ in range(PHASES)]
     for distorted, log_share in zip(levels, log_shares, strict=True):
         for phase, tiles, planes in _by_phase(_steps(image_significance, log_share)):
             for group in groups(len(tiles)):
                 rows, unit = tiles[group], planes[group, None, None, None]
-                bands = zip(bands_of(layer, pristine[rows]), distorted_bands_of(layer, distorted[rows]), strict=True)
+                bands = zip(bands_of(curves, pristine[rows]), distorted_bands_of(curves, distorted[rows]), strict=True)
                 for fit, (before, after) in zip(fits[phase], bands, strict=True):
                     fit.add(before / unit, (after - before) / unit)
     *details, smooth = zip(*fits, strict=True)
-    spacings = [band.spacing for band in layer.codec_prior.curves]
+    spacings = [band.spacing for band in curves.codec_prior.curves]
 
     def solve(shrinkage_gain: float) -> list[Floats]:
-        curves = [
+        bands = [
             np.stack([fit.with_gain(shrinkage_gain, sum(band_fits[1:], band_fits[0])) for fit in band_fits])
             for band_fits in details
         ]
-        curves.append(np.stack([fit.solve() for fit in smooth]))  # the smooth band loses hardly anything
-        curves = [monotone_near_zero(band, spacing) for band, spacing in zip(curves, spacings, strict=True)]
-        return [monotone_over_levels(np.concatenate([band, in_half_units(band[:1])])) for band in curves]
+        bands.append(np.stack([fit.solve() for fit in smooth]))  # the smooth band loses hardly anything
+        bands = [monotone_near_zero(band, spacing) for band, spacing in zip(bands, spacings, strict=True)]
+        return [monotone_over_levels(np.concatenate([band, in_half_units(band[:1])])) for band in bands]
 
     return solve
 
@@ -225,7 +225,7 @@ def _by_phase(steps: Floats) -> Iterator[tuple[int, NDArray[np.intp], Floats]]:
 
 
 def _log_shares(
-    layer: CoefficientCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats
+    curves: FittedCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats
 ) -> NDArray[np.float64]:
     """Return the logarithm of the share of coefficients of each level (levels,) with the best explained loss.
 
@@ -233,9 +233,9 @@ def _log_shares(
     with curves shared by all levels, finds the phase.
     """
     rows = np.unique(np.linspace(0, len(pristine) - 1, min(SEARCH_TILES, len(pristine))).astype(int))
-    before = _search_coefficients(layer, pristine[rows])
-    after = [_search_coefficients(layer, distorted[rows]) for distorted in levels]
-    form = layer.codec_prior.curves[0]
+    before = _search_coefficients(curves, pristine[rows])
+    after = [_search_coefficients(curves, distorted[rows]) for distorted in levels]
+    form = curves.codec_prior.curves[0]
     coarse = np.array([_log_share(form, before, level_after, image_significance[rows]) for level_after in after])
     tried = coarse[:, None] + NEAR_SHARES
     fits = [
@@ -301,7 +301,7 @@ def _steps(image_significance: Floats, log_share: float) -> Floats:
     return np.asarray(np.exp(log_sizes(image_significance, np.full(1, log_share, np.float32), np)), np.float32)
 
 
-def _search_coefficients(layer: CoefficientCurves, tiles: Images) -> list[Floats]:
+def _search_coefficients(curves: FittedCurves, tiles: Images) -> list[Floats]:
     """Return the luma coefficients (N, h, w, 1) of each of the search bands."""
-    parts = [bands_of(layer, tiles[group]) for group in groups(len(tiles))]
+    parts = [bands_of(curves, tiles[group]) for group in groups(len(tiles))]
     return [np.concatenate([bands[index][..., :1] for bands in parts]) for index in SEARCH_BANDS]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
-from distort_pipeline.networks.layers import NoisePyramid
+from distort_pipeline.networks.fitted import NOISE_PYRAMID, FittedNoise
 from distort_pipeline.networks.noise import SLOWER
 from distort_pipeline.records import LEVELS_PER_UNIT, Images, make_rng
 
@@ -38,7 +38,7 @@ CLIPPED_TURNS = 2  # after two, the loss by clipping is known to a hundredth
 
 
 def fit_noise(explained: Images, distorted: Images, *, channels: int) -> dict[str, Floats]:
-    """Return the weights of a single-level `NoisePyramid`; tiles are (N, H, W, 3), sides multiples of 128 px.
+    """Return the weights of a single-level noise pyramid; tiles are (N, H, W, 3), sides multiples of 128 px.
 
     The weights are "octaves" (9, channels, 3), slowest octave first, and "kernels" (2, 2). Noise is added to
     `explained`: x + T(x), or the pristine tiles alone. Without a residual all matrices are 0.
@@ -183,20 +183,16 @@ def _drawn(octave: int, side: int, channels: int) -> Floats:
     return _noise(pyramid, FIELDS, (side, side), make_rng(octave))[..., :1]
 
 
-def _pyramid(matrices: Floats, kernels: Floats) -> NoisePyramid:
-    pyramid = NoisePyramid()
-    pyramid.build([(None, None, None, matrices.shape[2])] * MAPS)
-    pyramid.octaves.assign(matrices)
-    pyramid.kernels.assign(kernels)
-    return pyramid
+def _pyramid(matrices: Floats, kernels: Floats) -> FittedNoise:
+    return FittedNoise(1, {f"{NOISE_PYRAMID}/octaves": matrices, f"{NOISE_PYRAMID}/kernels": kernels})
 
 
-def _noise(pyramid: NoisePyramid, count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+def _noise(pyramid: FittedNoise, count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Return samples (count, H, W, 3) of a pyramid for images of `shape` (H, W, ...)."""
     channels = pyramid.octaves.shape[2]
     sides = [[px // 2**halvings for px in shape[:2]] for halvings in reversed(range(MAPS))]
     maps = [rng.standard_normal((count, *side, channels), dtype=np.float32) for side in sides]
-    return np.asarray(pyramid(maps))
+    return np.asarray(pyramid.noise(maps), np.float32)
 
 
 def _colours(covariance: Floats, channels: int) -> Floats:
