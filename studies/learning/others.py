@@ -7,6 +7,7 @@ PHOTOS is any folder of photographs of 512 px or more; every fifth image is held
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import tempfile
 import time
@@ -115,12 +116,10 @@ def main() -> None:
         fitted = [p for n in range(len(train)) for p in [q for q in cut_patches(train, 384) if q.image == n][:PATCHES]]
         with tempfile.TemporaryDirectory() as folder:
             try:
-                report = learn(LearnData(fitted, cut_patches(held, 384), held), settings, Path(folder)).fit_report
-                row = next(stage for stage in report["stages"] if stage["stage"] == report["kept"])
-                parts = ", ".join(report.get("parts", ()))
-                found = f"{report['kept']} ({parts}): " + " ".join(
-                    f"{k} {v:.4g}" for k, v in row.items() if k not in ("stage", "cpu_s")
-                )
+                _, report = learn(LearnData(fitted, cut_patches(held, 384), held), settings, Path(folder))
+                scores = next(stage.scores for stage in report.stages if stage.stage == report.kept)
+                figures = " ".join(f"{name} {value:.4g}" for name, value in dataclasses.asdict(scores).items())
+                found = f"{report.kept} ({', '.join(report.parts)}): {figures}"
             except NotBetterThanIdentity as error:
                 found = f"refused: {error}"
         print(f"{name}: {found}; {time.process_time() - started:.0f} CPU-s", flush=True)

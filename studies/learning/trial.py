@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from distort_pipeline.data.files import to_json
 from distort_pipeline.networks.jpeg_stage import read_jpeg_stage
 from distort_pipeline.networks.patches import cut_patches
 from distort_pipeline.training.learn import LearnData, LearnSettings, learn
@@ -51,8 +52,8 @@ def main() -> None:
     settings = LearnSettings(minutes=None, mean_steps=options.mean, adversarial_steps=options.adversary)
     patches = cut_patches(held, 384)
     data = LearnData(cut_patches(train, 384), patches[:: max(len(patches) // 16, 1)], held, read_jpeg_stage(files[0]))
-    generator = learn(data, settings, options.out, keep_anyway=True)
-    print(json.dumps(generator.fit_report, indent=1, default=str))
+    generator, report = learn(data, settings, options.out, keep_anyway=True)
+    print(json.dumps(to_json(report), indent=1))
     if options.judge:
         judge, _ = load(options.folder / "judge")
         from distort_pipeline.models.store import write_arrays

@@ -34,11 +34,13 @@ def test_a_codec_is_found_behind_a_tone_curve(sample_images, tmp_path):
     images = [image[:192, :256] for image in sample_images.values()]
     pairs = [(x, codec.encode(to_uint8(np.round(x / 28.0) * 28.0), np.random.default_rng(0))) for x in images]
     patches = [PairPatch(x, y, image, 0, 0, *x.shape[:2]) for image, (x, y) in enumerate(pairs)]
-    generator = learn(LearnData(patches[:4], patches[4:], pairs[4:]), FITS_ALONE, tmp_path)
+    generator, report = learn(LearnData(patches[:4], patches[4:], pairs[4:]), FITS_ALONE, tmp_path)
     assert generator.codec is not None
     assert generator.codec.name == "WEBP"
     assert abs(generator.codec.quality - 30) < 15
     assert generator.linear
+    assert report.kept.startswith("parts, WEBP")
+    assert report.parts
 
 
 def test_refuses_what_is_worse_than_the_identity(unlike, tmp_path):
@@ -47,7 +49,7 @@ def test_refuses_what_is_worse_than_the_identity(unlike, tmp_path):
 
 
 def test_keep_anyway_keeps_what_was_learned(unlike, tmp_path):
-    generator = learn(unlike, FITS_ALONE, tmp_path, keep_anyway=True)
-    assert generator.fit_report["better_than_identity"] is False
-    assert generator.fit_report["kept"] not in ("identity", "nothing")
+    generator, report = learn(unlike, FITS_ALONE, tmp_path, keep_anyway=True)
+    assert report.better_than_identity is False
+    assert report.kept not in ("identity", "nothing")
     assert any(part for part in (generator.linear, generator.noise, generator.codec)), "a generator that does something"

@@ -81,6 +81,43 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class HeldOutScores:
+    """What a generator comes to on held-out images of the training split, and the identity baseline in its place."""
+
+    score: float  # by which stages are chosen, the lower the better; the identity scores about 4
+    jsd_nss: float  # bits
+    jsd_identity: float
+    features: float  # mean divergence of the twelve NSS features, bits
+    features_identity: float
+    c2st_accuracy: float  # of a linear classifier, 0.5 at chance
+    c2st_bits: float  # its held-out cross-entropy, 1 at chance
+    delta_psnr_db: float  # PSNR to pristine, generated minus true, mean over patches
+    median_abs_delta_db: float
+
+
+@dataclass(frozen=True)
+class LearningStage:
+    """A stage of learning from pairs alone, kept or not."""
+
+    stage: str
+    scores: HeldOutScores
+
+
+@dataclass(frozen=True)
+class LearningReport:
+    """How a composed generator was learned."""
+
+    stages: tuple[LearningStage, ...]
+    kept: str  # the name of a stage
+    better_than_identity: bool
+    parts: tuple[str, ...] = ()  # fitted tone, colour and filters, in order
+    noise: bool = False  # whether signal-dependent noise is added
+    mse: float | None = None  # that the parts leave, levels²
+    identity_mse: float | None = None  # levels²
+    adversarial_steps: int = 0  # that were kept
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """A trained generator, for programs; `models/readme.py` writes the same for people."""
 
@@ -98,7 +135,7 @@ class ModelCard:
     device: str
     packages: Mapping[str, str]
     calibration: Mapping[str, Sequence[float]] | None = None  # of several levels: mean quality by severity
-    learning: Mapping[str, Any] | None = None  # of a composed generator: its stages and their scores
+    learning: LearningReport | None = None  # of a composed generator
     weights_precision: str | None = None  # float16 for the generators shipped with the package
 
     @property
@@ -114,12 +151,11 @@ class ModelCard:
     @property
     def parts(self) -> list[str]:
         """The names of a composed generator's parts, in the order in which they act."""
-        parts, learning, names = self.network.parts or {}, self.learning or {}, []
-        if parts.get("linear"):
-            names += learning.get("parts", [])
+        parts, learning = self.network.parts or {}, self.learning
+        names = list(learning.parts) if learning and parts.get("linear") else []
         if body := parts.get("body"):
             names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
-        if learning.get("noise"):
+        if learning and learning.noise:
             names.append("signal-dependent noise")
         if "jpeg" in parts:
             names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")

@@ -130,11 +130,11 @@ def _composed_readme(card: ModelCard) -> str:
     assert learning is not None
     assert parts is not None
     stages = [
-        f"| {stage['stage']} | {stage['score']:.4f} | {stage['jsd_nss']:.5f} | {stage['features']:.5f} | "
-        f"{stage['c2st_accuracy']:.3f} | {stage['delta_psnr_db']:+.2f} dB |"
-        for stage in learning["stages"]
+        f"| {row.stage} | {row.scores.score:.4f} | {row.scores.jsd_nss:.5f} | {row.scores.features:.5f} | "
+        f"{row.scores.c2st_accuracy:.3f} | {row.scores.delta_psnr_db:+.2f} dB |"
+        for row in learning.stages
     ]
-    worse = "" if learning["better_than_identity"] else " **The identity baseline is better than this model.**"
+    worse = "" if learning.better_than_identity else " **The identity baseline is better than this model.**"
     return COMPOSED_TEXT.format(
         distortion=card.distortion,
         tiles=card.data.train_tiles,
@@ -143,7 +143,7 @@ def _composed_readme(card: ModelCard) -> str:
         identity=figures.jsd_nss_pristine,
         delta=figures.delta_psnr_db,
         digest=card.weights_digest,
-        kept=learning["kept"],
+        kept=learning.kept,
         steps=card.kept_step,
         warning=worse,
         stages="\n".join(stages),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,6 @@ class ComposedGenerator:
     noise_gain: float = 1.0
     jpeg: JpegStage | None = None
     codec: Codec | None = None  # of whole images, in place of `jpeg`
-    fit_report: dict[str, Any] = field(default_factory=dict)
 
     @property
     def random(self) -> bool:

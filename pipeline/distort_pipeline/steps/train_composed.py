@@ -55,7 +55,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             "seed": config.seed,
             "levels": [level],
             "crop_align": GRID_PX,
-            **_figures(settings_of_learning),
+            **dataclasses.asdict(settings_of_learning),
         },
         "pairs_digest": pairs.metadata["digest"],
         "init_from": None,
@@ -68,7 +68,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         data = learn_data(pairs, distortion, level)
         try:
             with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
-                generator = learn(data, settings_of_learning, work, keep_anyway=config.keep_anyway)
+                generator, learning = learn(data, settings_of_learning, work, keep_anyway=config.keep_anyway)
         except NotBetterThanIdentity as error:
             raise PipelineError(f"{distortion}: {error}") from None
         arrays, described = composed_arrays(generator)
@@ -80,7 +80,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         write_histograms(work, histograms)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 1), "cpu_seconds": round(time.process_time(), 1)})
-        steps = int(generator.fit_report.get("adversarial_step", 0))
+        steps = learning.adversarial_steps
         card = ModelCard(
             distortion=distortion,
             external=recipes[0]["external"],
@@ -95,7 +95,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             weights_digest=arrays_digest(arrays),
             device="CPU",
             packages=package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),
-            learning=_without_times(generator.fit_report),
+            learning=learning,
         )
         publish_model(build, card)
     scores = card.figures
@@ -153,14 +153,3 @@ def learn_data(pairs: PairStore, distortion: str, level: int) -> LearnData:
     chosen = np.unique(np.linspace(0, len(whole) - 1, min(WHOLE_IMAGES, len(whole))).astype(int))
     print(f"{distortion}: {len(numbers)} images to fit to, {len(held)} to choose stages by", file=sys.stderr)
     return LearnData(fitted, [p for p in patches if p.image in held], [whole[n] for n in chosen])
-
-
-def _figures(settings: LearnSettings) -> dict[str, Any]:
-    return dataclasses.asdict(settings)
-
-
-def _without_times(fit_report: Mapping[str, Any]) -> dict[str, Any]:
-    stages = [
-        {name: value for name, value in stage.items() if name != "cpu_s"} for stage in fit_report.get("stages", ())
-    ]
-    return {**fit_report, "stages": stages}

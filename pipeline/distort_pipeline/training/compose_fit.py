@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
+from distort_pipeline.models.card import HeldOutScores
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
 from distort_pipeline.networks.composed import ComposedGenerator
@@ -82,7 +83,16 @@ def _candidates() -> list[_Candidate]:
     return candidates
 
 
-def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> ComposedGenerator:
+@dataclass(frozen=True)
+class PartsFit:
+    """Which parts were chosen, and the squared error that they and the last stage alone leave, in levels²."""
+
+    parts: tuple[str, ...]
+    mse: float
+    identity_mse: float
+
+
+def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> tuple[ComposedGenerator, PartsFit]:
     """Return the deterministic parts of a composed generator in front of its last stage `jpeg`, if it has one.
 
     `patches` are of training images, numbered from 0.
@@ -92,18 +102,20 @@ def fit_composed(patches: Sequence[PairPatch], jpeg: JpegStage | None) -> Compos
     linear = _fitted(chosen, patches)
     filters = any(isinstance(part, Filters | PhaseFilters) and part.sets > 1 for part in linear)
     choices = _detailed(patches, images) if filters else tuple(range(len(images)))
-    fit_report = {"parts": [candidate.name for candidate in chosen], "levels²": error, "identity_levels²": identity}
-    return ComposedGenerator(choices=choices, linear=linear, jpeg=jpeg, fit_report=fit_report)
+    fit = PartsFit(tuple(candidate.name for candidate in chosen), error, identity)
+    return ComposedGenerator(choices=choices, linear=linear, jpeg=jpeg), fit
 
 
-def in_front_of(codec: Codec, generator: ComposedGenerator, patches: Sequence[PairPatch]) -> ComposedGenerator:
-    """Return `generator` in front of `codec`, its parts fitted anew.
+def in_front_of(
+    codec: Codec, generator: ComposedGenerator, parts: Sequence[str], patches: Sequence[PairPatch]
+) -> ComposedGenerator:
+    """Return `generator` in front of `codec`, its `parts` fitted anew.
 
     A fit to the distorted patches takes what the codec does for its own. Fitted anew to the distorted patches less
     the change that the codec makes to the present parts, a fixed point, they leave it to the codec.
     """
-    chosen = [each for each in _candidates() if each.name in generator.fit_report["parts"]]
-    chosen.sort(key=lambda each: generator.fit_report["parts"].index(each.name))
+    candidates = {candidate.name: candidate for candidate in _candidates()}
+    chosen = [candidates[name] for name in parts]
     for _ in range(BEHIND_ROUNDS):
         fronts = [to_uint8(base) for base in bases_of(generator, patches)]
         changes = [
@@ -303,8 +315,8 @@ class Scorer:
         self._identity = self._divergences([patch.pristine for patch in patches])
         self._true_features = self._features([patch.distorted for patch in patches])
 
-    def score(self, distort: DISTORTED) -> dict[str, float]:
-        """Return figures of `distort(patch, seed)`, patches of an image under one seed; the identity scores 4."""
+    def score(self, distort: DISTORTED) -> HeldOutScores:
+        """Return the scores of `distort(patch, seed)`, patches of an image under one seed."""
         generated = [distort(patch, patch.image) for patch in self.patches]
         divergences = self._divergences(generated)
         deltas = np.array(
@@ -324,17 +336,17 @@ class Scorer:
             + C2ST_WEIGHT * max(1 - c2st.cross_entropy_bits, 0.0)
             + DELTA_PSNR_WEIGHT * (abs(deltas.mean()) + 0.5 * np.median(np.abs(deltas)))
         )
-        return {
-            "score": float(score),
-            "jsd_nss": float(jsd),
-            "jsd_identity": float(jsd_identity),
-            "features": float(features),
-            "features_identity": float(features_identity),
-            "c2st_accuracy": c2st.accuracy,
-            "c2st_bits": c2st.cross_entropy_bits,
-            "delta_psnr_db": float(deltas.mean()),
-            "median_abs_delta_db": float(np.median(np.abs(deltas))),
-        }
+        return HeldOutScores(
+            score=float(score),
+            jsd_nss=float(jsd),
+            jsd_identity=float(jsd_identity),
+            features=float(features),
+            features_identity=float(features_identity),
+            c2st_accuracy=c2st.accuracy,
+            c2st_bits=c2st.cross_entropy_bits,
+            delta_psnr_db=float(deltas.mean()),
+            median_abs_delta_db=float(np.median(np.abs(deltas))),
+        )
 
     def _divergences(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
         """Return the divergence of each image from its true one under each feature, (images, 12)."""

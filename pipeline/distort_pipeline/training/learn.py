@@ -9,7 +9,7 @@
     adversary the network goes on against D              `compact_training`
 
 After each stage the generator with it is scored on held-out training images beside the best so far, and only a better
-one is kept. Which stages were kept, and every score, is in the generator's `fit_report`.
+one is kept. Which stage was kept, and every score, is in the `LearningReport`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from distort_pipeline.data.files import from_json, to_json
+from distort_pipeline.models.card import HeldOutScores, LearningReport, LearningStage
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
 from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator
@@ -32,7 +34,15 @@ from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
 from distort_pipeline.networks.patches import Levels, PairPatch
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.records import to_uint8
-from distort_pipeline.training.compose_fit import EXACT_MSE, Scorer, bases_of, fit_composed, in_front_of, with_noise
+from distort_pipeline.training.compose_fit import (
+    EXACT_MSE,
+    PartsFit,
+    Scorer,
+    bases_of,
+    fit_composed,
+    in_front_of,
+    with_noise,
+)
 from distort_pipeline.training.loop import BestWeights, cores, seconds_per_step, stored_steps
 
 STAGES = Path("checkpoints") / "stages"
@@ -85,26 +95,25 @@ class Stages:
 
     def __init__(self, held: Sequence[PairPatch]) -> None:
         self.scorer = Scorer(held)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[LearningStage] = []
         self.best, self.score, self.name = ComposedGenerator(), np.inf, "nothing"
         self.started = time.process_time()
 
     def consider(self, name: str, generator: ComposedGenerator, *, better: float = 1.0) -> float:
         """Score `generator`, keep it if its score is below `better` of the best, and return its score."""
-        figures = self.figures(generator)
-        cpu_s = round(time.process_time() - self.started)
-        self.rows.append({"stage": name, "cpu_s": cpu_s, **figures})
+        scores = self.scores(generator)
+        self.rows.append(LearningStage(name, scores))
         _say(
-            f"{name}: score {figures['score']:.3f}, JSD_NSS {figures['jsd_nss']:.4f} ({figures['jsd_identity']:.4f}), "
-            f"C2ST {figures['c2st_accuracy']:.2f}, {figures['delta_psnr_db']:+.2f} dB, "
-            f"median {figures['median_abs_delta_db']:.2f} dB, {cpu_s} CPU-s"
+            f"{name}: score {scores.score:.3f}, JSD_NSS {scores.jsd_nss:.4f} ({scores.jsd_identity:.4f}), "
+            f"C2ST {scores.c2st_accuracy:.2f}, {scores.delta_psnr_db:+.2f} dB, "
+            f"median {scores.median_abs_delta_db:.2f} dB, {time.process_time() - self.started:.0f} CPU-s"
         )
-        if figures["score"] < better * self.score:
-            self.best, self.score, self.name = generator, figures["score"], name
-        return figures["score"]
+        if scores.score < better * self.score:
+            self.best, self.score, self.name = generator, scores.score, name
+        return scores.score
 
-    def figures(self, generator: ComposedGenerator) -> dict[str, float]:
-        """Return the score of `generator` on the held-out patches, and what it is made of."""
+    def scores(self, generator: ComposedGenerator) -> HeldOutScores:
+        """Return the scores of `generator` on the held-out patches."""
 
         def distort(patch: PairPatch, seed: int) -> Pixels:
             return generator.encode(generator.distort_part(patch.pristine, 1.0, seed, patch.position), 1.0, seed)
@@ -112,15 +121,17 @@ class Stages:
         return self.scorer.score(distort)
 
 
-def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway: bool = False) -> ComposedGenerator:
-    """Return the generator that validates best on `data.held`.
+def learn(
+    data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway: bool = False
+) -> tuple[ComposedGenerator, LearningReport]:
+    """Return the generator that validates best on `data.held`, and how it was learned.
 
     In `folder` go checkpoints and training curves: an interrupted learning continues. Raises NotBetterThanIdentity if
     nothing is better than the pristine image itself, unless `keep_anyway`.
     """
     stages = Stages(data.held)
     identity = stages.consider("identity", ComposedGenerator(), better=0.0)  # scored, never kept
-    report: dict[str, Any] = {"stages": stages.rows}
+    parts, adversarial_steps = None, 0
     jpeg = data.jpeg or estimate_jpeg_stage([distorted for _, distorted in data.whole])
     if jpeg is None:
         for codec, error in related_codecs(data.whole):
@@ -128,48 +139,57 @@ def learn(data: LearnData, settings: LearnSettings, folder: Path, *, keep_anyway
             if error < EXACT_MSE:
                 break
     if stages.score > SOFTWARE_SCORE:
-        report |= _learn_parts(data, settings, jpeg, stages, folder)
+        parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
-        tried = ", ".join(f"{row['stage']} {row['score']:.2f}" for row in stages.rows)
+        tried = ", ".join(f"{row.stage} {row.scores.score:.2f}" for row in stages.rows)
         raise NotBetterThanIdentity(
             f"nothing learned is better than the identity baseline on held-out images (scores: {tried}); "
             "give more pairs, check that they are aligned, or keep the best with --keep-anyway"
         )
-    better = stages.score < identity
-    return stages.best.with_parts(
-        fit_report={**report, "kept": stages.name, "score": stages.score, "better_than_identity": better}
+    report = LearningReport(
+        stages=tuple(stages.rows),
+        kept=stages.name,
+        better_than_identity=stages.score < identity,
+        parts=parts.parts if parts and stages.best.linear else (),
+        noise=stages.best.noise is not None,
+        mse=parts.mse if parts else None,
+        identity_mse=parts.identity_mse if parts else None,
+        adversarial_steps=adversarial_steps,
     )
+    return stages.best, report
 
 
-def _consider_codecs_behind(parts: ComposedGenerator, bases: Sequence[Levels], data: LearnData, stages: Stages) -> None:
+def _consider_codecs_behind(
+    parts: ComposedGenerator, fit: PartsFit, bases: Sequence[Levels], data: LearnData, stages: Stages
+) -> None:
     """Consider the installed codecs that do to the parts' images what is left to the distorted ones."""
     indices = _one_of_each_image(data.fitted)
     fronts = [(to_uint8(bases[n]), data.fitted[n].distorted) for n in indices]
+    few = [data.fitted[n] for n in indices]
     found = sorted(related_codecs(fronts), key=lambda row: row[1])
     for codec, _ in found[:MOST_BEHIND]:
-        stages.consider(f"parts, {codec.described}", in_front_of(codec, parts, [data.fitted[n] for n in indices]))
+        stages.consider(f"parts, {codec.described}", in_front_of(codec, parts, fit.parts, few))
 
 
 def _learn_parts(
     data: LearnData, settings: LearnSettings, jpeg: JpegStage | None, stages: Stages, folder: Path
-) -> dict[str, Any]:
-    """Take fitted parts, noise, and the network into consideration; return what there is to report of them."""
-    parts = _remembered(folder, "parts", lambda: fit_composed(data.fitted, jpeg))
-    report = dict(parts.fit_report)
+) -> tuple[PartsFit, int]:
+    """Take fitted parts, noise, and the network into consideration; return the parts and the adversarial steps kept."""
+    parts, fit = _remembered_parts(folder, lambda: fit_composed(data.fitted, jpeg))
     stages.consider("parts", parts)
     bases = bases_of(parts, data.fitted)
     samples = [_middle(data.fitted[n], bases[n]) for n in _one_of_each_image(data.fitted)]
     if jpeg is None and parts.linear:
-        _consider_codecs_behind(parts, bases, data, stages)
+        _consider_codecs_behind(parts, fit, bases, data, stages)
         if stages.score < SOFTWARE_SCORE and stages.best.codec is not None:
-            return report
+            return fit, 0
     noisy = _consider_noise("noise", parts, samples, data.held, stages)
-    explained = report["levels²"] < max(DONE_MSE, DONE_SHARE * report["identity_levels²"])
+    explained = fit.mse < max(DONE_MSE, DONE_SHARE * fit.identity_mse)
     if noisy.noise is None or noisy.noise_gain < LEAST_GAIN:  # the strength is right without noise
         explained = explained or stages.score < EXPLAINED_SCORE
     no_steps = settings.minutes is None and settings.mean_steps == settings.adversarial_steps == 0
     if stages.score < DONE_SCORE or explained or no_steps or stages.best.codec is not None:
-        return report
+        return fit, 0
 
     from distort_pipeline.networks.compact import CompactBody
     from distort_pipeline.training.compact import CompactCrops, CompactNetwork, CompactSettings
@@ -188,17 +208,15 @@ def _learn_parts(
         residuals = [p.distorted - base - _steady(quiet, p, base) for p, base in samples]
         start = _consider_noise("mean, noise", mean, samples, data.held, stages, residuals=residuals)
     if settings.adversarial_steps == 0:
-        return report
+        return fit, 0
     if stages.best.body is None:  # fits alone are better: the network begins at a residual of 0
         compact.restart()
         start = noisy
-    report["before_adversary"] = stages.score
     crops.give_noise(start, seed=settings.seed + 1)
     adversarial = start.with_parts(body=CompactBody(compact.averaged, noise_scale=rms, stochastic=True))
     step = _learn_adversarially(crops, compact, rates, settings, adversarial, stages, folder)
     score = stages.consider(f"adversary, kept {step}", adversarial, better=BETTER)
-    report["adversarial_step"] = step if stages.score == score else 0
-    return report
+    return fit, step if stages.score == score else 0
 
 
 def _within_minutes(
@@ -267,10 +285,10 @@ def _learn_adversarially(
 
     def validate(step: int) -> dict[str, float]:
         nonlocal goes_on
-        figures = stages.figures(adversarial)
-        best.offer(step, figures["score"], lambda: {v.path: np.array(v) for v in compact.averaged.variables})
-        goes_on = trainer.validated(figures["score"], best_weights)
-        return figures
+        scores = stages.scores(adversarial)
+        best.offer(step, scores.score, lambda: {v.path: np.array(v) for v in compact.averaged.variables})
+        goes_on = trainer.validated(scores.score, best_weights)
+        return dataclasses.asdict(scores)
 
     train(
         trainer,
@@ -313,17 +331,19 @@ def _one_of_each_image(patches: Sequence[PairPatch]) -> list[int]:
     return [rows[len(rows) // 2] for rows in indices.values()]
 
 
-def _remembered(folder: Path, name: str, make: Callable[[], ComposedGenerator]) -> ComposedGenerator:
-    """Return the generator that a stage of this `name` left in `folder`, or make it and leave it there."""
-    file = folder / STAGES / f"{name}.safetensors"
+def _remembered_parts(
+    folder: Path, make: Callable[[], tuple[ComposedGenerator, PartsFit]]
+) -> tuple[ComposedGenerator, PartsFit]:
+    """Return the fitted parts that an interrupted run left in `folder`, or make them and leave them there."""
+    file = folder / STAGES / "parts.safetensors"
     if file.is_file():
         arrays, notes = read_arrays(file)
-        generator = composed_generator(arrays, json.loads(notes["described"]))
-        return generator.with_parts(fit_report=json.loads(notes["fit_report"]))
-    generator = make()
+        fit = from_json(PartsFit, json.loads(notes["fit"]), file)
+        return composed_generator(arrays, json.loads(notes["described"])), fit
+    generator, fit = make()
     arrays, described = composed_arrays(generator)
-    write_arrays(file, arrays, {"described": json.dumps(described), "fit_report": json.dumps(generator.fit_report)})
-    return generator
+    write_arrays(file, arrays, {"described": json.dumps(described), "fit": json.dumps(to_json(fit))})
+    return generator, fit
 
 
 def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
