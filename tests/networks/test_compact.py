@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from distort_pipeline.networks.compact import (
     NOISE_CHANNELS,
     REACH_PX,
     CompactSize,
+    NetworkBatch,
     Shuffle,
     Unshuffle,
     build_compact_discriminator,
@@ -29,16 +29,8 @@ def _inputs(side: int, offset: int = 0) -> list:
     noise = np.zeros_like(field)
     free = np.zeros((1, side, side, NOISE_CHANNELS - 3), np.float32)
     position = np.full((1, 2), offset, np.float32)
-    return network_inputs(
-        tf.constant(field),
-        tf.constant(field),
-        noise,
-        free,
-        np.zeros((1, 4), np.float32),
-        position,
-        np.full((1, 2), 512.0),
-        2.0,
-    )
+    sizes = np.full((1, 2), 512, np.float32)
+    return network_inputs(NetworkBatch(field, field, noise, free, np.zeros((1, 4), np.float32), position, sizes), 2.0)
 
 
 def test_step_zero_is_the_initialization() -> None:

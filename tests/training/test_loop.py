@@ -11,11 +11,13 @@ import pytest
 
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.training.crops import Crops
-from distort_pipeline.training.loop import load_checkpoint, save_checkpoint, train
+from distort_pipeline.training.loop import Schedule, load_checkpoint, save_checkpoint, train
 
 pytestmark = pytest.mark.usefixtures("eager")
 
-PLAIN = {"label": "train jpeg", "checkpoint_every": 2, "validate_every": 2}
+
+def plain(steps, every=2):
+    return Schedule("train jpeg", steps, checkpoint_every=every, validate_every=every)
 
 
 class Counting:
@@ -59,7 +61,7 @@ def outside_dvc(tmp_path, monkeypatch):
 
 def test_a_resumed_training_is_the_uninterrupted_one(pair_store, trainer, make_trainer, tmp_path):
     def run(who, folder, validate):
-        first = train(who, crops_of(pair_store), folder, **PLAIN, steps=4, validate=validate)
+        first = train(who, crops_of(pair_store), folder, plain(4), validate=validate)
         return first, who.state(), logged(folder)
 
     def figures(who):
@@ -90,10 +92,7 @@ def test_steps_of_checkpoints_validations_and_means(pair_store, tmp_path):
         who,
         crops_of(pair_store),
         tmp_path,
-        label="x",
-        steps=25,
-        checkpoint_every=7,
-        validate_every=12,
+        Schedule("x", 25, checkpoint_every=7, validate_every=12),
         validate=lambda step: validated.append(step) or {"jsd_nss": 1 / (1 + step)},
     )
     assert who.steps_made == list(range(25))
@@ -109,7 +108,7 @@ def test_steps_of_checkpoints_validations_and_means(pair_store, tmp_path):
 
 
 def test_an_interruption_does_not_show_in_the_log(pair_store, tmp_path):
-    settings = {"label": "x", "steps": 30, "checkpoint_every": 100, "validate_every": 100, "validate": lambda _: {}}
+    settings = {"schedule": plain(30, every=100), "validate": lambda _: {}}
 
     class Stopping(Counting):
         def step(self, pristine, distorted, severities, number):
@@ -131,7 +130,7 @@ def test_an_interruption_does_not_show_in_the_log(pair_store, tmp_path):
 def test_a_finished_training_makes_no_step(pair_store, tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 4, {"count": np.asarray(4)})
     who = Counting()
-    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {}) == 4
+    assert train(who, crops_of(pair_store), tmp_path, plain(4), validate=lambda _: {}) == 4
     assert who.steps_made == []
     assert who.count == 4
 
@@ -140,7 +139,7 @@ def test_a_finished_training_makes_no_step(pair_store, tmp_path):
 def test_losses_that_diverge_stop_the_run_and_name_the_last_good_checkpoint(pair_store, tmp_path, bad):
     who = Counting(lambda step: {"loss": 1.0, "adversarial": bad if step == 6 else 1.0})
     with pytest.raises(PipelineError) as caught:
-        train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=20, validate=lambda _: {})
+        train(who, crops_of(pair_store), tmp_path, plain(20), validate=lambda _: {})
     said = str(caught.value)
     assert "train jpeg diverged: adversarial was" in said
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / '00000006.safetensors'}" in said
@@ -152,22 +151,22 @@ def test_losses_that_diverge_stop_the_run_and_name_the_last_good_checkpoint(pair
 def test_divergence_before_the_first_checkpoint_says_so(pair_store, tmp_path):
     who = Counting(lambda _: {"loss": math.nan})
     with pytest.raises(PipelineError, match="no checkpoint was reached"):
-        train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {})
+        train(who, crops_of(pair_store), tmp_path, plain(4), validate=lambda _: {})
 
 
 def test_a_sum_over_a_crop_is_not_taken_for_divergence(pair_store, tmp_path):
     # l1_reduction "sum" on 0-255: 40 levels over a 256 px crop
     who = Counting(lambda _: {"l1": 40.0 * 256 * 256 * 3})
-    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=2, validate=lambda _: {}) == 0
+    assert train(who, crops_of(pair_store), tmp_path, plain(2), validate=lambda _: {}) == 0
 
 
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(pair_store, tmp_path):
-    train(Counting(), crops_of(pair_store), tmp_path, **PLAIN, steps=6, validate=lambda _: {})
+    train(Counting(), crops_of(pair_store), tmp_path, plain(6), validate=lambda _: {})
     newest = tmp_path / "checkpoints" / "00000006.safetensors"
     newest.write_bytes(newest.read_bytes()[:-4])
     before = logged(tmp_path)
     who = Counting()
-    assert train(who, crops_of(pair_store), tmp_path, **PLAIN, steps=6, validate=lambda _: {}) == 4
+    assert train(who, crops_of(pair_store), tmp_path, plain(6), validate=lambda _: {}) == 4
     assert who.steps_made == [4, 5]
     assert who.count == 6
     assert logged(tmp_path) == before
@@ -176,7 +175,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(pair_s
 def test_a_checkpoint_of_other_networks_is_named(pair_store, trainer, tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 2, {"count": np.asarray(2)})
     with pytest.raises(PipelineError, match="is of other networks"):
-        train(trainer, crops_of(pair_store), tmp_path, **PLAIN, steps=4, validate=lambda _: {})
+        train(trainer, crops_of(pair_store), tmp_path, plain(4), validate=lambda _: {})
 
 
 def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on_behind_it(pair_store, tmp_path):
@@ -185,7 +184,7 @@ def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on_behind_it(pa
             os.kill(os.getpid(), signal.SIGINT)
         return {"loss": float(step)}
 
-    settings = {**PLAIN, "checkpoint_every": 100, "validate_every": 100, "steps": 6, "validate": lambda step: {}}  # noqa: ARG005
+    settings = {"schedule": plain(6, every=100), "validate": lambda _: {}}
     stopped = Counting(interrupted_at_two)
     with pytest.raises(KeyboardInterrupt):
         train(stopped, crops_of(pair_store), tmp_path, **settings)

@@ -166,7 +166,7 @@ def _test_inputs(card: ModelCard) -> list[Values]:
 
 def _compact_inputs(noise_scale: float) -> list[Values]:
     """Return a batch of two noise images for the network of a composed generator."""
-    from distort_pipeline.networks.compact import network_inputs
+    from distort_pipeline.networks.compact import NetworkBatch, network_inputs
     from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
 
     rng = make_rng(0)
@@ -174,7 +174,7 @@ def _compact_inputs(noise_scale: float) -> list[Values]:
     noise, free = (rng.standard_normal((2, *TEST_SIDES_PX, n), dtype=np.float32) for n in (3, FREE_CHANNELS))
     latent = rng.standard_normal((2, LATENTS), dtype=np.float32)
     offsets, sizes = np.zeros((2, 2), np.float32), np.full((2, 2), 512, np.float32)
-    inputs = network_inputs(pristine, base, noise, free, latent, offsets, sizes, noise_scale)
+    inputs = network_inputs(NetworkBatch(pristine, base, noise, free, latent, offsets, sizes), noise_scale)
     return [np.asarray(values) for values in inputs]
 
 

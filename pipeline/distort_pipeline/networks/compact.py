@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,20 +219,30 @@ def new_body(size: CompactSize | None = None, precision: str = "float32") -> ker
     )
 
 
-def network_inputs(
-    pristine: Any, base: Any, noise: Any, free: Any, latent: Any, offsets: Any, sizes: Any, noise_scale: float
-) -> list[Any]:
-    """Return what the network is called with, of images, bases and noise in levels; their sides are known."""
+class NetworkBatch(NamedTuple):
+    """What the network gets of a batch, arrays or tensors: (N, H, W, C) in levels with known sides."""
+
+    pristine: Any
+    base: Any
+    noise: Any  # signal-dependent
+    free: Any  # (N, H, W, 2), unit white noise
+    latent: Any  # (N, 4)
+    offsets: Any  # (N, 2): row and column in the image
+    sizes: Any  # (N, 2): the image's height and width
+
+
+def network_inputs(batch: NetworkBatch, noise_scale: float) -> list[Any]:
+    """Return what the network is called with, noise in units of `noise_scale` levels."""
     from distort_pipeline.networks.backend import ops
 
-    pristine, base, noise, free, latent = map(ops.convert_to_tensor, (pristine, base, noise, free, latent))
+    pristine, base, noise, free, latent, offsets, sizes = map(ops.convert_to_tensor, batch)
     height, width = pristine.shape[1:3]
     return [
         base / LEVELS_PER_UNIT - 1.0,
         pristine / LEVELS_PER_UNIT - 1.0,
         ops.concatenate([noise / noise_scale, free], axis=-1),
         latent,
-        position_maps(ops.convert_to_tensor(offsets), ops.convert_to_tensor(sizes), height, width),
+        position_maps(offsets, sizes, height, width),
     ]
 
 
@@ -266,6 +276,7 @@ class CompactBody:
             np.array([[position.height, position.width]], np.float32),
         )
         pristine, first, drawn, white = padded
-        inputs = network_inputs(pristine, first, drawn, white, latent[None], offsets, sizes, self.noise_scale)
+        batch = NetworkBatch(pristine, first, drawn, white, latent[None], offsets, sizes)
+        inputs = network_inputs(batch, self.noise_scale)
         residual = np.asarray(self.network(inputs))[0, :height, :width]
         return residual * np.float32(LEVELS_PER_UNIT)

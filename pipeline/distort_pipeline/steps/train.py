@@ -42,7 +42,7 @@ from distort_pipeline.training.init import (
     resolve_noise_channels,
     resolve_warmup_steps,
 )
-from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, seconds_per_step, stored_steps, train
+from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, Schedule, seconds_per_step, stored_steps, train
 from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
 from distort_pipeline.versions import package_versions
 
@@ -249,16 +249,8 @@ class _Training:
             )
             return dataclasses.asdict(figures)
 
-        first = train(
-            trainer,
-            crops,
-            work,
-            label=f"train {distortion}",
-            steps=config.steps,
-            checkpoint_every=config.checkpoint_every,
-            validate_every=config.validate_every,
-            validate=validate,
-        )
+        schedule = Schedule(f"train {distortion}", config.steps, config.checkpoint_every, config.validate_every)
+        first = train(trainer, crops, work, schedule, validate=validate)
         selected = config.steps
         if select_checkpoint == "best":
             selected = best.step()

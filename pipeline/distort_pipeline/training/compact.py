@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.backend import has_bfloat16, keras
 from distort_pipeline.networks.compact import (
     CompactSize,
+    NetworkBatch,
     build_compact_discriminator,
     network_inputs,
     new_body,
@@ -177,16 +178,8 @@ class CompactNetwork:
         noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
             noise, free, latent = tf.zeros_like(noise), tf.zeros_like(free), tf.zeros_like(latent)
-        inputs = network_inputs(
-            batch["pristine"],
-            batch["base"],
-            noise,
-            free,
-            latent,
-            batch["offsets"],
-            batch["sizes"],
-            self.residual_scale,
-        )
+        given = NetworkBatch(batch["pristine"], batch["base"], noise, free, latent, batch["offsets"], batch["sizes"])
+        inputs = network_inputs(given, self.residual_scale)
         levels = batch["base"] + noise + LEVELS_PER_UNIT * self.network(inputs)
         return self._jpeg(levels) if self._jpeg else levels
 

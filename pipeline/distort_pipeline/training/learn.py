@@ -247,18 +247,12 @@ def _within_minutes(
 def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, folder: Path) -> None:
     """Train the network `compact` towards the mean; checkpoints and curves go below `folder`."""
     from distort_pipeline.training.compact import MeanTrainer
-    from distort_pipeline.training.loop import train
+    from distort_pipeline.training.loop import Schedule, train
 
-    train(
-        MeanTrainer(compact, rates, steps=settings.mean_steps),
-        crops,
-        folder / STAGES / "mean",
-        label="mean",
-        steps=settings.mean_steps,
-        checkpoint_every=settings.checkpoint_every,
-        validate_every=settings.mean_steps,
-        validate=lambda _: {},
-    )
+    steps = settings.mean_steps
+    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every=steps)
+    trainer = MeanTrainer(compact, rates, steps=steps)
+    train(trainer, crops, folder / STAGES / "mean", schedule, validate=lambda _: {})
 
 
 def _learn_adversarially(
@@ -272,7 +266,7 @@ def _learn_adversarially(
 ) -> int:
     """Train the network against a discriminator, leave it at its best, and return the step of that."""
     from distort_pipeline.training.compact import AdversarialTrainer, assign
-    from distort_pipeline.training.loop import train
+    from distort_pipeline.training.loop import Schedule, train
 
     trainer = AdversarialTrainer(compact, rates, steps=settings.adversarial_steps)
     best = BestWeights(folder / STAGES)
@@ -290,17 +284,8 @@ def _learn_adversarially(
         goes_on = trainer.validated(scores.score, best_weights)
         return dataclasses.asdict(scores)
 
-    train(
-        trainer,
-        crops,
-        folder,
-        label="adversary",
-        steps=settings.adversarial_steps,
-        checkpoint_every=settings.checkpoint_every,
-        validate_every=settings.validate_every,
-        validate=validate,
-        goes_on=lambda: goes_on,
-    )
+    schedule = Schedule("adversary", settings.adversarial_steps, settings.checkpoint_every, settings.validate_every)
+    train(trainer, crops, folder, schedule, validate=validate, goes_on=lambda: goes_on)
     assign(compact.averaged, best_weights())
     return best.step()
 

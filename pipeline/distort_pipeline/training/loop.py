@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,26 +143,33 @@ class Batches(Protocol):
         """Yield the batches of steps `first` to `last` - 1."""
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps a training has, and after how many it saves and validates."""
+
+    label: str  # of the progress
+    steps: int
+    checkpoint_every: int
+    validate_every: int
+
+
 def train(
     trainer: Trainer,
     crops: Batches,
     folder: Path,
+    schedule: Schedule,
     *,
-    label: str,
-    steps: int,
-    checkpoint_every: int,
-    validate_every: int,
     validate: Callable[[int], Mapping[str, float]],
     goes_on: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Train up to `steps` steps in `folder`, from its newest checkpoint if any; return the first step of this run.
+    """Train as the `schedule` says in `folder`, from its newest checkpoint if any; return the first step of this run.
 
     It ends earlier where, after a validation, `goes_on` says no.
 
     A loss not finite or out of proportion raises PipelineError with the last good checkpoint. Ctrl-C saves a
     checkpoint after the current step, and then raises KeyboardInterrupt.
     """
-    checkpoints = folder / "checkpoints"
+    checkpoints, steps = folder / "checkpoints", schedule.steps
     # figure → its sum since the last logged step, and the number of summed steps
     first, sums = _resume(trainer, checkpoints)
     log = open_log(folder / "live", first or -1)
@@ -176,7 +184,7 @@ def train(
             for name, value in losses.items():
                 number = float(value)
                 if not math.isfinite(number) or abs(number) > DIVERGED:
-                    raise PipelineError(_diverged(label, name, number, step, checkpoints))
+                    raise PipelineError(_diverged(schedule.label, name, number, step, checkpoints))
                 sums[name] = sums.get(name, 0.0) + number
         pending.clear()
 
@@ -189,19 +197,19 @@ def train(
     saved = time.monotonic()
     # the reader's thread ends with the loop, also after an exception
     with graceful_shutdown() as stop_requested, closing(crops.prefetch(first, steps)) as batches:
-        for batch in track(batches, total=steps, label=label, unit="steps", done=first):
+        for batch in track(batches, total=steps, label=schedule.label, unit="steps", done=first):
             pending.append(trainer.step(*batch.inputs, batch.step))
             steps_done = batch.step + 1
             overdue = time.monotonic() - saved > CHECKPOINT_SECONDS
             stopped = stop_requested()
             # at the same steps, wherever a run was interrupted
-            log_due = steps_done % LOG_EVERY == 0 or steps_done % checkpoint_every == 0 or steps_done == steps
-            checkpoint_due = steps_done % checkpoint_every == 0 or steps_done == steps or stopped or overdue
+            log_due = steps_done % LOG_EVERY == 0 or steps_done % schedule.checkpoint_every == 0 or steps_done == steps
+            checkpoint_due = steps_done % schedule.checkpoint_every == 0 or steps_done == steps or stopped or overdue
             if log_due or checkpoint_due:
                 accumulate(steps_done)
             if log_due:
                 log_means(steps_done)
-            validation_due = steps_done % validate_every == 0 or steps_done == steps
+            validation_due = steps_done % schedule.validate_every == 0 or steps_done == steps
             if validation_due:
                 log.log(steps_done, validate(steps_done))
                 checkpoint_due = checkpoint_due or not goes_on()
