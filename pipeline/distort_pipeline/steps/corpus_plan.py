@@ -66,9 +66,12 @@ class PreparedCorpus:
         )
 
 
-def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, listed_in: Path) -> PreparedCorpus:
+def prepare_corpus(
+    config: GenerateConfig, manifest: Manifest, models: Path | Mapping[str, Path], *, listed_in: Path
+) -> PreparedCorpus:
     """Return the inputs and the plan of a corpus; PipelineError for an impossible request."""
-    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.composite)
+    known = model_folders(models) if isinstance(models, Path) else models
+    folders = {name: folder.resolve() for name, folder in chosen_models(known, config.model_names).items()}
     cards = {name: read_card(folder) for name, folder in folders.items()}
     in_splits = [image for image in manifest.records if image.split in config.splits]
     if not in_splits:
@@ -108,16 +111,12 @@ def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, 
     )
 
 
-def chosen_models(
-    folders: Mapping[str, Path], distortions: Sequence[str], composites: Sequence[str]
-) -> dict[str, Path]:
-    """Return the models named in `distortions` or `composites`, else all of `folders`.
+def chosen_models(folders: Mapping[str, Path], requested: Sequence[str]) -> dict[str, Path]:
+    """Return the `requested` models, else all of `folders`; PipelineError for an unknown name.
 
-    >>> folders = {name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}
-    >>> list(chosen_models(folders, ["jp2k"], [])), list(chosen_models(folders, [], ["jpeg+white_noise"]))
-    (['jp2k'], ['jpeg', 'white_noise'])
+    >>> list(chosen_models({name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}, ["jpeg", "jp2k"]))
+    ['jp2k', 'jpeg']
     """
-    requested = [*distortions, *(name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR))]
     for name in requested:
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
@@ -167,6 +166,11 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
         composites=config.composite,
         target=config.target,
     )
+    if config.num_levels is None and config.count < len(conditions):
+        raise PipelineError(
+            f"--count {config.count} is less than the {len(conditions)} conditions, each a distortion at one level: "
+            "raise --count, or choose with --distortions, --num-levels or --severity"
+        )
     for condition in conditions:
         if isinstance(condition.request, QualityTarget):
             _require_calibration(cards[condition.models[0]], condition.distortion)

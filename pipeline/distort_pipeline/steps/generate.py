@@ -24,7 +24,7 @@ from distort_pipeline.data.corpus_metadata import (
 from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.files import Ledger, check_free_space, write_json
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
-from distort_pipeline.data.plans import CorpusPlan
+from distort_pipeline.data.plans import CorpusPlan, PlannedSample
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
@@ -32,13 +32,12 @@ from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
-from distort_pipeline.steps.batches import BatchTask, make_batch
+from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
 from distort_pipeline.versions import package_versions
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 LEFT_OUT_SHOWN = 5
 
@@ -46,13 +45,16 @@ LEFT_OUT_SHOWN = 5
 def run(
     config: GenerateConfig,
     manifest_path: Path,
-    models: Path,
+    models: Path | Mapping[str, Path],
     out: Path,
     *,
     root: Path | None = None,
     workers: Workers | None = None,
 ) -> Report:
-    """Write the corpus `out`; finished batches of an interrupted run are kept."""
+    """Write the corpus `out`; finished batches of an interrupted run are kept.
+
+    `models` are a folder of models, or names with the folders of models.
+    """
     started = time.monotonic()
     require_destination(out)
     manifest = read_manifest(manifest_path)
@@ -70,7 +72,8 @@ def run(
         check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, corpus.plan, config)
         tile_tasks = _tile_tasks(corpus, config, work=work, root=root)
-        for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, label="tiles", unit="shards"):
+        tiles = {name: len(task.tiles) for name, task in tile_tasks.items()}
+        for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, tiles, label="tiles", unit="tiles"):
             pass
         batch_tasks = _batch_tasks(corpus, config, work=work, root=root, threads=workers.threads)
         batches_now = _make_batches(batch_tasks, work, workers, stop=config.on_fail == "stop")
@@ -90,6 +93,41 @@ def run(
         write_attributions(work / ATTRIBUTIONS, attributions_of(corpus.images))
         build.publish(metadata.to_json())
     return _report(out, metadata)
+
+
+BYTES_PER_PIXEL = 178_000 / 256**2  # of a sample and its share of a reference tile, measured; see README
+BATCH_BYTES, BATCH_SECONDS, START_SECONDS = 1e6, 0.3, 4.0  # reports, side-by-sides; imports: measured
+
+
+def estimate(
+    config: GenerateConfig, manifest_path: Path, models: Path | Mapping[str, Path], *, root: Path | None = None
+) -> Report:
+    """Return the samples, bytes and seconds of a corpus, measured on a tile of each generator; nothing is written."""
+    manifest = read_manifest(manifest_path)
+    root = (root or manifest.root).resolve()
+    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path)
+    samples: dict[tuple[str, ...], list[PlannedSample]] = {}
+    for batch in corpus.plan.batches:
+        samples.setdefault(batch.condition.models, []).extend(batch.samples)
+    seconds = sum(
+        len(planned) * seconds_per_sample({name: corpus.folders[name] for name in names}, planned[0], root, config)
+        for names, planned in samples.items()
+    )
+    batches = len(corpus.plan.batches)
+    total = START_SECONDS + (seconds + batches * BATCH_SECONDS) / max(config.workers, 1)
+    every = [sample for planned in samples.values() for sample in planned]
+    pixels = sum(sample.tile.tile.height * sample.tile.tile.width for sample in every)
+    size = batches * BATCH_BYTES + pixels * BYTES_PER_PIXEL
+    counts = {"samples": len(every), "tiles": len(corpus.plan.tiles), "bytes": round(size), "seconds": round(total)}
+    return Report(
+        "generate",
+        counts,
+        (
+            f"{len(every)} samples in {batches} batches, of {len(corpus.plan.tiles)} tiles; "
+            f"{corpus.plan.available_tiles} are available",
+            f"about {size / 1e6:.0f} MB and {total:.0f} s; nothing was written",
+        ),
+    )
 
 
 def _packages(corpus: PreparedCorpus) -> dict[str, str]:
@@ -155,18 +193,27 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 
 
 def _run_unfinished(
-    function: Callable[[Task], Result],
+    function: Callable[[Task], dict[str, Any]],
     tasks: Mapping[str, Task],
     work: Path,
     workers: Workers,
+    sizes: Mapping[str, int],
     *,
     label: str,
     unit: str,
-) -> Iterator[Result]:
-    """Yield the result of each of the named `tasks` that is not in the ledger yet."""
+) -> Iterator[Any]:
+    """Yield the ledger entry of each of the named `tasks` that is not in the ledger yet; `sizes` are in units."""
     finished = Ledger(work).finished(tasks)
     results = run_tasks(function, [task for name, task in tasks.items() if name not in finished], workers)
-    return track(results, total=len(tasks), label=label, unit=unit, done=len(finished))
+    done = sum(sizes[name] for name in finished)
+    return track(
+        results,
+        total=sum(sizes.values()),
+        label=label,
+        unit=unit,
+        done=done,
+        size=lambda entry: sizes[entry["shard"]],
+    )
 
 
 def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, *, stop: bool) -> int:
@@ -175,7 +222,8 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
     if stop:  # also at a batch of an earlier run: running again must not hide a rejection
         for entry in Ledger(work).entries(sorted(finished)):
             _stop_at_rejection(entry, work)
-    for entry in _run_unfinished(make_batch, tasks, work, workers, label="generate", unit="batches"):
+    samples = {name: len(task.batch.samples) for name, task in tasks.items()}
+    for entry in _run_unfinished(make_batch, tasks, work, workers, samples, label="generate", unit="samples"):
         if stop:
             _stop_at_rejection(entry, work)
     return len(tasks) - len(finished)
