@@ -222,7 +222,7 @@ def generate(
     if dry_run:
         with TemporaryDirectory() as folder:
             resolved, summary = resolve_inputs(images or manifest, Path(folder) / "corpus", params.ingest)
-            report = step.estimate(config, resolved, models_for(config.model_names, models), root=root)
+            report = step.estimate(config, resolved, models_for(config.model_names, models), out, root=root)
         show(dataclasses.replace(report, lines=(*summary, *report.lines)))
         return
     resolved, summary = resolve_inputs(images or manifest, out, params.ingest)

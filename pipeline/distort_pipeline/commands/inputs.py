@@ -12,7 +12,8 @@ from typing import Any
 from distort_pipeline.commands.params import parse_section, replaced
 from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, PairsConfig
 from distort_pipeline.data.builds import require_destination
-from distort_pipeline.data.files import read_json
+from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
+from distort_pipeline.data.files import from_json, read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError, did_you_mean
@@ -55,10 +56,12 @@ def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers
 def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
     from distort_pipeline.steps import generate
 
-    config = parse_section(GenerateConfig, settings["generate"], where="store.json")
+    values = {name: value for name, value in settings["generate"].items() if name != EXTENDED_FROM}
+    config = parse_section(GenerateConfig, values, where="store.json")
+    earlier = from_json(CorpusSettings, settings, Path("store.json"))
     known = model_folders(inputs.models) if isinstance(inputs.models, Path) else inputs.models
     models = {name: folder for name, folder in known.items() if name in settings["models"]}
-    return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers)
+    return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers, earlier=earlier)
 
 
 def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
