@@ -12,7 +12,6 @@ from typing import Any
 from distort_pipeline.commands.params import parse_section, replaced
 from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, PairsConfig
 from distort_pipeline.data.builds import require_destination
-from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
 from distort_pipeline.data.files import from_json, read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
 from distort_pipeline.data.remote import RemotePath
@@ -54,6 +53,7 @@ def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers
 
 
 def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
     from distort_pipeline.steps import generate
 
     values = {name: value for name, value in settings["generate"].items() if name != EXTENDED_FROM}
