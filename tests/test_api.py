@@ -23,7 +23,7 @@ from distort_pipeline import (
 )
 from distort_pipeline.metrics.jsd_nss import jsd_nss as jsd_of_two
 
-HEAVY = ("tensorflow", "keras", "dask", "pyarrow", "zarr", "cv2")
+HEAVY = ("tensorflow", "keras", "dask", "pyarrow", "zarr")
 
 
 @pytest.fixture(scope="module")
