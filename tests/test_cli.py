@@ -14,7 +14,8 @@ from distort_pipeline.cli import main
 from distort_pipeline.config import EvaluateConfig
 
 COMMANDS = (
-    *("ingest", "pairs", "train", "evaluate", "generate", "export", "label", "verify", "gallery", "model", "doctor"),
+    *("ingest", "pairs", "train", "evaluate", "generate", "export", "distort", "list", "score"),
+    *("label", "verify", "gallery", "model", "doctor"),
 )
 HEAVY = ("tensorflow", "keras", "dask", "distributed", "cv2", "zarr", "numpy", "pyarrow")
 
@@ -76,6 +77,9 @@ def test_the_module_runs_as_the_command() -> None:
         (("export", "nowhere"), "nowhere"),
         (("gallery", "nowhere"), "nowhere"),
         (("model", "export", "nowhere", "--format", "keras"), "nowhere"),
+        (("distort", "nowhere", "out", "--with", "jpeg"), "nowhere"),
+        (("distort", ".", "out", "--with", "jpge"), "no generator is called 'jpge'; did you mean jpeg?"),
+        (("score", "nowhere", "."), "nowhere"),
         (("pairs", "x", "--levels", "one"), "whole numbers"),
         (("pairs", "x", "--external-pairs", "camera"), "NAME=PATH"),
         (("pairs", "x", "--external-pairs", "a=b", "--external-pairs", "a=c"), "--external-pairs has the name a twice"),

@@ -1,10 +1,18 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.inputs import PRETRAINED, models_or_pretrained, pretrained, resolve_inputs, sample_folder
+from distort_pipeline.commands.inputs import (
+    PRETRAINED,
+    generator_folder,
+    models_for,
+    pretrained,
+    resolve_inputs,
+    sample_folder,
+)
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.data.images import decode
 from distort_pipeline.data.manifests import read_manifest
@@ -74,27 +82,40 @@ def test_the_built_in_photographs_are_the_default(elsewhere, capsys):
 
 
 def test_pretrained_generators_replace_missing_models(elsewhere, capsys):
-    assert models_or_pretrained(None) == PRETRAINED
+    assert models_for(()) == {folder.name: folder for folder in sorted(PRETRAINED.iterdir())}
     assert "pretrained generators" in capsys.readouterr().err
     (elsewhere / "models").mkdir()
-    shutil.copytree(pretrained("jpeg"), elsewhere / "models" / "jpeg")
-    assert models_or_pretrained(None).name == "models"
+    shutil.copytree(pretrained("jpeg"), elsewhere / "models" / "mine")
+    assert models_for(()) == {"mine": Path("models/mine")}
     assert "from the folder models here" in capsys.readouterr().err
-    assert models_or_pretrained(elsewhere / "others") == elsewhere / "others"
+
+
+def test_models_of_ones_own_and_pretrained_ones_are_known_by_name_side_by_side(elsewhere):
+    (elsewhere / "models").mkdir()
+    for name in ("camera", "jp2k"):
+        shutil.copytree(pretrained("jpeg"), elsewhere / "models" / name)
+    known = models_for(["camera", "jpeg"])
+    assert sorted(known) == ["camera", "jp2k", "jpeg", "pink_noise", "white_noise"]
+    assert known["jp2k"] == Path("models/jp2k")  # one's own come first
+    assert generator_folder("jpeg") == pretrained("jpeg")
+    (elsewhere / "models").rename(elsewhere / "others")
+    assert models_for(["camera"], elsewhere / "others")["camera"] == elsewhere / "others" / "camera"
+    with pytest.raises(PipelineError, match="no generator is called 'camra'"):
+        generator_folder("camra")
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": "another project"}', "[1]"])
 def test_a_folder_called_models_without_a_model_does_not_hide_the_pretrained_generators(elsewhere, capsys, content):
     (elsewhere / "models" / "resnet").mkdir(parents=True)
     (elsewhere / "models" / "resnet" / ("store.json" if content else "config.json")).write_text(content)
-    assert models_or_pretrained(None) == PRETRAINED
+    assert "jpeg" in models_for(())
     assert "the folder models here holds no trained model" in capsys.readouterr().err
 
 
 def test_a_damaged_model_here_is_not_passed_over(elsewhere):
     (elsewhere / "models" / "jpeg").mkdir(parents=True)
     (elsewhere / "models" / "jpeg" / "store.json").write_text('{"format": "distort-pip')
-    assert models_or_pretrained(None).name == "models"
+    assert models_for(()) == {"jpeg": Path("models/jpeg")}
 
 
 def test_a_manifest_of_another_project_does_not_hide_the_built_in_photographs(elsewhere):

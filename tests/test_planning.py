@@ -117,7 +117,7 @@ def one_level(name, random=False):
 def corpus(album, count, models=MODELS, tile_px=256, **changes):
     plain = {"samples_per_shard": 8, "seed": 0, "allow_repeats": False}
     conditions = [one_level(name, random) for name, random in sorted(models.items())]
-    return plan_corpus(album, conditions, TileGrid(tile_px, 16), count=count, **{**plain, **changes})
+    return plan_corpus(album, conditions, TileGrid(tile_px, 16), counts=(count,), **{**plain, **changes})
 
 
 @quick

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distort_pipeline.commands.inputs import generator_folder, known_models, pretrained, resolve_inputs
+from distort_pipeline.commands.inputs import (
+    generator_folder,
+    known_models,
+    models_for,
+    pretrained,
+    resolve_inputs,
+)
 from distort_pipeline.commands.params import parse_section
 from distort_pipeline.config import (
     EvaluateConfig,
@@ -408,12 +414,11 @@ def generate(
 
     `models` is a folder of generators; the shipped ones are known beside them.
     """
-    from distort_pipeline.commands.inputs import models_or_pretrained
     from distort_pipeline.steps import generate as step
 
     config, target = _section(GenerateConfig, settings), Path(out)
     manifest, summary = resolve_inputs(_path(images), target, IngestConfig())
-    report = step.run(config, manifest, models_or_pretrained(_path(models)), target)
+    report = step.run(config, manifest, models_for(config.model_names, _path(models)), target)
     return Report(report.step, report.counts, (*summary, *report.lines))
 
 

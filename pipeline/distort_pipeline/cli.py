@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from distort_pipeline import __version__
 from distort_pipeline.commands import utilities
 from distort_pipeline.commands.console import OrderedGroup
 from distort_pipeline.commands.options import (
-    EXPORT_FORMATS,
+    DISTORTION,
     PATH,
     STORE_PATH,
     examples,
@@ -128,7 +129,7 @@ def pairs(
     )
 )
 @click.argument("pair_store", metavar="PAIRS", type=STORE_PATH)
-@click.option("--distortion", required=True, help="Distortion of the pair store to learn.")
+@click.option("--distortion", required=True, type=DISTORTION, help="Distortion of the pair store to learn.")
 @click.option("--out", type=PATH, help="Model folder to write.  [default: models/DISTORTION]")
 @click.option("--init-from", help="Initial model: a folder, or 'pretrained' for the shipped model.")
 @options(TrainConfig)
@@ -188,6 +189,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
 @click.option("--out", type=STORE_PATH, default="corpus", show_default=True, help="Corpus to write.")
 @click.option("--root", type=PATH, help=ROOT_HELP)
 @options(GenerateConfig)
+@click.option("--dry-run", is_flag=True, help="Say samples, bytes and seconds; write nothing.")
 @scheduler_options
 @click.pass_context
 def generate(
@@ -200,30 +202,36 @@ def generate(
     root: Path | None,
     scheduler: str | None,
     scheduler_file: Path | None,
+    dry_run: bool,
     **changes: Any,
 ) -> None:
     """Make a corpus of distorted tiles, with a report of every batch.
 
-    Models trained at several levels take --num-levels, --severity and --target. With --composite, the corpus has
-    composites only, unless --distortions is given.
+    Models trained at several levels make all their levels, or take --num-levels, --severity or --target. With
+    --composite, the corpus has composites only, unless --distortions is given.
 
     IMAGES is a manifest, or any source for `ingest`: a folder, an archive, a list. Default: manifest.jsonl if present,
     else the built-in photographs.
     """
-    from distort_pipeline.commands.inputs import models_or_pretrained, resolve_inputs
+    from distort_pipeline.commands.inputs import models_for, resolve_inputs
     from distort_pipeline.steps import generate as step
 
     params = settings(ctx)
     config = replaced(params.generate, **changes)
     workers = workers_of(config.workers, scheduler, scheduler_file, threads=config.threads_per_worker)
+    if dry_run:
+        with TemporaryDirectory() as folder:
+            resolved, summary = resolve_inputs(images or manifest, Path(folder) / "corpus", params.ingest)
+            report = step.estimate(config, resolved, models_for(config.model_names, models), out, root=root)
+        show(dataclasses.replace(report, lines=(*summary, *report.lines)))
+        return
     resolved, summary = resolve_inputs(images or manifest, out, params.ingest)
-    report = step.run(config, resolved, models_or_pretrained(models), out, root=root, workers=workers)
+    report = step.run(config, resolved, models_for(config.model_names, models), out, root=root, workers=workers)
     show(dataclasses.replace(report, lines=(*summary, *report.lines)))
 
 
 @main.command(
-    epilog=f"Formats: {EXPORT_FORMATS}.\n\n"
-    + examples(
+    epilog=examples(
         "export corpus --format png_folder --out images",
         "export corpus --format pyiqa_fr --label ms_ssim --select split=train",
         "export corpus --format study --limit 400 --study-sessions 30",
@@ -252,5 +260,8 @@ def export(
     show(step.run(config, corpus, out, workers=workers_of(config.workers, scheduler, scheduler_file)))
 
 
-for command in (utilities.label, utilities.verify, utilities.gallery, utilities.model, utilities.doctor):
+for command in (
+    *(utilities.distort, utilities.list_known, utilities.score, utilities.label, utilities.verify),
+    *(utilities.gallery, utilities.model, utilities.doctor),
+):
     main.add_command(command)

@@ -160,7 +160,7 @@ class PairsConfig(ConfigSection):
         Range("without repeats", uniqueItems=True),
         option=True,
     )
-    preset: str = setting("paper_like", "five_levels, waterloo, kadid or dbcnn.", option=True)
+    preset: str = setting("paper_like", "Preset of the levels.", option=True)
     levels: tuple[int, ...] = setting(
         (1,),
         "Comma-separated levels of the preset.",
@@ -267,7 +267,7 @@ class TrainConfig(ConfigSection):
     ema_decay: float = setting(
         0.999, "Decay of the exponential moving average of the generator's weights; 0: none.", BELOW_1
     )
-    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    precision: str = setting("float32", "Precision of the networks.", PRECISION, option=True)
     checkpoint_every: int = setting(500, "Steps between checkpoints, at most 5 minutes.", POSITIVE, option=True)
     validate_every: int = setting(500, "Steps between validations.", POSITIVE)
     validation_tiles: int = setting(64, "Tiles of a validation.", POSITIVE)
@@ -319,8 +319,8 @@ class GenerateConfig(ConfigSection):
 
     count: int = setting(2000, "Samples in all, split evenly over conditions.", POSITIVE, option=True)
     distortions: tuple[str, ...] = setting((), "Comma-separated model names.  [default: all]", option=True)
-    num_levels: int | None = setting(  # null: the model's default level
-        None, "Number of levels per distortion; each tile gets all levels.", POSITIVE, option=True
+    num_levels: int | None = setting(
+        None, "Levels per distortion; each tile gets all.  [default: the learned ones]", POSITIVE, option=True
     )
     severity: tuple[float, ...] = setting(
         (),
@@ -349,12 +349,17 @@ class GenerateConfig(ConfigSection):
     allow_repeats: bool = setting(False, "Allow the same tile again for a deterministic model.", option=True)
     truth_images: int = setting(8, "Truly distorted images per report.", POSITIVE, option=True)
     metrics: tuple[str, ...] = setting(METRICS, "Metrics in the record of each sample.", COMPUTED)
-    precision: str = setting("float32", "float32 or mixed_bfloat16.", PRECISION, option=True)
+    precision: str = setting("float32", "Precision of the networks.", PRECISION, option=True)
     inference_batch_size: int = setting(16, "Tiles per call of a generator.", POSITIVE)
-    on_fail: str = setting("flag", "Action on a rejected batch: flag or stop.", either("flag", "stop"), option=True)
+    on_fail: str = setting("flag", "Action on a rejected batch.", either("flag", "stop"), option=True)
     seed: int = setting(0, SEED_HELP, option=True)
     workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)
     threads_per_worker: int = setting(1, "Threads of OpenCV, BLAS and TensorFlow in each worker.", POSITIVE)
+
+    @property
+    def model_names(self) -> list[str]:
+        """The models requested by name, those of composites included."""
+        return [*self.distortions, *(name for composite in self.composite for name in composite.split("+"))]
 
     def check(self) -> None:
         """Raise PipelineError if two settings contradict each other."""
@@ -385,7 +390,7 @@ class ExportConfig(ConfigSection):
 
     section: typing.ClassVar[str] = "export"
 
-    format: str = setting("png_folder", "Format of the files, see below.", option=True)
+    format: str = setting("png_folder", "Format of the files.", option=True)
     limit: int | None = setting(
         None, "Largest number of samples, split evenly over distortions.", POSITIVE, option=True
     )

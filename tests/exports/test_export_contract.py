@@ -8,8 +8,9 @@ import subprocess
 import pytest
 import yaml
 
-from distort_pipeline.commands.options import EXPORT_FORMATS
+from distort_pipeline.commands.options import EXPORT_FORMATS, PRESET_NAMES
 from distort_pipeline.config import ExportConfig
+from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.exports import EXPORTS
 from distort_pipeline.steps import export
 
@@ -32,7 +33,8 @@ def rows_of(path):
 
 
 def test_the_command_line_names_every_format():
-    assert sorted(EXPORT_FORMATS.split(", ")) == sorted(FORMATS)
+    assert sorted(EXPORT_FORMATS) == sorted(FORMATS)
+    assert list(PRESET_NAMES) == sorted(PRESETS, key=PRESET_NAMES.index)
 
 
 def test_the_table_has_every_sample_once_with_its_split_and_path(exported, corpus):

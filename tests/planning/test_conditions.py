@@ -4,21 +4,23 @@ from distort_pipeline.data.conditions import ModelCapabilities, build_conditions
 from distort_pipeline.data.requests import FixedSeverity, QualityTarget, SeverityRange, request_for
 from distort_pipeline.errors import PipelineError
 
-MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, multi_level=True, random=False)
+LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
+MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, multi_level=True, random=False, severities=LEVELS)
 MODELS = {
     "jpeg": MULTI_LEVEL,
-    "noise": ModelCapabilities(level=3, severity=0.6, multi_level=True, random=True),
+    "noise": ModelCapabilities(level=3, severity=0.6, multi_level=True, random=True, severities=LEVELS),
     "camera": ModelCapabilities(level=1, severity=1.0, multi_level=False, random=False),
 }
 BOTH = ["jpeg", "noise"]
 
 
-def test_by_default_a_distortion_has_its_models_learned_level():
+def test_by_default_a_distortion_has_all_levels_of_its_model():
     conditions = build_conditions(MODELS, ["jpeg", "camera"])
     assert [(item.name, item.level, item.levels, item.request.first) for item in conditions] == [
         ("camera", 1, 1, 1.0),
-        ("jpeg", 3, 1, 0.6),
+        *((f"jpeg-{level}", level, 5, level / 5) for level in range(1, 6)),
     ]
+    assert conditions[1:] == build_conditions(MODELS, ["jpeg"], levels=5)
     assert all(item.fixed_severity and not item.varies_per_draw for item in conditions)
 
 
@@ -54,7 +56,8 @@ def test_a_level_is_compared_with_the_same_level_and_with_all_levels_of_its_dist
     second = conditions[1]
     assert same_level(second, conditions) == {"jpeg-2": "jpeg", "noise-2": "noise"}
     assert levels_of(second, conditions) == {"jpeg-1": 1, "jpeg-2": 2}
-    assert levels_of(build_conditions(MODELS, BOTH)[0], build_conditions(MODELS, BOTH)) == {}
+    single = build_conditions(MODELS, BOTH, severity=(0.5,))
+    assert levels_of(single[0], single) == {}
 
 
 def test_a_single_level_model_is_named_when_more_levels_are_requested():

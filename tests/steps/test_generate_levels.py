@@ -119,11 +119,11 @@ def test_the_page_has_a_row_for_each_level(multi_level_corpus):
     assert '"kinds":["jpeg level 1","jpeg level 2"' in page
 
 
-def test_a_multi_level_model_has_its_default_level_without_a_request(make_multi_level, tmp_path):
+def test_a_multi_level_model_makes_all_its_levels_without_a_request(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", count=16)
     corpus = open_corpus(tmp_path / "c")
-    assert corpus.metadata.samples == {"jpeg": 8, "white_noise": 8}
-    assert {(record.level, record.severity) for record in corpus.records} == {(2, 1.0)}  # as in the default preset
+    assert corpus.metadata.samples == {f"{name}-{level}": 4 for name in ("jpeg", "white_noise") for level in (1, 2)}
+    assert {(record.level, record.severity) for record in corpus.records} == {(1, 0.5), (2, 1.0)}
 
 
 def test_a_model_of_one_level_is_refused_levels(make_multi_level, models, tmp_path):

@@ -45,7 +45,7 @@ def test_pristine_tiles_are_the_photographs_at_the_recorded_offsets(corpus, samp
 
 
 def test_truth_is_that_of_the_tiles_cut_from_whole_distorted_images(task, sample_images):
-    assert make_tile_shard(task) == "tiles-00001"
+    assert make_tile_shard(task)["shard"] == "tiles-00001"
     truth = read_truth(task.work, "tiles-00001")
     assert truth.first_tile == 3
     assert truth.rows.tolist() == [0, 1]  # the tiles of one image, as truth_images says

@@ -46,7 +46,13 @@ def test_an_image_too_long_for_a_codec_stops_no_pair_store(manifest, tmp_path):
 @pytest.mark.parametrize("whole_images", [False, True])
 def test_images_that_a_corpus_cannot_use_are_left_out_with_a_reason(manifest, tmp_path, whole_images):
     config = dataclasses.replace(
-        GenerateConfig(), distortions=("jpeg",), count=3, whole_images=whole_images, tile_px=128, workers=0
+        GenerateConfig(),
+        distortions=("jpeg",),
+        count=3,
+        severity=(0.6,),
+        whole_images=whole_images,
+        tile_px=128,
+        workers=0,
     )
     report = generate.run(config, manifest, PRETRAINED, tmp_path / "corpus")
     left_out = read_json(tmp_path / "corpus/store.json")["left_out"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from distort_pipeline.commands.params import parse_section, replaced
 from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, PairsConfig
 from distort_pipeline.data.builds import require_destination
-from distort_pipeline.data.files import read_json
+from distort_pipeline.data.files import from_json, read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError, did_you_mean
@@ -28,7 +28,7 @@ class Inputs:
     """Inputs of any kind of store; each kind needs some of these."""
 
     manifest: Path = Path("manifest.jsonl")
-    models: Path = Path("models")
+    models: Path | Mapping[str, Path] = Path("models")  # a folder of models, or name → folder
     corpus: Path = Path("corpus")
     root: Path | None = None  # folder of the manifest's images, if they have moved
     external: Mapping[str, str] = field(default_factory=dict)
@@ -53,10 +53,15 @@ def _pairs(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers
 
 
 def _corpus(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
+    from distort_pipeline.data.corpus_metadata import EXTENDED_FROM, CorpusSettings
     from distort_pipeline.steps import generate
 
-    config = parse_section(GenerateConfig, settings["generate"], where="store.json")
-    return generate.run(config, inputs.manifest, inputs.models, out, root=inputs.root, workers=workers)
+    values = {name: value for name, value in settings["generate"].items() if name != EXTENDED_FROM}
+    config = parse_section(GenerateConfig, values, where="store.json")
+    earlier = from_json(CorpusSettings, settings, Path("store.json"))
+    known = model_folders(inputs.models) if isinstance(inputs.models, Path) else inputs.models
+    models = {name: folder for name, folder in known.items() if name in settings["models"]}
+    return generate.run(config, inputs.manifest, models, out, root=inputs.root, workers=workers, earlier=earlier)
 
 
 def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Workers) -> Report:
@@ -149,16 +154,20 @@ def _default_manifest(out: Path) -> Path:
     return (destination.parent if writable else Path()) / f"{destination.name}.manifest.jsonl"
 
 
-def models_or_pretrained(models: Path | None) -> Path:
-    """Return `models`, else the folder `models` here if it holds a model, else that of the pretrained generators."""
-    if models is not None:
-        return models
-    if finished_models(MODELS):
-        print(f"models: from the folder {MODELS} here, instead of the pretrained generators", file=sys.stderr)
-        return MODELS
-    reason = f"; the folder {MODELS} here holds no trained model" if MODELS.exists() else ""
-    print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}{reason}", file=sys.stderr)
-    return PRETRAINED
+def models_for(names: Iterable[str], models: Path | None = None) -> dict[str, Path]:
+    """Return name → folder of the generators that a corpus may be made of: all known ones if `names` are requested.
+
+    Without `names`, those in `models` (default: the folder `models` here) if there are any, else the shipped ones.
+    """
+    if set(names):
+        return known_models(models)
+    own = finished_models(MODELS) if models is None else model_folders(models)
+    if not own:
+        reason = f"; the folder {MODELS} here holds no trained model" if MODELS.exists() else ""
+        print(f"models: the pretrained generators shipped with the package, in {PRETRAINED}{reason}", file=sys.stderr)
+    elif models is None:
+        print(f"models: from the folder {MODELS} here; --distortions takes pretrained ones too", file=sys.stderr)
+    return own or finished_models(PRETRAINED)
 
 
 def known_models(models: Path | None = None) -> dict[str, Path]:

@@ -76,8 +76,6 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
 
     The written file is opened again, without our code where possible, and has to agree with the model to 1e-4.
     """
-    if model_format not in NAMES:
-        raise PipelineError(f"--format must be one of {', '.join(NAMES)}, got {model_format!r}")
     destination = require_new_folder(out)
     card = read_card(folder)
     composed = card.network.parts is not None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from distort_pipeline.config import kinds, required_kind
+from distort_pipeline.config import ConfigSection, kinds, required_kind
 from distort_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -20,12 +21,58 @@ if TYPE_CHECKING:
 EXIT_BROKEN = 1  # of a command that finds damage
 EXIT_USER = 2
 SELECTABLE = ("distortion", "level", "split")
-EXPORT_FORMATS = (  # a test compares this with the registry, which --help should not load
-    "png_folder, pyiqa_fr, pyiqa_nr, iqadataset, kadid, ranked, webdataset, parquet, imagefolder, tfrecord, study"
+EXPORT_FORMATS = (  # a test compares both with the registries, which --help should not load
+    *("png_folder", "pyiqa_fr", "pyiqa_nr", "iqadataset", "kadid", "ranked"),
+    *("webdataset", "parquet", "imagefolder", "tfrecord", "study"),
 )
+PRESET_NAMES = ("paper_like", "five_levels", "waterloo", "kadid", "dbcnn")
 PATH = click.Path(path_type=Path)
 
+MODEL_FORMATS = ("keras", "saved_model", "onnx")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Names(click.ParamType[str]):
+    """Text with names, single or joined by `separator`, that the shell completes."""
+
+    def __init__(self, name: str, known: Callable[[], Iterable[str]], separator: str = ",") -> None:
+        self.name, self.known, self.separator = name, known, separator
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return the names that continue the last of the text."""
+        given, separator, last = incomplete.rpartition(self.separator)
+        taken = given.split(self.separator)
+        return [
+            CompletionItem(f"{given}{separator}{name}")
+            for name in self.known()
+            if name.startswith(last) and name not in taken
+        ]
+
+
+def _model_names() -> list[str]:
+    from distort_pipeline.commands.inputs import known_models
+
+    return sorted(known_models())
+
+
+def _distortion_names() -> Iterable[str]:
+    from distort_pipeline.distortions import DISTORTIONS
+
+    return DISTORTIONS.names()
+
+
+MODEL = Names("model", _model_names)
+DISTORTION = Names("text", _distortion_names)
+TYPES: dict[tuple[str, str], click.ParamType[Any]] = {  # of (section, setting)
+    ("generate", "distortions"): MODEL,
+    ("generate", "composite"): Names("model", _model_names, "+"),
+    ("pairs", "distortions"): DISTORTION,
+    ("pairs", "preset"): click.Choice(PRESET_NAMES),
+    ("export", "format"): click.Choice(EXPORT_FORMATS),
+    ("generate", "splits"): Names("text", lambda: ("train", "val", "test")),
+}
 
 
 class StorePath(click.ParamType[Path]):
@@ -43,19 +90,19 @@ class StorePath(click.ParamType[Path]):
 STORE_PATH = StorePath()
 
 
-def options(section: type) -> Callable[[Command], Command]:
+def options(section: type[ConfigSection]) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of `section`, in the order of its fields."""
 
     def add(command: Command) -> Command:
-        for item in reversed(dataclasses.fields(section)):
+        for item in reversed(dataclasses.fields(section)):  # type: ignore[arg-type]
             if item.metadata["option"]:
-                command = _option(item, required_kind(kinds(section)[item.name])[0])(command)
+                command = _option(item, required_kind(kinds(section)[item.name])[0], section.section)(command)
         return command
 
     return add
 
 
-def _option(item: dataclasses.Field[Any], kind: Any) -> Callable[[Command], Command]:
+def _option(item: dataclasses.Field[Any], kind: Any, section: str) -> Callable[[Command], Command]:
     """Return the decorator of a setting's option."""
     name, repeatable = item.metadata["option"], item.metadata["repeatable"]
 
@@ -67,7 +114,7 @@ def _option(item: dataclasses.Field[Any], kind: Any) -> Callable[[Command], Comm
     return click.option(
         f"--{item.name.replace('_', '-')}" if name is True else name,
         item.name,
-        type=kind if kind in (int, float) else None,
+        type=_type(item, kind, section),
         is_flag=kind is bool,
         default=None,
         metavar=item.metadata["metavar"],
@@ -75,6 +122,14 @@ def _option(item: dataclasses.Field[Any], kind: Any) -> Callable[[Command], Comm
         callback=read if typing.get_origin(kind) else None,
         help=item.metadata["help"] + _default_text(item),
     )
+
+
+def _type(item: dataclasses.Field[Any], kind: Any, section: str) -> Any:
+    """Return the type of an option: a choice of names, completed names, or a number."""
+    allowed = item.metadata["allowed"]
+    if kind is str and allowed is not None and "enum" in allowed.keywords:
+        return click.Choice(allowed.keywords["enum"])
+    return TYPES.get((section, item.name)) or (kind if kind in (int, float) else None)
 
 
 def _default_text(item: dataclasses.Field[Any]) -> str:
@@ -167,6 +222,19 @@ def named_paths(texts: Sequence[str], option: str = "--external-pairs") -> dict[
             raise PipelineError(f"{option} has the name {name} twice, for {paths[name]} and {path}: rename one")
         paths[name] = path
     return paths
+
+
+def parameters_in(texts: Sequence[str]) -> dict[str, float]:
+    """Return name → value in --set options; whole numbers stay whole.
+
+    >>> parameters_in(["quality=12", "ratio=1.5"])
+    {'quality': 12, 'ratio': 1.5}
+    """
+    try:
+        pairs = [(name, value) for name, _, value in (text.partition("=") for text in texts)]
+        return {name: float(value) if "." in value or "e" in value.lower() else int(value) for name, value in pairs}
+    except ValueError:
+        raise PipelineError(f"--set must be NAME=NUMBER, such as quality=12, got {', '.join(texts)!r}") from None
 
 
 READERS: dict[Any, Callable[[Any, str], Any]] = {  # of texts, by the type of the setting

@@ -132,8 +132,11 @@ def create_tiles(
 
 
 def create_samples(group: zarr.Group, name: str, *, slots: int, tile_px: int, per_shard: int, per_chunk: int) -> None:
-    """Create the array `name` (slots, tile_px, tile_px, 3) unless present."""
+    """Create the array `name` (slots, tile_px, tile_px, 3), or make a present one longer."""
     if name in group:
+        present: Any = group[name]
+        if present.shape[0] < slots:
+            present.resize((slots, tile_px, tile_px, 3))
         return
     group.create_array(
         name,

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,6 +137,38 @@ def staging_folder(destination: Path, name: str) -> Path:
     return inside if is_inside else _beside(destination, f"{name}.building")
 
 
+def share_files(store: Path, work: Path, folders: Sequence[str]) -> None:
+    """Fill the folders of an unfinished store with the files of a finished one, the last folder last.
+
+    Files are hard links where the disk has them, as no step changes them; metadata of arrays are copies.
+    """
+    for folder in folders:
+        for path in sorted((store / folder).rglob("*")):
+            target = work / path.relative_to(store)
+            if path.is_dir() or target.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if path.name == METADATA:
+                    raise OSError(errno.EPERM, "arrays grow")
+                os.link(path.resolve(), target)
+            except OSError:  # also on a disk without hard links
+                partial = target.with_name(f"{target.name}.partial")
+                shutil.copyfile(path, partial)
+                partial.rename(target)
+
+
+def restore_replaced(out: Path) -> None:
+    """Move a store back to `out` that a kill left aside just before its successor took its place."""
+    destination = settle(out)
+    if not destination.exists() and _replaced(destination).is_dir():
+        _replaced(destination).rename(destination)
+
+
+def _replaced(destination: Path) -> Path:
+    return _beside(destination, "replaced.building")
+
+
 def _beside(destination: Path, name: str) -> Path:
     return destination.parent / f".{destination.name}.{name}"
 
@@ -189,6 +221,7 @@ class StagedStore:
     out: Path  # as typed
     config_hash: str  # digest of all settings and inputs that decide the store's bytes
     staging_dir: tuple[str, ...] = ()  # folders needed only until the store is finished
+    replaced: str | None = None  # digest of the settings of a finished store at `out` that this one takes the place of
 
     @cached_property
     def destination(self) -> Path:
@@ -225,6 +258,8 @@ class StagedStore:
         metadata = stored_metadata(self.destination)
         if metadata.get("config_hash") == self.config_hash:
             return True
+        if self.replaced is not None and metadata.get("config_hash") == self.replaced:
+            return False
         raise self._other() if is_ours(metadata) else _not_ours(self.out)
 
     def _is_complete_remotely(self) -> bool:
@@ -314,7 +349,10 @@ class StagedStore:
         for folder in self._transient:  # needed until here: a kill before this line loses no work
             shutil.rmtree(self.work / folder, ignore_errors=True)
         try:
+            if self.replaced is not None:
+                self.destination.rename(_replaced(self.destination))
             move_in(self.work, self.destination)
+            shutil.rmtree(_replaced(self.destination), ignore_errors=True)
         except OSError as error:
             if not self.work.exists() and self.complete():
                 return  # another command has moved the store

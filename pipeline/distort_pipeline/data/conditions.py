@@ -17,10 +17,11 @@ COMPOSITE_SEPARATOR = "+"  # between the names of a composite, in the order of a
 class ModelCapabilities:
     """The requests possible for a model: any severity if multi-level, else only its learned level."""
 
-    level: int  # the learned level, without a request
+    level: int  # the default level
     severity: float  # of that level
     multi_level: bool
     random: bool
+    severities: tuple[float, ...] = ()  # of all levels of a multi-level model, mildest first
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_conditions(
 
     PipelineError names the models unable to fulfil the request.
 
-    >>> jpeg = ModelCapabilities(level=2, severity=0.4, multi_level=True, random=False)
+    >>> jpeg = ModelCapabilities(level=2, severity=0.4, multi_level=True, random=False, severities=(0.2, 0.4))
     >>> conditions = build_conditions({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])
     >>> [(condition.name, condition.request.first) for condition in conditions]
     [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]
@@ -75,8 +76,8 @@ def build_conditions(
     conditions = []
     for name, names in sorted(used.items()):
         capabilities = [models[model] for model in names]
-        requests = explicit or [_default_request(name, capabilities)]
-        first_level = capabilities[0].level if len(names) == 1 and not explicit else 1
+        requests = explicit or _default_requests(name, capabilities)
+        first_level = 1 if len(requests) > 1 or explicit or len(names) > 1 else capabilities[0].level
         is_random = any(model.random for model in capabilities)
         conditions += [
             Condition(name, names, level, len(requests), request, is_random)
@@ -135,15 +136,17 @@ def _explicit_requests(
     return [request_for(of, value, value) for value in values]
 
 
-def _default_request(name: str, capabilities: Sequence[ModelCapabilities]) -> Request:
-    """Return a request for the severity of the models' learned levels."""
+def _default_requests(name: str, capabilities: Sequence[ModelCapabilities]) -> list[Request]:
+    """Return a request for each level of a model; for a composite, for the models' common default severity."""
+    if len(capabilities) == 1 and capabilities[0].multi_level:
+        return [FixedSeverity(SEVERITY, severity, severity) for severity in capabilities[0].severities]
     severities = {model.severity for model in capabilities}
     if len(severities) > 1:
         raise PipelineError(
             f"the models of the composite {name} have learned levels of different severities, "
             f"{', '.join(f'{value:g}' for value in sorted(severities))}: give the severity with --severity"
         )
-    return FixedSeverity(SEVERITY, *severities, *severities)
+    return [FixedSeverity(SEVERITY, *severities, *severities)]
 
 
 def _require_multi_level(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:

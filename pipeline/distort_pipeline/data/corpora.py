@@ -23,7 +23,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from distort_pipeline.data.arrays import PIXELS, find_array, open_group, read_pi
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
 from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
-from distort_pipeline.data.plans import tile_shard
+from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
@@ -96,9 +96,9 @@ class CorpusStore:
         self._records: list[SampleRecord] | None = None
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
         self._last_batch: tuple[str, list[SampleRecord]] = ("", [])  # name and records of the last batch read
-        self._starts = [0]
-        for name in self.conditions:
-            self._starts.append(self._starts[-1] + self.metadata.samples[name])
+        settings = self.metadata.settings
+        self._sample_runs = sample_runs(settings.counts, len(self.conditions), settings.samples_per_shard)
+        self._starts = [0, *accumulate(run.size for run in self._sample_runs)]
         self._condition_of = {
             (condition.distortion, condition.level): name for name, condition in self.metadata.conditions.items()
         }
@@ -124,12 +124,24 @@ class CorpusStore:
 
     def batch_names(self, distortions: Sequence[str] = ()) -> list[str]:
         """Return the names of all batches, or of the batches of `distortions`, in the corpus's order."""
+        size = self.metadata.settings.samples_per_shard
         return [
             f"{name}-{number:05d}"
-            for name in self.conditions
+            for run in self._sample_runs
+            for name in [self.conditions[run.condition]]
             if not distortions or self.metadata.conditions[name].distortion in distortions
-            for number in range(self.metadata.batches[name])
+            for number in range(run.slot // size, -(-(run.slot + run.size) // size))
         ]
+
+    def slots(self) -> Iterator[tuple[str, slice]]:
+        """Yield name of the condition and slots of each run of samples, in order."""
+        for run in self._sample_runs:
+            yield self.conditions[run.condition], slice(run.slot, run.slot + run.size)
+
+    def conditions_of_samples(self) -> NDArray[np.str_]:
+        """Return the name of the condition of each sample, in order."""
+        runs = self._sample_runs
+        return np.repeat([self.conditions[run.condition] for run in runs], [run.size for run in runs])
 
     def tile_shard_names(self) -> list[str]:
         """Return the names of the shards of reference tiles, in order."""
@@ -148,10 +160,11 @@ class CorpusStore:
             position = range(len(self))[index]
         except IndexError:
             raise IndexError(f"{self.folder} has {len(self)} samples, 0 to {len(self) - 1}, got {index}") from None
-        condition = bisect_right(self._starts, position) - 1
-        slot = position - self._starts[condition]
+        number = bisect_right(self._starts, position) - 1
+        run = self._sample_runs[number]
+        slot = run.slot + position - self._starts[number]
         size = self.metadata.settings.samples_per_shard
-        batch = f"{self.conditions[condition]}-{slot // size:05d}"
+        batch = f"{self.conditions[run.condition]}-{slot // size:05d}"
         if self._last_batch[0] != batch:
             self._last_batch = (batch, self.batch_records(batch))
         return self._last_batch[1][slot % size]
@@ -302,9 +315,9 @@ class CorpusStore:
 
     def chunk_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of the chunk of pixels of each of `indices`."""
-        conditions = np.searchsorted(self._starts, indices, side="right") - 1
-        starts = np.asarray(self._starts)[conditions]
-        return conditions * len(self) + (indices - starts) // self.metadata.settings.tiles_per_chunk
+        runs = np.searchsorted(self._starts, indices, side="right") - 1
+        starts = np.asarray(self._starts)[runs]
+        return runs * len(self) + (indices - starts) // self.metadata.settings.tiles_per_chunk
 
     def array(self, name: str) -> Any:
         """Return a Zarr array; PipelineError if missing."""

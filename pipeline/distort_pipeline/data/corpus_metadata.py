@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from distort_pipeline.data.conditions import Condition
-from distort_pipeline.data.files import Ledger, from_json, read_json, read_metadata, write_json
+from distort_pipeline.data.files import Ledger, from_json, read_json, read_metadata, to_json, write_json
 from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
 from distort_pipeline.data.requests import Request
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import ImageRecord, Judgement, SampleRecord, digest
+from distort_pipeline.records import ImageRecord, Judgement, SampleRecord, canonical, digest
 
 KIND = "corpus"
 VERSION = 5
 REPORT_FORMAT = "distort-pipeline/report"
+EXTENDED_FROM = "extended_from"  # in the settings of an extended corpus: its earlier counts
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,20 @@ class CorpusSettings:
     models: Mapping[str, str]  # name → digest of the weights
     manifest_digest: str
     codecs: Mapping[str, str]  # name → version
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The samples of the corpus, after those before each extension, see `plans.sample_runs`."""
+        return (*self.generate.get(EXTENDED_FROM, ()), int(self.generate["count"]))
+
+    def is_extension_of(self, other: CorpusSettings) -> bool:
+        """Return whether a corpus of these settings is that of `other` with more samples."""
+
+        def without_counts(settings: CorpusSettings) -> CorpusSettings:
+            generate = {k: value for k, value in settings.generate.items() if k not in ("count", EXTENDED_FROM)}
+            return dataclasses.replace(settings, generate=generate)
+
+        return canonical(to_json(without_counts(self))) == canonical(to_json(without_counts(other)))
 
     @property
     def samples_per_shard(self) -> int:

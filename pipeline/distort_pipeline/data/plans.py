@@ -9,7 +9,15 @@ import numpy as np
 
 from distort_pipeline.data.conditions import Condition
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import ImageRecord, Tile, derive_seed, offsets_available, sample_seed, spread_tiles
+from distort_pipeline.records import (
+    CANDIDATES_AT_MOST,
+    ImageRecord,
+    Tile,
+    derive_seed,
+    offsets_available,
+    sample_seed,
+    spread_tiles,
+)
 
 
 def tile_shard(number: int) -> str:
@@ -22,10 +30,40 @@ def tile_shard(number: int) -> str:
 
 
 @dataclass(frozen=True)
+class SampleRun:
+    """Consecutive samples of a condition in whole batches, which no other run shares."""
+
+    condition: int  # its index
+    start: int  # samples of the condition before the run
+    slot: int  # along the array of the condition: a multiple of the samples per shard
+    size: int
+
+
+def sample_runs(counts: Sequence[int], conditions: int, per_shard: int) -> list[SampleRun]:
+    """Return the runs of a corpus of `conditions` in the order of its samples; `counts` are samples in all.
+
+    A corpus has a run for each condition. An extended one has several counts, ascending: the samples of each further
+    count follow all others, in shards of their own, so that the earlier shards stay as they are.
+
+    >>> [(run.condition, run.start, run.slot, run.size) for run in sample_runs([5, 7], 2, per_shard=4)]
+    [(0, 0, 0, 3), (1, 0, 0, 2), (0, 3, 4, 1), (1, 2, 4, 1)]
+    """
+    runs, filled, slots = [], [0] * conditions, [0] * conditions
+    for count in counts:
+        for index in range(conditions):
+            size = count // conditions + (index < count % conditions) - filled[index]
+            if size:
+                runs.append(SampleRun(index, filled[index], slots[index], size))
+            filled[index] += size
+            slots[index] += -(-size // per_shard) * per_shard
+    return runs
+
+
+@dataclass(frozen=True)
 class ReferenceTile:
     """A pristine tile of a corpus, shared by all conditions."""
 
-    number: int
+    number: int  # along the array of reference tiles
     image: ImageRecord
     tile: Tile
 
@@ -66,7 +104,7 @@ class CorpusPlan:
 
     def tile_shards(self, per_shard: int) -> list[str]:
         """Return the names of the shards of tiles, each with `per_shard` tiles except the last."""
-        return [tile_shard(number) for number in range(-(-len(self.tiles) // per_shard))]
+        return [tile_shard(number) for number in range(self.tiles[-1].number // per_shard + 1)]
 
 
 @dataclass(frozen=True)
@@ -96,17 +134,18 @@ def plan_corpus(
     conditions: Sequence[Condition],
     grid: TileGrid,
     *,
-    count: int,
+    counts: Sequence[int],
     samples_per_shard: int,
     seed: int,
     allow_repeats: bool,
 ) -> CorpusPlan:
-    """Return the plan of `count` samples, split evenly over the `conditions`.
+    """Return the plan of a corpus of so many samples, split evenly over the `conditions`; see `sample_runs`.
 
     Tiles of an image are consecutive, so a batch reads few images. The conditions share the tiles. Deterministic
     conditions get no tile twice unless `allow_repeats`.
     """
-    shares = [count // len(conditions) + (index < count % len(conditions)) for index in range(len(conditions))]
+    runs = sample_runs(counts, len(conditions), samples_per_shard)
+    shares = [sum(run.size for run in runs if run.condition == index) for index in range(len(conditions))]
     total, largest = sum(map(grid.available, images)), max(shares)
     if total == 0:
         raise PipelineError(f"no image is at least {grid.tile_px} px on both sides; choose a smaller --tile-px")
@@ -121,47 +160,76 @@ def plan_corpus(
             "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, or "
             "pass --allow-repeats"
         )
-    tiles = _reference_tiles(images, grid, min(largest, total), seed)
+    tiles: list[ReferenceTile] = []
+    for count in counts:
+        largest = min(-(-count // len(conditions)), total)
+        tiles += _reference_tiles(images, grid, largest, seed, earlier=tiles, per_shard=samples_per_shard)
     batches: list[Batch] = []
     first = 0
-    for condition, share in zip(conditions, shares, strict=True):
-        for number, start in enumerate(range(0, share, samples_per_shard)):
-            slots = range(start, min(start + samples_per_shard, share))
-            values = condition.request.values(len(slots), derive_seed(seed, "asked", condition.name, number))
+    for run in runs:
+        condition = conditions[run.condition]
+        for start in range(0, run.size, samples_per_shard):
+            size, number = min(samples_per_shard, run.size - start), (run.slot + start) // samples_per_shard
+            values = condition.request.values(size, derive_seed(seed, "asked", condition.name, number))
             samples = [
-                _sample(condition, tiles, slot, value, first=first, seed=seed)
-                for slot, value in zip(slots, values, strict=True)
+                _sample(condition, tiles, run.start + at, value, sample=first + at, slot=run.slot + at, seed=seed)
+                for at, value in enumerate(values, start=start)
             ]
             batches.append(Batch(condition, number, tuple(samples)))
-        first += share
+        first += run.size
     return CorpusPlan(tuple(tiles), tuple(batches), total)
 
 
 def _sample(
-    condition: Condition, tiles: Sequence[ReferenceTile], slot: int, requested: float, *, first: int, seed: int
+    condition: Condition,
+    tiles: Sequence[ReferenceTile],
+    index: int,
+    requested: float,
+    *,
+    sample: int,
+    slot: int,
+    seed: int,
 ) -> PlannedSample:
-    """Return the sample at `slot` of a condition whose first sample is `first`; tiles are taken in turn.
+    """Return the sample at `index` among those of its condition; tiles are taken in turn.
 
     Its seed is of its tile, distortion, level (if several) and draw.
     """
-    draw, index = divmod(slot, len(tiles))
-    tile = tiles[index]
+    draw, turn = divmod(index, len(tiles))
+    tile = tiles[turn]
     tile_seed = derive_seed(seed, tile.tile.y, tile.tile.x)
     level = condition.level if condition.levels > 1 else 1
     seed_of_sample = sample_seed(tile_seed, tile.image.image_digest, condition.distortion, level, draw)
-    return PlannedSample(first + slot, slot, tile, draw, seed_of_sample, requested)
+    return PlannedSample(sample, slot, tile, draw, seed_of_sample, requested)
 
 
-def _reference_tiles(images: Sequence[ImageRecord], grid: TileGrid, count: int, seed: int) -> list[ReferenceTile]:
-    """Return `count` different tiles, distributed as evenly over the images as their sizes allow, image by image."""
+def _reference_tiles(
+    images: Sequence[ImageRecord],
+    grid: TileGrid,
+    count: int,
+    seed: int,
+    *,
+    earlier: Sequence[ReferenceTile],
+    per_shard: int,
+) -> list[ReferenceTile]:
+    """Return different tiles that make `count` with the `earlier` ones, in shards of their own.
+
+    Distributed as evenly over the images as their sizes allow, image by image.
+    """
     usable = [image for image in images if grid.available(image)]
     usable.sort(key=lambda image: derive_seed(seed, "order", image.image_digest))
-    quotas = even_quotas([grid.available(image) for image in usable], count)
+    capacities = [grid.available(image) for image in usable]
+    quotas, known = even_quotas(capacities, count), even_quotas(capacities, len(earlier))
+    if earlier and max(quotas) > CANDIDATES_AT_MOST:
+        raise PipelineError(
+            f"an image would give {max(quotas)} tiles, and a corpus can be extended to {CANDIDATES_AT_MOST} of an "
+            "image at most: choose another folder with --out"
+        )
+    number = -(-(earlier[-1].number + 1) // per_shard) * per_shard if earlier else 0
     tiles: list[ReferenceTile] = []
-    for image, quota in zip(usable, quotas, strict=True):
-        if quota:
-            chosen = grid.spread(image, quota, seed=derive_seed(seed, "tiles", image.image_digest))
-            tiles += [ReferenceTile(number, image, tile) for number, tile in enumerate(chosen, start=len(tiles))]
+    for image, quota, before in zip(usable, quotas, known, strict=True):
+        if quota > before:  # the first tiles of an image are the same for any quota
+            chosen = grid.spread(image, quota, seed=derive_seed(seed, "tiles", image.image_digest))[before:]
+            tiles += [ReferenceTile(at, image, tile) for at, tile in enumerate(chosen, start=number + len(tiles))]
     return tiles
 
 

@@ -35,7 +35,8 @@ def xarray_corpus(corpus: CorpusStore) -> xarray.Dataset:
     tiles = table["tile"].to_numpy()
     pristine = _lazy(corpus, PRISTINE)
     runs = [pristine[tiles[start] : tiles[stop - 1] + 1] for start, stop in consecutive(tiles.tolist())]
-    distorted = [_lazy(corpus, distorted_array(name)) for name in corpus.conditions]
+    lazy = {name: _lazy(corpus, distorted_array(name)) for name in corpus.conditions}
+    distorted = [lazy[name][slots] for name, slots in corpus.slots()]
     columns = {name: ("sample", table[name].to_numpy()) for name in table.column_names}
     return xarray.Dataset(
         {"pristine": (DIMENSIONS, da.concatenate(runs)), "distorted": (DIMENSIONS, da.concatenate(distorted))},

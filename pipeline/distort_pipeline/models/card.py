@@ -194,7 +194,8 @@ class ModelCard:
     def capabilities(self) -> ModelCapabilities:
         """The levels, severities and draws available from the model."""
         default = self.default_level
-        return ModelCapabilities(default.level, default.severity, self.is_multi_level, self.is_stochastic)
+        severities = tuple(level.severity for level in self.levels)
+        return ModelCapabilities(default.level, default.severity, self.is_multi_level, self.is_stochastic, severities)
 
     def has_truth_at(self, severity: float) -> bool:
         """Whether a true distortion can be computed: never of external pairs, between levels with a severity scale."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
 from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
 from distort_pipeline.data.files import Ledger, write_bytes
-from distort_pipeline.data.plans import Batch
+from distort_pipeline.data.plans import Batch, PlannedSample
 from distort_pipeline.data.requests import Distorted
+from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.data.truths import middle
 from distort_pipeline.metrics.acceptance import TileStatistics, content_statistics, tile_statistics
@@ -33,7 +35,7 @@ from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
 from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
-from distort_pipeline.steps.truth import BatchTruth, SharedTruth, judged_rows, own_truth, rows_to_show
+from distort_pipeline.steps.truth import BatchTruth, SharedTruth, cut_tile, judged_rows, own_truth, rows_to_show
 from distort_pipeline.training.crops import prefetch
 
 LIMITS = (0, 255)
@@ -101,6 +103,21 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     examples = [(*crops, truth.examples.get(row)) for row in shown if (crops := scores[row].crops)]
     png = png_bytes(compare_examples(examples))
     return write_batch(batch.name, pixels, records, report=report, png=png, truth=truth)
+
+
+def seconds_per_sample(models: Mapping[str, Path], sample: PlannedSample, root: Path, config: GenerateConfig) -> float:
+    """Return the seconds that `sample` takes to be distorted and scored, after a first time that warms up."""
+    size = 1 if config.whole_images else config.inference_batch_size
+    generator = load_composite(models, batch_size=size, precision=config.precision)
+    generator.set_sources([sample], root, seed=config.seed)
+    tile = np.stack([cut_tile(read_ingested(root, sample.tile.image), sample.tile)] * size)
+    for _ in range(2):
+        started = time.monotonic()
+        for part in generator.distort_batches(tile, [sample.seed] * size, [1.0] * size):
+            for distorted in part:
+                measured_labels(tile[0], distorted, config.metrics)
+                product_histogram(distorted)
+    return (time.monotonic() - started) / size
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
 from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR, Condition, build_conditions
-from distort_pipeline.data.corpus_metadata import KIND, VERSION, CorpusSettings, ModelLevel, ModelMetadata
+from distort_pipeline.data.corpus_metadata import (
+    EXTENDED_FROM,
+    KIND,
+    VERSION,
+    CorpusSettings,
+    ModelLevel,
+    ModelMetadata,
+)
 from distort_pipeline.data.manifests import Manifest
 from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
 from distort_pipeline.data.requests import QualityTarget
@@ -66,9 +73,20 @@ class PreparedCorpus:
         )
 
 
-def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, listed_in: Path) -> PreparedCorpus:
-    """Return the inputs and the plan of a corpus; PipelineError for an impossible request."""
-    folders = chosen_models(model_folders(models.resolve()), config.distortions, config.composite)
+def prepare_corpus(
+    config: GenerateConfig,
+    manifest: Manifest,
+    models: Path | Mapping[str, Path],
+    *,
+    listed_in: Path,
+    earlier: CorpusSettings | None = None,
+) -> PreparedCorpus:
+    """Return the inputs and the plan of a corpus; PipelineError for an impossible request.
+
+    `earlier` are the settings of a finished corpus: with more samples and otherwise the same settings, it is extended.
+    """
+    known = model_folders(models) if isinstance(models, Path) else models
+    folders = {name: folder.resolve() for name, folder in chosen_models(known, config.model_names).items()}
     cards = {name: read_card(folder) for name, folder in folders.items()}
     in_splits = [image for image in manifest.records if image.split in config.splits]
     if not in_splits:
@@ -80,11 +98,14 @@ def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, 
         raise PipelineError(f"no image of {listed_in} can be used; the first is {path}: {reason}")
     conditions = plan_conditions(cards, config)
     grid = TileGrid(None if config.whole_images else config.tile_px, config.crop_align or trained_align(cards))
+    settings = corpus_settings(dataclasses.replace(config, crop_align=grid.align_px), cards, manifest.digest)
+    if earlier is not None:
+        settings = extended(settings, earlier)
     plan = plan_corpus(
         images,
         conditions,
         grid,
-        count=config.count,
+        counts=settings.counts,
         samples_per_shard=config.samples_per_shard,
         seed=config.seed,
         allow_repeats=config.allow_repeats,
@@ -104,20 +125,33 @@ def prepare_corpus(config: GenerateConfig, manifest: Manifest, models: Path, *, 
         images=[image for image in images if image.image_digest in used],
         left_out=left_out,
         plan=plan,
-        settings=corpus_settings(dataclasses.replace(config, crop_align=grid.align_px), cards, manifest.digest),
+        settings=settings,
     )
 
 
-def chosen_models(
-    folders: Mapping[str, Path], distortions: Sequence[str], composites: Sequence[str]
-) -> dict[str, Path]:
-    """Return the models named in `distortions` or `composites`, else all of `folders`.
+def extended(settings: CorpusSettings, earlier: CorpusSettings) -> CorpusSettings:
+    """Return `settings` of a corpus that continues the one of `earlier` settings, if it can; else unchanged.
 
-    >>> folders = {name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}
-    >>> list(chosen_models(folders, ["jp2k"], [])), list(chosen_models(folders, [], ["jpeg+white_noise"]))
-    (['jp2k'], ['jpeg', 'white_noise'])
+    PipelineError for fewer samples.
     """
-    requested = [*distortions, *(name for composite in composites for name in composite.split(COMPOSITE_SEPARATOR))]
+    if not settings.is_extension_of(earlier):
+        return settings
+    count, counts = settings.counts[-1], earlier.counts
+    if count < counts[-1]:
+        raise PipelineError(
+            f"--count {count} is less than the {counts[-1]} samples of the finished corpus, which can only grow: "
+            "choose another folder with --out"
+        )
+    before = counts if count > counts[-1] else counts[:-1]
+    return dataclasses.replace(settings, generate={**settings.generate, **({EXTENDED_FROM: before} if before else {})})
+
+
+def chosen_models(folders: Mapping[str, Path], requested: Sequence[str]) -> dict[str, Path]:
+    """Return the `requested` models, else all of `folders`; PipelineError for an unknown name.
+
+    >>> list(chosen_models({name: Path(name) for name in ("jp2k", "jpeg", "white_noise")}, ["jpeg", "jp2k"]))
+    ['jp2k', 'jpeg']
+    """
     for name in requested:
         if name not in folders:
             raise PipelineError(f"no model of {name!r} is trained{did_you_mean(name, folders)}")
@@ -167,6 +201,11 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
         composites=config.composite,
         target=config.target,
     )
+    if config.num_levels is None and config.count < len(conditions):
+        raise PipelineError(
+            f"--count {config.count} is less than the {len(conditions)} conditions, each a distortion at one level: "
+            "raise --count, or choose with --distortions, --num-levels or --severity"
+        )
     for condition in conditions:
         if isinstance(condition.request, QualityTarget):
             _require_calibration(cards[condition.models[0]], condition.distortion)

@@ -113,7 +113,7 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
     table = source.corpus.table()
     columns = {name: table[name].to_numpy() for name in ("distortion", "batch", "tile", "level", "split")}
     conditions = source.corpus.conditions
-    columns["conditions"] = np.repeat(conditions, [source.corpus.metadata.samples[name] for name in conditions])
+    columns["conditions"] = source.corpus.conditions_of_samples()
     selected = matching(columns, {"distortion": config.distortions, "level": config.levels, "split": config.splits})
     if not selected.any():
         raise PipelineError(f"no sample of {source.corpus.folder} matches --select")

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.builds import StagedStore, require_destination
+from distort_pipeline.data.arrays import PIXELS
+from distort_pipeline.data.builds import LABELS, StagedStore, require_destination, restore_replaced, share_files
 from distort_pipeline.data.corpora import PRISTINE, distorted_array
 from distort_pipeline.data.corpus_metadata import (
     BatchReport,
     CorpusMetadata,
+    CorpusSettings,
     describe_corpus,
 )
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import Ledger, check_free_space, write_json
+from distort_pipeline.data.files import Ledger, check_free_space, to_json, write_json
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
-from distort_pipeline.data.plans import CorpusPlan
+from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
+from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
@@ -32,13 +35,12 @@ from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
-from distort_pipeline.steps.batches import BatchTask, make_batch
+from distort_pipeline.steps.batches import BatchTask, make_batch, seconds_per_sample
 from distort_pipeline.steps.corpus_plan import PreparedCorpus, prepare_corpus
 from distort_pipeline.steps.truth import TileTask, make_tile_shard
 from distort_pipeline.versions import package_versions
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 LEFT_OUT_SHOWN = 5
 
@@ -46,31 +48,45 @@ LEFT_OUT_SHOWN = 5
 def run(
     config: GenerateConfig,
     manifest_path: Path,
-    models: Path,
+    models: Path | Mapping[str, Path],
     out: Path,
     *,
     root: Path | None = None,
     workers: Workers | None = None,
+    earlier: CorpusSettings | None = None,
 ) -> Report:
-    """Write the corpus `out`; finished batches of an interrupted run are kept."""
+    """Write the corpus `out`; finished batches of an interrupted run are kept.
+
+    `models` are a folder of models, or names with the folders of models. A finished corpus of the same settings with
+    fewer samples is extended: its shards stay as they are. `earlier` are the settings of one that is made again.
+    """
     started = time.monotonic()
     require_destination(out)
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
     workers = workers or Workers(config.workers, config.threads_per_worker)
 
-    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path)
-    build = StagedStore(out, digest(dataclasses.asdict(corpus.settings)))
+    known = earlier or finished_settings(out)
+    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=known)
+    grows = known is not None and corpus.settings.counts[:-1] == known.counts and not earlier
+    build = StagedStore(out, digest(to_json(corpus.settings)), replaced=digest(to_json(known)) if grows else None)
     if build.complete():
         metadata = CorpusMetadata.load(out)
         remarks = (f"{out} is already complete; nothing to do", *_remarks(out, metadata))
         return Report("generate", {"samples": config.count, **_left_out_count(metadata)}, remarks)
     require_images(root)
+    if grows and (out / LABELS).is_dir():
+        raise PipelineError(
+            f"{out} has labels, which would lack the new samples: move {out / LABELS} away, label again"
+        )
     with build.writing() as work:
+        if grows:
+            share_files(out, work, [*SHARED, PIXELS, "ledger"])
         check_free_space(out, _bytes_needed(corpus.plan, Ledger(work), config.samples_per_shard))
         _create_arrays(work, corpus.plan, config)
         tile_tasks = _tile_tasks(corpus, config, work=work, root=root)
-        for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, label="tiles", unit="shards"):
+        tiles = {name: len(task.tiles) for name, task in tile_tasks.items()}
+        for _ in _run_unfinished(make_tile_shard, tile_tasks, work, workers, tiles, label="tiles", unit="tiles"):
             pass
         batch_tasks = _batch_tasks(corpus, config, work=work, root=root, threads=workers.threads)
         batches_now = _make_batches(batch_tasks, work, workers, stop=config.on_fail == "stop")
@@ -92,6 +108,65 @@ def run(
     return _report(out, metadata)
 
 
+BYTES_PER_PIXEL = 178_000 / 256**2  # of a sample and its share of a reference tile, measured; see README
+BATCH_BYTES, BATCH_SECONDS, START_SECONDS = 1e6, 0.3, 4.0  # reports, side-by-sides; imports: measured
+
+
+def estimate(
+    config: GenerateConfig,
+    manifest_path: Path,
+    models: Path | Mapping[str, Path],
+    out: Path,
+    *,
+    root: Path | None = None,
+) -> Report:
+    """Return the samples, bytes and seconds of a corpus, measured on a tile of each generator; nothing is written.
+
+    Of an extended corpus, the new ones.
+    """
+    manifest = read_manifest(manifest_path)
+    root = (root or manifest.root).resolve()
+    corpus = prepare_corpus(config, manifest, models, listed_in=manifest_path, earlier=finished_settings(out))
+    before = (0, *corpus.settings.counts)[-2]
+    planned_batches = [batch for batch in corpus.plan.batches if batch.samples[0].sample >= before]
+    samples: dict[tuple[str, ...], list[PlannedSample]] = {}
+    for batch in planned_batches:
+        samples.setdefault(batch.condition.models, []).extend(batch.samples)
+    seconds = sum(
+        len(planned) * seconds_per_sample({name: corpus.folders[name] for name in names}, planned[0], root, config)
+        for names, planned in samples.items()
+    )
+    batches = len(planned_batches)
+    total = START_SECONDS + (seconds + batches * BATCH_SECONDS) / max(config.workers, 1)
+    every = [sample for planned in samples.values() for sample in planned]
+    pixels = sum(sample.tile.tile.height * sample.tile.tile.width for sample in every)
+    size = batches * BATCH_BYTES + pixels * BYTES_PER_PIXEL
+    counts = {"samples": len(every), "tiles": len(corpus.plan.tiles), "bytes": round(size), "seconds": round(total)}
+    return Report(
+        "generate",
+        counts,
+        (
+            f"{len(every)} samples in {batches} batches, of {len(corpus.plan.tiles)} tiles; "
+            f"{corpus.plan.available_tiles} are available",
+            f"about {size / 1e6:.0f} MB and {total:.0f} s; nothing was written",
+        ),
+    )
+
+
+SHARED = ("records", "reports", "truth")  # folders with a file of each shard
+
+
+def finished_settings(out: Path) -> CorpusSettings | None:
+    """Return the settings of the finished local corpus at `out`; None if there is none."""
+    if isinstance(out, RemotePath):
+        return None
+    restore_replaced(out)
+    try:
+        return CorpusMetadata.load(out).settings
+    except PipelineError:  # nothing, or another store: a matter for `StagedStore`
+        return None
+
+
 def _packages(corpus: PreparedCorpus) -> dict[str, str]:
     """Return the versions of the packages that decide the bytes of a corpus."""
     backend = [backend_name(), "keras"] if any(card.network.needs_backend for card in corpus.cards.values()) else []
@@ -99,10 +174,10 @@ def _packages(corpus: PreparedCorpus) -> dict[str, str]:
 
 
 def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None:
-    slots = Counter(distorted_array(batch.condition.name) for batch in plan.batches for _ in batch.samples)
+    slots = {distorted_array(batch.condition.name): batch.samples[-1].slot + 1 for batch in plan.batches}
     create_arrays(
         work,
-        {} if config.whole_images else {PRISTINE: len(plan.tiles), **slots},
+        {} if config.whole_images else {PRISTINE: plan.tiles[-1].number + 1, **slots},
         tile_px=config.tile_px,
         per_shard=config.samples_per_shard,
         per_chunk=config.tiles_per_chunk,
@@ -110,20 +185,22 @@ def _create_arrays(work: Path, plan: CorpusPlan, config: GenerateConfig) -> None
 
 
 def _tile_tasks(corpus: PreparedCorpus, config: GenerateConfig, *, work: Path, root: Path) -> dict[str, TileTask]:
-    tiles, truths = corpus.plan.tiles, corpus.shared_truths
+    shards: dict[int, list[ReferenceTile]] = {}
+    for tile in corpus.plan.tiles:
+        shards.setdefault(tile.number // config.samples_per_shard, []).append(tile)
     tasks = [
         TileTask(
             work=work,
             root=root,
             number=number,
-            tiles=tiles[first : first + config.samples_per_shard],
-            truths=truths,
+            tiles=tuple(tiles),
+            truths=corpus.shared_truths,
             truth_images=config.truth_images,
             seed=config.seed,
             whole_images=config.whole_images,
             significances=corpus.needs_significances,
         )
-        for number, first in enumerate(range(0, len(tiles), config.samples_per_shard))
+        for number, tiles in shards.items()
     ]
     return {task.name: task for task in tasks}
 
@@ -149,24 +226,33 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
     """Return the number of bytes of the unfinished shards without compression."""
     shards = plan.tile_shards(tiles_per_shard)
     finished = ledger.finished([*shards, *(batch.name for batch in plan.batches)])
-    tiles = [tile for index, tile in enumerate(plan.tiles) if shards[index // tiles_per_shard] not in finished]
+    tiles = [tile for tile in plan.tiles if shards[tile.number // tiles_per_shard] not in finished]
     tiles += [sample.tile for batch in plan.batches if batch.name not in finished for sample in batch.samples]
     return sum(3 * tile.tile.height * tile.tile.width for tile in tiles)
 
 
 def _run_unfinished(
-    function: Callable[[Task], Result],
+    function: Callable[[Task], dict[str, Any]],
     tasks: Mapping[str, Task],
     work: Path,
     workers: Workers,
+    sizes: Mapping[str, int],
     *,
     label: str,
     unit: str,
-) -> Iterator[Result]:
-    """Yield the result of each of the named `tasks` that is not in the ledger yet."""
+) -> Iterator[Any]:
+    """Yield the ledger entry of each of the named `tasks` that is not in the ledger yet; `sizes` are in units."""
     finished = Ledger(work).finished(tasks)
     results = run_tasks(function, [task for name, task in tasks.items() if name not in finished], workers)
-    return track(results, total=len(tasks), label=label, unit=unit, done=len(finished))
+    done = sum(sizes[name] for name in finished)
+    return track(
+        results,
+        total=sum(sizes.values()),
+        label=label,
+        unit=unit,
+        done=done,
+        size=lambda entry: sizes[entry["shard"]],
+    )
 
 
 def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, *, stop: bool) -> int:
@@ -175,7 +261,8 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
     if stop:  # also at a batch of an earlier run: running again must not hide a rejection
         for entry in Ledger(work).entries(sorted(finished)):
             _stop_at_rejection(entry, work)
-    for entry in _run_unfinished(make_batch, tasks, work, workers, label="generate", unit="batches"):
+    samples = {name: len(task.batch.samples) for name, task in tasks.items()}
+    for entry in _run_unfinished(make_batch, tasks, work, workers, samples, label="generate", unit="samples"):
         if stop:
             _stop_at_rejection(entry, work)
     return len(tasks) - len(finished)

@@ -134,8 +134,8 @@ class TileTask:
         return tile_shard(self.number)
 
 
-def make_tile_shard(task: TileTask) -> str:
-    """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return its name."""
+def make_tile_shard(task: TileTask) -> dict[str, Any]:
+    """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return the entry."""
     slots = [reference.number for reference in task.tiles]
     pixels = PixelWriter(task.work, PRISTINE, slots, whole_images=task.whole_images)
     histograms = []
@@ -175,8 +175,9 @@ def make_tile_shard(task: TileTask) -> str:
         "records": digest_rows(records),
         "truth": arrays_digest(truth),
     }
-    Ledger(task.work).note(task.name, {**entry, "digest": digest(entry)}, [*pixel_files, table, truth_file])
-    return task.name
+    entry = {**entry, "digest": digest(entry)}
+    Ledger(task.work).note(task.name, entry, [*pixel_files, table, truth_file])
+    return entry
 
 
 def _shared_images(

@@ -1,0 +1,161 @@
+"""distort, list and score: single images and folders of images, without a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distort_pipeline.api import (
+    LEAST_PX,
+    Generator,
+    distort,
+    each_image,
+    list_distortions,
+    list_generators,
+    load_generator,
+)
+from distort_pipeline.commands.inputs import known_models
+from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.images import decode, encode_png, image_digest
+from distort_pipeline.data.lists import Entry, is_archive
+from distort_pipeline.data.sources import Source, open_source, read_bytes
+from distort_pipeline.errors import PipelineError, did_you_mean
+from distort_pipeline.execution import track
+from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, feature_divergences, nss_histograms
+from distort_pipeline.records import Image, Report, derive_seed
+
+
+def distort_files(
+    source: Path,
+    out: Path,
+    name: str,
+    *,
+    severity: float | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, float] | None = None,
+    models: Path | None = None,
+) -> Report:
+    """Write the images of `source`, a file, folder or archive, distorted to `out`, as PNG files under the same names.
+
+    By the generator `name`; with `parameters` by the true distortion. The seed of an image depends on `seed` and its
+    pixels. No file is replaced.
+    """
+    change = _change(name, severity, parameters, models)
+    found = find_images(source)
+    targets = _targets(found, out)
+    for target in targets.values():
+        if target.exists():
+            raise PipelineError(f"{target} exists; choose another folder or file for the distorted images")
+    unusable: list[str] = []
+    images = _usable(found, unusable)
+    for path, image in track(images, total=len(targets), label="distort", unit="images"):
+        write_bytes(targets[path], encode_png(change(image, derive_seed(seed, image_digest(image)))))
+    done = len(targets) - len(unusable)
+    if not done:
+        raise PipelineError(f"no image of {source} can be used; the first is {unusable[0]}")
+    return Report("distort", {"images": done, "unusable": len(unusable)}, (*unusable, f"{done} images: {out}"))
+
+
+def _change(
+    name: str, severity: float | None, parameters: Mapping[str, float] | None, models: Path | None
+) -> Callable[[Image, int], Image]:
+    """Return the function of an image and a seed."""
+    if parameters:
+        if severity is not None:
+            raise PipelineError("--severity is of generators, --set of true distortions: give one of them")
+        return lambda image, seed: distort(name, image, seed=seed, **parameters)
+    known = known_models(models)
+    if name not in known and not Path(name).is_dir():
+        raise PipelineError(f"--with: no generator is called {name!r}{did_you_mean(name, known)}")
+    generator: Generator = load_generator(known.get(name, name))
+    return lambda image, seed: np.asarray(generator(image, severity, seed))
+
+
+def find_images(path: Path) -> Source:
+    """Return the images at `path`: one file, or a source of `ingest`; PipelineError if there are none."""
+    is_image = path.is_file() and not is_archive(path.name) and path.suffix.lower() not in (".csv", ".jsonl")
+    source = Source(path.parent, (Entry(path.name),), ()) if is_image else open_source(path)
+    if not source.listed:
+        raise PipelineError(f"{path} holds no image")
+    return source
+
+
+def _targets(source: Source, out: Path) -> dict[str, Path]:
+    """Return path → PNG file to write: `out` itself for one image if it ends in .png, else a file in `out`."""
+    paths = [entry.path for entry in source.listed]
+    if out.suffix.lower() == ".png":
+        if len(paths) > 1:
+            raise PipelineError(f"{len(paths)} images cannot be written to the one file {out}; name a folder")
+        return {paths[0]: out}
+    targets = {path: out / Path(path).with_suffix(".png") for path in paths}
+    by_target = {target: path for path, target in targets.items()}
+    for path, target in targets.items():
+        if by_target[target] != path:
+            raise PipelineError(f"{path} and {by_target[target]} would both become {target}; rename one")
+    return targets
+
+
+def _usable(source: Source, unusable: list[str]) -> Iterator[tuple[str, Image]]:
+    """Yield path and pixels of the usable images of a source; the others become lines of `unusable`."""
+    for entry in source.listed:
+        try:
+            image = decode(read_bytes(source.root, entry.path))[0]
+        except PipelineError as error:
+            unusable.append(f"{entry.path} left out: {error}")
+        else:
+            yield entry.path, image
+
+
+def score_folders(a: Path, b: Path) -> tuple[Report, dict[str, Any]]:
+    """Return JSD_NSS and the divergence of each NSS feature in bits, between all images of `a` and all of `b`."""
+    pooled, lines, counts = [], [], []
+    for source in (a, b):
+        unusable: list[str] = []
+        found = find_images(source)
+        images = track(_usable(found, unusable), total=len(found.listed), label=str(source), unit="images")
+        histograms = [
+            np.sum([nss_histograms(one) for one in each_image(image, LEAST_PX["nss_features"])], axis=0)
+            for _, image in images
+        ]
+        if not histograms:
+            raise PipelineError(f"no image of {source} can be used; the first is {unusable[0]}")
+        pooled.append(np.sum(histograms, axis=0))
+        counts.append(len(histograms))
+        lines += unusable
+    bits = feature_divergences(pooled[0], pooled[1])
+    values = {"images": counts, "jsd_nss": bits[JSD_NSS], "features": bits}
+    lines.append(f"JSD_NSS {bits[JSD_NSS]:.5f} bits between {counts[0]} images of {a} and {counts[1]} of {b}")
+    lines += [f"  {name:8} {bits[name]:.5f}" for name in NSS_FEATURES]
+    return Report("score", {"jsd_nss": bits[JSD_NSS]}, tuple(lines)), values
+
+
+def listed(models: Path | None = None) -> tuple[Report, dict[str, Any]]:
+    """Return the true distortions with parameters and presets, and the generators with levels, origin and verdict."""
+    distortions, generators = list_distortions(), list_generators(models)
+    lines = ["distortions: the codec or algorithm itself"]
+    for name, about in distortions.items():
+        parameters = ", ".join(about.parameters) + (", at random" if about.random else "")
+        lines.append(f"  {name}: {parameters}; presets {', '.join(about.presets) or 'none'}")
+    lines.append("generators: learned")
+    for name, generator in generators.items():
+        levels = ", ".join(
+            f"{severity:g} {' '.join(f'{key} {value:g}' for key, value in parameters.items())}".strip()
+            for severity, parameters in generator.levels.items()
+        )
+        lines += [
+            f"  {name}: severity {levels}",
+            f"    {generator.origin}",
+            f"    {generator.verdict}; in {generator.folder}",
+        ]
+    values = {
+        "distortions": {name: asdict(about) for name, about in distortions.items()},
+        "generators": {
+            name: {**asdict(generator), "folder": str(generator.folder), "verdict": generator.verdict}
+            for name, generator in generators.items()
+        },
+    }
+    return Report("list", {}, tuple(lines)), values
