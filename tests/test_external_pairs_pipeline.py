@@ -64,6 +64,15 @@ def test_batches_are_compared_with_true_images_of_validation(workplace):
     assert len(corpus) == 6
 
 
+def test_the_corpus_carries_the_evaluation_of_its_model(workplace):
+    verdict = open_corpus(workplace / "corpus").metadata.models["lens"].evaluation
+    assert (verdict.nearest, verdict.images) == ("lens", 1)
+    page = (workplace / "corpus" / "index.html").read_text()
+    assert "Evaluation of the models" in page
+    assert (verdict.state == "bad") == ('class="verdict bad"' in page)
+    assert verdict.objections.split(",")[0] in page
+
+
 def test_the_card_names_external_pairs(workplace):
     assert read_json(workplace / "models" / "lens" / "store.json")["external"] is True
     assert "external pairs" in (workplace / "models" / "lens" / "README.md").read_text()

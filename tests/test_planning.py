@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 from collections import Counter
 from itertools import pairwise
 
@@ -147,6 +148,28 @@ def test_a_corpus_adds_up(album, count, allow_repeats, tile_px, samples_per_shar
         assert len({(sample.tile.number, sample.draw) for sample in condition_samples}) == len(condition_samples)
         if not is_random and not allow_repeats:
             assert {sample.draw for sample in condition_samples} <= {0}
+
+
+def shared(first, second, tile_px=256):
+    """Return the share of a tile's pixels in another."""
+    down, across = abs(first.y - second.y), abs(first.x - second.x)
+    return max(tile_px - down, 0) * max(tile_px - across, 0) / tile_px**2
+
+
+@pytest.mark.parametrize(("max_overlap", "available"), [(1.0, 33 * 33), (0.5, 25), (0.25, 9), (0.0, 9)])
+def test_neighbouring_tiles_share_no_more_than_the_bound(max_overlap, available):
+    grid, album = TileGrid(256, 16, max_overlap), image(0, 768, 768)
+    assert grid.available(album) == available
+    tiles = grid.spread(album, min(available, 25), seed=3)
+    assert len(set(tiles)) == len(tiles) == min(available, 25)
+    assert max(shared(a, b) for a, b in itertools.combinations(tiles, 2)) <= max_overlap
+
+
+def test_tiles_that_share_least_are_taken_first():
+    grid, album = TileGrid(256, 16), image(0, 800, 600)
+    for count, most in ((6, 0), (7, 0.5), (15, 0.5), (16, 0.75)):
+        tiles = grid.spread(album, count, seed=1)
+        assert max(shared(a, b) for a, b in itertools.combinations(tiles, 2)) <= most
 
 
 def test_one_tile_is_distorted_by_every_model():

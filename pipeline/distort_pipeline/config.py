@@ -64,6 +64,7 @@ def one_of(values: tuple[Any, ...]) -> Range:
 
 POSITIVE = Range("positive", exclusiveMinimum=0)
 FROM_0 = Range("0 or more", minimum=0)
+SHARE = Range("between 0 and 1", minimum=0, maximum=1)
 FRACTION = Range("between 0 and 1, both excluded", exclusiveMinimum=0, exclusiveMaximum=1)
 BELOW_1 = Range("from 0, below 1", minimum=0, exclusiveMaximum=1)
 SIDE_PX = Range(f"a positive multiple of {NETWORK_MULTIPLE_PX}", exclusiveMinimum=0, multipleOf=NETWORK_MULTIPLE_PX)
@@ -346,6 +347,7 @@ class GenerateConfig(ConfigSection):
     samples_per_shard: int = setting(256, "Samples per shard, batch, task and report.", POSITIVE, option=True)
     tiles_per_chunk: int = setting(16, "Samples per compressed chunk of a shard.", POSITIVE)
     crop_align: int | None = setting(None, "Grid of the tiles' offsets, px; null: as in training.", one_of(CROP_ALIGNS))
+    max_overlap: float = setting(1.0, "Largest share of pixels shared by neighbouring tiles.", SHARE, option=True)
     allow_repeats: bool = setting(False, "Allow the same tile again for a deterministic model.", option=True)
     truth_images: int = setting(8, "Truly distorted images per report.", POSITIVE, option=True)
     metrics: tuple[str, ...] = setting(METRICS, "Metrics in the record of each sample.", COMPUTED)

@@ -139,6 +139,20 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class ModelVerdict:
+    """The verdict of an evaluation on one generator."""
+
+    state: str  # good, bad or unknown
+    objections: str  # '' without any
+    nearest: str  # the true distortion nearest to it
+    images: int  # validation images
+    c2st: str | None = None  # good, bad or unknown: inconclusive; None if not tested, as the accuracy
+    c2st_accuracy: float | None = None  # chance is 0.5
+    c2st_low: float | None = None  # of the 95 % interval over images
+    c2st_high: float | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """The outcome of a step, as counts that add up and as lines of text."""
 

@@ -16,6 +16,7 @@ import pytest
 from fake_reports import NASTY, fake_corpus, page_of
 
 from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.corpus_metadata import CorpusMetadata
 from distort_pipeline.data.images import decode
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.reports.charts import histogram_chart, threshold_chart
@@ -328,8 +329,40 @@ def test_an_identity_generator_gets_no_good_verdict(tmp_path):
     batches = read_batches(corpus / "reports")
     summaries = summaries_of(batches)
     mismatched = [summary.name for summary in summaries if summary.is_mismatched]
-    state, sentence = verdict(batches, len(batches), summaries)
+    state, sentence = verdict(CorpusMetadata.load(corpus), batches, summaries)
     assert mismatched
     assert state == "unknown"
     assert "mismatched: nearer to another distortion than to the learned one" in sentence
     assert sum("nearer to the pristine images" in caution for caution in findings(corpus)) == len(mismatched)
+
+
+def model_of(state, objections):
+    return {
+        "digest": "ab" * 32, "origin": "least-squares fit", "levels": [], "random": False, "grey": False,
+        "evaluation": {
+            "state": state, "objections": objections, "nearest": "jpeg", "images": 12, "c2st": "bad",
+            "c2st_accuracy": 0.81, "c2st_low": 0.74, "c2st_high": 0.88,
+        },
+    }  # fmt: skip
+
+
+def test_a_page_is_not_green_where_the_evaluation_of_a_model_is_red(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=1)
+    change(
+        corpus / "store.json", lambda store: store["models"].update(jpeg=model_of("bad", "has a C2ST accuracy of 0.81"))
+    )
+    text = page_of(corpus)
+    evaluated = "in its evaluation jpeg failed: has a C2ST accuracy of 0.81."
+    assert heading(text) == f"bad: All 2 batches are accepted; {evaluated}"
+    assert "0.810 (0.74 to 0.88)" in text
+    change(corpus / "store.json", lambda store: store["models"].update(jpeg=model_of("good", "")))
+    assert heading(page_of(corpus)) == "good: All 2 batches are accepted."
+
+
+def test_tiles_that_share_pixels_are_said_near_the_top(tmp_path: Path):
+    corpus = fake_corpus(tmp_path, batches=1)
+    change(corpus / "store.json", lambda store: store["overlap"].update(tiles_with_overlap=400, mean_fraction=0.79))
+    remark = "400 of 500 tiles share pixels with another tile of their image, 79% of a tile on average"
+    text = page_of(corpus)
+    assert text.index(remark) < text.index('id="overview"')
+    assert any(remark in finding for finding in findings(corpus))

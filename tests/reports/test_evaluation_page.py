@@ -14,12 +14,13 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.c2st import C2STReport, C2STResult, SeverityTSTR, TSTRResult
 from distort_pipeline.metrics.classifier import Accuracy, RankCorrelation
 from distort_pipeline.metrics.evaluation import EvalImages, measure, summarise
-from distort_pipeline.records import to_uint8
-from distort_pipeline.reports.evaluation import nearest_text, remarks, render, tables, verdict
+from distort_pipeline.records import ModelVerdict, to_uint8
+from distort_pipeline.reports.evaluation import model_verdict, nearest_text, remarks, render, tables, verdict
 from distort_pipeline.reports.evaluation_results import metrics, text_table
 from distort_pipeline.reports.side_by_side import EmbeddedImage
 
 NASTY = "<script>alert(1)</script>"
+GOOD = ModelVerdict("good", "", "noise", 2)
 
 
 def scene(seed):
@@ -64,7 +65,7 @@ def metadata(models):
     return EvaluationMetadata(
         digest="ef" * 32,
         settings={"evaluate": {"draws": 1}},
-        models={name: EvaluatedModel("cd" * 32, 1000, "noise") for name in models},
+        models={name: EvaluatedModel("cd" * 32, "fit", "noise", GOOD) for name in models},
         distortions={
             "noise": TrueDistortion("noise", 1, {"sigma": 12}, False),
             "coarse": TrueDistortion("coarse", 1, {}, True),
@@ -97,7 +98,7 @@ class Page(HTMLParser):
 
 
 def test_a_diagonal_dominant_generator_gets_a_good_verdict():
-    result = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 31))})
+    result = evaluation({"noise": ("noise", good_noise), "coarse": ("coarse", lambda p, _: coarse(p, 32))})
     assert verdict(result)[0] == "good"
     assert verdict(result)[1].startswith("All 2 generators are nearest")
     assert remarks(result) == []
@@ -157,8 +158,12 @@ def test_colour_differences_invisible_to_jsd_nss_appear_in_the_nss_features():
 def test_a_wrong_severity_gets_no_good_verdict():
     result = evaluation({"severe": ("noise", lambda p, s: noise(p, s, 24))})
     assert result.diagonal_dominant("severe")
-    assert verdict(result)[0] == "unknown"
-    assert "dB below true noise" in remarks(result)[0]
+    state, sentence = verdict(result)
+    assert state == "bad"
+    assert "but differ from the truth: severe (" in sentence
+    assert "strength: PSNR -6" in remarks(result)[0]
+    assert model_verdict(result, None, "severe").state == "bad"
+    assert metrics(result).models["severe"].accepted == 0
 
 
 def test_the_page_is_a_single_well_formed_file_without_links_or_scripts():
@@ -222,13 +227,13 @@ def test_metrics_are_read_as_written_and_damaged_ones_refused(tmp_path):
 
 
 def accuracy(share):
-    return Accuracy(share, share - 0.1, min(share + 0.1, 1), 4, 128)
+    return Accuracy(share, share - 0.1, min(share + 0.1, 1), 8, 256)
 
 
 @pytest.mark.parametrize(
     ("share", "positive_control", "state", "chip"),
     [
-        (0.9, 0.9, "unknown", "◆ above the goal"),
+        (0.9, 0.9, "bad", "◆ above the goal"),
         (0.5, 0.9, "good", "● within the goal"),
         (0.5, 0.5, "good", "○ inconclusive"),
     ],
@@ -236,18 +241,18 @@ def accuracy(share):
 def test_the_c2st_is_in_the_verdict_and_on_the_page(share, positive_control, state, chip):
     result = evaluation({NASTY: ("noise", good_noise)})
     confusion = np.array([[60, 4], [4, 60]])
-    tstr_result = TSTRResult(("pristine", NASTY), accuracy(0.8), accuracy(0.9), confusion, confusion)
+    tstr_result = TSTRResult(("pristine", NASTY), accuracy(0.8), accuracy(0.9), confusion, confusion, (0.85, 0.93))
     c2st = C2STReport(
         {NASTY: C2STResult(accuracy(share), accuracy(0.5), True, accuracy(positive_control))}, tstr_result, None
     )
-    assert verdict(result, c2st)[0] == state
+    assert verdict(result, c2st)[0] == model_verdict(result, c2st, NASTY).state == state
     assert any("C2ST accuracy" in remark for remark in remarks(result, c2st)) == (share == 0.9)
     text = render(result, metadata(result.models), {}, c2st)
     page = Page(text)
     assert NASTY not in text
     assert page.tags.count("svg") == 2 + 6 + 1
     assert chip in text
-    assert "TSTR reaches 88.9% of TRTR" in text
+    assert "TSTR reaches 88.9% of TRTR (95 % interval 85.0% to 93.0% over 8 photographs)" in text
     assert "94 %" in text  # 60 of 64
     figures = metrics(result, c2st)
     assert figures.models[NASTY].c2st_positive_control == positive_control
@@ -256,17 +261,21 @@ def test_the_c2st_is_in_the_verdict_and_on_the_page(share, positive_control, sta
 
 def test_tstr_severity_regression_is_on_the_page_of_multi_level_generators():
     result = evaluation({NASTY: ("noise", good_noise)})
-    tstr, trtr = (RankCorrelation(value, value - 0.1, value + 0.05, 4, 1280) for value in (0.812, 0.84))
-    tstr_result = SeverityTSTR({NASTY: tstr}, {NASTY: trtr})
+    tstr, trtr = (RankCorrelation(value, value - 0.1, value + 0.05, 8, 1280) for value in (0.812, 0.84))
+    tstr_result = SeverityTSTR({NASTY: tstr}, {NASTY: trtr}, (0.955, 0.98))
     figures = plain(metrics(result, C2STReport({}, None, tstr_result)))["severity_tstr"]
     assert figures == {
         NASTY: {"tstr": 0.812, "trtr": 0.84}, "ratio": 0.966667, "meaningful": 1,
+        "ratio_low": 0.955, "ratio_high": 0.98,
     }  # fmt: skip
     c2st_result = C2STResult(accuracy(0.5), accuracy(0.5), True, accuracy(0.9))
     text = render(result, metadata(result.models), {}, C2STReport({NASTY: c2st_result}, None, tstr_result))
     Page(text)
     assert NASTY not in text
-    assert "TSTR reaches 96.7% of TRTR; the goal of 95% is reached" in text
+    assert (
+        "TSTR reaches 96.7% of TRTR (95 % interval 95.5% to 98.0% over 8 photographs); the goal of 95% is reached"
+        in text
+    )
     assert "<b>0.812</b>" in text
     assert "(0.71 to 0.86)" in text
     assert "Severity regression" not in render(

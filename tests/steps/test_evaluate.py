@@ -150,7 +150,7 @@ def test_the_noise_floor_of_noise_is_between_the_stored_draw_and_a_second_draw(e
     assert {row["distortion"] for row in rows_of(out, measured="true again")} == {"white_noise"}  # no other is random
     content = {row["distortion"]: float(row["value"]) for row in rows_of(out, compared_with="true on other images")}
     assert set(content) == {"jpeg", "white_noise"}  # a single image has the external distortion
-    assert 0 < value_of(out, distortion="jpeg", measured="random half") < content["jpeg"]
+    assert 0 < floor < content["white_noise"]
 
 
 def test_everything_a_reader_needs_lies_in_the_folder(evaluated):
@@ -246,7 +246,7 @@ def test_c2st_has_an_identity_generator_and_a_random_one_with_its_diversity(eval
         metrics["models"]["noisy"]["diversity_matches"] == 0
     )  # (18/19)² is within 10 % of 1, and the clipped tails are not
     assert 0 <= metrics["tstr"]["tstr"] <= 1
-    assert metrics["tstr"]["ratio"] == pytest.approx(metrics["tstr"]["tstr"] / metrics["tstr"]["trtr"], abs=1e-5)
+    assert "ratio" not in metrics["tstr"]  # of two photographs
 
 
 def test_without_c2st_steps_there_is_no_c2st_and_a_deterministic_generator_of_noise_repeats_itself(

@@ -15,7 +15,7 @@ from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
 from distort_pipeline.data.requests import Request
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import ImageRecord, Judgement, SampleRecord, canonical, digest
+from distort_pipeline.records import ImageRecord, Judgement, ModelVerdict, SampleRecord, canonical, digest
 
 KIND = "corpus"
 VERSION = 5
@@ -88,6 +88,7 @@ class ModelMetadata:
     levels: tuple[ModelLevel, ...]
     random: bool  # whether the output depends on the seed
     grey: bool  # whether it was trained on grey images only
+    evaluation: ModelVerdict | None = None  # of the evaluation beside the models; None without
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from distort_pipeline.data.files import read_json, write_json
+from distort_pipeline.data.files import from_json, read_json, read_metadata, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.evaluation import QualityPair, Row
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.records import digest
+from distort_pipeline.records import ModelVerdict, digest
 from distort_pipeline.versions import package_versions
 
 KIND = "evaluation"
-VERSION = 4
+VERSION = 5
 METRICS = "metrics.json"
 DECIMALS = 6  # of bits: a hundredth of the smallest noise floor, coarser than differences between library versions
 PACKAGES = ("keras", "numpy", "opencv-python-headless", "scipy")
@@ -38,6 +38,7 @@ class EvaluatedModel:
     digest: str  # of the weights
     origin: str  # how it was made: fits, network, adversarial steps kept
     learned: str  # its true distortion
+    verdict: ModelVerdict
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class ModelMetrics:
     jsd_nss_pristine: float  # identity baseline
     diagonal_dominant: int  # 0 or 1
     nearest_features: int  # diagonal-dominant NSS features, of twelve
+    accepted: int  # 0 or 1: whether all statistics are within their thresholds
+    excess: float  # of the statistic farthest out, in multiples of its threshold
     quality: QualityPair
     noise_floor: float | None = None  # None if deterministic
     draw_correlation_generated: float | None = None  # between the residuals of two draws
@@ -110,8 +113,10 @@ class TSTRMetrics:
 
     tstr: float
     trtr: float
-    ratio: float
-    meaningful: int  # 0 or 1
+    meaningful: int  # 0 or 1: whether the ratio says anything
+    ratio: float | None = None
+    ratio_low: float | None = None  # of the 95 % interval over images
+    ratio_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: plain(entry) for name, entry in value.items() if entry is not None}
     return round(value, DECIMALS) if isinstance(value, float) else value
+
+
+def verdicts_in(folder: Path) -> dict[str, ModelVerdict]:
+    """Return digest of the weights → verdict of each generator of the evaluation in `folder`; none if there is none."""
+    if not (folder / "store.json").is_file():
+        return {}
+    models = read_metadata(folder, KIND, VERSION)["models"]
+    evaluated = (from_json(EvaluatedModel, model, folder / "store.json") for model in models.values())
+    return {model.digest: model.verdict for model in evaluated}
 
 
 def write_run(folder: Path, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,24 +110,43 @@ class CorpusPlan:
 
 @dataclass(frozen=True)
 class TileGrid:
-    """The possible tiles of an image: squares of `tile_px` on a grid of `align_px`, or the whole image for None."""
+    """The possible tiles of an image: squares of `tile_px` on a grid of `align_px`, or the whole image for None.
+
+    Neighbouring tiles share at most `max_overlap` of their pixels.
+    """
 
     tile_px: int | None
     align_px: int
+    max_overlap: float = 1.0
 
     def available(self, image: ImageRecord) -> int:
         """Return the number of different tiles of `image`."""
-        if self.tile_px is None:
-            return 1
-        return offsets_available(image.height, image.width, tile_px=self.tile_px, align_px=self.align_px)
+        return 1 if self.tile_px is None else self._available(image, self._strides(self.tile_px)[-1], self.tile_px)
 
     def spread(self, image: ImageRecord, count: int, *, seed: int) -> list[Tile]:
-        """Return `count` different tiles of `image`, far apart."""
+        """Return `count` different tiles of `image`, far apart: of the widest grid with so many."""
         if self.tile_px is None:
             return [Tile(0, 0, image.height, image.width)]
-        return spread_tiles(
-            image.height, image.width, tile_px=self.tile_px, count=count, align_px=self.align_px, seed=seed
-        )
+        strides, tile_px = self._strides(self.tile_px), self.tile_px
+        stride = next((px for px in strides if self._available(image, px, tile_px) >= count), strides[-1])
+        return spread_tiles(image.height, image.width, tile_px=tile_px, count=count, align_px=stride, seed=seed)
+
+    def _strides(self, tile_px: int) -> list[int]:
+        """Return the widths of possible grids: without overlap first, the finest last.
+
+        >>> TileGrid(256, 16)._strides(256), TileGrid(256, 16, 0.5)._strides(256), TileGrid(250, 16, 0.0)._strides(250)
+        ([256, 128, 64, 32, 16], [256, 128], [256])
+        """
+        finest = max(self._aligned(tile_px * (1 - self.max_overlap)), self.align_px)
+        strides = [self._aligned(tile_px / 2**halvings) for halvings in range(tile_px.bit_length())]
+        return [*(stride for stride in dict.fromkeys(strides) if stride > finest), finest]
+
+    def _aligned(self, px: float) -> int:
+        return math.ceil(px / self.align_px) * self.align_px
+
+    @staticmethod
+    def _available(image: ImageRecord, stride: int, tile_px: int) -> int:
+        return offsets_available(image.height, image.width, tile_px=tile_px, align_px=stride)
 
 
 def plan_corpus(
@@ -157,8 +177,8 @@ def plan_corpus(
     if repeats and not allow_repeats:
         raise PipelineError(
             f"{total} different tiles are available and {', '.join(repeats)} would need {largest}; these models are "
-            "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, or "
-            "pass --allow-repeats"
+            "deterministic, so a repeated tile would be a repeated sample: lower --count, add more images, raise "
+            "--max-overlap, or pass --allow-repeats"
         )
     tiles: list[ReferenceTile] = []
     for count in counts:

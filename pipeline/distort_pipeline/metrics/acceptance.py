@@ -222,7 +222,7 @@ def _block_means(plane: Plane) -> Floats:
 def judge(
     generated: TileStatistics,
     true: TileStatistics,
-    photographs: Sequence[str] | NDArray[Any],
+    photographs: Sequence[str] | Sequence[int] | NDArray[Any],
     redrawn: TileStatistics | None = None,
     *,
     rng: np.random.Generator,

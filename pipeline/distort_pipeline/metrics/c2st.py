@@ -25,6 +25,8 @@ from distort_pipeline.metrics.classifier import (
     accuracy,
     folds,
     rank_correlation,
+    ratio_interval,
+    srcc,
 )
 from distort_pipeline.metrics.evaluation import EvalImages
 from distort_pipeline.metrics.severity_sweep import SweepVersions
@@ -33,6 +35,8 @@ from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, 
 GOAL = 0.60  # ours: two of five tiles are classified wrongly; chance classifies one of two wrongly
 POSITIVE_CONTROL_SCALE = 0.8  # of the true residual: a sensitive classifier tells it from the whole residual
 TOO_EASY = 0.99  # accuracy on true tiles above which a ratio to it says nothing
+CHANCE = 0.5
+RATIO_IMAGES = 8  # photographs; from fewer no ratio is shown
 TSTR_GOAL = 0.95  # ours: of the accuracy or correlation after training on true tiles
 MIN_IMAGES = 2  # one for training, another for testing
 
@@ -48,14 +52,14 @@ class C2STResult:
 
     @property
     def sensitive(self) -> bool:
-        """Whether the classifier tells a residual a fifth too weak from the true residual."""
-        return self.positive_control.share > GOAL
+        """Whether the classifier tells a residual a fifth too weak, with an interval off chance."""
+        return self.positive_control.share > GOAL and self.positive_control.low > CHANCE
 
     @property
     def state(self) -> Literal["good", "bad", "unknown"]:
-        """'bad' above GOAL, else 'good' for a sensitive classifier and 'unknown' for any other."""
+        """'bad' above GOAL with an interval off chance, 'good' within it for a sensitive classifier, else 'unknown'."""
         if self.generated.share > GOAL:
-            return "bad"
+            return "bad" if self.generated.low > CHANCE else "unknown"
         return "good" if self.sensitive else "unknown"
 
 
@@ -68,6 +72,12 @@ class TSTRResult:
     trtr: Accuracy
     tstr_confusion: NDArray[np.int64]  # (kinds, kinds) tiles: true kind, predicted kind
     trtr_confusion: NDArray[np.int64]
+    ratio_interval: tuple[float, float]  # 95 %, bootstrapped over photographs
+
+    @property
+    def images(self) -> int:
+        """The number of photographs."""
+        return self.tstr.images
 
     @property
     def ratio(self) -> float:
@@ -76,8 +86,8 @@ class TSTRResult:
 
     @property
     def meaningful(self) -> bool:
-        """Whether TRTR is at most TOO_EASY."""
-        return self.trtr.share <= TOO_EASY
+        """Whether TRTR is at most TOO_EASY, on enough photographs."""
+        return self.trtr.share <= TOO_EASY and self.images >= RATIO_IMAGES
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,12 @@ class SeverityTSTR:
 
     tstr: Mapping[str, RankCorrelation]  # by true distortion
     trtr: Mapping[str, RankCorrelation]
+    ratio_interval: tuple[float, float]  # 95 %, bootstrapped over photographs
+
+    @property
+    def images(self) -> int:
+        """The number of photographs."""
+        return min(correlation.images for correlation in self.tstr.values())
 
     @property
     def mean_tstr(self) -> float:
@@ -104,8 +120,8 @@ class SeverityTSTR:
 
     @property
     def meaningful(self) -> bool:
-        """Whether TRTR is positive and at most TOO_EASY."""
-        return 0 < self.mean_trtr <= TOO_EASY
+        """Whether TRTR is positive and at most TOO_EASY, on enough photographs."""
+        return 0 < self.mean_trtr <= TOO_EASY and self.images >= RATIO_IMAGES
 
 
 @dataclass(frozen=True)
@@ -238,9 +254,16 @@ class C2ST:
             ]
             generated.append([image.pristine, *(kind for kind, _ in kinds)])
             true.append([image.pristine, *(kind for _, kind in kinds)])
-        tstr, tstr_confusion = self._train_and_test(generated, true)
-        trtr, trtr_confusion = self._train_and_test(true, true)
-        return TSTRResult(("pristine", *models), tstr, trtr, tstr_confusion, trtr_confusion)
+        tstr, tstr_confusion, tstr_right = self._train_and_test(generated, true)
+        trtr, trtr_confusion, trtr_right = self._train_and_test(true, true)
+        rng = make_rng(derive_seed(self.seed, "sceptic", "ratio"))
+        interval = ratio_interval(
+            lambda rows: float(np.sum(np.take(tstr_right, rows))),
+            lambda rows: float(np.sum(np.take(trtr_right, rows))),
+            len(images),
+            rng,
+        )
+        return TSTRResult(("pristine", *models), tstr, trtr, tstr_confusion, trtr_confusion, interval)
 
     def severity_tstr(self) -> SeverityTSTR | None:
         """Return TSTR over the levels of all multi-level generators; None without any, or with too few images.
@@ -255,17 +278,23 @@ class C2ST:
             return None
         seed = derive_seed(self.seed, "sceptic", "severity lesson")
 
-        def correlations(source: Literal["generated", "true"]) -> dict[str, RankCorrelation]:
-            predicted = self._predicted_severities(images, models, source=source, seed=seed)
-            truths = {
-                column: [image.multi_level[model].severities for image in images] for column, model in models.items()
-            }
-            return {
-                column: rank_correlation(predicted[column], true, make_rng(derive_seed(seed, "resampled", column)))
+        truths = {column: [image.multi_level[model].severities for image in images] for column, model in models.items()}
+        sources: tuple[Literal["generated", "true"], ...] = ("generated", "true")
+        predicted = [self._predicted_severities(images, models, source=source, seed=seed) for source in sources]
+        correlations = [
+            {
+                column: rank_correlation(values[column], true, make_rng(derive_seed(seed, "resampled", column)))
                 for column, true in truths.items()
             }
+            for values in predicted
+        ]
 
-        return SeverityTSTR(correlations("generated"), correlations("true"))
+        def mean_srcc(values: Mapping[str, list[NDArray[np.float32]]]) -> Callable[[Sequence[int]], float]:
+            return lambda rows: fmean(srcc(values[column], true, rows) for column, true in truths.items())
+
+        above, below = map(mean_srcc, predicted)
+        interval = ratio_interval(above, below, len(images), make_rng(derive_seed(seed, "ratio")))
+        return SeverityTSTR(correlations[0], correlations[1], interval)
 
     def _models(self) -> dict[str, str]:
         """Return the first tested generator of each true distortion, by column."""
@@ -302,8 +331,8 @@ class C2ST:
 
     def _train_and_test(
         self, training: Sequence[Sequence[Images]], true: Sequence[Sequence[Images]]
-    ) -> tuple[Accuracy, NDArray[np.int64]]:
-        """Return accuracy and confusion matrix on the `true` tiles, both arguments by image, then by kind."""
+    ) -> tuple[Accuracy, NDArray[np.int64], list[int]]:
+        """Return accuracy, confusion matrix and right tiles by image; both arguments are by image, then by kind."""
         kinds = len(true[0])
         classifier = _classifier(kinds, steps=self.steps)
         folds_seed, seed = (
@@ -323,7 +352,7 @@ class C2ST:
                     confusion[kind] += counts
                     right[index] += int(counts[kind])
                     tiles[index] += len(kind_tiles)
-        return accuracy(right, tiles), confusion
+        return accuracy(right, tiles), confusion, right
 
     def _predicted_severities(
         self,

@@ -7,8 +7,9 @@ training and test.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 TILE_PX = 64
 CONFIDENCE = 0.95
-RESAMPLINGS = 400  # of images, for the interval of a rank correlation
+RESAMPLINGS = 400  # of images, for the intervals of rank correlations and ratios
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,37 @@ def rank_correlation(
     for constant predictions.
     """
     count = len(predicted)
-    value = round(_srcc(predicted, severities, range(count)), 6)
-    resampled = [_srcc(predicted, severities, rng.integers(count, size=count).tolist()) for _ in range(RESAMPLINGS)]
+    value = round(srcc(predicted, severities, range(count)), 6)
+    resampled = [srcc(predicted, severities, rng.integers(count, size=count).tolist()) for _ in range(RESAMPLINGS)]
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
     return RankCorrelation(
         value, round(min(low, value), 3), round(max(high, value), 3), count, sum(map(len, predicted))
     )
 
 
-def _srcc(
+def ratio_interval(
+    numerator: Callable[[Sequence[int]], float],
+    denominator: Callable[[Sequence[int]], float],
+    images: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the 95 % interval of a ratio, both parts functions of the images: a bootstrap over images.
+
+    Resamplings whose denominator is not positive are left out; without any other the interval is 0 to infinity.
+    """
+    ratios = []
+    for _ in range(RESAMPLINGS):
+        rows = rng.integers(images, size=images).tolist()
+        below = denominator(rows)
+        if below > 0:
+            ratios.append(numerator(rows) / below)
+    if not ratios:
+        return 0.0, math.inf
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return round(low, 3), round(high, 3)
+
+
+def srcc(
     predicted: Sequence[NDArray[np.float32]], severities: Sequence[NDArray[np.float32]], images: Sequence[int]
 ) -> float:
     """Return the SRCC over the tiles of `images`; 0 for constant values."""

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.metrics.acceptance import TileStatistics, judge, tile_statistics
 from distort_pipeline.metrics.full_reference import Quality, quality
 from distort_pipeline.metrics.jsd_nss import (
     JSD_NSS,
@@ -39,7 +40,7 @@ from distort_pipeline.metrics.severity_sweep import (
     measure_sweep,
     summarise_sweep,
 )
-from distort_pipeline.records import Image, derive_seed, make_rng
+from distort_pipeline.records import Image, Judgement, derive_seed, make_rng
 
 Histograms: TypeAlias = NDArray[np.int64]  # (12, 103), a row for each of NSS_FEATURES
 Row: TypeAlias = Mapping[str, float]  # true distortion → bits
@@ -96,6 +97,9 @@ class Comparison:
     true_residual: ResidualFigures
     generated_draws: Draws | None
     true_draws: Draws | None
+    generated_statistics: NDArray[np.float64]  # of the acceptance test
+    true_statistics: NDArray[np.float64]
+    redrawn_statistics: NDArray[np.float64] | None  # of a second true draw
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,16 @@ def measure(image: str, versions: EvalImages, learned: Mapping[str, str]) -> Mea
 
 def _comparison(versions: EvalImages, model: str, column: str) -> Comparison:
     pristine, true, generated = versions.pristine, versions.true[column], versions.generated[model][0]
+    again = versions.true_again.get(column)
     return Comparison(
         QualityPair.of(quality(pristine, generated), quality(pristine, true)),
         generated_residual=residual_figures(pristine, generated),
         true_residual=residual_figures(pristine, true),
         generated_draws=_draws(pristine, generated, versions.generated_again.get(model)),
-        true_draws=_draws(pristine, true, versions.true_again.get(column)),
+        true_draws=_draws(pristine, true, again),
+        generated_statistics=tile_statistics(pristine, generated),
+        true_statistics=tile_statistics(pristine, true),
+        redrawn_statistics=None if again is None else tile_statistics(pristine, again),
     )
 
 
@@ -164,6 +172,7 @@ class ModelFigures:
     true_residual: ResidualFigures
     generated_draws: Draws | None  # None without two draws
     true_draws: Draws | None
+    statistics: tuple[Judgement, ...]  # of the acceptance test
     pristine_histogram: Counts  # of JSD_NSS, as the others
     true_histogram: Counts
     generated_histogram: Counts
@@ -195,6 +204,11 @@ class Evaluation:
     def pristine(self) -> Row:
         """JSD_NSS in bits of the identity baseline, by true distortion."""
         return {column: features[JSD_NSS] for column, features in self.identity_features.items()}
+
+    def failing(self, model: str) -> list[Judgement]:
+        """Return the statistics of `model` beyond their thresholds, the farthest out first."""
+        failing = [judgement for judgement in self.models[model].statistics if not judgement.accepted]
+        return sorted(failing, key=lambda judgement: -judgement.excess)
 
     def diagonal(self, model: str, feature: str = JSD_NSS) -> float:
         """Return the divergence in bits of `model` from the true distortion of its training."""
@@ -254,7 +268,7 @@ def summarise(
         pooled_table={model: _pooled_row(images, columns, rows[model]) for model in learned},
         pooled_identity=_pooled_row(images, columns, identity_row),
         noise_floors={column: _noise_floor(images, column, seed) for column in columns},
-        models={model: _model_figures(images, model, column) for model, column in learned.items()},
+        models={model: _model_figures(images, model, column, seed) for model, column in learned.items()},
         sweeps={model: summarise_sweep(measured) for model, measured in sweeps.items() if measured},
     )
 
@@ -298,7 +312,21 @@ def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> Noi
     return NoiseFloor(second_draw, content)
 
 
-def _model_figures(images: Sequence[MeasuredImage], model: str, column: str) -> ModelFigures:
+def _judged(images: Sequence[MeasuredImage], model: str, column: str, seed: int) -> tuple[Judgement, ...]:
+    """Return the judgements of a generator on whole images, the first draw of each."""
+    comparisons = [image.comparisons[model] for image in images]
+    values = (np.stack([getattr(c, f"{kind}_statistics") for c in comparisons]) for kind in ("generated", "true"))
+    histograms = ([image.generated[model][0] for image in images], [image.true[column] for image in images])
+    generated, true = (TileStatistics(*pair) for pair in zip(values, map(np.stack, histograms), strict=True))
+    redrawn = None
+    again = [c.redrawn_statistics for c in comparisons if c.redrawn_statistics is not None]
+    if len(again) == len(images):
+        redrawn = TileStatistics(np.stack(again), np.stack([image.true_again[column] for image in images]))
+    rng = make_rng(derive_seed(seed, "acceptance", model))
+    return judge(generated, true, range(len(images)), redrawn, rng=rng)
+
+
+def _model_figures(images: Sequence[MeasuredImage], model: str, column: str, seed: int) -> ModelFigures:
     having = _having(images, column)
     comparisons = [image.comparisons[model] for image in having]
     return ModelFigures(
@@ -308,6 +336,7 @@ def _model_figures(images: Sequence[MeasuredImage], model: str, column: str) -> 
         true_residual=mean_figures([comparison.true_residual for comparison in comparisons]),
         generated_draws=_mean_draws([comparison.generated_draws for comparison in comparisons]),
         true_draws=_mean_draws([comparison.true_draws for comparison in comparisons]),
+        statistics=_judged(having, model, column, seed),
         pristine_histogram=_pool(image.pristine for image in having),
         true_histogram=_pool(image.true[column] for image in having),
         generated_histogram=_pool(drawn for image in having for drawn in image.generated[model]),

@@ -199,7 +199,7 @@ def render(metadata: CorpusMetadata, batches: Sequence[BatchRow], example_of: Ex
     return template("corpus.html.j2").render(
         store=metadata,
         counts=metadata.counts,
-        verdict=verdict(batches, metadata.counts.batches, summaries),
+        verdict=verdict(metadata, batches, summaries),
         mismatched=mismatched,
         request=request_text(settings),
         partly=any(len(summary.against) < len(references) for summary in summaries if not summary.external),

@@ -232,18 +232,20 @@ def findings(corpus: Path) -> list[str]:
     except PipelineError as damage:
         return [f"Its reports cannot be read: {damage}; `verify --repair` makes them again."]
     metadata, summaries = CorpusMetadata.load(corpus), summaries_of(batches)
-    return [verdict(batches, metadata.counts.batches, summaries)[1], *remarks(metadata, batches, summaries)]
+    return [verdict(metadata, batches, summaries)[1], *remarks(metadata, batches, summaries)]
 
 
-def verdict(batches: Sequence[BatchRow], expected: int, summaries: Iterable[Summary]) -> tuple[str, str]:
+def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> tuple[str, str]:
     """Return 'good', 'bad' or 'unknown', and the verdict as a sentence, with the statistic farthest out.
 
     Thresholds hold a batch against the truth. Missing reports, batches without a truth, and distortions nearer to
-    another distortion or no nearer than the identity baseline make the verdict 'unknown'.
+    another distortion or no nearer than the identity baseline make the verdict 'unknown'. A model that failed in its
+    evaluation makes it 'bad'.
     """
     total, rejected = len(batches), [batch for batch in batches if batch.flagged]
     mismatched = [summary.name for summary in summaries if summary.is_mismatched]
-    missing, unjudged = max(0, expected - total), sum(batch.report.accepted is None for batch in batches)
+    failed = [name for name, model in metadata.models.items() if model.evaluation and model.evaluation.state == "bad"]
+    missing, unjudged = max(0, metadata.counts.batches - total), sum(batch.report.accepted is None for batch in batches)
     if not batches:
         return "unknown", "No batch has a report, so nothing is known about this corpus."
     if rejected:
@@ -263,15 +265,31 @@ def verdict(batches: Sequence[BatchRow], expected: int, summaries: Iterable[Summ
         are = "is" if len(mismatched) == 1 else "are"
         sentence = f"{sentence.removesuffix('.')}, but {', '.join(mismatched)} {are} mismatched: nearer to another "
         sentence += "distortion than to the learned one, or no nearer than the identity baseline."
+    if failed:
+        whose = ", ".join(failed)
+        sentence = (
+            f"{sentence.removesuffix('.')}; in its evaluation {whose} failed: {_objections(metadata, failed[0])}."
+        )
     if missing:
         sentence += f" {missing} more {'has' if missing == 1 else 'have'} no report."
-    return "bad" if rejected else "unknown" if missing or mismatched or unjudged else "good", sentence
+    return "bad" if rejected or failed else "unknown" if missing or mismatched or unjudged else "good", sentence
+
+
+def _objections(metadata: CorpusMetadata, name: str) -> str:
+    evaluation = metadata.models[name].evaluation
+    return evaluation.objections if evaluation else ""
 
 
 def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: Iterable[Summary]) -> list[str]:
     """Return remarks of caution, a sentence each."""
     grey = [name for name, model in metadata.models.items() if model.grey]
     sentences = [f"The model of {name} was trained on grey images only: it did not learn colour." for name in grey]
+    shared, tiles = metadata.overlap, metadata.counts.tiles
+    if shared.tiles_with_overlap:
+        sentences.append(
+            f"{shared.tiles_with_overlap} of {tiles} tiles share pixels with another tile of their image, "
+            f"{shared.mean_fraction:.0%} of a tile on average: samples are not independent. --max-overlap bounds it."
+        )
     for summary in summaries:
         name = summary.name
         if summary.no_better_than_identity:

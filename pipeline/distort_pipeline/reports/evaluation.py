@@ -14,6 +14,7 @@ from distort_pipeline.data.files import write_bytes
 from distort_pipeline.metrics.c2st import (
     GOAL,
     POSITIVE_CONTROL_SCALE,
+    RATIO_IMAGES,
     TOO_EASY,
     TSTR_GOAL,
     C2STReport,
@@ -31,7 +32,7 @@ from distort_pipeline.metrics.residuals import (
     ResidualFigures,
 )
 from distort_pipeline.metrics.severity_sweep import FALLING_GOAL, STEPS, UNTOUCHED_GOAL_DB, SeveritySweep
-from distort_pipeline.records import Image
+from distort_pipeline.records import Image, ModelVerdict
 from distort_pipeline.reports.charts import WIDTH, histogram_chart, interval_plot, line_chart, scatter_chart
 from distort_pipeline.reports.evaluation_results import (
     CHANNEL_PAIRS,
@@ -46,7 +47,7 @@ from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compa
 
 PLOTS = "plots"
 SIDE_BY_SIDE_BYTES = 7_000_000  # of PNG in all: base64 adds a third, so the page stays below 10 MB
-DELTA_PSNR_DB = 3.0  # ours: twice or half the error energy; MSCN normalisation makes JSD_NSS insensitive to severity
+FAILING_NAMED = 3  # statistics in an objection
 SEVERITY_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 FREQUENCY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5)
 SCATTERED = {  # statistic of an image: its label, and the least span of the axes
@@ -159,17 +160,36 @@ def verdict(evaluation: Evaluation, c2st: C2STReport | None = None) -> tuple[str
         sentence = f"{subject} nearest to {whose} learned distortion"
     else:
         sentence = f"{subject} nearer to {whose} learned distortion than the identity baseline"
-    doubts = {
-        "the severity differs": [name for name in models if _severity_difference(evaluation, name) is not None],
-        "the sample diversity differs": [name for name in models if _diversity_unlike_true(evaluation, name)],
-        f"the C2ST accuracy exceeds {GOAL:.0%}": [
-            name for name, result in (c2st.results if c2st else {}).items() if result.state == "bad"
-        ],
-    }
-    for doubt, names in doubts.items():
+    failing = {name: judgements[0] for name in models if (judgements := evaluation.failing(name))}
+    told = [name for name in models if _c2st_is_bad(c2st, name)]
+    diverse = [name for name in models if _diversity_unlike_true(evaluation, name)]
+    for state, doubt, names in (
+        ("bad", "differ from the truth", [f"{name} ({judgement})" for name, judgement in failing.items()]),
+        ("bad", f"the C2ST accuracy exceeds {GOAL:.0%}", told),
+        ("unknown", "the sample diversity differs", diverse),
+    ):
         if names:
-            return "unknown", f"{sentence}, but {doubt}: {', '.join(names)}."
+            return state, f"{sentence}, but {doubt}: {', '.join(names)}."
     return "good", f"{sentence}."
+
+
+def model_verdict(evaluation: Evaluation, c2st: C2STReport | None, name: str) -> ModelVerdict:
+    """Return the verdict on one generator, for the corpora made with it."""
+    row, result = evaluation.table[name], c2st.results.get(name) if c2st else None
+    is_bad = not evaluation.diagonal_dominant(name) or evaluation.failing(name) or _c2st_is_bad(c2st, name)
+    doubted = _diversity_unlike_true(evaluation, name)
+    tested = (result.state, result.generated.share, result.generated.low, result.generated.high) if result else ()
+    return ModelVerdict(
+        "bad" if is_bad else "unknown" if doubted else "good",
+        "; ".join(_objections(evaluation, c2st, name)),
+        min(row, key=lambda column: row[column]),
+        sum(name in image.comparisons for image in evaluation.images),
+        *tested,
+    )
+
+
+def _c2st_is_bad(c2st: C2STReport | None, name: str) -> bool:
+    return bool(c2st and name in c2st.results and c2st.results[name].state == "bad")
 
 
 def remarks(evaluation: Evaluation, c2st: C2STReport | None = None) -> list[str]:
@@ -197,9 +217,9 @@ def _objections(evaluation: Evaluation, c2st: C2STReport | None, name: str) -> l
         objections.append(f"is farther from {truth} than generated {nearer}")
     if not evaluation.beats_identity(name):
         objections.append(f"is no nearer to {truth} than the identity baseline ({evaluation.pristine[learned]:.4f})")
-    if difference := _severity_difference(evaluation, name):
-        side = "below" if difference < 0 else "above"
-        objections.append(f"has a PSNR {abs(difference):.1f} dB {side} true {learned}")
+    if failing := evaluation.failing(name):
+        more = f" and {len(failing) - FAILING_NAMED} more" if len(failing) > FAILING_NAMED else ""
+        objections.append(f"differs from true {learned} in {', '.join(map(str, failing[:FAILING_NAMED]))}{more}")
     objections += _diversity_unlike_true(evaluation, name)
     result = c2st.results.get(name) if c2st else None
     if result and result.state == "bad":
@@ -221,12 +241,6 @@ def _diversity_unlike_true(evaluation: Evaluation, name: str) -> list[str]:
     if draws and not draws.variance_matches:
         objections.append(f"has a variance between draws of {draws.variance_ratio:.2f} times the true variance")
     return objections
-
-
-def _severity_difference(evaluation: Evaluation, name: str) -> float | None:
-    """Return the mean delta PSNR of a generator, generated minus true; None within DELTA_PSNR_DB."""
-    difference = evaluation.models[name].quality.psnr_difference
-    return difference if difference is not None and abs(difference) > DELTA_PSNR_DB else None
 
 
 @dataclass(frozen=True)
@@ -275,10 +289,16 @@ def tstr_text(result: TSTRResult | SeverityTSTR) -> str:
     """Return the outcome of TSTR in words."""
     if isinstance(result, SeverityTSTR) and result.mean_trtr <= 0:
         return "Not meaningful: severity cannot be learned from true tiles either."
+    if result.images < RATIO_IMAGES:
+        return f"No ratio: {result.images} photographs are too few, it takes {RATIO_IMAGES}."
     if not result.meaningful:
         return f"Not meaningful: TRTR is above {TOO_EASY:.0%}, so the task is too easy."
-    reached = "reached" if result.ratio >= TSTR_GOAL else "not reached"
-    return f"TSTR reaches {result.ratio:.1%} of TRTR; the goal of {TSTR_GOAL:.0%} is {reached}."
+    low, high = result.ratio_interval
+    reached = "reached" if low >= TSTR_GOAL else "not reached" if high < TSTR_GOAL else "within the interval"
+    return (
+        f"TSTR reaches {result.ratio:.1%} of TRTR (95 % interval {low:.1%} to {high:.1%} over {result.images} "
+        f"photographs); the goal of {TSTR_GOAL:.0%} is {reached}."
+    )
 
 
 def histogram_charts(evaluation: Evaluation, name: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distort_pipeline.data.evaluations import (
     DECIMALS,
@@ -20,7 +21,14 @@ from distort_pipeline.data.evaluations import (
     TSTRMetrics,
 )
 from distort_pipeline.data.files import write_csv
-from distort_pipeline.metrics.c2st import GOAL, POSITIVE_CONTROL_SCALE, C2STReport, C2STResult
+from distort_pipeline.metrics.c2st import (
+    GOAL,
+    POSITIVE_CONTROL_SCALE,
+    C2STReport,
+    C2STResult,
+    SeverityTSTR,
+    TSTRResult,
+)
 from distort_pipeline.metrics.classifier import Accuracy, RankCorrelation
 from distort_pipeline.metrics.evaluation import Evaluation, FeatureDivergences, QualityPair
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NATS_PER_BIT
@@ -46,16 +54,23 @@ def metrics(evaluation: Evaluation, c2st: C2STReport | None = None) -> Evaluatio
         noise_floors={name: NoiseFloorMetrics(f.redraw, f.content) for name, f in evaluation.noise_floors.items()},
         images=len(evaluation.images),
         diagonal_dominant=sum(map(evaluation.diagonal_dominant, evaluation.models)),
-        tstr=TSTRMetrics(tstr.tstr.share, tstr.trtr.share, tstr.ratio, int(tstr.meaningful)) if tstr else None,
+        tstr=TSTRMetrics(tstr.tstr.share, tstr.trtr.share, **_ratio(tstr)) if tstr else None,
         severity_tstr={
             **{name: {"tstr": srcc.value, "trtr": severity.trtr[name].value} for name, srcc in severity.tstr.items()},
-            "ratio": severity.ratio,
-            "meaningful": int(severity.meaningful),
+            **_ratio(severity),
         }
         if severity
         else None,
         sweeps={name: _sweep_metrics(sweep) for name, sweep in evaluation.sweeps.items()} or None,
     )
+
+
+def _ratio(result: TSTRResult | SeverityTSTR) -> dict[str, Any]:
+    """Return whether the ratio of TSTR to TRTR is meaningful, and if so the ratio and its interval."""
+    if not result.meaningful:
+        return {"meaningful": 0}
+    low, high = result.ratio_interval
+    return {"meaningful": 1, "ratio": result.ratio, "ratio_low": low, "ratio_high": high}
 
 
 def model_metrics(evaluation: Evaluation, c2st: C2STReport | None, name: str) -> ModelMetrics:
@@ -71,6 +86,8 @@ def model_metrics(evaluation: Evaluation, c2st: C2STReport | None, name: str) ->
         noise_floor=evaluation.noise_floors[model.learned].redraw,
         diagonal_dominant=int(evaluation.diagonal_dominant(name)),
         nearest_features=len(evaluation.dominant_features(name)),
+        accepted=int(not evaluation.failing(name)),
+        excess=max(judgement.excess for judgement in model.statistics),
         quality=model.quality,
         draw_correlation_generated=model.generated_draws.correlation if model.generated_draws else None,
         draw_correlation_true=model.true_draws.correlation if model.true_draws else None,
@@ -149,6 +166,7 @@ def figures(evaluation: Evaluation, c2st: C2STReport | None) -> Iterator[Figure]
     yield from _divergences(evaluation)
     for name in evaluation.models:
         yield from _quality(evaluation, name)
+        yield from _acceptance(evaluation, name)
         yield from _residuals(evaluation, name)
         yield from _histograms(evaluation, name)
     for name, sweep in evaluation.sweeps.items():
@@ -220,6 +238,14 @@ def _residuals(evaluation: Evaluation, name: str) -> Iterator[Figure]:
             again = f"{measured} again"
             yield Figure("draw_correlation", draws.correlation, name, model.learned, None, measured, again)
             yield Figure("draw_variance", draws.variance, name, model.learned, None, measured, again)
+
+
+def _acceptance(evaluation: Evaluation, name: str) -> Iterator[Figure]:
+    """Yield the statistics of the acceptance test; the interval is that of accepted values."""
+    learned = evaluation.models[name].learned
+    for each in evaluation.models[name].statistics:
+        figure = Figure("acceptance", each.difference, name, learned, None, "generated", "true", each.statistic)
+        yield replace(figure, low=-each.threshold, high=each.threshold)
 
 
 def _statistics(residual: ResidualFigures, *, moments_alone: bool) -> Iterator[tuple[str, str | float, float | None]]:
@@ -318,6 +344,8 @@ def c2st_text(result: C2STResult) -> str:
         return f"the accuracy exceeds the goal of {GOAL:.0%}"
     if result.state == "good":
         return f"the accuracy is within the goal of {GOAL:.0%}, and the positive control is detected"
+    if result.generated.share > GOAL:
+        return "inconclusive: the accuracy exceeds the goal, but its interval includes chance"
     return "inconclusive: the accuracy is within the goal, but the positive control is not detected either"
 
 

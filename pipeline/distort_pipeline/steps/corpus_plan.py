@@ -18,6 +18,7 @@ from distort_pipeline.data.corpus_metadata import (
     ModelLevel,
     ModelMetadata,
 )
+from distort_pipeline.data.evaluations import verdicts_in
 from distort_pipeline.data.manifests import Manifest
 from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
 from distort_pipeline.data.requests import QualityTarget
@@ -27,7 +28,7 @@ from distort_pipeline.metrics.full_reference import WINDOW_PX
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.composite import DistortionSpec
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.records import ImageRecord
+from distort_pipeline.records import ImageRecord, ModelVerdict
 
 Cards = Mapping[str, ModelCard]
 
@@ -46,11 +47,12 @@ class PreparedCorpus:
     left_out: Mapping[str, str]  # path of an unusable image → reason
     plan: CorpusPlan
     settings: CorpusSettings
+    verdicts: Mapping[str, ModelVerdict]  # digest of the weights → verdict of the evaluation beside the models
 
     @property
     def models(self) -> dict[str, ModelMetadata]:
         """The metadata of the models."""
-        return {name: _model_metadata(card) for name, card in self.cards.items()}
+        return {name: _model_metadata(card, self.verdicts) for name, card in self.cards.items()}
 
     @property
     def needs_significances(self) -> bool:
@@ -97,7 +99,8 @@ def prepare_corpus(
         path, reason = next(iter(left_out.items()))
         raise PipelineError(f"no image of {listed_in} can be used; the first is {path}: {reason}")
     conditions = plan_conditions(cards, config)
-    grid = TileGrid(None if config.whole_images else config.tile_px, config.crop_align or trained_align(cards))
+    tile_px, align_px = None if config.whole_images else config.tile_px, config.crop_align or trained_align(cards)
+    grid = TileGrid(tile_px, align_px, config.max_overlap)
     settings = corpus_settings(dataclasses.replace(config, crop_align=grid.align_px), cards, manifest.digest)
     if earlier is not None:
         settings = extended(settings, earlier)
@@ -126,6 +129,7 @@ def prepare_corpus(
         left_out=left_out,
         plan=plan,
         settings=settings,
+        verdicts=verdicts_in(models.resolve().parent / "evaluation"),
     )
 
 
@@ -235,8 +239,13 @@ def corpus_settings(config: GenerateConfig, cards: Cards, manifest_digest: str) 
     )
 
 
-def _model_metadata(card: ModelCard) -> ModelMetadata:
+def _model_metadata(card: ModelCard, verdicts: Mapping[str, ModelVerdict]) -> ModelMetadata:
     levels = [ModelLevel(level.level, level.parameters, level.severity) for level in card.levels]
     return ModelMetadata(
-        card.weights_digest, card.origin, tuple(levels), random=card.is_stochastic, grey=card.data.grey
+        card.weights_digest,
+        card.origin,
+        tuple(levels),
+        random=card.is_stochastic,
+        grey=card.data.grey,
+        evaluation=verdicts.get(card.weights_digest),
     )

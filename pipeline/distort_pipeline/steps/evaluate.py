@@ -25,8 +25,15 @@ from distort_pipeline.metrics.c2st import C2ST, C2STReport, ImageTiles, tiles_of
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages, measure, summarise
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.models.store import model_folders
-from distort_pipeline.records import Image, Report, derive_seed, digest
-from distort_pipeline.reports.evaluation import compared_rows, write_page, write_plots, write_side_by_side
+from distort_pipeline.records import Image, ModelVerdict, Report, derive_seed, digest
+from distort_pipeline.reports.evaluation import (
+    compared_rows,
+    model_verdict,
+    verdict,
+    write_page,
+    write_plots,
+    write_side_by_side,
+)
 from distort_pipeline.reports.evaluation_results import metrics, sweep_text, text_table, write_results
 from distort_pipeline.steps.evaluation_plan import Plan, images_of, load_generators, plan_of
 
@@ -57,7 +64,14 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
                 shown[model] = [*shown.get(model, ()), row][: config.side_by_side]
         evaluation = summarise(measured, [column.name for column in plan.columns], plan.learned, seed=config.seed)
         c2st = _classify(tiles, plan, config)
-        metadata = _metadata(plan, pairs, cards, settings=settings, figures_digest=metrics(evaluation, c2st).save(work))
+        metadata = _metadata(
+            plan,
+            pairs,
+            cards,
+            settings=settings,
+            figures_digest=metrics(evaluation, c2st).save(work),
+            verdicts={name: model_verdict(evaluation, c2st, name) for name in plan.learned},
+        )
         write_results(work, evaluation, c2st)
         write_side_by_side(work, shown)
         write_plots(work, evaluation, c2st, models=folders)
@@ -65,7 +79,7 @@ def run(config: EvaluateConfig, pairs_path: Path, models: Path, out: Path) -> Re
         write_run(work, time.monotonic() - started)
         build.publish(metadata.content())
     sweeps = [f"severity sweep of {name}: {sweep_text(sweep)}" for name, sweep in evaluation.sweeps.items()]
-    return _report(out, EvaluationMetrics.load(out), (*sweeps, *_omissions(plan)))
+    return _report(out, EvaluationMetrics.load(out), (verdict(evaluation, c2st)[1], *sweeps, *_omissions(plan)))
 
 
 def settings_of(config: EvaluateConfig, pairs: PairStore, cards: Mapping[str, ModelCard]) -> Mapping[str, Any]:
@@ -100,13 +114,19 @@ def _classify(tiles: Sequence[ImageTiles | None], plan: Plan, config: EvaluateCo
 
 
 def _metadata(
-    plan: Plan, pairs: PairStore, cards: Mapping[str, ModelCard], *, settings: Mapping[str, Any], figures_digest: str
+    plan: Plan,
+    pairs: PairStore,
+    cards: Mapping[str, ModelCard],
+    *,
+    settings: Mapping[str, Any],
+    figures_digest: str,
+    verdicts: Mapping[str, ModelVerdict],
 ) -> EvaluationMetadata:
     return EvaluationMetadata(
         digest=figures_digest,
         settings=settings,
         models={
-            name: EvaluatedModel(cards[name].weights_digest, cards[name].origin, column)
+            name: EvaluatedModel(cards[name].weights_digest, cards[name].origin, column, verdicts[name])
             for name, column in plan.learned.items()
         },
         distortions={
