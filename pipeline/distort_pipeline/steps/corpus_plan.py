@@ -129,7 +129,7 @@ def prepare_corpus(
         left_out=left_out,
         plan=plan,
         settings=settings,
-        verdicts=verdicts_in(models.resolve().parent / "evaluation"),
+        verdicts=_verdicts_beside(folders.values()),
     )
 
 
@@ -148,6 +148,14 @@ def extended(settings: CorpusSettings, earlier: CorpusSettings) -> CorpusSetting
         )
     before = counts if count > counts[-1] else counts[:-1]
     return dataclasses.replace(settings, generate={**settings.generate, **({EXTENDED_FROM: before} if before else {})})
+
+
+def _verdicts_beside(folders: Iterable[Path]) -> dict[str, ModelVerdict]:
+    """Return digest of the weights → verdict, from the evaluations beside the parents of these model folders."""
+    verdicts: dict[str, ModelVerdict] = {}
+    for parent in {folder.parent.parent for folder in folders}:
+        verdicts |= verdicts_in(parent / "evaluation")
+    return verdicts
 
 
 def chosen_models(folders: Mapping[str, Path], requested: Sequence[str]) -> dict[str, Path]:
