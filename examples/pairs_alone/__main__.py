@@ -60,12 +60,11 @@ def _run(*arguments: object) -> bool:
 
 
 def _print_results(name: str, metrics: dict[str, Any], reports: list[BatchReport]) -> None:
-    figures, noise_floors = metrics["models"][name], metrics["noise_floors"][name]
+    figures = metrics["models"][name]
     rows = {
         "generated": figures["jsd_nss"],
         "identity baseline": figures["jsd_nss_pristine"],
-        "noise floor": noise_floors.get("redraw"),
-        "between-content": noise_floors["between_content"],
+        "between-content": metrics["noise_floors"][name]["between_content"],
     }
     print(f"\nJSD_NSS to true {name}, bits, {metrics['images']} validation photographs")
     for label, bits in rows.items():
@@ -73,7 +72,7 @@ def _print_results(name: str, metrics: dict[str, Any], reports: list[BatchReport
     generated, true = figures["psnr_generated"], figures["psnr_true"]
     print("PSNR".ljust(18), f"{generated:.2f} dB generated, {true:.2f} dB true")
     print("C2ST accuracy".ljust(18), f"{figures['c2st_accuracy']:.2f}")
-    flagged = sum(not report.accepted for report in reports)
+    flagged = sum(report.accepted is False for report in reports)
     print("corpus".ljust(18), f"{flagged} of {len(reports)} batches rejected, {reports[0].comparison}")
 
 

@@ -58,11 +58,11 @@ def test_the_pipeline_takes_external_pairs_and_prints_a_table(pristine, tmp_path
     quick = "distort_pipeline: 1\nevaluate: {c2st_steps: 1, c2st_tiles: 16, c2st_folds: 2}\n"
     monkeypatch.setattr(pairs_alone, "SETTINGS", quick)
     sizes = ["--val-count", "2", "--tile-px", "256", "--count", "4", "--workers", "0"]
-    main(["defocus", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
+    main(["vp8", "--images", str(pristine), "--out", str(tmp_path / "out"), *sizes])
     printed = capsys.readouterr().out
-    folder = tmp_path / "out" / "defocus"
-    assert read_json(folder / "models" / "defocus" / "store.json")["external"] is True
-    figures = read_json(folder / "evaluation" / "metrics.json")["models"]["defocus"]
+    folder = tmp_path / "out" / "vp8"
+    assert read_json(folder / "models" / "vp8" / "store.json")["external"] is True
+    figures = read_json(folder / "evaluation" / "metrics.json")["models"]["vp8"]
     assert f"generated          {figures['jsd_nss']:.5f}" in printed
     assert figures["jsd_nss"] < figures["jsd_nss_pristine"]
     (report,) = open_corpus(folder / "corpus").reports()
