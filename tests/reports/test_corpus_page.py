@@ -192,7 +192,7 @@ def test_page_is_self_contained_and_well_nested(tmp_path: Path):
     assert not {"link", "iframe", "object"} & {tag for tag, _ in tags.seen}
     sources = [attributes["src"] or "" for _, attributes in tags.seen if "src" in attributes]
     assert len(sources) == (2 * EXAMPLES + 1) * 5  # of each distortion, and of the rejected batch
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in tags.seen if tag == "img")
     marks = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
     assert len(marks) == len(set(marks))
@@ -214,7 +214,7 @@ def test_page_contains_no_path_and_is_reproducible(tmp_path: Path):
 
 def test_samples_stop_at_the_budget_after_one_of_each_distortion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("distort_pipeline.reports.corpus_page.IMAGE_BYTES", 110_000)
-    text = page_of(fake_corpus(tmp_path, batches=3, rejected=(("jpeg", 1),)))  # one sample takes some 50,000
+    text = page_of(fake_corpus(tmp_path, batches=3, rejected=(("jpeg", 1),)))
     assert text.count("<img") == 2 * 5
     assert [name for name in ("jpeg 0", "jp2k 0") if f">{name}</a>" in text] == ["jpeg 0", "jp2k 0"]
     assert len(text) < 110_000 * 4 / 3 + 90_000
@@ -243,7 +243,7 @@ def test_the_page_of_a_real_corpus_shows_the_pixels_of_its_samples(damaged: Path
     corpus = open_corpus(damaged)
     sample = next(batch for batch in corpus.batch_records("jpeg-00000") if f'id="sample-{batch.sample}"' in text)
     figure = text[text.index(f'id="sample-{sample.sample}"') :]
-    addresses = re.findall(r'src="data:image/png;base64,([^"]*)"', figure)
+    addresses = re.findall(r'src="data:image/webp;base64,([^"]*)"', figure)
     pristine, generated = (decode(base64.b64decode(address))[0][:128, :128] for address in addresses[:2])
     np.testing.assert_array_equal(pristine, corpus[sample.sample].pristine)
     np.testing.assert_array_equal(generated, corpus[sample.sample].distorted)

@@ -1,6 +1,6 @@
 """The HTML page of a corpus: verdict, charts, tables and samples in a single file.
 
-The page works offline, on a phone and without a mouse. The limits below keep its size under 10 MB for any corpus.
+The page works offline, on a phone and without a mouse. The limits below keep its size under 3 MB for any corpus.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from distort_pipeline.config import GenerateConfig
 from distort_pipeline.data.corpora import CorpusStore
 from distort_pipeline.data.corpus_metadata import CorpusMetadata
 from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.images import encode_webp
+from distort_pipeline.records import Image
 from distort_pipeline.reports.charts import baseline_dot_plot, histogram_chart, threshold_chart
 from distort_pipeline.reports.corpus_verdict import (
     BatchRow,
@@ -34,7 +36,7 @@ from distort_pipeline.reports.corpus_verdict import (
     verdict,
 )
 from distort_pipeline.reports.pages import PAGE_NAME, template
-from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples, png_bytes
+from distort_pipeline.reports.side_by_side import GAIN, Example, batch_examples
 
 UNITS = {"psnr": " dB"}
 
@@ -78,7 +80,7 @@ def _ends(values: Sequence[float], unit: str = "") -> str:
     return texts[0] if len(set(texts)) == 1 else f"from {texts[0]} to {texts[-1]}" if texts else ""
 
 
-INDEX_BYTES = 1_500_000  # about 9,000 images with four distortions each
+INDEX_BYTES = 400_000  # about 2,400 images with four distortions each
 COLUMNS = ("image", "split", "distortion", "level", "sample", "batch", "psnr", "ssim")
 
 
@@ -139,13 +141,14 @@ def _rounded(value: float | None, digits: int) -> float | None:
 EXAMPLES = 3  # accepted batches with a sample, for each distortion and level
 FLAGGED_SHOWN = 12  # rejected batches with a sample
 DESCRIBED = 100  # rejected batches with their reasons
-LISTED = 1000  # batches in the table
-IMAGE_BYTES = 4_500_000  # of PNG in all; base64 adds a third
+LISTED = 400  # batches in the table
+IMAGE_BYTES = 1_300_000  # of WebP in all; base64 adds a third
+SIDE_PX = 176  # of a sample: two samples of five images fit side by side on a desktop
 
 
 @dataclass(frozen=True)
 class Row:
-    """An example as PNG images, one a cell."""
+    """The middle of an example as lossless images, one a cell."""
 
     batch: BatchRow
     example: Example
@@ -290,18 +293,25 @@ def _spread(batches: Sequence[BatchRow]) -> list[BatchRow]:
 
 
 def fitting_rows(batches: Sequence[BatchRow], example_of: Examples, budget_bytes: int) -> Iterator[Row]:
-    """Yield a row for each of `batches` with an example, until the PNG files exceed `budget_bytes`."""
+    """Yield a row for each of `batches` with an example, until the images exceed `budget_bytes`."""
     for batch in batches:
         example = example_of(batch)
         if example is None:
             continue
-        pngs = {name: png_bytes(image) for name, image in example.cells().items()}
-        budget_bytes -= sum(map(len, pngs.values()))
+        cells = {name: _middle(image) for name, image in example.cells().items()}
+        files = {name: encode_webp(image) for name, image in cells.items()}
+        budget_bytes -= sum(map(len, files.values()))
         if budget_bytes < 0:
             return
-        cells = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()}
-        height, width = example.pristine.shape[:2]
-        yield Row(batch, example, cells, (width, height))
+        addresses = {name: f"data:image/webp;base64,{base64.b64encode(file).decode()}" for name, file in files.items()}
+        height, width = cells["pristine"].shape[:2]
+        yield Row(batch, example, addresses, (width, height))
+
+
+def _middle(image: Image) -> Image:
+    """Return the middle of an image, SIDE_PX on each side at most."""
+    top, left = (max(side - SIDE_PX, 0) // 2 for side in image.shape[:2])
+    return image[top : top + SIDE_PX, left : left + SIDE_PX]
 
 
 def _search_data(

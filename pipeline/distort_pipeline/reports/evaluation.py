@@ -46,7 +46,7 @@ from distort_pipeline.reports.pages import PAGE_NAME, template
 from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compared_row, embed, png_bytes, side_by_side
 
 PLOTS = "plots"
-SIDE_BY_SIDE_BYTES = 7_000_000  # of PNG in all: base64 adds a third, so the page stays below 10 MB
+SIDE_BY_SIDE_BYTES = 1_900_000  # of PNG in all: base64 adds a third, so the page stays below 3 MB
 FAILING_NAMED = 3  # statistics in an objection
 SEVERITY_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 FREQUENCY_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5)
