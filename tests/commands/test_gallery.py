@@ -5,11 +5,11 @@ import csv
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.gallery import gallery
+from distort_pipeline.commands.gallery import gallery, sweep
 from distort_pipeline.data.images import decode
 from distort_pipeline.errors import PipelineError
 
-pytest_plugins = ["corpus_fixtures"]
+pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 
 
 def sheet(path):
@@ -92,3 +92,17 @@ def test_nothing_is_overwritten(finished_corpus, tmp_path):
     with pytest.raises(PipelineError, match="holds files that this program has not made"):
         gallery(finished_corpus, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+
+def test_a_sweep_shows_one_tile_at_all_levels(multi_level_corpus, tmp_path):
+    sweep(multi_level_corpus.folder, tmp_path / "out", crop_px=64)
+    rows = listed(tmp_path / "out")
+    assert [(row["distortion"], row["level"]) for row in rows] == [
+        (name, str(level)) for name in ("jpeg", "white_noise") for level in (1, 2, 3)
+    ]
+    assert len({(row["image"], row["y"], row["x"]) for row in rows}) == 1
+    canvas = sheet(tmp_path / "out" / "sweep-3.png")
+    for row in rows:
+        assert holds(canvas, multi_level_corpus[int(row["sample"])].distorted[32:96, 32:96])
+    with pytest.raises(PipelineError, match="has no tile of --image 'none' at all levels of jpeg"):
+        sweep(multi_level_corpus.folder, tmp_path / "none", image="none")

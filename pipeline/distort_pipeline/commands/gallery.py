@@ -10,7 +10,7 @@ from distort_pipeline.data.builds import require_new_folder
 from distort_pipeline.data.corpora import CorpusStore, open_corpus
 from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.records import Image, Report
+from distort_pipeline.records import Image, Report, SampleRecord
 from distort_pipeline.reports.side_by_side import (
     COLUMNS,
     Example,
@@ -85,6 +85,77 @@ def gallery(
     )
 
 
+def sweep(
+    folder: Path,
+    out: Path,
+    *,
+    distortions: Sequence[str] = (),
+    crop_px: int | None = None,
+    image: str | None = None,
+    captions: bool = True,
+) -> Report:
+    """Write a sheet into the new folder `out` with a tile at all levels of each distortion, one row each.
+
+    The tile is the first one, or the first of `image`, with all levels. Distortions with other numbers of levels have
+    a sheet of their own.
+    """
+    corpus = open_corpus(folder)
+    _check(corpus, out, distortions, (), 1, crop_px)
+    sheets: dict[int, list[tuple[str, list[SampleRecord]]]] = {}
+    for name in distortions or corpus.distortions:
+        records = _one_tile_at_all_levels(corpus, name, image)
+        sheets.setdefault(len(records), []).append((name, records))
+    for count, rows in sheets.items():
+        pixels = [
+            [_cropped(cell, crop_px) for cell in (corpus.pristine(records[0].tile), *_distorted(corpus, records))]
+            for _, records in rows
+        ]
+        headings = ["pristine", *(f"level {number}" for number in range(1, count + 1))]
+        grid = side_by_side(
+            pixels,
+            headings if captions else [""] * len(headings),
+            row_labels=[name for name, _ in rows] if captions else None,
+            ground_grey=WHITE,
+            text_grey=BLACK,
+        )
+        write_bytes(out / f"sweep-{count}.png", png_bytes(grid))
+    listed = (
+        [f"sweep-{count}.png", number, *(getattr(record, name) for name in FIELDS[2:])]
+        for count, rows in sheets.items()
+        for number, (_, records) in enumerate(rows, start=1)
+        for record in records
+    )
+    write_csv(out / "gallery.csv", FIELDS, listed)
+    return Report("gallery", {"sheets": len(sheets)}, (f"{len(sheets)} sheets of all levels: {out}",))
+
+
+def _one_tile_at_all_levels(corpus: CorpusStore, distortion: str, image: str | None) -> list[SampleRecord]:
+    """Return the records of the first tile that has all levels of `distortion`, mildest first."""
+    of_tiles: dict[int, dict[int, SampleRecord]] = {}
+    records = [record for record in corpus.records if record.distortion == distortion]
+    for record in records:
+        if image in (None, record.image):
+            of_tiles.setdefault(record.tile, {})[record.level] = record
+    levels = {record.level for record in records}
+    found = next((by_level for by_level in of_tiles.values() if set(by_level) == levels), None)
+    if found is None:
+        where = f" of --image {image!r}" if image else ""
+        raise PipelineError(f"{corpus.folder} has no tile{where} at all levels of {distortion}")
+    return [found[level] for level in sorted(levels)]
+
+
+def _distorted(corpus: CorpusStore, records: Sequence[SampleRecord]) -> list[Image]:
+    return [corpus[record.sample].distorted for record in records]
+
+
+def _cropped(image: Image, crop_px: int | None) -> Image:
+    """Return the central `crop_px` of an image, or all of it."""
+    if crop_px is None:
+        return image
+    y, x = (max(side - crop_px, 0) // 2 for side in image.shape[:2])
+    return image[y : y + crop_px, x : x + crop_px]
+
+
 def _check(
     corpus: CorpusStore,
     out: Path,
@@ -134,10 +205,7 @@ def _spread(corpus: CorpusStore, distortion: str, rows: int, fill: bool) -> list
 def _cells(example: Example, columns: Sequence[str], crop_px: int | None) -> Mapping[str, Image]:
     """Return column → image of the example, cropped to the central `crop_px` if given."""
     cells = {name: cell for name, cell in example.cells().items() if not columns or name in columns}
-    if crop_px is None:
-        return cells
-    y, x = (max(side - crop_px, 0) // 2 for side in example.pristine.shape[:2])
-    return {name: cell[y : y + crop_px, x : x + crop_px] for name, cell in cells.items()}
+    return {name: _cropped(cell, crop_px) for name, cell in cells.items()}
 
 
 def _rows(sheets: Sequence[Sheet]) -> Iterator[list[object]]:

@@ -225,6 +225,7 @@ def verify(
         "gallery corpus --out figure --rows 3 --crop-px 160",
         "gallery corpus --columns pristine,generated,true --distortions jpeg",
         "gallery corpus --image canyon-wren-864970cc",
+        "gallery corpus --sweep --crop-px 160",
     )
 )
 @click.argument("corpus", type=STORE_PATH)
@@ -237,14 +238,24 @@ def verify(
 )
 @click.option("--image", help="Only samples of the image with this id.")
 @click.option("--captions/--no-captions", default=True, show_default=True, help="Headings and captions of rows.")
-def gallery(corpus: Path, out: Path, distortions: str | None, columns: str | None, **options: Any) -> None:
+@click.option("--sweep", is_flag=True, help="A tile at all levels, a row per distortion, instead.")
+def gallery(
+    corpus: Path, out: Path, distortions: str | None, columns: str | None, sweep: bool, rows: int, **options: Any
+) -> None:
     """Write contact sheets of a corpus as PNG files, for figures.
 
     Columns: pristine, generated, true, generated residual, true residual.
     """
-    from distort_pipeline.commands.gallery import gallery as write
+    from distort_pipeline.commands import gallery as command
 
-    show(write(corpus, out, distortions=names_in(distortions or ""), columns=names_in(columns or ""), **options))
+    chosen = names_in(distortions or "")
+    if sweep and columns:
+        raise PipelineError("--columns are of rows of samples, --sweep has the levels as columns: give one of them")
+    if sweep:
+        show(command.sweep(corpus, out, distortions=chosen, **options))
+    else:
+        columns_shown = names_in(columns or "")
+        show(command.gallery(corpus, out, distortions=chosen, columns=columns_shown, rows=rows, **options))
 
 
 @click.group(epilog=examples("model export models/jpeg --format onnx"))
