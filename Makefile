@@ -7,6 +7,7 @@
 # make faults   break it on purpose: kills, full disks, rot, hostile files; benchmarks/RELIABILITY.md; an hour
 # make unknown  learn fourteen unknown distortions and judge them: PHOTOS=DIR, ONLY=camera,webp for some; benchmarks/UNKNOWN.md
 # make check    formatter, linter, strict types, directions of imports
+# make docs     the pages of the Python API in build/api
 # make schema   write params.schema.json anew, from the sections of config.py
 # make lock     pin the dependencies anew; needs uv
 # make clean    remove what the above have made
@@ -33,7 +34,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro test test-light consumers bench figures faults unknown check schema lock clean
+.PHONY: repro docs test test-light consumers bench figures faults unknown check schema lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -81,6 +82,10 @@ check: $(READY)
 	ruff check .
 	mypy -p distort_pipeline -p stages -p profiles -p benchmarks -p examples -p studies
 	lint-imports
+
+docs: $(READY)
+	$(PIP) install --quiet --no-build-isolation --editable '.[docs]'
+	python docs/api.py
 
 schema: $(READY)
 	python -m distort_pipeline.commands.params > params.schema.json

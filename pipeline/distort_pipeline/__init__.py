@@ -30,14 +30,17 @@ if TYPE_CHECKING:
         ssim,
         train,
     )
-    from distort_pipeline.data.corpora import open_corpus
+    from distort_pipeline.data.corpora import CorpusStore, open_corpus
     from distort_pipeline.data.pairs import open_pairs
     from distort_pipeline.errors import PipelineError
+    from distort_pipeline.records import Report
 
 __version__ = "0.1.0"
 __all__ = [
+    "CorpusStore",
     "Generator",
     "PipelineError",
+    "Report",
     "__version__",
     "distort",
     "evaluate",
@@ -61,9 +64,11 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "CorpusStore": "distort_pipeline.data.corpora",
     "open_corpus": "distort_pipeline.data.corpora",
     "open_pairs": "distort_pipeline.data.pairs",
     "PipelineError": "distort_pipeline.errors",
+    "Report": "distort_pipeline.records",
 }
 
 

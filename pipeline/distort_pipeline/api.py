@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from distort_pipeline.commands.inputs import (
     generator_folder,
@@ -46,7 +46,15 @@ LEAST_PX["nss_features"] = 2 * LEAST_PX["jsd_nss"]  # the window has to fit into
 
 
 class Generator:
-    """A trained generator: `g(image, severity=0.5, seed=0)` returns `image` distorted, see `__call__`."""
+    """A trained generator of `load_generator`: `g(image, severity=0.5, seed=0)` returns `image` distorted.
+
+    `image` is uint8, (H, W, 3) or (N, H, W, 3), sides of 16 px or more; so is the result. `severity` is a rank from 0,
+    the pristine image, to 1, the strongest learned level; None is the default level. A `seed` gives the same output
+    again; image k of several has the seed `seed + k`. Both may be sequences, a number for each image. PipelineError for
+    images or severities that are not allowed.
+
+    The method is that of Chen, Bampis, Li and Bovik, IEEE Signal Processing Letters 27, 2020.
+    """
 
     def __init__(self, name: str, trained: TrainedGenerator) -> None:
         self.name = name
@@ -70,16 +78,9 @@ class Generator:
         return None if self.card.external else declared_scale(self.card.distortion)
 
     def __call__(
-        self, image: ArrayLike, severity: float | Sequence[float] | None = None, seed: int | Sequence[int] = 0
+        self, image: NDArray[np.uint8], severity: float | Sequence[float] | None = None, seed: int | Sequence[int] = 0
     ) -> NDArray[np.uint8]:
-        """Return `image` distorted: uint8 of the same shape, (H, W, 3) or (N, H, W, 3), sides of 16 px or more.
-
-        `severity` is a rank from 0, the pristine image, to 1, the strongest learned level; None is the default level.
-        A `seed` gives the same output again; image k of several has the seed `seed + k`. Both may be sequences, a
-        number for each image. PipelineError for images or severities that are not allowed.
-
-        The method is that of Chen, Bampis, Li and Bovik, IEEE Signal Processing Letters 27, 2020.
-        """
+        """Return `image` distorted."""
         images = require_images(image, LEAST_PX["generator"])
         batch = images if images.ndim == 4 else images[None]
         default = self.card.default_level.severity
@@ -114,7 +115,7 @@ def load_generator(name_or_path: str | Path) -> Generator:
     return Generator(folder.name, load(folder, batch_size=BATCH_SIZE))
 
 
-def distort(name: str, image: ArrayLike, *, seed: int = 0, **parameters: float) -> Image:
+def distort(name: str, image: NDArray[np.uint8], *, seed: int = 0, **parameters: float) -> Image:
     """Return `image` (H, W, 3), uint8, under the true distortion `name`: the codec or the algorithm itself.
 
     `parameters` are those in `list_distortions`; `presets` has published values. A random distortion draws from `seed`.
@@ -210,7 +211,9 @@ def presets() -> dict[str, dict[str, tuple[dict[str, float], ...]]]:
     }
 
 
-def jsd_nss(a: ArrayLike, b: ArrayLike, *, bins: int = 101, value_range: tuple[float, float] = (-2.0, 2.0)) -> float:
+def jsd_nss(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], *, bins: int = 101, value_range: tuple[float, float] = (-2.0, 2.0)
+) -> float:
     """Return JSD_NSS in bits, from 0 (identical statistics) to 1, between images `a` and `b`; both are exchangeable.
 
     Both are uint8, (H, W, 3) or (N, H, W, 3), whose histograms are pooled; sides of 7 px or more, sizes may differ.
@@ -236,7 +239,7 @@ def jsd_nss(a: ArrayLike, b: ArrayLike, *, bins: int = 101, value_range: tuple[f
     return jsd_bits(*pooled)
 
 
-def nss_features(image: ArrayLike) -> dict[str, NDArray[np.int64]]:
+def nss_features(image: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
     """Return the twelve NSS features: name → histogram (103,), counts in 101 bins over [-2, 2] and two overflow bins.
 
     `image` is uint8, (H, W, 3) or (N, H, W, 3), whose histograms are pooled; sides of 14 px or more. MSCN coefficients
@@ -253,7 +256,7 @@ def nss_features(image: ArrayLike) -> dict[str, NDArray[np.int64]]:
     return dict(zip(NSS_FEATURES, pooled, strict=True))
 
 
-def psnr(reference: ArrayLike, distorted: ArrayLike) -> float:
+def psnr(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
     """Return the peak signal-to-noise ratio in dB over all pixels and channels; inf for identical images.
 
     Both are (H, W, 3), uint8.
@@ -264,7 +267,7 @@ def psnr(reference: ArrayLike, distorted: ArrayLike) -> float:
     return _measured("psnr", reference, distorted)
 
 
-def ssim(reference: ArrayLike, distorted: ArrayLike) -> float:
+def ssim(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
     """Return the structural similarity, 1 for identical images, at least -1; mean over the channels.
 
     Both are (H, W, 3), uint8, sides of 11 px or more. Wang et al., IEEE TIP 13(4), 2004.
@@ -275,7 +278,7 @@ def ssim(reference: ArrayLike, distorted: ArrayLike) -> float:
     return _measured("ssim", reference, distorted)
 
 
-def ms_ssim(reference: ArrayLike, distorted: ArrayLike) -> float:
+def ms_ssim(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
     """Return the multi-scale structural similarity, 1 for identical images, at least 0; mean over the channels.
 
     Both are (H, W, 3), uint8, sides of 176 px or more. Wang, Simoncelli and Bovik, Asilomar 2003.
@@ -286,7 +289,7 @@ def ms_ssim(reference: ArrayLike, distorted: ArrayLike) -> float:
     return _measured("ms_ssim", reference, distorted)
 
 
-def gmsd(reference: ArrayLike, distorted: ArrayLike) -> float:
+def gmsd(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
     """Return the gradient magnitude similarity deviation, 0 for identical images; lower is better.
 
     Both are (H, W, 3), uint8. Xue, Zhang, Mou and Bovik, IEEE TIP 23(2), 2014.
@@ -297,7 +300,7 @@ def gmsd(reference: ArrayLike, distorted: ArrayLike) -> float:
     return _measured("gmsd", reference, distorted)
 
 
-def _measured(metric: str, reference: ArrayLike, distorted: ArrayLike) -> float:
+def _measured(metric: str, reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> float:
     from distort_pipeline.metrics.full_reference import MEASURES
 
     x, y = (require_images(image, LEAST_PX[metric], several=False) for image in (reference, distorted))
@@ -308,13 +311,13 @@ def _measured(metric: str, reference: ArrayLike, distorted: ArrayLike) -> float:
     return value
 
 
-def each_image(images: ArrayLike, least_px: int) -> Images:
+def each_image(images: NDArray[np.uint8], least_px: int) -> Images:
     """Return (H, W, 3) or (N, H, W, 3) as (N, H, W, 3), checked as in `require_images`."""
     checked = require_images(images, least_px)
     return checked if checked.ndim == 4 else checked[None]
 
 
-def require_images(image: ArrayLike, least_px: int, *, several: bool = True) -> NDArray[np.uint8]:
+def require_images(image: NDArray[np.uint8], least_px: int, *, several: bool = True) -> NDArray[np.uint8]:
     """Return `image`, also of Pillow, as an array; PipelineError names what is not allowed about it, and a remedy.
 
     >>> require_images(np.zeros((3, 64, 64), np.uint8), 16)
