@@ -8,7 +8,7 @@ import pytest
 
 from distort_pipeline import execution
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks
+from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks, track
 
 
 def square(number):
@@ -33,6 +33,25 @@ def test_without_workers_tasks_run_in_this_process_in_order():
     assert next(results) == 3
     assert started == [3]
     assert list(results) == [1, 2]
+
+
+def test_progress_counts_units_moves_while_nothing_is_finished_and_guesses_no_time_from_the_first(monkeypatch, capsys):
+    monkeypatch.setattr(execution, "FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setattr(execution, "HEARTBEAT_SECONDS", 0.05)
+
+    def slowly():
+        for size in (8, 8, 4):
+            time.sleep(0.3)
+            yield size
+
+    assert list(track(slowly(), total=20, label="make", unit="samples", size=int)) == [8, 8, 4]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("make: 0/20 samples, 0 s")
+    assert any(line.startswith("make: 8/20 samples") for line in lines)
+    assert not any("left" in line for line in lines if "8/20" in line)
+    assert any(line.startswith("make: 16/20 samples") and "s left" in line for line in lines)
+    assert lines[-1].startswith("make: 20/20 samples")
 
 
 def test_an_error_of_a_task_arrives_as_it_is():

@@ -345,7 +345,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 Item = TypeVar("Item")
 
-FIRST_LINE_SECONDS, SECONDS_BETWEEN_LINES = 2.0, 10.0
+FIRST_LINE_SECONDS, SECONDS_BETWEEN_LINES, HEARTBEAT_SECONDS = 2.0, 10.0, 1.0
 FEW = 2  # results before a speed and the time left are shown: the first one has started the workers
 
 
@@ -404,7 +404,7 @@ class Progress:
         )
 
     def _keep_moving(self) -> None:
-        while not self._ended.wait(1):
+        while not self._ended.wait(HEARTBEAT_SECONDS):
             if self._drawn:
                 print(f"\r{self.line()}\x1b[K", end="", file=sys.stderr, flush=True)
             elif self._is_due():
