@@ -198,7 +198,6 @@ def test_an_impossible_composite_or_severity_is_an_error(
     write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), external=True)
     for changes, message in (
         ({"composite": ("jpeg+nois",)}, "no model of 'nois' is trained"),
-        ({"composite": ("jpeg+camera",), "severity": (1.0,)}, "--composite cannot contain camera"),
         ({"composite": ("jpeg+jpeg",)}, "names of different models joined by +"),
         ({"severity": (0.9, 0.2)}, "two in ascending order"),
         ({"severity": (0.2, 1.5)}, "from 0 to 1"),
@@ -208,3 +207,22 @@ def test_an_impossible_composite_or_severity_is_an_error(
         with pytest.raises(PipelineError) as error:
             make_multi_level(tmp_path / "c", models=models, **changes)
         assert message in str(error.value)
+
+
+def test_a_composite_with_a_model_of_external_pairs_keeps_its_level_and_is_not_judged(
+    make_multi_level, multi_level_models, tmp_path, histograms_of, truly
+):
+    models = shutil.copytree(multi_level_models, tmp_path / "m")
+    write_model(models / "camera", "camera", histograms_of(truly("jpeg"), truly("jpeg")), external=True)
+    make_multi_level(tmp_path / "c", models=models, count=8, composite=("jpeg+camera",), severity=(0.5,))
+    corpus = open_corpus(tmp_path / "c")
+    (report,) = corpus.reports()
+    assert (report.comparison, report.accepted) == ("none", None)
+    sample = corpus[3]
+    assert json.loads(sample.record.parameters).keys() == {"jpeg quality"}
+    jpeg, camera = (
+        load_generator(models / name, batch_size=INFERENCE_BATCH_SIZE).predictor for name in ("jpeg", "camera")
+    )
+    first = jpeg.distort(sample.pristine[None], [sample.record.seed], [0.5])
+    second = camera.distort(first, [derive_seed(sample.record.seed, 1)])
+    np.testing.assert_array_equal(second[0], sample.distorted)

@@ -72,7 +72,8 @@ def build_conditions(
     used = {name: tuple(name.split(COMPOSITE_SEPARATOR)) for name in (*distortions, *composites)}
     explicit = _explicit_requests(levels, severity, target or {})
     if explicit:
-        _require_multi_level({model for names in used.values() for model in names}, models)
+        fixed = [names for names in used.values() if not any(models[name].multi_level for name in names)]
+        _require_multi_level({name for names in fixed for name in names}, models)
     conditions = []
     for name, names in sorted(used.items()):
         capabilities = [models[model] for model in names]
@@ -137,10 +138,15 @@ def _explicit_requests(
 
 
 def _default_requests(name: str, capabilities: Sequence[ModelCapabilities]) -> list[Request]:
-    """Return a request for each level of a model; for a composite, for the models' common default severity."""
-    if len(capabilities) == 1 and capabilities[0].multi_level:
-        return [FixedSeverity(SEVERITY, severity, severity) for severity in capabilities[0].severities]
-    severities = {model.severity for model in capabilities}
+    """Return a request for each level of a model; for a composite, for the common default severity of its models.
+
+    In a composite, a model of one level keeps it at any severity.
+    """
+    if len(capabilities) == 1:
+        (model,) = capabilities
+        levels = model.severities if model.multi_level else (model.severity,)
+        return [FixedSeverity(SEVERITY, severity, severity) for severity in levels]
+    severities = {model.severity for model in capabilities if model.multi_level} or {1.0}
     if len(severities) > 1:
         raise PipelineError(
             f"the models of the composite {name} have learned levels of different severities, "

@@ -143,6 +143,10 @@ class ModelCard:
         """Whether the model has learned several levels, and so takes any severity from 0 to 1."""
         return len(self.levels) > 1
 
+    def severity_in_composite(self, severity: float) -> float:
+        """Return the severity of the model in a composite: a model of one level keeps it."""
+        return severity if self.is_multi_level else 1.0
+
     @property
     def is_stochastic(self) -> bool:
         """Whether the model's output depends on the seed."""
@@ -236,5 +240,5 @@ def composite_parameters(cards: Mapping[str, ModelCard], severity: float) -> dic
     return {
         f"{model} {name}": value
         for model, card in cards.items()
-        for name, value in card.true_parameters(severity).items()
+        for name, value in card.true_parameters(card.severity_in_composite(severity)).items()
     }

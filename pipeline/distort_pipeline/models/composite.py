@@ -58,12 +58,17 @@ class CompositeGenerator:
 
     def true_distortions(self, severity: float) -> list[DistortionSpec]:
         """Return the true distortions at a severity, in the order of application; none if one has no truth there."""
-        if not all(card.has_truth_at(severity) for card in self.cards.values()):
+        own = {name: self._severity(card, severity) for name, card in self.cards.items()}
+        if not all(card.has_truth_at(own[name]) for name, card in self.cards.items()):
             return []
         return [
-            DistortionSpec(name, card.distortion, 0, card.true_parameters(severity))
+            DistortionSpec(name, card.distortion, 0, card.true_parameters(own[name]))
             for name, card in self.cards.items()
         ]
+
+    def _severity(self, card: ModelCard, severity: float) -> float:
+        """Return the severity of one of the models: in a composite, a model of one level keeps it."""
+        return card.severity_in_composite(severity) if len(self.generators) > 1 else severity
 
     def true_parameters(self, severity: float) -> dict[str, float]:
         """Return the parameters of the true distortions at a severity, with model names for a composite."""
@@ -94,13 +99,15 @@ class CompositeGenerator:
         The output of each generator is rounded to 8 bits, as in a file. `significances` (N, 18) belong to the whole
         images of these tiles and serve the first generator; the others compute the significance of each tile alone.
         """
-        first, *others = (generator.predictor for generator in self.generators.values())
+        first, *others = self.generators.values()
+        at_first = [self._severity(first.card, severity) for severity in severities]
         start = 0
-        for batch in first.distort_batches(images, seeds, severities, significances):
+        for batch in first.predictor.distort_batches(images, seeds, at_first, significances):
             rows, distorted = slice(start, start + len(batch)), batch
-            for index, predictor in enumerate(others, start=1):
+            for index, generator in enumerate(others, start=1):
                 draw_seeds = [derive_seed(seed, index) for seed in seeds[rows]]
-                distorted = predictor.distort(distorted, draw_seeds, severities[rows])
+                at_this = [self._severity(generator.card, severity) for severity in severities[rows]]
+                distorted = generator.predictor.distort(distorted, draw_seeds, at_this)
             yield distorted
             start = rows.stop
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distort_pipeline.config import RUNTIME_ONLY, GenerateConfig
-from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR, Condition, build_conditions
+from distort_pipeline.data.conditions import Condition, build_conditions
 from distort_pipeline.data.corpus_metadata import (
     EXTENDED_FROM,
     KIND,
@@ -199,12 +199,6 @@ def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ..
 
     Without distortions and composites, each model of `cards` has its conditions.
     """
-    for name in (name for composite in config.composite for name in composite.split(COMPOSITE_SEPARATOR)):
-        if cards[name].external:
-            raise PipelineError(
-                f"--composite cannot contain {name}, a model of external pairs: its true distortion cannot be "
-                "computed for other images"
-            )
     conditions = build_conditions(
         {name: card.capabilities for name, card in cards.items()},
         config.distortions or ([] if config.composite else sorted(cards)),
