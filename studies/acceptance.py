@@ -3,7 +3,7 @@
     python -m studies.acceptance PHOTOGRAPHS [--count N] [--batches N]
 
 PHOTOGRAPHS is a folder of images. Four tiles of 256 px of each photograph are cut from whole distorted images. A batch
-has 8 photographs, with one tile of each (as in a batch of 32 tiles of many photographs) or four (as in a batch of 256).
+has 8 photographs, with one tile of each or four; `generate` compares one or two.
 Prints the share of rejected batches: of true draws, which should be at most 1 %, and of each substitution, which should
 be all. Written to studies/acceptance.json.
 """

@@ -115,7 +115,7 @@ def fake_corpus(
         "overlap": {"mean_fraction": 0.4, "tiles_with_overlap": 480},
         "models": {
             name: {
-                "digest": "ef" * 32, "random": False, "grey": False,
+                "digest": "ef" * 32, "distortion": name, "external": False, "random": False, "grey": False,
                 "origin": "no fit, U-Net of 16 base filters; 250 of 300 adversarial steps kept",
                 "levels": [{"level": 1, "parameters": {"quality": 12}, "severity": 1.0}],
             }

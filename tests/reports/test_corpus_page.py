@@ -338,7 +338,8 @@ def test_an_identity_generator_gets_no_good_verdict(tmp_path):
 
 def model_of(state, objections):
     return {
-        "digest": "ab" * 32, "origin": "least-squares fit", "levels": [], "random": False, "grey": False,
+        "digest": "ab" * 32, "distortion": "jpeg", "external": False,
+        "origin": "least-squares fit", "levels": [], "random": False, "grey": False,
         "evaluation": {
             "state": state, "objections": objections, "nearest": "jpeg", "images": 12, "c2st": "bad",
             "c2st_accuracy": 0.81, "c2st_low": 0.74, "c2st_high": 0.88,

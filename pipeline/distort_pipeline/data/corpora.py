@@ -20,8 +20,9 @@ A corpus of whole images has one array for each image instead: pristine/00000000
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from importlib.util import find_spec
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     import xarray
 
     from distort_pipeline.data.torch_corpus import TorchCorpus
+    from distort_pipeline.data.true_samples import TrueSamples
 
 
 PRISTINE = "pristine"
@@ -75,6 +77,17 @@ class Sample:
     pristine: Image
     distorted: Image
     record: SampleRecord
+    make_true: Callable[[], Image] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def true(self) -> Image:
+        """The true distortion of the tile, made again from the whole image; PipelineError without one."""
+        if self.make_true is None:
+            raise PipelineError(
+                "true distortions are made of whole images: name the manifest of the corpus, "
+                "open_corpus(path, manifest='manifest.jsonl')"
+            )
+        return self.make_true()
 
 
 @dataclass(frozen=True)
@@ -89,9 +102,10 @@ class Samples:
 class CorpusStore:
     """A finished corpus, read-only. `len`, indices and slices refer to all samples; pixels are read on access."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: Path | None = None) -> None:
         self.folder = folder
         self.metadata = CorpusMetadata.load(folder)
+        self._manifest = manifest
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
@@ -236,7 +250,20 @@ class CorpusStore:
             return self._slice(range(len(self))[index])
         record = self.record(index)
         distorted = self._image(distorted_array(self.condition_of(record)), record.slot)
-        return Sample(self.pristine(record.tile), distorted, record)
+        make_true = None if self._manifest is None else partial(self.true, record)
+        return Sample(self.pristine(record.tile), distorted, record, make_true)
+
+    def true(self, record: SampleRecord) -> Image:
+        """Return the true distortion of a sample's tile, made again; PipelineError without one or a manifest."""
+        return self._true_samples.true(record, self.metadata.conditions[self.condition_of(record)])
+
+    @cached_property
+    def _true_samples(self) -> TrueSamples:
+        from distort_pipeline.data.true_samples import TrueSamples  # codecs are not for every reader
+
+        if self._manifest is None:
+            raise PipelineError(f"the true samples of {self.folder} need its manifest")
+        return TrueSamples.open(self.metadata, self._manifest)
 
     def _slice(self, indices: range) -> Samples:
         if self.whole_images:
@@ -348,9 +375,16 @@ class CorpusStore:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
 
 
-def open_corpus(path: str | Path) -> CorpusStore:
-    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version."""
-    return CorpusStore(as_path(path).resolve())  # the working folder may change while it is open
+def open_corpus(path: str | Path, *, manifest: str | Path | None = None) -> CorpusStore:
+    """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version.
+
+    With the `manifest` of its images, samples have their true distortion as `sample.true`. By default it is the one
+    that `generate` wrote beside a corpus of a folder of images, if there is one.
+    """
+    folder = as_path(path).resolve()  # the working folder may change while it is open
+    beside = folder.with_name(f"{folder.name}.manifest.jsonl")
+    named = Path(manifest).resolve() if manifest else beside if beside.is_file() else None
+    return CorpusStore(folder, named)
 
 
 def _runs(indices: range, starts: list[int]) -> list[tuple[int, int]]:

@@ -84,6 +84,8 @@ class ModelMetadata:
     """A model of a corpus."""
 
     digest: str  # of the weights
+    distortion: str  # that it learned; its own name may be another
+    external: bool  # whether it was trained on external pairs, without an algorithm
     origin: str  # how it was made: fits, network, adversarial steps kept
     levels: tuple[ModelLevel, ...]
     random: bool  # whether the output depends on the seed

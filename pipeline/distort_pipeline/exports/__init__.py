@@ -37,6 +37,10 @@ class ExportFormat(ABC):
     def locate(self, part: Part, sample: Exported) -> dict[str, str]:
         """Return the location of a sample: table column → path relative to the export."""
 
+    def locate_true(self, sample: Exported) -> dict[str, str]:  # noqa: ARG002
+        """Return the location of the true distortion of a sample, if the export has it: column → path."""
+        return {}
+
     @abstractmethod
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
         """Write the files of a part."""

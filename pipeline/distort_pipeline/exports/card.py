@@ -82,6 +82,7 @@ def dataset_card(
 ) -> str:
     """Return the card of an export in the format `name`; `licences` are counts of its photographs."""
     metadata = source.corpus.metadata
+    true = " `true` images are the true distortion of the same tile, made again." if source.with_truth else ""
     return f"""---
 {yaml.safe_dump(_head(exporter, contents, licences), sort_keys=False, allow_unicode=True)}---
 
@@ -132,7 +133,7 @@ seed of each sample in `seed`. No people were observed. Photographs can show peo
 Photographs were converted to 8-bit sRGB first. Labels ending in `_higher_better` or `_lower_better` were computed
 from the pixels or given by people, as said above; an empty cell is a missing value, such as the PSNR of two identical
 images or an MS-SSIM below 176 px. `clipped` is the fraction of values newly clipped to 0 or 255, `parameters` are the
-parameters of the learned true distortion, and `accepted` is whether the batch of a sample passed its check.
+parameters of the learned true distortion, and `accepted` is whether the batch of a sample passed its check.{true}
 
 ## Uses
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.data.manifests import ATTRIBUTIONS, write_attributions
-from distort_pipeline.exports import ExportFormat, ExportSource, Part
+from distort_pipeline.exports import Exported, ExportFormat, ExportSource, Part
 from distort_pipeline.exports.card import PAPER, Contents, dataset_card, licence_id, title
 
 NAMES = """@language @vocab citeAs column conformsTo cr rai data dataType dct equivalentProperty examples extract field
@@ -151,7 +151,7 @@ def write_documents(
 ) -> list[Path]:
     """Write all documents except the checksums, and return the files; `name` is the format's."""
     first = parts[0]
-    contents = Contents(location_columns=tuple(exporter.locate(first, source.samples(first)[0])))
+    contents = Contents(location_columns=tuple(_location(exporter, source, first, source.samples(first)[0])))
     columns = [*contents.location_columns, *source.column_types]
     table = write_csv(out / exporter.table, columns, _rows(exporter, source, parts, contents))
     attributions = [row for row in source.corpus.attributions() if row.image in contents.images]
@@ -178,4 +178,9 @@ def _rows(
     for part in parts:
         for sample in source.samples(part):
             contents.add(sample)
-            yield {**exporter.locate(part, sample), **sample.row()}
+            yield {**_location(exporter, source, part, sample), **sample.row()}
+
+
+def _location(exporter: ExportFormat, source: ExportSource, part: Part, sample: Exported) -> dict[str, str]:
+    true = exporter.locate_true(sample) if source.with_truth else {}
+    return {**exporter.locate(part, sample), **true}

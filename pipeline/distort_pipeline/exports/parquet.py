@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from distort_pipeline.exports import EXPORTS, ExportSource
 from distort_pipeline.exports.card import hub_splits
-from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
+from distort_pipeline.exports.png_tree import KINDS, Encoded, ShardFormat, key
+from distort_pipeline.exports.webdataset import ENDINGS
 
-IMAGES = ("reference", "distorted")
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 ROWS_PER_GROUP = 128  # about 30 MB of 256 px tiles, in a reader's memory
@@ -50,11 +50,10 @@ column is a PNG file.
         """Write a table; its schema declares the image columns to `datasets`."""
         rows = [
             {
-                "reference": {"bytes": reference, "path": f"{key(sample)}.ref.png"},
-                "distorted": {"bytes": distorted, "path": f"{key(sample)}.dist.png"},
+                **{kind: {"bytes": png, "path": f"{key(sample)}.{ENDINGS[kind]}"} for kind, png in images.items()},
                 **sample.row(),
             }
-            for sample, reference, distorted in samples
+            for sample, images in samples
         ]
         pq.write_table(
             pa.Table.from_pylist(rows, schema=_schema(source)), path, row_group_size=ROWS_PER_GROUP, compression="zstd"
@@ -62,7 +61,8 @@ column is a PNG file.
 
 
 def _schema(source: ExportSource) -> Any:
-    features = {name: {"_type": "Image"} for name in IMAGES}
-    fields = [(name, IMAGE) for name in IMAGES]
+    kinds = KINDS if source.with_truth else KINDS[:2]
+    features = {name: {"_type": "Image"} for name in kinds}
+    fields = [(name, IMAGE) for name in kinds]
     fields += [(name, ARROW[kind]) for name, kind in source.column_types.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -41,8 +41,12 @@ class PngTree(ExportFormat):
         """Return both paths; readers of image folders expect file_name."""
         return {"file_name": self.sample_path(sample), "reference": self.reference_path(sample)}
 
+    def locate_true(self, sample: Exported) -> dict[str, str]:
+        """Return the path of the true distortion of a sample."""
+        return {"true": f"true/{sample.record.distortion}/{sample.record.sample:08d}.png"}
+
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
-        """Write the samples of a part and its new reference tiles."""
+        """Write the samples of a part, perhaps with their true distortions, and its new reference tiles."""
         samples = source.samples(part)
         by_tile = {sample.record.tile: sample for sample in samples}
         files = []
@@ -52,10 +56,16 @@ class PngTree(ExportFormat):
         for sample, image in source.pixels(part, samples):
             files.append(out / self.sample_path(sample))
             write_bytes(files[-1], encode_png(image))
+            if source.with_truth:
+                files.append(out / self.locate_true(sample)["true"])
+                write_bytes(files[-1], encode_png(source.corpus.true(sample.record)))
         return files
 
 
-Encoded = tuple[Exported, bytes, bytes]  # a sample; PNGs of its reference tile and of its distorted tile
+Encoded = tuple[Exported, Mapping[str, bytes]]  # a sample; PNGs of its reference, distorted and perhaps true tile
+
+
+KINDS = ("reference", "distorted", "true")
 
 
 class ShardFormat(ExportFormat):
@@ -75,9 +85,10 @@ class ShardFormat(ExportFormat):
     def write_part(self, source: ExportSource, part: Part, out: Path) -> list[Path]:
         """Write the shards of a part."""
         by_split: dict[str, list[Encoded]] = {}
-        for sample, reference, image in source.pairs(part):
-            encoded = (sample, encode_png(reference), encode_png(image))
-            by_split.setdefault(sample.record.split, []).append(encoded)
+        for sample, *images in source.pairs(part):
+            kinds = zip(KINDS, images, strict=True)
+            encoded = {kind: encode_png(image) for kind, image in kinds if image is not None}
+            by_split.setdefault(sample.record.split, []).append((sample, encoded))
         files = []
         for split, samples in by_split.items():
             files.append(out / self.shard_path(part, split))

@@ -183,9 +183,13 @@ class ExportSource:
         label: str,
         study: StudySettings = StudySettings(),
         labels: Container[str] | None = None,
+        *,
+        with_truth: bool = False,
+        manifest: str | None = None,
     ) -> None:
         self.study = study
-        self.corpus: CorpusStore = open_corpus(folder)
+        self.with_truth = with_truth
+        self.corpus: CorpusStore = open_corpus(folder, manifest=manifest)
         self.added: tuple[LabelStore, ...] = tuple(
             store for store in labels_of(self.corpus) if labels is None or store.name in labels
         )
@@ -242,12 +246,12 @@ class ExportSource:
                 )
             yield sample, image
 
-    def pairs(self, part: Part) -> Iterator[tuple[Exported, Image, Image]]:
-        """Yield each sample of a part with its reference tile and its pixels."""
+    def pairs(self, part: Part) -> Iterator[tuple[Exported, Image, Image, Image | None]]:
+        """Yield each sample of a part with its reference tile, its pixels and, if exported, its true distortion."""
         samples = self.samples(part)
         references = self.corpus.images(PRISTINE, [sample.record.tile for sample in samples])
         for (sample, image), reference in zip(self.pixels(part, samples), references, strict=True):
-            yield sample, reference, image
+            yield sample, reference, image, self.corpus.true(sample.record) if self.with_truth else None
 
     @cached_property
     def flagged(self) -> frozenset[str]:

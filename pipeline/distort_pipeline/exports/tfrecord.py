@@ -59,8 +59,8 @@ bytes; missing values are omitted. A shard holds one distortion: shuffle when tr
 def _example(encoded: Encoded) -> bytes:
     import tensorflow as tf
 
-    sample, reference, distorted = encoded
-    values = {"reference": reference, "distorted": distorted, **sample.row()}
+    sample, images = encoded
+    values = {**images, **sample.row()}
     features = {name: _feature(value) for name, value in values.items() if value is not None}
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))

@@ -14,6 +14,8 @@ from pathlib import Path
 from distort_pipeline.exports import EXPORTS, ExportSource
 from distort_pipeline.exports.png_tree import Encoded, ShardFormat, key
 
+ENDINGS = {"reference": "ref.png", "distorted": "dist.png", "true": "true.png"}
+
 
 @EXPORTS.add("webdataset")
 class WebDataset(ShardFormat):
@@ -38,9 +40,9 @@ A shard holds one distortion: shuffle shards and samples when training.
     def write_shard(self, source: ExportSource, path: Path, samples: Iterable[Encoded]) -> None:  # noqa: ARG002
         """Write a tar file with deterministic bytes: no times, no owners."""
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for sample, reference, distorted in samples:
+            for sample, images in samples:
                 metadata = json.dumps(sample.row(), ensure_ascii=False).encode()
-                for ending, data in (("ref.png", reference), ("dist.png", distorted), ("json", metadata)):
+                for ending, data in (*((ENDINGS[kind], png) for kind, png in images.items()), ("json", metadata)):
                     entry = tarfile.TarInfo(f"{key(sample)}.{ending}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))

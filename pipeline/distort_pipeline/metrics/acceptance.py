@@ -158,14 +158,21 @@ def _halved(plane: Plane) -> Plane:
 def _colour(distorted: Image, added: Sequence[Plane]) -> Floats:
     """Return means, spread and saturation of the channels; variances and correlations of the residual's."""
     means, deviations = cv2.meanStdDev(distorted)
-    red, green, blue = cv2.split(distorted)
-    brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-    saturation = cv2.mean(cv2.subtract(brightest, darkest))[0]
     shift = [plane.mean() for plane in added]
-    covariance = np.array([[_dot(a, b) / a.size for b in added] for a in added]) - np.outer(shift, shift)
-    deviation = np.sqrt(np.diag(covariance) + POWER_FLOOR)
-    correlations = (covariance / np.outer(deviation, deviation))[np.triu_indices(3, 1)]
-    return np.array([*means[:, 0], *deviations[:, 0], saturation, *(20 * np.log10(deviation)), *correlations])
+    pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
+    covariance = np.array([_dot(added[a], added[b]) / added[a].size - shift[a] * shift[b] for a, b in pairs])
+    deviation = np.sqrt(covariance[:3] + POWER_FLOOR)
+    correlations = covariance[3:] / (deviation[[0, 0, 1]] * deviation[[1, 2, 2]])
+    return np.array(
+        [*means[:, 0], *deviations[:, 0], _saturation(distorted), *(20 * np.log10(deviation)), *correlations]
+    )
+
+
+def _saturation(image: Image) -> float:
+    """Return the mean of the largest minus the smallest channel, in 8-bit levels."""
+    red, green, blue = cv2.split(image)
+    brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return cv2.mean(cv2.subtract(brightest, darkest))[0]
 
 
 def _alignment(x: Plane, y: Plane) -> Floats:
@@ -262,7 +269,7 @@ RIDGE = 1.0  # of standardised content: a validation tile's weight
 def content_statistics(pristine: Image) -> Floats:
     """Return the content of a pristine tile, (CONTENT,): brightness, contrast, saturation, detail of four octaves."""
     plane = luma(pristine).astype(np.float64)
-    saturation = float(np.ptp(pristine, axis=2).mean())
+    saturation = _saturation(pristine)
     contrast = math.log10(float(plane.var()) + 1)
     return np.array([plane.mean() / 64, contrast, saturation / 64, *_decibels(_octaves(plane))[:4] / 10])
 

@@ -58,7 +58,7 @@ class BatchMeasures:
     pristine: Counts
     judged: Sequence[int]  # rows with `statistics`: those with a true distortion, if any
     statistics: TileStatistics  # of the generated tiles at `judged`
-    content: NDArray[np.float64]  # of their pristine tiles
+    content: Sequence[NDArray[np.float64]]  # of their pristine tiles, for a model of external pairs
     truth: TruthStats
 
 
@@ -129,7 +129,7 @@ def _judged(
     known = validation.statistics if validation else None
     if known is None or len(np.unique(known.photographs)) < 2:
         return "none", ()
-    return "unpaired", judge_by_content(measures.statistics, measures.content, photographs, known, rng=rng)
+    return "unpaired", judge_by_content(measures.statistics, np.stack(measures.content), photographs, known, rng=rng)
 
 
 def _compared(measures: BatchMeasures) -> Any:

@@ -80,7 +80,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     pixels = PixelWriter(work, distorted_array(condition.name), slots, whole_images=whole_images)
     rows = (shared.rows if condition.fixed_severity else []) or judged_rows(batch, config.truth_images)
     shown = shared.examples(condition) if condition.fixed_severity else rows_to_show(batch, rows)
-    scores = score(ahead, pixels, metrics=config.metrics, shown=shown, judged=rows)
+    scores = score(ahead, pixels, metrics=config.metrics, shown=shown, judged=rows, external=generator.external)
     severities = [sample.severity for sample in scores]
 
     if condition.fixed_severity:
@@ -91,7 +91,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
     records = sample_records(batch, scores, generator, precision=config.precision)
     histograms = np.stack([sample.histogram for sample in scores])
     judged = TileStatistics.stacked([statistics for sample in scores if (statistics := sample.statistics)])
-    content = np.stack([sample.content for sample in scores if sample.content is not None])
+    content = [sample.content for sample in scores if sample.content is not None]
     measures = BatchMeasures(records, histograms, shared.pristine, rows, judged, content, truth.stats)
     report = batch_report(
         measures,
@@ -132,7 +132,7 @@ class Score:
     labels: Mapping[str, float | None]  # full-reference metrics
     histogram: NDArray[np.int64]  # (103,)
     statistics: TileStatistics | None  # of the samples to judge
-    content: NDArray[np.float64] | None  # of their pristine tiles
+    content: NDArray[np.float64] | None  # of their pristine tiles, where these have no truth
     crops: tuple[Image, Image] | None  # pristine and distorted, of the samples to show
 
 
@@ -143,6 +143,7 @@ def score(
     metrics: Collection[str],
     shown: Collection[int],
     judged: Collection[int],
+    external: bool,
 ) -> list[Score]:
     """Return the measures of the samples in `parts`, in order; their pixels are written."""
     scores: list[Score] = []
@@ -165,7 +166,7 @@ def score(
                     labels=labels,
                     histogram=statistics.jsd_nss[0] if statistics else product_histogram(distorted),
                     statistics=statistics,
-                    content=content_statistics(pristine) if statistics else None,
+                    content=content_statistics(pristine) if statistics and external else None,
                     crops=(middle(pristine).copy(), middle(distorted).copy()) if len(scores) in shown else None,
                 )
             )

@@ -245,6 +245,8 @@ def _model_metadata(card: ModelCard, verdicts: Mapping[str, ModelVerdict]) -> Mo
     levels = [ModelLevel(level.level, level.parameters, level.severity) for level in card.levels]
     return ModelMetadata(
         card.weights_digest,
+        card.distortion,
+        card.external,
         card.origin,
         tuple(levels),
         random=card.is_stochastic,

@@ -37,6 +37,7 @@ class PartTask:
     format: str
     label: str
     labels: tuple[str, ...] | None
+    truth: Mapping[str, Any]  # arguments of ExportSource
     part: Part
 
 
@@ -58,7 +59,9 @@ def run(
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
-    source = ExportSource(corpus, config.label, study, labels)
+    manifest = None if config.manifest is None else str(Path(config.manifest).resolve())
+    truth: dict[str, Any] = {"with_truth": config.with_truth, "manifest": manifest}
+    source = ExportSource(corpus, config.label, study, labels, **truth)
     _require_scale(config.format, exporter.rating_scale, source.score)
     settings = _settings(config, source)
     build = StagedStore(out, digest(settings))
@@ -72,7 +75,7 @@ def run(
         finished = ledger.finished(part.batch for part in parts)
         unfinished = [part for part in parts if part.batch not in finished]
         check_free_space(out, _bytes_needed(source, unfinished, per_sample=isinstance(exporter, ShardFormat)))
-        tasks = [PartTask(corpus, work, config.format, config.label, labels, part) for part in unfinished]
+        tasks = [PartTask(corpus, work, config.format, config.label, labels, truth, part) for part in unfinished]
         results = run_tasks(write_part, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
@@ -137,7 +140,8 @@ def plan(config: ExportConfig, source: ExportSource, *, scored: bool) -> tuple[t
 def write_part(task: PartTask) -> str:
     """Write one part, then the entry of the ledger. Return its name."""
     exporter = EXPORTS.get(task.format)()
-    files = exporter.write_part(ExportSource(task.corpus, task.label, labels=task.labels), task.part, task.work)
+    source = ExportSource(task.corpus, task.label, labels=task.labels, **task.truth)
+    files = exporter.write_part(source, task.part, task.work)
     _note(Ledger(task.work), task.part.batch, _digests(files, task.work), files)
     return task.part.batch
 
@@ -157,8 +161,11 @@ def _require_scale(form: str, scale: tuple[float, float] | None, score: Score) -
 def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
     """Return all settings with an effect on the bytes of the export, as plain values."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
+    del values["manifest"]  # its digest is that of the corpus
     if not source.flagged:
         del values["allow_flagged"]  # without effect
+    if not config.with_truth:
+        del values["with_truth"]
     return {
         "format": KIND,
         "version": VERSION,
