@@ -5,11 +5,11 @@ from distort_pipeline.data.requests import FixedSeverity, QualityTarget, Severit
 from distort_pipeline.errors import PipelineError
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
-MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, multi_level=True, random=False, severities=LEVELS)
+MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, any_severity=True, random=False, severities=LEVELS)
 MODELS = {
     "jpeg": MULTI_LEVEL,
-    "noise": ModelCapabilities(level=3, severity=0.6, multi_level=True, random=True, severities=LEVELS),
-    "camera": ModelCapabilities(level=1, severity=1.0, multi_level=False, random=False),
+    "noise": ModelCapabilities(level=3, severity=0.6, any_severity=True, random=True, severities=LEVELS),
+    "camera": ModelCapabilities(level=1, severity=1.0, any_severity=False, random=False),
 }
 BOTH = ["jpeg", "noise"]
 

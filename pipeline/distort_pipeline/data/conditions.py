@@ -15,13 +15,13 @@ COMPOSITE_SEPARATOR = "+"  # between the names of a composite, in the order of a
 
 @dataclass(frozen=True)
 class ModelCapabilities:
-    """The requests possible for a model: any severity if multi-level, else only its learned level."""
+    """The requests possible for a model: any severity, or only its learned level."""
 
     level: int  # the default level
     severity: float  # of that level
-    multi_level: bool
+    any_severity: bool
     random: bool
-    severities: tuple[float, ...] = ()  # of all levels of a multi-level model, mildest first
+    severities: tuple[float, ...] = ()  # of all learned levels of a model of any severity, mildest first
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def build_conditions(
 
     PipelineError names the models unable to fulfil the request.
 
-    >>> jpeg = ModelCapabilities(level=2, severity=0.4, multi_level=True, random=False, severities=(0.2, 0.4))
+    >>> jpeg = ModelCapabilities(level=2, severity=0.4, any_severity=True, random=False, severities=(0.2, 0.4))
     >>> conditions = build_conditions({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])
     >>> [(condition.name, condition.request.first) for condition in conditions]
     [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]
@@ -72,8 +72,8 @@ def build_conditions(
     used = {name: tuple(name.split(COMPOSITE_SEPARATOR)) for name in (*distortions, *composites)}
     explicit = _explicit_requests(levels, severity, target or {})
     if explicit:
-        fixed = [names for names in used.values() if not any(models[name].multi_level for name in names)]
-        _require_multi_level({name for names in fixed for name in names}, models)
+        fixed = [names for names in used.values() if not any(models[name].any_severity for name in names)]
+        _require_any_severity({name for names in fixed for name in names}, models)
     conditions = []
     for name, names in sorted(used.items()):
         capabilities = [models[model] for model in names]
@@ -144,9 +144,9 @@ def _default_requests(name: str, capabilities: Sequence[ModelCapabilities]) -> l
     """
     if len(capabilities) == 1:
         (model,) = capabilities
-        levels = model.severities if model.multi_level else (model.severity,)
+        levels = model.severities if model.any_severity else (model.severity,)
         return [FixedSeverity(SEVERITY, severity, severity) for severity in levels]
-    severities = {model.severity for model in capabilities if model.multi_level} or {1.0}
+    severities = {model.severity for model in capabilities if len(model.severities) > 1} or {1.0}
     if len(severities) > 1:
         raise PipelineError(
             f"the models of the composite {name} have learned levels of different severities, "
@@ -155,8 +155,8 @@ def _default_requests(name: str, capabilities: Sequence[ModelCapabilities]) -> l
     return [FixedSeverity(SEVERITY, *severities, *severities)]
 
 
-def _require_multi_level(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:
-    single = sorted(name for name in names if not models[name].multi_level)
+def _require_any_severity(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:
+    single = sorted(name for name in names if not models[name].any_severity)
     if single:
         raise PipelineError(
             f"{', '.join(single)} {'has' if len(single) == 1 else 'have'} learned one level only, so no other "

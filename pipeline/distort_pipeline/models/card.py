@@ -134,7 +134,7 @@ class ModelCard:
     weights_digest: str
     device: str
     packages: Mapping[str, str]
-    calibration: Mapping[str, Sequence[float]] | None = None  # of several levels: mean quality by severity
+    calibration: Mapping[str, Sequence[float]] | None = None  # of a generator of any severity: mean quality by severity
     learning: LearningReport | None = None  # of a composed generator
     weights_precision: str | None = None  # float16 for the generators shipped with the package
 
@@ -199,7 +199,8 @@ class ModelCard:
         """The levels, severities and draws available from the model."""
         default = self.default_level
         severities = tuple(level.severity for level in self.levels)
-        return ModelCapabilities(default.level, default.severity, self.is_multi_level, self.is_stochastic, severities)
+        any_severity = self.is_multi_level or self.network.parts is not None  # a composed generator scales its change
+        return ModelCapabilities(default.level, default.severity, any_severity, self.is_stochastic, severities)
 
     def has_truth_at(self, severity: float) -> bool:
         """Whether a true distortion can be computed: never of external pairs, between levels with a severity scale."""

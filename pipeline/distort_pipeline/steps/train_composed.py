@@ -92,6 +92,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             steps=steps,
             kept_step=steps,
             figures=figures[0],
+            calibration=validator.calibration(),
             weights_digest=arrays_digest(arrays),
             device="CPU",
             packages=package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),

@@ -193,6 +193,7 @@ def _measured(pristine: Image, distorted: Image) -> dict[str, float]:
     }
 
 
+COMPOSED_CALIBRATION_TILES = 8  # at 21 severities; a network takes a third of a second for a tile
 FINAL_TILES = 8  # times the tiles of a validation during training
 
 
@@ -234,10 +235,12 @@ class Validator:
         return [figures for figures, _ in results], [histograms for _, histograms in results]
 
     def calibration(self) -> dict[str, list[float]] | None:
-        """Return the calibration of a multi-level generator; None for a single level."""
-        if len(self._levels) == 1:
+        """Return the calibration of a generator that takes any severity; None for another."""
+        composed = isinstance(self._predictor, ComposedPredictor)
+        if len(self._levels) == 1 and not composed:
             return None
-        tiles = self._tiles_of(self._levels[-1], 1.0, self._count)
+        count = min(self._count, COMPOSED_CALIBRATION_TILES) if composed else self._count
+        tiles = self._tiles_of(self._levels[-1], 1.0, count)
         seeds = [derive_seed(self._distortion_seed, "calibration", index) for index in range(len(tiles.pristine))]
         return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances)
 
