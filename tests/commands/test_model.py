@@ -12,7 +12,7 @@ from small_models import card_of, write_card
 
 from distort_pipeline.commands.model import NAMES, export_model
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.card import NetworkCard
+from distort_pipeline.models.card import LearningReport, NetworkCard
 from distort_pipeline.models.readme import exported_readme
 from distort_pipeline.models.store import WEIGHTS, load_generator, read_arrays, write_arrays
 from distort_pipeline.networks.compact import CompactBody, new_body
@@ -119,7 +119,8 @@ def composed(tmp_path):
         folder.mkdir()
         card = card_of("camera", [{}], NetworkCard(0, 0, kind="composed", parts=parts), arrays, external=True)
         write_arrays(folder / WEIGHTS, arrays)
-        write_card(folder, dataclasses.replace(card, learning={"parts": ["filter 3 px, levels"]}))
+        learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter 3 px, levels",))
+        write_card(folder, dataclasses.replace(card, learning=learning))
         return folder
 
     return write
