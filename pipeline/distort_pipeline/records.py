@@ -111,6 +111,9 @@ class SampleRecord:
     clipped: float  # fraction of pixel values at 0 or 255 that are not so in the pristine tile
 
 
+CONDITION_LABELS = ("severity", "level")  # numbers in a SampleRecord that say how much was asked for, as labels
+
+
 @dataclass(frozen=True)
 class Judgement:
     """A statistic of a batch beside its threshold: of its components, that farthest out."""

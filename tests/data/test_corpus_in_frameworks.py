@@ -178,3 +178,10 @@ def test_xarray_does_not_read_a_missing_shard_as_black(damaged):
 def test_a_label_that_records_do_not_have_is_named_at_once(corpus):
     with pytest.raises(PipelineError, match=r"no label 'psrn'; did you mean psnr\?"):
         corpus.to_tf(labels=["psrn"])
+
+
+def test_severity_and_level_are_labels(corpus):
+    pytest.importorskip("tensorflow")
+    batch = next(iter(corpus.to_tf(labels=["severity", "level"]).batch(4)))
+    assert batch["severity"].numpy().tolist() == [corpus.record(index).severity for index in range(4)]
+    assert batch["level"].numpy().tolist() == [corpus.record(index).level for index in range(4)]

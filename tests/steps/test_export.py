@@ -83,7 +83,7 @@ def test_a_selection_takes_what_fits(finished_corpus, corpus, tmp_path):
         ({"distortions": ("jepg",)}, r"no sample has the distortion 'jepg'; did you mean jpeg\?"),
         ({"levels": (3,)}, "no sample has the level 3; known are: 1"),
         ({"splits": ("test",)}, "no sample has the split 'test'; known are: train, val"),
-        ({"label": "lpips"}, r"has no label 'lpips'; known are: gmsd, ms_ssim, psnr, ssim"),
+        ({"label": "lpips"}, r"has no label 'lpips'; known are: gmsd, level, ms_ssim, psnr, severity, ssim"),
         ({"label": "ms_ssim", "format": "pyiqa_nr"}, "no sample has the label ms_ssim; choose another with --label"),
     ],
 )

@@ -155,3 +155,10 @@ def test_exports_hold_every_level_of_every_tile(multi_level_corpus, tmp_path, fo
         per_sample = [sum(row["sample"] == name for row in shown) for name in {row["sample"] for row in shown}]
         assert len(per_sample) == 36
         assert max(per_sample) - min(per_sample) <= 1
+
+
+def test_severity_is_a_label_of_exports(multi_level_corpus, tmp_path):
+    config = ExportConfig(format="pyiqa_nr", limit=12, workers=0, label="severity")
+    export.run(config, multi_level_corpus.folder, tmp_path / "e")
+    rows = read_csv(tmp_path / "e" / "meta_info.csv")
+    assert {round(float(row["severity"]), 3) for row in rows} == {0.333, 0.667, 1.0}

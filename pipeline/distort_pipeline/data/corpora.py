@@ -40,7 +40,7 @@ from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.records import Image, SampleRecord, TileRecord
+from distort_pipeline.records import CONDITION_LABELS, Image, SampleRecord, TileRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -421,10 +421,11 @@ def consecutive(numbers: list[int]) -> list[tuple[int, int]]:
 def require_computed(labels: Iterable[str]) -> None:
     """Raise PipelineError for a label missing from the records of samples.
 
-    >>> require_computed(["psnr", "gmsd"])
+    >>> require_computed(["psnr", "gmsd", "severity"])
     """
     from distort_pipeline.metrics.full_reference import COMPUTED  # OpenCV is for those who ask for a label
 
+    known = (*COMPUTED, *CONDITION_LABELS)
     for name in labels:
-        if name not in COMPUTED:
-            raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, COMPUTED)}")
+        if name not in known:
+            raise PipelineError(f"records of samples have no label {name!r}{did_you_mean(name, known)}")

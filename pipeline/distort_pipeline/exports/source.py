@@ -19,7 +19,7 @@ from distort_pipeline.data.labels import LabelStore, labels_of
 from distort_pipeline.data.plans import even_quotas
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import COMPUTED, LOWER_IS_BETTER, label_column
-from distort_pipeline.records import Image, SampleRecord, derive_seed, digest_rows, row
+from distort_pipeline.records import CONDITION_LABELS, Image, SampleRecord, derive_seed, digest_rows, row
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ class Score:
     @property
     def description(self) -> str:
         """The score in words, for a card."""
-        origin = "ratings by people" if self.of_people else "computed from the pixels, nobody's opinion"
+        computed = "asked of the generator" if self.column in CONDITION_LABELS else "computed from the pixels"
+        origin = "ratings by people" if self.of_people else f"{computed}, nobody's opinion"
         return f"`{self.column}` ({origin}; {'lower' if self.lower_better else 'higher'} is better)"
 
 
@@ -270,7 +271,8 @@ class ExportSource:
         labels: dict[str, Value] = {column: getattr(record, name) for name, column in COLUMN_OF.items()}
         for columns in added:
             labels.update(columns)
-        score = labels[self.score.column]
+        column = self.score.column
+        score = getattr(record, column) if column in CONDITION_LABELS else labels[column]
         number = self.corpus.distortions.index(record.distortion)
         untouched = "psnr" in self._computed and record.psnr is None  # identical images have no PSNR
         return Exported(record, labels, None if score is None else float(score), accepted, number, untouched)
@@ -279,6 +281,7 @@ class ExportSource:
         known = {
             name: Score(name, column, LOWER_IS_BETTER[name], of_people=False) for name, column in COLUMN_OF.items()
         }
+        known |= {name: Score(name, name, lower_better=True, of_people=False) for name in CONDITION_LABELS}
         for store in self.added:
             known[store.name] = Score(
                 store.name, store.column, store.metadata["lower_better"], store.of_people, store.rated, store.extremes
