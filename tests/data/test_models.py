@@ -7,7 +7,7 @@ from small_models import card_of
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.files import read_json, write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.card import VERSION, NetworkCard, read_card
+from distort_pipeline.models.card import VERSION, LearningReport, NetworkCard, read_card
 from distort_pipeline.models.store import (
     HISTOGRAMS,
     ValidationHistograms,
@@ -151,5 +151,6 @@ def test_the_levels_that_enclose_a_severity():
 )
 def test_a_card_says_how_its_model_was_made(network, changes, origin):
     card = card_of("jpeg", [{}], network)
-    card = dataclasses.replace(card, learning={"parts": ["filter"]} if network.parts else None, **changes)
+    learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter",)) if network.parts else None
+    card = dataclasses.replace(card, learning=learning, **changes)
     assert origin in card.origin
