@@ -117,3 +117,11 @@ def test_between_levels_a_kernel_is_between_theirs():
     weak, strong, midpoint = (np.asarray(layer([np.full((1, 1), severity), *drawn])) for severity in (0.5, 1.0, 0.75))
     assert not np.allclose(weak, strong)
     np.testing.assert_allclose(midpoint, (weak + strong) / 2, atol=1e-6)
+
+
+def test_channels_of_a_slow_octave_are_independent_in_small_images():
+    matrices = np.zeros((9, 3, 3), np.float32)
+    matrices[2] = np.eye(3)  # the coarsest map: 2 cells on a side, and two beyond the image on each
+    noise = np.asarray(pyramid(matrices)(maps(600, 256, 3)))
+    correlation = np.corrcoef(noise.reshape(-1, 3).T)
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.06

@@ -160,12 +160,13 @@ def with_margin(noise: Any, xp: Any = numpy_ops) -> Any:
     """Return the map `noise` (N, h, w, c) with a margin of `MARGIN` cells, (N, h + 4, w + 4, c).
 
     The margin repeats the border of other channels: with the same channel, upsampling would amplify the noise there.
+    On one of two opposite sides its sign is turned: the channels' correlations cancel over the image.
     """
     for axis in (1, 2):
-        for _ in range(MARGIN):
+        for ring in range(MARGIN):
             first, last = (
                 xp.roll(noise[:, end] if axis == 1 else noise[:, :, end], 1, axis=-1)
                 for end in (slice(None, 1), slice(-1, None))
             )
-            noise = xp.concatenate([first, noise, last], axis=axis)
+            noise = xp.concatenate([-first if ring == 0 else first, noise, last], axis=axis)
     return noise
