@@ -91,7 +91,7 @@ def test_generated_and_true_quality_are_of_the_same_samples(tmp_path: Path):
 def test_verdict_names_rejected_batches_and_shows_them_first(tmp_path: Path):
     text = page_of(fake_corpus(tmp_path, rejected=(("jpeg", 1), ("jpeg", 3))))
     farthest_out = "distribution: JSD_NSS 0.043 bits, accepted up to 0.02"
-    assert heading(text) == f"bad: 2 of 8 batches are rejected (jpeg 1, jpeg 3); farthest out is {farthest_out}."
+    assert heading(text) == f"bad: 2 of 8 batches are rejected (jpeg 2 times); farthest out is {farthest_out}."
     assert f"jpeg: 2 of 4 batches rejected; farthest out: {farthest_out}." in text
     table = text[text.index('id="batches"') :]
     names = re.findall(r'<th scope="row">(?:<a [^>]*>)?(\w+ \d)', table)

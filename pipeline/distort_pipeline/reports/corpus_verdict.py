@@ -16,7 +16,6 @@ from distort_pipeline.records import Judgement
 Pair = tuple[float | None, float | None]  # generated, true
 
 MANY_CLIPPED = 0.05  # share of a distortion's samples; smaller shares appear in the tables only
-NAMED = 6  # batches named in the verdict
 
 
 @dataclass(frozen=True)
@@ -249,8 +248,7 @@ def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
     if not batches:
         return "unknown", "No batch has a report, so nothing is known about this corpus."
     if rejected:
-        names = ", ".join(batch.name for batch in rejected[:NAMED])
-        names += f" and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
+        names = _named(rejected)
         partly = f"{len(rejected)} of {total} batches {'is' if len(rejected) == 1 else 'are'} rejected ({names})"
         fully = f"All {total} batches are rejected" if total > 1 else f"The only batch is rejected ({names})"
         sentence = fully if len(rejected) == total else partly
@@ -273,6 +271,19 @@ def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
     if missing:
         sentence += f" {missing} more {'has' if missing == 1 else 'have'} no report."
     return "bad" if rejected or failed else "unknown" if missing or mismatched or unjudged else "good", sentence
+
+
+def _named(batches: Sequence[BatchRow]) -> str:
+    """Return each distortion of `batches` once, with its levels, or with the number of batches."""
+    names = []
+    for distortion in dict.fromkeys(batch.distortion for batch in batches):
+        those = [batch for batch in batches if batch.distortion == distortion]
+        levels = sorted({batch.level for batch in those if batch.level is not None})
+        if levels:
+            names.append(f"{distortion} level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}")
+        else:
+            names.append(distortion if len(those) == 1 else f"{distortion} {len(those)} times")
+    return "; ".join(names)
 
 
 def _objections(metadata: CorpusMetadata, name: str) -> str:
