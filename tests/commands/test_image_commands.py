@@ -105,8 +105,10 @@ def test_a_dry_run_says_samples_and_size_and_writes_nothing(small_manifest, tmp_
     said = run("generate", small_manifest, "--tile-px", 128, "--count", 40, "--dry-run").output
     assert "40 samples in 20 batches, of 2 tiles" in said  # the four generators at five levels
     assert re.search(r"about 2\d MB and \d+ s; nothing was written", said)
-    few = run("generate", small_manifest, "--tile-px", 128, "--count", 7, "--dry-run", code=2)
-    assert "--count 7 is less than the 20 conditions" in few.stderr
+    few = run("generate", small_manifest, "--tile-px", 128, "--count", 7, "--dry-run").output
+    assert "7 samples in 4 batches" in few  # fewer than 20: at their default levels alone
+    none = run("generate", small_manifest, "--tile-px", 128, "--count", 3, "--dry-run", code=2)
+    assert "--count 3 is less than the 4 conditions" in none.stderr
     assert list(tmp_path.iterdir()) == []
 
 

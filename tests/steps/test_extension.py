@@ -89,3 +89,24 @@ def test_a_corpus_can_only_grow_and_only_with_the_same_settings(
     other = GenerateConfig(**{**small_corpus_settings, "count": 50, "seed": 1})
     with pytest.raises(PipelineError, match="was made with other settings or inputs"):
         generate.run(other, small_manifest, models, extended)
+
+
+def test_a_corpus_at_one_level_does_not_grow_to_several(small_manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "generate",
+        str(small_manifest),
+        "--tile-px",
+        "128",
+        "--distortions",
+        "jpeg",
+        "--workers",
+        "0",
+        "--out",
+        "c",
+    ]
+    assert CliRunner().invoke(main, [*words, "--count", "2"]).exit_code == 0
+    assert {record.level for record in open_corpus(tmp_path / "c").records} == {3}  # the default one
+    grown = CliRunner().invoke(main, [*words, "--count", "10"])
+    assert grown.exit_code == 2
+    assert "began with 2 samples, at one level of each model" in grown.stderr

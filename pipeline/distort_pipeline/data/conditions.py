@@ -59,10 +59,12 @@ def build_conditions(
     severity: Sequence[float] = (),
     composites: Sequence[str] = (),
     target: Mapping[str, Sequence[float]] | None = None,
+    every_level: bool = True,
 ) -> tuple[Condition, ...]:
     """Return the conditions of `distortions` (names of models) and `composites`, sorted by name and level.
 
-    PipelineError names the models unable to fulfil the request.
+    Without a request, a model has a condition for every level, or at its default level alone. PipelineError names the
+    models unable to fulfil the request.
 
     >>> jpeg = ModelCapabilities(level=2, severity=0.4, any_severity=True, random=False, severities=(0.2, 0.4))
     >>> conditions = build_conditions({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])
@@ -77,7 +79,7 @@ def build_conditions(
     conditions = []
     for name, names in sorted(used.items()):
         capabilities = [models[model] for model in names]
-        requests = explicit or _default_requests(name, capabilities)
+        requests = explicit or _default_requests(name, capabilities, every_level=every_level)
         first_level = 1 if len(requests) > 1 or explicit or len(names) > 1 else capabilities[0].level
         is_random = any(model.random for model in capabilities)
         conditions += [
@@ -137,14 +139,14 @@ def _explicit_requests(
     return [request_for(of, value, value) for value in values]
 
 
-def _default_requests(name: str, capabilities: Sequence[ModelCapabilities]) -> list[Request]:
+def _default_requests(name: str, capabilities: Sequence[ModelCapabilities], *, every_level: bool) -> list[Request]:
     """Return a request for each level of a model; for a composite, for the common default severity of its models.
 
     In a composite, a model of one level keeps it at any severity.
     """
     if len(capabilities) == 1:
         (model,) = capabilities
-        levels = model.severities if model.any_severity else (model.severity,)
+        levels = model.severities if every_level and model.any_severity else (model.severity,)
         return [FixedSeverity(SEVERITY, severity, severity) for severity in levels]
     severities = {model.severity for model in capabilities if len(model.severities) > 1} or {1.0}
     if len(severities) > 1:

@@ -104,6 +104,11 @@ def prepare_corpus(
     settings = corpus_settings(dataclasses.replace(config, crop_align=grid.align_px), cards, manifest.digest)
     if earlier is not None:
         settings = extended(settings, earlier)
+        if earlier.counts[0] < len(conditions):
+            raise PipelineError(
+                f"the finished corpus began with {earlier.counts[0]} samples, at one level of each model, and cannot "
+                f"grow to {len(conditions)} conditions: choose another folder with --out"
+            )
     plan = plan_corpus(
         images,
         conditions,
@@ -197,17 +202,22 @@ def unusable_images(images: Sequence[ImageRecord], cards: Cards, *, whole_images
 def plan_conditions(cards: Cards, config: GenerateConfig) -> tuple[Condition, ...]:
     """Return the conditions of a corpus; PipelineError for a request beyond a model's capabilities.
 
-    Without distortions and composites, each model of `cards` has its conditions.
+    Without distortions and composites, each model of `cards` has its conditions; where there are fewer samples than
+    levels, at its default level alone.
     """
-    conditions = build_conditions(
-        {name: card.capabilities for name, card in cards.items()},
-        config.distortions or ([] if config.composite else sorted(cards)),
-        levels=config.num_levels,
-        severity=config.severity,
-        composites=config.composite,
-        target=config.target,
-    )
-    if config.num_levels is None and config.count < len(conditions):
+    for every_level in (True, False):
+        conditions = build_conditions(
+            {name: card.capabilities for name, card in cards.items()},
+            config.distortions or ([] if config.composite else sorted(cards)),
+            levels=config.num_levels,
+            severity=config.severity,
+            composites=config.composite,
+            target=config.target,
+            every_level=every_level,
+        )
+        if config.num_levels is not None or config.count >= len(conditions):
+            break
+    else:
         raise PipelineError(
             f"--count {config.count} is less than the {len(conditions)} conditions, each a distortion at one level: "
             "raise --count, or choose with --distortions, --num-levels or --severity"
