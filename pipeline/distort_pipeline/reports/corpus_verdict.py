@@ -255,7 +255,10 @@ def verdict(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
         worst = worst_of(batch.worst for batch in rejected if batch.worst)
         sentence += f"; farthest out is {worst}." if worst else "."
     elif unjudged:
-        sentence = f"{unjudged} of {total} batches {'is' if unjudged == 1 else 'are'} not judged: there is no truth at "
+        these = (
+            f"{unjudged} of {total} batches {'is' if unjudged == 1 else 'are'}" if total > 1 else "The only batch is"
+        )
+        sentence = f"{these} not judged: there is no truth at "
         sentence += "this severity, or too few validation photographs."
     else:
         sentence = f"All {total} batches are accepted." if total > 1 else "The only batch is accepted."
