@@ -234,6 +234,15 @@ def test_a_codec_acts_on_the_whole_image_behind_the_parts() -> None:
     assert (generator.distort(image, 0.0, 3) == image).all()
 
 
+def test_blocks_join_where_a_period_does_not_divide_them() -> None:
+    patches = _patches(lambda image, _: cv2.blur(image, (3, 3)))
+    filters = fit_phase_filters(patches, _bases(patches), period=3, per_image=False)
+    generator = ComposedGenerator(linear=(filters,))
+    image = np.tile(patches[0].pristine, (2, 2, 1))
+    at_once = generator.distort_part(image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
+    assert (generator.distort(image, 1.0, 0) == at_once).all()
+
+
 def test_half_the_severity_is_half_the_change() -> None:
     patches = _patches(lambda image, _: np.clip(image * 0.5, 0, 255).astype(np.uint8))
     generator = ComposedGenerator(linear=(fit_tone(patches, _bases(patches), per_image=False),))

@@ -74,11 +74,7 @@ SIZES = (
 
 
 def dataset_card(
-    name: str,
-    exporter: ExportFormat,
-    source: ExportSource,
-    contents: Contents,
-    licences: Mapping[str, int],
+    name: str, exporter: ExportFormat, source: ExportSource, contents: Contents, licences: Mapping[str, int]
 ) -> str:
     """Return the card of an export in the format `name`; `licences` are counts of its photographs."""
     metadata = source.corpus.metadata
