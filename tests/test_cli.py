@@ -37,10 +37,36 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"distort-pipeline {command}" in result.output.split("Examples:")[1]
 
 
-def test_help_says_the_default_of_a_setting() -> None:
-    assert "[default: 2000]" in run("generate", "--help").output
+def test_help_says_default_and_range_of_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "[default: 2000; x>0]" in " ".join(run("generate", "--help").output.split())
     assert "[default: the four, or none with external pairs]" in " ".join(run("pairs", "--help").output.split())
-    assert " ".join(run("train", "--help").output.split()).count("[default: 16]") == 1
+    assert " ".join(run("train", "--help").output.split()).count("[default: 16; x>0]") == 1
+
+
+def test_a_parameter_file_changes_the_defaults_that_help_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: 30, target: {ssim: [0.5, 0.9]}}\n")
+    assert "[default: 30; x>0]" in " ".join(run("generate", "--help").output.split())
+    (tmp_path / "params.yaml").write_text("distort_pipeline: 1\ngenerate: {count: -1}\n")
+    assert "[default: 2000; x>0]" in " ".join(run("generate", "--help").output.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--count", "0", "x>0"),
+        ("--count", "-5", "x>0"),
+        ("--max-overlap", "1.5", "0<=x<=1"),
+        ("--on-fail", "go", "flag"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_range(option: str, value: str, allowed: str) -> None:
+    result = run("generate", option, value)
+    assert result.exit_code == 2
+    assert f"'{option}'" in result.stderr
+    assert value in result.stderr
+    assert allowed in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("ingest", "--help"), ("generate", "--help")])
@@ -67,8 +93,6 @@ def test_the_module_runs_as_the_command() -> None:
         (("pairs", "nowhere.jsonl"), "nowhere.jsonl"),
         (("train", "nowhere", "--distortion", "jpeg"), "nowhere"),
         (("evaluate", "nowhere"), "nowhere"),
-        (("generate", "--count", "0"), "--count must be positive, got 0"),
-        (("generate", "--count", "-5"), "--count must be positive, got -5"),
         (("generate", "--tile-px", "200"), "--tile-px must be a positive multiple of 128, got 200"),
         (("generate", "--severity", "2"), "--severity must be a number from 0 to 1, or two in ascending order"),
         (("generate", "--severity", "1", "--target", "ssim=0.8"), "--target must be left out if --severity is given"),

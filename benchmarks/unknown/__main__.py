@@ -52,13 +52,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="what is made on the way (%(default)s)")
     parser.add_argument("--only", help=f"some of {', '.join(UNKNOWN)}, with commas between")
     parser.add_argument("--baselines", action="store_true", help="no training: identity, redraw and controls alone")
+    parser.add_argument("--without-adversary", action="store_true", help="the same time at adversarial weight 0")
     parser.add_argument("--no-network", action="store_true", help="one classifier alone, the logistic one: quick")
     args = parser.parse_args()
     names = names_of(args.only, parser.error)
     photos = choose(args.photos)
     for name in names:
         make(UNKNOWN[name], photos, args.out / name)
-        result = (baselines_of if args.baselines else learn)(name, args.out, network=not args.no_network)
+        step = baselines_of if args.baselines else learn_without_adversary if args.without_adversary else learn
+        result = step(name, args.out, network=not args.no_network)
         print(f"{name}: {result['verdict']}", flush=True)
     page.write(RESULTS)
 
@@ -66,17 +68,41 @@ def main() -> None:
 def learn(name: str, out: Path, *, network: bool) -> dict[str, Any]:
     """Learn one distortion, judge what was learned, and return what was written into its result file."""
     folder = out / name
+    minutes = run(folder, commands(name))
+    figures = {"generated": judge_corpus(folder, "corpus", "generated", network=network)}
+    baselines = read_baselines(folder / "judge", read_images(folder / "judge")[0], network=network)
+    return keep(name, figures | baselines, minutes)
+
+
+def learn_without_adversary(name: str, out: Path, *, network: bool) -> dict[str, Any]:
+    """Learn one distortion in the same time at adversarial weight 0, and add its judgement to the result file."""
+    folder, result = out / name, json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    model = Path("without") / name
+    ingest, pairs, train, _, generate = commands(name)
+    train = Command((*train.words, "--adversarial-weight", "0", "--out", str(model)), str(model))
+    generate = Command((*generate.words, "--models", "without", "--distortions", name, "--out", "mean"), "mean")
+    minutes = {"train_without_adversary": run(folder, (ingest, pairs, train, generate))["train"]}
+    figures = {"without_adversary": judge_corpus(folder, "mean", "generated_mean", network=network)}
+    return keep(name, result["figures"] | figures, result["cpu_minutes"] | minutes)
+
+
+def run(folder: Path, steps: Sequence[Command]) -> dict[str, float]:
+    """Run `steps` in `folder`, and return their CPU-minutes."""
     minutes: dict[str, float] = {}
     before: list[tuple[str, ...]] = []
-    for command in commands(name):
+    for command in steps:
         minutes[command.words[0]] = run_once(folder, command, before)
         before.append(command.words)
+    return minutes
+
+
+def judge_corpus(folder: Path, corpus: str, images_folder: str, *, network: bool) -> dict[str, Any]:
+    """Judge the `corpus` in `folder` beside the true images; its images and strips of them are written there too."""
     images, stems = read_images(folder / "judge")
-    unpack(folder / "corpus", folder / "generated", images.pristine, stems)
-    generated = read_generated(folder / "generated", stems)
-    strips.write(folder / "strips.png", images.pristine, images.true, generated)
-    figures = {"generated": judge(images, generated, network=network)}
-    return keep(name, figures | read_baselines(folder / "judge", images, network=network), minutes)
+    unpack(folder / corpus, folder / images_folder, images.pristine, stems)
+    generated = read_generated(folder / images_folder, stems)
+    strips.write(folder / f"{images_folder}_strips.png", images.pristine, images.true, generated)
+    return judge(images, generated, network=network)
 
 
 def baselines_of(name: str, out: Path, *, network: bool) -> dict[str, Any]:
@@ -113,7 +139,7 @@ def run_once(folder: Path, command: Command, before: Sequence[tuple[str, ...]]) 
     """
     kept, result = folder / "done.json", folder / command.leaves
     done = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    entry, words = done.get(command.words[0]), [list(one) for one in (*before, command.words)]
+    entry, words = done.get(command.leaves), [list(one) for one in (*before, command.words)]
     if entry and entry["words"] == words and result.exists():
         return float(entry["cpu_minutes"])
     if entry and result.is_file():
@@ -123,7 +149,7 @@ def run_once(folder: Path, command: Command, before: Sequence[tuple[str, ...]]) 
     started = _children_seconds()
     subprocess.run([sys.executable, "-m", "distort_pipeline", *command.words], cwd=folder, check=True)
     minutes = (_children_seconds() - started) / 60
-    done[command.words[0]] = {"words": words, "cpu_minutes": round(minutes, 2)}
+    done[command.leaves] = {"words": words, "cpu_minutes": round(minutes, 2)}
     kept.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     return minutes
 

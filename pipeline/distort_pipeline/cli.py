@@ -6,6 +6,7 @@ Each command imports its step at run time, so that `--help` starts without Tenso
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,14 +20,16 @@ from distort_pipeline.commands.options import (
     DISTORTION,
     PATH,
     STORE_PATH,
+    default_map,
     examples,
+    given,
     options,
     scheduler_options,
     selection,
     show,
     workers_of,
 )
-from distort_pipeline.commands.params import PARAMS_KEY, Params, has_our_key, load_params, replaced
+from distort_pipeline.commands.params import PARAMS_KEY, SECTIONS, Params, has_our_key, load_params, replaced
 from distort_pipeline.config import (
     EvaluateConfig,
     ExportConfig,
@@ -35,6 +38,7 @@ from distort_pipeline.config import (
     PairsConfig,
     TrainConfig,
 )
+from distort_pipeline.errors import PipelineError
 
 PARAMS_FILE = Path("params.yaml")
 ROOT_HELP = "New folder of the manifest's images, if moved."
@@ -53,17 +57,20 @@ ROOT_HELP = "New folder of the manifest's images, if moved."
 @click.pass_context
 def main(ctx: click.Context, params: Path | None) -> None:
     """Learn image distortions and make corpora of distorted images for image-quality research."""
+    if params is None and PARAMS_FILE.is_file():
+        if has_our_key(PARAMS_FILE):
+            params = PARAMS_FILE
+        else:
+            click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
     ctx.obj = params
+    if params is not None and ctx.invoked_subcommand in SECTIONS:
+        with suppress(PipelineError):  # said by `settings`, behind `--help`
+            ctx.default_map = default_map(load_params(params))
 
 
 def settings(ctx: click.Context) -> Params:
     """Return the settings of the file given by --params, else of our params.yaml in this folder, else the defaults."""
     path: Path | None = ctx.obj
-    if path is None and PARAMS_FILE.is_file():
-        if has_our_key(PARAMS_FILE):
-            path = PARAMS_FILE
-        else:
-            click.echo(f"{PARAMS_FILE} is not used: its first key is not {PARAMS_KEY}", err=True)
     if path is None:
         return Params()
     params = load_params(path)
@@ -114,7 +121,7 @@ def pairs(
     from distort_pipeline.steps import pairs as step
 
     section = settings(ctx).pairs
-    if changes["external"] and changes["distortions"] is None and section.distortions == PairsConfig.distortions:
+    if given(ctx, "external") and not given(ctx, "distortions") and section.distortions == PairsConfig.distortions:
         changes["distortions"] = ()  # external pairs alone, unless distortions were named
     config = replaced(section, **changes)
     show(step.run(config, manifest, out, root=root, workers=workers_of(config.workers, scheduler, scheduler_file)))
@@ -150,7 +157,8 @@ def train(
     from distort_pipeline.commands.inputs import pretrained
     from distort_pipeline.steps import train as step
 
-    config = replaced(settings(ctx).train, external_steps=changes["steps"], **changes)
+    steps = changes["steps"] if given(ctx, "steps") else None
+    config = replaced(settings(ctx).train, external_steps=steps, **changes)
     start = pretrained(distortion) if init_from == "pretrained" else Path(init_from) if init_from else None
     show(step.run(config, pair_store, out or Path("models") / distortion, distortion=distortion, init_from=start))
 

@@ -241,7 +241,7 @@ class TrainConfig(ConfigSection):
         "mean", "Reduction of the L1 term; not stated in the paper, see studies/.", either("mean", "sum")
     )
     l1_scale: float = setting(2.0, "White minus black on the scale of the L1 term; see studies/.", POSITIVE)
-    adversarial_weight: float = setting(1.0, "Weight of the adversarial loss; 0 for the paper's figure 4.", FROM_0)
+    adversarial_weight: float = setting(1.0, "Weight of the adversarial loss; 0: none.", FROM_0, option=True)
     pixel_weight: float = setting(0.0, "Weight of the distance to the true image; not in the paper's loss.", FROM_0)
     pixel_norm: str = setting("l1", "Norm of the distance to the true image.", either("l1", "l2"))
     noise_channels: int | None = setting(  # null: 3 for noise types, else 0 (the paper's)
@@ -277,8 +277,6 @@ class TrainConfig(ConfigSection):
 
     def check(self) -> None:
         """Raise PipelineError if two settings contradict each other."""
-        needs_loss = "positive, unless train.pixel_weight is: the generator needs a loss"
-        self.require(self.adversarial_weight + self.pixel_weight > 0, "adversarial_weight", needs_loss)
         self.require(
             self.codec_prior in (None, "none") or self.crop_align == CROP_ALIGNS[-1],
             "codec_prior",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from distort_pipeline.config import ConfigSection, kinds, required_kind
 from distort_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
+    from distort_pipeline.commands.params import Params
     from distort_pipeline.execution import Workers
     from distort_pipeline.records import Report
 
@@ -34,11 +34,22 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Names(click.ParamType[str]):
-    """Text with names, single or joined by `separator`, that the shell completes."""
+class Text(click.ParamType[Any]):
+    """Text that `read` makes a value of; the shell completes the `known` names in it, joined by `separator`."""
 
-    def __init__(self, name: str, known: Callable[[], Iterable[str]], separator: str = ",") -> None:
-        self.name, self.known, self.separator = name, known, separator
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[str, str], Any] = lambda text, _: text,
+        *,
+        known: Callable[[], Iterable[str]] = tuple,
+        separator: str = ",",
+    ) -> None:
+        self.name, self.read, self.known, self.separator = name, read, known, separator
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """Return what a text says; values of a parameter file pass."""
+        return self.read(value, param.opts[0] if param else "") if isinstance(value, str) else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """Return the names that continue the last of the text."""
@@ -61,18 +72,6 @@ def _distortion_names() -> Iterable[str]:
     from distort_pipeline.distortions import DISTORTIONS
 
     return DISTORTIONS.names()
-
-
-MODEL = Names("model", _model_names)
-DISTORTION = Names("text", _distortion_names)
-TYPES: dict[tuple[str, str], click.ParamType[Any]] = {  # of (section, setting)
-    ("generate", "distortions"): MODEL,
-    ("generate", "composite"): Names("model", _model_names, "+"),
-    ("pairs", "distortions"): DISTORTION,
-    ("pairs", "preset"): click.Choice(PRESET_NAMES),
-    ("export", "format"): click.Choice(EXPORT_FORMATS),
-    ("generate", "splits"): Names("text", lambda: ("train", "val", "test")),
-}
 
 
 class StorePath(click.ParamType[Path]):
@@ -104,42 +103,62 @@ def options(section: type[ConfigSection]) -> Callable[[Command], Command]:
 
 def _option(item: dataclasses.Field[Any], kind: Any, section: str) -> Callable[[Command], Command]:
     """Return the decorator of a setting's option."""
-    name, repeatable = item.metadata["option"], item.metadata["repeatable"]
-
-    def read(_: click.Context, option: click.Parameter, given: Any) -> Any:
-        if given is None or given == ():
-            return None
-        return given if repeatable and kind == tuple[str, ...] else READERS[kind](given, option.opts[0])
-
+    name, repeatable, text = item.metadata["option"], item.metadata["repeatable"], item.metadata["help"]
+    chosen = _type(item, kind, section)
+    ranged = isinstance(chosen, click.IntRange | click.FloatRange)
     return click.option(
         f"--{item.name.replace('_', '-')}" if name is True else name,
         item.name,
-        type=_type(item, kind, section),
+        type=chosen,
         is_flag=kind is bool,
-        default=None,
-        metavar=item.metadata["metavar"],
+        default=None if item.default is dataclasses.MISSING else item.default,
+        show_default=item.default not in (None, "", (), dataclasses.MISSING) and "[default" not in text,
+        metavar=item.metadata["metavar"] or ({int: "INTEGER", float: "FLOAT"}[kind] if ranged else None),
         multiple=repeatable,
-        callback=read if typing.get_origin(kind) else None,
-        help=item.metadata["help"] + _default_text(item),
+        callback=_named if kind == dict[str, str] else None,
+        help=text,
     )
 
 
 def _type(item: dataclasses.Field[Any], kind: Any, section: str) -> Any:
-    """Return the type of an option: a choice of names, completed names, or a number."""
-    allowed = item.metadata["allowed"]
-    if kind is str and allowed is not None and "enum" in allowed.keywords:
-        return click.Choice(allowed.keywords["enum"])
-    return TYPES.get((section, item.name)) or (kind if kind in (int, float) else None)
+    """Return the type of an option: a choice, a range, completed names, or text that is read."""
+    allowed = item.metadata["allowed"].keywords if item.metadata["allowed"] else {}
+    if kind is str and "enum" in allowed:
+        return click.Choice(allowed["enum"])
+    if kind in (int, float):
+        if not allowed:
+            return kind
+        number_range: Callable[..., Any] = click.IntRange if kind is int else click.FloatRange
+        return number_range(
+            allowed.get("minimum", allowed.get("exclusiveMinimum")),
+            allowed.get("maximum", allowed.get("exclusiveMaximum")),
+            min_open="exclusiveMinimum" in allowed,
+            max_open="exclusiveMaximum" in allowed,
+        )
+    read = None if item.metadata["repeatable"] else READERS.get(kind)
+    return TYPES.get((section, item.name)) or (Text("text", read) if read else None)
 
 
-def _default_text(item: dataclasses.Field[Any]) -> str:
-    """Return the default of an option for its help, if it has a plain one and the help has none yet."""
-    default = item.default
-    if "[default" in item.metadata["help"] or isinstance(default, bool) or default in (None, "", ()):
-        return ""
-    if not isinstance(default, int | float | str | tuple):
-        return ""
-    return f"  [default: {','.join(map(str, default)) if isinstance(default, tuple) else default}]"
+def _named(_: click.Context, option: click.Parameter, given: Any) -> Any:
+    """Return name → path of the texts of a repeatable option."""
+    return named_paths(given, option.opts[0])
+
+
+def default_map(params: Params) -> dict[str, dict[str, Any]]:
+    """Return command → option → value of a parameter file, for click."""
+    return {
+        section: {
+            name: [f"{key}={text}" for key, text in value.items()] if name == "external" else value
+            for name, value in vars(getattr(params, section)).items()
+            if value is not None
+        }
+        for section in vars(params)
+    }
+
+
+def given(ctx: click.Context, name: str) -> bool:
+    """Return whether the user typed the option called `name`."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def scheduler_options(command: Command) -> Command:
@@ -237,12 +256,21 @@ def parameters_in(texts: Sequence[str]) -> dict[str, float]:
         raise PipelineError(f"--set must be NAME=NUMBER, such as quality=12, got {', '.join(texts)!r}") from None
 
 
-READERS: dict[Any, Callable[[Any, str], Any]] = {  # of texts, by the type of the setting
+READERS: dict[Any, Callable[[str, str], Any]] = {  # of texts, by the type of the setting
     tuple[str, ...]: names_in,
     tuple[int, ...]: numbers_in,
     tuple[float, ...]: range_in,
-    dict[str, str]: named_paths,
     dict[str, tuple[float, ...]]: target_in,
+}
+MODEL = Text("model", known=_model_names)
+DISTORTION = Text("text", known=_distortion_names)
+TYPES: dict[tuple[str, str], click.ParamType[Any]] = {  # of (section, setting)
+    ("generate", "distortions"): Text("model", names_in, known=_model_names),
+    ("generate", "composite"): Text("model", known=_model_names, separator="+"),
+    ("pairs", "distortions"): Text("text", names_in, known=_distortion_names),
+    ("pairs", "preset"): click.Choice(PRESET_NAMES),
+    ("export", "format"): click.Choice(EXPORT_FORMATS),
+    ("generate", "splits"): Text("text", names_in, known=lambda: ("train", "val", "test")),
 }
 
 

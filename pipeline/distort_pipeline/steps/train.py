@@ -64,6 +64,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     recipes = learned_recipes(pairs, distortion, config.levels)
     if init_from is None and is_external(recipes):
         return run_composed(config, pairs, recipes, out)
+    if config.steps and config.adversarial_weight == config.pixel_weight == 0:
+        raise PipelineError("train.adversarial_weight and train.pixel_weight are both 0: the generator needs a loss")
     noise_channels = resolve_noise_channels(config.noise_channels, distortion, init_from)
     training = _Training(config, pairs, distortion, recipes, noise_channels)
     settings = training.settings(init_from)

@@ -68,7 +68,7 @@ class LearnSettings:
     """How long the two phases of the network are."""
 
     minutes: float | None = 20.0  # in which both phases fit, the fits included; None: the steps that are given
-    mean_steps: int = 900  # at most, if there are minutes
+    mean_steps: int = 900  # at most, if there are minutes and adversarial steps
     adversarial_steps: int = 3000  # at most, if there are minutes
     crop_px: int = 96
     batch: int = 8
@@ -233,6 +233,8 @@ def _within_minutes(
         compact = CompactNetwork(rates, residual_scale=rms, jpeg=jpeg)
         mean_trainer = MeanTrainer(compact, rates, steps=settings.mean_steps)
         mean_s = seconds_per_step(lambda number: mean_trainer.step(crops.at(number), number))
+        if settings.adversarial_steps == 0:
+            return {"mean": max(int(left_s / mean_s), 1), "adversarial": 0}
         trainer = AdversarialTrainer(compact, rates, steps=settings.adversarial_steps)
         adversarial_s = seconds_per_step(lambda number: trainer.step(crops.at(number), number))
         mean = int(min(settings.mean_steps, MEAN_SHARE * left_s / mean_s))
