@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from distort_pipeline.data.corpus_metadata import CorpusMetadata
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.tables import schema_of
 from distort_pipeline.records import SampleRecord, row
 from distort_pipeline.reports.corpus_page import image_index, render
 from distort_pipeline.reports.corpus_verdict import read_batches
-from distort_pipeline.reports.side_by_side import Example, png_bytes, side_by_side
+from distort_pipeline.reports.side_by_side import Example, side_by_side
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 NASTY = "<script>alert(1)</script>"
@@ -89,7 +90,7 @@ def fake_corpus(
             name = f"batch-{index}-{batch:05d}"  # the page takes names from the report, not from the file
             (reports / f"{name}.json").write_text(json.dumps(report))
             (reports / f"{name}.png").write_bytes(
-                png_bytes(side_by_side([[pristine, generated, true]], ("a", "b", "c")))
+                marked_png(side_by_side([[pristine, generated, true]], ("a", "b", "c")))
             )
     total = batches * len(distortions)
     store = {

@@ -12,6 +12,7 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import PipelineError
@@ -92,7 +93,8 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def kinds(section: type) -> dict[str, Any]:
+@lru_cache
+def kinds(section: Any) -> dict[str, Any]:
     """Return setting → declared type of a section."""
     return {name: hint for name, hint in typing.get_type_hints(section).items() if name != "section"}
 

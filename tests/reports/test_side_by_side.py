@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.reports.side_by_side import (
     BACKGROUND_GREY,
     amplified_residual,
     embed,
     fitting,
-    png_bytes,
     side_by_side,
 )
 
@@ -80,7 +80,7 @@ def test_too_large_an_image_loses_complete_rows_only(tmp_path: Path):
     rows = [[noise(row)] for row in range(4)]
     original = side_by_side(rows, ["generated"])
     path = tmp_path / "rows.png"
-    path.write_bytes(png_bytes(original))
+    path.write_bytes(marked_png(original))
     size = path.stat().st_size
     assert fitting(path, size) == (path.read_bytes(), True)
     fit = fitting(path, int(size * 0.6))
@@ -96,7 +96,7 @@ def test_too_large_an_image_loses_complete_rows_only(tmp_path: Path):
 def test_embedded_images_stay_within_the_budget(tmp_path: Path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
-        path.write_bytes(png_bytes(side_by_side([[noise(number)], [noise(number + 9)]], ["generated"])))
+        path.write_bytes(marked_png(side_by_side([[noise(number)], [noise(number + 9)]], ["generated"])))
     size = paths[0].stat().st_size
     assert all(shown.complete for shown in embed(paths, 4 * size).values())
     tight = embed(paths, 2 * size)

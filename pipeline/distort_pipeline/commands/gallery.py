@@ -9,6 +9,7 @@ from pathlib import Path
 from distort_pipeline.data.builds import require_new_folder
 from distort_pipeline.data.corpora import CorpusStore, open_corpus
 from distort_pipeline.data.files import write_bytes, write_csv
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, Report, SampleRecord
 from distort_pipeline.reports.side_by_side import (
@@ -16,7 +17,6 @@ from distort_pipeline.reports.side_by_side import (
     Example,
     batch_examples,
     image_examples,
-    png_bytes,
     side_by_side,
 )
 
@@ -68,7 +68,7 @@ def gallery(
             ground_grey=WHITE,
             text_grey=BLACK,
         )
-        write_bytes(out / f"{sheet.name}.png", png_bytes(image_grid))
+        write_bytes(out / f"{sheet.name}.png", marked_png(image_grid))
     write_csv(out / "gallery.csv", FIELDS, _rows(sheets))
     single = [sheet for sheet in sheets if sheet.name != OVERVIEW]
     samples = sum(len(sheet.rows) for sheet in single)
@@ -118,7 +118,7 @@ def sweep(
             ground_grey=WHITE,
             text_grey=BLACK,
         )
-        write_bytes(out / f"sweep-{count}.png", png_bytes(grid))
+        write_bytes(out / f"sweep-{count}.png", marked_png(grid))
     listed = (
         [f"sweep-{count}.png", number, *(getattr(record, name) for name in FIELDS[2:])]
         for count, rows in sheets.items()

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -192,13 +193,18 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
 
 
 def _record(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints, given = typing.get_type_hints(kind), {}
+    hints, given = _hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in values:
             given[field.name] = _typed(hints[field.name], values[field.name], f"{prefix}{field.name}")
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise PipelineError(f"{prefix}{field.name} is missing; is it a file of another version?")
     return kind(**given)
+
+
+@lru_cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def to_json(record: Any) -> dict[str, Any]:

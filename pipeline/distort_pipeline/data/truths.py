@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from distort_pipeline.records import Image
 if TYPE_CHECKING:
     from distort_pipeline.networks.wavelets import Significances
 
+TRUTHS_IN_MEMORY = 4  # batches of several levels read the same one after another
 EXAMPLE_PX = 256  # side of the central crop of a whole image
 
 
@@ -66,7 +68,17 @@ def write_truth_arrays(work: Path, name: str, arrays: Mapping[str, NDArray[Any]]
 
 
 def read_truth(work: Path, name: str) -> Truth:
-    """Return the truth of the shard of reference tiles, or of the batch, called `name`."""
+    """Return the truth of the shard of reference tiles, or of the batch, called `name`; the last ones are kept."""
+    path = _truth_path(work, name)
+    try:
+        found = path.stat()
+    except OSError:
+        return truth_of(read_truth_arrays(work, name))  # which says what is wrong
+    return _read_truth(work, name, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=TRUTHS_IN_MEMORY)
+def _read_truth(work: Path, name: str, version: tuple[int, ...]) -> Truth:  # noqa: ARG001
     return truth_of(read_truth_arrays(work, name))
 
 

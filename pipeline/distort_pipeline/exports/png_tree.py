@@ -6,20 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import cv2
-
-from distort_pipeline.data.containers import mark_png
 from distort_pipeline.data.files import atomic_file, write_bytes
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.exports import Exported, ExportFormat, ExportSource, Part
-from distort_pipeline.records import Image
-
-
-def encode_png(image: Image) -> bytes:
-    """Return `image` as the bytes of a PNG file with the mark of this program."""
-    success, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not success:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
-    return mark_png(data.tobytes())
 
 
 class PngTree(ExportFormat):
@@ -52,13 +41,13 @@ class PngTree(ExportFormat):
         files = []
         for tile, image in source.new_tiles(part):
             files.append(out / self.reference_path(by_tile[tile]))
-            write_bytes(files[-1], encode_png(image))
+            write_bytes(files[-1], marked_png(image))
         for sample, image in source.pixels(part, samples):
             files.append(out / self.sample_path(sample))
-            write_bytes(files[-1], encode_png(image))
+            write_bytes(files[-1], marked_png(image))
             if source.with_truth:
                 files.append(out / self.locate_true(sample)["true"])
-                write_bytes(files[-1], encode_png(source.corpus.true(sample.record)))
+                write_bytes(files[-1], marked_png(source.corpus.true(sample.record)))
         return files
 
 
@@ -87,7 +76,7 @@ class ShardFormat(ExportFormat):
         by_split: dict[str, list[Encoded]] = {}
         for sample, *images in source.pairs(part):
             kinds = zip(KINDS, images, strict=True)
-            encoded = {kind: encode_png(image) for kind, image in kinds if image is not None}
+            encoded = {kind: marked_png(image) for kind, image in kinds if image is not None}
             by_split.setdefault(sample.record.split, []).append((sample, encoded))
         files = []
         for split, samples in by_split.items():

@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher_f
-from scipy.stats import t as student_t
+from scipy.special import fdtri, stdtrit
 
 from distort_pipeline.metrics.full_reference import psnr, ssim
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, JSD_NSS_ROW, NSS_FEATURES, jsd_bits_rows, nss_histograms
@@ -327,12 +326,12 @@ def _content_bits(pooled: NDArray[np.integer[Any]], batch: int, rng: np.random.G
 
 def critical_factor(photographs: int) -> float:
     """Return the quantile of Student's t, two-sided, at FALSE_ALARMS shared by all COMPONENTS (Bonferroni)."""
-    return float(student_t.isf(FALSE_ALARMS / COMPONENTS / 2, photographs))
+    return float(stdtrit(photographs, 1 - FALSE_ALARMS / COMPONENTS / 2))
 
 
 def critical_ratio(photographs: int, known: int) -> float:
     """Return the quantile of the ratio of two variances, of so many photographs each, at the same level."""
-    return float(fisher_f.isf(FALSE_ALARMS / COMPONENTS, photographs, known))
+    return float(fdtri(photographs, known, 1 - FALSE_ALARMS / COMPONENTS))
 
 
 def standard_error(values: Floats, groups: NDArray[np.integer[Any]]) -> Floats:

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, Quality, psnr, quality
@@ -78,6 +77,8 @@ def monotone(measure: str, means: Sequence[float]) -> list[float]:
     >>> monotone("psnr", [40, 30, 32, 20]), monotone("gmsd", [0, 0.2, 0.1])
     ([40.0, 31.0, 31.0, 20.0], [0.0, 0.15, 0.15])
     """
+    from scipy.optimize import isotonic_regression
+
     fitted = isotonic_regression(means, increasing=LOWER_IS_BETTER[measure])
     return [round(value, 6) for value in fitted.x.tolist()]
 

@@ -11,9 +11,8 @@ from distort_pipeline.data.conditions import COMPOSITE_SEPARATOR
 from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.metrics.severity_sweep import Calibration
-from distort_pipeline.models.card import ModelCard, composite_parameters
+from distort_pipeline.models.card import COMPOSED, ModelCard, composite_parameters
 from distort_pipeline.models.store import TrainedGenerator, ValidationHistograms, load_generator, read_histograms
-from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Images, derive_seed
 
@@ -76,16 +75,19 @@ class CompositeGenerator:
 
     def set_sources(self, samples: Sequence[PlannedSample], root: Path, *, seed: int) -> None:
         """Tell the first generator which image in the folder `root` the tile of each sample is of."""
-        first = next(iter(self.generators.values())).predictor
-        if not isinstance(first, ComposedPredictor):
+        first = next(iter(self.generators.values()))
+        if first.card.network.kind != COMPOSED:
             return
+
+        from distort_pipeline.networks.composed import TileSource
+
         sources = {}
         for sample in samples:
             image, tile = sample.tile.image, sample.tile.tile
             image_seed = derive_seed(seed, "photograph", image.image_digest, sample.draw)
             read = partial(read_ingested, root, image)
             sources[sample.seed] = TileSource(image.image_digest, read, tile.y, tile.x, image_seed)
-        first.set_sources(sources)
+        first.predictor.set_sources(sources)
 
     def distort_batches(
         self,

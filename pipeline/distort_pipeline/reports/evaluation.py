@@ -11,6 +11,7 @@ import numpy as np
 
 from distort_pipeline.data.evaluations import KIND, QUALITY, VERSION, EvaluationMetadata
 from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.metrics.c2st import (
     GOAL,
     POSITIVE_CONTROL_SCALE,
@@ -43,7 +44,7 @@ from distort_pipeline.reports.evaluation_results import (
     parameters_text,
 )
 from distort_pipeline.reports.pages import PAGE_NAME, template
-from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compared_row, embed, png_bytes, side_by_side
+from distort_pipeline.reports.side_by_side import COMPARED, EmbeddedImage, compared_row, embed, side_by_side
 
 PLOTS = "plots"
 SIDE_BY_SIDE_BYTES = 1_900_000  # of PNG in all: base64 adds a third, so the page stays below 3 MB
@@ -83,7 +84,7 @@ def write_side_by_side(folder: Path, rows: Mapping[str, Sequence[Sequence[Image]
     """Write a PNG file for each model with its `compared_rows` into the folder `side_by_side`."""
     for name, images in rows.items():
         if images:
-            write_bytes(folder / "side_by_side" / f"{name}.png", png_bytes(side_by_side(images, COMPARED)))
+            write_bytes(folder / "side_by_side" / f"{name}.png", marked_png(side_by_side(images, COMPARED)))
 
 
 def write_plots(folder: Path, evaluation: Evaluation, c2st: C2STReport | None, *, models: Mapping[str, Path]) -> None:

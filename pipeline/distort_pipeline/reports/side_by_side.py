@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from distort_pipeline.data.containers import mark_png
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
-from distort_pipeline.data.images import encode_png
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import tile_shard
 from distort_pipeline.data.truths import EXAMPLE_PX, middle, read_truth
 from distort_pipeline.records import Image, SampleRecord, to_uint8
@@ -128,15 +127,10 @@ def fitting(path: Path, limit_bytes: int) -> tuple[bytes, bool] | None:
     for end in reversed(_row_ends(pixels)[:-1]):
         if end / len(pixels) * len(original) > 1.2 * limit_bytes:  # cannot fit
             continue
-        cut = png_bytes(pixels[:end])
+        cut = marked_png(pixels[:end])
         if len(cut) <= limit_bytes:
             return cut, False
     return None
-
-
-def png_bytes(image: Image) -> bytes:
-    """Return `image` as a PNG file with the mark of this program."""
-    return mark_png(encode_png(image))
 
 
 def _row_ends(pixels: Image) -> list[int]:

@@ -20,6 +20,7 @@ from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
 from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
 from distort_pipeline.data.files import Ledger, write_bytes
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import Batch, PlannedSample
 from distort_pipeline.data.requests import Distorted
 from distort_pipeline.data.sources import read_ingested
@@ -34,7 +35,7 @@ from distort_pipeline.models.composite import CompositeGenerator, load_composite
 from distort_pipeline.networks.backend import pin_backend_threads
 from distort_pipeline.records import Image, SampleRecord, canonical, derive_seed, digest, digest_rows
 from distort_pipeline.reports.batch import BatchMeasures, batch_report, target_agreement
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
+from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
 from distort_pipeline.steps.truth import BatchTruth, SharedTruth, cut_tile, judged_rows, own_truth, rows_to_show
 from distort_pipeline.training.crops import prefetch
 
@@ -101,7 +102,7 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         target=target_agreement(records, condition.request.of, [sample.resampled for sample in scores]),
     )
     examples = [(*crops, truth.examples.get(row)) for row in shown if (crops := scores[row].crops)]
-    png = png_bytes(compare_examples(examples))
+    png = marked_png(compare_examples(examples))
     return write_batch(batch.name, pixels, records, report=report, png=png, truth=truth)
 
 

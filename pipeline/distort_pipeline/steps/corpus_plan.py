@@ -18,7 +18,6 @@ from distort_pipeline.data.corpus_metadata import (
     ModelLevel,
     ModelMetadata,
 )
-from distort_pipeline.data.evaluations import verdicts_in
 from distort_pipeline.data.manifests import Manifest
 from distort_pipeline.data.plans import CorpusPlan, TileGrid, plan_corpus
 from distort_pipeline.data.requests import QualityTarget
@@ -157,6 +156,8 @@ def extended(settings: CorpusSettings, earlier: CorpusSettings) -> CorpusSetting
 
 def _verdicts_beside(folders: Iterable[Path]) -> dict[str, ModelVerdict]:
     """Return digest of the weights → verdict, from the evaluations beside the parents of these model folders."""
+    from distort_pipeline.data.evaluations import verdicts_in
+
     verdicts: dict[str, ModelVerdict] = {}
     for parent in {folder.parent.parent for folder in folders}:
         verdicts |= verdicts_in(parent / "evaluation")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.data.files import write_bytes
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
@@ -26,7 +27,7 @@ from distort_pipeline.models.store import ValidationHistograms
 from distort_pipeline.networks.composed import ComposedPredictor, TileSource
 from distort_pipeline.networks.wavelets import Significance, Significances, significance_of
 from distort_pipeline.records import TILE_ALIGN_PX, Image, Images, derive_seed, spread_tiles
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
+from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
 
 if TYPE_CHECKING:
     from distort_pipeline.networks.predictor import Predictor
@@ -220,7 +221,7 @@ class Validator:
         for level, tiles in self._training_tiles:
             figures, _, generated = self._validated(tiles)
             suffix = f"-level-{level}" if len(self._levels) > 1 else ""
-            write_bytes(side_by_side / f"{step:08d}{suffix}.png", png_bytes(validation_side_by_side(tiles, generated)))
+            write_bytes(side_by_side / f"{step:08d}{suffix}.png", marked_png(validation_side_by_side(tiles, generated)))
             level_figures.append(figures)
         return mean_figures(level_figures)
 
