@@ -93,9 +93,13 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-@lru_cache
-def kinds(section: Any) -> dict[str, Any]:
+def kinds(section: type) -> dict[str, Any]:
     """Return setting → declared type of a section."""
+    return _hints(section)
+
+
+@lru_cache
+def _hints(section: type) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(section).items() if name != "section"}
 
 
