@@ -32,7 +32,7 @@ from distort_pipeline import generate
 from distort_pipeline.models import store
 if sys.argv[1] == "tensorflow":
     store._fitted = lambda card, weights: store._network(card, weights, "float32", card.network.image_stats)
-generate(sys.argv[2], sys.argv[3], count=int(sys.argv[4]), severity=[0.6], workers=0)
+generate(sys.argv[2], sys.argv[3], count=int(sys.argv[4]), severity=[0.5], workers=0)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
@@ -49,7 +49,7 @@ def measure(options: Options) -> Result:
         ratios(*([row[column] for row in used[path]] for path in ("numpy", "tensorflow"))) for column in (0, 1)
     )
     note = f"{used['numpy'][-1][0]:.1f} CPU-s and {used['numpy'][-1][1] / 1024:.0f} MiB at last"
-    against, what = "the same through TensorFlow", f"`generate --count {count} --severity 0.6`, one process"
+    against, what = "the same through TensorFlow", f"`generate --count {count} --severity 0.5`, one process"
     return Result(
         "the shipped generators in NumPy",
         [
@@ -79,7 +79,7 @@ def _calls(name: str, options: Options) -> Figure:
         for seed, image in enumerate(pixels):
             predictor.model(GeneratorInputs(image, noise_maps([seed], 256, 256, channels, 1), severity))
 
-    seconds = interleaved({"bare": bare, "g": lambda: g(tiles, 0.6)}, 3 if options.quick else 15)
+    seconds = interleaved({"bare": bare, "g": lambda: g(tiles, 0.5)}, 3 if options.quick else 15)
     return Figure(
         f"`g` of {name}, 16 tiles", "draws and the bare pass", ratios(seconds["bare"], seconds["g"]), bar=CALL_BAR
     )

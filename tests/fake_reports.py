@@ -63,7 +63,7 @@ def fake_corpus(
             flagged = (distortion, batch) in rejected
             jsd = 0.031 + 0.004 * batch if flagged else 0.009 + 0.001 * ((batch * 7) % 5)
             report = {
-                "format": "distort-pipeline/report", "version": 5, "distortion": distortion, "batch": batch,
+                "format": "distort-pipeline/report", "version": 6, "distortion": distortion, "batch": batch,
                 "samples": SAMPLES, "tiles": SAMPLES, "images": 20, "tile_px": tile_px, "level": 1,
                 "severity": {"least": 1.0, "most": 1.0},
                 "parameters": {"quality": 12} if index == 0 else {"ratio": 150}, "external": False,
@@ -94,9 +94,9 @@ def fake_corpus(
             )
     total = batches * len(distortions)
     store = {
-        "format": "distort-pipeline/corpus", "version": 5, "digest": "cd" * 32,
+        "format": "distort-pipeline/corpus", "version": 6, "digest": "cd" * 32,
         "settings": {
-            "format": "corpus", "version": 4,
+            "format": "corpus", "version": 6,
             "generate": {"count": SAMPLES * total, "seed": 0, "tile_px": tile_px, "folder": "/home/someone"},
             "models": {}, "manifest_digest": "01" * 32, "codecs": {},
         },

@@ -3,6 +3,7 @@
 import json
 
 from distort_pipeline.data.files import sealed, write_bytes, write_json, write_listing
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.models.card import (
     VERSION,
     Figures,
@@ -66,13 +67,14 @@ def fit_quickly(patch):
 def card_of(distortion, levels, network=None, weights=None, *, external=False, steps=0, figures=None):
     """The card of a model that has learned a level for each of the parameters `levels`."""
     figures = figures or Figures(0.001, 0.001, 0.1, 0.0)
+    scale = LevelScale(distortion, tuple(levels), None if external else declared_scale(distortion))
     return ModelCard(
         distortion=distortion,
         external=external,
         data=TrainingData("pairs", "manifest", 8, 2),
         levels=tuple(
-            LearnedLevel(number, parameters, number / len(levels), figures)
-            for number, parameters in enumerate(levels, start=1)
+            LearnedLevel(number, parameters, severity, figures)
+            for number, (parameters, severity) in enumerate(zip(levels, scale.severities, strict=True), start=1)
         ),
         network=network or NetworkCard(4, 0),
         explained={},

@@ -48,7 +48,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def corpus(run, small_manifest):
     """The corpus of the four shipped generators, made without TensorFlow in one worker process."""
-    options = ("--count", "8", "--severity", "0.6", "--tile-px", "128", "--truth-images", "1", "--workers", "1")
+    options = ("--count", "8", "--severity", "0.5", "--tile-px", "128", "--truth-images", "1", "--workers", "1")
     made = run("-m", "distort_pipeline", "generate", str(small_manifest), "--out", "corpus", *options)
     assert made.returncode == 0, made.stderr
     return Path(run("-c", "import os; print(os.getcwd())").stdout.strip()) / "corpus"

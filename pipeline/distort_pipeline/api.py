@@ -48,10 +48,10 @@ LEAST_PX["nss_features"] = 2 * LEAST_PX["jsd_nss"]  # the window has to fit into
 class Generator:
     """A trained generator of `load_generator`: `g(image, severity=0.5, seed=0)` returns `image` distorted.
 
-    `image` is uint8, (H, W, 3) or (N, H, W, 3), sides of 16 px or more; so is the result. `severity` is a rank from 0,
-    the pristine image, to 1, the strongest learned level; None is the default level. A `seed` gives the same output
-    again; image k of several has the seed `seed + k`. Both may be sequences, a number for each image. PipelineError for
-    images or severities that are not allowed.
+    `image` is uint8, (H, W, 3) or (N, H, W, 3), sides of 16 px or more; so is the result. `severity` is on the scale of
+    the distortion, from 0, the pristine image, to the last of `levels`; None is the default level. A `seed` gives the
+    same output again; image k of several has the seed `seed + k`. Both may be sequences, a number for each image.
+    PipelineError for images or severities that are not allowed.
 
     The method is that of Chen, Bampis, Li and Bovik, IEEE Signal Processing Letters 27, 2020.
     """
@@ -72,10 +72,8 @@ class Generator:
 
     @property
     def severity_scale(self) -> SeverityScale | None:
-        """The severity parameter of the true distortion and its interpolation between levels; None if unknown."""
-        from distort_pipeline.distortions.severity_scale import declared_scale
-
-        return None if self.card.external else declared_scale(self.card.distortion)
+        """The severity scale of the true distortion, the same for every model of it; None if unknown."""
+        return self.card.scale.scale
 
     def __call__(
         self, image: NDArray[np.uint8], severity: float | Sequence[float] | None = None, seed: int | Sequence[int] = 0
@@ -85,8 +83,11 @@ class Generator:
         batch = images if images.ndim == 4 else images[None]
         default = self.card.default_level.severity
         severities = _one_for_each(default if severity is None else severity, len(batch), "severity")
-        if not all(0 <= value <= 1 for value in severities):
-            raise PipelineError(f"severity must be from 0 to 1, got {severity!r}")
+        highest = self.card.highest_severity
+        if not all(0 <= value <= highest for value in severities):
+            raise PipelineError(
+                f"severity must be from 0 to {highest:g}, the last level of {self.name}, got {severity!r}"
+            )
         seeds = [seed + k for k in range(len(batch))] if isinstance(seed, int) else list(seed)
         distorted = self._trained.predictor.distort(batch, _one_for_each(seeds, len(batch), "seed"), severities)
         return distorted if images.ndim == 4 else distorted[0]
@@ -103,11 +104,11 @@ def load_generator(name_or_path: str | Path) -> Generator:
 
     >>> g = load_generator("jpeg")
     >>> image = np.full((64, 96, 3), 128, np.uint8)
-    >>> g(image, severity=0.6, seed=0).shape, g.levels[0.6]
+    >>> g(image, severity=0.5, seed=0).shape, g.levels[0.5]
     ((64, 96, 3), {'quality': 12})
     >>> g(image, severity=2)
     Traceback (most recent call last):
-    distort_pipeline.errors.PipelineError: severity must be from 0 to 1, got 2
+    distort_pipeline.errors.PipelineError: severity must be from 0 to 0.716, the last level of jpeg, got 2
     """
     from distort_pipeline.models.store import load_generator as load
 

@@ -186,7 +186,7 @@ def evaluate(ctx: click.Context, /, pair_store: Path, models: Path, out: Path, *
         "generate manifest.jsonl --models models --count 100000",
         "generate --count 5000 --distortions jpeg,white_noise --tile-px 384",
         "generate --count 5000 --num-levels 5",
-        "generate --count 5000 --severity 0.2:0.9 --composite jpeg+white_noise",
+        "generate --count 5000 --severity 0.2:0.7 --composite jpeg+white_noise",
         "generate --count 5000 --target ssim=0.5:0.9",
         "generate --whole-images --count 80",
     )

@@ -329,7 +329,7 @@ class GenerateConfig(ConfigSection):
     )
     severity: tuple[float, ...] = setting(
         (),
-        "Severity of all samples, or a range to draw from; 0 to 1.",
+        "Severity of all samples, or a range to draw from, on each distortion's scale.",
         SEVERITIES,
         option=True,
         metavar="S or LO:HI",

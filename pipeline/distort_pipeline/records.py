@@ -96,7 +96,7 @@ class SampleRecord:
     height: int
     width: int
     level: int  # from 1, the lowest severity; in a corpus of one level, the number of the learned level
-    severity: float  # input of the generator, from 0 (the pristine image) to 1 (the highest learned level)
+    severity: float  # on the scale of the distortion, from 0, the pristine image; of a composite, on each scale
     parameters: str  # canonical JSON: parameters of the true distortion at this severity; {} for external pairs
     target: float | None  # requested value of the metric in generate.target; none where a severity was requested
     draw: int

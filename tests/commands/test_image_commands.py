@@ -62,7 +62,7 @@ def test_one_image_and_the_true_distortion(photos, tmp_path):
 
 
 def test_folders_are_scored_by_their_statistics(photos, tmp_path):
-    run("distort", photos, tmp_path / "out", "--with", "jpeg", "--severity", 1)
+    run("distort", photos, tmp_path / "out", "--with", "jpeg", "--severity", 0.7)
     scores = json.loads(run("score", photos, tmp_path / "out", "--json").stdout)
     assert scores["images"] == [2, 2]
     assert scores["jsd_nss"] == scores["features"]["d1_1"] > 0.05
@@ -75,7 +75,7 @@ def test_distortions_and_generators_are_listed_side_by_side(tmp_path, monkeypatc
     (tmp_path / "models").mkdir()
     shutil.copytree(pretrained("jpeg"), tmp_path / "models" / "camera")
     said = run("list").output
-    assert "camera: severity 0.2 quality 50" in said
+    assert "camera: severity 0.2552 quality 50" in said
     assert "better than the pristine image: JSD_NSS" in said
     values = json.loads(run("list", "--json").stdout)
     assert sorted(values["generators"]) == ["camera", "jp2k", "jpeg", "pink_noise", "white_noise"]

@@ -129,7 +129,12 @@ def test_a_damaged_card_is_named_by_its_field(tmp_path, change, message):
 
 def test_the_levels_that_enclose_a_severity():
     card = card_of("jpeg", [{"quality": 43}, {"quality": 12}])
-    assert [card.level_at(severities) for severities in ([0.5], [1, 1], [0.7], [0.5, 1])] == [0, 1, None, None]
+    assert [card.level_at(severities) for severities in ([0.2779], [0.5, 0.5], [0.4], [0.2779, 0.5])] == [
+        0,
+        1,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,7 @@ def test_the_levels_that_enclose_a_severity():
     ],
 )
 def test_a_card_says_how_its_model_was_made(network, changes, origin):
-    card = card_of("jpeg", [{}], network)
+    card = card_of("jpeg", [{"quality": 12}], network)
     learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter",)) if network.parts else None
     card = dataclasses.replace(card, learning=learning, **changes)
     assert origin in card.origin

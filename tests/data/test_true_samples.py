@@ -46,7 +46,7 @@ def test_samples_of_noise_have_truths_of_their_own(with_truth):
 
 
 def test_the_truth_of_a_composite_is_one_distortion_after_the_other(make_multi_level, small_manifest, tmp_path):
-    make_multi_level(tmp_path / "c", composite=("jpeg+white_noise",), severity=(0.75,), count=4)
+    make_multi_level(tmp_path / "c", composite=("jpeg+white_noise",), severity=(0.4,), count=4)
     sample = open_corpus(tmp_path / "c", manifest=small_manifest)[0]
     values = json.loads(sample.record.parameters)
     assert set(values) == {"jpeg quality", "white_noise sigma_8bit"}

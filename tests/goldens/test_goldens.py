@@ -31,7 +31,7 @@ SHOWN = 10  # middles kept as pixels, of each store
 TOLERANCE = {"target": 3}  # levels on another machine, else 1: a search ends at another severity for a last bit's sake
 DISTORTIONS = ("jp2k", "jpeg", "pink_noise", "white_noise")
 CORPORA = {
-    "plain": ("--count", "8", "--severity", "0.6"),
+    "plain": ("--count", "8", "--severity", "0.5"),
     "five_levels": ("--count", "20", "--num-levels", "5"),
     "composite": (
         "--count",
@@ -41,10 +41,10 @@ CORPORA = {
         "--composite",
         "pink_noise+jp2k",
         "--severity",
-        "0.2:0.9",
+        "0.2:0.7",
     ),
     "target": ("--count", "4", "--target", "ssim=0.5:0.9"),
-    "whole": ("--count", "4", "--whole-images", "--severity", "0.6"),
+    "whole": ("--count", "4", "--whole-images", "--severity", "0.5"),
 }
 
 

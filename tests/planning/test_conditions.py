@@ -9,7 +9,7 @@ MULTI_LEVEL = ModelCapabilities(level=3, severity=0.6, any_severity=True, random
 MODELS = {
     "jpeg": MULTI_LEVEL,
     "noise": ModelCapabilities(level=3, severity=0.6, any_severity=True, random=True, severities=LEVELS),
-    "camera": ModelCapabilities(level=1, severity=1.0, any_severity=False, random=False),
+    "camera": ModelCapabilities(level=1, severity=1.0, any_severity=False, random=False, severities=(1.0,)),
 }
 BOTH = ["jpeg", "noise"]
 
@@ -41,6 +41,18 @@ def test_each_level_is_a_condition_from_the_mildest_up():
 )
 def test_levels_are_evenly_spaced_on_the_severity_scale(options, requested):
     assert [item.request.first for item in build_conditions(MODELS, ["jpeg"], **options)] == requested
+
+
+def test_levels_end_with_the_last_learned_one_and_nothing_beyond_is_made():
+    jpeg = ModelCapabilities(level=1, severity=0.3, any_severity=True, random=False, severities=(0.3, 0.6))
+    models = {**MODELS, "jpeg": jpeg}
+    assert [item.request.first for item in build_conditions(models, ["jpeg"], levels=3)] == [0.2, 0.4, 0.6]
+    (both,) = build_conditions(models, [], levels=1, composites=["jpeg+noise"])
+    assert both.request.first == 0.6
+    with pytest.raises(
+        PipelineError, match=r"jpeg was learned up to severity 0\.6, and 0\.7 was requested: lower --sev"
+    ):
+        build_conditions(models, BOTH, severity=(0.2, 0.7))
 
 
 def test_one_level_has_no_range():

@@ -75,7 +75,7 @@ def test_requested_quality_out_of_range_is_reported(tmp_path: Path):
     change(corpus / "store.json", lambda store: store["settings"]["generate"].update(target={"psnr": [30]}))
     text = page_of(corpus)
     assert "The requested PSNR of all samples is 30 dB." in text
-    assert "30 % of the samples of jpeg are clipped at severity 0 or 1" in text
+    assert "30 % of the samples of jpeg are clipped at severity 0 or the highest" in text
     assert "PSNR, dB</td><td>30.000</td>" in text
     assert "samples of jp2k are clipped" not in text
 
@@ -272,7 +272,7 @@ def test_reports_without_true_distortions_metrics_or_images(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 5"),
+        ("reports/batch-0-00000.json", lambda report: report.update(version=1), "version 1; this program reads 6"),
         ("reports/batch-0-00000.json", lambda report: report.update(format="other"), "not a distort-pipeline/report"),
         ("reports/batch-0-00000.json", lambda report: report.pop("accepted"), "accepted is missing"),
         ("reports/batch-0-00000.json", lambda report: report["statistics"][0].pop("threshold"), "threshold is missing"),

@@ -14,7 +14,7 @@ from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.truths import read_truth
-from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import canonical
@@ -50,8 +50,9 @@ def test_every_tile_comes_at_every_level_and_a_batch_has_one(multi_level_corpus)
 
 def test_records_say_severity_and_parameters(multi_level_corpus):
     for record in multi_level_corpus.records:
-        assert record.severity == pytest.approx(record.level / 3, abs=1e-6)
-        expected = parameters_at(record.distortion, LEARNED[record.distortion], record.severity)
+        assert record.severity == pytest.approx(record.level / 6, abs=1e-6)  # the last level lies at 0.5
+        name = record.distortion
+        expected = LevelScale(name, tuple(LEARNED[name]), declared_scale(name)).parameters_at(record.severity)
         assert record.parameters == canonical(expected)
         assert record.target is None
 
@@ -87,7 +88,7 @@ def test_a_level_is_compared_with_its_truth(multi_level_corpus):
         assert report.against_levels[level] == report.against[report.distortion] == report.divergence.jsd_bits
         if report.batch == 0:
             assert report.histograms.true == tuple(truth.jsd_nss(condition).sum(0).tolist())
-        assert report.severity.least == report.severity.most == pytest.approx(report.level / 3)
+        assert report.severity.least == report.severity.most == pytest.approx(report.level / 6)
 
 
 def test_an_interrupted_run_goes_on(make_multi_level, multi_level_corpus, tmp_path):
@@ -123,7 +124,7 @@ def test_a_multi_level_model_makes_all_its_levels_without_a_request(make_multi_l
     make_multi_level(tmp_path / "c", count=16)
     corpus = open_corpus(tmp_path / "c")
     assert corpus.metadata.samples == {f"{name}-{level}": 4 for name in ("jpeg", "white_noise") for level in (1, 2)}
-    assert {(record.level, record.severity) for record in corpus.records} == {(1, 0.5), (2, 1.0)}
+    assert {(record.level, record.severity) for record in corpus.records} == {(1, 0.2891), (1, 0.3492), (2, 0.5)}
 
 
 def test_a_model_of_one_level_is_refused_levels(make_multi_level, models, tmp_path):
@@ -161,4 +162,4 @@ def test_severity_is_a_label_of_exports(multi_level_corpus, tmp_path):
     config = ExportConfig(format="pyiqa_nr", limit=12, workers=0, label="severity")
     export.run(config, multi_level_corpus.folder, tmp_path / "e")
     rows = read_csv(tmp_path / "e" / "meta_info.csv")
-    assert {round(float(row["severity"]), 3) for row in rows} == {0.333, 0.667, 1.0}
+    assert {round(float(row["severity"]), 3) for row in rows} == {0.167, 0.333, 0.5}

@@ -15,7 +15,7 @@ from distort_pipeline.data.corpus_metadata import Range
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.truths import read_truth
 from distort_pipeline.distortions import apply
-from distort_pipeline.distortions.severity_scale import parameters_at
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import product_histogram
@@ -31,7 +31,7 @@ pytest_plugins = ["corpus_fixtures", "multi_level_corpus_fixtures"]
 def varied(tmp_path_factory, make_multi_level):
     """A corpus with a different severity of every sample; not to be modified."""
     out = tmp_path_factory.mktemp("varied") / "corpus"
-    make_multi_level(out, severity=(0.2, 0.9), count=32)
+    make_multi_level(out, severity=(0.1, 0.45), count=32)
     return open_corpus(out)
 
 
@@ -47,9 +47,10 @@ def test_each_batch_covers_the_range_evenly(varied):
     assert varied.metadata.samples == {"jpeg": 16, "white_noise": 16}
     for name in varied.batch_names():
         severities = sorted(record.severity for record in varied.batch_records(name))
-        assert [int((severity - 0.2) / 0.7 * len(severities)) for severity in severities] == list(range(8))
+        assert [int((severity - 0.1) / 0.35 * len(severities)) for severity in severities] == list(range(8))
     for record in varied.records:
-        expected = parameters_at(record.distortion, LEARNED[record.distortion], record.severity)
+        name = record.distortion
+        expected = LevelScale(name, tuple(LEARNED[name]), declared_scale(name)).parameters_at(record.severity)
         assert record.parameters == canonical(expected)
     assert {record.level for record in varied.records} == {1}
 
@@ -87,7 +88,9 @@ def test_a_batch_is_compared_with_the_truth_of_its_samples(varied, sample_images
 
 
 def test_a_range_lets_a_deterministic_model_see_a_tile_again(make_multi_level, tmp_path):
-    make_multi_level(tmp_path / "c", severity=(0.5, 1.0), count=12, splits=("val",), tile_px=256, distortions=("jpeg",))
+    make_multi_level(
+        tmp_path / "c", severity=(0.25, 0.5), count=12, splits=("val",), tile_px=256, distortions=("jpeg",)
+    )
     corpus = open_corpus(tmp_path / "c")
     assert corpus.metadata.counts.tiles == 7
     assert corpus[0].record.tile == corpus[7].record.tile
@@ -98,8 +101,17 @@ def test_one_severity_for_all_is_no_range(make_multi_level, tmp_path):
     make_multi_level(tmp_path / "c", severity=(0.5,), count=16)
     corpus = open_corpus(tmp_path / "c")
     assert {record.severity for record in corpus.records} == {0.5}
-    assert {report.parameters.get("quality", 40) for report in corpus.reports()} == {40}
+    assert {report.parameters.get("quality", 12) for report in corpus.reports()} == {12}
     assert not any(condition.sample_truths for condition in corpus.metadata.conditions.values())
+
+
+def test_a_parameter_has_one_severity_in_corpora_of_models_of_different_levels(make_multi_level, models, tmp_path):
+    make_multi_level(tmp_path / "two", count=8, distortions=("jpeg",))
+    make_multi_level(tmp_path / "one", models=models, count=4, distortions=("jpeg",))
+    two, one = (open_corpus(tmp_path / name).records for name in ("two", "one"))
+    assert {(record.parameters, record.severity) for record in one} == {('{"quality":12}', 0.5)}
+    assert {record.severity for record in two if record.parameters == '{"quality":12}'} == {0.5}
+    assert {record.severity for record in two if record.parameters == '{"quality":40}'} == {0.2891}
 
 
 def test_a_composite_is_one_generator_after_the_other_on_8_bits(composite, multi_level_models):
@@ -202,7 +214,8 @@ def test_an_impossible_composite_or_severity_is_an_error(
         ({"severity": (0.9, 0.2)}, "two in ascending order"),
         ({"severity": (0.2, 1.5)}, "from 0 to 1"),
         ({"severity": (0.5,), "num_levels": 3}, "a range if generate.num_levels is above 1"),
-        ({"severity": (0.2, 0.9)}, "camera has learned one level only"),
+        ({"severity": (0.2, 0.4)}, "camera has learned one level only"),
+        ({"severity": (0.2, 0.9), "distortions": ("jpeg",)}, "jpeg was learned up to severity 0.5, and 0.9 was"),
     ):
         with pytest.raises(PipelineError) as error:
             make_multi_level(tmp_path / "c", models=models, **changes)

@@ -47,7 +47,7 @@ def significance_of_image(manifest):
 
 
 def test_a_sample_has_the_step_of_its_whole_image(make, predictor, significance_of_image, tmp_path):
-    corpus = make(tmp_path / "corpus", severity=(0.6,))
+    corpus = make(tmp_path / "corpus", severity=(0.5,))
     alone = 0
     for sample in map(corpus.__getitem__, range(4)):
         significance = significance_of_image(sample.record)
@@ -69,7 +69,7 @@ def test_a_sample_with_a_target_has_the_step_of_its_whole_image(make, predictor,
 
 
 def test_a_whole_image_needs_no_image_stats(make, tmp_path):
-    corpus = make(tmp_path / "corpus", whole_images=True, count=1, severity=(0.6,))
+    corpus = make(tmp_path / "corpus", whole_images=True, count=1, severity=(0.5,))
     sample = corpus[0]
     generated = load_generator(PRETRAINED / "jp2k", batch_size=1).predictor.distort_image(
         sample.pristine, sample.record.seed, sample.record.severity

@@ -63,7 +63,7 @@ def test_the_card_has_the_origin_and_the_figures(model, pair_store):
     card = read_card(out)
     assert (card.distortion, card.external) == ("jpeg", False)
     (level,) = card.levels
-    assert (level.level, level.parameters, level.severity) == (1, {"quality": 12}, 1)
+    assert (level.level, level.parameters, level.severity) == (1, {"quality": 12}, 0.5)
     assert card.network == NetworkCard(4, 0)
     assert card.explained == {}  # nothing is fitted for the paper's network
     assert card.kept_step == 2

@@ -38,12 +38,14 @@ def test_the_generator_agrees_with_the_calibration_in_its_card(trained):
     card = read_card(trained / "multi_level" / "noise")
     calibration = card.calibration
     assert set(calibration) == {"severity", *CALIBRATED}
-    assert calibration["severity"] == pytest.approx(np.arange(21) / 20)
+    assert calibration["severity"] == pytest.approx(0.6191 * np.arange(21) / 20)
     assert (calibration["psnr"][0], calibration["ssim"][0], calibration["gmsd"][0]) == (60, 1, 0)
-    assert expected(calibration, "psnr", 0.5) == pytest.approx(20 * np.log10(255 / 10), abs=0.6)
-    assert expected(calibration, "psnr", 1) == pytest.approx(20 * np.log10(255 / 36) + 1.5, abs=0.6)  # much is clipped
+    assert expected(calibration, "psnr", 0.3865) == pytest.approx(20 * np.log10(255 / 10), abs=0.6)
+    assert expected(calibration, "psnr", 0.6191) == pytest.approx(
+        20 * np.log10(255 / 36) + 1.5, abs=0.6
+    )  # much is clipped
     severity = severity_for(calibration, "psnr", 24)
-    assert 0.5 < severity < 1  # 24 dB are 16 levels, between 10 and 36
+    assert 0.3865 < severity < 0.6191  # 24 dB are 16 levels, between 10 and 36
     (image,) = {record.image for record in open_pairs(trained / "pairs").records("val")}
     pristine = open_pairs(trained / "pairs").val_image(image)
     generated = load_generator(trained / "multi_level" / "noise", batch_size=1).predictor.distort_image(
@@ -64,7 +66,7 @@ def test_the_study_sets_every_level_beside_the_generator_that_learned_it_alone(t
     assert first[2] == first[3]  # the same least squares, once among two levels and once alone
     assert first[4] == "1.00"
     assert second[3] == second[4] == "–"  # nobody learned that one alone
-    assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 23 " in line) == "midpoint"
+    assert next(line.split(" | ")[5] for line in lines if "sigma_8bit 19.29 " in line) == "midpoint"
     assert (
         "- PSNR falls from level to level in 100.00% of tiles (true: 100.00%; of tiles with falling true PSNR 100.00%)"
         ", at every small step in 100.00%" in lines

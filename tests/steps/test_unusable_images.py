@@ -49,7 +49,7 @@ def test_images_that_a_corpus_cannot_use_are_left_out_with_a_reason(manifest, tm
         GenerateConfig(),
         distortions=("jpeg",),
         count=3,
-        severity=(0.6,),
+        severity=(0.5,),
         whole_images=whole_images,
         tile_px=128,
         workers=0,

@@ -21,7 +21,7 @@ class ModelCapabilities:
     severity: float  # of that level
     any_severity: bool
     random: bool
-    severities: tuple[float, ...] = ()  # of all learned levels of a model of any severity, mildest first
+    severities: tuple[float, ...]  # of all learned levels, mildest first; any_severity ends with the last
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,20 @@ def build_conditions(
     [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]
     """
     used = {name: tuple(name.split(COMPOSITE_SEPARATOR)) for name in (*distortions, *composites)}
-    explicit = _explicit_requests(levels, severity, target or {})
-    if explicit:
+    asks = bool(levels or severity or target)
+    if asks:
         fixed = [names for names in used.values() if not any(models[name].any_severity for name in names)]
         _require_any_severity({name for names in fixed for name in names}, models)
     conditions = []
     for name, names in sorted(used.items()):
         capabilities = [models[model] for model in names]
-        requests = explicit or _default_requests(name, capabilities, every_level=every_level)
-        first_level = 1 if len(requests) > 1 or explicit or len(names) > 1 else capabilities[0].level
+        if asks:
+            highest = _highest_severity(capabilities)
+            _require_learned(name, highest, severity)
+            requests = _explicit_requests(levels, severity, target or {}, highest=highest)
+        else:
+            requests = _default_requests(name, capabilities, every_level=every_level)
+        first_level = 1 if len(requests) > 1 or asks or len(names) > 1 else capabilities[0].level
         is_random = any(model.random for model in capabilities)
         conditions += [
             Condition(name, names, level, len(requests), request, is_random)
@@ -117,15 +122,13 @@ def levels_of(condition: Condition, conditions: Sequence[Condition]) -> dict[str
 
 
 def _explicit_requests(
-    levels: int | None, severity: Sequence[float], target: Mapping[str, Sequence[float]]
+    levels: int | None, severity: Sequence[float], target: Mapping[str, Sequence[float]], *, highest: float
 ) -> list[Request]:
-    """Return the request for each level, mildest first; empty without levels, severity and target."""
+    """Return the request for each level, mildest first, without severity and target up to the `highest` severity."""
     from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER  # OpenCV is for those who ask for a quality
 
-    if not (levels or severity or target):
-        return []
     of, ends = next(iter(target.items()), (SEVERITY, tuple(severity)))
-    first, last = (ends[0], ends[-1]) if ends else (1 / (levels or 1), 1.0)  # a single level: the most severe
+    first, last = (ends[0], ends[-1]) if ends else (highest / (levels or 1), highest)  # one level: the last
     if of != SEVERITY and not LOWER_IS_BETTER[of]:
         first, last = max(first, last), min(first, last)
     if levels is None:
@@ -148,13 +151,28 @@ def _default_requests(name: str, capabilities: Sequence[ModelCapabilities], *, e
         (model,) = capabilities
         levels = model.severities if every_level and model.any_severity else (model.severity,)
         return [FixedSeverity(SEVERITY, severity, severity) for severity in levels]
-    severities = {model.severity for model in capabilities if len(model.severities) > 1} or {1.0}
+    several = {model.severity for model in capabilities if len(model.severities) > 1}
+    severities = several or {_highest_severity(capabilities)}
     if len(severities) > 1:
         raise PipelineError(
             f"the models of the composite {name} have learned levels of different severities, "
             f"{', '.join(f'{value:g}' for value in sorted(severities))}: give the severity with --severity"
         )
     return [FixedSeverity(SEVERITY, *severities, *severities)]
+
+
+def _highest_severity(capabilities: Sequence[ModelCapabilities]) -> float:
+    """Return the highest severity that all these models have learned; a model of one level keeps its own in others."""
+    several = [model.severities[-1] for model in capabilities if len(model.severities) > 1]
+    return min(several or [model.severities[-1] for model in capabilities])
+
+
+def _require_learned(name: str, highest: float, severity: Sequence[float]) -> None:
+    if severity and max(severity) > highest:
+        raise PipelineError(
+            f"{name} was learned up to severity {highest:g}, and {max(severity):g} was requested: lower --severity, or "
+            "choose others with --distortions"
+        )
 
 
 def _require_any_severity(names: set[str], models: Mapping[str, ModelCapabilities]) -> None:

@@ -18,7 +18,7 @@ from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord, Judgement, ModelVerdict, SampleRecord, canonical, digest
 
 KIND = "corpus"
-VERSION = 5
+VERSION = 6
 REPORT_FORMAT = "distort-pipeline/report"
 EXTENDED_FROM = "extended_from"  # in the settings of an extended corpus: its earlier counts
 
@@ -270,7 +270,7 @@ class TargetAgreement:
     reached_mean: float
     mean_abs_error: float
     spearman: float | None
-    severity_clipped: float  # share of samples clipped at severity 0 or 1
+    severity_clipped: float  # share of samples clipped at severity 0 or the model's highest
     resampled: float  # share of targets drawn again because the tile could not reach the first
     unclipped: Agreement | None  # of the other samples
 

@@ -22,7 +22,7 @@ class Generator(Protocol):
 
     @property
     def calibration(self) -> Mapping[str, Sequence[float]]:
-        """The mean quality by severity, see `metrics/severity_sweep.py`."""
+        """The mean quality by severity up to the highest, see `metrics/severity_sweep.py`."""
 
     def distort_batches(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from distort_pipeline.data.requests import DECIMALS, Generator, Tiles
+from distort_pipeline.data.requests import DECIMALS, SEVERITY, Generator, Tiles
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import LOWER_IS_BETTER, MEASURES
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB, Calibration, reach, severity_for
@@ -20,8 +20,8 @@ TOLERANCE = 0.002  # of the range of the calibration: the search ends within thi
 
 
 def lowest_quality(generator: Generator, tiles: Tiles, *, measure: str) -> list[float]:
-    """Return the value of `measure` for each of `tiles` at severity 1."""
-    distorted = tiles.distorted(generator, dict.fromkeys(range(len(tiles.seeds)), 1.0))
+    """Return the value of `measure` for each of `tiles` at the highest severity of the generator."""
+    distorted = tiles.distorted(generator, dict.fromkeys(range(len(tiles.seeds)), generator.calibration[SEVERITY][-1]))
     return [quality_of(measure, *pair) for pair in zip(tiles.pristine, distorted, strict=True)]
 
 
@@ -38,9 +38,9 @@ def assign_targets(
 ) -> tuple[list[float], list[bool]]:
     """Return a target for each image, and whether it was resampled.
 
-    `lowest` is the quality of each image at severity 1. Targets are assigned from the lowest quality on, each to a
-    random image within reach. Targets out of reach are resampled for each remaining image, uniformly from its `lowest`
-    to the `mildest` of the request; an image with nothing as bad gets the `mildest`.
+    `lowest` is the quality of each image at the highest severity. Targets are assigned from the lowest quality on, each
+    to a random image within reach. Targets out of reach are resampled for each remaining image, uniformly from its
+    `lowest` to the `mildest` of the request; an image with nothing as bad gets the `mildest`.
 
     >>> assign_targets([0.5, 0.7, 0.9], [0.8, 0.4, 0.6], measure="ssim", mildest=0.9, seed=0)
     ([0.9, 0.5, 0.7], [False, False, False])
@@ -71,13 +71,13 @@ def distort_to_targets(
 ) -> tuple[Images, list[float]]:
     """Return `tiles` distorted to a `measure` near their targets, (N, H, W, 3), and their severities.
 
-    The first severity is from the model's calibration, scaled to the image where `lowest` has its quality at severity
-    1; the next ones are from a curve through the image's evaluations. The nearest evaluation is the result: an image
-    with a target out of reach is clipped at severity 0 or 1.
+    The first severity is from the calibration, scaled to the image where `lowest` has its quality at the highest
+    severity; the next ones are from a curve through the image's evaluations. The nearest evaluation is the result: an
+    image with a target out of reach is clipped at severity 0 or the highest.
     """
     searches = [SeveritySearch(generator.calibration, measure, target) for target in targets]
     for search, value in zip(searches, lowest or (), strict=lowest is not None):
-        search.evaluations.append(_Evaluation(1.0, value))
+        search.evaluations.append(_Evaluation(search.highest, value))
     for _ in range(1 + CORRECTIONS):
         off = {index: search.next_severity() for index, search in enumerate(searches) if not search.is_over()}
         if not off:
@@ -117,6 +117,11 @@ class SeveritySearch:
     target: float
     evaluations: list[_Evaluation] = field(default_factory=list)
 
+    @property
+    def highest(self) -> float:
+        """The highest severity of the generator."""
+        return float(self.calibration[SEVERITY][-1])
+
     def is_over(self) -> bool:
         """Return whether an image is within the tolerance of the target, or the next severity is an evaluated one."""
         best, worst = reach(self.calibration, self.measure)
@@ -155,8 +160,8 @@ class SeveritySearch:
                 severities.append(severity)
                 means.append(mean)
         if target > means[-1]:
-            severity = severities[-1] * target / means[-1] if means[-1] else (severities[-1] + 1) / 2
-            return round(min(severity, 1.0), DECIMALS)
+            severity = severities[-1] * target / means[-1] if means[-1] else (severities[-1] + self.highest) / 2
+            return min(round(severity, DECIMALS), self.highest)
         severity = float(PchipInterpolator(means, severities)(target)) if len(means) > 1 else 0.0
         above = bisect_left(means, target)
         too_mild = [mean < target for _, mean in points[-2:]]
@@ -165,7 +170,7 @@ class SeveritySearch:
         return round(severity, DECIMALS)
 
     def _as_severity(self, value: float) -> float:
-        """Return the severity of the calibration with the mean `value`; above 1 for a quality below severity 1."""
+        """Return the severity of the calibration with the mean `value`; above the highest for a quality below its."""
         best, worst = reach(self.calibration, self.measure)
         beyond = (value - worst) / (worst - best)
-        return severity_for(self.calibration, self.measure, value) if beyond <= 0 else 1 + beyond
+        return severity_for(self.calibration, self.measure, value) if beyond <= 0 else self.highest * (1 + beyond)

@@ -35,8 +35,10 @@ def is_near(size: int, target: float) -> bool:
     return abs(size - target) <= max(SIZE_TOLERANCE * target, SIZE_TOLERANCE_BYTES)
 
 
-# no compression at a ratio of 1
-SEVERITY_SCALE = SeverityScale("ratio", amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True)
+# no compression at a ratio of 1; 2400 leaves 0.01 bits per pixel, half of Waterloo's last level
+SEVERITY_SCALE = SeverityScale(
+    "ratio", half=150, strongest=2400, amount=lambda ratio: ratio - 1, value=lambda amount: amount + 1, geometric=True
+)
 
 
 def versions() -> dict[str, str]:

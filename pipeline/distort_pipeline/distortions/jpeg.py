@@ -57,7 +57,9 @@ def quality_of(coarseness_percent: float) -> int:
     return round(5000 / coarseness_percent if coarseness_percent > 100 else 100 - coarseness_percent / 2)
 
 
-SEVERITY_SCALE = SeverityScale("quality", amount=coarseness, value=quality_of, geometric=True)
+SEVERITY_SCALE = SeverityScale(
+    "quality", half=12, strongest=1, amount=coarseness, value=quality_of, geometric=True
+)  # libjpeg's coarsest tables at 1
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,9 @@ from distort_pipeline.distortions.severity_scale import SeverityScale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Image, to_uint8
 
-SEVERITY_SCALE = SeverityScale("sigma_8bit", amount=float, value=float, geometric=False)
+SEVERITY_SCALE = SeverityScale(
+    "sigma_8bit", half=19, strongest=255, amount=float, value=float, geometric=False
+)  # 255: black to white
 
 
 @DISTORTIONS.add("white_noise")

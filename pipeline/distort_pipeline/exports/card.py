@@ -243,8 +243,9 @@ def _severity(metadata: CorpusMetadata) -> str:
     if fixed and len(conditions) == len(distortions):
         return "Each distortion has a single severity."
     return """`severity` is the position of a sample on the severity scale of its distortion: 0 is the unchanged image,
-1 the most severe level that the generator learned. Levels count from 1, the mildest. `parameters` are the parameters of
-the true distortion at this severity. Equal severities of two distortions do not mean equal quality."""
+1 the end of the scale. It belongs to the parameter, so corpora of other generators may be joined on it; a distortion
+known from external pairs alone has a scale of its own. Levels count from 1, the mildest. `parameters` are the
+parameters of the true distortion at this severity. Equal severities of two distortions do not mean equal quality."""
 
 
 def _flagged(contents: Contents) -> str:

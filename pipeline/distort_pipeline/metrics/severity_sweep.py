@@ -1,8 +1,8 @@
 """The severity scale of a multi-level generator: its calibration, and its sweep on validation images.
 
-The `calibration` of a model card has "severity" from 0 to 1, and the means of "psnr", "ssim" and "gmsd" over
-validation tiles at each severity, measured by `training/validation.py`. Values between the points are interpolated
-linearly. A calibration holds on average; a single image may differ widely.
+The `calibration` of a model card has "severity" from 0 to that of the last level, and the means of "psnr", "ssim" and
+"gmsd" over validation tiles at each severity, measured by `training/validation.py`. Values between the points are
+interpolated linearly. A calibration holds on average; a single image may differ widely.
 
 A sweep measures learned levels and midpoints between them against the truth, and the fall of PSNR along the scale.
 """
@@ -31,7 +31,7 @@ HIGHEST_PSNR_DB = 60.0  # of a tile in a mean: identical tiles have an infinite 
 
 
 def expected(calibration: Calibration, measure: str, severity: float) -> float:
-    """Return the expected mean of `measure` ("psnr" in dB, "ssim" or "gmsd") at a `severity` in [0, 1].
+    """Return the expected mean of `measure` ("psnr" in dB, "ssim" or "gmsd") at a `severity`.
 
     >>> expected({"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}, "ssim", 0.75)
     0.7
@@ -41,9 +41,9 @@ def expected(calibration: Calibration, measure: str, severity: float) -> float:
 
 
 def severity_for(calibration: Calibration, measure: str, target: float) -> float:
-    """Return the lowest severity in [0, 1] at which the mean of `measure` is `target`.
+    """Return the lowest severity at which the mean of `measure` is `target`.
 
-    Clipped to 0 or 1 for a target outside the range of the calibration, see `reach`.
+    Clipped to 0 or the highest for a target outside the range of the calibration, see `reach`.
 
     >>> calibration = {"severity": [0, 0.5, 1], "ssim": [1, 0.9, 0.5]}
     >>> severity_for(calibration, "ssim", 0.7), severity_for(calibration, "ssim", 0.1)
@@ -62,7 +62,7 @@ def severity_for(calibration: Calibration, measure: str, target: float) -> float
 
 
 def reach(calibration: Calibration, measure: str) -> tuple[float, float]:
-    """Return the best and the worst mean of `measure`: at severity 0 and at severity 1.
+    """Return the best and the worst mean of `measure`: at severity 0 and at the highest.
 
     >>> reach({"severity": [0, 1], "gmsd": [0.001, 0.2]}, "gmsd")
     (0.001, 0.2)
@@ -89,7 +89,7 @@ def _require(calibration: Calibration, measure: str) -> None:
 
 
 TILE_PX = 256
-STEPS = 10  # of the severity scale: five levels and the midpoints between them
+STEPS = 10  # of a sweep, from 0 to the last level: about as many as levels and midpoints of five
 FALLING_GOAL = 0.99  # ours: of tiles whose PSNR falls from level to level
 UNTOUCHED_GOAL_DB = 45.0  # ours: PSNR at severity 0; about that of a codec with rounding errors alone
 
@@ -171,7 +171,7 @@ class SweepImage:
     midpoints: tuple[MidpointResult, ...]
     level_errors: NDArray[np.float64]  # (levels + 1, tiles): mean squared error against pristine, severity 0 first
     true_level_errors: NDArray[np.float64]  # the same of true distortions
-    errors: NDArray[np.float64]  # (severities, tiles): the same from severity 0 to 1 in STEPS
+    errors: NDArray[np.float64]  # (severities, tiles): the same along `sweep_severities`
     true_errors: NDArray[np.float64] | None  # the same of true distortions, where available
     untouched_db: float  # PSNR at severity 0, up to HIGHEST_PSNR_DB
 
@@ -227,6 +227,11 @@ class SeveritySweep:
         return sorted([*self.levels, *self.midpoints], key=lambda result: result.point.severity)
 
 
+def sweep_severities(highest: float) -> list[float]:
+    """Return the severities of a sweep: STEPS + 1, equally spaced from 0 to the `highest`."""
+    return [highest * step / STEPS for step in range(STEPS)] + [highest]
+
+
 def measure_sweep(versions: SweepVersions) -> SweepImage:
     """Return the measurements of one image along the severity scale."""
     pristine, generated = versions.pristine, versions.generated
@@ -236,7 +241,7 @@ def measure_sweep(versions: SweepVersions) -> SweepImage:
         midpoints=tuple(midpoint_result(pristine, *midpoint, generated) for midpoint in versions.midpoints),
         level_errors=_errors(pristine, map(generated, severities)),
         true_level_errors=_errors(pristine, (pristine, *(level.true for level in versions.levels))),
-        errors=_errors(pristine, (generated(step / STEPS) for step in range(STEPS + 1))),
+        errors=_errors(pristine, map(generated, sweep_severities(severities[-1]))),
         true_errors=_errors(pristine, (pristine, *versions.true_steps())) if versions.true_steps else None,
         untouched_db=capped(psnr(pristine, generated(0.0))),
     )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distort_pipeline.data.conditions import ModelCapabilities
 from distort_pipeline.data.files import from_json, read_metadata, to_json
 from distort_pipeline.distortions.presets import default_index
-from distort_pipeline.distortions.severity_scale import has_severity_scale, parameters_at
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 
 KIND = "model"
-VERSION = 4
+VERSION = 5
 COMPOSED = "composed"  # the kind of network of external pairs
-TOLERANCE = 1e-9  # a severity this close to a level's counts as equal
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LearnedLevel:
 
     level: int  # its number in the pair store
     parameters: Mapping[str, float]  # of the true distortion; empty for external pairs
-    severity: float  # input of the generator: k / n for the k-th of n
+    severity: float  # on the severity scale of the distortion
     figures: Figures
 
 
@@ -140,12 +140,23 @@ class ModelCard:
 
     @property
     def is_multi_level(self) -> bool:
-        """Whether the model has learned several levels, and so takes any severity from 0 to 1."""
+        """Whether the model has learned several levels, and so takes any severity up to the last level's."""
         return len(self.levels) > 1
+
+    @cached_property
+    def scale(self) -> LevelScale:
+        """The learned levels on the severity scale of the distortion; external pairs have a scale of their own."""
+        levels = tuple(level.parameters for level in self.levels)
+        return LevelScale(self.distortion, levels, None if self.external else declared_scale(self.distortion))
+
+    @property
+    def highest_severity(self) -> float:
+        """The severity of the last level, beyond which the model has learned nothing."""
+        return self.levels[-1].severity
 
     def severity_in_composite(self, severity: float) -> float:
         """Return the severity of the model in a composite: a model of one level keeps it."""
-        return severity if self.is_multi_level else 1.0
+        return severity if self.is_multi_level else self.highest_severity
 
     @property
     def is_stochastic(self) -> bool:
@@ -203,30 +214,25 @@ class ModelCard:
         return ModelCapabilities(default.level, default.severity, any_severity, self.is_stochastic, severities)
 
     def has_truth_at(self, severity: float) -> bool:
-        """Whether a true distortion can be computed: never of external pairs, between levels with a severity scale."""
-        known = self.level_at([severity]) is not None or has_severity_scale(self.distortion)
+        """Whether a true distortion can be computed: never of external pairs, between levels on a declared scale."""
+        known = self.scale.level_at(severity) is not None or self.scale.scale is not None
         return not self.external and known
 
     def true_parameters(self, severity: float) -> dict[str, float]:
         """Return the parameters of the true distortion at a severity; none where it has no truth."""
         if not self.has_truth_at(severity):
-            level = self.level_at([severity])
+            level = self.scale.level_at(severity)
             return {} if level is None else dict(self.levels[level].parameters)
-        return parameters_at(self.distortion, [level.parameters for level in self.levels], severity)
+        return self.scale.parameters_at(severity)
 
     def level_at(self, severities: Iterable[float]) -> int | None:
         """Return the index of the learned level at all of the `severities`; None if there is none."""
-        distinct = set(severities)
-        at = (index for index, level in enumerate(self.levels) if _equal(level.severity, distinct))
-        return next(at, None)
+        levels = {self.scale.level_at(severity) for severity in set(severities)}
+        return levels.pop() if len(levels) == 1 else None
 
     def metadata(self) -> dict[str, Any]:
         """Return the card as in store.json."""
         return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
-
-
-def _equal(severity: float, others: Iterable[float]) -> bool:
-    return all(abs(severity - other) <= TOLERANCE for other in others)
 
 
 def read_card(folder: Path) -> ModelCard:

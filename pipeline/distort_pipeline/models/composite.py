@@ -49,6 +49,12 @@ class CompositeGenerator:
         return any(card.external for card in self.cards.values())
 
     @property
+    def highest_severity(self) -> float:
+        """The highest severity that all generators have learned."""
+        several = [card.highest_severity for card in self.cards.values() if card.is_multi_level]
+        return min(several or [card.highest_severity for card in self.cards.values()])
+
+    @property
     def calibration(self) -> Calibration:
         """The calibration of a single generator."""
         (card,) = self.cards.values()

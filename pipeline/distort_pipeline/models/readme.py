@@ -57,8 +57,8 @@ BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | identity baselin
 |---|---|---|---|---|---|
 {lines}
 
-Severity is the input of the generator: 0 is the identity, and severities between two levels interpolate on the
-severity scale of the distortion. JSD_NSS and delta PSNR in the table above are means over the levels.
+Severity is a property of the parameter, on the scale of the distortion: 0 is the identity, and the generator takes any
+severity up to the last level's. JSD_NSS and delta PSNR in the table above are means over the levels.
 
 """
 
@@ -187,7 +187,7 @@ def exported_readme(card: ModelCard, form: str, name: str, *, own_layers: bool) 
     listed = f"[x{', s' if multi_level else ''}{', *z' if channels else ''}]"
     severity = (
         f"""
-s = np.full((len(x), 1), 1.0, np.float32)  # severity: 0 is the identity, level k of {len(levels)} is k / {len(levels)}
+s = np.full((len(x), 1), 1.0, np.float32)  # 0 is the identity, k / {len(levels)} level k of {len(levels)}
 """
         if multi_level
         else ""

@@ -199,6 +199,7 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str) 
         batch_size=batch_size,
         multi_level=card.is_multi_level,
         image_stats=with_stats,
+        position_at=card.scale.position_at,
     )
     return TrainedGenerator(card, predictor)
 

@@ -33,9 +33,11 @@ class Predictor:
         batch_size: int,
         multi_level: bool = False,
         image_stats: bool = False,
+        position_at: Callable[[float], float] = float,
     ) -> None:
         self.model = model
         self.multi_level = multi_level  # whether the model takes a severity
+        self.position_at = position_at  # severity → position among the levels, k/n at level k of n
         self.image_stats = image_stats  # whether the model takes the significance of whole images
         self.noise_channels = noise_channels
         self.batch_size = batch_size
@@ -51,8 +53,8 @@ class Predictor:
     ) -> Images:
         """Return `images` (N, H, W, 3) distorted, each with the noise of its own seed and at its own severity.
 
-        Severities range from 0, the pristine image, to 1, the highest learned level; None is 1 for all. PipelineError
-        for another severity of a single-level generator. `significances` (N, 18) are the statistics of the whole image
+        Severities range from 0, the pristine image, to that of the last level; None is that for all. PipelineError for
+        another severity of a single-level generator. `significances` (N, 18) are the statistics of the whole image
         of each tile, for a generator with `image_stats`; None computes them from `images`, taken as whole images.
         """
         batches = list(self.distort_batches(images, seeds, severities, significances))
@@ -66,13 +68,12 @@ class Predictor:
         significances: Significances | None = None,
     ) -> Iterator[Images]:
         """Yield the images of `distort` batch by batch."""
-        requested = np.ones(len(images), np.float32) if severities is None else np.asarray(severities, np.float32)
-        if not ((requested >= 0) & (requested <= 1)).all():
-            raise PipelineError(f"a severity must be from 0 to 1, got {requested.min():g} to {requested.max():g}")
+        last = [1.0] * len(images)
+        requested = np.array(last if severities is None else list(map(self.position_at, severities)), np.float32)
         if not self.multi_level and (requested != 1).any():
             raise PipelineError(
-                f"this generator has learned one level only, severity 1; got severity {requested.min():g}; "
-                "train it at several levels (train.levels)"
+                f"this generator has learned one level only; got severity {min(severities or last):g}; train it at "
+                "several levels (train.levels)"
             )
         for start in range(0, len(images), self.batch_size):
             rows = slice(start, min(start + self.batch_size, len(images)))
@@ -90,7 +91,7 @@ class Predictor:
         self,
         images: Images,
         seeds: Sequence[int],
-        severities: NDArray[np.float32],
+        positions: NDArray[np.float32],
         significances: Significances | None,
     ) -> Images:
         """Return the images of one call of the model."""
@@ -103,7 +104,7 @@ class Predictor:
         severity = significance = None
         if self.multi_level:
             severity = np.ones((size, 1), np.float32)
-            severity[:count, 0] = severities
+            severity[:count, 0] = positions
         if self.image_stats:
             significance = np.ones((size, len(SIZES)), np.float32)
             known = [significance_of(image) for image in images] if significances is None else significances
@@ -111,9 +112,9 @@ class Predictor:
         values = np.asarray(self._call(GeneratorInputs(normalize(filled), noises, severity, significance)))
         return denormalize(values[:count, :height, :width])
 
-    def distort_image(self, image: Image, seed: int, severity: float = 1.0) -> Image:
+    def distort_image(self, image: Image, seed: int, severity: float | None = None) -> Image:
         """Return one whole `image` (H, W, 3) distorted."""
-        return self.distort(image[None], [seed], [severity])[0]
+        return self.distort(image[None], [seed], None if severity is None else [severity])[0]
 
 
 def pad_to_multiple(images: Images) -> Images:

@@ -232,7 +232,7 @@ def _common_side(records: Sequence[SampleRecord]) -> int | None:
 
 
 def target_agreement(
-    records: Sequence[SampleRecord], measure: str, resampled: Sequence[bool]
+    records: Sequence[SampleRecord], measure: str, resampled: Sequence[bool], *, highest_severity: float
 ) -> TargetAgreement | None:
     """Return the agreement of requested and reached quality in `measure`; None if a severity was requested."""
     if records[0].target is None:
@@ -242,7 +242,7 @@ def target_agreement(
     reached = np.array([HIGHEST_PSNR_DB if value is None else value for value in values])  # None: identical images
     if measure == "psnr":
         reached = np.minimum(reached, HIGHEST_PSNR_DB)
-    unclipped = np.array([record.severity not in (0.0, 1.0) for record in records])
+    unclipped = np.array([record.severity not in (0.0, highest_severity) for record in records])
     overall = _agreement(requested, reached)
     return TargetAgreement(
         measure=measure,

@@ -139,7 +139,7 @@ class Summary:
 
     @property
     def clipped_share(self) -> float:
-        """The share of samples clipped at severity 0 or 1; 0 without quality targets."""
+        """The share of samples clipped at severity 0 or the model's highest; 0 without quality targets."""
         samples = sum(batch.report.samples for batch, _ in self.targets)
         clipped = sum(target.severity_clipped * batch.report.samples for batch, target in self.targets)
         return clipped / samples if samples else 0.0
@@ -319,8 +319,8 @@ def remarks(metadata: CorpusMetadata, batches: Sequence[BatchRow], summaries: It
             )
         if summary.clipped_share >= MANY_CLIPPED:
             sentences.append(
-                f"{100 * summary.clipped_share:.0f} % of the samples of {name} are clipped at severity 0 or 1: "
-                "no severity is nearer to the requested quality."
+                f"{100 * summary.clipped_share:.0f} % of the samples of {name} are clipped at severity 0 or the "
+                "highest: no severity is nearer to the requested quality."
             )
         if summary.duplicates:
             sentences.append(f"{name} has {summary.duplicates} duplicate samples.")

@@ -99,7 +99,12 @@ def make_batch(task: BatchTask) -> dict[str, Any]:
         None if truth.stats.true else validation_histograms(task.models, generator, severities),
         external=generator.external,
         seed=config.seed,
-        target=target_agreement(records, condition.request.of, [sample.resampled for sample in scores]),
+        target=target_agreement(
+            records,
+            condition.request.of,
+            [sample.resampled for sample in scores],
+            highest_severity=generator.highest_severity,
+        ),
     )
     examples = [(*crops, truth.examples.get(row)) for row in shown if (crops := scores[row].crops)]
     png = marked_png(compare_examples(examples))
@@ -114,7 +119,7 @@ def seconds_per_sample(models: Mapping[str, Path], sample: PlannedSample, root: 
     tile = np.stack([cut_tile(read_ingested(root, sample.tile.image), sample.tile)] * size)
     for _ in range(2):
         started = time.monotonic()
-        for part in generator.distort_batches(tile, [sample.seed] * size, [1.0] * size):
+        for part in generator.distort_batches(tile, [sample.seed] * size, [generator.highest_severity] * size):
             for distorted in part:
                 measured_labels(tile[0], distorted, config.metrics)
                 product_histogram(distorted)

@@ -15,10 +15,9 @@ from typing import Any
 from distort_pipeline.data.pairs import PairStore, distorted_column
 from distort_pipeline.distortions import DISTORTIONS, apply, is_random
 from distort_pipeline.distortions.presets import default_index
-from distort_pipeline.distortions.severity_scale import has_severity_scale, parameters_at, severity_of
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.evaluation import SMALLEST_SIDE_PX, EvalImages
-from distort_pipeline.metrics.severity_sweep import STEPS, Midpoint, SeverityPoint, SweepVersions, TrueLevel
+from distort_pipeline.metrics.severity_sweep import Midpoint, SeverityPoint, SweepVersions, TrueLevel, sweep_severities
 from distort_pipeline.models.card import LearnedLevel, ModelCard
 from distort_pipeline.models.store import TrainedGenerator, load_generator
 from distort_pipeline.networks.backend import pin_backend_threads
@@ -70,7 +69,7 @@ class Plan:
 
     columns: tuple[Column, ...]
     learned: Mapping[str, str]  # model → name of its learned column
-    severities: Mapping[str, float]  # model → severity of its learned column; 1 for a model of one level
+    severities: Mapping[str, float]  # model → severity of its learned column
     images: Mapping[str, Mapping[str, PairRecord]]  # image id → column → record
     too_small: int
     sweeps: Mapping[str, SweepPlan]  # by multi-level model
@@ -164,12 +163,12 @@ def plan_sweep(
     external = any(recipe["external"] for recipe in recipes)
     levels, learned = shared_levels(card.levels, recipes), card.levels
     numbers = {level.level for level in levels}
-    scaled = not external and distortion in DISTORTIONS.names() and has_severity_scale(distortion)
+    scaled = not external and card.scale.scale is not None
     return SweepPlan(
         distortion,
         levels,
-        midpoints=_midpoints(distortion, learned) if scaled else (),
-        step_parameters=_step_parameters(distortion, learned) if scaled else (),
+        midpoints=_midpoints(card) if scaled else (),
+        step_parameters=_step_parameters(card) if scaled else (),
         redrawn=_can_redraw(distortion, external),
         lacking=len(learned) - len(levels),
         images={image: by_level for image, by_level in records.items() if numbers <= set(by_level)},
@@ -180,23 +179,24 @@ def _can_redraw(distortion: str, external: bool) -> bool:
     return not external and distortion in DISTORTIONS.names() and is_random(distortion)
 
 
-def _midpoints(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Midpoint, ...]:
+def _midpoints(card: ModelCard) -> tuple[Midpoint, ...]:
     """Return a midpoint of each two neighbouring levels; none where no parameter lies between."""
-    levels = [level.parameters for level in learned]
     midpoints = []
-    for below, above in pairwise(learned):
-        parameters = parameters_at(distortion, levels, (below.severity + above.severity) / 2)
-        severity = severity_of(distortion, levels, parameters)  # of an integer parameter not exactly half-way
+    for below, above in pairwise(card.levels):
+        parameters = card.scale.parameters_at((below.severity + above.severity) / 2)
+        severity = card.scale.severity_of(parameters)  # of an integer parameter not exactly half-way
         if below.severity < severity < above.severity:
             midpoints.append(Midpoint(SeverityPoint(severity, parameters), below.severity, above.severity))
     return tuple(midpoints)
 
 
-def _step_parameters(distortion: str, learned: Sequence[LearnedLevel]) -> tuple[Mapping[str, float], ...]:
-    """Return the true parameters at each step of the severity scale from the weakest level on."""
-    levels = [level.parameters for level in learned]
-    steps = [step / STEPS for step in range(1, STEPS + 1)]
-    return tuple(parameters_at(distortion, levels, step) for step in steps if step >= learned[0].severity)
+def _step_parameters(card: ModelCard) -> tuple[Mapping[str, float], ...]:
+    """Return the true parameters at each step of the sweep from the weakest level on."""
+    return tuple(
+        card.scale.parameters_at(severity)
+        for severity in sweep_severities(card.highest_severity)
+        if severity >= card.levels[0].severity
+    )
 
 
 def load_generators(folders: Mapping[str, Path], *, threads: int) -> dict[str, TrainedGenerator]:

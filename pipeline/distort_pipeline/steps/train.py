@@ -43,7 +43,13 @@ from distort_pipeline.training.init import (
     resolve_warmup_steps,
 )
 from distort_pipeline.training.loop import TIMED_STEPS, BestWeights, Schedule, seconds_per_step, stored_steps, train
-from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
+from distort_pipeline.training.validation import (
+    Validator,
+    learned_levels,
+    level_scale,
+    mean_figures,
+    training_data,
+)
 from distort_pipeline.versions import package_versions
 
 if TYPE_CHECKING:
@@ -235,6 +241,7 @@ class _Training:
             batch_size=config.batch_size,
             multi_level=len(self.levels) > 1,
             image_stats=is_scaled(trainer.settings.codec_prior),
+            position_at=level_scale(self.recipes).position_at,
         )
         validator = Validator(
             self.pairs, distortion, self.levels, predictor, count=config.validation_tiles, seed=config.seed

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.acceptance import TileStatistics, ValidationStatistics, content_statistics
 from distort_pipeline.metrics.full_reference import gmsd, psnr, ssim
@@ -152,7 +153,7 @@ def validation_side_by_side(tiles: ValidationTiles, generated: Images) -> Image:
     return side_by_side(rows, ["pristine", "true", "generated", "true residual x4", "generated residual x4"])
 
 
-STEPS = 20  # of severity from 0 to 1: four between two levels of five
+STEPS = 20  # of position among the levels: four between two of five
 
 
 def calibrate(
@@ -160,14 +161,16 @@ def calibrate(
     pristine: Images,
     seeds: Sequence[int],
     significances: Significances | None = None,
+    *,
+    highest: float,
 ) -> dict[str, list[float]]:
     """Return the calibration of a multi-level generator, as read by `metrics/severity_sweep.py`.
 
     `pristine` are validation tiles (N, H, W, 3), each distorted with its own of N `seeds`, the same at every severity;
-    `significances` (N, 18) are the statistics of their whole images. PSNR counts up to 60 dB a tile. Means improving
-    with severity are pooled with their neighbours.
+    `significances` (N, 18) are the statistics of their whole images; `highest` is the severity of the last level. PSNR
+    counts up to 60 dB a tile. Means improving with severity are pooled with their neighbours.
     """
-    severities = [step / STEPS for step in range(STEPS + 1)]
+    severities = [highest * step / STEPS for step in range(STEPS)] + [highest]
     means = [_means(predictor, pristine, seeds, severity, significances) for severity in severities]
     curves = {measure: monotone(measure, [row[measure] for row in means]) for measure in CALIBRATED}
     return {SEVERITY: severities, **curves}
@@ -212,6 +215,8 @@ class Validator:
         seed: int,
     ) -> None:
         self._pairs, self._distortion, self._levels, self._predictor = pairs, distortion, levels, predictor
+        recipes = [recipe for recipe in pairs.recipes(distortion) if recipe["level"] in levels]
+        self._severities = level_scale(recipes).severities
         self._count, self._seed, self._distortion_seed = count, seed, derive_seed(seed, distortion)
         self._training_tiles = list(self._tiles(-(-count // len(levels))))
 
@@ -241,14 +246,15 @@ class Validator:
         if len(self._levels) == 1 and not composed:
             return None
         count = min(self._count, COMPOSED_CALIBRATION_TILES) if composed else self._count
-        tiles = self._tiles_of(self._levels[-1], 1.0, count)
+        tiles = self._tiles_of(self._levels[-1], self._severities[-1], count)
         seeds = [derive_seed(self._distortion_seed, "calibration", index) for index in range(len(tiles.pristine))]
-        return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances)
+        highest = self._severities[-1]
+        return calibrate(self._predictor, tiles.pristine, seeds, tiles.significances, highest=highest)
 
     def _tiles(self, count: int) -> Iterator[tuple[int, ValidationTiles]]:
         """Yield each level with about `count` tiles; only a single level's tiles are kept at a time."""
-        for rank, level in enumerate(self._levels, start=1):
-            yield level, self._tiles_of(level, rank / len(self._levels), count)
+        for level, severity in zip(self._levels, self._severities, strict=True):
+            yield level, self._tiles_of(level, severity, count)
 
     def _tiles_of(self, level: int, severity: float, count: int) -> ValidationTiles:
         return validation_tiles(self._pairs, self._distortion, level, severity=severity, count=count, seed=self._seed)
@@ -270,16 +276,15 @@ COLOURLESS = 1.0  # 8-bit levels, mean range of the channels: grey images after 
 
 def learned_levels(recipes: Sequence[Mapping[str, Any]], figures: Sequence[Figures]) -> tuple[LearnedLevel, ...]:
     """Return the levels for the model card, weakest first."""
-    levels = zip(recipes, figures, strict=True)
-    return tuple(
-        LearnedLevel(
-            recipe["level"],
-            recipe["parameters"],
-            rank / len(recipes),
-            level_figures,
-        )
-        for rank, (recipe, level_figures) in enumerate(levels, start=1)
-    )
+    levels = zip(recipes, level_scale(recipes).severities, figures, strict=True)
+    return tuple(LearnedLevel(r["level"], r["parameters"], severity, figure) for r, severity, figure in levels)
+
+
+def level_scale(recipes: Sequence[Mapping[str, Any]]) -> LevelScale:
+    """Return the levels of these `recipes`, weakest first, on the severity scale of their distortion."""
+    distortion, external = recipes[0]["distortion"], recipes[0]["external"]
+    levels = tuple(recipe["parameters"] for recipe in recipes)
+    return LevelScale(distortion, levels, None if external else declared_scale(distortion))
 
 
 def training_data(pairs: PairStore, distortion: str) -> TrainingData:
