@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distort_pipeline.commands.verify import VerifyReport, verify
-from distort_pipeline.data.arrays import group_metadata
+from distort_pipeline.data.shards import group_metadata
 from distort_pipeline.data.builds import DISK_FAULTS, OtherInputsError, StagedStore, require_writable
 from distort_pipeline.data.files import (
     LISTING,
