@@ -73,15 +73,16 @@ def test_choosing_by_distortion_and_split(corpus):
 
 def test_torch_gives_the_samples_alone_and_in_batches(corpus):
     torch = pytest.importorskip("torch")
-    dataset = corpus.to_torch()
+    dataset = corpus.to_torch(shuffle_seed=None)
     assert len(dataset) == 40
+    assert "in the corpus's order" in repr(dataset)
     assert dataset[7]["pristine"].dtype == torch.uint8
     assert (dataset[7]["sample"], dataset[7]["distortion"]) == (7, "jpeg")
     assert dataset[7]["psnr"] == corpus[7].record.psnr
     same(dataset[7], corpus[7], (2, 0, 1))
     for index, item in zip((30, 2), dataset.__getitems__([30, 2]), strict=True):
         same(item, corpus[index], (2, 0, 1))
-    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), transform=lambda item: item["sample"])
+    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), shuffle_seed=None, transform=lambda item: item["sample"])
     assert [chosen[index] for index in range(len(chosen))] == list(range(20, 40))
 
 
@@ -101,19 +102,36 @@ def test_torch_workers_read_what_one_process_reads(corpus, start):
     assert sorted(seen) == list(range(40))
 
 
-def test_torch_batches_of_chunks_hold_every_sample_once_in_another_order_each_epoch(corpus, chunks_read):
+def test_torch_shuffles_by_chunks_anew_in_each_epoch_and_says_so(corpus, chunks_read):
     torch = pytest.importorskip("torch")
-    dataset = pickle.loads(pickle.dumps(corpus.to_torch()))
-    batches = dataset.chunk_batches(4, seed=5)
-    first, second = ([tuple(batch) for batch in batches] for _ in range(2))
-    assert len(batches) == len(first) == 10
-    assert sorted(index for batch in first for index in batch) == list(range(40))
-    assert first != second
-    assert [tuple(batch) for batch in dataset.chunk_batches(4, seed=5)] == first
+    dataset = pickle.loads(pickle.dumps(corpus.to_torch(shuffle_seed=5)))
+    assert repr(dataset).endswith("40 samples, 10 chunks shuffled with seed 5, epoch 0>")
+    first = dataset.indices.tolist()
+    chunks = np.sort(np.reshape(first, (10, 4)), axis=1)
+    assert (chunks[:, 0] % 4 == 0).all()
+    assert (np.diff(chunks, axis=1) == 1).all()
+    assert sorted(first) == list(range(40)) != first
     chunks_read.clear()
-    for _ in torch.utils.data.DataLoader(dataset, batch_sampler=dataset.chunk_batches(4)):
+    for _ in torch.utils.data.DataLoader(dataset, batch_size=4):
         pass
     assert len(chunks_read) == 2 * 10  # ten chunks on either side, once each
+    dataset.set_epoch(1)
+    assert first != dataset.indices.tolist()
+    dataset.set_epoch(0)
+    assert first == dataset.indices.tolist() == corpus.to_torch(shuffle_seed=5).indices.tolist()
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_torch_workers_that_outlive_an_epoch_see_the_next(corpus, start):
+    torch = pytest.importorskip("torch")
+    dataset = corpus.to_torch()
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=8, num_workers=1, persistent_workers=True, multiprocessing_context=start, timeout=120
+    )
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        samples = [sample for batch in loader for sample in batch["sample"].tolist()]
+        assert samples == dataset.indices.tolist()
 
 
 def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_settings, tmp_path):
@@ -124,8 +142,8 @@ def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_setti
     settings = {**small_corpus_settings, "whole_images": True, "count": 4}
     generate.run(GenerateConfig(**settings), small_manifest, models, tmp_path / "corpus")
     corpus = open_corpus(tmp_path / "corpus")
-    same(corpus.to_torch()[1], corpus[1], (2, 0, 1))
-    same(corpus.to_torch().__getitems__([3])[0], corpus[3], (2, 0, 1))
+    same(corpus.to_torch(shuffle_seed=None)[1], corpus[1], (2, 0, 1))
+    same(corpus.to_torch(shuffle_seed=None).__getitems__([3])[0], corpus[3], (2, 0, 1))
     for form in (corpus.to_tf, lambda: corpus.take([0])):
         with pytest.raises(PipelineError, match="read them one by one"):
             form()
