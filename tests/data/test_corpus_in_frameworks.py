@@ -44,7 +44,7 @@ def test_samples_come_in_the_requested_order_and_each_chunk_is_read_once(corpus,
         assert samples.records[position].sample == index % 40
 
 
-def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged, chunks_read):
+def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged):
     intact = open_corpus(damaged)[10:13]
     needed = {"distorted/jpeg/c.1.0.0.0", "pristine/c.1.0.0.0"}
     for shard in (damaged / "pixels.zarr").rglob("c.*.0.0.0"):
@@ -82,7 +82,9 @@ def test_torch_gives_the_samples_alone_and_in_batches(corpus):
     same(dataset[7], corpus[7], (2, 0, 1))
     for index, item in zip((30, 2), dataset.__getitems__([30, 2]), strict=True):
         same(item, corpus[index], (2, 0, 1))
-    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), shuffle_seed=None, transform=lambda item: item["sample"])
+    chosen = corpus.to_torch(
+        distortions=["white_noise"], labels=(), shuffle_seed=None, transform=lambda item: item["sample"]
+    )
     assert [chosen[index] for index in range(len(chosen))] == list(range(20, 40))
 
 

@@ -57,14 +57,14 @@ def test_a_shard_that_is_missing_cut_or_changed_anywhere_is_an_error(store):
         damaged = bytearray(intact)
         damaged[offset] ^= 16
         path.write_bytes(damaged)
-        with pytest.raises(PipelineError, match="is missing|are damaged"):
+        with pytest.raises(PipelineError, match=r"is missing|are damaged"):
             read_both(store)
     for size in (0, 3, 40, len(intact) - 1):
         path.write_bytes(intact[:size])
-        with pytest.raises(PipelineError, match="is missing|are damaged"):
+        with pytest.raises(PipelineError, match=r"is missing|are damaged"):
             chunks_of(store).read_chunk(0, level_index=1)
     path.unlink()
-    with pytest.raises(PipelineError, match="is missing|are damaged"):
+    with pytest.raises(PipelineError, match=r"is missing|are damaged"):
         chunks_of(store).read_chunk(0, level_index=1)
 
 

@@ -137,7 +137,11 @@ class Crops:
         cached = self._request(*({self._key(record) for record, _ in choices} for choices in (chosen, soon)))
         for row, (record, (y, x)) in enumerate(chosen):
             tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
-            crop = (record.slot % self._pristine.slots_per_chunk, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
+            crop = (
+                record.slot % self._pristine.slots_per_chunk,
+                slice(y, y + self.crop_px),
+                slice(x, x + self.crop_px),
+            )
             pristine[row], distorted[row] = tiles[crop], distorted_tiles[crop]
         severities = np.array([[self._severity[record.level]] for record, _ in chosen], np.float32)
         return CropBatch(step, pristine, distorted, severities)
