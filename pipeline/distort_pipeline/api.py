@@ -369,8 +369,8 @@ def ingest(source: str | Path, out: str | Path = "manifest.jsonl", **settings: A
     `settings` are those of the section `ingest` of params.yaml, here and likewise below.
 
     >>> from tempfile import mkdtemp
-    >>> from distort_pipeline.commands.inputs import sample_folder
-    >>> ingest(sample_folder(), Path(mkdtemp()) / "manifest.jsonl", val_count=4).counts["accepted"]
+    >>> from distort_pipeline.commands.inputs import SAMPLE
+    >>> ingest(SAMPLE, Path(mkdtemp()) / "manifest.jsonl", val_count=4).counts["accepted"]
     20
     """
     from distort_pipeline.steps import ingest as step
