@@ -1,6 +1,7 @@
 # make repro    rebuild everything on the built-in sample; PROFILE=paper for the paper's setting
 # make test     run the tests
 # make test-light  run the tests of the shipped generators in .venv-light, where no TensorFlow is installed
+# make test-lowest  run the tests in .venv-lowest, with the lowest versions that pyproject.toml allows; needs uv
 # make consumers  run the tests with the tools that exports are for, which it installs: some 3 GB with PyTorch
 # make bench    measure speed against what a user would write instead: benchmarks/RESULTS.md; half an hour
 # make figures  the paper's figures 3 and 4 on the built-in sample, seven trainings: studies/paper_figures/README.md
@@ -21,6 +22,7 @@ ONLY ?=
 
 VENV := .venv
 LIGHT := .venv-light
+LOWEST := .venv-lowest
 READY := $(VENV)/ready
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 SHELL := bash
@@ -34,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 LOCKED := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' --quiet
 
-.PHONY: repro docs test test-light consumers bench figures faults unknown check schema lock clean
+.PHONY: repro docs test test-light test-lowest consumers bench figures faults unknown check schema lock clean
 .DELETE_ON_ERROR:
 
 repro: $(READY)
@@ -53,6 +55,14 @@ test-light:
 	  if not name.startswith(("keras", "tensorflow"))))')
 	$(LIGHT)/bin/python -m pip install --quiet --no-deps .
 	$(LIGHT)/bin/python -m pytest tests/test_without_tensorflow.py tests/test_api.py
+
+# Not the tests of the repository and its locks, of DVC, and of pages in browsers: they need other packages, pinned ones.
+test-lowest:
+	uv venv --quiet --seed --clear --python $(PYTHON) $(LOWEST)
+	uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct . pytest==8.3.4 hypothesis==6.120.0 \
+	  scikit-image==0.25.0 setuptools==77.0.3
+	PYTHONPATH=pipeline $(LOWEST)/bin/python -m pytest tests --ignore tests/test_repository.py --ignore tests/test_dvc_path.py \
+	  --ignore tests/test_paper_figures.py --ignore tests/benchmarks --ignore tests/test_benchmarks.py
 
 consumers: $(READY)
 	$(PIP) install --quiet --no-build-isolation --editable '.[consumers]'
@@ -97,7 +107,7 @@ lock:
 	  --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) $(LIGHT) build studies/paper_figures/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LIGHT) $(LOWEST) build studies/paper_figures/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The build tools come first, as one dependency has to be built; so nothing that is not pinned is ever fetched.
 $(READY): requirements.lock requirements-build.lock pyproject.toml

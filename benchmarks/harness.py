@@ -83,15 +83,17 @@ class Result:
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def interleaved(forms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    forms: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Return seconds of each form, interleaved (A B A B …), `rounds` of each after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for repetition in range(rounds + 1):
         for name, form in forms.items():
-            started = time.perf_counter()
+            started = clock()
             form()
             if repetition:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

@@ -1,11 +1,13 @@
-"""Reading a corpus in PyTorch, tf.data, xarray and plain NumPy, against a plain folder of PNG files of its tiles.
+"""Reading a corpus in NumPy, PyTorch, tf.data and xarray: against Zarr on the same files, and against other formats.
 
-The folder has two files a sample, read with OpenCV, or with TensorFlow's own decoder inside tf.data. One process.
+The others hold the same tiles: a folder of PNG files, read with OpenCV or with TensorFlow's own decoder; WebDataset and
+litdata, with PNG files inside. One process.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from benchmarks.random_models import write_model
 from benchmarks.sample_store import make_manifest
 from distort_pipeline import open_corpus
 from distort_pipeline.config import GenerateConfig
-from distort_pipeline.data.corpora import CorpusStore
+from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.steps import generate
 from distort_pipeline.versions import package_versions
 
 BATCH = 32
+LEAST_GAIN = 1.8  # over Zarr on the same files, for the processor time of reading a corpus in order
+PACKAGES = ("zarr", "numpy", "opencv-python-headless", "torch", "webdataset", "litdata", "tensorflow", "xarray")
 KINDS = ("pristine", "distorted")
 Form = Callable[[], object]
 
@@ -35,10 +40,12 @@ def measure(options: Options) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
         corpus, png = _corpus(options.images, Path(temporary), samples), Path(temporary) / "png"
         _write_png(corpus, png)
-        for reader, package in ((_numpy, ""), (_torch, "torch"), (_tensorflow, ""), (_xarray, "xarray")):
+        figures += _zarr(corpus, rounds)
+        peers = ((_torch, "torch"), (_webdataset, "webdataset"), (_litdata, "litdata"))
+        for reader, package in ((_numpy, ""), *peers, (_tensorflow, ""), (_xarray, "xarray")):
             try:
                 forms = reader(corpus, png)
-            except ModuleNotFoundError:
+            except (ModuleNotFoundError, PipelineError):  # to_torch() says which package it lacks
                 missing.append(f"{package}: not installed")
                 continue
             figures += _figures(forms, samples, rounds)
@@ -49,11 +56,11 @@ def measure(options: Options) -> Result:
         [
             "A sample is a pristine and a distorted tile: 393 KB of pixels. Files lie in the disk cache.",
             f"On the disk a sample takes {sizes[0] / 1000:.0f} KB in the corpus and {sizes[1] / 1000:.0f} KB as PNG.",
-            "In random order each sample costs two chunks of 16 tiles, of which two tiles are used; `chunk_batches` "
-            "shuffles and reads each chunk once.",
+            "In random order each sample costs two chunks of 16 tiles, of which two tiles are used; `to_torch()` "
+            "shuffles by chunks and reads each chunk once, or twice where a batch cuts it.",
         ],
         missing,
-        package_versions(["zarr", "numpy", "opencv-python-headless", "torch", "tensorflow", "xarray"]),
+        package_versions(PACKAGES),
     )
 
 
@@ -70,6 +77,30 @@ def _figures(forms: Mapping[str, Form], samples: int, rounds: int) -> list[Figur
             note = f"{rate.median:.0f} samples/s"
             figures.append(Figure(name, plain, ratios(seconds[plain], walls), note=note))
     return figures
+
+
+def _zarr(corpus: CorpusStore, rounds: int) -> list[Figure]:
+    """Return the gain over Zarr, in processor time: both read whole columns in order, all pixels once."""
+    names = [PRISTINE, *(distorted_array(name) for name in corpus.conditions)]
+    arrays = {name: corpus.array(name) for name in names}
+    group = max(BATCH, *(array.chunks[0] for array in arrays.values()))
+
+    def ours() -> None:
+        for name, array in arrays.items():
+            for start in range(0, array.shape[0], group):
+                corpus.tile_array(name).read(range(start, min(start + group, array.shape[0])))
+
+    def zarrs() -> None:
+        for array in arrays.values():
+            for start in range(0, array.shape[0], group):
+                array[start : start + group]
+
+    seconds = interleaved({"ours": ours, "zarr": zarrs}, 3 * rounds, clock=time.process_time)
+    megabytes = sum(array.nbytes for array in arrays.values()) / 1e6
+    rates = {name: spread([megabytes / wall for wall in walls]) for name, walls in seconds.items()}
+    note = f"{rates['ours'].median:.0f} against {rates['zarr'].median:.0f} MB of pixels a CPU second"
+    gain = ratios(seconds["zarr"], seconds["ours"])
+    return [Figure("tiles of a corpus, in order", "Zarr on the same files", gain, bar=LEAST_GAIN, note=note)]
 
 
 def _order(name: str) -> str:
@@ -113,17 +144,56 @@ def _torch(corpus: CorpusStore, png: Path) -> dict[str, Form]:
             return [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in _read_png(png, index)]
 
     def load(dataset: Any, **options: Any) -> None:
-        for _ in DataLoader(dataset, **options):
+        for _ in DataLoader(dataset, batch_size=BATCH, **options):
             pass
 
-    ours, plain = corpus.to_torch(), PngFolder()
+    plain = PngFolder()
+    in_order, by_chunks = corpus.to_torch(shuffle_seed=None), corpus.to_torch()
     return {
-        "PNG files in a DataLoader, in order": lambda: load(plain, batch_size=BATCH),
-        "PNG files in a DataLoader, random": lambda: load(plain, batch_size=BATCH, shuffle=True),
-        "to_torch(), in order": lambda: load(ours, batch_size=BATCH),
-        "to_torch(), shuffle=True, random": lambda: load(ours, batch_size=BATCH, shuffle=True),
-        "to_torch(), chunk_batches, random": lambda: load(ours, batch_sampler=ours.chunk_batches(BATCH)),
+        "PNG files in a DataLoader, in order": lambda: load(plain),
+        "PNG files in a DataLoader, random": lambda: load(plain, shuffle=True),
+        "to_torch(shuffle_seed=None), in order": lambda: load(in_order),
+        "to_torch(), random by chunks": lambda: load(by_chunks),
+        "to_torch() with shuffle=True, random": lambda: load(by_chunks, shuffle=True),
     }
+
+
+def _webdataset(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    import webdataset
+
+    shards = png.with_name("webdataset.tar")
+    with webdataset.TarWriter(str(shards)) as writer:
+        for number in range(len(corpus)):
+            parts = {f"{kind}.png": (png / f"{number:05d}.{kind}.png").read_bytes() for kind in KINDS}
+            writer.write({"__key__": f"{number:05d}", **parts})
+
+    def load() -> None:
+        for sample in webdataset.WebDataset(str(shards), shardshuffle=False):
+            for kind in KINDS:
+                _decoded(sample[f"{kind}.png"])
+
+    return {"WebDataset, PNG with OpenCV, in order": load}
+
+
+def _litdata(corpus: CorpusStore, png: Path) -> dict[str, Form]:
+    from litdata import StreamingDataset
+    from litdata.streaming import Cache
+
+    folder = png.with_name("litdata")
+    cache = Cache(str(folder), chunk_bytes="64MB")
+    for number in range(len(corpus)):
+        cache[number] = {kind: (png / f"{number:05d}.{kind}.png").read_bytes() for kind in KINDS}
+    cache.done()
+    cache.merge()
+    streamed = StreamingDataset(str(folder))
+
+    def load() -> None:
+        for number in range(len(streamed)):
+            sample = streamed[number]
+            for kind in KINDS:
+                _decoded(sample[kind])
+
+    return {"litdata, PNG with OpenCV, in order": load}
 
 
 def _tensorflow(corpus: CorpusStore, png: Path) -> dict[str, Form]:
@@ -163,7 +233,11 @@ def _xarray(corpus: CorpusStore, png: Path) -> dict[str, Form]:
 
 
 def _read_png(folder: Path, number: int) -> list[Any]:
-    return [cv2.cvtColor(cv2.imread(str(folder / f"{number:05d}.{kind}.png")), cv2.COLOR_BGR2RGB) for kind in KINDS]
+    return [_decoded((folder / f"{number:05d}.{kind}.png").read_bytes()) for kind in KINDS]
+
+
+def _decoded(png: bytes) -> Any:
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _write_png(corpus: CorpusStore, folder: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from distort_pipeline.commands.inputs import (
     PRETRAINED,
+    SAMPLE,
     generator_folder,
     models_for,
     pretrained,
     resolve_inputs,
-    sample_folder,
 )
 from distort_pipeline.config import IngestConfig
 from distort_pipeline.data.images import decode
@@ -32,7 +32,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
     (elsewhere / "photos").mkdir()
-    for path in sorted(sample_folder().glob("*.png"))[:3]:
+    for path in sorted(SAMPLE.glob("*.png"))[:3]:
         shutil.copy(path, elsewhere / "photos")
     (elsewhere / "photos" / "broken.png").write_bytes(b"no image")
     (elsewhere / "photos" / "SOURCES.csv").write_text("file,licence\nmissing.png,CC0-1.0\n")
@@ -47,30 +47,30 @@ def test_a_folder_is_ingested_beside_the_corpus(elsewhere):
 
 
 def test_a_refused_command_keeps_the_manifest_of_a_finished_corpus(elsewhere):
-    manifest, _ = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    manifest, _ = resolve_inputs(SAMPLE, elsewhere / "corpus", IngestConfig())
     before = manifest.read_bytes()
     (elsewhere / "corpus").mkdir()
     (elsewhere / "corpus" / "store.json").write_text(json.dumps({"manifest_digest": read_manifest(manifest).digest}))
     (elsewhere / "photos").mkdir()
-    shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
+    shutil.copy(min(SAMPLE.glob("*.png")), elsewhere / "photos")
     with pytest.raises(PipelineError, match="corpus already exists and was made of other images"):
         resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert manifest.read_bytes() == before
     assert not list(elsewhere.glob(".corpus*"))
-    same_images, _ = resolve_inputs(sample_folder(), elsewhere / "corpus", IngestConfig())
+    same_images, _ = resolve_inputs(SAMPLE, elsewhere / "corpus", IngestConfig())
     assert same_images == manifest
 
 
 def test_a_single_image_is_enough_to_distort(elsewhere):
     (elsewhere / "photos").mkdir()
-    shutil.copy(min(sample_folder().glob("*.png")), elsewhere / "photos")
+    shutil.copy(min(SAMPLE.glob("*.png")), elsewhere / "photos")
     manifest, _ = resolve_inputs(elsewhere / "photos", elsewhere / "corpus", IngestConfig())
     assert len(read_manifest(manifest).records) == 1
 
 
 def test_a_manifest_is_used_as_it_is_and_the_manifest_in_this_folder_by_default(elsewhere):
     manifest = elsewhere / "manifest.jsonl"
-    resolve_inputs(sample_folder(), elsewhere / "first", IngestConfig())[0].rename(manifest)
+    resolve_inputs(SAMPLE, elsewhere / "first", IngestConfig())[0].rename(manifest)
     assert resolve_inputs(manifest, elsewhere / "corpus", IngestConfig()) == (manifest, ())
     assert resolve_inputs(None, elsewhere / "corpus", IngestConfig())[0].resolve() == manifest
 
@@ -137,7 +137,7 @@ def test_a_pretrained_generator_is_close_to_the_truth_on_unseen_photographs(dist
     generator = load_generator(pretrained(distortion), batch_size=1)
     level = generator.card.levels[2]  # the level of paper_like
     scores = []
-    for seed, path in enumerate(sorted(sample_folder().glob("*.png"))[::7]):
+    for seed, path in enumerate(sorted(SAMPLE.glob("*.png"))[::7]):
         image = decode(path.read_bytes())[0]
         true = apply(distortion, image, level.parameters, np.random.default_rng(seed)).image
         generated = generator.predictor.distort_image(image, seed, level.severity)

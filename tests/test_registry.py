@@ -14,7 +14,8 @@ def package(tmp_path, monkeypatch):
         folder = tmp_path / "shapes"
         folder.mkdir()
         (folder / "__init__.py").write_text(
-            "from distort_pipeline.records import Registry\nSHAPES = Registry('shape', 'shapes')\n", encoding="utf-8"
+            "from distort_pipeline.records import Registry\nSHAPES = Registry('shape', 'shapes', group='shapes')\n",
+            encoding="utf-8",
         )
         for name, text in files.items():
             (folder / f"{name}.py").write_text(f"from shapes import SHAPES\n{text}\n", encoding="utf-8")
@@ -50,7 +51,7 @@ def test_a_file_that_fails_to_import_stops_every_request(package):
 
 
 def test_two_entries_of_one_name_are_our_mistake():
-    shapes = Registry[int]("shape", "shapes")
+    shapes = Registry[int]("shape", "shapes", group="shapes")
     shapes.add("square")(4)
     with pytest.raises(ValueError, match="two shapes are called 'square'"):
         shapes.add("square")(5)

@@ -31,7 +31,7 @@ from distort_pipeline.config import (
     PairsConfig,
     TrainConfig,
 )
-from distort_pipeline.distortions.presets import PRESETS
+from distort_pipeline.distortions.presets import PRESETS, levels_of
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import ModelCard, read_card
 from distort_pipeline.records import Image, Images, Report, make_rng
@@ -159,7 +159,7 @@ def list_distortions() -> dict[str, DistortionInfo]:
         declared = inspect.signature(function).parameters.values()
         parameters = [item.name for item in declared if item.kind is item.KEYWORD_ONLY and item.name != "rng"]
         about = (inspect.getdoc(function) or "").partition("\n")[0]
-        known = [preset for preset, levels in PRESETS.items() if name in levels]
+        known = [preset for preset in PRESETS if levels_of(preset, name)]
         listed[name] = DistortionInfo(about, tuple(parameters), is_random(name), tuple(known))
     return listed
 
@@ -206,9 +206,15 @@ def presets() -> dict[str, dict[str, tuple[dict[str, float], ...]]]:
     >>> presets()["kadid"]["jpeg"][2]
     {'quality': 24}
     """
+    from distort_pipeline.distortions import DISTORTIONS
+
     return {
-        preset: {name: tuple(dict(level) for level in levels) for name, levels in distortions.items()}
-        for preset, distortions in PRESETS.items()
+        preset: {
+            name: tuple(dict(level) for level in levels)
+            for name in DISTORTIONS.names()
+            if (levels := levels_of(preset, name))
+        }
+        for preset in PRESETS
     }
 
 
@@ -364,8 +370,8 @@ def ingest(source: str | Path, out: str | Path = "manifest.jsonl", **settings: A
     `settings` are those of the section `ingest` of params.yaml, here and likewise below.
 
     >>> from tempfile import mkdtemp
-    >>> from distort_pipeline.commands.inputs import sample_folder
-    >>> ingest(sample_folder(), Path(mkdtemp()) / "manifest.jsonl", val_count=4).counts["accepted"]
+    >>> from distort_pipeline.commands.inputs import SAMPLE
+    >>> ingest(SAMPLE, Path(mkdtemp()) / "manifest.jsonl", val_count=4).counts["accepted"]
     20
     """
     from distort_pipeline.steps import ingest as step

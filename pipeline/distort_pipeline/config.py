@@ -23,7 +23,12 @@ CODEC_PRIORS = ("none", "dct", "dct_integer", "dwt97")  # codecs whose coefficie
 HIGHEST_TARGETS = {"psnr": 60, "ssim": 1, "gmsd": 1}  # 60 dB stands for identical images
 CALIBRATED = tuple(HIGHEST_TARGETS)  # metrics in which multi-level generators are calibrated
 METRICS = ("psnr", "ssim", "ms_ssim", "gmsd")
-RUNTIME_ONLY = ("workers", "threads_per_worker", "on_fail")  # settings without influence on any byte of a store
+RUNTIME_ONLY = (
+    "workers",
+    "threads_per_worker",
+    "on_fail",
+    "loggers",
+)  # settings without influence on any byte of a store
 
 Value = TypeVar("Value")
 
@@ -280,6 +285,9 @@ class TrainConfig(ConfigSection):
     validation_tiles: int = setting(64, "Tiles of a validation.", POSITIVE)
     seed: int = setting(0, SEED_HELP, option=True)
     threads: int = setting(0, "Threads of TensorFlow; 0: one per core.", FROM_0, option=True)
+    loggers: tuple[str, ...] = setting(
+        ("tsv",), "Logger of losses and validations; repeatable.", option="--logger", repeatable=True
+    )
 
     def check(self) -> None:
         """Raise PipelineError if two settings contradict each other."""

@@ -13,6 +13,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -262,15 +263,17 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """The named entries of a folder, whose files are imported at the first use of a name.
+    """The named entries of a module or folder, whose files are imported at the first use of a name, and of others.
 
-    A failed import stops the run: a silently missing entry would change a corpus unnoticed.
+    Other packages add theirs as entry points of `group`: name = "module:object". A failed import stops the run: a
+    silently missing entry would change a corpus unnoticed.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, package: str, *, group: str) -> None:
+        self.kind, self.group = kind, group
         self._package = package
         self._entries: dict[str, Entry] = {}
+        self._packages: dict[str, tuple[str, str]] = {}  # of other packages' entries: name and version
         self._loaded = False
 
     def add(self, name: str) -> Callable[[Entry], Entry]:
@@ -300,9 +303,25 @@ class Registry(Generic[Entry]):
         if self._loaded:
             return
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{self._package}."):
             importlib.import_module(module.name)
+        for point in entry_points(group=self.group):
+            origin = ("", "") if point.dist is None else (point.dist.name, point.dist.version)
+            if self._packages.get(point.name) == origin:
+                continue  # the failed import of another one is tried again
+            if point.name in self._entries:
+                other = self._packages.get(point.name, ("distort-pipeline", ""))[0]
+                raise PipelineError(
+                    f"two {self.kind}s are called {point.name!r}, of {other} and of {origin[0]}: uninstall one of them"
+                )
+            self._entries[point.name] = point.load()
+            self._packages[point.name] = origin
         self._loaded = True
+
+    def package_of(self, name: str) -> dict[str, str]:
+        """Return the package of the entry `name`, and its version; empty for our own entries."""
+        self._load()
+        return dict([self._packages[name]]) if name in self._packages else {}
 
 
 TILE_ALIGN_PX = 16  # tiles keep the phase of JPEG's 8 px grid and of its 16 px chroma grid

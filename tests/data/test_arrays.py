@@ -9,9 +9,8 @@ from distort_pipeline.data.arrays import (
     create_tiles,
     open_group,
     pixel_digest,
-    write_image,
-    write_shard,
 )
+from distort_pipeline.data.shards import read_image, write_image, write_shard
 from distort_pipeline.errors import PipelineError
 
 
@@ -32,8 +31,8 @@ def shard_files(store):
 def test_shards_go_to_their_slots_and_partial_shards_end_in_black(store):
     array = create_group(store)["train/a"]
     full, short = noise(1, 4, 32, 32, 3), noise(2, 3, 32, 32, 3)
-    write_shard(store, array, 0, 4, full)
-    write_shard(store, array, 1, 0, short)
+    write_shard(store, array, (0, 4), full)
+    write_shard(store, array, (1, 0), short)
     pixels = open_group(store)["train/a"][:]
     assert np.array_equal(pixels[0, 4:], full)
     assert np.array_equal(pixels[1, :3], short)
@@ -44,7 +43,7 @@ def test_shards_go_to_their_slots_and_partial_shards_end_in_black(store):
 
 def test_a_shard_is_a_file_and_an_all_black_shard_is_written_too(store):
     assert shard_files(store) == []
-    write_shard(store, create_group(store)["train/a"], 1, 4, np.zeros((4, 32, 32, 3), np.uint8))
+    write_shard(store, create_group(store)["train/a"], (1, 4), np.zeros((4, 32, 32, 3), np.uint8))
     assert shard_files(store) == ["train/a/c.1.1.0.0.0"]
     write_image(store, "val/black/pristine", np.zeros((20, 30, 3), np.uint8))
     assert (store / PIXELS / "val/black/pristine/c.0.0.0").is_file()
@@ -61,13 +60,13 @@ def test_the_settings_of_zarr_change_no_store(store, tmp_path):
 
 
 def test_existing_arrays_are_kept(store):
-    write_shard(store, create_group(store)["train/a"], 0, 0, noise(3, 4, 32, 32, 3))
+    write_shard(store, create_group(store)["train/a"], (0, 0), noise(3, 4, 32, 32, 3))
     create_tiles(create_group(store), "train/a", levels=2, slots=8, tile_px=32, per_shard=4, per_chunk=2)
     assert open_group(store)["train/a"][0, :4].any()
 
 
 def test_a_flipped_bit_is_an_error_and_not_another_image(store):
-    write_shard(store, create_group(store)["train/a"], 0, 0, noise(4, 4, 32, 32, 3))
+    write_shard(store, create_group(store)["train/a"], (0, 0), noise(4, 4, 32, 32, 3))
     path = store / PIXELS / "train/a/c.0.0.0.0.0"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
@@ -81,6 +80,7 @@ def test_whole_images_of_any_size_are_replaced_whole(store):
     replacement = noise(6, 30, 61, 3)
     write_image(store, "val/x/jpeg-1", replacement)
     assert np.array_equal(open_group(store)["val/x/jpeg-1"][:], replacement)
+    assert np.array_equal(read_image(store, "val/x/jpeg-1"), replacement)
 
 
 def test_the_files_of_an_image_are_those_that_zarr_writes(store, tmp_path):

@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-import zarr
 
 from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
 
 pytest_plugins = ["corpus_fixtures"]
@@ -18,38 +18,35 @@ def same(item, sample, axes=(0, 1, 2)):
 
 
 @pytest.fixture
-def files_read(monkeypatch):
-    """The names of the files of pixels that Zarr reads from, once for each read."""
+def chunks_read(monkeypatch):
+    """Array and number of each chunk of pixels that is read, once for each read."""
     seen = []
-    plain = zarr.storage.LocalStore.get
+    plain = TileArray.read_chunk
 
-    async def counted(self, key, *arguments, **options):
-        if "/c." in key:
-            seen.append(key)
-        return await plain(self, key, *arguments, **options)
+    def counted(self, number, **options):
+        seen.append((self._array.path, number))
+        return plain(self, number, **options)
 
-    monkeypatch.setattr(zarr.storage.LocalStore, "get", counted)
+    monkeypatch.setattr(TileArray, "read_chunk", counted)
     return seen
 
 
-def test_samples_come_in_the_requested_order_and_each_chunk_is_read_once(corpus, files_read):
+def test_samples_come_in_the_requested_order_and_each_chunk_is_read_once(corpus, chunks_read):
     indices = [22, 3, 39, 3, 0, 21, -1]
     samples = corpus.take(indices)
     chunks = {("distorted/jpeg", 0), ("distorted/white_noise", 0), ("distorted/white_noise", 4)} | {
         ("pristine", 0), ("pristine", 4)
     }  # fmt: skip
-    # of each chunk one read, and one of its shard's index
-    assert len(files_read) == 2 * len(chunks)
+    assert sorted(chunks_read) == sorted(chunks)
     for position, index in enumerate(indices):
         np.testing.assert_array_equal(samples.pristine[position], corpus[index].pristine)
         np.testing.assert_array_equal(samples.distorted[position], corpus[index].distorted)
         assert samples.records[position].sample == index % 40
 
 
-def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged, files_read):
+def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damaged):
     intact = open_corpus(damaged)[10:13]
     needed = {"distorted/jpeg/c.1.0.0.0", "pristine/c.1.0.0.0"}
-    files_read.clear()
     for shard in (damaged / "pixels.zarr").rglob("c.*.0.0.0"):
         if shard.relative_to(damaged / "pixels.zarr").as_posix() not in needed:
             shard.unlink()
@@ -57,7 +54,6 @@ def test_a_slice_reads_the_shards_and_records_of_its_samples_and_no_others(damag
         if record.name != "jpeg-00001.parquet":
             record.unlink()
     repeated = open_corpus(damaged)[10:13]
-    assert set(files_read) == needed
     np.testing.assert_array_equal(repeated.distorted, intact.distorted)
     np.testing.assert_array_equal(repeated.pristine, intact.pristine)
     assert repeated.records == intact.records
@@ -77,15 +73,18 @@ def test_choosing_by_distortion_and_split(corpus):
 
 def test_torch_gives_the_samples_alone_and_in_batches(corpus):
     torch = pytest.importorskip("torch")
-    dataset = corpus.to_torch()
+    dataset = corpus.to_torch(shuffle_seed=None)
     assert len(dataset) == 40
+    assert "in the corpus's order" in repr(dataset)
     assert dataset[7]["pristine"].dtype == torch.uint8
     assert (dataset[7]["sample"], dataset[7]["distortion"]) == (7, "jpeg")
     assert dataset[7]["psnr"] == corpus[7].record.psnr
     same(dataset[7], corpus[7], (2, 0, 1))
     for index, item in zip((30, 2), dataset.__getitems__([30, 2]), strict=True):
         same(item, corpus[index], (2, 0, 1))
-    chosen = corpus.to_torch(distortions=["white_noise"], labels=(), transform=lambda item: item["sample"])
+    chosen = corpus.to_torch(
+        distortions=["white_noise"], labels=(), shuffle_seed=None, transform=lambda item: item["sample"]
+    )
     assert [chosen[index] for index in range(len(chosen))] == list(range(20, 40))
 
 
@@ -105,19 +104,36 @@ def test_torch_workers_read_what_one_process_reads(corpus, start):
     assert sorted(seen) == list(range(40))
 
 
-def test_torch_batches_of_chunks_hold_every_sample_once_in_another_order_each_epoch(corpus, files_read):
+def test_torch_shuffles_by_chunks_anew_in_each_epoch_and_says_so(corpus, chunks_read):
     torch = pytest.importorskip("torch")
-    dataset = pickle.loads(pickle.dumps(corpus.to_torch()))
-    batches = dataset.chunk_batches(4, seed=5)
-    first, second = ([tuple(batch) for batch in batches] for _ in range(2))
-    assert len(batches) == len(first) == 10
-    assert sorted(index for batch in first for index in batch) == list(range(40))
-    assert first != second
-    assert [tuple(batch) for batch in dataset.chunk_batches(4, seed=5)] == first
-    files_read.clear()
-    for _ in torch.utils.data.DataLoader(dataset, batch_sampler=dataset.chunk_batches(4)):
+    dataset = pickle.loads(pickle.dumps(corpus.to_torch(shuffle_seed=5)))
+    assert repr(dataset).endswith("40 samples, 10 chunks shuffled with seed 5, epoch 0>")
+    first = dataset.indices.tolist()
+    chunks = np.sort(np.reshape(first, (10, 4)), axis=1)
+    assert (chunks[:, 0] % 4 == 0).all()
+    assert (np.diff(chunks, axis=1) == 1).all()
+    assert sorted(first) == list(range(40)) != first
+    chunks_read.clear()
+    for _ in torch.utils.data.DataLoader(dataset, batch_size=4):
         pass
-    assert len(files_read) == 2 * 2 * 10  # ten chunks on either side, once each, and the index of its shard
+    assert len(chunks_read) == 2 * 10  # ten chunks on either side, once each
+    dataset.set_epoch(1)
+    assert first != dataset.indices.tolist()
+    dataset.set_epoch(0)
+    assert first == dataset.indices.tolist() == corpus.to_torch(shuffle_seed=5).indices.tolist()
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_torch_workers_that_outlive_an_epoch_see_the_next(corpus, start):
+    torch = pytest.importorskip("torch")
+    dataset = corpus.to_torch()
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=8, num_workers=1, persistent_workers=True, multiprocessing_context=start, timeout=120
+    )
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        samples = [sample for batch in loader for sample in batch["sample"].tolist()]
+        assert samples == dataset.indices.tolist()
 
 
 def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_settings, tmp_path):
@@ -128,8 +144,8 @@ def test_whole_images_come_one_by_one(small_manifest, models, small_corpus_setti
     settings = {**small_corpus_settings, "whole_images": True, "count": 4}
     generate.run(GenerateConfig(**settings), small_manifest, models, tmp_path / "corpus")
     corpus = open_corpus(tmp_path / "corpus")
-    same(corpus.to_torch()[1], corpus[1], (2, 0, 1))
-    same(corpus.to_torch().__getitems__([3])[0], corpus[3], (2, 0, 1))
+    same(corpus.to_torch(shuffle_seed=None)[1], corpus[1], (2, 0, 1))
+    same(corpus.to_torch(shuffle_seed=None).__getitems__([3])[0], corpus[3], (2, 0, 1))
     for form in (corpus.to_tf, lambda: corpus.take([0])):
         with pytest.raises(PipelineError, match="read them one by one"):
             form()
@@ -148,17 +164,17 @@ def test_tf_data_gives_every_sample_in_order_and_shuffled(corpus):
     assert epochs[0] != epochs[1]
 
 
-def test_xarray_is_lazy_and_knows_the_records(corpus, files_read):
+def test_xarray_is_lazy_and_knows_the_records(corpus, chunks_read):
     pytest.importorskip("xarray")
     data = corpus.to_xarray()
     assert dict(data.sizes) == {"sample": 40, "y": 128, "x": 128, "channel": 3}
-    assert files_read == []
+    assert chunks_read == []
     subset = data.isel(sample=slice(18, 23))
     np.testing.assert_array_equal(subset.distorted.values, corpus[18:23].distorted)
     np.testing.assert_array_equal(subset.pristine.values, corpus[18:23].pristine)
-    files_read.clear()
+    chunks_read.clear()
     pixel = data.distorted[21, 5, 7].values
-    assert {key.split("/c.")[0] for key in files_read} == {"distorted/white_noise"}
+    assert {name for name, _ in chunks_read} == {"distorted/white_noise"}
     np.testing.assert_array_equal(pixel, corpus[21].distorted[5, 7])
     noisy = data.where(data.distortion == "white_noise", drop=True)
     assert noisy.sizes["sample"] == 20
@@ -170,7 +186,7 @@ def test_xarray_does_not_read_a_missing_shard_as_black(damaged):
     pytest.importorskip("xarray")
     data = open_corpus(damaged).to_xarray()
     (damaged / "pixels.zarr" / "distorted" / "jpeg" / "c.0.0.0.0").unlink()
-    with pytest.raises(PipelineError, match="is missing or empty"):
+    with pytest.raises(PipelineError, match="is missing"):
         np.asarray(data.distorted[2])
     assert np.asarray(data.distorted[9]).any()
 

@@ -132,13 +132,13 @@ def test_damaged_and_missing_pixels_are_errors_and_not_black_images(damaged):
     data = bytearray(shard.read_bytes())
     data[50] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(PipelineError, match="pixels of the array distorted/jpeg are damaged"):
+    with pytest.raises(PipelineError, match=r"the pixels in .*distorted/jpeg/c\.1\.0\.0\.0 are damaged"):
         open_corpus(damaged)[8]
     assert open_corpus(damaged)[7].record.slot == 7
     for lose in (lambda: shard.write_bytes(b""), shard.unlink):
         lose()
         for selection in (8, slice(6, 10), -40 + 15):
-            with pytest.raises(PipelineError, match=r"jpeg/c\.1\.0\.0\.0 is missing or empty, its pixels"):
+            with pytest.raises(PipelineError, match=r"jpeg/c\.1\.0\.0\.0 (is missing|are damaged)"):
                 open_corpus(damaged)[selection]
     (damaged / "pixels.zarr" / "pristine" / "zarr.json").write_text('{"attributes": 3}')
     with pytest.raises(PipelineError, match="lacks its array pristine, or it is damaged"):

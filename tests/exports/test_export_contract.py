@@ -8,11 +8,12 @@ import subprocess
 import pytest
 import yaml
 
-from distort_pipeline.commands.options import EXPORT_FORMATS, PRESET_NAMES
+from distort_pipeline.commands.options import EXPORT_FORMATS, LOGGER_NAMES, PRESET_NAMES
 from distort_pipeline.config import ExportConfig
 from distort_pipeline.distortions.presets import PRESETS
 from distort_pipeline.exports import EXPORTS
 from distort_pipeline.steps import export
+from distort_pipeline.training.loggers import LOGGERS
 
 pytest_plugins = ["corpus_fixtures"]
 
@@ -32,8 +33,9 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_the_command_line_names_every_format():
+def test_the_command_line_names_every_format_and_logger():
     assert sorted(EXPORT_FORMATS) == sorted(FORMATS)
+    assert sorted(LOGGER_NAMES) == sorted(LOGGERS.names())
     assert list(PRESET_NAMES) == sorted(PRESETS, key=PRESET_NAMES.index)
 
 

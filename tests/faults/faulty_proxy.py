@@ -39,6 +39,7 @@ class FaultyProxy:
                 connection.request(self.command, self.path, body, dict(self.headers))
                 response = connection.getresponse()
                 data = response.read()
+                proxy.done["bytes"] += len(data)
                 self.send_response(response.status)
                 for name, value in response.getheaders():
                     if name.lower() not in HOP_HEADERS and (name.lower() != "content-length"):

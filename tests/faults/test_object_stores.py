@@ -173,6 +173,19 @@ def test_remote_stores_equal_local_stores_and_failed_requests_are_retried(proxy,
     tally(f"objects-faulty-{name}", **done, same_digest=2)
 
 
+def test_a_sample_costs_its_chunks_and_not_their_shards(proxy, make):
+    proxy.faults = {}
+    make("generate", "s3://bucket/ranges")
+    corpus = open_corpus("s3://bucket/ranges")
+    corpus.record(0)
+    shards = [path.stat().st_size for path in as_path("s3://bucket/ranges/pixels.zarr").rglob("c.0.0.0.0")]
+    corpus.array("pristine"), corpus.array("distorted/jpeg")
+    proxy.done.clear()
+    corpus[0]
+    assert 0 < proxy.done["bytes"] < 2 * min(shards) * 0.6  # of two shards one chunk of two each
+    assert proxy.done["requests"] <= 10
+
+
 @pytest.mark.parametrize("name", ["pairs", "generate"])
 def test_a_long_failure_is_an_error_and_the_same_command_goes_on(proxy, make, tmp_path, name):
     expected = make(name, str(tmp_path / name))

@@ -74,18 +74,7 @@ def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Worker
 
 PACKAGE = Path(__file__).parents[1]
 PRETRAINED = PACKAGE / "pretrained"
-SAMPLES = (
-    Path(sys.prefix) / "share" / "distort-pipeline" / "sample",  # installed from a wheel
-    PACKAGE.parents[1] / "data" / "sample",  # in a checkout
-)
-
-
-def sample_folder() -> Path:
-    """Return the folder of the built-in photographs; PipelineError if this installation has none."""
-    for folder in SAMPLES:
-        if folder.is_dir():
-            return folder
-    raise PipelineError("this installation lacks the built-in photographs; name a folder of your own")
+SAMPLE = PACKAGE / "sample"  # the built-in photographs; in a checkout a link to data/sample
 
 
 def pretrained(distortion: str) -> Path:
@@ -112,7 +101,7 @@ def resolve_inputs(images: Path | None, out: Path, config: IngestConfig) -> tupl
         return MANIFEST, ()
     if images is not None and _is_manifest(images):
         return images, ()
-    source = sample_folder() if images is None else images
+    source = SAMPLE if images is None else images
     manifest = _default_manifest(out)
     new = manifest.with_name(f".{manifest.name}")  # the manifest of an earlier corpus stays until the check below
     report = ingest.run(

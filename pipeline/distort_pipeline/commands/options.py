@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 EXIT_BROKEN = 1  # of a command that finds damage
 EXIT_USER = 2
 SELECTABLE = ("distortion", "level", "split")
-EXPORT_FORMATS = (  # a test compares both with the registries, which --help should not load
+EXPORT_FORMATS = (  # a test compares these three with the registries, which --help should not load
     *("png_folder", "pyiqa_fr", "pyiqa_nr", "iqadataset", "kadid", "ranked"),
     *("webdataset", "parquet", "imagefolder", "tfrecord", "study"),
 )
 PRESET_NAMES = ("paper_like", "five_levels", "waterloo", "kadid", "dbcnn")
+LOGGER_NAMES = ("tsv", "dvclive", "tensorboard")
 PATH = click.Path(path_type=Path)
 
 MODEL_FORMATS = ("keras", "saved_model", "onnx")
@@ -60,6 +62,11 @@ class Text(click.ParamType[Any]):
             for name in self.known()
             if name.startswith(last) and name not in taken
         ]
+
+
+def _with_others(names: tuple[str, ...], group: str) -> tuple[str, ...]:
+    """Return our `names`, and those of other packages in the group of entry points, which are not imported."""
+    return (*names, *sorted(point.name for point in entry_points(group=group)))
 
 
 def _model_names() -> list[str]:
@@ -268,8 +275,9 @@ TYPES: dict[tuple[str, str], click.ParamType[Any]] = {  # of (section, setting)
     ("generate", "distortions"): Text("model", names_in, known=_model_names),
     ("generate", "composite"): Text("model", known=_model_names, separator="+"),
     ("pairs", "distortions"): Text("text", names_in, known=_distortion_names),
+    ("train", "loggers"): click.Choice(_with_others(LOGGER_NAMES, "distort_pipeline.loggers")),
     ("pairs", "preset"): click.Choice(PRESET_NAMES),
-    ("export", "format"): click.Choice(EXPORT_FORMATS),
+    ("export", "format"): click.Choice(_with_others(EXPORT_FORMATS, "distort_pipeline.exports")),
     ("generate", "splits"): Text("text", names_in, known=lambda: ("train", "val", "test")),
 }
 

@@ -20,11 +20,12 @@ A corpus of whole images has one array for each image instead: pristine/00000000
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.util import find_spec
-from itertools import accumulate, groupby
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import PIXELS, find_array, open_group, read_pixels, shard_files
+from distort_pipeline.data.arrays import PIXELS, find_array, open_group, shard_files
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
 from distort_pipeline.data.files import Ledger
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
+from distort_pipeline.data.shards import TileArray, read_image
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import CONDITION_LABELS, Image, SampleRecord, TileRecord
@@ -108,6 +110,7 @@ class CorpusStore:
         self._manifest = manifest
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
+        self._tile_arrays: dict[str, TileArray] = {}
         self._chunks: dict[str, tuple[int, NDArray[np.uint8]]] = {}  # by array: number and pixels of the last chunk
         self._last_batch: tuple[str, list[SampleRecord]] = ("", [])  # name and records of the last batch read
         settings = self.metadata.settings
@@ -224,17 +227,7 @@ class CorpusStore:
 
     def images(self, column: str, numbers: Iterable[int]) -> Iterator[Image]:
         """Yield the images `numbers` of `column` (pristine, or a `distorted_array`); fast for ascending numbers."""
-        if self.whole_images:
-            yield from (self._image(column, number) for number in numbers)
-            return
-        array = self.array(column)
-        per_chunk = array.chunks[0]
-        current, chunk = -1, np.empty(0, np.uint8)
-        for number in numbers:
-            if number // per_chunk != current:
-                current = number // per_chunk
-                chunk = self._read(array, slice(current * per_chunk, min((current + 1) * per_chunk, array.shape[0])))
-            yield chunk[number % per_chunk]
+        yield from (self._image(column, number) for number in numbers)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -247,7 +240,7 @@ class CorpusStore:
     def __getitem__(self, index: int | slice) -> Any:
         """Return one Sample, or the Samples of a slice (tiles only)."""
         if isinstance(index, slice):
-            return self._slice(range(len(self))[index])
+            return self.take(range(len(self))[index])
         record = self.record(index)
         distorted = self._image(distorted_array(self.condition_of(record)), record.slot)
         make_true = None if self._manifest is None else partial(self.true, record)
@@ -265,39 +258,26 @@ class CorpusStore:
             raise PipelineError(f"the true samples of {self.folder} need its manifest")
         return TrueSamples.open(self.metadata, self._manifest)
 
-    def _slice(self, indices: range) -> Samples:
-        if self.whole_images:
-            raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
-        if indices.step < 0:  # Zarr only steps forwards
-            ascending = self._slice(indices[::-1])
-            return Samples(ascending.pristine[::-1], ascending.distorted[::-1], ascending.records[::-1])
-        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
-        records = tuple(self.record(index) for index in indices)
-        for start, stop in _runs(indices, self._starts):
-            first, last = records[start], records[stop - 1]
-            source = self.array(distorted_array(self.condition_of(first)))
-            distorted[start:stop] = self._read(source, slice(first.slot, last.slot + 1, indices.step))
-        for start, stop in consecutive([record.tile for record in records]):
-            source = self.array(PRISTINE)
-            pristine[start:stop] = self._read(source, slice(records[start].tile, records[stop - 1].tile + 1))
-        return Samples(pristine, distorted, records)
-
     def take(self, indices: Sequence[int]) -> Samples:
-        """Return the samples at `indices`, in the given order; each chunk is read once."""
+        """Return the samples at `indices`, in the given order; each chunk is read once, if they ascend in each one."""
         if self.whole_images:
             raise PipelineError(f"{self.folder} holds whole images of different sizes; read them one by one")
         order = sorted(range(len(indices)), key=lambda position: range(len(self))[indices[position]])
-        records = [self.record(indices[position]) for position in order]
-        pristine, distorted = (self.empty_tiles(len(indices)) for _ in range(2))
-        for name, group in groupby(zip(order, records, strict=True), key=lambda item: self.condition_of(item[1])):
-            positions, slots = zip(*((position, record.slot) for position, record in group), strict=True)
-            distorted[list(positions)] = list(self.images(distorted_array(name), slots))
-        by_tile = sorted(zip(order, records, strict=True), key=lambda item: item[1].tile)
-        tiles = self.images(PRISTINE, [record.tile for _, record in by_tile])
-        for (position, _), tile in zip(by_tile, tiles, strict=True):
-            pristine[position] = tile
-        ordered = dict(zip(order, records, strict=True))
-        return Samples(pristine, distorted, tuple(ordered[position] for position in range(len(indices))))
+        records: list[Any] = [None] * len(indices)
+        for position in order:  # ascending, as the records of one batch at a time are in memory
+            records[position] = self.record(indices[position])
+        distorted = self.empty_tiles(len(indices))
+        positions: dict[str, list[int]] = defaultdict(list)
+        for position, record in enumerate(records):
+            positions[self.condition_of(record)].append(position)
+        for name, of_condition in positions.items():
+            array, slots = self.tile_array(distorted_array(name)), [records[position].slot for position in of_condition]
+            if list(range(of_condition[0], of_condition[-1] + 1)) == of_condition:  # read to where they belong
+                array.read(slots, into=distorted[of_condition[0] : of_condition[-1] + 1])
+            else:
+                distorted[of_condition] = array.read(slots)
+        pristine = self.tile_array(PRISTINE).read([record.tile for record in records])
+        return Samples(pristine, distorted, tuple(records))
 
     def empty_tiles(self, count: int) -> NDArray[np.uint8]:
         """Return an uninitialized array for `count` tiles."""
@@ -350,26 +330,20 @@ class CorpusStore:
         """Return a Zarr array; PipelineError if missing."""
         return find_array(self._group, name, self.folder)
 
-    def read(self, name: str, selection: slice) -> NDArray[np.uint8]:
-        """Return a slice of the array `name` along its first axis, with checks."""
-        return self._read(self.array(name), selection)
+    def tile_array(self, name: str) -> TileArray:
+        """Return the tiles of a column; PipelineError if missing."""
+        if name not in self._tile_arrays:
+            self._tile_arrays[name] = TileArray(self.folder, self.array(name))
+        return self._tile_arrays[name]
 
     def _image(self, column: str, slot: int) -> Image:
         if self.whole_images:
-            array = self.array(image_array(column, slot))
-            return self._read(array, slice(array.shape[0]))
+            return read_image(self.folder, image_array(column, slot))
         number, offset = divmod(slot, self.metadata.settings.tiles_per_chunk)
         chunk = self._chunks.get(column)
         if chunk is None or chunk[0] != number:  # the whole chunk is decompressed anyway: neighbours are often next
-            first = slot - offset
-            array = self.array(column)
-            chunk = (number, self._read(array, slice(first, min(first + array.chunks[0], array.shape[0]))))
-            self._chunks[column] = chunk
+            chunk = self._chunks[column] = (number, self.tile_array(column).read_chunk(number))
         return chunk[1][offset].copy()
-
-    def _read(self, array: Any, selection: slice) -> NDArray[np.uint8]:
-        """Return a slice of `array` along its first axis; PipelineError if damaged or incomplete."""
-        return read_pixels(array, selection, shard_files(self.folder, array, selection.start or 0, selection.stop))
 
     def _paths(self, names: list[str]) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
@@ -385,22 +359,6 @@ def open_corpus(path: str | Path, *, manifest: str | Path | None = None) -> Corp
     beside = folder.with_name(f"{folder.name}.manifest.jsonl")
     named = Path(manifest).resolve() if manifest else beside if beside.is_file() else None
     return CorpusStore(folder, named)
-
-
-def _runs(indices: range, starts: list[int]) -> list[tuple[int, int]]:
-    """Return (start, stop) of the runs of the ascending `indices` between consecutive `starts`.
-
-    >>> _runs(range(1, 9, 2), [0, 4, 10])
-    [(0, 2), (2, 4)]
-    """
-    runs: list[tuple[int, int]] = []
-    for position, index in enumerate(indices):
-        interval = bisect_right(starts, index)
-        if runs and bisect_right(starts, indices[position - 1]) == interval:
-            runs[-1] = (runs[-1][0], position + 1)
-        else:
-            runs.append((position, position + 1))
-    return runs
 
 
 def consecutive(numbers: list[int]) -> list[tuple[int, int]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distort_pipeline.data.arrays import PixelDigest, create_group, create_samples, write_image, write_samples
+from distort_pipeline.data.arrays import PixelDigest, create_group, create_samples, open_group
 from distort_pipeline.data.corpora import PRISTINE, files_of, image_array
 from distort_pipeline.data.plans import PlannedSample
 from distort_pipeline.data.requests import Tiles
+from distort_pipeline.data.shards import TileArray, read_image, write_image, write_shard
 from distort_pipeline.records import Image, Images
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class StoredTiles:
         significances: Significances | None,
         whole_images: bool,
     ) -> None:
-        self._group, self._samples, self._group_size = create_group(work), samples, group_size
-        self._significances, self._whole_images = significances, whole_images
+        self._work, self._samples, self._group_size, self._significances = work, samples, group_size, significances
+        self._tiles = None if whole_images else TileArray(work, open_group(work)[PRISTINE])
 
     def __iter__(self) -> Iterator[Tiles]:
         for first in range(0, len(self._samples), self._group_size):
@@ -51,13 +52,9 @@ class StoredTiles:
             )
 
     def _read(self, numbers: Sequence[int]) -> Images:
-        if self._whole_images:
-            return np.stack([np.asarray(self._group[image_array(PRISTINE, number)][:]) for number in numbers])
-        array: Any = self._group[PRISTINE]
-        if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
-            return np.asarray(array[numbers[0] : numbers[0] + len(numbers)])
-        tiles = {number: np.asarray(array[number]) for number in sorted(set(numbers))}  # wrapped around to the first
-        return np.stack([tiles[number] for number in numbers])
+        if self._tiles is None:
+            return np.stack([read_image(self._work, image_array(PRISTINE, number)) for number in numbers])
+        return self._tiles.read(numbers)
 
 
 class PixelWriter:
@@ -80,6 +77,6 @@ class PixelWriter:
     def close(self) -> tuple[str, list[Path]]:
         """Write the rest; return the digest of all pixels and their files, or the folders of whole images."""
         if self._tiles:
-            write_samples(self.work, create_group(self.work)[self._column], self._slots[0], np.stack(self._tiles))
+            write_shard(self.work, open_group(self.work)[self._column], (self._slots[0],), np.stack(self._tiles))
         files = files_of(self.work, self._column, self._slots, whole_images=self._whole_images)
         return self._digest.hexdigest(), files

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from distort_pipeline.data.arrays import open_group
 from distort_pipeline.data.files import Ledger, read_metadata
 from distort_pipeline.data.remote import as_path
+from distort_pipeline.data.shards import TileArray, read_image
 from distort_pipeline.data.tables import read_records, read_table
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.records import Image, PairRecord
@@ -58,6 +59,7 @@ class PairStore:
         self.metadata = read_metadata(folder, KIND, VERSION)
         self._group = open_group(folder)
         self._records: dict[str, list[PairRecord]] = {}
+        self._tile_arrays: dict[str, TileArray] = {}
 
     @property
     def distortions(self) -> tuple[str, ...]:
@@ -101,6 +103,12 @@ class PairStore:
         except (KeyError, FileNotFoundError, ValueError) as error:
             raise PipelineError(f"{self.folder} lacks its array {name}: {error}") from None
 
+    def tile_array(self, name: str) -> TileArray:
+        """Return the training tiles of a column, such as train/pristine; PipelineError if missing."""
+        if name not in self._tile_arrays:
+            self._tile_arrays[name] = TileArray(self.folder, self.array(name))
+        return self._tile_arrays[name]
+
     def validation(self, distortion: str, level: int | None = None) -> Iterator[tuple[PairRecord, Image, Image]]:
         """Yield (record, pristine, distorted) for each whole validation image of `distortion`."""
         level = self.levels(distortion)[0] if level is None else level
@@ -111,7 +119,7 @@ class PairStore:
     def val_image(self, image_id: str, distortion: str | None = None, level: int = 1) -> Image:
         """Return a whole validation image, pristine or distorted."""
         column = "pristine" if distortion is None else distorted_column(distortion, level)
-        return np.asarray(self.array(val_name(image_id, column))[:])
+        return read_image(self.folder, val_name(image_id, column))
 
     def __len__(self) -> int:
         return len(self.records())
@@ -124,10 +132,11 @@ class PairStore:
         """Return one training pair, cropped to the image's extent, or a slice of whole stored tiles."""
         if isinstance(index, slice):
             records = tuple(self.records()[index])
-            pristine = [self._tile("train/pristine", 0, record.slot) for record in records]
-            distorted = [self._tile(f"train/{r.distortion}", r.level_index, r.slot) for r in records]
-            empty = np.zeros((0, *self.array("train/pristine").shape[2:]), np.uint8)
-            return Pair(np.stack(pristine) if records else empty, np.stack(distorted) if records else empty, records)
+            pristine = self.tile_array("train/pristine").read([record.slot for record in records])
+            distorted = np.empty_like(pristine)
+            for row, record in enumerate(records):
+                distorted[row] = self._tile(f"train/{record.distortion}", record.level_index, record.slot)
+            return Pair(pristine, distorted, records)
         record = self.records()[index]
         extent = (slice(record.height), slice(record.width))
         return Pair(
@@ -137,7 +146,7 @@ class PairStore:
         )
 
     def _tile(self, name: str, level_index: int, slot: int) -> Image:
-        return np.asarray(self.array(name)[level_index, slot])
+        return self.tile_array(name).read([slot], level_index=level_index)[0]
 
     def _record_paths(self, split: str) -> list[Path]:
         return [self.folder / "records" / f"{name}.parquet" for name in self.shard_names(split)]

@@ -201,7 +201,9 @@ class RemotePath:
         )
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
-        """Return the complete object as an open file."""
+        """Return the complete object as an open file; with `buffering=0`, each read is a request of its range."""
+        if mode == "rb" and options.get("buffering") == 0:
+            return cast(IO[Any], _Ranges(self.url))
         if mode == "rb":
             return io.BytesIO(self.read_bytes())
         return io.StringIO(self.read_text(options.get("encoding", "utf-8")), options.get("newline", "\n"))
@@ -229,3 +231,29 @@ class RemotePath:
 
     def mkdir(self, **_: Any) -> None:
         """Return None: object stores have no folders."""
+
+
+class _Ranges(io.RawIOBase):
+    """An object read by ranges; its size is never requested."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._start = url, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to `offset`, counted from the start, or backwards from the end; the next read says where that is."""
+        assert (whence == os.SEEK_SET) == (offset >= 0)
+        self._start = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`; return the number of bytes read."""
+        stop = self._start + len(buffer)
+        with requests_to(self._url):
+            data = _system().cat_file(self._url, start=self._start, end=stop or None)
+        buffer[: len(data)] = data
+        self._start = stop
+        return len(data)

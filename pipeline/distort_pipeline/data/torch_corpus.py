@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distort_pipeline.data.corpora import CorpusStore, require_computed
 from distort_pipeline.records import SampleRecord, derive_seed, make_rng
 
 try:
     import torch
-    from torch.utils.data import Dataset, Sampler
+    from torch.utils.data import Dataset
 except ImportError as error:
     from distort_pipeline.errors import PipelineError
 
@@ -30,6 +31,11 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
     `default_collate` stacks all of them. `distortions`, `splits` and `levels` select samples, all by default.
     `transform` maps each dictionary to an item of the dataset. Whole images differ in size: use `batch_size=None` or a
     `collate_fn`.
+
+    The order is shuffled by chunks: chunks of neighbouring samples in random order, and the samples of each chunk. So
+    `DataLoader(dataset, batch_size=32)` decompresses each chunk once or twice; `DataLoader(shuffle=True)` shuffles
+    finer, and decompresses a chunk for each sample. `set_epoch` gives the next order; with `shuffle_seed=None` the
+    order is the corpus's. Neighbours in a chunk are often of the same photograph.
     """
 
     def __init__(
@@ -41,14 +47,42 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         levels: Sequence[int] = (),
         labels: Sequence[str] = ("psnr", "ssim"),
         transform: Callable[[Item], Any] | None = None,
+        shuffle_seed: int | None = 0,
     ) -> None:
         require_computed(labels)
         self.folder, self.labels, self.transform = folder.resolve(), tuple(labels), transform
-        self.indices = CorpusStore(self.folder).select(distortions, splits, levels)
+        self.shuffle_seed = shuffle_seed
+        corpus = CorpusStore(self.folder)
+        self._selected = corpus.select(distortions, splits, levels)
+        self._chunks = np.split(np.arange(len(self)), np.flatnonzero(np.diff(corpus.chunk_of(self._selected))) + 1)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that outlive an epoch
+        self._order: tuple[int, NDArray[np.int64]] | None = None
         self._opened: tuple[int, CorpusStore] | None = None
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self._selected)
+
+    def __repr__(self) -> str:
+        order = "in the corpus's order"
+        if self.shuffle_seed is not None:
+            order = f"{len(self._chunks)} chunks shuffled with seed {self.shuffle_seed}, epoch {self._epoch.item()}"
+        return f"<TorchCorpus {self.folder}: {len(self)} samples, {order}>"
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle anew, between two epochs: the order depends on `shuffle_seed` and `epoch` alone."""
+        self._epoch.fill_(epoch)
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """The index in the corpus of each sample, in the order of this epoch."""
+        if self.shuffle_seed is None:
+            return self._selected
+        epoch = int(self._epoch.item())
+        if self._order is None or self._order[0] != epoch:
+            rng = make_rng(derive_seed(self.shuffle_seed, "epoch", epoch))
+            chunks = [rng.permutation(self._chunks[number]) for number in rng.permutation(len(self._chunks))]
+            self._order = epoch, self._selected[np.concatenate(chunks)]
+        return self._order[1]
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample."""
@@ -63,10 +97,6 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
         return [
             self._item(*sample) for sample in zip(samples.pristine, samples.distorted, samples.records, strict=True)
         ]
-
-    def chunk_batches(self, batch_size: int, *, seed: int = 0) -> ChunkBatches:
-        """Return shuffled batches for `DataLoader(batch_sampler=…)`, each of few chunks."""
-        return ChunkBatches(self, batch_size, seed)
 
     @property
     def corpus(self) -> CorpusStore:
@@ -86,27 +116,3 @@ class TorchCorpus(Dataset):  # type: ignore[misc]
             value = getattr(record, name)
             item[name] = float("nan") if value is None else float(value)
         return item if self.transform is None else self.transform(item)
-
-
-class ChunkBatches(Sampler):  # type: ignore[misc]
-    """Batches of indices, shuffled in each epoch by chunks: samples of a chunk stay together.
-
-    Each chunk is decompressed for one or two batches, not for each sample. Neighbours in a chunk are often of the same
-    photograph: if this matters more than speed, use `DataLoader(shuffle=True)`.
-    """
-
-    def __init__(self, dataset: TorchCorpus, batch_size: int, seed: int) -> None:
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        chunks = dataset.corpus.chunk_of(dataset.indices)
-        self._groups = np.split(np.arange(len(dataset)), np.flatnonzero(np.diff(chunks)) + 1)
-
-    def __len__(self) -> int:
-        return -(-sum(map(len, self._groups)) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the next epoch; the last may be smaller."""
-        rng = make_rng(derive_seed(self.seed, "epoch", self.epoch))
-        self.epoch += 1
-        order = np.concatenate([rng.permutation(self._groups[number]) for number in rng.permutation(len(self._groups))])
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size].tolist()

@@ -69,7 +69,9 @@ class _Stored:
 
     def __getitem__(self, selection: tuple[slice, ...]) -> NDArray[np.uint8]:
         rows, *rest = selection
-        return _opened(self.folder).read(self.name, rows)[(slice(None), *rest)]
+        return (
+            _opened(self.folder).tile_array(self.name).read(range(*rows.indices(self.shape[0])))[(slice(None), *rest)]
+        )
 
 
 @lru_cache(maxsize=4)

@@ -3,8 +3,10 @@
 A distortion is a function `name(image, *, <parameters>)` returning a distorted copy of `image` of the same shape; a
 random distortion also takes `rng` by keyword. A file using a codec reports its versions in a function `versions()`; a
 file with a severity scale declares a constant `SEVERITY_SCALE`, see `severity_scale`; a codec with a limit of sides
-declares it as `MAX_SIDE_PX`. Parameters are physical values,
-never a level: levels live in `presets`.
+declares it as `MAX_SIDE_PX`. Parameters are physical values, never a level: levels live in `presets`.
+
+Another package adds a distortion by an entry point of the group `distort_pipeline.distortions`,
+name = "module:function", and its levels by a constant `LEVELS` of that module: preset → parameters of level 1, 2, …
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Distorted:
 
 Distortion: TypeAlias = Callable[..., Image | Distorted]
 
-DISTORTIONS: Registry[Distortion] = Registry("distortion", "distort_pipeline.distortions")
+DISTORTIONS: Registry[Distortion] = Registry(
+    "distortion", "distort_pipeline.distortions", group="distort_pipeline.distortions"
+)
 
 
 def apply(name: str, image: Image, parameters: Mapping[str, float], rng: np.random.Generator) -> Distorted:
@@ -74,6 +78,7 @@ def codec_versions(names: Iterable[str]) -> dict[str, str]:
         module = importlib.import_module(DISTORTIONS.get(name).__module__)
         if hasattr(module, "versions"):
             versions.update(module.versions())
+        versions.update(DISTORTIONS.package_of(name))
         if is_random(name):
             versions["numpy"] = np.__version__  # random streams may change between versions
     return dict(sorted(versions.items()))

@@ -14,9 +14,11 @@ A level's number means a different severity in each database; records therefore 
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.errors import PipelineError, did_you_mean
 
 Levels = tuple[Mapping[str, float], ...]  # parameters of level 1, 2, …
@@ -67,6 +69,18 @@ PRESETS: Mapping[str, Mapping[str, Levels]] = {
 }
 
 
+def levels_of(preset: str, distortion: str) -> Levels:
+    """Return the levels of `distortion` in a preset, weakest first: ours, or those its own module declares; or none.
+
+    >>> levels_of("waterloo", "pink_noise"), levels_of("paper_like", "jpeg")
+    ((), ({'quality': 12},))
+    """
+    if distortion in PRESETS[preset] or distortion not in DISTORTIONS.names():
+        return PRESETS[preset].get(distortion, ())
+    declared = getattr(importlib.import_module(DISTORTIONS.get(distortion).__module__), "LEVELS", {})
+    return tuple(declared.get(preset, ()))
+
+
 def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
     """Return the parameters of `distortion` at `level` (from 1) of `preset`; PipelineError lists the alternatives.
 
@@ -75,11 +89,11 @@ def parameters(preset: str, distortion: str, level: int) -> dict[str, float]:
     """
     if preset not in PRESETS:
         raise PipelineError(f"no preset is called {preset!r}{did_you_mean(preset, PRESETS)}")
-    if distortion not in PRESETS[preset]:
-        others = [name for name, distortions in PRESETS.items() if distortion in distortions]
+    levels = levels_of(preset, distortion)
+    if not levels:
+        others = [name for name in PRESETS if levels_of(name, distortion)]
         hint = f"; presets that have it: {', '.join(others)}" if others else did_you_mean(distortion, PRESETS[preset])
         raise PipelineError(f"the preset {preset} has no levels of {distortion!r}{hint}")
-    levels = PRESETS[preset][distortion]
     if not 1 <= level <= len(levels):
         allowed = f"1 to {len(levels)}" if len(levels) > 1 else "1 only"
         raise PipelineError(f"the preset {preset} has {distortion} at level {allowed}, got {level!r}")
@@ -94,5 +108,5 @@ def default_index(distortion: str, levels: Sequence[Mapping[str, float]]) -> int
     >>> default_index("jpeg", [{"quality": 50}, {"quality": 24}, {"quality": 12}]), default_index("camera", [{}])
     (2, 0)
     """
-    paper_levels = PRESETS["paper_like"].get(distortion, ())
+    paper_levels = levels_of("paper_like", distortion)
     return next((index for index, level in enumerate(levels) if level in paper_levels), (len(levels) - 1) // 2)

@@ -50,4 +50,6 @@ class ExportFormat(ABC):
         return []
 
 
-EXPORTS: Registry[type[ExportFormat]] = Registry("export format", "distort_pipeline.exports")
+EXPORTS: Registry[type[ExportFormat]] = Registry(
+    "export format", "distort_pipeline.exports", group="distort_pipeline.exports"
+)

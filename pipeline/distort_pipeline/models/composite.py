@@ -93,7 +93,7 @@ class CompositeGenerator:
             image_seed = derive_seed(seed, "photograph", image.image_digest, sample.draw)
             read = partial(read_ingested, root, image)
             sources[sample.seed] = TileSource(image.image_digest, read, tile.y, tile.x, image_seed)
-        first.predictor.set_sources(sources)
+        first.predictor.set_sources(sources)  # type: ignore[union-attr]  # of its kind
 
     def distort_batches(
         self,

@@ -20,13 +20,12 @@ from distort_pipeline.data.arrays import (
     PixelDigest,
     create_group,
     shard_file,
-    write_image,
-    write_shard,
 )
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.files import Ledger, write_bytes
 from distort_pipeline.data.pairs import distorted_column, val_name
+from distort_pipeline.data.shards import write_image, write_shard
 from distort_pipeline.data.sources import read_ingested
 from distort_pipeline.data.tables import write_table
 from distort_pipeline.distortions import apply, unsuitable
@@ -354,7 +353,7 @@ class ShardArrays:
         """Write the training tiles of a column, and return the digest of its pixels."""
         if self._shard.split == "train":
             array = self._group[f"train/{name}"]
-            write_shard(self._work, array, level_index, self._shard.first_slot, self._tiles)
+            write_shard(self._work, array, (level_index, self._shard.first_slot), self._tiles)
             self._pixels.add(self._tiles)
         finished, self._pixels = self._pixels, PixelDigest()
         return finished.hexdigest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distort_pipeline.config import TrainConfig
+from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.files import write_json
 from distort_pipeline.data.pairs import PairStore, open_pairs
@@ -140,7 +140,8 @@ class _Training:
                 codec_prior=config.codec_prior,
                 crop_align=config.crop_align,
             )
-        train = {**dataclasses.asdict(config), "noise_channels": self.noise_channels, "levels": self.levels}
+        decisive = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
+        train = {**decisive, "noise_channels": self.noise_channels, "levels": self.levels}
         del train["threads"]  # a training may continue with other threads
         return TrainingSettings(
             format=KIND,
@@ -258,7 +259,9 @@ class _Training:
             )
             return dataclasses.asdict(figures)
 
-        schedule = Schedule(f"train {distortion}", config.steps, config.checkpoint_every, config.validate_every)
+        schedule = Schedule(
+            f"train {distortion}", config.steps, config.checkpoint_every, config.validate_every, config.loggers
+        )
         first = train(trainer, crops, work, schedule, validate=validate)
         selected = config.steps
         if select_checkpoint == "best":

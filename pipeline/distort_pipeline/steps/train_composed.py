@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from distort_pipeline.config import TrainConfig
+from distort_pipeline.config import RUNTIME_ONLY, TrainConfig
 from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.files import write_json
 from distort_pipeline.data.pairs import PairStore
@@ -45,7 +45,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
     if len(recipes) > 1:
         raise PipelineError("several levels of external pairs are not learned together yet: give --levels one")
     distortion, level = str(recipes[0]["distortion"]), int(recipes[0]["level"])
-    settings_of_learning = learn_settings(config, distortion)
+    lengths = learn_settings(config, distortion)
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -55,7 +55,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
             "seed": config.seed,
             "levels": [level],
             "crop_align": GRID_PX,
-            **dataclasses.asdict(settings_of_learning),
+            **{name: value for name, value in dataclasses.asdict(lengths).items() if name not in RUNTIME_ONLY},
         },
         "pairs_digest": pairs.metadata["digest"],
         "init_from": None,
@@ -68,7 +68,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         data = learn_data(pairs, distortion, level)
         try:
             with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
-                generator, learning = learn(data, settings_of_learning, work, keep_anyway=config.keep_anyway)
+                generator, learning = learn(data, lengths, work, keep_anyway=config.keep_anyway)
         except NotBetterThanIdentity as error:
             raise PipelineError(f"{distortion}: {error}") from None
         arrays, described = composed_arrays(generator)
@@ -113,7 +113,7 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
 
 def learn_settings(config: TrainConfig, distortion: str) -> LearnSettings:
     """Return how long to learn: in minutes, or in steps if they are set; without adversarial weight, none of those."""
-    settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31)
+    settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31, loggers=config.loggers)
     if config.minutes is not None:
         settings = dataclasses.replace(settings, minutes=config.minutes)
     elif config.external_steps is not None:

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.data.arrays import InnerChunks
 from distort_pipeline.data.pairs import PairStore
+from distort_pipeline.data.shards import TileArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Images, PairRecord, derive_seed, make_rng
 
@@ -122,8 +122,8 @@ class Crops:
         self.records = [pairs.records("train")[index] for index in indices]
         self.epoch_crops = CROPS_A_TILE * len(self.records)
         self.crop_px, self.crop_align, self.batch_size, self.seed = crop_px, crop_align, batch_size, seed
-        self._pristine = InnerChunks(pairs.folder, pairs.array("train/pristine"))
-        self._distorted = InnerChunks(pairs.folder, pairs.array(f"train/{distortion}"))
+        self._pristine = pairs.tile_array("train/pristine")
+        self._distorted = pairs.tile_array(f"train/{distortion}")
         self._cache: OrderedDict[Key, Columns] = OrderedDict()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="chunks")
         self._epochs: OrderedDict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = OrderedDict()
@@ -137,7 +137,11 @@ class Crops:
         cached = self._request(*({self._key(record) for record, _ in choices} for choices in (chosen, soon)))
         for row, (record, (y, x)) in enumerate(chosen):
             tiles, distorted_tiles = (column.result() for column in cached[self._key(record)])
-            crop = (record.slot % self._pristine.slots, slice(y, y + self.crop_px), slice(x, x + self.crop_px))
+            crop = (
+                record.slot % self._pristine.slots_per_chunk,
+                slice(y, y + self.crop_px),
+                slice(x, x + self.crop_px),
+            )
             pristine[row], distorted[row] = tiles[crop], distorted_tiles[crop]
         severities = np.array([[self._severity[record.level]] for record, _ in chosen], np.float32)
         return CropBatch(step, pristine, distorted, severities)
@@ -179,7 +183,7 @@ class Crops:
         return np.concatenate(order)
 
     def _key(self, record: PairRecord) -> Key:
-        return record.level_index, record.slot // self._pristine.slots
+        return record.level_index, record.slot // self._pristine.slots_per_chunk
 
     def _request(self, now: set[Key], soon: set[Key]) -> dict[Key, Columns]:
         """Return the chunks `now`, pristine and distorted, and start reading the missing chunks of `now` and `soon`.
@@ -216,6 +220,7 @@ def training_indices(pairs: PairStore, distortion: str, levels: Sequence[int], *
     return indices
 
 
-def _read(column: InnerChunks, key: Key, old: Future[Images] | None) -> Images:
+def _read(column: TileArray, key: Key, old: Future[Images] | None) -> Images:
     """Return a chunk, in the memory of the `old` chunk if given."""
-    return column.read(*key, None if old is None else old.result())
+    level_index, number = key
+    return column.read_chunk(number, level_index=level_index, into=None if old is None else old.result())

@@ -75,6 +75,7 @@ class LearnSettings:
     validate_every: int = 100
     checkpoint_every: int = 200
     seed: int = 0
+    loggers: tuple[str, ...] = ("tsv",)
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _learn_mean(crops: Any, compact: Any, rates: Any, settings: LearnSettings, f
     from distort_pipeline.training.loop import Schedule, train
 
     steps = settings.mean_steps
-    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every=steps)
+    schedule = Schedule("mean", steps, settings.checkpoint_every, validate_every=steps, loggers=settings.loggers)
     trainer = MeanTrainer(compact, rates, steps=steps)
     train(trainer, crops, folder / STAGES / "mean", schedule, validate=lambda _: {})
 
@@ -286,7 +287,13 @@ def _learn_adversarially(
         goes_on = trainer.validated(scores.score, best_weights)
         return dataclasses.asdict(scores)
 
-    schedule = Schedule("adversary", settings.adversarial_steps, settings.checkpoint_every, settings.validate_every)
+    schedule = Schedule(
+        "adversary",
+        settings.adversarial_steps,
+        settings.checkpoint_every,
+        settings.validate_every,
+        settings.loggers,
+    )
     train(trainer, crops, folder, schedule, validate=validate, goes_on=lambda: goes_on)
     assign(compact.averaged, best_weights())
     return best.step()

@@ -301,6 +301,6 @@ def training_data(pairs: PairStore, distortion: str) -> TrainingData:
 
 def is_grey(pairs: PairStore, distortion: str) -> bool:
     """Return whether all pristine training tiles of `distortion` are grey; reads tiles up to the first colour."""
-    array = pairs.array("train/pristine")
+    tiles = pairs.tile_array("train/pristine")
     slots = sorted({record.slot for record in pairs.records("train") if record.distortion == distortion})
-    return all(np.ptp(array[0, slot], axis=-1).mean() < COLOURLESS for slot in slots)
+    return all(np.ptp(tiles.read([slot]), axis=-1).mean() < COLOURLESS for slot in slots)

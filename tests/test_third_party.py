@@ -1,0 +1,75 @@
+"""A wheel of somebody else, built and installed here, adds a distortion, an export format and a logger."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.pairs import open_pairs
+
+pytest_plugins = ["corpus_fixtures"]
+
+PROJECT = Path(__file__).parent / "third_party"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function that runs Python, and its worker processes, where the wheel is installed."""
+    folder = tmp_path_factory.mktemp("third_party")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    project = shutil.copytree(PROJECT, folder / "project")  # a build writes beside it
+    build = [*pip, "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--wheel-dir", folder, project]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", folder / "site", wheel], check=True)
+    paths = [str(folder / "site"), str(PROJECT.parents[1] / "pipeline")]
+
+    def run_python(*arguments, cwd=folder):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_python
+
+
+def test_workers_make_pairs_of_its_distortion_at_its_levels_and_record_its_version(run, small_manifest, tmp_path):
+    options = ["--distortions", "posterize", "--preset", "five_levels", "--levels", "1,3", "--workers", 1]
+    run("-m", "distort_pipeline", "pairs", small_manifest, "--out", tmp_path / "pairs", *options)
+    store = open_pairs(tmp_path / "pairs")
+    assert [recipe["parameters"] for recipe in store.recipes("posterize")] == [{"values": 32}, {"values": 8}]
+    assert store.metadata["codecs"] == {"iqa-extras": "2.5"}
+    worst = max(range(len(store)), key=lambda index: store.records()[index].level)
+    assert len({*store[worst].distorted.flat}) <= 8
+
+
+def test_its_severity_scale_lies_between_its_levels(run):
+    code = (
+        "import distort_pipeline as d; from distort_pipeline.distortions.severity_scale import parameters_at;"
+        "levels = d.presets()['five_levels']['posterize'];"
+        "print(parameters_at('posterize', levels, 0.4), parameters_at('posterize', levels, 0.5))"
+    )
+    assert run("-c", code) == "{'values': 16} {'values': 11}\n"
+    listed = run("-m", "distort_pipeline", "list")
+    assert "posterize: values; presets paper_like, five_levels" in listed
+
+
+def test_its_export_format_is_an_option_and_its_logger_logs(run, finished_corpus, tmp_path):
+    run("-m", "distort_pipeline", "export", finished_corpus, "--format", "plain_csv", "--workers", 1, "--out", "out",
+        cwd=tmp_path)  # fmt: skip
+    rows = (tmp_path / "out" / "plain.csv").read_text().splitlines()
+    assert rows[0] == "distorted,reference,distortion"
+    assert len(rows) == 1 + len(open_corpus(finished_corpus))
+    code = (
+        "from pathlib import Path; from distort_pipeline.training.loggers import open_log;"
+        "open_log(Path('live'), -1, ('json_lines',)).log(10, {'l1': 0.5})"
+    )
+    run("-c", code, cwd=tmp_path)
+    assert json.loads((tmp_path / "live" / "figures.jsonl").read_text()) == {"step": 10, "l1": 0.5}
+    assert "json_lines" in run("-m", "distort_pipeline", "train", "--help")
