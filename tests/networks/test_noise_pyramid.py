@@ -122,6 +122,6 @@ def test_between_levels_a_kernel_is_between_theirs():
 def test_channels_of_a_slow_octave_are_independent_in_small_images():
     matrices = np.zeros((9, 3, 3), np.float32)
     matrices[2] = np.eye(3)  # the coarsest map: 2 cells on a side, and two beyond the image on each
-    noise = np.asarray(pyramid(matrices)(maps(600, 256, 3)))
+    noise = np.asarray(pyramid(matrices)(maps(300, 256, 3)))
     correlation = np.corrcoef(noise.reshape(-1, 3).T)
-    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.06
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.085

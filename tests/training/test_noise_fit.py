@@ -12,7 +12,7 @@ from distort_pipeline.training.fit_noise import MAPS, fit_noise, roomy_tiles
 SIDE = 384
 
 
-def noisy(distortion, parameters, count=12):
+def noisy(distortion, parameters, count=6):
     """Mid-grey tiles, and the same under a random distortion: nothing is clipped."""
     rng = np.random.default_rng(0)
     grey = np.full((SIDE, SIDE, 3), 128, np.uint8)
@@ -32,7 +32,7 @@ def fitted(request):
         return distorted.astype(np.float32) - pristine, drawn(fit_noise(pristine, distorted, channels=3))
 
 
-def drawn(weights, count=12):
+def drawn(weights, count=6):
     layer = NoisePyramid()
     layer.build([(None, None, None, 3)] * MAPS)
     for variable in layer.variables:
