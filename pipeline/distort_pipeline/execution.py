@@ -381,8 +381,9 @@ class Progress:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_moving, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Progress:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.execution import track
 from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.models.card import HeldOutScores
@@ -186,7 +187,8 @@ def _choose(
         if present < EXACT_MSE:
             break
         best: tuple[float, _Candidate, dict[int, Levels]] | None = None
-        for candidate in _candidates():
+        candidates = _candidates()
+        for candidate in track(candidates, total=len(candidates), label=f"part {len(chosen) + 1}", unit="candidates"):
             part = candidate.fit(fitted, [bases[id(p)] for p in fitted])
             moved = {
                 id(p): _apply(part, bases[id(p)], numbers.index(p.image) if candidate.per_image else 0, p)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distort_pipeline.execution import track
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
 from distort_pipeline.networks.codec_prior import CODEC_PRIORS, significance_in
@@ -218,9 +219,9 @@ def fit_best(
     fitted_to = ~held_out if (~held_out).any() else held_out
     best, least_bits = Fitted(NO_PRIOR, {}, {}), math.inf
     explained: dict[str, float] = {}
-    for name in CODEC_PRIORS:
-        if codec_prior not in (None, name):
-            continue
+    tried = CODEC_PRIORS if codec_prior is None else (codec_prior,)
+    several = f" at {len(levels)} levels" if len(levels) > 1 else ""
+    for name in track(tried, total=len(tried), label=f"coefficient curves{several}", unit="codec priors"):
         curves = FittedCurves(name, len(levels))
         image_significance = _significance(curves, pristine, images)
         curves_at = _curves(curves, *_subset(fitted_to, pristine, levels, image_significance))

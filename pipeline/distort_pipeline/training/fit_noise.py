@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
+from distort_pipeline.execution import track
 from distort_pipeline.networks.fitted import NOISE_PYRAMID, FittedNoise
 from distort_pipeline.networks.noise import SLOWER
 from distort_pipeline.records import LEVELS_PER_UNIT, Images, make_rng
@@ -58,7 +59,7 @@ def fit_noise(explained: Images, distorted: Images, *, channels: int) -> dict[st
     colours = _colours(covariance, channels)
     octaves = _octave_powers(side, channels)
     kept_power = np.ones((side, side))
-    for iteration in range(CLIPPED_TURNS + 1):
+    for iteration in track(range(CLIPPED_TURNS + 1), total=CLIPPED_TURNS + 1, label="noise by octave", unit="fits"):
         powers, kernel = _fit_spectrum(target / kept_power, octaves)
         matrices = (np.sqrt(powers)[:, None, None] * colours).astype(np.float32)
         if iteration < CLIPPED_TURNS:
