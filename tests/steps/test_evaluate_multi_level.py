@@ -64,30 +64,30 @@ def rows_of(path):
 def test_the_table_has_a_multi_level_model_at_its_default_level(metrics):
     assert set(metrics["table"]["monotone"]) == {"jpeg", "white_noise"}
     assert metrics["models"]["monotone"]["diagonal_dominant"] == 1
-    assert metrics["table"]["monotone"] == metrics["table"]["fixed"]  # the same noise, at severity 1 of both
-    assert metrics["models"]["monotone"]["jsd_nss"] == metrics["sweeps"]["monotone"]["levels"]["1"]["jsd_nss"]
+    assert metrics["table"]["monotone"] == metrics["table"]["fixed"]  # the same noise, at the last level of both
+    assert metrics["models"]["monotone"]["jsd_nss"] == metrics["sweeps"]["monotone"]["levels"]["0.5"]["jsd_nss"]
 
 
 def test_each_level_is_compared_with_the_truth_of_its_parameters(metrics):
     levels = metrics["sweeps"]["monotone"]["levels"]
-    assert list(levels) == ["0.333", "0.667", "1"]
+    assert list(levels) == ["0.275", "0.387", "0.5"]
     for level, sigma in zip(levels.values(), SIGMAS, strict=True):
         assert level["jsd_nss"] < 4 * level["noise_floor"] < level["jsd_nss_pristine"]
         assert level["psnr_true"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.6)
         assert abs(level["psnr_difference"]) < 0.1
-    assert levels["1"]["noise_floor"] == metrics["noise_floors"]["white_noise"]["redraw"]
+    assert levels["0.5"]["noise_floor"] == metrics["noise_floors"]["white_noise"]["redraw"]
     swapped = metrics["sweeps"]["swapped"]["levels"]
-    assert swapped["0.667"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
+    assert swapped["0.387"]["psnr_difference"] == pytest.approx(20 * np.log10(10 / 19), abs=0.4)  # clipped
 
 
 def test_a_midpoint_is_nearer_than_either_level_or_not(metrics):
     good, swapped = (metrics["sweeps"][name] for name in ("monotone", "swapped"))
     assert good["midpoints_nearest"] == 2
-    assert list(good["midpoints"]) == ["0.5", "0.833"]
+    assert list(good["midpoints"]) == ["0.331", "0.443"]
     for midpoint in good["midpoints"].values():
         assert midpoint["jsd_nss"] < min(midpoint["jsd_nss_level_below"], midpoint["jsd_nss_level_above"])
         assert abs(midpoint["psnr_difference"]) < 0.1
-    assert good["midpoints"]["0.5"]["psnr_true"] == pytest.approx(20 * np.log10(255 / 7.5), abs=0.3)
+    assert good["midpoints"]["0.331"]["psnr_true"] == pytest.approx(20 * np.log10(255 / 7.18), abs=0.3)
     assert swapped["midpoints_nearest"] == 1  # half-way from 19 down to 10 is 14.5 as well
 
 
@@ -114,8 +114,8 @@ def test_tstr_of_severity_is_written_beside_trtr_and_levels_without_pairs_are_co
     assert float(rows[0]["low"]) - 0.0005 <= float(rows[0]["value"]) <= float(rows[0]["high"]) + 0.0005  # rounded
     assert "Severity regression" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert any(line.startswith("1 learned level of severe without pairs") for line in report.lines)
-    assert list(metrics["sweeps"]["severe"]["levels"]) == ["0.333", "0.667"]
-    assert list(metrics["sweeps"]["severe"]["midpoints"]) == ["0.5", "0.833"]  # midpoints need no pairs
+    assert list(metrics["sweeps"]["severe"]["levels"]) == ["0.387", "0.5"]
+    assert list(metrics["sweeps"]["severe"]["midpoints"]) == ["0.443", "0.559"]  # midpoints need no pairs
 
 
 def test_a_generator_of_one_level_has_no_severity_sweep(metrics, evaluated):
