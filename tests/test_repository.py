@@ -106,7 +106,7 @@ def test_ci_can_be_run():
 
 
 def test_dvc_yaml_is_short_and_no_stage_depends_on_single_modules():
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 90
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 100
     code = {dep for stage in DVC["stages"].values() for dep in stage.get("deps", ()) if dep.startswith("${code}")}
     assert code == {"${code}/networks", "${code}/training"}  # of what decides weights
     assert all((ROOT / dep.replace("${code}", CODE)).is_dir() for dep in code)

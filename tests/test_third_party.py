@@ -51,11 +51,12 @@ def test_workers_make_pairs_of_its_distortion_at_its_levels_and_record_its_versi
 
 def test_its_severity_scale_lies_between_its_levels(run):
     code = (
-        "import distort_pipeline as d; from distort_pipeline.distortions.severity_scale import parameters_at;"
-        "levels = d.presets()['five_levels']['posterize'];"
-        "print(parameters_at('posterize', levels, 0.4), parameters_at('posterize', levels, 0.5))"
+        "import distort_pipeline as d;"
+        "from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale;"
+        "scale = LevelScale('posterize', d.presets()['five_levels']['posterize'], declared_scale('posterize'));"
+        "print(scale.severities[2], scale.parameters_at(0.5), scale.parameters_at(0.4))"
     )
-    assert run("-c", code) == "{'values': 16} {'values': 11}\n"
+    assert run("-c", code) == "0.5 {'values': 8} {'values': 12}\n"
     listed = run("-m", "distort_pipeline", "list")
     assert "posterize: values; presets paper_like, five_levels" in listed
 

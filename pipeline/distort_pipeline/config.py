@@ -30,6 +30,8 @@ RUNTIME_ONLY = (
     "loggers",
 )  # settings without influence on any byte of a store
 
+DATE = r"\d{4}-\d{2}-\d{2}"
+
 Value = TypeVar("Value")
 
 
@@ -42,6 +44,7 @@ class Range:
         "exclusiveMinimum": operator.gt,
         "exclusiveMaximum": operator.lt,
         "multipleOf": lambda value, unit: value % unit == 0,
+        "pattern": lambda text, pattern: re.fullmatch(pattern, text) is not None,
         "enum": lambda value, names: value in names,
         "minItems": lambda values, count: len(values) >= count,
         "maxItems": lambda values, count: len(values) <= count,
@@ -417,5 +420,8 @@ class ExportConfig(ConfigSection):
     manifest: str | None = setting(None, "Manifest for --with-truth; null: beside the corpus.", option=True)
     seed: int = setting(0, "Seed of the trials of a study.", option=True)
     study_sessions: int = setting(20, "Sessions of a study.", POSITIVE, option=True)
+    date: str | None = setting(
+        None, "Date of publication, YYYY-MM-DD, for card and Croissant.", Range("a date", pattern=DATE), option=True
+    )
     study_trials: int = setting(60, "Trials per session of a study.", Range("10 or more", minimum=10), option=True)
     workers: int = setting(2, WORKERS_HELP, FROM_0, option=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from distort_pipeline.commands.inputs import sample_folder
+from distort_pipeline.commands.inputs import SAMPLE
 from distort_pipeline.data.images import fingerprint, has_blocks, heavy_compression, jpeg_quality, near_copies
 
 
@@ -20,7 +20,7 @@ def read(data):
 
 @pytest.fixture(scope="module")
 def sample_images():
-    return [np.asarray(PILImage.open(path).convert("RGB")) for path in sorted(sample_folder().glob("*.png"))]
+    return [np.asarray(PILImage.open(path).convert("RGB")) for path in sorted(SAMPLE.glob("*.png"))]
 
 
 def test_photographs_are_no_near_copies_and_have_no_blocks(sample_images):

@@ -2,12 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import yaml
 from small_models import card_of
 
 from distort_pipeline.commands.inputs import PRETRAINED
 from distort_pipeline.data.files import read_json, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import VERSION, LearningReport, NetworkCard, read_card
+from distort_pipeline.models.readme import readme
 from distort_pipeline.models.store import (
     HISTOGRAMS,
     ValidationHistograms,
@@ -159,3 +161,13 @@ def test_a_card_says_how_its_model_was_made(network, changes, origin):
     learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter",)) if network.parts else None
     card = dataclasses.replace(card, learning=learning, **changes)
     assert origin in card.origin
+
+
+def test_a_readme_has_the_head_of_a_model_on_the_hub():
+    card = read_card(PRETRAINED / "jpeg")
+    _, head, text = readme(card).split("---\n", 2)
+    fields = yaml.safe_load(head)
+    (result,) = fields["model-index"][0]["results"]
+    assert fields["library_name"] == "distort-pipeline"
+    assert {row["type"]: row["value"] for row in result["metrics"]}["jsd_nss"] == round(card.figures.jsd_nss, 5)
+    assert text.startswith(f"\n# Generator: {card.distortion}\n")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as PILImage
 
 from distort_pipeline import distortions
-from distort_pipeline.commands.inputs import sample_folder
+from distort_pipeline.commands.inputs import SAMPLE
 from distort_pipeline.distortions import DISTORTIONS
 from distort_pipeline.distortions.jpeg import coarseness, quality_of
 from distort_pipeline.distortions.presets import PRESETS
@@ -32,7 +32,7 @@ def levels_of(name, *levels):
 
 @pytest.fixture(scope="module")
 def image():
-    with PILImage.open(sample_folder() / "budgie-backgrounds__canyon-wren.png") as opened:
+    with PILImage.open(SAMPLE / "budgie-backgrounds__canyon-wren.png") as opened:
         return np.asarray(opened.convert("RGB"))[100:356, 200:456]
 
 

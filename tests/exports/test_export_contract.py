@@ -24,7 +24,7 @@ FORMATS = EXPORTS.names()
 def exported(request, finished_corpus, tmp_path_factory):
     """The format's name, and an export in it."""
     out = tmp_path_factory.mktemp(request.param) / "export"
-    export.run(ExportConfig(format=request.param, workers=0), finished_corpus, out)
+    export.run(ExportConfig(format=request.param, date="2026-11-30", workers=0), finished_corpus, out)
     return request.param, out
 
 
@@ -85,11 +85,15 @@ def test_every_photograph_is_attributed(exported):
     assert {(row["licence"], row["source"]) for row in rows} == {("CC0-1.0", "tests")}
 
 
-def test_croissant_describes_every_column(exported):
+def test_croissant_describes_every_column_and_the_synthetic_origin(exported, corpus):
     name, out = exported
     document = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
-    assert document["conformsTo"] == ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
-    assert {key for key in document if key.startswith("rai:")} >= {"rai:dataCollection", "rai:dataLimitations"}
+    assert document["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+    assert document["datePublished"] == "2026-11-30"
+    assert document["prov:wasDerivedFrom"]["@id"].endswith(corpus.metadata.manifest_digest)
+    for model in corpus.metadata.models.values():
+        assert model.digest[:16] in document["prov:wasGeneratedBy"]["prov:label"]
+    assert {key for key in document if key.startswith("rai:")} >= {"rai:dataCollection", "rai:dataSocialImpact"}
     columns = [field["source"]["extract"]["column"] for field in document["recordSet"][0]["field"]]
     table, images = document["distribution"]
     assert columns == list(rows_of(out / table["contentUrl"])[0])

@@ -35,7 +35,7 @@ def written(source, parts, tmp_path):
     """The folder of the exported parts."""
     for part in parts:
         PngFolder().write_part(source, part, tmp_path)
-    write_documents(PngFolder(), source, parts, tmp_path, "png_folder")
+    write_documents(PngFolder(), source, parts, tmp_path, "png_folder", date=None)
     return tmp_path
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distort_pipeline.commands.inputs import PRETRAINED, resolve_inputs, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, SAMPLE, resolve_inputs
 from distort_pipeline.config import GenerateConfig, IngestConfig
 from distort_pipeline.data.corpora import open_corpus
 from distort_pipeline.data.manifests import read_manifest
@@ -18,7 +18,7 @@ BATCH = 2
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    return resolve_inputs(sample_folder(), tmp_path_factory.mktemp("significances") / "corpus", IngestConfig())[0]
+    return resolve_inputs(SAMPLE, tmp_path_factory.mktemp("significances") / "corpus", IngestConfig())[0]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ class Contents:
     tiles: set[int] = field(default_factory=set)
     sizes: set[tuple[int, int]] = field(default_factory=set)  # (height, width) px
     flagged: int = 0  # samples of rejected batches
+    date: str | None = None  # of publication, YYYY-MM-DD
 
     @property
     def count(self) -> int:
@@ -48,6 +49,9 @@ class Contents:
 
 PAPER = """L.-H. Chen, C. G. Bampis, Z. Li, A. C. Bovik, "Learning to Distort Images Using Generative Adversarial
 Networks", IEEE Signal Processing Letters 27, 2020, doi 10.1109/LSP.2020.3040656"""
+SOCIAL_IMPACT = """Measures of quality decide which pictures are sent, kept or shown. A measure trained on these images
+prefers what the generators and the photographs given have taught it: check it on ratings by people before it decides
+for people."""
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # names in `datasets`
 # https://huggingface.co/docs/hub/repositories-licenses, in 2026; without licences of single models, and `unknown`
 HUB_LICENCES = {
@@ -79,8 +83,9 @@ def dataset_card(
     """Return the card of an export in the format `name`; `licences` are counts of its photographs."""
     metadata = source.corpus.metadata
     true = " `true` images are the true distortion of the same tile, made again." if source.with_truth else ""
+    published = f" Published on {contents.date}." if contents.date else ""
     return f"""---
-{yaml.safe_dump(_head(exporter, contents, licences), sort_keys=False, allow_unicode=True)}---
+{yaml.safe_dump(_head(exporter, source, contents, licences), sort_keys=False, allow_unicode=True)}---
 
 # {title(contents)}
 
@@ -137,13 +142,15 @@ For pretraining, for ranking, for stress tests of quality measures. Not for clai
 rated the samples. A generator only approximates the distortion that it learned: `JSD_NSS` in the corpus's report is its
 distance. The content is as varied as the photographs, {len(contents.images)} here.
 
+{SOCIAL_IMPACT}
+
 ## Distribution
 
 The photographs, by licence; the distorted images are adaptations of the photographs, under the same terms:
 
 {_licences(licences)}
 
-The licence and source of each photograph are in `attributions.csv`.
+The licence and source of each photograph are in `attributions.csv`.{published}
 
 ## Maintenance
 
@@ -181,15 +188,25 @@ def _hub_id(licence: str) -> str:
     return identifier if identifier in HUB_LICENCES else "other"
 
 
-def _head(exporter: ExportFormat, contents: Contents, licences: Mapping[str, int]) -> dict[str, object]:
+def _head(
+    exporter: ExportFormat, source: ExportSource, contents: Contents, licences: Mapping[str, int]
+) -> dict[str, object]:
+    """Return the fields of a dataset card on the Hugging Face Hub."""
     size = next((category for limit, category in SIZES if contents.count < limit), "10M<n<100M")
     return {
         "pretty_name": title(contents),
         "license": licence_id(licences),
+        "annotations_creators": ["machine-generated", *_raters(source)],
+        "source_datasets": ["original"],
+        "task_categories": ["image-to-image"],
         "size_categories": [size],
         "tags": ["image-quality-assessment", "image-distortion", "synthetic"],
         **exporter.card_head(sorted(contents.splits)),
     }
+
+
+def _raters(source: ExportSource) -> list[str]:
+    return ["crowdsourced"] if any(store.of_people for store in source.added) else []
 
 
 def _scores_heading(source: ExportSource) -> str:

@@ -6,9 +6,9 @@ README.md           the card
 croissant.json      the description for machines
 SHA256SUMS          checksums of all files, for `sha256sum --check`
 
-Croissant 1.0 is JSON-LD, here with the fields of the RAI extension: https://docs.mlcommons.org/croissant/docs/
-croissant-spec.html and croissant-rai-spec.html. It does not support Zarr, and treats shards of images as plain files,
-so the only record set is the table of all samples.
+Croissant 1.1 is JSON-LD, here with the fields of the RAI extension, and of PROV-O for the synthetic origin:
+https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html and croissant-rai-spec.html. It does not support Zarr,
+and treats shards of images as plain files, so the only record set is the table of all samples.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from distort_pipeline.data.files import write_bytes, write_csv
 from distort_pipeline.data.manifests import ATTRIBUTIONS, write_attributions
 from distort_pipeline.exports import Exported, ExportFormat, ExportSource, Part
-from distort_pipeline.exports.card import PAPER, Contents, dataset_card, licence_id, title
+from distort_pipeline.exports.card import PAPER, SOCIAL_IMPACT, Contents, dataset_card, licence_id, title
 
-NAMES = """@language @vocab citeAs column conformsTo cr rai data dataType dct equivalentProperty examples extract field
-fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references
-regex repeated replace samplingRate sc separator source subField transform"""
+NAMES = """annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field fileProperty
+fileObject fileSet format includes isArray isLiveDataset jsonPath key md5 parentField path readLines recordSet
+references regex repeated replace samplingRate sdVersion separator source subField transform unArchive value"""
 OTHERS = {  # not of the vocabulary `cr`
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -38,10 +38,10 @@ OTHERS = {  # not of the vocabulary `cr`
     "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "sc": "https://schema.org/",
+    "prov": "http://www.w3.org/ns/prov#",
 }
-CONTEXT = {
-    name: OTHERS.get(name, f"cr:{name}") for name in NAMES.split()
-}  # the standard one: readers warn about any other
+# appendix 1 of the specification, prov, and what mlcroissant asks for
+CONTEXT = {**OTHERS, **{name: f"cr:{name}" for name in NAMES.split()}}
 Document = Mapping[str, object]
 TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}  # others are sc:Text
 METHOD = "https://doi.org/10.1109/LSP.2020.3040656"
@@ -60,17 +60,36 @@ def croissant(
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": f"distorted-images-{source.corpus.metadata.digest[:12]}-{name}",
         "description": f"{title(contents)}: photographs and the same photographs distorted by trained generators.",
         "license": licence_id(licences),
         "url": METHOD,
         "citeAs": " ".join(PAPER.split()),
         "version": "1.0.0",
+        **({"datePublished": contents.date} if contents.date else {}),
         "keywords": ["image quality assessment", "image distortion", *contents.samples],
+        **_origin(source),
         **_responsibility(contents, rated=rated),
         "distribution": _distribution(exporter, table_digest),
         "recordSet": [_record_set({**dict.fromkeys(contents.location_columns, str), **source.column_types})],
+    }
+
+
+def _origin(source: ExportSource) -> Document:
+    """Return the synthetic origin in the words of PROV-O: from which photographs, and by which generators."""
+    metadata = source.corpus.metadata
+    weights = ", ".join(f"{name} {model.digest[:16]}" for name, model in sorted(metadata.models.items()))
+    return {
+        "prov:wasDerivedFrom": {"@id": f"urn:sha256:{metadata.manifest_digest}"},
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": f"Synthetic: photographs distorted by trained generators; digests of the weights: {weights}",
+        },
+        "prov:wasAttributedTo": {
+            "@type": "prov:SoftwareAgent",
+            "prov:label": f"distort-pipeline {metadata.packages.get('distort-pipeline', '')}".rstrip(),
+        },
     }
 
 
@@ -96,6 +115,7 @@ def _responsibility(contents: Contents, *, rated: bool) -> Document:
         ],
         "rai:dataBiases": ["Content is that of the photographs given, which were not chosen to represent anything."],
         "rai:personalSensitiveInformation": ["Photographs can show people; nothing is recorded about them."],
+        "rai:dataSocialImpact": " ".join(SOCIAL_IMPACT.split()),
         "rai:dataReleaseMaintenancePlan": "None: a new version has another digest.",
     }
 
@@ -147,11 +167,12 @@ CARD, CROISSANT, CHECKSUMS = "README.md", "croissant.json", "SHA256SUMS"
 
 
 def write_documents(
-    exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], out: Path, name: str
+    exporter: ExportFormat, source: ExportSource, parts: Sequence[Part], out: Path, name: str, *, date: str | None
 ) -> list[Path]:
     """Write all documents except the checksums, and return the files; `name` is the format's."""
     first = parts[0]
-    contents = Contents(location_columns=tuple(_location(exporter, source, first, source.samples(first)[0])))
+    location = _location(exporter, source, first, source.samples(first)[0])
+    contents = Contents(location_columns=tuple(location), date=date)
     columns = [*contents.location_columns, *source.column_types]
     table = write_csv(out / exporter.table, columns, _rows(exporter, source, parts, contents))
     attributions = [row for row in source.corpus.attributions() if row.image in contents.images]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import yaml
+
 from distort_pipeline.models.card import COMPOSED, LearnedLevel, ModelCard
 from distort_pipeline.records import canonical
 
@@ -22,9 +24,33 @@ Applies a learned approximation of **{distortion}** {levels} to photographs.
 
 
 def readme(card: ModelCard) -> str:
-    """Return the model card as Markdown."""
-    if card.network.kind == COMPOSED:
-        return _composed_readme(card)
+    """Return the model card as Markdown, with the YAML head of a model on the Hugging Face Hub."""
+    text = _composed_readme(card) if card.network.kind == COMPOSED else _network_readme(card)
+    return f"---\n{yaml.safe_dump(_head(card), sort_keys=False, allow_unicode=True)}---\n\n{text}"
+
+
+def _head(card: ModelCard) -> dict[str, object]:
+    """Return the fields of the head; no licence, as the photographs learned from may set one."""
+    figures, data = card.figures, card.data
+    values = {
+        "jsd_nss": figures.jsd_nss,
+        "jsd_nss_identity": figures.jsd_nss_pristine,
+        "delta_psnr_db": figures.delta_psnr_db,
+    }
+    result = {
+        "task": {"type": "image-to-image"},
+        "dataset": {"name": f"{data.val_images} validation images", "type": "pairs", "revision": data.pairs_digest},
+        "metrics": [{"type": name, "value": round(value, 5)} for name, value in values.items()],
+    }
+    return {
+        "library_name": "distort-pipeline",
+        "pipeline_tag": "image-to-image",
+        "tags": ["image-distortion", "image-quality-assessment", card.distortion],
+        "model-index": [{"name": f"{card.distortion}-{card.weights_digest[:12]}", "results": [result]}],
+    }
+
+
+def _network_readme(card: ModelCard) -> str:
     figures, network, data, train = card.figures, card.network, card.data, card.settings.train
     noise = f"{network.noise_channels} noise channels a scale" if network.noise_channels else "deterministic"
     crops = f"{train['batch_size']} crops of {train['crop_px']} px"

@@ -79,7 +79,8 @@ def run(
         results = run_tasks(write_part, tasks, workers or Workers(config.workers))
         for _ in track(results, total=len(parts), label="export", unit="batches", done=len(finished)):
             pass
-        files = [*exporter.finish(source, parts, work), *write_documents(exporter, source, parts, work, config.format)]
+        files = exporter.finish(source, parts, work)
+        files += write_documents(exporter, source, parts, work, config.format, date=config.date)
         names = [part.batch for part in parts]
         _note_tables(ledger, files, work, names)
         entries = ledger.entries([*names, TABLES])

@@ -10,9 +10,14 @@ LEVELS = {
     "paper_like": ({"values": 8},),
     "five_levels": ({"values": 32}, {"values": 16}, {"values": 8}, {"values": 4}, {"values": 2}),
 }
-# the amount is the distance of two values, 0 for all 256
+# the amount is the distance of two values beyond 1, so 0 for all 256
 SEVERITY_SCALE = SeverityScale(
-    "values", lambda values: 255 / (values - 1) - 1, lambda amount: round(255 / (amount + 1)) + 1, geometric=True
+    "values",
+    half=8,
+    strongest=2,
+    amount=lambda values: 255 / (values - 1) - 1,
+    value=lambda amount: round(255 / (amount + 1)) + 1,
+    geometric=True,
 )
 
 
