@@ -16,6 +16,7 @@ import cv2
 import yaml
 
 from distort_pipeline.data.files import write_bytes, write_json
+from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.pairs import PairStore, open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.full_reference import psnr
@@ -24,7 +25,7 @@ from distort_pipeline.metrics.nss_features import luma
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
 from distort_pipeline.models.store import load_generator
 from distort_pipeline.records import Image
-from distort_pipeline.reports.side_by_side import amplified_residual, png_bytes, side_by_side
+from distort_pipeline.reports.side_by_side import amplified_residual, side_by_side
 
 BUILD = Path("build")
 DISTORTION = "jpeg"
@@ -61,7 +62,7 @@ def main() -> None:
             identity_bits=metrics["pristine"]["jsd_nss"],
             side_px=shown["side_px"],
         )
-        write_bytes(out / f"{figure}.png", png_bytes(drawn))
+        write_bytes(out / f"{figure}.png", marked_png(drawn))
     print(table(metrics, names))
 
 
