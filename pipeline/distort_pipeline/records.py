@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.errors import PipelineError, did_you_mean
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"  # what a JSON file can hold
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from distort_pipeline.data.sources import Source, open_source, read_bytes
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import track
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, feature_divergences, nss_histograms
-from distort_pipeline.records import Image, Report, derive_seed
+from distort_pipeline.records import Image, Json, Report, derive_seed
 
 
 def distort_files(
@@ -110,7 +109,7 @@ def _usable(source: Source, unusable: list[str]) -> Iterator[tuple[str, Image]]:
             yield entry.path, image
 
 
-def score_folders(a: Path, b: Path) -> tuple[Report, dict[str, Any]]:
+def score_folders(a: Path, b: Path) -> tuple[Report, dict[str, Json]]:
     """Return JSD_NSS and the divergence of each NSS feature in bits, between all images of `a` and all of `b`."""
     pooled, lines, counts = [], [], []
     for source in (a, b):
@@ -127,13 +126,13 @@ def score_folders(a: Path, b: Path) -> tuple[Report, dict[str, Any]]:
         counts.append(len(histograms))
         lines += unusable
     bits = feature_divergences(pooled[0], pooled[1])
-    values = {"images": counts, "jsd_nss": bits[JSD_NSS], "features": bits}
+    values: dict[str, Json] = {"images": counts, "jsd_nss": bits[JSD_NSS], "features": bits}
     lines.append(f"JSD_NSS {bits[JSD_NSS]:.5f} bits between {counts[0]} images of {a} and {counts[1]} of {b}")
     lines += [f"  {name:8} {bits[name]:.5f}" for name in NSS_FEATURES]
     return Report("score", {"jsd_nss": bits[JSD_NSS]}, tuple(lines)), values
 
 
-def listed(models: Path | None = None) -> tuple[Report, dict[str, Any]]:
+def listed(models: Path | None = None) -> tuple[Report, dict[str, Json]]:
     """Return the true distortions with parameters and presets, and the generators with levels, origin and verdict."""
     distortions, generators = list_distortions(), list_generators(models)
     lines = ["distortions: the codec or algorithm itself"]
@@ -151,7 +150,7 @@ def listed(models: Path | None = None) -> tuple[Report, dict[str, Any]]:
             f"    {generator.origin}",
             f"    {generator.verdict}; in {generator.folder}",
         ]
-    values = {
+    values: dict[str, Json] = {
         "distortions": {name: asdict(about) for name, about in distortions.items()},
         "generators": {
             name: {**asdict(generator), "folder": str(generator.folder), "verdict": generator.verdict}

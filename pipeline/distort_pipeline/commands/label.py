@@ -39,7 +39,7 @@ from distort_pipeline.data.labels import (
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.metrics.full_reference import COMPUTED
-from distort_pipeline.records import Image, Report, digest, row
+from distort_pipeline.records import Image, Json, Report, digest, row
 from distort_pipeline.versions import package_versions
 
 METRIC_BATCH_SIZE = 8  # images of one size
@@ -263,7 +263,7 @@ def _build(store: CorpusStore, settings: MetricSettings | RatingSettings) -> Sta
 
 
 def _publish(
-    build: StagedStore, store: CorpusStore, settings: MetricSettings | RatingSettings, **further: object
+    build: StagedStore, store: CorpusStore, settings: MetricSettings | RatingSettings, **further: Json
 ) -> None:
     entries = Ledger(build.work).entries(store.batch_names())
     values = row(settings)

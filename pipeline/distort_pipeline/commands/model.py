@@ -122,7 +122,8 @@ def _write_parts(generator: Any, card: ModelCard, work: Path, model_format: str)
 
     arrays, described = composed_arrays(generator)
     if generator.jpeg is not None:
-        described["jpeg"] |= {"luma": generator.jpeg.luma.tolist(), "chroma": generator.jpeg.chroma.tolist()}
+        tables = {"luma": generator.jpeg.luma.tolist(), "chroma": generator.jpeg.chroma.tolist()}
+        described["jpeg"] = {"subsampling": generator.jpeg.subsampling, **tables}
     write_json(work / "generator.json", {"distortion": card.distortion, **described})
     write_arrays(work / "parts.safetensors", {k: array for k, array in arrays.items() if not k.startswith(BODY)})
     write_bytes(work / "README.md", exported_parts_readme(card, NAMES[model_format]).encode())

@@ -12,12 +12,11 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from distort_pipeline.data.files import (
     WRITTEN,
@@ -36,6 +35,7 @@ from distort_pipeline.data.files import (
 from distort_pipeline.data.leases import hold_lease
 from distort_pipeline.data.remote import RemotePath, network_errors
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Json
 from distort_pipeline.scratch import sweep
 
 LABELS = "labels"  # folder of a corpus for its labels, each a store
@@ -326,7 +326,7 @@ class StagedStore:
             raise PipelineError(f"cannot write in {self.work.parent}: {error.strerror or error}") from None
         return self.work
 
-    def publish(self, metadata: dict[str, Any]) -> None:
+    def publish(self, metadata: Mapping[str, Json]) -> None:
         """Write the metadata and move the finished staging folder to `out`, without partial files of killed writers.
 
         The digests of all files are kept for `verify`.

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.arrays import PIXELS, find_array, open_group, shard_files
 from distort_pipeline.data.corpus_metadata import BatchReport, CorpusMetadata
-from distort_pipeline.data.files import Ledger
+from distort_pipeline.data.files import Ledger, LedgerEntry
 from distort_pipeline.data.manifests import ATTRIBUTIONS, Attribution, read_attributions
 from distort_pipeline.data.plans import sample_runs, tile_shard
 from distort_pipeline.data.remote import as_path
@@ -217,7 +217,7 @@ class CorpusStore:
         """Return the report of every batch, in order."""
         return [BatchReport.load(self.folder / "reports" / f"{name}.json") for name in self.batch_names()]
 
-    def ledger(self) -> list[dict[str, Any]]:
+    def ledger(self) -> list[LedgerEntry]:
         """Return the ledger entries of all shards, tiles first."""
         return Ledger(self.folder).entries(self.tile_shard_names() + self.batch_names())
 

@@ -15,7 +15,7 @@ from distort_pipeline.data.plans import CorpusPlan, TileOverlap, overlap
 from distort_pipeline.data.requests import Request
 from distort_pipeline.data.tables import read_table
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import ImageRecord, Judgement, ModelVerdict, SampleRecord, canonical, digest
+from distort_pipeline.records import ImageRecord, Json, Judgement, ModelVerdict, SampleRecord, canonical, digest
 
 KIND = "corpus"
 VERSION = 6
@@ -137,7 +137,7 @@ class CorpusMetadata:
             raise PipelineError(f"{path} is damaged: its conditions, samples and batches are of different names")
         return metadata
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return the JSON object that `load` reads."""
         return dataclasses.asdict(self)
 
@@ -319,7 +319,7 @@ class BatchReport:
             raise PipelineError(f"{path} is of version {document.get('version')!r}; this program reads {VERSION} only")
         return from_json(cls, document, path)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return the JSON object that `load` reads."""
         fields = dataclasses.asdict(self)
         return fields if self.target else {name: value for name, value in fields.items() if name != "target"}

@@ -20,7 +20,7 @@ from distort_pipeline.data.files import from_json, read_json, read_metadata, wri
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.metrics.evaluation import QualityPair, Row
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.records import ModelVerdict, digest
+from distort_pipeline.records import Json, ModelVerdict, digest
 from distort_pipeline.versions import package_versions
 
 KIND = "evaluation"
@@ -67,7 +67,7 @@ class EvaluationMetadata:
         default_factory=lambda: package_versions((backend_name(), *PACKAGES))
     )  # name → version
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Json]:
         """Return the content of store.json."""
         counts = {"images": self.images, "too_small": self.too_small}
         fields_here = {name: entry for name, entry in asdict(self).items() if name not in counts}
@@ -213,7 +213,7 @@ def _sweep(values: Mapping[str, Any]) -> SweepMetrics:
 def plain(value: Any) -> Any:
     """Return `value` as plain JSON: numbers rounded, without None entries, a QualityPair's values in its parent."""
     if is_dataclass(value):
-        flat: dict[str, Any] = {}
+        flat: dict[str, object] = {}
         for column in fields(value):
             entry = getattr(value, column.name)
             flat |= vars(entry) if isinstance(entry, QualityPair) else {column.name: entry}

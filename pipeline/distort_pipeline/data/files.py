@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Required, TypedDict, TypeVar
 
 from google_crc32c import extend, value
 
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.records import digest
+from distort_pipeline.records import Json, digest
 
 Record = TypeVar("Record")
 
@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"{path} is damaged: {error}") from None
 
 
-def stored_metadata(folder: Path) -> dict[str, Any]:
+def stored_metadata(folder: Path) -> dict[str, Json]:
     """Return the metadata in store.json of `folder`; empty without one; PipelineError if damaged."""
     metadata = read_json(folder / STORE) if (folder / STORE).is_file() else {}
     return metadata if isinstance(metadata, dict) else {}
@@ -207,7 +207,7 @@ def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def to_json(record: Any) -> dict[str, Any]:
+def to_json(record: Any) -> dict[str, Json]:
     """Return the fields of a dataclass as JSON values, for `from_json`; optional fields that are None are left out."""
     return {
         field.name: _plain(value)
@@ -291,7 +291,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(metadata: Mapping[str, Json]) -> dict[str, Json]:
     """Return `metadata` with `seal`, the digest of all other fields, for `verify`."""
     fields = {name: value for name, value in metadata.items() if name != "seal"}
     return {**fields, "seal": digest(fields)}
@@ -303,6 +303,26 @@ def is_sealed(metadata: object) -> bool:
         return isinstance(metadata, dict) and metadata == sealed(metadata)
     except ValueError:  # NaN, or text that is not Unicode: never sealed
         return False
+
+
+class LedgerEntry(TypedDict, total=False):
+    """The ledger's entry of a finished shard; each kind of store has some of the fields, all have the first two."""
+
+    shard: Required[str]
+    digest: Required[str]  # of the fields below, but for `side_by_side`
+    samples: int
+    tiles: int
+    pairs: int
+    pixels: str  # digests
+    records: str
+    values: str
+    report: str
+    truth: str
+    arrays: Mapping[str, str]  # column → digest of its pixels
+    files: Mapping[str, str]  # path → SHA-256
+    missing: Sequence[Mapping[str, str]]  # image, distortion and reason of each that could not be used
+    accepted: bool | None  # of a batch; None: not judged
+    side_by_side: str  # digest of a PNG
 
 
 class Ledger:
@@ -317,7 +337,7 @@ class Ledger:
         self.work = folder
         self.folder = folder / "ledger"
 
-    def note(self, name: str, entry: dict[str, Any], files: Iterable[Path] = ()) -> None:
+    def note(self, name: str, entry: LedgerEntry, files: Iterable[Path] = ()) -> None:
         """Mark the shard `name` as finished, with its counts and digests; `files` are its files and folders."""
         data = json_bytes(entry)
         path = self.folder / f"{name}.json"
@@ -355,7 +375,7 @@ class Ledger:
         paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return {path.stem for path in paths if path.stat().st_size}.intersection(names)
 
-    def entries(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def entries(self, names: Sequence[str]) -> list[LedgerEntry]:
         """Return the entries of `names`, in order; PipelineError if missing or damaged."""
         return [read_json(self.folder / f"{name}.json") for name in names]
 

@@ -14,12 +14,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from distort_pipeline.data.corpora import CorpusStore
-from distort_pipeline.data.files import Ledger, read_metadata
+from distort_pipeline.data.files import Ledger, LedgerEntry, read_metadata
 from distort_pipeline.data.lists import Row, csv_table, list_text
 from distort_pipeline.data.tables import ARROW, read_records, write_table
 from distort_pipeline.errors import PipelineError
@@ -215,8 +215,8 @@ def write_values(folder: Path, batch: str, values: Sequence[Any], kind: type[Any
     """Write the values of one batch, then the ledger entry."""
     path = value_path(folder, batch)
     write_table(path, values, kind)
-    entry = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
-    Ledger(folder).note(batch, {**entry, "digest": digest(entry)}, [path])
+    fields = {"shard": batch, "samples": len(values), "values": digest_rows(values)}
+    Ledger(folder).note(batch, cast(LedgerEntry, {**fields, "digest": digest(fields)}), [path])
 
 
 def with_labels(table: pa.Table, corpus: CorpusStore) -> pa.Table:

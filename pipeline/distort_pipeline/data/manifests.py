@@ -11,7 +11,6 @@ import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from distort_pipeline.data.files import write_bytes
 from distort_pipeline.errors import PipelineError
@@ -109,10 +108,10 @@ def write_rejected(path: Path, rows: Sequence[Rejected]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def _metadata(line: str, path: Path) -> dict[str, Any]:
+def _metadata(line: str, path: Path) -> dict[str, str]:
     if not is_manifest(line):
         raise PipelineError(f"{path}, line 1: no metadata of a manifest; `distort-pipeline ingest` makes manifests")
-    metadata: dict[str, Any] = json.loads(line)
+    metadata = json.loads(line)
     if metadata.get("version") != VERSION:
         raise PipelineError(
             f"{path}, line 1: manifest version {metadata.get('version')!r}, but this program reads {VERSION}; "

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distort_pipeline.data.arrays import open_group
-from distort_pipeline.data.files import Ledger, read_metadata
+from distort_pipeline.data.files import Ledger, LedgerEntry, read_metadata
 from distort_pipeline.data.remote import as_path
 from distort_pipeline.data.shards import TileArray, read_image
 from distort_pipeline.data.tables import read_records, read_table
@@ -92,7 +92,7 @@ class PairStore:
         """Return the records of `split` as an Arrow table."""
         return read_table(self._record_paths(split), PairRecord)
 
-    def ledger(self) -> list[dict[str, Any]]:
+    def ledger(self) -> list[LedgerEntry]:
         """Return the ledger entries of all shards, in order."""
         return Ledger(self.folder).entries(self.shard_names("train") + self.shard_names("val"))
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Json
 
 SCHEMES = ("s3://",)
 ATTEMPTS = 6  # of each request: about half a minute with the waits in between
@@ -37,7 +38,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     return cast(Path, RemotePath(text)) if text.startswith(SCHEMES) else Path(text)
 
 
-def storage_options() -> dict[str, Any]:
+def storage_options() -> dict[str, Json]:
     """Return the options of requests: limited retries, no cached listings."""
     return {
         "use_listings_cache": False,

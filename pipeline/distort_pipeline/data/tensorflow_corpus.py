@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from distort_pipeline.data.corpora import CorpusStore, require_computed
 from distort_pipeline.errors import PipelineError
@@ -34,7 +35,7 @@ def tensorflow_corpus(
     groups = np.split(indices, np.flatnonzero(np.diff(corpus.chunk_of(indices))) + 1)
     epoch = iter(range(2**31))
 
-    def chunks() -> Iterator[dict[str, Any]]:
+    def chunks() -> Iterator[dict[str, NDArray[Any]]]:
         order: Any = range(len(groups))
         if shuffle_seed is not None:
             order = make_rng(derive_seed(shuffle_seed, "epoch", next(epoch))).permutation(len(groups))

@@ -21,7 +21,7 @@ except ImportError as error:
 
     raise PipelineError("to_torch() needs PyTorch: pip install '.[torch]' in a clone of distort-pipeline") from error
 
-Item = dict[str, Any]
+Item = dict[str, "torch.Tensor | int | float | str"]
 
 
 class TorchCorpus(Dataset):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.arrays import pixel_digest
 from distort_pipeline.data.corpora import PRISTINE, CorpusStore, distorted_array, open_corpus
+from distort_pipeline.data.files import LedgerEntry
 from distort_pipeline.data.labels import LabelStore, labels_of
 from distort_pipeline.data.plans import even_quotas
 from distort_pipeline.errors import PipelineError, did_you_mean
@@ -260,14 +261,14 @@ class ExportSource:
         return frozenset(name for name, entry in self._ledger.items() if entry.get("accepted") is False)
 
     @cached_property
-    def _ledger(self) -> dict[str, dict[str, Any]]:
+    def _ledger(self) -> dict[str, LedgerEntry]:
         return {entry["shard"]: entry for entry in self.corpus.ledger()}
 
     @cached_property
     def _computed(self) -> frozenset[str]:
         return frozenset(self.corpus.metadata.settings.generate["metrics"])
 
-    def _exported(self, record: SampleRecord, added: list[dict[str, Any]], accepted: bool) -> Exported:
+    def _exported(self, record: SampleRecord, added: Sequence[Mapping[str, Value]], accepted: bool) -> Exported:
         labels: dict[str, Value] = {column: getattr(record, name) for name, column in COLUMN_OF.items()}
         for columns in added:
             labels.update(columns)

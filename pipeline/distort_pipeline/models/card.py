@@ -12,6 +12,7 @@ from distort_pipeline.data.conditions import ModelCapabilities
 from distort_pipeline.data.files import from_json, read_metadata, to_json
 from distort_pipeline.distortions.presets import default_index
 from distort_pipeline.distortions.severity_scale import LevelScale, declared_scale
+from distort_pipeline.records import Json
 
 KIND = "model"
 VERSION = 5
@@ -230,7 +231,7 @@ class ModelCard:
         levels = {self.scale.level_at(severity) for severity in set(severities)}
         return levels.pop() if len(levels) == 1 else None
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Json]:
         """Return the card as in store.json."""
         return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
 

@@ -93,7 +93,7 @@ class ValidationHistograms:
 def write_histograms(folder: Path, levels: Sequence[ValidationHistograms]) -> None:
     """Write the histograms, and the statistics if there are any, of each level, all of the same tiles."""
     statistics = [level.statistics for level in levels if level.statistics is not None]
-    judged: dict[str, Any] = {}
+    judged: dict[str, NDArray[Any]] = {}
     if statistics:
         judged = {
             "content": statistics[0].content,
@@ -243,7 +243,7 @@ def _network(card: ModelCard, weights: Arrays, precision: str, image_stats: bool
     return model
 
 
-def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
+def model_weights(folder: Path, weights_digest: str) -> dict[str, NDArray[np.float32]]:
     """Return path → array, float32, of a model folder; PipelineError if the weights do not match the digest."""
     weights, _ = read_arrays(folder / WEIGHTS)
     if arrays_digest(weights) != weights_digest:
@@ -252,14 +252,14 @@ def model_weights(folder: Path, weights_digest: str) -> dict[str, Any]:
     return {path: array.astype("float32") for path, array in weights.items()}
 
 
-def weights_of(model: keras.Model) -> dict[str, Any]:
+def weights_of(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     """Return path → array of every variable of `model`."""
     import numpy as np
 
     return {variable.path: np.asarray(variable) for variable in model.variables}
 
 
-def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> None:
+def assign_weights(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Assign the arrays of `weights` to `model`; PipelineError names an array that is missing or of another shape."""
     for variable in model.variables:
         if variable.path not in weights:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from distort_pipeline.errors import PipelineError
+from distort_pipeline.records import Json
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Pair = tuple[Pixels, Pixels]  # pristine and distorted
@@ -93,7 +93,7 @@ class Codec:
             speed = rng.uniform(-PAN_PX, PAN_PX, 2) if self.panned else None
             return _last_frame(image, VIDEO[self.name], self.quality, speed)
         buffer = io.BytesIO()
-        options: dict[str, Any] = {"quality": self.quality}
+        options: dict[str, Json] = {"quality": self.quality}
         if self.name == "AVIF":
             options["max_threads"] = 1
         elif self.name == "JPEG2000":

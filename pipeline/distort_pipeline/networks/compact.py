@@ -24,7 +24,7 @@ from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.composed import FREE_CHANNELS, GRID_PX, LATENTS
 from distort_pipeline.networks.patches import Levels, TilePosition
 from distort_pipeline.networks.signal_noise import TO_YCC
-from distort_pipeline.records import LEVELS_PER_UNIT
+from distort_pipeline.records import LEVELS_PER_UNIT, Json
 
 LEAK = 0.2
 CHANGE_GAIN = 8.0  # of what the base changed, in [-1, 1]: mostly small
@@ -140,7 +140,7 @@ class Unshuffle(keras.layers.Layer):  # type: ignore[misc]
         height, width = (side and side // self.factor for side in shape[1:3])
         return (shape[0], height, width, shape[3] * self.factor**2)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return what rebuilds the layer."""
         return {**super().get_config(), "factor": self.factor}
 
@@ -166,7 +166,7 @@ class Shuffle(keras.layers.Layer):  # type: ignore[misc]
         height, width = (side and side * self.factor for side in shape[1:3])
         return (shape[0], height, width, shape[3] // self.factor**2)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return what rebuilds the layer."""
         return {**super().get_config(), "factor": self.factor}
 

@@ -75,7 +75,7 @@ class ComposedGenerator:
             values = model.distort(values, choice, position)
         return values
 
-    def inputs(self, image: Pixels, seed: int, position: TilePosition) -> dict[str, Any]:
+    def inputs(self, image: Pixels, seed: int, position: TilePosition) -> dict[str, Levels]:
         """Return base, noise (H, W, 3) in levels, free white noise (H, W, 2) and latents (4,) of a part of an image."""
         rng = np.random.Generator(np.random.PCG64(seed))
         choice = self.choices[int(rng.integers(len(self.choices)))]

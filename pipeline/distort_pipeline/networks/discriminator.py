@@ -6,6 +6,7 @@ from typing import Any
 
 from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.layers import BatchNorm, severity_map
+from distort_pipeline.records import Json
 
 WIDTHS = (1, 2, 4, 8)  # in units of base_filters
 LEAK = 0.2
@@ -80,6 +81,6 @@ class DiscriminatorInput(keras.layers.Layer):  # type: ignore[misc]
         """Return the shape of the concatenated pair."""
         return (*input_shape[0][:-1], 6)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return the arguments of `from_config`."""
         return {**super().get_config(), "mode": self.mode}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from distort_pipeline.networks.backend import keras, ops
 from distort_pipeline.networks.codec_prior import CODEC_PRIORS, ChangedCoefficients
 from distort_pipeline.networks.noise import SLOWER, ColouredNoise
+from distort_pipeline.records import Json
 
 
 @keras.saving.register_keras_serializable(package="distort_pipeline")
@@ -45,7 +46,7 @@ class CoefficientCurves(keras.layers.Layer, ChangedCoefficients):  # type: ignor
         """Return the shape of the images."""
         return tuple(input_shape[0] if self.levels > 1 or self.image_stats else input_shape)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return the arguments of `from_config`."""
         settings = {"codec_prior": self.prior_name, "levels": self.levels, "image_stats": self.image_stats}
         return {"name": super().get_config()["name"], **settings}
@@ -81,7 +82,7 @@ class NoisePyramid(keras.layers.Layer, ColouredNoise):  # type: ignore[misc]
         """Return the shape of the image."""
         return (*input_shape[-1][:-1], 3)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return the arguments of `from_config`."""
         return {"name": super().get_config()["name"], "levels": self.levels}
 
@@ -199,7 +200,7 @@ class UpsampledConv2D(keras.layers.Layer):  # type: ignore[misc]
         batch, height, width, _ = input_shape
         return (batch, height and 2 * height, width and 2 * width, self.filters)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Json]:
         """Return the arguments of `from_config`."""
         return {
             **super().get_config(),

@@ -7,7 +7,7 @@ behind "body/". The description is JSON: which parts there are, and their few wo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,23 +19,27 @@ from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.signal_noise import SignalNoise
+from distort_pipeline.records import Json
 
 Arrays = dict[str, NDArray[Any]]
 BODY = "body/"
-LINEAR: dict[str, Any] = {kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters)}
+LINEAR: dict[str, Callable[..., Any]] = {
+    kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters)
+}
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 
 
-def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Any]]:
+def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Json]]:
     """Return the arrays of `generator` and its description; `composed_generator` makes it of them again."""
     arrays: Arrays = {"choices": np.array(generator.choices, np.int32)}
-    described: dict[str, Any] = {"noise_gain": generator.noise_gain, "linear": []}
+    linear: list[Json] = []
+    described: dict[str, Json] = {"noise_gain": generator.noise_gain, "linear": linear}
     for number, model in enumerate(generator.linear):
         name = f"linear_{number}"
         fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
         numbers = {key: value for key, value in fields.items() if not isinstance(value, np.ndarray)}
         arrays.update({f"{name}.{key}": value for key, value in fields.items() if key not in numbers})
-        described["linear"].append({"kind": type(model).__name__, **numbers})
+        linear.append({"kind": type(model).__name__, **numbers})
     if generator.codec is not None:
         described["codec"] = dataclasses.asdict(generator.codec)
     if generator.noise is not None:

@@ -33,7 +33,7 @@ from distort_pipeline.metrics.acceptance import (
 from distort_pipeline.metrics.jsd_nss import between_content_baseline, jsd_bits, jsd_nats
 from distort_pipeline.metrics.severity_sweep import HIGHEST_PSNR_DB
 from distort_pipeline.models.store import ValidationHistograms
-from distort_pipeline.records import Judgement, SampleRecord, derive_seed, make_rng
+from distort_pipeline.records import Json, Judgement, SampleRecord, derive_seed, make_rng
 
 Counts = NDArray[np.int64]
 
@@ -159,7 +159,7 @@ def _divergence(measures: BatchMeasures, pool: Counts, statistics: Sequence[Judg
     )
 
 
-def _parameters(records: Sequence[SampleRecord]) -> dict[str, Any]:
+def _parameters(records: Sequence[SampleRecord]) -> dict[str, Json]:
     """Return the parameters common to all samples, or minimum and maximum of each parameter."""
     distinct = [json.loads(text) for text in dict.fromkeys(record.parameters for record in records)]
     if len(distinct) == 1:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from distort_pipeline.data.conditions import Condition
 from distort_pipeline.data.corpora import distorted_array
 from distort_pipeline.data.corpus_metadata import BatchReport
 from distort_pipeline.data.corpus_pixels import PixelWriter, StoredTiles
-from distort_pipeline.data.files import Ledger, write_bytes
+from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
 from distort_pipeline.data.images import marked_png
 from distort_pipeline.data.plans import Batch, PlannedSample
 from distort_pipeline.data.requests import Distorted
@@ -57,7 +57,7 @@ class BatchTask:
     threads: int
 
 
-def make_batch(task: BatchTask) -> dict[str, Any]:
+def make_batch(task: BatchTask) -> LedgerEntry:
     """Write one batch: pixels, records, report, side-by-side, then the entry of the ledger. Return the entry.
 
     The network works in a thread of its own: one inference batch is scored here while the next is distorted.
@@ -235,7 +235,7 @@ def write_batch(
     report: BatchReport,
     png: bytes,
     truth: BatchTruth,
-) -> dict[str, Any]:
+) -> LedgerEntry:
     """Write the rest of a batch, then the entry of the ledger; return the entry."""
     table, report_path, png_path = (
         pixels.work / path.format(name) for path in ("records/{}.parquet", "reports/{}.json", "reports/{}.png")
@@ -244,7 +244,7 @@ def write_batch(
     write_table(table, records, SampleRecord)
     report.save(report_path)
     write_bytes(png_path, png)
-    entry = {
+    fields = {
         "shard": name,
         "samples": len(records),
         "pixels": pixels_digest,
@@ -254,7 +254,8 @@ def write_batch(
         "accepted": report.accepted,
     }
     # the side-by-side depends on the fonts of the machine: outside the digest, with a digest of its own
-    entry = {**entry, "digest": digest(entry), "side_by_side": hashlib.sha256(png).hexdigest()}
+    sha = hashlib.sha256(png).hexdigest()
+    entry = cast(LedgerEntry, {**fields, "digest": digest(fields), "side_by_side": sha})
     files = [*pixel_files, table, report_path, png_path, *([truth.file] if truth.file else [])]
     Ledger(pixels.work).note(name, entry, files)
     trim_heap()

@@ -8,21 +8,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
-from distort_pipeline.data.files import Ledger, check_free_space, write_json
+from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, write_json
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
 from distort_pipeline.exports.croissant import write_checksums, write_documents
 from distort_pipeline.exports.png_tree import ShardFormat
 from distort_pipeline.exports.source import StudySettings, matching, plan_parts
-from distort_pipeline.records import Report, digest, row
+from distort_pipeline.records import Json, Report, digest, row
 from distort_pipeline.versions import package_versions
 
 TABLES = "tables"  # name in the ledger for the files of all parts; names of batches end in a number
@@ -159,7 +159,7 @@ def _require_scale(form: str, scale: tuple[float, float] | None, score: Score) -
         )
 
 
-def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Any]:
+def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Json]:
     """Return all settings with an effect on the bytes of the export, as plain values."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
     del values["manifest"]  # its digest is that of the corpus
@@ -205,8 +205,8 @@ def _digests(files: Sequence[Path], work: Path) -> dict[str, str]:
 
 
 def _note(ledger: Ledger, name: str, digests: Mapping[str, str], files: Sequence[Path] = ()) -> None:
-    entry = {"shard": name, "files": dict(digests)}
-    ledger.note(name, {**entry, "digest": digest(entry)}, files)
+    fields = {"shard": name, "files": dict(digests)}
+    ledger.note(name, cast(LedgerEntry, {**fields, "digest": digest(fields)}), files)
 
 
 def _note_tables(ledger: Ledger, files: Sequence[Path], work: Path, names: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from distort_pipeline.data.corpus_metadata import (
     describe_corpus,
 )
 from distort_pipeline.data.corpus_pixels import create_arrays
-from distort_pipeline.data.files import Ledger, check_free_space, to_json, write_json
+from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, to_json, write_json
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
 from distort_pipeline.data.remote import RemotePath
@@ -232,7 +232,7 @@ def _bytes_needed(plan: CorpusPlan, ledger: Ledger, tiles_per_shard: int) -> int
 
 
 def _run_unfinished(
-    function: Callable[[Task], dict[str, Any]],
+    function: Callable[[Task], LedgerEntry],
     tasks: Mapping[str, Task],
     work: Path,
     workers: Workers,
@@ -268,7 +268,7 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
     return len(tasks) - len(finished)
 
 
-def _stop_at_rejection(entry: Mapping[str, Any], work: Path) -> None:
+def _stop_at_rejection(entry: LedgerEntry, work: Path) -> None:
     if entry["accepted"] is False:
         reasons = BatchReport.load(work / "reports" / f"{entry['shard']}.json").reasons
         raise PipelineError(

@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from distort_pipeline.data.arrays import (
 )
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners
-from distort_pipeline.data.files import Ledger, write_bytes
+from distort_pipeline.data.files import Ledger, LedgerEntry, write_bytes
 from distort_pipeline.data.pairs import distorted_column, val_name
 from distort_pipeline.data.shards import write_image, write_shard
 from distort_pipeline.data.sources import read_ingested
@@ -274,8 +274,9 @@ def make_shard(task: ShardTask) -> str:
         files.append(task.work / THUMBNAILS / f"{shard.name}.npz")
         write_bytes(files[-1], file.getvalue())
     tiles = sum(len(placed.tiles) for placed in shard.images)
-    entry = asdict(ShardEntry(shard.name, len(records), tiles, digests, digest_rows(records), tuple(missing)))
-    Ledger(task.work).note(shard.name, {**entry, "digest": digest(entry)}, files)
+    fields = asdict(ShardEntry(shard.name, len(records), tiles, digests, digest_rows(records), tuple(missing)))
+    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
+    Ledger(task.work).note(shard.name, entry, files)
     return shard.name
 
 

@@ -19,7 +19,7 @@ from distort_pipeline.data.arrays import create_group, create_tiles
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.external_pairs import Partners, match_pairs
-from distort_pipeline.data.files import Ledger, check_free_space, read_json, write_json
+from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, read_json, write_json
 from distort_pipeline.data.manifests import Manifest, read_manifest
 from distort_pipeline.data.pairs import KIND, VERSION
 from distort_pipeline.data.sources import read_bytes, require_images
@@ -240,7 +240,7 @@ def _metadata(
     plan: PairPlan,
     recipes: tuple[Recipe, ...],
     settings: dict[str, Any],
-    entries: list[dict[str, Any]],
+    entries: Sequence[LedgerEntry],
 ) -> dict[str, Any]:
     missing = [absent for entry in entries for absent in entry["missing"]]
     pairs = sum(entry["pairs"] for entry in entries)

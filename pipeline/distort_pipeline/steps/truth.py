@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from distort_pipeline.data.conditions import Condition, levels_of, same_level
 from distort_pipeline.data.corpora import PRISTINE
 from distort_pipeline.data.corpus_pixels import PixelWriter
-from distort_pipeline.data.files import Ledger
+from distort_pipeline.data.files import Ledger, LedgerEntry
 from distort_pipeline.data.plans import Batch, PlannedSample, ReferenceTile, tile_shard
 from distort_pipeline.data.sources import IMAGES_IN_MEMORY, read_ingested
 from distort_pipeline.data.tables import write_table
@@ -134,7 +134,7 @@ class TileTask:
         return tile_shard(self.number)
 
 
-def make_tile_shard(task: TileTask) -> dict[str, Any]:
+def make_tile_shard(task: TileTask) -> LedgerEntry:
     """Write one shard of reference tiles: pixels, records, truth, then the entry of the ledger. Return the entry."""
     slots = [reference.number for reference in task.tiles]
     pixels = PixelWriter(task.work, PRISTINE, slots, whole_images=task.whole_images)
@@ -168,14 +168,14 @@ def make_tile_shard(task: TileTask) -> dict[str, Any]:
     if task.significances:
         truth["significances"] = np.stack([_significance(task.root, tile.image) for tile in task.tiles])
     truth_file = write_truth_arrays(task.work, task.name, truth)
-    entry = {
+    fields = {
         "shard": task.name,
         "tiles": len(records),
         "pixels": pixels_digest,
         "records": digest_rows(records),
         "truth": arrays_digest(truth),
     }
-    entry = {**entry, "digest": digest(entry)}
+    entry = cast(LedgerEntry, {**fields, "digest": digest(fields)})
     Ledger(task.work).note(task.name, entry, [*pixel_files, table, truth_file])
     return entry
 

@@ -173,7 +173,7 @@ class CompactNetwork:
         for average, current in zip(self.averaged.variables, self.network.variables, strict=True):
             average.assign(decay * average + (1 - decay) * current)
 
-    def generate(self, batch: Mapping[str, Any], *, stochastic: bool) -> Any:
+    def generate(self, batch: Mapping[str, tf.Tensor], *, stochastic: bool) -> Any:
         """Return generated levels (N, H, W, 3) behind the codec; without noise and latents if not `stochastic`."""
         noise, free, latent = batch["noise"], batch["free"], batch["latent"]
         if not stochastic:
@@ -206,7 +206,7 @@ class MeanTrainer:
         self.optimizer.build(network.network.trainable_variables)
         self._step = tf.function(self._update, autograph=False)
 
-    def step(self, inputs: Inputs, number: int) -> dict[str, Any]:
+    def step(self, inputs: Inputs, number: int) -> dict[str, tf.Tensor]:
         """Train on the crops of step `number`, and return the ℓ1 distance in units of the residual's deviation."""
         warm = min(1.0, (number + 1) / 50)
         cosine = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * number / self.steps))
@@ -223,7 +223,7 @@ class MeanTrainer:
         self.network.restore(state)
         _restore_optimizer("optimizer", self.optimizer, state)
 
-    def _update(self, batch: dict[str, Any], decay: Any) -> Any:
+    def _update(self, batch: dict[str, tf.Tensor], decay: Any) -> Any:
         variables = self.network.network.trainable_variables
         with tf.GradientTape() as tape:
             generated = self.network.generate(batch, stochastic=False)
@@ -248,7 +248,7 @@ class AdversarialTrainer:
         self.loss, self.moving, self.rate, self.best, self.worse = CHANCE, False, 1.0, np.inf, 0
         self._step = tf.function(self._update, autograph=False)
 
-    def step(self, inputs: Inputs, number: int) -> dict[str, Any]:
+    def step(self, inputs: Inputs, number: int) -> dict[str, tf.Tensor]:
         """Train on the crops of step `number`, and return the losses; G is held while D is at chance."""
         settings = self.settings
         anneal = self.rate * min(1.0, 2.0 * (1 - number / self.steps) + 0.05)
@@ -292,7 +292,7 @@ class AdversarialTrainer:
         self.loss, moving, self.rate, self.best, worse = (float(value) for value in state["progress"])
         self.moving, self.worse = bool(moving), int(worse)
 
-    def _update(self, batch: dict[str, Any], moves: Any, penalise: Any, number: Any) -> dict[str, Any]:
+    def _update(self, batch: dict[str, tf.Tensor], moves: Any, penalise: Any, number: Any) -> dict[str, tf.Tensor]:
         settings = self.settings
         x = batch["pristine"] / LEVELS_PER_UNIT - 1.0
         side = x.shape[1]
@@ -355,7 +355,7 @@ def assign(network: keras.Model, values: Any) -> None:
         variable.assign(value)
 
 
-def _tensors(inputs: Inputs) -> dict[str, Any]:
+def _tensors(inputs: Inputs) -> dict[str, tf.Tensor]:
     return {name: tf.constant(inputs[name]) for name in ORDER}
 
 

@@ -89,7 +89,7 @@ class GANTrainer:
         self.generator_optimizer = self._adam("generator_adam", networks.generator_lr, self.generator)
         self.discriminator_optimizer = self._adam("discriminator_adam", networks.discriminator_lr, self.discriminator)
 
-    def discriminator_loss(self, real: Any, fake: Any) -> tuple[Any, dict[str, Any]]:
+    def discriminator_loss(self, real: Any, fake: Any) -> tuple[Any, dict[str, keras.KerasTensor]]:
         """Return D's loss over its logits of (x, y) and of (x, G(x)), and its figures."""
         loss = losses.discriminator_hinge(real, fake)
         # the gap is 0 when D cannot discriminate
@@ -105,7 +105,7 @@ class GANTrainer:
 
     def generator_loss(
         self, x: Any, y: Any, severity: Any, fake: Any, logits: Any | None
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, keras.KerasTensor]]:
         """Return G's loss for `fake` = G(x), and its terms; `logits` = D(x, G(x)), or None without an adversary."""
         settings = self.settings
         terms = {

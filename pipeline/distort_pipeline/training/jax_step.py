@@ -7,7 +7,7 @@ kind.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import jax
 import keras
@@ -20,6 +20,16 @@ from distort_pipeline.training.gan import GANConfig, GANTrainer, Severities
 Values: TypeAlias = list[jax.Array]
 Network: TypeAlias = tuple[Values, Values]  # the trainable variables, and the moving averages of batch norms
 Figures: TypeAlias = dict[str, jax.Array]
+
+
+class State(TypedDict):
+    """The values of all variables."""
+
+    generator: Network
+    ema_generator: Network
+    discriminator: Network
+    generator_optimizer: Values
+    discriminator_optimizer: Values
 
 
 class JaxTrainer(GANTrainer):
@@ -36,18 +46,18 @@ class JaxTrainer(GANTrainer):
             variable.assign(value)
         return figures
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> State:
         """Return the values of all variables for `update`."""
         return jax.tree.map(lambda variable: variable.value, self._variables())
 
     def update(
         self,
-        values: dict[str, Any],
+        values: State,
         pristine: jax.Array,
         distorted: jax.Array,
         severity: jax.Array,
         number: jax.Array,
-    ) -> tuple[dict[str, Any], Figures]:
+    ) -> tuple[State, Figures]:
         """Return the values after a step, and its losses: a pure function."""
         x, y = (pixels.astype("float32") / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         inputs = self.inputs(x, self._noises(number), severity)
@@ -120,10 +130,12 @@ class JaxTrainer(GANTrainer):
             for scale, shape in enumerate(noise_shapes(settings.crop_px, settings.crop_px, settings.noise_channels))
         ]
 
-    def _variables(self) -> dict[str, Any]:
+    def _variables(self) -> State:
         """Return the variables in the structure of `update`'s values."""
         return {
-            **{name: _split(network) for name, network in self._networks().items()},
+            "generator": _split(self.generator),
+            "ema_generator": _split(self.ema_generator),
+            "discriminator": _split(self.discriminator),
             "generator_optimizer": self.generator_optimizer.variables,
             "discriminator_optimizer": self.discriminator_optimizer.variables,
         }

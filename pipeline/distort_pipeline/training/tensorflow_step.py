@@ -56,13 +56,13 @@ class TensorflowTrainer(GANTrainer):
             super().__init__(networks)
         self._step = tf.function(self._distributed_step, autograph=False)
 
-    def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, Any]:
+    def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, tf.Tensor]:
         """Train on a batch of 8-bit crops, step `number`, and return the losses, as scalars still on the device."""
         batch = (tf.constant(array) for array in (pristine, distorted, severities))
-        figures: dict[str, Any] = self._step(*batch, tf.constant(number, tf.int64))
+        figures: dict[str, tf.Tensor] = self._step(*batch, tf.constant(number, tf.int64))
         return figures
 
-    def _distributed_step(self, pristine: Any, distorted: Any, severities: Any, number: Any) -> dict[str, Any]:
+    def _distributed_step(self, pristine: Any, distorted: Any, severities: Any, number: Any) -> dict[str, tf.Tensor]:
         if self.strategy.num_replicas_in_sync == 1:
             return self._replica_step(pristine, distorted, severities, number)
 
@@ -75,7 +75,7 @@ class TensorflowTrainer(GANTrainer):
         figures = self.strategy.run(self._replica_step, inputs)
         return {name: self.strategy.reduce("MEAN", value, axis=None) for name, value in figures.items()}
 
-    def _replica_step(self, pristine: Any, distorted: Any, severity: Any, number: Any) -> dict[str, Any]:
+    def _replica_step(self, pristine: Any, distorted: Any, severity: Any, number: Any) -> dict[str, tf.Tensor]:
         x, y = (tf.cast(pixels, tf.float32) / LEVELS_PER_UNIT - 1 for pixels in (pristine, distorted))
         noises = self._noises(number)
         all_figures = {"true_residual": losses.l1_loss(y, x, span=255.0, reduction="mean")}
@@ -97,7 +97,7 @@ class TensorflowTrainer(GANTrainer):
         self._average(number)
         return all_figures | figures
 
-    def _discriminator_update(self, x: Any, y: Any, fake: Any, severity: Any) -> dict[str, Any]:
+    def _discriminator_update(self, x: Any, y: Any, fake: Any, severity: Any) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             real_logits = self.discriminator(self.discriminator_inputs(x, y, severity), training=True)
             fake_logits = self.discriminator(self.discriminator_inputs(x, fake, severity), training=True)
