@@ -35,7 +35,7 @@ class ImageTask:
 def image_tasks(manifest_path: Path, config: PairsConfig) -> list[ImageTask]:
     """Return a task for each image, the largest first."""
     manifest = read_manifest(manifest_path)
-    tasks = [ImageTask(manifest.root, record, recipes_of(config), config.seed) for record in manifest.records]
+    tasks = [ImageTask(manifest.root, record, recipes_of(config, {}), config.seed) for record in manifest.records]
     return sorted(tasks, key=lambda task: -task.record.width * task.record.height)
 
 

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from distort_pipeline.commands.params import Params
+from distort_pipeline.data.external_pairs import paths_of
 from distort_pipeline.data.files import write_json
 from distort_pipeline.records import Report
 from stages.face import BUILD, show
@@ -21,7 +22,8 @@ def files_of(source: Path) -> list[Path]:
 
 def run(params: Params) -> Report:
     """Write build/external.json: path → [bytes, nanoseconds of the last change]."""
-    files = [path for source in params.pairs.external.values() for path in files_of(Path(source)) if path.is_file()]
+    sources = [path for source in params.pairs.external.values() for path in paths_of(source)]
+    files = [path for source in sources for path in files_of(source) if path.is_file()]
     write_json(BUILD / "external.json", {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files})
     return Report("external", {"files": len(files)}, (f"{len(files)} files of external pairs",))
 

@@ -99,6 +99,7 @@ def ingest(ctx: click.Context, /, source: str | None, out: Path, rejected: Path 
         "pairs manifest.jsonl --out pairs",
         "pairs manifest.jsonl --distortions jpeg,jp2k --preset kadid --levels 1,3,5",
         "pairs manifest.jsonl --external-pairs camera=shots/degraded",
+        "pairs manifest.jsonl --external-pairs camera=shots/iso800,shots/iso3200",
     )
 )
 @click.argument("manifest", type=PATH)

@@ -184,9 +184,9 @@ class PairsConfig(ConfigSection):
     )
     external: dict[str, str] = setting(
         {},
-        "External pairs: folder, archive or CSV; repeatable.",
+        "External pairs: folder, archive or CSV, or one a level; repeatable.",
         option="--external-pairs",
-        metavar="NAME=PATH",
+        metavar="NAME=PATH,…",
         repeatable=True,
     )
     align: bool = setting(False, "Move pristine images by the shift of their external pairs.", option=True)
@@ -263,7 +263,7 @@ class TrainConfig(ConfigSection):
     )
     levels: tuple[int, ...] | None = setting(
         None,
-        "Comma-separated; several: multi-level.  [default: the first]",
+        "Comma-separated; several: multi-level.  [default: the first; all of external pairs]",
         Range("a list of different levels of the pair store", minItems=1, uniqueItems=True),
         option=True,
     )

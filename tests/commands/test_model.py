@@ -117,10 +117,10 @@ def composed(tmp_path):
         arrays, parts = composed_arrays(generator)
         folder = tmp_path / "camera"
         folder.mkdir()
-        card = card_of("camera", [{}], NetworkCard(0, 0, kind="composed", parts=parts), arrays, external=True)
+        card = card_of("camera", [{}], NetworkCard(0, 0, kind="composed", parts=(parts,)), arrays, external=True)
         write_arrays(folder / WEIGHTS, arrays)
         learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter 3 px, levels",))
-        write_card(folder, dataclasses.replace(card, learning=learning))
+        write_card(folder, dataclasses.replace(card, learning=(learning,)))
         return folder
 
     return write

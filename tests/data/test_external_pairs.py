@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distort_pipeline.data.external_pairs import match_pairs
+from distort_pipeline.data.external_pairs import match_levels, match_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import ImageRecord
 
@@ -76,7 +76,7 @@ def test_folders_of_levels_are_named(tmp_path, folders):
     names = [f"{folder}/{name}" for folder in folders for name in ("birds/owl.png", "birds/jay.jpg")]
     folder = fill(tmp_path / "levels", *names)
     first = folders[0].split("/")[0]
-    message = rf"several times in .*, in {first}, .*: give each folder, or level, .* NAME={folder}/{first}$"
+    message = rf"several times in .*, in {first}, .*: give each folder a name .* NAME={folder}/{first}, or all in order"
     with pytest.raises(PipelineError, match=message):
         match_pairs(folder, IMAGES, ROOT)
 
@@ -191,3 +191,36 @@ def test_a_source_without_a_single_partner_is_a_mistake(tmp_path):
 def test_a_csv_may_name_images_relative_to_itself(tmp_path):
     table = listed(tmp_path, "pristine,distorted\nclean/birds/owl.png,bad/1.png\n")
     assert match_pairs(table, IMAGES, tmp_path / "clean").paths == {"a": "bad/1.png"}
+
+
+def test_several_folders_in_order_of_severity_are_levels(tmp_path):
+    mild, severe = fill(tmp_path / "mild", "owl.png"), fill(tmp_path / "severe", "owl.png", "jay.png")
+    levels = match_levels(f"{mild}, {severe}", IMAGES, ROOT)
+    assert [level.root for level in levels] == [mild, severe]
+    assert [set(level.paths) for level in levels] == [{"a"}, {"a", "b"}]
+    (alone,) = match_levels(str(severe), IMAGES, ROOT)
+    assert alone.paths == levels[1].paths
+
+
+def test_a_list_with_levels_has_the_pairs_of_all_and_parameters(tmp_path):
+    rows = "owl.png,mild/1.png,1,400,x\nowl.png,bad/1.png,2,1600,y\njay.jpg,bad/2.png,2,1600,\n"
+    table = listed(tmp_path, f"pristine,distorted,level,iso,note\n{rows}")
+    mild, severe = match_levels(str(table), IMAGES, ROOT)
+    assert (mild.paths, mild.parameters) == ({"a": "mild/1.png"}, {"iso": 400})
+    assert (set(severe.paths), severe.parameters) == ({"a", "b"}, {"iso": 1600})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("owl.png,1.png,2\n", "has the levels 2: number them from 1"),
+        ("owl.png,1.png,mild\n", "line 2: level must be a whole number from 1"),
+        ("owl.png,1.png,1.5\n", "level must be a whole number from 1"),
+        ("owl.png,1.png,1\nowl.png,2.png,1\n", "owl.png has a partner already"),
+        ("owl.png,1.png,1,400\njay.jpg,2.png,1,800\n", "iso must be the same in all rows of level 1"),
+    ],
+)
+def test_a_list_with_wrong_levels_is_refused(tmp_path, rows, message):
+    table = listed(tmp_path, f"pristine,distorted,level,iso\n{rows}")
+    with pytest.raises(PipelineError, match=message):
+        match_levels(str(table), IMAGES, ROOT)

@@ -153,13 +153,17 @@ def test_the_levels_that_enclose_a_severity():
             {"steps": 9, "kept_step": 7},
             "U-Net of 16 base filters; 7 of 9 adversarial steps kept",
         ),
-        (NetworkCard(0, 0, parts={"linear": [1], "jpeg": {"subsampling": "4:2:0"}}), {}, "filter, then libjpeg with"),
+        (
+            NetworkCard(0, 0, parts=({"linear": [1], "jpeg": {"subsampling": "4:2:0"}},)),
+            {},
+            "filter, then libjpeg with",
+        ),
     ],
 )
 def test_a_card_says_how_its_model_was_made(network, changes, origin):
     card = card_of("jpeg", [{"quality": 12}], network)
-    learning = LearningReport((), "fitted", better_than_identity=True, parts=("filter",)) if network.parts else None
-    card = dataclasses.replace(card, learning=learning, **changes)
+    report = LearningReport((), "fitted", better_than_identity=True, parts=("filter",))
+    card = dataclasses.replace(card, learning=(report,) if network.parts else (), **changes)
     assert origin in card.origin
 
 

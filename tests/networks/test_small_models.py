@@ -9,7 +9,7 @@ import pytest
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks.codec_bank import Codec, related_codecs
 from distort_pipeline.networks.colour import fit_colour_matrix, fit_tone
-from distort_pipeline.networks.composed import ComposedGenerator, DistortedImage
+from distort_pipeline.networks.composed import ComposedGenerator, ComposedPredictor, DistortedImage, TileSource
 from distort_pipeline.networks.filters import (
     fit_field_filters,
     fit_filters,
@@ -25,7 +25,7 @@ from distort_pipeline.networks.jpeg_stage import (
     standard_tables,
 )
 from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
-from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
 from distort_pipeline.networks.signal_noise import fit_signal_noise
 
 IMAGES, SIDE = 4, 256
@@ -250,6 +250,33 @@ def test_half_the_severity_is_half_the_change() -> None:
     change = [generator.distort(image, severity, 0).astype(float) - image for severity in (0.0, 0.5, 1.0)]
     assert not change[0].any()
     assert np.abs(change[1] - change[2] / 2).max() <= 1
+
+
+def test_between_two_levels_both_changes_are_weighted_and_below_the_first_its_change_is_scaled() -> None:
+    darker = [_patches(lambda image, _, share=share: (image * share).astype(np.uint8)) for share in (0.9, 0.5)]
+    tones = [fit_tone(patches, _bases(patches), per_image=False) for patches in darker]
+    levels = [ComposedGenerator(linear=(tone,)) for tone in tones]
+    image = darker[0][0].pristine
+    predictor = ComposedPredictor(levels, batch_size=4)
+    weak, strong, between, half = predictor.distort(np.stack([image] * 4), [5] * 4, [0.5, 1.0, 0.75, 0.25]).astype(int)
+    assert (weak == levels[0].distort(image, 1.0, 5)).all()
+    assert (strong == levels[1].distort(image, 1.0, 5)).all()
+    assert np.abs(between - (weak + strong) / 2).max() <= 0.5
+    assert np.abs(half - (image + weak) / 2).max() <= 1
+    assert (predictor.distort_image(image, 5, 0.0) == image).all()
+    predictor.set_sources({7: TileSource("photograph", lambda: image, 16, 32, 5)})
+    tile = image[16:80, 32:96]
+    assert (predictor.distort_image(tile, 7, 0.75) == between[16:80, 32:96]).all()
+
+
+def test_levels_come_back_from_their_arrays() -> None:
+    patches = _patches(lambda image, _: cv2.blur(image, (3, 3)))
+    tone = fit_tone(patches, _bases(patches), per_image=False)
+    levels = (ComposedGenerator(linear=(tone,)), ComposedGenerator(linear=(tone, tone), codec=Codec("WEBP", 40)))
+    again = composed_levels(*levels_arrays(levels))
+    image = patches[0].pristine
+    for before, after in zip(levels, again, strict=True):
+        assert (before.distort(image, 1.0, 3) == after.distort(image, 1.0, 3)).all()
 
 
 def test_the_codec_that_was_used_is_found_with_its_quality() -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from distort_pipeline.config import PairsConfig
+from distort_pipeline.data.external_pairs import Partners
 from distort_pipeline.data.images import encode_png
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.data.sources import read_ingested
@@ -241,7 +243,9 @@ def external_only(small_settings, folder):
 
 def test_names_of_external_pairs_may_stand_among_the_distortions(small_settings):
     config = PairsConfig(**{**small_settings, "distortions": ("jpeg", "scan")}, external={"scan": "somewhere"})
-    assert [(recipe.distortion, recipe.external) for recipe in step.recipes_of(config)] == [
+    assert [
+        (recipe.distortion, recipe.external) for recipe in step.recipes_of(config, {"scan": [Partners(Path(), {}, {})]})
+    ] == [
         ("jpeg", False),
         ("scan", True),
     ]

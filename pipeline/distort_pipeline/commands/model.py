@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,9 @@ def export_model(folder: Path, out: Path, model_format: str) -> Report:
 
 
 def _parts(folder: Path) -> Any:
-    """Return the composed generator of a model folder."""
+    """Return the composed generators of a model folder, one a level."""
     predictor: Any = load_generator(folder, batch_size=1).predictor
-    return predictor.generator
+    return predictor.levels
 
 
 def _write_network(generator: keras.Model, card: ModelCard, work: Path, model_format: str) -> float:
@@ -116,8 +116,21 @@ def _write_network(generator: keras.Model, card: ModelCard, work: Path, model_fo
     return difference
 
 
-def _write_parts(generator: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
-    """Write the parts of a composed generator into `work`; return the difference of its network, None without one."""
+def _write_parts(levels: Sequence[Any], card: ModelCard, work: Path, model_format: str) -> float | None:
+    """Write the parts of composed generators into `work`, a folder for each of several levels.
+
+    Return the difference of their networks, None without one.
+    """
+    folders = [work / f"level-{level.level}" if card.is_multi_level else work for level in card.levels]
+    differences = [
+        _write_level(generator, card, folder, model_format) for generator, folder in zip(levels, folders, strict=True)
+    ]
+    write_bytes(work / "README.md", exported_parts_readme(card, NAMES[model_format]).encode())
+    return max((difference for difference in differences if difference is not None), default=None)
+
+
+def _write_level(generator: Any, card: ModelCard, work: Path, model_format: str) -> float | None:
+    """Write the parts of one composed generator into `work`; return the difference of its network, None without one."""
     from distort_pipeline.networks.saved import BODY, composed_arrays
 
     arrays, described = composed_arrays(generator)
@@ -126,7 +139,6 @@ def _write_parts(generator: Any, card: ModelCard, work: Path, model_format: str)
         described["jpeg"] = {"subsampling": generator.jpeg.subsampling, **tables}
     write_json(work / "generator.json", {"distortion": card.distortion, **described})
     write_arrays(work / "parts.safetensors", {k: array for k, array in arrays.items() if not k.startswith(BODY)})
-    write_bytes(work / "README.md", exported_parts_readme(card, NAMES[model_format]).encode())
     if generator.body is None:
         return None
     network, inputs = generator.body.network, _compact_inputs(generator.body.noise_scale)

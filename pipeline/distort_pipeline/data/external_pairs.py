@@ -1,4 +1,7 @@
-"""External pairs: distorted images in a folder or archive, named as the pristine images, or a list of pairs."""
+"""External pairs: distorted images in a folder or archive, named as the pristine images, or a list of pairs.
+
+Several folders in order of severity, or a list with a column `level`, are the levels of one distortion.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,31 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from PIL import Image as PILImage
 
 from distort_pipeline.data.containers import InvalidImage
 from distort_pipeline.data.images import FORMATS, decode
-from distort_pipeline.data.lists import common_root, is_archive, list_table, listed_path, resolved
+from distort_pipeline.data.lists import Row, common_root, is_archive, list_table, listed_path, resolved
 from distort_pipeline.data.sources import open_source, read_bytes
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Image, ImageRecord
 
 NAMES_SHOWN = 3
+PAIR, LEVEL = ("pristine", "distorted"), "level"  # columns of a list
 
 
 @dataclass(frozen=True)
 class Partners:
-    """The distorted partners of the images of a manifest."""
+    """The distorted partners of the images of a manifest, at one level."""
 
     root: Path  # of their paths
     paths: Mapping[str, str]  # image id → path of its partner
     reasons: Mapping[str, str]  # image id → reason for the absence of a partner, where more than a missing file
     unused: tuple[str, ...] = ()  # files or rows without an image in the manifest
+    parameters: Mapping[str, float] = field(default_factory=dict)  # of the distortion, where a list has them
 
     def of_images(self, ids: Collection[str]) -> Partners:
         """Return the partners of some of the images."""
@@ -50,6 +55,60 @@ class Partners:
         return partner
 
 
+def match_levels(source: str, images: Sequence[ImageRecord], root: Path) -> tuple[Partners, ...]:
+    """Return the partners of `images` at each level of `source`, weakest first, see `match_pairs`.
+
+    `source` is a path, or several separated by commas, one for each level. A list with the column `level`, numbers from
+    1, has the pairs of all levels; further columns with a number in each row are parameters, the same in all rows of a
+    level.
+    """
+    paths = paths_of(source)
+    if len(paths) > 1:
+        return tuple(match_pairs(path, images, root) for path in paths)
+    (path,) = paths
+    if not path.is_file() or is_archive(path.name):
+        return (match_pairs(path, images, root),)
+    rows = list_table(path, PAIR)
+    if not any(LEVEL in row.cells for row in rows):
+        return (match_pairs(path, images, root),)
+    by_level: dict[int, list[Row]] = {}
+    for row in rows:
+        by_level.setdefault(_level_of(row), []).append(row)
+    levels = sorted(by_level)
+    if levels != list(range(1, len(levels) + 1)):
+        raise PipelineError(f"{path} has the levels {', '.join(map(str, levels))}: number them from 1, the mildest")
+    return tuple(
+        replace(_match_rows(path, by_level[level], images, root), parameters=_parameters(by_level[level]))
+        for level in levels
+    )
+
+
+def paths_of(source: str) -> list[Path]:
+    """Return the paths in `source`, separated by commas unless all of it is the path of something.
+
+    >>> [path.name for path in paths_of("shots/iso800, shots/iso3200")]
+    ['iso800', 'iso3200']
+    """
+    return [Path(source)] if Path(source).exists() else [Path(path.strip()) for path in source.split(",")]
+
+
+def _level_of(row: Row) -> int:
+    number = row.number(LEVEL)
+    if number is None or number < 1 or number != int(number):
+        raise PipelineError(f"{row.where}: level must be a whole number from 1, the mildest")
+    return int(number)
+
+
+def _parameters(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the parameters of a level: the further columns with a number in each of its rows."""
+    names = [name for name in rows[0].cells if name not in (*PAIR, LEVEL) and rows[0].number(name) is not None]
+    values = {name: {row.number(name) for row in rows} for name in names}
+    for name, different in values.items():
+        if len(different) > 1:
+            raise PipelineError(f"{rows[0].where}: {name} must be the same in all rows of level {_level_of(rows[0])}")
+    return {name: value for name, (value,) in values.items() if value is not None}
+
+
 def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
     """Return the partners of `images` in `source`; PipelineError if there are none.
 
@@ -61,7 +120,7 @@ def match_pairs(source: Path, images: Sequence[ImageRecord], root: Path) -> Part
     if source.is_dir() or (source.is_file() and is_archive(source.name)):
         return _match_files(source, images)
     if source.is_file():
-        return _match_list(source, images, root)
+        return _match_rows(source, list_table(source, PAIR), images, root)
     raise PipelineError(f"there is no folder, archive or CSV of distorted images at {source}")
 
 
@@ -103,8 +162,7 @@ def _match_files(source: Path, images: Sequence[ImageRecord]) -> Partners:
     return Partners(opened.root, {name: prefix + path for name, path in paths.items()}, reasons, unused)
 
 
-def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partners:
-    columns = ("pristine", "distorted")
+def _match_rows(table: Path, rows: Sequence[Row], images: Sequence[ImageRecord], root: Path) -> Partners:
     by_path = {_composed(image.path): image for image in images}
     by_file = {_composed(str(resolved(root / image.path))): image for image in images}
     by_name: dict[str, list[ImageRecord]] = {}
@@ -112,8 +170,8 @@ def _match_list(table: Path, images: Sequence[ImageRecord], root: Path) -> Partn
         by_name.setdefault(_composed(PurePosixPath(image.path).name), []).append(image)
     listed: dict[str, str] = {}
     unused = []
-    for row in list_table(table, columns):
-        pristine, distorted = map(row.text, columns)
+    for row in rows:
+        pristine, distorted = map(row.text, PAIR)
         if pristine is None or distorted is None:
             raise PipelineError(f"{row.where}: a pair needs both pristine and distorted")
         path = listed_path(table.parent, pristine)
@@ -146,8 +204,8 @@ def _levels(source: Path, ambiguous: Sequence[str]) -> str | None:
     folders = sorted({PurePosixPath(*PurePosixPath(path).parts[: depth + 1]).as_posix() for path in ambiguous})
     if len({PurePosixPath(path).name for path in ambiguous}) < len(ambiguous):
         return (
-            f"the images are several times in {source}, in {_some(folders)}: give each folder, or level, a name of its "
-            f"own, such as --external-pairs NAME={source / folders[0]}"
+            f"the images are several times in {source}, in {_some(folders)}: give each folder a name of its own, such "
+            f"as --external-pairs NAME={source / folders[0]}, or all in order of severity, separated by commas"
         )
     return f"{source} has several files for an image: {_some(ambiguous)}; leave one, or list the pairs in a CSV"
 

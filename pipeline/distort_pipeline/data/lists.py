@@ -16,6 +16,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import stat
 import tarfile
@@ -232,6 +233,14 @@ class Row:
             if value and value.strip():
                 return value.strip()
         return None
+
+    def number(self, name: str) -> float | None:
+        """Return the number in the cell `name`, whole if it is, or None."""
+        try:
+            value = float(str(self.cells.get(name)))
+        except ValueError:
+            return None
+        return int(value) if value.is_integer() else value if math.isfinite(value) else None
 
 
 def list_text(path: Path) -> str:

@@ -49,12 +49,12 @@ class NetworkCard:
     noise_pyramid: bool = False
     image_stats: bool = False  # whether it needs statistics of the whole image, see `networks/wavelets.py`
     kind: str | None = None
-    parts: Mapping[str, Any] | None = None  # of a composed generator, see `networks/saved.py`
+    parts: tuple[Mapping[str, Any], ...] | None = None  # of a composed generator by level, see `networks/saved.py`
 
     @property
     def needs_backend(self) -> bool:
         """Whether there is a network, run by TensorFlow or JAX; fitted models are NumPy alone."""
-        return self.base_filters > 0 or "body" in (self.parts or {})
+        return self.base_filters > 0 or any("body" in parts for parts in self.parts or ())
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class ModelCard:
     device: str
     packages: Mapping[str, str]
     calibration: Mapping[str, Sequence[float]] | None = None  # of a generator of any severity: mean quality by severity
-    learning: LearningReport | None = None  # of a composed generator
+    learning: tuple[LearningReport, ...] = ()  # of each level of a composed generator
     weights_precision: str | None = None  # float16 for the generators shipped with the package
 
     @property
@@ -165,28 +165,20 @@ class ModelCard:
         return bool(self.network.noise_channels)
 
     @property
-    def parts(self) -> list[str]:
-        """The names of a composed generator's parts, in the order in which they act."""
-        parts, learning = self.network.parts or {}, self.learning
-        names = list(learning.parts) if learning and parts.get("linear") else []
-        if body := parts.get("body"):
-            names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
-        if learning and learning.noise:
-            names.append("signal-dependent noise")
-        if "jpeg" in parts:
-            names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
-        if codec := parts.get("codec"):
-            names.append(
-                f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}"
-            )
-        return names or ["nothing"]
+    def parts(self) -> str:
+        """The parts of a composed generator in the order in which they act, for each level if these differ."""
+        reports = self.learning or (None,) * len(self.network.parts or ())
+        texts = [_acting(*level) for level in zip(self.network.parts or (), reports, strict=True)]
+        if len(set(texts)) == 1:
+            return texts[0]
+        return "; ".join(f"level {level.level}: {text}" for level, text in zip(self.levels, texts, strict=True))
 
     @property
     def origin(self) -> str:
         """How the generator was made: what was fitted, which network there is, and the adversarial steps kept."""
         network = self.network
         if network.parts is not None:
-            made = ", then ".join(self.parts)
+            made = self.parts
         else:
             fitted = [f"coefficient curves ({network.codec_prior})"] if network.codec_prior != "none" else []
             fitted += ["a noise pyramid"] if network.noise_pyramid else []
@@ -234,6 +226,20 @@ class ModelCard:
     def metadata(self) -> dict[str, Json]:
         """Return the card as in store.json."""
         return {"format": f"distort-pipeline/{KIND}", "version": VERSION, **to_json(self)}
+
+
+def _acting(parts: Mapping[str, Any], learning: LearningReport | None) -> str:
+    """Return the names of a level's parts, in the order in which they act."""
+    names = list(learning.parts) if learning and parts.get("linear") else []
+    if body := parts.get("body"):
+        names.append(f"a compact network{' trained against a discriminator' if body['stochastic'] else ''}")
+    if learning and learning.noise:
+        names.append("signal-dependent noise")
+    if "jpeg" in parts:
+        names.append(f"libjpeg with the files' tables, {parts['jpeg']['subsampling']}")
+    if codec := parts.get("codec"):
+        names.append(f"{codec['name']} at quality {codec['quality']}{', a panned frame' if codec['panned'] else ''}")
+    return ", then ".join(names or ["nothing"])
 
 
 def read_card(folder: Path) -> ModelCard:

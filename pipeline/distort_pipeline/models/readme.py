@@ -83,8 +83,9 @@ BY_LEVEL = """| level | parameters | severity | JSD_NSS, bits | identity baselin
 |---|---|---|---|---|---|
 {lines}
 
-Severity is a property of the parameter, on the scale of the distortion: 0 is the identity, and the generator takes any
-severity up to the last level's. JSD_NSS and delta PSNR in the table above are means over the levels.
+Severity is a property of the parameter, on the scale of the distortion; without one, level k of n lies at k/n. 0 is the
+identity, and the generator takes any severity up to the last level's. JSD_NSS and delta PSNR in the table above are
+means over the levels.
 
 """
 
@@ -146,33 +147,37 @@ weighs JSD_NSS, twelve NSS features, a linear C2ST and delta PSNR; the identity 
 |---|---|---|---|---|---|
 {stages}
 
-Limits: it knows one level of one distortion, and photographs like those that it was trained on. All settings are in
+{by_level}Limits: it knows {scope}, and photographs like those that it was trained on. All settings are in
 `store.json`.
 """
 
 
 def _composed_readme(card: ModelCard) -> str:
-    figures, learning, parts = card.figures, card.learning, card.network.parts
-    assert learning is not None
-    assert parts is not None
-    stages = [
-        f"| {row.stage} | {row.scores.score:.4f} | {row.scores.jsd_nss:.5f} | {row.scores.features:.5f} | "
-        f"{row.scores.c2st_accuracy:.3f} | {row.scores.delta_psnr_db:+.2f} dB |"
-        for row in learning.stages
-    ]
-    worse = "" if learning.better_than_identity else " **The identity baseline is better than this model.**"
+    figures, several = card.figures, card.is_multi_level
+    stages, kept, worse = [], [], False
+    for level, learning in zip(card.levels, card.learning, strict=True):
+        name = f"level {level.level}: " if several else ""
+        kept.append(name + learning.kept)
+        worse = worse or not learning.better_than_identity
+        stages += [
+            f"| {name}{row.stage} | {row.scores.score:.4f} | {row.scores.jsd_nss:.5f} | {row.scores.features:.5f} | "
+            f"{row.scores.c2st_accuracy:.3f} | {row.scores.delta_psnr_db:+.2f} dB |"
+            for row in learning.stages
+        ]
     return COMPOSED_TEXT.format(
         distortion=card.distortion,
         tiles=card.data.train_tiles,
-        parts=", then ".join(card.parts),
+        parts=card.parts,
         jsd=figures.jsd_nss,
         identity=figures.jsd_nss_pristine,
         delta=figures.delta_psnr_db,
         digest=card.weights_digest,
-        kept=learning.kept,
+        kept="; ".join(kept),
         steps=card.kept_step,
-        warning=worse,
+        warning=" **The identity baseline is better than this model.**" if worse else "",
         stages="\n".join(stages),
+        by_level=_by_level(card.levels) if several else "",
+        scope=f"{len(card.levels)} levels of one distortion" if several else "one level of one distortion",
     )
 
 
@@ -273,7 +278,7 @@ order: {parts}. JSD_NSS on validation images: {jsd:.4f} bits; identity baseline:
     base = filters(tone(x))                        x: (H, W, 3), sRGB in 8-bit levels
     y    = last(base + network(base, x, n, z) + n) n: signal-dependent noise, z: white noise and latents of the image
 
-| file | contents |
+{folders}| file | contents |
 |---|---|
 | `generator.json` | the parts in order, their settings{last} |
 | `parts.safetensors` | kernels, curves and noise, float32, named part.field as in distort-pipeline's `networks/` |
@@ -284,14 +289,17 @@ distort-pipeline itself runs the generator from its model folder: `distort-pipel
 
 def exported_parts_readme(card: ModelCard, name: str) -> str:
     """Return the README of an exported composed generator, whose network, if it has one, is in the file `name`."""
-    parts = card.network.parts or {}
+    described = [name for parts in card.network.parts or () for name in parts]
     inputs = "base, pristine, noise, latents, positions"
     network = f"| `{name}` | the network: {inputs} → residual in units of 127.5 levels |\n"
     return EXPORTED_PARTS_TEXT.format(
         distortion=card.distortion,
-        parts=", then ".join(card.parts),
+        parts=card.parts,
+        folders="Each level has a folder; a severity between two weights their changes.\n\n"
+        if card.is_multi_level
+        else "",
         jsd=card.figures.jsd_nss,
         identity=card.figures.jsd_nss_pristine,
-        last="; the last stage is the codec there" if parts.keys() & {"jpeg", "codec"} else "",
-        network=network if "body" in parts else "",
+        last="; the last stage is the codec there" if {"jpeg", "codec"} & set(described) else "",
+        network=network if "body" in described else "",
     )

@@ -186,10 +186,10 @@ def _loaded(folder: Path, weights_digest: str, batch_size: int, precision: str) 
     network = card.network
     if network.parts is not None:
         from distort_pipeline.networks.composed import ComposedPredictor
-        from distort_pipeline.networks.saved import composed_generator
+        from distort_pipeline.networks.saved import composed_levels
 
-        generator = composed_generator(weights, network.parts)
-        return TrainedGenerator(card, ComposedPredictor(generator, batch_size=batch_size))
+        levels = composed_levels(weights, network.parts)
+        return TrainedGenerator(card, ComposedPredictor(levels, batch_size=batch_size))
     from distort_pipeline.networks.predictor import Predictor
 
     with_stats = network.image_stats

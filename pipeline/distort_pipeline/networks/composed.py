@@ -9,6 +9,8 @@ whole image (`codec_bank`).
 Every part has its own file and its own fit. What varies per image (curve, kernel, gain) is resampled: an image's seed
 chooses one training image, and all parts take that one's parameters, so that what belongs together stays together.
 
+A distortion of several levels has a generator for each: between two levels, both changes of the image are weighted.
+
 An image is distorted in blocks of BLOCK_PX, each with as much context as the parts reach. A tile is put together from
 the same blocks as the whole image: it is equal to its place there, bit for bit.
 """
@@ -16,6 +18,7 @@ the same blocks as the whole image: it is equal to its place there, bit for bit.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +38,7 @@ CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-d
 LATENTS = 4  # per image: log gain, and free ones
 GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
 BLOCK_PX = 256  # sides of what is distorted at a time
+EXACTLY = 1e-9  # positions nearer than this to a level's count as the level's
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB
 Body = Callable[..., Levels]
 
@@ -146,6 +150,37 @@ class DistortedImage:
         self._distorted[first_row : first_row + BLOCK_PX, first_column : first_column + BLOCK_PX] = block
 
 
+@dataclass(frozen=True)
+class BetweenLevels:
+    """One image under the generators of two neighbouring levels, with one seed: their changes, weighted."""
+
+    weaker: DistortedImage
+    stronger: DistortedImage
+    share: float  # of the stronger
+
+    def tile(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """Return the tile (height, width, 3) that begins at row `y`, column `x`."""
+        weaker, stronger = (each.tile(y, x, height, width) for each in (self.weaker, self.stronger))
+        return _scaled(weaker, stronger, self.share)
+
+
+def distorted_image(
+    levels: Sequence[ComposedGenerator], image: Pixels, position: float, seed: int
+) -> DistortedImage | BetweenLevels:
+    """Return `image` at a position among the generators of n `levels`, weakest first: k/n at level k, 0 for pristine.
+
+    Below the first level its change is scaled. Between two, the changes of both are weighted; they have one seed, so
+    that white noise and latents are the same.
+    """
+    rank = position * len(levels)
+    above = max(math.ceil(rank - EXACTLY), 1)
+    share = 1.0 if abs(above - rank) < EXACTLY else rank - above + 1
+    if above == 1 or share == 1:
+        return DistortedImage(levels[above - 1], image, share, seed)
+    weaker, stronger = (DistortedImage(levels[index], image, 1.0, seed) for index in (above - 2, above - 1))
+    return BetweenLevels(weaker, stronger, share)
+
+
 def _scaled(image: Pixels, distorted: NDArray[Any], severity: float) -> Pixels:
     """Return `image` with the share `severity` of the change towards `distorted` (levels), rounded and clipped."""
     if severity < 1:
@@ -170,15 +205,14 @@ class TileSource:
 
 
 class ComposedPredictor:
-    """Distorts images with a composed generator, one by one: nothing depends on what else is in a batch."""
+    """Distorts images with the composed generators of its levels, one by one: nothing depends on others in a batch."""
 
-    multi_level = False  # one level; between it and the pristine image, the change is scaled and the last stage kept
     image_stats = False
 
-    def __init__(self, generator: ComposedGenerator, *, batch_size: int) -> None:
-        self.generator, self.batch_size = generator, batch_size
+    def __init__(self, levels: Sequence[ComposedGenerator], *, batch_size: int) -> None:
+        self.levels, self.batch_size = tuple(levels), batch_size
         self.sources: Mapping[int, TileSource] = {}
-        self._last: tuple[Hashable, DistortedImage] | None = None
+        self._last: tuple[Hashable, DistortedImage | BetweenLevels] | None = None
 
     def set_sources(self, sources: Mapping[int, TileSource]) -> None:
         """Take in which image the tile of each seed is of; tiles of other seeds are taken for whole images."""
@@ -191,7 +225,7 @@ class ComposedPredictor:
         severities: Sequence[float] | None = None,
         significances: Significances | None = None,
     ) -> Images:
-        """Return `images` (N, H, W, 3) distorted, each with its own seed; a severity below 1 scales the change."""
+        """Return `images` (N, H, W, 3) distorted, each with its own seed and severity, see `distorted_image`."""
         parts = list(self.distort_batches(images, seeds, severities, significances))
         return np.concatenate(parts) if parts else np.empty_like(images)
 
@@ -215,8 +249,8 @@ class ComposedPredictor:
     def _distorted(self, image: Image, seed: int, severity: float) -> Image:
         source = self.sources.get(seed)
         if source is None:
-            return self.generator.distort(image, severity, seed)
+            return distorted_image(self.levels, image, severity, seed).tile(0, 0, *image.shape[:2])
         key = (source.digest, source.seed, severity)
         if self._last is None or self._last[0] != key:
-            self._last = key, DistortedImage(self.generator, source.read(), severity, source.seed)
+            self._last = key, distorted_image(self.levels, source.read(), severity, source.seed)
         return self._last[1].tile(source.y, source.x, *image.shape[:2])

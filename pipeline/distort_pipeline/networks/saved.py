@@ -1,13 +1,14 @@
-"""A composed generator as arrays and a description: what its model folder stores, without code that runs.
+"""Composed generators as arrays and descriptions: what its model folder stores, without code that runs.
 
 Arrays are named "part.field", such as "noise.kernels" or "linear_0.kernels"; the network's under its variables' paths
-behind "body/". The description is JSON: which parts there are, and their few words and numbers.
+behind "body/"; those of the second level and further ones behind "level_2/" and so on. The description is JSON: which
+parts there are, and their few words and numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,37 @@ from distort_pipeline.networks.signal_noise import SignalNoise
 from distort_pipeline.records import Json
 
 Arrays = dict[str, NDArray[Any]]
+Descriptions = Sequence[Mapping[str, Any]]  # of each level, weakest first
 BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
     kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters)
 }
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
+
+
+def levels_arrays(levels: Sequence[ComposedGenerator]) -> tuple[Arrays, list[dict[str, Json]]]:
+    """Return the arrays of the generators of all `levels` and a description of each; `composed_levels` inverts it."""
+    arrays: Arrays = {}
+    described = []
+    for number, generator in enumerate(levels, start=1):
+        own, description = composed_arrays(generator)
+        arrays.update({_prefix(number) + name: array for name, array in own.items()})
+        described.append(description)
+    return arrays, described
+
+
+def composed_levels(arrays: Mapping[str, NDArray[Any]], described: Descriptions) -> tuple[ComposedGenerator, ...]:
+    """Return the generators of `levels_arrays`."""
+    levels = []
+    for number, description in enumerate(described, start=1):
+        prefix = _prefix(number)
+        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        levels.append(composed_generator(own, description))
+    return tuple(levels)
+
+
+def _prefix(level: int) -> str:
+    return "" if level == 1 else f"level_{level}/"
 
 
 def composed_arrays(generator: ComposedGenerator) -> tuple[Arrays, dict[str, Json]]:

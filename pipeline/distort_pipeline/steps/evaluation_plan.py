@@ -126,12 +126,15 @@ def _require_shared(pairs: PairStore, name: str, card: ModelCard) -> tuple[Share
 
 
 def shared_levels(learned_levels: Sequence[LearnedLevel], recipes: Sequence[Recipe]) -> tuple[SharedLevel, ...]:
-    """Return the learned levels with the parameters of one of the `recipes`; level numbers need not agree."""
+    """Return the learned levels with the parameters of one of the `recipes`.
+
+    Level numbers need not agree, unless the pairs are external: these may have no parameters.
+    """
     return tuple(
         SharedLevel(SeverityPoint(learned.severity, learned.parameters), int(recipe["level"]))
         for learned in learned_levels
         for recipe in recipes
-        if recipe["parameters"] == learned.parameters
+        if recipe["parameters"] == learned.parameters and (not recipe["external"] or recipe["level"] == learned.level)
     )
 
 

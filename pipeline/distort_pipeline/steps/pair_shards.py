@@ -57,6 +57,11 @@ class Recipe:
     parameters: Mapping[str, float]
     external: bool = False
 
+    @property
+    def column(self) -> str:
+        """The name of a distorted image among a validation image's arrays."""
+        return distorted_column(self.distortion, self.level)
+
 
 @dataclass(frozen=True)
 class PlacedImage:
@@ -181,7 +186,7 @@ class ShardTask:
     root: Path  # of the pristine images
     shard: Shard
     recipes: tuple[Recipe, ...]
-    partners: Mapping[str, Partners]  # name of external pairs → partners of the images
+    partners: Mapping[str, Partners]  # column of external pairs → partners of the images
     tile_px: int
     seed: int
     aligned_px: int | None  # least side of a tile of pristine images moved onto their partners; None: not moved
@@ -237,7 +242,7 @@ def make_shard(task: ShardTask) -> str:
     aligned: dict[str, Aligned] = {}
     if task.aligned_px is not None:
         (recipe,) = task.recipes
-        shard, aligned = align(shard, pristine, task.partners[recipe.distortion])
+        shard, aligned = align(shard, pristine, task.partners[recipe.column])
     arrays = ShardArrays(task.work, shard, task.tile_px)
     for placed in shard.images:
         arrays.add("pristine", placed, pristine[placed.image.id])
@@ -246,7 +251,7 @@ def make_shard(task: ShardTask) -> str:
     missing: list[Missing] = []
     thumbnails: dict[str, NDArray[np.float16]] = {}  # (2, side, side) of each pair: pristine, distorted
     for recipe in task.recipes:
-        column = distorted_column(recipe.distortion, recipe.level)
+        column = recipe.column
         for placed in shard.images:  # one distorted image at a time, for the sake of memory
             name, clean = placed.image.id, pristine[placed.image.id]
             if not recipe.external:
@@ -254,7 +259,7 @@ def make_shard(task: ShardTask) -> str:
             elif (alignment := aligned.get(name)) and (px := _too_small(shard, placed, task.aligned_px or 0)):
                 result = f"its overlap with the partner is {px} px, below --min-tile-px {task.aligned_px}"
             else:
-                result = from_partner(task.partners[recipe.distortion], placed.image, clean, alignment)
+                result = from_partner(task.partners[column], placed.image, clean, alignment)
             if isinstance(result, str):
                 missing.append(Missing(name, recipe.distortion, result))
                 arrays.add(column, placed, None)
@@ -263,7 +268,7 @@ def make_shard(task: ShardTask) -> str:
             arrays.add(column, placed, result.image)
             if recipe.external:
                 pair = [thumbnail(clean), thumbnail(result.image)]
-                thumbnails[f"{recipe.distortion}/{name}"] = np.stack(pair).astype(np.float16)
+                thumbnails[f"{column}/{name}"] = np.stack(pair).astype(np.float16)
         digests[column] = arrays.finish(recipe.distortion, recipe.level_index)
     columns = [("pristine", 0), *((recipe.distortion, recipe.level_index) for recipe in task.recipes)]
     files = [task.work / "records" / f"{shard.name}.parquet", *arrays.files(columns)]

@@ -18,10 +18,10 @@ from distort_pipeline.config import PairsConfig
 from distort_pipeline.data.arrays import create_group, create_tiles
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.containers import InvalidImage
-from distort_pipeline.data.external_pairs import Partners, match_pairs
+from distort_pipeline.data.external_pairs import Partners, match_levels
 from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, read_json, write_json
 from distort_pipeline.data.manifests import Manifest, read_manifest
-from distort_pipeline.data.pairs import KIND, VERSION
+from distort_pipeline.data.pairs import KIND, VERSION, distorted_column
 from distort_pipeline.data.sources import read_bytes, require_images
 from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
@@ -45,7 +45,9 @@ def run(
     require_destination(out)
     manifest = read_manifest(manifest_path)
     root = (root or manifest.root).resolve()
-    recipes = recipes_of(config)
+    _require_own_names(config)
+    levels = {name: match_levels(source, manifest.records, root) for name, source in config.external.items()}
+    recipes = recipes_of(config, levels)
     plan = plan_pairs(
         manifest.records,
         tile_px=config.tile_px,
@@ -54,9 +56,9 @@ def run(
         min_tile_px=config.min_tile_px,
         seed=config.seed,
     )
-    external = {name: match_pairs(Path(path), manifest.records, root) for name, path in config.external.items()}
-    for name, partners in external.items():
-        _require_a_pair(name, partners, plan)
+    external = {recipe.column: levels[recipe.distortion][recipe.level_index] for recipe in recipes if recipe.external}
+    for column, partners in external.items():
+        _require_a_pair(_label(column, external), partners, plan)
     settings = settings_of(config, manifest, external)
     build = StagedStore(out, digest(settings), staging_dir=(THUMBNAILS,))
     if build.complete():
@@ -83,7 +85,7 @@ def run(
                 root,
                 shard,
                 recipes,
-                partners={name: partners.of_images(shard.image_ids) for name, partners in external.items()},
+                partners={column: partners.of_images(shard.image_ids) for column, partners in external.items()},
                 tile_px=config.tile_px,
                 seed=config.seed,
                 aligned_px=config.min_tile_px if config.align else None,
@@ -102,23 +104,43 @@ def run(
     return _report(out, metadata, [*_unused(external), *measured])
 
 
-def recipes_of(config: PairsConfig) -> tuple[Recipe, ...]:
-    """Return every column of the store: each distortion at each level, then the external pairs.
-
-    A name of external pairs may stand among `distortions` as well, so that a list of all names is in one place.
-    PipelineError if it is the name of a distortion of the registry.
-    """
+def _require_own_names(config: PairsConfig) -> None:
+    """Raise PipelineError if external pairs have the name of a distortion of the registry."""
     name_clashes = sorted(set(config.external) & set(DISTORTIONS.names()))
     if name_clashes:
         raise PipelineError(f"pairs.external cannot have the name {name_clashes[0]}: a true distortion has this name")
+
+
+def recipes_of(config: PairsConfig, external: Mapping[str, Sequence[Partners]]) -> tuple[Recipe, ...]:
+    """Return every column of the store: each distortion at each level, then the levels of the external pairs.
+
+    A name of external pairs may stand among `distortions` as well, so that a list of all names is in one place.
+    """
     algorithmic = [
         Recipe(name, level, level_index, parameters(config.preset, name, level))
         for name in config.distortions
         if name not in config.external
         for level_index, level in enumerate(config.levels)
     ]
-    external = [Recipe(name, 1, 0, {}, external=True) for name in config.external]
-    return (*algorithmic, *external)
+    partners = [
+        Recipe(name, level, level - 1, each.parameters, external=True)
+        for name, levels in external.items()
+        for level, each in enumerate(levels, start=1)
+    ]
+    if config.align and len(partners) > 1:
+        raise PipelineError("--align moves the pristine images onto one partner each: give the pairs of one level")
+    return (*algorithmic, *partners)
+
+
+def _label(column: str, external: Mapping[str, Partners]) -> str:
+    """Return a column of external pairs as messages name it: without its number where it is the only level.
+
+    >>> none = Partners(Path(), {}, {})
+    >>> _label("scan-1", {"scan-1": none}), _label("scan-1", {"scan-1": none, "scan-2": none})
+    ('scan', 'scan-1')
+    """
+    name = column.rpartition("-")[0]
+    return column if sum(other.rpartition("-")[0] == name for other in external) > 1 else name
 
 
 def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, Partners]) -> dict[str, Any]:
@@ -126,8 +148,8 @@ def settings_of(config: PairsConfig, manifest: Manifest, external: Mapping[str, 
     values = dataclasses.asdict(config)
     del values["workers"]  # without effect on the bytes
     values["external"] = {
-        name: {image: _file_digest(partners.root, path) for image, path in partners.paths.items()}
-        for name, partners in external.items()
+        _label(column, external): {image: _file_digest(partners.root, path) for image, path in partners.paths.items()}
+        for column, partners in external.items()
     }
     return {
         "format": KIND,
@@ -152,9 +174,9 @@ def _require_a_pair(name: str, partners: Partners, plan: PairPlan) -> None:
 
 
 def _unused(external: Mapping[str, Partners]) -> Iterator[str]:
-    for name, partners in external.items():
+    for column, partners in external.items():
         if partners.unused:
-            count, first = len(partners.unused), partners.unused[0]
+            count, first, name = len(partners.unused), partners.unused[0], _label(column, external)
             yield f"{count} of {name} not used: no image of the manifest for {first}{' and others' * (count > 1)}"
 
 
@@ -162,11 +184,13 @@ def _shifts(work: Path, external: Mapping[str, Partners], shards: Sequence[str],
     """Yield the shift and gain of each name of external pairs, and a remark if a clear share is shifted."""
     if not external:
         return
-    facts: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in external}
+    facts: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in external}
     for record in read_records([work / "records" / f"{shard}.parquet" for shard in shards], PairRecord):
-        if record.distortion in external:
-            facts[record.distortion][record.image] = json.loads(record.facts)
-    for name, of_image in facts.items():
+        column = distorted_column(record.distortion, record.level)
+        if column in external:
+            facts[column][record.image] = json.loads(record.facts)
+    for column, of_image in facts.items():
+        name = _label(column, external)
         pairs = [Registration.of_facts(values) for values in of_image.values()]
         gains = [pair.gain for pair in pairs if pair.gain is not None]
         shifts = [pair.shift_px for pair in pairs if pair.is_reliable]
@@ -193,9 +217,10 @@ def _mismatches(work: Path, external: Mapping[str, Partners], shards: Sequence[s
         if path.is_file():  # a repair makes damaged shards only
             with np.load(io.BytesIO(path.read_bytes())) as stored:
                 thumbnails |= {name: stored[name].astype(np.float32) for name in stored.files}
-    for name, partners in external.items():
-        images = [image for image in partners.paths if f"{name}/{image}" in thumbnails]
-        pairs = [thumbnails[f"{name}/{image}"] for image in images]
+    for column, partners in external.items():
+        name = _label(column, external)
+        images = [image for image in partners.paths if f"{column}/{image}" in thumbnails]
+        pairs = [thumbnails[f"{column}/{image}"] for image in images]
         mismatches = list(find_mismatches([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
         if not mismatches:
             continue

@@ -18,20 +18,29 @@ from distort_pipeline.data.builds import StagedStore
 from distort_pipeline.data.files import write_json
 from distort_pipeline.data.pairs import PairStore
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.models.card import COMPOSED, KIND, VERSION, ModelCard, NetworkCard, TrainingSettings
+from distort_pipeline.models.card import (
+    COMPOSED,
+    KIND,
+    VERSION,
+    LearningReport,
+    ModelCard,
+    NetworkCard,
+    TrainingSettings,
+)
 from distort_pipeline.models.store import WEIGHTS, arrays_digest, publish_model, write_arrays, write_histograms
 from distort_pipeline.networks.backend import backend_name, pin_backend_threads
-from distort_pipeline.networks.composed import GRID_PX, ComposedPredictor
+from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator, ComposedPredictor
 from distort_pipeline.networks.patches import PairPatch
-from distort_pipeline.networks.saved import composed_arrays, composed_generator
+from distort_pipeline.networks.saved import composed_levels, levels_arrays
 from distort_pipeline.records import Report, derive_seed, digest
 from distort_pipeline.training.learn import LearnData, LearnSettings, NotBetterThanIdentity, learn
-from distort_pipeline.training.validation import Validator, learned_levels, training_data
+from distort_pipeline.training.validation import Validator, learned_levels, mean_figures, training_data
 from distort_pipeline.versions import package_versions
 
 HELD_EVERY, MOST_HELD = 6, 8  # of the training images, every sixth chooses stages and is not fitted to
 WHOLE_IMAGES = 8  # of the validation split, for codecs: they alone are stored whole
 LEAST_PAIRS = 4
+CHECKPOINTS = "checkpoints"
 
 
 def is_external(recipes: Sequence[Mapping[str, Any]]) -> bool:
@@ -40,12 +49,11 @@ def is_external(recipes: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mapping[str, Any]], out: Path) -> Report:
-    """Learn the one level of `recipes` and leave the model in the folder `out`."""
+    """Learn a composed generator for each level of `recipes`, and leave them in the folder `out` as one model."""
     started = time.monotonic()
-    if len(recipes) > 1:
-        raise PipelineError("several levels of external pairs are not learned together yet: give --levels one")
-    distortion, level = str(recipes[0]["distortion"]), int(recipes[0]["level"])
-    lengths = learn_settings(config, distortion)
+    distortion, levels = str(recipes[0]["distortion"]), [int(recipe["level"]) for recipe in recipes]
+    _require_same_validation_images(pairs, distortion, levels)
+    learning_settings = learn_settings(config, distortion, levels=len(levels))
     settings = {
         "format": KIND,
         "version": VERSION,
@@ -53,70 +61,103 @@ def run_composed(config: TrainConfig, pairs: PairStore, recipes: Sequence[Mappin
         "train": {
             "kind": COMPOSED,
             "seed": config.seed,
-            "levels": [level],
+            "levels": levels,
             "crop_align": GRID_PX,
-            **{name: value for name, value in dataclasses.asdict(lengths).items() if name not in RUNTIME_ONLY},
+            **{
+                name: value for name, value in dataclasses.asdict(learning_settings).items() if name not in RUNTIME_ONLY
+            },
         },
         "pairs_digest": pairs.metadata["digest"],
         "init_from": None,
     }
-    build = StagedStore(out, digest(settings), staging_dir=("checkpoints",))
+    build = StagedStore(out, digest(settings), staging_dir=(CHECKPOINTS,))
     if build.complete():
         return Report("train", {"steps": 0}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
         pin_backend_threads(config.threads)
-        data = learn_data(pairs, distortion, level)
-        try:
-            with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
-                generator, learning = learn(data, lengths, work, keep_anyway=config.keep_anyway)
-        except NotBetterThanIdentity as error:
-            raise PipelineError(f"{distortion}: {error}") from None
-        arrays, described = composed_arrays(generator)
-        predictor = ComposedPredictor(composed_generator(arrays, described), batch_size=1)
-        validator = Validator(pairs, distortion, [level], predictor, count=config.validation_tiles, seed=config.seed)
+        folders = {level: work / CHECKPOINTS / f"level-{level}" if len(levels) > 1 else work for level in levels}
+        learned = [
+            learn_level(pairs, distortion, level, learning_settings, folder, keep_anyway=config.keep_anyway)
+            for level, folder in folders.items()
+        ]
+        arrays, described = levels_arrays([generator for generator, _ in learned])
+        predictor = ComposedPredictor(composed_levels(arrays, described), batch_size=1)
+        validator = Validator(pairs, distortion, levels, predictor, count=config.validation_tiles, seed=config.seed)
         validator.along(0, work / "side_by_side")
         figures, histograms = validator.final()
         write_arrays(work / WEIGHTS, arrays)
         write_histograms(work, histograms)
         seconds = time.monotonic() - started
         write_json(work / "run.json", {"seconds": round(seconds, 1), "cpu_seconds": round(time.process_time(), 1)})
-        steps = learning.adversarial_steps
+        steps = sum(learning.adversarial_steps for _, learning in learned)
         card = ModelCard(
             distortion=distortion,
             external=recipes[0]["external"],
             data=training_data(pairs, distortion),
             levels=learned_levels(recipes, figures),
-            network=NetworkCard(0, int(generator.random), kind=COMPOSED, parts=described),
+            network=NetworkCard(
+                0, int(any(generator.random for generator, _ in learned)), kind=COMPOSED, parts=tuple(described)
+            ),
             explained={},
             settings=TrainingSettings(**settings),
             steps=steps,
             kept_step=steps,
-            figures=figures[0],
+            figures=mean_figures(figures),
             calibration=validator.calibration(),
             weights_digest=arrays_digest(arrays),
             device="CPU",
             packages=package_versions([backend_name(), "keras", "numpy", "pillow", "distort-pipeline"]),
-            learning=learning,
+            learning=tuple(learning for _, learning in learned),
         )
         publish_model(build, card)
     scores = card.figures
+    several = f"; mean over {len(levels)} levels" if card.is_multi_level else ""
     return Report(
         "train",
         {"steps": card.steps, "seconds": round(seconds, 1), **dataclasses.asdict(scores)},
         (
             f"{distortion}: JSD_NSS {scores.jsd_nss:.4f} bits on validation images "
-            f"(the identity baseline scores {scores.jsd_nss_pristine:.4f})",
+            f"(the identity baseline scores {scores.jsd_nss_pristine:.4f}){several}",
             f"model: {out}",
         ),
     )
 
 
-def learn_settings(config: TrainConfig, distortion: str) -> LearnSettings:
-    """Return how long to learn: in minutes, or in steps if they are set; without adversarial weight, none of those."""
-    settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31, loggers=config.loggers)
-    if config.minutes is not None:
-        settings = dataclasses.replace(settings, minutes=config.minutes)
-    elif config.external_steps is not None:
+def learn_level(
+    pairs: PairStore, distortion: str, level: int, settings: LearnSettings, folder: Path, *, keep_anyway: bool
+) -> tuple[ComposedGenerator, LearningReport]:
+    """Return the generator of a level and how it was learned; PipelineError if the identity baseline is better."""
+    try:
+        with threadpool_limits(1, user_api="blas"):  # its threads wait for each other, and for TensorFlow's
+            return learn(learn_data(pairs, distortion, level), settings, folder, keep_anyway=keep_anyway)
+    except NotBetterThanIdentity as error:
+        name = distortion if len(pairs.levels(distortion)) == 1 else f"{distortion}, level {level}"
+        raise PipelineError(f"{name}: {error}") from None
+
+
+def _require_same_validation_images(pairs: PairStore, distortion: str, levels: Sequence[int]) -> None:
+    """Raise PipelineError if a validation image lacks a level: the levels are compared on the same tiles."""
+    images = {
+        level: {r.image for r in pairs.records("val") if (r.distortion, r.level) == (distortion, level)}
+        for level in levels
+    }
+    everywhere = set.intersection(*images.values())
+    for level, names in images.items():
+        if lacking := sorted(set().union(*images.values()) - names):
+            raise PipelineError(
+                f"the validation image {lacking[0]} has no partner at level {level} of {distortion}: give it one, or "
+                f"leave the image out; {len(everywhere)} images have all levels"
+            )
+
+
+def learn_settings(config: TrainConfig, distortion: str, *, levels: int) -> LearnSettings:
+    """Return how long to learn a level: a share of the minutes, or steps if these are set.
+
+    Without adversarial weight, no adversarial steps.
+    """
+    settings = LearnSettings(seed=derive_seed(config.seed, distortion) % 2**31)
+    settings = dataclasses.replace(settings, minutes=(config.minutes or LearnSettings.minutes or 0) / levels)
+    if config.minutes is None and config.external_steps is not None:
         steps = config.external_steps
         mean_steps = min(settings.mean_steps, steps) if config.mean_steps is None else config.mean_steps
         settings = dataclasses.replace(settings, minutes=None, adversarial_steps=steps, mean_steps=mean_steps)

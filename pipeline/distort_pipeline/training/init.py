@@ -32,13 +32,14 @@ NOISE_CHANNELS = 3  # of a noise type: a channel for each colour, for independen
 
 
 def learned_recipes(pairs: PairStore, distortion: str, levels: Sequence[int] | None) -> list[dict[str, Any]]:
-    """Return the recipes of the `levels` of `distortion`, weakest first; of the store's first level if None.
+    """Return the recipes of the `levels` of `distortion`, weakest first.
 
-    PipelineError for a level not in the store.
+    None stands for all levels of external pairs, otherwise for the store's first. PipelineError for a level not in the
+    store.
     """
     recipes = pairs.recipes(distortion)
     if levels is None:
-        return recipes[:1]
+        return recipes if recipes[0]["external"] else recipes[:1]
     by_level = {int(recipe["level"]): recipe for recipe in recipes}
     for level in levels:
         if level not in by_level:
