@@ -27,7 +27,7 @@ from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.files import Ledger, check_free_space, to_json, write_json
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks, track
@@ -158,7 +158,7 @@ SHARED = ("records", "reports", "truth")  # folders with a file of each shard
 
 def finished_settings(out: Path) -> CorpusSettings | None:
     """Return the settings of the finished local corpus at `out`; None if there is none."""
-    if isinstance(out, RemotePath):
+    if is_remote(out):
         return None
     restore_replaced(out)
     try:
