@@ -29,8 +29,9 @@ from distort_pipeline.data.manifests import Manifest, is_manifest, manifest_byte
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models import card
+from distort_pipeline.progress import track
 
 FILES_PER_TASK = 64
 

@@ -30,8 +30,9 @@ from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
 from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.networks.backend import backend_name
+from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
