@@ -6,9 +6,10 @@ import time
 import dask
 import pytest
 
-from distort_pipeline import execution
+from distort_pipeline import execution, progress
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks, track
+from distort_pipeline.execution import WITHOUT_PROFILING, Workers, run_tasks
+from distort_pipeline.progress import track
 
 
 def square(number):
@@ -36,9 +37,9 @@ def test_without_workers_tasks_run_in_this_process_in_order():
 
 
 def test_progress_counts_units_moves_while_nothing_is_finished_and_guesses_no_time_from_the_first(monkeypatch, capsys):
-    monkeypatch.setattr(execution, "FIRST_LINE_SECONDS", 0.0)
-    monkeypatch.setattr(execution, "SECONDS_BETWEEN_LINES", 0.1)
-    monkeypatch.setattr(execution, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
 
     def slowly():
         for size in (8, 8, 4):
@@ -120,6 +121,20 @@ def test_a_scheduler_elsewhere_runs_the_tasks():
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         results = list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
     assert sorted(result[:2] for result in results) == [(number, number**2) for number in range(7)]
+
+
+def test_a_worker_with_another_version_of_anything_that_decides_bytes_is_refused(monkeypatch):
+    from distributed import LocalCluster
+
+    versions = execution.deciding_versions()
+    assert versions["openjpeg"]
+    assert versions["numpy"]
+    monkeypatch.setattr(execution, "deciding_versions", lambda: {**versions, "openjpeg": "2.4.0", "absent-here": "1"})
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,  # a process
+        pytest.raises(PipelineError, match=rf"has openjpeg {versions['openjpeg']} instead of 2\.4\.0, which can"),
+    ):
+        list(run_tasks(square, range(7), Workers(scheduler=cluster.scheduler_address)))
 
 
 def test_a_timeout_at_the_end_of_workers_fails_no_run(monkeypatch):

@@ -14,10 +14,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, TypeVar
 
 from distort_pipeline.errors import WorkersError
 from distort_pipeline.scratch import scratch_folder
+from distort_pipeline.versions import DECIDING, package_versions
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -72,6 +74,7 @@ CONNECT_SECONDS = 20
 CLOSE_SECONDS = 5
 GROUP_SECONDS = 0.1  # shorter tasks are sent in groups: sending costs milliseconds (benchmarks/dask_overhead.py)
 LARGEST_GROUP = 64
+COUNT_SECONDS = 5.0  # between two counts of the workers
 CHECK_SECONDS = 2.0  # interval of the watchdog's checks while nothing finishes
 ANSWER_SECONDS = 10.0  # timeout of the watchdog's request to a scheduler
 REPORT_SECONDS = 60.0  # interval of the watchdog's messages
@@ -109,7 +112,38 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
         return
     with ExitStack() as stack:
         client = _client(workers, stack)
-        yield from _run_on(client, function, tasks, workers.threads)
+        yield from _run_on(client, function, tasks, _Terms(workers.threads, {} if local else deciding_versions()))
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a worker keeps to: its threads, and the versions of this command; none for processes of this machine."""
+
+    threads: int
+    versions: Mapping[str, str]
+
+
+@lru_cache(maxsize=1)
+def deciding_versions() -> Mapping[str, str]:
+    """Return name → version of the installed packages, and of the codec libraries, that decide bytes."""
+    from distort_pipeline.distortions import DISTORTIONS, codec_versions  # codecs are not for every command
+
+    return {**package_versions(DECIDING), **codec_versions(DISTORTIONS.names())}
+
+
+def _require_same(versions: Mapping[str, str]) -> None:
+    """Raise WorkersError if anything installed in this worker, too, has another version than in the command."""
+    here = deciding_versions()
+    others = [
+        f"{name} {here[name]} instead of {wanted}"
+        for name, wanted in versions.items()
+        if here.get(name, wanted) != wanted
+    ]
+    if others:
+        raise WorkersError(
+            f"the worker on {socket.gethostname()} has {', '.join(others)}, which can give other bytes: install there "
+            "what this command has, the pins of requirements.lock for instance"
+        )
 
 
 def _lacking_for_processes() -> str:
@@ -153,14 +187,14 @@ def group_size(seconds: float, tasks: int) -> int:
     return max(1, min(fitting, 2 * tasks, LARGEST_GROUP))
 
 
-def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> Iterator[Result]:
-    slots = max(1, sum(client.nthreads().values()))
+def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task], terms: _Terms) -> Iterator[Result]:
+    slots, counted = max(1, sum(client.nthreads().values())), time.monotonic()
     waiting = iter(tasks)
     finished: Queue[Any] = Queue()
     in_flight: dict[Any, list[Task]] = {}
 
     def send(group: list[Task]) -> None:
-        future = client.submit(_run_group, function, group, threads, pure=False)
+        future = client.submit(_run_group, function, group, terms, pure=False)
         in_flight[future] = group
         future.add_done_callback(finished.put)
 
@@ -178,7 +212,11 @@ def _run_on(client: Any, function: Callable[[Task], Result], tasks: Sequence[Tas
             results, seconds = _result(future, in_flight[future], watchdog)
             del in_flight[future]
             yield from results
-            if not stop_requested() and (group := list(islice(waiting, group_size(seconds, len(results))))):
+            if time.monotonic() - counted > COUNT_SECONDS:  # workers of a batch system come one by one
+                slots, counted = max(1, sum(client.nthreads().values())), time.monotonic()
+            while not stop_requested() and len(in_flight) < slots * IN_FLIGHT_PER_WORKER:
+                if not (group := list(islice(waiting, group_size(seconds, len(results))))):
+                    break
                 send(group)
         if next(waiting, None) is not None:
             raise KeyboardInterrupt
@@ -268,9 +306,10 @@ def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
         future.release()
 
 
-def _run_group(function: Callable[[Task], Result], group: Sequence[Task], threads: int) -> tuple[list[Result], float]:
+def _run_group(function: Callable[[Task], Result], group: Sequence[Task], terms: _Terms) -> tuple[list[Result], float]:
     """Return the results of a group of tasks, and the seconds taken."""
-    pin_threads(threads)
+    pin_threads(terms.threads)
+    _require_same(terms.versions)
     started = time.monotonic()
     return [function(task) for task in group], time.monotonic() - started
 
@@ -341,92 +380,3 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-Item = TypeVar("Item")
-
-FIRST_LINE_SECONDS, SECONDS_BETWEEN_LINES, HEARTBEAT_SECONDS = 2.0, 10.0, 1.0
-FEW = 2  # results before a speed and the time left are shown: the first one has started the workers
-
-
-def track(
-    items: Iterable[Item],
-    *,
-    total: int,
-    label: str,
-    unit: str,
-    done: int = 0,
-    size: Callable[[Item], int] = lambda _: 1,
-) -> Iterator[Item]:
-    """Yield `items` and show the progress on stderr, as a count of `total`; `done` were finished before this run.
-
-    `size` is the number of units of an item. While nothing is finished, the seconds go on.
-    """
-    progress = Progress(total, label, unit, done)
-    with progress:
-        for item in items:
-            yield item
-            progress.add(size(item))
-
-
-class Progress:
-    """A line of progress on stderr: one line drawn anew each second in a terminal, else a line now and then."""
-
-    def __init__(self, total: int, label: str, unit: str, done: int) -> None:
-        self._total, self._label, self._unit, self._first = total, label, unit, done
-        self._done, self._results = done, 0
-        self._started = time.monotonic()
-        self._last = self._started - SECONDS_BETWEEN_LINES + FIRST_LINE_SECONDS
-        self._drawn = sys.stderr is not None and sys.stderr.isatty()  # None in a Python without a console
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_moving, daemon=True)
-
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if self._drawn:
-            print(f"\r{self.line()}\x1b[K", file=sys.stderr)
-
-    def add(self, units: int) -> None:
-        """Count the units of a result."""
-        self._done, self._results = self._done + units, self._results + 1
-        if not self._drawn and (self._done >= self._total or self._is_due()):
-            self._print()
-
-    def line(self) -> str:
-        """Return the line of this moment."""
-        seconds = time.monotonic() - self._started
-        return progress_line(
-            self._label, self._unit, self._done, self._total, seconds, self._done - self._first, self._results
-        )
-
-    def _keep_moving(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            if self._drawn:
-                print(f"\r{self.line()}\x1b[K", end="", file=sys.stderr, flush=True)
-            elif self._is_due():
-                self._print()
-
-    def _is_due(self) -> bool:
-        return time.monotonic() - self._last >= SECONDS_BETWEEN_LINES
-
-    def _print(self) -> None:
-        self._last = time.monotonic()
-        if sys.stderr is not None:
-            print(self.line(), file=sys.stderr)
-
-
-def progress_line(label: str, unit: str, done: int, total: int, seconds: float, now: int, results: int) -> str:
-    """Return a line of progress: `now` units in `results` results of this run's `seconds`.
-
-    >>> progress_line("pairs", "tiles", 5, 20, 2, 5, 3), progress_line("pairs", "tiles", 0, 20, 4, 0, 0)
-    ('pairs: 5/20 tiles, 2.5 tiles/s, 6 s left', 'pairs: 0/20 tiles, 4 s')
-    """
-    if results < FEW or done == total:
-        return f"{label}: {done}/{total} {unit}, {seconds:.0f} s"
-    per_second = now / max(seconds, 1e-9)
-    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {(total - done) / per_second:.0f} s left"

@@ -14,6 +14,12 @@ EVALUATE = 4
 GENERATE = 6
 EXPORT = 4
 
+# packages that decide bytes, besides the libraries of codecs
+DECIDING = (
+    *("distort-pipeline", "numpy", "scipy", "opencv-python-headless", "pillow", "glymur", "numcodecs", "zarr"),
+    *("pyarrow", "keras", "tensorflow", "jax"),
+)
+
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:
     """Return name → version of the packages in `names` that are installed."""

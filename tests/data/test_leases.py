@@ -5,9 +5,11 @@ import sys
 import time
 
 import pytest
+from lease_race import race
 
 from distort_pipeline.data import leases
 from distort_pipeline.data.leases import hold_lease
+from distort_pipeline.data.remote import as_path
 from distort_pipeline.errors import PipelineError
 
 
@@ -107,3 +109,31 @@ def test_an_unreleased_lease_of_this_process_does_not_lock_it_out(path, capsys):
     with hold_lease(path, "corpus"):
         pass
     assert "which could not release its lease" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_of_writers_at_the_same_time_one_holds_the_lease(path, expired):
+    if expired:
+        take(path)
+        grow_old(path, leases.EXPIRES_SECONDS + 30)
+    said = race(path, 3)
+    assert said.count("held\n") == 1, said
+    assert sum("is being written by process" in line or "is taking over" in line for line in said) == 2, said
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_object_is_created_by_one_writer_and_taken_over_when_expired(monkeypatch, capsys):
+    pytest.importorskip("fsspec")
+    path = as_path("memory://bucket/.corpus.lease")
+    assert path.create(b"a")
+    assert path.create(b"a")  # the answer to the first request was lost
+    assert not path.create(b"b")
+    path.unlink()
+    with hold_lease(path, "corpus"):
+        with pytest.raises(PipelineError, match="is being written by process"), hold_lease(path, "corpus"):
+            pass
+        monkeypatch.setattr(leases, "_tokens", set())
+        with hold_lease(path, "corpus") as second:
+            assert not second.lost()
+        assert "taking over corpus" in capsys.readouterr().err
+    assert list(as_path("memory://bucket").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -132,7 +133,9 @@ SCRIPT = """
 import ctypes.util, json, os, sys
 os.environ.pop("XDG_CONFIG_HOME", None)
 mode = sys.argv[1]
-if mode != "as it is":
+if mode == "system library":
+    ctypes.util.find_library = lambda name: os.path.abspath("libopenjp2.so")
+elif mode != "as it is":
     ctypes.util.find_library = lambda name: None  # a machine without OpenJPEG
 if mode == "imported before":
     import glymur
@@ -174,8 +177,9 @@ def test_a_new_process_finds_a_library(tmp_path):
 
 
 @pytest.mark.skipif(openjpeg.bundled_library() is None, reason="this Pillow has no OpenJPEG")
-@pytest.mark.parametrize("mode", ["no system library", "imported before"])
-def test_pillows_library_serves_where_the_system_has_none(mode, tmp_path):
+@pytest.mark.parametrize("mode", ["no system library", "imported before", "system library"])
+def test_pillows_library_serves_whatever_the_system_has(mode, tmp_path):
+    shutil.copy(openjpeg.bundled_library(), tmp_path / "libopenjp2.so")
     _, origin, reached = output_of_a_new_process(mode, tmp_path)
     assert origin == str(openjpeg.bundled_library())
     assert reached

@@ -1,5 +1,7 @@
 """Pair stores and corpora at s3://bucket, on moto's server on loopback, behind a proxy with faults."""
 
+import dataclasses
+import json
 import os
 import shutil
 import time
@@ -7,11 +9,13 @@ import time
 import pytest
 from commands import Workdir, kill, metadata
 from faulty_proxy import FaultyProxy
+from lease_race import race
 from tally import tally
 
 from distort_pipeline.commands.verify import verify
 from distort_pipeline.config import GenerateConfig, PairsConfig
 from distort_pipeline.data.corpora import open_corpus
+from distort_pipeline.data.leases import Holder
 from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.data.remote import RemotePath, as_path
 from distort_pipeline.errors import PipelineError
@@ -171,6 +175,21 @@ def test_remote_stores_equal_local_stores_and_failed_requests_are_retried(proxy,
     else:
         assert open_pairs(f"s3://bucket/{name}")[0].pristine.shape == (256, 256, 3)
     tally(f"objects-faulty-{name}", **done, same_digest=2)
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_of_two_processes_one_holds_the_lease_of_a_store(proxy, expired):
+    proxy.faults = {}
+    path = as_path(f"s3://bucket/race-{expired}/.lease")
+    if expired:
+        other = Holder("other", "elsewhere", 1, "5")
+        path.create(json.dumps(dataclasses.asdict(other)).encode())
+        time.sleep(2)  # the age is the object store's
+    for count in (2, 4):
+        said = race(path, count, expires_s=1 if expired else 60)
+        assert said.count("held\n") == 1, said
+        assert sum("is being written by process" in line or "is taking over" in line for line in said) == count - 1
+        assert not list(path.parent.iterdir())
 
 
 def test_a_sample_costs_its_chunks_and_not_their_shards(proxy, make):

@@ -14,7 +14,7 @@ from distort_pipeline.config import ExportConfig, GenerateConfig, IngestConfig, 
 from distort_pipeline.data.builds import require_destination
 from distort_pipeline.data.files import from_json, read_json
 from distort_pipeline.data.manifests import is_manifest, read_manifest
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.errors import PipelineError, did_you_mean
 from distort_pipeline.execution import Workers
 from distort_pipeline.models.store import finished_models, model_folders
@@ -134,7 +134,7 @@ def _require_same(out: Path, manifest: Path) -> None:
 
 
 def _default_manifest(out: Path) -> Path:
-    if isinstance(out, RemotePath):  # manifests are local files
+    if is_remote(out):  # manifests are local files
         return Path(f"{out.name}.manifest.jsonl")
     destination = out if out.name not in ("", "..") else out.resolve()
     writable = os.access(

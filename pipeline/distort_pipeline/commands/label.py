@@ -37,8 +37,9 @@ from distort_pipeline.data.labels import (
     write_values,
 )
 from distort_pipeline.errors import PipelineError, did_you_mean
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.full_reference import COMPUTED
+from distort_pipeline.progress import track
 from distort_pipeline.records import Image, Json, Report, digest, row
 from distort_pipeline.versions import package_versions
 

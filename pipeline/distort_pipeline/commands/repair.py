@@ -27,7 +27,7 @@ from distort_pipeline.data.files import (
 )
 from distort_pipeline.data.labels import FOLDER as LABELS
 from distort_pipeline.data.leases import hold_lease
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.shards import group_metadata
 from distort_pipeline.data.tables import read_records
 from distort_pipeline.errors import PipelineError
@@ -61,7 +61,7 @@ def repair(
         raise PipelineError(
             f"{path} has no shards to repair: {REMEDIES.get(report.kind, 'repeat its command in another folder')}"
         )
-    if isinstance(path, RemotePath):
+    if is_remote(path):
         raise PipelineError(f"stores in an object store are not repaired: delete {path} and repeat its command")
     if all(problem.startswith(f"{LABELS}/") for problem in report.problems):
         raise PipelineError(

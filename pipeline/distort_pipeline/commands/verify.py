@@ -26,11 +26,12 @@ from distort_pipeline.data.files import (
     store_files,
 )
 from distort_pipeline.data.manifests import Manifest, is_manifest, manifest_bytes, read_manifest
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import read_bytes
 from distort_pipeline.errors import PipelineError, WorkersError
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.models import card
+from distort_pipeline.progress import track
 
 FILES_PER_TASK = 64
 
@@ -159,9 +160,7 @@ def verify(path: Path, *, root: Path | None = None, workers: Workers | None = No
         return _check_manifest(path, workers, root)
     if (path / "store.json").is_file():
         report = _check_store(path, workers)
-        leftovers = (
-            [] if isinstance(path, RemotePath) else _leftovers(path.resolve().parent, glob.escape(path.resolve().name))
-        )
+        leftovers = [] if is_remote(path) else _leftovers(path.resolve().parent, glob.escape(path.resolve().name))
         return VerifyReport(report.kind, report.counts, (*report.problems, *leftovers), report.changed)
     if not path.exists():
         raise PipelineError(f"there is nothing at {path}")
@@ -239,7 +238,7 @@ def _check_manifest(path: Path, workers: Workers, root: Path | None = None) -> V
 
 def _check_folder(folder: Path, workers: Workers) -> VerifyReport:
     """Return the problems of all stores and manifests below `folder`, each with its path."""
-    if isinstance(folder, RemotePath):
+    if is_remote(folder):
         raise PipelineError(f"{folder} has no store.json: the store is unfinished or missing")
     kinds: Counter[str] = Counter()
     problems: list[str] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.chunk_key_encodings import ChunkKeyEncodingLike
 
-from distort_pipeline.data.remote import RemotePath, network_errors, storage_options
+from distort_pipeline.data.remote import is_remote, network_errors, storage_options
 from distort_pipeline.errors import PipelineError
 
 PIXELS = "pixels.zarr"
@@ -51,11 +51,9 @@ def open_group(folder: Path) -> zarr.Group:
 
 
 def _opened(folder: Path, mode: Literal["r", "a"]) -> zarr.Group:
-    if isinstance(folder, RemotePath):
-        return zarr.open_group(
-            str(folder / PIXELS), mode=mode, zarr_format=ZARR_FORMAT, storage_options=storage_options()
-        )
-    return zarr.open_group(folder / PIXELS, mode=mode, zarr_format=ZARR_FORMAT)
+    url = str(folder / PIXELS)
+    options = storage_options(url) if is_remote(folder) else None
+    return zarr.open_group(url, mode=mode, zarr_format=ZARR_FORMAT, storage_options=options)
 
 
 def find_array(group: zarr.Group, name: str, folder: Path) -> Any:

@@ -33,7 +33,7 @@ from distort_pipeline.data.files import (
     write_listing,
 )
 from distort_pipeline.data.leases import hold_lease
-from distort_pipeline.data.remote import RemotePath, network_errors
+from distort_pipeline.data.remote import is_remote, network_errors
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Json
 from distort_pipeline.scratch import sweep
@@ -55,7 +55,7 @@ def require_destination(out: Path) -> Path:
 
     A folder with a finished store passes: `StagedStore.complete` compares settings and inputs.
     """
-    if isinstance(out, RemotePath):
+    if is_remote(out):
         return out
     destination = settle(out)
     try:
@@ -281,7 +281,7 @@ class StagedStore:
 
     @property
     def _is_remote(self) -> bool:
-        return isinstance(self.out, RemotePath)
+        return is_remote(self.out)
 
     def _adopt(self) -> None:
         """Move interrupted work beside `out` into `out`, an empty folder created since then."""
@@ -363,7 +363,7 @@ class StagedStore:
 
 
 def _delete_partial(work: Path) -> None:
-    if isinstance(work, RemotePath):
+    if is_remote(work):
         return  # objects are never partial
     for leftover in work.rglob("*.partial"):
         leftover.unlink(missing_ok=True)

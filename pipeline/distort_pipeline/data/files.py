@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Required, TypedDict, TypeVar
 
 from google_crc32c import extend, value
 
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import RemotePath, is_remote
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import Json, digest
 
@@ -100,7 +100,7 @@ def _new_file(path: Path) -> BinaryIO:
 def cannot_write(path: Path, error: OSError) -> str:
     """Return the reason why `path` cannot be written, and a remedy for a full disk."""
     reason = f"cannot write {path}: {error.strerror or error or type(error).__name__}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(path, RemotePath):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # object stores have no such errors
         return reason
     return (
         f"{reason}; its disk has {free_bytes(path) / 1e9:.2f} GB free. Make room, and run the same "
@@ -145,8 +145,7 @@ def read_metadata(folder: Path, kind: str, version: int) -> dict[str, Any]:
     """Return the metadata in store.json of `folder`; PipelineError for another kind or version."""
     path = folder / STORE
     if not path.is_file():
-        staged = () if isinstance(folder, RemotePath) else folder.parent.glob(f".{folder.name}.*.building")
-        unfinished = folder.is_dir() or any(staged)
+        unfinished = folder.is_dir() or any(folder.parent.glob(f".{folder.name}.*.building"))
         hint = "; the command was interrupted: run the same command again" if unfinished else MADE_BY.get(kind, "")
         raise PipelineError(f"{folder} holds no {kind} (there is no {path.name} in it){hint}")
     metadata = read_json(path)
@@ -233,7 +232,7 @@ def free_bytes(path: Path) -> int:
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
     """Raise PipelineError unless the disk of `folder` has `needed_bytes` free; object stores always pass."""
-    if isinstance(folder, RemotePath):
+    if is_remote(folder):
         return
     free = free_bytes(folder)
     if free < needed_bytes:
@@ -341,7 +340,7 @@ class Ledger:
         """Mark the shard `name` as finished, with its counts and digests; `files` are its files and folders."""
         data = json_bytes(entry)
         path = self.folder / f"{name}.json"
-        if not isinstance(path, RemotePath):  # objects are whole, or absent
+        if not is_remote(path):  # objects are whole, or absent
             written = {file.relative_to(self.work).as_posix(): _written(file) for file in _all_files(files)}
             written[path.relative_to(self.work).as_posix()] = [len(data), value(data)]
             write_parts(self.work / WRITTEN / path.name, (json_bytes(written),), flush=False)
@@ -352,8 +351,6 @@ class Ledger:
 
         Entries without sizes are kept: intact shards of a store under repair.
         """
-        if isinstance(self.folder, RemotePath):
-            return 0
         entries = [self.folder / path.name for path in sorted((self.work / WRITTEN).glob("*.json"))]
         entries = [entry for entry in entries if entry.exists()]
         with ThreadPoolExecutor(LISTING_THREADS) as pool:  # most of the time is reading

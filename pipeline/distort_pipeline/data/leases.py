@@ -4,8 +4,10 @@ A lease is a small file beside the store, rewritten by its holder every few seco
 EXPIRES_SECONDS has expired, and so has a lease of a process known to have ended; a takeover is reported on stderr. Ages
 are by the clock of the file system or object store, as the holders' clocks may differ.
 
-A lease prevents two commands from doing the same work. Results do not depend on leases: a task run twice writes the
-same bytes, and stores are published atomically.
+A lease is created by one writer only: by a hard link on disk, by conditional creation in an object store. To take over
+an expired one, a writer first creates a claim named after it, so that two cannot both. A holder that slept for longer
+than EXPIRES_SECONDS finds out at its next beat. Results do not depend on leases: a task run twice writes the same
+bytes, and stores are published atomically.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distort_pipeline.data.files import from_json, read_json, to_json, write_bytes, write_json
+from distort_pipeline.data.files import from_json, json_bytes, read_json, to_json, write_bytes, write_json
 from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
 
 BEAT_SECONDS = 5.0
 EXPIRES_SECONDS = 60.0  # twelve beats: a busy disk or a slow object store may delay some
-SETTLE_SECONDS = 0.5  # of two simultaneous takeovers, the last file written wins
+SETTLE_SECONDS = 0.5  # on a file system without hard links, the last file written wins
 
 _tokens: set[str] = set()  # of leases held by this process
 
@@ -80,29 +82,37 @@ class Lease:
 def hold_lease(path: Path, store: Path) -> Iterator[Lease]:
     """Hold the lease at `path` on `store`; PipelineError names another active holder."""
     holder = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
-    previous = _holder(path)
-    if previous is not None:
-        reason = _expiry_reason(path, previous)
-        if reason is None:
-            remaining = max(EXPIRES_SECONDS - _age(path), 0)
-            raise PipelineError(
-                f"{store} is being written by {previous}: wait for it, or stop it; if it is gone, its lease expires in "
-                f"{remaining:.0f} s"
-            )
-        print(f"taking over {store} from {previous}, {reason}", file=sys.stderr)
-    if path.exists():
-        _write(path, holder)
-        threading.Event().wait(SETTLE_SECONDS)
-    else:
-        _create(path, holder)
-    winner = _holder(path)
-    if winner != holder:
-        raise PipelineError(f"{store} is being written by {winner}, which was faster; wait for it, or stop it")
+    if not _create(path, holder) and (path.exists() or not _create(path, holder)):  # it may be released meanwhile
+        _take_over(path, holder, store)
     lease = Lease(path, holder)
     try:
         yield lease
     finally:
         lease.release()
+
+
+def _take_over(path: Path, holder: Holder, store: Path) -> None:
+    """Replace an expired or damaged lease; PipelineError if it is active, or if another writer takes it over."""
+    previous = _holder(path)
+    reason = "whose lease is damaged" if previous is None else _expiry_reason(path, previous)
+    if reason is None:
+        remaining = max(EXPIRES_SECONDS - _age(path), 0)
+        raise PipelineError(
+            f"{store} is being written by {previous}: wait for it, or stop it; if it is gone, its lease expires in "
+            f"{remaining:.0f} s"
+        )
+    claim = path.with_name(f"{path.name}.{previous.token if previous else 'damaged'}.lease")
+    if not _create(claim, holder):
+        raise PipelineError(
+            f"another writer is taking over {store}; wait for it, or stop it. If there is none any more, delete {claim}"
+        )
+    try:
+        if (winner := _holder(path)) != previous:
+            raise PipelineError(f"{store} is being written by {winner}, which was faster; wait for it, or stop it")
+        print(f"taking over {store} from {previous or 'a writer'}, {reason}", file=sys.stderr)
+        _write(path, holder)
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def _expiry_reason(path: Path, holder: Holder) -> str | None:
@@ -145,23 +155,25 @@ def _age(path: Path) -> float:
             probe.unlink(missing_ok=True)
 
 
-def _create(path: Path, holder: Holder) -> None:
-    """Create a lease file, unless another writer was faster."""
-    if isinstance(path, RemotePath):  # no exclusive creation: the last object written wins
-        _write(path, holder)
-        threading.Event().wait(SETTLE_SECONDS)
-        return
+def _create(path: Path, holder: Holder) -> bool:
+    """Create a lease file, unless there is one; return whether it is this holder's."""
+    if isinstance(path, RemotePath):
+        return path.create(json_bytes(to_json(holder)))
     temporary = path.with_name(f"{path.name}.{holder.token}.partial")
     _write(temporary, holder)
     try:
         os.link(temporary, path)  # atomic and exclusive, unlike a rename
     except FileExistsError:
-        pass
+        return False
     except OSError:  # a file system without hard links
+        if path.exists():
+            return False
         _write(path, holder)
         threading.Event().wait(SETTLE_SECONDS)
+        return _holder(path) == holder
     finally:
         temporary.unlink(missing_ok=True)
+    return True
 
 
 def _write(path: Path, holder: Holder) -> None:

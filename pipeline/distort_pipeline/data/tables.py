@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distort_pipeline.data.files import write_parts
-from distort_pipeline.data.remote import RemotePath
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.records import row
 
@@ -34,14 +33,10 @@ def write_table(path: Path, records: Sequence[Any], kind: type[Any]) -> None:
 def read_table(paths: Sequence[Path], kind: type[Any]) -> pa.Table:
     """Return the rows of all `paths`, in order."""
     try:
-        tables = [pq.read_table(_readable(path), schema=schema_of(kind), partitioning=None) for path in paths]
+        tables = [pq.read_table(pa.BufferReader(path.read_bytes()), schema=schema_of(kind)) for path in paths]
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise PipelineError(f"a record file is missing or damaged: {error}") from None
     return pa.concat_tables(tables) if tables else schema_of(kind).empty_table()
-
-
-def _readable(path: Path) -> Path | pa.BufferReader:
-    return pa.BufferReader(path.read_bytes()) if isinstance(path, RemotePath) else path
 
 
 def read_records(paths: Sequence[Path], kind: type[Record]) -> list[Record]:

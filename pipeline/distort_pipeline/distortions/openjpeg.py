@@ -1,7 +1,8 @@
 """Glymur with a working OpenJPEG library, and its temporary file. Registers no distortion.
 
-Glymur's wheel has no OpenJPEG: Glymur imports without and fails at the first use. A library found by Glymur itself
-(the system's, or named in the user's glymurrc) wins; otherwise Glymur gets the library inside Pillow's wheel.
+Glymur's wheel has no OpenJPEG: Glymur imports without and fails at the first use. It gets the library inside Pillow's
+wheel, so that the same packages give the same bytes on every machine; where Pillow has none, a library found by Glymur
+itself serves (the system's, or one named in the user's glymurrc).
 """
 
 from __future__ import annotations
@@ -66,8 +67,7 @@ def load_glymur() -> Any:
             raise PipelineError(
                 f"the settings of Glymur, glymurrc, cannot be read: {' '.join(str(error).split())}"
             ) from None
-        if not _works(glymur):
-            _use_bundled(glymur)
+        _use_bundled(glymur)
         if not _works(glymur):
             raise PipelineError(
                 f"JPEG 2000 needs OpenJPEG {'.'.join(map(str, OLDEST_OPENJPEG))} or newer, and none was found: install"
@@ -114,7 +114,7 @@ def _use_bundled(glymur: Any) -> None:
     environment of all threads, and comes too late after another import of Glymur.
     """
     path = bundled_library()
-    if path is None:
+    if path is None or getattr(glymur.lib.openjp2.OPENJP2, "_name", None) == str(path):
         return
     library = ctypes.CDLL(str(path))
     find = glymur.config.glymur_config

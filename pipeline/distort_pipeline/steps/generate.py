@@ -27,11 +27,12 @@ from distort_pipeline.data.corpus_pixels import create_arrays
 from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, to_json, write_json
 from distort_pipeline.data.manifests import ATTRIBUTIONS, attributions_of, read_manifest, write_attributions
 from distort_pipeline.data.plans import CorpusPlan, PlannedSample, ReferenceTile
-from distort_pipeline.data.remote import RemotePath
+from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.networks.backend import backend_name
+from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
 from distort_pipeline.reports.corpus_page import write_corpus_page
 from distort_pipeline.reports.corpus_verdict import findings
@@ -158,7 +159,7 @@ SHARED = ("records", "reports", "truth")  # folders with a file of each shard
 
 def finished_settings(out: Path) -> CorpusSettings | None:
     """Return the settings of the finished local corpus at `out`; None if there is none."""
-    if isinstance(out, RemotePath):
+    if is_remote(out):
         return None
     restore_replaced(out)
     try:

@@ -27,8 +27,9 @@ from distort_pipeline.data.tables import read_records
 from distort_pipeline.distortions import DISTORTIONS, codec_versions
 from distort_pipeline.distortions.presets import parameters
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import Workers, run_tasks, track
+from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.metrics.registration import SHIFTED_PX, Registration, are_shifted, count_shifted, find_mismatches
+from distort_pipeline.progress import track
 from distort_pipeline.records import PairRecord, Report, digest
 from distort_pipeline.steps.pair_shards import THUMBNAILS, PairPlan, Recipe, ShardTask, make_shard, plan_pairs
 from distort_pipeline.versions import package_versions

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distort_pipeline.execution import track
 from distort_pipeline.metrics.classifier import linear_c2st, texture_features
 from distort_pipeline.metrics.jsd_nss import JSD_NSS, NSS_FEATURES, jsd_bits_rows, nss_histograms
 from distort_pipeline.models.card import HeldOutScores
@@ -33,6 +32,7 @@ from distort_pipeline.networks.filters import (
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
 
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are

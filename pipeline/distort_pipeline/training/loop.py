@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from distort_pipeline.data.files import write_json
 from distort_pipeline.errors import PipelineError
-from distort_pipeline.execution import graceful_shutdown, track
+from distort_pipeline.execution import graceful_shutdown
 from distort_pipeline.models.store import arrays_digest, read_arrays, write_arrays
+from distort_pipeline.progress import track
 from distort_pipeline.training.loggers import open_log
 
 KEPT = 2
