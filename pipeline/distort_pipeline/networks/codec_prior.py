@@ -221,6 +221,7 @@ class DWT97(_Linear):
         return smooth
 
 
+NO_PRIOR = "none"
 CODEC_PRIORS: dict[str, CodecPrior] = {
     "dct": DCT(),
     "dct_integer": IntegerDCT(),

@@ -13,14 +13,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from distort_pipeline.networks.backend import keras
-from distort_pipeline.networks.codec_prior import is_scaled
+from distort_pipeline.networks.codec_prior import NO_PRIOR, is_scaled
 from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
 from distort_pipeline.networks.inputs import BLOCKS, GeneratorInputs
 from distort_pipeline.networks.layers import CoefficientCurves, NoisePyramid
 from distort_pipeline.networks.unet import UNet
 from distort_pipeline.networks.wavelets import SIZES
-
-NO_PRIOR = "none"
 
 # the residuals (N, H, W, 3) that a model adds to the image
 SmallModel: TypeAlias = Callable[[GeneratorInputs], list[Any]]

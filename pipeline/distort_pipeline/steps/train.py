@@ -80,8 +80,8 @@ def run(config: TrainConfig, pairs_path: Path, out: Path, *, distortion: str, in
     if build.complete():
         return Report("train", {"steps": config.steps}, (f"{out} is already trained; nothing to do",))
     with build.writing() as work:
-        pin_backend_threads(config.threads)
         init = training.initialization(init_from, work / "checkpoints")
+        pin_backend_threads(config.threads)  # which starts TensorFlow: the fits need none
         if config.minutes is not None:
             training = training.within_minutes(config.minutes, init, work / "checkpoints")
         trainer, device = training.trainer(init)

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
-from distort_pipeline.networks.codec_prior import CODEC_PRIORS, significance_in
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, NO_PRIOR, significance_in
 from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, FittedCurves
-from distort_pipeline.networks.generator import NO_PRIOR
 from distort_pipeline.progress import track
 from distort_pipeline.records import Images, denormalize, normalize
 from distort_pipeline.training.fit_curves import (

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.networks import losses
 from distort_pipeline.networks.backend import backend_name, keras, ops, start_backend
+from distort_pipeline.networks.codec_prior import NO_PRIOR
 from distort_pipeline.networks.discriminator import build_discriminator
 from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
-from distort_pipeline.networks.generator import NO_PRIOR, Architecture, build_generator
+from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.networks.inputs import GeneratorInputs
 from distort_pipeline.networks.layers import CoefficientCurves
 

@@ -19,9 +19,9 @@ from distort_pipeline.distortions import DISTORTIONS, is_random
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import Figures, read_card
 from distort_pipeline.models.store import model_weights, read_arrays, write_arrays
-from distort_pipeline.networks.codec_prior import ALL_LEVELS, is_scaled
+from distort_pipeline.networks.codec_prior import ALL_LEVELS, NO_PRIOR, is_scaled
 from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, NOISE_PYRAMID
-from distort_pipeline.networks.generator import NO_PRIOR
+from distort_pipeline.progress import track
 from distort_pipeline.records import TILE_ALIGN_PX, Images
 from distort_pipeline.training.crops import training_indices
 from distort_pipeline.training.fit_codec import CONDITIONAL_MEAN, SHRINKAGE_GAINS, explained_by, fit_best
@@ -137,13 +137,17 @@ def fit_tiles(pairs: PairStore, distortion: str, levels: Sequence[int], *, least
     chosen = [tiles[number] for number in np.unique(np.linspace(0, len(tiles) - 1, min(MOST, len(tiles))).astype(int))]
     smallest = min(min(records[index_of[0][tile]].height, records[index_of[0][tile]].width) for tile in chosen)
     side = smallest // MULTIPLE_PX * MULTIPLE_PX
-    firsts = [pairs[index_of[0][tile]] for tile in chosen]
-    others = [[pairs[level_index[tile]].distorted[:side, :side] for tile in chosen] for level_index in index_of[1:]]
-    return FitTiles(
-        np.stack([pair.pristine[:side, :side] for pair in firsts]),
-        tuple(np.stack(level_tiles) for level_tiles in [[pair.distorted[:side, :side] for pair in firsts], *others]),
-        tuple(pair.records[0].image for pair in firsts),
-    )
+    pristine = np.empty((len(chosen), side, side, 3), np.uint8)
+    distorted = np.empty((len(index_of), *pristine.shape), np.uint8)
+    images = []
+    places = [(row, level) for level in range(len(index_of)) for row in range(len(chosen))]
+    for row, level in track(places, total=len(places), label=f"reading {distortion}", unit="tiles"):
+        pair = pairs[index_of[level][chosen[row]]]
+        distorted[level, row] = pair.distorted[:side, :side]
+        if level == 0:
+            pristine[row] = pair.pristine[:side, :side]
+            images.append(pair.records[0].image)
+    return FitTiles(pristine, tuple(distorted), tuple(images))
 
 
 NAME = "fitted.safetensors"
