@@ -1,9 +1,12 @@
 """What learning keeps: the best that was learned, and the identity baseline never."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from distort_pipeline.networks.codec_bank import Codec
+from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import PairPatch
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training import compose_fit
@@ -53,3 +56,13 @@ def test_keep_anyway_keeps_what_was_learned(unlike, tmp_path):
     assert report.better_than_identity is False
     assert report.kept not in ("identity", "nothing")
     assert any(part for part in (generator.linear, generator.noise, generator.codec)), "a generator that does something"
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_an_adversary_all_the_time_is_for_the_mean(unlike, tmp_path):
+    settings = LearnSettings(minutes=0.01, adversarial_steps=0, crop_px=32, batch=1)
+    files = JpegStage(np.ones((8, 8), int), np.ones((8, 8), int), "4:4:4")  # which say that the codec is known
+    _, report = learn(dataclasses.replace(unlike, jpeg=files), settings, tmp_path, keep_anyway=True)
+    assert "mean" in [row.stage for row in report.stages]
+    assert report.adversarial_steps == 0
+    assert not any("adversary" in row.stage for row in report.stages)
