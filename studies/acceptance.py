@@ -179,7 +179,8 @@ def rejected(
             None if each is None else TileStatistics(each.values[rows], each.histograms[rows])
             for each in (generated, truth[draws[0]], redrawn)
         ]
-        judgements = judge(parts[0], parts[1], rows // TILES, parts[2], rng=rng)  # type: ignore[arg-type]
+        pair = None if parts[2] is None else (parts[1], parts[2])
+        judgements = judge(parts[0], parts[1], rows // TILES, pair, rng=rng)  # type: ignore[arg-type]
         failed = [judgement.statistic for judgement in judgements if not judgement.accepted]
         count += bool(failed)
         for name in failed:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +13,7 @@ from distort_pipeline import load_generator, open_corpus
 from distort_pipeline.cli import main
 from distort_pipeline.data.files import read_json
 from distort_pipeline.data.images import decode, encode_png
+from distort_pipeline.errors import PipelineError
 from distort_pipeline.models.card import read_card
 from distort_pipeline.training import compose_fit, learn
 
@@ -52,6 +54,8 @@ def workplace(tmp_path_factory):
             "generate --count 12 --tile-px 128 --workers 0",
             "generate --out varied --count 6 --tile-px 128 --workers 0 --severity 0.2:0.9",
             "generate --out targeted --count 6 --tile-px 128 --workers 0 --target ssim=0.8:0.9",
+            "generate --out held --splits val --count 6 --tile-px 128 --workers 0",
+            "export held --out true --with-truth --pairs listed --manifest manifest.jsonl --workers 0 --allow-flagged",
             "export corpus --format ranked --out ranked --allow-flagged --workers 0",
         ):
             completed = CliRunner().invoke(main, command.split(), catch_exceptions=False)
@@ -103,6 +107,23 @@ def test_the_generator_takes_any_severity(workplace):
     errors = [((lens(image, severity).astype(float) - image) ** 2).mean() for severity in (0, 0.2, 1 / 3, 0.5, 0.8, 1)]
     assert errors == sorted(errors)
     assert errors[0] == 0
+
+
+def test_validation_pairs_are_the_truth_beside_the_generated(workplace):
+    corpus = open_corpus(workplace / "held", manifest=workplace / "manifest.jsonl", pairs=workplace / "listed")
+    for sample in (corpus[0], corpus[5]):
+        record = sample.record
+        name = next((workplace / "level-0").glob(f"{record.image.rpartition('-')[0]}*")).name
+        true = decode((workplace / f"level-{record.level}" / name).read_bytes())[0]
+        tile = (slice(record.y, record.y + record.height), slice(record.x, record.x + record.width))
+        np.testing.assert_array_equal(sample.true, true[tile])
+    assert len(list((workplace / "true").rglob("true/**/*.png"))) == 6
+    trained_on = open_corpus(workplace / "corpus", manifest=workplace / "manifest.jsonl", pairs=workplace / "listed")
+    sample = next(each for each in map(trained_on.__getitem__, range(12)) if each.record.split == "train")
+    with pytest.raises(PipelineError, match=r"is no validation image of .*choose those with --select split=val"):
+        sample.true  # noqa: B018
+    with pytest.raises(PipelineError, match="without the pairs of lens: name their store"):
+        open_corpus(workplace / "held", manifest=workplace / "manifest.jsonl")[0].true  # noqa: B018
 
 
 def test_all_outputs_are_verified(workplace):

@@ -418,6 +418,7 @@ class ExportConfig(ConfigSection):
     allow_flagged: bool = setting(False, "Include rejected batches.", option=True)
     with_truth: bool = setting(False, "Add the true distortion of each sample, made again.", option=True)
     manifest: str | None = setting(None, "Manifest for --with-truth; null: beside the corpus.", option=True)
+    pairs: str | None = setting(None, "Pair store for --with-truth of external distortions.", option=True)
     seed: int = setting(0, "Seed of the trials of a study.", option=True)
     study_sessions: int = setting(20, "Sessions of a study.", POSITIVE, option=True)
     date: str | None = setting(

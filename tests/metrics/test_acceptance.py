@@ -50,7 +50,7 @@ def failing(generated, draws, tiles=8):
     """Return the groups of the failing statistics, of a batch of one tile a photograph."""
     first, second = draws
     again = None if np.array_equal(first.values, second.values) else second
-    judged = judge(generated, first, range(tiles), again, rng=make_rng(0))
+    judged = judge(generated, first, range(tiles), again and (first, again), rng=make_rng(0))
     assert [each.statistic for each in judged] == [statistic.name for statistic in STATISTICS]
     return {each.group for each in judged if not each.accepted}
 
@@ -92,10 +92,35 @@ def test_a_threshold_grows_with_the_redraws_and_shrinks_with_the_photographs(dra
 
     def thresholds(rows):
         parts = [TileStatistics(each.values[rows], each.histograms[rows]) for each in (first, first, second)]
-        return {each.statistic: each.threshold for each in judge(*parts[:2], rows, parts[2], rng=make_rng(0))}
+        return {each.statistic: each.threshold for each in judge(*parts[:2], rows, parts[1:], rng=make_rng(0))}
 
     few, many = thresholds(range(2)), thresholds(range(8))
     assert few["channel means"] > many["channel means"] > 0.5
+
+
+def test_tolerances_are_of_eight_photographs_and_wider_for_fewer(draws):
+    def thresholds(count):
+        parts = [TileStatistics(each.values[:count], each.histograms[:count]) for each in draws["jpeg"]]
+        return [
+            each.threshold / s.tolerance
+            for each, s in zip(judge(*parts, range(count), rng=make_rng(0)), STATISTICS, strict=True)
+        ]
+
+    assert thresholds(8) == [1] * len(STATISTICS)
+    assert thresholds(2) == pytest.approx([2] * len(STATISTICS))
+
+
+def test_a_generators_own_draws_are_the_chance_level_where_the_truth_cannot_be_drawn_again(draws):
+    true, another = draws["pink_noise"]
+    generated = TileStatistics(
+        another.values[::-1].copy(), another.histograms
+    )  # of other photographs: far from the truth
+    tolerances = judge(another, true, range(8), rng=make_rng(0))
+    chance = judge(another, true, range(8), (true, another), rng=make_rng(0))
+    steady = judge(generated, true, range(8), (generated, generated), rng=make_rng(0))
+    assert all(wide.threshold >= narrow.threshold for wide, narrow in zip(chance, tolerances, strict=True))
+    assert all(each.accepted for each in chance)
+    assert not all(each.accepted for each in steady)
 
 
 def test_photographs_and_not_tiles_are_independent():

@@ -104,10 +104,10 @@ class Samples:
 class CorpusStore:
     """A finished corpus, read-only. `len`, indices and slices refer to all samples; pixels are read on access."""
 
-    def __init__(self, folder: Path, manifest: Path | None = None) -> None:
+    def __init__(self, folder: Path, manifest: Path | None = None, pairs: Path | None = None) -> None:
         self.folder = folder
         self.metadata = CorpusMetadata.load(folder)
-        self._manifest = manifest
+        self._manifest, self._pairs = manifest, pairs
         self._group = open_group(folder)
         self._records: list[SampleRecord] | None = None
         self._tile_arrays: dict[str, TileArray] = {}
@@ -256,7 +256,7 @@ class CorpusStore:
 
         if self._manifest is None:
             raise PipelineError(f"the true samples of {self.folder} need its manifest")
-        return TrueSamples.open(self.metadata, self._manifest)
+        return TrueSamples.open(self.metadata, self._manifest, self._pairs)
 
     def take(self, indices: Sequence[int]) -> Samples:
         """Return the samples at `indices`, in the given order; each chunk is read once, if they ascend in each one."""
@@ -349,16 +349,19 @@ class CorpusStore:
         return [self.folder / "records" / f"{name}.parquet" for name in names]
 
 
-def open_corpus(path: str | Path, *, manifest: str | Path | None = None) -> CorpusStore:
+def open_corpus(
+    path: str | Path, *, manifest: str | Path | None = None, pairs: str | Path | None = None
+) -> CorpusStore:
     """Return the corpus at `path`, a folder or s3://bucket/name; PipelineError if missing or of another version.
 
     With the `manifest` of its images, samples have their true distortion as `sample.true`. By default it is the one
-    that `generate` wrote beside a corpus of a folder of images, if there is one.
+    that `generate` wrote beside a corpus of a folder of images, if there is one. Samples of external distortions have
+    theirs where their image is a validation image of the pair store `pairs`.
     """
     folder = as_path(path).resolve()  # the working folder may change while it is open
     beside = folder.with_name(f"{folder.name}.manifest.jsonl")
     named = Path(manifest).resolve() if manifest else beside if beside.is_file() else None
-    return CorpusStore(folder, named)
+    return CorpusStore(folder, named, as_path(pairs).resolve() if pairs else None)
 
 
 def consecutive(numbers: list[int]) -> list[tuple[int, int]]:

@@ -188,10 +188,11 @@ class ExportSource:
         *,
         with_truth: bool = False,
         manifest: str | None = None,
+        pairs: str | None = None,
     ) -> None:
         self.study = study
         self.with_truth = with_truth
-        self.corpus: CorpusStore = open_corpus(folder, manifest=manifest)
+        self.corpus: CorpusStore = open_corpus(folder, manifest=manifest, pairs=pairs)
         self.added: tuple[LabelStore, ...] = tuple(
             store for store in labels_of(self.corpus) if labels is None or store.name in labels
         )

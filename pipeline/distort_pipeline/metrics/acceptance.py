@@ -28,6 +28,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Plane: TypeAlias = NDArray[np.float64]  # (H, W), 8-bit levels
 
 FALSE_ALARMS = 0.01  # of all statistics together, among true batches
+FULL_BATCH = 8  # photographs that the tolerances are for: a mean over fewer varies more, by the root of their share
 HIGHEST_PSNR_DB = 60.0  # of identical tiles
 OCTAVES = 5  # of 2 to 32 px, and the rest
 POWER_FLOOR = 0.1  # squared 8-bit levels: weaker residuals, a third of a level, do not count
@@ -229,27 +230,31 @@ def judge(
     generated: TileStatistics,
     true: TileStatistics,
     photographs: Sequence[str] | Sequence[int] | NDArray[Any],
-    redrawn: TileStatistics | None = None,
+    redrawn: tuple[TileStatistics, TileStatistics] | None = None,
     *,
     rng: np.random.Generator,
 ) -> tuple[Judgement, ...]:
     """Return the judgement of each of STATISTICS of `generated` against `true` tiles, row by row the same tile.
 
-    `photographs` (n,) names the photograph of each tile. `redrawn` are further draws of the truth; None for a
-    deterministic distortion, whose redraws are identical: its thresholds are the tolerances.
+    `photographs` (n,) names the photograph of each tile. `redrawn` are two draws on these tiles: of the truth or, where
+    that cannot be drawn again, of the generator. None is for deterministic distortions, whose redraws are identical:
+    their thresholds are the tolerances.
     """
     groups = np.unique(np.asarray(photographs), return_inverse=True)[1]
     added = generated.values - true.values
     divergences = jsd_bits_rows(generated.histograms.sum(0), true.histograms.sum(0))
     spread = added[:, :2].std(0)
-    if redrawn is None:
-        return _judged(divergences, spread, added.mean(0), np.zeros(len(NSS_FEATURES)), np.zeros(2), np.zeros(WIDTH))
-    chance = redrawn.values - true.values
     count = groups.max() + 1
+    tolerance = math.sqrt(max(FULL_BATCH / count, 1))
+    if redrawn is None:
+        zeros = np.zeros(len(NSS_FEATURES)), np.zeros(2), np.zeros(WIDTH)
+        return _judged(divergences, spread, added.mean(0), *zeros, tolerance=tolerance)
+    first, again = redrawn
+    chance = again.values - first.values
     spread_quantile = np.sqrt(np.square(chance[:, :2]).mean(0) * critical_ratio(count, count))
     quantile = critical_factor(count) * standard_error(chance, groups)
-    bits = 2 * _bootstrapped_bits(redrawn.histograms, true.histograms, groups, rng)  # the redraw is a single one
-    return _judged(divergences, spread, added.mean(0), bits, spread_quantile, quantile)
+    bits = 2 * _bootstrapped_bits(again.histograms, first.histograms, groups, rng)  # the redraw is a single one
+    return _judged(divergences, spread, added.mean(0), bits, spread_quantile, quantile, tolerance=tolerance)
 
 
 @dataclass(frozen=True)
@@ -296,13 +301,15 @@ def judge_by_content(
         others = validation.content[~inside], values[~inside]
         errors[inside] = values[inside] - _predicted(*others, validation.content[inside])
     factor = critical_factor(known)
-    means = np.stack([errors[groups == photograph].mean(0) for photograph in range(known)])
-    quantile = factor * np.sqrt(np.square(means).mean(0) * (1 / batch + 1 / known))
+    by_photograph = np.stack([errors[groups == photograph].mean(0) for photograph in range(known)])
+    quantile = factor * np.sqrt(np.square(by_photograph).mean(0) * (1 / batch + 1 / known))
     spread_quantile = np.sqrt(np.square(errors[:, :2]).mean(0) * critical_ratio(batch, known))
     pooled = np.stack([validation.tiles.histograms[groups == photograph].sum(0) for photograph in range(known)])
     divergences = jsd_bits_rows(generated.histograms.sum(0), pooled.sum(0))
     bits = 2 * _content_bits(pooled, batch, rng)
-    return _judged(divergences, added[:, :2].std(0), added.mean(0), bits, spread_quantile, quantile)
+    tolerance = math.sqrt(max(FULL_BATCH / batch, 1))
+    means = added.mean(0)
+    return _judged(divergences, added[:, :2].std(0), means, bits, spread_quantile, quantile, tolerance=tolerance)
 
 
 def _predicted(content: Floats, values: Floats, others: Floats) -> Floats:
@@ -352,24 +359,34 @@ def _bootstrapped_bits(
 
 
 def _judged(
-    divergences: Floats, spread: Floats, means: Floats, bits: Floats, spread_quantile: Floats, quantile: Floats
+    divergences: Floats,
+    spread: Floats,
+    means: Floats,
+    bits: Floats,
+    spread_quantile: Floats,
+    quantile: Floats,
+    *,
+    tolerance: float,
 ) -> tuple[Judgement, ...]:
-    """Return the judgements from the differences of all statistics and the quantiles of their redraws."""
+    """Return the judgements from the differences of all statistics and the quantiles of their redraws.
+
+    The tolerances are multiplied by `tolerance`, 1 for a batch of FULL_BATCH photographs or more.
+    """
     judged = {
-        statistic.name: _worst(statistic, divergences[rows], bits[rows])
+        statistic.name: _worst(statistic, divergences[rows], bits[rows], tolerance)
         for statistic, rows in zip(DISTRIBUTION, _FEATURE_ROWS, strict=True)
     }
     for statistic, difference, chance in zip(SPREADS, spread, spread_quantile, strict=True):
-        judged[statistic.name] = _worst(statistic, np.array([difference]), np.array([chance]))
+        judged[statistic.name] = _worst(statistic, np.array([difference]), np.array([chance]), tolerance)
     start = 0
     for statistic in OF_TILES:
         rows = slice(start, start := start + statistic.components)
-        judged[statistic.name] = _worst(statistic, means[rows], quantile[rows])
+        judged[statistic.name] = _worst(statistic, means[rows], quantile[rows], tolerance)
     return tuple(judged[statistic.name] for statistic in STATISTICS)
 
 
-def _worst(statistic: Statistic, differences: Floats, quantiles: Floats) -> Judgement:
-    thresholds = np.maximum(quantiles, statistic.tolerance)
+def _worst(statistic: Statistic, differences: Floats, quantiles: Floats, tolerance: float) -> Judgement:
+    thresholds = np.maximum(quantiles, tolerance * statistic.tolerance)
     index = int(np.argmax(np.abs(differences) / thresholds))
     return Judgement(
         statistic.name,
@@ -377,5 +394,5 @@ def _worst(statistic: Statistic, differences: Floats, quantiles: Floats) -> Judg
         statistic.unit,
         float(differences[index]),
         float(thresholds[index]),
-        statistic.tolerance,
+        tolerance * statistic.tolerance,
     )

@@ -100,6 +100,7 @@ class Comparison:
     generated_statistics: NDArray[np.float64]  # of the acceptance test
     true_statistics: NDArray[np.float64]
     redrawn_statistics: NDArray[np.float64] | None  # of a second true draw
+    regenerated_statistics: NDArray[np.float64] | None  # of a second draw of a random generator
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class MeasuredImage:
     pristine: Histograms
     true: Mapping[str, Histograms]  # by column
     true_again: Mapping[str, Histograms]  # by column
+    generated_again: Mapping[str, Histograms]  # by model: a second draw
     generated: Mapping[str, tuple[Histograms, ...]]  # by model
     comparisons: Mapping[str, Comparison]  # by model, where the image has the learned true distortion
     sweeps: Mapping[str, SweepImage]  # by multi-level model, where the image has all levels
@@ -122,6 +124,7 @@ def measure(image: str, versions: EvalImages, learned: Mapping[str, str]) -> Mea
         pristine=nss_histograms(versions.pristine),
         true={column: nss_histograms(true) for column, true in versions.true.items()},
         true_again={column: nss_histograms(true) for column, true in versions.true_again.items()},
+        generated_again={model: nss_histograms(again) for model, again in versions.generated_again.items()},
         generated={model: tuple(map(nss_histograms, drawn)) for model, drawn in versions.generated.items()},
         comparisons={
             model: _comparison(versions, model, column) for model, column in learned.items() if column in versions.true
@@ -132,16 +135,17 @@ def measure(image: str, versions: EvalImages, learned: Mapping[str, str]) -> Mea
 
 def _comparison(versions: EvalImages, model: str, column: str) -> Comparison:
     pristine, true, generated = versions.pristine, versions.true[column], versions.generated[model][0]
-    again = versions.true_again.get(column)
+    again, regenerated = versions.true_again.get(column), versions.generated_again.get(model)
     return Comparison(
         QualityPair.of(quality(pristine, generated), quality(pristine, true)),
         generated_residual=residual_figures(pristine, generated),
         true_residual=residual_figures(pristine, true),
-        generated_draws=_draws(pristine, generated, versions.generated_again.get(model)),
+        generated_draws=_draws(pristine, generated, regenerated),
         true_draws=_draws(pristine, true, again),
         generated_statistics=tile_statistics(pristine, generated),
         true_statistics=tile_statistics(pristine, true),
         redrawn_statistics=None if again is None else tile_statistics(pristine, again),
+        regenerated_statistics=None if regenerated is None else tile_statistics(pristine, regenerated),
     )
 
 
@@ -313,17 +317,36 @@ def _noise_floor(images: Sequence[MeasuredImage], column: str, seed: int) -> Noi
 
 
 def _judged(images: Sequence[MeasuredImage], model: str, column: str, seed: int) -> tuple[Judgement, ...]:
-    """Return the judgements of a generator on whole images, the first draw of each."""
+    """Return the judgements of a generator on whole images, the first draw of each.
+
+    The chance level is that of two draws of the truth; of external pairs, which cannot be drawn again, that of two
+    draws of the generator, if it is random.
+    """
     comparisons = [image.comparisons[model] for image in images]
-    values = (np.stack([getattr(c, f"{kind}_statistics") for c in comparisons]) for kind in ("generated", "true"))
-    histograms = ([image.generated[model][0] for image in images], [image.true[column] for image in images])
-    generated, true = (TileStatistics(*pair) for pair in zip(values, map(np.stack, histograms), strict=True))
-    redrawn = None
-    again = [c.redrawn_statistics for c in comparisons if c.redrawn_statistics is not None]
-    if len(again) == len(images):
-        redrawn = TileStatistics(np.stack(again), np.stack([image.true_again[column] for image in images]))
+    generated = _statistics(comparisons, "generated", [image.generated[model][0] for image in images])
+    true = _statistics(comparisons, "true", [image.true[column] for image in images])
+    redrawn = _statistics(comparisons, "redrawn", [image.true_again.get(column) for image in images])
+    regenerated = _statistics(comparisons, "regenerated", [image.generated_again.get(model) for image in images])
+    draws = None
+    if true is not None and redrawn is not None:
+        draws = true, redrawn
+    elif generated is not None and regenerated is not None:
+        draws = generated, regenerated
+    assert generated is not None
+    assert true is not None
     rng = make_rng(derive_seed(seed, "acceptance", model))
-    return judge(generated, true, range(len(images)), redrawn, rng=rng)
+    return judge(generated, true, range(len(images)), draws, rng=rng)
+
+
+def _statistics(
+    comparisons: Sequence[Comparison], kind: str, histograms: Sequence[Histograms | None]
+) -> TileStatistics | None:
+    """Return the statistics of this kind of all images; None if one has none."""
+    values = [getattr(comparison, f"{kind}_statistics") for comparison in comparisons]
+    known = [each for each in histograms if each is not None]
+    if len(known) < len(comparisons) or any(value is None for value in values):
+        return None
+    return TileStatistics(np.stack(values), np.stack(known))
 
 
 def _model_figures(images: Sequence[MeasuredImage], model: str, column: str, seed: int) -> ModelFigures:

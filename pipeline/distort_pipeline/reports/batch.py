@@ -125,7 +125,8 @@ def _judged(
     truth, rng = measures.truth, make_rng(derive_seed(seed, "acceptance"))
     photographs = [measures.records[row].image for row in measures.judged]
     if truth.true is not None:
-        return "paired", judge(measures.statistics, truth.true, photographs, truth.redrawn, rng=rng)
+        draws = None if truth.redrawn is None else (truth.true, truth.redrawn)
+        return "paired", judge(measures.statistics, truth.true, photographs, draws, rng=rng)
     known = validation.statistics if validation else None
     if known is None or len(np.unique(known.photographs)) < 2:
         return "none", ()

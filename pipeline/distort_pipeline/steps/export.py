@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from distort_pipeline.config import RUNTIME_ONLY, ExportConfig
 from distort_pipeline.data.builds import StagedStore, require_destination
 from distort_pipeline.data.files import Ledger, LedgerEntry, check_free_space, write_json
+from distort_pipeline.data.pairs import open_pairs
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
 from distort_pipeline.exports import EXPORTS, KIND, VERSION, ExportSource, Part, Score
@@ -60,8 +61,8 @@ def run(
     exporter = EXPORTS.get(config.format)()
     corpus = corpus.resolve()  # workers may stand in another folder
     study = StudySettings(config.seed, config.study_sessions, config.study_trials)
-    manifest = None if config.manifest is None else str(Path(config.manifest).resolve())
-    truth: dict[str, Any] = {"with_truth": config.with_truth, "manifest": manifest}
+    manifest, pairs = (None if path is None else str(Path(path).resolve()) for path in (config.manifest, config.pairs))
+    truth: dict[str, Any] = {"with_truth": config.with_truth, "manifest": manifest, "pairs": pairs}
     source = ExportSource(corpus, config.label, study, labels, **truth)
     _require_scale(config.format, exporter.rating_scale, source.score)
     settings = _settings(config, source)
@@ -164,6 +165,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Json]:
     """Return all settings with an effect on the bytes of the export, as plain values."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in RUNTIME_ONLY}
     del values["manifest"]  # its digest is that of the corpus
+    del values["pairs"]
     if not source.flagged:
         del values["allow_flagged"]  # without effect
     if not config.with_truth:
@@ -174,6 +176,7 @@ def _settings(config: ExportConfig, source: ExportSource) -> dict[str, Json]:
         "export": values,
         "corpus_digest": source.corpus.metadata.digest,
         "labels": source.label_digests,
+        **({"pairs_digest": open_pairs(config.pairs).metadata["digest"]} if config.pairs else {}),
     }
 
 
