@@ -159,7 +159,7 @@ def _step(manifest: Path, config: PairsConfig, out: Path, workers: int) -> tuple
         stack.callback(lambda: marks.setdefault("closed", time.perf_counter()))  # a stack unwinds from its last
         client = true_client(settings, stack)
         # imports of a worker belong to its start, as they do in the pool
-        list(execution._run_on(client, _import_codecs, range(4 * workers), execution._Terms(1, {})))
+        list(execution._run_on(client, _import_codecs, range(4 * workers), execution._Terms(1)))
         stack.callback(lambda: marks.setdefault("closing", time.perf_counter()))
         marks["started"] = time.perf_counter()
         return client

@@ -82,6 +82,20 @@ def test_local_workers_have_settings_of_their_own_and_none_for_other_clusters(mo
     assert dask.config.get(profile)  # unchanged in this process, which may have other clusters
 
 
+def test_local_workers_have_a_gpu_each_where_tasks_use_one_and_see_none_otherwise(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7")
+
+    def seen(**options):
+        names = ["CUDA_VISIBLE_DEVICES"] * 8
+        return set(run_tasks(setting, names, Workers(3, **options)))
+
+    assert seen(gpu=True) == {"4", "GPU-7"}  # two processes, though three were requested
+    assert seen() == {""}
+    for nothing in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        assert execution.visible_gpus() == ()
+
+
 def test_without_shared_memory_the_tasks_run_in_this_process(monkeypatch, capsys):
     def refused(_):
         raise OSError(30, "Read-only file system")

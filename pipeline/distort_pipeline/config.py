@@ -288,6 +288,7 @@ class TrainConfig(ConfigSection):
     validation_tiles: int = setting(64, "Tiles of a validation.", POSITIVE)
     seed: int = setting(0, SEED_HELP, option=True)
     threads: int = setting(0, "Threads of TensorFlow; 0: one per core.", FROM_0, option=True)
+    xla: bool = setting(False, "Compile TensorFlow's training step by XLA; JAX's always is.", option=True)
     loggers: tuple[str, ...] = setting(
         ("tsv",), "Logger of losses and validations; repeatable.", option="--logger", repeatable=True
     )

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from distort_pipeline.errors import WorkersError
+from distort_pipeline.networks.backend import GPU_VARIABLE, visible_gpus
 from distort_pipeline.scratch import scratch_folder
 from distort_pipeline.versions import DECIDING, package_versions
 
@@ -91,6 +92,7 @@ class Workers:
     threads: int = 1  # of OpenCV, BLAS and TensorFlow in each worker
     scheduler: str | None = None  # tcp://host:port
     scheduler_file: str | None = None
+    gpu: bool = False  # whether tasks use GPUs: a local process for each, others see none
 
     def __post_init__(self) -> None:
         if self.count < 0:
@@ -112,15 +114,24 @@ def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers
         return
     with ExitStack() as stack:
         client = _client(workers, stack)
-        yield from _run_on(client, function, tasks, _Terms(workers.threads, {} if local else deciding_versions()))
+        gpus, versions = (visible_gpus() if workers.gpu else (), None) if local else (None, deciding_versions())
+        yield from _run_on(client, function, tasks, _Terms(workers.threads, gpus, versions))
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """What a worker keeps to: its threads, and the versions of this command; none for processes of this machine."""
+    """What a worker keeps to: its threads, the GPUs of this machine, and elsewhere the versions of this command."""
 
     threads: int
-    versions: Mapping[str, str]
+    gpus: tuple[str, ...] | None = None  # each process has one of its own; empty: it sees none; None: as it was started
+    versions: Mapping[str, str] | None = None
+
+
+def _choose_gpu(gpus: Sequence[str]) -> None:
+    """Let this worker process see its own GPU alone, or none; TensorFlow and JAX look when they start."""
+    from distributed import get_worker
+
+    os.environ[GPU_VARIABLE] = gpus[int(get_worker().name) % len(gpus)] if gpus else ""
 
 
 @lru_cache(maxsize=1)
@@ -309,7 +320,9 @@ def _result(future: Any, tasks: Sequence[Any], watchdog: Watchdog) -> Any:
 def _run_group(function: Callable[[Task], Result], group: Sequence[Task], terms: _Terms) -> tuple[list[Result], float]:
     """Return the results of a group of tasks, and the seconds taken."""
     pin_threads(terms.threads)
-    _require_same(terms.versions)
+    _require_same(terms.versions or {})
+    if terms.gpus is not None:
+        _choose_gpu(terms.gpus)
     started = time.monotonic()
     return [function(task) for task in group], time.monotonic() - started
 
@@ -336,15 +349,19 @@ def _client(workers: Workers, stack: ExitStack) -> Any:
             scheduler = workers.scheduler or workers.scheduler_file
             raise WorkersError(f"no Dask scheduler with a worker answers at {scheduler}: {error}") from None
     scratch = stack.enter_context(scratch_folder())
+    gpus = visible_gpus() if workers.gpu else ()
     settings = {
         "temporary-directory": str(scratch),  # of the scheduler, which would leave its files in the system's folder
-        "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ"), **MEMORY},
+        "distributed.nanny.pre-spawn-environ": {
+            **dask.config.get("distributed.nanny.pre-spawn-environ"),
+            **MEMORY,
+        },
         **WITHOUT_PROFILING,
     }
     with _interrupts_blocked(), dask.config.set(settings):
         try:
             cluster = LocalCluster(
-                n_workers=workers.count,
+                n_workers=min(workers.count, len(gpus)) if gpus else workers.count,
                 threads_per_worker=1,
                 processes=True,
                 host=LOOPBACK,

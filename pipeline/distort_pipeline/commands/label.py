@@ -53,6 +53,7 @@ class Metric:
 
     lower_better: bool
     full_reference: bool
+    device: str
     measure: Callable[..., Any]
 
 
@@ -65,11 +66,12 @@ class MetricTask:
     metric: str
     batch: str
     threads: int
+    device: str
 
 
 @lru_cache(maxsize=1)  # once a worker
-def load_metric(name: str, threads: int) -> Metric:
-    """Return the metric of pyiqa named `name`; PipelineError if unknown, or without weights on this machine."""
+def load_metric(name: str, threads: int, device: str) -> Metric:
+    """Return the metric of pyiqa named `name` on `device`; PipelineError if unknown, or without weights or device."""
     try:
         with redirect_stdout(StringIO()):
             import pyiqa
@@ -80,23 +82,27 @@ def load_metric(name: str, threads: int) -> Metric:
             "distort-pipeline"
         ) from None
     torch.set_num_threads(threads)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PipelineError(f"--device {device} cannot be used: {str(error).partition(chr(10))[0]}") from None
     known = [*pyiqa.list_models("FR"), *pyiqa.list_models("NR")]
     if name not in known:
         raise PipelineError(f"--metric: pyiqa has no metric {name!r}{did_you_mean(name, known)}")
     try:
         with redirect_stdout(StringIO()):
-            metric = pyiqa.create_metric(name, device="cpu")
+            metric = pyiqa.create_metric(name, device=device)
     except OSError as error:  # of a download or a file
         raise PipelineError(
             f"the weights of {name} are not on this machine and could not be downloaded ({error}); "
             "create the metric once on a machine with a network, and copy the cache folders of pyiqa and torch"
         ) from None
-    return Metric(bool(metric.lower_better), metric.metric_mode == "FR", metric)
+    return Metric(bool(metric.lower_better), metric.metric_mode == "FR", device, metric)
 
 
 def measure_batch(task: MetricTask) -> str:
     """Measure one batch, write its values and the entry of the ledger. Return its name."""
-    metric = load_metric(task.metric, task.threads)
+    metric = load_metric(task.metric, task.threads, task.device)
     corpus = open_corpus(task.corpus)
     records = corpus.batch_records(task.batch)
     distorted = corpus.images(distorted_array(corpus.condition_of(records[0])), [record.slot for record in records])
@@ -126,7 +132,7 @@ def _groups(pairs: Iterator[tuple[Image, Image]]) -> Iterator[list[tuple[Image, 
 
 
 def _measured(metric: Metric, name: str, pairs: Sequence[tuple[Image, Image]]) -> list[float]:
-    distorted, pristine = (_tensor(images) for images in zip(*pairs, strict=True))
+    distorted, pristine = (_tensor(images).to(metric.device) for images in zip(*pairs, strict=True))
     try:
         scores = metric.measure(distorted, pristine) if metric.full_reference else metric.measure(distorted)
         values: NDArray[np.float64] = scores.detach().double().cpu().numpy().reshape(-1)
@@ -155,6 +161,7 @@ class MetricSettings:
     name: str
     metric: str  # of pyiqa
     lower_better: bool
+    device: str
     corpus_digest: str
     packages: Mapping[str, str]  # name → version
 
@@ -176,17 +183,20 @@ class RatingSettings:
 METRIC_PACKAGES = ("pyiqa", "torch", "torchvision", "distort-pipeline")
 
 
-def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Workers | None = None) -> Report:
+def by_metric(
+    corpus: Path, metric: str, *, name: str | None = None, device: str = "cpu", workers: Workers | None = None
+) -> Report:
     """Measure every sample with a metric of pyiqa; batches measured by an interrupted run are kept."""
     store = open_corpus(corpus.resolve())  # workers may run in another folder
-    workers = workers or Workers()
+    workers = dataclasses.replace(workers or Workers(), gpu=device != "cpu")
     name = _checked(name or (f"pyiqa_{metric}" if metric in COMPUTED else metric))
     require_destination(store.folder / FOLDER / name)
-    loaded = load_metric(metric, workers.threads)
+    loaded = load_metric(metric, workers.threads, device)
     settings = MetricSettings(
         name=name,
         metric=metric,
         lower_better=loaded.lower_better,
+        device=device,
         corpus_digest=store.metadata.digest,
         packages=package_versions(METRIC_PACKAGES),
     )
@@ -197,7 +207,7 @@ def by_metric(corpus: Path, metric: str, *, name: str | None = None, workers: Wo
     with build.writing() as work:
         finished = Ledger(work).finished(batches)
         unfinished = [batch for batch in batches if batch not in finished]
-        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads) for batch in unfinished]
+        tasks = [MetricTask(store.folder, work, metric, batch, workers.threads, device) for batch in unfinished]
         results = run_tasks(measure_batch, tasks, workers)
         for _ in track(results, total=len(batches), label="label", unit="batches", done=len(finished)):
             pass

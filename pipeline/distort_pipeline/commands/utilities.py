@@ -96,6 +96,7 @@ def score(a: Path, b: Path, as_json: bool) -> None:
 @click.command(epilog=examples("label corpus --metric lpips", "label corpus --table acr_trials.csv --name rating"))
 @click.argument("corpus", type=STORE_PATH)
 @click.option("--metric", help="Metric of pyiqa, with its weights present.")
+@click.option("--device", default="cpu", show_default=True, help="PyTorch device of the metric: cpu, cuda, mps.")
 @click.option("--table", type=PATH, help="CSV of ratings: the completed list of a study.")
 @click.option("--name", help="Name of the label.  [default: the metric's name, or rating for a table]")
 @click.option("--lower-better", is_flag=True, help="Lower ratings in the table are better.")
@@ -105,6 +106,7 @@ def score(a: Path, b: Path, as_json: bool) -> None:
 def label(
     corpus: Path,
     metric: str | None,
+    device: str,
     table: Path | None,
     name: str | None,
     lower_better: bool,
@@ -117,7 +119,7 @@ def label(
     if (metric is None) == (table is None):
         raise PipelineError("give either --metric or --table")
     if metric is not None:
-        show(command.by_metric(corpus, metric, name=name, workers=Workers(workers)))
+        show(command.by_metric(corpus, metric, name=name, device=device, workers=Workers(workers)))
     elif table is not None:
         show(command.by_table(corpus, table, name=name or "rating", lower_better=lower_better))
 

@@ -27,6 +27,8 @@ __all__ = ["backend_name", "has_bfloat16", "keras", "ops", "pin_backend_threads"
 
 BACKENDS = ("tensorflow", "jax")
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of x86 processors
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+GPU_FOLDER = Path("/proc/driver/nvidia/gpus")  # of NVIDIA's driver: a folder for each
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's; unless 0, stderr is discarded too, as 2.21 always prints
 
 
@@ -52,6 +54,14 @@ def has_bfloat16() -> bool:
     return any(flag in text for flag in BFLOAT16_FLAGS)
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """Return the numbers or names of the NVIDIA GPUs that this process may use."""
+    named = os.environ.get(GPU_VARIABLE)
+    if named is None:
+        return tuple(str(number) for number, _ in enumerate(GPU_FOLDER.glob("*")))
+    return tuple(name.strip() for name in named.split(",") if name.strip() not in ("", "-1"))
+
+
 def start_backend() -> None:
     """Import the backend, silently, and configure Keras; PipelineError if it is unknown or not installed."""
     if backend_name() not in BACKENDS:
@@ -75,7 +85,8 @@ def _import_backend() -> None:
         with _quiet():
             import tensorflow as tf
 
-            tf.config.list_physical_devices("GPU")
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)  # or the first process takes all of it
             tf.get_logger().setLevel("ERROR")  # TensorFlow warns of retracing at each new image size
     import keras
 

@@ -31,6 +31,7 @@ from distort_pipeline.data.remote import is_remote
 from distort_pipeline.data.sources import require_images
 from distort_pipeline.errors import PipelineError
 from distort_pipeline.execution import Workers, run_tasks
+from distort_pipeline.models.card import read_card
 from distort_pipeline.networks.backend import backend_name
 from distort_pipeline.progress import track
 from distort_pipeline.records import Report, digest
@@ -263,6 +264,8 @@ def _make_batches(tasks: Mapping[str, BatchTask], work: Path, workers: Workers, 
         for entry in Ledger(work).entries(sorted(finished)):
             _stop_at_rejection(entry, work)
     samples = {name: len(task.batch.samples) for name, task in tasks.items()}
+    folders = {folder for task in tasks.values() for folder in task.models.values()}
+    workers = dataclasses.replace(workers, gpu=any(read_card(folder).network.needs_backend for folder in folders))
     for entry in _run_unfinished(make_batch, tasks, work, workers, samples, label="generate", unit="samples"):
         if stop:
             _stop_at_rejection(entry, work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class GANConfig:
     adversarial_weight: float = 1.0
     pixel_weight: float = 0.0
     pixel_norm: str = "l1"
+    xla: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -204,5 +206,7 @@ def make_trainer(networks: GANConfig) -> tuple[GANTrainer, str]:
 
         from distort_pipeline.training.jax_step import JaxTrainer
 
+        if jax.device_count() > 1:
+            print(f"JAX trains on one of {jax.device_count()} devices; TensorFlow uses all", file=sys.stderr)
         return JaxTrainer(networks), "CPU, JAX" if jax.default_backend() == "cpu" else "1 GPU, JAX"
     raise PipelineError(f"KERAS_BACKEND is {backend_name()!r}; training needs tensorflow or jax")

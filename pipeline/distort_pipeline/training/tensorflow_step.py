@@ -54,7 +54,8 @@ class TensorflowTrainer(GANTrainer):
         self._replica_batch = networks.batch_size // replicas
         with self.strategy.scope():
             super().__init__(networks)
-        self._step = tf.function(self._distributed_step, autograph=False)
+        # MirroredStrategy runs without XLA
+        self._step = tf.function(self._distributed_step, autograph=False, jit_compile=networks.xla and replicas == 1)
 
     def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, tf.Tensor]:
         """Train on a batch of 8-bit crops, step `number`, and return the losses, as scalars still on the device."""
