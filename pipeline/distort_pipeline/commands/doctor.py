@@ -16,8 +16,8 @@ from distort_pipeline.versions import package_versions
 
 ROOMY_GB = 10  # a corpus of 100,000 tiles of 256 px takes about 20 GB, the sample's less than one
 EXTRAS = {
-    "dvc": "dvc", "dvclive": "dvc", "jax": "jax", "torch": "torch", "s3fs": "s3", "gcsfs": "gs", "adlfs": "azure", "xarray": "xarray",
-    "onnx": "onnx", "onnxruntime": "onnx", "tf2onnx": "onnx", "av": "video",
+    "dvc": "dvc", "dvclive": "dvc", "jax": "jax", "torch": "torch", "s3fs": "s3", "gcsfs": "gs", "adlfs": "azure",
+    "xarray": "xarray", "onnx": "onnx", "onnxruntime": "onnx", "tf2onnx": "onnx", "av": "video",
 }  # fmt: skip
 
 
