@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from distort_pipeline.commands.inputs import pretrained, SAMPLE
+from distort_pipeline.commands.inputs import SAMPLE, pretrained
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.models.store import load_generator
