@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from distort_pipeline.commands.inputs import pretrained, sample_folder
+from distort_pipeline.commands.inputs import SAMPLE, pretrained
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.models.store import load_generator
@@ -32,7 +32,7 @@ REPORT_PX = (1440, 1545)
 
 def draw_side_by_side() -> None:
     """Draw a row for each distortion: the middle of one photograph, pristine, true and generated."""
-    pristine, _ = decode((sample_folder() / IMAGE).read_bytes())
+    pristine, _ = decode((SAMPLE / IMAGE).read_bytes())
     rows = []
     for name in ORDER:
         trained = load_generator(pretrained(name), batch_size=1)

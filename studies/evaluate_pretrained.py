@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distort_pipeline.commands.inputs import PRETRAINED, sample_folder
+from distort_pipeline.commands.inputs import PRETRAINED, SAMPLE
 from distort_pipeline.data.images import decode
 from distort_pipeline.distortions import apply
 from distort_pipeline.metrics.full_reference import psnr
@@ -28,7 +28,7 @@ from distort_pipeline.records import Image, canonical, make_rng
 
 def scores_of(pretrained: TrainedGenerator, level: LearnedLevel) -> Iterator[tuple[float, float, float]]:
     """Yield for each photograph JSD_NSS of generated and of pristine to true, in bits, and delta PSNR in dB."""
-    for seed, path in enumerate(sorted(sample_folder().glob("*.png"))):
+    for seed, path in enumerate(sorted(SAMPLE.glob("*.png"))):
         pristine: Image = decode(path.read_bytes())[0]
         true = apply(pretrained.card.distortion, pristine, level.parameters, make_rng(seed)).image
         generated = pretrained.predictor.distort_image(pristine, seed, level.severity)

@@ -100,7 +100,7 @@ def test_webdataset_reads_its_shards(exported, corpus):
         for item in samples:
             sample = corpus[item["json"]["sample"]]
             seen.add(item["json"]["sample"])
-            assert item["__key__"] == f"{sample.record.sample:08d}"
+            assert item["__key__"] == f"sample-{sample.record.sample:08d}"
             assert item["json"]["split"] == split
             np.testing.assert_array_equal(item["dist.png"], sample.distorted)
             np.testing.assert_array_equal(item["ref.png"], sample.pristine)

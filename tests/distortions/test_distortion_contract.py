@@ -165,7 +165,7 @@ def test_a_file_that_fails_to_import_stops_the_run_every_time(tmp_path, monkeypa
     package = tmp_path / "folder_of_distortions"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from distort_pipeline.records import Registry\nTHINGS = Registry('thing', __name__)\n"
+        "from distort_pipeline.records import Registry\nTHINGS = Registry('thing', __name__, group='things')\n"
     )
     (package / "fine.py").write_text(
         "from folder_of_distortions import THINGS\n\n@THINGS.add('fine')\ndef fine(): pass\n"

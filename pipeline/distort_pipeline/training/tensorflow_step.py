@@ -54,7 +54,7 @@ class TensorflowTrainer(GANTrainer):
         self._replica_batch = networks.batch_size // replicas
         with self.strategy.scope():
             super().__init__(networks)
-        # MirroredStrategy runs without XLA
+        # MirroredStrategy runs without XLA; XLA draws other noise of the same kind
         self._step = tf.function(self._distributed_step, autograph=False, jit_compile=networks.xla and replicas == 1)
 
     def step(self, pristine: Images, distorted: Images, severities: Severities, number: int) -> dict[str, tf.Tensor]:
@@ -114,7 +114,9 @@ class TensorflowTrainer(GANTrainer):
         first = (number * self.strategy.num_replicas_in_sync + replica) * len(shapes)
         return [
             tf.random.stateless_normal(
-                (self._replica_batch, *shape), seed=tf.stack([tf.constant(self.settings.seed, tf.int64), first + scale])
+                (self._replica_batch, *shape),
+                seed=tf.stack([tf.constant(self.settings.seed, tf.int64), first + scale]),
+                alg="philox",  # XLA would choose another
             )
             for scale, shape in enumerate(shapes)
         ]
