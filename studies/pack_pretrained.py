@@ -32,7 +32,7 @@ from distort_pipeline.records import digest
 
 HALF = np.float16
 # kept in float32: in half precision a quantiser step of 67 would be 66.9, and its multiples wrong
-SINGLE = ("/log_steps_", "/log_shares")
+SINGLE = ("/log_steps_", "/log_shares", "/log_offsets_")
 
 
 def pack(folder: Path, out: Path, data: str) -> int:

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from distort_pipeline.networks.codec_prior import CODEC_PRIORS, UPWARDS, knot_indices, significance_in
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, UPWARDS, knot_indices, shares_in, significance_in
 from distort_pipeline.networks.layers import CoefficientCurves
 from distort_pipeline.networks.wavelets import PHASES
 from distort_pipeline.training.fit_curves import in_half_units
@@ -74,10 +74,10 @@ def test_the_step_is_the_magnitude_reached_by_the_level_s_share_of_coefficients(
     bands = layer.analyse(x)
     sizes = np.sort(np.abs(np.concatenate([np.asarray(band)[1].ravel() for band in bands])))[::-1]
     for level, share in enumerate((0.2, 0.05, 0.01)):
-        steps = layer.scale(significance_in(bands), np.eye(3, dtype=np.float32)[[level]])
+        steps = layer.scale(shares_in(bands), np.eye(3, dtype=np.float32)[[level]])
         assert steps.shape == (2, 1)
         assert np.asarray(steps)[1].item() == pytest.approx(sizes[int(share * len(sizes))], rel=0.1)
-    half_way = np.asarray(layer.scale(significance_in(bands), np.array([[0.5, 0.5, 0]], np.float32)))[1].item()
+    half_way = np.asarray(layer.scale(shares_in(bands), np.array([[0.5, 0.5, 0]], np.float32)))[1].item()
     assert half_way == pytest.approx(sizes[int(0.1 * len(sizes))], rel=0.1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from distort_pipeline.networks.codec_prior import significance_in
 from distort_pipeline.networks.layers import CoefficientCurves
-from distort_pipeline.networks.wavelets import SIZES, log_sizes, significance_of
+from distort_pipeline.networks.wavelets import HEADERS, SIZES, log_sizes, significance_of
 from distort_pipeline.records import normalize
 
 
@@ -48,10 +48,17 @@ def test_a_share_is_turned_into_the_size_that_it_reaches():
     np.testing.assert_allclose(np.exp(beyond), SIZES[[0, -1]], rtol=1e-3)
 
 
-def test_nothing_significant_is_the_smallest_step():
+def test_of_a_plain_image_the_headers_are_all_and_the_step_is_the_smallest_that_has_room_for_them():
     flat = significance_of(np.full((64, 64, 3), 128, np.uint8))
-    assert not flat.any()
-    assert log_sizes(flat[None], np.log(np.array([0.01], np.float32)), np) == 0
+    np.testing.assert_allclose(flat, HEADERS / (64 * 64 * 3), rtol=1e-6)
+    assert log_sizes(flat[None], np.log(np.array([0.05], np.float32)), np) == 0
+
+
+def test_headers_take_a_larger_share_of_a_smaller_image():
+    small = image(128, 128)
+    large = np.tile(small, (2, 2, 1))
+    added = significance_of(small)[-1] - significance_of(large)[-1]
+    assert added == pytest.approx(HEADERS / small.size - HEADERS / large.size, abs=1e-3)
 
 
 def test_workers_that_read_it_start_no_backend():

@@ -80,14 +80,18 @@ def test_tiles_of_an_image_share_its_step_and_generalise_to_unseen_photographs(f
     assert errors[0] < errors[1] < errors[2]
 
 
-def cut_at_planes(image, share):
-    """An image after a bit plane coder: coefficients below the power of two nearest to its step are 0."""
+def cut_at_planes(image, share, colour=1):
+    """An image after a bit plane coder: coefficients below the power of two nearest to its step are 0.
+
+    Below `colour` times as much in both colour differences.
+    """
     layer = CoefficientCurves("dwt97")
     layer.build(None)
     x = normalize(image[None])
     bands = [np.asarray(band) for band in layer.analyse(x)]
     step = np.exp(log_sizes(significance_of(image)[None], np.log([share], dtype=np.float32), np)).item()
-    lost = [np.where(np.abs(band) < 2.0 ** round(np.log2(step)), -band, 0) for band in bands[:-1]]
+    plane = 2.0 ** round(np.log2(step)) * np.array([1, colour, colour])
+    lost = [np.where(np.abs(band) < plane, -band, 0) for band in bands[:-1]]
     levels_8bit = np.asarray(layer.codec_prior.synthesise([*lost, 0 * bands[-1]])) @ np.asarray(TO_RGB).T
     return denormalize(x + levels_8bit / LEVELS_PER_UNIT)[0]
 
@@ -104,6 +108,21 @@ def test_cuts_at_bit_planes_are_learned_from_images_at_many_phases_of_an_octave(
         for level, true in enumerate(levels, start=1)
     ]  # fmt: skip
     assert max(unexplained) < 0.1
+
+
+def test_a_level_that_spends_less_on_colour_gets_larger_steps_there_and_as_much_power(full_images):
+    tiles = np.stack([image[:384, :384] for image in full_images])
+    levels = [np.stack([cut_at_planes(tile, *how) for tile in tiles]) for how in ((0.04, 1), (0.01, 2))]
+    names = [str(index) for index in range(len(tiles))]
+    fitted = fit_best(tiles[:14], [level[:14] for level in levels], names[:14], "dwt97", MEAN_ONLY)
+    offsets = np.stack([fitted.weights[f"log_offsets_{band:02d}"] for band in range(3, 12)])  # (bands, levels, 3)
+    luma, colour = offsets[..., 0].mean(0), offsets[..., 1:].mean((0, 2))
+    assert colour[1] - luma[1] > colour[0] - luma[0] + 0.1
+    for level, true in enumerate(levels, start=1):
+        generated = explained_by(fitted, tiles[14:], names[14:], level=level, levels=2)
+        added = [image - tiles[14:].astype(float) for image in (generated, true[14:])]
+        power = [np.square(np.diff(each, axis=-1)).mean((1, 2, 3)) for each in added]  # of colour differences
+        assert abs(np.mean(10 * np.log10(power[0] / power[1]))) < 1.5
 
 
 @pytest.mark.parametrize(("distortion", "amplified"), [("jpeg", False), ("jp2k", True)])

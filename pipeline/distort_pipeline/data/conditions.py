@@ -66,7 +66,7 @@ def build_conditions(
     Without a request, a model has a condition for every level, or at its default level alone. PipelineError names the
     models unable to fulfil the request.
 
-    >>> jpeg = ModelCapabilities(level=2, severity=0.4, any_severity=True, random=False, severities=(0.2, 0.4))
+    >>> jpeg = ModelCapabilities(level=2, severity=0.4, any_severity=True, random=False, severities=(0.2, 0.4, 0.8))
     >>> conditions = build_conditions({"jpeg": jpeg}, ["jpeg"], levels=3, severity=[0.2, 0.8])
     >>> [(condition.name, condition.request.first) for condition in conditions]
     [('jpeg-1', 0.2), ('jpeg-2', 0.5), ('jpeg-3', 0.8)]

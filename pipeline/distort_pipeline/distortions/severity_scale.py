@@ -36,7 +36,7 @@ class SeverityScale:
 
     >>> sigma = SeverityScale("sigma_8bit", half=19, strongest=255, amount=float, value=float, geometric=False)
     >>> sigma.severity_of(0), sigma.severity_of(10), sigma.severity_of(19), sigma.severity_of(255)
-    (0.0, 0.3861, 0.5, 1.0)
+    (0.0, 0.3865, 0.5, 1.0)
     >>> round(sigma.amount_at(0.5), 6)
     19.0
     """
@@ -88,7 +88,7 @@ class LevelScale:
 
     >>> jpeg = LevelScale("jpeg", ({"quality": 50}, {"quality": 12}), declared_scale("jpeg"))
     >>> jpeg.severities, jpeg.parameters_at(0.4), jpeg.position_at(0.5), round(jpeg.position_at(0.4), 3)
-    ((0.2549, 0.5), {'quality': 21}, 1.0, 0.804)
+    ((0.2552, 0.5), {'quality': 21}, 1.0, 0.81)
     """
 
     distortion: str

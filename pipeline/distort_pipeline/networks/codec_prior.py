@@ -20,6 +20,7 @@ from distort_pipeline.networks import numpy_ops
 from distort_pipeline.networks.inputs import fade, interpolate, interpolation_weights
 from distort_pipeline.networks.noise import downsample2x, invert_upsample2x, upsample2x
 from distort_pipeline.networks.wavelets import (
+    HEADERS,
     LEVELS,
     PHASES,
     SIZES,
@@ -245,9 +246,10 @@ class ChangedCoefficients:
     Coefficients are measured in quantisation steps: the curves of a coarser level are the same with larger steps, and
     both are interpolated between two levels. Where the codec prior is `scaled`, all coefficients of an image have the
     same step: the magnitude reached by a share of the coefficients; the share belongs to the level, see
-    `networks/wavelets.py`. The levels then share their curves, in units of the power of two below the step, with a
-    set of curves for each phase of an octave, see `networks/wavelets.py`. Otherwise each coefficient has its own step
-    for all images, and each level its own curves.
+    `networks/wavelets.py`. A rate is not spent evenly, and less evenly the smaller it is: each level has an offset of
+    the step for each coefficient of each band, luma and both colour differences. The levels then share their curves, in
+    units of the power of two below the step, with a set of curves for each phase of an octave. Otherwise each
+    coefficient has its own step for all images, and each level its own curves.
     """
 
     xp: Any = numpy_ops
@@ -255,16 +257,20 @@ class ChangedCoefficients:
     levels: int
     curves: list[Any]  # of each band, (levels, or phases, coefficients, knots)
     log_shares: Any  # (levels, 1), of a scaled codec prior
+    log_offsets: list[Any]  # of each band, (levels, coefficients), of a scaled codec prior
     log_steps: list[Any]  # of each band, (levels, coefficients), of another
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return name → shape of the curves, and of the logarithms of the steps, or of the shares."""
+        """Return name → shape of the curves, and of the logarithms of the steps, or of the shares and offsets."""
         bands, scaled = self.codec_prior.curves, self.codec_prior.scaled
         name, sets = (ALL_LEVELS, PHASES + 1) if scaled else ("curves", self.levels)
-        curves = {f"{name}_{n:02d}": (sets, band.count, band.knots) for n, band in enumerate(bands)}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{name}_{n:02d}": (sets, band.count, band.knots) for n, band in enumerate(bands)
+        }
         if scaled:
-            return {**curves, "log_shares": (self.levels, 1)}
-        return {**curves, **{f"log_steps_{n:02d}": (self.levels, band.count) for n, band in enumerate(bands)}}
+            shapes["log_shares"] = (self.levels, 1)
+        name = "log_offsets" if scaled else "log_steps"
+        return {**shapes, **{f"{name}_{n:02d}": (self.levels, band.count) for n, band in enumerate(bands)}}
 
     def set_arrays(self, weights: Mapping[str, Any]) -> None:
         """Take the weights of `weight_shapes`, arrays or variables."""
@@ -272,7 +278,7 @@ class ChangedCoefficients:
         bands = len(self.codec_prior.curves)
         self.curves = listed[:bands]
         if self.codec_prior.scaled:
-            (self.log_shares,) = listed[bands:]
+            self.log_shares, *self.log_offsets = listed[bands:]
         else:
             self.log_steps = listed[bands:]
 
@@ -289,11 +295,13 @@ class ChangedCoefficients:
         fading = ones if severity is None else fade(severity, self.levels, xp)
         if self.codec_prior.scaled:
             scale = self.scale(significance_in(bands, xp) if significance is None else significance, shares)
-            plane, shares = plane_shares(xp.maximum(fading * scale, LEAST_STEP), xp)
-            steps = [plane] * len(bands)
+            gains = [self.rate_scaled_gain(number, band, fading * scale, shares) for number, band in enumerate(bands)]
         else:
             steps = [xp.maximum(fading * self.steps(number, shares), LEAST_STEP) for number in range(len(bands))]
-        gains = [self.gain(number, band, steps[number], shares) for number, band in enumerate(bands)]
+            gains = [
+                self.gain(number, band, steps[number], interpolate(shares, self.curves[number], xp))
+                for number, band in enumerate(bands)
+            ]
         levels_8bit = xp.matmul(self.codec_prior.gained(planes, bands, gains), TO_RGB.T)
         upwards = 0.0 if self.codec_prior.integer else UPWARDS
         return xp.where(levels_8bit == 0, 0.0, levels_8bit + upwards) / LEVELS_PER_UNIT
@@ -315,14 +323,27 @@ class ChangedCoefficients:
         """Return the quantisation step of each coefficient of band `number` in 8-bit levels, (N or 1, k)."""
         return self.xp.exp(interpolate(shares, self.log_steps[number], self.xp))
 
-    def gain(self, number: int, band: Any, step: Any, shares: Any) -> Any:
-        """Return the change of the coefficients of band `number`, (N, h, w, k): curves interpolated between knots.
+    def rate_scaled_gain(self, number: int, band: Any, scale: Any, shares: Any) -> Any:
+        """Return the change of the coefficients of band `number`, (N, h, w, k), at the images' step `scale` (N, 1).
 
-        `step` is (N or 1, k or 1), in 8-bit levels; `shares` (N or 1, sets) weight the sets of curves.
+        `shares` (N or 1, levels) weight the levels' offsets.
+        """
+        xp = self.xp
+        step = xp.maximum(scale * xp.exp(interpolate(shares, self.log_offsets[number], xp)), LEAST_STEP)
+        plane, phases = plane_shares(xp.reshape(step, (-1, 1)), xp)
+        count = self.curves[number].shape[1]
+        phases = xp.reshape(phases, (-1, count, self.curves[number].shape[0]))
+        sets = xp.stack([self.curves[number][:, coefficient] for coefficient in range(count)])  # (k, sets, knots)
+        curves = xp.matmul(phases[:, :, None, :], sets)[:, :, 0]
+        return self.gain(number, band, xp.reshape(plane, (-1, count)), curves)
+
+    def gain(self, number: int, band: Any, step: Any, curves: Any) -> Any:
+        """Return the change of the coefficients of band `number`, (N, h, w, k): `curves` read between their knots.
+
+        `step` is (N or 1, k), in 8-bit levels; `curves` are (N or 1, k, knots).
         """
         xp = self.xp
         step = step[:, None, None, :]
-        curves = interpolate(shares, self.curves[number], xp)  # (N or 1, k, knots)
         _, count, knots = self.curves[number].shape
         index, fraction = knot_indices(band / step, self.codec_prior.curves[number].spacing, knots, xp)
         rows = count * xp.arange(xp.shape(curves)[0], dtype="int32")[:, None, None, None]
@@ -351,6 +372,12 @@ def knot_indices(values: Any, spacing: float, knots: int, xp: Any = numpy_ops) -
 
 
 def significance_in(bands: Sequence[Any], xp: Any = numpy_ops) -> Any:
+    """Return the significance (N, 18) of images with these `bands`, (N, h, w, 3) each, as `significance_of` does."""
+    coefficients = sum(xp.shape(band)[1] * xp.shape(band)[2] * xp.shape(band)[3] for band in bands)
+    return xp.minimum(shares_in(bands, xp) + HEADERS / xp.cast(coefficients, "float32"), 1.0)
+
+
+def shares_in(bands: Sequence[Any], xp: Any = numpy_ops) -> Any:
     """Return the share (N, 18) of all coefficients of `bands`, (N, h, w, 3) each, not below each of the SIZES."""
     flat = xp.concatenate([xp.reshape(band, (xp.shape(band)[0], -1)) for band in bands], axis=1)
     return xp.stack([xp.mean(xp.cast(xp.abs(flat) >= size, "float32"), axis=1) for size in SIZES], axis=1)

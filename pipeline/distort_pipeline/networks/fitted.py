@@ -33,7 +33,7 @@ class FittedCurves(ChangedCoefficients):
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """Return the curves and steps, or shares, under their names."""
-        steps = [self.log_shares] if self.codec_prior.scaled else self.log_steps
+        steps = [self.log_shares, *self.log_offsets] if self.codec_prior.scaled else self.log_steps
         return dict(zip(self.weight_shapes(), (*self.curves, *steps), strict=True))
 
     def residual(self, inputs: GeneratorInputs) -> NetworkPixels:

@@ -71,6 +71,7 @@ Significances = NDArray[np.float32]  # (N, 18), a row for each image
 SIZES = (2.0 ** (np.arange(18) / 2)).astype(np.float32)  # 8-bit levels: 1 to 362, half an octave apart
 LOG_SPACING = float(np.log(2.0) / 2)
 LEAST_SHARE = 1e-7  # of the coefficients; keeps the logarithm finite
+HEADERS = 465  # coefficients for the bytes of headers: some 310 of a .jp2 of a plain image, 1.5 coefficients a byte
 ZERO_LEVEL = 128  # subtracted from each channel by codecs
 # luma and colour differences of full-range RGB, ITU-T T.871 (JFIF); the irreversible transform of JPEG 2000 is the same
 TO_PLANES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
@@ -85,15 +86,18 @@ def significance_of(image: Image) -> Significance:
     the magnitude reached by a share of its coefficients, and the share is the same for all images. The step belongs to
     the whole image; 18 numbers are small enough to accompany each tile.
 
+    Headers have their share of the budget, large in a small image: they count as HEADERS coefficients of any magnitude.
+
     >>> plain = significance_of(np.full((40, 50, 3), 100, np.uint8))  # one value in 3 x 32 x 32 is not 0
-    >>> [round(1 / float(share)) for share in plain[[0, -1]]]
+    >>> [round(1 / (float(share) - HEADERS / 6000)) for share in plain[[0, -1]]]
     [3072, 3072]
     """
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
     planes = (padded.astype(np.float32) - ZERO_LEVEL) @ TO_PLANES.T
     sizes = np.abs(np.concatenate([band.ravel() for band in analysed(planes[None], np)]))
-    return np.array([np.count_nonzero(sizes >= least) / sizes.size for least in SIZES], np.float32)
+    shares = [np.count_nonzero(sizes >= least) / sizes.size for least in SIZES]
+    return np.minimum(np.array(shares, np.float32) + np.float32(HEADERS / image.size), np.float32(1))
 
 
 def log_sizes(significance: Any, log_shares: Any, xp: Any) -> Any:

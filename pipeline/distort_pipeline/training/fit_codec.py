@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from distort_pipeline.metrics.jsd_nss import jsd_bits
 from distort_pipeline.metrics.nss_features import COUNTS, product_histogram
-from distort_pipeline.networks.codec_prior import CODEC_PRIORS, NO_PRIOR, significance_in
+from distort_pipeline.networks.codec_prior import CODEC_PRIORS, NO_PRIOR, shares_in
 from distort_pipeline.networks.fitted import COEFFICIENT_CURVES, FittedCurves
 from distort_pipeline.progress import track
 from distort_pipeline.records import Images, denormalize, normalize
@@ -28,6 +28,7 @@ from distort_pipeline.training.fit_curves import (
     bands_of,
     curve_fits,
     distorted_bands_of,
+    fit_offsets,
     groups,
     rate_scaled_curves,
 )
@@ -223,10 +224,13 @@ def fit_best(
     for name in track(tried, total=len(tried), label=f"coefficient curves{several}", unit="codec priors"):
         curves = FittedCurves(name, len(levels))
         image_significance = _significance(curves, pristine, images)
-        curves_at = _curves(curves, *_subset(fitted_to, pristine, levels, image_significance))
+        seen = _subset(fitted_to, pristine, levels, image_significance)
+        curves_at = _curves(curves, *seen)
         shrinkage_gain = _shrinkage_gain(
             curves, curves_at, shrinkage_gains, pristine, levels, images, image_significance
         )
+        if image_significance is not None:
+            fit_offsets(curves, *seen[:2], image_significance[fitted_to])
         score = _evaluate(
             curves, *_subset(held_out, pristine, levels, image_significance), np.asarray(images)[held_out]
         )
@@ -299,11 +303,14 @@ def _rows(image_significance: Floats | None, rows: Rows) -> Floats | None:
 
 
 def _significance(curves: FittedCurves, pristine: Images, images: Sequence[str]) -> Floats | None:
-    """Return the significance (N, 18) of each tile's image, a mean over its tiles; None if the prior needs none."""
+    """Return the significance (N, 18) of each tile's image, a mean over its tiles; None if the prior needs none.
+
+    Headers are left out, as the image's size is unknown: 1 to 4 % of the budget of a megapixel.
+    """
     if not curves.codec_prior.scaled:
         return None
     shares = np.concatenate(
-        [np.asarray(significance_in(curves.analyse(normalize(pristine[group])))) for group in groups(len(pristine))]
+        [np.asarray(shares_in(curves.analyse(normalize(pristine[group])))) for group in groups(len(pristine))]
     )
     _, image_index = np.unique(np.asarray(images), return_inverse=True)
     sums = np.zeros((image_index.max() + 1, shares.shape[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,6 +214,42 @@ def rate_scaled_curves(
         return [monotone_over_levels(np.concatenate([band, in_half_units(band[:1])])) for band in bands]
 
     return solve
+
+
+OFFSET_TILES = 96  # at most, to compare powers on
+OFFSET_TURNS = 5
+OFFSET_RATE = 0.184  # of a step's natural logarithm for a dB: power grows with about the first power of the step
+POWER_FLOOR = 0.1  # squared 8-bit levels: as in the acceptance test, which compares the same mean of decibels
+
+
+def fit_offsets(curves: FittedCurves, pristine: Images, levels: Sequence[Images], image_significance: Floats) -> None:
+    """Assign to `curves` the offsets of the steps by which each band loses as much power as truly, at each level.
+
+    Power is in decibels, a mean over tiles, of each band and of luma and both colour differences. One set of curves for
+    all levels gives luma too large a loss at small ratios and colour too small a loss at large ones.
+    """
+    rows = np.unique(np.linspace(0, len(pristine) - 1, min(OFFSET_TILES, len(pristine))).astype(int))
+    parts = [rows[group] for group in groups(len(rows))]
+    before = [bands_of(curves, pristine[part]) for part in parts]
+    for level, distorted in enumerate(levels):
+        shares = np.eye(len(levels), dtype=np.float32)[level : level + 1]
+        scales = [curves.scale(image_significance[part], shares) for part in parts]
+        after = (distorted_bands_of(curves, distorted[part]) for part in parts)
+        true = _mean_powers([a - b for a, b in zip(*bands, strict=True)] for bands in zip(after, before, strict=True))
+        for _ in range(OFFSET_TURNS):
+            generated = _mean_powers(
+                [curves.rate_scaled_gain(number, band, scale, shares) for number, band in enumerate(bands)]
+                for bands, scale in zip(before, scales, strict=True)
+            )
+            # the smooth band loses no coefficient, only the rounding of all: a larger step would be no remedy
+            for offsets, more, less in zip(curves.log_offsets[:-1], true, generated, strict=False):
+                offsets[level] += OFFSET_RATE * (more - less)
+
+
+def _mean_powers(losses: Iterable[Sequence[Floats]]) -> list[Floats]:
+    """Return the power of each band's loss by coefficient in dB, (count,), the mean over tiles, a group at a time."""
+    powers = [[10 * np.log10(POWER_FLOOR + np.square(loss).mean((1, 2))) for loss in bands] for bands in losses]
+    return [np.concatenate(band).mean(0) for band in zip(*powers, strict=True)]
 
 
 def _by_phase(steps: Floats) -> Iterator[tuple[int, NDArray[np.intp], Floats]]:
