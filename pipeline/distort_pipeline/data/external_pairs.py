@@ -5,6 +5,7 @@ Several folders in order of severity, or a list with a column `level`, are the l
 
 from __future__ import annotations
 
+import csv
 import os
 import unicodedata
 from collections import Counter
@@ -90,6 +91,15 @@ def paths_of(source: str) -> list[Path]:
     ['iso800', 'iso3200']
     """
     return [Path(source)] if Path(source).exists() else [Path(path.strip()) for path in source.split(",")]
+
+
+def files_of(source: Path) -> list[Path]:
+    """Return the files of a folder of distorted images; of a CSV of pairs or an archive, itself and the named files."""
+    if source.is_dir():
+        return [path for path in sorted(source.rglob("*")) if path.is_file()]
+    with source.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        named = [source.parent / (row.get("distorted") or "") for row in csv.DictReader(file)]
+    return [path for path in (source, *named) if path.is_file()]
 
 
 def _level_of(row: Row) -> int:
