@@ -74,7 +74,7 @@ def _export(settings: dict[str, Any], out: Path, inputs: Inputs, workers: Worker
 
 PACKAGE = Path(__file__).parents[1]
 PRETRAINED = PACKAGE / "pretrained"
-SAMPLE = PACKAGE / "sample"  # the built-in photographs; in a checkout a link to data/sample
+SAMPLE = PACKAGE / "data" / "sample"  # the built-in photographs; in a checkout a link to data/sample
 
 
 def pretrained(distortion: str) -> Path:
