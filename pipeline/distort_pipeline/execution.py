@@ -26,7 +26,7 @@ from queue import Empty, Queue
 from types import FrameType
 from typing import Any, TypeVar
 
-from distort_pipeline.errors import WorkersError
+from distort_pipeline.errors import PipelineError, WorkersError
 from distort_pipeline.networks.backend import GPU_VARIABLE, visible_gpus
 from distort_pipeline.scratch import scratch_folder
 from distort_pipeline.versions import DECIDING, package_versions
@@ -139,21 +139,22 @@ def deciding_versions() -> Mapping[str, str]:
     """Return name → version of the installed packages, and of the codec libraries, that decide bytes."""
     from distort_pipeline.distortions import DISTORTIONS, codec_versions  # codecs are not for every command
 
-    return {**package_versions(DECIDING), **codec_versions(DISTORTIONS.names())}
+    versions = package_versions(DECIDING)
+    for name in DISTORTIONS.names():
+        with suppress(PipelineError):  # a codec that is not installed is missed by the tasks that need it
+            versions.update(codec_versions([name]))
+    return versions
 
 
 def _require_same(versions: Mapping[str, str]) -> None:
     """Raise WorkersError if anything installed in this worker, too, has another version than in the command."""
     here = deciding_versions()
-    others = [
-        f"{name} {here[name]} instead of {wanted}"
-        for name, wanted in versions.items()
-        if here.get(name, wanted) != wanted
-    ]
+    others = {name: wanted for name, wanted in versions.items() if here.get(name, wanted) != wanted}
     if others:
+        listed = ", ".join(f"{name} {here[name]} instead of {wanted}" for name, wanted in others.items())
         raise WorkersError(
-            f"the worker on {socket.gethostname()} has {', '.join(others)}, which can give other bytes: install there "
-            "what this command has, the pins of requirements.lock for instance"
+            f"the worker on {socket.gethostname()} has {listed}, which can give other bytes: install there what this "
+            "command has, the pins of requirements.lock for instance"
         )
 
 

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import statistics
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,9 +148,8 @@ def choice(row, truth):
 @pytest.fixture
 def _brightness(monkeypatch):
     """A metric instead of pyiqa: the mean of the distorted image."""
-    metric = Metric(lower_better=True, full_reference=False, measure=np.mean)
-    for target in ("distort_pipeline.commands.label.load_metric", "distort_pipeline.commands.label.load_metric"):
-        monkeypatch.setattr(target, lambda *_: metric)
+    metric = Metric(lower_better=True, full_reference=False, device="cpu", measure=np.mean)
+    monkeypatch.setattr("distort_pipeline.commands.label.load_metric", lambda *_: metric)
     monkeypatch.setattr(
         label,
         "_measured",
@@ -189,6 +189,25 @@ def test_without_pyiqa_the_error_names_the_package(finished_corpus, monkeypatch)
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(PipelineError, match=r"--metric needs pyiqa.*pip install '\.\[consumers\]'"):
         by_metric(finished_corpus, "lpips")
+
+
+def test_a_metric_is_made_on_the_device_that_is_asked_for_and_a_missing_one_is_named(monkeypatch):
+    torch = pytest.importorskip("torch")
+    made = []
+
+    def create_metric(name, device):
+        made.append((name, device))
+        return SimpleNamespace(lower_better=True, metric_mode="FR")
+
+    fake = SimpleNamespace(list_models=lambda _: ["lpips"], create_metric=create_metric)
+    monkeypatch.setitem(sys.modules, "pyiqa", fake)
+    label.load_metric.cache_clear()
+    assert label.load_metric("lpips", 1, "meta").device == "meta"
+    assert made == [("lpips", "meta")]
+    if not torch.cuda.is_available():
+        with pytest.raises(PipelineError, match="--device cuda cannot be used"):
+            label.load_metric("lpips", 1, "cuda")
+    label.load_metric.cache_clear()
 
 
 def test_labels_of_another_corpus_are_refused(damaged, table):

@@ -107,7 +107,7 @@ def test_webdataset_reads_its_shards(exported, corpus):
     assert seen == set(range(40))
 
 
-@pytest.mark.parametrize(("name", "column"), [("parquet", "distorted"), ("imagefolder", "image")])
+@pytest.mark.parametrize(("name", "column"), [("parquet", "distorted"), ("imagefolder", "distorted")])
 def test_datasets_loads_the_folder(exported, corpus, offline, name, column):
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(exported(name)), cache_dir=offline)

@@ -175,3 +175,9 @@ def test_a_readme_has_the_head_of_a_model_on_the_hub():
     assert fields["library_name"] == "distort-pipeline"
     assert {row["type"]: row["value"] for row in result["metrics"]}["jsd_nss"] == round(card.figures.jsd_nss, 5)
     assert text.startswith(f"\n# Generator: {card.distortion}\n")
+
+
+@pytest.mark.parametrize("name", ["jp2k", "jpeg", "pink_noise", "white_noise"])
+def test_the_readme_of_a_pretrained_generator_is_that_of_its_card(name):
+    folder = PRETRAINED / name
+    assert (folder / "README.md").read_text(encoding="utf-8") == readme(read_card(folder))

@@ -153,7 +153,7 @@ def test_imagefolder_names_both_images_from_the_split_s_folder(finished_corpus, 
     out = exported(finished_corpus, tmp_path / "e", "imagefolder")
     for split in ("train", "val"):
         head, *rows = table(out / split / "metadata.csv")
-        assert head[:2] == ["file_name", "reference_file_name"]
+        assert head[:2] == ["distorted_file_name", "reference_file_name"]
         for distorted, reference, *_ in rows:
             assert (out / split / distorted).is_file()
             assert (out / split / reference).is_file()

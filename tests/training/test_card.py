@@ -8,7 +8,8 @@ from distort_pipeline.training.validation import is_grey
 
 def store_of(*tiles):
     records = [SimpleNamespace(slot=slot, distortion="jpeg") for slot in range(len(tiles))]
-    return SimpleNamespace(array=lambda _: np.stack(tiles)[None], records=lambda _: records)
+    stored = SimpleNamespace(read=lambda slots: np.stack(tiles)[slots])
+    return SimpleNamespace(tile_array=lambda _: stored, records=lambda _: records)
 
 
 @pytest.mark.parametrize(("colour", "grey"), [(0, True), (1, True), (40, False)])

@@ -82,8 +82,8 @@ class Lease:
 def hold_lease(path: Path, store: Path) -> Iterator[Lease]:
     """Hold the lease at `path` on `store`; PipelineError names another active holder."""
     holder = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
-    if not _create(path, holder) and (path.exists() or not _create(path, holder)):  # it may be released meanwhile
-        _take_over(path, holder, store)
+    while not (_create(path, holder) or _take_over(path, holder, store)):
+        pass  # released meanwhile
     lease = Lease(path, holder)
     try:
         yield lease
@@ -91,9 +91,14 @@ def hold_lease(path: Path, store: Path) -> Iterator[Lease]:
         lease.release()
 
 
-def _take_over(path: Path, holder: Holder, store: Path) -> None:
-    """Replace an expired or damaged lease; PipelineError if it is active, or if another writer takes it over."""
+def _take_over(path: Path, holder: Holder, store: Path) -> bool:
+    """Replace an expired or damaged lease; return whether there still is one.
+
+    PipelineError if it is active, or if another writer takes it over.
+    """
     previous = _holder(path)
+    if previous is None and not path.exists():
+        return False
     reason = "whose lease is damaged" if previous is None else _expiry_reason(path, previous)
     if reason is None:
         remaining = max(EXPIRES_SECONDS - _age(path), 0)
@@ -113,6 +118,7 @@ def _take_over(path: Path, holder: Holder, store: Path) -> None:
         _write(path, holder)
     finally:
         claim.unlink(missing_ok=True)
+    return True
 
 
 def _expiry_reason(path: Path, holder: Holder) -> str | None:

@@ -1,7 +1,7 @@
 """Hugging Face's imagefolder: images in a folder for each split, and metadata.csv inside it.
 
 export/train/distorted/jpeg/00000000.png, export/train/pristine/00000000.png
-export/train/metadata.csv    file_name and reference_file_name, relative to this folder
+export/train/metadata.csv    distorted_file_name and reference_file_name, relative to this folder
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ImageFolder(PngTree):
 from datasets import load_dataset
 
 dataset = load_dataset("path/to/this/folder", split="train")
-dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its reference tile
+dataset[0]["distorted"], dataset[0]["reference"]  # Pillow images: a sample and its reference tile
 ```
 
 `datasets` calls the split `val` `validation`.
@@ -45,7 +45,7 @@ dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its 
 
     def finish(self, source: ExportSource, parts: Sequence[Part], out: Path) -> list[Path]:
         """Write the metadata of each non-empty split."""
-        columns = ("file_name", "reference_file_name", *source.column_types)
+        columns = ("distorted_file_name", "reference_file_name", *source.column_types)
         files = []
         for split in sorted({sample.record.split for sample in source.all_samples(parts)}):
             rows = (self._row(sample) for sample in source.all_samples(parts) if sample.record.split == split)
@@ -56,4 +56,4 @@ dataset[0]["image"], dataset[0]["reference"]  # Pillow images: a sample and its 
         """Return the row of a sample, with paths relative to the folder of its split."""
         paths = (self.sample_path(sample), self.reference_path(sample))
         distorted, reference = (path.removeprefix(f"{sample.record.split}/") for path in paths)
-        return {"file_name": distorted, "reference_file_name": reference, **sample.row()}
+        return {"distorted_file_name": distorted, "reference_file_name": reference, **sample.row()}

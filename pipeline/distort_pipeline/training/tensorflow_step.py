@@ -114,9 +114,7 @@ class TensorflowTrainer(GANTrainer):
         first = (number * self.strategy.num_replicas_in_sync + replica) * len(shapes)
         return [
             tf.random.stateless_normal(
-                (self._replica_batch, *shape),
-                seed=tf.stack([tf.constant(self.settings.seed, tf.int64), first + scale]),
-                alg="philox",  # XLA would choose another
+                (self._replica_batch, *shape), seed=tf.stack([tf.constant(self.settings.seed, tf.int64), first + scale])
             )
             for scale, shape in enumerate(shapes)
         ]
