@@ -26,6 +26,7 @@ from distort_pipeline.networks.jpeg_stage import (
 )
 from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches, white_field
 from distort_pipeline.networks.saved import composed_arrays, composed_generator, composed_levels, levels_arrays
+from distort_pipeline.networks.shrinkage import fit_shrinkage
 from distort_pipeline.networks.signal_noise import fit_signal_noise
 
 IMAGES, SIDE = 4, 256
@@ -241,6 +242,35 @@ def test_blocks_join_where_a_period_does_not_divide_them() -> None:
     image = np.tile(patches[0].pristine, (2, 2, 1))
     at_once = generator.distort_part(image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
     assert (generator.distort(image, 1.0, 0) == at_once).all()
+
+
+def _smeared(image: np.ndarray, _: int) -> np.ndarray:
+    """Return `image` without the texture that is weak beside its edges."""
+    return cv2.bilateralFilter(image, 9, 25, 3)
+
+
+def test_what_a_denoiser_takes_is_shrinkage_of_detail() -> None:
+    patches = _patches(_smeared, finest=8)
+    shrinkage = fit_shrinkage(patches, _bases(patches))
+    for patch in patches:
+        left = _rms(shrinkage.distort(patch.pristine.astype(np.float32)), patch.distorted)
+        assert left < 0.45 * _rms(patch.pristine, patch.distorted)
+
+
+def test_where_nothing_is_taken_shrinkage_changes_nothing() -> None:
+    patches = _patches(lambda image, _: image)
+    shrinkage = fit_shrinkage(patches, _bases(patches))
+    assert _rms(shrinkage.distort(patches[0].pristine.astype(np.float32)), patches[0].pristine) < 0.01
+
+
+def test_shrunk_blocks_join_without_a_seam() -> None:
+    patches = _patches(_smeared, finest=8)
+    generator = ComposedGenerator(linear=(fit_shrinkage(patches, _bases(patches)),))
+    image = np.tile(patches[0].pristine, (2, 2, 1))
+    at_once = generator.distort_part(image, 1.0, 0, TilePosition(0, 0, *image.shape[:2]))
+    assert (generator.distort(image, 1.0, 0) == at_once).all()
+    arrays, described = composed_arrays(generator)
+    assert (composed_generator(arrays, described).distort(image, 1.0, 0) == at_once).all()
 
 
 def test_half_the_severity_is_half_the_change() -> None:

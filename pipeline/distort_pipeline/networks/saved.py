@@ -19,6 +19,7 @@ from distort_pipeline.networks.colour import ColourMatrix, Tone
 from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.filters import FieldFilters, Filters, PhaseFilters
 from distort_pipeline.networks.jpeg_stage import JpegStage
+from distort_pipeline.networks.shrinkage import Shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise
 from distort_pipeline.records import Json
 
@@ -26,7 +27,7 @@ Arrays = dict[str, NDArray[Any]]
 Descriptions = Sequence[Mapping[str, Any]]  # of each level, weakest first
 BODY = "body/"
 LINEAR: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters)
+    kind.__name__: kind for kind in (Tone, ColourMatrix, Filters, PhaseFilters, FieldFilters, Shrinkage)
 }
 NOISE_FIELDS = tuple(field.name for field in dataclasses.fields(SignalNoise))
 

@@ -31,6 +31,7 @@ from distort_pipeline.networks.filters import (
 )
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
+from distort_pipeline.networks.shrinkage import fit_shrinkage
 from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
@@ -38,7 +39,7 @@ from distort_pipeline.records import make_rng, to_uint8
 CHOICE_IMAGES = 8  # that decide which deterministic parts there are
 PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to try on
 EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
-WORTH = 0.85  # a part has to bring the squared error down to this share of what it was
+WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
 FEWER = 0.93  # of two parts the one with more parameters has to leave less than this share
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
@@ -81,7 +82,7 @@ def _candidates() -> list[_Candidate]:
             name = f"filter by phase of {period} px{' per image' if per_image else ''}, {light}"
             by_phase = partial(fit_phase_filters, period=period, per_image=per_image, linear=linear)
             candidates.append(_Candidate(name, by_phase, per_image))
-    return candidates
+    return [*candidates, _Candidate("shrinkage of detail", fit_shrinkage, False)]
 
 
 @dataclass(frozen=True)
