@@ -52,9 +52,9 @@ def render(results: Iterable[Figures]) -> str:
     passed = sum(result["verdict"] == "passed" for result in results)
     learned = sum("generated" in result["figures"] for result in results)
     count = f"**{passed} of {learned} learned distortions passed** ({len(UNKNOWN)} in all)."
-    tables = (_closeness_table, _feature_table, _severity_table, _use_table)
+    tables = (_closeness_table, _adversary_table, _feature_table, _severity_table, _use_table)
     sections = [HEAD.format(goal=GOAL), count, *(table(results) for table in tables)]
-    return "\n\n".join(section.strip() for section in sections) + "\n"
+    return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
 
 def verdict(figures: Figures) -> Verdict:
@@ -103,6 +103,26 @@ def _closeness_table(results: Iterable[Figures]) -> str:
         cells = [f"`{result['name']}`", result["randomness"], *jsd, *c2st, result["verdict"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _adversary_table(results: Iterable[Figures]) -> str:
+    """Return the table of the distortions that were also learned without an adversary; '' without any."""
+    compared = [result for result in results if "without_adversary" in result["figures"]]
+    lines = [
+        "## The adversary",
+        "",
+        "Beside the default: adversarial weight 0, by which all of the twenty minutes goes to the fits and the mean.",
+        "",
+        "| distortion | adversary | JSD_NSS | C2ST | Δ PSNR, median | CPU-minutes |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for result in compared:
+        for kind, step, name in (("generated", "train", "yes"), ("without_adversary", "train_without_adversary", "no")):
+            figures = result["figures"][kind]
+            median = figures["severity"]["psnr_db"]["median_abs_delta"]
+            cells = [f"`{result['name']}`", name, _jsd(figures), _accuracy_cell(figures), f"{median:.2f}"]
+            lines.append(f"| {' | '.join(cells)} | {result['cpu_minutes'][step]:.1f} |")
+    return "\n".join(lines) if compared else ""
 
 
 def _feature_table(results: Iterable[Figures]) -> str:
