@@ -11,6 +11,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 FIRST_LINE_SECONDS, SECONDS_BETWEEN_LINES, HEARTBEAT_SECONDS = 2.0, 10.0, 1.0
+SLOWEST = 0.1  # units a second: below, the speed says nothing
 FEW = 2  # results before a speed and the time left are shown: the first one has started the workers
 
 
@@ -94,4 +95,5 @@ def progress_line(label: str, unit: str, done: int, total: int, seconds: float, 
     if results < FEW or done == total:
         return f"{label}: {done}/{total} {unit}, {seconds:.0f} s"
     per_second = now / max(seconds, 1e-9)
-    return f"{label}: {done}/{total} {unit}, {per_second:.1f} {unit}/s, {(total - done) / per_second:.0f} s left"
+    speed = f"{per_second:.1f} {unit}/s, " if per_second >= SLOWEST else ""
+    return f"{label}: {done}/{total} {unit}, {speed}{(total - done) / per_second:.0f} s left"

@@ -55,7 +55,7 @@ LEAST_GAIN = 0.1  # of noise: below, none is missing
 MEAN_SHARE = 0.3  # of the time for the network
 VALIDATION_COST = 1.15  # seconds of an adversarial step with its share of validations, per second of the step alone
 BETTER = 0.98  # the network is kept if it brings the score below this share of what it was
-SOFTWARE_SCORE = 0.5  # a codec of this score is the kind that was used: parts are not tried
+SOFTWARE_SCORE = 0.5  # a codec behind parts of this score is the kind that was used: no noise and no network are tried
 MOST_BEHIND = 3  # codecs behind parts that are tried
 
 
@@ -139,7 +139,7 @@ def learn(
             stages.consider(codec.described, ComposedGenerator(codec=codec))
             if error < EXACT_MSE:
                 break
-    if stages.score > SOFTWARE_SCORE:
+    if stages.score > DONE_SCORE:  # few pairs make a codec of a blur: parts are tried beside it
         parts, adversarial_steps = _learn_parts(data, settings, jpeg, stages, folder)
     if stages.score >= identity and not keep_anyway:
         tried = ", ".join(f"{row.stage} {row.scores.score:.2f}" for row in stages.rows)
