@@ -56,9 +56,9 @@ def test_a_distortion_of_external_pairs_has_levels_only_and_no_second_draw():
     levels = [{"iso": 100}, {"iso": 800}]
     pairs = [
         {"distortion": "camera", "level": n, "parameters": parameters, "external": True}
-        for n, parameters in enumerate(levels)
+        for n, parameters in enumerate(levels, start=1)
     ]
-    plan = plan_sweep(card_of("camera", levels), pairs, {"a": {0: "record", 1: "record"}, "b": {0: "record"}})
+    plan = plan_sweep(card_of("camera", levels), pairs, {"a": {1: "record", 2: "record"}, "b": {1: "record"}})
     assert (plan.midpoints, plan.redrawn, plan.lacking, len(plan.shared_levels)) == ((), False, 0, 2)
     assert list(plan.images) == ["a"]  # an image without all levels is left out
 
