@@ -83,7 +83,7 @@ def learn_without_adversary(name: str, out: Path, *, network: bool) -> dict[str,
     generate = Command((*generate.words, "--models", "without", "--distortions", name, "--out", "mean"), "mean")
     minutes = {"train_without_adversary": run(folder, (ingest, pairs, train, generate))["train"]}
     figures = {"without_adversary": judge_corpus(folder, "mean", "generated_mean", network=network)}
-    return keep(name, result["figures"] | figures, result["cpu_minutes"] | minutes)
+    return keep(name, result["figures"] | figures, result["cpu_minutes"] | minutes, on=result["machine"])
 
 
 def run(folder: Path, steps: Sequence[Command]) -> dict[str, float]:
@@ -167,8 +167,10 @@ def unpack(corpus: Path, folder: Path, pristine: Sequence[Image], stems: Sequenc
         write_once(folder / f"{stem}.png", partial(png_bytes, sample.distorted))
 
 
-def keep(name: str, figures: dict[str, Any], minutes: dict[str, float]) -> dict[str, Any]:
-    """Write the result file of one distortion, and return what is in it."""
+def keep(
+    name: str, figures: dict[str, Any], minutes: dict[str, float], *, on: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write the result file of one distortion, measured `on` this machine or another, and return what is in it."""
     unknown = UNKNOWN[name]
     result = {
         "name": name,
@@ -176,7 +178,7 @@ def keep(name: str, figures: dict[str, Any], minutes: dict[str, float]) -> dict[
         "randomness": unknown.randomness,
         "verdict": page.verdict(figures),
         "cpu_minutes": {step: round(spent, 2) for step, spent in minutes.items()},
-        "machine": machine(),
+        "machine": on or machine(),
         "figures": figures,
     }
     RESULTS.mkdir(exist_ok=True)

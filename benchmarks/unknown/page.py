@@ -112,6 +112,7 @@ def _adversary_table(results: Iterable[Figures]) -> str:
         "## The adversary",
         "",
         "Beside the default: adversarial weight 0, by which all of the twenty minutes goes to the fits and the mean.",
+        "The two runs may be of different machines: steps are counted by the time of the one that trains.",
         "",
         "| distortion | adversary | JSD_NSS | C2ST | Δ PSNR, median | CPU-minutes |",
         "|---|---|---:|---:|---:|---:|",

@@ -1,7 +1,7 @@
 """Learns a distortion from pairs alone: small models by fit, a network for the rest, the better of each by validation.
 
     codec     one that is installed and looks alike      `codec_bank`, on whole images
-    parts     tone, filters, in front of the files' JPEG `compose_fit`         (seconds to a minute)
+    parts     tone, filters, shrinkage, before a JPEG    `compose_fit`         (seconds to a minute)
     codec     where the files carry none, behind the parts
     noise     signal-dependent, for what the parts leave `signal_noise`, gain calibrated to the true PSNR
     mean      the compact network towards the mean       `compact_training`
