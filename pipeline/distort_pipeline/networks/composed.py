@@ -51,7 +51,6 @@ class ComposedGenerator:
     linear: tuple[Any, ...] = ()  # of `colour` and `filters`
     body: Body | None = None
     noise: SignalNoise | None = None
-    noise_gain: float = 1.0
     jpeg: JpegStage | None = None
     codec: Codec | None = None  # of whole images, in place of `jpeg`
 
@@ -91,7 +90,7 @@ class ComposedGenerator:
         noise = np.zeros_like(base)
         if self.noise is not None:
             log_gain = float(self.noise.log_gains[choice % len(self.noise.log_gains)])
-            noise = self.noise.colour(base, white[..., :3], log_gain) * np.float32(self.noise_gain)
+            noise = self.noise.colour(base, white[..., :3], log_gain)
             latent[0] = log_gain
         free = white[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX, 3:]
         return {"base": base, "noise": noise, "free": free, "latent": latent}

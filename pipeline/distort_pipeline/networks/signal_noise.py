@@ -82,6 +82,10 @@ class SignalNoise:
         unit = ycc @ TO_RGB.T.astype(np.float32)
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
 
+    def times(self, gains: NDArray[np.floating]) -> SignalNoise:
+        """Return this noise with Y, Cb and Cr times `gains` (3,)."""
+        return replace(self, amplitudes=(self.amplitudes * gains).astype(np.float32))
+
     def whiten(self, base: Levels, residual: Levels, surroundings: Surroundings) -> Levels:
         """Return `residual` (H, W, 3) in units of what the bins say, its components uncorrelated, not its pixels."""
         unit = _cut(_unit_ycc(base, residual, self.deviations)) / surroundings.interpolate(self.amplitudes)

@@ -78,8 +78,7 @@ class CompactCrops:
             height, width = base.shape[:2]
             levels = base.astype(np.float32)
             one, other = (
-                generator.noise_gain
-                * generator.noise.colour(
+                generator.noise.colour(
                     levels, white_field(2 * number + n, 0, 0, height + 2 * REACH_PX, width + 2 * REACH_PX, 3), gain
                 )
                 for n in range(2)

@@ -1,7 +1,7 @@
 """Which small models make up a distortion: fitted to training images.
 
 Deterministic parts one after another as long as one explains clearly more, in front of the JPEG stage that the files
-carry or betray; then noise for what is left, its gain calibrated to the true PSNR.
+carry or betray; then noise for what is left, calibrated to the true PSNR.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from distort_pipeline.networks.filters import (
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.patches import Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.networks.signal_noise import TO_RGB, TO_YCC, SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
 
@@ -40,7 +40,7 @@ CHOICE_IMAGES = 8  # that decide which deterministic parts there are
 PATCH_PX, CHOICE_PATCHES = 128, 4  # of each, anywhere in it, to fit to and to try on
 EXACT_MSE = 0.75  # levels²: rounding alone leaves up to two roundings' 1/6
 WORTH = 0.95  # a part has to bring the squared error down to this share of what it was: most may be noise
-FEWER = 0.93  # of two parts the one with more parameters has to leave less than this share
+FEWER = 0.96  # of two parts the one with more parameters has to leave less than this share
 ROUNDS = 3
 DETAILED = 0.5  # of the training images lend their kernels
 SMALL_PX, LARGE_PX = 3, 12  # radii of kernels that are tried
@@ -51,6 +51,7 @@ MOST_IMAGES = 1_000_000
 LOG_GAINS = (-2.5, 1.5)  # of an image, at least and at most
 GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 LEAST_NOISE = 0.6  # levels, rms: less is rounding
+LEAST_GAIN, MOST_GAIN = 0.1, 2.0  # of fitted noise; below, none is missing
 
 
 @dataclass(frozen=True)
@@ -260,29 +261,39 @@ def _log_gains(
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
-    """Return `generator` with the noise gain at which the mean PSNR to pristine is the true one, by bisection."""
-    unit = generator.with_parts(noise_gain=1.0)
-    draws = CALIBRATION_DRAWS if unit.noise is not None and len(unit.noise.log_gains) > 1 else 1
+    """Return `generator` with the noise at which the mean PSNR to pristine of Y, Cb and Cr is the true one.
+
+    By bisection of a gain for each of them: errors of the other parts, mostly of luma at edges, count as noise in a
+    fit, and one gain for all would make chroma too weak. Without noise where none of the gains is LEAST_GAIN.
+    """
+    assert generator.noise is not None
+    draws = CALIBRATION_DRAWS if len(generator.noise.log_gains) > 1 else 1
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
         for draw in range(draws):
-            inputs = unit.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
-            body = 0 if unit.body is None else unit.body(image=x, position=patch.position, **inputs)
-            drawn.append((x, y, inputs["base"] + body, inputs["noise"]))
-    low, high = 0.0, 2.0
+            inputs = generator.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
+            body = 0 if generator.body is None else generator.body(image=x, position=patch.position, **inputs)
+            drawn.append((x, _log_powers(x, y), inputs["base"] + body, inputs["noise"] @ TO_YCC.T.astype(np.float32)))
+    low, high = np.zeros(3), np.full(3, MOST_GAIN)
     for _ in range(7):
-        gain = np.float32((low + high) / 2)
-        deltas = []
-        for x, y, steady, noise in drawn:
-            generated = _ended(steady + gain * noise, generator.jpeg)
-            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
-        low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
-    return generator.with_parts(noise_gain=(low + high) / 2)
+        gains = (low + high) / 2
+        to_rgb = (TO_RGB * gains).T.astype(np.float32)
+        deltas = [
+            true - _log_powers(x, _ended(steady + noise @ to_rgb, generator.jpeg)) for x, true, steady, noise in drawn
+        ]
+        weak = np.mean(deltas, axis=0) > 0
+        low, high = np.where(weak, gains, low), np.where(weak, high, gains)
+    gains = (low + high) / 2
+    _say(f"  gains of noise in Y, Cb, Cr: {', '.join(f'{gain:.2f}' for gain in gains)}")
+    return generator.with_parts(noise=generator.noise.times(gains) if gains.max() >= LEAST_GAIN else None)
 
 
-def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
-    return float(np.square(x.astype(np.float32) - y).mean())
+def _log_powers(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the log mean squares (3,) of Y, Cb and Cr of y - x, at least those of a few changed pixels."""
+    difference = (y - x.astype(np.float32)) @ TO_YCC.T.astype(np.float32)
+    powers: NDArray[np.float32] = np.log(np.maximum(np.square(difference).mean((0, 1)), 1e-2))
+    return powers
 
 
 def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
