@@ -261,39 +261,37 @@ def _log_gains(
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
-    """Return `generator` with the noise at which the mean PSNR to pristine of Y, Cb and Cr is the true one.
+    """Return `generator` with its noise in luma times the gain at which the mean PSNR to pristine is the true one.
 
-    By bisection of a gain for each of them: errors of the other parts, mostly of luma at edges, count as noise in a
-    fit, and one gain for all would make chroma too weak. Without noise where none of the gains is LEAST_GAIN.
+    By bisection. Chroma stays as fitted: errors of other parts at edges are of luma, and one gain for all would make
+    the chroma of a camera too weak. Without noise where the gain is below LEAST_GAIN.
     """
     assert generator.noise is not None
     draws = CALIBRATION_DRAWS if len(generator.noise.log_gains) > 1 else 1
+    luma_of = TO_RGB[:, :1].astype(np.float32) @ TO_YCC[:1].astype(np.float32)
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
         for draw in range(draws):
             inputs = generator.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
             body = 0 if generator.body is None else generator.body(image=x, position=patch.position, **inputs)
-            drawn.append((x, _log_powers(x, y), inputs["base"] + body, inputs["noise"] @ TO_YCC.T.astype(np.float32)))
-    low, high = np.zeros(3), np.full(3, MOST_GAIN)
+            luma = inputs["noise"] @ luma_of.T
+            drawn.append((x, y, inputs["base"] + body + inputs["noise"] - luma, luma))
+    low, high = 0.0, MOST_GAIN
     for _ in range(7):
-        gains = (low + high) / 2
-        to_rgb = (TO_RGB * gains).T.astype(np.float32)
-        deltas = [
-            true - _log_powers(x, _ended(steady + noise @ to_rgb, generator.jpeg)) for x, true, steady, noise in drawn
-        ]
-        weak = np.mean(deltas, axis=0) > 0
-        low, high = np.where(weak, gains, low), np.where(weak, high, gains)
-    gains = (low + high) / 2
-    _say(f"  gains of noise in Y, Cb, Cr: {', '.join(f'{gain:.2f}' for gain in gains)}")
-    return generator.with_parts(noise=generator.noise.times(gains) if gains.max() >= LEAST_GAIN else None)
+        gain = np.float32((low + high) / 2)
+        deltas = []
+        for x, y, steady, luma in drawn:
+            generated = _ended(steady + gain * luma, generator.jpeg)
+            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
+        low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
+    gain = (low + high) / 2
+    _say(f"  noise in luma times {gain:.2f}")
+    return generator.with_parts(noise=generator.noise.times(np.array([gain, 1, 1])) if gain >= LEAST_GAIN else None)
 
 
-def _log_powers(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the log mean squares (3,) of Y, Cb and Cr of y - x, at least those of a few changed pixels."""
-    difference = (y - x.astype(np.float32)) @ TO_YCC.T.astype(np.float32)
-    powers: NDArray[np.float32] = np.log(np.maximum(np.square(difference).mean((0, 1)), 1e-2))
-    return powers
+def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
+    return float(np.square(x.astype(np.float32) - y).mean())
 
 
 def _ended(values: Levels, jpeg: JpegStage | None) -> NDArray[np.float32]:
