@@ -279,12 +279,12 @@ def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> Compo
             drawn.append((x, y, inputs["base"] + body + inputs["noise"] - luma, luma))
     low, high = 0.0, MOST_GAIN
     for _ in range(7):
-        gain = np.float32((low + high) / 2)
+        gain = (low + high) / 2
         deltas = []
         for x, y, steady, luma in drawn:
-            generated = _ended(steady + gain * luma, generator.jpeg)
+            generated = _ended(steady + np.float32(gain) * luma, generator.jpeg)
             deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
-        low, high = (float(gain), high) if np.mean(deltas) > 0 else (low, float(gain))
+        low, high = (gain, high) if np.mean(deltas) > 0 else (low, gain)
     gain = (low + high) / 2
     _say(f"  noise in luma times {gain:.2f}")
     return generator.with_parts(noise=generator.noise.times(np.array([gain, 1, 1])) if gain >= LEAST_GAIN else None)
