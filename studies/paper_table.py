@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,11 +36,11 @@ from distort_pipeline.metrics.full_reference import psnr
 from distort_pipeline.metrics.jsd_nss import jsd_nss
 from distort_pipeline.models.store import assign_weights, weights_of
 from distort_pipeline.networks.backend import keras, ops, pin_backend_threads
-from distort_pipeline.networks.compact import POSITION_CHANNELS, CompactSize
+from distort_pipeline.networks.compact import POSITION_CHANNELS, CompactBody, CompactSize
 from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS, ComposedGenerator
 from distort_pipeline.networks.generator import Architecture, build_generator
 from distort_pipeline.networks.inputs import BLOCKS, GeneratorInputs
-from distort_pipeline.networks.patches import PairPatch, cut_patches
+from distort_pipeline.networks.patches import PairPatch, TilePosition, cut_patches
 from distort_pipeline.networks.predictor import Predictor
 from distort_pipeline.networks.unet import UNet
 from distort_pipeline.records import Image, derive_seed, make_rng
@@ -61,6 +61,7 @@ TABLE_I = (  # of the paper: rows generated, columns true, in the order of DISTO
 FILTERS, CROP_PX, BATCH, SEED = 16, 128, 8, 0
 NOISE_CHANNELS = 3  # of random distortions
 JUDGED_PX = 512  # the middle of each judging photograph, a multiple of the network's 128
+HELD_PX = 256  # of the patches that validate
 HELD_EVERY = 6  # of the learning photographs, every sixth validates the recipe
 PAGE = Path(__file__).with_suffix(".md")
 STRIPS = Path(__file__).with_name("paper_table.png")
@@ -149,7 +150,7 @@ def unet_body(size: CompactSize | None = None, precision: str = "float32", *, ch
 def by_the_recipe(distortion: str, patches: Sequence[PairPatch], budget: Budget, folder: Path) -> Distort:
     """Train the same U-Net as learning from pairs does, and return the best of the validated generators."""
     channels = int(is_random(distortion))
-    held = [p for p in patches if p.image % HELD_EVERY == 0]
+    held = [p for p in patches if p.image % HELD_EVERY == 0 and min(p.pristine.shape[:2]) >= HELD_PX]
     fitted = [p for p in patches if p.image % HELD_EVERY]
     bases = [p.pristine.astype(np.float32) for p in fitted]
     rms = float(np.sqrt(np.mean([np.square(p.distorted - b).mean() for p, b in zip(fitted, bases, strict=True)])))
@@ -160,7 +161,7 @@ def by_the_recipe(distortion: str, patches: Sequence[PairPatch], budget: Budget,
     mean = compact.MeanTrainer(network, settings, steps=budget.mean)
     schedule = Schedule(f"{distortion}, mean", budget.mean, checkpoint_every=200, validate_every=budget.mean)
     train(mean, crops, folder / "mean", schedule, validate=lambda _: {})
-    generator = ComposedGenerator(body=compact_body(network, rms))
+    generator = ComposedGenerator(body=CompactBody(network.averaged, noise_scale=rms, stochastic=True))
     scorer, best = Scorer([_middle(p) for p in held[:: max(len(held) // 12, 1)]]), BestWeights(folder)
     trainer = AdversarialTrainer(network, settings, steps=budget.adversarial)
     goes_on = True
@@ -179,26 +180,11 @@ def by_the_recipe(distortion: str, patches: Sequence[PairPatch], budget: Budget,
     schedule = Schedule(f"{distortion}, adversary", budget.adversarial, checkpoint_every=100, validate_every=100)
     train(trainer, crops, folder / "adversary", schedule, validate=validate, goes_on=lambda: goes_on)
     compact.assign(network.averaged, restored())
-    return lambda image, seed: generator.distort_part(image, 1.0, seed, _whole(image))
-
-
-def compact_body(network: CompactNetwork, rms: float) -> Any:
-    """Return the averaged network as the body of a composed generator."""
-    from distort_pipeline.networks.compact import CompactBody
-
-    return CompactBody(network.averaged, noise_scale=rms, stochastic=True)
-
-
-def _whole(image: Image) -> Any:
-    from distort_pipeline.networks.patches import TilePosition
-
-    return TilePosition(0, 0, *image.shape[:2])
+    return lambda image, seed: generator.distort_part(image, 1.0, seed, TilePosition(0, 0, *image.shape[:2]))
 
 
 def _middle(piece: PairPatch) -> PairPatch:
-    from dataclasses import replace
-
-    inside = (slice(0, 256), slice(0, 256))
+    inside = (slice(HELD_PX), slice(HELD_PX))
     return replace(piece, pristine=piece.pristine[inside], distorted=piece.distorted[inside])
 
 
@@ -263,7 +249,7 @@ def measure(photos: Path, out: Path, budget: Budget, figures: Path) -> None:
         "jsd_nss": {of: fmean(jsd_nss(t, x) for t, x in zip(true[of], pristine, strict=True)) for of in DISTORTIONS}
     }
     figures.write_text(
-        json.dumps({"budget": budget.__dict__, "minutes": minutes, "photographs": len(pristine), **rows}, indent=1),
+        json.dumps({"budget": asdict(budget), "minutes": minutes, "photographs": len(pristine), **rows}, indent=1),
         encoding="utf-8",
     )
     shown = [pristine]
