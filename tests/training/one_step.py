@@ -15,10 +15,10 @@ import numpy as np
 
 from distort_pipeline.models.store import load_generator, read_arrays, write_arrays
 from distort_pipeline.networks.backend import backend_name
-from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
 from distort_pipeline.networks.inputs import noise_shapes
 from distort_pipeline.networks.jpeg_stage import JpegStage
 from distort_pipeline.networks.layers import CoefficientCurves, NoisePyramid
+from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS
 from distort_pipeline.training import compact
 from distort_pipeline.training.gan import GANConfig, make_trainer
 

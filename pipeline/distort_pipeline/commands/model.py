@@ -160,7 +160,7 @@ def _test_inputs(card: ModelCard) -> list[Values]:
 def _compact_inputs(noise_scale: float) -> list[Values]:
     """Return a batch of two noise images for the network of a composed generator."""
     from distort_pipeline.networks.compact import NetworkBatch, network_inputs
-    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
+    from distort_pipeline.networks.patches import FREE_CHANNELS, LATENTS
 
     rng = make_rng(0)
     pristine, base = rng.uniform(0, 255, (2, 2, *TEST_SIDES_PX, 3)).astype(np.float32)

@@ -28,15 +28,12 @@ from numpy.typing import NDArray
 
 from distort_pipeline.networks.codec_bank import Codec
 from distort_pipeline.networks.jpeg_stage import JpegStage
-from distort_pipeline.networks.patches import Levels, TilePosition, white_field
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, TilePosition, white_field
 from distort_pipeline.networks.signal_noise import REACH_PX, SignalNoise
 from distort_pipeline.networks.wavelets import Significances
 from distort_pipeline.records import Image, Images
 
-FREE_CHANNELS = 2  # white noise at full resolution that the network may use as it likes
 CHANNELS = 3 + FREE_CHANNELS  # of white noise in all: three become the signal-dependent noise
-LATENTS = 4  # per image: log gain, and free ones
-GRID_PX = 16  # sides and offsets are multiples: JPEG's 4:2:0 units, and twice those of other block codecs
 BLOCK_PX = 256  # sides of what is distorted at a time
 EXACTLY = 1e-9  # positions nearer than this to a level's count as the level's
 Pixels = NDArray[np.uint8]  # (H, W, 3), sRGB

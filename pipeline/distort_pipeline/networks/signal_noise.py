@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch
 
 LUMAS = 8  # bins
 CONTRAST_QUANTILES = (0.1, 0.3, 0.55, 0.8, 0.93, 0.985)  # bins' centres; few pixels are edges, and edges differ most
@@ -33,8 +33,6 @@ CONTRAST_WINDOW_PX = 7
 CUT, CUT_SIGMA_PX = 2.5, 6.0  # local deviations, and the window in which they are local
 KERNEL_PX, REACH_PX = 15, 7  # noise is correlated over half of it at most; slower parts are the network's
 SPECTRUM_PX = 32  # windows, half overlapping
-TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
-TO_RGB = np.linalg.inv(TO_YCC)
 LEAST_VARIANCE = 1e-4  # levels²
 CORRECTIONS, MOST_CORRECTION = 3, 2.0  # rounds through the last stage; the most that one changes an amplitude
 PRIOR_PIXELS = 300  # that neighbouring bins are worth

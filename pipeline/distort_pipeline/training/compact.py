@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,14 @@ from distort_pipeline.networks.compact import (
     new_body,
     position_maps,
 )
-from distort_pipeline.networks.composed import FREE_CHANNELS, GRID_PX, LATENTS, ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import JpegStage, StraightThroughJpeg
 from distort_pipeline.networks.losses import power_mismatch
-from distort_pipeline.networks.patches import Levels, PairPatch, white_field
-from distort_pipeline.networks.signal_noise import REACH_PX
-from distort_pipeline.records import LEVELS_PER_UNIT
-from distort_pipeline.training.crops import prefetch
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
+from distort_pipeline.progress import prefetch
+from distort_pipeline.records import LEVELS_PER_UNIT, make_rng
+
+if TYPE_CHECKING:
+    from distort_pipeline.networks.composed import ComposedGenerator
 
 Inputs = dict[str, NDArray[np.generic]]
 BATCHES_AHEAD = 2
@@ -75,14 +76,8 @@ class CompactCrops:
         self._draws = []
         for number, (patch, base) in enumerate(zip(self.patches, self.bases, strict=True)):
             gain = float(self._log_gains[patch.image % len(self._log_gains)])
-            height, width = base.shape[:2]
             levels = base.astype(np.float32)
-            one, other = (
-                generator.noise.colour(
-                    levels, white_field(2 * number + n, 0, 0, height + 2 * REACH_PX, width + 2 * REACH_PX, 3), gain
-                )
-                for n in range(2)
-            )
+            one, other = (generator.noise.draw(levels, make_rng(2 * number + n), gain) for n in range(2))
             self._draws.append((one.astype(np.float16), other.astype(np.float16)))
 
     def prefetch(self, first: int, last: int) -> Generator[CompactBatch, None, None]:

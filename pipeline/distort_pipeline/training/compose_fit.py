@@ -30,9 +30,9 @@ from distort_pipeline.networks.filters import (
     fit_phase_filters,
 )
 from distort_pipeline.networks.jpeg_stage import JpegStage
-from distort_pipeline.networks.patches import Levels, PairPatch, recut
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import TO_RGB, TO_YCC, SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
 

@@ -29,9 +29,9 @@ from distort_pipeline.data.files import from_json, to_json
 from distort_pipeline.models.card import HeldOutScores, LearningReport, LearningStage
 from distort_pipeline.models.store import read_arrays, write_arrays
 from distort_pipeline.networks.codec_bank import Pair, Pixels, related_codecs
-from distort_pipeline.networks.composed import GRID_PX, ComposedGenerator
+from distort_pipeline.networks.composed import ComposedGenerator
 from distort_pipeline.networks.jpeg_stage import JpegStage, estimate_jpeg_stage
-from distort_pipeline.networks.patches import Levels, PairPatch
+from distort_pipeline.networks.patches import FREE_CHANNELS, GRID_PX, LATENTS, Levels, PairPatch
 from distort_pipeline.networks.saved import composed_arrays, composed_generator
 from distort_pipeline.records import to_uint8
 from distort_pipeline.training.compose_fit import (
@@ -351,8 +351,6 @@ def _middle(patch: PairPatch, base: Levels) -> tuple[PairPatch, Levels]:
 
 def _steady(body: Any, patch: PairPatch, base: Levels) -> Levels:
     """Return what a network that sees neither noise nor latents adds to `base`."""
-    from distort_pipeline.networks.composed import FREE_CHANNELS, LATENTS
-
     free = np.zeros((*base.shape[:2], FREE_CHANNELS), np.float32)
     levels: Levels = body(
         image=patch.pristine,
