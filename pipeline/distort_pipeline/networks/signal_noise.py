@@ -81,7 +81,7 @@ class SignalNoise:
         return (np.exp(log_gain) * deviation_at(base, self.deviations) * unit).astype(np.float32)
 
     def times(self, gains: NDArray[np.floating]) -> SignalNoise:
-        """Return this noise with Y, Cb and Cr times `gains` (3,), or (CONTRASTS, 3) by contrast."""
+        """Return this noise with Y, Cb and Cr times `gains` (3,)."""
         return replace(self, amplitudes=(self.amplitudes * gains).astype(np.float32))
 
     def whiten(self, base: Levels, residual: Levels, surroundings: Surroundings) -> Levels:
@@ -109,18 +109,16 @@ class Surroundings:
 
     def interpolate(self, amplitudes: NDArray[np.float32]) -> Levels:
         """Return `amplitudes` (LUMAS, CONTRASTS, 3) at each pixel (H, W, 3), linear between the centres of bins."""
-        return np.stack([self.at_pixels(amplitudes[..., c], c) for c in range(3)], axis=-1)
-
-    def at_pixels(self, table: NDArray[np.float32], component: int) -> Levels:
-        """Return a component's `table` (LUMAS, CONTRASTS) at each pixel (H, W), linear between the centres of bins."""
         position = np.clip(self.luma / (256 / LUMAS) - 0.5, 0, LUMAS - 1)
         low = np.minimum(position.astype(np.intp), LUMAS - 2)
         high_share = (position - low).astype(np.float32)
-        values = np.zeros(self.luma.shape, np.float32)
-        for t in range(CONTRASTS):
-            at_luma = (1 - high_share) * table[low, t] + high_share * table[low + 1, t]
-            values += self.shares[CONTRAST_OF[component]][..., t] * at_luma
-        return values
+        at_pixels = np.zeros((*self.luma.shape, 3), np.float32)
+        for c in range(3):
+            for t in range(CONTRASTS):
+                table = amplitudes[:, t, c]
+                amplitude = (1 - high_share) * table[low] + high_share * table[low + 1]
+                at_pixels[..., c] += self.shares[CONTRAST_OF[c]][..., t] * amplitude
+        return at_pixels
 
     def bins(self, component: int) -> NDArray[np.intp]:
         """Return the number of the nearest bin (H, W), LUMAS by CONTRASTS, of a component."""

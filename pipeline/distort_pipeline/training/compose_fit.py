@@ -30,9 +30,9 @@ from distort_pipeline.networks.filters import (
     fit_phase_filters,
 )
 from distort_pipeline.networks.jpeg_stage import JpegStage
-from distort_pipeline.networks.patches import Levels, PairPatch, recut
+from distort_pipeline.networks.patches import TO_RGB, TO_YCC, Levels, PairPatch, recut
 from distort_pipeline.networks.shrinkage import fit_shrinkage
-from distort_pipeline.networks.signal_noise import CONTRASTS, SignalNoise, Surroundings, fit_signal_noise
+from distort_pipeline.networks.signal_noise import SignalNoise, Surroundings, fit_signal_noise
 from distort_pipeline.progress import track
 from distort_pipeline.records import make_rng, to_uint8
 
@@ -52,7 +52,6 @@ LOG_GAINS = (-2.5, 1.5)  # of an image, at least and at most
 GAINS_DIFFER = 0.3  # deviation of the images' log gains: from one ISO to the next it is 0.35
 LEAST_NOISE = 0.6  # levels, rms: less is rounding
 LEAST_GAIN, MOST_GAIN = 0.1, 2.0  # of fitted noise; below, none is missing
-FALL = np.linspace(0.0, 2.0, CONTRASTS)  # powers of the gain by contrast: noise of flat areas is all noise
 
 
 @dataclass(frozen=True)
@@ -262,46 +261,33 @@ def _log_gains(
 
 
 def calibrated(generator: ComposedGenerator, held: Sequence[PairPatch]) -> ComposedGenerator:
-    """Return `generator` with the noise at which the mean PSNR to pristine is the true one, by bisection.
+    """Return `generator` with its noise in luma times the gain at which the mean PSNR to pristine is the true one.
 
-    What the other parts could not explain counts as noise in a fit: it lies at edges of luma. So a gain g is of luma
-    alone, and falls with the contrast c of a pixel's surroundings, from 1 in the flattest bin to g² in the last: flat
-    areas and chroma stay as fitted. Without noise where a tenth of it is too much.
+    By bisection. Chroma stays as fitted: errors of other parts at edges are of luma, and one gain for all would make
+    the chroma of a camera too weak. Without noise where the gain is below LEAST_GAIN.
     """
-    noise = generator.noise
-    assert noise is not None
-    draws = CALIBRATION_DRAWS if len(noise.log_gains) > 1 else 1
-    of_luma = generator.with_parts(noise=noise.times(np.array([1.0, 0.0, 0.0])))
+    assert generator.noise is not None
+    draws = CALIBRATION_DRAWS if len(generator.noise.log_gains) > 1 else 1
+    luma_of = TO_RGB[:, :1].astype(np.float32) @ TO_YCC[:1].astype(np.float32)
     drawn = []
     for patch in held:
         x, y = (pixels[:CALIBRATION_PX, :CALIBRATION_PX] for pixels in (patch.pristine, patch.distorted))
         for draw in range(draws):
-            seed = patch.image + draw * MOST_IMAGES
-            inputs = generator.inputs(x, seed, patch.position)
+            inputs = generator.inputs(x, patch.image + draw * MOST_IMAGES, patch.position)
             body = 0 if generator.body is None else generator.body(image=x, position=patch.position, **inputs)
-            luma = of_luma.inputs(x, seed, patch.position)["noise"]
-            surroundings = Surroundings.of(inputs["base"], noise.contrasts)
-            drawn.append((x, y, inputs["base"] + body, inputs["noise"] - luma, luma, surroundings))
-
-    def too_weak(gains: NDArray[np.float64], chroma: float = 1.0) -> bool:
-        """Return whether too little is distorted with luma's noise times `gains` (CONTRASTS,)."""
-        deltas = []
-        table = noise.amplitudes[..., 0]
-        for x, y, steady, of_chroma, luma, surroundings in drawn:
-            scale = surroundings.at_pixels(table * gains.astype(np.float32), 0) / surroundings.at_pixels(table, 0)
-            generated = _ended(steady + np.float32(chroma) * of_chroma + scale[..., None] * luma, generator.jpeg)
-            deltas.append(np.log(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
-        return bool(np.mean(deltas) > 0)
-
-    if not too_weak(np.full(CONTRASTS, LEAST_GAIN), LEAST_GAIN):
-        return generator.with_parts(noise=None)
+            luma = inputs["noise"] @ luma_of.T
+            drawn.append((x, y, inputs["base"] + body + inputs["noise"] - luma, luma))
     low, high = 0.0, MOST_GAIN
     for _ in range(7):
         gain = (low + high) / 2
-        low, high = (gain, high) if too_weak(gain**FALL) else (low, gain)
+        deltas = []
+        for x, y, steady, luma in drawn:
+            generated = _ended(steady + np.float32(gain) * luma, generator.jpeg)
+            deltas.append(10 * np.log10(max(_mse(x, y), 1e-2) / max(_mse(x, generated), 1e-2)))
+        low, high = (gain, high) if np.mean(deltas) > 0 else (low, gain)
     gain = (low + high) / 2
-    _say(f"  noise at edges of luma times {gain ** FALL[-1]:.2f}")
-    return generator.with_parts(noise=noise.times(np.stack([gain**FALL, np.ones(CONTRASTS), np.ones(CONTRASTS)], -1)))
+    _say(f"  noise in luma times {gain:.2f}")
+    return generator.with_parts(noise=generator.noise.times(np.array([gain, 1, 1])) if gain >= LEAST_GAIN else None)
 
 
 def _mse(x: NDArray[Any], y: NDArray[Any]) -> float:
